@@ -1,0 +1,82 @@
+"""Errors of the events floor.
+
+EventsError
+├── BadEvent                 a payload is not an acceptable event (carries a machine-readable code)
+├── EventNotFound            no event of that id
+├── ConversationDeleted      the log carries a tombstone; its id is never used again
+├── AppendConflict           another writer took the expected id; nothing was written
+├── DuplicateClientId        keys of the batch are in the log already; nothing was written
+├── AppendFailed             the write did not happen
+├── AppendUnknown            the write may or may not have happened (deadline, lost connection)
+├── StoreUnavailable         a read could not be answered
+├── DamagedRecord            a stored record fails its checksum or has an unknown format version
+├── StreamOverloaded         too many appends of one conversation are waiting; nothing was taken
+└── StreamClosed             the stream takes no more events
+"""
+
+from collections.abc import Mapping
+
+
+class EventsError(Exception):
+    """Root of the events floor's errors."""
+
+
+class BadEvent(EventsError):
+    """A payload was refused; `code` is stable and machine-readable, the text is for people."""
+
+    def __init__(self, message: str, *, code: str = "bad_event") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class EventNotFound(EventsError):
+    """No event of that id is in the log."""
+
+
+class ConversationDeleted(EventsError):
+    """The conversation's log carries a tombstone."""
+
+
+class AppendConflict(EventsError):
+    """The log's next id is not the expected one, or the fence is stale; nothing was written."""
+
+
+class DuplicateClientId(EventsError):
+    """Some keys of the batch are in the log already; nothing was written.
+
+    `taken` maps the position in the batch (from 0) to the id of the event that holds its key.
+    """
+
+    def __init__(self, taken: Mapping[int, int]) -> None:
+        super().__init__(f"{len(taken)} idempotency key(s) are taken")
+        self.taken = dict(taken)
+
+
+class AppendFailed(EventsError):
+    """The write did not happen and will not."""
+
+
+class AppendUnknown(EventsError):
+    """The write may have happened: only reading the tail back tells."""
+
+
+class StoreUnavailable(EventsError):
+    """The store did not answer a read."""
+
+
+class DamagedRecord(EventsError):
+    """Stored records fail their checksum or version: `first_id` to `last_id`, both inclusive."""
+
+    def __init__(self, conversation_id: str, first_id: int, last_id: int) -> None:
+        super().__init__(f"damaged records {first_id}-{last_id} in conversation {conversation_id}")
+        self.conversation_id = conversation_id
+        self.first_id = first_id
+        self.last_id = last_id
+
+
+class StreamOverloaded(EventsError):
+    """The bound on waiting appends is reached; nothing was taken."""
+
+
+class StreamClosed(EventsError):
+    """The stream takes no more events."""

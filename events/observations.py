@@ -1,0 +1,260 @@
+"""Observations: what happened, mostly in answer to an action (`cause` is its id)."""
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+
+from events.event import Event, FileEditSource, FileReadSource, RecallType
+
+MAX_OUTPUT_CHARACTERS = 30_000
+CUT_MARK = "[... Observation truncated due to length ...]"
+STORED = "stored"
+"""The validation context's key that marks content from a log, which is never cut again."""
+
+
+class Observation(Event):
+    """An event that tells what happened."""
+
+    # Coercion would change a stored value.
+    model_config = ConfigDict(strict=True)
+
+    content: str = ""
+
+    @property
+    def success(self) -> bool | None:
+        """Whether what was asked for succeeded; None for kinds that do not say."""
+        return None
+
+
+class CmdOutputMetadata(BaseModel):
+    """What the shell said beside its output; -1 means unknown. Keeps undeclared keys."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
+
+    exit_code: int = -1
+    pid: int = -1
+    username: str | None = None
+    hostname: str | None = None
+    working_dir: str | None = None
+    py_interpreter_path: str | None = None
+    prefix: str = ""
+    suffix: str = ""
+
+
+class CmdOutputObservation(Observation):
+    """A command's output; beyond 30,000 characters only both ends are kept, unless hidden."""
+
+    kind: ClassVar[str] = "run"
+    wording: ClassVar[str] = "Command `{command}` executed with exit code {metadata.exit_code}."
+    command: str
+    metadata: CmdOutputMetadata = Field(default_factory=CmdOutputMetadata)
+    hidden: bool = False
+
+    @property
+    def success(self) -> bool:
+        """Whether the exit code is 0."""
+        return self.metadata.exit_code == 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_both_ends(cls, values: Any, info: ValidationInfo) -> Any:
+        if not isinstance(values, dict) or (info.context and info.context.get(STORED)):
+            return values
+        content = values.get("content")
+        if (
+            values.get("hidden")
+            or not isinstance(content, str)
+            or len(content) <= MAX_OUTPUT_CHARACTERS
+        ):
+            return values
+        half = MAX_OUTPUT_CHARACTERS // 2
+        return {**values, "content": f"{content[:half]}\n{CUT_MARK}\n{content[-half:]}"}
+
+
+class IPythonRunCellObservation(Observation):
+    """A cell's output."""
+
+    kind: ClassVar[str] = "run_ipython"
+    wording: ClassVar[str] = "Code executed in IPython cell."
+    code: str
+    image_urls: list[str] | None = None
+
+    @property
+    def success(self) -> bool:
+        """Always true: a failing cell is told by its text."""
+        return True
+
+
+class FileReadObservation(Observation):
+    """A file's text."""
+
+    kind: ClassVar[str] = "read"
+    wording: ClassVar[str] = "I read the file {path}."
+    path: str
+    impl_source: FileReadSource = FileReadSource.DEFAULT
+
+
+class FileWriteObservation(Observation):
+    """A file was written."""
+
+    kind: ClassVar[str] = "write"
+    wording: ClassVar[str] = "I wrote to the file {path}."
+    path: str
+
+
+class FileEditObservation(Observation):
+    """A file was edited. `diff_cache` travels as `_diff_cache`."""
+
+    kind: ClassVar[str] = "edit"
+    wording: ClassVar[str] = "I edited the file {path}."
+    path: str = ""
+    prev_exist: bool = False
+    old_content: str | None = None
+    new_content: str | None = None
+    impl_source: FileEditSource = FileEditSource.LLM_BASED_EDIT
+    diff: str | None = None
+    diff_cache: str | None = None
+
+
+class BrowserOutputObservation(Observation):
+    """A page as the browser shows it; `screenshot` is a data URL."""
+
+    kind: ClassVar[str] = "browse"
+    wording: ClassVar[str] = "Visited {url}"
+    url: str
+    trigger_by_action: str
+    screenshot: str = ""
+    screenshot_path: str | None = None
+    set_of_marks: str = ""
+    error: bool = False
+    goal_image_urls: list[Any] = Field(default_factory=list)
+    open_pages_urls: list[Any] = Field(default_factory=list)
+    active_page_index: int = -1
+    dom_object: dict[str, Any] = Field(default_factory=dict)
+    axtree_object: dict[str, Any] = Field(default_factory=dict)
+    extra_element_properties: dict[str, Any] = Field(default_factory=dict)
+    last_browser_action: str = ""
+    last_browser_action_error: str = ""
+    focused_element_bid: str = ""
+    filter_visible_only: bool = False
+
+
+class AgentDelegateObservation(Observation):
+    """What another agent made of a task."""
+
+    kind: ClassVar[str] = "delegate"
+    outputs: dict[str, Any]
+
+
+class ErrorObservation(Observation):
+    """Something failed; the agent may go on. `error_id` may be a translation key."""
+
+    kind: ClassVar[str] = "error"
+    wording: ClassVar[str] = "{content}"
+    error_id: str = ""
+
+
+class AgentStateChangedObservation(Observation):
+    """The agent loop is in a state; `reason` is empty unless that is `error`."""
+
+    kind: ClassVar[str] = "agent_state_changed"
+    agent_state: str
+    reason: str = ""
+
+
+class UserRejectObservation(Observation):
+    """A person refused an action."""
+
+    kind: ClassVar[str] = "user_rejected"
+    wording: ClassVar[str] = "{content}"
+
+
+class RecallObservation(Observation):
+    """What memory knows. `runtime_hosts` maps URLs to ports."""
+
+    kind: ClassVar[str] = "recall"
+    recall_type: RecallType
+    repo_name: str = ""
+    repo_directory: str = ""
+    repo_branch: str = ""
+    repo_instructions: str = ""
+    runtime_hosts: dict[str, int] = Field(default_factory=dict)
+    additional_agent_instructions: str = ""
+    date: str = ""
+    custom_secrets_descriptions: dict[str, str] = Field(default_factory=dict)
+    conversation_instructions: str = ""
+    working_dir: str = ""
+    microagent_knowledge: list[dict[str, Any]] = Field(default_factory=list)
+
+    @property
+    def message(self) -> str:
+        """Which of the two sorts of knowledge was added."""
+        if self.recall_type is RecallType.WORKSPACE_CONTEXT:
+            return "Added workspace context"
+        return "Added microagent knowledge"
+
+
+class MCPObservation(Observation):
+    """What a connected tool answered."""
+
+    kind: ClassVar[str] = "mcp"
+    wording: ClassVar[str] = "{content}"
+    name: str = ""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+class TaskTrackingObservation(Observation):
+    """The task list."""
+
+    kind: ClassVar[str] = "task_tracking"
+    wording: ClassVar[str] = "{content}"
+    command: str = ""
+    task_list: list[dict[str, Any]] = Field(default_factory=list)
+
+
+class AgentThinkObservation(Observation):
+    """A thought was noted."""
+
+    kind: ClassVar[str] = "think"
+    wording: ClassVar[str] = "{content}"
+
+
+class AgentCondensationObservation(Observation):
+    """The agent's history was condensed."""
+
+    kind: ClassVar[str] = "condense"
+    wording: ClassVar[str] = "{content}"
+
+
+class SuccessObservation(Observation):
+    """An action without a result of its own succeeded."""
+
+    kind: ClassVar[str] = "success"
+    wording: ClassVar[str] = "{content}"
+
+
+class FileDownloadObservation(Observation):
+    """The browser downloaded a file."""
+
+    kind: ClassVar[str] = "download"
+    wording: ClassVar[str] = "Downloaded the file at location: {file_path}"
+    file_path: str
+
+
+class LoopDetectionObservation(Observation):
+    """The agent was found repeating itself."""
+
+    kind: ClassVar[str] = "loop_detection"
+
+
+class NullObservation(Observation):
+    """Nothing."""
+
+    kind: ClassVar[str] = "null"
+    wording: ClassVar[str] = "No observation"
+
+
+OBSERVATIONS: dict[str, type[Observation]] = {
+    declared.kind: declared for declared in Observation.__subclasses__()
+}
+"""Every declared observation, by its wire name."""

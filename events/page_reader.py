@@ -1,0 +1,133 @@
+"""Reads a log page by page: single-flight, cached, and verified to be dense."""
+
+import asyncio
+from asyncio import Task
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import orjson
+
+from events.errors import ConversationDeleted, DamagedRecord, StoreUnavailable
+from events.event import StoredEvent
+from events.filter import EventFilter
+from events.pages import PageCache, page_bounds, page_of
+from events.stores.base import EventStore
+
+OVERHEAD_BYTES = 200
+"""What a record costs in memory beside its body."""
+
+
+class PageKey(NamedTuple):
+    """Names a page among all conversations."""
+
+    conversation_id: str
+    page: int
+
+
+class PageReader:
+    """Serves records of any conversation from one cache.
+
+    Stored events never change, so a page cached while it was filling is right as far as it goes and is loaded again beyond that.
+    """
+
+    def __init__(
+        self, store: EventStore, *, page_size: int, cache_bytes: int, read_seconds: float = 10.0
+    ) -> None:
+        self.page_size = page_size
+        self._store = store
+        self._read_seconds = read_seconds
+        self._cache: PageCache[PageKey, tuple[StoredEvent, ...]] = PageCache(cache_bytes)
+        self._loads: dict[tuple[PageKey, int], Task[tuple[StoredEvent, ...]]] = {}
+
+    async def read(
+        self, conversation_id: str, start_id: int, next_id: int
+    ) -> tuple[StoredEvent, ...]:
+        """Committed events from `start_id` to the end of its page, below `next_id`.
+
+        At least one when start_id < next_id, none otherwise. Raises StoreUnavailable (also past
+        the deadline) and DamagedRecord.
+        """
+        if start_id >= next_id:
+            return ()
+        key = PageKey(conversation_id, page_of(start_id, self.page_size))
+        first_id, end_id = page_bounds(key.page, self.page_size)
+        end_id = min(end_id, next_id)
+        events = self._cache.get(key)
+        if events is None or first_id + len(events) < end_id:
+            events = await self._load_once(key, first_id, end_id)
+        return events[start_id - first_id : end_id - first_id]
+
+    async def search(
+        self,
+        conversation_id: str,
+        next_id: int,
+        *,
+        start_id: int = 0,
+        end_id: int | None = None,
+        reverse: bool = False,
+        filter: EventFilter | None = None,  # noqa: A002 - the contract's name
+        limit: int | None = None,
+    ) -> AsyncIterator[StoredEvent]:
+        """Events with start_id <= id <= end_id (both inclusive; None: the newest at the call).
+
+        `reverse` walks the same interval downwards. `limit` counts events that passed `filter`;
+        None is no limit and 0 gives nothing. Raises ValueError on negative arguments.
+        """
+        if start_id < 0 or (end_id is not None and end_id < 0) or (limit is not None and limit < 0):
+            raise ValueError("start_id, end_id and limit must not be negative")
+        last_id = next_id - 1 if end_id is None else min(end_id, next_id - 1)
+        given = 0
+        position = last_id if reverse else start_id
+        while start_id <= position <= last_id and given != limit:
+            if reverse:
+                first_id = max(
+                    start_id, page_bounds(page_of(position, self.page_size), self.page_size)[0]
+                )
+                events = await self.read(conversation_id, first_id, position + 1)
+                position = first_id - 1
+                events = events[::-1]
+            else:
+                events = await self.read(conversation_id, position, last_id + 1)
+                position = events[-1].id + 1
+            for event in events:
+                if filter is None or filter.matches(orjson.loads(event.body)):
+                    yield event
+                    given += 1
+                    if given == limit:
+                        return
+
+    def forget(self, conversation_id: str, next_id: int) -> None:
+        """Drop a deleted conversation's pages."""
+        for page in range(page_of(max(next_id - 1, 0), self.page_size) + 1):
+            self._cache.discard(PageKey(conversation_id, page))
+
+    async def _load_once(self, key: PageKey, first_id: int, end_id: int) -> tuple[StoredEvent, ...]:
+        load = self._loads.get((key, end_id))
+        if load is None:
+            load = asyncio.create_task(self._load(key, first_id, end_id))
+            self._loads[key, end_id] = load
+            load.add_done_callback(lambda done: self._loaded(key, end_id, done))
+        return await asyncio.shield(load)
+
+    def _loaded(self, key: PageKey, end_id: int, load: Task[tuple[StoredEvent, ...]]) -> None:
+        self._loads.pop((key, end_id), None)
+        if not load.cancelled():
+            load.exception()  # whoever still waits gets it through the shield
+
+    async def _load(self, key: PageKey, first_id: int, end_id: int) -> tuple[StoredEvent, ...]:
+        try:
+            async with asyncio.timeout(self._read_seconds):
+                events = tuple(await self._store.read(key.conversation_id, first_id, end_id))
+                short = first_id + len(events) < end_id
+                if short and (await self._store.head(key.conversation_id)).deleted:
+                    raise ConversationDeleted(key.conversation_id)
+        except TimeoutError as error:
+            raise StoreUnavailable(f"no answer within {self._read_seconds:g} s") from error
+        for place, event in enumerate(events):
+            if event.id != first_id + place:
+                raise DamagedRecord(key.conversation_id, first_id + place, event.id - 1)
+        if short:
+            raise DamagedRecord(key.conversation_id, first_id + len(events), end_id - 1)
+        size = sum(len(event.body) for event in events) + OVERHEAD_BYTES * len(events)
+        self._cache.put(key, events, size)
+        return events

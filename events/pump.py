@@ -1,0 +1,224 @@
+"""Forms batches, has the store decide them one at a time, and settles every outcome."""
+
+import asyncio
+import logging
+from asyncio import Future, Task, TimerHandle
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from events.batch import Appended, AppendQueue, Batch
+from events.errors import (
+    AppendConflict,
+    AppendFailed,
+    AppendUnknown,
+    ConversationDeleted,
+    DuplicateClientId,
+    EventsError,
+)
+from events.event import EventFlag, StoredEvent
+from events.stores.base import EventStore, Head
+
+logger = logging.getLogger(__name__)
+
+CONFLICT_TRIES = 8
+FIRST_PAUSE_SECONDS = 0.02
+LONGEST_PAUSE_SECONDS = 1.0
+
+Publish = Callable[[Sequence[StoredEvent]], None]
+
+
+class AppendPump:
+    """The serial section of one conversation: at most one batch is in flight.
+
+    It runs in loop callbacks; a task exists only while an unknown outcome or a conflict is being
+    resolved by reading the tail back. Until that is done nothing further is submitted.
+    """
+
+    def __init__(
+        self,
+        conversation_id: str,
+        store: EventStore,
+        head: Head,
+        *,
+        waiting_limit: int,
+        append_seconds: float,
+        publish: Publish,
+    ) -> None:
+        self.next_id = head.next_id
+        self.last_state_id = head.last_state_id
+        self.fence = 0
+        self._conversation_id = conversation_id
+        self._store = store
+        self._append_seconds = append_seconds
+        self._publish = publish
+        self._queue = AppendQueue(waiting_limit)
+        self._in_flight: Batch | None = None
+        self._deadline: TimerHandle | None = None
+        self._recovery: Task[None] | None = None
+        self._pause_seconds = FIRST_PAUSE_SECONDS
+        self._conflicts = 0
+        self._last_timestamp = ""
+        self._idle: Future[None] | None = None
+        self._stopped: EventsError | None = None
+
+    def put(self, payload: dict[str, Any], digest: bytes | None) -> Future[Appended]:
+        """Queue an event; see AppendQueue.put. Raises what `stop` was given."""
+        if self._stopped is not None:
+            raise self._stopped
+        future = self._queue.put(payload, digest)
+        self._pump()
+        return future
+
+    def stop(self, reason: EventsError) -> None:
+        """Take nothing more; what was taken goes on."""
+        self._stopped = self._stopped or reason
+
+    async def drain(self, seconds: float) -> None:
+        """After `stop`: wait for what was taken, then give up on the rest with the reason."""
+        if self._in_flight is not None:
+            self._idle = self._idle or asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._idle], timeout=seconds)
+        self._abandon(self._stopped or AppendUnknown("given up"))
+
+    def _pump(self) -> None:
+        if self._in_flight is not None:
+            return
+        if self._queue:
+            batch = self._queue.form(self.next_id, self._last_timestamp)
+            self._submit(batch)
+        elif self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    def _submit(self, batch: Batch) -> None:
+        self._in_flight = batch
+        attempt = asyncio.ensure_future(
+            self._store.append(
+                self._conversation_id,
+                batch.first_id,
+                batch.events,
+                summary=batch.summary,
+                keys=batch.keys,
+                fence=self.fence,
+            )
+        )
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(self._append_seconds, self._expire, attempt)
+        attempt.add_done_callback(partial(self._settled, batch))
+
+    def _expire(self, attempt: Future[None]) -> None:
+        if self._in_flight is not None and self._recovery is None and not attempt.done():
+            self._recover(AppendUnknown(f"no outcome within {self._append_seconds:g} s"))
+
+    def _settled(self, batch: Batch, attempt: Future[None]) -> None:
+        error = AppendUnknown("cancelled") if attempt.cancelled() else attempt.exception()
+        if self._in_flight is not batch or self._recovery is not None:
+            return  # its outcome is being, or has been, read from the log
+        if self._deadline is not None:
+            self._deadline.cancel()
+        match error:
+            case None:
+                self._committed(batch)
+            case DuplicateClientId(taken=taken):
+                self._in_flight = None
+                for place, event_id in taken.items():
+                    batch.waiting[place].settle(Appended(event_id, duplicate=True))
+                rest = (one for place, one in enumerate(batch.waiting) if place not in taken)
+                self._queue.put_back(rest)
+                self._pump()
+            case AppendFailed():
+                self._failed(batch, error)
+            case ConversationDeleted():
+                self._abandon(error)
+            case _:
+                self._recover(error)
+
+    def _committed(self, batch: Batch) -> None:
+        self._in_flight = None
+        self._conflicts = 0
+        self._pause_seconds = FIRST_PAUSE_SECONDS
+        self._last_timestamp = batch.timestamp
+        self._advance(batch.events)
+        for one, event in zip(batch.waiting, batch.events, strict=True):
+            one.settle(Appended(event.id))
+        self._publish(batch.events)
+        self._pump()
+
+    def _advance(self, events: Sequence[StoredEvent]) -> None:
+        self.next_id = events[-1].id + 1
+        for event in events:
+            if event.flag == EventFlag.STATE:
+                self.last_state_id = event.id
+
+    def _failed(self, batch: Batch, error: BaseException) -> None:
+        logger.error("append to %s failed: %s", self._conversation_id, error)
+        self._in_flight = None
+        for one in batch.waiting:
+            one.fail(error)
+        self._pump()
+
+    def _abandon(self, error: EventsError) -> None:
+        self._stopped = self._stopped or error
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if self._recovery is not None and self._recovery is not asyncio.current_task():
+            self._recovery.cancel()
+        batch, self._in_flight = self._in_flight, None
+        for one in batch.waiting if batch else ():
+            one.fail(error)
+        self._queue.fail_all(error)
+        self._pump()
+
+    def _recover(self, error: BaseException) -> None:
+        if not isinstance(error, AppendConflict):
+            logger.warning("append to %s: %s; reading back", self._conversation_id, error)
+        if self._deadline is not None:
+            self._deadline.cancel()
+        task = asyncio.get_running_loop().create_task(self._resolve(error))
+        self._recovery = task
+
+    async def _resolve(self, error: BaseException) -> None:
+        """Read the tail back until it tells what became of the batch in flight."""
+        batch = self._in_flight
+        if batch is None:
+            return
+        tail = await self._read_tail(batch.first_id)
+        self._recovery = None
+        if tail is None:
+            self._abandon(ConversationDeleted(self._conversation_id))
+        elif list(tail[: len(batch.events)]) == list(batch.events):
+            self._committed(batch)
+        elif tail:
+            self._overtaken(batch, tail)
+        elif isinstance(error, AppendConflict):
+            self._failed(batch, AppendFailed(f"refused by a newer owner of the log: {error}"))
+        else:
+            self._submit(batch)
+
+    def _overtaken(self, batch: Batch, tail: Sequence[StoredEvent]) -> None:
+        """Another writer was first: publish what it wrote, then try again behind it."""
+        self._in_flight = None
+        self._conflicts += 1
+        self._advance(tail)
+        if self._conflicts > CONFLICT_TRIES:
+            self._conflicts = 0
+            for one in batch.waiting:
+                one.fail(AppendFailed(f"overtaken {CONFLICT_TRIES} times by other writers"))
+        else:
+            self._queue.put_back(batch.waiting)
+        self._publish(tail)
+        self._pump()
+
+    async def _read_tail(self, first_id: int) -> Sequence[StoredEvent] | None:
+        """Events from `first_id` on; None when the log is deleted. Waits as long as it takes."""
+        while True:
+            await asyncio.sleep(self._pause_seconds)
+            self._pause_seconds = min(self._pause_seconds * 2, LONGEST_PAUSE_SECONDS)
+            try:
+                async with asyncio.timeout(self._append_seconds):
+                    head = await self._store.head(self._conversation_id)
+                    if head.deleted:
+                        return None
+                    return await self._store.read(self._conversation_id, first_id, head.next_id)
+            except (EventsError, TimeoutError) as error:
+                logger.warning("cannot read %s back: %r", self._conversation_id, error)

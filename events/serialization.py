@@ -1,0 +1,207 @@
+"""Events to and from the JSON object that is stored and sent."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from events.actions import ACTIONS, Action
+from events.errors import BadEvent
+from events.event import Event, EventFlag, EventSource
+from events.layout import envelope_of, layout_of
+from events.legacy import modern_args, modern_run_extras
+from events.observations import (
+    OBSERVATIONS,
+    STORED,
+    CmdOutputMetadata,
+    CmdOutputObservation,
+    Observation,
+)
+from events.unknown import UnknownAction, UnknownObservation
+
+FROM_LOG = {STORED: True}
+CLIENT_SOURCES = frozenset((EventSource.AGENT, EventSource.USER))
+PROJECTED_ACTIONS = frozenset(("null",))
+PROJECTED_OBSERVATIONS = frozenset(("null", "browse", "browse_interactive"))
+HEAVY_EXTRAS = frozenset(
+    (
+        "dom_object",
+        "axtree_object",
+        "active_page_index",
+        "last_browser_action",
+        "last_browser_action_error",
+        "focused_element_bid",
+        "extra_element_properties",
+    )
+)
+PICTURES = frozenset(("screenshot", "set_of_marks"))
+
+
+def encode(event: Event) -> dict[str, Any]:
+    """Give the event's JSON object in the protocol's key order.
+
+    Nested containers are shared with the event: treat the result as read-only below its first
+    two levels.
+    """
+    payload: dict[str, Any] = {}
+    if event.id is not None:
+        payload["id"] = event.id
+    if event.timestamp is not None:
+        payload["timestamp"] = event.timestamp
+    if event.source is not None:
+        payload["source"] = event.source.value
+    payload["message"] = event.message
+    if event.cause is not None:
+        payload["cause"] = event.cause
+    if event.client_id is not None:
+        payload["client_id"] = event.client_id
+    payload["observation" if isinstance(event, Observation) else "action"] = event.kind
+    if event.tool_call_metadata is not None:
+        payload["tool_call_metadata"] = event.tool_call_metadata
+    if event.llm_metrics is not None:
+        payload["llm_metrics"] = event.llm_metrics
+    _put_body(payload, event)
+    if event.unknown_fields:
+        return payload | {k: v for k, v in event.unknown_fields.items() if k not in payload}
+    return payload
+
+
+def _put_body(payload: dict[str, Any], event: Event) -> None:
+    if isinstance(event, Observation):
+        payload["content"] = event.content
+        payload["extras"] = _arguments_of(event)
+        if event.success is not None:
+            payload["success"] = event.success
+    else:
+        payload["args"] = _arguments_of(event)
+        if isinstance(event, Action) and event.timeout is not None:
+            payload["timeout"] = event.timeout
+
+
+def decode(payload: Mapping[str, Any]) -> Event:
+    """Read a stored event's JSON object, in today's or an older spelling.
+
+    `payload` is never changed, but nested containers are shared with the event. Output from a log
+    is never cut again. What is undeclared or does not fit is kept (`unknown_fields`,
+    `unknown_arguments`, UnknownAction, UnknownObservation). Raises BadEvent only for what is no
+    event at all.
+    """
+    if not isinstance(payload, Mapping):
+        raise BadEvent("An event must be an object.", code="not_an_object")
+    is_action = payload.get("action") is not None
+    kind = payload.get("action" if is_action else "observation")
+    if kind is None:
+        raise BadEvent("An event needs an action or an observation.", code="unknown_kind")
+    inner = payload.get("args" if is_action else "extras")
+    if not isinstance(kind, str) or not (inner is None or isinstance(inner, Mapping)):
+        raise BadEvent(
+            "An event's kind must be a text and its args or extras an object.", code="bad_value"
+        )
+    declared = (ACTIONS if is_action else OBSERVATIONS).get(kind)
+    try:
+        if declared is not None:
+            fitting = _decode_declared(declared, payload, inner or {})
+            if fitting is not None:
+                return fitting
+        return _decode_unknown(kind, payload, inner or {}, is_action=is_action)
+    except ValidationError as error:
+        raise BadEvent("An event's keys must be texts.", code="bad_value") from error
+
+
+def _decode_declared(
+    declared: type[Event], payload: Mapping[str, Any], inner: Mapping[str, Any]
+) -> Event | None:
+    layout = layout_of(declared)
+    values, unknown_fields = envelope_of(payload, declared)
+    if issubclass(declared, Action):
+        inner = modern_args(inner, layout.wire_names)
+    elif declared is CmdOutputObservation:
+        inner = modern_run_extras(inner)
+    unknown_arguments = {}
+    for wire_name, value in inner.items():
+        name = layout.by_wire_name.get(wire_name)
+        if name is None:
+            unknown_arguments[wire_name] = value
+        else:
+            values[name] = value
+    try:
+        for name, word in layout.words:
+            if type(values.get(name)) in (str, int):
+                values[name] = word(values[name])
+        if isinstance(values.get("metadata"), dict):
+            values["metadata"] = CmdOutputMetadata.model_validate(values["metadata"])
+        return declared.model_validate(
+            values
+            | {
+                "unknown_fields": unknown_fields or None,
+                "unknown_arguments": unknown_arguments or None,
+            },
+            context=FROM_LOG,
+        )
+    except ValueError:
+        return None
+
+
+def _decode_unknown(
+    kind: str, payload: Mapping[str, Any], inner: Mapping[str, Any], *, is_action: bool
+) -> Event:
+    unknown: type[Event] = UnknownAction if is_action else UnknownObservation
+    values, unknown_fields = envelope_of(payload, unknown)
+    text = payload.get("message")
+    values["kind"] = kind
+    values["args" if is_action else "extras"] = dict(inner)
+    values["text"] = text if isinstance(text, str) else ""
+    values["unknown_fields"] = unknown_fields or None
+    return unknown.model_validate(values)
+
+
+def _arguments_of(event: Event) -> dict[str, Any]:
+    if isinstance(event, UnknownAction):
+        return event.args
+    if isinstance(event, UnknownObservation):
+        return event.extras
+    layout = layout_of(type(event))
+    values = event.__dict__
+    arguments = {wire_name: values[name] for name, wire_name in layout.fields}
+    for name, _ in layout.words:
+        arguments[name] = values[name].value
+    if isinstance(event, CmdOutputObservation):
+        metadata = event.metadata
+        arguments["metadata"] = metadata.__dict__ | (metadata.__pydantic_extra__ or {})
+    if event.unknown_arguments:
+        return arguments | event.unknown_arguments
+    return arguments
+
+
+def flag_of(payload: Mapping[str, Any]) -> EventFlag:
+    """Tell what a reader may know of a stored payload without parsing it."""
+    action = payload.get("action")
+    observation = payload.get("observation") if action is None else None
+    if observation == "agent_state_changed":
+        return EventFlag.STATE
+    if (
+        payload.get("source") not in CLIENT_SOURCES
+        or action in PROJECTED_ACTIONS
+        or observation in PROJECTED_OBSERVATIONS
+    ):
+        return EventFlag.SPECIAL
+    return EventFlag.PLAIN
+
+
+def trajectory_form(
+    payload: Mapping[str, Any], *, with_screenshots: bool = False
+) -> dict[str, Any]:
+    """Copy a payload without the browser's bulk in `extras`, at any depth."""
+    form = dict(payload)
+    if "extras" in form:
+        dropped = HEAVY_EXTRAS if with_screenshots else HEAVY_EXTRAS | PICTURES
+        form["extras"] = _without(form["extras"], dropped)
+    return form
+
+
+def _without(value: Any, dropped: frozenset[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _without(item, dropped) for key, item in value.items() if key not in dropped}
+    if isinstance(value, list):
+        return [_without(item, dropped) for item in value]
+    return value

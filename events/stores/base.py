@@ -1,0 +1,82 @@
+"""The EventStore contract: a durable log per conversation, appended by compare-and-append."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from events.event import StoredEvent
+from events.summary import SummaryChange
+
+NO_KEYS: Mapping[int, bytes] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a log ends: the id the next event gets, the newest state event, the log's epoch.
+
+    The epoch is a random text made with the log; an unknown conversation has `next_id` 0 and the
+    epoch "".
+    """
+
+    next_id: int
+    last_state_id: int | None
+    epoch: str
+    deleted: bool = False
+
+
+class EventStore(ABC):
+    """Keeps the events of all conversations. Ids of a conversation are dense from 0.
+
+    A log exists from its first append on. Every call may raise StoreUnavailable (reads) or
+    AppendFailed / AppendUnknown (writes); drivers' errors never leave the store.
+    """
+
+    folds_metadata: ClassVar[bool] = False
+    """The summary given to `append` reaches the conversation's record in the same commit."""
+
+    @abstractmethod
+    def append(
+        self,
+        conversation_id: str,
+        expected_next_id: int,
+        events: Sequence[StoredEvent],
+        *,
+        summary: SummaryChange,
+        keys: Mapping[int, bytes] = NO_KEYS,
+        fence: int = 0,
+    ) -> Awaitable[None]:
+        """Append 1..N events, all or none; done when they are durable.
+
+        `events` carry the ids `expected_next_id` and up. `keys` maps positions in `events` to
+        the digests of their idempotency keys, stored with them for ever. Appends of different
+        conversations may share a commit, and one that fails does not touch its neighbours.
+
+        Raises AppendConflict when the log's next id differs or `fence` is below the highest one
+        seen, DuplicateClientId when keys are taken, ConversationDeleted after a deletion: in all
+        three nothing was written. AppendFailed: nothing was written either. AppendUnknown: only
+        `head` and `read` tell.
+        """
+
+    @abstractmethod
+    async def head(self, conversation_id: str) -> Head:
+        """The end of the log as committed now."""
+
+    @abstractmethod
+    async def read(self, conversation_id: str, start_id: int, end_id: int) -> list[StoredEvent]:
+        """Events with start_id <= id < end_id that are committed, ascending.
+
+        A deleted conversation reads as empty. Raises DamagedRecord naming the damaged range.
+        """
+
+    @abstractmethod
+    async def find(self, conversation_id: str, key: bytes) -> int | None:
+        """The id of the event stored with that key's digest, or None."""
+
+    @abstractmethod
+    async def delete(self, conversation_id: str) -> None:
+        """Leave a tombstone, atomically and for ever, then drop the events.
+
+        Deleting again, or what never existed, is no error. A late append gets
+        ConversationDeleted; the id is never used again.
+        """

@@ -1,0 +1,203 @@
+"""The live view of one conversation's log: append, persist, publish, follow."""
+
+import asyncio
+from asyncio import Future
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import NamedTuple, Self
+
+from events.batch import Appended, digest_of
+from events.errors import BadEvent, ConversationDeleted, StreamClosed
+from events.event import Event, EventSource, StoredEvent
+from events.filter import EventFilter
+from events.page_reader import PageReader
+from events.pump import AppendPump
+from events.redaction import Redactor
+from events.serialization import encode
+from events.stores.base import EventStore, Head
+from events.subscription import Callback, Subscription
+
+
+class StreamLimits(NamedTuple):
+    """Bounds and deadlines of a stream."""
+
+    waiting_appends: int = 10_000
+    subscription_queue: int = 1024
+    append_seconds: float = 10.0
+
+
+class EventStream:
+    """Appends to one conversation's log and tells subscribers what was committed.
+
+    The stream owns an append, not its caller: cancelling a caller never stops, repeats or hides
+    it. At most one batch is in flight; what arrives meanwhile forms the next. Ids and timestamps
+    are given when a batch is formed, so ids are dense and time never runs against them. Events
+    are published after they are durable, in id order, each once.
+    """
+
+    def __init__(
+        self,
+        conversation_id: str,
+        store: EventStore,
+        reader: PageReader,
+        head: Head,
+        limits: StreamLimits,
+    ) -> None:
+        self.conversation_id = conversation_id
+        self.epoch = head.epoch
+        self._redactor = Redactor()
+        self._reader = reader
+        self._limits = limits
+        self._pump = AppendPump(
+            conversation_id,
+            store,
+            head,
+            waiting_limit=limits.waiting_appends,
+            append_seconds=limits.append_seconds,
+            publish=self._publish,
+        )
+        self._subscriptions: list[Subscription] = []
+        self._growth: Future[None] | None = None
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        conversation_id: str,
+        store: EventStore,
+        reader: PageReader,
+        limits: StreamLimits = StreamLimits(),  # noqa: B008 - immutable
+    ) -> Self:
+        """The stream at the log's end. Raises ConversationDeleted, StoreUnavailable."""
+        head = await store.head(conversation_id)
+        if head.deleted:
+            raise ConversationDeleted(conversation_id)
+        return cls(conversation_id, store, reader, head, limits)
+
+    @property
+    def next_id(self) -> int:
+        """The id the next event gets; every id below is committed and published."""
+        return self._pump.next_id
+
+    @property
+    def last_state_id(self) -> int | None:
+        """The id of the newest state event."""
+        return self._pump.last_state_id
+
+    def enqueue(
+        self, event: Event, source: EventSource, *, client_id: str | None = None
+    ) -> Future[Appended]:
+        """Take an event for appending, in the order of the calls; done when it is durable.
+
+        The future belongs to the stream: shield it when awaiting. `client_id` is the idempotency
+        key: an event with a key the log knows is not appended again and gives the first one's id.
+        Raises at once, taking nothing: StreamClosed, ConversationDeleted, StreamOverloaded,
+        BadEvent (too large). In the future: AppendFailed, ConversationDeleted, StreamClosed.
+        """
+        if event.id is not None:
+            raise BadEvent("an event that has an id was stored already", code="forbidden_field")
+        digest = None if client_id is None else digest_of(client_id)
+        stamped = event.model_copy(update={"source": source, "client_id": client_id})
+        return self._pump.put(self._redactor.redact(encode(stamped)), digest)
+
+    async def append(
+        self, event: Event, source: EventSource, *, client_id: str | None = None
+    ) -> Appended:
+        """`enqueue`, and wait until it is durable; cancelling leaves the append under way."""
+        return await asyncio.shield(self.enqueue(event, source, client_id=client_id))
+
+    def update_secrets(self, secrets: Mapping[str, str]) -> None:
+        """Mask these values, too, in everything appended from now on."""
+        self._redactor.update(secrets)
+
+    def subscribe(self, name: str, callback: Callback, *, after: int | None = None) -> Subscription:
+        """Hand every event after `after` (default: after now) to a callback, in order, each once."""
+        position = self.next_id - 1 if after is None else min(after, self.next_id - 1)
+        subscription = Subscription(
+            f"{name} of {self.conversation_id}",
+            callback,
+            self.read,
+            position=position,
+            capacity=self._limits.subscription_queue,
+        )
+        self._subscriptions.append(subscription)
+        if position < self.next_id - 1:
+            subscription.catch_up()
+        return subscription
+
+    async def unsubscribe(self, subscription: Subscription, *, drain_seconds: float = 0.0) -> None:
+        """End a subscription; unknown ones are no error."""
+        await subscription.close(drain_seconds=drain_seconds)
+        if subscription in self._subscriptions:
+            self._subscriptions.remove(subscription)
+
+    async def read(self, start_id: int) -> Sequence[StoredEvent]:
+        """Committed events from `start_id` to the end of its page; none at the log's end."""
+        return await self._reader.read(self.conversation_id, start_id, self.next_id)
+
+    def search_events(
+        self,
+        start_id: int = 0,
+        end_id: int | None = None,
+        *,
+        reverse: bool = False,
+        filter: EventFilter | None = None,  # noqa: A002 - the contract's name
+        limit: int | None = None,
+    ) -> AsyncIterator[StoredEvent]:
+        """See PageReader.search."""
+        return self._reader.search(
+            self.conversation_id,
+            self.next_id,
+            start_id=start_id,
+            end_id=end_id,
+            reverse=reverse,
+            filter=filter,
+            limit=limit,
+        )
+
+    async def follow(self, after: int) -> AsyncIterator[StoredEvent]:
+        """Every event after `after`: the backlog, then live, without gap or double, until close."""
+        position = after
+        while True:
+            for event in await self.read(position + 1):
+                position = event.id
+                yield event
+            if position >= self.next_id - 1:
+                if self._closed:
+                    return
+                if self._growth is None:
+                    self._growth = asyncio.get_running_loop().create_future()
+                await asyncio.shield(self._growth)
+
+    async def flush(self, seconds: float = 5.0) -> None:
+        """Wait, for a bounded time, until subscribers were handed what is committed now."""
+        waits = [one.level() for one in self._subscriptions]
+        if waits:
+            await asyncio.wait([asyncio.ensure_future(one) for one in waits], timeout=seconds)
+
+    async def close(self, *, drain_seconds: float = 5.0) -> None:
+        """Take nothing more, finish what was taken, let subscribers see it, end them.
+
+        What is not durable by the deadline gets StreamClosed; it may still turn up in the log.
+        """
+        self._pump.stop(StreamClosed(f"the stream of {self.conversation_id} is closed"))
+        await self._pump.drain(drain_seconds)
+        for subscription in list(self._subscriptions):
+            await self.unsubscribe(subscription, drain_seconds=drain_seconds)
+        self._closed = True
+        self._wake_followers()
+
+    async def mark_deleted(self) -> None:
+        """The log carries a tombstone now: refuse what waits, end subscribers, forget pages."""
+        self._pump.stop(ConversationDeleted(self.conversation_id))
+        await self.close(drain_seconds=1.0)
+        self._reader.forget(self.conversation_id, self.next_id)
+
+    def _publish(self, events: Sequence[StoredEvent]) -> None:
+        for subscription in self._subscriptions:
+            subscription.offer(events)
+        self._wake_followers()
+
+    def _wake_followers(self) -> None:
+        if self._growth is not None:
+            self._growth.set_result(None)
+            self._growth = None

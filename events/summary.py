@@ -1,0 +1,73 @@
+"""The fold of events into a change of their conversation's metadata."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Tokens = tuple[int | None, int | None, int | None]
+MAX_COUNT = 2**62
+"""A sum of two counts below this fits a signed 64-bit column."""
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryChange:
+    """What a run of events changes in the metadata; None leaves a field as it is.
+
+    `last_updated_at` is ISO 8601 in UTC with `Z`, `accumulated_cost` is in US dollars,
+    `last_state_id` is the id of the newest `agent_state_changed` observation.
+    """
+
+    last_event_id: int | None = None
+    last_updated_at: str | None = None
+    accumulated_cost: float | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    last_state_id: int | None = None
+
+
+NO_CHANGE = SummaryChange()
+
+
+def fold(change: SummaryChange | None, event_id: int, payload: Mapping[str, Any]) -> SummaryChange:
+    """Add the next event, whose id is above all folded before; the newest value wins.
+
+    Metrics that are malformed are left out, cost and tokens each by itself.
+    """
+    before = change or NO_CHANGE
+    timestamp = payload.get("timestamp")
+    is_state = payload.get("observation") == "agent_state_changed" and not payload.get("action")
+    cost = before.accumulated_cost
+    tokens = (before.prompt_tokens, before.completion_tokens, before.total_tokens)
+    metrics = payload.get("llm_metrics")
+    if isinstance(metrics, Mapping):
+        cost = _cost_of(metrics, cost)
+        tokens = _tokens_of(metrics, tokens)
+    return SummaryChange(
+        event_id,
+        timestamp if isinstance(timestamp, str) else before.last_updated_at,
+        cost,
+        *tokens,
+        event_id if is_state else before.last_state_id,
+    )
+
+
+def _cost_of(metrics: Mapping[str, Any], known: float | None) -> float | None:
+    cost = metrics.get("accumulated_cost")
+    if isinstance(cost, bool) or not isinstance(cost, (int, float)):
+        return known
+    return float(cost) if 0 <= cost < MAX_COUNT else known
+
+
+def _tokens_of(metrics: Mapping[str, Any], known: Tokens) -> Tokens:
+    usage = metrics.get("accumulated_token_usage")
+    if not isinstance(usage, Mapping):
+        return known
+    prompt, completion = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
+    if not (_is_count(prompt) and _is_count(completion)):
+        return known
+    return prompt, completion, prompt + completion
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < MAX_COUNT

@@ -1,0 +1,27 @@
+"""Where work runs and who decides on it. The public contract."""
+
+from runtime_stub.agent import Agent
+from runtime_stub.base import FileChange, Runtime, RuntimeStatus
+from runtime_stub.builder import RuntimeBuilder
+from runtime_stub.errors import (
+    BadWorkspacePath,
+    FileMissing,
+    NotText,
+    RuntimeFloorError,
+    RuntimeUnavailable,
+    WorkspaceError,
+)
+
+__all__ = [
+    "Agent",
+    "BadWorkspacePath",
+    "FileChange",
+    "FileMissing",
+    "NotText",
+    "Runtime",
+    "RuntimeBuilder",
+    "RuntimeFloorError",
+    "RuntimeStatus",
+    "RuntimeUnavailable",
+    "WorkspaceError",
+]

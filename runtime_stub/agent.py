@@ -1,0 +1,43 @@
+"""The Agent contract: decides what to do next in one conversation."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from events.actions import Action
+from events.event import Event
+
+
+class Agent(ABC):
+    """Decides the next action of one conversation. One instance per running agent loop.
+
+    The loop calls `observe` with every event the agent is concerned with, in log order, exactly
+    once and never while `step` has not been started or suspended elsewhere: it must return at
+    once. While the agent's state is `running` the loop awaits `step` again and again: it returns
+    the next action, or None when there is nothing to do until something new is observed. `step`
+    may be cancelled at any await (pause, stop); what it was about to do is then dropped. An
+    exception from `step` becomes the visible state `error` with its text as the reason.
+    """
+
+    model: ClassVar[str | None] = None
+    """The language model the agent needs, `provider/name`, or None. Declaring one makes the
+    server ask for an API key in the user's settings."""
+
+    @abstractmethod
+    def observe(self, event: Event) -> None:
+        """Take note of a user message, an own action or the observation that answers it."""
+
+    @abstractmethod
+    async def step(self) -> Action | None:
+        """The next action, or None to wait."""
+
+    def system_prompt(self) -> str:
+        """The text of the `system` event that opens a conversation."""
+        return ""
+
+    def metrics(self) -> dict[str, Any] | None:
+        """Accumulated `llm_metrics` to attach to the next action; None when there is no news."""
+        return None
+
+    async def close(self) -> None:
+        """Release what the agent holds; called once when its loop ends."""
+        return

@@ -1,0 +1,74 @@
+"""The Runtime contract: where an agent's actions are carried out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from events.actions import Action
+from events.observations import Observation
+
+
+class RuntimeStatus(StrEnum):
+    """A runtime's life, in the wire's words (`runtime_status`)."""
+
+    STOPPED = "STATUS$STOPPED"
+    STARTING = "STATUS$STARTING_RUNTIME"
+    STARTED = "STATUS$RUNTIME_STARTED"
+    READY = "STATUS$READY"
+    ERROR = "STATUS$ERROR"
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """One changed path of the workspace's repository: `status` is one of M A D R U."""
+
+    status: str
+    path: str
+
+
+class Runtime(ABC):
+    """Carries out actions in one conversation's workspace.
+
+    `perform` answers every action with an observation, failing commands included; it raises
+    `RuntimeUnavailable` only when the runtime itself is gone. File operations take absolute
+    workspace paths or paths relative to its root and raise `WorkspaceError`s. Cancelling any call
+    is safe: it leaves the workspace as it was before or after the action, never between.
+    """
+
+    @property
+    @abstractmethod
+    def status(self) -> RuntimeStatus:
+        """The current status; changes only in `connect` and `close`."""
+
+    @abstractmethod
+    async def connect(self) -> None:
+        """Make the runtime ready; a second call is a no-op. Raises RuntimeUnavailable."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Release everything; a second call is a no-op."""
+
+    @abstractmethod
+    async def perform(self, action: Action) -> Observation:
+        """Carry out one action. The observation has no id, source or cause yet."""
+
+    @abstractmethod
+    def set_environment(self, variables: Mapping[str, str]) -> None:
+        """Merge `variables` into what commands see from now on (secrets among them)."""
+
+    @abstractmethod
+    async def read_file(self, path: str) -> bytes:
+        """The bytes of a file. Raises FileMissing, BadWorkspacePath."""
+
+    @abstractmethod
+    async def write_file(self, path: str, content: bytes) -> str:
+        """Write a file and its folders; the absolute path written. Raises BadWorkspacePath."""
+
+    @abstractmethod
+    async def list_files(self, path: str = "") -> Sequence[str]:
+        """Names in a folder, sorted, folders with a trailing slash. Raises FileMissing."""
+
+    @abstractmethod
+    async def changes(self) -> Sequence[FileChange] | None:
+        """Uncommitted changes, sorted by path; None when the workspace is not a repository."""

@@ -1,0 +1,33 @@
+"""Errors of the runtime floor.
+
+RuntimeFloorError
+├── RuntimeUnavailable    the runtime cannot be built, connected or reached
+└── WorkspaceError        a file operation was refused; the text is for people
+    ├── FileMissing       no such file or folder
+    ├── NotText           the file is not UTF-8 text
+    └── BadWorkspacePath  the path leaves the workspace or is not valid
+"""
+
+
+class RuntimeFloorError(Exception):
+    """Root of the runtime floor's errors."""
+
+
+class RuntimeUnavailable(RuntimeFloorError):
+    """The runtime cannot be built, connected or reached."""
+
+
+class WorkspaceError(RuntimeFloorError):
+    """A file operation was refused."""
+
+
+class FileMissing(WorkspaceError):
+    """No such file or folder."""
+
+
+class NotText(WorkspaceError):
+    """The file is not UTF-8 text."""
+
+
+class BadWorkspacePath(WorkspaceError):
+    """The path leaves the workspace or is not valid."""

@@ -1,0 +1,201 @@
+"""StubRuntime: carries actions out in an in-memory workspace, the same way every time."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from events.actions import Action, CmdRunAction, IPythonRunCellAction, TaskTrackingAction
+from events.event import ConfirmationState
+from events.observations import (
+    CmdOutputMetadata,
+    CmdOutputObservation,
+    ErrorObservation,
+    Observation,
+    TaskTrackingObservation,
+    UserRejectObservation,
+)
+from runtime_stub import shell
+from runtime_stub.answers import answer
+from runtime_stub.base import FileChange, Runtime, RuntimeStatus
+from runtime_stub.builder import RuntimeBuilder
+from runtime_stub.errors import BadWorkspacePath, RuntimeUnavailable, WorkspaceError
+from runtime_stub.outcome import Outcome, failed
+from runtime_stub.workspace import MAX_BYTES, Workspace, resolve
+
+HOSTNAME = "stub"
+
+
+class StubRuntime(Runtime):
+    """A workspace in memory; it lives as long as this object and never outlasts the process.
+
+    Actions run one at a time, in the order of their arrival. Commands keep their current folder
+    from one to the next; file actions are relative to the workspace's root. A command line works
+    on a copy that takes the workspace's place when it is through, so giving up changes nothing.
+    """
+
+    def __init__(self, *, max_bytes: int = MAX_BYTES) -> None:
+        self._workspace = Workspace(max_bytes=max_bytes)
+        self._draft: Workspace | None = None
+        self._environment: dict[str, str] = {}
+        self._tasks: list[dict[str, object]] = []
+        self._turn = asyncio.Lock()
+        self._status = RuntimeStatus.STOPPED
+        self._closed = False
+
+    @property
+    def status(self) -> RuntimeStatus:
+        """Return READY between `connect` and `close`, else STOPPED."""
+        return self._status
+
+    async def connect(self) -> None:
+        """Make the runtime ready. Raises RuntimeUnavailable after `close`."""
+        if self._closed:
+            raise RuntimeUnavailable("the runtime was closed")
+        self._status = RuntimeStatus.READY
+
+    async def close(self) -> None:
+        """Forget the workspace; a command under way ends in RuntimeUnavailable."""
+        self._closed = True
+        self._status = RuntimeStatus.STOPPED
+        self._workspace = Workspace()
+        self._environment.clear()
+
+    async def perform(self, action: Action) -> Observation:
+        """Carry out one action, after those that came before it."""
+        self._ready_workspace()
+        async with self._turn:
+            if isinstance(action, CmdRunAction | IPythonRunCellAction):
+                match action.confirmation_state:
+                    case ConfirmationState.REJECTED:
+                        return UserRejectObservation(
+                            content="Action has been rejected by the user! "
+                            "Waiting for further user input."
+                        )
+                    case ConfirmationState.AWAITING_CONFIRMATION:
+                        return ErrorObservation(content="The action has not been confirmed yet.")
+                    case ConfirmationState.CONFIRMED:
+                        pass
+            try:
+                return await self._answer(action)
+            except WorkspaceError as error:
+                return ErrorObservation(content=str(error))
+
+    def set_environment(self, variables: Mapping[str, str]) -> None:
+        """Merge `variables` into what `$NAME` stands for."""
+        self._environment.update(variables)
+
+    async def read_file(self, path: str) -> bytes:
+        """Return a file's bytes as they were before the command under way, if any."""
+        return self._ready_workspace().read(resolve(path))
+
+    async def write_file(self, path: str, content: bytes) -> str:
+        """Write a file at once, also under a command that is under way."""
+        target = resolve(path)
+        # A command under way would otherwise put its older copy over the file.
+        workspaces = [self._ready_workspace(), *([self._draft] if self._draft else [])]
+        for workspace in workspaces:
+            workspace.check_write(target, len(content))
+        for workspace in workspaces:
+            workspace.write(target, content)
+        return target
+
+    async def list_files(self, path: str = "") -> Sequence[str]:
+        """List a folder, sorted, folders with a trailing slash."""
+        return self._ready_workspace().children(resolve(path or "."))
+
+    async def changes(self) -> Sequence[FileChange] | None:
+        """Compare the files with the last commit; a file nobody added is `U`."""
+        workspace = self._ready_workspace()
+        if workspace.repository is None:
+            return None
+        return workspace.repository.changes(workspace.repository_files(workspace.repository))
+
+    def _ready_workspace(self) -> Workspace:
+        if self._status is not RuntimeStatus.READY:
+            raise RuntimeUnavailable("the runtime is not connected")
+        return self._workspace
+
+    async def _answer(self, action: Action) -> Observation:
+        workspace = self._ready_workspace()
+        match action:
+            case CmdRunAction():
+                return await self._run(action)
+            case TaskTrackingAction():
+                return self._track(action)
+            case _:
+                return answer(workspace, action)
+
+    async def _run(self, action: CmdRunAction) -> CmdOutputObservation:
+        draft = self._ready_workspace().copy()
+        home = draft.cwd
+        if action.cwd is not None:
+            draft.cwd = resolve(action.cwd)
+            if not draft.is_folder(draft.cwd):
+                raise BadWorkspacePath(f"{action.cwd}: No such folder")
+        if action.is_input:
+            return _told(action, draft, failed("No command is waiting for input."))
+        self._draft = draft
+        try:
+            outcome = await self._follow(draft, action.command)
+        finally:
+            self._draft = None
+        self._ready_workspace()
+        observation = _told(action, draft, outcome)
+        if action.cwd is not None and draft.is_folder(home):
+            draft.cwd = home
+        self._workspace = draft
+        return observation
+
+    async def _follow(self, draft: Workspace, command: str) -> Outcome:
+        steps = shell.run(draft, command, self._environment)
+        while True:
+            try:
+                pause_seconds = next(steps)
+            except StopIteration as stop:
+                outcome: Outcome = stop.value
+                return outcome
+            await asyncio.sleep(pause_seconds)
+
+    def _track(self, action: TaskTrackingAction) -> TaskTrackingObservation:
+        if action.command == "plan":
+            self._tasks = list(action.task_list)
+        elif action.command != "view":
+            raise WorkspaceError(f"Unknown task command {action.command!r}: use view or plan.")
+        lines = [
+            f"{number}. [{task.get('status', 'todo')}] {task.get('title', '')}"
+            for number, task in enumerate(self._tasks, start=1)
+        ]
+        return TaskTrackingObservation(
+            content="\n".join(lines) or "The task list is empty.",
+            command=action.command,
+            task_list=self._tasks,
+        )
+
+
+class StubRuntimeBuilder(RuntimeBuilder):
+    """Builds a fresh StubRuntime each time; `max_bytes` bounds each workspace."""
+
+    def __init__(self, *, max_bytes: int = MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
+
+    async def build(
+        self,
+        conversation_id: str,  # noqa: ARG002 - the contract's; nothing outlives the runtime
+        user_id: str | None,  # noqa: ARG002
+    ) -> Runtime:
+        """Build an empty workspace."""
+        return StubRuntime(max_bytes=self._max_bytes)
+
+
+def _told(action: CmdRunAction, workspace: Workspace, outcome: Outcome) -> CmdOutputObservation:
+    shown = outcome.output.decode("utf-8", "replace") + outcome.errors
+    return CmdOutputObservation(
+        content=shown.removesuffix("\n"),
+        command=action.command,
+        hidden=action.hidden,
+        metadata=CmdOutputMetadata(
+            exit_code=outcome.exit_code,
+            username=shell.USER,
+            hostname=HOSTNAME,
+            working_dir=workspace.cwd,
+        ),
+    )

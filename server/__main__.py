@@ -1,0 +1,22 @@
+"""The `parley` command, also as `python -m server`; survives being badly installed."""
+
+import sys
+
+from server.packaging import packaging_problems
+
+
+def main() -> int:
+    """Run the command line and give its exit code; 2 when our packages are not ours."""
+    try:
+        from server import cli  # noqa: PLC0415 - what it imports may have been overwritten
+    except ImportError:
+        problems = list(packaging_problems())
+        if not problems:
+            raise
+        print("parley:", "; ".join(problems), file=sys.stderr)
+        return 2
+    return cli.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,301 @@
+"""Drives one agent over one stream: states, commands, confirmation, limits."""
+
+import asyncio
+import logging
+from asyncio import Future, Task
+from collections.abc import Awaitable, Callable, Sequence
+
+import orjson
+
+from events.actions import (
+    Action,
+    ChangeAgentStateAction,
+    MessageAction,
+    RecallAction,
+    SystemMessageAction,
+)
+from events.batch import Appended
+from events.event import AgentState, Event, EventSource, RecallType, StoredEvent
+from events.observations import (
+    AgentStateChangedObservation,
+    ErrorObservation,
+    Observation,
+    RecallObservation,
+)
+from events.serialization import decode
+from events.stream import EventStream
+from events.subscription import Subscription
+from runtime_stub.agent import Agent
+from runtime_stub.base import Runtime
+from server.agent_steps import AgentSteps, LimitReached
+from server.loop_recovery import find_left_open, has_system_message
+from server.loop_settings import LoopSettings
+
+logger = logging.getLogger(__name__)
+
+HALT_SECONDS = 0.8
+"""How long a cancelled step may take to end before it is left behind."""
+WORKING = frozenset(
+    (
+        AgentState.LOADING,
+        AgentState.RUNNING,
+        AgentState.USER_CONFIRMED,
+        AgentState.USER_REJECTED,
+        AgentState.RATE_LIMITED,
+    )
+)
+STOPPED_ID = "AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_STOPPED"
+FAILED_ID = "AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_ERROR"
+NOT_EXECUTED = "The action has not been executed because the agent {why}."
+
+Work = Callable[[], Awaitable[AgentState]]
+"""Steps up to the state that is then due."""
+OnError = Callable[[str], None]
+"""Shows a failure to whoever watches now; the state `error` with its reason is in the log."""
+
+
+class AgentLoop:
+    """The running agent of one conversation. Everything it decides is an event of the log.
+
+    It takes user messages up in log order, each by a `recall` action that names it as its cause;
+    by that mark a later loop knows which messages still wait.
+    """
+
+    def __init__(
+        self,
+        stream: EventStream,
+        agent: Agent,
+        runtime: Runtime,
+        settings: LoopSettings,
+        *,
+        on_error: OnError,
+        on_rest: Callable[[], None],
+    ) -> None:
+        self.state: AgentState | None = None
+        self.runtime = runtime
+        self._stream = stream
+        self._agent = agent
+        self._steps = AgentSteps(stream, agent, runtime, settings)
+        self._on_error = on_error
+        self._on_rest = on_rest
+        self._subscription: Subscription | None = None
+        self._driver: Task[None] | None = None
+        self._seen = -1
+        self._waiter: tuple[int, Future[None]] | None = None
+        self._took_up_before = False
+        self._serial = asyncio.Lock()
+
+    @property
+    def working(self) -> bool:
+        """Whether the agent is at work, so that its loop must not be closed for being idle."""
+        return self.state is None or self.state in WORKING
+
+    async def start(self) -> None:
+        """Come up: `loading`, the runtime, what was left open, the messages that wait.
+
+        Raises what the runtime or the log raises; the state is then `error` where it could be.
+        """
+        last_id = self._stream.next_id - 1
+        self._set_state(AgentState.LOADING)
+        try:
+            await self.runtime.connect()
+            await self._open(last_id)
+        except Exception as error:
+            self._fail(error)
+            raise
+
+    async def close(self) -> None:
+        """Halt the agent, record `stopped`, release everything."""
+        await self._halt()
+        if self._subscription is not None:
+            await self._stream.unsubscribe(self._subscription)
+        stopped = self._set_state(AgentState.STOPPED)
+        if stopped is not None:
+            await asyncio.wait([stopped])
+        await self._agent.close()
+        await self.runtime.close()
+
+    async def _open(self, last_id: int) -> None:
+        left = await find_left_open(self._stream, last_id)
+        for action in left.actions:
+            text = NOT_EXECUTED.format(why="was restarted")
+            closing = ErrorObservation(content=text, error_id=STOPPED_ID, cause=action.id)
+            self._emit(closing, EventSource.AGENT)
+        if not await has_system_message(self._stream):
+            opening = SystemMessageAction(
+                content=self._agent.system_prompt(), agent_class=type(self._agent).__name__
+            )
+            self._emit(opening, EventSource.AGENT)
+        self._took_up_before = left.taken_up_before
+        async with self._serial:
+            after = self._seen = self._stream.next_id - 1
+            self._subscription = self._stream.subscribe("agent loop", self._handle, after=after)
+            waiting = left.messages + await self._messages_since(last_id, after)
+            if waiting:
+                self._command(AgentState.RUNNING)
+            else:
+                self._command(AgentState.AWAITING_USER_INPUT)
+                self._set_state(AgentState.AWAITING_USER_INPUT)
+            for message in waiting:
+                await self._on_message(message)
+
+    async def _messages_since(self, last_id: int, until: int) -> list[MessageAction]:
+        """User messages that arrived while the loop came up."""
+        found: list[MessageAction] = []
+        async for stored in self._stream.search_events(last_id + 1, max(until, 0)):
+            event = decode(orjson.loads(stored.body))
+            if isinstance(event, MessageAction) and event.source == EventSource.USER:
+                found.append(event)
+        return found
+
+    async def _handle(self, events: Sequence[StoredEvent]) -> None:
+        for stored in events:
+            event = decode(orjson.loads(stored.body))
+            try:
+                await self._take(event)
+            except Exception as error:
+                logger.exception(
+                    "agent loop of %s at event %d", self._stream.conversation_id, stored.id
+                )
+                await self._halt()
+                self._fail(error)
+            self._seen = stored.id
+            self._tell_waiter()
+
+    async def _take(self, event: Event) -> None:
+        if event.source == EventSource.USER:
+            if isinstance(event, MessageAction):
+                await self._on_message(event)
+            elif isinstance(event, ChangeAgentStateAction):
+                await self._on_command(event.agent_state)
+        elif event.source == EventSource.AGENT and isinstance(event, Action | Observation):
+            self._agent.observe(event)
+
+    async def _on_message(self, message: MessageAction) -> None:
+        self._agent.observe(message)
+        self._steps.news = True
+        first = not self._took_up_before
+        self._took_up_before = True
+        kind = RecallType.WORKSPACE_CONTEXT if first else RecallType.KNOWLEDGE
+        recall = RecallAction(recall_type=kind, query=message.content, cause=message.id)
+        recalled = self._emit(recall, EventSource.USER)
+        if self.state is AgentState.AWAITING_USER_CONFIRMATION:
+            text = NOT_EXECUTED.format(why="was given a new message instead of a confirmation")
+            self._steps.close_pending(text, STOPPED_ID)
+        self._run()
+        appended = await asyncio.shield(recalled)
+        answer = RecallObservation(recall_type=kind, cause=appended.id)
+        self._emit(answer, EventSource.ENVIRONMENT)
+
+    async def _on_command(self, wanted: str) -> None:
+        match wanted:
+            case AgentState.RUNNING if self.state is not AgentState.AWAITING_USER_CONFIRMATION:
+                self._run()
+            case AgentState.PAUSED if self.state in WORKING:
+                await self._halt()
+                self._close_pending("was paused")
+                self._set_state(AgentState.PAUSED)
+            case AgentState.STOPPED:
+                await self._halt()
+                self._set_state(AgentState.STOPPED)
+            case AgentState.USER_CONFIRMED if self.state is AgentState.AWAITING_USER_CONFIRMATION:
+                self._spawn(self._confirmed)
+            case AgentState.USER_REJECTED if self.state is AgentState.AWAITING_USER_CONFIRMATION:
+                self._spawn(self._rejected)
+            case _:
+                logger.info("command %s means nothing in state %s", wanted, self.state)
+
+    def _run(self) -> None:
+        if self.state is AgentState.RUNNING:
+            return
+        if self.state is AgentState.ERROR:
+            self._steps.raise_limits()
+        self._set_state(AgentState.RUNNING)
+        self._spawn(self._stepped)
+
+    async def _stepped(self) -> AgentState:
+        return await self._steps.run(self._level)
+
+    async def _confirmed(self) -> AgentState:
+        self._set_state(AgentState.USER_CONFIRMED)
+        await self._steps.confirm()
+        self._set_state(AgentState.RUNNING)
+        return await self._steps.run(self._level)
+
+    async def _rejected(self) -> AgentState:
+        self._set_state(AgentState.USER_REJECTED)
+        await self._steps.reject()
+        return AgentState.AWAITING_USER_INPUT
+
+    def _spawn(self, work: Work) -> None:
+        name = f"agent of {self._stream.conversation_id}"
+        self._driver = asyncio.get_running_loop().create_task(self._drive(work), name=name)
+
+    async def _drive(self, work: Work) -> None:
+        """Run steps to their end and set the state that is due, unless halted meanwhile."""
+        me = asyncio.current_task()
+        try:
+            due = await work()
+        except LimitReached as limit:
+            if self._driver is me:
+                self._set_state(AgentState.ERROR, str(limit))
+        except Exception as error:
+            logger.exception("agent of %s failed", self._stream.conversation_id)
+            if self._driver is me:
+                self._fail(error)
+        else:
+            if self._driver is me:
+                self._set_state(due)
+
+    async def _halt(self) -> None:
+        """Cancel the steps under way; what ignores that is left behind and changes nothing."""
+        task, self._driver = self._driver, None
+        if task is None or task.done():
+            return
+        task.cancel()
+        _, late = await asyncio.wait([task], timeout=HALT_SECONDS)
+        if late:
+            logger.error(
+                "%s did not stop within %g s and is left behind", task.get_name(), HALT_SECONDS
+            )
+
+    async def _level(self) -> None:
+        """Wait until the agent has observed everything this loop appended so far."""
+        target = self._stream.next_id - 1
+        if self._seen < target:
+            waiter: Future[None] = asyncio.get_running_loop().create_future()
+            self._waiter = (target, waiter)
+            await waiter
+
+    def _tell_waiter(self) -> None:
+        if self._waiter is not None and self._seen >= self._waiter[0]:
+            _, waiter = self._waiter
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _fail(self, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}"
+        self._on_error(reason)
+        self._set_state(AgentState.ERROR, reason)
+
+    def _set_state(self, state: AgentState, reason: str = "") -> Future[Appended] | None:
+        if state is self.state:
+            return None
+        self.state = state
+        if state is AgentState.STOPPED:
+            self._close_pending("was stopped")
+        elif state is AgentState.ERROR:
+            self._close_pending("failed", FAILED_ID)
+        self._emit(
+            AgentStateChangedObservation(agent_state=state, reason=reason), EventSource.ENVIRONMENT
+        )
+
+    def _close_pending(self, why: str, error_id: str = STOPPED_ID) -> None:
+        self._steps.close_pending(NOT_EXECUTED.format(why=why), error_id)
+
+    def _command(self, state: AgentState) -> None:
+        self._emit(ChangeAgentStateAction(agent_state=state), EventSource.ENVIRONMENT)
+
+    def _emit(self, event: Event, source: EventSource) -> Future[Appended]:
+        return self._stream.enqueue(event, source)

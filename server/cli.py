@@ -1,0 +1,109 @@
+"""The `parley` command: serve, config, check."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+from server.config import ServerConfig
+from server.packaging import DISTRIBUTION, packaging_problems
+from server.serving import run
+from server.sources import ConfigError
+from storage.opening import check_storage
+
+EXIT_PROBLEMS = 1
+EXIT_USAGE = 2
+
+
+def _described(field: str) -> Parameter:
+    return Parameter(help=ServerConfig.model_fields[field].description, negative=())
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The settings a command line may give; None leaves them to the other sources."""
+
+    host: Annotated[str | None, _described("host")] = None
+    port: Annotated[int | None, _described("port")] = None
+    data_dir: Annotated[Path | None, _described("data_dir")] = None
+    storage: Annotated[Literal["sqlite", "memory"] | None, _described("storage_kind")] = None
+    ui_dir: Annotated[Path | None, _described("ui_dir")] = None
+    insecure: Annotated[bool | None, _described("insecure")] = None
+    config: Annotated[
+        Path | None, Parameter(help="Settings file to read in place of ./parley.toml.")
+    ] = None
+
+    def load(self) -> ServerConfig:
+        """Read all sources, these options foremost. Raises ConfigError."""
+        overrides = {
+            "host": self.host,
+            "port": self.port,
+            "data_dir": self.data_dir,
+            "storage_kind": self.storage,
+            "ui_dir": self.ui_dir,
+            "insecure": self.insecure,
+        }
+        return ServerConfig.load(overrides, toml_path=self.config)
+
+
+NO_OPTIONS = Options()
+
+app = App(
+    name="parley",
+    help="The conversation server for AI agents.",
+    help_format="plaintext",
+    version=lambda: version(DISTRIBUTION),
+    result_action="return_value",
+    exit_on_error=False,
+    print_error=False,
+)
+
+
+@app.command
+def serve(options: Options = NO_OPTIONS) -> int:
+    """Start the server and stay until SIGTERM or Ctrl-C."""
+    return run(options.load())
+
+
+@app.command(name="config")
+def show_config(options: Options = NO_OPTIONS) -> int:
+    """Print the effective settings as JSON, secrets masked."""
+    print(json.dumps(options.load().masked(), indent=2))
+    return 0
+
+
+@app.command
+def check(options: Options = NO_OPTIONS) -> int:
+    """Check the installation, the settings and the store; change nothing."""
+    found = {
+        "settings": [],
+        "packaging": list(packaging_problems()),
+        "storage": storage_problems(options.load()),
+    }
+    for subject, problems in found.items():
+        print(f"{subject}: {'; '.join(problems) or 'ok'}")
+    return EXIT_PROBLEMS if any(found.values()) else 0
+
+
+def storage_problems(config: ServerConfig) -> Sequence[str]:
+    """List what is wrong with the store, which is only read; nothing if there is none yet."""
+    return check_storage(config.storage)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, `sys.argv` by default, and give its exit code.
+
+    0 is success, 1 a failed check, 2 a bad command or setting, said in one line on stderr.
+    """
+    try:
+        result = app(list(sys.argv[1:] if arguments is None else arguments))
+    except (ConfigError, CycloptsError) as error:
+        print("parley:", " ".join(str(error).split()), file=sys.stderr)
+        return EXIT_USAGE
+    return result if isinstance(result, int) else 0

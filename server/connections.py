@@ -1,0 +1,74 @@
+"""The live connections of this process: sockets fill it, managers and routes use it."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+
+class Connection(Protocol):
+    """One client that is attached to one conversation."""
+
+    @property
+    def connection_id(self) -> str:
+        """Names the connection in this process."""
+
+    @property
+    def conversation_id(self) -> str:
+        """The conversation it is attached to."""
+
+    @property
+    def user_id(self) -> str | None:
+        """Whose it is."""
+
+    def notify(self, payload: Mapping[str, Any]) -> None:
+        """Send a payload that is not an event of the log; lost if the connection is."""
+
+    async def drop(self) -> None:
+        """Flush for a bounded time, then end the transport, so that the client comes back."""
+
+
+class ConnectionRegistry:
+    """Live connections by id and by conversation."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, Connection] = {}
+        self._by_conversation: dict[str, dict[str, Connection]] = {}
+
+    def add(self, connection: Connection) -> None:
+        """Enter a connection."""
+        self._by_id[connection.connection_id] = connection
+        room = self._by_conversation.setdefault(connection.conversation_id, {})
+        room[connection.connection_id] = connection
+
+    def remove(self, connection_id: str) -> None:
+        """Take a connection out; unknown ones are no error."""
+        connection = self._by_id.pop(connection_id, None)
+        if connection is None:
+            return
+        room = self._by_conversation[connection.conversation_id]
+        del room[connection_id]
+        if not room:
+            del self._by_conversation[connection.conversation_id]
+
+    def get(self, connection_id: str) -> Connection | None:
+        """The connection of that id."""
+        return self._by_id.get(connection_id)
+
+    def of(self, conversation_id: str) -> Iterable[Connection]:
+        """The connections attached to a conversation, as they are now."""
+        return tuple(self._by_conversation.get(conversation_id, {}).values())
+
+    def all(self) -> Iterable[Connection]:
+        """Every connection, as they are now."""
+        return tuple(self._by_id.values())
+
+    def count(self, conversation_id: str) -> int:
+        """How many connections a conversation has."""
+        return len(self._by_conversation.get(conversation_id, ()))
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def notify(self, conversation_id: str, payload: Mapping[str, Any]) -> None:
+        """Send a payload that is not an event to every connection of a conversation."""
+        for connection in self.of(conversation_id):
+            connection.notify(payload)

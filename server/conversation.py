@@ -1,0 +1,198 @@
+"""One live conversation of this process: its stream, its loop, whoever is attached."""
+
+import asyncio
+import logging
+from asyncio import Future, Task, TimerHandle
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import orjson
+
+from events.actions import MessageAction
+from events.batch import Appended
+from events.client_events import decode_client
+from events.event import AgentState, EventSource, StoredEvent
+from events.observations import AgentStateChangedObservation
+from events.stream import EventStream
+from events.summary import SummaryChange, fold
+from runtime_stub.agent import Agent
+from runtime_stub.base import Runtime, RuntimeStatus
+from runtime_stub.builder import RuntimeBuilder
+from server.agent_loop import AgentLoop
+from server.loop_settings import LoopSettings
+from server.notices import error_notice
+from storage.conversations.base import ConversationStore
+from storage.conversations.metadata import MetadataChange
+
+logger = logging.getLogger(__name__)
+
+
+class Audience(Protocol):
+    """Where payloads go that are not events: the connections of a conversation."""
+
+    def notify(self, conversation_id: str, payload: dict[str, object]) -> None:
+        """Send to every connection of the conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopParts:
+    """What an agent loop is made of."""
+
+    make_agent: Callable[[], Agent]
+    runtime_builder: RuntimeBuilder
+    runtime_seconds: float = 60.0
+
+
+class ServerConversation:
+    """Owns one conversation's stream and its zero or one agent loop.
+
+    `start_loop` and `stop_loop` are serial. The manager decides when they run and when the whole
+    is closed; attached connections and requests only use it.
+    """
+
+    def __init__(
+        self,
+        conversation_id: str,
+        user_id: str | None,
+        stream: EventStream,
+        parts: LoopParts,
+        audience: Audience,
+    ) -> None:
+        self.conversation_id = conversation_id
+        self.user_id = user_id
+        self.stream = stream
+        self.loop: AgentLoop | None = None
+        self.starting: Task[None] | None = None
+        self.connections: set[str] = set()
+        self.idle_timer: TimerHandle | None = None
+        self.last_activity = asyncio.get_running_loop().time()
+        self._parts = parts
+        self._audience = audience
+        self._serial = asyncio.Lock()
+
+    @property
+    def runtime_status(self) -> str | None:
+        """The runtime's status; None while there is no runtime."""
+        return None if self.loop is None else self.loop.runtime.status.value
+
+    @property
+    def ready(self) -> bool:
+        """Whether the loop runs on a ready runtime."""
+        return self.loop is not None and self.loop.runtime.status is RuntimeStatus.READY
+
+    @property
+    def idle(self) -> bool:
+        """Whether a loop is there and neither at work nor watched."""
+        loop = self.loop
+        return (
+            loop is not None and self.starting is None and not loop.working and not self.connections
+        )
+
+    def touch(self) -> None:
+        """Note that somebody uses the conversation now."""
+        self.last_activity = asyncio.get_running_loop().time()
+
+    def accept(self, data: object) -> Future[Appended]:
+        """Enqueue a client's event before any await. Raises BadEvent and what enqueueing raises."""
+        client_event = decode_client(data)
+        self.touch()
+        return self.stream.enqueue(
+            client_event.event, EventSource.USER, client_id=client_event.client_id
+        )
+
+    def say(
+        self, content: str, image_urls: Sequence[str] | None, client_id: str | None
+    ) -> Future[Appended]:
+        """Enqueue a user message made by the server for its user."""
+        message = MessageAction(content=content, image_urls=list(image_urls or []))
+        return self.stream.enqueue(message, EventSource.USER, client_id=client_id)
+
+    async def start_loop(self, settings: LoopSettings, on_rest: Callable[[], None]) -> None:
+        """Build the runtime and start the loop unless there is one. Raises what that raises."""
+        async with self._serial:
+            if self.loop is not None:
+                return
+            runtime = await self._build_runtime()
+            loop = AgentLoop(
+                self.stream,
+                self._parts.make_agent(),
+                runtime,
+                settings,
+                on_error=self._show_error,
+                on_rest=on_rest,
+            )
+            self.loop = loop
+            try:
+                await loop.start()
+            except asyncio.CancelledError:
+                self.loop = None
+                await loop.close()
+                raise
+            except Exception:
+                self.loop = None
+                await runtime.close()
+                raise
+
+    async def stop_loop(self) -> bool:
+        """Stop the loop and record it; whether there was one."""
+        async with self._serial:
+            loop, self.loop = self.loop, None
+            if loop is None:
+                return False
+            await loop.close()
+            return True
+
+    async def say_state(self, state: AgentState, reason: str = "") -> None:
+        """Record a state that no loop is there to record."""
+        fact = AgentStateChangedObservation(agent_state=state, reason=reason)
+        await self.stream.append(fact, EventSource.ENVIRONMENT)
+
+    async def close(self) -> None:
+        """Stop the loop, make what was taken durable, end the stream."""
+        if self.idle_timer is not None:
+            self.idle_timer.cancel()
+        await self.stop_loop()
+        await self.stream.close()
+
+    async def _build_runtime(self) -> Runtime:
+        try:
+            async with asyncio.timeout(self._parts.runtime_seconds):
+                return await self._parts.runtime_builder.build(self.conversation_id, self.user_id)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            self._show_error(reason)
+            await self.say_state(AgentState.ERROR, reason)
+            raise
+
+    def _show_error(self, reason: str) -> None:
+        self._audience.notify(self.conversation_id, error_notice("STATUS$ERROR", reason))
+
+
+def follow_metadata(stream: EventStream, store: ConversationStore) -> None:
+    """Keep a record up to date with its log where they do not share a commit.
+
+    One write is in flight at a time, and the newest fold wins.
+    """
+
+    async def update(events: Sequence[StoredEvent]) -> None:
+        change: SummaryChange | None = None
+        for event in events:
+            change = fold(change, event.id, orjson.loads(event.body))
+        if change is not None:
+            await store.update_metadata(stream.conversation_id, _as_metadata(change))
+
+    stream.subscribe("metadata", update)
+
+
+def _as_metadata(change: SummaryChange) -> MetadataChange:
+    values = {
+        "last_updated_at": change.last_updated_at
+        and datetime.fromisoformat(change.last_updated_at),
+        "accumulated_cost": change.accumulated_cost,
+        "prompt_tokens": change.prompt_tokens,
+        "completion_tokens": change.completion_tokens,
+        "total_tokens": change.total_tokens,
+    }
+    return MetadataChange.model_validate({k: v for k, v in values.items() if v is not None})

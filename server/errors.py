@@ -1,0 +1,162 @@
+"""Errors of the server floor, and the one table of how every error is answered.
+
+ServerError
+├── BadRequest            the request is malformed; the text says how
+├── Unauthorized          the session key is missing or wrong
+├── Forbidden             the request came from a host or origin that is not allowed
+├── NotFound              no such route, file or record
+├── UnsupportedMedia      the body is not of the type the route takes
+├── TooLarge              the body exceeds the bound
+├── SettingsNotFound      nothing is stored and the server requires settings
+├── ModelKeyMissing       the agent declares a model and no API key is set
+├── NotAvailable          the server is stopping, or a deadline passed
+└── NotSupported          the server does not offer this
+"""
+
+from typing import NamedTuple
+
+from events.errors import (
+    AppendFailed,
+    AppendUnknown,
+    BadEvent,
+    ConversationDeleted,
+    DamagedRecord,
+    EventNotFound,
+    EventsError,
+    StoreUnavailable,
+    StreamClosed,
+    StreamOverloaded,
+)
+from runtime_stub.errors import (
+    BadWorkspacePath,
+    FileMissing,
+    NotText,
+    RuntimeFloorError,
+    RuntimeUnavailable,
+    WorkspaceError,
+)
+from storage.errors import BadValue, ConversationNotFound, KeyExists, StorageError
+
+
+class ServerError(Exception):
+    """Root of the server floor's errors; the text is for people."""
+
+
+class BadRequest(ServerError):
+    """The request is malformed."""
+
+
+class Unauthorized(ServerError):
+    """The session key is missing or wrong."""
+
+
+class Forbidden(ServerError):
+    """The request came from a host or origin that is not allowed."""
+
+
+class NotFound(ServerError):
+    """No such route, file or record."""
+
+
+class UnsupportedMedia(ServerError):
+    """The body is not of the type the route takes."""
+
+
+class TooLarge(ServerError):
+    """The body exceeds the bound."""
+
+
+class SettingsNotFound(ServerError):
+    """Nothing is stored and the server requires settings."""
+
+
+class ModelKeyMissing(ServerError):
+    """The agent declares a model and no API key is set."""
+
+
+class NotAvailable(ServerError):
+    """The server is stopping, or a deadline passed."""
+
+
+class NotSupported(ServerError):
+    """The server does not offer this."""
+
+
+class Answer(NamedTuple):
+    """How an error is told: HTTP status, stable code, text for people, message id of the page."""
+
+    status: int
+    code: str
+    text: str
+    msg_id: str | None = None
+
+    def body(self) -> dict[str, str]:
+        """The one REST error body."""
+        body = {"error": self.text, "message": self.text, "code": self.code}
+        return body if self.msg_id is None else body | {"msg_id": self.msg_id}
+
+
+NOT_FOUND = Answer(
+    404, "conversation_not_found", "Conversation not found", "CONVERSATION$NOT_FOUND"
+)
+
+# Walked from the top: the first class that fits decides. A text of None is the error's own.
+TABLE: tuple[tuple[type[Exception], Answer | tuple[int, str] | tuple[int, str, str]], ...] = (
+    (ConversationDeleted, NOT_FOUND),
+    (ConversationNotFound, NOT_FOUND),
+    (BadEvent, (400, "bad_event")),
+    (BadValue, (400, "bad_value")),
+    (EventNotFound, (404, "event_not_found")),
+    (StreamOverloaded, (503, "overloaded")),
+    (StreamClosed, (503, "closing", "The conversation is being closed; try again")),
+    (
+        AppendUnknown,
+        (503, "outcome_unknown", "The outcome is unknown; send again with the same key"),
+    ),
+    (AppendFailed, (503, "not_stored", "The event could not be stored; try again")),
+    (DamagedRecord, (500, "damaged", "Stored events are damaged")),
+    (StoreUnavailable, (503, "storage_unavailable", "The storage does not answer")),
+    (EventsError, (500, "internal_error", "Internal error")),
+    (KeyExists, (409, "exists")),
+    (StorageError, (503, "storage_unavailable", "The storage does not answer")),
+    (FileMissing, (404, "file_not_found")),
+    (NotText, (415, "not_text")),
+    (BadWorkspacePath, (400, "bad_path")),
+    (WorkspaceError, (400, "workspace_error")),
+    (RuntimeUnavailable, (503, "runtime_unavailable")),
+    (RuntimeFloorError, (500, "runtime_error")),
+    (BadRequest, (400, "bad_request")),
+    (Unauthorized, (401, "unauthorized")),
+    (Forbidden, (403, "forbidden")),
+    (NotFound, (404, "not_found")),
+    (UnsupportedMedia, (415, "unsupported_media_type")),
+    (TooLarge, (413, "too_large")),
+    (
+        SettingsNotFound,
+        Answer(400, "settings_not_found", "Settings not found", "CONFIGURATION$SETTINGS_NOT_FOUND"),
+    ),
+    (
+        ModelKeyMissing,
+        Answer(
+            400,
+            "model_key_missing",
+            "Error authenticating with the LLM provider. Please check your API key",
+            "STATUS$ERROR_LLM_AUTHENTICATION",
+        ),
+    ),
+    (NotAvailable, (503, "not_available")),
+    (NotSupported, (501, "not_supported")),
+    (TimeoutError, (503, "timeout", "The server did not finish in time; try again")),
+)
+
+
+def answer_for(error: Exception) -> Answer:
+    """How to answer an error; what is not in the table is an internal error without details."""
+    for kind, told in TABLE:
+        if isinstance(error, kind):
+            if isinstance(told, Answer):
+                return told
+            if isinstance(error, BadEvent):
+                return Answer(told[0], error.code, str(error))
+            return Answer(told[0], told[1], told[2] if len(told) > 2 else str(error))  # noqa: PLR2004
+    return Answer(500, "internal_error", "Internal error")

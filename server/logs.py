@@ -1,0 +1,113 @@
+"""Logging: one line per happening on stderr, JSON or text, ids from the context, secrets masked.
+
+Modules log with `structlog.get_logger(__name__)`. The ids of a line come from
+`structlog.contextvars.bound_contextvars(request_id=..., conversation_id=..., connection_id=...)`.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from typing import Literal
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+MASK = "******"
+
+_LIBRARY_FLOORS = {
+    "uvicorn": logging.INFO,
+    "uvicorn.error": logging.INFO,
+    "uvicorn.access": logging.INFO,
+    "asyncio": logging.WARNING,
+    # Below a warning these two write out whole packets, and without a level of their own they
+    # install handlers of their own.
+    "engineio": logging.WARNING,
+    "engineio.server": logging.WARNING,
+    "socketio": logging.WARNING,
+    "socketio.server": logging.WARNING,
+}
+_SECRET_NAME = re.compile(
+    r"token|secret|password|authorization|cookie|(^|[_-])(api)?key$", re.IGNORECASE
+)
+_SECRET_IN_TEXT = re.compile(
+    r"""((?:session_)?api_key=|x-session-api-key\W{1,4}|authorization\W{1,4}(?:bearer\s+)?)"""
+    r"""[^\s&"'<>]+|(cookie\W{1,4})[^"'\r\n]+""",
+    re.IGNORECASE,
+)
+
+
+def configure(level: str, log_format: Literal["json", "console"]) -> None:
+    """Send the records of structlog and of the standard library to stderr, from `level` upwards.
+
+    Replaces what an earlier call installed. `level` is a name of the standard library's levels in
+    any case. The server's own runner must start uvicorn with `log_config=None`.
+    """
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                mask_secrets,
+                _renderer(log_format),
+            ],
+        )
+    )
+    chosen = logging.getLevelNamesMapping()[level.upper()]
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(chosen)
+    for name, floor in _LIBRARY_FLOORS.items():
+        library = logging.getLogger(name)
+        library.handlers = []
+        library.propagate = True
+        library.setLevel(max(chosen, floor))
+
+
+def mask_secrets(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
+    """Mask values whose names look like secrets, and keys and credentials inside any text.
+
+    Numbers and flags stay: a count of tokens is not a token.
+    """
+    return {name: _masked(value, name) for name, value in event_dict.items()}
+
+
+def _masked(value: object, name: str = "") -> object:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if _SECRET_NAME.search(name):
+        return MASK
+    if isinstance(value, str):
+        return _SECRET_IN_TEXT.sub(rf"\1\2{MASK}", value)
+    if isinstance(value, Mapping):
+        return {key: _masked(inner, str(key)) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_masked(inner) for inner in value]
+    return _masked(repr(value))
+
+
+def _renderer(log_format: Literal["json", "console"]) -> Processor:
+    if log_format == "json":
+        # The standard json module, since a log line may hold what a faster one refuses to write.
+        return structlog.processors.JSONRenderer()
+    return structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )

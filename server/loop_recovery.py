@@ -1,0 +1,92 @@
+"""What an earlier life of the loop left open, found by reading the log's tail backwards."""
+
+from dataclasses import dataclass, field
+
+import orjson
+
+from events.actions import Action, MessageAction, RecallAction
+from events.event import AgentState, EventSource
+from events.filter import EventFilter
+from events.observations import AgentStateChangedObservation
+from events.serialization import decode
+from events.stream import EventStream
+
+OPENING_EVENTS = 200
+"""How far from its start a log is searched for its `system` message."""
+RUNNABLE = frozenset(
+    (
+        "run",
+        "run_ipython",
+        "read",
+        "write",
+        "edit",
+        "browse",
+        "browse_interactive",
+        "call_tool_mcp",
+        "task_tracking",
+    )
+)
+"""Kinds the runtime answers with an observation."""
+
+
+RESTING = frozenset(
+    (
+        AgentState.AWAITING_USER_INPUT,
+        AgentState.PAUSED,
+        AgentState.STOPPED,
+        AgentState.FINISHED,
+        AgentState.REJECTED,
+        AgentState.ERROR,
+    )
+)
+"""States in which no action is under way: whatever came before them is answered."""
+
+
+@dataclass(slots=True)
+class LeftOpen:
+    """User messages no loop has taken up, and actions nothing answered; both ascending."""
+
+    messages: list[MessageAction] = field(default_factory=list)
+    actions: list[Action] = field(default_factory=list)
+    taken_up_before: bool = False
+
+
+async def find_left_open(stream: EventStream, last_id: int) -> LeftOpen:
+    """Read back from `last_id` to where nothing can be open any more.
+
+    A loop takes messages up in order and says so by a `recall` action whose cause is the message:
+    no message before the newest such one is open, and no action before a state of rest.
+    """
+    found = LeftOpen()
+    answered: set[int] = set()
+    taken_up = -1
+    rested = False
+    async for stored in stream.search_events(0, max(last_id, 0), reverse=True):
+        if stored.id > last_id:
+            continue
+        event = decode(orjson.loads(stored.body))
+        if event.cause is not None:
+            answered.add(event.cause)
+        match event:
+            case AgentStateChangedObservation():
+                rested = rested or event.agent_state in RESTING
+            case RecallAction(source=EventSource.USER, cause=int(cause)):
+                taken_up = max(taken_up, cause)
+            case MessageAction(source=EventSource.USER) if stored.id > taken_up:
+                found.messages.append(event)
+            case Action() if event.kind in RUNNABLE and stored.id not in answered and not rested:
+                found.actions.append(event)
+            case _:
+                pass
+        if rested and stored.id <= taken_up:
+            break
+    found.taken_up_before = taken_up >= 0
+    found.messages.reverse()
+    found.actions.reverse()
+    return found
+
+
+async def has_system_message(stream: EventStream) -> bool:
+    """Whether a loop has opened the conversation before; the mark stands near the log's start."""
+    opening = EventFilter(include_kinds=("system",))
+    return bool([one async for one in stream.search_events(0, OPENING_EVENTS, filter=opening)])

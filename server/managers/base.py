@@ -1,0 +1,152 @@
+"""The ConversationManager contract: who may talk to which conversation, and where it lives."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple, Self
+
+from events.stream import EventStream
+from server.conversation import ServerConversation
+from server.loop_settings import LoopSettings
+
+
+class ConversationStatus(StrEnum):
+    """A conversation's life as REST shows it."""
+
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    STOPPED = "STOPPED"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentLoopInfo:
+    """Where a conversation's agent loop is and how far it has come."""
+
+    conversation_id: str
+    url: str | None
+    session_api_key: str | None
+    event_store: EventStream
+    status: ConversationStatus
+    runtime_status: str | None
+    queued: bool = False
+    """The loop waits for a slot: the user's limit of running loops is reached."""
+
+
+class Accepted(NamedTuple):
+    """A client's event is durable: its id, whether its key was known, whether a loop must wait."""
+
+    id: int
+    duplicate: bool = False
+    queued: bool = False
+
+    def body(self) -> dict[str, Any]:
+        """The fields of an acknowledgement."""
+        body: dict[str, Any] = {"id": self.id, "duplicate": self.duplicate}
+        return body | {"queued": True} if self.queued else body
+
+
+class ConversationManager(ABC):
+    """Handles join, start of agent loops and dispatch of messages.
+
+    `sid` is the conversation id. `user_id` is the owner; None means conversations without an
+    owner, never all. Unknown, deleted and foreign conversations raise ConversationNotFound alike.
+    Use as an async context manager: leaving it closes every conversation in order.
+    """
+
+    @abstractmethod
+    async def __aenter__(self) -> Self:
+        """Begin."""
+
+    @abstractmethod
+    async def __aexit__(self, *error: object) -> None:
+        """Close every conversation: loops stop, what was taken becomes durable."""
+
+    @abstractmethod
+    async def shutdown(self) -> None:
+        """Stop every loop, make what was taken durable, let subscribers see it; final."""
+
+    @abstractmethod
+    def attach(
+        self, sid: str, user_id: str | None
+    ) -> AbstractAsyncContextManager[ServerConversation]:
+        """The conversation, kept open inside the `async with`. Starts no loop."""
+
+    @abstractmethod
+    async def join_conversation(
+        self, sid: str, connection_id: str, settings: LoopSettings, user_id: str | None
+    ) -> AgentLoopInfo:
+        """Attach a connection (until `disconnect_from_session`) and start the loop if it can."""
+
+    @abstractmethod
+    def joined(self, connection_id: str) -> ServerConversation | None:
+        """The conversation a connection is attached to."""
+
+    @abstractmethod
+    async def disconnect_from_session(self, connection_id: str) -> None:
+        """Detach a connection; the loop goes on. Unknown connections are no error."""
+
+    @abstractmethod
+    async def maybe_start_agent_loop(
+        self,
+        sid: str,
+        settings: LoopSettings,
+        user_id: str | None,
+        initial_user_msg: str | None = None,
+        *,
+        image_urls: Sequence[str] | None = None,
+        client_id: str | None = None,
+    ) -> AgentLoopInfo:
+        """Start the loop unless it runs, starts or waits for a slot already.
+
+        An initial message is durable when this returns; the loop takes it up like any other.
+        """
+
+    @abstractmethod
+    async def accept(self, conversation: ServerConversation, data: object) -> Accepted:
+        """Append a client's event, enqueued before the first await; starts the loop if none is.
+
+        Done when the event is durable. Raises BadEvent and what appending raises.
+        """
+
+    @abstractmethod
+    async def send_to_event_stream(self, connection_id: str, data: object) -> Accepted:
+        """`accept` for the conversation a connection joined; else ConversationNotFound."""
+
+    @abstractmethod
+    async def send_event_to_conversation(self, sid: str, data: object) -> Accepted:
+        """`accept` for a conversation that is open in this process; else ConversationNotFound.
+
+        Meant for programs in this process: the caller has checked who asks.
+        """
+
+    @abstractmethod
+    async def close_session(self, sid: str) -> bool:
+        """Stop the conversation's loop; whether there was one. Connections stay attached."""
+
+    @abstractmethod
+    async def delete_conversation(self, sid: str, user_id: str | None) -> bool:
+        """Tell clients `stopped`, leave the tombstone, drop transports; False when unknown."""
+
+    @abstractmethod
+    def is_agent_loop_running(self, sid: str) -> bool:
+        """Whether a loop runs or starts."""
+
+    @abstractmethod
+    def get_running_agent_loops(
+        self, user_id: str | None = None, filter_to_sids: set[str] | None = None
+    ) -> set[str]:
+        """Conversations of the owner with a loop. A filter of None is no filter, empty is none."""
+
+    @abstractmethod
+    def get_connections(
+        self, user_id: str | None = None, filter_to_sids: set[str] | None = None
+    ) -> Mapping[str, str]:
+        """Connection id -> conversation id, filtered likewise."""
+
+    @abstractmethod
+    def get_agent_loop_info(
+        self, user_id: str | None = None, filter_to_sids: set[str] | None = None
+    ) -> list[AgentLoopInfo]:
+        """The owner's loops that run, start or wait for a slot, filtered likewise."""

@@ -1,0 +1,209 @@
+"""Starts, stops and queues the agent loops of this process, within every user's slots."""
+
+import asyncio
+import logging
+from asyncio import Task
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any
+
+from server.conversation import ServerConversation
+from server.loop_settings import LoopSettings
+from server.managers.openings import OpenConversations
+from server.managers.slots import LoopSlots
+
+logger = logging.getLogger(__name__)
+
+
+class LoopKeeper:
+    """Decides when a conversation's loop runs.
+
+    A conversation is *engaged*, and so kept open, while its loop starts, runs or stops, or while
+    it waits for a slot. At a user's limit the loop that is idle and unwatched for longest is
+    closed first; one that is watched or at work never is.
+    """
+
+    def __init__(
+        self,
+        conversations: OpenConversations,
+        *,
+        limit: int,
+        close_delay_seconds: float,
+        default_settings: LoopSettings,
+    ) -> None:
+        self._conversations = conversations
+        self._slots = LoopSlots(limit)
+        self._close_delay_seconds = close_delay_seconds
+        self._default_settings = default_settings
+        self._settings: dict[str, LoopSettings] = {}
+        self._engaged: dict[str, ServerConversation] = {}
+        self._stopping: dict[str, bool] = {}
+        self._tasks: set[Task[Any]] = set()
+
+    def holds(self, conversation: ServerConversation) -> bool:
+        """Whether the loop starts, runs or stops."""
+        return self._slots.holds(conversation.conversation_id, conversation.user_id)
+
+    def waits(self, conversation: ServerConversation) -> bool:
+        """Whether it waits for a slot."""
+        return self._slots.waits(conversation)
+
+    def ensure(
+        self, conversation: ServerConversation, settings: LoopSettings | None, *, has_work: bool
+    ) -> bool:
+        """Start the loop unless it is there; whether it has to wait for somebody else's slot."""
+        conversation_id = conversation.conversation_id
+        if settings is not None:
+            self._settings[conversation_id] = settings
+        if conversation_id in self._stopping:
+            self._stopping[conversation_id] = self._stopping[conversation_id] or has_work
+            return False
+        if self.holds(conversation):
+            return False
+        self._engage(conversation)
+        self._slots.wait(conversation, has_work=has_work)
+        room_is_made = self._serve(conversation.user_id)
+        return self._slots.waits(conversation) and not room_is_made
+
+    async def stop(self, conversation: ServerConversation) -> bool:
+        """Stop the loop, or give up waiting for one; whether there was a loop."""
+        if not self.holds(conversation):
+            self._slots.forget(conversation)
+            self._disengage(conversation)
+            return False
+        await asyncio.shield(self._spawn(self._stop(conversation)))
+        return True
+
+    def watched(self, conversation: ServerConversation) -> None:
+        """A connection came: the loop is not idle."""
+        if conversation.idle_timer is not None:
+            conversation.idle_timer.cancel()
+            conversation.idle_timer = None
+
+    def unwatched(self, conversation: ServerConversation) -> None:
+        """The last connection went: the loop may be closed when idle, its slot be wanted."""
+        if self._slots.only_watches(conversation):
+            self._slots.forget(conversation)
+            self._disengage(conversation)
+        self._watch_idleness(conversation)
+        self._serve(conversation.user_id)
+
+    async def close(self) -> None:
+        """End every start and stop under way and start nothing more."""
+        self._slots.close()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _serve(self, user_id: str | None) -> bool:
+        """Start whoever waits while there are slots; whether an idle loop makes room now."""
+        while (waiting := self._slots.next_waiting(user_id)) is not None:
+            if self._slots.take(waiting):
+                self._begin(waiting)
+                continue
+            victim = self._victim(user_id)
+            if victim is not None:
+                self._spawn(self._stop(victim))
+                return True
+            return any(self._is_of(user_id, sid) for sid in self._stopping)
+        return False
+
+    def _is_of(self, user_id: str | None, conversation_id: str) -> bool:
+        conversation = self._engaged.get(conversation_id)
+        return conversation is not None and conversation.user_id == user_id
+
+    def _victim(self, user_id: str | None) -> ServerConversation | None:
+        idle = [
+            conversation
+            for conversation in self._engaged.values()
+            if conversation.user_id == user_id
+            and conversation.idle
+            and conversation.conversation_id not in self._stopping
+        ]
+        return min(idle, key=lambda one: one.last_activity, default=None)
+
+    def _begin(self, conversation: ServerConversation) -> None:
+        conversation.starting = self._spawn(self._start(conversation))
+
+    async def _start(self, conversation: ServerConversation) -> None:
+        settings = self._settings.get(conversation.conversation_id, self._default_settings)
+        try:
+            await conversation.start_loop(settings, partial(self._rested, conversation))
+        except Exception:
+            logger.exception("the loop of %s did not start", conversation.conversation_id)
+            self._ended(conversation)
+        else:
+            self._watch_idleness(conversation)
+        finally:
+            conversation.starting = None
+
+    async def _stop(self, conversation: ServerConversation) -> None:
+        conversation_id = conversation.conversation_id
+        self._stopping.setdefault(conversation_id, False)
+        try:
+            if conversation.starting is not None:
+                conversation.starting.cancel()
+                await asyncio.wait([conversation.starting])
+            await conversation.stop_loop()
+        except Exception:
+            logger.exception("the loop of %s did not stop in order", conversation_id)
+        finally:
+            wanted = self._stopping.pop(conversation_id, False)
+            if wanted:
+                self._slots.give_back(conversation)
+                self._slots.wait(conversation, has_work=True)
+                self._serve(conversation.user_id)
+            else:
+                self._ended(conversation)
+
+    def _ended(self, conversation: ServerConversation) -> None:
+        self._slots.give_back(conversation)
+        self._disengage(conversation)
+        self._serve(conversation.user_id)
+
+    def _rested(self, conversation: ServerConversation) -> None:
+        conversation.touch()
+        if not conversation.connections:
+            # The loop is in the middle of its transition: look at it after that.
+            asyncio.get_running_loop().call_soon(self._serve, conversation.user_id)
+
+    def _watch_idleness(self, conversation: ServerConversation) -> None:
+        self.watched(conversation)
+        if self._close_delay_seconds > 0 and not conversation.connections:
+            loop = asyncio.get_running_loop()
+            due = conversation.last_activity + self._close_delay_seconds
+            conversation.idle_timer = loop.call_at(due, self._idle, conversation)
+
+    def _idle(self, conversation: ServerConversation) -> None:
+        conversation.idle_timer = None
+        if not self.holds(conversation) or conversation.connections:
+            return
+        loop = asyncio.get_running_loop()
+        if (
+            conversation.idle
+            and loop.time() >= conversation.last_activity + self._close_delay_seconds
+        ):
+            self._spawn(self._stop(conversation))
+        else:
+            conversation.last_activity = max(
+                conversation.last_activity, loop.time() - self._close_delay_seconds / 2
+            )
+            self._watch_idleness(conversation)
+
+    def _engage(self, conversation: ServerConversation) -> None:
+        if conversation.conversation_id not in self._engaged:
+            self._engaged[conversation.conversation_id] = conversation
+            self._conversations.retain(conversation)
+
+    def _disengage(self, conversation: ServerConversation) -> None:
+        if self._engaged.pop(conversation.conversation_id, None) is not None:
+            self._settings.pop(conversation.conversation_id, None)
+            self._conversations.release(conversation)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

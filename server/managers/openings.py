@@ -1,0 +1,134 @@
+"""The conversations open in this process: one object per id, opened and closed single-flight."""
+
+import asyncio
+import logging
+from asyncio import Task
+from collections.abc import Awaitable, Callable, Iterator
+
+from server.conversation import ServerConversation
+from storage.errors import ConversationNotFound
+
+logger = logging.getLogger(__name__)
+
+Open = Callable[[str, str | None], Awaitable[ServerConversation]]
+"""Opens a conversation for its owner. Raises ConversationNotFound."""
+Authorise = Callable[[str, str | None], Awaitable[None]]
+"""Raises ConversationNotFound unless the id is visible to the owner."""
+
+
+class Opening:
+    """One conversation's entry: how it is opened, how many use it, whether it is being closed."""
+
+    __slots__ = ("closing", "opening", "uses")
+
+    def __init__(self, opening: Task[ServerConversation]) -> None:
+        self.opening = opening
+        self.uses = 0
+        self.closing: Task[None] | None = None
+
+
+class OpenConversations:
+    """Counts the users of every open conversation and closes it after the last one.
+
+    Whoever asks while one is being closed waits and gets a new one.
+    """
+
+    def __init__(self, authorise: Authorise, open_one: Open) -> None:
+        self._authorise = authorise
+        self._open = open_one
+        self._entries: dict[str, Opening] = {}
+
+    def __iter__(self) -> Iterator[ServerConversation]:
+        for conversation_id in list(self._entries):
+            conversation = self.get(conversation_id)
+            if conversation is not None:
+                yield conversation
+
+    def get(self, conversation_id: str) -> ServerConversation | None:
+        """The conversation if it is open now."""
+        entry = self._entries.get(conversation_id)
+        if entry is None or entry.closing is not None or not entry.opening.done():
+            return None
+        failed = entry.opening.cancelled() or entry.opening.exception() is not None
+        return None if failed else entry.opening.result()
+
+    async def acquire(self, conversation_id: str, user_id: str | None) -> ServerConversation:
+        """The conversation, open until `release`. Raises ConversationNotFound and what opening does."""
+        entry = await self._entry(conversation_id, user_id)
+        entry.uses += 1
+        try:
+            conversation = await asyncio.shield(entry.opening)
+        except BaseException:
+            self._leave(conversation_id, entry)
+            raise
+        if conversation.user_id != user_id:
+            self._leave(conversation_id, entry)
+            raise ConversationNotFound(conversation_id)
+        return conversation
+
+    def retain(self, conversation: ServerConversation) -> None:
+        """Count one more user of a conversation that is open."""
+        self._entries[conversation.conversation_id].uses += 1
+
+    def release(self, conversation: ServerConversation) -> None:
+        """Count one user less; the last one closes."""
+        entry = self._entries.get(conversation.conversation_id)
+        if entry is not None:
+            self._leave(conversation.conversation_id, entry)
+
+    async def close(self, conversation_id: str) -> None:
+        """Close it whoever uses it; done when it is closed."""
+        entry = self._entries.get(conversation_id)
+        if entry is not None:
+            await asyncio.shield(self._closing(conversation_id, entry))
+
+    async def close_all(self) -> None:
+        """Close every conversation."""
+        closings = [self._closing(cid, entry) for cid, entry in list(self._entries.items())]
+        if closings:
+            await asyncio.wait(closings)
+
+    async def _entry(self, conversation_id: str, user_id: str | None) -> Opening:
+        authorised = False
+        while True:
+            entry = self._entries.get(conversation_id)
+            if entry is not None and entry.closing is not None:
+                await asyncio.shield(entry.closing)
+            elif entry is not None:
+                return entry
+            elif not authorised:
+                # Before opening: a stranger's failure must not be shared by the owner.
+                await self._authorise(conversation_id, user_id)
+                authorised = True
+            else:
+                work = self._open(conversation_id, user_id)
+                opening = asyncio.get_running_loop().create_task(_as_coroutine(work))
+                self._entries[conversation_id] = Opening(opening)
+
+    def _leave(self, conversation_id: str, entry: Opening) -> None:
+        entry.uses -= 1
+        if entry.uses == 0 and entry.closing is None:
+            self._closing(conversation_id, entry)
+
+    def _closing(self, conversation_id: str, entry: Opening) -> Task[None]:
+        if entry.closing is None:
+            work = self._close(conversation_id, entry)
+            entry.closing = asyncio.get_running_loop().create_task(work)
+        return entry.closing
+
+    async def _close(self, conversation_id: str, entry: Opening) -> None:
+        try:
+            conversation = await entry.opening
+        except Exception as error:  # noqa: BLE001 - whoever waited for the opening was told
+            logger.debug("%s was not opened: %r", conversation_id, error)
+        else:
+            try:
+                await conversation.close()
+            except Exception:
+                logger.exception("closing %s failed", conversation_id)
+        finally:
+            del self._entries[conversation_id]
+
+
+async def _as_coroutine(work: Awaitable[ServerConversation]) -> ServerConversation:
+    return await work

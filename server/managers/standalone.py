@@ -1,0 +1,246 @@
+"""The conversation manager of a single process."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Self
+
+from events.batch import Appended
+from events.event import AgentState
+from events.page_reader import PageReader
+from events.stores.base import EventStore
+from events.stream import EventStream, StreamLimits
+from server.connections import ConnectionRegistry
+from server.conversation import LoopParts, ServerConversation, follow_metadata
+from server.loop_settings import LoopSettings
+from server.managers.base import Accepted, AgentLoopInfo, ConversationManager, ConversationStatus
+from server.managers.loops import LoopKeeper
+from server.managers.openings import OpenConversations
+from storage.conversations.base import ConversationStores
+from storage.errors import ConversationNotFound
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerParts:
+    """What the manager works with; everything is opened and closed by its owner."""
+
+    event_store: EventStore
+    page_reader: PageReader
+    conversation_stores: ConversationStores
+    connections: ConnectionRegistry
+    loop_parts: LoopParts
+    default_settings: LoopSettings
+    stream_limits: StreamLimits = StreamLimits()  # noqa: RUF009 - immutable
+    metadata_in_commit: bool = False
+    max_concurrent_conversations: int = 3
+    close_delay_seconds: float = 3600.0
+    secrets: Mapping[str, str] | None = None
+
+
+class StandaloneConversationManager(ConversationManager):
+    """Everything in this process; what outlives it is in the stores."""
+
+    def __init__(self, parts: ManagerParts) -> None:
+        self._parts = parts
+        self._conversations = OpenConversations(self._authorise, self._open)
+        self._loops = LoopKeeper(
+            self._conversations,
+            limit=parts.max_concurrent_conversations,
+            close_delay_seconds=parts.close_delay_seconds,
+            default_settings=parts.default_settings,
+        )
+        self._joined: dict[str, ServerConversation] = {}
+
+    async def __aenter__(self) -> Self:
+        """See ConversationManager."""
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """See ConversationManager."""
+        await self.shutdown()
+
+    async def shutdown(self) -> None:
+        """See ConversationManager."""
+        await self._loops.close()
+        await self._conversations.close_all()
+
+    @asynccontextmanager
+    async def attach(self, sid: str, user_id: str | None) -> AsyncIterator[ServerConversation]:
+        """See ConversationManager."""
+        conversation = await self._conversations.acquire(sid, user_id)
+        conversation.touch()
+        try:
+            yield conversation
+        finally:
+            self._conversations.release(conversation)
+
+    async def join_conversation(
+        self, sid: str, connection_id: str, settings: LoopSettings, user_id: str | None
+    ) -> AgentLoopInfo:
+        """See ConversationManager."""
+        conversation = await self._conversations.acquire(sid, user_id)
+        conversation.touch()
+        conversation.connections.add(connection_id)
+        self._joined[connection_id] = conversation
+        self._loops.watched(conversation)
+        queued = self._loops.ensure(conversation, settings, has_work=False)
+        if queued and conversation.stream.last_state_id is None:
+            # Without any state a page would wait for one before it lets its user write.
+            await conversation.say_state(AgentState.AWAITING_USER_INPUT)
+        return self._info(conversation)
+
+    def joined(self, connection_id: str) -> ServerConversation | None:
+        """See ConversationManager."""
+        return self._joined.get(connection_id)
+
+    async def disconnect_from_session(self, connection_id: str) -> None:
+        """See ConversationManager."""
+        conversation = self._joined.pop(connection_id, None)
+        if conversation is None:
+            return
+        conversation.connections.discard(connection_id)
+        conversation.touch()
+        if not conversation.connections:
+            self._loops.unwatched(conversation)
+        self._conversations.release(conversation)
+
+    async def maybe_start_agent_loop(
+        self,
+        sid: str,
+        settings: LoopSettings,
+        user_id: str | None,
+        initial_user_msg: str | None = None,
+        *,
+        image_urls: Sequence[str] | None = None,
+        client_id: str | None = None,
+    ) -> AgentLoopInfo:
+        """See ConversationManager."""
+        async with self.attach(sid, user_id) as conversation:
+            if initial_user_msg is not None or image_urls:
+                said = conversation.say(initial_user_msg or "", image_urls, client_id)
+                await asyncio.shield(said)
+            has_work = bool(initial_user_msg or image_urls)
+            self._loops.ensure(conversation, settings, has_work=has_work)
+            return self._info(conversation)
+
+    async def accept(self, conversation: ServerConversation, data: object) -> Accepted:
+        """See ConversationManager."""
+        future = conversation.accept(data)
+        queued = self._loops.ensure(conversation, None, has_work=True)
+        appended: Appended = await asyncio.shield(future)
+        return Accepted(appended.id, appended.duplicate, queued)
+
+    async def send_to_event_stream(self, connection_id: str, data: object) -> Accepted:
+        """See ConversationManager."""
+        conversation = self._joined.get(connection_id)
+        if conversation is None:
+            raise ConversationNotFound(connection_id)
+        return await self.accept(conversation, data)
+
+    async def send_event_to_conversation(self, sid: str, data: object) -> Accepted:
+        """See ConversationManager."""
+        conversation = self._conversations.get(sid)
+        if conversation is None:
+            raise ConversationNotFound(sid)
+        return await self.accept(conversation, data)
+
+    async def close_session(self, sid: str) -> bool:
+        """See ConversationManager."""
+        conversation = self._conversations.get(sid)
+        return conversation is not None and await self._loops.stop(conversation)
+
+    async def delete_conversation(self, sid: str, user_id: str | None) -> bool:
+        """See ConversationManager."""
+        try:
+            conversation = await self._conversations.acquire(sid, user_id)
+        except ConversationNotFound:
+            return False
+        try:
+            had_loop = await self._loops.stop(conversation)
+            if not had_loop and conversation.stream.next_id > 0:
+                await conversation.say_state(AgentState.STOPPED)
+            await conversation.stream.flush()
+            await self._parts.event_store.delete(sid)
+            await self._parts.conversation_stores.for_user(user_id).delete_metadata(sid)
+            await conversation.stream.mark_deleted()
+        finally:
+            self._conversations.release(conversation)
+        connections = self._parts.connections.of(sid)
+        await asyncio.gather(*(connection.drop() for connection in connections))
+        await self._conversations.close(sid)
+        return True
+
+    def is_agent_loop_running(self, sid: str) -> bool:
+        """See ConversationManager."""
+        conversation = self._conversations.get(sid)
+        return conversation is not None and self._loops.holds(conversation)
+
+    def get_running_agent_loops(
+        self, user_id: str | None = None, filter_to_sids: set[str] | None = None
+    ) -> set[str]:
+        """See ConversationManager."""
+        return {
+            conversation.conversation_id
+            for conversation in self._owned(user_id, filter_to_sids)
+            if self._loops.holds(conversation)
+        }
+
+    def get_connections(
+        self, user_id: str | None = None, filter_to_sids: set[str] | None = None
+    ) -> Mapping[str, str]:
+        """See ConversationManager."""
+        return {
+            connection_id: conversation.conversation_id
+            for connection_id, conversation in self._joined.items()
+            if conversation.user_id == user_id
+            and (filter_to_sids is None or conversation.conversation_id in filter_to_sids)
+        }
+
+    def get_agent_loop_info(
+        self, user_id: str | None = None, filter_to_sids: set[str] | None = None
+    ) -> list[AgentLoopInfo]:
+        """See ConversationManager."""
+        return [
+            info
+            for conversation in self._owned(user_id, filter_to_sids)
+            if (info := self._info(conversation)).status is not ConversationStatus.STOPPED
+        ]
+
+    async def _authorise(self, sid: str, user_id: str | None) -> None:
+        await self._parts.conversation_stores.for_user(user_id).get_metadata(sid)
+
+    async def _open(self, sid: str, user_id: str | None) -> ServerConversation:
+        parts = self._parts
+        stream = await EventStream.open(
+            sid, parts.event_store, parts.page_reader, parts.stream_limits
+        )
+        if parts.secrets:
+            stream.update_secrets(parts.secrets)
+        if not parts.metadata_in_commit:
+            follow_metadata(stream, parts.conversation_stores.for_user(user_id))
+        return ServerConversation(sid, user_id, stream, parts.loop_parts, parts.connections)
+
+    def _owned(self, user_id: str | None, only: set[str] | None) -> list[ServerConversation]:
+        return [
+            conversation
+            for conversation in self._conversations
+            if conversation.user_id == user_id
+            and (only is None or conversation.conversation_id in only)
+        ]
+
+    def _info(self, conversation: ServerConversation) -> AgentLoopInfo:
+        sid = conversation.conversation_id
+        queued = self._loops.waits(conversation)
+        runtime_status = conversation.runtime_status
+        if conversation.ready:
+            status = ConversationStatus.RUNNING
+        elif queued:
+            # Readable and taking messages: that is what this status tells the page.
+            status, runtime_status = ConversationStatus.RUNNING, "STATUS$READY"
+        elif self._loops.holds(conversation):
+            status = ConversationStatus.STARTING
+        else:
+            status = ConversationStatus.STOPPED
+        url = None if status is ConversationStatus.STOPPED else f"/api/conversations/{sid}"
+        return AgentLoopInfo(sid, url, None, conversation.stream, status, runtime_status, queued)

@@ -1,0 +1,34 @@
+"""Payloads that are sent but never stored: status updates and errors of one connection."""
+
+from datetime import UTC, datetime
+
+TOO_MANY_ID = "AGENT_ERROR$TOO_MANY_CONVERSATIONS"
+TOO_MANY_TEXT = (
+    "Too many conversations are at work at once. You can read this one;"
+    " what you write is kept and answered as soon as another one is done."
+)
+
+
+def error_notice(notice_id: str, message: str) -> dict[str, object]:
+    """A `status_update` of type error with the four keys that make the page show it.
+
+    `notice_id` is not a number, so it never moves a client's cursor.
+    """
+    return {
+        "status_update": True,
+        "type": "error",
+        "id": notice_id,
+        "source": "environment",
+        "message": message,
+        "timestamp": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+    }
+
+
+def title_notice(conversation_id: str, title: str) -> dict[str, object]:
+    """Tells clients of a conversation that its title changed."""
+    return {
+        "status_update": True,
+        "type": "info",
+        "message": conversation_id,
+        "conversation_title": title,
+    }

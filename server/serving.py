@@ -1,0 +1,126 @@
+"""Runs the server: our own runner over uvicorn, with an orderly stop."""
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+import uvloop
+
+from server.app import Application, create_app
+from server.config import ServerConfig
+from server.sockets.protocol import MAX_MESSAGE_BYTES
+from server.sockets.transport import guarded
+
+logger = logging.getLogger(__name__)
+
+GC_THRESHOLDS = (50_000, 20, 100)
+"""Events and frames make much short-lived garbage without cycles."""
+
+
+class Runner(uvicorn.Server):
+    """uvicorn without its own signal handling, which would end the process by the signal."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and tell that connections are served."""
+        await super().startup(sockets)
+        self.up.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to `serve`."""
+        yield
+
+
+def run(config: ServerConfig) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. Raises what `create_app` raises."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(serve(config))
+
+
+async def serve(config: ServerConfig) -> int:
+    """Serve until SIGTERM or SIGINT, then stop in order.
+
+    Stop intake, stop loops, drain what was taken, drop transports so that clients come back with
+    their cursor, close the storage.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    listener = listen(config.host, config.port)
+    async with create_app(config) as application:
+        runner = Runner(uvicorn_config(config, application))
+        serving = loop.create_task(runner.serve(sockets=[listener]))
+        up = loop.create_task(runner.up.wait())
+        await asyncio.wait([serving, up], return_when=asyncio.FIRST_COMPLETED)
+        if up.done():
+            announce(listener)
+            gc.set_threshold(*GC_THRESHOLDS)
+            gc.collect()
+            gc.freeze()
+            stopping = loop.create_task(stop.wait())
+            await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+        await wind_down(application, runner, serving, config.shutdown_seconds)
+    return 0
+
+
+async def wind_down(
+    application: Application, runner: Runner, serving: "asyncio.Task[None]", seconds: float
+) -> None:
+    """Stop intake, close conversations, drop transports, end the listener."""
+    logger.info("stopping")
+    application.stop_intake()
+    try:
+        async with asyncio.timeout(seconds):
+            await application.manager.shutdown()
+            await application.handlers.drop_all()
+    except TimeoutError:
+        logger.warning("not everything was closed within %g s", seconds)
+    runner.should_exit = True
+    await serving
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen(2048)
+    listener.setblocking(False)  # noqa: FBT003 - the socket API
+    return listener
+
+
+def announce(listener: socket.socket) -> None:
+    """Print the one line of standard output: where the server is."""
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    sys.stdout.write(f"Parley is ready at http://{shown}:{port}\n")
+    sys.stdout.flush()
+
+
+def uvicorn_config(config: ServerConfig, application: Application) -> uvicorn.Config:
+    """How uvicorn is used: our websocket protocol, no deflate, no lifespan, no own logs."""
+    return uvicorn.Config(
+        application.asgi,
+        ws=guarded(config.stall_abort_seconds),
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_per_message_deflate=False,
+        ws_ping_interval=None,
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+    )

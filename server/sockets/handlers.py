@@ -1,0 +1,213 @@
+"""Socket.IO's events: join, client events with acknowledgements, leave."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import socketio
+from socketio.exceptions import ConnectionRefusedError as SocketRefused
+from socketio.packet import ACK
+
+from server.auth import Authenticator, Principal
+from server.connections import ConnectionRegistry
+from server.errors import BadRequest, NotAvailable, answer_for
+from server.loop_settings import LoopSettings
+from server.managers.base import ConversationManager
+from server.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice
+from server.sockets.fanout import Fanout, FanoutHub
+from server.sockets.outlet import Outlet, check_engine
+from server.sockets.protocol import (
+    EVENTS_IN,
+    MAX_MESSAGE_BYTES,
+    Handshake,
+    Refused,
+    accepted_ack,
+    failed_ack,
+    parse_handshake,
+    refusal_of,
+)
+from server.sockets.session import WebSession
+from server.sockets.wire import FrameReader
+from storage.errors import ConversationNotFound
+
+logger = logging.getLogger(__name__)
+
+FAULT = 500
+"""HTTP statuses from here on are the server's own fault and are logged."""
+WAITING_LIMIT = 4096
+"""Events of one client that may be taken and unanswered; one more is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class SocketParts:
+    """What the handlers work with."""
+
+    manager: ConversationManager
+    connections: ConnectionRegistry
+    authenticator: Authenticator
+    frames: FrameReader
+    settings: LoopSettings
+    handshake_seconds: float = 10.0
+    settings_missing: bool = False
+    """The server requires settings and none are stored."""
+
+
+class SocketHandlers(socketio.AsyncNamespace):  # type: ignore[misc] - the library is untyped
+    """The default namespace. Everything is validated before a client is told it is connected."""
+
+    def __init__(self, parts: SocketParts) -> None:
+        super().__init__("/")
+        self._parts = parts
+        self._hub = FanoutHub()
+        self._sessions: dict[str, tuple[WebSession, Fanout]] = {}
+        self.stopping = False
+
+    async def on_connect(self, sid: str, environ: Mapping[str, Any], auth: object = None) -> None:  # noqa: ARG002 - the library gives it
+        """Check everything, join, and begin replay right after the CONNECT packet."""
+        try:
+            async with asyncio.timeout(self._parts.handshake_seconds):
+                session, queued = await self._join(sid, environ)
+        except Refused as refusal:
+            raise _refused(refusal) from refusal
+        except Exception as error:
+            await self._parts.manager.disconnect_from_session(sid)
+            answer = answer_for(error)
+            if answer.status >= FAULT:
+                logger.exception("handshake failed")
+            raise _refused(refusal_of(answer)) from error
+        # The library sends CONNECT without a pause after this handler: replay comes behind it.
+        loop = asyncio.get_running_loop()
+        loop.call_soon(session.start)
+        if queued:
+            loop.call_soon(session.notify, error_notice(TOO_MANY_ID, TOO_MANY_TEXT))
+
+    async def on_disconnect(self, sid: str, reason: str = "") -> None:  # noqa: ARG002 - the library gives it
+        """Detach; the agent goes on."""
+        entry = self._sessions.pop(sid, None)
+        if entry is not None:
+            session, fanout = entry
+            session.close()
+            self._parts.connections.remove(sid)
+            await self._hub.leave(session, fanout)
+        await self._parts.manager.disconnect_from_session(sid)
+
+    async def client_event(
+        self, sid: str, event: object, arguments: Sequence[Any], *, acknowledged: bool
+    ) -> dict[str, Any]:
+        """Take a client's event; enqueued before the first await, so that order is kept.
+
+        The answer is the acknowledgement. A failure that nobody asked to be acknowledged is shown
+        to that connection by a notice instead.
+        """
+        entry = self._sessions.get(sid)
+        if entry is None:
+            return failed_ack(answer_for(ConversationNotFound(sid)))
+        session, _ = entry
+        session.waiting += 1
+        try:
+            _check_event(event, session.waiting)
+            payload = arguments[0] if arguments else None
+            accepted = await self._parts.manager.send_to_event_stream(sid, payload)
+        except Exception as error:  # noqa: BLE001 - every failure is answered by the table
+            return self._failed(session, error, acknowledged=acknowledged)
+        finally:
+            session.waiting -= 1
+        return accepted_ack(accepted.body())
+
+    async def drop_all(self) -> None:
+        """End every transport after a bounded flush, so that clients come back by themselves."""
+        sessions = [session for session, _ in self._sessions.values()]
+        await asyncio.gather(*(session.drop() for session in sessions))
+
+    async def _join(self, sid: str, environ: Mapping[str, Any]) -> tuple[WebSession, bool]:
+        if self.stopping:
+            raise NotAvailable("The server is stopping; try again in a moment")
+        parts = self._parts
+        handshake: Handshake = parse_handshake(environ.get("QUERY_STRING", ""))
+        if not parts.authenticator.key_matches(handshake.session_api_key):
+            raise Refused("invalid_session_api_key")
+        if parts.settings_missing:
+            raise Refused("Settings not found", {"msg_id": "CONFIGURATION$SETTINGS_NOT_FOUND"})
+        principal: Principal = parts.authenticator.principal(environ.get("asgi.scope", {}))
+        conversation_id = handshake.conversation_id
+        info = await parts.manager.join_conversation(
+            conversation_id, sid, parts.settings, principal.user_id
+        )
+        outlet = Outlet(self.server.eio, self._engine_id(sid), environ.get("asgi.scope", {}))
+        fanout = self._hub.of(info.event_store)
+        session = WebSession(
+            sid,
+            principal.user_id,
+            info.event_store,
+            fanout,
+            parts.frames,
+            outlet,
+            handshake.latest_event_id,
+        )
+        fanout.sessions[sid] = session
+        self._sessions[sid] = session, fanout
+        parts.connections.add(session)
+        return session, info.queued
+
+    def _failed(
+        self, session: WebSession, error: Exception, *, acknowledged: bool
+    ) -> dict[str, Any]:
+        answer = answer_for(error)
+        if answer.status >= FAULT:
+            logger.error("a client event failed", exc_info=error)
+        if not acknowledged:
+            session.notify(error_notice(f"ERROR${answer.code.upper()}", answer.text))
+        return failed_ack(answer)
+
+    def _engine_id(self, sid: str) -> str:
+        return str(self.server.manager.eio_sid_from_sid(sid, "/"))
+
+
+def _check_event(event: object, waiting: int) -> None:
+    if event not in EVENTS_IN:
+        raise BadRequest(f"Unknown event: {str(event)[:50]}")
+    if waiting > WAITING_LIMIT:
+        raise BadRequest(f"More than {WAITING_LIMIT} events are unanswered")
+
+
+def _refused(refusal: Refused) -> SocketRefused:
+    if refusal.data is None:
+        return SocketRefused(str(refusal))
+    return SocketRefused(str(refusal), refusal.data)
+
+
+class SocketServer(socketio.AsyncServer):  # type: ignore[misc] - the library is untyped
+    """The Socket.IO server of the default namespace.
+
+    Origins are checked by the middleware before a request comes here. The library's dispatch of
+    client events is replaced, since only there it is known whether an answer was asked for.
+    """
+
+    def __init__(self, handlers: SocketHandlers) -> None:
+        super().__init__(
+            async_mode="asgi",
+            cors_allowed_origins=[],
+            max_http_buffer_size=MAX_MESSAGE_BYTES,
+            namespaces=["/"],
+        )
+        check_engine(self.eio)
+        self._handlers = handlers
+        self.register_namespace(handlers)
+
+    async def _handle_event_internal(
+        self,
+        server: object,  # noqa: ARG002 - the library gives it
+        sid: str,
+        eio_sid: str,
+        data: Sequence[Any],
+        namespace: str,
+        id: int | None,  # noqa: A002 - the library's name
+    ) -> None:
+        event, *arguments = data
+        asked = id is not None
+        answer = await self._handlers.client_event(sid, event, arguments, acknowledged=asked)
+        if asked:
+            ack = self.packet_class(ACK, namespace=namespace, id=id, data=[answer])
+            await self._send_packet(eio_sid, ack)

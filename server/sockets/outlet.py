@@ -1,0 +1,87 @@
+"""Writes frames to one client through Engine.IO's own queue, and knows when it is full.
+
+This module alone touches parts of engineio that are not public: the socket of a connection and
+its queue. Their presence is checked at start.
+"""
+
+import asyncio
+import contextlib
+from asyncio import Task
+from collections.abc import Mapping
+from typing import Any
+
+from engineio import AsyncServer as EngineServer
+from engineio.packet import MESSAGE, Packet
+
+from server.sockets.transport import EXTENSION, GuardedProtocol
+
+CAP_BYTES = 64 * 1024
+"""Bytes in the queue beyond which a client leaves the live path."""
+CAP_PACKETS = 8192
+"""Packets in the queue, acknowledgements among them, beyond which a client is aborted."""
+
+
+class Outlet:
+    """One client's way out. `write` never waits; what is queued is bounded by asking `full`."""
+
+    def __init__(self, engine: EngineServer, engine_id: str, scope: Mapping[str, Any]) -> None:
+        self._socket: Any = engine._get_socket(engine_id)  # noqa: SLF001 - see the module's text
+        protocol = scope.get("extensions", {}).get(EXTENSION)
+        self._protocol = protocol if isinstance(protocol, GuardedProtocol) else None
+        self._queued_bytes = 0
+        self._ending: Task[None] | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether the client is behind: wait for `drained` before writing more."""
+        if self._socket.queue.empty():
+            self._queued_bytes = 0
+        paused = self._protocol is not None and not self._protocol.writable.is_set()
+        return paused or self._queued_bytes > CAP_BYTES
+
+    def write(self, text: str) -> None:
+        """Queue one Socket.IO packet. A client whose queue overflows is aborted."""
+        if self._socket.closed:
+            return
+        if self._socket.queue.qsize() >= CAP_PACKETS:
+            self.abort()
+            return
+        self._queued_bytes += len(text)
+        self._socket.queue.put_nowait(Packet(MESSAGE, data=text))
+
+    async def drained(self) -> None:
+        """Wait until the queue is empty and the transport takes more."""
+        await self._socket.queue.join()
+        if self._protocol is not None:
+            await self._protocol.writable.wait()
+        self._queued_bytes = 0
+
+    def abort(self) -> None:
+        """End the transport at once; what is queued is lost."""
+        if self._protocol is not None:
+            self._protocol.transport.abort()
+        else:
+            self._ending = asyncio.get_running_loop().create_task(self._end_engine())
+
+    async def end(self, seconds: float) -> None:
+        """Send what is queued, for a bounded time, then end the transport without a farewell."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.drained()
+        if self._protocol is not None:
+            self._protocol.end()
+        else:
+            await self._end_engine()
+
+    async def _end_engine(self) -> None:
+        if self._socket.upgraded:
+            # Ends the writer, which closes the websocket; a CLOSE packet would be ignored there.
+            self._socket.queue.put_nowait(None)
+        else:
+            await self._socket.close(wait=False)
+
+
+def check_engine(engine: EngineServer) -> None:
+    """Raise RuntimeError when this engineio lacks what `Outlet` touches."""
+    if not hasattr(engine, "_get_socket") or not hasattr(engine, "sockets"):
+        raise RuntimeError("this version of python-engineio is not supported")

@@ -1,0 +1,95 @@
+"""The socket's wire names, its handshake query and its answers; no I/O."""
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+
+from server.errors import Answer, ServerError
+from storage.conversations.metadata import ProviderType
+from storage.errors import BadKey
+from storage.locations import check_conversation_id
+
+EVENT_OUT = "oh_event"
+EVENTS_IN = ("oh_user_action", "oh_action")
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+NO_CURSOR = -1
+LAST_ID = 2**53 - 1
+"""The largest id a browser can count to."""
+
+
+class Refused(ServerError):
+    """A handshake is refused; `data` travels beside the message."""
+
+    def __init__(self, message: str, data: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.data = data
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What a client asks for when it connects.
+
+    `latest_event_id` is the last id the client has; replay starts after it.
+    """
+
+    conversation_id: str
+    latest_event_id: int = NO_CURSOR
+    providers: tuple[ProviderType, ...] = ()
+    session_api_key: str | None = None
+
+
+def parse_handshake(query_string: str) -> Handshake:
+    """Read the handshake's query. Raises Refused with the text the protocol gives.
+
+    Blank values count as absent and of repeated keys the first counts, except `providers_set`.
+    An id that could never exist is refused in the same words as one that does not.
+    """
+    query = parse_qs(query_string, max_num_fields=100)
+    conversation_id = query.get("conversation_id", [""])[0]
+    if not conversation_id or conversation_id in ("undefined", "null"):
+        raise Refused("No conversation_id in query params")
+    try:
+        check_conversation_id(conversation_id)
+    except BadKey as error:
+        raise Refused(NOT_FOUND_TEXT, dict(NOT_FOUND_DATA)) from error
+    return Handshake(
+        conversation_id,
+        _cursor(query.get("latest_event_id", [""])[0]),
+        _providers(query.get("providers_set", [])),
+        query.get("session_api_key", [None])[0],
+    )
+
+
+NOT_FOUND_TEXT = "Conversation not found"
+NOT_FOUND_DATA = {"msg_id": "CONVERSATION$NOT_FOUND"}
+
+
+def refusal_of(answer: Answer) -> Refused:
+    """The handshake's refusal for an error that has an answer."""
+    return Refused(answer.text, None if answer.msg_id is None else {"msg_id": answer.msg_id})
+
+
+def accepted_ack(body: dict[str, Any]) -> dict[str, Any]:
+    """The acknowledgement of an event that is durable."""
+    return {"status": "ok"} | body
+
+
+def failed_ack(answer: Answer) -> dict[str, Any]:
+    """The acknowledgement of an event that was refused or not stored."""
+    return {"status": "error", "code": answer.code, "message": answer.text}
+
+
+def _cursor(text: str) -> int:
+    digits = text.removeprefix("-")
+    if not digits.isascii() or not digits.isdigit() or len(digits) > 16:  # noqa: PLR2004
+        return NO_CURSOR
+    return max(NO_CURSOR, min(int(text), LAST_ID))
+
+
+def _providers(values: list[str]) -> tuple[ProviderType, ...]:
+    names = [name for value in values for name in value.split(",") if name]
+    known = {provider.value: provider for provider in ProviderType}
+    for name in names:
+        if name not in known:
+            raise Refused(f"Unknown provider: {name[:50]}")
+    return tuple(known[name] for name in names)

@@ -1,0 +1,162 @@
+"""One connection's session: whose it is, which conversation, how far it has been sent."""
+
+import asyncio
+import logging
+from asyncio import Task
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from events.errors import ConversationDeleted, EventsError
+from events.stream import EventStream
+from server.sockets.outlet import Outlet
+from server.sockets.wire import Frame, FrameReader, payload_frame
+
+logger = logging.getLogger(__name__)
+
+SLICE_BYTES = 64 * 1024
+RETRY_SECONDS = 0.5
+FLUSH_SECONDS = 1.0
+
+
+class Published(Protocol):
+    """The live path of a conversation: how far it has published."""
+
+    @property
+    def published(self) -> int:
+        """The last log id handed to live sessions."""
+
+
+class WebSession:
+    """Sends one client every event after its cursor once, in order.
+
+    `position` is the last log id examined. A session is either *live*, and then the fan-out
+    offers it each event, or it reads the log by itself at its own pace. It turns live in the same
+    step, without an await, in which its position has reached what the fan-out has published, and
+    leaves the live path when its outlet is full.
+    """
+
+    def __init__(
+        self,
+        connection_id: str,
+        user_id: str | None,
+        stream: EventStream,
+        fanout: Published,
+        frames: FrameReader,
+        outlet: Outlet,
+        cursor: int,
+    ) -> None:
+        self.connection_id = connection_id
+        self.conversation_id = stream.conversation_id
+        self.user_id = user_id
+        self.live = False
+        self.waiting = 0
+        """Events of this client that are taken and not yet answered."""
+        self.position = min(cursor, stream.next_id - 1)
+        self._stream = stream
+        self._fanout = fanout
+        self._frames = frames
+        self._outlet = outlet
+        self._joined_at = stream.next_id - 1
+        self._newest_state = stream.last_state_id
+        self._owed: Frame | None = None
+        self._closed = False
+        self._task: Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin replay; to be called when the client was told that it is connected."""
+        self._read_on(first=True)
+
+    def offer(self, frames: Sequence[Frame]) -> None:
+        """Take newly published frames if live; never waits."""
+        if not self.live:
+            return
+        for frame in frames:
+            if frame.id > self.position:
+                self.position = frame.id
+                if frame.text is not None:
+                    self._outlet.write(frame.text)
+                    if self._outlet.full:
+                        self.live = False
+                        self._read_on(first=False)
+                        return
+
+    def notify(self, payload: Mapping[str, Any]) -> None:
+        """Send a payload that is no event; lost if the connection is."""
+        if not self._closed:
+            self._outlet.write(payload_frame(payload))
+
+    async def drop(self) -> None:
+        """Send what is due for a bounded time, then end the transport: the client comes back."""
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=FLUSH_SECONDS)
+        await self._outlet.end(FLUSH_SECONDS)
+
+    def abort(self) -> None:
+        """End the transport at once."""
+        self._outlet.abort()
+
+    def close(self) -> None:
+        """The connection is gone: send nothing more."""
+        self._closed = True
+        self.live = False
+        if self._task is not None:
+            self._task.cancel()
+
+    def _read_on(self, *, first: bool) -> None:
+        work = self._replay() if first else self._catch_up()
+        name = f"replay of {self.conversation_id} to {self.connection_id}"
+        self._task = asyncio.get_running_loop().create_task(work, name=name)
+
+    async def _replay(self) -> None:
+        """The backlog at joining: of its states only the newest, an `error` after all else."""
+        try:
+            self._owed = await self._error_state()
+        except EventsError:
+            logger.exception("cannot read the newest state of %s", self.conversation_id)
+        await self._catch_up()
+
+    async def _error_state(self) -> Frame | None:
+        if self._newest_state is None:
+            return None
+        first, end = self._newest_state, self._newest_state + 1
+        frame = (await self._frames.read(self.conversation_id, first, end))[0]
+        return frame if frame.error_state else None
+
+    async def _catch_up(self) -> None:
+        while not self._closed:
+            if self._owed is not None and self.position >= self._joined_at:
+                owed, self._owed = self._owed, None
+                if owed.text is not None:
+                    self._outlet.write(owed.text)
+            if self.position >= self._fanout.published and self._owed is None:
+                # The same step, without an await, that saw the position: nothing slips between.
+                self.live = True
+                self._task = None
+                return
+            try:
+                await self._send_slice()
+            except ConversationDeleted:
+                return
+            except EventsError:
+                logger.exception("cannot read %s on for a client; retrying", self.conversation_id)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _send_slice(self) -> None:
+        frames = await self._frames.read(
+            self.conversation_id, self.position + 1, self._stream.next_id
+        )
+        size = 0
+        for frame in frames:
+            if size >= SLICE_BYTES or (size and self._outlet.full):
+                await self._outlet.drained()
+                size = 0
+            self.position = frame.id
+            if frame.text is not None and not self._is_old_state(frame):
+                self._outlet.write(frame.text)
+                size += frame.size
+        await self._outlet.drained()
+
+    def _is_old_state(self, frame: Frame) -> bool:
+        if not frame.state or frame.id > self._joined_at:
+            return False
+        return frame.id != self._newest_state or self._owed is not None

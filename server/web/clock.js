@@ -1,0 +1,42 @@
+/** Times for people. */
+
+const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "short" });
+const hour = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+/** @type {[Intl.RelativeTimeFormatUnit, number][]} */
+const UNITS = [
+  ["year", 31_536_000],
+  ["month", 2_592_000],
+  ["week", 604_800],
+  ["day", 86_400],
+  ["hour", 3_600],
+  ["minute", 60],
+];
+
+/**
+ * "2 hr. ago"; "just now" below a minute; "" for what is not a time.
+ *
+ * @param {string | null} iso
+ * @param {number} [nowMs]
+ */
+export function ago(iso, nowMs = Date.now()) {
+  const seconds = (Date.parse(iso ?? "") - nowMs) / 1000;
+  if (Number.isNaN(seconds)) return "";
+  for (const [unit, size] of UNITS) {
+    if (Math.abs(seconds) >= size) return relative.format(Math.round(seconds / size), unit);
+  }
+  return "just now";
+}
+
+/** @param {string} iso */
+export function hourOf(iso) {
+  const time = Date.parse(iso);
+  return Number.isNaN(time) ? "" : hour.format(time);
+}
+
+/** @param {string} iso */
+export function fullTime(iso) {
+  const time = Date.parse(iso);
+  return Number.isNaN(time) ? "" : full.format(time);
+}

@@ -1,0 +1,222 @@
+/** The open conversation: its connection, its transcript and the messages under way. */
+
+import { newClientId } from "./client-id.js";
+import { Outbox } from "./outbox.js";
+import { Link } from "./socket.js";
+import { Timeline } from "./timeline.js";
+import { reasonText, statusText } from "./wording.js";
+
+/** @typedef {import("./types.js").ClientEvent} ClientEvent */
+/** @typedef {import("./types.js").Event} Event */
+/** @typedef {import("./types.js").Pending} Pending */
+
+/** A packet may have 4 MiB; the frame and the event name need a little of it. */
+const MESSAGE_LIMIT_BYTES = 4 * 1024 * 1024 - 1024;
+
+/**
+ * @typedef {object} ConversationListener
+ * @property {(event: Event) => void} arrived An event to be drawn, in order.
+ * @property {(title: string) => void} retitled
+ * @property {(why: "gone" | "key") => void} lost
+ */
+
+export class Conversation {
+  timeline = new Timeline();
+  #closed = false;
+  #ackedId = -1;
+  /** @type {Set<string>} */
+  #underWay = new Set();
+
+  /**
+   * @param {string} id
+   * @param {import("./store.js").Store} store
+   * @param {ConversationListener} listener
+   */
+  constructor(id, store, listener) {
+    this.id = id;
+    this.store = store;
+    this.listener = listener;
+    this.outbox = new Outbox(id);
+    store.set({
+      pending: this.outbox.letters.map(({ event, reason }) => ({
+        event,
+        stage: reason ? "failed" : "waiting",
+        reason,
+      })),
+    });
+    this.link = new Link(id, {
+      received: (payload) => this.#received(payload),
+      changed: (connection) => this.#changed(connection),
+      troubled: (message) => store.notice("connection", message),
+      refused: (why) => listener.lost(why),
+    });
+    this.link.open();
+  }
+
+  /** Leaves; nothing of this object touches the store afterwards. */
+  close() {
+    this.#closed = true;
+    this.link.close();
+  }
+
+  /** Ends the connection and keeps the transcript; the next message or `resume` connects again. */
+  rest() {
+    this.link.close();
+  }
+
+  resume() {
+    if (this.store.state.connection === "closed") this.link.open();
+    else void this.command("running");
+  }
+
+  /**
+   * Takes a message: it is sent now or as soon as there is a connection, and stored exactly once.
+   *
+   * @param {string} content
+   * @returns {boolean} false when it is too long to be sent at all
+   */
+  say(content) {
+    const event = { action: "message", args: { content, image_urls: [], file_urls: [] }, client_id: newClientId() };
+    if (new Blob([JSON.stringify(event)]).size > MESSAGE_LIMIT_BYTES) {
+      this.store.notice("request", "This message is too long: the limit is 4 MiB.");
+      return false;
+    }
+    this.outbox.add(event);
+    this.store.set({ pending: [...this.store.state.pending, { event, stage: "waiting" }] });
+    if (this.store.state.connection === "closed") this.link.open();
+    else void this.#deliver(event);
+    return true;
+  }
+
+  /** @param {string} clientId */
+  retry(clientId) {
+    this.outbox.mark(clientId);
+    this.#stage(clientId, { stage: "waiting", reason: undefined });
+    this.#deliverAll();
+  }
+
+  /** @param {string} clientId */
+  discard(clientId) {
+    this.outbox.remove(clientId);
+    this.#dropPending((pending) => pending.event.client_id === clientId);
+  }
+
+  /**
+   * Asks for an agent state. Never repeated after a reconnect: by then it could confirm another
+   * action than the one the user saw.
+   *
+   * @param {"stopped" | "running" | "user_confirmed" | "user_rejected"} state
+   */
+  async command(state) {
+    const event = { action: "change_agent_state", args: { agent_state: state }, client_id: newClientId() };
+    let trouble = "";
+    try {
+      const ack = await this.link.send(event);
+      if (ack?.status === "error") trouble = ack.message;
+    } catch {
+      trouble = "No answer from the server; please try again.";
+    }
+    if (trouble && !this.#closed) this.store.notice("request", trouble);
+  }
+
+  /**
+   * To be called when events were drawn: their pending copies go away in the same frame.
+   *
+   * @param {Set<string>} clientIds
+   */
+  drawn(clientIds) {
+    for (const clientId of clientIds) this.outbox.remove(clientId);
+    this.#dropPending(
+      ({ event, eventId }) =>
+        clientIds.has(event.client_id) || (eventId !== undefined && eventId <= this.timeline.lastId),
+    );
+  }
+
+  /** How far the page is known to be behind the log, apart from what waits to be drawn. */
+  get missing() {
+    return Math.max(0, this.#ackedId - this.link.cursor);
+  }
+
+  /** @param {import("./types.js").Connection} connection */
+  #changed(connection) {
+    if (this.#closed) return;
+    this.store.set({ connection });
+    if (connection !== "connected") return;
+    this.store.notice("connection", "");
+    this.#deliverAll();
+  }
+
+  /** @param {Event} payload */
+  #received(payload) {
+    if (this.#closed) return;
+    if (payload.status_update) return this.#updated(payload);
+    if (payload.error === true) return this.store.notice("agent", reasonText(payload.message ?? ""));
+    if (payload.observation === "agent_state_changed") {
+      const state = String(payload.extras?.agent_state ?? "");
+      this.store.set({ agentState: state, status: "" });
+      this.store.notice("agent", state === "error" ? reasonText(payload.extras?.reason) : "");
+    } else if (payload.observation !== "error") {
+      this.store.notice("agent", "");
+    }
+    this.listener.arrived(payload);
+  }
+
+  /** @param {Event} update */
+  #updated(update) {
+    if (update.conversation_title) this.listener.retitled(update.conversation_title);
+    else if (update.type === "error") this.store.notice("agent", reasonText(update.message || String(update.id ?? "")));
+    else this.store.set({ status: statusText(update) });
+  }
+
+  #deliverAll() {
+    for (const { event, reason } of this.outbox.letters) {
+      if (!reason) void this.#deliver(event);
+    }
+  }
+
+  /** @param {ClientEvent} event */
+  async #deliver(event) {
+    const key = event.client_id;
+    if (!this.link.connected || this.#underWay.has(key)) return;
+    this.#underWay.add(key);
+    this.#stage(key, { stage: "sending" });
+    let ack;
+    try {
+      ack = await this.link.send(event);
+    } catch {
+      ack = null;
+    }
+    this.#underWay.delete(key);
+    if (this.#closed) return;
+    if (ack?.status === "ok") {
+      this.outbox.remove(key);
+      this.#ackedId = Math.max(this.#ackedId, ack.id);
+      if (ack.queued) this.store.set({ status: "Your message is stored and waits for a free agent" });
+      if (ack.id <= this.timeline.lastId) this.#dropPending((pending) => pending.event.client_id === key);
+      else this.#stage(key, { stage: ack.queued ? "queued" : "stored", eventId: ack.id });
+    } else if (ack?.status === "error") {
+      this.outbox.mark(key, ack.message);
+      this.#stage(key, { stage: "failed", reason: ack.message });
+    } else {
+      this.#stage(key, { stage: "waiting" });
+      this.#deliverAll();
+    }
+  }
+
+  /**
+   * @param {string} clientId
+   * @param {Partial<Pending>} facts
+   */
+  #stage(clientId, facts) {
+    const pending = this.store.state.pending.map((one) =>
+      one.event.client_id === clientId ? { ...one, ...facts } : one,
+    );
+    this.store.set({ pending });
+  }
+
+  /** @param {(pending: Pending) => boolean} settled */
+  #dropPending(settled) {
+    const { pending } = this.store.state;
+    if (pending.some(settled)) this.store.set({ pending: pending.filter((one) => !settled(one)) });
+  }
+}

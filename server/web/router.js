@@ -1,0 +1,45 @@
+/** Addresses: `/` is the front page, `/conversations/{id}` a conversation. */
+
+/** @returns {string | null} id of the conversation the address names */
+export function addressedId() {
+  const match = /^\/conversations\/([^/]+)\/?$/.exec(location.pathname);
+  if (!match) return null;
+  try {
+    return decodeURIComponent(match[1]);
+  } catch {
+    return match[1];
+  }
+}
+
+/** @param {string | null} id */
+export function addressOf(id) {
+  return id === null ? "/" : `/conversations/${encodeURIComponent(id)}`;
+}
+
+export class Router {
+  /** @param {(id: string | null) => void} arrived */
+  constructor(arrived) {
+    this.arrived = arrived;
+    addEventListener("popstate", () => arrived(addressedId()));
+    document.addEventListener("click", (event) => this.#follow(event));
+  }
+
+  /** @param {string | null} id */
+  go(id) {
+    if (location.pathname !== addressOf(id)) history.pushState(null, "", addressOf(id));
+    this.arrived(id);
+  }
+
+  /**
+   * Links inside the page change the view; with a modifier they stay the browser's.
+   *
+   * @param {MouseEvent} event
+   */
+  #follow(event) {
+    if (event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+    const target = event.target instanceof Element ? event.target.closest("a[data-route]") : null;
+    if (!(target instanceof HTMLAnchorElement)) return;
+    event.preventDefault();
+    this.go(target.dataset.route || null);
+  }
+}

@@ -1,0 +1,153 @@
+/** One conversation's connection: joins, resumes by cursor, comes back by itself. */
+
+import { io } from "/assets/vendor/socket.io.esm.min.js";
+import { readSessionKey } from "./session-key.js";
+
+/** @typedef {import("./types.js").Ack} Ack */
+/** @typedef {import("./types.js").ClientEvent} ClientEvent */
+/** @typedef {import("./types.js").Connection} Connection */
+/** @typedef {import("./types.js").Event} Event */
+
+const ACK_TIMEOUT_MS = 15_000;
+const RETRY_FIRST_MS = 1_000;
+const RETRY_MOST_MS = 30_000;
+const STEADY_MS = 5_000;
+
+/**
+ * @typedef {object} LinkListener
+ * @property {(payload: Event) => void} received Every `oh_event`, in order.
+ * @property {(connection: Connection) => void} changed
+ * @property {(message: string) => void} troubled Shown until the next connect; the link retries.
+ * @property {(why: "gone" | "key", message: string) => void} refused Final; the link is closed.
+ */
+
+export class Link {
+  #cursor = -1;
+  #tries = 0;
+  #retryTimer = 0;
+  #steadyTimer = 0;
+
+  /**
+   * @param {string} conversationId
+   * @param {LinkListener} listener
+   */
+  constructor(conversationId, listener) {
+    this.conversationId = conversationId;
+    this.listener = listener;
+    this.socket = io(location.origin, {
+      path: "/socket.io",
+      transports: ["websocket"],
+      forceNew: true,
+      autoConnect: false,
+      reconnectionDelay: 500,
+      reconnectionDelayMax: 5_000,
+    });
+    this.socket.on("connect", () => this.#connected());
+    this.socket.on("disconnect", (/** @type {string} */ reason) => this.#disconnected(reason));
+    this.socket.on("connect_error", (/** @type {Error & {data?: any}} */ error) => this.#failed(error));
+    this.socket.on("oh_event", (/** @type {Event} */ payload) => this.#received(payload));
+    this.socket.io.on("reconnect_attempt", () => this.#aim());
+  }
+
+  /** Id of the last event received; what a reconnect resumes after. */
+  get cursor() {
+    return this.#cursor;
+  }
+
+  get connected() {
+    return this.socket.connected;
+  }
+
+  open() {
+    this.#tries = 0;
+    this.listener.changed("connecting");
+    this.#dial();
+  }
+
+  /** Ends the connection for good, or until `open`. */
+  close() {
+    clearTimeout(this.#retryTimer);
+    clearTimeout(this.#steadyTimer);
+    this.socket.disconnect();
+    this.listener.changed("closed");
+  }
+
+  /**
+   * Rejects when no acknowledgement came: the event may or may not be stored.
+   *
+   * @param {ClientEvent} event
+   * @returns {Promise<Ack>}
+   */
+  send(event) {
+    return this.socket.timeout(ACK_TIMEOUT_MS).emitWithAck("oh_user_action", event);
+  }
+
+  #dial() {
+    this.#aim();
+    this.socket.connect();
+  }
+
+  /** The query is read when a transport opens, so it has to be right before each attempt. */
+  #aim() {
+    /** @type {Record<string, string>} */
+    const query = { conversation_id: this.conversationId, latest_event_id: String(this.#cursor) };
+    const key = readSessionKey();
+    if (key) query.session_api_key = key;
+    this.socket.io.opts.query = query;
+  }
+
+  #connected() {
+    this.#steadyTimer = setTimeout(() => (this.#tries = 0), STEADY_MS);
+    this.listener.changed("connected");
+  }
+
+  /** @param {string} reason */
+  #disconnected(reason) {
+    clearTimeout(this.#steadyTimer);
+    if (reason === "io client disconnect") return;
+    this.listener.changed("reconnecting");
+    if (reason === "io server disconnect") {
+      this.listener.troubled("The server closed the connection. Trying again.");
+      this.#retry();
+    }
+  }
+
+  /** @param {Error & {data?: {msg_id?: string}}} error */
+  #failed(error) {
+    if (error.data?.msg_id === "CONVERSATION$NOT_FOUND") return this.#refuse("gone", error.message);
+    if (error.message === "invalid_session_api_key") return this.#refuse("key", error.message);
+    this.listener.changed("reconnecting");
+    if (this.socket.active) {
+      this.listener.troubled("The server cannot be reached. Trying again.");
+    } else {
+      this.listener.troubled(error.message);
+      this.#retry();
+    }
+  }
+
+  /**
+   * @param {"gone" | "key"} why
+   * @param {string} message
+   */
+  #refuse(why, message) {
+    this.close();
+    this.listener.refused(why, message);
+  }
+
+  /** The library gives up after a refusal or a server-side disconnect; we do not. */
+  #retry() {
+    const delay = Math.min(RETRY_FIRST_MS * 2 ** this.#tries, RETRY_MOST_MS);
+    this.#tries += 1;
+    clearTimeout(this.#retryTimer);
+    this.#retryTimer = setTimeout(() => this.#dial(), delay * (0.75 + Math.random() / 2));
+  }
+
+  /** @param {Event} payload */
+  #received(payload) {
+    // A newest state `error` is delivered last, out of id order: it must not move the cursor back.
+    const isErrorState =
+      payload.observation === "agent_state_changed" && payload.extras?.agent_state === "error";
+    if (typeof payload.id === "number" && !isErrorState) this.#cursor = payload.id;
+    this.listener.received(payload);
+  }
+}

@@ -1,0 +1,79 @@
+/** The page's state: one plain object, replaced field by field, watched by field. */
+
+/** @typedef {import("./types.js").State} State */
+
+/** What belongs to the open conversation and is forgotten with it. @returns {Partial<State>} */
+export function blankConversation() {
+  return {
+    openId: null,
+    title: null,
+    missing: false,
+    connection: "idle",
+    behind: 0,
+    agentState: "",
+    status: "",
+    awaiting: null,
+    pending: [],
+    notices: {},
+  };
+}
+
+export class Store {
+  /** @type {State} */
+  state = /** @type {State} */ ({
+    conversations: [],
+    nextPage: null,
+    listStage: "loading",
+    needsKey: false,
+    ...blankConversation(),
+  });
+
+  /** @type {Map<string, Set<() => void>>} */
+  #watchers = new Map();
+
+  /**
+   * Replaces fields; watchers of those that really changed run once, before this returns.
+   *
+   * @param {Partial<State>} change
+   */
+  set(change) {
+    /** @type {Set<() => void>} */
+    const due = new Set();
+    for (const [field, value] of Object.entries(change)) {
+      const state = /** @type {Record<string, unknown>} */ (/** @type {unknown} */ (this.state));
+      if (Object.is(state[field], value)) continue;
+      state[field] = value;
+      for (const watcher of this.#watchers.get(field) ?? []) due.add(watcher);
+    }
+    for (const watcher of due) watcher();
+  }
+
+  /**
+   * Runs `watcher` now and whenever one of the fields changes.
+   *
+   * @param {(keyof State)[]} fields
+   * @param {() => void} watcher
+   */
+  watch(fields, watcher) {
+    for (const field of fields) {
+      const set = this.#watchers.get(field) ?? new Set();
+      set.add(watcher);
+      this.#watchers.set(field, set);
+    }
+    watcher();
+  }
+
+  /**
+   * Shows or, with an empty text, takes away the notice of one kind.
+   *
+   * @param {keyof State["notices"]} kind
+   * @param {string} text
+   */
+  notice(kind, text) {
+    if ((this.state.notices[kind] ?? "") === text) return;
+    const notices = { ...this.state.notices };
+    if (text) notices[kind] = text;
+    else delete notices[kind];
+    this.set({ notices });
+  }
+}

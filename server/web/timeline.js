@@ -1,0 +1,120 @@
+/** Folds events into entries of the transcript: an action and what it led to are one entry. */
+
+/** @typedef {import("./types.js").Entry} Entry */
+/** @typedef {import("./types.js").Event} Event */
+
+/**
+ * @typedef {{add: Entry, replaces?: Entry} | {update: Entry}} Change
+ */
+
+const UNDRAWN_ACTIONS = new Set([
+  "system",
+  "recall",
+  "change_agent_state",
+  "condensation",
+  "condensation_request",
+  "loop_recovery",
+  "null",
+]);
+const UNDRAWN_OBSERVATIONS = new Set([
+  "agent_state_changed",
+  "recall",
+  "think",
+  "condense",
+  "loop_detection",
+  "null",
+]);
+
+export class Timeline {
+  /** Events that arrived more than once; stays 0 with a server that keeps its promise. */
+  repeated = 0;
+
+  /** Id of the last event folded, -1 for none. */
+  lastId = -1;
+
+  /** The newest action that waits for the user. @type {Entry | null} */
+  awaiting = null;
+
+  #seen = new Set();
+
+  /** @type {Map<number, Entry>} */
+  #byAction = new Map();
+
+  /**
+   * @param {Event} event
+   * @returns {Change | null} null when nothing is to be drawn
+   */
+  fold(event) {
+    if (typeof event.id !== "number") return null;
+    if (this.#seen.has(event.id)) {
+      if (event.observation !== "agent_state_changed") this.repeated += 1;
+      return null;
+    }
+    this.#seen.add(event.id);
+    this.lastId = Math.max(this.lastId, event.id);
+    if (event.args?.hidden === true || event.extras?.hidden === true) return null;
+    return event.action ? this.#action(event) : this.#observation(event);
+  }
+
+  /**
+   * @param {Event} event
+   * @returns {Change | null}
+   */
+  #action(event) {
+    if (UNDRAWN_ACTIONS.has(event.action ?? "")) return null;
+    const entry = entryOf(event, event, null);
+    this.#byAction.set(entry.id, entry);
+    const asked = this.awaiting;
+    if (event.args?.confirmation_state === "awaiting_confirmation") {
+      this.awaiting = entry;
+      return { add: entry };
+    }
+    if (asked && sameDeed(asked.action, event)) {
+      // The decision appends the action once more; the question has then served its purpose.
+      this.awaiting = null;
+      return { add: entry, replaces: asked };
+    }
+    return { add: entry };
+  }
+
+  /**
+   * @param {Event} event
+   * @returns {Change | null}
+   */
+  #observation(event) {
+    if (UNDRAWN_OBSERVATIONS.has(event.observation ?? "")) return null;
+    const cause = event.cause === undefined ? undefined : this.#byAction.get(event.cause);
+    if (!cause) return { add: entryOf(event, null, event) };
+    cause.observation = event;
+    if (this.awaiting === cause) this.awaiting = null;
+    return { update: cause };
+  }
+}
+
+/**
+ * @param {Event} event
+ * @param {Event | null} action
+ * @param {Event | null} observation
+ * @returns {Entry}
+ */
+function entryOf(event, action, observation) {
+  return {
+    id: Number(event.id),
+    name: String(event.action ?? event.observation ?? "unknown"),
+    source: event.source ?? "environment",
+    at: event.timestamp ?? "",
+    action,
+    observation,
+  };
+}
+
+/**
+ * @param {Event | null} asked
+ * @param {Event} done
+ */
+function sameDeed(asked, done) {
+  if (!asked || asked.action !== done.action) return false;
+  return ["command", "code", "path", "url", "name", "browser_actions"].every(
+    (field) => asked.args?.[field] === done.args?.[field],
+  );
+}

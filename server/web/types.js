@@ -1,0 +1,69 @@
+/**
+ * Shapes that travel between the modules. Nothing here runs.
+ *
+ * @typedef {object} Info One conversation as the server lists it.
+ * @property {string} conversation_id
+ * @property {string} title
+ * @property {string | null} last_updated_at
+ * @property {string} created_at
+ * @property {"STARTING" | "RUNNING" | "STOPPED" | "ARCHIVED" | "ERROR"} status
+ *
+ * @typedef {object} Event One `oh_event` payload: a stored event, or a status update.
+ * @property {number | string} [id]
+ * @property {string} [timestamp]
+ * @property {string} [source]
+ * @property {string} [message]
+ * @property {number} [cause]
+ * @property {string} [action]
+ * @property {string} [observation]
+ * @property {Record<string, any>} [args]
+ * @property {string} [content]
+ * @property {Record<string, any>} [extras]
+ * @property {string} [client_id]
+ * @property {boolean} [status_update]
+ * @property {boolean} [error]
+ * @property {string} [type]
+ * @property {string} [conversation_title]
+ *
+ * @typedef {object} ClientEvent What the page sends.
+ * @property {string} action
+ * @property {Record<string, any>} args
+ * @property {string} client_id
+ *
+ * @typedef {{status: "ok", id: number, duplicate: boolean, queued?: boolean}
+ *   | {status: "error", code: string, message: string}} Ack
+ *
+ * @typedef {object} Pending A message of ours that the log has not shown back yet.
+ * @property {ClientEvent} event
+ * @property {"waiting" | "sending" | "stored" | "queued" | "failed"} stage
+ * @property {number} [eventId] Known once the server has stored it.
+ * @property {string} [reason] Why it failed.
+ *
+ * @typedef {object} Entry One thing drawn in the transcript.
+ * @property {number} id Id of its first event.
+ * @property {string} name Kind of the action, or of an observation that stands alone.
+ * @property {string} source
+ * @property {string} at ISO time.
+ * @property {Event | null} action
+ * @property {Event | null} observation
+ *
+ * @typedef {"idle" | "connecting" | "connected" | "reconnecting" | "closed"} Connection
+ *
+ * @typedef {object} State
+ * @property {Info[]} conversations
+ * @property {string | null} nextPage
+ * @property {"loading" | "ready" | "failed"} listStage
+ * @property {string | null} openId
+ * @property {string | null} title Title of the open conversation.
+ * @property {boolean} missing The address names a conversation that is not there.
+ * @property {Connection} connection
+ * @property {number} behind Events known to exist or received, and not drawn yet.
+ * @property {string} agentState
+ * @property {string} status What the server says it is doing, "" for nothing.
+ * @property {Entry | null} awaiting The action that waits for the user's confirmation.
+ * @property {Pending[]} pending
+ * @property {{connection?: string, agent?: string, request?: string}} notices
+ * @property {boolean} needsKey
+ */
+
+export {};

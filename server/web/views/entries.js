@@ -1,0 +1,108 @@
+/** One entry of the transcript as an element. */
+
+import { fullTime, hourOf } from "../clock.js";
+import { speakerText } from "../wording.js";
+import { commandCard, errorText, fileCard, otherCard } from "./cards.js";
+import { h } from "./dom.js";
+import { foldable } from "./fold.js";
+
+/** @typedef {import("../types.js").Entry} Entry */
+
+const MESSAGE_LINES = 60;
+const MESSAGE_CHARACTERS = 6_000;
+
+/**
+ * @param {Entry} entry
+ * @param {boolean} continued Whether the same speaker spoke just before.
+ * @returns {HTMLElement}
+ */
+export function entryElement(entry, continued) {
+  const { kind, body } = drawn(entry);
+  return h(
+    "article",
+    {
+      class: "entry",
+      data: {
+        testid: kind === "message" ? "message" : "entry",
+        kind,
+        source: entry.source,
+        eventId: String(entry.id),
+        continued: continued ? "true" : undefined,
+      },
+    },
+    h(
+      "header",
+      { class: "entry__margin" },
+      h("span", { class: "entry__who" }, speakerText(entry.source)),
+      h("time", { class: "entry__time", datetime: entry.at, title: `${fullTime(entry.at)} · event ${entry.id}` }, hourOf(entry.at)),
+    ),
+    h("div", { class: "entry__body" }, body),
+  );
+}
+
+/**
+ * The text of a message, also used for those under way.
+ *
+ * @param {string} text
+ */
+export function prose(text) {
+  return foldable("div", { class: "prose", dir: "auto" }, text, MESSAGE_LINES, MESSAGE_CHARACTERS);
+}
+
+/**
+ * @param {Entry} entry
+ * @returns {{kind: string, body: Node}}
+ */
+function drawn(entry) {
+  const { action, observation } = entry;
+  switch (entry.name) {
+    case "message":
+      return { kind: "message", body: message(entry) };
+    case "think":
+      return { kind: "thought", body: h("p", { class: "thought", dir: "auto" }, String(action?.args?.thought ?? "")) };
+    case "finish":
+    case "reject":
+      return { kind: entry.name, body: closing(entry) };
+    case "run":
+    case "run_ipython":
+      return { kind: "command", body: commandCard(entry) };
+    case "read":
+    case "write":
+    case "edit":
+      return { kind: "file", body: fileCard(entry) };
+    case "error":
+      return { kind: "error", body: observation ? trouble(errorText(observation)) : otherCard(entry) };
+    case "user_rejected":
+      return { kind: "note", body: h("p", { class: "note" }, observation?.content || "You rejected this step.") };
+    default:
+      return { kind: "step", body: otherCard(entry) };
+  }
+}
+
+/** @param {Entry} entry */
+function message({ action }) {
+  const text = String(action?.args?.content ?? action?.message ?? "");
+  const images = Array.isArray(action?.args?.image_urls) ? action.args.image_urls : [];
+  const shown = images.filter((url) => typeof url === "string" && url.startsWith("data:image/"));
+  if (shown.length === 0) return prose(text);
+  const figures = shown.map((url) => h("img", { class: "picture", src: url, alt: "Attached image", loading: "lazy" }));
+  return h("div", {}, prose(text), h("div", { class: "pictures" }, ...figures));
+}
+
+/** @param {Entry} entry */
+function closing(entry) {
+  const finished = entry.name === "finish";
+  const args = entry.action?.args ?? {};
+  const text = args.final_thought || args.thought || entry.action?.message || "";
+  return h(
+    "div",
+    { class: "closing", data: { outcome: entry.name } },
+    h("span", { class: "closing__label" }, finished ? "Finished" : "Declined"),
+    prose(String(text)),
+  );
+}
+
+/** @param {string} text */
+function trouble(text) {
+  return h("div", { class: "trouble", role: "note" }, h("span", { class: "trouble__label" }, "Error"), prose(text));
+}

@@ -1,0 +1,55 @@
+/** The head of the open conversation: title, agent state, connection state. */
+
+import { agentStateText, connectionText } from "../wording.js";
+import { slot } from "./dom.js";
+
+/** A catch-up shorter than this is not worth a word. */
+const BEHIND_AFTER_MS = 300;
+
+/** @param {import("../store.js").Store} store */
+export function mountHeader(store) {
+  const title = slot("title");
+  const agent = slot("agent-state");
+  const connection = slot("connection-state");
+  const working = slot("working");
+  let behindTimer = 0;
+  let behindSeen = false;
+
+  store.watch(["title", "openId", "missing"], () => {
+    const { openId, missing } = store.state;
+    const text = missing ? "Not found" : (store.state.title ?? (openId ? "Conversation" : ""));
+    title.textContent = text;
+    document.title = text ? `${text} · Parley` : "Parley";
+  });
+
+  store.watch(["agentState", "status", "openId", "connection"], () => {
+    const { agentState, status, openId } = store.state;
+    agent.hidden = openId === null || agentState === "";
+    agent.dataset.state = agentState;
+    agent.textContent = agentStateText(agentState);
+    const running = agentState === "running" && store.state.connection === "connected";
+    working.hidden = !(running || status);
+    working.textContent = status || "The agent is working";
+  });
+
+  const showConnection = () => {
+    const state = store.state;
+    const behind = behindSeen && state.connection === "connected" && state.behind > 0;
+    connection.hidden = state.openId === null || state.missing;
+    connection.dataset.state = behind ? "behind" : state.connection;
+    connection.textContent = behind ? `${state.behind} behind` : connectionText(state.connection);
+  };
+  store.watch(["connection", "openId", "missing", "behind"], () => {
+    if (store.state.behind === 0) {
+      clearTimeout(behindTimer);
+      behindTimer = 0;
+      behindSeen = false;
+    } else if (behindTimer === 0) {
+      behindTimer = setTimeout(() => {
+        behindSeen = true;
+        showConnection();
+      }, BEHIND_AFTER_MS);
+    }
+    showConnection();
+  });
+}

@@ -1,0 +1,107 @@
+/** Words for what the server says in constants, and for what the agent does. */
+
+/** @typedef {import("./types.js").Event} Event */
+
+/** @type {Record<string, string>} */
+const AGENT_STATES = {
+  init: "Starting",
+  loading: "Starting",
+  running: "Working",
+  awaiting_user_input: "Ready",
+  paused: "Paused",
+  stopped: "Stopped",
+  finished: "Finished",
+  rejected: "Declined",
+  error: "Error",
+  awaiting_user_confirmation: "Needs your answer",
+  user_confirmed: "Confirmed",
+  user_rejected: "Rejected",
+  rate_limited: "Rate limited",
+};
+
+/** @type {Record<string, string>} */
+const REASONS = {
+  CHAT_INTERFACE$AGENT_RATE_LIMITED_STOPPED_MESSAGE: "The model's rate limit was reached; the agent has stopped.",
+  AGENT_ERROR$TOO_MANY_CONVERSATIONS: "Too many conversations are running at once.",
+  AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_STOPPED: "Not carried out: the agent was stopped.",
+  AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_ERROR: "Not carried out: the agent ran into an error.",
+  STATUS$ERROR_RUNTIME_DISCONNECTED: "The runtime went away.",
+  STATUS$ERROR_LLM_AUTHENTICATION: "The model provider did not accept the API key.",
+  STATUS$ERROR_LLM_SERVICE_UNAVAILABLE: "The model provider is not available.",
+  STATUS$ERROR_LLM_INTERNAL_SERVER_ERROR: "The model provider failed.",
+  STATUS$ERROR_LLM_OUT_OF_CREDITS: "The model provider reports that the credit is used up.",
+  STATUS$ERROR_LLM_CONTENT_POLICY_VIOLATION: "The model provider refused the content.",
+};
+
+/** @type {Record<string, string>} */
+const CONNECTIONS = {
+  idle: "Not connected",
+  connecting: "Connecting",
+  connected: "Connected",
+  reconnecting: "Reconnecting",
+  closed: "Disconnected",
+};
+
+/** @type {Record<string, string>} */
+const STATUSES = {
+  STATUS$BUILDING_RUNTIME: "Building the runtime",
+  STATUS$STARTING_RUNTIME: "Starting the runtime",
+  STATUS$SETTING_UP_WORKSPACE: "Setting up the workspace",
+  STATUS$SETTING_UP_GIT_HOOKS: "Setting up git hooks",
+};
+
+/** @param {string} state */
+export function agentStateText(state) {
+  return AGENT_STATES[state] ?? state.replaceAll("_", " ");
+}
+
+/** @param {string} connection */
+export function connectionText(connection) {
+  return CONNECTIONS[connection] ?? connection;
+}
+
+/**
+ * A reason as the server gives it: text, or one of the protocol's constants.
+ *
+ * @param {string} reason
+ */
+export function reasonText(reason) {
+  return REASONS[reason] ?? (reason || "Something went wrong, and no reason was given.");
+}
+
+/** @param {Event} update */
+export function statusText(update) {
+  return update.message || STATUSES[String(update.id)] || "";
+}
+
+/** @param {string} source */
+export function speakerText(source) {
+  if (source === "user") return "You";
+  return source === "agent" ? "Agent" : "Server";
+}
+
+/**
+ * What an action that needs a yes would do: a verb and its object.
+ *
+ * @param {Event | null} action
+ * @returns {{verb: string, object: string}}
+ */
+export function deed(action) {
+  const args = action?.args ?? {};
+  switch (action?.action) {
+    case "run":
+      return { verb: "run", object: args.command ?? "" };
+    case "run_ipython":
+      return { verb: "run the code", object: args.code ?? "" };
+    case "read":
+    case "write":
+    case "edit":
+      return { verb: action.action, object: args.path ?? "" };
+    case "browse":
+      return { verb: "open", object: args.url ?? "" };
+    case "call_tool_mcp":
+      return { verb: "call the tool", object: args.name ?? "" };
+    default:
+      return { verb: "do", object: action?.message || action?.action || "the next step" };
+  }
+}

@@ -1,0 +1,158 @@
+"""The ConversationStore contract: the records of conversations, as one owner sees them."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from typing import ClassVar, TypeAlias
+from weakref import WeakValueDictionary
+
+from storage.config import HasStorage, StorageConfig, storage_config_of
+from storage.conversations.metadata import (
+    ConversationMetadata,
+    ConversationMetadataResultSet,
+    MetadataChange,
+)
+from storage.conversations.paging import DEFAULT_LIMIT, ConversationFilter
+from storage.errors import ConversationNotFound, OwnerConflict, Unavailable
+
+
+class ConversationStore(ABC):
+    """Keeps the records of the conversations of one owner.
+
+    `user_id` is that owner; None means the records that have no owner, never all of them. Records
+    of all owners share one medium and one space of ids: a foreign record is invisible, exactly as
+    an unknown or a deleted one. What is given and returned is never shared with the store.
+
+    Every call may raise Unavailable, writes OutcomeUnknown as well; calls that take an id raise
+    BadKey when it is not acceptable.
+    """
+
+    folds_with_log: ClassVar[bool] = False
+    """The record shares its commit with the conversation's log.
+
+    Where it is False the folded fields (`metadata.FOLDED_FIELDS`) are written by
+    `update_metadata`, and what was written last is returned. Where it is True the log owns them
+    from its first event on: `save_metadata` and `update_metadata` then leave them as they are.
+    """
+
+    def __init__(self, user_id: str | None) -> None:
+        self.user_id = user_id
+
+    @classmethod
+    async def get_instance(
+        cls, config: StorageConfig | HasStorage, user_id: str | None
+    ) -> "ConversationStore":
+        """Return a store bound to that owner, over the medium that `config` names.
+
+        A medium is opened once per process and shared; a custom class overrides this.
+        """
+        if _Seam.opener is None:
+            raise Unavailable("no back-end is known: storage.opening was not imported")
+        return await _Seam.opener(storage_config_of(config), user_id)
+
+    @abstractmethod
+    async def save_metadata(self, metadata: ConversationMetadata) -> None:
+        """Create the record, or replace it whole; atomic, and durable when done.
+
+        A record without a `user_id` gets the store's owner. Raises OwnerConflict when the record
+        names another owner or its id belongs to one, ConversationDeleted when its id was deleted
+        once, BadValue when a value does not fit its field: in all three nothing was written.
+        """
+
+    async def update_metadata(
+        self, conversation_id: str, change: MetadataChange
+    ) -> ConversationMetadata:
+        """Set the fields given in `change`, leave the others, and return the record as it is now.
+
+        Updates of one conversation are serial: none undoes another's fields. Raises
+        ConversationNotFound. This default reads and writes under a lock of the process, enough
+        where one process writes; a store that can should do better.
+        """
+        async with _lock_of(type(self), conversation_id):
+            changed = change.apply_to(await self.get_metadata(conversation_id))
+            await self.save_metadata(changed)
+            return changed
+
+    @abstractmethod
+    async def get_metadata(self, conversation_id: str) -> ConversationMetadata:
+        """Return the record. Raises ConversationNotFound, Damaged."""
+
+    async def validate_metadata(self, conversation_id: str, user_id: str | None) -> bool:
+        """Tell whether the record is visible and has an owner, who is `user_id`."""
+        try:
+            metadata = await self.get_metadata(conversation_id)
+        except ConversationNotFound:
+            return False
+        return metadata.user_id is not None and metadata.user_id == user_id
+
+    @abstractmethod
+    async def delete_metadata(self, conversation_id: str) -> None:
+        """Remove the record for ever: its id is never used again, by anybody.
+
+        If no such record is visible, this is a no-op.
+        """
+
+    @abstractmethod
+    async def exists(self, conversation_id: str) -> bool:
+        """Tell whether the record is visible."""
+
+    @abstractmethod
+    async def search(
+        self,
+        page_id: str | None = None,
+        limit: int = DEFAULT_LIMIT,
+        *,
+        filters: ConversationFilter | None = None,
+    ) -> ConversationMetadataResultSet:
+        """Return a page of at most `limit` (1..100) records, the newest by `created_at` first.
+
+        `page_id` is an earlier page's `next_page_id`; None or "" is the first page. Filters apply
+        before paging: every page but the last is full, and the last one's `next_page_id` is None.
+        Records saved or deleted between two pages shift nothing: all that were there throughout
+        are listed once. Raises BadCursor, BadValue.
+        """
+
+    async def get_all_metadata(self, conversation_ids: Sequence[str]) -> list[ConversationMetadata]:
+        """Return the records in the order of the ids; an id given twice is answered twice.
+
+        Raises ConversationNotFound for the first one that is missing, Damaged.
+        """
+        return [await self.get_metadata(conversation_id) for conversation_id in conversation_ids]
+
+    def _owned(self, metadata: ConversationMetadata) -> ConversationMetadata:
+        """Return a validated copy that names this store's owner, as `save_metadata` promises."""
+        if metadata.user_id not in (None, self.user_id):
+            raise OwnerConflict(metadata.conversation_id)
+        return metadata.checked_copy(user_id=self.user_id)
+
+
+class ConversationStores(ABC):
+    """One medium's records of all owners."""
+
+    @abstractmethod
+    def for_user(self, user_id: str | None) -> ConversationStore:
+        """Return a store bound to that owner; cheap, no I/O."""
+
+
+Opener: TypeAlias = Callable[[StorageConfig, str | None], Awaitable[ConversationStore]]
+
+
+def register_opener(opener: Opener) -> None:
+    """Say how `ConversationStore.get_instance` finds a medium; the last call counts.
+
+    The contract must not know the module that names its back-ends, so that one comes here.
+    """
+    _Seam.opener = opener
+
+
+class _Seam:
+    opener: ClassVar[Opener | None] = None
+
+
+_locks: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
+
+
+def _lock_of(store: type[ConversationStore], conversation_id: str) -> asyncio.Lock:
+    # Fresh store objects share a medium, so the lock belongs to the class; a lock serves one loop.
+    key = (asyncio.get_running_loop(), store, conversation_id)
+    return _locks.setdefault(key, asyncio.Lock())

@@ -1,0 +1,218 @@
+"""Conversation records over a Database: columns beside the head of the conversation's log."""
+
+import json
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from pydantic import ValidationError
+
+from storage.conversations.base import ConversationStore, ConversationStores
+from storage.conversations.metadata import (
+    ConversationMetadata,
+    ConversationMetadataResultSet,
+    MetadataChange,
+)
+from storage.conversations.paging import (
+    DEFAULT_LIMIT,
+    EVERYTHING,
+    ConversationFilter,
+    ListPosition,
+    check_limit,
+    fold_case,
+)
+from storage.database.base import Database, Row, Script, Statement
+from storage.errors import ConversationDeleted, ConversationNotFound, Damaged, OwnerConflict
+from storage.locations import check_conversation_id
+
+_LOG = logging.getLogger(__name__)
+
+_COLUMNS = (
+    "conversation_id",
+    "user_id",
+    "created_at",
+    "title",
+    "selected_repository",
+    "selected_branch",
+    "git_provider",
+    "trigger",
+    "pr_number",
+    "llm_model",
+    "sandbox_id",
+    "conversation_version",
+    "custom",
+    "last_updated_at",
+    "accumulated_cost",
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+)
+"""Fields in the order in which every query of `conversations.sql` gives and takes them."""
+
+_JSON_COLUMNS = frozenset({"pr_number", "custom"})
+
+_BEFORE_ALL = ("~", "")
+"""Sorts after every stored position, so a page after it begins with the newest record."""
+
+
+class DatabaseConversationStores(ConversationStores):
+    """The records of all owners in one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def for_user(self, user_id: str | None) -> "DatabaseConversationStore":
+        """See ConversationStores."""
+        return DatabaseConversationStore(self._database, user_id)
+
+
+class DatabaseConversationStore(ConversationStore):
+    """One owner's records in a database; the event store writes the folded columns."""
+
+    folds_with_log: ClassVar[bool] = True
+
+    def __init__(self, database: Database, user_id: str | None) -> None:
+        super().__init__(user_id)
+        self._database = database
+
+    async def save_metadata(self, metadata: ConversationMetadata) -> None:
+        """See ConversationStore."""
+        check_conversation_id(metadata.conversation_id)
+        await self._database.write(_save(self._owned(metadata)))
+
+    async def update_metadata(
+        self, conversation_id: str, change: MetadataChange
+    ) -> ConversationMetadata:
+        """See ConversationStore. Reads and writes in one transaction."""
+        check_conversation_id(conversation_id)
+        row = await self._database.write(_update(conversation_id, self.user_id, change))
+        return _record_of(row)
+
+    async def get_metadata(self, conversation_id: str) -> ConversationMetadata:
+        """See ConversationStore."""
+        rows = await self._rows(self._lookup(conversation_id))
+        if not rows:
+            raise ConversationNotFound(conversation_id)
+        return _record_of(rows[0])
+
+    async def delete_metadata(self, conversation_id: str) -> None:
+        """See ConversationStore. Leaves the tombstone on the head of the log."""
+        check_conversation_id(conversation_id)
+        await self._database.write(_delete(conversation_id, self.user_id))
+
+    async def exists(self, conversation_id: str) -> bool:
+        """See ConversationStore."""
+        return bool(await self._rows(self._lookup(conversation_id)))
+
+    async def search(
+        self,
+        page_id: str | None = None,
+        limit: int = DEFAULT_LIMIT,
+        *,
+        filters: ConversationFilter | None = None,
+    ) -> ConversationMetadataResultSet:
+        """See ConversationStore. A record that cannot be read is left out and logged."""
+        check_limit(limit)
+        after = ListPosition.from_page_id(page_id)
+        begin = _BEFORE_ALL if after is None else (_moment(after.created_at), after.conversation_id)
+        criteria = _criteria(filters or EVERYTHING)
+        parameters = (self.user_id, *begin, *criteria, limit + 1)
+        rows = await self._rows(Statement("list_records", parameters))
+        page = rows[:limit]
+        return ConversationMetadataResultSet(
+            results=_readable(page),
+            next_page_id=_position_of(page[-1]).to_page_id() if len(rows) > limit else None,
+        )
+
+    async def get_all_metadata(self, conversation_ids: Sequence[str]) -> list[ConversationMetadata]:
+        """See ConversationStore. One read, of one moment."""
+        wanted = [check_conversation_id(conversation_id) for conversation_id in conversation_ids]
+        rows = await self._rows(Statement("read_records", (json.dumps(wanted), self.user_id)))
+        found = {row[0]: row for row in rows}
+        missing = next((key for key in wanted if key not in found), None)
+        if missing is not None:
+            raise ConversationNotFound(missing)
+        return [_record_of(found[key]) for key in wanted]
+
+    def _lookup(self, conversation_id: str) -> Statement:
+        return Statement("read_record", (check_conversation_id(conversation_id), self.user_id))
+
+    async def _rows(self, statement: Statement) -> list[Row]:
+        return await self._database.read(_ask(statement))
+
+
+def _ask(statement: Statement) -> Script[list[Row]]:
+    return (yield statement).rows
+
+
+def _save(record: ConversationMetadata) -> Script[None]:
+    key = record.conversation_id
+    for owner, recorded, deleted in (yield Statement("read_claim", (key,))).rows:
+        if deleted:
+            raise ConversationDeleted(key)
+        if recorded and owner != record.user_id:
+            raise OwnerConflict(key)
+    yield Statement("write_record", _values_of(record))
+
+
+def _update(conversation_id: str, user_id: str | None, change: MetadataChange) -> Script[Row]:
+    lookup = Statement("read_record", (conversation_id, user_id))
+    rows = (yield lookup).rows
+    if not rows:
+        raise ConversationNotFound(conversation_id)
+    yield Statement("write_record", _values_of(change.apply_to(_record_of(rows[0]))))
+    return (yield lookup).rows[0]
+
+
+def _delete(conversation_id: str, user_id: str | None) -> Script[None]:
+    if (yield Statement("read_record", (conversation_id, user_id))).rows:
+        yield Statement("bury_conversation", (conversation_id, _moment(datetime.now(UTC))))
+
+
+def _values_of(record: ConversationMetadata) -> list[Any]:
+    return [_stored(name, getattr(record, name)) for name in _COLUMNS]
+
+
+def _stored(name: str, value: Any) -> Any:
+    if name in _JSON_COLUMNS:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _moment(value) if isinstance(value, datetime) else value
+
+
+def _moment(moment: datetime) -> str:
+    # One width for all, so that the order of texts is the order of moments; the log writes the same.
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _criteria(filters: ConversationFilter) -> tuple[str | None, ...]:
+    title, since = filters.title_contains, filters.updated_since
+    return (
+        filters.selected_repository,
+        filters.trigger,
+        None if title is None else fold_case(title),
+        None if since is None else _moment(since),
+    )
+
+
+def _position_of(row: Row) -> ListPosition:
+    return ListPosition(datetime.fromisoformat(row[2]), row[0])
+
+
+def _readable(rows: Sequence[Row]) -> list[ConversationMetadata]:
+    records = []
+    for row in rows:
+        try:
+            records.append(_record_of(row))
+        except Damaged as damage:
+            _LOG.error("left out of a list: %s", damage)
+    return records
+
+
+def _record_of(row: Row) -> ConversationMetadata:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    try:
+        values.update({name: json.loads(values[name]) for name in _JSON_COLUMNS})
+        return ConversationMetadata.model_validate(values)
+    except (ValidationError, ValueError) as error:
+        raise Damaged(f"the record of conversation {row[0]} cannot be read") from error

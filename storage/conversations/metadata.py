@@ -1,0 +1,169 @@
+"""What is known of a conversation besides its events, and changes of single fields of it."""
+
+import json
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    JsonValue,
+    ValidationError,
+)
+
+from storage.errors import BadValue
+from storage.result_set import ResultSet
+
+MAX_COUNT = 2**63 - 1
+"""The largest count that every medium can hold."""
+
+FOLDED_FIELDS = frozenset(
+    {
+        "last_updated_at",
+        "accumulated_cost",
+        "prompt_tokens",
+        "completion_tokens",
+        "total_tokens",
+    }
+)
+"""The fields that are a fold of the conversation's log once it has events."""
+
+
+class ProviderType(StrEnum):
+    """A git host."""
+
+    GITHUB = "github"
+    GITLAB = "gitlab"
+    BITBUCKET = "bitbucket"
+    AZURE_DEVOPS = "azure_devops"
+    ENTERPRISE_SSO = "enterprise_sso"
+
+
+class ConversationTrigger(StrEnum):
+    """What made a conversation begin."""
+
+    RESOLVER = "resolver"
+    GUI = "gui"
+    SUGGESTED_TASK = "suggested_task"
+    OPENHANDS_API = "openhands_api"
+    SLACK = "slack"
+    MICROAGENT_MANAGEMENT = "microagent_management"
+    JIRA = "jira"
+    JIRA_DC = "jira_dc"
+    LINEAR = "linear"
+    BITBUCKET = "bitbucket"
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("the moment is out of range in UTC") from error
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _encodable(text: str) -> str:
+    text.encode()
+    return text
+
+
+def _plain_json(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    return value
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+"""Text that has a UTF-8 form: lone surrogates are refused."""
+
+UtcDatetime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""An aware moment, converted to UTC; naive ones are refused."""
+
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+
+
+class ChangeableMetadata(BaseModel):
+    """The fields of a record that may change during its life."""
+
+    model_config = ConfigDict(validate_assignment=True)
+
+    selected_repository: Text | None = None
+    selected_branch: Text | None = None
+    git_provider: ProviderType | None = None
+    title: Text | None = None
+    last_updated_at: UtcDatetime | None = None
+    trigger: ConversationTrigger | None = None
+    pr_number: list[Count] = Field(default_factory=list)
+    llm_model: Text | None = None
+    accumulated_cost: FiniteFloat = 0.0
+    prompt_tokens: Count = 0
+    completion_tokens: Count = 0
+    total_tokens: Count = 0
+    sandbox_id: Text | None = None
+    conversation_version: Text | None = None
+    custom: Annotated[dict[str, JsonValue], AfterValidator(_plain_json)] = Field(
+        default_factory=dict
+    )
+    """JSON values of the embedder's own, without NaN and infinities; kept and returned unread."""
+
+
+class ConversationMetadata(ChangeableMetadata):
+    """One conversation's record.
+
+    Moments are aware UTC; cost is in US dollars. Unknown keys are dropped when a record is read
+    (older ones carry `github_user_id`).
+    """
+
+    conversation_id: Text
+    user_id: Text | None = None
+    created_at: UtcDatetime = Field(default_factory=_now)
+
+    def checked_copy(self, **replaced: Any) -> Self:
+        """Return an independent, fully validated copy with some fields replaced.
+
+        Needed because values inside `custom` and `pr_number` can be set without validation. Raises
+        BadValue when a value does not fit its field.
+        """
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        try:
+            return type(self).model_validate(values | replaced)
+        except ValidationError as error:
+            raise BadValue(_first_problem(error)) from error
+
+
+class MetadataChange(ChangeableMetadata):
+    """New values for some fields of a record: a field that was not given stays as it is.
+
+    A field that was given as None is set to None; `pr_number` and `custom` are replaced whole.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def values(self) -> dict[str, Any]:
+        """Return the given fields by name."""
+        return {name: getattr(self, name) for name in sorted(self.model_fields_set)}
+
+    def apply_to(self, metadata: ConversationMetadata) -> ConversationMetadata:
+        """Return an independent copy of `metadata` with the given fields replaced."""
+        return metadata.checked_copy(**self.values())
+
+
+class ConversationMetadataResultSet(ResultSet[ConversationMetadata]):
+    """One page of records, newest first."""
+
+
+def default_title(conversation_id: str) -> str:
+    """Return the title of a conversation that was given none."""
+    return f"Conversation {conversation_id[:5]}"
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"

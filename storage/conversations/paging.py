@@ -1,0 +1,101 @@
+"""The order, the filters and the cursor of a list of conversations; the same for every store."""
+
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from storage.conversations.metadata import (
+    ConversationMetadata,
+    ConversationTrigger,
+    Text,
+    UtcDatetime,
+)
+from storage.errors import BadCursor, BadKey, BadValue
+from storage.locations import check_conversation_id
+from storage.result_set import decode_cursor, encode_cursor
+
+MAX_LIMIT = 100
+DEFAULT_LIMIT = 20
+
+_KIND = "conversations"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class ListPosition(NamedTuple):
+    """A record's place in a list; lists run from the greatest position to the least."""
+
+    created_at: datetime
+    conversation_id: str
+
+    @classmethod
+    def of(cls, metadata: ConversationMetadata) -> Self:
+        """Return the place of that record."""
+        return cls(metadata.created_at, metadata.conversation_id)
+
+    def to_page_id(self) -> str:
+        """Return the opaque page id of the page after this place."""
+        microseconds = (self.created_at - _EPOCH) // _MICROSECOND
+        return encode_cursor(_KIND, (microseconds, self.conversation_id))
+
+    @classmethod
+    def from_page_id(cls, page_id: str | None) -> Self | None:
+        """Return the place a page begins after; None and "" mean the first page.
+
+        Raises BadCursor for everything that `to_page_id` does not give.
+        """
+        if not page_id:
+            return None
+        microseconds, conversation_id = decode_cursor(page_id, _KIND, (int, str))
+        try:
+            created_at = _EPOCH + timedelta(microseconds=microseconds)
+            return cls(created_at, check_conversation_id(conversation_id))
+        except (OverflowError, BadKey) as error:
+            raise BadCursor("Not a page id of this list") from error
+
+
+class ConversationFilter(BaseModel):
+    """What a listed record must satisfy; None leaves a criterion out.
+
+    `title_contains` looks into the stored title, ignoring the case of ASCII letters; a record
+    without a title contains nothing. `updated_since` (aware, inclusive) is compared with
+    `last_updated_at`, or with `created_at` where that is None.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    selected_repository: Text | None = None
+    trigger: ConversationTrigger | None = None
+    title_contains: Text | None = None
+    updated_since: UtcDatetime | None = None
+
+    def accepts(self, metadata: ConversationMetadata) -> bool:
+        """Tell whether the record is listed."""
+        return (
+            self.selected_repository in (None, metadata.selected_repository)
+            and self.trigger in (None, metadata.trigger)
+            and (self.title_contains is None or self._is_in(metadata.title))
+            and (
+                self.updated_since is None
+                or (metadata.last_updated_at or metadata.created_at) >= self.updated_since
+            )
+        )
+
+    def _is_in(self, title: str | None) -> bool:
+        return title is not None and fold_case(self.title_contains or "") in fold_case(title)
+
+
+EVERYTHING = ConversationFilter()
+
+
+def fold_case(text: str) -> str:
+    """Return `text` with ASCII letters in lower case, which every medium can do alike."""
+    return text.encode().lower().decode()
+
+
+def check_limit(limit: int) -> int:
+    """Return `limit` when it is 1..100. Raises BadValue."""
+    if not 1 <= limit <= MAX_LIMIT:
+        raise BadValue(f"limit must be between 1 and {MAX_LIMIT}")
+    return limit

@@ -1,0 +1,73 @@
+"""The Database contract: named statements, run in scripts that are whole or not at all."""
+
+import re
+from abc import ABC, abstractmethod
+from asyncio import Future
+from collections.abc import Generator, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+Row = tuple[Any, ...]
+
+
+class Statement(NamedTuple):
+    """One named query and its positional parameters; `many` runs it once per row of parameters."""
+
+    query: str
+    parameters: Sequence[Any] = ()
+    many: bool = False
+
+
+class Result(NamedTuple):
+    """What a statement gave: the rows it returned and how many rows it touched."""
+
+    rows: list[Row]
+    touched: int
+
+
+Script = Generator[Statement, Result, T]
+"""Yields statements, is sent their results, returns its value.
+
+A script does no I/O of its own, so every dialect can drive it: in a thread, or by awaiting.
+"""
+
+
+class Database(ABC):
+    """A store of rows. Drivers' errors leave it as `storage.errors` only."""
+
+    @abstractmethod
+    def write(self, script: Script[T]) -> Future[T]:
+        """Run a script atomically in the next group commit; done when it is durable.
+
+        Scripts run in the order of the calls. What the script raises undoes it alone and is the
+        future's exception; a commit that fails, fails every script in it. Cancelling the future
+        does not stop the script. Raises (in the future) Unavailable when nothing was written and
+        OutcomeUnknown when only reading tells.
+        """
+
+    @abstractmethod
+    async def read(self, script: Script[T]) -> T:
+        """Run a script of reads against what is committed. Raises Unavailable."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Finish the writes taken so far and release everything."""
+
+
+@cache
+def load_queries() -> Mapping[str, str]:
+    """Every `-- name: x` section of `queries/*.sql`, by name."""
+    queries: dict[str, str] = {}
+    folder = files("storage.database") / "queries"
+    for entry in sorted(folder.iterdir(), key=lambda item: item.name):
+        if not entry.name.endswith(".sql"):
+            continue
+        sections = re.split(r"^-- name: (\w+)\s*$", entry.read_text("utf-8"), flags=re.MULTILINE)
+        for name, text in zip(sections[1::2], sections[2::2], strict=True):
+            if name in queries:
+                raise ValueError(f"two queries are named {name}")
+            queries[name] = text.strip()
+    return queries

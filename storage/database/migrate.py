@@ -1,0 +1,81 @@
+"""Numbered migrations: forward only, each in one transaction, with a checksum on record."""
+
+import hashlib
+import sqlite3
+from importlib.resources import files
+from typing import NamedTuple
+
+from storage.errors import MigrationError
+
+
+class Migration(NamedTuple):
+    """One numbered SQL file."""
+
+    number: int
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the file's text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def load_migrations(dialect: str) -> list[Migration]:
+    """The dialect's migrations in order, from 1 without a hole. Raises MigrationError."""
+    folder = files("storage.database") / "migrations" / dialect
+    found = sorted(
+        Migration(int(entry.name[:4]), entry.name, entry.read_text("utf-8"))
+        for entry in folder.iterdir()
+        if entry.name.endswith(".sql")
+    )
+    if [migration.number for migration in found] != list(range(1, len(found) + 1)):
+        raise MigrationError(f"the {dialect} migrations are not numbered from 1 without a hole")
+    return found
+
+
+def statements_of(text: str) -> list[str]:
+    """A script cut into its statements."""
+    statements: list[str] = []
+    pending = ""
+    for line in text.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            statements.append(pending.strip())
+            pending = ""
+    if pending.strip():
+        raise MigrationError("a migration ends in the middle of a statement")
+    return statements
+
+
+def migrate_sqlite(connection: sqlite3.Connection) -> None:
+    """Bring a database up to date.
+
+    A crash between two migrations leaves the first one applied. Raises MigrationError when the
+    database was written by a newer version, or an applied migration has since been changed.
+    """
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS migrations"
+        " (number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL)"
+    )
+    known = load_migrations("sqlite")
+    applied = connection.execute("SELECT number, name, checksum FROM migrations ORDER BY number")
+    done = applied.fetchall()
+    if len(done) > len(known):
+        raise MigrationError(f"the database is from a newer version (migration {done[-1][1]})")
+    for (_, name, checksum), migration in zip(done, known, strict=False):
+        if checksum != migration.checksum:
+            raise MigrationError(f"the applied migration {name} differs from this version's")
+    for migration in known[len(done) :]:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in statements_of(migration.text):
+                connection.execute(statement)
+            connection.execute(
+                "INSERT INTO migrations (number, name, checksum) VALUES (?, ?, ?)",
+                (migration.number, migration.name, migration.checksum),
+            )
+            connection.execute("COMMIT")
+        except sqlite3.Error:
+            connection.execute("ROLLBACK")
+            raise

@@ -1,0 +1,62 @@
+-- name: read_claim
+SELECT user_id, recorded, deleted_at IS NOT NULL FROM conversations WHERE conversation_id = ?
+
+-- name: write_record
+-- Once the log has events, the folded columns are its own.
+INSERT INTO conversations (
+    recorded, conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
+    trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens
+) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (conversation_id) DO UPDATE SET
+    recorded = 1,
+    user_id = excluded.user_id,
+    created_at = excluded.created_at,
+    title = excluded.title,
+    selected_repository = excluded.selected_repository,
+    selected_branch = excluded.selected_branch,
+    git_provider = excluded.git_provider,
+    trigger_kind = excluded.trigger_kind,
+    pr_number = excluded.pr_number,
+    llm_model = excluded.llm_model,
+    sandbox_id = excluded.sandbox_id,
+    conversation_version = excluded.conversation_version,
+    custom = excluded.custom,
+    last_updated_at = CASE WHEN next_id > 0 THEN last_updated_at ELSE excluded.last_updated_at END,
+    accumulated_cost = CASE WHEN next_id > 0 THEN accumulated_cost ELSE excluded.accumulated_cost END,
+    prompt_tokens = CASE WHEN next_id > 0 THEN prompt_tokens ELSE excluded.prompt_tokens END,
+    completion_tokens = CASE WHEN next_id > 0 THEN completion_tokens ELSE excluded.completion_tokens END,
+    total_tokens = CASE WHEN next_id > 0 THEN total_tokens ELSE excluded.total_tokens END
+
+-- name: read_record
+SELECT
+    conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
+    trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens
+FROM conversations
+WHERE conversation_id = ? AND user_id IS ? AND recorded = 1 AND deleted_at IS NULL
+
+-- name: read_records
+SELECT
+    conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
+    trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens
+FROM conversations
+WHERE conversation_id IN (SELECT value FROM json_each(?)) AND user_id IS ?
+    AND recorded = 1 AND deleted_at IS NULL
+
+-- name: list_records
+-- 1 owner, 2 and 3 the position the page begins after, 4 to 7 the filters, 8 how many
+SELECT
+    conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
+    trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens
+FROM conversations
+WHERE user_id IS ?1 AND recorded = 1 AND deleted_at IS NULL
+    AND (created_at, conversation_id) < (?2, ?3)
+    AND (?4 IS NULL OR selected_repository = ?4)
+    AND (?5 IS NULL OR trigger_kind = ?5)
+    AND (?6 IS NULL OR instr(lower(title), ?6) > 0)
+    AND (?7 IS NULL OR coalesce(last_updated_at, created_at) >= ?7)
+ORDER BY created_at DESC, conversation_id DESC
+LIMIT ?8

@@ -1,0 +1,56 @@
+-- name: advance_head
+UPDATE conversations SET
+    next_id = next_id + ?,
+    last_state_id = coalesce(?, last_state_id),
+    fence = ?,
+    last_updated_at = coalesce(?, last_updated_at),
+    accumulated_cost = coalesce(?, accumulated_cost),
+    prompt_tokens = coalesce(?, prompt_tokens),
+    completion_tokens = coalesce(?, completion_tokens),
+    total_tokens = coalesce(?, total_tokens)
+WHERE conversation_id = ? AND next_id = ? AND fence <= ? AND deleted_at IS NULL
+RETURNING number
+
+-- name: create_head
+INSERT INTO conversations (conversation_id) VALUES (?) ON CONFLICT (conversation_id) DO NOTHING
+
+-- name: read_head
+SELECT number, next_id, last_state_id, epoch, deleted_at, fence FROM conversations WHERE conversation_id = ?
+
+-- name: insert_events
+INSERT INTO events (key, version, flag, crc, body) VALUES (?, ?, ?, ?, ?)
+
+-- name: insert_client_ids
+INSERT INTO client_ids (conversation, digest, event_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
+
+-- name: find_client_id
+SELECT event_id FROM client_ids WHERE conversation = ? AND digest = ?
+
+-- name: find_client_id_by_name
+SELECT event_id FROM client_ids
+WHERE conversation = (SELECT number FROM conversations WHERE conversation_id = ?) AND digest = ?
+
+-- name: read_events
+SELECT key & 4294967295, version, flag, crc, body FROM events
+WHERE key BETWEEN (SELECT number << 32 | ? FROM conversations WHERE conversation_id = ? AND deleted_at IS NULL)
+    AND (SELECT number << 32 | ? FROM conversations WHERE conversation_id = ?)
+ORDER BY key
+
+-- name: bury_conversation
+INSERT INTO conversations (conversation_id, deleted_at) VALUES (?, ?)
+ON CONFLICT (conversation_id) DO UPDATE SET
+    deleted_at = coalesce(deleted_at, excluded.deleted_at), title = NULL, custom = '{}',
+    selected_repository = NULL, selected_branch = NULL, recorded = 0
+RETURNING number
+
+-- name: unpurged_conversations
+SELECT number FROM conversations WHERE deleted_at IS NOT NULL AND purged = 0
+
+-- name: purge_events
+DELETE FROM events WHERE key IN (SELECT key FROM events WHERE key BETWEEN ? AND ? LIMIT ?)
+
+-- name: purge_client_ids
+DELETE FROM client_ids WHERE conversation = ?
+
+-- name: mark_purged
+UPDATE conversations SET purged = 1 WHERE number = ?

@@ -1,0 +1,211 @@
+"""SQLite: one writer thread with adaptive group commit, read-only connections for reads."""
+
+import asyncio
+import contextlib
+import sqlite3
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Mapping
+from itertools import cycle
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, Self, TypeVar, cast
+
+import aiosqlite
+
+from storage.database.base import Database, Result, Row, Script, load_queries
+from storage.database.migrate import migrate_sqlite
+from storage.errors import OutcomeUnknown, StorageError, Unavailable
+
+T = TypeVar("T")
+
+GROUP_LIMIT = 500
+"""Scripts in one commit at most; what waits longer goes into the next."""
+WAITING_LIMIT = 50_000
+"""Scripts that may wait for the writer; one more is refused with Unavailable."""
+READERS = 2
+
+Work = tuple[Script[Any], Future[Any]]
+Outcome = tuple[Future[Any], Any, BaseException | None]
+
+
+def connect_writer(path: Path) -> sqlite3.Connection:
+    """A connection for the one writer: WAL, a flush of the disk at every commit."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "mmap_size=0", "cache_size=-16000"):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def read_only_uri(path: Path) -> str:
+    """Names the file for a connection that cannot write, and so never checkpoints."""
+    return f"{path.absolute().as_uri()}?mode=ro"
+
+
+def run_script(connection: sqlite3.Connection, queries: Mapping[str, str], script: Script[T]) -> T:
+    """Drive a script to its end on a connection."""
+    try:
+        statement = next(script)
+        while True:
+            if statement.many:
+                cursor = connection.executemany(queries[statement.query], statement.parameters)
+                rows: list[Row] = []
+            else:
+                cursor = connection.execute(queries[statement.query], statement.parameters)
+                rows = cursor.fetchall()
+            statement = script.send(Result(rows, cursor.rowcount))
+    except StopIteration as stop:
+        return cast("T", stop.value)
+
+
+class SqliteDatabase(Database):
+    """One file, written by one thread of one process.
+
+    Only the writer's connection writes and checkpoints, so the WAL-reset defect of SQLite before
+    3.51.3, which needs two, cannot occur.
+    """
+
+    def __init__(self, path: Path, writer: sqlite3.Connection) -> None:
+        self._path = path
+        self._connection = writer
+        self._queries = load_queries()
+        self._loop: AbstractEventLoop = asyncio.get_running_loop()
+        self._waiting: SimpleQueue[Work | None] = SimpleQueue()
+        self._outstanding = 0
+        self._closed = False
+        self._readers: list[aiosqlite.Connection] = []
+        self._turn = cycle(self._readers)
+        self._thread = Thread(target=self._run, name=f"writer of {path.name}", daemon=True)
+
+    @classmethod
+    async def open(cls, path: Path) -> Self:
+        """Open, create and migrate the file. Raises Unavailable, MigrationError."""
+
+        def prepare() -> sqlite3.Connection:
+            connection = connect_writer(path)
+            migrate_sqlite(connection)
+            return connection
+
+        try:
+            database = cls(path, await asyncio.to_thread(prepare))
+            for _ in range(READERS):
+                database._readers.append(await aiosqlite.connect(read_only_uri(path), uri=True))
+        except sqlite3.Error as error:
+            raise Unavailable(f"cannot open {path.name}: {error}") from error
+        database._thread.start()
+        return database
+
+    def write(self, script: Script[T]) -> Future[T]:
+        """See Database."""
+        future: Future[T] = self._loop.create_future()
+        if self._closed or self._outstanding >= WAITING_LIMIT:
+            reason = "the database is closed" if self._closed else "too many writes are waiting"
+            future.set_exception(Unavailable(reason))
+            return future
+        self._outstanding += 1
+        self._waiting.put((script, future))
+        return future
+
+    async def read(self, script: Script[T]) -> T:
+        """See Database."""
+        if self._closed:
+            raise Unavailable("the database is closed")
+        reader = next(self._turn)
+        try:
+            statement = next(script)
+            while True:
+                query = self._queries[statement.query]
+                rows = await reader.execute_fetchall(query, statement.parameters)
+                statement = script.send(Result(cast("list[Row]", list(rows)), -1))
+        except StopIteration as stop:
+            return cast("T", stop.value)
+        except (sqlite3.Error, ValueError) as error:
+            raise Unavailable(f"read failed: {error}") from error
+
+    async def close(self) -> None:
+        """See Database. The last checkpoint runs here, on the writer's connection."""
+        if self._closed:
+            return
+        self._closed = True
+        self._waiting.put(None)
+        await asyncio.to_thread(self._thread.join)
+        for reader in self._readers:
+            await reader.close()
+        await asyncio.to_thread(self._connection.close)
+
+    def _run(self) -> None:
+        """Take what waits, commit it, tell the loop; no timer: the load sets the group's size."""
+        while True:
+            work = self._waiting.get()
+            if work is None:
+                return
+            group = [work]
+            stop = False
+            with contextlib.suppress(Empty):
+                while len(group) < GROUP_LIMIT:
+                    more = self._waiting.get_nowait()
+                    if more is None:
+                        stop = True
+                        break
+                    group.append(more)
+            outcomes = self._commit(group)
+            with contextlib.suppress(RuntimeError):  # the loop is gone: nobody is left to tell
+                self._loop.call_soon_threadsafe(self._complete, outcomes)
+            if stop:
+                return
+
+    def _commit(self, group: list[Work]) -> list[Outcome]:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            return _all_failed(group, Unavailable(f"cannot begin: {error}"))
+        outcomes: list[Outcome] = []
+        for script, future in group:
+            outcomes.append(self._apply(script, future))
+            if not self._connection.in_transaction:
+                # SQLite undid the whole transaction (disk full, I/O error).
+                return _all_failed(group, Unavailable(f"undone: {outcomes[-1][2]}"))
+        try:
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._reopen()
+            return _all_failed(group, OutcomeUnknown(f"commit failed: {error}"))
+        return outcomes
+
+    def _apply(self, script: Script[Any], future: Future[Any]) -> Outcome:
+        connection = self._connection
+        connection.execute("SAVEPOINT script")
+        try:
+            value = run_script(connection, self._queries, script)
+        except Exception as error:  # noqa: BLE001 - whatever a script raises belongs to its caller
+            if connection.in_transaction:
+                connection.execute("ROLLBACK TO script")
+                connection.execute("RELEASE script")
+            if isinstance(error, sqlite3.Error):
+                failure = Unavailable(f"write failed: {error}")
+                failure.__cause__ = error
+                return future, None, failure
+            return future, None, error
+        connection.execute("RELEASE script")
+        return future, value, None
+
+    def _reopen(self) -> None:
+        """After a failed commit nothing of this connection is trusted: recovery decides."""
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.close()
+        with contextlib.suppress(sqlite3.Error):
+            self._connection = connect_writer(self._path)
+
+    def _complete(self, outcomes: list[Outcome]) -> None:
+        self._outstanding -= len(outcomes)
+        for future, value, error in outcomes:
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(value)
+            else:
+                future.set_exception(error)
+
+
+def _all_failed(group: list[Work], error: StorageError) -> list[Outcome]:
+    return [(future, None, error) for _, future in group]

@@ -1,0 +1,16 @@
+"""Fixtures of the whole suite."""
+
+import os
+
+import pytest
+
+from server.sources import ENVIRONMENT_PREFIX, PLAIN_VARIABLES
+
+pytest_plugins = ["tests.support.report"]
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch):
+    for name in list(os.environ):
+        if name.startswith(ENVIRONMENT_PREFIX) or name in PLAIN_VARIABLES:
+            monkeypatch.delenv(name)

@@ -1,0 +1,108 @@
+"""The parley command, as a process and by its entry point."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from server.cli import main
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def run_parley(*arguments, cwd, **variables):
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    command = [sys.executable, "-m", "server", *arguments]
+    return subprocess.run(
+        command, cwd=cwd, env=environ, capture_output=True, text=True, check=False, timeout=15
+    )
+
+
+@pytest.fixture
+def intruder(tmp_path):
+    """A folder in which a distribution has installed a package named events."""
+    folder = tmp_path / "site"
+    information = folder / "intruder-1.0.dist-info"
+    information.mkdir(parents=True)
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: intruder\nVersion: 1.0\n")
+    (information / "RECORD").write_text("events/__init__.py,,\n")
+    (folder / "events").mkdir()
+    (folder / "events" / "__init__.py").write_text("")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["serve", "--port", "70000"], "--port"),
+        (["serve", "--port", "many"], "--port"),
+        (["serve", "--storage", "paper"], "--storage"),
+        (["serve", "--host", "192.0.2.1"], "--host"),
+        (["serve", "--ui-dir", "/no/such/directory"], "--ui-dir"),
+        (["serve", "--config", "/no/such/file"], "/no/such/file"),
+        (["serve", "--prot", "1"], "--prot"),
+        (["serve", "surplus"], "surplus"),
+        (["sing"], "sing"),
+    ],
+)
+def test_a_bad_command_line_is_one_line_that_names_it_and_exit_code_2(arguments, named, capsys):
+    code = main(arguments)
+
+    written = capsys.readouterr()
+    assert code == 2
+    assert written.out == ""
+    assert named in written.err
+    assert written.err.count("\n") == 1
+
+
+def test_a_bad_variable_is_one_line_that_names_it_and_exit_code_2(tmp_path):
+    outcome = run_parley("serve", cwd=tmp_path, PARLEY_MAX_ITERATIONS="none")
+
+    assert outcome.returncode == 2
+    assert outcome.stdout == ""
+    assert outcome.stderr.startswith("parley: PARLEY_MAX_ITERATIONS: ")
+    assert outcome.stderr.count("\n") == 1
+
+
+def test_config_prints_the_effective_settings_with_secrets_masked(tmp_path):
+    (tmp_path / "parley.toml").write_text("port = 1\npage_size = 2")
+
+    outcome = run_parley("config", cwd=tmp_path, PARLEY_PORT="3", SESSION_API_KEY="sesame")
+
+    shown = json.loads(outcome.stdout)
+    assert (shown["port"], shown["page_size"]) == (3, 2)
+    assert shown["session_api_key"] == "**********"
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+
+
+def test_check_finds_a_sound_installation_sound_and_creates_nothing(tmp_path):
+    outcome = run_parley("check", "--data-dir", "kept", cwd=tmp_path)
+
+    assert outcome.stdout.splitlines() == ["settings: ok", "packaging: ok", "storage: ok"]
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_names_a_distribution_that_brings_one_of_our_packages(intruder, tmp_path):
+    outcome = run_parley("check", cwd=tmp_path, PYTHONPATH=f"{ROOT}{os.pathsep}{intruder}")
+
+    assert outcome.returncode == 1
+    assert "package events also belongs to the distribution intruder" in outcome.stdout
+
+
+def test_a_package_hidden_by_another_is_named_instead_of_a_traceback(intruder, tmp_path):
+    outcome = run_parley("check", cwd=tmp_path, PYTHONPATH=f"{intruder}{os.pathsep}{ROOT}")
+
+    assert outcome.returncode == 2
+    assert f"package events is taken from {intruder}" in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
+
+
+def test_help_tells_what_the_options_do(capsys):
+    code = main(["serve", "--help"])
+
+    assert code == 0
+    assert "--data-dir" in capsys.readouterr().out

@@ -1,0 +1,206 @@
+"""ServerConfig: its sources, their order, and what is refused."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+from server.config import ServerConfig
+from server.sources import ConfigError
+from storage.config import MemoryStorage, SqliteStorage
+
+
+class Group(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    size: int = 1
+    name: str = "none"
+
+
+class GroupedConfig(ServerConfig):
+    group: Group = Group()
+
+
+@pytest.fixture
+def toml(tmp_path):
+    def write(text):
+        path = tmp_path / "settings.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def refusal(**sources):
+    with pytest.raises(ConfigError) as caught:
+        ServerConfig.load(**{"environ": {}, **sources})
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_plain_arguments_read_no_other_source(monkeypatch):
+    monkeypatch.setenv("PARLEY_PORT", "1")
+
+    assert ServerConfig(data_dir=Path("kept")).port == 3000
+
+
+def test_the_process_environment_is_read_when_no_other_is_given(monkeypatch):
+    monkeypatch.setenv("PARLEY_PORT", "1")
+
+    assert ServerConfig.load().port == 1
+
+
+def test_the_command_line_beats_the_environment_beats_the_file_beats_the_default(toml):
+    path = toml("host = 'localhost'\nport = 1\npage_size = 7")
+    environ = {"PARLEY_HOST": "::1", "PARLEY_PORT": "2"}
+
+    config = ServerConfig.load({"port": 3, "host": None}, environ, path)
+
+    assert (config.port, config.host, config.page_size, config.max_iterations) == (3, "::1", 7, 500)
+
+
+def test_the_file_is_named_by_argument_else_by_variable_else_found_in_place(toml, tmp_path):
+    named = toml("port = 1")
+    argument = tmp_path / "argument.toml"
+    argument.write_text("port = 2")
+    environ = {"PARLEY_CONFIG": str(named)}
+
+    assert ServerConfig.load(environ=environ).port == 1
+    assert ServerConfig.load(environ=environ, toml_path=argument).port == 2
+    assert ServerConfig.load(environ={}).port == 3000
+
+
+def test_a_file_in_the_working_directory_is_read(tmp_path):
+    (tmp_path / "parley.toml").write_text("port = 4")
+
+    with contextlib.chdir(tmp_path):
+        config = ServerConfig.load(environ={})
+
+    assert config.port == 4
+
+
+def test_the_ancestors_plain_variables_are_read_and_the_prefixed_ones_win():
+    plain = {
+        "SESSION_API_KEY": "sesame",
+        "PERMITTED_CORS_ORIGINS": "https://A.example/, http://b:1",
+        "SERVE_FRONTEND": "false",
+        "ALLOW_SET_CONVERSATION_ID": "1",
+    }
+
+    config = ServerConfig.load(environ={**plain, "PARLEY_SESSION_API_KEY": "other"})
+
+    assert config.session_api_key == SecretStr("other")
+    assert config.permitted_cors_origins == ["https://a.example", "http://b:1"]
+    assert not config.serve_frontend
+    assert config.allow_set_conversation_id
+
+
+def test_an_empty_variable_counts_as_not_set():
+    config = ServerConfig.load(environ={"PARLEY_PORT": "", "SESSION_API_KEY": ""})
+
+    assert (config.port, config.session_api_key) == (3000, None)
+
+
+def test_groups_are_joined_setting_by_setting(toml):
+    path = toml("[group]\nsize = 2\nname = 'file'")
+
+    config = GroupedConfig.load(environ={"PARLEY_GROUP__SIZE": "3"}, toml_path=path)
+
+    assert config.group == Group(size=3, name="file")
+
+
+@pytest.mark.parametrize(
+    "name", ["PARLEY_PROT", "PARLEY_PORT__X", "PARLEY_port", "PARLEY_STORAGE_KIND", "PARLEY_"]
+)
+def test_an_unknown_variable_is_named(name):
+    assert refusal(environ={name: "1"}) == f"unknown setting {name} in the environment"
+
+
+def test_an_unknown_name_in_the_file_is_named(toml):
+    path = toml("storage_kind = 'memory'")
+
+    assert refusal(toml_path=path) == f"unknown setting storage_kind in {path}"
+
+
+def test_an_unknown_argument_is_named():
+    arguments: dict[str, Any] = {"prot": 1}
+
+    with pytest.raises(ConfigError, match="prot: unknown setting"):
+        ServerConfig(**arguments)
+
+
+@pytest.mark.parametrize("content", [b"port = ", b"port = 1\nport = 2", b"\xff"])
+def test_a_file_that_is_not_toml_is_named(content, tmp_path):
+    path = tmp_path / "broken.toml"
+    path.write_bytes(content)
+
+    assert refusal(toml_path=path).startswith(f"{path}: ")
+
+
+def test_a_named_file_that_does_not_exist_is_refused(tmp_path):
+    assert refusal(toml_path=tmp_path / "none").endswith("none: No such file or directory")
+
+
+def test_a_bad_value_is_named_as_its_source_spells_it(toml):
+    path = toml("page_size = 0")
+
+    refused = refusal(
+        overrides={"port": 65536}, environ={"PARLEY_STORAGE": "paper"}, toml_path=path
+    )
+
+    assert refused.startswith("--port: Input should be less than or equal to 65535; ")
+    assert "PARLEY_STORAGE: Input should be 'sqlite' or 'memory'" in refused
+    assert f"page_size in {path}: " in refused
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("host", ""),
+        ("ui_dir", "/no/such/directory"),
+        ("permitted_cors_origins", ["*"]),
+        ("permitted_cors_origins", "https://a.example/path"),
+        ("agent_class", "no.colon"),
+        ("shutdown_seconds", "inf"),
+        ("max_budget_per_task", "nan"),
+        ("close_delay_seconds", -1),
+        ("log_level", "loud"),
+        ("session_api_key", ""),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused(name, value):
+    with pytest.raises(ConfigError, match=f"^{name}: "):
+        ServerConfig(**{name: value})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost", "LOCALHOST"])
+def test_a_loopback_address_needs_no_key(host):
+    assert ServerConfig(host=host).keyless
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "chat.example.org", "localhost.x"])  # noqa: S104
+def test_any_other_address_demands_a_key_or_an_explicit_waiver(host):
+    assert "session_api_key" in refusal(overrides={"host": host})
+    assert "--insecure" in refusal(overrides={"host": host})
+    assert ServerConfig(host=host, insecure=True).host == host
+    assert ServerConfig(host=host, session_api_key=SecretStr("sesame")).host == host
+
+
+def test_a_secret_is_never_shown():
+    config = ServerConfig(session_api_key=SecretStr("sesame"))
+
+    assert "sesame" not in f"{config!r} {config} {config.masked()}"
+    assert config.masked()["session_api_key"] == "**********"
+
+
+def test_a_refused_secret_is_not_shown_either(toml):
+    path = toml("session_api_key = ['sesame']\nport = 'sesame'")
+
+    assert "sesame" not in refusal(toml_path=path)
+
+
+def test_the_storage_setting_chooses_the_medium(tmp_path):
+    assert ServerConfig(storage_kind="memory").storage == MemoryStorage()
+    assert ServerConfig(data_dir=tmp_path).storage == SqliteStorage(data_dir=tmp_path)

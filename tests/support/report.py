@@ -1,0 +1,97 @@
+"""What a run ends with: back-end by outcome, and the seconds each folder took of its budget.
+
+With CI=true a skipped test fails the run, since a skip there is a service nobody tried.
+"""
+
+import os
+from collections import Counter, defaultdict
+
+import pytest
+
+SERVICES = ("memory", "sqlite", "node", "chromium")
+OUTCOMES = ("passed", "failed", "skipped")
+BUDGET_SECONDS = {
+    "(top)": 30,
+    "browser": 60,
+    "conformance": 45,
+    "crash": 60,
+    "docs": 30,
+    "events": 40,
+    "node": 60,
+    "runtime_stub": 10,
+    "server": 120,
+    "stateful": 60,
+    "storage": 30,
+}
+DEFAULT_BUDGET_SECONDS = 30
+
+
+class Tally:
+    """Counts outcomes per service and seconds per folder as pytest reports them."""
+
+    def __init__(self) -> None:
+        self.services: dict[str, list[str]] = {}
+        self.outcomes: dict[str, Counter[str]] = {name: Counter() for name in SERVICES}
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.skipped = 0
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            parameters = (
+                item.callspec.id.split("-")
+                if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+                else []
+            )
+            marks = [mark.name for mark in item.iter_markers()]
+            self.services[item.nodeid] = [
+                name for name in SERVICES if name in {*parameters, *marks}
+            ]
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self.skipped += report.skipped
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.seconds[folder_of(report.nodeid)] += report.duration
+        expected_failure = hasattr(report, "wasxfail")
+        if (report.when != "call" and report.passed) or expected_failure:
+            return
+        self.skipped += report.skipped
+        for name in self.services.get(report.nodeid, ()):
+            self.outcomes[name][report.outcome] += 1
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.refuses_skips and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @property
+    def refuses_skips(self) -> bool:
+        return self.skipped > 0 and os.environ.get("CI") == "true"
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        write = terminalreporter.write_line
+        terminalreporter.section("back-ends and services")
+        write(f"{'':16}" + "".join(f"{outcome:>9}" for outcome in OUTCOMES))
+        for name, counts in self.outcomes.items():
+            write(f"{name:16}" + "".join(f"{counts[outcome]:9}" for outcome in OUTCOMES))
+        terminalreporter.section("seconds per folder")
+        write(f"{'':16}{'seconds':>9}{'budget':>9}")
+        for folder, seconds in sorted(self.seconds.items()):
+            budget = BUDGET_SECONDS.get(folder, DEFAULT_BUDGET_SECONDS)
+            write(
+                f"{folder:16}{seconds:9.1f}{budget:9}"
+                + ("  OVER BUDGET" if seconds > budget else "")
+            )
+        if self.refuses_skips:
+            write(f"CI=true: {self.skipped} skipped, which fails the run", red=True)
+
+
+def folder_of(nodeid: str) -> str:
+    """Name the folder below tests/ a test belongs to."""
+    parts = nodeid.split("::", maxsplit=1)[0].split("/")
+    return parts[1] if len(parts) > 2 else "(top)"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register a fresh tally for this run."""
+    config.pluginmanager.register(Tally(), "parley-tally")

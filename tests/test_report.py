@@ -1,0 +1,58 @@
+"""The report at the end of a run, on a small suite of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+SUITE = """
+import pytest
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_store(kind):
+    if kind == "sqlite":
+        pytest.skip("not here")
+
+@pytest.mark.node
+def test_client():
+    pass
+"""
+
+
+@pytest.fixture
+def run_suite(tmp_path):
+    folder = tmp_path / "tests" / "events"
+    folder.mkdir(parents=True)
+    (folder / "test_sample.py").write_text(SUITE)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = node\n")
+
+    def run(**variables):
+        environ = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.support.report", "tests"]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+        )
+
+    return run
+
+
+def test_the_run_ends_with_back_ends_by_outcome_and_seconds_by_folder(run_suite):
+    outcome = run_suite(CI="")
+
+    rows = [line.split() for line in outcome.stdout.splitlines()]
+    assert ["memory", "1", "0", "0"] in rows
+    assert ["sqlite", "0", "0", "1"] in rows
+    assert ["node", "1", "0", "0"] in rows
+    assert any(row[:1] == ["events"] and len(row) == 3 for row in rows)
+    assert outcome.returncode == 0
+
+
+def test_a_skip_fails_the_run_on_ci(run_suite):
+    outcome = run_suite(CI="true")
+
+    assert "1 skipped, which fails the run" in outcome.stdout
+    assert outcome.returncode == 1
