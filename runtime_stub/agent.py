@@ -1,10 +1,20 @@
 """The Agent contract: decides what to do next in one conversation."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from events.actions import Action
 from events.event import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a conversation has used up so far: USD and tokens."""
+
+    cost: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
 
 
 class Agent(ABC):
@@ -29,6 +39,12 @@ class Agent(ABC):
     @abstractmethod
     async def step(self) -> Action | None:
         """The next action, or None to wait."""
+
+    def resume(self, spent: Spent) -> None:  # noqa: B027 - optional
+        """Go on counting from what earlier lives of this conversation's agent used up.
+
+        Called once, before anything is observed.
+        """
 
     def system_prompt(self) -> str:
         """The text of the `system` event that opens a conversation."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from events.actions import Action, MessageAction
 from events.event import Event, EventSource
-from runtime_stub.agent import Agent
+from runtime_stub.agent import Agent, Spent
 from runtime_stub.instructions import INSTRUCTIONS
 from runtime_stub.script import (
     USAGE,
@@ -62,6 +62,12 @@ class ScriptedAgent(Agent):
         self._prompt_tokens = 0
         self._completion_tokens = 0
         self._has_news = False
+
+    def resume(self, spent: Spent) -> None:
+        """Count on from what the conversation has cost."""
+        self._cost = Decimal(str(spent.cost))
+        self._prompt_tokens = spent.prompt_tokens
+        self._completion_tokens = spent.completion_tokens
 
     def observe(self, event: Event) -> None:
         """Take in a user's message; nothing else changes what this agent does."""

@@ -25,8 +25,9 @@ from events.observations import (
 from events.serialization import decode
 from events.stream import EventStream
 from events.subscription import Subscription
-from runtime_stub.agent import Agent
+from runtime_stub.agent import Agent, Spent
 from runtime_stub.base import Runtime
+from server.agent_states import FAILED_ID, NOT_EXECUTED, STOPPED_ID, WORKING
 from server.agent_steps import AgentSteps, LimitReached
 from server.loop_recovery import find_left_open, has_system_message
 from server.loop_settings import LoopSettings
@@ -35,19 +36,6 @@ logger = logging.getLogger(__name__)
 
 HALT_SECONDS = 0.8
 """How long a cancelled step may take to end before it is left behind."""
-WORKING = frozenset(
-    (
-        AgentState.LOADING,
-        AgentState.RUNNING,
-        AgentState.USER_CONFIRMED,
-        AgentState.USER_REJECTED,
-        AgentState.RATE_LIMITED,
-    )
-)
-STOPPED_ID = "AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_STOPPED"
-FAILED_ID = "AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_ERROR"
-NOT_EXECUTED = "The action has not been executed because the agent {why}."
-
 Work = Callable[[], Awaitable[AgentState]]
 """Steps up to the state that is then due."""
 OnError = Callable[[str], None]
@@ -67,6 +55,7 @@ class AgentLoop:
         agent: Agent,
         runtime: Runtime,
         settings: LoopSettings,
+        spent: Spent,
         *,
         on_error: OnError,
         on_rest: Callable[[], None],
@@ -75,7 +64,8 @@ class AgentLoop:
         self.runtime = runtime
         self._stream = stream
         self._agent = agent
-        self._steps = AgentSteps(stream, agent, runtime, settings)
+        self._steps = AgentSteps(stream, agent, runtime, settings, spent)
+        agent.resume(spent)
         self._on_error = on_error
         self._on_rest = on_rest
         self._subscription: Subscription | None = None
@@ -84,6 +74,7 @@ class AgentLoop:
         self._waiter: tuple[int, Future[None]] | None = None
         self._took_up_before = False
         self._serial = asyncio.Lock()
+        self._appending: Future[Appended] | None = None
 
     @property
     def working(self) -> bool:
@@ -109,9 +100,9 @@ class AgentLoop:
         await self._halt()
         if self._subscription is not None:
             await self._stream.unsubscribe(self._subscription)
-        stopped = self._set_state(AgentState.STOPPED)
-        if stopped is not None:
-            await asyncio.wait([stopped])
+        self._set_state(AgentState.STOPPED)
+        if self._appending is not None:
+            await asyncio.wait([self._appending])
         await self._agent.close()
         await self.runtime.close()
 
@@ -178,7 +169,7 @@ class AgentLoop:
         self._took_up_before = True
         kind = RecallType.WORKSPACE_CONTEXT if first else RecallType.KNOWLEDGE
         recall = RecallAction(recall_type=kind, query=message.content, cause=message.id)
-        recalled = self._emit(recall, EventSource.USER)
+        recalled = self._stream.enqueue(recall, EventSource.USER)
         if self.state is AgentState.AWAITING_USER_CONFIRMATION:
             text = NOT_EXECUTED.format(why="was given a new message instead of a confirmation")
             self._steps.close_pending(text, STOPPED_ID)
@@ -279,9 +270,9 @@ class AgentLoop:
         self._on_error(reason)
         self._set_state(AgentState.ERROR, reason)
 
-    def _set_state(self, state: AgentState, reason: str = "") -> Future[Appended] | None:
+    def _set_state(self, state: AgentState, reason: str = "") -> None:
         if state is self.state:
-            return None
+            return
         self.state = state
         if state is AgentState.STOPPED:
             self._close_pending("was stopped")
@@ -297,5 +288,6 @@ class AgentLoop:
     def _command(self, state: AgentState) -> None:
         self._emit(ChangeAgentStateAction(agent_state=state), EventSource.ENVIRONMENT)
 
-    def _emit(self, event: Event, source: EventSource) -> Future[Appended]:
-        return self._stream.enqueue(event, source)
+    def _emit(self, event: Event, source: EventSource) -> None:
+        """Append in order, without waiting; a failure is logged where it happens."""
+        self._appending = self._stream.enqueue(event, source)

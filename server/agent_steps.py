@@ -24,12 +24,11 @@ from events.observations import (
     UserRejectObservation,
 )
 from events.stream import EventStream
-from runtime_stub.agent import Agent
+from runtime_stub.agent import Agent, Spent
 from runtime_stub.base import Runtime
-from server.loop_recovery import RUNNABLE
+from server.agent_states import CONFIRMABLE, RUNNABLE
 from server.loop_settings import LoopSettings
 
-CONFIRMABLE = frozenset(("run", "run_ipython", "browse_interactive", "edit", "read"))
 REJECTED_TEXT = "Action has been rejected by the user! Waiting for further user input."
 
 
@@ -45,17 +44,23 @@ class AgentSteps:
     """
 
     def __init__(
-        self, stream: EventStream, agent: Agent, runtime: Runtime, settings: LoopSettings
+        self,
+        stream: EventStream,
+        agent: Agent,
+        runtime: Runtime,
+        settings: LoopSettings,
+        spent: Spent,
     ) -> None:
         self.pending: tuple[Future[Appended], Action] | None = None
         self.news = False
+        self._closing: Future[Appended] | None = None
         self._stream = stream
         self._agent = agent
         self._runtime = runtime
         self._settings = settings
         self._iterations = 0
         self._max_iterations = settings.max_iterations
-        self._cost = 0.0
+        self._cost = spent.cost
         self._max_budget = settings.max_budget_per_task
 
     def raise_limits(self) -> None:
@@ -114,7 +119,7 @@ class AgentSteps:
             if done.exception() is None:
                 cause = done.result().id
                 error = ErrorObservation(content=reason, error_id=error_id, cause=cause)
-                self._stream.enqueue(error, EventSource.AGENT)
+                self._closing = self._stream.enqueue(error, EventSource.AGENT)
 
         if recorded.done():
             answer(recorded)

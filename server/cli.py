@@ -14,6 +14,7 @@ from server.config import ServerConfig
 from server.packaging import DISTRIBUTION, packaging_problems
 from server.serving import run
 from server.sources import ConfigError
+from storage.errors import StorageError
 from storage.opening import check_storage
 
 EXIT_PROBLEMS = 1
@@ -103,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         result = app(list(sys.argv[1:] if arguments is None else arguments))
-    except (ConfigError, CycloptsError) as error:
+    except (ConfigError, CycloptsError, StorageError, OSError) as error:
         print("parley:", " ".join(str(error).split()), file=sys.stderr)
         return EXIT_USAGE
     return result if isinstance(result, int) else 0

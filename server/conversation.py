@@ -17,7 +17,7 @@ from events.event import AgentState, EventSource, StoredEvent
 from events.observations import AgentStateChangedObservation
 from events.stream import EventStream
 from events.summary import SummaryChange, fold
-from runtime_stub.agent import Agent
+from runtime_stub.agent import Agent, Spent
 from runtime_stub.base import Runtime, RuntimeStatus
 from runtime_stub.builder import RuntimeBuilder
 from server.agent_loop import AgentLoop
@@ -58,6 +58,7 @@ class ServerConversation:
         user_id: str | None,
         stream: EventStream,
         parts: LoopParts,
+        records: ConversationStore,
         audience: Audience,
     ) -> None:
         self.conversation_id = conversation_id
@@ -69,6 +70,7 @@ class ServerConversation:
         self.idle_timer: TimerHandle | None = None
         self.last_activity = asyncio.get_running_loop().time()
         self._parts = parts
+        self._records = records
         self._audience = audience
         self._serial = asyncio.Lock()
 
@@ -120,6 +122,7 @@ class ServerConversation:
                 self._parts.make_agent(),
                 runtime,
                 settings,
+                await self._spent(),
                 on_error=self._show_error,
                 on_rest=on_rest,
             )
@@ -165,6 +168,10 @@ class ServerConversation:
             self._show_error(reason)
             await self.say_state(AgentState.ERROR, reason)
             raise
+
+    async def _spent(self) -> Spent:
+        record = await self._records.get_metadata(self.conversation_id)
+        return Spent(record.accumulated_cost, record.prompt_tokens, record.completion_tokens)
 
     def _show_error(self, reason: str) -> None:
         self._audience.notify(self.conversation_id, error_notice("STATUS$ERROR", reason))

@@ -5,41 +5,15 @@ from dataclasses import dataclass, field
 import orjson
 
 from events.actions import Action, MessageAction, RecallAction
-from events.event import AgentState, EventSource
+from events.event import EventSource
 from events.filter import EventFilter
 from events.observations import AgentStateChangedObservation
 from events.serialization import decode
 from events.stream import EventStream
+from server.agent_states import RESTING, RUNNABLE
 
 OPENING_EVENTS = 200
 """How far from its start a log is searched for its `system` message."""
-RUNNABLE = frozenset(
-    (
-        "run",
-        "run_ipython",
-        "read",
-        "write",
-        "edit",
-        "browse",
-        "browse_interactive",
-        "call_tool_mcp",
-        "task_tracking",
-    )
-)
-"""Kinds the runtime answers with an observation."""
-
-
-RESTING = frozenset(
-    (
-        AgentState.AWAITING_USER_INPUT,
-        AgentState.PAUSED,
-        AgentState.STOPPED,
-        AgentState.FINISHED,
-        AgentState.REJECTED,
-        AgentState.ERROR,
-    )
-)
-"""States in which no action is under way: whatever came before them is answered."""
 
 
 @dataclass(slots=True)

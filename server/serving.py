@@ -14,6 +14,7 @@ import uvloop
 
 from server.app import Application, create_app
 from server.config import ServerConfig
+from server.logs import configure
 from server.sockets.protocol import MAX_MESSAGE_BYTES
 from server.sockets.transport import guarded
 
@@ -43,6 +44,7 @@ class Runner(uvicorn.Server):
 
 def run(config: ServerConfig) -> int:
     """Serve until SIGTERM or SIGINT; the exit code. Raises what `create_app` raises."""
+    configure(config.log_level, config.log_format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve(config))
 

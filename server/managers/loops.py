@@ -105,7 +105,7 @@ class LoopKeeper:
                 continue
             victim = self._victim(user_id)
             if victim is not None:
-                self._spawn(self._stop(victim))
+                self._stop_soon(victim)
                 return True
             return any(self._is_of(user_id, sid) for sid in self._stopping)
         return False
@@ -185,7 +185,7 @@ class LoopKeeper:
             conversation.idle
             and loop.time() >= conversation.last_activity + self._close_delay_seconds
         ):
-            self._spawn(self._stop(conversation))
+            self._stop_soon(conversation)
         else:
             conversation.last_activity = max(
                 conversation.last_activity, loop.time() - self._close_delay_seconds / 2
@@ -201,6 +201,10 @@ class LoopKeeper:
         if self._engaged.pop(conversation.conversation_id, None) is not None:
             self._settings.pop(conversation.conversation_id, None)
             self._conversations.release(conversation)
+
+    def _stop_soon(self, conversation: ServerConversation) -> None:
+        self._stopping[conversation.conversation_id] = False
+        self._tasks.add(self._spawn(self._stop(conversation)))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> Task[None]:
         task = asyncio.get_running_loop().create_task(work)

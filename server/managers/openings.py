@@ -108,7 +108,7 @@ class OpenConversations:
     def _leave(self, conversation_id: str, entry: Opening) -> None:
         entry.uses -= 1
         if entry.uses == 0 and entry.closing is None:
-            self._closing(conversation_id, entry)
+            entry.closing = self._closing(conversation_id, entry)
 
     def _closing(self, conversation_id: str, entry: Opening) -> Task[None]:
         if entry.closing is None:

@@ -217,9 +217,12 @@ class StandaloneConversationManager(ConversationManager):
         )
         if parts.secrets:
             stream.update_secrets(parts.secrets)
+        records = parts.conversation_stores.for_user(user_id)
         if not parts.metadata_in_commit:
-            follow_metadata(stream, parts.conversation_stores.for_user(user_id))
-        return ServerConversation(sid, user_id, stream, parts.loop_parts, parts.connections)
+            follow_metadata(stream, records)
+        return ServerConversation(
+            sid, user_id, stream, parts.loop_parts, records, parts.connections
+        )
 
     def _owned(self, user_id: str | None, only: set[str] | None) -> list[ServerConversation]:
         return [

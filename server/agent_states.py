@@ -1,0 +1,48 @@
+"""What an agent's states and action kinds mean for its loop."""
+
+from events.event import AgentState
+
+WORKING = frozenset(
+    (
+        AgentState.LOADING,
+        AgentState.RUNNING,
+        AgentState.USER_CONFIRMED,
+        AgentState.USER_REJECTED,
+        AgentState.RATE_LIMITED,
+    )
+)
+"""The agent is at work: its loop is not closed for being idle."""
+
+RESTING = frozenset(
+    (
+        AgentState.AWAITING_USER_INPUT,
+        AgentState.PAUSED,
+        AgentState.STOPPED,
+        AgentState.FINISHED,
+        AgentState.REJECTED,
+        AgentState.ERROR,
+    )
+)
+"""No action is under way: whatever came before such a state is answered."""
+
+RUNNABLE = frozenset(
+    (
+        "run",
+        "run_ipython",
+        "read",
+        "write",
+        "edit",
+        "browse",
+        "browse_interactive",
+        "call_tool_mcp",
+        "task_tracking",
+    )
+)
+"""Kinds of action that the runtime answers with an observation."""
+
+CONFIRMABLE = frozenset(("run", "run_ipython", "browse_interactive", "edit", "read"))
+"""Kinds of action that wait for the user's word in confirmation mode."""
+
+STOPPED_ID = "AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_STOPPED"
+FAILED_ID = "AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_ERROR"
+NOT_EXECUTED = "The action has not been executed because the agent {why}."
