@@ -64,7 +64,7 @@ class AgentLoop:
         self.runtime = runtime
         self._stream = stream
         self._agent = agent
-        self._steps = AgentSteps(stream, agent, runtime, settings, spent)
+        self._steps = AgentSteps(stream, agent, runtime, settings, spent, self._set_state)
         agent.resume(spent)
         self._on_error = on_error
         self._on_rest = on_rest

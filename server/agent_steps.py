@@ -50,6 +50,7 @@ class AgentSteps:
         runtime: Runtime,
         settings: LoopSettings,
         spent: Spent,
+        announce: Callable[[AgentState], None],
     ) -> None:
         self.pending: tuple[Future[Appended], Action] | None = None
         self.news = False
@@ -58,6 +59,7 @@ class AgentSteps:
         self._agent = agent
         self._runtime = runtime
         self._settings = settings
+        self._announce = announce
         self._iterations = 0
         self._max_iterations = settings.max_iterations
         self._cost = spent.cost
@@ -81,9 +83,7 @@ class AgentSteps:
             self._check_limits()
             self.news = False
             action = await self._agent.step()
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise CancelledError  # an agent that swallowed its cancellation changes nothing
+            _stop_if_cancelled()
             if action is None:
                 if self.news:
                     continue
@@ -141,10 +141,11 @@ class AgentSteps:
     async def _act(self, action: Action) -> AgentState | None:
         """Record an action and have it carried out; the state due after it, if any."""
         if self._needs_confirmation(action):
-            appended = await self._append(
-                _with_confirmation(action, ConfirmationState.AWAITING_CONFIRMATION)
-            )
-            self.pending = (appended.id, action)
+            self._announce(AgentState.AWAITING_USER_CONFIRMATION)
+            asked = _with_confirmation(action, ConfirmationState.AWAITING_CONFIRMATION)
+            recorded = self._record(asked)
+            self.pending = (recorded, action)
+            await asyncio.shield(recorded)
             return AgentState.AWAITING_USER_CONFIRMATION
         if action.kind in RUNNABLE:
             await self._carry_out(action)
@@ -181,13 +182,14 @@ class AgentSteps:
         except TimeoutError:
             text = f"The action did not finish within {seconds:g} seconds and was given up."
             observation = ErrorObservation(content=text)
+        _stop_if_cancelled()
         await self._answer(appended.id, observation)
-        self.pending = None
 
     async def _answer(self, cause: int, observation: Observation) -> None:
-        await self._stream.append(
-            observation.model_copy(update={"cause": cause}), EventSource.AGENT
-        )
+        answer = observation.model_copy(update={"cause": cause})
+        answered = self._stream.enqueue(answer, EventSource.AGENT)
+        self.pending = None
+        await asyncio.shield(answered)
 
     async def _append(self, action: Action) -> Appended:
         return await asyncio.shield(self._record(action))
@@ -214,6 +216,13 @@ class AgentSteps:
         self.pending = None
         changes: dict[str, Any] = {"thought": "", "cause": recorded.result().id}
         return _with_confirmation(action, decision).model_copy(update=changes)
+
+
+def _stop_if_cancelled() -> None:
+    # Agents and runtimes that swallow their cancellation must not change anything after it.
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise CancelledError
 
 
 def _with_confirmation(action: Action, state: ConfirmationState) -> Action:

@@ -3,7 +3,7 @@
 import importlib
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -32,6 +32,7 @@ from server.routes.services import Services
 from server.sockets.handlers import SocketHandlers, SocketParts, SocketServer
 from server.sockets.wire import FrameReader
 from server.sources import ConfigError
+from storage.conversations.base import ConversationStores
 from storage.opening import OpenedStorage, open_storage
 
 logger = logging.getLogger(__name__)
@@ -63,38 +64,46 @@ async def create_app(config: ServerConfig) -> AsyncIterator[Application]:
 
     Raises ConfigError, DataDirectoryLocked and what opening a storage raises.
     """
-    make_agent = agent_factory(config)
-    async with AsyncExitStack() as stack:
-        storage = await stack.enter_async_context(open_storage(config.storage))
+    async with open_storage(config.storage) as storage:
         event_store = await _event_store(storage)
-        reader = PageReader(
-            event_store, page_size=config.page_size, cache_bytes=config.page_cache_bytes // 4
-        )
-        connections = ConnectionRegistry()
-        settings = LoopSettings(
-            max_iterations=config.max_iterations,
-            max_budget_per_task=config.max_budget_per_task,
-            confirmation_mode=config.confirmation_mode,
-            action_timeout_seconds=config.action_timeout_seconds,
-        )
-        parts = ManagerParts(
-            event_store=event_store,
-            page_reader=reader,
-            conversation_stores=storage.conversations,
-            connections=connections,
-            loop_parts=LoopParts(make_agent, StubRuntimeBuilder()),
-            default_settings=settings,
-            stream_limits=StreamLimits(
-                waiting_appends=config.max_waiting_appends,
-                subscription_queue=config.subscription_queue,
-                append_seconds=config.append_deadline_seconds,
-            ),
-            metadata_in_commit=event_store.folds_metadata,
-            max_concurrent_conversations=config.max_concurrent_conversations,
-            close_delay_seconds=config.close_delay_seconds,
-            secrets=_secrets(config),
-        )
-        manager = await stack.enter_async_context(StandaloneConversationManager(parts))
+        async with compose(config, storage.conversations, event_store) as application:
+            yield application
+
+
+@asynccontextmanager
+async def compose(
+    config: ServerConfig, conversation_stores: ConversationStores, event_store: EventStore
+) -> AsyncIterator[Application]:
+    """A server over stores that are open; they stay open. Raises ConfigError."""
+    make_agent = agent_factory(config)
+    reader = PageReader(
+        event_store, page_size=config.page_size, cache_bytes=config.page_cache_bytes // 4
+    )
+    connections = ConnectionRegistry()
+    settings = LoopSettings(
+        max_iterations=config.max_iterations,
+        max_budget_per_task=config.max_budget_per_task,
+        confirmation_mode=config.confirmation_mode,
+        action_timeout_seconds=config.action_timeout_seconds,
+    )
+    parts = ManagerParts(
+        event_store=event_store,
+        page_reader=reader,
+        conversation_stores=conversation_stores,
+        connections=connections,
+        loop_parts=LoopParts(make_agent, StubRuntimeBuilder()),
+        default_settings=settings,
+        stream_limits=StreamLimits(
+            waiting_appends=config.max_waiting_appends,
+            subscription_queue=config.subscription_queue,
+            append_seconds=config.append_deadline_seconds,
+        ),
+        metadata_in_commit=event_store.folds_metadata,
+        max_concurrent_conversations=config.max_concurrent_conversations,
+        close_delay_seconds=config.close_delay_seconds,
+        secrets=_secrets(config),
+    )
+    async with StandaloneConversationManager(parts) as manager:
         handlers = SocketHandlers(
             SocketParts(
                 manager=manager,
@@ -110,7 +119,7 @@ async def create_app(config: ServerConfig) -> AsyncIterator[Application]:
         services = Services(
             config=config,
             manager=manager,
-            conversation_stores=storage.conversations,
+            conversation_stores=conversation_stores,
             event_store=event_store,
             page_reader=reader,
             connections=connections,

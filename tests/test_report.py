@@ -18,8 +18,8 @@ def test_store(kind):
         pytest.skip("not here")
 
 @pytest.mark.node
-def test_client():
-    pass
+def test_client(record_property):
+    record_property("figures", "joined 7 times")
 """
 
 
@@ -49,6 +49,12 @@ def test_the_run_ends_with_back_ends_by_outcome_and_seconds_by_folder(run_suite)
     assert ["node", "1", "0", "0"] in rows
     assert any(row[:1] == ["events"] and len(row) == 3 for row in rows)
     assert outcome.returncode == 0
+
+
+def test_the_run_ends_with_the_figures_tests_recorded(run_suite):
+    outcome = run_suite(CI="")
+
+    assert "events/test_sample.py::test_client: joined 7 times" in outcome.stdout
 
 
 def test_a_skip_fails_the_run_on_ci(run_suite):

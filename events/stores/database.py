@@ -64,7 +64,7 @@ class DatabaseEventStore(EventStore):
 
     async def read(self, conversation_id: str, start_id: int, end_id: int) -> list[StoredEvent]:
         """See EventStore."""
-        if end_id <= start_id:
+        if end_id <= start_id or start_id > LAST_ID:
             return []
         bounds = (max(0, start_id), conversation_id, min(end_id - 1, LAST_ID), conversation_id)
         rows = await self._read(_all(Statement("read_events", bounds)))
@@ -101,6 +101,8 @@ class DatabaseEventStore(EventStore):
     async def _write(self, script: Script[Any]) -> Any:
         try:
             return await self._database.write(script)
+        except OutcomeUnknown as error:
+            raise AppendUnknown(str(error)) from error
         except StorageError as error:
             raise AppendFailed(str(error)) from error
 

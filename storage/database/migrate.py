@@ -3,9 +3,12 @@
 import hashlib
 import sqlite3
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
 from storage.errors import MigrationError
+
+SQLITE_MIGRATIONS = files("storage.database") / "migrations" / "sqlite"
 
 
 class Migration(NamedTuple):
@@ -21,16 +24,15 @@ class Migration(NamedTuple):
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
-def load_migrations(dialect: str) -> list[Migration]:
-    """The dialect's migrations in order, from 1 without a hole. Raises MigrationError."""
-    folder = files("storage.database") / "migrations" / dialect
+def load_migrations(folder: Traversable) -> list[Migration]:
+    """A folder's migrations in order, from 1 without a hole. Raises MigrationError."""
     found = sorted(
         Migration(int(entry.name[:4]), entry.name, entry.read_text("utf-8"))
         for entry in folder.iterdir()
         if entry.name.endswith(".sql")
     )
     if [migration.number for migration in found] != list(range(1, len(found) + 1)):
-        raise MigrationError(f"the {dialect} migrations are not numbered from 1 without a hole")
+        raise MigrationError(f"the {folder.name} migrations are not numbered from 1 without a hole")
     return found
 
 
@@ -48,8 +50,10 @@ def statements_of(text: str) -> list[str]:
     return statements
 
 
-def migrate_sqlite(connection: sqlite3.Connection) -> None:
-    """Bring a database up to date.
+def migrate_sqlite(
+    connection: sqlite3.Connection, folder: Traversable = SQLITE_MIGRATIONS
+) -> None:
+    """Bring a database up to date with the migrations of `folder`.
 
     A crash between two migrations leaves the first one applied. Raises MigrationError when the
     database was written by a newer version, or an applied migration has since been changed.
@@ -58,7 +62,7 @@ def migrate_sqlite(connection: sqlite3.Connection) -> None:
         "CREATE TABLE IF NOT EXISTS migrations"
         " (number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL)"
     )
-    known = load_migrations("sqlite")
+    known = load_migrations(folder)
     applied = connection.execute("SELECT number, name, checksum FROM migrations ORDER BY number")
     done = applied.fetchall()
     if len(done) > len(known):

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import sqlite3
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import cycle
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -25,6 +25,7 @@ WAITING_LIMIT = 50_000
 """Scripts that may wait for the writer; one more is refused with Unavailable."""
 READERS = 2
 
+Connect = Callable[[Path], sqlite3.Connection]
 Work = tuple[Script[Any], Future[Any]]
 Outcome = tuple[Future[Any], Any, BaseException | None]
 
@@ -65,9 +66,10 @@ class SqliteDatabase(Database):
     3.51.3, which needs two, cannot occur.
     """
 
-    def __init__(self, path: Path, writer: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, writer: sqlite3.Connection, connect: Connect) -> None:
         self._path = path
         self._connection = writer
+        self._connect = connect
         self._queries = load_queries()
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
         self._waiting: SimpleQueue[Work | None] = SimpleQueue()
@@ -78,16 +80,19 @@ class SqliteDatabase(Database):
         self._thread = Thread(target=self._run, name=f"writer of {path.name}", daemon=True)
 
     @classmethod
-    async def open(cls, path: Path) -> Self:
-        """Open, create and migrate the file. Raises Unavailable, MigrationError."""
+    async def open(cls, path: Path, connect: Connect = connect_writer) -> Self:
+        """Open, create and migrate the file. Raises Unavailable, MigrationError.
+
+        `connect` makes the writer's connection, now and again after a failed commit.
+        """
 
         def prepare() -> sqlite3.Connection:
-            connection = connect_writer(path)
+            connection = connect(path)
             migrate_sqlite(connection)
             return connection
 
         try:
-            database = cls(path, await asyncio.to_thread(prepare))
+            database = cls(path, await asyncio.to_thread(prepare), connect)
             for _ in range(READERS):
                 database._readers.append(await aiosqlite.connect(read_only_uri(path), uri=True))
         except sqlite3.Error as error:
@@ -157,19 +162,24 @@ class SqliteDatabase(Database):
     def _commit(self, group: list[Work]) -> list[Outcome]:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
+            outcomes = self._apply_all(group)
         except sqlite3.Error as error:
-            return _all_failed(group, Unavailable(f"cannot begin: {error}"))
-        outcomes: list[Outcome] = []
-        for script, future in group:
-            outcomes.append(self._apply(script, future))
-            if not self._connection.in_transaction:
-                # SQLite undid the whole transaction (disk full, I/O error).
-                return _all_failed(group, Unavailable(f"undone: {outcomes[-1][2]}"))
+            self._reopen()
+            return _all_failed(group, Unavailable(f"nothing was written: {error}"))
         try:
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             self._reopen()
             return _all_failed(group, OutcomeUnknown(f"commit failed: {error}"))
+        return outcomes
+
+    def _apply_all(self, group: list[Work]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for script, future in group:
+            outcomes.append(self._apply(script, future))
+            if not self._connection.in_transaction:
+                # SQLite undid the whole transaction (disk full, I/O error).
+                raise sqlite3.OperationalError(str(outcomes[-1][2]))
         return outcomes
 
     def _apply(self, script: Script[Any], future: Future[Any]) -> Outcome:
@@ -190,11 +200,14 @@ class SqliteDatabase(Database):
         return future, value, None
 
     def _reopen(self) -> None:
-        """After a failed commit nothing of this connection is trusted: recovery decides."""
+        """After a failure outside scripts nothing of the connection is trusted: recovery decides.
+
+        Closing it undoes what was begun. While no other can be had, every commit tries again.
+        """
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
         with contextlib.suppress(sqlite3.Error):
-            self._connection = connect_writer(self._path)
+            self._connection = self._connect(self._path)
 
     def _complete(self, outcomes: list[Outcome]) -> None:
         self._outstanding -= len(outcomes)

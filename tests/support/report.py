@@ -1,4 +1,6 @@
-"""What a run ends with: back-end by outcome, and the seconds each folder took of its budget.
+"""What a run ends with: back-end by outcome, seconds by folder, the figures tests recorded.
+
+A test records what it did with `record_property("figures", text)`.
 
 With CI=true a skipped test fails the run, since a skip there is a service nobody tried.
 """
@@ -33,6 +35,7 @@ class Tally:
         self.services: dict[str, list[str]] = {}
         self.outcomes: dict[str, Counter[str]] = {name: Counter() for name in SERVICES}
         self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.figures: list[tuple[str, object]] = []
         self.skipped = 0
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -56,6 +59,9 @@ class Tally:
         if (report.when != "call" and report.passed) or expected_failure:
             return
         self.skipped += report.skipped
+        self.figures += [
+            (report.nodeid, value) for name, value in report.user_properties if name == "figures"
+        ]
         for name in self.services.get(report.nodeid, ()):
             self.outcomes[name][report.outcome] += 1
 
@@ -82,6 +88,10 @@ class Tally:
                 f"{folder:16}{seconds:9.1f}{budget:9}"
                 + ("  OVER BUDGET" if seconds > budget else "")
             )
+        if self.figures:
+            terminalreporter.section("figures")
+        for nodeid, value in sorted(self.figures, key=lambda item: item[0]):
+            write(f"{nodeid.removeprefix('tests/')}: {value}")
         if self.refuses_skips:
             write(f"CI=true: {self.skipped} skipped, which fails the run", red=True)
 

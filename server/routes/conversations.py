@@ -1,0 +1,149 @@
+"""`/api/conversations`: create, list, show, rename, delete, start, stop."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.managers.base import AgentLoopInfo
+from server.notices import title_notice
+from server.routes.creation import ConversationCreator
+from server.routes.exchange import (
+    JsonResponse,
+    Query,
+    RequestBody,
+    conversation_id_of,
+    principal_of,
+    read_body,
+    read_query,
+    store_of,
+    visible_id,
+)
+from server.routes.info import conversation_infos, status_of
+from server.routes.services import Services
+from server.routes.settings import check_settings
+from storage.conversations.metadata import ConversationTrigger, MetadataChange, ProviderType
+from storage.conversations.paging import DEFAULT_LIMIT, MAX_LIMIT, ConversationFilter
+from storage.errors import ConversationNotFound
+
+Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+
+
+class ListQuery(Query):
+    """Which conversations, and which page of them."""
+
+    page_id: str | None = None
+    limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
+    selected_repository: str | None = None
+    conversation_trigger: ConversationTrigger | None = None
+
+
+class Rename(RequestBody):
+    """A new title."""
+
+    title: Title
+
+
+class Start(RequestBody):
+    """Git hosts the page knows tokens for; there are none to use yet."""
+
+    providers_set: list[ProviderType] | None = None
+
+
+class ConversationRoutes:
+    """Conversations of whoever asks. Reading one neither opens it nor starts its loop."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._stores = services.conversation_stores
+        self._creator = ConversationCreator(services)
+
+    async def create(self, request: Request) -> Response:
+        """See ConversationCreator."""
+        return _started(await self._creator.create(request))
+
+    async def search(self, request: Request) -> Response:
+        """A page of conversations, newest first; filters apply before paging."""
+        query = read_query(request, ListQuery)
+        max_age = self._services.config.conversation_max_age_seconds
+        since = None if max_age is None else datetime.now(UTC) - timedelta(seconds=max_age)
+        page = await store_of(request, self._stores).search(
+            query.page_id,
+            query.limit,
+            filters=ConversationFilter(
+                selected_repository=query.selected_repository,
+                trigger=query.conversation_trigger,
+                updated_since=since,
+            ),
+        )
+        user_id = principal_of(request).user_id
+        infos = conversation_infos(self._services.manager, user_id, page.results)
+        return JsonResponse({"results": infos, "next_page_id": page.next_page_id})
+
+    async def show(self, request: Request) -> Response:
+        """One conversation; null when there is none that whoever asks may see."""
+        conversation_id = conversation_id_of(request)
+        try:
+            record = await store_of(request, self._stores).get_metadata(conversation_id)
+        except ConversationNotFound:
+            return JsonResponse(None)
+        user_id = principal_of(request).user_id
+        return JsonResponse(conversation_infos(self._services.manager, user_id, [record])[0])
+
+    async def rename(self, request: Request) -> Response:
+        """Set the title and tell whoever is connected."""
+        conversation_id = await visible_id(request, self._stores)
+        title = (await read_body(request, Rename)).title
+        await store_of(request, self._stores).update_metadata(
+            conversation_id, MetadataChange(title=title)
+        )
+        self._services.connections.notify(conversation_id, title_notice(conversation_id, title))
+        return JsonResponse(content=True)
+
+    async def delete(self, request: Request) -> Response:
+        """Delete for ever; false when there is none that whoever asks may see."""
+        conversation_id = conversation_id_of(request)
+        user_id = principal_of(request).user_id
+        deleted = await self._services.manager.delete_conversation(conversation_id, user_id)
+        return JsonResponse(deleted)
+
+    async def start(self, request: Request) -> Response:
+        """Start the loop unless it is there."""
+        conversation_id = await visible_id(request, self._stores)
+        await read_body(request, Start)
+        self._services.check_intake()
+        check_settings(self._services)
+        return _started(
+            await self._services.manager.maybe_start_agent_loop(
+                conversation_id, self._services.default_settings, principal_of(request).user_id
+            )
+        )
+
+    async def stop(self, request: Request) -> Response:
+        """Stop the loop; the status told is that before."""
+        conversation_id = await visible_id(request, self._stores)
+        manager = self._services.manager
+        before = status_of(manager, principal_of(request).user_id, conversation_id)
+        had_loop = await manager.close_session(conversation_id)
+        told = "Conversation stopped successfully" if had_loop else "Conversation was not running"
+        return JsonResponse(
+            {
+                "status": "ok",
+                "conversation_id": conversation_id,
+                "message": told,
+                "conversation_status": before,
+            }
+        )
+
+
+def _started(info: AgentLoopInfo) -> Response:
+    return JsonResponse(
+        {
+            "status": "ok",
+            "conversation_id": info.conversation_id,
+            "message": None,
+            "conversation_status": info.status,
+        }
+    )

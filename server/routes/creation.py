@@ -1,0 +1,177 @@
+"""Begins conversations: the request, the id a retry finds again, the record, the first message."""
+
+import asyncio
+import hashlib
+import uuid
+from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
+
+import orjson
+from pydantic import Field, JsonValue
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from events.client_events import decode_client
+from server.auth import Principal
+from server.errors import NotSupported
+from server.managers.base import AgentLoopInfo
+from server.routes.exchange import RequestBody, idempotency_key, principal_of, read_body
+from server.routes.services import Services
+from server.routes.settings import check_settings
+from storage.conversations.metadata import (
+    ConversationMetadata,
+    ConversationTrigger,
+    ProviderType,
+    default_title,
+)
+from storage.errors import ConversationNotFound, KeyExists
+from storage.locations import check_conversation_id
+
+MAX_NAME = 1000
+MAX_IMAGES = 100
+
+
+class SuggestedTask(RequestBody):
+    """A piece of work a git host offers."""
+
+    git_provider: ProviderType
+    task_type: str = Field(max_length=MAX_NAME)
+    repo: str = Field(max_length=MAX_NAME)
+    issue_number: int
+    title: str = Field(max_length=MAX_NAME)
+
+
+class NewMicroagent(RequestBody):
+    """A microagent to write for a repository."""
+
+    repo: str = Field(max_length=MAX_NAME)
+    git_provider: ProviderType | None = None
+    title: str | None = Field(default=None, max_length=MAX_NAME)
+
+
+class NewConversation(RequestBody):
+    """What a conversation begins with. Instructions and tool servers are for agents that use them."""
+
+    repository: str | None = Field(default=None, max_length=MAX_NAME)
+    git_provider: ProviderType | None = None
+    selected_branch: str | None = Field(default=None, max_length=MAX_NAME)
+    initial_user_msg: str | None = None
+    image_urls: list[str] | None = Field(default=None, max_length=MAX_IMAGES)
+    replay_json: str | None = None
+    suggested_task: SuggestedTask | None = None
+    create_microagent: NewMicroagent | None = None
+    conversation_instructions: str | None = None
+    mcp_config: dict[str, JsonValue] | None = None
+    conversation_id: str | None = None
+
+    def first_message(self) -> str | None:
+        """The user's words, else the suggested task's."""
+        if self.initial_user_msg and self.initial_user_msg.strip():
+            return self.initial_user_msg
+        if self.suggested_task is None:
+            return None
+        task = self.suggested_task
+        kind = task.task_type.replace("_", " ").lower()
+        return f"Please work on {kind} #{task.issue_number} of {task.repo}: {task.title}"
+
+    def record(
+        self, conversation_id: str, user_id: str | None, trigger: ConversationTrigger
+    ) -> ConversationMetadata:
+        """The record to keep."""
+        source = self.suggested_task or self.create_microagent
+        return ConversationMetadata(
+            conversation_id=conversation_id,
+            user_id=user_id,
+            title=default_title(conversation_id),
+            selected_repository=self.repository or (source.repo if source else None),
+            selected_branch=self.selected_branch,
+            git_provider=self.git_provider or (source.git_provider if source else None),
+            trigger=trigger,
+        )
+
+
+class Identity(NamedTuple):
+    """A new conversation's id, and the key under which its first message is stored once."""
+
+    conversation_id: str
+    client_id: str | None
+
+
+class ConversationCreator:
+    """Creates conversations; everything is checked before the first thing is written.
+
+    A retry with the same Idempotency-Key gives the same conversation and no second message.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def create(self, request: Request) -> AgentLoopInfo:
+        """Create the conversation a request asks for and start its loop if it can.
+
+        Raises what reading raises, SettingsNotFound, ModelKeyMissing, BadEvent (the message), BadKey
+        and KeyExists (the id).
+        """
+        principal = principal_of(request)
+        order = await read_body(request, NewConversation)
+        if order.replay_json is not None:
+            raise NotSupported("Replaying a trajectory is not supported")
+        self._services.check_intake()
+        check_settings(self._services)
+        identity = self._identify(request, order, principal)
+        message = order.first_message()
+        if message is not None or order.image_urls:
+            decode_client(_message_event(message or "", order.image_urls))
+        record = order.record(
+            identity.conversation_id, principal.user_id, _trigger_of(request, order)
+        )
+        # Two requests with one key must not write the record twice: the second would undo a title.
+        lock = self._locks.setdefault(identity.conversation_id, asyncio.Lock())
+        async with lock:
+            await self._save(record)
+        return await self._services.manager.maybe_start_agent_loop(
+            identity.conversation_id,
+            self._services.default_settings,
+            principal.user_id,
+            message,
+            image_urls=order.image_urls,
+            client_id=identity.client_id,
+        )
+
+    def _identify(self, request: Request, order: NewConversation, principal: Principal) -> Identity:
+        key = idempotency_key(request)
+        digest = None if key is None else _digest_of(principal.user_id, key)
+        client_id = None if digest is None else f"create:{digest}"
+        if order.conversation_id is None:
+            return Identity(digest or uuid.uuid4().hex, client_id)
+        if not self._services.config.allow_set_conversation_id:
+            raise HTTPException(422, "conversation_id: unknown field")
+        return Identity(check_conversation_id(order.conversation_id), client_id)
+
+    async def _save(self, record: ConversationMetadata) -> None:
+        store = self._services.conversation_stores.for_user(record.user_id)
+        if await store.exists(record.conversation_id):
+            return
+        try:
+            await store.save_metadata(record)
+        except ConversationNotFound as error:
+            raise KeyExists("This conversation id was used before") from error
+
+
+def _trigger_of(request: Request, order: NewConversation) -> ConversationTrigger:
+    if request.headers.get("authorization", "").lower().startswith("bearer "):
+        return ConversationTrigger.OPENHANDS_API
+    if order.suggested_task is not None:
+        return ConversationTrigger.SUGGESTED_TASK
+    if order.create_microagent is not None:
+        return ConversationTrigger.MICROAGENT_MANAGEMENT
+    return ConversationTrigger.GUI
+
+
+def _message_event(content: str, image_urls: list[str] | None) -> dict[str, Any]:
+    return {"action": "message", "args": {"content": content, "image_urls": image_urls or []}}
+
+
+def _digest_of(user_id: str | None, key: str) -> str:
+    return hashlib.sha256(orjson.dumps([user_id, key])).hexdigest()[:32]

@@ -1,0 +1,163 @@
+"""A conversation's events: read by range and filter, append."""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import orjson
+from pydantic import AfterValidator, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from events.event import EventSource, StoredEvent
+from events.filter import EventFilter
+from server.errors import BadRequest
+from server.routes.exchange import (
+    JsonResponse,
+    Query,
+    RequestBody,
+    idempotency_key,
+    principal_of,
+    read_body,
+    read_json,
+    read_query,
+    visible_id,
+)
+from server.routes.services import Services
+
+MAX_LIMIT = 100
+ANSWER_BYTES = 8 * 1024 * 1024
+"""An answer that has grown to this ends early and says that there is more."""
+SLICE = 500
+"""Events looked at before others get their turn."""
+EVERYTHING = EventFilter()
+
+
+def _in_log_form(text: str) -> str:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+Moment = Annotated[str, AfterValidator(_in_log_form)]
+"""An ISO 8601 moment (UTC unless it says otherwise), spelled as timestamps in the log are."""
+
+
+class EventQuery(Query):
+    """Which events; ids and dates are inclusive, and kinds are wire names with commas between."""
+
+    start_id: int = Field(default=0, ge=0)
+    end_id: int | None = Field(default=None, ge=0)
+    reverse: bool = False
+    limit: int = Field(default=20, ge=1, le=MAX_LIMIT)
+    include_kinds: str = ""
+    exclude_kinds: str = ""
+    source: EventSource | None = None
+    start_date: Moment | None = None
+    end_date: Moment | None = None
+    exclude_hidden: bool = False
+    query: str | None = None
+
+    def filter(self) -> EventFilter | None:
+        """The conditions; None when every event passes."""
+        found = EventFilter(
+            include_kinds=_kinds(self.include_kinds),
+            exclude_kinds=_kinds(self.exclude_kinds),
+            source=self.source,
+            start_date=self.start_date,
+            end_date=self.end_date,
+            exclude_hidden=self.exclude_hidden,
+            query=self.query,
+        )
+        return None if found == EVERYTHING else found
+
+
+class NewMessage(RequestBody):
+    """A user message."""
+
+    message: str = Field(min_length=1)
+    client_id: str | None = None
+
+
+class EventRoutes:
+    """`/events` and `/message` of one conversation."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def search(self, request: Request) -> Response:
+        """Events exactly as they are stored. An answer may end before `limit` when it is large."""
+        conversation_id = await visible_id(request, self._services.conversation_stores)
+        query = read_query(request, EventQuery)
+        head = await self._services.event_store.head(conversation_id)
+        events, has_more = await self._find(conversation_id, head.next_id, query)
+        bodies = b",".join(event.body for event in events)
+        tail = b"true" if has_more else b"false"
+        return Response(
+            b'{"events":[' + bodies + b'],"has_more":' + tail + b"}",
+            media_type=JsonResponse.media_type,
+        )
+
+    async def append(self, request: Request) -> Response:
+        """Append a client's event; answered when it is durable. Raises BadEvent."""
+        conversation_id = await visible_id(request, self._services.conversation_stores)
+        try:
+            payload = orjson.loads(await read_json(request))
+        except orjson.JSONDecodeError as error:
+            raise BadRequest(f"The body is not JSON: {error}") from error
+        return await self._accept(request, conversation_id, payload)
+
+    async def say(self, request: Request) -> Response:
+        """Append a user message; answered when it is durable. Raises BadEvent."""
+        conversation_id = await visible_id(request, self._services.conversation_stores)
+        said = await read_body(request, NewMessage)
+        payload: dict[str, Any] = {"action": "message", "args": {"content": said.message}}
+        if said.client_id is not None:
+            payload["client_id"] = said.client_id
+        return await self._accept(request, conversation_id, payload)
+
+    async def _accept(self, request: Request, conversation_id: str, payload: object) -> Response:
+        key = idempotency_key(request)
+        if key is not None and isinstance(payload, Mapping):
+            payload = {"client_id": key} | dict(payload)
+        self._services.check_intake()
+        manager = self._services.manager
+        async with manager.attach(conversation_id, principal_of(request).user_id) as conversation:
+            accepted = await manager.accept(conversation, payload)
+        return JsonResponse({"success": True} | accepted.body())
+
+    async def _find(
+        self, conversation_id: str, next_id: int, query: EventQuery
+    ) -> tuple[Sequence[StoredEvent], bool]:
+        condition = query.filter()
+        found: list[StoredEvent] = []
+        size = 0
+        for first_id, last_id in _slices(query, next_id):
+            async for event in self._services.page_reader.search(
+                conversation_id,
+                next_id,
+                start_id=first_id,
+                end_id=last_id,
+                reverse=query.reverse,
+                filter=condition,
+            ):
+                if len(found) == query.limit or (found and size + len(event.body) > ANSWER_BYTES):
+                    return found, True
+                found.append(event)
+                size += len(event.body)
+            await asyncio.sleep(0)
+        return found, False
+
+
+def _slices(query: EventQuery, next_id: int) -> Iterator[tuple[int, int]]:
+    """The interval asked for, in inclusive pieces and in the order of reading."""
+    last_id = next_id - 1 if query.end_id is None else min(query.end_id, next_id - 1)
+    starts = range(query.start_id, last_id + 1, SLICE)
+    for start in reversed(starts) if query.reverse else starts:
+        yield start, min(start + SLICE - 1, last_id)
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    return tuple(kind.strip() for kind in text.split(",") if kind.strip())

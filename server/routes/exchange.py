@@ -1,0 +1,131 @@
+"""Reads what a request says and checks it, and writes JSON answers."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from events.client_events import CLIENT_ID
+from server.auth import Principal
+from server.errors import BadRequest, UnsupportedMedia
+from storage.conversations.base import ConversationStore, ConversationStores
+from storage.errors import ConversationNotFound
+from storage.locations import check_conversation_id
+
+SHOWN_CHARACTERS = 100
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class RequestBody(BaseModel):
+    """A body whose fields are all declared and exactly typed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Query(BaseModel):
+    """Query parameters; unknown ones are ignored and blank ones count as absent."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class JsonResponse(Response):
+    """A JSON answer; moments are written in UTC with `Z`."""
+
+    media_type: str | None = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """Encode the answer."""
+        return orjson.dumps(content, option=orjson.OPT_UTC_Z)
+
+
+async def read_json(request: Request) -> bytes:
+    """The body of a request that must be JSON. Raises UnsupportedMedia, TooLarge."""
+    if "content-type" not in request.headers:
+        # Any other type was refused before the route was reached.
+        raise UnsupportedMedia("The body must be application/json")
+    return await request.body()
+
+
+async def read_body(request: Request, model: type[Model]) -> Model:
+    """The body as a model; an empty one is `{}`.
+
+    Raises BadRequest when it is not JSON, and answers 422 with one line that names the field when
+    it does not fit the model.
+    """
+    body = await read_json(request)
+    try:
+        return model.model_validate_json(body or b"{}")
+    except ValidationError as error:
+        text, is_json = _problem_of(error)
+        if not is_json:
+            raise BadRequest(f"The body is not JSON: {text}") from error
+        raise HTTPException(422, text) from error
+
+
+def read_query(request: Request, model: type[Model]) -> Model:
+    """The query parameters as a model; repeated ones are joined by commas.
+
+    Raises BadRequest naming the parameter.
+    """
+    given: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if value:
+            given[name] = f"{given[name]},{value}" if name in given else value
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise BadRequest(_problem_of(error)[0]) from error
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The Idempotency-Key header. Raises BadRequest when it cannot serve as a key."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not CLIENT_ID.fullmatch(key):
+        raise BadRequest(
+            "The Idempotency-Key must be 1 to 128 characters, none of them a control character"
+        )
+    return key
+
+
+def principal_of(request: Request) -> Principal:
+    """Who asks."""
+    principal: Principal = request.state.principal
+    return principal
+
+
+def conversation_id_of(request: Request) -> str:
+    """The id in the path. Raises BadKey."""
+    return check_conversation_id(request.path_params["conversation_id"])
+
+
+def store_of(request: Request, stores: ConversationStores) -> ConversationStore:
+    """The records of whoever asks."""
+    return stores.for_user(principal_of(request).user_id)
+
+
+async def visible_id(request: Request, stores: ConversationStores) -> str:
+    """The id in the path, of a conversation that whoever asks may see.
+
+    Raises BadKey, and ConversationNotFound for unknown, deleted and foreign ones alike.
+    """
+    conversation_id = conversation_id_of(request)
+    if not await store_of(request, stores).exists(conversation_id):
+        raise ConversationNotFound(conversation_id)
+    return conversation_id
+
+
+def _problem_of(error: ValidationError) -> tuple[str, bool]:
+    """What is wrong in one line, and whether it is JSON at least."""
+    first: Mapping[str, Any] = error.errors(include_url=False, include_input=False)[0]
+    kind, message = first["type"], first["msg"].removeprefix("Value error, ")
+    if kind == "json_invalid":
+        return first["ctx"]["error"], False
+    if kind == "extra_forbidden":
+        message = "unknown field"
+    place = ".".join(str(part) for part in first["loc"])[:SHOWN_CHARACTERS]
+    return (f"{place}: {message}" if place else message), True

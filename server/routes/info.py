@@ -1,0 +1,57 @@
+"""How a conversation is shown: its record, and what its loop and connections are doing."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from server.managers.base import AgentLoopInfo, ConversationManager, ConversationStatus
+from storage.conversations.metadata import ConversationMetadata, default_title
+
+
+def conversation_infos(
+    manager: ConversationManager, user_id: str | None, records: Sequence[ConversationMetadata]
+) -> list[dict[str, Any]]:
+    """The conversations as pages and lists show them, in the order of the records."""
+    ids = {record.conversation_id for record in records}
+    loops = {
+        info.conversation_id: info
+        for info in manager.get_agent_loop_info(user_id, filter_to_sids=ids)
+    }
+    connections = Counter(manager.get_connections(user_id, filter_to_sids=ids).values())
+    return [
+        _info(record, loops.get(record.conversation_id), connections[record.conversation_id])
+        for record in records
+    ]
+
+
+def status_of(
+    manager: ConversationManager, user_id: str | None, conversation_id: str
+) -> ConversationStatus:
+    """What one conversation's loop is doing."""
+    found = manager.get_agent_loop_info(user_id, filter_to_sids={conversation_id})
+    return found[0].status if found else ConversationStatus.STOPPED
+
+
+def _info(
+    record: ConversationMetadata, loop: AgentLoopInfo | None, num_connections: int
+) -> dict[str, Any]:
+    status = ConversationStatus.STOPPED if loop is None else loop.status
+    return {
+        "conversation_id": record.conversation_id,
+        "title": record.title or default_title(record.conversation_id),
+        "created_at": record.created_at,
+        "last_updated_at": record.last_updated_at,
+        "status": status,
+        "runtime_status": None if loop is None else loop.runtime_status,
+        "selected_repository": record.selected_repository,
+        "selected_branch": record.selected_branch,
+        "git_provider": record.git_provider,
+        "trigger": record.trigger,
+        "num_connections": num_connections,
+        "url": None if loop is None else loop.url,
+        "session_api_key": None if loop is None else loop.session_api_key,
+        "pr_number": record.pr_number,
+        # Pages open the socket of this protocol for exactly this version.
+        "conversation_version": "V0",
+        "sub_conversation_ids": [],
+    }

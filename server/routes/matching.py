@@ -1,0 +1,48 @@
+"""How an address finds its route, and what happens where there is none."""
+
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Receive, Scope, Send
+
+from server.errors import NotFound
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+RESERVED = ("api", "socket.io")
+"""First parts of addresses that never are a page's."""
+
+
+def resource(path: str, **endpoints: Endpoint) -> Route:
+    """One address with an endpoint per method; 405 names them all."""
+
+    async def dispatch(request: Request) -> Response:
+        method = "GET" if request.method == "HEAD" else request.method
+        return await endpoints[method](request)
+
+    return Route(path, dispatch, methods=list(endpoints))
+
+
+class PageRoute(Route):
+    """Matches every address that is not reserved for the interfaces."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Match as a route does, but nothing below the reserved names."""
+        match, child_scope = super().matches(scope)
+        path: str = child_scope.get("path_params", {}).get("path", "")
+        reserved = path.partition("/")[0] in RESERVED
+        return (Match.NONE, {}) if reserved else (match, child_scope)
+
+
+class NothingHere(BaseRoute):
+    """The last route: whatever no other one takes in any method is not there."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Match weakly, so that a route with another method is preferred and answers 405."""
+        return (Match.PARTIAL if scope["type"] == "http" else Match.NONE), {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Raise NotFound."""
+        raise NotFound("There is nothing at this address")

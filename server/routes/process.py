@@ -1,0 +1,75 @@
+"""What this process uses of its machine."""
+
+import os
+import resource
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+
+PROCESS = Path("/proc/self")
+MEMORY = Path("/proc/meminfo")
+KIB = 1024
+
+
+class ProcessFigures:
+    """Reads the figures without waiting: CPU use is that since the last reading."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._read_at = time.monotonic()
+        self._cpu_seconds = time.process_time()
+
+    async def read(self) -> dict[str, Any]:
+        """Bytes, percents and counts. What the system does not tell is 0."""
+        now, used = time.monotonic(), time.process_time()
+        elapsed = max(now - self._read_at, 1e-6)
+        percent = 100 * (used - self._cpu_seconds) / elapsed
+        self._read_at, self._cpu_seconds = now, used
+        return {
+            "cpu_percent": round(percent, 1),
+            **await anyio.to_thread.run_sync(_read_files, self._data_dir),
+        }
+
+
+def _read_files(data_dir: Path) -> dict[str, Any]:
+    folder = data_dir if data_dir.is_dir() else Path()
+    disk = shutil.disk_usage(folder)
+    return {
+        "memory": _memory(),
+        "disk": {
+            "total": disk.total,
+            "used": disk.used,
+            "free": disk.free,
+            "percent": round(100 * disk.used / disk.total, 1) if disk.total else 0.0,
+        },
+        "io": {
+            name: _table(PROCESS / "io").get(name, 0)
+            for name in ("read_bytes", "write_bytes", "rchar", "wchar", "syscr", "syscw")
+        },
+    }
+
+
+def _memory() -> dict[str, float]:
+    try:
+        pages = [int(word) for word in (PROCESS / "statm").read_text().split()]
+        page = os.sysconf("SC_PAGE_SIZE")
+        vms, rss = pages[0] * page, pages[1] * page
+    except (OSError, ValueError):
+        unit = 1 if sys.platform == "darwin" else KIB
+        vms, rss = 0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    total = _table(MEMORY).get("MemTotal", 0) * KIB
+    return {"rss": rss, "vms": vms, "percent": round(100 * rss / total, 1) if total else 0.0}
+
+
+def _table(path: Path) -> dict[str, int]:
+    """Lines of `name: number unit`."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return {}
+    rows = (line.partition(":") for line in lines)
+    return {name: int(rest.split()[0]) for name, _, rest in rows if rest.split()}

@@ -1,0 +1,37 @@
+"""What the routes work with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from events.page_reader import PageReader
+from events.stores.base import EventStore
+from server.config import ServerConfig
+from server.connections import ConnectionRegistry
+from server.errors import NotAvailable
+from server.loop_settings import LoopSettings
+from server.managers.base import ConversationManager
+from storage.conversations.base import ConversationStores
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Parts of a running server; opened and closed by their owner."""
+
+    config: ServerConfig
+    manager: ConversationManager
+    conversation_stores: ConversationStores
+    event_store: EventStore
+    page_reader: PageReader
+    connections: ConnectionRegistry
+    default_settings: LoopSettings
+    agent_model: str | None
+    """The model the agent declares, `provider/name`; None when it needs none."""
+    is_ready: Callable[[], list[str]]
+    """Why the server is not ready; empty when it is."""
+    started_at: datetime
+
+    def check_intake(self) -> None:
+        """Raise NotAvailable while the server takes nothing in."""
+        if self.is_ready():
+            raise NotAvailable("The server is stopping; try again in a moment")

@@ -1,0 +1,110 @@
+"""Files for a conversation's workspace."""
+
+import asyncio
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from events.event import StoredEvent
+from runtime_stub.base import Runtime
+from runtime_stub.errors import WorkspaceError
+from server.conversation import ServerConversation
+from server.errors import NotAvailable, UnsupportedMedia
+from server.routes.exchange import JsonResponse, principal_of, visible_id
+from server.routes.services import Services
+from server.routes.settings import check_settings
+
+MAX_FILES = 100
+MAX_FILE_MB = 3
+MAX_FILE_BYTES = MAX_FILE_MB * 1024 * 1024
+START_SECONDS = 20.0
+"""How long an upload waits for the workspace."""
+
+_PATH_MARKS = re.compile(r"[\\/]")
+
+
+class UploadRoutes:
+    """`/upload-files` of one conversation."""
+
+    def __init__(self, services: Services, start_seconds: float = START_SECONDS) -> None:
+        self._services = services
+        self._start_seconds = start_seconds
+
+    async def upload(self, request: Request) -> Response:
+        """Write the files into the workspace, byte for byte, starting the loop if need be.
+
+        A file that cannot be taken is told with its reason, and the others are taken. Raises
+        NotAvailable when the workspace is not there in time.
+        """
+        conversation_id = await visible_id(request, self._services.conversation_stores)
+        if "content-type" not in request.headers:
+            raise UnsupportedMedia("The body must be multipart/form-data")
+        self._services.check_intake()
+        check_settings(self._services)
+        user_id = principal_of(request).user_id
+        manager = self._services.manager
+        async with request.form(max_files=MAX_FILES, max_fields=MAX_FILES) as form:
+            files = [part for part in form.getlist("files") if isinstance(part, UploadFile)]
+            if not files:
+                raise HTTPException(422, "files: at least one file is needed")
+            async with manager.attach(conversation_id, user_id) as conversation:
+                await manager.maybe_start_agent_loop(
+                    conversation_id, self._services.default_settings, user_id
+                )
+                runtime = await self._runtime_of(conversation)
+                return JsonResponse(await _write_all(runtime, files))
+
+    async def _runtime_of(self, conversation: ServerConversation) -> Runtime:
+        news = asyncio.Event()
+
+        async def hear(_: Sequence[StoredEvent]) -> None:
+            news.set()
+
+        # A loop that is up says so by an event.
+        subscription = conversation.stream.subscribe("upload", hear)
+        try:
+            async with asyncio.timeout(self._start_seconds):
+                while not (conversation.ready and conversation.loop):
+                    news.clear()
+                    await news.wait()
+        except TimeoutError as error:
+            raise NotAvailable("The workspace is not ready yet; try again") from error
+        finally:
+            await conversation.stream.unsubscribe(subscription)
+        return conversation.loop.runtime
+
+
+async def _write_all(runtime: Runtime, files: Sequence[UploadFile]) -> dict[str, list[Any]]:
+    written: list[str] = []
+    skipped: list[dict[str, str]] = []
+    for file in files:
+        name = base_name(file.filename or "")
+        try:
+            path = await _write(runtime, name, file, written)
+        except WorkspaceError as error:
+            skipped.append({"name": name, "reason": str(error)})
+        else:
+            written.append(path)
+    return {"uploaded_files": written, "skipped_files": skipped}
+
+
+async def _write(runtime: Runtime, name: str, file: UploadFile, written: Sequence[str]) -> str:
+    if name in ("", ".", ".."):
+        raise WorkspaceError("The file has no usable name")
+    if (file.size or 0) > MAX_FILE_BYTES:
+        raise WorkspaceError(f"The file exceeds {MAX_FILE_MB} MB")
+    if any(path.rpartition("/")[2] == name for path in written):
+        raise WorkspaceError("Another file of this upload has the same name")
+    return await runtime.write_file(name, await file.read())
+
+
+def base_name(name: str) -> str:
+    """The last part of a path of any system, without control characters; may be empty."""
+    last = _PATH_MARKS.split(name)[-1]
+    return "".join(c for c in last if not unicodedata.category(c).startswith("C")).strip()

@@ -1,0 +1,163 @@
+"""Keys, hosts and origins."""
+
+import pytest
+from starlette.datastructures import Headers
+
+from server.auth import Authenticator, Principal
+from server.config import ServerConfig
+from server.errors import Forbidden, Unauthorized
+
+
+def authenticator(**settings):
+    return Authenticator(ServerConfig(**settings))
+
+
+def headers(*pairs):
+    return Headers(raw=[(name.encode(), value.encode("latin-1")) for name, value in pairs])
+
+
+def from_origin(origin, host="localhost:3000"):
+    return headers(("host", host), ("origin", origin))
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "LOCALHOST:80", "localhost:3000", "127.0.0.1:65535", "[::1]", "[::1]:3000"],
+)
+def test_without_a_key_names_of_this_machine_are_accepted(host):
+    assert authenticator().host_allowed(headers(("host", host)))
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        "evil.example",
+        "localhost.evil.example",
+        "localhost@evil.example",
+        "evil.example:3000",
+        "127.0.0.1.evil.example",
+        "192.168.1.5:3000",
+        "localhost:port",
+        "localhost:3000:3000",
+        "[::2]:3000",
+        "::1",
+        "localhost\xe9",
+    ],
+)
+def test_without_a_key_other_hosts_are_refused(host):
+    assert not authenticator().host_allowed(headers(("host", host)))
+
+
+def test_without_a_key_a_request_must_have_exactly_one_host():
+    assert not authenticator().host_allowed(headers())
+    assert not authenticator().host_allowed(headers(("host", "localhost"), ("host", "localhost")))
+
+
+def test_the_configured_host_and_permitted_origins_are_names_of_the_server():
+    own = authenticator(host="127.0.0.2", permitted_cors_origins=["https://box.example:8443"])
+
+    assert own.host_allowed(headers(("host", "127.0.0.2:3000")))
+    assert own.host_allowed(headers(("host", "box.example")))
+
+
+def test_a_server_for_other_machines_is_reached_by_address_but_not_by_any_name():
+    open_to_all = authenticator(host="0.0.0.0", insecure=True)
+
+    assert open_to_all.host_allowed(headers(("host", "192.168.1.5:3000")))
+    assert not open_to_all.host_allowed(headers(("host", "evil.example")))
+
+
+def test_with_a_key_every_host_is_accepted_but_not_every_origin():
+    keyed = authenticator(session_api_key="open sesame")
+
+    assert keyed.host_allowed(headers(("host", "parley.example")))
+    assert keyed.origin_allowed(from_origin("https://parley.example", "parley.example"))
+    assert not keyed.origin_allowed(from_origin("https://evil.example", "parley.example"))
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("http://localhost:3000", "localhost:3000"),
+        ("http://localhost:5173", "localhost:3000"),
+        ("http://127.0.0.1", "localhost:3000"),
+        ("https://[::1]:8443", "localhost:3000"),
+        ("http://localhost", "localhost"),
+        ("https://localhost:443", "localhost"),
+    ],
+)
+def test_own_and_local_origins_are_accepted(origin, host):
+    assert authenticator().origin_allowed(from_origin(origin, host))
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "null",
+        "",
+        "https://evil.example",
+        "http://localhost.evil.example",
+        "http://localhost:3000.evil.example",
+        "http://evil.example#localhost",
+        "http://user@localhost",
+        "file://localhost",
+        "localhost:3000",
+        "http://localhost:3000/path",
+    ],
+)
+def test_other_origins_are_refused(origin):
+    assert not authenticator().origin_allowed(from_origin(origin))
+
+
+def test_a_request_without_an_origin_is_no_page_of_another_site():
+    assert authenticator().origin_allowed(headers(("host", "localhost")))
+
+
+def test_two_origins_are_refused():
+    twice = ("origin", "http://localhost:3000")
+
+    assert not authenticator().origin_allowed(headers(("host", "localhost:3000"), twice, twice))
+
+
+def test_permitted_origins_take_the_place_of_localhost():
+    chosen = authenticator(permitted_cors_origins=["https://ui.example"])
+
+    assert chosen.origin_allowed(from_origin("https://ui.example"))
+    assert chosen.origin_allowed(from_origin("http://localhost:3000"))
+    assert not chosen.origin_allowed(from_origin("http://localhost:5173"))
+    assert not chosen.origin_allowed(from_origin("https://ui.example:444"))
+
+
+def test_the_refusal_of_a_source_says_what_to_do():
+    with pytest.raises(Forbidden, match="use localhost"):
+        authenticator().check_source(headers(("host", "evil.example")))
+    with pytest.raises(Forbidden, match="permitted_cors_origins"):
+        authenticator().check_source(from_origin("https://evil.example"))
+
+
+@pytest.mark.parametrize("text", [None, "", "null", "undefined", "Open sesame", "open sesame "])
+def test_what_is_not_the_key_is_refused(text):
+    keyed = authenticator(session_api_key="open sesame")
+
+    assert not keyed.key_matches(text)
+
+
+def test_the_key_is_taken_from_its_header():
+    keyed = authenticator(session_api_key="open sesame")
+
+    keyed.check_key(headers(("x-session-api-key", "open sesame")))
+    with pytest.raises(Unauthorized):
+        keyed.check_key(headers())
+
+
+def test_a_key_that_a_browser_writes_for_nothing_never_matches():
+    assert not authenticator(session_api_key="null").key_matches("null")
+
+
+def test_without_a_key_nobody_is_asked_for_one():
+    assert authenticator().key_matches(None)
+
+
+def test_there_are_no_users_yet():
+    assert authenticator().principal({}) == Principal(None)

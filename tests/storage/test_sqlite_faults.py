@@ -1,0 +1,180 @@
+"""The SQLite writer on a disk that fails."""
+
+import asyncio
+import sqlite3
+
+import pytest
+
+from events.errors import AppendFailed, AppendUnknown, ConversationDeleted
+from events.stores.database import DatabaseEventStore
+from storage.database.sqlite import SqliteDatabase
+from storage.errors import Unavailable
+from tests.support.faulty_sqlite import Faults
+from tests.support.records import append, records
+
+
+@pytest.fixture
+def faults():
+    return Faults()
+
+
+@pytest.fixture
+async def database(tmp_path, faults):
+    opened = await SqliteDatabase.open(tmp_path / "parley.db", faults.connect)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def store(database):
+    return DatabaseEventStore(database)
+
+
+async def append_to_many(store, count=5):
+    return await asyncio.gather(
+        *(append(store, f"c{number}", records(0, 3)) for number in range(count)),
+        return_exceptions=True,
+    )
+
+
+async def test_a_batch_that_fails_in_a_group_leaves_ids_dense_and_its_neighbours_committed(
+    store, faults
+):
+    faults.before = ["INSERT INTO conversations"]
+
+    outcomes = await append_to_many(store)
+
+    assert [type(one) for one in outcomes] == [AppendFailed, *[type(None)] * 4]
+    assert (await store.head("c0")).next_id == 0
+    await append(store, "c0", records(0, 2))
+    for number in range(5):
+        events = await store.read(f"c{number}", 0, 10)
+        assert [event.id for event in events] == list(range(3 if number else 2))
+
+
+async def test_a_commit_that_fails_leaves_all_its_appends_unknown_and_none_written(store, faults):
+    faults.before = ["COMMIT", "COMMIT"]
+
+    outcomes = await append_to_many(store)
+
+    unknown = [one for one in outcomes if one is not None]
+    assert unknown
+    assert {type(one) for one in unknown} == {AppendUnknown}
+    for number, outcome in enumerate(outcomes):
+        assert (await store.head(f"c{number}")).next_id == (3 if outcome is None else 0)
+
+
+async def test_a_commit_that_lands_and_then_fails_is_unknown_too(store, faults):
+    faults.after = ["COMMIT"]
+
+    with pytest.raises(AppendUnknown):
+        await append(store, "c", records(0, 3))
+
+    assert await store.read("c", 0, 9) == records(0, 3)
+
+
+async def test_the_writer_goes_on_after_a_failed_commit(store, faults):
+    faults.before = ["COMMIT"]
+    with pytest.raises(AppendUnknown):
+        await append(store, "c", records(0, 3))
+
+    await append(store, "c", records(0, 2))
+
+    assert await store.read("c", 0, 9) == records(0, 2)
+
+
+@pytest.mark.parametrize("words", ["BEGIN", "SAVEPOINT", "ROLLBACK TO", "RELEASE"])
+async def test_whatever_fails_before_the_commit_nothing_is_written_and_the_writer_goes_on(
+    store, faults, words
+):
+    await append(store, "c", records(0, 1))
+    faults.before = [words]
+    if words == "ROLLBACK TO":
+        faults.before.append("UPDATE conversations")
+
+    with pytest.raises(AppendFailed):
+        await append(store, "c", records(1, 1, "lost"))
+
+    await append(store, "c", records(1, 2))
+    assert await store.read("c", 0, 9) == records(0, 3)
+
+
+async def test_a_disk_that_comes_back_is_taken_up_again(store, faults):
+    faults.before = ["COMMIT"]
+    faults.refuses_connections = True
+    with pytest.raises(AppendUnknown):
+        await append(store, "c", records(0, 1))
+    with pytest.raises(AppendFailed):
+        await append(store, "c", records(0, 1))
+
+    faults.refuses_connections = False
+    with pytest.raises(AppendFailed):
+        await append(store, "c", records(0, 1))
+    await append(store, "c", records(0, 1))
+
+    assert await store.read("c", 0, 9) == records(0, 1)
+
+
+async def test_a_full_disk_fails_what_does_not_fit_and_keeps_what_is_there(tmp_path):
+    def connect_small(path):
+        connection = Faults().connect(path)
+        connection.execute("PRAGMA max_page_count=40")
+        return connection
+
+    database = await SqliteDatabase.open(tmp_path / "parley.db", connect_small)
+    store = DatabaseEventStore(database)
+    try:
+        await append(store, "c", records(0, 3))
+        with pytest.raises(AppendFailed, match="full"):
+            await append(store, "c", records(3, 100, "x" * 10_000))
+
+        await append(store, "c", records(3, 1))
+
+        assert await store.read("c", 0, 999) == records(0, 4)
+    finally:
+        await database.close()
+
+
+async def test_a_deletion_whose_commit_fails_is_unknown(store, faults):
+    await append(store, "c", records(0, 3))
+    faults.after = ["COMMIT"]
+
+    with pytest.raises(AppendUnknown):
+        await store.delete("c")
+
+    assert (await store.head("c")).deleted
+
+
+async def test_a_deletion_cut_short_is_finished_later(store, faults, tmp_path):
+    await append(store, "c", records(0, 3))
+    await append(store, "d", records(0, 3))
+    faults.before = ["DELETE FROM events"]
+    with pytest.raises(AppendFailed):
+        await store.delete("c")
+
+    assert await store.finish_deletions() == 1
+    assert await store.finish_deletions() == 0
+
+    connection = sqlite3.connect(tmp_path / "parley.db")
+    assert connection.execute("SELECT count(*) FROM events").fetchone() == (3,)
+    connection.close()
+    with pytest.raises(ConversationDeleted):
+        await append(store, "c", records(3, 1))
+
+
+async def test_a_writer_that_is_locked_out_writes_nothing(store, database, tmp_path):
+    other = sqlite3.connect(tmp_path / "parley.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    database._connection.execute("PRAGMA busy_timeout=0")
+
+    with pytest.raises(AppendFailed, match="locked"):
+        await append(store, "c", records(0, 1))
+
+    other.execute("ROLLBACK")
+    other.close()
+    await append(store, "c", records(0, 1))
+
+
+async def test_a_folder_that_is_missing_is_unavailable(tmp_path):
+    with pytest.raises(Unavailable):
+        await SqliteDatabase.open(tmp_path / "missing" / "parley.db")

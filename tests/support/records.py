@@ -1,0 +1,49 @@
+"""Stored events and summaries made by hand, for tests below the stream."""
+
+import hashlib
+
+import orjson
+
+from events.event import EventFlag, StoredEvent
+from events.stores.base import NO_KEYS, EventStore
+from events.summary import SummaryChange
+
+MOMENT = "2026-03-02T09:15:07.120334Z"
+
+
+def record(event_id: int, text: str = "", flag: EventFlag = EventFlag.PLAIN) -> StoredEvent:
+    """One event of the log, a message of the agent unless `flag` says otherwise."""
+    payload = {
+        "id": event_id,
+        "timestamp": MOMENT,
+        "source": "agent",
+        "message": text,
+        "action": "message",
+        "args": {"content": text},
+    }
+    return StoredEvent(event_id, flag, orjson.dumps(payload))
+
+
+def records(first_id: int, count: int, text: str = "") -> list[StoredEvent]:
+    """`count` events with ascending ids."""
+    return [record(event_id, text) for event_id in range(first_id, first_id + count)]
+
+
+def key(name: str) -> bytes:
+    """The digest an idempotency key is stored under."""
+    return hashlib.sha256(name.encode()).digest()
+
+
+async def append(
+    store: EventStore, conversation_id: str, events: list[StoredEvent], *, keys=NO_KEYS, fence=0
+) -> None:
+    """Append at the first event's id, with a summary that says nothing of cost and tokens."""
+    summary = SummaryChange(last_event_id=events[-1].id, last_updated_at=MOMENT)
+    await store.append(
+        conversation_id, events[0].id, events, summary=summary, keys=keys, fence=fence
+    )
+
+
+def contents(events) -> list[str]:
+    """What the messages among stored events say, in order."""
+    return [orjson.loads(event.body)["args"]["content"] for event in events]

@@ -1,0 +1,76 @@
+"""A server over memory stores, asked in-process through ASGI."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from httpx import ASGITransport, AsyncClient, Response
+
+from events.event import AgentState
+from events.stores.memory import MemoryEventStore
+from server.app import Application, compose
+from server.config import ServerConfig
+from storage.conversations.memory import MemoryConversations
+from storage.conversations.metadata import ConversationMetadata
+
+EVERY = "/api/conversations"
+BOUND_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """A client of a server, and what the server keeps."""
+
+    client: AsyncClient
+    application: Application
+    conversations: MemoryConversations
+    events: MemoryEventStore
+
+    async def ask(self, method: str, path: str, **arguments: Any) -> Response:
+        """Send a request."""
+        return await self.client.request(method, path, **arguments)
+
+    async def create(self, **body: Any) -> str:
+        """A new conversation's id."""
+        answer = await self.client.post(EVERY, json=body)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["conversation_id"])
+
+    async def keep(self, conversation_id: str, user_id: str | None, **fields: Any) -> None:
+        """Write a record past the server, as another process would have."""
+        record = ConversationMetadata(conversation_id=conversation_id, **fields)
+        await self.conversations.for_user(user_id).save_metadata(record)
+
+    async def wait_for(
+        self, conversation_id: str, told: Callable[[dict[str, Any]], bool]
+    ) -> dict[str, Any]:
+        """The first event that fits, of those there are and those that come."""
+        manager = self.application.manager
+        async with asyncio.timeout(BOUND_SECONDS), manager.attach(conversation_id, None) as one:
+            async for event in one.stream.follow(-1):
+                payload: dict[str, Any] = httpx.Response(200, content=event.body).json()
+                if told(payload):
+                    return payload
+        raise AssertionError("the stream was closed")
+
+    async def wait_until_idle(self, conversation_id: str) -> None:
+        """Wait until the agent waits for its user."""
+        waiting = AgentState.AWAITING_USER_INPUT
+        await self.wait_for(
+            conversation_id,
+            lambda event: event.get("extras", {}).get("agent_state") == waiting,
+        )
+
+
+@asynccontextmanager
+async def rest_server(**settings: Any) -> AsyncIterator[Rest]:
+    """A server with these settings, and a client of it on this machine."""
+    config = ServerConfig(storage_kind="memory", **settings)
+    conversations, events = MemoryConversations(), MemoryEventStore()
+    async with compose(config, conversations, events) as application:
+        transport = ASGITransport(application.asgi)
+        async with AsyncClient(transport=transport, base_url="http://localhost:3000") as client:
+            yield Rest(client, application, conversations, events)

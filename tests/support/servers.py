@@ -1,0 +1,131 @@
+"""Real servers: a process that can be killed, and one inside the test's own loop."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from server.app import Application
+from server.config import ServerConfig
+from server.serving import Runner, listen, uvicorn_config
+
+READY_SECONDS = 15.0
+REPOSITORY = Path(__file__).parents[2]
+
+
+class ServerProcess:
+    """`parley serve` on a free port over one data directory; killable, restartable."""
+
+    def __init__(self, data_dir: Path, *arguments: str, environment: dict[str, str] | None = None):
+        self.data_dir = data_dir
+        self.port = 0
+        self.stderr = b""
+        self._arguments = arguments
+        self._environment = environment or {}
+        self._process: Process | None = None
+        self._reading: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the server is."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self) -> None:
+        """Start and wait for the ready line; a restart keeps the port."""
+        command = ["-m", "server", "serve", "--port", str(self.port)]
+        command += ["--data-dir", str(self.data_dir), *self._arguments]
+        environment = {**os.environ, "PARLEY_LOG_LEVEL": "warning", **self._environment}
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, *command, stdout=PIPE, stderr=PIPE, env=environment, cwd=REPOSITORY
+        )
+        self._reading = asyncio.create_task(self._read_stderr(self._process))
+        assert self._process.stdout is not None
+        async with asyncio.timeout(READY_SECONDS):
+            line = (await self._process.stdout.readline()).decode()
+        if not line.startswith("Parley is ready at http://"):
+            await self._process.wait()
+            await self._reading
+            raise AssertionError(f"no ready line: {line!r} {self.stderr.decode()}")
+        self.port = int(line.rsplit(":", 1)[1])
+
+    async def kill(self) -> None:
+        """SIGKILL, as a crash."""
+        await self._end(signal.SIGKILL)
+
+    async def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        return await self._end(signal.SIGTERM)
+
+    async def _end(self, number: signal.Signals) -> int:
+        assert self._process is not None
+        assert self._reading is not None
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+        async with asyncio.timeout(READY_SECONDS):
+            code = await self._process.wait()
+            await self._reading
+        return code
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.returncode is None
+
+    async def _read_stderr(self, process: Process) -> None:
+        assert process.stderr is not None
+        while chunk := await process.stderr.read(65536):
+            self.stderr = (self.stderr + chunk)[-200_000:]
+
+
+@asynccontextmanager
+async def server_process(
+    data_dir: Path, *arguments: str, environment: dict[str, str] | None = None
+) -> AsyncIterator[ServerProcess]:
+    """A server process, ended when the block is left."""
+    server = ServerProcess(data_dir, *arguments, environment=environment)
+    await server.start()
+    try:
+        yield server
+    finally:
+        if server.running:
+            await server.kill()
+
+
+class LoopServer:
+    """An application served inside the test's loop."""
+
+    def __init__(self, application: Application, runner: Runner, port: int) -> None:
+        self.application = application
+        self.runner = runner
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+
+
+@asynccontextmanager
+async def serving(config: ServerConfig, application: Application) -> AsyncIterator[LoopServer]:
+    """Serve an application on a free port until the block is left."""
+    listener = listen("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    runner = Runner(uvicorn_config(config, application))
+    task = asyncio.create_task(runner.serve(sockets=[listener]))
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            await runner.up.wait()
+        yield LoopServer(application, runner, port)
+    finally:
+        application.stop_intake()
+        await application.manager.shutdown()
+        await application.handlers.drop_all()
+        runner.should_exit = True
+        await task
