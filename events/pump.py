@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import orjson
+
 from events.batch import Appended, AppendQueue, Batch
 from events.errors import (
     AppendConflict,
@@ -54,6 +56,7 @@ class AppendPump:
         self._publish = publish
         self._queue = AppendQueue(waiting_limit)
         self._in_flight: Batch | None = None
+        self._attempts: list[Future[None]] = []
         self._deadline: TimerHandle | None = None
         self._recovery: Task[None] | None = None
         self._pause_seconds = FIRST_PAUSE_SECONDS
@@ -86,6 +89,7 @@ class AppendPump:
             return
         if self._queue:
             batch = self._queue.form(self.next_id, self._last_timestamp)
+            self._attempts = []
             self._submit(batch)
         elif self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
@@ -102,6 +106,7 @@ class AppendPump:
                 fence=self.fence,
             )
         )
+        self._attempts.append(attempt)
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(self._append_seconds, self._expire, attempt)
         attempt.add_done_callback(partial(self._settled, batch))
@@ -114,6 +119,8 @@ class AppendPump:
         error = AppendUnknown("cancelled") if attempt.cancelled() else attempt.exception()
         if self._in_flight is not batch or self._recovery is not None:
             return  # its outcome is being, or has been, read from the log
+        if error is not None and attempt is not self._attempts[-1]:
+            return  # given up at its deadline; the one that followed decides
         if self._deadline is not None:
             self._deadline.cancel()
         match error:
@@ -126,7 +133,7 @@ class AppendPump:
                 rest = (one for place, one in enumerate(batch.waiting) if place not in taken)
                 self._queue.put_back(rest)
                 self._pump()
-            case AppendFailed():
+            case AppendFailed() if all(one.done() for one in self._attempts):
                 self._failed(batch, error)
             case ConversationDeleted():
                 self._abandon(error)
@@ -200,6 +207,7 @@ class AppendPump:
         self._in_flight = None
         self._conflicts += 1
         self._advance(tail)
+        self._last_timestamp = max(self._last_timestamp, _timestamp_of(tail[-1]))
         if self._conflicts > CONFLICT_TRIES:
             self._conflicts = 0
             for one in batch.waiting:
@@ -222,3 +230,8 @@ class AppendPump:
                     return await self._store.read(self._conversation_id, first_id, head.next_id)
             except (EventsError, TimeoutError) as error:
                 logger.warning("cannot read %s back: %r", self._conversation_id, error)
+
+
+def _timestamp_of(event: StoredEvent) -> str:
+    timestamp = orjson.loads(event.body).get("timestamp")
+    return timestamp if isinstance(timestamp, str) else ""

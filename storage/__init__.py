@@ -6,7 +6,6 @@ from storage.conversations.metadata import (
     ConversationMetadataResultSet,
     ProviderType,
 )
-
 from storage.opening import open_storage
 
 __all__ = [

@@ -5,7 +5,8 @@ import zlib
 from asyncio import Future
 from collections.abc import Awaitable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 from events.errors import (
     AppendConflict,
@@ -14,17 +15,21 @@ from events.errors import (
     ConversationDeleted,
     DamagedRecord,
     DuplicateClientId,
+    EventsError,
     StoreUnavailable,
 )
 from events.event import EventFlag, StoredEvent
+from events.pages import PageCache
 from events.stores.base import NO_KEYS, EventStore, Head
 from events.summary import SummaryChange
-from storage.database.base import Database, Row, Script, Statement
+from storage.database.base import Database, Row, Rows, Script, Statement
 from storage.errors import OutcomeUnknown, StorageError
 
 FORMAT_VERSION = 1
 KEY_BITS = 32
 LAST_ID = 2**KEY_BITS - 1
+KNOWN_LOGS = 20_000
+"""Logs whose numbers are remembered, so that their appends need no look-up."""
 PURGE_LIMIT = 2_000
 """Events deleted in one commit at most, so that a long log's end does not hold others up."""
 
@@ -36,6 +41,7 @@ class DatabaseEventStore(EventStore):
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._numbers: PageCache[str, int] = PageCache(KNOWN_LOGS)
 
     def append(
         self,
@@ -48,11 +54,26 @@ class DatabaseEventStore(EventStore):
         fence: int = 0,
     ) -> Awaitable[None]:
         """See EventStore. Returns a bare future: one loop callback completes a whole commit."""
-        script = _append(conversation_id, expected_next_id, events, summary, keys, fence)
+        write = _Append(conversation_id, expected_next_id, events, summary, keys, fence)
+        number = self._numbers.get(conversation_id)
+        rows = () if number is None else write.rows(number)
         outcome: Future[None] = asyncio.get_running_loop().create_future()
-        write = self._database.write(script)
-        write.add_done_callback(lambda done: _translate(done, outcome))
+        done = self._database.write(write.script(), rows=rows)
+        done.add_done_callback(partial(self._settle, conversation_id, outcome))
         return outcome
+
+    def _settle(
+        self, conversation_id: str, outcome: Future[None], done: Future[int | None]
+    ) -> None:
+        error = done.exception()
+        if error is None:
+            number = done.result()
+            if number is not None:
+                self._numbers.put(conversation_id, number, 1)
+            if not outcome.done():
+                outcome.set_result(None)
+        elif not outcome.done():
+            outcome.set_exception(_translated(error))
 
     async def head(self, conversation_id: str) -> Head:
         """See EventStore."""
@@ -107,83 +128,94 @@ class DatabaseEventStore(EventStore):
             raise AppendFailed(str(error)) from error
 
 
-def _translate(done: Future[None], outcome: Future[None]) -> None:
-    if outcome.done():
-        done.exception()
-        return
-    error = done.exception()
+def _translated(error: BaseException) -> BaseException:
     if isinstance(error, OutcomeUnknown):
-        failure: BaseException = AppendUnknown(str(error))
+        failure: EventsError = AppendUnknown(str(error))
     elif isinstance(error, StorageError):
         failure = AppendFailed(str(error))
-    elif error is not None:
-        outcome.set_exception(error)
-        return
     else:
-        outcome.set_result(None)
-        return
+        return error
     failure.__cause__ = error
-    outcome.set_exception(failure)
+    return failure
 
 
-def _append(
-    conversation_id: str,
-    expected: int,
-    events: Sequence[StoredEvent],
-    summary: SummaryChange,
-    keys: Mapping[int, bytes],
-    fence: int,
-) -> Script[None]:
-    states = [event.id for event in events if event.flag == EventFlag.STATE]
-    head = Statement(
-        "advance_head",
-        (
-            len(events),
-            states[-1] if states else None,
-            fence,
+class _Append(NamedTuple):
+    """One append, as rows for a log whose number is known and as the script that decides all."""
+
+    conversation_id: str
+    expected: int
+    events: Sequence[StoredEvent]
+    summary: SummaryChange
+    keys: Mapping[int, bytes]
+    fence: int
+
+    def rows(self, number: int) -> Rows:
+        """The same write as rows that touch one row each, if nothing stands in its way."""
+        head = ("advance_known_head", ((*self._head()[:-1], number),))
+        records = ("insert_events", self._records(number))
+        if not self.keys:
+            return head, records
+        return head, ("insert_client_ids", self._key_rows(number)), records
+
+    def script(self) -> Script[int]:
+        """Advance the head or say why not, then insert; the log's number."""
+        head = Statement("advance_head", self._head())
+        rows = (yield head).rows
+        if not rows and self.expected == 0:
+            yield Statement("create_head", (self.conversation_id,))
+            rows = (yield head).rows
+        if not rows:
+            found = (yield Statement("read_head", (self.conversation_id,))).rows
+            if found and found[0][4] is not None:
+                raise ConversationDeleted(self.conversation_id)
+            raise AppendConflict(f"the log of {self.conversation_id} is not at {self.expected}")
+        number = int(rows[0][0])
+        if self.keys:
+            yield from self._insert_keys(number)
+        yield Statement("insert_events", self._records(number), many=True)
+        return number
+
+    def _insert_keys(self, number: int) -> Script[None]:
+        rows = self._key_rows(number)
+        inserted = yield Statement("insert_client_ids", rows, many=True)
+        if inserted.touched == len(rows):
+            return
+        taken: dict[int, int] = {}
+        for place, digest in self.keys.items():
+            found = (yield Statement("find_client_id", (number, digest))).rows
+            if found and found[0][0] != self.events[place].id:
+                taken[place] = found[0][0]
+        raise DuplicateClientId(taken)
+
+    def _head(self) -> tuple[Any, ...]:
+        state_id = None
+        for event in self.events:
+            if event.flag == EventFlag.STATE:
+                state_id = event.id
+        summary = self.summary
+        return (
+            len(self.events),
+            state_id,
+            self.fence,
             summary.last_updated_at,
             summary.accumulated_cost,
             summary.prompt_tokens,
             summary.completion_tokens,
             summary.total_tokens,
-            conversation_id,
-            expected,
-            fence,
-        ),
-    )
-    rows = (yield head).rows
-    if not rows and expected == 0:
-        yield Statement("create_head", (conversation_id,))
-        rows = (yield head).rows
-    if not rows:
-        found = (yield Statement("read_head", (conversation_id,))).rows
-        if found and found[0][4] is not None:
-            raise ConversationDeleted(conversation_id)
-        raise AppendConflict(f"the log of {conversation_id} is not at {expected}")
-    number = rows[0][0]
-    if keys:
-        yield from _insert_keys(number, events, keys)
-    base = number << KEY_BITS
-    records = [
-        (base | event.id, FORMAT_VERSION, event.flag, zlib.crc32(event.body, event.id), event.body)
-        for event in events
-    ]
-    yield Statement("insert_events", records, many=True)
+            self.conversation_id,
+            self.expected,
+            self.fence,
+        )
 
+    def _records(self, number: int) -> list[Row]:
+        base = number << KEY_BITS
+        return [
+            (base | one.id, FORMAT_VERSION, one.flag, zlib.crc32(one.body, one.id), one.body)
+            for one in self.events
+        ]
 
-def _insert_keys(
-    number: int, events: Sequence[StoredEvent], keys: Mapping[int, bytes]
-) -> Script[None]:
-    rows = [(number, digest, events[place].id) for place, digest in keys.items()]
-    inserted = yield Statement("insert_client_ids", rows, many=True)
-    if inserted.touched == len(rows):
-        return
-    taken: dict[int, int] = {}
-    for place, digest in keys.items():
-        found = (yield Statement("find_client_id", (number, digest))).rows
-        if found and found[0][0] != events[place].id:
-            taken[place] = found[0][0]
-    raise DuplicateClientId(taken)
+    def _key_rows(self, number: int) -> list[Row]:
+        return [(number, digest, self.events[place].id) for place, digest in self.keys.items()]
 
 
 def _bury(conversation_id: str, now: str) -> Script[int]:

@@ -70,7 +70,7 @@ class PageRoutes:
             return True
         # A missing asset must not turn into a page that is then taken for it.
         return (
-            not path.startswith("assets/")
+            path.partition("/")[0] != "assets"
             and not PurePosixPath(path).suffix
             and "text/html" in request.headers.get("accept", "")
         )

@@ -10,16 +10,16 @@ from typing import Any
 
 import anyio.to_thread
 
-PROCESS = Path("/proc/self")
-MEMORY = Path("/proc/meminfo")
+PROC = Path("/proc")
 KIB = 1024
 
 
 class ProcessFigures:
     """Reads the figures without waiting: CPU use is that since the last reading."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, proc: Path = PROC) -> None:
         self._data_dir = data_dir
+        self._proc = proc
         self._read_at = time.monotonic()
         self._cpu_seconds = time.process_time()
 
@@ -31,15 +31,16 @@ class ProcessFigures:
         self._read_at, self._cpu_seconds = now, used
         return {
             "cpu_percent": round(percent, 1),
-            **await anyio.to_thread.run_sync(_read_files, self._data_dir),
+            **await anyio.to_thread.run_sync(_read_files, self._data_dir, self._proc),
         }
 
 
-def _read_files(data_dir: Path) -> dict[str, Any]:
+def _read_files(data_dir: Path, proc: Path) -> dict[str, Any]:
     folder = data_dir if data_dir.is_dir() else Path()
     disk = shutil.disk_usage(folder)
+    io = _table(proc / "self" / "io")
     return {
-        "memory": _memory(),
+        "memory": _memory(proc),
         "disk": {
             "total": disk.total,
             "used": disk.used,
@@ -47,21 +48,21 @@ def _read_files(data_dir: Path) -> dict[str, Any]:
             "percent": round(100 * disk.used / disk.total, 1) if disk.total else 0.0,
         },
         "io": {
-            name: _table(PROCESS / "io").get(name, 0)
+            name: io.get(name, 0)
             for name in ("read_bytes", "write_bytes", "rchar", "wchar", "syscr", "syscw")
         },
     }
 
 
-def _memory() -> dict[str, float]:
+def _memory(proc: Path) -> dict[str, float]:
     try:
-        pages = [int(word) for word in (PROCESS / "statm").read_text().split()]
+        pages = [int(word) for word in (proc / "self" / "statm").read_text().split()]
         page = os.sysconf("SC_PAGE_SIZE")
         vms, rss = pages[0] * page, pages[1] * page
     except (OSError, ValueError):
         unit = 1 if sys.platform == "darwin" else KIB
         vms, rss = 0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    total = _table(MEMORY).get("MemTotal", 0) * KIB
+    total = _table(proc / "meminfo").get("MemTotal", 0) * KIB
     return {"rss": rss, "vms": vms, "percent": round(100 * rss / total, 1) if total else 0.0}
 
 

@@ -24,7 +24,7 @@ MAX_FILES = 100
 MAX_FILE_MB = 3
 MAX_FILE_BYTES = MAX_FILE_MB * 1024 * 1024
 START_SECONDS = 20.0
-"""How long an upload waits for the workspace."""
+"""How long an upload waits for the workspace, unless an action may take less."""
 
 _PATH_MARKS = re.compile(r"[\\/]")
 
@@ -32,9 +32,9 @@ _PATH_MARKS = re.compile(r"[\\/]")
 class UploadRoutes:
     """`/upload-files` of one conversation."""
 
-    def __init__(self, services: Services, start_seconds: float = START_SECONDS) -> None:
+    def __init__(self, services: Services) -> None:
         self._services = services
-        self._start_seconds = start_seconds
+        self._start_seconds = min(START_SECONDS, services.config.action_timeout_seconds)
 
     async def upload(self, request: Request) -> Response:
         """Write the files into the workspace, byte for byte, starting the loop if need be.

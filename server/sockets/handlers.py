@@ -12,12 +12,12 @@ from socketio.packet import ACK
 
 from server.auth import Authenticator, Principal
 from server.connections import ConnectionRegistry
-from server.errors import BadRequest, NotAvailable, answer_for
+from server.errors import BadRequest, answer_for
 from server.loop_settings import LoopSettings
 from server.managers.base import ConversationManager
 from server.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice
 from server.sockets.fanout import Fanout, FanoutHub
-from server.sockets.outlet import Outlet, check_engine
+from server.sockets.outlet import Outlet, check_engine, end_poll
 from server.sockets.protocol import (
     EVENTS_IN,
     MAX_MESSAGE_BYTES,
@@ -36,6 +36,10 @@ logger = logging.getLogger(__name__)
 
 FAULT = 500
 """HTTP statuses from here on are the server's own fault and are logged."""
+PING_SECONDS = 15
+PONG_SECONDS = 25
+"""Clients hold a silent server for dead after 30 s (Python) or 40 s (browsers) by these, so that
+a ping may wait 15 s behind the history on its way to a slow client."""
 WAITING_LIMIT = 4096
 """Events of one client that may be taken and unanswered; one more is refused."""
 
@@ -54,7 +58,7 @@ class SocketParts:
     """The server requires settings and none are stored."""
 
 
-class SocketHandlers(socketio.AsyncNamespace):  # type: ignore[misc] - the library is untyped
+class SocketHandlers(socketio.AsyncNamespace):  # type: ignore[misc]  # the library is untyped
     """The default namespace. Everything is validated before a client is told it is connected."""
 
     def __init__(self, parts: SocketParts) -> None:
@@ -65,18 +69,17 @@ class SocketHandlers(socketio.AsyncNamespace):  # type: ignore[misc] - the libra
         self.stopping = False
 
     async def on_connect(self, sid: str, environ: Mapping[str, Any], auth: object = None) -> None:  # noqa: ARG002 - the library gives it
-        """Check everything, join, and begin replay right after the CONNECT packet."""
+        """Check everything, join, and begin replay right after the CONNECT packet.
+
+        While the server stops the transport is ended instead: a refusal is final in a browser,
+        but one that loses its transport comes back.
+        """
         try:
             async with asyncio.timeout(self._parts.handshake_seconds):
                 session, queued = await self._join(sid, environ)
-        except Refused as refusal:
-            raise _refused(refusal) from refusal
         except Exception as error:
             await self._parts.manager.disconnect_from_session(sid)
-            answer = answer_for(error)
-            if answer.status >= FAULT:
-                logger.exception("handshake failed")
-            raise _refused(refusal_of(answer)) from error
+            raise _refused(error) from error
         # The library sends CONNECT without a pause after this handler: replay comes behind it.
         loop = asyncio.get_running_loop()
         loop.call_soon(session.start)
@@ -116,6 +119,12 @@ class SocketHandlers(socketio.AsyncNamespace):  # type: ignore[misc] - the libra
             session.waiting -= 1
         return accepted_ack(accepted.body())
 
+    def acknowledge(self, sid: str, packet: str) -> None:
+        """Send an answer through the client's bounded way out; lost if the connection is."""
+        entry = self._sessions.get(sid)
+        if entry is not None:
+            entry[0].send(packet)
+
     async def drop_all(self) -> None:
         """End every transport after a bounded flush, so that clients come back by themselves."""
         sessions = [session for session, _ in self._sessions.values()]
@@ -123,7 +132,8 @@ class SocketHandlers(socketio.AsyncNamespace):  # type: ignore[misc] - the libra
 
     async def _join(self, sid: str, environ: Mapping[str, Any]) -> tuple[WebSession, bool]:
         if self.stopping:
-            raise NotAvailable("The server is stopping; try again in a moment")
+            self._outlet(sid, environ).abort()
+            raise Refused("The server is stopping; try again in a moment")
         parts = self._parts
         handshake: Handshake = parse_handshake(environ.get("QUERY_STRING", ""))
         if not parts.authenticator.key_matches(handshake.session_api_key):
@@ -135,7 +145,7 @@ class SocketHandlers(socketio.AsyncNamespace):  # type: ignore[misc] - the libra
         info = await parts.manager.join_conversation(
             conversation_id, sid, parts.settings, principal.user_id
         )
-        outlet = Outlet(self.server.eio, self._engine_id(sid), environ.get("asgi.scope", {}))
+        outlet = self._outlet(sid, environ)
         fanout = self._hub.of(info.event_store)
         session = WebSession(
             sid,
@@ -161,8 +171,9 @@ class SocketHandlers(socketio.AsyncNamespace):  # type: ignore[misc] - the libra
             session.notify(error_notice(f"ERROR${answer.code.upper()}", answer.text))
         return failed_ack(answer)
 
-    def _engine_id(self, sid: str) -> str:
-        return str(self.server.manager.eio_sid_from_sid(sid, "/"))
+    def _outlet(self, sid: str, environ: Mapping[str, Any]) -> Outlet:
+        engine_id = str(self.server.manager.eio_sid_from_sid(sid, "/"))
+        return Outlet(self.server.eio, engine_id, environ.get("asgi.scope", {}))
 
 
 def _check_event(event: object, waiting: int) -> None:
@@ -172,13 +183,18 @@ def _check_event(event: object, waiting: int) -> None:
         raise BadRequest(f"More than {WAITING_LIMIT} events are unanswered")
 
 
-def _refused(refusal: Refused) -> SocketRefused:
-    if refusal.data is None:
-        return SocketRefused(str(refusal))
-    return SocketRefused(str(refusal), refusal.data)
+def _refused(error: Exception) -> SocketRefused:
+    if not isinstance(error, Refused):
+        answer = answer_for(error)
+        if answer.status >= FAULT:
+            logger.error("handshake failed", exc_info=error)
+        error = refusal_of(answer)
+    if error.data is None:
+        return SocketRefused(str(error))
+    return SocketRefused(str(error), error.data)
 
 
-class SocketServer(socketio.AsyncServer):  # type: ignore[misc] - the library is untyped
+class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library is untyped
     """The Socket.IO server of the default namespace.
 
     Origins are checked by the middleware before a request comes here. The library's dispatch of
@@ -190,17 +206,23 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] - the library is
             async_mode="asgi",
             cors_allowed_origins=[],
             max_http_buffer_size=MAX_MESSAGE_BYTES,
+            ping_interval=PING_SECONDS,
+            ping_timeout=PONG_SECONDS,
             namespaces=["/"],
         )
         check_engine(self.eio)
         self._handlers = handlers
         self.register_namespace(handlers)
 
+    async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
+        await super()._handle_eio_disconnect(eio_sid, reason)
+        end_poll(self.eio, eio_sid)
+
     async def _handle_event_internal(
         self,
         server: object,  # noqa: ARG002 - the library gives it
         sid: str,
-        eio_sid: str,
+        eio_sid: str,  # noqa: ARG002 - the library gives it
         data: Sequence[Any],
         namespace: str,
         id: int | None,  # noqa: A002 - the library's name
@@ -210,4 +232,4 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc] - the library is
         answer = await self._handlers.client_event(sid, event, arguments, acknowledged=asked)
         if asked:
             ack = self.packet_class(ACK, namespace=namespace, id=id, data=[answer])
-            await self._send_packet(eio_sid, ack)
+            self._handlers.acknowledge(sid, ack.encode())

@@ -11,10 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from engineio import AsyncServer as EngineServer
-from engineio.packet import MESSAGE, Packet
+from engineio.packet import MESSAGE, NOOP, Packet
 
+from server.sockets.protocol import Refused
 from server.sockets.transport import EXTENSION, GuardedProtocol
 
+SLICE_BYTES = 64 * 1024
+SLOW_SLICE_BYTES = 8 * 1024
+"""A ping waits behind all that is on its way, and must be answered within 20 s on a slow line."""
 CAP_BYTES = 64 * 1024
 """Bytes in the queue beyond which a client leaves the live path."""
 CAP_PACKETS = 8192
@@ -22,14 +26,26 @@ CAP_PACKETS = 8192
 
 
 class Outlet:
-    """One client's way out. `write` never waits; what is queued is bounded by asking `full`."""
+    """One client's way out. `write` never waits; what is queued is bounded by asking `full`.
+
+    Raises Refused when the client has left already.
+    """
 
     def __init__(self, engine: EngineServer, engine_id: str, scope: Mapping[str, Any]) -> None:
-        self._socket: Any = engine._get_socket(engine_id)  # noqa: SLF001 - see the module's text
+        try:
+            self._socket: Any = engine._get_socket(engine_id)  # noqa: SLF001 - see the module's text
+        except KeyError as error:
+            raise Refused("The client has left") from error
         protocol = scope.get("extensions", {}).get(EXTENSION)
         self._protocol = protocol if isinstance(protocol, GuardedProtocol) else None
         self._queued_bytes = 0
+        self._slow = False
         self._ending: Task[None] | None = None
+
+    @property
+    def slice_bytes(self) -> int:
+        """How much may be written between two waits for `drained`."""
+        return SLOW_SLICE_BYTES if self._slow else SLICE_BYTES
 
     @property
     def full(self) -> bool:
@@ -53,6 +69,7 @@ class Outlet:
         """Wait until the queue is empty and the transport takes more."""
         await self._socket.queue.join()
         if self._protocol is not None:
+            self._slow = not self._protocol.writable.is_set()
             await self._protocol.writable.wait()
         self._queued_bytes = 0
 
@@ -79,6 +96,13 @@ class Outlet:
             self._socket.queue.put_nowait(None)
         else:
             await self._socket.close(wait=False)
+
+
+def end_poll(engine: EngineServer, engine_id: str) -> None:
+    """Answer the request a client that has left by polling may have open; it would hang on."""
+    engine_socket = engine.sockets.get(engine_id)
+    if engine_socket is not None and not engine_socket.upgraded:
+        engine_socket.queue.put_nowait(Packet(NOOP))
 
 
 def check_engine(engine: EngineServer) -> None:

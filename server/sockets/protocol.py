@@ -13,6 +13,7 @@ EVENT_OUT = "oh_event"
 EVENTS_IN = ("oh_user_action", "oh_action")
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 NO_CURSOR = -1
+MAX_PARAMETERS = 100
 LAST_ID = 2**53 - 1
 """The largest id a browser can count to."""
 
@@ -44,7 +45,10 @@ def parse_handshake(query_string: str) -> Handshake:
     Blank values count as absent and of repeated keys the first counts, except `providers_set`.
     An id that could never exist is refused in the same words as one that does not.
     """
-    query = parse_qs(query_string, max_num_fields=100)
+    try:
+        query = parse_qs(query_string, max_num_fields=MAX_PARAMETERS)
+    except ValueError as error:
+        raise Refused("The query has too many parameters") from error
     conversation_id = query.get("conversation_id", [""])[0]
     if not conversation_id or conversation_id in ("undefined", "null"):
         raise Refused("No conversation_id in query params")

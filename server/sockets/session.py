@@ -13,7 +13,6 @@ from server.sockets.wire import Frame, FrameReader, payload_frame
 
 logger = logging.getLogger(__name__)
 
-SLICE_BYTES = 64 * 1024
 RETRY_SECONDS = 0.5
 FLUSH_SECONDS = 1.0
 
@@ -82,8 +81,12 @@ class WebSession:
 
     def notify(self, payload: Mapping[str, Any]) -> None:
         """Send a payload that is no event; lost if the connection is."""
+        self.send(payload_frame(payload))
+
+    def send(self, packet: str) -> None:
+        """Send a packet that is no event of the log; lost if the connection is."""
         if not self._closed:
-            self._outlet.write(payload_frame(payload))
+            self._outlet.write(packet)
 
     async def drop(self) -> None:
         """Send what is due for a bounded time, then end the transport: the client comes back."""
@@ -124,10 +127,8 @@ class WebSession:
 
     async def _catch_up(self) -> None:
         while not self._closed:
-            if self._owed is not None and self.position >= self._joined_at:
-                owed, self._owed = self._owed, None
-                if owed.text is not None:
-                    self._outlet.write(owed.text)
+            if self.position >= self._joined_at:
+                self._pay()
             if self.position >= self._fanout.published and self._owed is None:
                 # The same step, without an await, that saw the position: nothing slips between.
                 self.live = True
@@ -140,6 +141,10 @@ class WebSession:
             except EventsError:
                 logger.exception("cannot read %s on for a client; retrying", self.conversation_id)
                 await asyncio.sleep(RETRY_SECONDS)
+            except Exception:
+                logger.exception("cannot go on with a client of %s", self.conversation_id)
+                self._outlet.abort()
+                return
 
     async def _send_slice(self) -> None:
         frames = await self._frames.read(
@@ -147,14 +152,22 @@ class WebSession:
         )
         size = 0
         for frame in frames:
-            if size >= SLICE_BYTES or (size and self._outlet.full):
+            if size >= self._outlet.slice_bytes or (size and self._outlet.full):
                 await self._outlet.drained()
                 size = 0
+            if frame.id > self._joined_at:
+                self._pay()
             self.position = frame.id
             if frame.text is not None and not self._is_old_state(frame):
                 self._outlet.write(frame.text)
                 size += frame.size
         await self._outlet.drained()
+
+    def _pay(self) -> None:
+        """Send the newest state at joining, an `error`: behind the backlog, before what is newer."""
+        owed, self._owed = self._owed, None
+        if owed is not None and owed.text is not None:
+            self._outlet.write(owed.text)
 
     def _is_old_state(self, frame: Frame) -> bool:
         if not frame.state or frame.id > self._joined_at:

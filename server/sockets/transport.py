@@ -13,7 +13,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 EXTENSION = "parley.transport"
 UNSENT_LIMIT_BYTES = 16 * 1024
 """Unsent bytes the kernel may hold for a connection: more would hide that its reader is slow."""
-WRITE_LIMIT_BYTES = 64 * 1024
+WRITE_LIMIT_BYTES = 16 * 1024
 CHECKS_PER_STALL = 5
 TCP_NOTSENT_LOWAT = 25
 """Linux; the socket module names it from Python 3.12 on."""
@@ -43,7 +43,7 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
             # Not every platform knows the option; the write limit bounds memory there, too.
             connection = transport.get_extra_info("socket")
             connection.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_LIMIT_BYTES)
-        self.transport.set_write_buffer_limits(high=WRITE_LIMIT_BYTES)
+        self.transport.set_write_buffer_limits(high=WRITE_LIMIT_BYTES, low=0)
 
     async def run_asgi(self) -> None:
         """Run the application with this protocol in reach."""
@@ -63,6 +63,13 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
         """Stop watching."""
         super().resume_writing()
         self._unschedule()
+
+    def handle_ping(self) -> None:
+        """Answer, unless writing is paused: one who only pings must not fill the buffer."""
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop watching."""

@@ -35,12 +35,21 @@ A script does no I/O of its own, so every dialect can drive it: in a thread, or 
 """
 
 
+Rows = Sequence[tuple[str, Sequence[Sequence[Any]]]]
+"""Named statements, each with the rows of parameters it runs for."""
+
+
 class Database(ABC):
     """A store of rows. Drivers' errors leave it as `storage.errors` only."""
 
     @abstractmethod
-    def write(self, script: Script[T]) -> Future[T]:
+    def write(self, script: Script[T], *, rows: Rows = ()) -> Future[T]:
         """Run a script atomically in the next group commit; done when it is durable.
+
+        `rows` is the same write put as statements of which every row must touch exactly one row;
+        the script is then only run when one does not, and otherwise the value is None. Rows of
+        many writers are run together, which is what makes a large commit cheap; within a commit
+        they come before the scripts.
 
         Scripts run in the order of the calls. What the script raises undoes it alone and is the
         future's exception; a commit that fails, fails every script in it. Cancelling the future

@@ -50,9 +50,7 @@ def statements_of(text: str) -> list[str]:
     return statements
 
 
-def migrate_sqlite(
-    connection: sqlite3.Connection, folder: Traversable = SQLITE_MIGRATIONS
-) -> None:
+def migrate_sqlite(connection: sqlite3.Connection, folder: Traversable = SQLITE_MIGRATIONS) -> None:
     """Bring a database up to date with the migrations of `folder`.
 
     A crash between two migrations leaves the first one applied. Raises MigrationError when the

@@ -4,18 +4,18 @@ import asyncio
 import contextlib
 import sqlite3
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Callable, Mapping
 from itertools import cycle
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any, Self, TypeVar, cast
+from typing import Self, TypeVar, cast
 
 import aiosqlite
 
-from storage.database.base import Database, Result, Row, Script, load_queries
+from storage.database.base import Database, Result, Row, Rows, Script, load_queries
+from storage.database.group_commit import Connect, GroupCommit, Outcome, Work
 from storage.database.migrate import migrate_sqlite
-from storage.errors import OutcomeUnknown, StorageError, Unavailable
+from storage.errors import Unavailable
 
 T = TypeVar("T")
 
@@ -24,10 +24,6 @@ GROUP_LIMIT = 500
 WAITING_LIMIT = 50_000
 """Scripts that may wait for the writer; one more is refused with Unavailable."""
 READERS = 2
-
-Connect = Callable[[Path], sqlite3.Connection]
-Work = tuple[Script[Any], Future[Any]]
-Outcome = tuple[Future[Any], Any, BaseException | None]
 
 
 def connect_writer(path: Path) -> sqlite3.Connection:
@@ -43,22 +39,6 @@ def read_only_uri(path: Path) -> str:
     return f"{path.absolute().as_uri()}?mode=ro"
 
 
-def run_script(connection: sqlite3.Connection, queries: Mapping[str, str], script: Script[T]) -> T:
-    """Drive a script to its end on a connection."""
-    try:
-        statement = next(script)
-        while True:
-            if statement.many:
-                cursor = connection.executemany(queries[statement.query], statement.parameters)
-                rows: list[Row] = []
-            else:
-                cursor = connection.execute(queries[statement.query], statement.parameters)
-                rows = cursor.fetchall()
-            statement = script.send(Result(rows, cursor.rowcount))
-    except StopIteration as stop:
-        return cast("T", stop.value)
-
-
 class SqliteDatabase(Database):
     """One file, written by one thread of one process.
 
@@ -66,10 +46,8 @@ class SqliteDatabase(Database):
     3.51.3, which needs two, cannot occur.
     """
 
-    def __init__(self, path: Path, writer: sqlite3.Connection, connect: Connect) -> None:
-        self._path = path
-        self._connection = writer
-        self._connect = connect
+    def __init__(self, path: Path, writer: GroupCommit) -> None:
+        self._writer = writer
         self._queries = load_queries()
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
         self._waiting: SimpleQueue[Work | None] = SimpleQueue()
@@ -86,13 +64,13 @@ class SqliteDatabase(Database):
         `connect` makes the writer's connection, now and again after a failed commit.
         """
 
-        def prepare() -> sqlite3.Connection:
-            connection = connect(path)
-            migrate_sqlite(connection)
-            return connection
+        def prepare() -> GroupCommit:
+            writer = GroupCommit(path, connect, load_queries())
+            migrate_sqlite(writer.connection)
+            return writer
 
         try:
-            database = cls(path, await asyncio.to_thread(prepare), connect)
+            database = cls(path, await asyncio.to_thread(prepare))
             for _ in range(READERS):
                 database._readers.append(await aiosqlite.connect(read_only_uri(path), uri=True))
         except sqlite3.Error as error:
@@ -100,7 +78,7 @@ class SqliteDatabase(Database):
         database._thread.start()
         return database
 
-    def write(self, script: Script[T]) -> Future[T]:
+    def write(self, script: Script[T], *, rows: Rows = ()) -> Future[T]:
         """See Database."""
         future: Future[T] = self._loop.create_future()
         if self._closed or self._outstanding >= WAITING_LIMIT:
@@ -108,7 +86,7 @@ class SqliteDatabase(Database):
             future.set_exception(Unavailable(reason))
             return future
         self._outstanding += 1
-        self._waiting.put((script, future))
+        self._waiting.put(Work(script, future, rows))
         return future
 
     async def read(self, script: Script[T]) -> T:
@@ -136,7 +114,7 @@ class SqliteDatabase(Database):
         await asyncio.to_thread(self._thread.join)
         for reader in self._readers:
             await reader.close()
-        await asyncio.to_thread(self._connection.close)
+        await asyncio.to_thread(self._writer.connection.close)
 
     def _run(self) -> None:
         """Take what waits, commit it, tell the loop; no timer: the load sets the group's size."""
@@ -153,61 +131,11 @@ class SqliteDatabase(Database):
                         stop = True
                         break
                     group.append(more)
-            outcomes = self._commit(group)
+            outcomes = self._writer.commit(group)
             with contextlib.suppress(RuntimeError):  # the loop is gone: nobody is left to tell
                 self._loop.call_soon_threadsafe(self._complete, outcomes)
             if stop:
                 return
-
-    def _commit(self, group: list[Work]) -> list[Outcome]:
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            outcomes = self._apply_all(group)
-        except sqlite3.Error as error:
-            self._reopen()
-            return _all_failed(group, Unavailable(f"nothing was written: {error}"))
-        try:
-            self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            self._reopen()
-            return _all_failed(group, OutcomeUnknown(f"commit failed: {error}"))
-        return outcomes
-
-    def _apply_all(self, group: list[Work]) -> list[Outcome]:
-        outcomes: list[Outcome] = []
-        for script, future in group:
-            outcomes.append(self._apply(script, future))
-            if not self._connection.in_transaction:
-                # SQLite undid the whole transaction (disk full, I/O error).
-                raise sqlite3.OperationalError(str(outcomes[-1][2]))
-        return outcomes
-
-    def _apply(self, script: Script[Any], future: Future[Any]) -> Outcome:
-        connection = self._connection
-        connection.execute("SAVEPOINT script")
-        try:
-            value = run_script(connection, self._queries, script)
-        except Exception as error:  # noqa: BLE001 - whatever a script raises belongs to its caller
-            if connection.in_transaction:
-                connection.execute("ROLLBACK TO script")
-                connection.execute("RELEASE script")
-            if isinstance(error, sqlite3.Error):
-                failure = Unavailable(f"write failed: {error}")
-                failure.__cause__ = error
-                return future, None, failure
-            return future, None, error
-        connection.execute("RELEASE script")
-        return future, value, None
-
-    def _reopen(self) -> None:
-        """After a failure outside scripts nothing of the connection is trusted: recovery decides.
-
-        Closing it undoes what was begun. While no other can be had, every commit tries again.
-        """
-        with contextlib.suppress(sqlite3.Error):
-            self._connection.close()
-        with contextlib.suppress(sqlite3.Error):
-            self._connection = self._connect(self._path)
 
     def _complete(self, outcomes: list[Outcome]) -> None:
         self._outstanding -= len(outcomes)
@@ -218,7 +146,3 @@ class SqliteDatabase(Database):
                 future.set_result(value)
             else:
                 future.set_exception(error)
-
-
-def _all_failed(group: list[Work], error: StorageError) -> list[Outcome]:
-    return [(future, None, error) for _, future in group]

@@ -196,6 +196,33 @@ async def test_a_conflict_among_many_appends_touches_no_neighbour(store):
         assert await everything(store, f"c{number}") == records(0, 2)
 
 
+async def test_taken_keys_and_conflicts_among_appends_to_logs_under_way_touch_no_neighbour(store):
+    names = [f"c{number}" for number in range(20)]
+    await asyncio.gather(
+        *(append(store, name, records(0, 2), keys={1: key("old")}) for name in names)
+    )
+    states = [record(2), record(3, flag=EventFlag.STATE)]
+
+    outcomes = await asyncio.gather(
+        append(store, "c0", states, keys={0: key("old")}),
+        append(store, "c1", records(1, 2), keys={0: key("late")}),
+        append(store, "c2", records(2, 2, "left"), keys={0: key("new")}),
+        append(store, "c2", records(2, 2, "right"), keys={0: key("new")}),
+        *(append(store, name, states, keys={1: key("new")}) for name in names[3:]),
+        return_exceptions=True,
+    )
+
+    assert [type(one) for one in outcomes[:2]] == [DuplicateClientId, AppendConflict]
+    assert sorted(map(type, outcomes[2:4]), key=str) == [type(None), AppendConflict]
+    assert outcomes[4:] == [None] * 17
+    assert [len(await everything(store, name)) for name in names[:3]] == [2, 2, 4]
+    assert await store.find("c1", key("late")) is None
+    for name in names[3:]:
+        assert await everything(store, name) == records(0, 2) + states
+        assert await store.find(name, key("new")) == 3
+        assert (await store.head(name)).last_state_id == 3
+
+
 async def test_a_body_of_several_megabytes_comes_back_whole(store):
     big = record(0, "\N{SANDWICH}" * 1_500_000)
     await append(store, "c", [big, record(1)])

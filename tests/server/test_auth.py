@@ -62,7 +62,7 @@ def test_the_configured_host_and_permitted_origins_are_names_of_the_server():
 
 
 def test_a_server_for_other_machines_is_reached_by_address_but_not_by_any_name():
-    open_to_all = authenticator(host="0.0.0.0", insecure=True)
+    open_to_all = authenticator(host="::", insecure=True)
 
     assert open_to_all.host_allowed(headers(("host", "192.168.1.5:3000")))
     assert not open_to_all.host_allowed(headers(("host", "evil.example")))

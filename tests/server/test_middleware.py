@@ -17,6 +17,7 @@ from server.middleware import (
     middleware,
 )
 from storage.errors import ConversationNotFound
+from tests.support.rest import assert_refused
 
 KEY = "open sesame"
 JSON = {"content-type": "application/json"}
@@ -79,14 +80,6 @@ async def client():
 async def keyed():
     async with client_of(app_of(session_api_key=KEY)) as opened:
         yield opened
-
-
-def assert_refused(answer, status, code):
-    assert answer.status_code == status
-    body = answer.json()
-    assert body["code"] == code
-    assert body["error"] == body["message"] != ""
-    assert set(body) <= {"error", "message", "code", "msg_id"}
 
 
 async def test_a_foreign_host_is_refused_on_every_route(client):

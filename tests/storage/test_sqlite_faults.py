@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -115,13 +116,9 @@ async def test_a_disk_that_comes_back_is_taken_up_again(store, faults):
     assert await store.read("c", 0, 9) == records(0, 1)
 
 
-async def test_a_full_disk_fails_what_does_not_fit_and_keeps_what_is_there(tmp_path):
-    def connect_small(path):
-        connection = Faults().connect(path)
-        connection.execute("PRAGMA max_page_count=40")
-        return connection
-
-    database = await SqliteDatabase.open(tmp_path / "parley.db", connect_small)
+async def test_a_full_disk_fails_what_does_not_fit_and_keeps_what_is_there(tmp_path, faults):
+    faults.pragmas = ["max_page_count=40"]
+    database = await SqliteDatabase.open(tmp_path / "parley.db", faults.connect)
     store = DatabaseEventStore(database)
     try:
         await append(store, "c", records(0, 3))
@@ -162,16 +159,19 @@ async def test_a_deletion_cut_short_is_finished_later(store, faults, tmp_path):
         await append(store, "c", records(3, 1))
 
 
-async def test_a_writer_that_is_locked_out_writes_nothing(store, database, tmp_path):
-    other = sqlite3.connect(tmp_path / "parley.db", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    database._connection.execute("PRAGMA busy_timeout=0")
+async def test_a_writer_that_is_locked_out_writes_nothing_and_goes_on_afterwards(
+    store, faults, tmp_path
+):
+    faults.pragmas = ["busy_timeout=0"]
+    faults.before = ["COMMIT"]
+    with pytest.raises(AppendUnknown):
+        await append(store, "c", records(0, 1))  # so that it connects anew
+    with closing(sqlite3.connect(tmp_path / "parley.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
 
-    with pytest.raises(AppendFailed, match="locked"):
-        await append(store, "c", records(0, 1))
+        with pytest.raises(AppendFailed, match="locked"):
+            await append(store, "c", records(0, 1))
 
-    other.execute("ROLLBACK")
-    other.close()
     await append(store, "c", records(0, 1))
 
 

@@ -12,7 +12,7 @@ class Faults:
     """What is to go wrong on the writer's connection, and what went over it.
 
     `before` holds statements (their first words) that fail instead of running; `after` those that
-    run and then fail all the same. Each failure is used up.
+    run and then fail all the same. Each failure is used up. `pragmas` are set on new connections.
     """
 
     def __init__(self) -> None:
@@ -20,6 +20,7 @@ class Faults:
         self.after: list[str] = []
         self.statements: list[str] = []
         self.refuses_connections = False
+        self.pragmas: list[str] = []
 
     def count(self, words: str) -> int:
         """How often a statement that begins with these words was begun."""
@@ -40,7 +41,8 @@ class Faults:
         connection = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, factory=Faulty
         )
-        connection.execute("PRAGMA synchronous=FULL")
+        for pragma in ("synchronous=FULL", *self.pragmas):
+            connection.execute(f"PRAGMA {pragma}")
         return connection
 
     def around(self, sql: str, run: Callable[[], sqlite3.Cursor]) -> sqlite3.Cursor:

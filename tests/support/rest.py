@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 from httpx import ASGITransport, AsyncClient, Response
 
 from events.event import AgentState
 from events.stores.memory import MemoryEventStore
+from runtime_stub.scripted import ScriptedAgent
 from server.app import Application, compose
 from server.config import ServerConfig
 from storage.conversations.memory import MemoryConversations
@@ -74,3 +75,25 @@ async def rest_server(**settings: Any) -> AsyncIterator[Rest]:
         transport = ASGITransport(application.asgi)
         async with AsyncClient(transport=transport, base_url="http://localhost:3000") as client:
             yield Rest(client, application, conversations, events)
+
+
+class ModelAgent(ScriptedAgent):
+    """An agent that declares a model and so needs a key."""
+
+    model: ClassVar[str | None] = "acme/large"
+
+
+class KeylessModelAgent(ScriptedAgent):
+    """An agent whose model is reached without a key."""
+
+    model: ClassVar[str | None] = "bedrock/large"
+
+
+def assert_refused(answer: Response, status: int, code: str, text: str = "") -> None:
+    """The answer is the one error body, and its text holds `text`."""
+    assert answer.status_code == status, answer.text
+    body = answer.json()
+    assert body["code"] == code
+    assert body["error"] == body["message"]
+    assert text in body["error"]
+    assert set(body) <= {"error", "message", "code", "msg_id"}

@@ -11,6 +11,21 @@ UPDATE conversations SET
 WHERE conversation_id = ? AND next_id = ? AND fence <= ? AND deleted_at IS NULL
 RETURNING number
 
+-- name: advance_known_head
+UPDATE conversations SET
+    next_id = next_id + change.column1,
+    last_state_id = coalesce(change.column2, last_state_id),
+    fence = change.column3,
+    last_updated_at = coalesce(change.column4, last_updated_at),
+    accumulated_cost = coalesce(change.column5, accumulated_cost),
+    prompt_tokens = coalesce(change.column6, prompt_tokens),
+    completion_tokens = coalesce(change.column7, completion_tokens),
+    total_tokens = coalesce(change.column8, total_tokens)
+FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) AS change
+WHERE conversations.number = change.column11 AND conversations.conversation_id = change.column9
+    AND conversations.next_id = change.column10 AND conversations.fence <= change.column3
+    AND conversations.deleted_at IS NULL
+
 -- name: create_head
 INSERT INTO conversations (conversation_id) VALUES (?) ON CONFLICT (conversation_id) DO NOTHING
 

@@ -1,0 +1,1 @@
+"""Measures the server beside its yardsticks; run by scripts/bench."""

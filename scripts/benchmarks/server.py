@@ -1,0 +1,203 @@
+"""Our server as it is composed for use, with a producer inside and without agent loops."""
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import os
+import sys
+import uuid
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import psutil
+import uvloop
+
+import events.batch
+import storage.database.sqlite
+from benchmarks.control import StallWatch, serve_control
+from benchmarks.payload import text
+from events.actions import MessageAction
+from events.event import EventSource
+from events.stream import EventStream
+from server.app import Application, create_app
+from server.config import ServerConfig
+from server.conversation import ServerConversation
+from server.loop_settings import LoopSettings
+from server.serving import GC_THRESHOLDS, Runner, listen, uvicorn_config
+from storage.conversations.metadata import ConversationMetadata
+
+AT_ONCE = 2_000
+"""Appends that wait at one time while a log is filled."""
+
+
+class NoLoops:
+    """In place of the loop keeper: agents would add events of their own to every message."""
+
+    def holds(self, conversation: ServerConversation) -> bool:
+        """As if it ran."""
+        return True
+
+    def waits(self, conversation: ServerConversation) -> bool:
+        """Nobody waits for a slot."""
+        return False
+
+    def ensure(
+        self, conversation: ServerConversation, settings: LoopSettings | None, *, has_work: bool
+    ) -> bool:
+        """Start nothing."""
+        return False
+
+    async def stop(self, conversation: ServerConversation) -> bool:
+        """There is none."""
+        return False
+
+    def watched(self, conversation: ServerConversation) -> None:
+        """Nothing follows."""
+
+    def unwatched(self, conversation: ServerConversation) -> None:
+        """Nothing follows."""
+
+    async def close(self) -> None:
+        """Nothing to end."""
+
+
+class ServerSubject:
+    """Drives one composed server from inside its process."""
+
+    def __init__(self, application: Application, stack: AsyncExitStack, uvicorn_ws: Any) -> None:
+        manager: Any = application.manager
+        manager._loops = NoLoops()
+        self._application = application
+        self._records = manager._parts.conversation_stores
+        self._stack = stack
+        self._protocol = uvicorn_ws
+        self._held: dict[str, ServerConversation] = {}
+        self._target: EventStream | None = None
+        self._watch = StallWatch()
+        self._process = psutil.Process()
+
+    def credit(self, count: int) -> None:
+        """Append to the conversation that `produce` named."""
+        if self._target is not None:
+            for _ in range(count):
+                self._target.enqueue(MessageAction(content=text()), EventSource.AGENT)
+
+    async def do_new(self, count: int = 1) -> list[str]:
+        """Make and open conversations; their ids."""
+        return list(await asyncio.gather(*(self._new() for _ in range(count))))
+
+    async def do_open(self, conversation: str) -> int:
+        """Open a conversation that is stored; the id its next event gets."""
+        return (await self._hold(conversation)).stream.next_id
+
+    async def do_produce(self, conversation: str) -> int:
+        """Let credits go to this conversation; the id its next event gets."""
+        self._target = self._held[conversation].stream
+        return self._target.next_id
+
+    async def do_fill(self, conversation: str, count: int) -> int:
+        """Append events without a receiver in mind; the next id."""
+        stream = self._held[conversation].stream
+        while count > 0:
+            now = min(count, AT_ONCE)
+            appends = [
+                stream.enqueue(MessageAction(content=text()), EventSource.AGENT)
+                for _ in range(now)
+            ]
+            await asyncio.wait(appends)
+            count -= now
+        return stream.next_id
+
+    async def do_next_ids(self, conversations: list[str]) -> list[int]:
+        """How far each log is committed."""
+        return [self._held[conversation].stream.next_id for conversation in conversations]
+
+    async def do_figures(self) -> dict[str, int]:
+        """Resident bytes, threads, tasks; how often writing was paused, connections aborted."""
+        gc.collect()
+        return {
+            "rss": self._process.memory_info().rss,
+            "threads": self._process.num_threads(),
+            "tasks": len(asyncio.all_tasks()),
+            "paused": self._protocol.paused,
+            "aborted": self._protocol.aborted,
+        }
+
+    async def do_watch(self) -> None:
+        """Begin to watch the loop for stalls."""
+        self._watch.start()
+
+    async def do_stall(self) -> dict[str, float]:
+        """The longest stall since `watch`, in seconds."""
+        return self._watch.stop()
+
+    async def _new(self) -> str:
+        conversation_id = uuid.uuid4().hex
+        records = self._records
+        record = ConversationMetadata(conversation_id=conversation_id, title="A benchmark")
+        await records.for_user(None).save_metadata(record)
+        await self._hold(conversation_id)
+        return conversation_id
+
+    async def _hold(self, conversation_id: str) -> ServerConversation:
+        attached = self._application.manager.attach(conversation_id, None)
+        conversation = await self._stack.enter_async_context(attached)
+        self._held[conversation_id] = conversation
+        return conversation
+
+
+def one_event_per_commit() -> None:
+    """Take group commit away: the yardstick of what it gains."""
+    for module, name in ((storage.database.sqlite, "GROUP_LIMIT"), (events.batch, "BATCH_EVENTS")):
+        if not isinstance(getattr(module, name, None), int):
+            raise TypeError(f"{module.__name__} has no {name} any more")
+        setattr(module, name, 1)
+
+
+async def serve(arguments: argparse.Namespace) -> None:
+    """Serve until standard input ends."""
+    config = ServerConfig(
+        port=0, storage_kind=arguments.storage, data_dir=arguments.data_dir, log_level="error"
+    )
+    listener = listen(config.host, 0)
+    async with AsyncExitStack() as stack:
+        application = await stack.enter_async_context(create_app(config))
+        uvicorn_settings = uvicorn_config(config, application)
+        runner = Runner(uvicorn_settings)
+        subject = ServerSubject(application, stack, uvicorn_settings.ws)
+        loop = asyncio.get_running_loop()
+        serving = loop.create_task(runner.serve(sockets=[listener]))
+        await runner.up.wait()
+        control = await serve_control(subject)
+        gc.set_threshold(*GC_THRESHOLDS)
+        gc.collect()
+        gc.freeze()
+        print(listener.getsockname()[1], control, flush=True)
+        ended = asyncio.Event()
+        loop.add_reader(0, lambda: os.read(0, 1) or ended.set())
+        await ended.wait()
+        loop.remove_reader(0)
+        application.stop_intake()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                await application.handlers.drop_all()
+        runner.should_exit = True
+        await serving
+
+
+def main() -> None:
+    """Read the command line and serve."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--storage", default="memory", choices=("memory", "sqlite"))
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--one-event-per-commit", action="store_true")
+    arguments = parser.parse_args(sys.argv[1:])
+    if arguments.one_event_per_commit:
+        one_event_per_commit()
+    uvloop.run(serve(arguments))
+
+
+if __name__ == "__main__":
+    main()

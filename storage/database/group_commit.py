@@ -1,0 +1,166 @@
+"""One transaction for many writers: each is whole or not at all, and none harms its neighbours."""
+
+import contextlib
+import re
+import sqlite3
+from asyncio import Future
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, cast
+
+from storage.database.base import Result, Row, Rows, Script
+from storage.errors import OutcomeUnknown, StorageError, Unavailable
+
+T = TypeVar("T")
+
+Connect = Callable[[Path], sqlite3.Connection]
+
+
+ROWS_AT_ONCE = 128
+"""Rows of one statement at most: every statement costs the writer two changes of the GIL."""
+VALUES = re.compile(r"VALUES (\([?, ]+\))")
+
+
+@cache
+def with_rows(query: str, count: int) -> str:
+    """A query that has one row of values, made to take `count` rows."""
+    return VALUES.sub(lambda found: "VALUES " + ", ".join([found[1]] * count), query, count=1)
+
+
+class Work(NamedTuple):
+    """One writer's wish: a script, or rows with the script to run when they do not fit."""
+
+    script: Script[Any]
+    future: Future[Any]
+    rows: Rows = ()
+
+
+class Outcome(NamedTuple):
+    """What became of it."""
+
+    future: Future[Any]
+    value: Any
+    error: BaseException | None = None
+
+
+def run_script(connection: sqlite3.Connection, queries: Mapping[str, str], script: Script[T]) -> T:
+    """Drive a script to its end on a connection."""
+    try:
+        statement = next(script)
+        while True:
+            if statement.many:
+                cursor = connection.executemany(queries[statement.query], statement.parameters)
+                rows: list[Row] = []
+            else:
+                cursor = connection.execute(queries[statement.query], statement.parameters)
+                rows = cursor.fetchall()
+            statement = script.send(Result(rows, cursor.rowcount))
+    except StopIteration as stop:
+        return cast("T", stop.value)
+
+
+class GroupCommit:
+    """Runs groups of works on the one writing connection, each group in one transaction."""
+
+    def __init__(self, path: Path, connect: Connect, queries: Mapping[str, str]) -> None:
+        self._path = path
+        self._connect = connect
+        self._queries = queries
+        self.connection = connect(path)
+
+    def commit(self, group: Sequence[Work]) -> list[Outcome]:
+        """Commit a group; an outcome for each, in no particular order.
+
+        Works with rows come first, all of them by one statement per query.
+        """
+        try:
+            self.connection.execute("BEGIN IMMEDIATE")
+            outcomes = self._apply_all(group)
+        except sqlite3.Error as error:
+            self._reopen()
+            return _all_failed(group, Unavailable(f"nothing was written: {error}"))
+        try:
+            self.connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._reopen()
+            return _all_failed(group, OutcomeUnknown(f"commit failed: {error}"))
+        return outcomes
+
+    def _apply_all(self, group: Sequence[Work]) -> list[Outcome]:
+        in_rows = [work for work in group if work.rows]
+        if in_rows and self._apply_rows(in_rows):
+            outcomes = [Outcome(work.future, None) for work in in_rows]
+            scripts: Sequence[Work] = [work for work in group if not work.rows]
+        else:
+            outcomes = []
+            scripts = group
+        outcomes.extend(self._apply(work) for work in scripts)
+        return outcomes
+
+    def _apply_rows(self, works: Sequence[Work]) -> bool:
+        """Run all works' rows; False, and nothing done, unless every row touched exactly one."""
+        merged: dict[str, list[Sequence[Any]]] = {}
+        for work in works:
+            for query, rows in work.rows:
+                merged.setdefault(query, []).extend(rows)
+        connection = self.connection
+        connection.execute("SAVEPOINT rows")
+        try:
+            fits = all(self._run_rows(query, rows) == len(rows) for query, rows in merged.items())
+        except sqlite3.Error as error:
+            self._check_open(error)
+            fits = False
+        if not fits:
+            connection.execute("ROLLBACK TO rows")
+        connection.execute("RELEASE rows")
+        return fits
+
+    def _run_rows(self, query: str, rows: Sequence[Sequence[Any]]) -> int:
+        """Run a statement with many rows at once; how many it touched."""
+        touched = 0
+        start = 0
+        while start < len(rows):
+            size = min(ROWS_AT_ONCE, 1 << ((len(rows) - start).bit_length() - 1))
+            parameters = list(chain.from_iterable(rows[start : start + size]))
+            statement = with_rows(self._queries[query], size)
+            touched += self.connection.execute(statement, parameters).rowcount
+            start += size
+        return touched
+
+    def _apply(self, work: Work) -> Outcome:
+        connection = self.connection
+        connection.execute("SAVEPOINT script")
+        try:
+            value = run_script(connection, self._queries, work.script)
+        except Exception as error:  # noqa: BLE001 - whatever a script raises belongs to its caller
+            self._check_open(error)
+            connection.execute("ROLLBACK TO script")
+            connection.execute("RELEASE script")
+            if not isinstance(error, sqlite3.Error):
+                return Outcome(work.future, None, error)
+            failure = Unavailable(f"write failed: {error}")
+            failure.__cause__ = error
+            return Outcome(work.future, None, failure)
+        connection.execute("RELEASE script")
+        return Outcome(work.future, value)
+
+    def _check_open(self, error: Exception) -> None:
+        if not self.connection.in_transaction:
+            # SQLite itself undid the whole transaction (disk full, I/O error).
+            raise sqlite3.OperationalError(str(error)) from error
+
+    def _reopen(self) -> None:
+        """After a failure outside scripts nothing of the connection is trusted: recovery decides.
+
+        Closing it undoes what was begun. While no other can be had, every commit tries again.
+        """
+        with contextlib.suppress(sqlite3.Error):
+            self.connection.close()
+        with contextlib.suppress(sqlite3.Error):
+            self.connection = self._connect(self._path)
+
+
+def _all_failed(group: Sequence[Work], error: StorageError) -> list[Outcome]:
+    return [Outcome(work.future, None, error) for work in group]

@@ -1,0 +1,35 @@
+"""One Chromium and one server for the whole folder; a profile per test."""
+
+import shutil
+
+import pytest
+import pytest_asyncio
+
+from tests.support.browser import chromium, new_context, person
+from tests.support.servers import server_process
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser():
+    if shutil.which("chromium") is None:
+        pytest.skip("Chromium is not installed: scripts/setup-tools installs it")
+    async with chromium() as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def server(tmp_path_factory):
+    async with server_process(tmp_path_factory.mktemp("server") / "data") as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def context(browser):
+    opened = await new_context(browser)
+    yield opened
+    await opened.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def reader(context, server):
+    return await person(context, server.url)

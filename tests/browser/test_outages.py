@@ -1,0 +1,133 @@
+"""The built-in page while its server is killed, comes back, or asks for a key."""
+
+import httpx
+import pytest
+import pytest_asyncio
+from playwright.async_api import expect
+
+from tests.support.browser import OUTAGE, new_context, person
+from tests.support.servers import server_process
+
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(60),
+]
+
+KEY = "open sesame"
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def mortal(tmp_path):
+    async with server_process(tmp_path / "data") as running:
+        yield running
+
+
+async def drawn_and_stored(reader, conversation_id):
+    """Ids and texts of the messages on the page, and of those in the log."""
+    path = f"/api/conversations/{conversation_id}/events"
+    stored = []
+    async with httpx.AsyncClient(base_url=reader.url) as client:
+        more = True
+        while more:
+            start_id = stored[-1]["id"] + 1 if stored else 0
+            query = {"start_id": start_id, "limit": 100}
+            answer = (await client.get(path, params=query)).json()
+            stored += answer["events"]
+            more = answer["has_more"]
+    drawn = [(one.event_id, one.text) for one in await reader.entries() if one.kind == "message"]
+    messages = [event for event in stored if event.get("action") == "message"]
+    return drawn, [(event["id"], event["args"]["content"]) for event in messages]
+
+
+@pytest.mark.parametrize("crash", [True, False], ids=["killed", "stopped"])
+async def test_the_page_goes_on_by_itself_when_its_server_comes_back(
+    context, mortal, crash, record_property
+):
+    reader = await person(context, mortal.url)
+    conversation_id = await reader.begin()
+    await reader.say("/slow 300 20")
+    await expect(reader.messages_of("agent").nth(10)).to_be_visible()
+
+    await (mortal.kill() if crash else mortal.stop())
+    await expect(reader.part("connection-state")).to_have_text("Reconnecting")
+    await reader.say("written while nobody listened")
+    await expect(reader.part("pending-message")).to_contain_text("Waiting for the connection")
+    await mortal.start()
+
+    await expect(reader.messages_of("agent").last).to_contain_text("nobody listened")
+    await reader.sees_state("Ready")
+    await expect(reader.part("pending-message")).to_have_count(0)
+    await expect(reader.part("error-banner")).to_have_count(0)
+    drawn, stored = await drawn_and_stored(reader, conversation_id)
+    assert drawn == stored
+    assert len([text for _, text in stored if text == "written while nobody listened"]) == 1
+    assert not await reader.found_fault(excused=OUTAGE)
+    record_property("figures", f"{len(stored)} messages over one restart, each drawn once")
+
+
+async def test_a_message_waiting_for_the_server_survives_a_reload(context, mortal):
+    reader = await person(context, mortal.url)
+    conversation_id = await reader.begin()
+    await context.set_offline(True)  # noqa: FBT003 - the library's only way to say it
+    await mortal.kill()
+    await expect(reader.part("connection-state")).to_have_text("Reconnecting")
+
+    await reader.say("still there")
+    await expect(reader.part("pending-message")).to_be_visible()
+    await mortal.start()
+    await context.set_offline(False)  # noqa: FBT003
+    await reader.page.reload()
+
+    await expect(reader.messages_of("agent").last).to_contain_text("You said: still there")
+    drawn, stored = await drawn_and_stored(reader, conversation_id)
+    assert drawn == stored
+    assert [text for _, text in stored] == ["still there", "You said: still there"]
+    assert not await reader.found_fault(excused=f"{OUTAGE}|ERR_INTERNET_DISCONNECTED")
+
+
+async def test_confirmation_mode_asks_before_a_command_runs(context, tmp_path):
+    asking = {"PARLEY_CONFIRMATION_MODE": "true"}
+    async with server_process(tmp_path / "data", environment=asking) as server:
+        reader = await person(context, server.url)
+        await reader.begin()
+
+        await reader.say("/run echo yes\n/run echo no\nlast word")
+        await reader.sees_state("Needs your answer")
+        await expect(reader.part("confirmation")).to_contain_text("echo yes")
+        await reader.part("confirm").click()
+
+        await expect(reader.part("command-output")).to_have_text("yes")
+        await expect(reader.part("confirmation")).to_contain_text("echo no")
+        await reader.page.reload()
+        await reader.sees_state("Needs your answer")
+        await expect(reader.part("confirmation")).to_contain_text("echo no")
+        await reader.part("reject").click()
+
+        await expect(reader.part("confirmation")).to_be_hidden()
+        await expect(reader.part("command").last).to_contain_text("rejected")
+        await expect(reader.part("command-output")).to_have_count(2)
+        assert not await reader.found_fault()
+
+
+async def test_a_server_with_a_key_is_asked_for_it_once(browser, tmp_path):
+    keyed = {"SESSION_API_KEY": KEY}
+    async with server_process(tmp_path / "data", environment=keyed) as server:
+        context = await new_context(browser)
+        reader = await person(context, server.url)
+        await reader.visit()
+        await reader.part("key-input").fill("open barley")
+        await reader.part("key-submit").click()
+        await expect(reader.page.locator("#key-again")).to_be_visible()
+
+        await reader.part("key-input").fill(KEY)
+        await reader.part("key-submit").click()
+
+        await expect(reader.part("key-form")).to_be_hidden()
+        await reader.begin()
+        await reader.ask("inside", "You said: inside")
+        await reader.page.reload()
+        await reader.sees_state("Ready")
+        await expect(reader.part("key-form")).to_be_hidden()
+        assert not await reader.found_fault(excused="401")
+        await context.close()

@@ -1,0 +1,153 @@
+"""AppendQueue: order, ids and timestamps given as a batch is formed, keys under way."""
+
+import asyncio
+
+import orjson
+import pytest
+
+from events.batch import Appended, AppendQueue, digest_of
+from events.errors import AppendFailed, StreamOverloaded
+from events.event import EventFlag
+
+STATE = {"source": "agent", "observation": "agent_state_changed", "extras": {}}
+PAST = "2000-01-01T00:00:00.000000Z"
+FUTURE = "2999-01-01T00:00:00.000000Z"
+
+
+def say(text, **fields):
+    return {"source": "agent", "action": "message", "args": {"content": text}, **fields}
+
+
+@pytest.fixture
+async def queue():
+    return AppendQueue(10)
+
+
+async def test_events_leave_in_the_order_they_came_with_dense_ids(queue):
+    for text in "abc":
+        queue.put(say(text), None)
+
+    batch = queue.form(7, PAST)
+
+    bodies = [orjson.loads(event.body) for event in batch.events]
+    assert [event.id for event in batch.events] == [body["id"] for body in bodies] == [7, 8, 9]
+    assert [body["args"]["content"] for body in bodies] == list("abc")
+    assert batch.first_id == 7
+    assert len(queue) == 0
+
+
+async def test_the_timestamp_is_the_present_and_one_for_the_whole_batch(queue):
+    queue.put(say("a"), None)
+    queue.put(say("b"), None)
+
+    batch = queue.form(0, PAST)
+
+    assert {orjson.loads(event.body)["timestamp"] for event in batch.events} == {batch.timestamp}
+    assert PAST < batch.timestamp < FUTURE
+
+
+async def test_the_timestamp_never_lies_before_the_last_one(queue):
+    queue.put(say("a"), None)
+
+    assert queue.form(0, FUTURE).timestamp == FUTURE
+
+
+async def test_a_batch_carries_its_keys_flags_and_fold(queue):
+    queue.put(say("a"), None)
+    queue.put(STATE, b"digest")
+    queue.put(say("b", llm_metrics={"accumulated_cost": 2.5}), None)
+
+    batch = queue.form(4, PAST)
+
+    assert batch.keys == {1: b"digest"}
+    assert [event.flag for event in batch.events] == [EventFlag.PLAIN, EventFlag.STATE, 0]
+    assert batch.summary.last_event_id == 6
+    assert batch.summary.last_state_id == 5
+    assert batch.summary.accumulated_cost == 2.5
+    assert batch.summary.last_updated_at == batch.timestamp
+
+
+async def test_what_is_put_back_leaves_first_with_new_ids(queue):
+    for text in "abc":
+        queue.put(say(text), None)
+    first = queue.form(0, PAST)
+    queue.put(say("d"), None)
+    queue.put_back(first.waiting[1:])
+
+    bodies = [orjson.loads(event.body) for event in queue.form(5, PAST).events]
+
+    assert [(body["id"], body["args"]["content"]) for body in bodies] == [
+        (5, "b"),
+        (6, "c"),
+        (7, "d"),
+    ]
+
+
+async def test_the_bound_refuses_one_more_and_takes_nothing_of_it(queue):
+    for number in range(10):
+        queue.put(say(str(number)), None)
+
+    with pytest.raises(StreamOverloaded):
+        queue.put(say("more"), b"key")
+
+    queue.form(0, PAST)
+    assert len(queue) == 0
+    queue.put(say("again"), b"key")
+    assert len(queue) == 1
+
+
+async def test_a_key_under_way_takes_no_place_in_the_queue(queue):
+    for number in range(10):
+        queue.put(say(str(number)), digest_of(str(number)))
+
+    shared = queue.put(say("3"), digest_of("3"))
+    batch = queue.form(0, PAST)
+    batch.waiting[3].settle(Appended(3))
+
+    assert await shared == Appended(3, duplicate=True)
+
+
+async def test_a_caller_that_gives_up_a_shared_outcome_harms_nobody(queue):
+    first = queue.put(say("a"), b"k")
+    second, third = queue.put(say("a"), b"k"), queue.put(say("a"), b"k")
+    second.cancel()
+    queue.form(0, PAST).waiting[0].settle(Appended(0))
+
+    assert await asyncio.gather(first, third) == [Appended(0), Appended(0, duplicate=True)]
+
+
+async def test_a_key_is_free_again_once_its_first_outcome_is_told(queue):
+    first = queue.put(say("a"), b"k")
+    queue.form(0, PAST).waiting[0].fail(AppendFailed("full"))
+    assert isinstance((await asyncio.gather(first, return_exceptions=True))[0], AppendFailed)
+
+    queue.put(say("a"), b"k")
+
+    assert len(queue) == 1
+
+
+async def test_an_outcome_is_told_once(queue):
+    told = queue.put(say("a"), None)
+    waiting = queue.form(0, PAST).waiting[0]
+
+    waiting.settle(Appended(0))
+    waiting.settle(Appended(9))
+    waiting.fail(AppendFailed("late"))
+
+    assert await told == Appended(0)
+
+
+async def test_refusing_everything_that_waits_tells_every_caller(queue):
+    waiting = [queue.put(say(text), None) for text in "abc"]
+
+    queue.fail_all(AppendFailed("closing"))
+
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(one) for one in outcomes] == [AppendFailed] * 3
+
+
+def test_any_text_has_a_digest_of_its_own():
+    digests = {digest_of(text) for text in ("", "a", "b", "\ud800", "a\x00", "ä")}
+
+    assert len(digests) == 6
+    assert all(len(digest) == 32 for digest in digests)

@@ -1,0 +1,174 @@
+"""PageReader: any range is what the store holds, loaded once, refused when it has a hole."""
+
+import asyncio
+
+import pytest
+
+from events.errors import ConversationDeleted, DamagedRecord, StoreUnavailable
+from events.page_reader import PageReader
+from events.stores.memory import MemoryEventStore
+from tests.support.faulty_store import FaultyEventStore
+from tests.support.records import append, contents, record, records
+
+SIZE = 10
+
+
+class HeldReads(FaultyEventStore):
+    """Reads that wait until they are let go."""
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        self.gate = asyncio.Event()
+
+    async def read(self, conversation_id, start_id, end_id):
+        await self.gate.wait()
+        return await super().read(conversation_id, start_id, end_id)
+
+
+class Thinned(FaultyEventStore):
+    """A log that lacks an event."""
+
+    missing = 13
+
+    async def read(self, conversation_id, start_id, end_id):
+        events = await super().read(conversation_id, start_id, end_id)
+        return [event for event in events if event.id != self.missing]
+
+
+@pytest.fixture
+async def store():
+    made = FaultyEventStore(MemoryEventStore())
+    await append(made.inner, "c", records(0, 35))
+    return made
+
+
+@pytest.fixture
+def reader(store):
+    return PageReader(store, page_size=SIZE, cache_bytes=1_000_000)
+
+
+@pytest.mark.parametrize("next_id", [0, 1, 9, 10, 11, 20, 34, 35])
+async def test_a_read_gives_the_rest_of_its_page_below_the_end(reader, next_id):
+    for start_id in range(37):
+        events = await reader.read("c", start_id, next_id)
+
+        end_of_page = start_id - start_id % SIZE + SIZE
+        assert [one.id for one in events] == list(range(start_id, min(end_of_page, next_id)))
+
+
+async def test_what_a_read_gives_is_what_the_store_holds(reader, store):
+    held = [event for start_id in (0, 10, 20, 30) for event in await reader.read("c", start_id, 35)]
+
+    assert held == await store.inner.read("c", 0, 35)
+
+
+async def test_a_page_is_loaded_once(reader, store):
+    for start_id in (10, 19, 12, 10):
+        await reader.read("c", start_id, 35)
+
+    assert store.reads == 1
+
+
+async def test_a_page_that_was_cached_while_it_filled_is_loaded_again_beyond_that(reader, store):
+    assert len(await reader.read("c", 30, 35)) == 5
+    await append(store.inner, "c", records(35, 3))
+
+    assert [event.id for event in await reader.read("c", 33, 38)] == [33, 34, 35, 36, 37]
+    assert [event.id for event in await reader.read("c", 33, 35)] == [33, 34]
+    assert store.reads == 2
+
+
+async def test_many_readers_of_one_page_share_one_load(store):
+    held = HeldReads(store)
+    reader = PageReader(held, page_size=SIZE, cache_bytes=1_000_000)
+    reading = [asyncio.ensure_future(reader.read("c", 10 + n, 35)) for n in range(5)]
+    await asyncio.sleep(0)
+    held.gate.set()
+
+    found = await asyncio.gather(*reading)
+
+    assert [events[0].id for events in found] == [10, 11, 12, 13, 14]
+    assert store.reads == 1
+
+
+async def test_a_reader_that_goes_away_leaves_the_load_to_the_others(store):
+    held = HeldReads(store)
+    reader = PageReader(held, page_size=SIZE, cache_bytes=1_000_000)
+    gone, stays = (asyncio.ensure_future(reader.read("c", 10, 35)) for _ in range(2))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.sleep(0)
+    held.gate.set()
+
+    assert len(await stays) == 10
+    assert gone.cancelled()
+
+
+async def test_a_failed_load_is_told_to_all_and_tried_again_by_the_next(reader, store):
+    store.unreadable = 1
+    outcomes = await asyncio.gather(
+        *(reader.read("c", 10, 35) for _ in range(3)), return_exceptions=True
+    )
+
+    assert [type(one) for one in outcomes] == [StoreUnavailable] * 3
+    assert len(await reader.read("c", 10, 35)) == 10
+
+
+async def test_a_load_without_an_answer_by_the_deadline_is_unavailable(store):
+    reader = PageReader(HeldReads(store), page_size=SIZE, cache_bytes=1_000_000, read_seconds=2.0)
+
+    with pytest.raises(StoreUnavailable, match="no answer within 2 s"):
+        await reader.read("c", 0, 35)
+
+
+async def test_a_hole_is_reported_with_its_range_and_never_skipped(store):
+    reader = PageReader(Thinned(store), page_size=SIZE, cache_bytes=1_000_000)
+
+    with pytest.raises(DamagedRecord, match="13-13"):
+        await reader.read("c", 10, 35)
+    with pytest.raises(DamagedRecord, match="13-13"):
+        await reader.read("c", 10, 14)
+    assert len(await reader.read("c", 0, 35)) == 10
+
+
+async def test_a_log_shorter_than_its_head_is_damaged(reader):
+    with pytest.raises(DamagedRecord, match="35-36"):
+        await reader.read("c", 30, 37)
+
+
+async def test_a_log_deleted_under_the_reader_says_so(reader, store):
+    await store.delete("c")
+
+    with pytest.raises(ConversationDeleted):
+        await reader.read("c", 0, 35)
+
+
+async def test_a_forgotten_conversation_is_asked_of_the_store_again(reader, store):
+    for start_id in (0, 10, 20, 30):
+        await reader.read("c", start_id, 35)
+    await store.delete("c")
+    reader.forget("c", 35)
+
+    for start_id in (0, 34):
+        with pytest.raises(ConversationDeleted):
+            await reader.read("c", start_id, 35)
+
+
+async def test_all_conversations_share_one_bound(store):
+    reader = PageReader(store, page_size=SIZE, cache_bytes=8_000)
+    for name in ("d", "e", "f", "g"):
+        await append(store.inner, name, records(0, 10, name))
+    for name in ("c", "d", "e", "f", "g"):
+        await reader.read(name, 0, 10)
+    before = store.reads
+
+    assert contents(await reader.read("g", 0, 10)) == ["g"] * 10
+    assert store.reads == before
+    await reader.read("c", 0, 10)
+    assert store.reads == before + 1
+
+
+async def test_a_page_larger_than_the_whole_bound_is_served_all_the_same(store):
+    reader = PageReader(store, page_size=SIZE, cache_bytes=100)
+
+    assert list(await reader.read("c", 0, 35)) == [record(event_id) for event_id in range(10)]

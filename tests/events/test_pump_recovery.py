@@ -1,0 +1,249 @@
+"""AppendPump when an outcome is unknown or another writer was first: the log decides."""
+
+import asyncio
+
+import orjson
+import pytest
+
+from events.batch import Appended
+from events.errors import AppendFailed, ConversationDeleted
+from events.event import EventFlag, StoredEvent
+from events.pump import CONFLICT_TRIES, AppendPump
+from events.stores.base import Head
+from events.stores.memory import MemoryEventStore
+from tests.support.faulty_store import (
+    FaultyEventStore,
+    Held,
+    Overtaken,
+    fails,
+    passes,
+    silent,
+    unknown_after,
+    unknown_before,
+)
+from tests.support.records import contents, key, record, records
+
+
+@pytest.fixture
+def store():
+    return FaultyEventStore(MemoryEventStore())
+
+
+@pytest.fixture
+def published():
+    return []
+
+
+@pytest.fixture
+def pump(store, published):
+    return AppendPump(
+        "c",
+        store,
+        Head(0, None, ""),
+        waiting_limit=100,
+        append_seconds=10.0,
+        publish=published.extend,
+    )
+
+
+def put(pump, *texts):
+    payloads = [
+        {"source": "user", "message": text, "action": "message", "args": {"content": text}}
+        for text in texts
+    ]
+    return [pump.put(payload, None) for payload in payloads]
+
+
+async def texts_in(store) -> list[str]:
+    events = await store.inner.read("c", 0, 1000)
+    assert [event.id for event in events] == list(range(len(events)))
+    return contents(events)
+
+
+def foreign(count):
+    return Overtaken(lambda first_id: records(first_id, count, "foreign"))
+
+
+@pytest.mark.parametrize("fault", [unknown_before, unknown_after], ids=["not landed", "landed"])
+async def test_an_unknown_outcome_is_read_back_and_every_event_is_there_once(
+    pump, store, published, fault
+):
+    store.script.append(fault)
+
+    assert await asyncio.gather(*put(pump, "a", "b", "c")) == [Appended(n) for n in range(3)]
+
+    assert await texts_in(store) == ["a", "b", "c"]
+    assert contents(published) == ["a", "b", "c"]
+
+
+async def test_only_what_did_not_land_is_submitted_again_at_the_same_id(pump, store):
+    store.script.extend([unknown_after, unknown_before])
+
+    await asyncio.gather(*put(pump, "a", "b", "c"))
+
+    assert store.attempts == [(0, 1), (1, 2), (1, 2)]
+
+
+async def test_nothing_further_is_taken_until_the_tail_was_read_back(pump, store, published):
+    store.script.append(unknown_after)
+    store.unreadable = 5
+    taken = put(pump, "a", "b")
+    while store.unreadable:
+        await asyncio.sleep(0.01)
+        assert store.attempts == [(0, 1)]
+        assert published == []
+
+    assert await asyncio.gather(*taken) == [Appended(0), Appended(1)]
+    assert await texts_in(store) == ["a", "b"]
+
+
+@pytest.mark.parametrize("landed", [True, False])
+async def test_a_write_without_an_outcome_by_the_deadline_is_read_back(
+    pump, store, published, landed
+):
+    held = Held(silent, before=passes) if landed else Held()
+    store.script.append(held)
+    begun = asyncio.get_running_loop().time()
+
+    assert await asyncio.gather(*put(pump, "a", "b")) == [Appended(0), Appended(1)]
+
+    assert asyncio.get_running_loop().time() - begun >= 10.0
+    held.release()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert await texts_in(store) == contents(published) == ["a", "b"]
+
+
+async def test_a_late_failure_of_an_abandoned_attempt_does_not_fail_the_one_that_followed(
+    pump, store, published
+):
+    first, second = Held(fails), Held()
+    store.script.extend([first, second])
+    taken = put(pump, "a")
+    await second.reached.wait()
+    first.release()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    second.release()
+
+    assert await asyncio.gather(*taken) == [Appended(0)]
+    assert await texts_in(store) == contents(published) == ["a"]
+
+
+async def test_a_failure_is_not_told_while_an_earlier_attempt_may_still_land(
+    pump, store, published
+):
+    first = Held()
+    store.script.extend([first, fails])
+    taken = put(pump, "a")
+    while len(store.attempts) < 2:
+        await asyncio.sleep(1)
+    first.release()
+
+    assert await asyncio.gather(*taken) == [Appended(0)]
+    assert await texts_in(store) == contents(published) == ["a"]
+
+
+async def test_a_late_success_of_an_abandoned_attempt_counts_once(pump, store, published):
+    first, second = Held(), Held()
+    store.script.extend([first, second])
+    taken = put(pump, "a", "b")
+    await second.reached.wait()
+    first.release()
+    second.release()
+
+    assert await asyncio.gather(*taken) == [Appended(0), Appended(1)]
+    assert await texts_in(store) == contents(published) == ["a", "b"]
+
+
+async def test_a_conflict_publishes_what_the_other_wrote_and_puts_its_own_behind(
+    pump, store, published
+):
+    store.script.append(foreign(3))
+
+    assert await asyncio.gather(*put(pump, "a", "b")) == [Appended(3), Appended(4)]
+
+    assert contents(published) == ["foreign"] * 3 + ["a", "b"]
+    assert [event.id for event in published] == list(range(5))
+    assert await texts_in(store) == contents(published)
+
+
+async def test_two_unknown_outcomes_and_a_conflict_in_a_row_lose_and_repeat_nothing(
+    pump, store, published
+):
+    store.script.extend([unknown_before, foreign(1), foreign(2), unknown_after])
+
+    taken = await asyncio.gather(*put(pump, *"abcdef"))
+
+    assert contents(published) == await texts_in(store)
+    assert [contents(published)[one.id] for one in taken] == list("abcdef")
+    assert len(published) == 9
+
+
+async def test_a_foreign_state_event_is_the_newest_state_until_ones_own(pump, store):
+    def state(first_id):
+        return [record(first_id, flag=EventFlag.STATE)]
+
+    store.script.append(Overtaken(state))
+
+    await asyncio.gather(*put(pump, "a"))
+
+    assert pump.last_state_id == 0
+
+
+async def test_a_timestamp_never_runs_behind_the_one_of_another_writer(pump, store, published):
+    future = "2999-01-01T00:00:00.000000Z"
+
+    def from_a_fast_clock(first_id):
+        return [StoredEvent(first_id, 0, b'{"timestamp":"%s"}' % future.encode())]
+
+    store.script.append(Overtaken(from_a_fast_clock))
+
+    await asyncio.gather(*put(pump, "a", "b"))
+
+    assert [orjson.loads(event.body)["timestamp"] for event in published] == [future] * 3
+
+
+async def test_a_writer_that_is_always_overtaken_gives_up_and_says_so(pump, store, published):
+    store.script.extend([foreign(1)] * (CONFLICT_TRIES + 1))
+
+    (outcome,) = await asyncio.gather(*put(pump, "a"), return_exceptions=True)
+
+    assert isinstance(outcome, AppendFailed)
+    assert contents(published) == await texts_in(store) == ["foreign"] * (CONFLICT_TRIES + 1)
+    assert await asyncio.gather(*put(pump, "b")) == [Appended(CONFLICT_TRIES + 1)]
+
+
+async def test_a_stale_fence_fails_the_batch(pump, store):
+    await store.inner.append(
+        "c", 0, records(0, 1), summary=pump._queue.form(0, "").summary, fence=7
+    )
+    pump.next_id = 1
+
+    with pytest.raises(AppendFailed, match="newer owner"):
+        await asyncio.gather(*put(pump, "a"))
+
+    pump.fence = 8
+    assert await asyncio.gather(*put(pump, "b")) == [Appended(1)]
+
+
+async def test_a_deletion_found_while_reading_back_is_told(pump, store):
+    held = Held(unknown_before)
+    store.script.append(held)
+    taken = put(pump, "a", "b")
+    await held.reached.wait()
+    await store.delete("c")
+    held.release()
+
+    outcomes = await asyncio.gather(*taken, return_exceptions=True)
+    assert [type(one) for one in outcomes] == [ConversationDeleted, ConversationDeleted]
+
+
+async def test_a_key_is_kept_through_an_unknown_outcome(pump, store):
+    store.script.extend([unknown_after, unknown_before])
+    payload = {"source": "user", "message": "a", "action": "message", "args": {"content": "a"}}
+    taken = [pump.put(dict(payload), key(name)) for name in ("k", "l", "k", "l")]
+
+    assert [one.id for one in await asyncio.gather(*taken)] == [0, 1, 0, 1]
+    assert await store.inner.find("c", key("l")) == 1
+    assert await pump.put(dict(payload), key("k")) == Appended(0, duplicate=True)

@@ -1,0 +1,237 @@
+"""POST /api/conversations: what is created, what is refused, what a retry does."""
+
+import asyncio
+
+import pytest
+
+from storage.conversations.metadata import ConversationTrigger
+from tests.support.rest import EVERY, assert_refused, rest_server
+
+MODEL_AGENT = "tests.support.rest:ModelAgent"
+KEYLESS_MODEL_AGENT = "tests.support.rest:KeylessModelAgent"
+TASK = {
+    "git_provider": "github",
+    "task_type": "OPEN_ISSUE",
+    "repo": "acme/rocket",
+    "issue_number": 7,
+    "title": "It does not fly",
+}
+
+
+async def list_all(rest):
+    return (await rest.ask("GET", EVERY)).json()["results"]
+
+
+async def user_messages(rest, conversation_id):
+    answer = await rest.ask(
+        "GET", f"{EVERY}/{conversation_id}/events?source=user&include_kinds=message"
+    )
+    return [event["args"]["content"] for event in answer.json()["events"]]
+
+
+async def test_an_empty_request_creates_a_conversation(rest):
+    answer = await rest.ask("POST", EVERY, json={})
+
+    created = answer.json()
+    assert answer.status_code == 200
+    assert created["status"] == "ok"
+    assert created["message"] is None
+    assert created["conversation_status"] in ("STARTING", "RUNNING")
+    assert len(bytes.fromhex(created["conversation_id"])) == 16
+
+
+async def test_it_is_in_the_list_at_once_with_everything_a_page_needs(rest):
+    conversation_id = await rest.create(repository="acme/rocket", selected_branch="main")
+
+    (info,) = await list_all(rest)
+
+    assert info["conversation_id"] == conversation_id
+    assert info["title"] == f"Conversation {conversation_id[:5]}"
+    assert info["conversation_version"] == "V0"
+    assert info["sub_conversation_ids"] == []
+    assert info["status"] in ("STARTING", "RUNNING")
+    assert info["url"] == f"{EVERY}/{conversation_id}"
+    assert (info["selected_repository"], info["selected_branch"]) == ("acme/rocket", "main")
+    assert info["trigger"] == "gui"
+
+
+async def test_the_first_message_is_in_the_log_when_the_answer_comes_and_is_answered(rest):
+    conversation_id = await rest.create(initial_user_msg="hello")
+
+    assert await user_messages(rest, conversation_id) == ["hello"]
+    await rest.wait_for(
+        conversation_id,
+        lambda event: event.get("source") == "agent" and event.get("action") == "message",
+    )
+
+
+async def test_pictures_alone_are_a_first_message(rest):
+    conversation_id = await rest.create(image_urls=["data:image/png;base64,AA=="])
+
+    assert await user_messages(rest, conversation_id) == [""]
+
+
+@pytest.mark.parametrize("blank", ["", "  \n"])
+async def test_a_blank_first_message_is_none(rest, blank):
+    conversation_id = await rest.create(initial_user_msg=blank)
+
+    assert await user_messages(rest, conversation_id) == []
+
+
+async def test_a_suggested_task_speaks_for_its_user(rest):
+    conversation_id = await rest.create(suggested_task=TASK)
+
+    (info,) = await list_all(rest)
+    (message,) = await user_messages(rest, conversation_id)
+    assert (info["trigger"], info["selected_repository"]) == ("suggested_task", "acme/rocket")
+    assert info["git_provider"] == "github"
+    assert "open issue #7 of acme/rocket: It does not fly" in message
+
+
+async def test_a_microagent_has_its_trigger_and_repository(rest):
+    await rest.create(create_microagent={"repo": "acme/rocket"}, conversation_instructions="x")
+
+    (info,) = await list_all(rest)
+    assert (info["trigger"], info["selected_repository"]) == (
+        "microagent_management",
+        "acme/rocket",
+    )
+
+
+async def test_a_bearer_token_marks_a_program(rest):
+    headers = {"authorization": "Bearer abc"}
+    await rest.ask("POST", EVERY, json={"suggested_task": TASK}, headers=headers)
+
+    (info,) = await list_all(rest)
+    assert info["trigger"] == ConversationTrigger.OPENHANDS_API
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"colour": "red"}, "colour: unknown field"),
+        ({"initial_user_msg": 5}, "initial_user_msg"),
+        ({"git_provider": "sourceforge"}, "git_provider"),
+        ({"suggested_task": TASK | {"issue_number": "7"}}, "suggested_task.issue_number"),
+        ({"suggested_task": {}}, "suggested_task.git_provider"),
+        ({"image_urls": "one"}, "image_urls"),
+        ({"conversation_id": "mine"}, "conversation_id: unknown field"),
+        ([], "object"),
+    ],
+)
+async def test_what_does_not_fit_is_named_and_nothing_is_created(rest, body, field):
+    answer = await rest.ask("POST", EVERY, json=body)
+
+    assert_refused(answer, 422, "invalid_body", field)
+    assert await list_all(rest) == []
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff", b"{} {}", b'"\\ud800"'])
+async def test_what_is_not_json_is_refused(rest, body):
+    headers = {"content-type": "application/json"}
+    answer = await rest.ask("POST", EVERY, content=body, headers=headers)
+
+    assert_refused(answer, 400, "bad_request", "not JSON")
+
+
+async def test_a_body_without_a_type_is_refused(rest):
+    assert_refused(await rest.ask("POST", EVERY), 415, "unsupported_media_type")
+
+
+async def test_a_trajectory_cannot_be_replayed(rest):
+    assert_refused(await rest.ask("POST", EVERY, json={"replay_json": "[]"}), 501, "not_supported")
+
+
+async def test_required_settings_are_checked_before_anything_is_written():
+    async with rest_server(require_settings=True) as rest:
+        answer = await rest.ask("POST", EVERY, json={})
+
+        assert_refused(answer, 400, "settings_not_found", "Settings not found")
+        assert answer.json()["msg_id"] == "CONFIGURATION$SETTINGS_NOT_FOUND"
+        assert await list_all(rest) == []
+
+
+async def test_a_model_s_key_is_checked_before_anything_is_written():
+    async with rest_server(agent_class=MODEL_AGENT) as rest:
+        answer = await rest.ask("POST", EVERY, json={})
+
+        assert_refused(answer, 400, "model_key_missing", "Please check your API key")
+        assert answer.json()["msg_id"] == "STATUS$ERROR_LLM_AUTHENTICATION"
+        assert await list_all(rest) == []
+
+
+async def test_a_model_that_is_reached_without_a_key_is_no_obstacle():
+    async with rest_server(agent_class=KEYLESS_MODEL_AGENT) as rest:
+        await rest.create()
+
+
+async def create_with(rest, key, **body):
+    answer = await rest.ask("POST", EVERY, json=body, headers={"idempotency-key": key})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["conversation_id"]
+
+
+async def test_a_retry_with_its_key_gives_the_same_conversation_and_one_message(rest):
+    first = await create_with(rest, "a key", initial_user_msg="hello")
+    again = await create_with(rest, "a key", initial_user_msg="hello")
+    other = await create_with(rest, "another key", initial_user_msg="hello")
+
+    assert first == again != other
+    assert await user_messages(rest, first) == ["hello"]
+    assert len(await list_all(rest)) == 2
+
+
+async def test_a_double_click_gives_one_conversation_and_one_message(rest):
+    clicks = [create_with(rest, "k" * 128, initial_user_msg="hello") for _ in range(8)]
+
+    (conversation_id,) = set(await asyncio.gather(*clicks))
+
+    assert await user_messages(rest, conversation_id) == ["hello"]
+
+
+async def test_a_retry_does_not_undo_a_title(rest):
+    conversation_id = await create_with(rest, "a key")
+    await rest.ask("PATCH", f"{EVERY}/{conversation_id}", json={"title": "Mine"})
+
+    await create_with(rest, "a key")
+
+    assert [info["title"] for info in await list_all(rest)] == ["Mine"]
+
+
+async def test_without_a_key_every_request_creates_another(rest):
+    assert await rest.create() != await rest.create()
+
+
+@pytest.mark.parametrize("key", ["", "k" * 129, "tab\there"])
+async def test_an_unfit_key_is_refused(rest, key):
+    answer = await rest.ask("POST", EVERY, json={}, headers={"idempotency-key": key})
+
+    assert_refused(answer, 400, "bad_request", "Idempotency-Key")
+
+
+async def test_a_deleted_conversation_does_not_come_back_by_its_key(rest):
+    conversation_id = await create_with(rest, "a key")
+    await rest.ask("DELETE", f"{EVERY}/{conversation_id}")
+
+    answer = await rest.ask("POST", EVERY, json={}, headers={"idempotency-key": "a key"})
+
+    assert_refused(answer, 409, "exists")
+
+
+async def test_a_creator_may_choose_the_id_where_that_is_allowed():
+    async with rest_server(allow_set_conversation_id=True) as rest:
+        assert await rest.create(conversation_id="mine") == "mine"
+        assert await rest.create(conversation_id="mine", initial_user_msg="more") == "mine"
+        assert await user_messages(rest, "mine") == ["more"]
+
+
+async def test_a_chosen_id_must_be_acceptable_and_free():
+    async with rest_server(allow_set_conversation_id=True) as rest:
+        await rest.keep("theirs", "somebody")
+
+        for unfit in ("../../evil", "task-1", "x" * 101, ""):
+            answer = await rest.ask("POST", EVERY, json={"conversation_id": unfit})
+            assert_refused(answer, 400, "bad_value", "Conversation ID")
+        taken = await rest.ask("POST", EVERY, json={"conversation_id": "theirs"})
+
+        assert_refused(taken, 409, "exists")

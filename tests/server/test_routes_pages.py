@@ -1,0 +1,199 @@
+"""The built-in page and foreign builds: what is served, how, and what never is."""
+
+import pytest
+
+from server.routes.pages import IMMUTABLE, STRICT_POLICY
+from tests.support.rest import assert_refused, rest_server
+
+NAVIGATION = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+@pytest.fixture
+def build(tmp_path):
+    folder = tmp_path / "build"
+    files = {
+        "index.html": "<!doctype html><title>Build</title>",
+        "assets/index-DiwrgTda.js": "1",
+        "assets/deep/style.3f9d2c1ab4e0f5a7.css": "2",
+        "assets/my-component.js": "3",
+        "favicon.ico": "4",
+        "locales/en/translation.json": "{}",
+        "page-DiwrgTda.js": "5",
+        ".env": "SECRET",
+        ".git/config": "SECRET",
+    }
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (tmp_path / "outside.txt").write_text("SECRET")
+    (folder / "link.txt").symlink_to(tmp_path / "outside.txt")
+    (folder / "linked").symlink_to(tmp_path)
+    return folder
+
+
+@pytest.fixture
+async def foreign(build):
+    async with rest_server(ui_dir=build) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("path", ["/", "/index.html", "/conversations/abc", "/conversations/a.b/"])
+async def test_the_page_is_at_its_own_addresses_whoever_asks(rest, path):
+    answer = await rest.ask("GET", path)
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "<title>Parley</title>" in answer.text
+
+
+async def test_the_built_in_page_is_protected_strictly_and_always_asked_for_again(rest):
+    answer = await rest.ask("GET", "/")
+
+    assert answer.headers["content-security-policy"] == STRICT_POLICY
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-cache"
+
+
+async def test_everything_the_built_in_page_names_is_there(rest):
+    page = (await rest.ask("GET", "/")).text
+    named = [part.split('"')[0] for part in page.split('"/assets/')[1:]]
+
+    assert len(named) > 3
+    for name in named:
+        answer = await rest.ask("GET", f"/assets/{name}")
+        assert answer.status_code == 200, name
+        assert answer.headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type"),
+    [
+        ("/assets/app.js", "text/javascript; charset=utf-8"),
+        ("/assets/styles/base.css", "text/css; charset=utf-8"),
+        ("/assets/icon.svg", "image/svg+xml"),
+    ],
+)
+async def test_files_have_the_type_a_browser_insists_on(rest, path, media_type):
+    assert (await rest.ask("GET", path)).headers["content-type"] == media_type
+
+
+async def test_a_file_that_has_not_changed_is_not_sent_again(rest):
+    first = await rest.ask("GET", "/assets/app.js")
+    again = await rest.ask(
+        "GET", "/assets/app.js", headers={"if-none-match": first.headers["etag"]}
+    )
+
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["cache-control"] == "no-cache"
+
+
+async def test_a_head_request_has_no_body(rest):
+    answer = await rest.ask("HEAD", "/")
+
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+async def test_a_navigation_to_any_other_address_is_the_page_s_to_answer(rest):
+    navigation = await rest.ask("GET", "/somewhere/else", headers=NAVIGATION)
+    fetch = await rest.ask("GET", "/somewhere/else", headers={"accept": "application/json"})
+
+    assert "<title>Parley</title>" in navigation.text
+    assert_refused(fetch, 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/assets/missing.js", "/assets/missing", "/assets/", "/favicon.ico", "/app.js", "/assets/.x"],
+)
+async def test_a_missing_file_is_missing_also_for_a_navigation(rest, path):
+    assert_refused(await rest.ask("GET", path, headers=NAVIGATION), 404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["/api", "/api/", "/api/unknown", "/api/conversations/"])
+async def test_what_is_under_api_is_never_a_page(rest, path):
+    for method in ("GET", "POST"):
+        assert_refused(await rest.ask(method, path, headers=NAVIGATION), 404, "not_found")
+
+
+async def test_a_page_takes_no_other_method(rest):
+    assert_refused(await rest.ask("POST", "/"), 405, "method_not_allowed")
+    assert_refused(await rest.ask("DELETE", "/api/settings"), 405, "method_not_allowed")
+
+
+ESCAPES = [
+    "/assets/%2e%2e/%2e%2e/config.py",
+    "/assets/..%2f..%2fconfig.py",
+    "/assets/..%5c..%5cconfig.py",
+    "/assets//etc/passwd",
+    "/assets/%2fetc%2fpasswd",
+    "/%2e%2e/%2e%2e/etc/passwd",
+    "//etc/passwd",
+    "/assets/%00",
+    "/assets/app.js%00.png",
+    "/assets/" + "x" * 5000,
+    "/assets/" + "x/" * 3000,
+]
+
+
+@pytest.mark.parametrize("path", ESCAPES)
+async def test_nothing_outside_the_folder_is_served(rest, foreign, path):
+    for server in (rest, foreign):
+        assert_refused(await raw(server, path), 404, "not_found")
+
+
+async def raw(rest, path):
+    """Ask without the client's own tidying of the path."""
+    request = rest.client.build_request("GET", "/")
+    request.url = request.url.copy_with(raw_path=path.encode())
+    return await rest.client.send(request)
+
+
+@pytest.mark.parametrize(
+    "path", ["/link.txt", "/linked/outside.txt", "/.env", "/.git/config", "/linked"]
+)
+async def test_links_out_of_the_folder_and_hidden_files_are_not_there(foreign, path):
+    answer = await foreign.ask("GET", path)
+
+    assert_refused(answer, 404, "not_found")
+
+
+async def test_a_foreign_build_is_served_in_place_of_the_page(foreign):
+    for path in ("/", "/conversations/abc"):
+        answer = await foreign.ask("GET", path)
+
+        assert "<title>Build</title>" in answer.text
+        assert answer.headers["cache-control"] == "no-cache"
+        assert "frame-ancestors 'self'" in answer.headers["content-security-policy"]
+    assert (await foreign.ask("GET", "/locales/en/translation.json")).text == "{}"
+    assert_refused(await foreign.ask("GET", "/assets/app.js"), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("path", "kept"),
+    [
+        ("/assets/index-DiwrgTda.js", True),
+        ("/assets/deep/style.3f9d2c1ab4e0f5a7.css", True),
+        ("/assets/my-component.js", False),
+        ("/page-DiwrgTda.js", False),
+        ("/favicon.ico", False),
+    ],
+)
+async def test_only_assets_whose_names_carry_a_hash_are_kept_for_ever(foreign, path, kept):
+    answer = await foreign.ask("GET", path)
+
+    assert answer.status_code == 200
+    assert (answer.headers["cache-control"] == IMMUTABLE) is kept
+
+
+async def test_a_missing_asset_of_a_foreign_build_is_not_kept(foreign):
+    answer = await foreign.ask("GET", "/assets/index-AAAA1111.js", headers=NAVIGATION)
+
+    assert_refused(answer, 404, "not_found")
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_without_a_frontend_there_are_no_pages():
+    async with rest_server(serve_frontend=False) as rest:
+        for path in ("/", "/conversations/abc", "/assets/app.js"):
+            assert_refused(await rest.ask("GET", path, headers=NAVIGATION), 404, "not_found")
+        assert (await rest.ask("GET", "/alive")).status_code == 200

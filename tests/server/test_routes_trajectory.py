@@ -1,0 +1,83 @@
+"""The export of a conversation."""
+
+import asyncio
+
+import orjson
+
+from events.event import EventFlag, StoredEvent
+from tests.support.records import append, records
+from tests.support.rest import EVERY, assert_refused
+
+TRAJECTORY = f"{EVERY}/c1/trajectory"
+
+
+def stored(event_id, **fields):
+    payload = {"id": event_id, "source": "agent", "message": ""} | fields
+    return StoredEvent(event_id, EventFlag.PLAIN, orjson.dumps(payload))
+
+
+async def export(rest):
+    answer = await rest.ask("GET", TRAJECTORY)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["trajectory"]
+
+
+async def test_hidden_events_and_heavy_extras_are_left_out(rest):
+    await rest.keep("c1", None)
+    browsed = {"url": "http://x", "dom_object": {"a": 1}, "screenshot": "data:..."}
+    events = [
+        stored(0, action="message", args={"content": "seen"}),
+        stored(1, action="run", args={"command": "ls", "hidden": True}),
+        stored(2, observation="browse", content="", extras=browsed),
+    ]
+    await append(rest.events, "c1", events)
+
+    first, second = await export(rest)
+
+    assert first["args"] == {"content": "seen"}
+    assert second["extras"] == {"url": "http://x"}
+
+
+async def test_a_log_without_events_exports_as_empty(rest):
+    await rest.keep("c1", None)
+
+    assert await export(rest) == []
+
+
+async def test_a_long_log_is_whole_and_leaves_others_their_turn(rest):
+    count = 20_000
+    await rest.keep("c1", None)
+    await append(rest.events, "c1", records(0, count, "text"))
+    turns = 0
+
+    async def count_turns():
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    counting = asyncio.create_task(count_turns())
+    exported = await export(rest)
+    counting.cancel()
+
+    assert [event["id"] for event in exported] == list(range(count))
+    assert turns >= count / 100
+
+
+async def test_an_unknown_conversation_has_no_trajectory(rest):
+    assert_refused(await rest.ask("GET", TRAJECTORY), 404, "conversation_not_found")
+
+
+async def test_exporting_opens_nothing_and_starts_nothing(rest):
+    await rest.keep("c1", None)
+
+    await export(rest)
+
+    assert rest.application.manager.get_agent_loop_info() == []
+
+
+async def test_a_log_that_cannot_be_read_is_answered_as_an_error(rest):
+    await rest.keep("c1", None)
+    await append(rest.events, "c1", [*records(0, 1), StoredEvent(2, EventFlag.PLAIN, b"{}")])
+
+    assert_refused(await rest.ask("GET", TRAJECTORY), 500, "damaged")

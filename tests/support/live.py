@@ -1,0 +1,103 @@
+"""A server in the test's own loop, over stores the test holds, reached through real sockets."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from events.event import Event, EventSource, StoredEvent
+from events.stores.base import EventStore
+from events.stores.memory import MemoryEventStore
+from events.stream import EventStream
+from server.app import Application, compose
+from server.config import ServerConfig
+from server.sockets.transport import GuardedProtocol
+from storage.conversations.base import ConversationStores
+from storage.conversations.memory import MemoryConversations
+from storage.conversations.metadata import ConversationMetadata
+from tests.support.clients import RecordingClient, joined
+from tests.support.raw_client import RawClient, raw_client
+from tests.support.servers import LoopServer, serving
+
+EVERYTHING = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A running server and what it keeps."""
+
+    server: LoopServer
+    conversations: ConversationStores
+    events: EventStore
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return self.server.url
+
+    @property
+    def application(self) -> Application:
+        """What is served."""
+        return self.server.application
+
+    @property
+    def guard(self) -> type[GuardedProtocol]:
+        """Its websocket protocol, with the counters."""
+        guard = self.server.runner.config.ws
+        assert isinstance(guard, type)
+        assert issubclass(guard, GuardedProtocol)
+        return guard
+
+    async def new(self, user_id: str | None = None, conversation_id: str | None = None) -> str:
+        """A new conversation's id; no loop is started."""
+        key = conversation_id or uuid4().hex
+        record = ConversationMetadata(conversation_id=key)
+        await self.conversations.for_user(user_id).save_metadata(record)
+        return key
+
+    async def append(self, conversation_id: str, *events: tuple[Event, EventSource]) -> list[int]:
+        """Append as the server would by itself, and return the ids."""
+        async with self.application.manager.attach(conversation_id, None) as conversation:
+            return [
+                (await conversation.stream.append(event, source)).id for event, source in events
+            ]
+
+    def stream(self, conversation_id: str) -> EventStream:
+        """The stream of a conversation somebody is connected to."""
+        (connection_id, *_) = self.application.manager.get_connections(None, {conversation_id})
+        conversation = self.application.manager.joined(connection_id)
+        assert conversation is not None
+        return conversation.stream
+
+    async def log(self, conversation_id: str) -> list[StoredEvent]:
+        """The log as it is stored."""
+        return await self.events.read(conversation_id, 0, EVERYTHING)
+
+    def joined(
+        self, conversation_id: str, **options: Any
+    ) -> AbstractAsyncContextManager[RecordingClient]:
+        """A connected V0 client."""
+        return joined(self.url, conversation_id, **options)
+
+    def raw(self, conversation_id: str, **options: Any) -> AbstractAsyncContextManager[RawClient]:
+        """A websocket on which nothing was sent yet."""
+        return raw_client(self.url, conversation_id, **options)
+
+
+@asynccontextmanager
+async def live_server(
+    *,
+    events: EventStore | None = None,
+    conversations: ConversationStores | None = None,
+    **settings: Any,
+) -> AsyncIterator[Live]:
+    """A server with these settings, over memory stores unless others are given."""
+    config = ServerConfig(storage_kind="memory", **settings)
+    records = conversations or MemoryConversations()
+    log = events or MemoryEventStore()
+    async with (
+        compose(config, records, log) as application,
+        serving(config, application) as server,
+    ):
+        yield Live(server, records, log)
