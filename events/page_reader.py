@@ -95,6 +95,7 @@ class PageReader:
                     given += 1
                     if given == limit:
                         return
+            await asyncio.sleep(0)  # cached pages are read without a pause: let others run
 
     def forget(self, conversation_id: str, next_id: int) -> None:
         """Drop a deleted conversation's pages."""

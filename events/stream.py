@@ -96,7 +96,8 @@ class EventStream:
         if event.id is not None:
             raise BadEvent("an event that has an id was stored already", code="forbidden_field")
         digest = None if client_id is None else digest_of(client_id)
-        stamped = event.model_copy(update={"source": source, "client_id": client_id})
+        own = {"source": source, "client_id": client_id, "timestamp": None}
+        stamped = event.model_copy(update=own)
         return self._pump.put(self._redactor.redact(encode(stamped)), digest)
 
     async def append(
@@ -111,7 +112,8 @@ class EventStream:
 
     def subscribe(self, name: str, callback: Callback, *, after: int | None = None) -> Subscription:
         """Hand every event after `after` (default: after now) to a callback, in order, each once."""
-        position = self.next_id - 1 if after is None else min(after, self.next_id - 1)
+        last_id = self.next_id - 1
+        position = last_id if after is None else max(-1, min(after, last_id))
         subscription = Subscription(
             f"{name} of {self.conversation_id}",
             callback,
@@ -120,7 +122,7 @@ class EventStream:
             capacity=self._limits.subscription_queue,
         )
         self._subscriptions.append(subscription)
-        if position < self.next_id - 1:
+        if position < last_id:
             subscription.catch_up()
         return subscription
 
@@ -156,7 +158,7 @@ class EventStream:
 
     async def follow(self, after: int) -> AsyncIterator[StoredEvent]:
         """Every event after `after`: the backlog, then live, without gap or double, until close."""
-        position = after
+        position = max(-1, after)
         while True:
             for event in await self.read(position + 1):
                 position = event.id

@@ -123,10 +123,18 @@ class Subscription:
     async def _hand_over(self, events: Sequence[StoredEvent]) -> None:
         try:
             await self._callback(events)
-        except Exception:
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
             self.errors += 1
             logger.exception(
                 "subscriber %s failed at events %d-%d", self.name, events[0].id, events[-1].id
             )
         self.position = events[-1].id
         await asyncio.sleep(0)  # a callback that never waits must not keep the loop from others
+
+
+def _is_cancelled() -> bool:
+    # What a callback awaits may have been cancelled without this task being so.
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -27,6 +27,7 @@ from server.loop_settings import LoopSettings
 from server.managers.base import ConversationManager
 from server.managers.standalone import ManagerParts, StandaloneConversationManager
 from server.middleware import exception_handlers, middleware
+from server.prerequisites import missing
 from server.routes import routes
 from server.routes.services import Services
 from server.sockets.handlers import SocketHandlers, SocketParts, SocketServer
@@ -76,6 +77,7 @@ async def compose(
 ) -> AsyncIterator[Application]:
     """A server over stores that are open; they stay open. Raises ConfigError."""
     make_agent = agent_factory(config)
+    model = make_agent().model
     reader = PageReader(
         event_store, page_size=config.page_size, cache_bytes=config.page_cache_bytes // 4
     )
@@ -112,7 +114,7 @@ async def compose(
                 frames=FrameReader(reader, config.page_cache_bytes * 3 // 4),
                 settings=settings,
                 handshake_seconds=config.handshake_seconds,
-                settings_missing=config.require_settings,
+                refusal=missing(require_settings=config.require_settings, model=model),
             )
         )
         application = Application(Starlette(), manager, handlers, connections)
@@ -124,7 +126,7 @@ async def compose(
             page_reader=reader,
             connections=connections,
             default_settings=settings,
-            agent_model=make_agent().model,
+            agent_model=model,
             is_ready=application.reasons,
             started_at=datetime.now(UTC),
         )

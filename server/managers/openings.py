@@ -5,6 +5,7 @@ import logging
 from asyncio import Task
 from collections.abc import Awaitable, Callable, Iterator
 
+from events.errors import StreamClosed
 from server.conversation import ServerConversation
 from storage.errors import ConversationNotFound
 
@@ -37,6 +38,7 @@ class OpenConversations:
         self._authorise = authorise
         self._open = open_one
         self._entries: dict[str, Opening] = {}
+        self._closed = False
 
     def __iter__(self) -> Iterator[ServerConversation]:
         for conversation_id in list(self._entries):
@@ -83,7 +85,8 @@ class OpenConversations:
             await asyncio.shield(self._closing(conversation_id, entry))
 
     async def close_all(self) -> None:
-        """Close every conversation."""
+        """Close every conversation; from now on none is opened (StreamClosed)."""
+        self._closed = True
         closings = [self._closing(cid, entry) for cid, entry in list(self._entries.items())]
         if closings:
             await asyncio.wait(closings)
@@ -91,6 +94,8 @@ class OpenConversations:
     async def _entry(self, conversation_id: str, user_id: str | None) -> Opening:
         authorised = False
         while True:
+            if self._closed:
+                raise StreamClosed("the server is stopping")
             entry = self._entries.get(conversation_id)
             if entry is not None and entry.closing is not None:
                 await asyncio.shield(entry.closing)

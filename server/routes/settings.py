@@ -3,20 +3,18 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.errors import ModelKeyMissing, SettingsNotFound, answer_for
+from server.errors import SettingsNotFound, answer_for
+from server.prerequisites import missing, needs_key
 from server.routes.exchange import JsonResponse
 from server.routes.services import Services
-
-KEYLESS_PROVIDERS = ("bedrock/", "lemonade/")
-"""Prefixes of models that are reached without an API key."""
 
 
 def check_settings(services: Services) -> None:
     """Raise SettingsNotFound or ModelKeyMissing when no conversation may begin. Nothing is stored."""
-    if services.config.require_settings:
-        raise SettingsNotFound("Settings not found")
-    if _needs_key(services.agent_model):
-        raise ModelKeyMissing("The agent's model needs an API key")
+    config = services.config
+    error = missing(require_settings=config.require_settings, model=services.agent_model)
+    if error is not None:
+        raise error
 
 
 class SettingsRoutes:
@@ -46,7 +44,7 @@ class SettingsRoutes:
                 "llm_model": services.agent_model or "",
                 "llm_base_url": "",
                 "llm_api_key": None,
-                "llm_api_key_set": not _needs_key(services.agent_model),
+                "llm_api_key_set": not needs_key(services.agent_model),
                 "search_api_key": None,
                 "search_api_key_set": False,
                 "sandbox_api_key": None,
@@ -70,7 +68,3 @@ class SettingsRoutes:
                 "v1_enabled": False,
             }
         )
-
-
-def _needs_key(model: str | None) -> bool:
-    return model is not None and not model.startswith(KEYLESS_PROVIDERS)

@@ -1,6 +1,7 @@
 """Socket.IO's events: join, client events with acknowledgements, leave."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ import socketio
 from socketio.exceptions import ConnectionRefusedError as SocketRefused
 from socketio.packet import ACK
 
+from events.errors import StreamClosed
 from server.auth import Authenticator, Principal
 from server.connections import ConnectionRegistry
-from server.errors import BadRequest, answer_for
+from server.errors import BadRequest, ServerError, answer_for
 from server.loop_settings import LoopSettings
 from server.managers.base import ConversationManager
 from server.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice
@@ -54,8 +56,8 @@ class SocketParts:
     frames: FrameReader
     settings: LoopSettings
     handshake_seconds: float = 10.0
-    settings_missing: bool = False
-    """The server requires settings and none are stored."""
+    refusal: ServerError | None = None
+    """Why nobody may join: settings or a model's key are missing."""
 
 
 class SocketHandlers(socketio.AsyncNamespace):  # type: ignore[misc]  # the library is untyped
@@ -71,14 +73,17 @@ class SocketHandlers(socketio.AsyncNamespace):  # type: ignore[misc]  # the libr
     async def on_connect(self, sid: str, environ: Mapping[str, Any], auth: object = None) -> None:  # noqa: ARG002 - the library gives it
         """Check everything, join, and begin replay right after the CONNECT packet.
 
-        While the server stops the transport is ended instead: a refusal is final in a browser,
-        but one that loses its transport comes back.
+        While the server stops, or closes the conversation, the transport is ended: a refusal is
+        final in a browser, but one that loses its transport comes back.
         """
         try:
             async with asyncio.timeout(self._parts.handshake_seconds):
                 session, queued = await self._join(sid, environ)
         except Exception as error:
             await self._parts.manager.disconnect_from_session(sid)
+            if isinstance(error, StreamClosed):
+                with contextlib.suppress(Refused):
+                    self._outlet(sid, environ).abort()
             raise _refused(error) from error
         # The library sends CONNECT without a pause after this handler: replay comes behind it.
         loop = asyncio.get_running_loop()
@@ -132,14 +137,13 @@ class SocketHandlers(socketio.AsyncNamespace):  # type: ignore[misc]  # the libr
 
     async def _join(self, sid: str, environ: Mapping[str, Any]) -> tuple[WebSession, bool]:
         if self.stopping:
-            self._outlet(sid, environ).abort()
-            raise Refused("The server is stopping; try again in a moment")
+            raise StreamClosed("the server is stopping")
         parts = self._parts
         handshake: Handshake = parse_handshake(environ.get("QUERY_STRING", ""))
         if not parts.authenticator.key_matches(handshake.session_api_key):
             raise Refused("invalid_session_api_key")
-        if parts.settings_missing:
-            raise Refused("Settings not found", {"msg_id": "CONFIGURATION$SETTINGS_NOT_FOUND"})
+        if parts.refusal is not None:
+            raise refusal_of(answer_for(parts.refusal))
         principal: Principal = parts.authenticator.principal(environ.get("asgi.scope", {}))
         conversation_id = handshake.conversation_id
         info = await parts.manager.join_conversation(
@@ -186,7 +190,7 @@ def _check_event(event: object, waiting: int) -> None:
 def _refused(error: Exception) -> SocketRefused:
     if not isinstance(error, Refused):
         answer = answer_for(error)
-        if answer.status >= FAULT:
+        if answer.status >= FAULT and not isinstance(error, StreamClosed):
             logger.error("handshake failed", exc_info=error)
         error = refusal_of(answer)
     if error.data is None:

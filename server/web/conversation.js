@@ -81,6 +81,8 @@ export class Conversation {
       this.store.notice("request", "This message is too long: the limit is 4 MiB.");
       return false;
     }
+    this.store.notice("server", "");
+    this.store.notice("request", "");
     this.outbox.add(event);
     this.store.set({ pending: [...this.store.state.pending, { event, stage: "waiting" }] });
     if (this.store.state.connection === "closed") this.link.open();
@@ -150,7 +152,7 @@ export class Conversation {
   #received(payload) {
     if (this.#closed) return;
     if (payload.status_update) return this.#updated(payload);
-    if (payload.error === true) return this.store.notice("agent", reasonText(payload.message ?? ""));
+    if (payload.error === true) return this.store.notice("server", reasonText(payload.message ?? ""));
     if (payload.observation === "agent_state_changed") {
       const state = String(payload.extras?.agent_state ?? "");
       this.store.set({ agentState: state, status: "" });
@@ -164,7 +166,7 @@ export class Conversation {
   /** @param {Event} update */
   #updated(update) {
     if (update.conversation_title) this.listener.retitled(update.conversation_title);
-    else if (update.type === "error") this.store.notice("agent", reasonText(update.message || String(update.id ?? "")));
+    else if (update.type === "error") this.store.notice("server", reasonText(update.message || String(update.id ?? "")));
     else this.store.set({ status: statusText(update) });
   }
 
@@ -199,7 +201,8 @@ export class Conversation {
       this.#stage(key, { stage: "failed", reason: ack.message });
     } else {
       this.#stage(key, { stage: "waiting" });
-      this.#deliverAll();
+      // Silence on an open connection: a new one tells, and sends again what is not acknowledged.
+      if (this.link.connected) this.link.renew();
     }
   }
 

@@ -72,6 +72,11 @@ export class Link {
     this.listener.changed("closed");
   }
 
+  /** Drops the transport, which may be dead without knowing it; the library dials again at once. */
+  renew() {
+    this.socket.io.engine?.close();
+  }
+
   /**
    * Rejects when no acknowledgement came: the event may or may not be stored.
    *

@@ -21,6 +21,7 @@
  * @property {Record<string, any>} [extras]
  * @property {string} [client_id]
  * @property {boolean} [status_update]
+ * @property {boolean} [success] On command observations.
  * @property {boolean} [error]
  * @property {string} [type]
  * @property {string} [conversation_title]
@@ -62,7 +63,7 @@
  * @property {string} status What the server says it is doing, "" for nothing.
  * @property {Entry | null} awaiting The action that waits for the user's confirmation.
  * @property {Pending[]} pending
- * @property {{connection?: string, agent?: string, request?: string}} notices
+ * @property {{connection?: string, agent?: string, server?: string, request?: string}} notices
  * @property {boolean} needsKey
  */
 

@@ -113,7 +113,8 @@ async def test_a_caller_that_gives_up_a_shared_outcome_harms_nobody(queue):
     second.cancel()
     queue.form(0, PAST).waiting[0].settle(Appended(0))
 
-    assert await asyncio.gather(first, third) == [Appended(0), Appended(0, duplicate=True)]
+    outcomes = list(await asyncio.gather(first, third))
+    assert outcomes == [Appended(0), Appended(0, duplicate=True)]
 
 
 async def test_a_key_is_free_again_once_its_first_outcome_is_told(queue):

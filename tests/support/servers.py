@@ -63,9 +63,15 @@ class ServerProcess:
         """SIGKILL, as a crash."""
         await self._end(signal.SIGKILL)
 
-    async def stop(self) -> int:
-        """SIGTERM; the exit code."""
-        return await self._end(signal.SIGTERM)
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Ask for an orderly stop; the exit code."""
+        return await self._end(number)
+
+    async def printed(self) -> str:
+        """What came on stdout after the ready line, once the process has ended."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        return (await self._process.stdout.read()).decode()
 
     async def _end(self, number: signal.Signals) -> int:
         assert self._process is not None

@@ -9,6 +9,18 @@ import { foldable } from "./fold.js";
 
 const MOST_DIFF_LINES = 400;
 
+/** @type {Record<string, string>} */
+const VERBS = {
+  read: "Read",
+  write: "Wrote",
+  edit: "Edited",
+  browse: "Opened",
+  browse_interactive: "Used the page",
+  call_tool_mcp: "Called",
+  delegate: "Delegated to",
+  task_tracking: "Task list",
+};
+
 /** @param {Entry} entry */
 export function commandCard(entry) {
   const args = entry.action?.args ?? entry.observation?.extras ?? {};
@@ -26,12 +38,10 @@ export function commandCard(entry) {
 /** @param {Entry} entry */
 export function fileCard(entry) {
   const args = entry.action?.args ?? entry.observation?.extras ?? {};
-  /** @type {Record<string, string>} */
-  const verbs = { read: "Read", write: "Wrote", edit: "Edited" };
   return card(
     entry,
     "file",
-    h("div", { class: "card__line" }, h("span", { class: "card__verb" }, verbs[entry.name] ?? entry.name),
+    h("div", { class: "card__line" }, h("span", { class: "card__verb" }, VERBS[entry.name] ?? entry.name),
       h("code", { class: "card__path" }, String(args.path ?? ""))),
     verdict(entry),
     fileBody(entry),
@@ -47,7 +57,7 @@ export function otherCard(entry) {
   return card(
     entry,
     "step",
-    h("div", { class: "card__line" }, h("span", { class: "card__verb" }, entry.name.replaceAll("_", " ")),
+    h("div", { class: "card__line" }, h("span", { class: "card__verb" }, VERBS[entry.name] ?? entry.name.replaceAll("_", " ")),
       h("span", { class: "card__path" }, String(object || action?.message || observation?.message || ""))),
     verdict(entry),
     detail ? foldable("pre", { class: "card__output" }, JSON.stringify(detail, null, 2)) : null,

@@ -3,10 +3,10 @@
 import { h, slot } from "./dom.js";
 import { icon } from "./icons.js";
 
-/** @typedef {"connection" | "agent" | "request"} Kind */
+/** @typedef {"connection" | "agent" | "server" | "request"} Kind */
 
 /** @type {Record<Kind, string>} */
-const LABELS = { connection: "Connection", agent: "Agent", request: "Not done" };
+const LABELS = { connection: "Connection", agent: "Agent", server: "Server", request: "Not done" };
 
 /** @param {import("../store.js").Store} store */
 export function mountNotices(store) {

@@ -34,12 +34,14 @@ export function mountSidebar(store, on) {
       view.element.remove();
       views.delete(id);
     }
+    /** @type {HTMLElement | null} */
     let previous = null;
     for (const info of conversations) {
       const view = views.get(info.conversation_id) ?? new ItemView(info, on);
       views.set(info.conversation_id, view);
       view.update(info, info.conversation_id === openId);
       // An element that stands right is not moved: moving would take the focus from it.
+      /** @type {ChildNode | null} */
       const next = previous ? previous.nextSibling : list.firstChild;
       if (next !== view.element) list.insertBefore(view.element, next);
       previous = view.element;

@@ -1,0 +1,23 @@
+"""SIGKILL at random moments under load: what was acknowledged is there, and there once."""
+
+import pytest
+
+from tests.support.kill_rounds import run_kill_rounds
+from tests.support.seeds import chosen_seed
+
+ROUNDS = 10
+
+
+@pytest.mark.timeout(120)
+async def test_nothing_acknowledged_is_lost_or_doubled_by_a_kill(tmp_path, record_property):
+    seed = chosen_seed()
+    record_property("figures", f"seed {seed}")
+
+    figures = await run_kill_rounds(tmp_path, seed, ROUNDS)
+
+    record_property("figures", str(figures))
+    assert figures.rounds == ROUNDS
+    assert figures.fewest_acknowledged >= 50
+    assert figures.acknowledged_before >= 50 * ROUNDS
+    assert figures.repeated > 0
+    assert figures.known > 0

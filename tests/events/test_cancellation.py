@@ -1,0 +1,118 @@
+"""Callers cancelled at any moment: what was accepted is in the log once, and everybody sees it."""
+
+import asyncio
+from collections import Counter
+from random import Random
+
+import pytest
+
+from events.errors import AppendFailed
+from events.stores.memory import MemoryEventStore
+from tests.support.faulty_store import (
+    FaultyEventStore,
+    Overtaken,
+    fails,
+    passes,
+    unknown_after,
+    unknown_before,
+)
+from tests.support.records import records
+from tests.support.streams import USER, Recorder, log_of, message, open_stream, texts
+
+SEEDS = 500
+CALLERS = 12
+OVERTAKEN = Overtaken(lambda first_id: records(first_id, 1, "foreign"))
+FAULTS = (passes, passes, fails, unknown_before, unknown_after, OVERTAKEN)
+
+
+class Trial:
+    """One seed: callers that append one after the other and are cancelled after some turns."""
+
+    def __init__(self, seed):
+        self.random = Random(seed)  # noqa: S311 - a seed makes the trial repeatable
+        self.store = FaultyEventStore(MemoryEventStore(), [self.fault() for _ in range(12)])
+        self.accepted: list[str] = []
+        self.refused: set[str] = set()
+        self.acknowledged: dict[str, int] = {}
+        self.cancelled = 0
+
+    def fault(self):
+        steps, then = self.random.randrange(4), self.random.choice(FAULTS)
+
+        async def slowly(attempt):
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            if then is fails:
+                self.refused.update(texts(attempt.events))
+            await then(attempt)
+            for _ in range(steps):
+                await asyncio.sleep(0)
+
+        return slowly
+
+    async def call(self, stream, name):
+        for number in range(self.random.randrange(1, 4)):
+            text = f"{name}.{number}"
+            key = text if self.random.random() < 0.3 else None
+            self.accepted.append(text)  # no await before the stream has taken it
+            try:
+                appended = await stream.append(message(text), USER, client_id=key)
+            except AppendFailed:
+                assert text in self.refused
+            else:
+                self.acknowledged[text] = appended.id
+
+    async def cancel(self, caller, turns):
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        self.cancelled += caller.cancel()
+
+    async def run(self):
+        stream = await open_stream(self.store, subscription_queue=self.random.choice((1, 5, 1024)))
+        recorder = Recorder()
+        stream.subscribe("test", recorder)
+        callers = [asyncio.ensure_future(self.call(stream, name)) for name in range(CALLERS)]
+        cancelling = [
+            asyncio.ensure_future(self.cancel(caller, self.random.randrange(1, 25)))
+            for caller in callers
+            if self.random.random() < 0.7
+        ]
+        outcomes = await asyncio.gather(*callers, *cancelling, return_exceptions=True)
+        assert {type(one) for one in outcomes} <= {type(None), asyncio.CancelledError}, outcomes
+        await stream.close(drain_seconds=60)
+        log = await log_of(self.store)
+        self.check(log)
+        assert recorder.events == log, "a subscriber saw something else than the log"
+        return log
+
+    def check(self, log):
+        written = [text for text in texts(log) if text != "foreign"]
+        assert not [text for text, count in Counter(written).items() if count > 1], "doubled"
+        expected = [text for text in self.accepted if text not in self.refused]
+        assert written == expected, "lost, hidden or out of order"
+        for text, event_id in self.acknowledged.items():
+            assert texts(log)[event_id] == text, "acknowledged with another id"
+
+
+@pytest.mark.timeout(60)
+async def test_cancelled_callers_neither_lose_nor_double_nor_hide_an_accepted_event(
+    record_property,
+):
+    appended = acknowledged = cancelled = 0
+    for seed in range(SEEDS):
+        trial = Trial(seed)
+        try:
+            log = await trial.run()
+        except BaseException as error:
+            error.add_note(f"seed {seed}")
+            raise
+        appended += len(log)
+        acknowledged += len(trial.acknowledged)
+        cancelled += trial.cancelled
+
+    record_property(
+        "figures",
+        f"{SEEDS} seeds: {appended} appended, {acknowledged} acknowledged, {cancelled} cancelled",
+    )
+    assert appended > 5_000
+    assert cancelled > 1_000

@@ -1,0 +1,162 @@
+"""Rounds of: write, SIGKILL, start again, compare."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from random import Random
+
+from events.event import AgentState
+from events.summary import SummaryChange, fold
+from storage.conversations.base import ConversationStore
+from storage.conversations.database import DatabaseConversationStores
+from storage.database.sqlite import SqliteDatabase
+from storage.opening import DATABASE_NAME
+from tests.support.checker import Payload, is_state
+from tests.support.clients import joined
+from tests.support.remote import Remote, remote
+from tests.support.seeds import choices
+from tests.support.servers import ServerProcess, server_process
+from tests.support.writers import Writers
+
+CONVERSATIONS = 8
+SETTINGS = {"PARLEY_MAX_CONCURRENT_CONVERSATIONS": "1000", "PARLEY_MAX_ITERATIONS": "1000000"}
+KILL_SECONDS = (0.005, 0.2)
+ANSWER_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class KillFigures:
+    """What a run of rounds did."""
+
+    seed: int
+    rounds: int = 0
+    acknowledged_before: int = 0
+    acknowledged: int = 0
+    fewest_acknowledged: int = 2**31
+    repeated: int = 0
+    known: int = 0
+    appended: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"seed {self.seed}: rounds {self.rounds}, acknowledged {self.acknowledged}"
+            f" ({self.acknowledged_before} before the kill, at least {self.fewest_acknowledged} a"
+            f" round), sent again {self.repeated}, of these known {self.known}, appended"
+            f" {self.appended}, 0 lost, 0 twice"
+        )
+
+
+async def run_kill_rounds(data_dir: Path, seed: int, rounds: int) -> KillFigures:
+    """Kill and compare so often over one data directory. Raises AssertionError."""
+    random = choices(seed)
+    figures = KillFigures(seed)
+    async with server_process(data_dir, environment=SETTINGS) as server:
+        for _ in range(rounds):
+            async with remote(server.url) as api:
+                await _round(server, api, random, figures)
+            figures.rounds += 1
+    return figures
+
+
+async def _round(server: ServerProcess, api: Remote, random: Random, figures: KillFigures) -> None:
+    conversation_ids = await api.create_many(CONVERSATIONS)
+    writers = Writers(conversation_ids)
+    writing = asyncio.create_task(writers.write(server.url))
+    async with asyncio.timeout(ANSWER_SECONDS):
+        await writers.first_acknowledged.wait()
+    await asyncio.sleep(random.uniform(*KILL_SECONDS))
+    await server.kill()
+    await writing
+    before, repeated = writers.acknowledged, writers.open
+    lengths: dict[str, int] = {}
+
+    await server.start()
+    listed = await api.listed()
+    async with _records(server.data_dir) as records:
+        for conversation_id in conversation_ids:
+            log = await api.log(conversation_id)
+            lengths[conversation_id] = len(log)
+            writers.check(conversation_id, log)
+            await _check_record(records, conversation_id, log)
+            shown = await api.show(conversation_id)
+            assert moment(shown["last_updated_at"]) == moment(log[-1]["timestamp"])
+            assert listed[conversation_id] == shown
+
+    await writers.repeat(server.url)
+    await asyncio.gather(*(_talk(server.url, one) for one in conversation_ids))
+    async with _records(server.data_dir) as records:
+        for conversation_id in conversation_ids:
+            log = await api.log(conversation_id)
+            writers.check(conversation_id, log)
+            await _check_record(records, conversation_id, log)
+            _check_taken_up(log, lengths[conversation_id])
+            assert is_state(log[-1])
+            assert log[-1]["extras"]["agent_state"] == AgentState.AWAITING_USER_INPUT
+            figures.appended += len(log)
+    assert writers.open == 0
+    figures.acknowledged_before += before
+    figures.acknowledged += writers.acknowledged
+    figures.fewest_acknowledged = min(figures.fewest_acknowledged, writers.acknowledged)
+    figures.repeated += repeated
+    figures.known += writers.known
+
+
+@asynccontextmanager
+async def _records(data_dir: Path) -> AsyncIterator[ConversationStore]:
+    """The records as the database holds them, beside the server."""
+    database = await SqliteDatabase.open(data_dir / DATABASE_NAME)
+    try:
+        yield DatabaseConversationStores(database).for_user(None)
+    finally:
+        await database.close()
+
+
+async def _talk(url: str, conversation_id: str) -> None:
+    """The conversation opens, takes a message, answers it and waits for the next one."""
+    async with joined(url, conversation_id) as client:
+        said = await client.say("are you there?")
+        await client.until(
+            lambda me: any(
+                one["id"] > said["id"] and one["message"] == "You said: are you there?"
+                for one in me.events
+            ),
+            seconds=ANSWER_SECONDS,
+        )
+        await client.state(AgentState.AWAITING_USER_INPUT, after=said["id"])
+
+
+def _check_taken_up(log: Sequence[Payload], kept: int) -> None:
+    """Every message was taken up once; those taken up after the restart were answered once."""
+    taken_up = [one["cause"] for one in log if one.get("action") == "recall"]
+    answers = Counter(one["message"] for one in log if one["source"] == "agent")
+    for event in log:
+        if event["source"] == "user" and event.get("action") == "message":
+            assert taken_up.count(event["id"]) == 1, f"{event['id']} is taken up not just once"
+    for event in log[kept:]:
+        if event.get("action") == "recall" and event["args"]["query"].startswith("message "):
+            answer = f"You said: {event['args']['query']}"
+            assert answers[answer] == 1, f"{answers[answer]} times {answer}"
+
+
+async def _check_record(
+    records: ConversationStore, conversation_id: str, log: Sequence[Payload]
+) -> None:
+    """The record's folded fields are the fold of the log."""
+    change = SummaryChange()
+    for event in log:
+        change = fold(change, event["id"], event)
+    record = await records.get_metadata(conversation_id)
+    assert record.last_updated_at == moment(str(change.last_updated_at))
+    assert record.accumulated_cost == (change.accumulated_cost or 0)
+    assert record.prompt_tokens == (change.prompt_tokens or 0)
+    assert record.completion_tokens == (change.completion_tokens or 0)
+    assert record.total_tokens == (change.total_tokens or 0)
+
+
+def moment(text: str) -> datetime:
+    """A timestamp, however it is spelled."""
+    return datetime.fromisoformat(text)

@@ -1,0 +1,56 @@
+"""Streams over any event store, and what tests say on them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from events.actions import MessageAction
+from events.event import Event, EventSource, StoredEvent
+from events.page_reader import PageReader
+from events.stores.base import EventStore
+from events.stream import EventStream, StreamLimits
+
+USER = EventSource.USER
+AGENT = EventSource.AGENT
+
+
+async def open_stream(
+    store: EventStore, conversation_id: str = "c", *, page_size: int = 10, **limits: Any
+) -> EventStream:
+    """A stream with a cold cache of its own."""
+    reader = PageReader(store, page_size=page_size, cache_bytes=1_000_000)
+    return await EventStream.open(conversation_id, store, reader, StreamLimits(**limits))
+
+
+def message(text: str) -> Event:
+    """Somebody says something."""
+    return MessageAction(content=text)
+
+
+def texts(events: Sequence[StoredEvent]) -> list[str]:
+    """What was said, in order."""
+    return [orjson.loads(event.body)["message"] for event in events]
+
+
+async def log_of(store: EventStore, conversation_id: str = "c") -> list[StoredEvent]:
+    """The whole log; its ids are dense."""
+    head = await store.head(conversation_id)
+    events = await store.read(conversation_id, 0, head.next_id)
+    assert [event.id for event in events] == list(range(head.next_id))
+    return events
+
+
+class Recorder:
+    """A subscriber that notes what it is handed."""
+
+    def __init__(self) -> None:
+        self.events: list[StoredEvent] = []
+
+    async def __call__(self, events: Any) -> None:
+        self.events += events
+
+    @property
+    def ids(self) -> list[int]:
+        """The ids in the order in which they came."""
+        return [event.id for event in self.events]

@@ -1,0 +1,175 @@
+"""Writers that send messages under keys, again and again until each is acknowledged."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import orjson
+from websockets.exceptions import ConnectionClosed
+
+from tests.support.checker import Payload
+from tests.support.clients import message
+from tests.support.raw_client import RawClient, raw_client
+from tests.support.remote import remote
+
+ACK = "43"
+OUTSTANDING = 4
+
+
+class KeyedWriter:
+    """One user's messages to one conversation, each under a key of its own.
+
+    `acknowledged` maps keys to the ids the server gave; `open` are the keys that were sent and
+    not acknowledged. `known` counts the answers that said the key was in the log already.
+    """
+
+    def __init__(self, conversation_id: str, name: str, on_acknowledged: Callable[[], None]):
+        self.conversation_id = conversation_id
+        self.name = name
+        self.acknowledged: dict[str, int] = {}
+        self.open: list[str] = []
+        self.known = 0
+        self._sent = 0
+        self._on_acknowledged = on_acknowledged
+
+    async def write(self, url: str) -> None:
+        """Send new messages, a few at a time, until the server is gone."""
+        raise NotImplementedError
+
+    async def repeat(self, url: str) -> None:
+        """Send again, in their order, what was not acknowledged; done when all is."""
+        raise NotImplementedError
+
+    def _next(self) -> Payload:
+        key = f"{self.name}-{self._sent}"
+        self._sent += 1
+        self.open.append(key)
+        return self._payload(key)
+
+    def _payload(self, key: str) -> Payload:
+        text = "/cost 0.01" if key.endswith("7") else f"message {key}"
+        return message(text) | {"client_id": key}
+
+    def _note(self, key: str, answer: dict[str, Any]) -> None:
+        self.open.remove(key)
+        self.acknowledged[key] = int(answer["id"])
+        self.known += bool(answer["duplicate"])
+        self._on_acknowledged()
+
+
+class SocketWriter(KeyedWriter):
+    """Writes through a socket, with several messages under way."""
+
+    async def write(self, url: str) -> None:
+        """See KeyedWriter."""
+        with contextlib.suppress(ConnectionClosed, OSError, TimeoutError):
+            async with self._joined(url) as client:
+                while True:
+                    while len(self.open) < OUTSTANDING:
+                        await self._send(client, self._next())
+                    await self._take_answer(client)
+
+    async def repeat(self, url: str) -> None:
+        """See KeyedWriter."""
+        async with self._joined(url) as client:
+            for key in list(self.open):
+                await self._send(client, self._payload(key))
+            while self.open:
+                await self._take_answer(client)
+
+    @asynccontextmanager
+    async def _joined(self, url: str):
+        async with raw_client(url, self.conversation_id, cursor=2**50) as client:
+            connected = await client.connect()
+            assert connected.startswith("40{"), connected
+            yield client
+
+    async def _send(self, client: RawClient, payload: Payload) -> None:
+        # The key's number serves as the number of the acknowledgement.
+        number = payload["client_id"].rpartition("-")[2]
+        packet = orjson.dumps(["oh_user_action", payload]).decode()
+        await client.connection.send(f"42{number}{packet}")
+
+    async def _take_answer(self, client: RawClient) -> None:
+        while not (text := await client.packet()).startswith(ACK):
+            continue
+        number, _, body = text[len(ACK) :].partition("[")
+        answer = orjson.loads(f"[{body}")[0]
+        assert answer["status"] == "ok", answer
+        self._note(f"{self.name}-{number}", answer)
+
+
+class RestWriter(KeyedWriter):
+    """Writes through REST, one message at a time."""
+
+    async def write(self, url: str) -> None:
+        """See KeyedWriter."""
+        async with remote(url) as api:
+            with contextlib.suppress(httpx.TransportError):
+                while True:
+                    payload = self._next()
+                    self._note(payload["client_id"], await api.post(self.conversation_id, payload))
+
+    async def repeat(self, url: str) -> None:
+        """See KeyedWriter."""
+        async with remote(url) as api:
+            for key in list(self.open):
+                self._note(key, await api.post(self.conversation_id, self._payload(key)))
+
+
+class Writers:
+    """The writers of some conversations, started and ended together."""
+
+    def __init__(self, conversation_ids: Sequence[str]) -> None:
+        self.first_acknowledged = asyncio.Event()
+        told = self.first_acknowledged.set
+        self.all: list[KeyedWriter] = []
+        for conversation_id in conversation_ids:
+            self.all += [SocketWriter(conversation_id, f"socket{n}", told) for n in range(3)]
+            self.all.append(RestWriter(conversation_id, "rest", told))
+
+    @property
+    def acknowledged(self) -> int:
+        """How many messages are."""
+        return sum(len(one.acknowledged) for one in self.all)
+
+    @property
+    def open(self) -> int:
+        """How many were sent and are not acknowledged."""
+        return sum(len(one.open) for one in self.all)
+
+    @property
+    def known(self) -> int:
+        """How many were in the log already when they were sent again."""
+        return sum(one.known for one in self.all)
+
+    async def write(self, url: str) -> None:
+        """Write until the server is gone."""
+        async with asyncio.TaskGroup() as group:
+            for one in self.all:
+                group.create_task(one.write(url))
+
+    async def repeat(self, url: str) -> None:
+        """Get everything acknowledged."""
+        async with asyncio.TaskGroup() as group:
+            for one in self.all:
+                group.create_task(one.repeat(url))
+
+    def check(self, conversation_id: str, log: Sequence[Payload]) -> None:
+        """Every acknowledged message is in the log once, under its id, and in its writer's order."""
+        assert [one["id"] for one in log] == list(range(len(log))), "ids are not dense"
+        keyed = [(one["client_id"], one["id"]) for one in log if "client_id" in one]
+        places = dict(keyed)
+        assert len(places) == len(keyed), "a key is in the log twice"
+        for writer in self.all:
+            if writer.conversation_id != conversation_id:
+                continue
+            for key, event_id in writer.acknowledged.items():
+                assert places.get(key) == event_id, f"{key} was acknowledged as {event_id}"
+            numbers = [
+                int(key.rpartition("-")[2]) for key, _ in keyed if key.startswith(f"{writer.name}-")
+            ]
+            assert numbers == list(range(len(numbers))), f"{writer.name} is out of order"
