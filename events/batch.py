@@ -2,11 +2,10 @@
 
 import asyncio
 import hashlib
+import time
 from asyncio import Future
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import orjson
@@ -27,32 +26,62 @@ class Appended(NamedTuple):
     duplicate: bool = False
 
 
-class Waiting:
-    """An event without an id, encoded but for its id and timestamp, and whom to tell."""
+class Clock:
+    """The wall clock as event timestamps: ISO 8601 in UTC with microseconds and `Z`."""
 
-    __slots__ = ("digest", "flag", "future", "payload", "rest")
+    __slots__ = ("_prefix", "_second")
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._prefix = ""
+
+    def now(self) -> str:
+        """The time; the part down to the second is made once a second."""
+        second, microsecond = divmod(time.time_ns() // 1000, 1_000_000)
+        if second != self._second:
+            self._second = second
+            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._prefix}.{microsecond:06d}Z"
+
+
+class Waiting:
+    """An event without an id, encoded but for its id and timestamp, and whom to tell.
+
+    `futures` are the callers': one that was cancelled is left out, and changes nothing.
+    """
+
+    __slots__ = ("digest", "flag", "futures", "payload", "rest")
 
     def __init__(self, payload: dict[str, Any], digest: bytes | None) -> None:
         self.payload = payload
         self.rest = orjson.dumps(payload)[1:]
         self.flag = flag_of(payload)
         self.digest = digest
-        self.future: Future[Appended] = asyncio.get_running_loop().create_future()
-        self.future.add_done_callback(_retrieve)
+        self.futures: list[Future[Appended]] = []
+
+    def join(self) -> Future[Appended]:
+        """One more caller; all but the first are told that theirs is a duplicate."""
+        future: Future[Appended] = asyncio.get_running_loop().create_future()
+        self.futures.append(future)
+        return future
 
     def settle(self, appended: Appended) -> None:
-        """Tell the outcome; a second one is ignored."""
-        if not self.future.done():
-            self.future.set_result(appended)
+        """Tell the outcome."""
+        for future in self.futures:
+            if not future.done():
+                future.set_result(appended)
+            if not appended.duplicate:
+                appended = Appended(appended.id, duplicate=True)
 
     def fail(self, error: BaseException) -> None:
         """Tell that it was not appended."""
-        if not self.future.done():
-            self.future.set_exception(error)
+        for future in self.futures:
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # nobody may be listening any more, and that is no fault
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """Events with their ids given, ready for the store."""
 
     waiting: Sequence[Waiting]
@@ -72,6 +101,7 @@ class AppendQueue:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._clock = Clock()
         self._queue: deque[Waiting] = deque()
         self._under_way: dict[bytes, Waiting] = {}
 
@@ -84,15 +114,26 @@ class AppendQueue:
         Raises StreamOverloaded when the bound is reached; nothing was taken then.
         """
         if digest is not None and digest in self._under_way:
-            return _shared(self._under_way[digest].future)
+            return self._under_way[digest].join()
         if len(self._queue) >= self._limit:
             raise StreamOverloaded(f"{self._limit} events are waiting in this conversation")
         waiting = Waiting(payload, digest)
         if digest is not None:
             self._under_way[digest] = waiting
-            waiting.future.add_done_callback(lambda _: self._under_way.pop(digest, None))
         self._queue.append(waiting)
-        return waiting.future
+        return waiting.join()
+
+    def settle(self, waiting: Waiting, appended: Appended) -> None:
+        """Tell an event's outcome; its key is no longer under way."""
+        if waiting.digest is not None:
+            del self._under_way[waiting.digest]
+        waiting.settle(appended)
+
+    def fail(self, waiting: Waiting, error: BaseException) -> None:
+        """Tell that an event was not appended; its key may be used again."""
+        if waiting.digest is not None:
+            del self._under_way[waiting.digest]
+        waiting.fail(error)
 
     def put_back(self, waiting: Iterable[Waiting]) -> None:
         """Queue events again, in their order, before all others."""
@@ -100,7 +141,8 @@ class AppendQueue:
 
     def form(self, next_id: int, not_before: str) -> Batch:
         """Take the next batch: ids from `next_id`, one timestamp, never before `not_before`."""
-        timestamp = max(datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z", not_before)
+        timestamp = max(self._clock.now(), not_before)
+        opening = b',"timestamp":"%s",' % timestamp.encode()
         waiting: list[Waiting] = []
         events: list[StoredEvent] = []
         keys: dict[int, bytes] = {}
@@ -111,7 +153,7 @@ class AppendQueue:
             event_id = next_id + len(events)
             if one.digest is not None:
                 keys[len(events)] = one.digest
-            body = b'{"id":%d,"timestamp":"%s",' % (event_id, timestamp.encode()) + one.rest
+            body = b'{"id":%d%s%s' % (event_id, opening, one.rest)
             one.payload["timestamp"] = timestamp
             summary = fold(summary, event_id, one.payload)
             events.append(StoredEvent(event_id, one.flag, body))
@@ -122,32 +164,9 @@ class AppendQueue:
     def fail_all(self, error: BaseException) -> None:
         """Refuse everything that waits."""
         while self._queue:
-            self._queue.popleft().fail(error)
+            self.fail(self._queue.popleft(), error)
 
 
 def digest_of(client_id: str) -> bytes:
     """The digest under which an idempotency key is stored (taken before masking)."""
     return hashlib.sha256(client_id.encode("utf-8", "surrogatepass")).digest()
-
-
-def _shared(first: Future[Appended]) -> Future[Appended]:
-    second: Future[Appended] = asyncio.get_running_loop().create_future()
-    second.add_done_callback(_retrieve)
-
-    def follow(done: Future[Appended]) -> None:
-        if second.done():
-            return
-        error = done.exception()
-        if error is None:
-            second.set_result(Appended(done.result().id, duplicate=True))
-        else:
-            second.set_exception(error)
-
-    first.add_done_callback(follow)
-    return second
-
-
-def _retrieve(done: Future[Appended]) -> None:
-    # A caller may have gone away; its append is the stream's, and so is the outcome.
-    if not done.cancelled():
-        done.exception()

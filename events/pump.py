@@ -56,8 +56,9 @@ class AppendPump:
         self._publish = publish
         self._queue = AppendQueue(waiting_limit)
         self._in_flight: Batch | None = None
-        self._attempts: list[Future[None]] = []
+        self._attempts: list[Future[Any]] = []
         self._deadline: TimerHandle | None = None
+        self._due = 0.0
         self._recovery: Task[None] | None = None
         self._pause_seconds = FIRST_PAUSE_SECONDS
         self._conflicts = 0
@@ -108,28 +109,35 @@ class AppendPump:
         )
         self._attempts.append(attempt)
         loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(self._append_seconds, self._expire, attempt)
+        self._due = loop.time() + self._append_seconds
+        if self._deadline is None:
+            self._deadline = loop.call_at(self._due, self._check_deadline)
         attempt.add_done_callback(partial(self._settled, batch))
 
-    def _expire(self, attempt: Future[None]) -> None:
-        if self._in_flight is not None and self._recovery is None and not attempt.done():
+    def _check_deadline(self) -> None:
+        """One timer serves batch after batch: it looks which one it finds when it goes off."""
+        self._deadline = None
+        if self._in_flight is None or self._recovery is not None or self._attempts[-1].done():
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._due:
+            self._deadline = loop.call_at(self._due, self._check_deadline)
+        else:
             self._recover(AppendUnknown(f"no outcome within {self._append_seconds:g} s"))
 
-    def _settled(self, batch: Batch, attempt: Future[None]) -> None:
+    def _settled(self, batch: Batch, attempt: Future[Any]) -> None:
         error = AppendUnknown("cancelled") if attempt.cancelled() else attempt.exception()
         if self._in_flight is not batch or self._recovery is not None:
             return  # its outcome is being, or has been, read from the log
         if error is not None and attempt is not self._attempts[-1]:
             return  # given up at its deadline; the one that followed decides
-        if self._deadline is not None:
-            self._deadline.cancel()
         match error:
             case None:
                 self._committed(batch)
             case DuplicateClientId(taken=taken):
                 self._in_flight = None
                 for place, event_id in taken.items():
-                    batch.waiting[place].settle(Appended(event_id, duplicate=True))
+                    self._queue.settle(batch.waiting[place], Appended(event_id, duplicate=True))
                 rest = (one for place, one in enumerate(batch.waiting) if place not in taken)
                 self._queue.put_back(rest)
                 self._pump()
@@ -147,7 +155,7 @@ class AppendPump:
         self._last_timestamp = batch.timestamp
         self._advance(batch.events)
         for one, event in zip(batch.waiting, batch.events, strict=True):
-            one.settle(Appended(event.id))
+            self._queue.settle(one, Appended(event.id))
         self._publish(batch.events)
         self._pump()
 
@@ -161,26 +169,25 @@ class AppendPump:
         logger.error("append to %s failed: %s", self._conversation_id, error)
         self._in_flight = None
         for one in batch.waiting:
-            one.fail(error)
+            self._queue.fail(one, error)
         self._pump()
 
     def _abandon(self, error: EventsError) -> None:
         self._stopped = self._stopped or error
         if self._deadline is not None:
             self._deadline.cancel()
+            self._deadline = None
         if self._recovery is not None and self._recovery is not asyncio.current_task():
             self._recovery.cancel()
         batch, self._in_flight = self._in_flight, None
         for one in batch.waiting if batch else ():
-            one.fail(error)
+            self._queue.fail(one, error)
         self._queue.fail_all(error)
         self._pump()
 
     def _recover(self, error: BaseException) -> None:
         if not isinstance(error, AppendConflict):
             logger.warning("append to %s: %s; reading back", self._conversation_id, error)
-        if self._deadline is not None:
-            self._deadline.cancel()
         task = asyncio.get_running_loop().create_task(self._resolve(error))
         self._recovery = task
 
@@ -210,8 +217,9 @@ class AppendPump:
         self._last_timestamp = max(self._last_timestamp, _timestamp_of(tail[-1]))
         if self._conflicts > CONFLICT_TRIES:
             self._conflicts = 0
+            late = AppendFailed(f"overtaken {CONFLICT_TRIES} times by other writers")
             for one in batch.waiting:
-                one.fail(AppendFailed(f"overtaken {CONFLICT_TRIES} times by other writers"))
+                self._queue.fail(one, late)
         else:
             self._queue.put_back(batch.waiting)
         self._publish(tail)

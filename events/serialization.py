@@ -48,13 +48,24 @@ def encode(event: Event) -> dict[str, Any]:
         payload["id"] = event.id
     if event.timestamp is not None:
         payload["timestamp"] = event.timestamp
-    if event.source is not None:
-        payload["source"] = event.source.value
+    return _encode_rest(payload, event, event.source, event.client_id)
+
+
+def encode_new(event: Event, source: EventSource, client_id: str | None) -> dict[str, Any]:
+    """Give the JSON object of an event that is about to be appended: no id, no timestamp yet."""
+    return _encode_rest({}, event, source, client_id)
+
+
+def _encode_rest(
+    payload: dict[str, Any], event: Event, source: EventSource | None, client_id: str | None
+) -> dict[str, Any]:
+    if source is not None:
+        payload["source"] = source.value
     payload["message"] = event.message
     if event.cause is not None:
         payload["cause"] = event.cause
-    if event.client_id is not None:
-        payload["client_id"] = event.client_id
+    if client_id is not None:
+        payload["client_id"] = client_id
     payload["observation" if isinstance(event, Observation) else "action"] = event.kind
     if event.tool_call_metadata is not None:
         payload["tool_call_metadata"] = event.tool_call_metadata

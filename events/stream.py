@@ -12,7 +12,7 @@ from events.filter import EventFilter
 from events.page_reader import PageReader
 from events.pump import AppendPump
 from events.redaction import Redactor
-from events.serialization import encode
+from events.serialization import encode_new
 from events.stores.base import EventStore, Head
 from events.subscription import Callback, Subscription
 
@@ -88,7 +88,7 @@ class EventStream:
     ) -> Future[Appended]:
         """Take an event for appending, in the order of the calls; done when it is durable.
 
-        The future belongs to the stream: shield it when awaiting. `client_id` is the idempotency
+        Cancelling the future changes nothing but that nobody is told. `client_id` is the idempotency
         key: an event with a key the log knows is not appended again and gives the first one's id.
         Raises at once, taking nothing: StreamClosed, ConversationDeleted, StreamOverloaded,
         BadEvent (too large). In the future: AppendFailed, ConversationDeleted, StreamClosed.
@@ -96,15 +96,14 @@ class EventStream:
         if event.id is not None:
             raise BadEvent("an event that has an id was stored already", code="forbidden_field")
         digest = None if client_id is None else digest_of(client_id)
-        own = {"source": source, "client_id": client_id, "timestamp": None}
-        stamped = event.model_copy(update=own)
-        return self._pump.put(self._redactor.redact(encode(stamped)), digest)
+        payload = encode_new(event, source, client_id)
+        return self._pump.put(self._redactor.redact(payload), digest)
 
     async def append(
         self, event: Event, source: EventSource, *, client_id: str | None = None
     ) -> Appended:
         """`enqueue`, and wait until it is durable; cancelling leaves the append under way."""
-        return await asyncio.shield(self.enqueue(event, source, client_id=client_id))
+        return await self.enqueue(event, source, client_id=client_id)
 
     def update_secrets(self, secrets: Mapping[str, str]) -> None:
         """Mask these values, too, in everything appended from now on."""

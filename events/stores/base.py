@@ -45,7 +45,7 @@ class EventStore(ABC):
         summary: SummaryChange,
         keys: Mapping[int, bytes] = NO_KEYS,
         fence: int = 0,
-    ) -> Awaitable[None]:
+    ) -> Awaitable[object]:
         """Append 1..N events, all or none; done when they are durable.
 
         `events` carry the ids `expected_next_id` and up. `keys` maps positions in `events` to

@@ -1,6 +1,5 @@
 """The event store over a Database: the conversation's head row decides every append."""
 
-import asyncio
 import zlib
 from asyncio import Future
 from collections.abc import Awaitable, Mapping, Sequence
@@ -52,28 +51,19 @@ class DatabaseEventStore(EventStore):
         summary: SummaryChange,
         keys: Mapping[int, bytes] = NO_KEYS,
         fence: int = 0,
-    ) -> Awaitable[None]:
+    ) -> Awaitable[object]:
         """See EventStore. Returns a bare future: one loop callback completes a whole commit."""
         write = _Append(conversation_id, expected_next_id, events, summary, keys, fence)
         number = self._numbers.get(conversation_id)
         rows = () if number is None else write.rows(number)
-        outcome: Future[None] = asyncio.get_running_loop().create_future()
-        done = self._database.write(write.script(), rows=rows)
-        done.add_done_callback(partial(self._settle, conversation_id, outcome))
-        return outcome
+        done = self._database.write(write.script(), rows=rows, failure=_translated)
+        if number is None:
+            done.add_done_callback(partial(self._remember, conversation_id))
+        return done
 
-    def _settle(
-        self, conversation_id: str, outcome: Future[None], done: Future[int | None]
-    ) -> None:
-        error = done.exception()
-        if error is None:
-            number = done.result()
-            if number is not None:
-                self._numbers.put(conversation_id, number, 1)
-            if not outcome.done():
-                outcome.set_result(None)
-        elif not outcome.done():
-            outcome.set_exception(_translated(error))
+    def _remember(self, conversation_id: str, done: Future[int]) -> None:
+        if not done.cancelled() and done.exception() is None:
+            self._numbers.put(conversation_id, done.result(), 1)
 
     async def head(self, conversation_id: str) -> Head:
         """See EventStore."""
@@ -128,13 +118,9 @@ class DatabaseEventStore(EventStore):
             raise AppendFailed(str(error)) from error
 
 
-def _translated(error: BaseException) -> BaseException:
-    if isinstance(error, OutcomeUnknown):
-        failure: EventsError = AppendUnknown(str(error))
-    elif isinstance(error, StorageError):
-        failure = AppendFailed(str(error))
-    else:
-        return error
+def _translated(error: StorageError) -> EventsError:
+    unknown = isinstance(error, OutcomeUnknown)
+    failure = AppendUnknown(str(error)) if unknown else AppendFailed(str(error))
     failure.__cause__ = error
     return failure
 

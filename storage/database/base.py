@@ -3,10 +3,12 @@
 import re
 from abc import ABC, abstractmethod
 from asyncio import Future
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple, TypeVar
+
+from storage.errors import StorageError
 
 T = TypeVar("T")
 
@@ -39,17 +41,27 @@ Rows = Sequence[tuple[str, Sequence[Sequence[Any]]]]
 """Named statements, each with the rows of parameters it runs for."""
 
 
+Translate = Callable[[StorageError], Exception]
+
+
+def as_it_is(error: StorageError) -> Exception:
+    """The translation of a caller that takes the storage's errors."""
+    return error
+
+
 class Database(ABC):
     """A store of rows. Drivers' errors leave it as `storage.errors` only."""
 
     @abstractmethod
-    def write(self, script: Script[T], *, rows: Rows = ()) -> Future[T]:
+    def write(
+        self, script: Script[T], *, rows: Rows = (), failure: Translate = as_it_is
+    ) -> Future[T]:
         """Run a script atomically in the next group commit; done when it is durable.
 
         `rows` is the same write put as statements of which every row must touch exactly one row;
         the script is then only run when one does not, and otherwise the value is None. Rows of
         many writers are run together, which is what makes a large commit cheap; within a commit
-        they come before the scripts.
+        they come before the scripts. `failure` turns the database's own errors into the caller's.
 
         Scripts run in the order of the calls. What the script raises undoes it alone and is the
         future's exception; a commit that fails, fails every script in it. Cancelling the future

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
-from storage.database.base import Result, Row, Rows, Script
+from storage.database.base import Result, Row, Rows, Script, Translate, as_it_is
 from storage.errors import OutcomeUnknown, StorageError, Unavailable
 
 T = TypeVar("T")
@@ -35,6 +35,7 @@ class Work(NamedTuple):
     script: Script[Any]
     future: Future[Any]
     rows: Rows = ()
+    failure: Translate = as_it_is
 
 
 class Outcome(NamedTuple):
@@ -142,7 +143,7 @@ class GroupCommit:
                 return Outcome(work.future, None, error)
             failure = Unavailable(f"write failed: {error}")
             failure.__cause__ = error
-            return Outcome(work.future, None, failure)
+            return Outcome(work.future, None, work.failure(failure))
         connection.execute("RELEASE script")
         return Outcome(work.future, value)
 
@@ -163,4 +164,4 @@ class GroupCommit:
 
 
 def _all_failed(group: Sequence[Work], error: StorageError) -> list[Outcome]:
-    return [Outcome(work.future, None, error) for work in group]
+    return [Outcome(work.future, None, work.failure(error)) for work in group]

@@ -12,7 +12,16 @@ from typing import Self, TypeVar, cast
 
 import aiosqlite
 
-from storage.database.base import Database, Result, Row, Rows, Script, load_queries
+from storage.database.base import (
+    Database,
+    Result,
+    Row,
+    Rows,
+    Script,
+    Translate,
+    as_it_is,
+    load_queries,
+)
 from storage.database.group_commit import Connect, GroupCommit, Outcome, Work
 from storage.database.migrate import migrate_sqlite
 from storage.errors import Unavailable
@@ -78,15 +87,17 @@ class SqliteDatabase(Database):
         database._thread.start()
         return database
 
-    def write(self, script: Script[T], *, rows: Rows = ()) -> Future[T]:
+    def write(
+        self, script: Script[T], *, rows: Rows = (), failure: Translate = as_it_is
+    ) -> Future[T]:
         """See Database."""
         future: Future[T] = self._loop.create_future()
         if self._closed or self._outstanding >= WAITING_LIMIT:
             reason = "the database is closed" if self._closed else "too many writes are waiting"
-            future.set_exception(Unavailable(reason))
+            future.set_exception(failure(Unavailable(reason)))
             return future
         self._outstanding += 1
-        self._waiting.put(Work(script, future, rows))
+        self._waiting.put(Work(script, future, rows, failure))
         return future
 
     async def read(self, script: Script[T]) -> T:
