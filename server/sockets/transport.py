@@ -13,7 +13,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 EXTENSION = "parley.transport"
 UNSENT_LIMIT_BYTES = 16 * 1024
 """Unsent bytes the kernel may hold for a connection: more would hide that its reader is slow."""
-WRITE_LIMIT_BYTES = 16 * 1024
+WRITE_LIMIT_BYTES = 4 * 1024
 CHECKS_PER_STALL = 5
 TCP_NOTSENT_LOWAT = 25
 """Linux; the socket module names it from Python 3.12 on."""

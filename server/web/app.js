@@ -67,10 +67,15 @@ mountKeyForm(store, (key) => {
 });
 const router = new Router(open);
 
-/** @param {string | null} id */
+/**
+ * Shows what the address names. What is shown already stays as it is, unless its connection ended.
+ *
+ * @param {string | null} id
+ */
 function open(id) {
   drawer.close();
-  if (id !== null && id === store.state.openId && store.state.connection !== "closed") return;
+  const alive = conversation !== null && store.state.connection !== "closed";
+  if (id !== null && id === store.state.openId && alive) return;
   conversation?.close();
   conversation = null;
   transcript.show(null);

@@ -166,7 +166,11 @@ export class Conversation {
   /** @param {Event} update */
   #updated(update) {
     if (update.conversation_title) this.listener.retitled(update.conversation_title);
-    else if (update.type === "error") this.store.notice("server", reasonText(update.message || String(update.id ?? "")));
+    else if (update.type === "error") {
+      const id = String(update.id ?? "");
+      // What is told of the agent stands in the log as well: one banner for both.
+      this.store.notice(id.startsWith("STATUS$") ? "agent" : "server", reasonText(update.message || id));
+    }
     else this.store.set({ status: statusText(update) });
   }
 

@@ -1,5 +1,7 @@
 """The built-in page while its server is killed, comes back, or asks for a key."""
 
+from typing import Any
+
 import httpx
 import pytest
 import pytest_asyncio
@@ -26,7 +28,7 @@ async def mortal(tmp_path):
 async def drawn_and_stored(reader, conversation_id):
     """Ids and texts of the messages on the page, and of those in the log."""
     path = f"/api/conversations/{conversation_id}/events"
-    stored = []
+    stored: list[dict[str, Any]] = []
     async with httpx.AsyncClient(base_url=reader.url) as client:
         more = True
         while more:
@@ -69,14 +71,14 @@ async def test_the_page_goes_on_by_itself_when_its_server_comes_back(
 async def test_a_message_waiting_for_the_server_survives_a_reload(context, mortal):
     reader = await person(context, mortal.url)
     conversation_id = await reader.begin()
-    await context.set_offline(True)  # noqa: FBT003 - the library's only way to say it
+    await context.set_offline(True)
     await mortal.kill()
     await expect(reader.part("connection-state")).to_have_text("Reconnecting")
 
     await reader.say("still there")
     await expect(reader.part("pending-message")).to_be_visible()
     await mortal.start()
-    await context.set_offline(False)  # noqa: FBT003
+    await context.set_offline(False)
     await reader.page.reload()
 
     await expect(reader.messages_of("agent").last).to_contain_text("You said: still there")

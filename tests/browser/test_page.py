@@ -13,7 +13,7 @@ pytestmark = [
     pytest.mark.timeout(60),
 ]
 
-MARKUP = "<img src=x onerror=\"window.broken=1\"><script>window.broken=1</script><b>bold</b> & &lt;"
+MARKUP = '<img src=x onerror="window.broken=1"><script>window.broken=1</script><b>bold</b> & &lt;'
 RIGHT_TO_LEFT = "\u202egnp.exe \u0627\u0644\u0633\u0644\u0627\u0645 \u05e9\u05dc\u05d5\u05dd"
 EMOJI = "\U0001f469\u200d\U0001f469\u200d\U0001f467 \U0001f3f4\u200d\u2620\ufe0f e\u0301"
 LONG_LINE = "w" * 100_000
@@ -73,18 +73,16 @@ async def test_two_tabs_stay_in_step(context, reader):
     assert not [*await reader.found_fault(), *await other.found_fault()]
 
 
-@pytest.mark.parametrize(
-    "text", [MARKUP, RIGHT_TO_LEFT, EMOJI], ids=["markup", "right-to-left", "emoji"]
-)
-async def test_text_is_never_html(reader, text):
+async def test_text_is_never_html(reader):
     await reader.begin()
 
-    await reader.ask(text, "You said:")
-    await reader.ask(f"/run echo '{text}'\n/think {text}\ndone", "You said: done")
+    for turn, text in enumerate((MARKUP, RIGHT_TO_LEFT, EMOJI)):
+        await reader.ask(text, f"You said: {text}")
+        await reader.ask(f"/run echo '{text}'\n/think {text}\ndone {turn}", f"done {turn}")
+        await expect(reader.part("command-output").last).to_have_text(text)
+        await expect(reader.messages_of("user").nth(2 * turn).locator(".prose")).to_have_text(text)
 
     transcript = reader.part("transcript")
-    assert [e.text for e in await reader.entries() if e.source == "user"][0] == text
-    await expect(reader.part("command-output")).to_have_text(text)
     assert await transcript.locator("img, script, b, iframe, a").count() == 0
     assert await reader.page.evaluate("window.broken") is None
     assert not await reader.found_fault()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import ViewportSize, expect
 
 from tests.support.browser import Person, new_context, person
 from tests.support.servers import server_process
@@ -15,8 +15,8 @@ pytestmark = [
 ]
 
 SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
-PHONE = {"width": 390, "height": 844}
-DESK = {"width": 1280, "height": 800}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+DESK: ViewportSize = {"width": 1280, "height": 800}
 TALK = (
     "/write plan.md First, listen.\n/run cat plan.md\n/run ls /nowhere"
     "\n/think The plan is short.\nWhat is in the plan?"

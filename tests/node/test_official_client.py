@@ -6,8 +6,9 @@ from tests.support.checker import Counts, DeliveryChecker, is_state
 from tests.support.clients import command, message
 from tests.support.cut_run import run_cuts
 from tests.support.cutting_proxy import cutting
-from tests.support.remote import as_stored
+from tests.support.remote import as_stored, remote
 from tests.support.seeds import choices, chosen_seed
+from tests.support.servers import server_process
 
 pytestmark = [pytest.mark.node, pytest.mark.asyncio(loop_scope="module")]
 
@@ -104,6 +105,25 @@ async def test_a_state_error_does_not_move_the_cursor_and_is_told_again(api, ser
     counts = Counts()
     DeliveryChecker(as_stored(log), counts).check(client.connections)
     assert counts.repeated == 1
+
+
+async def test_a_server_that_stops_is_a_transport_close_after_which_it_comes_back(tmp_path, client):
+    async with server_process(tmp_path) as server, remote(server.url) as api:
+        conversation_id = await api.create("hello")
+        await client.join(server.url, conversation_id, reconnectionDelay=100)
+        await client.until(has_state(client, "awaiting_user_input"))
+
+        code = await server.stop()
+        await client.until(lambda: client.disconnects)
+        await server.start()
+        await client.until(lambda: len(client.connections) == 2, seconds=10)
+        said = await client.send(message("again"))
+        await client.until(has_state(client, "awaiting_user_input", after=said["id"]))
+        log = await api.log(conversation_id)
+
+    assert code == 0
+    assert client.disconnects == ["transport close"]
+    DeliveryChecker(as_stored(log)).check(client.connections)
 
 
 @pytest.mark.timeout(120)

@@ -18,12 +18,22 @@ class Received:
     """What one connection received of the log, in order.
 
     `cursor` is the last id the client had when it joined. `joined_before` bounds where the log
-    ended at its joining: states from that id on must not be left out. None: unknown.
+    ended at its joining: states from that id on must not be left out. None: unknown. A cursor
+    that may lie past the log's end says nothing: the server begins behind the end it sees.
     """
 
     cursor: int
     events: list[Payload] = field(default_factory=list)
     joined_before: int | None = None
+    is_cursor_known: bool = True
+
+    @property
+    def begin(self) -> int:
+        """The last id that did not have to come."""
+        if self.is_cursor_known:
+            return self.cursor
+        later = [one["id"] for one in self.events if not is_error_state(one)]
+        return min([self.cursor + 1, *later]) - 1
 
 
 @dataclass(slots=True)
@@ -84,7 +94,7 @@ class DeliveryChecker:
                 self.counts.repeated += number - 1
         if not complete:
             return
-        first = connections[0].cursor
+        first = connections[0].begin
         for event_id in self._visible:
             if event_id > first and event_id not in times:
                 self._check_left_out(event_id, connections)
@@ -92,7 +102,7 @@ class DeliveryChecker:
 
     def _check_one(self, received: Received) -> None:
         self.counts.delivered += len(received.events)
-        newest = received.cursor
+        newest = received.begin
         late = 0
         for payload in received.events:
             event_id = payload["id"]
@@ -108,6 +118,6 @@ class DeliveryChecker:
         assert is_state(self._visible[event_id]), f"{event_id} never came"
         assert event_id < self._last_state, f"the newest state {event_id} never came"
         assert any(
-            one.cursor < event_id and (one.joined_before is None or event_id < one.joined_before)
+            one.begin < event_id and (one.joined_before is None or event_id < one.joined_before)
             for one in connections
         ), f"the state {event_id} never came, although it was told live"

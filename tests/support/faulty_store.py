@@ -10,7 +10,7 @@ from events.errors import AppendFailed, AppendUnknown, StoreUnavailable
 from events.event import StoredEvent
 from events.stores.base import NO_KEYS, EventStore, Head
 from events.summary import SummaryChange
-from tests.support.records import append
+from tests.support.records import append, records
 
 
 class Attempt(NamedTuple):
@@ -24,6 +24,9 @@ class Attempt(NamedTuple):
 
 
 Fault = Callable[[Attempt], Awaitable[None]]
+
+FOREIGN = "foreign"
+"""What the other writer says."""
 
 
 async def passes(attempt: Attempt) -> None:
@@ -82,6 +85,16 @@ class Overtaken:
         events = self.make(attempt.expected_next_id)
         await append(attempt.inner, attempt.conversation_id, events)
         await attempt.write()
+
+
+FAULTS: dict[str, Fault] = {
+    "passes": passes,
+    "fails": fails,
+    "unknown, not landed": unknown_before,
+    "unknown, landed": unknown_after,
+    "overtaken": Overtaken(lambda first_id: records(first_id, 1, FOREIGN)),
+    "overtaken by three": Overtaken(lambda first_id: records(first_id, 3, FOREIGN)),
+}
 
 
 class FaultyEventStore(EventStore):

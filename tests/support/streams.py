@@ -1,5 +1,6 @@
 """Streams over any event store, and what tests say on them."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from events.event import Event, EventSource, StoredEvent
 from events.page_reader import PageReader
 from events.stores.base import EventStore
 from events.stream import EventStream, StreamLimits
+from events.subscription import Subscription
 
 USER = EventSource.USER
 AGENT = EventSource.AGENT
@@ -54,3 +56,21 @@ class Recorder:
     def ids(self) -> list[int]:
         """The ids in the order in which they came."""
         return [event.id for event in self.events]
+
+
+class StallingReader:
+    """A subscriber: where it began and what it was handed, until it is stalled."""
+
+    subscription: Subscription
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+        self.ids: list[int] = []
+        self.texts: list[str] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def __call__(self, events: Sequence[StoredEvent]) -> None:
+        await self.gate.wait()
+        self.ids += [event.id for event in events]
+        self.texts += texts(events)

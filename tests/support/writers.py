@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import orjson
@@ -13,10 +13,16 @@ from websockets.exceptions import ConnectionClosed
 from tests.support.checker import Payload
 from tests.support.clients import message
 from tests.support.raw_client import RawClient, raw_client
-from tests.support.remote import remote
+from tests.support.remote import CONVERSATIONS, Remote, remote
 
 ACK = "43"
 OUTSTANDING = 4
+STOPPING = ("not_available", "closing")
+GONE = (ConnectionClosed, httpx.TransportError, OSError, TimeoutError)
+
+
+class Refused(Exception):
+    """The server did not take the event, because it stops."""
 
 
 class KeyedWriter:
@@ -36,7 +42,7 @@ class KeyedWriter:
         self._on_acknowledged = on_acknowledged
 
     async def write(self, url: str) -> None:
-        """Send new messages, a few at a time, until the server is gone."""
+        """Send new messages, a few at a time, until the server is gone or takes no more."""
         raise NotImplementedError
 
     async def repeat(self, url: str) -> None:
@@ -65,7 +71,7 @@ class SocketWriter(KeyedWriter):
 
     async def write(self, url: str) -> None:
         """See KeyedWriter."""
-        with contextlib.suppress(ConnectionClosed, OSError, TimeoutError):
+        with contextlib.suppress(Refused, *GONE):
             async with self._joined(url) as client:
                 while True:
                     while len(self.open) < OUTSTANDING:
@@ -98,7 +104,9 @@ class SocketWriter(KeyedWriter):
             continue
         number, _, body = text[len(ACK) :].partition("[")
         answer = orjson.loads(f"[{body}")[0]
-        assert answer["status"] == "ok", answer
+        if answer["status"] != "ok":
+            assert answer["code"] in STOPPING, answer
+            raise Refused
         self._note(f"{self.name}-{number}", answer)
 
 
@@ -107,17 +115,25 @@ class RestWriter(KeyedWriter):
 
     async def write(self, url: str) -> None:
         """See KeyedWriter."""
-        async with remote(url) as api:
-            with contextlib.suppress(httpx.TransportError):
+        with contextlib.suppress(Refused, *GONE):
+            async with remote(url) as api:
                 while True:
                     payload = self._next()
-                    self._note(payload["client_id"], await api.post(self.conversation_id, payload))
+                    self._note(payload["client_id"], await self._post(api, payload))
 
     async def repeat(self, url: str) -> None:
         """See KeyedWriter."""
         async with remote(url) as api:
             for key in list(self.open):
-                self._note(key, await api.post(self.conversation_id, self._payload(key)))
+                self._note(key, await self._post(api, self._payload(key)))
+
+    async def _post(self, api: Remote, payload: Payload) -> dict[str, Any]:
+        path = f"{CONVERSATIONS}/{self.conversation_id}/events"
+        answer = await api.client.post(path, json=payload)
+        if answer.status_code == 503:
+            raise Refused
+        assert answer.status_code == 200, answer.text
+        return cast("dict[str, Any]", answer.json())
 
 
 class Writers:

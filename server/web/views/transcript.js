@@ -55,7 +55,6 @@ export class Transcript {
   /** @param {Event} event */
   push(event) {
     this.#queue.push(event);
-    if (this.#queue.length >= BEHIND_FROM) this.listener.waiting(this.#queue.length);
     this.#schedule();
   }
 

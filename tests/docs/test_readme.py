@@ -1,0 +1,141 @@
+"""What the README shows works as it stands there."""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+from asyncio.subprocess import PIPE
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from tests.support.clients import joined
+from tests.support.official import missing
+from tests.support.servers import server_process
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ADDRESS = "http://127.0.0.1:3000"
+START_SECONDS = 15.0
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def block(language, holding):
+    """The one code block of that language that holds a text."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    (found,) = [one for one in blocks if holding in one]
+    return found
+
+
+@pytest_asyncio.fixture
+async def server(tmp_path):
+    async with server_process(tmp_path / "data") as running:
+        yield running
+
+
+@asynccontextmanager
+async def started(command, folder, **environment):
+    """A command of the README, run in a folder that has its `scripts`; its first line."""
+    (folder / "scripts").symlink_to(ROOT / "scripts")
+    process = await asyncio.create_subprocess_shell(
+        f"exec env {command}", stdout=PIPE, cwd=folder, env={**os.environ, **environment}
+    )
+    try:
+        yield await next_line(process)
+    finally:
+        process.terminate()
+        assert await process.wait() == 0
+
+
+async def next_line(process):
+    assert process.stdout is not None
+    async with asyncio.timeout(START_SECONDS):
+        return (await process.stdout.readline()).decode().strip()
+
+
+async def answer_to(text, url):
+    async with httpx.AsyncClient(base_url=url) as http:
+        created = await http.post("/api/conversations", json={})
+    async with joined(url, created.json()["conversation_id"]) as client:
+        await client.say(text)
+        return (await client.event(is_answer))["message"]
+
+
+def is_answer(event):
+    return event.get("action") == "message" and event["source"] == "agent"
+
+
+async def test_the_first_command_starts_the_server_where_it_says(tmp_path):
+    assert "```sh\n./scripts/serve\n```" in README
+
+    async with started("./scripts/serve", tmp_path, PARLEY_PORT="0") as line:
+        assert line.startswith("Parley is ready at http://127.0.0.1:")
+        assert (tmp_path / "parley-data").is_dir()
+
+
+async def test_the_own_agent_answers(tmp_path):
+    source = block("python", "(Agent)")
+    assert len(source.splitlines()) <= 20
+    (tmp_path / "shouting.py").write_text(source)
+    command = block("sh", "PARLEY_AGENT_CLASS").strip()
+
+    async with started(command, tmp_path, PARLEY_PORT="0") as line:
+        assert await answer_to("is anybody there?", line.split()[-1]) == "IS ANYBODY THERE?"
+
+
+async def test_the_own_agent_may_be_named_in_the_settings_file(tmp_path):
+    (tmp_path / "shouting.py").write_text(block("python", "(Agent)"))
+    (setting,) = re.findall(r"`(agent_class = .*?)` in `parley.toml`", README)
+    (tmp_path / "parley.toml").write_text(setting)
+
+    async with started("./scripts/serve", tmp_path, PARLEY_PORT="0", PYTHONPATH=".") as line:
+        assert await answer_to("well", line.split()[-1]) == "WELL"
+
+
+async def test_the_lines_with_curl_create_talk_and_read(server):
+    assert shutil.which("curl"), "curl is not installed"
+    lines = block("sh", "curl -sSf").replace(ADDRESS, server.url)
+
+    answers = [await run_lines(lines) for _ in range(2)]
+
+    (said, log), (said_again, _) = answers
+    assert said == {"success": True, "id": said["id"], "duplicate": False}
+    assert said_again == {"success": True, "id": said["id"], "duplicate": True}
+    assert "Hello" in [event["message"] for event in log["events"]]
+
+
+async def run_lines(lines):
+    process = await asyncio.create_subprocess_exec("sh", "-e", "-c", lines, stdout=PIPE)
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+    answers = []
+    text = output.decode()
+    while text:
+        answer, end = json.JSONDecoder().raw_decode(text)
+        answers.append(answer)
+        text = text[end:].lstrip()
+    return answers
+
+
+@pytest.mark.node
+async def test_the_lines_with_the_official_client_talk(server, tmp_path):
+    if reason := missing():
+        pytest.skip(reason)
+    (tmp_path / "node_modules").symlink_to(ROOT / "tests" / "node" / "node_modules")
+    script = tmp_path / "talk.mjs"
+    script.write_text(block("js", "socket.io-client").replace(ADDRESS, server.url))
+
+    process = await asyncio.create_subprocess_exec("node", str(script), stdout=PIPE)
+    try:
+        lines = {await next_line(process) for _ in range(3)}
+    finally:
+        process.kill()
+        await process.wait()
+
+    assert {"user: Hello", "agent: You said: Hello"} < lines
+    assert any(re.fullmatch(r"\{ status: 'ok', id: \d+, duplicate: false \}", one) for one in lines)
