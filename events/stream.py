@@ -1,8 +1,9 @@
 """The live view of one conversation's log: append, persist, publish, follow."""
 
 import asyncio
+import logging
 from asyncio import Future
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import NamedTuple, Self
 
 from events.batch import Appended, digest_of
@@ -15,6 +16,10 @@ from events.redaction import Redactor
 from events.serialization import encode_new
 from events.stores.base import EventStore, Head
 from events.subscription import Callback, Subscription
+
+logger = logging.getLogger(__name__)
+
+Tap = Callable[[Sequence[StoredEvent]], None]
 
 
 class StreamLimits(NamedTuple):
@@ -55,6 +60,7 @@ class EventStream:
             append_seconds=limits.append_seconds,
             publish=self._publish,
         )
+        self._taps: list[Tap] = []
         self._subscriptions: list[Subscription] = []
         self._growth: Future[None] | None = None
         self._closed = False
@@ -125,6 +131,20 @@ class EventStream:
             subscription.catch_up()
         return subscription
 
+    def tap(self, callback: Tap) -> Callable[[], None]:
+        """Call `callback` with everything committed from now on, until the call given back.
+
+        It runs in the step that commits, in id order, and must neither wait nor raise; what it
+        raises is logged. For what cannot promise that there is `subscribe`.
+        """
+        self._taps.append(callback)
+
+        def stop() -> None:
+            if callback in self._taps:
+                self._taps.remove(callback)
+
+        return stop
+
     async def unsubscribe(self, subscription: Subscription, *, drain_seconds: float = 0.0) -> None:
         """End a subscription; unknown ones are no error."""
         await subscription.close(drain_seconds=drain_seconds)
@@ -194,6 +214,11 @@ class EventStream:
         self._reader.forget(self.conversation_id, self.next_id)
 
     def _publish(self, events: Sequence[StoredEvent]) -> None:
+        for callback in tuple(self._taps):
+            try:
+                callback(events)
+            except Exception:
+                logger.exception("a tap of %s failed", self.conversation_id)
         for subscription in self._subscriptions:
             subscription.offer(events)
         self._wake_followers()

@@ -30,6 +30,7 @@ from server.middleware import exception_handlers, middleware
 from server.prerequisites import missing
 from server.routes import routes
 from server.routes.services import Services
+from server.sockets.direct import unsupported
 from server.sockets.handlers import SocketHandlers, SocketParts, SocketServer
 from server.sockets.wire import FrameReader
 from server.sources import ConfigError
@@ -113,6 +114,7 @@ async def compose(
                 authenticator=Authenticator(config),
                 frames=FrameReader(reader, config.page_cache_bytes * 3 // 4),
                 settings=settings,
+                direct=_is_direct(config),
                 handshake_seconds=config.handshake_seconds,
                 refusal=missing(require_settings=config.require_settings, model=model),
             )
@@ -164,6 +166,13 @@ async def _event_store(storage: OpenedStorage) -> EventStore:
     if finished:
         logger.info("finished %d deletion(s) that were cut short", finished)
     return store
+
+
+def _is_direct(config: ServerConfig) -> bool:
+    reason = unsupported()
+    if config.delivery == "direct" and reason is not None:
+        logger.warning("websockets are served the plain way: %s", reason)
+    return config.delivery == "direct" and reason is None
 
 
 def _secrets(config: ServerConfig) -> dict[str, str]:

@@ -149,6 +149,10 @@ class ServerConfig(BaseSettings):
     handshake_seconds: FiniteFloat = Field(
         default=10, gt=0, description="Seconds the work of accepting one connection may take."
     )
+    delivery: Literal["direct", "engine"] = Field(
+        default="direct",
+        description="How websockets are served: past Engine.IO's queue, or through it.",
+    )
     stall_abort_seconds: FiniteFloat = Field(
         default=10,
         gt=0,

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Self
 
-from events.batch import Appended
 from events.event import AgentState
 from events.page_reader import PageReader
 from events.stores.base import EventStore
@@ -14,7 +13,13 @@ from events.stream import EventStream, StreamLimits
 from server.connections import ConnectionRegistry
 from server.conversation import LoopParts, ServerConversation, follow_metadata
 from server.loop_settings import LoopSettings
-from server.managers.base import Accepted, AgentLoopInfo, ConversationManager, ConversationStatus
+from server.managers.base import (
+    Accepted,
+    AgentLoopInfo,
+    ConversationManager,
+    ConversationStatus,
+    Taken,
+)
 from server.managers.loops import LoopKeeper
 from server.managers.openings import OpenConversations
 from storage.conversations.base import ConversationStores
@@ -124,12 +129,10 @@ class StandaloneConversationManager(ConversationManager):
             self._loops.ensure(conversation, settings, has_work=has_work)
             return self._info(conversation)
 
-    async def accept(self, conversation: ServerConversation, data: object) -> Accepted:
+    def take(self, conversation: ServerConversation, data: object) -> Taken:
         """See ConversationManager."""
-        future = conversation.accept(data)
-        queued = self._loops.ensure(conversation, None, has_work=True)
-        appended: Appended = await asyncio.shield(future)
-        return Accepted(appended.id, appended.duplicate, queued)
+        appended = conversation.accept(data)
+        return Taken(appended, self._loops.ensure(conversation, None, has_work=True))
 
     async def send_to_event_stream(self, connection_id: str, data: object) -> Accepted:
         """See ConversationManager."""

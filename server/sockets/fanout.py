@@ -1,12 +1,11 @@
-"""Fan-out: one subscription per conversation, its frames made once and offered to all sessions."""
+"""Fan-out: what a conversation publishes, made into frames once and offered to all its sessions."""
 
 from collections.abc import Sequence
 
 from events.event import StoredEvent
 from events.stream import EventStream
-from events.subscription import Subscription
 from server.sockets.session import WebSession
-from server.sockets.wire import frame_of
+from server.sockets.wire import FrameBatch, frame_of
 
 
 class Fanout:
@@ -15,19 +14,19 @@ class Fanout:
     def __init__(self, stream: EventStream) -> None:
         self.published = stream.next_id - 1
         self.sessions: dict[str, WebSession] = {}
-        self._stream = stream
-        self._subscription: Subscription = stream.subscribe("fan-out", self._deliver)
+        self.stream = stream
+        self._stop = stream.tap(self._deliver)
 
-    async def _deliver(self, events: Sequence[StoredEvent]) -> None:
-        frames = [frame_of(event) for event in events]
+    def close(self) -> None:
+        """Take nothing more."""
+        self._stop()
+
+    def _deliver(self, events: Sequence[StoredEvent]) -> None:
+        batch = FrameBatch([frame_of(event) for event in events])
         # Before offering: a session that turns live meanwhile must have examined these.
-        self.published = frames[-1].id
+        self.published = batch.last_id
         for session in tuple(self.sessions.values()):
-            session.offer(frames)
-
-    async def close(self) -> None:
-        """End the subscription."""
-        await self._stream.unsubscribe(self._subscription)
+            session.offer(batch)
 
 
 class FanoutHub:
@@ -39,13 +38,14 @@ class FanoutHub:
     def of(self, stream: EventStream) -> Fanout:
         """The conversation's fan-out, made on first use."""
         fanout = self._fanouts.get(stream.conversation_id)
-        if fanout is None or fanout._stream is not stream:  # noqa: SLF001 - the same module
+        if fanout is None or fanout.stream is not stream:
             fanout = self._fanouts[stream.conversation_id] = Fanout(stream)
         return fanout
 
-    async def leave(self, session: WebSession, fanout: Fanout) -> None:
+    def leave(self, session: WebSession, fanout: Fanout) -> None:
         """Take a session out; the last one ends the fan-out."""
         fanout.sessions.pop(session.connection_id, None)
-        if not fanout.sessions and self._fanouts.get(session.conversation_id) is fanout:
-            del self._fanouts[session.conversation_id]
-            await fanout.close()
+        if not fanout.sessions:
+            fanout.close()
+            if self._fanouts.get(session.conversation_id) is fanout:
+                del self._fanouts[session.conversation_id]

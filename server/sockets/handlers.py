@@ -3,26 +3,31 @@
 import asyncio
 import contextlib
 import logging
+from asyncio import CancelledError, Future
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import socketio
 from socketio.exceptions import ConnectionRefusedError as SocketRefused
-from socketio.packet import ACK
 
+from events.batch import Appended
 from events.errors import StreamClosed
 from server.auth import Authenticator, Principal
 from server.connections import ConnectionRegistry
+from server.conversation import ServerConversation
 from server.errors import BadRequest, ServerError, answer_for
 from server.loop_settings import LoopSettings
-from server.managers.base import ConversationManager
+from server.managers.base import ConversationManager, Taken
 from server.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice
+from server.sockets.direct import DirectOutlet, Intake
 from server.sockets.fanout import Fanout, FanoutHub
 from server.sockets.outlet import Outlet, check_engine, end_poll
 from server.sockets.protocol import (
     EVENTS_IN,
     MAX_MESSAGE_BYTES,
+    ClientPacket,
     Handshake,
     Refused,
     accepted_ack,
@@ -31,8 +36,8 @@ from server.sockets.protocol import (
     refusal_of,
 )
 from server.sockets.session import WebSession
-from server.sockets.wire import FrameReader
-from storage.errors import ConversationNotFound
+from server.sockets.transport import GuardedProtocol, protocol_of
+from server.sockets.wire import FrameReader, ack_frame
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +61,19 @@ class SocketParts:
     frames: FrameReader
     settings: LoopSettings
     handshake_seconds: float = 10.0
+    direct: bool = True
+    """Websockets are served the short way, past Engine.IO's queue; see `direct`."""
     refusal: ServerError | None = None
     """Why nobody may join: settings or a model's key are missing."""
+
+
+class Entry(NamedTuple):
+    """A connection that has joined, and what it is tied to."""
+
+    session: WebSession
+    fanout: Fanout
+    conversation: ServerConversation
+    intake: Intake | None
 
 
 class SocketHandlers(socketio.AsyncNamespace):  # type: ignore[misc]  # the library is untyped
@@ -67,7 +83,7 @@ class SocketHandlers(socketio.AsyncNamespace):  # type: ignore[misc]  # the libr
         super().__init__("/")
         self._parts = parts
         self._hub = FanoutHub()
-        self._sessions: dict[str, tuple[WebSession, Fanout]] = {}
+        self._sessions: dict[str, Entry] = {}
         self.stopping = False
 
     async def on_connect(self, sid: str, environ: Mapping[str, Any], auth: object = None) -> None:  # noqa: ARG002 - the library gives it
@@ -83,7 +99,7 @@ class SocketHandlers(socketio.AsyncNamespace):  # type: ignore[misc]  # the libr
             await self._parts.manager.disconnect_from_session(sid)
             if isinstance(error, StreamClosed):
                 with contextlib.suppress(Refused):
-                    self._outlet(sid, environ).abort()
+                    self._outlet(sid, protocol_of(environ["asgi.scope"])).abort()
             raise _refused(error) from error
         # The library sends CONNECT without a pause after this handler: replay comes behind it.
         loop = asyncio.get_running_loop()
@@ -95,45 +111,38 @@ class SocketHandlers(socketio.AsyncNamespace):  # type: ignore[misc]  # the libr
         """Detach; the agent goes on."""
         entry = self._sessions.pop(sid, None)
         if entry is not None:
-            session, fanout = entry
-            session.close()
+            entry.session.close()
+            if entry.intake is not None:
+                entry.intake.close()
             self._parts.connections.remove(sid)
-            await self._hub.leave(session, fanout)
+            self._hub.leave(entry.session, entry.fanout)
         await self._parts.manager.disconnect_from_session(sid)
 
-    async def client_event(
-        self, sid: str, event: object, arguments: Sequence[Any], *, acknowledged: bool
-    ) -> dict[str, Any]:
-        """Take a client's event; enqueued before the first await, so that order is kept.
+    def take(self, sid: str, packet: ClientPacket) -> int:
+        """Enqueue a client's event at once, so that order is kept, and answer when it is durable.
 
-        The answer is the acknowledgement. A failure that nobody asked to be acknowledged is shown
-        to that connection by a notice instead.
+        A failure that nobody asked to be acknowledged is shown to that connection by a notice
+        instead. Gives how many of the client's events are unanswered now.
         """
         entry = self._sessions.get(sid)
         if entry is None:
-            return failed_ack(answer_for(ConversationNotFound(sid)))
-        session, _ = entry
+            return 0  # its connection went while it waited for its turn
+        session = entry.session
         session.waiting += 1
         try:
-            _check_event(event, session.waiting)
-            payload = arguments[0] if arguments else None
-            accepted = await self._parts.manager.send_to_event_stream(sid, payload)
+            _check_event(packet.event, session.waiting)
+            taken = self._parts.manager.take(
+                entry.conversation, packet.arguments[0] if packet.arguments else None
+            )
         except Exception as error:  # noqa: BLE001 - every failure is answered by the table
-            return self._failed(session, error, acknowledged=acknowledged)
-        finally:
-            session.waiting -= 1
-        return accepted_ack(accepted.body())
-
-    def acknowledge(self, sid: str, packet: str) -> None:
-        """Send an answer through the client's bounded way out; lost if the connection is."""
-        entry = self._sessions.get(sid)
-        if entry is not None:
-            entry[0].send(packet)
+            self._failed(entry, packet.ack_id, error)
+        else:
+            taken.appended.add_done_callback(partial(self._settled, entry, packet.ack_id, taken))
+        return session.waiting
 
     async def drop_all(self) -> None:
         """End every transport after a bounded flush, so that clients come back by themselves."""
-        sessions = [session for session, _ in self._sessions.values()]
-        await asyncio.gather(*(session.drop() for session in sessions))
+        await asyncio.gather(*(entry.session.drop() for entry in self._sessions.values()))
 
     async def _join(self, sid: str, environ: Mapping[str, Any]) -> tuple[WebSession, bool]:
         if self.stopping:
@@ -149,7 +158,10 @@ class SocketHandlers(socketio.AsyncNamespace):  # type: ignore[misc]  # the libr
         info = await parts.manager.join_conversation(
             conversation_id, sid, parts.settings, principal.user_id
         )
-        outlet = self._outlet(sid, environ)
+        conversation = parts.manager.joined(sid)
+        if conversation is None:
+            raise Refused("The client has left")
+        protocol = protocol_of(environ["asgi.scope"])
         fanout = self._hub.of(info.event_store)
         session = WebSession(
             sid,
@@ -157,27 +169,47 @@ class SocketHandlers(socketio.AsyncNamespace):  # type: ignore[misc]  # the libr
             info.event_store,
             fanout,
             parts.frames,
-            outlet,
+            self._outlet(sid, protocol),
             handshake.latest_event_id,
         )
+        intake = None
+        if protocol is not None and parts.direct:
+            intake = Intake(protocol, partial(self.take, sid))
         fanout.sessions[sid] = session
-        self._sessions[sid] = session, fanout
+        self._sessions[sid] = Entry(session, fanout, conversation, intake)
         parts.connections.add(session)
         return session, info.queued
 
-    def _failed(
-        self, session: WebSession, error: Exception, *, acknowledged: bool
-    ) -> dict[str, Any]:
+    def _settled(
+        self, entry: Entry, ack_id: int | None, taken: Taken, appended: Future[Appended]
+    ) -> None:
+        error = CancelledError() if appended.cancelled() else appended.exception()
+        if isinstance(error, Exception):
+            self._failed(entry, ack_id, error)
+        elif error is None:
+            body = taken.accepted(appended.result()).body()
+            self._answered(entry, ack_id, accepted_ack(body))
+
+    def _failed(self, entry: Entry, ack_id: int | None, error: Exception) -> None:
         answer = answer_for(error)
         if answer.status >= FAULT:
             logger.error("a client event failed", exc_info=error)
-        if not acknowledged:
-            session.notify(error_notice(f"ERROR${answer.code.upper()}", answer.text))
-        return failed_ack(answer)
+        if ack_id is None:
+            entry.session.notify(error_notice(f"ERROR${answer.code.upper()}", answer.text))
+        self._answered(entry, ack_id, failed_ack(answer))
 
-    def _outlet(self, sid: str, environ: Mapping[str, Any]) -> Outlet:
+    def _answered(self, entry: Entry, ack_id: int | None, answer: Mapping[str, Any]) -> None:
+        entry.session.waiting -= 1
+        if ack_id is not None:
+            entry.session.send(ack_frame(ack_id, answer))
+        if entry.intake is not None:
+            entry.intake.answered(entry.session.waiting)
+
+    def _outlet(self, sid: str, protocol: GuardedProtocol | None) -> Outlet:
         engine_id = str(self.server.manager.eio_sid_from_sid(sid, "/"))
-        return Outlet(self.server.eio, engine_id, environ.get("asgi.scope", {}))
+        if protocol is not None and self._parts.direct:
+            return DirectOutlet(self.server.eio, engine_id, protocol)
+        return Outlet(self.server.eio, engine_id, protocol)
 
 
 def _check_event(event: object, waiting: int) -> None:
@@ -213,6 +245,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
             ping_interval=PING_SECONDS,
             ping_timeout=PONG_SECONDS,
             namespaces=["/"],
+            async_handlers=False,  # a handler only enqueues: it needs no task
         )
         check_engine(self.eio)
         self._handlers = handlers
@@ -228,12 +261,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
         sid: str,
         eio_sid: str,  # noqa: ARG002 - the library gives it
         data: Sequence[Any],
-        namespace: str,
+        namespace: str,  # noqa: ARG002 - there is only one
         id: int | None,  # noqa: A002 - the library's name
     ) -> None:
-        event, *arguments = data
-        asked = id is not None
-        answer = await self._handlers.client_event(sid, event, arguments, acknowledged=asked)
-        if asked:
-            ack = self.packet_class(ACK, namespace=namespace, id=id, data=[answer])
-            self._handlers.acknowledge(sid, ack.encode())
+        self._handlers.take(sid, ClientPacket(data[0], list(data[1:]), id))

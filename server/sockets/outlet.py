@@ -7,14 +7,14 @@ its queue. Their presence is checked at start.
 import asyncio
 import contextlib
 from asyncio import Task
-from collections.abc import Mapping
 from typing import Any
 
 from engineio import AsyncServer as EngineServer
 from engineio.packet import MESSAGE, NOOP, Packet
 
 from server.sockets.protocol import Refused
-from server.sockets.transport import EXTENSION, GuardedProtocol
+from server.sockets.transport import GuardedProtocol
+from server.sockets.wire import FrameBatch, packet_text
 
 SLICE_BYTES = 64 * 1024
 SLOW_SLICE_BYTES = 8 * 1024
@@ -26,18 +26,19 @@ CAP_PACKETS = 8192
 
 
 class Outlet:
-    """One client's way out. `write` never waits; what is queued is bounded by asking `full`.
+    """One client's way out, the plain one: through Engine.IO's queue and writer. `write` never waits; what is queued is bounded by asking `full`.
 
     Raises Refused when the client has left already.
     """
 
-    def __init__(self, engine: EngineServer, engine_id: str, scope: Mapping[str, Any]) -> None:
+    def __init__(
+        self, engine: EngineServer, engine_id: str, protocol: GuardedProtocol | None
+    ) -> None:
         try:
             self._socket: Any = engine._get_socket(engine_id)  # noqa: SLF001 - see the module's text
         except KeyError as error:
             raise Refused("The client has left") from error
-        protocol = scope.get("extensions", {}).get(EXTENSION)
-        self._protocol = protocol if isinstance(protocol, GuardedProtocol) else None
+        self._protocol = protocol
         self._queued_bytes = 0
         self._slow = False
         self._ending: Task[None] | None = None
@@ -55,15 +56,25 @@ class Outlet:
         paused = self._protocol is not None and not self._protocol.writable.is_set()
         return paused or self._queued_bytes > CAP_BYTES
 
-    def write(self, text: str) -> None:
-        """Queue one Socket.IO packet. A client whose queue overflows is aborted."""
+    def write(self, packet: bytes) -> None:
+        """Send one packet, given as a websocket frame. A client that lets too many wait is aborted."""
         if self._socket.closed:
             return
         if self._socket.queue.qsize() >= CAP_PACKETS:
             self.abort()
             return
-        self._queued_bytes += len(text)
-        self._socket.queue.put_nowait(Packet(MESSAGE, data=text))
+        self._queued_bytes += len(packet)
+        self._socket.queue.put_nowait(Packet(MESSAGE, data=packet_text(packet)))
+
+    def write_batch(self, batch: FrameBatch) -> None:
+        """Send what is visible of a batch."""
+        for frame in batch.frames:
+            if frame.packet is not None:
+                self.write(frame.packet)
+
+    async def ready(self) -> None:
+        """Wait until the client was told that it is connected."""
+        await self._socket.queue.join()
 
     async def drained(self) -> None:
         """Wait until the queue is empty and the transport takes more."""

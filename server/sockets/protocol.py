@@ -1,8 +1,10 @@
 """The socket's wire names, its handshake query and its answers; no I/O."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
+
+import orjson
 
 from server.errors import Answer, ServerError
 from storage.conversations.metadata import ProviderType
@@ -12,6 +14,7 @@ from storage.locations import check_conversation_id
 EVENT_OUT = "oh_event"
 EVENTS_IN = ("oh_user_action", "oh_action")
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+MAX_ACK_DIGITS = 15
 NO_CURSOR = -1
 MAX_PARAMETERS = 100
 LAST_ID = 2**53 - 1
@@ -66,6 +69,32 @@ def parse_handshake(query_string: str) -> Handshake:
 
 NOT_FOUND_TEXT = "Conversation not found"
 NOT_FOUND_DATA = {"msg_id": "CONVERSATION$NOT_FOUND"}
+
+
+class ClientPacket(NamedTuple):
+    """A client's event: its name, what came with it, and the id under which it wants an answer."""
+
+    event: object
+    arguments: list[Any]
+    ack_id: int | None
+
+
+def parse_event(message: bytes) -> ClientPacket | None:
+    """Read an Engine.IO message that is a plain event of the default namespace; else None.
+
+    The form is `42`, an acknowledgement id if one is wanted, and a JSON array that is not empty.
+    """
+    start = message.find(b"[", 2, 2 + MAX_ACK_DIGITS + 1)
+    if start < 0 or message[:2] != b"42":
+        return None
+    digits = message[2:start]
+    if digits and not digits.isdigit():
+        return None
+    try:
+        data = orjson.loads(memoryview(message)[start:])
+    except orjson.JSONDecodeError:
+        return None
+    return ClientPacket(data[0], data[1:], int(digits) if digits else None) if data else None
 
 
 def refusal_of(answer: Answer) -> Refused:

@@ -3,13 +3,13 @@
 import asyncio
 import logging
 from asyncio import Task
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from events.errors import ConversationDeleted, EventsError
 from events.stream import EventStream
 from server.sockets.outlet import Outlet
-from server.sockets.wire import Frame, FrameReader, payload_frame
+from server.sockets.wire import Frame, FrameBatch, FrameReader, payload_frame
 
 logger = logging.getLogger(__name__)
 
@@ -65,25 +65,23 @@ class WebSession:
         """Begin replay; to be called when the client was told that it is connected."""
         self._read_on(first=True)
 
-    def offer(self, frames: Sequence[Frame]) -> None:
+    def offer(self, batch: FrameBatch) -> None:
         """Take newly published frames if live; never waits."""
-        if not self.live:
+        if not self.live or batch.last_id <= self.position:
             return
-        for frame in frames:
-            if frame.id > self.position:
-                self.position = frame.id
-                if frame.text is not None:
-                    self._outlet.write(frame.text)
-                    if self._outlet.full:
-                        self.live = False
-                        self._read_on(first=False)
-                        return
+        if self._outlet.full:
+            self.live = False
+            self._read_on(first=False)
+            return
+        batch = batch.after(self.position)
+        self.position = batch.last_id
+        self._outlet.write_batch(batch)
 
     def notify(self, payload: Mapping[str, Any]) -> None:
         """Send a payload that is no event; lost if the connection is."""
         self.send(payload_frame(payload))
 
-    def send(self, packet: str) -> None:
+    def send(self, packet: bytes) -> None:
         """Send a packet that is no event of the log; lost if the connection is."""
         if not self._closed:
             self._outlet.write(packet)
@@ -112,6 +110,7 @@ class WebSession:
 
     async def _replay(self) -> None:
         """The backlog at joining: of its states only the newest, an `error` after all else."""
+        await self._outlet.ready()
         try:
             self._owed = await self._error_state()
         except EventsError:
@@ -151,23 +150,32 @@ class WebSession:
             self.conversation_id, self.position + 1, self._stream.next_id
         )
         size = 0
+        due: list[Frame] = []
         for frame in frames:
-            if size >= self._outlet.slice_bytes or (size and self._outlet.full):
-                await self._outlet.drained()
-                size = 0
-            if frame.id > self._joined_at:
+            if frame.id > self._joined_at and self._owed is not None:
+                self._write(due)
                 self._pay()
             self.position = frame.id
-            if frame.text is not None and not self._is_old_state(frame):
-                self._outlet.write(frame.text)
+            if frame.packet is not None and not self._is_old_state(frame):
+                due.append(frame)
                 size += frame.size
+            if size >= self._outlet.slice_bytes:
+                self._write(due)
+                await self._outlet.drained()
+                size = 0
+        self._write(due)
         await self._outlet.drained()
+
+    def _write(self, due: list[Frame]) -> None:
+        if due:
+            self._outlet.write_batch(FrameBatch(due))
+            due.clear()
 
     def _pay(self) -> None:
         """Send the newest state at joining, an `error`: behind the backlog, before what is newer."""
         owed, self._owed = self._owed, None
-        if owed is not None and owed.text is not None:
-            self._outlet.write(owed.text)
+        if owed is not None and owed.packet is not None:
+            self._outlet.write(owed.packet)
 
     def _is_old_state(self, frame: Frame) -> bool:
         if not frame.state or frame.id > self._joined_at:

@@ -6,6 +6,7 @@ import socket
 import struct
 import termios
 from asyncio import BaseTransport, TimerHandle
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -32,6 +33,8 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
     paused: ClassVar[int] = 0
     """How often writing was paused, in this process."""
 
+    receiver: Callable[[bytes], bool] | None = None
+    """Takes text messages before Engine.IO does; False leaves one to it."""
     _watch: TimerHandle | None = None
     _held_bytes: int = 0
     _moved_at: float = 0.0
@@ -63,6 +66,25 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
         """Stop watching."""
         super().resume_writing()
         self._unschedule()
+
+    def send_receive_event_to_app(self) -> None:
+        """Hand a message to the receiver, or else to the application."""
+        receiver = self.receiver
+        if receiver is not None and self.curr_msg_data_type == "text" and not self.close_sent:
+            message = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+            if receiver(bytes(message)):
+                self.frames = []
+                return
+        super().send_receive_event_to_app()
+
+    def hold_reading(self, *, hold: bool) -> None:
+        """Take nothing more from the client for a while, or go on."""
+        if self.transport.is_closing() or self.read_paused:
+            return
+        if hold:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
 
     def handle_ping(self) -> None:
         """Answer, unless writing is paused: one who only pings must not fill the buffer."""
@@ -114,6 +136,12 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
             answer = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, struct.pack("i", 0))
             held += struct.unpack("i", answer)[0]
         return held
+
+
+def protocol_of(scope: Mapping[str, Any]) -> GuardedProtocol | None:
+    """The protocol of a websocket request; None for any other request."""
+    protocol = scope.get("extensions", {}).get(EXTENSION)
+    return protocol if isinstance(protocol, GuardedProtocol) else None
 
 
 def guarded(stall_seconds: float) -> type[GuardedProtocol]:

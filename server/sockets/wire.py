@@ -1,6 +1,6 @@
 """One projection of stored events to what clients see, as frames that are made once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -10,31 +10,78 @@ from events.page_reader import PageKey, PageReader
 from events.pages import PageCache, page_bounds, page_of
 from server.sockets.protocol import EVENT_OUT
 
-PREFIX = f'2["{EVENT_OUT}",'
-"""A Socket.IO event packet up to its payload."""
+PREFIX = f'42["{EVENT_OUT}",'.encode()
+"""An Engine.IO message with a Socket.IO event, up to its payload."""
 FRAME_OVERHEAD_BYTES = 250
 SHOWN_AS_AGENT = frozenset(("run", "agent_state_changed", "recall", "error"))
 HEAVY_EXTRAS = ("dom_object", "axtree_object", "extra_element_properties")
 
 
 class Frame:
-    """One event as it goes over the wire; `text` is None when clients do not see it.
+    """One event as it goes over the wire: a whole websocket frame, made once for all clients.
 
-    `state` marks a change of the agent's state, `error_state` the one that is sent last.
+    `packet` is None when clients do not see the event. `state` marks a change of the agent's
+    state, `error_state` the one that is sent last.
     """
 
-    __slots__ = ("error_state", "id", "state", "text")
+    __slots__ = ("error_state", "id", "packet", "state")
 
-    def __init__(self, id: int, text: str | None, *, state: bool, error_state: bool) -> None:  # noqa: A002
+    def __init__(
+        self,
+        id: int,  # noqa: A002 - the field's name
+        packet: bytes | None,
+        *,
+        state: bool = False,
+        error_state: bool = False,
+    ) -> None:
         self.id = id
-        self.text = text
+        self.packet = packet
         self.state = state
         self.error_state = error_state
 
     @property
     def size(self) -> int:
-        """Characters to send."""
-        return 0 if self.text is None else len(self.text)
+        """Bytes to send."""
+        return 0 if self.packet is None else len(self.packet)
+
+    @property
+    def text(self) -> str | None:
+        """The Socket.IO packet alone, for the way through Engine.IO."""
+        return None if self.packet is None else packet_text(self.packet)
+
+
+class FrameBatch:
+    """Consecutive frames, and what is visible of them as one run of bytes."""
+
+    __slots__ = ("first_id", "frames", "last_id", "wire")
+
+    def __init__(self, frames: Sequence[Frame]) -> None:
+        self.frames = frames
+        self.first_id = frames[0].id
+        self.last_id = frames[-1].id
+        self.wire = b"".join([frame.packet for frame in frames if frame.packet is not None])
+
+    def after(self, position: int) -> "FrameBatch":
+        """The part above a position, which is below `last_id`."""
+        if position < self.first_id:
+            return self
+        return FrameBatch([frame for frame in self.frames if frame.id > position])
+
+
+def websocket_frame(message: bytes) -> bytes:
+    """A text message as an unmasked final frame (RFC 6455, section 5.2)."""
+    size = len(message)
+    if size < 126:  # noqa: PLR2004 - the RFC's own limits
+        return b"\x81%c%b" % (size, message)
+    if size < 65536:  # noqa: PLR2004
+        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), message)
+    return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), message)
+
+
+def packet_text(packet: bytes) -> str:
+    """The Socket.IO packet inside a websocket frame made by `websocket_frame`."""
+    header = {126: 4, 127: 10}.get(packet[1], 2)
+    return packet[header + 1 :].decode()
 
 
 def project(payload: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -61,18 +108,24 @@ def project(payload: Mapping[str, Any]) -> dict[str, Any] | None:
 def frame_of(event: StoredEvent) -> Frame:
     """The frame of an event; its JSON is used as stored wherever the projection is the identity."""
     if event.flag == EventFlag.PLAIN:
-        return Frame(event.id, f"{PREFIX}{event.body.decode()}]", state=False, error_state=False)
+        return Frame(event.id, websocket_frame(b"%b%b]" % (PREFIX, event.body)))
     shown = project(orjson.loads(event.body))
-    text = None if shown is None else f"{PREFIX}{orjson.dumps(shown).decode()}]"
+    if shown is None:
+        return Frame(event.id, None)
     state = event.flag == EventFlag.STATE
-    extras = shown.get("extras") if shown is not None else None
+    extras = shown.get("extras")
     is_error = state and isinstance(extras, dict) and extras.get("agent_state") == AgentState.ERROR
-    return Frame(event.id, text, state=state, error_state=is_error)
+    return Frame(event.id, payload_frame(shown), state=state, error_state=is_error)
 
 
-def payload_frame(payload: Mapping[str, Any]) -> str:
-    """The text of a payload that is no stored event."""
-    return f"{PREFIX}{orjson.dumps(payload).decode()}]"
+def payload_frame(payload: Mapping[str, Any]) -> bytes:
+    """The websocket frame of a payload."""
+    return websocket_frame(b"%b%b]" % (PREFIX, orjson.dumps(payload)))
+
+
+def ack_frame(ack_id: int, answer: Mapping[str, Any]) -> bytes:
+    """The websocket frame of an acknowledgement."""
+    return websocket_frame(b"43%d[%b]" % (ack_id, orjson.dumps(answer)))
 
 
 class FrameReader:

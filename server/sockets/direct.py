@@ -1,0 +1,101 @@
+"""The short way between a websocket and its session, past Engine.IO's queue and tasks.
+
+It rests on parts of uvicorn and engineio that are not public, so their versions are checked at
+start; where they differ the plain `Outlet` serves. Polling, upgraded transports, pings, binary
+packets and everything that is not an event stay with the libraries in any case.
+"""
+
+from collections.abc import Callable
+from importlib.metadata import version
+
+from engineio import AsyncServer as EngineServer
+
+from server.sockets.outlet import Outlet
+from server.sockets.protocol import ClientPacket, parse_event
+from server.sockets.transport import GuardedProtocol
+from server.sockets.wire import FrameBatch
+
+TESTED = {"uvicorn": "0.54.0", "python-engineio": "4.15.1", "python-socketio": "5.18.1"}
+HOLD_AT = 512
+"""Events of one client that are taken and unanswered before no more is read from it."""
+
+
+def unsupported() -> str | None:
+    """Why the short way cannot be used with what is installed; None when it can."""
+    found = {name: version(name) for name in TESTED}
+    differing = [f"{name} {found[name]}" for name in TESTED if found[name] != TESTED[name]]
+    return f"untested versions: {', '.join(differing)}" if differing else None
+
+
+class DirectOutlet(Outlet):
+    """Writes websocket frames straight to the transport once the client is connected.
+
+    Until then, and for what is not a plain websocket, it is the plain outlet.
+    """
+
+    def __init__(self, engine: EngineServer, engine_id: str, protocol: GuardedProtocol) -> None:
+        super().__init__(engine, engine_id, protocol)
+        self._direct = protocol
+        self._open = False
+
+    @property
+    def full(self) -> bool:
+        """See Outlet."""
+        return not self._direct.writable.is_set() if self._open else super().full
+
+    def write(self, packet: bytes) -> None:
+        """See Outlet."""
+        if not self._open:
+            super().write(packet)
+        elif not self._direct.close_sent and not self._socket.closed:
+            self._direct.transport.write(packet)
+
+    def write_batch(self, batch: FrameBatch) -> None:
+        """See Outlet."""
+        if not self._open:
+            super().write_batch(batch)
+        elif batch.wire:
+            self.write(batch.wire)
+
+    async def ready(self) -> None:
+        """See Outlet. From here on frames overtake nothing: the queue is empty and written."""
+        await super().ready()
+        self._open = True
+
+    async def drained(self) -> None:
+        """See Outlet."""
+        if not self._open:
+            await super().drained()
+            return
+        self._slow = not self._direct.writable.is_set()
+        await self._direct.writable.wait()
+
+
+class Intake:
+    """Takes a client's events off its websocket in the order they come, without a task."""
+
+    def __init__(self, protocol: GuardedProtocol, take: Callable[[ClientPacket], int]) -> None:
+        self._protocol = protocol
+        self._take = take
+        self._held = False
+        protocol.receiver = self.receive
+
+    def receive(self, message: bytes) -> bool:
+        """Take a message if it is an event; anything else is left to Engine.IO."""
+        packet = parse_event(message)
+        if packet is None:
+            return False
+        if self._take(packet) >= HOLD_AT and not self._held:
+            self._held = True
+            self._protocol.hold_reading(hold=True)
+        return True
+
+    def answered(self, waiting: int) -> None:
+        """Note how many events are unanswered now; read on when they have become few."""
+        if self._held and waiting <= HOLD_AT // 2:
+            self._held = False
+            self._protocol.hold_reading(hold=False)
+
+    def close(self) -> None:
+        """Leave everything to Engine.IO again."""
+        self._protocol.receiver = None
