@@ -59,6 +59,7 @@ class AppendPump:
         self._attempts: list[Future[Any]] = []
         self._deadline: TimerHandle | None = None
         self._due = 0.0
+        self._scheduled = False
         self._recovery: Task[None] | None = None
         self._pause_seconds = FIRST_PAUSE_SECONDS
         self._conflicts = 0
@@ -71,7 +72,10 @@ class AppendPump:
         if self._stopped is not None:
             raise self._stopped
         future = self._queue.put(payload, digest)
-        self._pump()
+        if self._in_flight is None and not self._scheduled:
+            # What else this turn of the loop brings goes into the same batch.
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._pump)
         return future
 
     def stop(self, reason: EventsError) -> None:
@@ -80,12 +84,14 @@ class AppendPump:
 
     async def drain(self, seconds: float) -> None:
         """After `stop`: wait for what was taken, then give up on the rest with the reason."""
+        self._pump()
         if self._in_flight is not None:
             self._idle = self._idle or asyncio.get_running_loop().create_future()
             await asyncio.wait([self._idle], timeout=seconds)
         self._abandon(self._stopped or AppendUnknown("given up"))
 
     def _pump(self) -> None:
+        self._scheduled = False
         if self._in_flight is not None:
             return
         if self._queue:

@@ -41,13 +41,13 @@ class DirectOutlet(Outlet):
     @property
     def full(self) -> bool:
         """See Outlet."""
-        return not self._direct.writable.is_set() if self._open else super().full
+        return not self._direct.flowing if self._open else super().full
 
     def write(self, packet: bytes) -> None:
         """See Outlet."""
         if not self._open:
             super().write(packet)
-        elif not self._direct.close_sent and not self._socket.closed:
+        elif not self._direct.close_sent:
             self._direct.transport.write(packet)
 
     def write_batch(self, batch: FrameBatch) -> None:
@@ -56,6 +56,17 @@ class DirectOutlet(Outlet):
             super().write_batch(batch)
         elif batch.wire:
             self.write(batch.wire)
+
+    def offer(self, batch: FrameBatch) -> bool:
+        """See Outlet. This is the hot path: once per client and batch."""
+        protocol = self._direct
+        if not self._open:
+            return super().offer(batch)
+        if not protocol.flowing:
+            return False
+        if batch.wire:
+            protocol.transport.write(batch.wire)
+        return True
 
     async def ready(self) -> None:
         """See Outlet. From here on frames overtake nothing: the queue is empty and written."""

@@ -72,6 +72,13 @@ class Outlet:
             if frame.packet is not None:
                 self.write(frame.packet)
 
+    def offer(self, batch: FrameBatch) -> bool:
+        """Send what is visible of a batch unless the client is behind; whether that was done."""
+        if self.full:
+            return False
+        self.write_batch(batch)
+        return True
+
     async def ready(self) -> None:
         """Wait until the client was told that it is connected."""
         await self._socket.queue.join()

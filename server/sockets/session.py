@@ -67,15 +67,17 @@ class WebSession:
 
     def offer(self, batch: FrameBatch) -> None:
         """Take newly published frames if live; never waits."""
-        if not self.live or batch.last_id <= self.position:
+        if not self.live:
             return
-        if self._outlet.full:
+        if batch.first_id != self.position + 1:
+            if batch.last_id <= self.position:
+                return
+            batch = batch.after(self.position)
+        if self._outlet.offer(batch):
+            self.position = batch.last_id
+        else:
             self.live = False
             self._read_on(first=False)
-            return
-        batch = batch.after(self.position)
-        self.position = batch.last_id
-        self._outlet.write_batch(batch)
 
     def notify(self, payload: Mapping[str, Any]) -> None:
         """Send a payload that is no event; lost if the connection is."""

@@ -33,6 +33,8 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
     paused: ClassVar[int] = 0
     """How often writing was paused, in this process."""
 
+    flowing: bool = True
+    """Whether writing is neither paused nor over."""
     receiver: Callable[[bytes], bool] | None = None
     """Takes text messages before Engine.IO does; False leaves one to it."""
     _watch: TimerHandle | None = None
@@ -57,6 +59,7 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
     def pause_writing(self) -> None:
         """Start to watch whether the reader reads."""
         super().pause_writing()
+        self.flowing = False
         type(self).paused += 1
         self._held_bytes = self._held()
         self._moved_at = self.loop.time()
@@ -65,6 +68,7 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
     def resume_writing(self) -> None:
         """Stop watching."""
         super().resume_writing()
+        self.flowing = not self.close_sent
         self._unschedule()
 
     def send_receive_event_to_app(self) -> None:
@@ -96,6 +100,7 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop watching."""
         self._unschedule()
+        self.flowing = False
         super().connection_lost(exc)
 
     def end(self) -> None:
