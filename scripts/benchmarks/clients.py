@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import picows
 
@@ -17,7 +17,7 @@ class BenchError(Exception):
     """Something was lost, doubled, out of order or late: the figure is worth nothing."""
 
 
-class Client(picows.WSListener):  # type: ignore[misc] - compiled
+class Client(picows.WSListener):  # type: ignore[misc]  # compiled
     """One connection; `joined` is done when the server has let it in."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Client(picows.WSListener):  # type: ignore[misc] - compiled
 class Receiver(Client):
     """Expects every event from `expected` on, once and in order."""
 
-    prefixes: list[bytes] = []
+    prefixes: ClassVar[list[bytes]] = []
 
     def __init__(self, on_received: Callable[[], None] | None = None) -> None:
         super().__init__()
@@ -120,6 +120,7 @@ async def connect(port: int, conversation: str, make: Callable[[], C], latest: i
         f"ws://127.0.0.1:{port}/socket.io/?EIO=4&transport=websocket"
         f"&conversation_id={conversation}&latest_event_id={latest}"
     )
+    client: C
     _, client = await picows.ws_connect(make, url, websocket_handshake_timeout=30)
     await asyncio.wait_for(client.joined, 30)
     return client

@@ -5,7 +5,7 @@ import json
 import time
 from asyncio import Task
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 CREDIT = b"+"
 """A line `+N` lets the producer append N more events; it is not answered."""
@@ -29,8 +29,7 @@ class ControlProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the way back."""
-        if isinstance(transport, asyncio.Transport):
-            self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         """Take whole lines; credits that came together are given together."""

@@ -5,7 +5,7 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import uvloop
@@ -44,7 +44,7 @@ async def fanout(job: Job) -> dict[str, float]:
 
     async def run(seconds: float, least: int) -> int:
         producer.begin(job["window"], seconds, least)
-        await producer.done.wait()
+        await asyncio.wait_for(producer.done.wait(), seconds + 30)
         due = first + producer.produced
         await until(
             lambda: all(client.expected == due for client in clients) or any_problem(clients),
@@ -151,7 +151,7 @@ async def idle(job: Job) -> dict[str, float]:
     }
 
 
-MODES: dict[str, Callable[[Job], Awaitable[dict[str, Any]]]] = {
+MODES: dict[str, Callable[[Job], Coroutine[Any, Any, dict[str, Any]]]] = {
     "fanout": fanout,
     "arrivals": arrivals,
     "idle": idle,
@@ -165,9 +165,9 @@ def main() -> None:
     """Do the job on standard input."""
     job: Job = json.load(sys.stdin)
     try:
-        result = uvloop.run(MODES[job["mode"]](job))
-    except BenchError as error:
-        result = {"error": str(error)}
+        result: dict[str, Any] = uvloop.run(MODES[job["mode"]](job))
+    except (BenchError, TimeoutError, OSError) as error:
+        result = {"error": f"{type(error).__name__}: {error}"}
     json.dump(result, sys.stdout)
 
 

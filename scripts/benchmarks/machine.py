@@ -5,6 +5,7 @@ import platform
 import subprocess
 import time
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -42,7 +43,7 @@ class Meter:
 def describe() -> dict[str, Any]:
     """The machine, the versions that matter and the load at this moment."""
     processor = platform.processor() or platform.machine()
-    with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
+    with Path("/proc/cpuinfo").open(encoding="ascii", errors="replace") as lines:
         names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     node = subprocess.run(["node", "--version"], capture_output=True, text=True, check=False)
     return {

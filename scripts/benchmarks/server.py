@@ -7,7 +7,6 @@ import gc
 import os
 import sys
 import uuid
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +65,12 @@ class NoLoops:
 class ServerSubject:
     """Drives one composed server from inside its process."""
 
-    def __init__(self, application: Application, stack: AsyncExitStack, uvicorn_ws: Any) -> None:
+    def __init__(self, application: Application, uvicorn_ws: Any) -> None:
         manager: Any = application.manager
-        manager._loops = NoLoops()
-        self._application = application
-        self._records = manager._parts.conversation_stores
-        self._stack = stack
+        # Private parts: nothing public takes the agents away.
+        manager._loops = NoLoops()  # noqa: SLF001
+        self._open = manager._conversations  # noqa: SLF001
+        self._records = manager._parts.conversation_stores  # noqa: SLF001
         self._protocol = uvicorn_ws
         self._held: dict[str, ServerConversation] = {}
         self._target: EventStream | None = None
@@ -82,7 +81,7 @@ class ServerSubject:
         """Append to the conversation that `produce` named."""
         if self._target is not None:
             for _ in range(count):
-                self._target.enqueue(MessageAction(content=text()), EventSource.AGENT)
+                _ = self._target.enqueue(MessageAction(content=text()), EventSource.AGENT)
 
     async def do_new(self, count: int = 1) -> list[str]:
         """Make and open conversations; their ids."""
@@ -103,8 +102,7 @@ class ServerSubject:
         while count > 0:
             now = min(count, AT_ONCE)
             appends = [
-                stream.enqueue(MessageAction(content=text()), EventSource.AGENT)
-                for _ in range(now)
+                stream.enqueue(MessageAction(content=text()), EventSource.AGENT) for _ in range(now)
             ]
             await asyncio.wait(appends)
             count -= now
@@ -135,15 +133,14 @@ class ServerSubject:
 
     async def _new(self) -> str:
         conversation_id = uuid.uuid4().hex
-        records = self._records
         record = ConversationMetadata(conversation_id=conversation_id, title="A benchmark")
-        await records.for_user(None).save_metadata(record)
+        await self._records.for_user(None).save_metadata(record)
         await self._hold(conversation_id)
         return conversation_id
 
     async def _hold(self, conversation_id: str) -> ServerConversation:
-        attached = self._application.manager.attach(conversation_id, None)
-        conversation = await self._stack.enter_async_context(attached)
+        # Without a context manager for each, whose memory would be counted as the conversation's.
+        conversation: ServerConversation = await self._open.acquire(conversation_id, None)
         self._held[conversation_id] = conversation
         return conversation
 
@@ -162,11 +159,10 @@ async def serve(arguments: argparse.Namespace) -> None:
         port=0, storage_kind=arguments.storage, data_dir=arguments.data_dir, log_level="error"
     )
     listener = listen(config.host, 0)
-    async with AsyncExitStack() as stack:
-        application = await stack.enter_async_context(create_app(config))
+    async with create_app(config) as application:
         uvicorn_settings = uvicorn_config(config, application)
         runner = Runner(uvicorn_settings)
-        subject = ServerSubject(application, stack, uvicorn_settings.ws)
+        subject = ServerSubject(application, uvicorn_settings.ws)
         loop = asyncio.get_running_loop()
         serving = loop.create_task(runner.serve(sockets=[listener]))
         await runner.up.wait()
@@ -176,7 +172,7 @@ async def serve(arguments: argparse.Namespace) -> None:
         gc.freeze()
         print(listener.getsockname()[1], control, flush=True)
         ended = asyncio.Event()
-        loop.add_reader(0, lambda: os.read(0, 1) or ended.set())
+        loop.add_reader(0, lambda: None if os.read(0, 1) else ended.set())
         await ended.wait()
         loop.remove_reader(0)
         application.stop_intake()

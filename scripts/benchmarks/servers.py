@@ -19,7 +19,7 @@ ROOT = SCRIPTS.parent
 NODE = Path(__file__).resolve().parent / "node"
 READY = "Parley is ready at http://127.0.0.1:"
 START_SECONDS = 60
-JOB_SECONDS = 180
+JOB_SECONDS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,8 @@ def yardstick(name: str) -> Iterator[Contender]:
 def parley(data_dir: Path, *options: str) -> Iterator[tuple[Contender, float]]:
     """`parley serve` as it is used; with it the seconds it took until it was ready."""
     command = [sys.executable, "-m", "server", "serve", "--port", "0", "--data-dir", str(data_dir)]
+    # Its working directory, too: no parley.toml of somebody else is read.
+    data_dir.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     with _process([*command, *options], data_dir) as process:
         line = _first_line(process)
@@ -128,7 +130,7 @@ def _process(command: Sequence[str], folder: Path) -> Iterator["subprocess.Popen
 def _first_line(process: "subprocess.Popen[str]") -> str:
     line = process.stdout.readline().strip() if process.stdout is not None else ""
     if not line:
-        raise BenchError(f"{process.args} did not start")
+        raise BenchError(f"{process.args!r} did not start")
     return line
 
 

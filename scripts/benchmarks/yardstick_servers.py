@@ -59,6 +59,7 @@ class StockSubject(Rooms):
         self.sockets.on("oh_user_action", self._receive)
         self._queue: asyncio.Queue[dict[str, object]] = asyncio.Queue()
         self._emitting = asyncio.get_running_loop().create_task(self._emit())
+        self.serving: asyncio.Task[None] | None = None
 
     def credit(self, count: int) -> None:
         """Emit in order: one emit at a time, as an await chain would."""
@@ -87,13 +88,13 @@ async def run_stock() -> tuple[Subject, int]:
         socketio.ASGIApp(subject.sockets), port=0, log_level="error", lifespan="off"
     )
     server = uvicorn.Server(config)
-    asyncio.get_running_loop().create_task(server.serve())  # noqa: RUF006 - ends with the process
-    while not server.started:
+    subject.serving = asyncio.get_running_loop().create_task(server.serve())
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
     return subject, int(server.servers[0].sockets[0].getsockname()[1])
 
 
-class RawListener(picows.WSListener):  # type: ignore[misc] - compiled
+class RawListener(picows.WSListener):  # type: ignore[misc]  # compiled
     """One client of the bare server: just enough Engine.IO for the same load generator."""
 
     def __init__(self, clients: list[picows.WSTransport]) -> None:
@@ -145,7 +146,7 @@ async def serve(name: str) -> None:
     subject, port = await {"stock": run_stock, "raw": run_raw}[name]()
     print(port, await serve_control(subject), flush=True)
     ended = asyncio.Event()
-    asyncio.get_running_loop().add_reader(0, lambda: os.read(0, 1) or ended.set())
+    asyncio.get_running_loop().add_reader(0, lambda: None if os.read(0, 1) else ended.set())
     await ended.wait()
 
 

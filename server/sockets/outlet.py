@@ -94,7 +94,7 @@ class Outlet:
     def abort(self) -> None:
         """End the transport at once; what is queued is lost."""
         if self._protocol is not None:
-            self._protocol.transport.abort()
+            self._protocol.abort()
         else:
             self._ending = asyncio.get_running_loop().create_task(self._end_engine())
 

@@ -130,6 +130,9 @@ class WebSession:
         while not self._closed:
             if self.position >= self._joined_at:
                 self._pay()
+            if self._outlet.full:
+                await self._outlet.drained()
+                continue
             if self.position >= self._fanout.published and self._owed is None:
                 # The same step, without an await, that saw the position: nothing slips between.
                 self.live = True

@@ -111,7 +111,17 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
         if self.transport.is_closing():
             return
         self.transport.close()
-        self.loop.call_later(self.stall_seconds, self.transport.abort)
+        self.loop.call_later(self.stall_seconds, self.abort)
+
+    def abort(self) -> None:
+        """End the connection at once; what is buffered is lost, in the kernel, too.
+
+        Without the reset the kernel would keep it for minutes for a reader that is not there.
+        """
+        with contextlib.suppress(OSError, AttributeError):
+            connection = self.transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
 
     def _schedule(self) -> None:
         self._watch = self.loop.call_later(self.stall_seconds / CHECKS_PER_STALL, self._check)
@@ -129,7 +139,7 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
         self._held_bytes = held
         if now - self._moved_at >= self.stall_seconds:
             type(self).aborted += 1
-            self.transport.abort()
+            self.abort()
         else:
             self._schedule()
 

@@ -36,7 +36,11 @@ const transcript = new Transcript({
   spoken: announce,
 });
 const composer = mountComposer(store, {
-  say: (text) => conversation?.say(text) ?? false,
+  say(text) {
+    const taken = conversation?.say(text) ?? false;
+    if (taken) transcript.toEnd();
+    return taken;
+  },
   stop: () => void conversation?.command("stopped"),
   resume: () => conversation?.resume(),
 });

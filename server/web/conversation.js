@@ -13,6 +13,18 @@ import { reasonText, statusText } from "./wording.js";
 /** A packet may have 4 MiB; the frame and the event name need a little of it. */
 const MESSAGE_LIMIT_BYTES = 4 * 1024 * 1024 - 1024;
 
+/** Refusals that pass: the message is sent again under its key. */
+const PASSING = new Set([
+  "overloaded",
+  "closing",
+  "outcome_unknown",
+  "not_stored",
+  "storage_unavailable",
+  "not_available",
+  "timeout",
+]);
+const AGAIN_MS = 2_000;
+
 /**
  * @typedef {object} ConversationListener
  * @property {(event: Event) => void} arrived An event to be drawn, in order.
@@ -200,6 +212,9 @@ export class Conversation {
       if (ack.queued) this.store.set({ status: "Your message is stored and waits for a free agent" });
       if (ack.id <= this.timeline.lastId) this.#dropPending((pending) => pending.event.client_id === key);
       else this.#stage(key, { stage: ack.queued ? "queued" : "stored", eventId: ack.id });
+    } else if (ack?.status === "error" && PASSING.has(ack.code)) {
+      this.#stage(key, { stage: "waiting" });
+      setTimeout(() => this.#closed || this.#deliverAll(), AGAIN_MS);
     } else if (ack?.status === "error") {
       this.outbox.mark(key, ack.message);
       this.#stage(key, { stage: "failed", reason: ack.message });

@@ -6,15 +6,16 @@ import pytest
 import pytest_asyncio
 
 from events.event import AgentState
-from tests.support.clients import command, joined, message
+from tests.support.clients import ConnectRefused, command, joined, message
 from tests.support.remote import CONVERSATIONS, Remote, remote
 from tests.support.servers import server_process
 
-pytestmark = [pytest.mark.timeout(40), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
 
 TWO_LOOPS = {"PARLEY_MAX_CONCURRENT_CONVERSATIONS": "2"}
 AWAITING = AgentState.AWAITING_USER_INPUT
 LONG = "/run sleep 30"
+ONCE = {"Idempotency-Key": "begun once"}
 
 
 class Killed(NamedTuple):
@@ -27,6 +28,7 @@ class Killed(NamedTuple):
     paused: str
     waiting: str
     answers: list[dict[str, Any]]
+    deleted: str
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -36,6 +38,9 @@ async def killed(tmp_path_factory):
         server_process(folder, environment=TWO_LOOPS) as server,
         remote(server.url) as api,
     ):
+        begun = await api.client.post(CONVERSATIONS, json={}, headers=ONCE)
+        deleted = begun.json()["conversation_id"]
+        await api.post(deleted, message("hello"))
         busy, paused = await api.create_many(2, LONG)
         waiting = await api.create()
         async with joined(server.url, busy) as one, joined(server.url, paused) as other:
@@ -44,9 +49,11 @@ async def killed(tmp_path_factory):
             await other.send(command("paused"))
             await other.state(AgentState.PAUSED)
             answers = [await api.post(waiting, message(text)) for text in ("first", "second")]
+            gone = await api.client.delete(f"{CONVERSATIONS}/{deleted}")
             await server.kill()
+        assert gone.json() is True
         await server.start()
-        yield Killed(server.url, api, busy, action, paused, waiting, answers)
+        yield Killed(server.url, api, busy, action, paused, waiting, answers, deleted)
 
 
 def runs(payload):
@@ -86,6 +93,21 @@ async def test_messages_no_loop_had_taken_up_are_answered_in_order_when_it_is_op
         "You said: first",
         "You said: second",
     ]
+
+
+async def test_a_deleted_conversation_stays_deleted_and_its_id_is_not_used_again(killed):
+    shown = await killed.api.client.get(f"{CONVERSATIONS}/{killed.deleted}")
+    said = await killed.api.client.post(
+        f"{CONVERSATIONS}/{killed.deleted}/events", json=message("hello")
+    )
+    again = await killed.api.client.post(CONVERSATIONS, json={}, headers=ONCE)
+    with pytest.raises(ConnectRefused, match="Conversation not found"):
+        async with joined(killed.url, killed.deleted):
+            pass
+
+    assert shown.json() is None
+    assert said.status_code == 404
+    assert again.status_code == 409
 
 
 async def test_a_queued_message_is_taken_up_when_a_slot_frees(killed):

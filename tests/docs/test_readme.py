@@ -98,7 +98,8 @@ async def test_the_own_agent_may_be_named_in_the_settings_file(tmp_path):
 
 
 async def test_the_lines_with_curl_create_talk_and_read(server):
-    assert shutil.which("curl"), "curl is not installed"
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
     lines = block("sh", "curl -sSf").replace(ADDRESS, server.url)
 
     answers = [await run_lines(lines) for _ in range(2)]

@@ -14,7 +14,9 @@ from events.observations import (
     NullObservation,
 )
 from events.serialization import decode
+from events.stores.memory import MemoryEventStore
 from tests.support.event_kinds import ACTION_TABLE, OBSERVATION_TABLE
+from tests.support.hooked import HookedEventStore
 from tests.support.live import Live, live_server
 from tests.support.raw_client import EVENT, payload_of
 
@@ -182,22 +184,21 @@ async def test_a_newest_state_error_comes_last_and_again(live, cursor):
     assert client.cursor == max(3, cursor)
 
 
-async def test_a_state_error_from_before_joining_comes_before_what_was_told_after_it(live):
-    conversation_id = await live.new()
-    await live.append(
-        conversation_id,
-        state(AgentState.ERROR, "it broke"),
-        *[(MessageAction(content="x" * 30_000), AGENT) for _ in range(40)],
-    )
+async def test_a_newest_state_error_comes_before_the_states_told_after_joining():
+    begun: list[str] = []
 
-    async with live.joined(conversation_id) as client:
-        await client.state("awaiting_user_input")
-        states = [
-            event["extras"]["agent_state"]
-            for event in client.events
-            if event.get("observation") == "agent_state_changed"
-        ]
+    async def hook(point: str, conversation_id: str) -> None:
+        if point == "read.before" and not begun:
+            begun.append(point)
+            await live.append(conversation_id, state(AgentState.RUNNING), state(AgentState.PAUSED))
 
-    assert states[0] == "error"
-    assert states[-1] == "awaiting_user_input"
-    assert client.ids[0] == 1
+    events = HookedEventStore(MemoryEventStore(), hook)
+    async with live_server(events=events, page_size=4, page_cache_bytes=0) as live:
+        conversation_id = await live.new()
+        backlog = [(MessageAction(content="a"), AGENT) for _ in range(4)]
+        await live.append(conversation_id, state(AgentState.ERROR, "it broke"), *backlog)
+        async with live.joined(conversation_id) as client:
+            await client.state("paused")
+
+    assert client.ids[:6] == [1, 2, 3, 4, 0, 5]
+    assert [event["extras"]["agent_state"] for event in client.events[4:6]] == ["error", "loading"]

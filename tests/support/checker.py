@@ -32,8 +32,10 @@ class Received:
         """The last id that did not have to come."""
         if self.is_cursor_known:
             return self.cursor
-        later = [one["id"] for one in self.events if not is_error_state(one)]
-        return min([self.cursor + 1, *later]) - 1
+        before = [self.cursor + 1, *(one["id"] for one in self.events)]
+        pairs = zip(before, self.events, strict=False)
+        told = [one["id"] for last, one in pairs if one["id"] > last or not is_error_state(one)]
+        return min([self.cursor + 1, *told]) - 1
 
 
 @dataclass(slots=True)
@@ -65,7 +67,8 @@ class DeliveryChecker:
     """Compares what clients received with a conversation's final log.
 
     A state that was older than the newest when the client joined may be left out; a newest state
-    `error` may come behind later events, and again after another join. Nothing else may differ.
+    `error` may come behind later events, but not later states, and again after another join.
+    Nothing else may differ.
     """
 
     def __init__(self, log: Iterable[StoredEvent], counts: Counts | None = None) -> None:
@@ -103,10 +106,14 @@ class DeliveryChecker:
     def _check_one(self, received: Received) -> None:
         self.counts.delivered += len(received.events)
         newest = received.begin
+        newest_state = -1
         late = 0
         for payload in received.events:
             event_id = payload["id"]
             assert self._visible.get(event_id) == payload, f"{event_id} differs from the log"
+            if is_state(payload):
+                assert event_id > newest_state, f"the state {event_id} came after {newest_state}"
+                newest_state = event_id
             if event_id > newest:
                 newest = event_id
             else:

@@ -118,7 +118,7 @@ class OfficialClient:
                 self.unanswered += 1
             case "disconnect":
                 self.disconnects.append(told["reason"])
-            case "connect_error":
+            case _:
                 self.refusals.append(told)
 
 

@@ -19,8 +19,8 @@ class QuickLoop(asyncio.SelectorEventLoop):
         super().__init__(_LeapingSelector(self))
 
     def time(self) -> float:
-        """Seconds on the loop's clock."""
-        return super().time() + self.skipped
+        """Seconds on the loop's clock; at infinite speed they pass in waiting only."""
+        return self.skipped if self.speed == math.inf else super().time() + self.skipped
 
 
 class FastLoop(QuickLoop):

@@ -21,7 +21,7 @@ async def open_stream(
     store: EventStore, conversation_id: str = "c", *, page_size: int = 10, **limits: Any
 ) -> EventStream:
     """A stream with a cold cache of its own."""
-    reader = PageReader(store, page_size=page_size, cache_bytes=1_000_000)
+    reader = PageReader(store, page_size=page_size, cache_bytes=1_000_000, read_seconds=1_000.0)
     return await EventStream.open(conversation_id, store, reader, StreamLimits(**limits))
 
 

@@ -41,8 +41,8 @@ class KeyedWriter:
         self._sent = 0
         self._on_acknowledged = on_acknowledged
 
-    async def write(self, url: str) -> None:
-        """Send new messages, a few at a time, until the server is gone or takes no more."""
+    async def write(self, url: str, start: asyncio.Barrier) -> None:
+        """From the start on send new messages until the server is gone or takes no more."""
         raise NotImplementedError
 
     async def repeat(self, url: str) -> None:
@@ -69,10 +69,11 @@ class KeyedWriter:
 class SocketWriter(KeyedWriter):
     """Writes through a socket, with several messages under way."""
 
-    async def write(self, url: str) -> None:
+    async def write(self, url: str, start: asyncio.Barrier) -> None:
         """See KeyedWriter."""
         with contextlib.suppress(Refused, *GONE):
             async with self._joined(url) as client:
+                await start.wait()
                 while True:
                     while len(self.open) < OUTSTANDING:
                         await self._send(client, self._next())
@@ -113,10 +114,12 @@ class SocketWriter(KeyedWriter):
 class RestWriter(KeyedWriter):
     """Writes through REST, one message at a time."""
 
-    async def write(self, url: str) -> None:
+    async def write(self, url: str, start: asyncio.Barrier) -> None:
         """See KeyedWriter."""
         with contextlib.suppress(Refused, *GONE):
             async with remote(url) as api:
+                await api.client.get("/alive")
+                await start.wait()
                 while True:
                     payload = self._next()
                     self._note(payload["client_id"], await self._post(api, payload))
@@ -163,10 +166,11 @@ class Writers:
         return sum(one.known for one in self.all)
 
     async def write(self, url: str) -> None:
-        """Write until the server is gone."""
+        """Connect all, then write until the server is gone."""
+        start = asyncio.Barrier(len(self.all))
         async with asyncio.TaskGroup() as group:
             for one in self.all:
-                group.create_task(one.write(url))
+                group.create_task(one.write(url, start))
 
     async def repeat(self, url: str) -> None:
         """Get everything acknowledged."""

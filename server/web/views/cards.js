@@ -53,13 +53,14 @@ export function otherCard(entry) {
   const { action, observation } = entry;
   const args = action?.args ?? {};
   const object = args.url ?? args.name ?? args.agent ?? "";
+  const answered = observation !== null || entry.name in VERBS;
   const detail = args.arguments ?? args.inputs ?? args.task_list;
   return card(
     entry,
     "step",
     h("div", { class: "card__line" }, h("span", { class: "card__verb" }, VERBS[entry.name] ?? entry.name.replaceAll("_", " ")),
       h("span", { class: "card__path" }, String(object || action?.message || observation?.message || ""))),
-    verdict(entry),
+    answered ? verdict(entry) : null,
     detail ? foldable("pre", { class: "card__output" }, JSON.stringify(detail, null, 2)) : null,
     output(entry, "step-output"),
   );

@@ -60,6 +60,7 @@ export function mountComposer(store, on) {
       shown = openId;
     }
     input.disabled = openId === null || missing;
+    input.placeholder = input.disabled ? "Open a conversation to write" : "Write to the agent";
     grow();
   });
   store.watch(["agentState", "connection", "openId"], () => {

@@ -22,6 +22,7 @@ export function entryElement(entry, continued) {
     "article",
     {
       class: "entry",
+      "aria-label": `${speakerText(entry.source)}, ${hourOf(entry.at)}`,
       data: {
         testid: kind === "message" ? "message" : "entry",
         kind,
@@ -32,7 +33,7 @@ export function entryElement(entry, continued) {
     },
     h(
       "header",
-      { class: "entry__margin" },
+      { class: "entry__margin", "aria-hidden": "true" },
       h("span", { class: "entry__who" }, speakerText(entry.source)),
       h("time", { class: "entry__time", datetime: entry.at, title: `${fullTime(entry.at)} · event ${entry.id}` }, hourOf(entry.at)),
     ),

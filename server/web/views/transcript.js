@@ -24,6 +24,7 @@ export class Transcript {
   #queue = [];
   #scheduled = false;
   #atEnd = true;
+  #top = 0;
   #unread = 0;
   /** @type {Map<number, HTMLElement>} */
   #elements = new Map();
@@ -127,7 +128,10 @@ export class Transcript {
 
   #scrolled() {
     const { scrollHeight, scrollTop, clientHeight } = this.scroller;
-    this.#atEnd = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
+    // Growth alone also ends in a scroll event; only moving up means that the reader left the end.
+    if (scrollHeight - scrollTop - clientHeight < NEAR_END_PX) this.#atEnd = true;
+    else if (scrollTop < this.#top) this.#atEnd = false;
+    this.#top = scrollTop;
     if (this.#atEnd) this.#setUnread(0);
     this.jump.hidden = this.#atEnd;
   }

@@ -1,0 +1,173 @@
+"""Clients that read slowly or not at all: what they cost, and who is cut."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from events.actions import MessageAction
+from events.event import EventSource
+from server.sockets.outlet import CAP_BYTES
+from server.sockets.transport import GuardedProtocol
+from tests.support.clients import message
+from tests.support.live import Live, live_server
+from tests.support.proxy import throttled
+from tests.support.raw_client import EVENT, RawClient, raw_client
+
+GOOD = 200
+DEAF = 50
+EVENTS = 100
+TEXT = "x" * 10_000
+"""Twice in an event's JSON, once as its `message`."""
+FRAME_BYTES = 21_000
+HELD_BYTES = 2 * CAP_BYTES
+"""In a write buffer and the kernel for one deaf client: one slice, a frame, the unsent limit."""
+GROWTH_BYTES = 40 * 1024 * 1024
+"""All that the deaf may hold is DEAF * (HELD_BYTES + CAP_BYTES), 10 MB; the pages and frames of
+the log take 5 MB and the good clients' buffers the rest. Unbounded it would be over 100 MB."""
+HASTE = 16
+"""How much faster than on a 64 kbit/s line everything is, the server's patience included."""
+LINE_BYTES_PER_SECOND = 8_000 * HASTE
+STALL_SECONDS = 10 / HASTE
+PING_BEHIND_BYTES = 96 * 1024
+"""On 64 kbit/s that is 12 s, within the 15 s that clients grant a ping."""
+
+
+async def fill(live: Live, conversation_id: str, number: int) -> list[int]:
+    event = MessageAction(content=TEXT), EventSource.AGENT
+    return await live.append(conversation_id, *[event] * number)
+
+
+def id_of(text: str) -> int:
+    begin = len(EVENT) + len('{"id":')
+    return int(text[begin : text.index(",", begin)])
+
+
+async def read_until(client: RawClient, last: int) -> list[int]:
+    """The ids up to `last`, without keeping what came."""
+    ids: list[int] = []
+    while not ids or ids[-1] != last:
+        text = await client.connection.recv()
+        assert isinstance(text, str)
+        if text.startswith(EVENT):
+            ids.append(id_of(text))
+    return ids
+
+
+def protocols_of(live: Live, clients: list[RawClient]) -> list[GuardedProtocol]:
+    """The server's ends of these connections, as far as they are open."""
+    ports = {client.connection.local_address[1] for client in clients}
+    ends = live.server.runner.server_state.connections
+    return [
+        end
+        for end in ends
+        if isinstance(end, GuardedProtocol) and end.client is not None and end.client[1] in ports
+    ]
+
+
+def queued_packets(live: Live) -> int:
+    """The longest queue of a client in the engine."""
+    sockets = live.application.handlers.server.eio.sockets.values()
+    return max(int(one.queue.qsize()) for one in sockets)
+
+
+async def connected(stack: AsyncExitStack, live: Live, key: str, **options: int) -> RawClient:
+    client = await stack.enter_async_context(live.raw(key, **options))
+    assert (await client.connect()).startswith('40{"sid":')
+    return client
+
+
+@pytest.mark.timeout(60)
+async def test_clients_that_never_read_cost_little_and_are_cut_while_others_get_everything(
+    record_property,
+):
+    async with live_server(stall_abort_seconds=2) as live, AsyncExitStack() as stack:
+        key = await live.new()
+        good = [await connected(stack, live, key) for _ in range(GOOD)]
+        deaf = [await connected(stack, live, key, receive_bytes=4096) for _ in range(DEAF)]
+        for client in deaf:
+            client.stop_reading()
+        ends = protocols_of(live, deaf)
+        assert len(ends) == DEAF
+        process = psutil.Process()
+        before = grown = process.memory_info().rss
+        held = packets = 0
+        paused: set[GuardedProtocol] = set()
+        last = live.stream(key).next_id - 1 + EVENTS + 1
+
+        reading = [asyncio.create_task(read_until(client, last)) for client in good]
+        for _ in range(EVENTS // 10):
+            await fill(live, key, 10)
+            paused |= {end for end in ends if not end.writable.is_set()}
+            held = max(held, *(end._held() for end in ends if not end.transport.is_closing()), 0)
+            packets = max(packets, queued_packets(live))
+            grown = max(grown, process.memory_info().rss)
+        (last_id, *_) = await live.append(key, (MessageAction(content="end"), EventSource.AGENT))
+        received = await asyncio.gather(*reading)
+        await asyncio.gather(*(client.wait_cut(5) for client in deaf))
+        told = await good[0].send(message("/quiet"))
+
+        record_property(
+            "figures",
+            f"{len(paused)} paused, {live.guard.aborted} aborted, held at most {held} bytes and"
+            f" {packets} packets each, RSS +{(grown - before) // 1024} KiB,"
+            f" {sum(map(len, received))} delivered to the good",
+        )
+        assert len(paused) == DEAF
+        assert live.guard.aborted == DEAF
+        assert held <= HELD_BYTES
+        assert packets <= CAP_BYTES // FRAME_BYTES + 10
+        assert grown - before <= GROWTH_BYTES
+        assert told["status"] == "ok"
+        assert len(live.application.connections) == GOOD
+        for ids in received:
+            assert ids == sorted(set(ids))
+            assert set(range(last_id - EVENTS, last_id + 1)) <= set(ids)
+        assert sum(map(len, received)) >= GOOD * EVENTS
+
+
+@pytest.mark.timeout(60)
+async def test_a_slow_but_honest_client_gets_its_backlog_over_one_connection(record_property):
+    async with live_server(stall_abort_seconds=STALL_SECONDS) as live:
+        key = await live.new()
+        ids = await fill(live, key, EVENTS // 2)
+        async with (
+            throttled(live.server.port, LINE_BYTES_PER_SECOND) as proxy,
+            raw_client(proxy.url, key) as client,
+        ):
+            begin = asyncio.get_running_loop().time()
+            await client.connect()
+            received = await read_until(client, ids[-1])
+            seconds = asyncio.get_running_loop().time() - begin
+
+            record_property(
+                "figures", f"{proxy.forwarded} bytes in {seconds:.1f} s, paused {live.guard.paused}"
+            )
+            assert received == ids
+            assert proxy.connections == 1
+            assert proxy.forwarded >= 1_000_000
+            assert live.guard.paused >= 10
+            assert live.guard.aborted == 0
+
+
+async def test_a_ping_to_a_slow_client_waits_behind_little():
+    async with live_server() as live:
+        key = await live.new()
+        await fill(live, key, EVENTS)
+        async with live.raw(key, receive_bytes=4096) as client, live.joined(key) as other:
+            await client.connect()
+            client.stop_reading()
+            (end,) = protocols_of(live, [client])
+            while end.writable.is_set():
+                await other.say("/quiet")
+            # Its answer is queued as a ping would be.
+            await client.connection.send('427["oh_unheard_of"]')
+            for _ in range(5):
+                await other.say("/quiet")
+            client.start_reading()
+            size = 0
+            while not (text := await client.packet()).startswith("437["):
+                size += len(text)
+
+        assert FRAME_BYTES < size <= PING_BEHIND_BYTES
