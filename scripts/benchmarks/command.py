@@ -35,7 +35,7 @@ ROUNDS, QUICK_ROUNDS = 5, 3
 
 
 def main() -> int:
-    """Measure, print the table; 1 when a part failed, 2 when a must is not met under --strict."""
+    """Measure and print the table; 1 when a part failed. A must that is not met is no failure."""
     options = _options()
     folder = Path(tempfile.mkdtemp(prefix="parley-bench-", dir=options.work_dir))
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)

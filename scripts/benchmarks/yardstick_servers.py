@@ -57,6 +57,7 @@ class StockSubject(Rooms):
         self.sockets = socketio.AsyncServer(async_mode="asgi")
         self.sockets.on("connect", self._connect)
         self.sockets.on("oh_user_action", self._receive)
+        self._rooms: dict[str, str] = {}
         self._queue: asyncio.Queue[dict[str, object]] = asyncio.Queue()
         self._emitting = asyncio.get_running_loop().create_task(self._emit())
         self.serving: asyncio.Task[None] | None = None
@@ -73,11 +74,13 @@ class StockSubject(Rooms):
 
     async def _connect(self, sid: str, environ: Mapping[str, Any], auth: object = None) -> None:
         room = parse_qs(environ["QUERY_STRING"])["conversation_id"][0]
+        self._rooms[sid] = room
         await self.sockets.enter_room(sid, room)
 
     async def _receive(self, sid: str, data: dict[str, Any]) -> dict[str, Any]:
-        event_id = self.next_ids[""]
-        self.next_ids[""] = event_id + 1
+        room = self._rooms[sid]
+        event_id = self.next_ids[room]
+        self.next_ids[room] = event_id + 1
         return {"id": event_id}
 
 

@@ -69,11 +69,15 @@ async def test_a_page_is_loaded_once(reader, store):
     assert store.reads == 1
 
 
-async def test_a_page_that_was_cached_while_it_filled_is_loaded_again_beyond_that(reader, store):
+@pytest.mark.parametrize("grown", [1, 3, 5])
+async def test_a_page_that_was_cached_while_it_filled_is_loaded_again_beyond_that(
+    reader, store, grown
+):
     assert len(await reader.read("c", 30, 35)) == 5
-    await append(store.inner, "c", records(35, 3))
+    await append(store.inner, "c", records(35, grown))
 
-    assert [event.id for event in await reader.read("c", 33, 38)] == [33, 34, 35, 36, 37]
+    beyond = await reader.read("c", 33, 35 + grown)
+    assert [event.id for event in beyond] == list(range(33, 35 + grown))
     assert [event.id for event in await reader.read("c", 33, 35)] == [33, 34]
     assert store.reads == 2
 

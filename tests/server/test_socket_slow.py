@@ -171,3 +171,21 @@ async def test_a_ping_to_a_slow_client_waits_behind_little():
                 size += len(text)
 
         assert FRAME_BYTES < size <= PING_BEHIND_BYTES
+
+
+async def test_a_client_that_does_not_read_stays_off_the_live_path():
+    async with live_server() as live:
+        key = await live.new()
+        await fill(live, key, 10)
+        async with live.raw(key, receive_bytes=4096) as client, live.joined(key) as other:
+            await client.connect()
+            client.stop_reading()
+            (end,) = protocols_of(live, [client])
+            while end.writable.is_set():
+                await other.say("/quiet")
+            before = queued_packets(live)
+            for _ in range(50):
+                told = await other.say("/quiet")
+                await other.until(lambda one, last=told["id"]: last in one.ids)
+
+            assert queued_packets(live) <= before + 4

@@ -14,16 +14,15 @@ LIMIT_SECONDS = 420.0
 
 
 async def run_slow_line(data_dir: Path, messages: int) -> str:
-    """Fetch the answers, of 10 kB each, to so many messages over the line; the figures.
+    """Fetch the answers, of 10 kB of text each, to so many messages over the line; the figures.
 
     Raises AssertionError when the client had to reconnect, or missed or repeated an event.
     """
     async with server_process(data_dir) as server, remote(server.url) as api:
         conversation_id = await api.create()
         async with joined(server.url, conversation_id) as author:
-            for _ in range(messages):
-                told = await author.say(f"/big {TEXT_BYTES}")
-            await author.state("awaiting_user_input", after=told["id"])
+            said = [await author.say(f"/big {TEXT_BYTES}") for _ in range(messages)]
+            await author.state("awaiting_user_input", after=said[-1]["id"])
             ids = [event["id"] for event in author.events if "action" in event]
         async with throttled(server.port, LINE_BYTES_PER_SECOND) as proxy:
             begin = time.monotonic()
