@@ -119,7 +119,7 @@ async def test_a_caller_that_gives_up_a_shared_outcome_harms_nobody(queue):
 
 async def test_a_key_is_free_again_once_its_first_outcome_is_told(queue):
     first = queue.put(say("a"), b"k")
-    queue.form(0, PAST).waiting[0].fail(AppendFailed("full"))
+    queue.fail(queue.form(0, PAST).waiting[0], AppendFailed("full"))
     assert isinstance((await asyncio.gather(first, return_exceptions=True))[0], AppendFailed)
 
     queue.put(say("a"), b"k")

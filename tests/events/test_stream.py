@@ -48,8 +48,9 @@ async def test_events_are_published_in_id_order_each_once_and_only_when_durable(
     store.script.extend([held, unknown_after, Overtaken(lambda first_id: records(first_id, 2))])
     recorder = Recorder()
     stream.subscribe("test", recorder)
-    taken = [stream.enqueue(message(str(n)), USER) for n in range(20)]
+    taken = [stream.enqueue(message("0"), USER)]
     await held.reached.wait()
+    taken += [stream.enqueue(message(str(n)), USER) for n in range(1, 20)]
     for _ in range(10):
         await asyncio.sleep(0)
     assert (recorder.ids, stream.next_id) == ([], 0)
@@ -143,7 +144,9 @@ async def test_a_failed_append_is_told_and_nothing_of_it_is_seen(stream, store):
 async def test_too_many_waiting_appends_are_refused_at_once(store):
     stream = await open_stream(store, waiting_appends=3)
     store.script.append(held := Held())
-    taken = [stream.enqueue(message(str(n)), USER) for n in range(4)]
+    taken = [stream.enqueue(message("0"), USER)]
+    await held.reached.wait()
+    taken += [stream.enqueue(message(str(n)), USER) for n in range(1, 4)]
 
     with pytest.raises(StreamOverloaded):
         await stream.enqueue(message("more"), USER)
