@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 from engineio import AsyncServer as EngineServer
 
-from server.sockets.outlet import Outlet
+from server.sockets.outlet import ClientGone, Outlet
 from server.sockets.protocol import ClientPacket, parse_event
 from server.sockets.transport import GuardedProtocol
 from server.sockets.wire import FrameBatch
@@ -80,6 +80,8 @@ class DirectOutlet(Outlet):
             return
         self._slow = not self._direct.writable.is_set()
         await self._direct.writable.wait()
+        if not self._direct.flowing:
+            raise ClientGone("The client has left")
 
 
 class Intake:

@@ -12,6 +12,7 @@ from typing import Any
 from engineio import AsyncServer as EngineServer
 from engineio.packet import MESSAGE, NOOP, Packet
 
+from server.errors import ServerError
 from server.sockets.protocol import Refused
 from server.sockets.transport import GuardedProtocol
 from server.sockets.wire import FrameBatch, packet_text
@@ -23,6 +24,10 @@ CAP_BYTES = 64 * 1024
 """Bytes in the queue beyond which a client leaves the live path."""
 CAP_PACKETS = 8192
 """Packets in the queue, acknowledgements among them, beyond which a client is aborted."""
+
+
+class ClientGone(ServerError):
+    """The transport is ended or ending; the session's end is about to be told."""
 
 
 class Outlet:
@@ -84,11 +89,13 @@ class Outlet:
         await self._socket.queue.join()
 
     async def drained(self) -> None:
-        """Wait until the queue is empty and the transport takes more."""
+        """Wait until the queue is empty and the transport takes more. Raises ClientGone."""
         await self._socket.queue.join()
         if self._protocol is not None:
             self._slow = not self._protocol.writable.is_set()
             await self._protocol.writable.wait()
+            if self._protocol.transport.is_closing():
+                raise ClientGone("The client has left")
         self._queued_bytes = 0
 
     def abort(self) -> None:
@@ -100,7 +107,7 @@ class Outlet:
 
     async def end(self, seconds: float) -> None:
         """Send what is queued, for a bounded time, then end the transport without a farewell."""
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, ClientGone):
             async with asyncio.timeout(seconds):
                 await self.drained()
         if self._protocol is not None:

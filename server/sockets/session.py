@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from events.errors import ConversationDeleted, EventsError
 from events.stream import EventStream
-from server.sockets.outlet import Outlet
+from server.sockets.outlet import ClientGone, Outlet
 from server.sockets.wire import Frame, FrameBatch, FrameReader, payload_frame
 
 logger = logging.getLogger(__name__)
@@ -130,17 +130,17 @@ class WebSession:
         while not self._closed:
             if self.position >= self._joined_at:
                 self._pay()
-            if self._outlet.full:
-                await self._outlet.drained()
-                continue
-            if self.position >= self._fanout.published and self._owed is None:
+            if self._is_level():
                 # The same step, without an await, that saw the position: nothing slips between.
                 self.live = True
                 self._task = None
                 return
             try:
-                await self._send_slice()
-            except ConversationDeleted:
+                if self._outlet.full:
+                    await self._outlet.drained()
+                else:
+                    await self._send_slice()
+            except (ConversationDeleted, ClientGone):
                 return
             except EventsError:
                 logger.exception("cannot read %s on for a client; retrying", self.conversation_id)
@@ -149,6 +149,10 @@ class WebSession:
                 logger.exception("cannot go on with a client of %s", self.conversation_id)
                 self._outlet.abort()
                 return
+
+    def _is_level(self) -> bool:
+        level = self.position >= self._fanout.published and self._owed is None
+        return level and not self._outlet.full
 
     async def _send_slice(self) -> None:
         frames = await self._frames.read(

@@ -12,6 +12,8 @@ from tests.support.live import live_server
 from tests.support.servers import server_process
 
 MEBIBYTE = 1024 * 1024
+BACK_SECONDS = 10.0
+"""A client may be in the middle of a try when the server is back."""
 
 
 @pytest.fixture
@@ -174,7 +176,7 @@ async def test_a_restart_shows_stopped_and_clients_come_back_with_their_cursor(t
             await client.until(lambda one: one.disconnects != [])
             stopped = client.events[-1]
             await server.start()
-            await client.until(lambda one: len(one.connections) == 2, 5)
+            await client.until(lambda one: len(one.connections) == 2, BACK_SECONDS)
             told = await client.say("again")
             await client.event(answered("again"))
 

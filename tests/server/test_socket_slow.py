@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from functools import partial
 
 import psutil  # type: ignore[import-untyped]
 import pytest
@@ -10,7 +11,7 @@ from events.actions import MessageAction
 from events.event import EventSource
 from server.sockets.outlet import CAP_BYTES
 from server.sockets.transport import GuardedProtocol
-from tests.support.clients import message
+from tests.support.clients import RecordingClient, message
 from tests.support.live import Live, live_server
 from tests.support.proxy import throttled
 from tests.support.raw_client import EVENT, RawClient, raw_client
@@ -70,6 +71,10 @@ def queued_packets(live: Live) -> int:
     """The longest queue of a client in the engine."""
     sockets = live.application.handlers.server.eio.sockets.values()
     return max(int(one.queue.qsize()) for one in sockets)
+
+
+def has(event_id: int, client: RecordingClient) -> bool:
+    return event_id in client.ids
 
 
 async def connected(stack: AsyncExitStack, live: Live, key: str, **options: int) -> RawClient:
@@ -186,6 +191,6 @@ async def test_a_client_that_does_not_read_stays_off_the_live_path():
             before = queued_packets(live)
             for _ in range(50):
                 told = await other.say("/quiet")
-                await other.until(lambda one, last=told["id"]: last in one.ids)
+                await other.until(partial(has, told["id"]))
 
             assert queued_packets(live) <= before + 4

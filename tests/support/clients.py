@@ -51,7 +51,10 @@ class RecordingClient:
         self._changed = asyncio.Condition()
         self._told: Any = None
         self.io = socketio.AsyncClient(
-            reconnection=reconnection, reconnection_delay=0.05, randomization_factor=0.0
+            reconnection=reconnection,
+            reconnection_delay=0.05,
+            reconnection_delay_max=0.5,
+            randomization_factor=0.0,
         )
         self.io.on("connect", self._on_connect)
         self.io.on("connect_error", self._on_refused)
