@@ -20,6 +20,7 @@ from events.errors import (
 )
 from events.event import EventFlag, StoredEvent
 from events.stores.base import EventStore, Head
+from events.summary import SummaryChange, fold
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,8 @@ CONFLICT_TRIES = 8
 FIRST_PAUSE_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 1.0
 
-Publish = Callable[[Sequence[StoredEvent]], None]
+Publish = Callable[[Sequence[StoredEvent], SummaryChange], None]
+"""Takes what was committed, and its fold."""
 
 
 class AppendPump:
@@ -162,7 +164,7 @@ class AppendPump:
         self._advance(batch.events)
         for one, event in zip(batch.waiting, batch.events, strict=True):
             self._queue.settle(one, Appended(event.id))
-        self._publish(batch.events)
+        self._publish(batch.events, batch.summary)
         self._pump()
 
     def _advance(self, events: Sequence[StoredEvent]) -> None:
@@ -228,7 +230,7 @@ class AppendPump:
                 self._queue.fail(one, late)
         else:
             self._queue.put_back(batch.waiting)
-        self._publish(tail)
+        self._publish(tail, _fold_of(tail))
         self._pump()
 
     async def _read_tail(self, first_id: int) -> Sequence[StoredEvent] | None:
@@ -244,6 +246,13 @@ class AppendPump:
                     return await self._store.read(self._conversation_id, first_id, head.next_id)
             except (EventsError, TimeoutError) as error:
                 logger.warning("cannot read %s back: %r", self._conversation_id, error)
+
+
+def _fold_of(events: Sequence[StoredEvent]) -> SummaryChange:
+    summary = SummaryChange()
+    for event in events:
+        summary = fold(summary, event.id, orjson.loads(event.body))
+    return summary
 
 
 def _timestamp_of(event: StoredEvent) -> str:

@@ -16,10 +16,12 @@ from events.redaction import Redactor
 from events.serialization import encode_new
 from events.stores.base import EventStore, Head
 from events.subscription import Callback, Subscription
+from events.summary import SummaryChange
 
 logger = logging.getLogger(__name__)
 
-Tap = Callable[[Sequence[StoredEvent]], None]
+Tap = Callable[[Sequence[StoredEvent], SummaryChange], None]
+"""Takes events as they are committed, and their fold."""
 
 
 class StreamLimits(NamedTuple):
@@ -213,10 +215,10 @@ class EventStream:
         await self.close(drain_seconds=1.0)
         self._reader.forget(self.conversation_id, self.next_id)
 
-    def _publish(self, events: Sequence[StoredEvent]) -> None:
+    def _publish(self, events: Sequence[StoredEvent], summary: SummaryChange) -> None:
         for callback in tuple(self._taps):
             try:
-                callback(events)
+                callback(events, summary)
             except Exception:
                 logger.exception("a tap of %s failed", self.conversation_id)
         for subscription in self._subscriptions:

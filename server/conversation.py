@@ -5,26 +5,22 @@ import logging
 from asyncio import Future, Task, TimerHandle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol
-
-import orjson
 
 from events.actions import MessageAction
 from events.batch import Appended
 from events.client_events import decode_client
-from events.event import AgentState, EventSource, StoredEvent
+from events.event import AgentState, EventSource
 from events.observations import AgentStateChangedObservation
 from events.stream import EventStream
-from events.summary import SummaryChange, fold
 from runtime_stub.agent import Agent, Spent
 from runtime_stub.base import Runtime, RuntimeStatus
 from runtime_stub.builder import RuntimeBuilder
 from server.agent_loop import AgentLoop
 from server.loop_settings import LoopSettings
+from server.metadata_follower import MetadataFollower
 from server.notices import error_notice
 from storage.conversations.base import ConversationStore
-from storage.conversations.metadata import MetadataChange
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +56,7 @@ class ServerConversation:
         parts: LoopParts,
         records: ConversationStore,
         audience: Audience,
+        follower: MetadataFollower | None = None,
     ) -> None:
         self.conversation_id = conversation_id
         self.user_id = user_id
@@ -72,6 +69,7 @@ class ServerConversation:
         self._parts = parts
         self._records = records
         self._audience = audience
+        self._follower = follower
         self._serial = asyncio.Lock()
 
     @property
@@ -158,6 +156,8 @@ class ServerConversation:
             self.idle_timer.cancel()
         await self.stop_loop()
         await self.stream.close()
+        if self._follower is not None:
+            await self._follower.close()
 
     async def _build_runtime(self) -> Runtime:
         try:
@@ -175,31 +175,3 @@ class ServerConversation:
 
     def _show_error(self, reason: str) -> None:
         self._audience.notify(self.conversation_id, error_notice("STATUS$ERROR", reason))
-
-
-def follow_metadata(stream: EventStream, store: ConversationStore) -> None:
-    """Keep a record up to date with its log where they do not share a commit.
-
-    One write is in flight at a time, and the newest fold wins.
-    """
-
-    async def update(events: Sequence[StoredEvent]) -> None:
-        change: SummaryChange | None = None
-        for event in events:
-            change = fold(change, event.id, orjson.loads(event.body))
-        if change is not None:
-            await store.update_metadata(stream.conversation_id, _as_metadata(change))
-
-    stream.subscribe("metadata", update)
-
-
-def _as_metadata(change: SummaryChange) -> MetadataChange:
-    values = {
-        "last_updated_at": change.last_updated_at
-        and datetime.fromisoformat(change.last_updated_at),
-        "accumulated_cost": change.accumulated_cost,
-        "prompt_tokens": change.prompt_tokens,
-        "completion_tokens": change.completion_tokens,
-        "total_tokens": change.total_tokens,
-    }
-    return MetadataChange.model_validate({k: v for k, v in values.items() if v is not None})

@@ -5,13 +5,15 @@ from dataclasses import dataclass, field
 import orjson
 
 from events.actions import Action, MessageAction, RecallAction
-from events.event import EventSource
+from events.event import EventSource, StoredEvent
 from events.filter import EventFilter
 from events.observations import AgentStateChangedObservation
 from events.serialization import decode
 from events.stream import EventStream
 from server.agent_states import RESTING, RUNNABLE
 
+USER_MARK = b'"source":"user"'
+FRONT_BYTES = 120
 OPENING_EVENTS = 200
 """How far from its start a log is searched for its `system` message."""
 
@@ -36,7 +38,7 @@ async def find_left_open(stream: EventStream, last_id: int) -> LeftOpen:
     taken_up = -1
     rested = False
     async for stored in stream.search_events(0, max(last_id, 0), reverse=True):
-        if stored.id > last_id:
+        if stored.id > last_id or (rested and not _is_by_user(stored)):
             continue
         event = decode(orjson.loads(stored.body))
         if event.cause is not None:
@@ -58,6 +60,11 @@ async def find_left_open(stream: EventStream, last_id: int) -> LeftOpen:
     found.messages.reverse()
     found.actions.reverse()
     return found
+
+
+def _is_by_user(stored: StoredEvent) -> bool:
+    # The source stands near the front of every record: a long turn is passed over unparsed.
+    return USER_MARK in stored.body[:FRONT_BYTES]
 
 
 async def has_system_message(stream: EventStream) -> bool:

@@ -66,10 +66,10 @@ async def serve(config: ServerConfig) -> int:
         up = loop.create_task(runner.up.wait())
         await asyncio.wait([serving, up], return_when=asyncio.FIRST_COMPLETED)
         if up.done():
-            announce(listener)
             gc.set_threshold(*GC_THRESHOLDS)
             gc.collect()
             gc.freeze()
+            announce(listener)
             stopping = loop.create_task(stop.wait())
             await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()

@@ -11,7 +11,7 @@ from events.page_reader import PageReader
 from events.stores.base import EventStore
 from events.stream import EventStream, StreamLimits
 from server.connections import ConnectionRegistry
-from server.conversation import LoopParts, ServerConversation, follow_metadata
+from server.conversation import LoopParts, ServerConversation
 from server.loop_settings import LoopSettings
 from server.managers.base import (
     Accepted,
@@ -22,6 +22,7 @@ from server.managers.base import (
 )
 from server.managers.loops import LoopKeeper
 from server.managers.openings import OpenConversations
+from server.metadata_follower import MetadataFollower
 from storage.conversations.base import ConversationStores
 from storage.errors import ConversationNotFound
 
@@ -221,10 +222,9 @@ class StandaloneConversationManager(ConversationManager):
         if parts.secrets:
             stream.update_secrets(parts.secrets)
         records = parts.conversation_stores.for_user(user_id)
-        if not parts.metadata_in_commit:
-            follow_metadata(stream, records)
+        follower = None if parts.metadata_in_commit else MetadataFollower(stream, records)
         return ServerConversation(
-            sid, user_id, stream, parts.loop_parts, records, parts.connections
+            sid, user_id, stream, parts.loop_parts, records, parts.connections, follower
         )
 
     def _owned(self, user_id: str | None, only: set[str] | None) -> list[ServerConversation]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from events.event import StoredEvent
 from events.stream import EventStream
+from events.summary import SummaryChange
 from server.sockets.session import WebSession
 from server.sockets.wire import FrameBatch, frame_of
 
@@ -21,7 +22,7 @@ class Fanout:
         """Take nothing more."""
         self._stop()
 
-    def _deliver(self, events: Sequence[StoredEvent]) -> None:
+    def _deliver(self, events: Sequence[StoredEvent], _summary: SummaryChange) -> None:
         batch = FrameBatch([frame_of(event) for event in events])
         # Before offering: a session that turns live meanwhile must have examined these.
         self.published = batch.last_id

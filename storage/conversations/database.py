@@ -116,9 +116,9 @@ class DatabaseConversationStore(ConversationStore):
         check_limit(limit)
         after = ListPosition.from_page_id(page_id)
         begin = _BEFORE_ALL if after is None else (_moment(after.created_at), after.conversation_id)
-        criteria = _criteria(filters or EVERYTHING)
-        parameters = (self.user_id, *begin, *criteria, limit + 1)
-        rows = await self._rows(Statement("list_records", parameters))
+        wanted = filters or EVERYTHING
+        parameters = (self.user_id, *begin, *_criteria(wanted), limit + 1)
+        rows = await self._rows(Statement(_query_for(wanted), parameters))
         page = rows[:limit]
         return ConversationMetadataResultSet(
             results=_readable(page),
@@ -183,6 +183,13 @@ def _stored(name: str, value: Any) -> Any:
 def _moment(moment: datetime) -> str:
     # One width for all, so that the order of texts is the order of moments; the log writes the same.
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _query_for(filters: ConversationFilter) -> str:
+    """The list's query that can use an index for the filter given."""
+    if filters.selected_repository is not None:
+        return "list_records_by_repository"
+    return "list_records" if filters.trigger is None else "list_records_by_trigger"
 
 
 def _criteria(filters: ConversationFilter) -> tuple[str | None, ...]:

@@ -43,7 +43,7 @@ def pump(store, published):
         Head(0, None, ""),
         waiting_limit=20,
         append_seconds=10.0,
-        publish=published.extend,
+        publish=lambda events, _summary: published.extend(events),
     )
 
 
@@ -99,7 +99,7 @@ async def test_a_batch_is_bounded_in_events(store, published):
         Head(0, None, ""),
         waiting_limit=2000,
         append_seconds=10.0,
-        publish=published.extend,
+        publish=lambda events, _summary: published.extend(events),
     )
 
     await asyncio.gather(*put(pump, *map(str, range(1001))))

@@ -42,7 +42,7 @@ def pump(store, published):
         Head(0, None, ""),
         waiting_limit=100,
         append_seconds=10.0,
-        publish=published.extend,
+        publish=lambda events, _summary: published.extend(events),
     )
 
 

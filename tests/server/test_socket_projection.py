@@ -190,14 +190,16 @@ async def test_a_newest_state_error_comes_before_the_states_told_after_joining()
     async def hook(point: str, conversation_id: str) -> None:
         if point == "read.before" and not begun:
             begun.append(point)
-            await live.append(conversation_id, state(AgentState.RUNNING), state(AgentState.PAUSED))
+            await opened.append(
+                conversation_id, state(AgentState.RUNNING), state(AgentState.PAUSED)
+            )
 
     events = HookedEventStore(MemoryEventStore(), hook)
-    async with live_server(events=events, page_size=4, page_cache_bytes=0) as live:
-        conversation_id = await live.new()
+    async with live_server(events=events, page_size=4, page_cache_bytes=0) as opened:
+        conversation_id = await opened.new()
         backlog = [(MessageAction(content="a"), AGENT) for _ in range(4)]
-        await live.append(conversation_id, state(AgentState.ERROR, "it broke"), *backlog)
-        async with live.joined(conversation_id) as client:
+        await opened.append(conversation_id, state(AgentState.ERROR, "it broke"), *backlog)
+        async with opened.joined(conversation_id) as client:
             await client.state("paused")
 
     assert client.ids[:6] == [1, 2, 3, 4, 0, 5]

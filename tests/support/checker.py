@@ -35,7 +35,7 @@ class Received:
         before = [self.cursor + 1, *(one["id"] for one in self.events)]
         pairs = zip(before, self.events, strict=False)
         told = [one["id"] for last, one in pairs if one["id"] > last or not is_error_state(one)]
-        return min([self.cursor + 1, *told]) - 1
+        return int(min([self.cursor + 1, *told])) - 1
 
 
 @dataclass(slots=True)

@@ -60,3 +60,37 @@ WHERE user_id IS ?1 AND recorded = 1 AND deleted_at IS NULL
     AND (?7 IS NULL OR coalesce(last_updated_at, created_at) >= ?7)
 ORDER BY created_at DESC, conversation_id DESC
 LIMIT ?8
+
+-- name: list_records_by_repository
+-- As list_records, by an index that begins with the repository.
+-- 1 owner, 2 and 3 the position the page begins after, 4 to 7 the filters, 8 how many
+SELECT
+    conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
+    trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens
+FROM conversations
+WHERE user_id IS ?1 AND recorded = 1 AND deleted_at IS NULL
+    AND (created_at, conversation_id) < (?2, ?3)
+    AND selected_repository = ?4
+    AND (?5 IS NULL OR trigger_kind = ?5)
+    AND (?6 IS NULL OR instr(lower(title), ?6) > 0)
+    AND (?7 IS NULL OR coalesce(last_updated_at, created_at) >= ?7)
+ORDER BY created_at DESC, conversation_id DESC
+LIMIT ?8
+
+-- name: list_records_by_trigger
+-- As list_records, by an index that begins with the trigger.
+-- 1 owner, 2 and 3 the position the page begins after, 4 to 7 the filters, 8 how many
+SELECT
+    conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
+    trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens
+FROM conversations
+WHERE user_id IS ?1 AND recorded = 1 AND deleted_at IS NULL
+    AND (created_at, conversation_id) < (?2, ?3)
+    AND (?4 IS NULL OR selected_repository = ?4)
+    AND trigger_kind = ?5
+    AND (?6 IS NULL OR instr(lower(title), ?6) > 0)
+    AND (?7 IS NULL OR coalesce(last_updated_at, created_at) >= ?7)
+ORDER BY created_at DESC, conversation_id DESC
+LIMIT ?8

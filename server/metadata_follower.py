@@ -1,0 +1,63 @@
+"""Keeps a conversation's record up to date with its log where they do not share a commit."""
+
+import asyncio
+import logging
+from asyncio import Task
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+
+from events.event import StoredEvent
+from events.stream import EventStream
+from events.summary import SummaryChange
+from storage.conversations.base import ConversationStore
+from storage.conversations.metadata import FOLDED_FIELDS, MetadataChange
+from storage.errors import ConversationNotFound, StorageError
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = 0.5
+
+
+class MetadataFollower:
+    """Writes the fold of what was committed: one write in flight, and the newest values win.
+
+    A write that fails is tried again until `close`.
+    """
+
+    def __init__(self, stream: EventStream, store: ConversationStore) -> None:
+        self._conversation_id = stream.conversation_id
+        self._store = store
+        self._due: dict[str, object] = {}
+        self._task: Task[None] | None = None
+        self._stop = stream.tap(self._take)
+
+    async def close(self, seconds: float = 5.0) -> None:
+        """Take nothing more and finish the write that is due, for a bounded time."""
+        self._stop()
+        if self._task is not None:
+            _, late = await asyncio.wait([self._task], timeout=seconds)
+            for task in late:
+                task.cancel()
+
+    def _take(self, _events: Sequence[StoredEvent], summary: SummaryChange) -> None:
+        values = {name: value for name, value in asdict(summary).items() if value is not None}
+        self._due |= {name: values[name] for name in FOLDED_FIELDS if name in values}
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._write())
+
+    async def _write(self) -> None:
+        while self._due:
+            due, self._due = self._due, {}
+            if isinstance(due.get("last_updated_at"), str):
+                due["last_updated_at"] = datetime.fromisoformat(str(due["last_updated_at"]))
+            try:
+                change = MetadataChange.model_validate(due)
+                await self._store.update_metadata(self._conversation_id, change)
+            except ConversationNotFound:
+                break  # deleted meanwhile: there is nothing left to keep up to date
+            except StorageError:
+                logger.exception("the record of %s is behind its log", self._conversation_id)
+                self._due = due | self._due
+                await asyncio.sleep(RETRY_SECONDS)
+        self._task = None
