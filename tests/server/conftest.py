@@ -2,7 +2,22 @@
 
 import pytest
 
+from tests.support.live import Delivery
 from tests.support.rest import rest_server
+
+
+def pytest_generate_tests(metafunc):
+    """Run every suite over real sockets on both ways of serving them."""
+    if metafunc.module.__name__.rpartition(".")[2].startswith("test_socket"):
+        metafunc.fixturenames.append("delivery")
+        metafunc.parametrize("delivery", ["direct", "engine"], indirect=True)
+
+
+@pytest.fixture
+def delivery(request):
+    before, Delivery.chosen = Delivery.chosen, request.param
+    yield request.param
+    Delivery.chosen = before
 
 
 @pytest.fixture

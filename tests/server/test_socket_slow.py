@@ -31,6 +31,7 @@ HASTE = 16
 """How much faster than on a 64 kbit/s line everything is, the server's patience included."""
 LINE_BYTES_PER_SECOND = 8_000 * HASTE
 STALL_SECONDS = 10 / HASTE
+IDLE = "awaiting_user_input"
 PING_BEHIND_BYTES = 96 * 1024
 """On 64 kbit/s that is 12 s, within the 15 s that clients grant a ping."""
 
@@ -178,19 +179,20 @@ async def test_a_ping_to_a_slow_client_waits_behind_little():
         assert FRAME_BYTES < size <= PING_BEHIND_BYTES
 
 
-async def test_a_client_that_does_not_read_stays_off_the_live_path():
+async def test_a_client_that_stops_reading_leaves_the_live_path_and_stays_off_it():
     async with live_server() as live:
         key = await live.new()
-        await fill(live, key, 10)
         async with live.raw(key, receive_bytes=4096) as client, live.joined(key) as other:
             await client.connect()
+            while (await client.event()).get("extras", {}).get("agent_state") != IDLE:
+                continue
             client.stop_reading()
             (end,) = protocols_of(live, [client])
-            while end.writable.is_set():
-                await other.say("/quiet")
-            before = queued_packets(live)
-            for _ in range(50):
-                told = await other.say("/quiet")
-                await other.until(partial(has, told["id"]))
+            # One at a time, so that it is level with the log whenever one is told.
+            for _ in range(EVENTS):
+                (told,) = await fill(live, key, 1)
+                await other.until(partial(has, told))
 
-            assert queued_packets(live) <= before + 4
+            assert not end.writable.is_set()
+            assert end._held() <= HELD_BYTES
+            assert queued_packets(live) <= CAP_BYTES // FRAME_BYTES + 1

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 from events.event import Event, EventSource, StoredEvent
@@ -85,6 +85,12 @@ class Live:
         return raw_client(self.url, conversation_id, **options)
 
 
+class Delivery:
+    """How the servers of the test under way serve websockets; set by a fixture."""
+
+    chosen: Literal["direct", "engine"] = "direct"
+
+
 @asynccontextmanager
 async def live_server(
     *,
@@ -93,7 +99,7 @@ async def live_server(
     **settings: Any,
 ) -> AsyncIterator[Live]:
     """A server with these settings, over memory stores unless others are given."""
-    config = ServerConfig(storage_kind="memory", **settings)
+    config = ServerConfig(storage_kind="memory", delivery=Delivery.chosen, **settings)
     records = conversations or MemoryConversations()
     log = events or MemoryEventStore()
     async with (
