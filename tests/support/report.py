@@ -14,14 +14,14 @@ SERVICES = ("memory", "sqlite", "direct", "engine", "node", "chromium")
 OUTCOMES = ("passed", "failed", "skipped")
 BUDGET_SECONDS = {
     "(top)": 30,
-    "browser": 60,
+    "browser": 120,
     "conformance": 45,
-    "crash": 60,
-    "docs": 30,
+    "crash": 75,
+    "docs": 45,
     "events": 40,
-    "node": 60,
+    "node": 75,
     "runtime_stub": 10,
-    "server": 120,
+    "server": 180,
     "stateful": 60,
     "storage": 30,
 }
