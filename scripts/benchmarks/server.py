@@ -18,8 +18,7 @@ import storage.database.sqlite
 from benchmarks.control import StallWatch, serve_control
 from benchmarks.payload import text
 from events.actions import MessageAction
-from events.event import AgentState, EventSource
-from events.observations import AgentStateChangedObservation
+from events.event import EventSource
 from events.stream import EventStream
 from server.app import Application, create_app
 from server.config import ServerConfig
@@ -100,7 +99,6 @@ class ServerSubject:
     async def do_fill(self, conversation: str, count: int) -> int:
         """Append events without a receiver in mind; the next id."""
         stream = self._held[conversation].stream
-        count -= 1  # the last one is the state in which an agent leaves its log
         while count > 0:
             now = min(count, AT_ONCE)
             appends = [
@@ -108,8 +106,6 @@ class ServerSubject:
             ]
             await asyncio.wait(appends)
             count -= now
-        waiting = AgentStateChangedObservation(agent_state=AgentState.AWAITING_USER_INPUT)
-        await stream.append(waiting, EventSource.ENVIRONMENT)
         return stream.next_id
 
     async def do_next_ids(self, conversations: list[str]) -> list[int]:

@@ -5,6 +5,7 @@ start; where they differ the plain `Outlet` serves. Polling, upgraded transports
 packets and everything that is not an event stay with the libraries in any case.
 """
 
+import asyncio
 from collections.abc import Callable
 from importlib.metadata import version
 
@@ -78,8 +79,7 @@ class DirectOutlet(Outlet):
         if not self._open:
             await super().drained()
             return
-        self._slow = not self._direct.writable.is_set()
-        await self._direct.writable.wait()
+        await self._flow(self._direct, asyncio.get_running_loop().time())
         if not self._direct.flowing:
             raise ClientGone("The client has left")
 

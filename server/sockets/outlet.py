@@ -18,6 +18,8 @@ from server.sockets.transport import GuardedProtocol
 from server.sockets.wire import FrameBatch, packet_text
 
 SLICE_BYTES = 64 * 1024
+SLOW_SECONDS = 0.5
+"""Who takes longer for a slice is slow until he has taken one faster."""
 SLOW_SLICE_BYTES = 8 * 1024
 """A ping waits behind all that is on its way, and must be answered within 20 s on a slow line."""
 CAP_BYTES = 64 * 1024
@@ -90,13 +92,19 @@ class Outlet:
 
     async def drained(self) -> None:
         """Wait until the queue is empty and the transport takes more. Raises ClientGone."""
+        begun = asyncio.get_running_loop().time()
         await self._socket.queue.join()
         if self._protocol is not None:
-            self._slow = not self._protocol.writable.is_set()
-            await self._protocol.writable.wait()
+            await self._flow(self._protocol, begun)
             if self._protocol.transport.is_closing():
                 raise ClientGone("The client has left")
         self._queued_bytes = 0
+
+    async def _flow(self, protocol: GuardedProtocol, begun: float) -> None:
+        """Wait until the transport takes more, and learn from a wait how fast the client is."""
+        if not protocol.writable.is_set():
+            await protocol.writable.wait()
+            self._slow = asyncio.get_running_loop().time() - begun > SLOW_SECONDS
 
     def abort(self) -> None:
         """End the transport at once; what is queued is lost."""
