@@ -6,6 +6,19 @@ from typing import Any, ClassVar
 
 from events.actions import Action
 from events.event import Event
+from runtime_stub.errors import RuntimeFloorError
+
+
+class RateLimited(RuntimeFloorError):
+    """Raised by `step`: the model takes no more calls for now.
+
+    The agent's state becomes `rate_limited` until its user writes or asks it to run; with
+    `exhausted` there is no sense in trying again, and it becomes `error`.
+    """
+
+    def __init__(self, message: str = "", *, exhausted: bool = False) -> None:
+        super().__init__(message)
+        self.exhausted = exhausted
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Errors of the runtime floor.
 
 RuntimeFloorError
+├── RateLimited           the agent's model takes no more calls for now (in agent.py)
 ├── RuntimeUnavailable    the runtime cannot be built, connected or reached
 └── WorkspaceError        a file operation was refused; the text is for people
     ├── FileMissing       no such file or folder

@@ -25,9 +25,9 @@ from events.observations import (
 from events.serialization import decode
 from events.stream import EventStream
 from events.subscription import Subscription
-from runtime_stub.agent import Agent, Spent
+from runtime_stub.agent import Agent, RateLimited, Spent
 from runtime_stub.base import Runtime
-from server.agent_states import FAILED_ID, NOT_EXECUTED, STOPPED_ID, WORKING
+from server.agent_states import FAILED_ID, NOT_EXECUTED, RATE_LIMIT_ID, STOPPED_ID, WORKING
 from server.agent_steps import AgentSteps, LimitReached
 from server.loop_recovery import find_left_open, has_system_message
 from server.loop_settings import LoopSettings
@@ -230,6 +230,11 @@ class AgentLoop:
         except LimitReached as limit:
             if self._driver is me:
                 self._set_state(AgentState.ERROR, str(limit))
+        except RateLimited as limit:
+            if self._driver is me and limit.exhausted:
+                self._set_state(AgentState.ERROR, RATE_LIMIT_ID)
+            elif self._driver is me:
+                self._set_state(AgentState.RATE_LIMITED)
         except Exception as error:
             logger.exception("agent of %s failed", self._stream.conversation_id)
             if self._driver is me:

@@ -43,6 +43,7 @@ RUNNABLE = frozenset(
 CONFIRMABLE = frozenset(("run", "run_ipython", "browse_interactive", "edit", "read"))
 """Kinds of action that wait for the user's word in confirmation mode."""
 
+RATE_LIMIT_ID = "CHAT_INTERFACE$AGENT_RATE_LIMITED_STOPPED_MESSAGE"
 STOPPED_ID = "AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_STOPPED"
 FAILED_ID = "AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_ERROR"
 NOT_EXECUTED = "The action has not been executed because the agent {why}."

@@ -1,0 +1,182 @@
+"""The agent loop over a real stream: limits, confirmation order, failures, stubborn agents."""
+
+import asyncio
+from collections import deque
+
+import orjson
+import pytest
+
+from events.actions import CmdRunAction, MessageAction
+from events.event import AgentState, EventSource
+from events.page_reader import PageReader
+from events.serialization import decode
+from events.stores.memory import MemoryEventStore
+from events.stream import EventStream
+from runtime_stub.agent import Agent, RateLimited, Spent
+from runtime_stub.scripted import ScriptedAgent
+from runtime_stub.stub import StubRuntime
+from server.agent_loop import AgentLoop
+from server.loop_settings import LoopSettings
+
+
+class Running:
+    """A loop that was started, and its stream."""
+
+    def __init__(self, agent: Agent, **settings):
+        self.agent = agent
+        self.settings = LoopSettings(**settings)
+        self.shown: list[str] = []
+        self.rests = 0
+
+    async def __aenter__(self):
+        store = MemoryEventStore()
+        reader = PageReader(store, page_size=10, cache_bytes=1_000_000)
+        self.stream = await EventStream.open("c", store, reader)
+        self.loop = AgentLoop(
+            self.stream,
+            self.agent,
+            StubRuntime(),
+            self.settings,
+            Spent(),
+            on_error=self.shown.append,
+            on_rest=self._rested,
+        )
+        await self.loop.start()
+        return self
+
+    async def __aexit__(self, *error):
+        await self.loop.close()
+        await self.stream.close()
+
+    def _rested(self):
+        self.rests += 1
+
+    async def say(self, text):
+        return (await self.stream.append(MessageAction(content=text), EventSource.USER)).id
+
+    async def state(self, wanted, after=-1):
+        """Follow the log to a state; its event."""
+        async with asyncio.timeout(5):
+            async for stored in self.stream.follow(after):
+                event = decode(orjson.loads(stored.body))
+                if getattr(event, "agent_state", None) == wanted and event.kind != (
+                    "change_agent_state"
+                ):
+                    return event
+        raise AssertionError(wanted)
+
+    async def log(self):
+        found = [decode(orjson.loads(one.body)) async for one in self.stream.search_events()]
+        return [(one.kind, getattr(one, "agent_state", None)) for one in found]
+
+
+class Scripts(Agent):
+    """Does one prepared thing per step: an action to give, or an exception to raise."""
+
+    def __init__(self, *things):
+        self.things = deque(things)
+
+    def observe(self, event):
+        pass
+
+    async def step(self):
+        if not self.things:
+            return None
+        thing = self.things.popleft()
+        if isinstance(thing, Exception):
+            raise thing
+        return thing
+
+
+class Stubborn(Agent):
+    """Swallows its cancellation and goes on for a while."""
+
+    def __init__(self):
+        self.begun = asyncio.Event()
+        self.go = asyncio.Event()
+
+    def observe(self, event):
+        pass
+
+    async def step(self):
+        self.begun.set()
+        while not self.go.is_set():
+            try:
+                await self.go.wait()
+            except asyncio.CancelledError:
+                continue
+        return MessageAction(content="too late")
+
+
+async def test_the_step_limit_is_a_visible_error_that_a_message_raises():
+    async with Running(ScriptedAgent(), max_iterations=3) as one:
+        said = await one.say("/run pwd\n/run pwd\n/run pwd\n/run ls")
+        stopped = await one.state(AgentState.ERROR, said)
+        assert "3 steps" in stopped.reason
+
+        await one.say("go on")
+        await one.state(AgentState.AWAITING_USER_INPUT, stopped.id)
+        kinds = [kind for kind, _ in await one.log()]
+        assert kinds.count("run") == 8  # four commands and what came of them
+
+
+async def test_the_budget_is_a_visible_error_that_a_message_raises():
+    async with Running(ScriptedAgent(), max_budget_per_task=1.0) as one:
+        said = await one.say("/cost 1.5\nafter the budget")
+        stopped = await one.state(AgentState.ERROR, said)
+        assert "1.50 of 1.00" in stopped.reason
+
+        await one.say("go on")
+        await one.state(AgentState.AWAITING_USER_INPUT, stopped.id)
+
+
+async def test_a_failing_step_is_a_state_with_its_reason_and_the_next_message_works():
+    async with Running(Scripts(ValueError("no idea"), MessageAction(content="again"))) as one:
+        said = await one.say("x")
+        failed = await one.state(AgentState.ERROR, said)
+        assert failed.reason == "ValueError: no idea"
+        assert one.shown == ["ValueError: no idea"]
+
+        await one.say("y")
+        await one.state(AgentState.AWAITING_USER_INPUT, failed.id)
+
+
+async def test_a_rate_limit_waits_for_the_user_and_an_exhausted_one_is_an_error():
+    limits = RateLimited("slow down"), RateLimited(exhausted=True)
+    async with Running(Scripts(*limits)) as one:
+        said = await one.say("x")
+        limited = await one.state(AgentState.RATE_LIMITED, said)
+
+        await one.say("y")
+        failed = await one.state(AgentState.ERROR, limited.id)
+        assert failed.reason == "CHAT_INTERFACE$AGENT_RATE_LIMITED_STOPPED_MESSAGE"
+
+
+async def test_the_wait_for_confirmation_is_told_before_the_action():
+    agent = Scripts(CmdRunAction(command="pwd"))
+    async with Running(agent, confirmation_mode=True) as one:
+        said = await one.say("x")
+        asked = await one.state(AgentState.AWAITING_USER_CONFIRMATION, said)
+        await one.stream.flush()
+
+        log = await one.log()
+        place = log.index(("agent_state_changed", AgentState.AWAITING_USER_CONFIRMATION))
+        assert place == asked.id
+        assert log[place + 1][0] == "run"
+
+
+@pytest.mark.timeout(10)
+async def test_an_agent_that_swallows_its_stop_is_left_behind_and_changes_nothing():
+    agent = Stubborn()
+    async with Running(agent) as one:
+        await one.say("x")
+        await agent.begun.wait()
+        begun = asyncio.get_running_loop().time()
+        await one.loop.close()
+
+        assert asyncio.get_running_loop().time() - begun < 1.5
+        assert (await one.log())[-1] == ("agent_state_changed", AgentState.STOPPED)
+        agent.go.set()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert (await one.log())[-1] == ("agent_state_changed", AgentState.STOPPED)

@@ -1,0 +1,110 @@
+"""Who may run a loop: limits per user, what is closed to make room, and who waits."""
+
+import asyncio
+
+from server.loop_settings import LoopSettings
+from tests.support.clients import message
+from tests.support.live import live_server
+
+SETTINGS = LoopSettings()
+
+
+async def until(condition):
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def test_an_idle_unwatched_loop_makes_room_for_a_new_message():
+    async with live_server(max_concurrent_conversations=1) as live:
+        manager = live.application.manager
+        first, second = await live.new(), await live.new()
+        await manager.maybe_start_agent_loop(first, SETTINGS, None, "hello")
+        async with manager.attach(first, None) as conversation:
+            await until(lambda: conversation.idle)
+
+        info = await manager.maybe_start_agent_loop(second, SETTINGS, None, "hello")
+        assert not info.queued or info.status == "RUNNING"
+        await until(lambda: manager.get_running_agent_loops(None) == {second})
+
+        assert not manager.is_agent_loop_running(first)
+
+
+async def test_a_watched_loop_is_never_closed_and_a_message_without_a_slot_waits_for_it():
+    async with live_server(max_concurrent_conversations=1) as live:
+        manager = live.application.manager
+        watched, other = await live.new(), await live.new()
+        async with live.joined(watched) as viewer:
+            await viewer.state("awaiting_user_input")
+            async with live.joined(other) as writer:
+                notice = await writer.event(lambda one: one.get("type") == "error")
+                assert notice["id"] == "AGENT_ERROR$TOO_MANY_CONVERSATIONS"
+                answer = await writer.say("are you there?")
+                assert answer["status"] == "ok"
+                assert answer["queued"] is True
+                assert manager.get_running_agent_loops(None) == {watched}
+
+                await viewer.close()
+                await writer.event(
+                    lambda one: (one.get("action"), one.get("source")) == ("message", "agent")
+                )
+                await until(lambda: manager.get_running_agent_loops(None) == {other})
+
+
+async def test_a_working_loop_is_never_closed_for_another():
+    async with live_server(max_concurrent_conversations=1) as live:
+        manager = live.application.manager
+        busy, other = await live.new(), await live.new()
+        await manager.maybe_start_agent_loop(busy, SETTINGS, None, "/run sleep 30")
+        async with manager.attach(busy, None) as conversation:
+            await until(lambda: conversation.loop is not None and conversation.loop.state)
+            async with manager.attach(other, None) as waiting:
+                taken = await manager.accept(waiting, message("hello"))
+
+                assert taken.queued
+                assert manager.get_running_agent_loops(None) == {busy}
+                await manager.close_session(busy)
+                await until(lambda: manager.get_running_agent_loops(None) == {other})
+
+
+async def test_an_idle_loop_nobody_watches_is_closed_after_its_delay():
+    async with live_server(close_delay_seconds=0.2) as live:
+        manager = live.application.manager
+        conversation_id = await live.new()
+        async with live.joined(conversation_id) as client:
+            await client.state("awaiting_user_input")
+            assert manager.is_agent_loop_running(conversation_id)
+
+        await until(lambda: not manager.is_agent_loop_running(conversation_id))
+        log = [one.body for one in await live.log(conversation_id)]
+        assert b'"agent_state":"stopped"' in log[-1]
+
+
+async def test_limits_and_loops_are_the_owners_alone():
+    async with live_server(max_concurrent_conversations=1) as live:
+        manager = live.application.manager
+        mine, theirs = await live.new("alice"), await live.new("bob")
+        await manager.maybe_start_agent_loop(mine, SETTINGS, "alice", "hello")
+        await manager.maybe_start_agent_loop(theirs, SETTINGS, "bob", "hello")
+
+        await until(lambda: manager.is_agent_loop_running(theirs))
+        assert manager.get_running_agent_loops("alice") == {mine}
+        assert manager.get_running_agent_loops("bob") == {theirs}
+        assert manager.get_running_agent_loops(None) == set()
+        assert manager.get_running_agent_loops("alice", set()) == set()
+
+
+async def test_two_starts_at_once_give_one_loop():
+    async with live_server() as live:
+        manager = live.application.manager
+        conversation_id = await live.new()
+        starts = [
+            manager.maybe_start_agent_loop(conversation_id, SETTINGS, None) for _ in range(20)
+        ]
+        infos = await asyncio.gather(*starts)
+
+        assert len({id(info.event_store) for info in infos}) == 1
+        async with manager.attach(conversation_id, None) as conversation:
+            await until(lambda: conversation.idle and conversation.stream.last_state_id == 3)
+        log = [one.body for one in await live.log(conversation_id)]
+        assert sum(b'"agent_state":"loading"' in body for body in log) == 1
