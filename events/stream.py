@@ -99,7 +99,7 @@ class EventStream:
         Cancelling the future changes nothing but that nobody is told. `client_id` is the idempotency
         key: an event with a key the log knows is not appended again and gives the first one's id.
         Raises at once, taking nothing: StreamClosed, ConversationDeleted, StreamOverloaded,
-        BadEvent (too large). In the future: AppendFailed, ConversationDeleted, StreamClosed.
+        BadEvent (it was stored already). In the future: AppendFailed, ConversationDeleted, StreamClosed.
         """
         if event.id is not None:
             raise BadEvent("an event that has an id was stored already", code="forbidden_field")

@@ -49,17 +49,9 @@ class ConnectionRegistry:
         if not room:
             del self._by_conversation[connection.conversation_id]
 
-    def get(self, connection_id: str) -> Connection | None:
-        """The connection of that id."""
-        return self._by_id.get(connection_id)
-
     def of(self, conversation_id: str) -> Iterable[Connection]:
         """The connections attached to a conversation, as they are now."""
         return tuple(self._by_conversation.get(conversation_id, {}).values())
-
-    def all(self) -> Iterable[Connection]:
-        """Every connection, as they are now."""
-        return tuple(self._by_id.values())
 
     def count(self, conversation_id: str) -> int:
         """How many connections a conversation has."""
