@@ -1,5 +1,6 @@
-"""The one place that says which ids may become keys of a medium."""
+"""The one place that says which ids may become keys of a medium, and how owners are spelled."""
 
+import hashlib
 import re
 
 from storage.errors import BadKey
@@ -21,6 +22,16 @@ def check_conversation_id(text: str) -> str:
     if problem is not None:
         raise BadKey(f"Conversation ID {problem}")
     return text
+
+
+def owner_key(user_id: str | None) -> str:
+    """Spell an owner for every medium: `nobody`, or `user-` and 64 hex digits.
+
+    User ids are any text (addresses, names in any script), so they are digested.
+    """
+    if user_id is None:
+        return "nobody"
+    return f"user-{hashlib.sha256(user_id.encode()).hexdigest()}"
 
 
 def _problem_of(text: str) -> str | None:

@@ -1,0 +1,62 @@
+"""The SecretsStore contract: what one user keeps secret."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TypeAlias
+from weakref import WeakValueDictionary
+
+from storage.secrets.model import Secrets
+
+SecretsChange: TypeAlias = Callable[[Secrets], Secrets]
+"""Gives the new secrets for the old ones; pure and quick. It may run in another thread."""
+
+
+class SecretsStore(ABC):
+    """Keeps the secrets of one owner.
+
+    `user_id` is that owner; None is whoever has no name, never everybody. Nothing of another owner
+    can be seen or changed. On media that outlast the process the values are encrypted.
+
+    Every call may raise Unavailable, Damaged, and WrongKey when what is stored was sealed with a
+    key that is not at hand; writes OutcomeUnknown as well. Then nothing was overwritten.
+    """
+
+    def __init__(self, user_id: str | None) -> None:
+        self.user_id = user_id
+
+    @abstractmethod
+    async def load(self) -> Secrets:
+        """Return the secrets; empty when none were stored."""
+
+    @abstractmethod
+    async def store(self, secrets: Secrets) -> None:
+        """Replace all secrets; atomic, and durable when done."""
+
+    async def update(self, change: SecretsChange) -> Secrets:
+        """Replace the secrets by what `change` makes of them, and return that; atomic and durable.
+
+        Updates of one owner are serial: none undoes another. What `change` raises is passed on,
+        and nothing was written. This default reads and writes under a lock of the process, enough
+        where one process writes; a store that can should do better.
+        """
+        async with _lock_of(type(self), self.user_id):
+            changed = change(await self.load())
+            await self.store(changed)
+            return changed
+
+
+class SecretsStores(ABC):
+    """One medium's secrets of all owners."""
+
+    @abstractmethod
+    def for_user(self, user_id: str | None) -> SecretsStore:
+        """Return a store bound to that owner; cheap, no I/O."""
+
+
+_locks: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
+
+
+def _lock_of(store: type[SecretsStore], user_id: str | None) -> asyncio.Lock:
+    # Fresh store objects share a medium, so the lock belongs to the class; a lock serves one loop.
+    return _locks.setdefault((asyncio.get_running_loop(), store, user_id), asyncio.Lock())
