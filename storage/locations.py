@@ -1,4 +1,4 @@
-"""The one place that says which ids may become keys of a medium, and how owners are spelled."""
+"""The one place that says which ids may become keys of a medium, and how keys are spelled."""
 
 import hashlib
 import re
@@ -7,6 +7,14 @@ from storage.errors import BadKey
 
 MAX_ID_LENGTH = 100
 """Characters in the longest acceptable conversation id."""
+
+MAX_KEY_LENGTH = 512
+"""Characters in the longest acceptable key."""
+MAX_PART_LENGTH = 128
+"""Characters between two slashes of a key."""
+
+KEY_MARK = "sealing/key-id"
+"""The key of the file that names the key of all sealed values."""
 
 _ACCEPTED = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
@@ -24,14 +32,46 @@ def check_conversation_id(text: str) -> str:
     return text
 
 
-def owner_key(user_id: str | None) -> str:
-    """Spell an owner for every medium: `nobody`, or `user-` and 64 hex digits.
+def check_key(text: str) -> str:
+    """Return `text` when it may be the key of a file on every medium.
 
-    User ids are any text (addresses, names in any script), so they are digested.
+    Accepted are up to 512 characters: parts of 1 to 128 of `A-Z a-z 0-9 _ . -` joined by slashes,
+    none beginning with a dot, none with `..` in it. Raises BadKey.
+    """
+    if len(text) > MAX_KEY_LENGTH or not all(_is_part(part) for part in text.split("/")):
+        raise BadKey("not an acceptable key")
+    return text
+
+
+def check_prefix(text: str) -> str:
+    """Return `text` when keys may begin with it; "" and a slash at the end are fine too.
+
+    Raises BadKey.
+    """
+    if text:
+        check_key(text.removesuffix("/"))
+    return text
+
+
+def owner_part(user_id: str | None) -> str:
+    """Return the part of a key that stands for an owner, whatever text names him.
+
+    A digest, since the ids of users may hold anything. None has a part of its own.
     """
     if user_id is None:
         return "nobody"
-    return f"user-{hashlib.sha256(user_id.encode()).hexdigest()}"
+    return f"u-{hashlib.sha256(user_id.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+def user_record_key(user_id: str | None, kind: str) -> str:
+    """Return the key of what is kept of a user under that name."""
+    return f"users/{owner_part(user_id)}/{kind}"
+
+
+def _is_part(text: str) -> bool:
+    return (
+        len(text) <= MAX_PART_LENGTH and ".." not in text and _ACCEPTED.fullmatch(text) is not None
+    )
 
 
 def _problem_of(text: str) -> str | None:

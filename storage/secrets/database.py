@@ -1,7 +1,7 @@
 """Secrets over a Database: one sealed record per owner."""
 
 from storage.database.base import Database, Row, Script, Statement
-from storage.locations import owner_key
+from storage.locations import owner_part
 from storage.secrets.base import SecretsChange, SecretsStore, SecretsStores
 from storage.secrets.cipher import Cipher
 from storage.secrets.document import KIND, decode_secrets, encode_secrets
@@ -44,7 +44,7 @@ class DatabaseSecretsStore(SecretsStore):
         super().__init__(user_id)
         self._database = database
         self._key = key
-        self._lookup = Statement("read_user_record", (owner_key(user_id), KIND))
+        self._lookup = Statement("read_user_record", (owner_part(user_id), KIND))
 
     async def load(self) -> Secrets:
         """See SecretsStore."""

@@ -1,7 +1,7 @@
 """Settings over a Database: one record per owner, its secret fields sealed."""
 
 from storage.database.base import Database, Row, Script, Statement
-from storage.locations import owner_key
+from storage.locations import owner_part
 from storage.secrets.cipher import Cipher
 from storage.secrets.keys import SealingKey
 from storage.settings.base import SettingsChange, SettingsStore, SettingsStores
@@ -28,7 +28,7 @@ class DatabaseSettingsStore(SettingsStore):
         super().__init__(user_id)
         self._database = database
         self._key = key
-        self._lookup = Statement("read_user_record", (owner_key(user_id), KIND))
+        self._lookup = Statement("read_user_record", (owner_part(user_id), KIND))
 
     async def load(self) -> Settings | None:
         """See SettingsStore."""

@@ -12,6 +12,9 @@ from storage.conversations.base import ConversationStores
 from storage.conversations.database import DatabaseConversationStores
 from storage.conversations.memory import MemoryConversations
 from storage.database.sqlite import SqliteDatabase
+from storage.files.base import FileStore
+from storage.files.local import LocalFileStore
+from storage.files.memory import MemoryFileStore
 
 
 class Opened(NamedTuple):
@@ -43,6 +46,8 @@ FACTORIES: dict[str, Callable[[Path], AbstractAsyncContextManager[Opened]]] = {
 CONVERSATION_STORES = tuple(FACTORIES)
 EVENT_STORES = tuple(FACTORIES)
 
+FILE_STORES = ("memory", "local")
+
 DURABLE = frozenset({"sqlite"})
 """Kinds that hold after closing what they held before."""
 
@@ -64,3 +69,13 @@ async def open_event_store(kind: str, folder: Path) -> AsyncIterator[EventStore]
     """Open the event store of that kind in `folder`, and close it."""
     async with open_stores(kind, folder) as opened:
         yield opened.events
+
+
+@asynccontextmanager
+async def open_file_store(kind: str, folder: Path) -> AsyncIterator[FileStore]:
+    """Open the file store of that kind in `folder`, and close it."""
+    store = MemoryFileStore() if kind == "memory" else await LocalFileStore.open(folder / "files")
+    try:
+        yield store
+    finally:
+        await store.close()

@@ -1,6 +1,6 @@
 -- What is kept of a user besides conversations: settings and secrets, their values sealed.
 CREATE TABLE user_records (
-    owner TEXT NOT NULL,                                    -- storage/locations.py: owner_key
+    owner TEXT NOT NULL,                                    -- storage/locations.py: owner_part
     kind TEXT NOT NULL,                                     -- settings, secrets
     body BLOB NOT NULL,
     PRIMARY KEY (owner, kind)
