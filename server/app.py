@@ -27,15 +27,17 @@ from server.loop_settings import LoopSettings
 from server.managers.base import ConversationManager
 from server.managers.standalone import ManagerParts, StandaloneConversationManager
 from server.middleware import exception_handlers, middleware
-from server.prerequisites import missing
 from server.routes import routes
 from server.routes.services import Services
 from server.sockets.direct import unsupported
 from server.sockets.handlers import SocketHandlers, SocketParts, SocketServer
 from server.sockets.wire import FrameReader
 from server.sources import ConfigError
+from server.user_records import UserRecords
 from storage.conversations.base import ConversationStores
 from storage.opening import OpenedStorage, open_storage
+from storage.secrets.base import SecretsStores
+from storage.settings.base import SettingsStores
 
 logger = logging.getLogger(__name__)
 
@@ -64,17 +66,21 @@ class Application:
 async def create_app(config: ServerConfig) -> AsyncIterator[Application]:
     """Open everything the server needs and close it in the opposite order.
 
-    Raises ConfigError, DataDirectoryLocked and what opening a storage raises.
+    Raises ConfigError, DataDirectoryLocked, WrongKey and what opening a storage raises.
     """
     async with open_storage(config.storage) as storage:
         event_store = await _event_store(storage)
-        async with compose(config, storage.conversations, event_store) as application:
+        users = user_records(config, storage.settings, storage.secrets)
+        async with compose(config, storage.conversations, event_store, users) as application:
             yield application
 
 
 @asynccontextmanager
 async def compose(
-    config: ServerConfig, conversation_stores: ConversationStores, event_store: EventStore
+    config: ServerConfig,
+    conversation_stores: ConversationStores,
+    event_store: EventStore,
+    users: UserRecords,
 ) -> AsyncIterator[Application]:
     """A server over stores that are open; they stay open. Raises ConfigError."""
     make_agent = agent_factory(config)
@@ -96,6 +102,7 @@ async def compose(
         connections=connections,
         loop_parts=LoopParts(make_agent, StubRuntimeBuilder()),
         default_settings=settings,
+        users=users,
         stream_limits=StreamLimits(
             waiting_appends=config.max_waiting_appends,
             subscription_queue=config.subscription_queue,
@@ -114,9 +121,9 @@ async def compose(
                 authenticator=Authenticator(config),
                 frames=FrameReader(reader, config.page_cache_bytes * 3 // 4),
                 settings=settings,
+                admit=users.admit,
                 direct=_is_direct(config),
                 handshake_seconds=config.handshake_seconds,
-                refusal=missing(require_settings=config.require_settings, model=model),
             )
         )
         application = Application(Starlette(), manager, handlers, connections)
@@ -128,6 +135,7 @@ async def compose(
             page_reader=reader,
             connections=connections,
             default_settings=settings,
+            users=users,
             agent_model=model,
             is_ready=application.reasons,
             started_at=datetime.now(UTC),
@@ -156,6 +164,14 @@ def agent_factory(config: ServerConfig) -> Callable[[], Agent]:
     if not (isinstance(found, type) and issubclass(found, Agent)):
         raise ConfigError(f"agent_class: {config.agent_class} is not an Agent")
     return found
+
+
+def user_records(
+    config: ServerConfig, settings: SettingsStores, secrets: SecretsStores
+) -> UserRecords:
+    """What is kept of users, with what the server demands of them. Raises ConfigError."""
+    model = agent_factory(config)().model
+    return UserRecords(settings, secrets, require_settings=config.require_settings, model=model)
 
 
 async def _event_store(storage: OpenedStorage) -> EventStore:

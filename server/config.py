@@ -86,6 +86,11 @@ class ServerConfig(BaseSettings):
         description="The key every request and every connection must show. Without one the server "
         "trusts whoever reaches it.",
     )
+    secret_key: Annotated[SecretStr, Field(min_length=16)] | None = Field(
+        default=None,
+        description="What stored secrets are sealed with; a long random text. Unset, a key is made "
+        "at first need and kept in `secret.key` in `data_dir`.",
+    )
     insecure: bool = Field(
         default=False,
         description="Listen on an address other machines can reach although there is no key.",
@@ -213,7 +218,7 @@ class ServerConfig(BaseSettings):
         """What storage.opening needs to open the store."""
         if self.storage_kind == "memory":
             return MemoryStorage()
-        return SqliteStorage(data_dir=self.data_dir)
+        return SqliteStorage(data_dir=self.data_dir, secret_key=self.secret_key)
 
     @property
     def keyless(self) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from asyncio import Future, Task, TimerHandle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,6 +57,7 @@ class ServerConversation:
         records: ConversationStore,
         audience: Audience,
         follower: MetadataFollower | None = None,
+        on_closed: Callable[["ServerConversation"], None] | None = None,
     ) -> None:
         self.conversation_id = conversation_id
         self.user_id = user_id
@@ -70,6 +71,8 @@ class ServerConversation:
         self._records = records
         self._audience = audience
         self._follower = follower
+        self._on_closed = on_closed
+        self._environment: dict[str, str] = {}
         self._serial = asyncio.Lock()
 
     @property
@@ -93,6 +96,20 @@ class ServerConversation:
     def touch(self) -> None:
         """Note that somebody uses the conversation now."""
         self.last_activity = asyncio.get_running_loop().time()
+
+    def learn(self, masks: Mapping[str, str], environment: Mapping[str, str] | None = None) -> None:
+        """Mask these values from now on; with `environment`, give its commands these variables.
+
+        Masks are only added, in one step and before the runtime knows a value; of the environment
+        what is not named any more is taken away.
+        """
+        self.stream.update_secrets(masks)
+        if environment is None:
+            return
+        withdrawn = dict.fromkeys(self._environment.keys() - environment.keys())
+        self._environment = dict(environment)
+        if self.loop is not None:
+            self.loop.runtime.set_environment({**withdrawn, **environment})
 
     def accept(self, data: object) -> Future[Appended]:
         """Enqueue a client's event before any await. Raises BadEvent and what enqueueing raises."""
@@ -125,6 +142,7 @@ class ServerConversation:
                 on_rest=on_rest,
             )
             self.loop = loop
+            runtime.set_environment(self._environment)
             try:
                 await loop.start()
             except asyncio.CancelledError:
@@ -158,6 +176,8 @@ class ServerConversation:
         await self.stream.close()
         if self._follower is not None:
             await self._follower.close()
+        if self._on_closed is not None:
+            self._on_closed(self)
 
     async def _build_runtime(self) -> Runtime:
         try:

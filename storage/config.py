@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, Protocol, TypeAlias, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 
 class _Medium(BaseModel):
@@ -11,10 +11,14 @@ class _Medium(BaseModel):
 
 
 class SqliteStorage(_Medium):
-    """An embedded SQLite database inside `data_dir`; one process at a time opens it."""
+    """An embedded SQLite database inside `data_dir`; one process at a time opens it.
+
+    `secret_key` is what seals stored secrets; without it a key file is made at first need.
+    """
 
     kind: Literal["sqlite"] = "sqlite"
     data_dir: Path
+    secret_key: SecretStr | None = None
 
 
 class MemoryStorage(_Medium):

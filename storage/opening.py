@@ -13,6 +13,13 @@ from storage.database.base import Database
 from storage.database.sqlite import SqliteDatabase, read_only_uri
 from storage.errors import Unavailable
 from storage.lock import data_directory_lock
+from storage.secrets.base import SecretsStores
+from storage.secrets.database import DatabaseKeyMark, DatabaseSecretsStores
+from storage.secrets.keys import SealingKey
+from storage.secrets.memory import MemorySecrets
+from storage.settings.base import SettingsStores
+from storage.settings.database import DatabaseSettingsStores
+from storage.settings.memory import MemorySettings
 
 DATABASE_NAME = "parley.sqlite3"
 
@@ -22,6 +29,8 @@ class OpenedStorage:
     """The stores of one medium. `database` is None where there is none (memory)."""
 
     conversations: ConversationStores
+    settings: SettingsStores
+    secrets: SecretsStores
     database: Database | None
 
 
@@ -33,7 +42,7 @@ _kept = AsyncExitStack()
 async def open_storage(config: StorageConfig) -> AsyncIterator[OpenedStorage]:
     """Open a storage, lock its data directory, close both in the end.
 
-    Raises DataDirectoryLocked, Unavailable, MigrationError.
+    Raises DataDirectoryLocked, Unavailable, MigrationError, WrongKey.
     """
     async with AsyncExitStack() as stack:
         if isinstance(config, SqliteStorage):
@@ -43,9 +52,16 @@ async def open_storage(config: StorageConfig) -> AsyncIterator[OpenedStorage]:
                 raise Unavailable(f"cannot use {config.data_dir}: {error.strerror}") from error
             database = await SqliteDatabase.open(config.data_dir / DATABASE_NAME)
             stack.push_async_callback(database.close)
-            opened = OpenedStorage(DatabaseConversationStores(database), database)
+            key = SealingKey(DatabaseKeyMark(database), config.data_dir, config.secret_key)
+            await key.for_reading()
+            opened = OpenedStorage(
+                DatabaseConversationStores(database),
+                DatabaseSettingsStores(database, key),
+                DatabaseSecretsStores(database, key),
+                database,
+            )
         else:
-            opened = OpenedStorage(MemoryConversations(), None)
+            opened = OpenedStorage(MemoryConversations(), MemorySettings(), MemorySecrets(), None)
         _opened[config] = opened
         try:
             yield opened

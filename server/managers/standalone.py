@@ -23,6 +23,7 @@ from server.managers.base import (
 from server.managers.loops import LoopKeeper
 from server.managers.openings import OpenConversations
 from server.metadata_follower import MetadataFollower
+from server.user_records import UserRecords
 from storage.conversations.base import ConversationStores
 from storage.errors import ConversationNotFound
 
@@ -37,6 +38,7 @@ class ManagerParts:
     connections: ConnectionRegistry
     loop_parts: LoopParts
     default_settings: LoopSettings
+    users: UserRecords
     stream_limits: StreamLimits = StreamLimits()  # noqa: RUF009 - immutable
     metadata_in_commit: bool = False
     max_concurrent_conversations: int = 3
@@ -55,6 +57,7 @@ class StandaloneConversationManager(ConversationManager):
             limit=parts.max_concurrent_conversations,
             close_delay_seconds=parts.close_delay_seconds,
             default_settings=parts.default_settings,
+            refine=parts.users.loop_settings,
         )
         self._joined: dict[str, ServerConversation] = {}
 
@@ -223,9 +226,16 @@ class StandaloneConversationManager(ConversationManager):
             stream.update_secrets(parts.secrets)
         records = parts.conversation_stores.for_user(user_id)
         follower = None if parts.metadata_in_commit else MetadataFollower(stream, records)
-        return ServerConversation(
-            sid, user_id, stream, parts.loop_parts, records, parts.connections, follower
+        conversation = ServerConversation(
+            *(sid, user_id, stream, parts.loop_parts, records, parts.connections, follower),
+            on_closed=parts.users.leave,
         )
+        try:
+            await parts.users.enter(conversation)
+        except BaseException:
+            await conversation.close()
+            raise
+        return conversation
 
     def _owned(self, user_id: str | None, only: set[str] | None) -> list[ServerConversation]:
         return [

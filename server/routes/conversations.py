@@ -23,7 +23,6 @@ from server.routes.exchange import (
 )
 from server.routes.info import conversation_infos, status_of
 from server.routes.services import Services
-from server.routes.settings import check_settings
 from storage.conversations.metadata import ConversationTrigger, MetadataChange, ProviderType
 from storage.conversations.paging import DEFAULT_LIMIT, MAX_LIMIT, ConversationFilter
 from storage.errors import ConversationNotFound
@@ -114,10 +113,11 @@ class ConversationRoutes:
         conversation_id = await visible_id(request, self._stores)
         await read_body(request, Start)
         self._services.check_intake()
-        check_settings(self._services)
+        user_id = principal_of(request).user_id
+        await self._services.users.admit(user_id)
         return _started(
             await self._services.manager.maybe_start_agent_loop(
-                conversation_id, self._services.default_settings, principal_of(request).user_id
+                conversation_id, self._services.default_settings, user_id
             )
         )
 

@@ -17,7 +17,6 @@ from server.errors import NotSupported
 from server.managers.base import AgentLoopInfo
 from server.routes.exchange import RequestBody, idempotency_key, principal_of, read_body
 from server.routes.services import Services
-from server.routes.settings import check_settings
 from storage.conversations.metadata import (
     ConversationMetadata,
     ConversationTrigger,
@@ -118,7 +117,7 @@ class ConversationCreator:
         if order.replay_json is not None:
             raise NotSupported("Replaying a trajectory is not supported")
         self._services.check_intake()
-        check_settings(self._services)
+        await self._services.users.admit(principal.user_id)
         identity = self._identify(request, order, principal)
         message = order.first_message()
         if message is not None or order.image_urls:

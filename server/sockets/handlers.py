@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from asyncio import CancelledError, Future
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from events.errors import StreamClosed
 from server.auth import Authenticator, Principal
 from server.connections import ConnectionRegistry
 from server.conversation import ServerConversation
-from server.errors import BadRequest, ServerError, answer_for
+from server.errors import BadRequest, answer_for
 from server.loop_settings import LoopSettings
 from server.managers.base import ConversationManager, Taken
 from server.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice
@@ -60,11 +60,11 @@ class SocketParts:
     authenticator: Authenticator
     frames: FrameReader
     settings: LoopSettings
+    admit: Callable[[str | None], Awaitable[None]]
+    """Raises what a user's conversations cannot begin without: SettingsNotFound, ModelKeyMissing."""
     handshake_seconds: float = 10.0
     direct: bool = True
     """Websockets are served the short way, past Engine.IO's queue; see `direct`."""
-    refusal: ServerError | None = None
-    """Why nobody may join: settings or a model's key are missing."""
 
 
 class Entry(NamedTuple):
@@ -151,9 +151,8 @@ class SocketHandlers(socketio.AsyncNamespace):  # type: ignore[misc]  # the libr
         handshake: Handshake = parse_handshake(environ.get("QUERY_STRING", ""))
         if not parts.authenticator.key_matches(handshake.session_api_key):
             raise Refused("invalid_session_api_key")
-        if parts.refusal is not None:
-            raise refusal_of(answer_for(parts.refusal))
         principal: Principal = parts.authenticator.principal(environ.get("asgi.scope", {}))
+        await parts.admit(principal.user_id)
         conversation_id = handshake.conversation_id
         info = await parts.manager.join_conversation(
             conversation_id, sid, parts.settings, principal.user_id

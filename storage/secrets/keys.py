@@ -88,7 +88,7 @@ class SealingKey:
         return cipher
 
     def _hint(self) -> str:
-        return f"set PARLEY_SECRET_KEY as it was, or bring back {self._path}"
+        return f"PARLEY_SECRET_KEY must be as it was, or unset and {self._path} the file it was"
 
 
 def _read_key(path: Path) -> bytes:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
@@ -74,7 +74,7 @@ class Secrets(BaseModel):
             raise SecretExists(name)
         if len(self.custom_secrets) >= MAX_SECRETS:
             raise BadValue(f"There are {MAX_SECRETS} secrets already, which is the limit")
-        return self._with(custom_secrets={**self.custom_secrets, _checked(name): secret})
+        return self._named({**self.custom_secrets, _checked(name): secret})
 
     def renamed(self, name: str, new_name: str, description: str | None) -> Self:
         """These, one under another name; a `description` of None stays, as the value does.
@@ -88,22 +88,19 @@ class Secrets(BaseModel):
             secret = CustomSecret(value=secret.value, description=description)
         items = self.custom_secrets.items()
         checked = _checked(new_name)
-        return self._with(
-            custom_secrets={
-                checked if key == name else key: secret if key == name else one
-                for key, one in items
-            }
+        return self._named(
+            {checked if key == name else key: secret if key == name else one for key, one in items}
         )
 
     def removed(self, name: str) -> Self:
         """These without one. Raises SecretNotFound."""
         self._find(name)
         rest = {key: one for key, one in self.custom_secrets.items() if key != name}
-        return self._with(custom_secrets=rest)
+        return self._named(rest)
 
     def with_tokens(self, tokens: Mapping[ProviderType, ProviderToken]) -> Self:
         """These with tokens of git hosts in the place of those there are."""
-        return self._with(provider_tokens=dict(tokens))
+        return type(self)(custom_secrets=self.custom_secrets, provider_tokens=dict(tokens))
 
     def environment(self) -> dict[str, str]:
         """What commands of the workspace may use: names to values.
@@ -137,9 +134,8 @@ class Secrets(BaseModel):
             raise SecretNotFound(name)
         return self.custom_secrets[name]
 
-    def _with(self, **replaced: Any) -> Self:
-        kept = {"custom_secrets": self.custom_secrets, "provider_tokens": self.provider_tokens}
-        return type(self)(**(kept | replaced))
+    def _named(self, secrets: Mapping[str, CustomSecret]) -> Self:
+        return type(self)(custom_secrets=secrets, provider_tokens=self.provider_tokens)
 
 
 def _checked(name: str) -> str:

@@ -19,7 +19,9 @@ def encode_settings(settings: Settings, user_id: str | None, cipher: Cipher) -> 
     """The record of an owner. Tool servers are sealed as a whole: addresses may hold keys, too."""
     values = settings.model_dump(mode="json", exclude={*KEY_FIELDS, _MCP}, exclude_none=True)
     secrets = {
-        name: getattr(settings, name).get_secret_value() for name in KEY_FIELDS if settings.has(name)
+        name: getattr(settings, name).get_secret_value()
+        for name in KEY_FIELDS
+        if settings.has(name)
     }
     if settings.mcp_config is not None:
         secrets[_MCP] = json.dumps(settings.mcp_config.revealed())

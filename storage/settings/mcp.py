@@ -62,11 +62,11 @@ class McpConfig(_Part):
 
     def shown(self) -> dict[str, Any]:
         """JSON values, every secret hidden."""
-        return _dumped(self, lambda _: HIDDEN)
+        return _fields(self, lambda _: HIDDEN)
 
     def revealed(self) -> dict[str, Any]:
         """JSON values, secrets in clear: only to be sealed, or handed to the servers."""
-        return _dumped(self, SecretStr.get_secret_value)
+        return _fields(self, SecretStr.get_secret_value)
 
     def masks(self) -> dict[str, str]:
         """Secret values that must not be seen, under names of their own."""
@@ -114,7 +114,9 @@ def _with_environments(
     }
     for server in servers:
         found = known.get((server.name, server.command), {})
-        lost = [name for name, value in server.env.items() if _is_hidden(value) and name not in found]
+        lost = [
+            name for name, value in server.env.items() if _is_hidden(value) and name not in found
+        ]
         if lost:
             raise BadValue(f"mcp_config: {lost[0]} of {server.name} must be given again")
         env = {
@@ -127,11 +129,15 @@ def _is_hidden(secret: SecretStr | None) -> bool:
     return secret is not None and secret.get_secret_value() == HIDDEN
 
 
+def _fields(part: BaseModel, show: Callable[[SecretStr], str]) -> dict[str, Any]:
+    return {name: _dumped(getattr(part, name), show) for name in type(part).model_fields}
+
+
 def _dumped(value: Any, show: Callable[[SecretStr], str]) -> Any:
     if isinstance(value, SecretStr):
         return show(value)
     if isinstance(value, BaseModel):
-        return {name: _dumped(getattr(value, name), show) for name in type(value).model_fields}
+        return _fields(value, show)
     if isinstance(value, dict):
         return {name: _dumped(one, show) for name, one in value.items()}
     return [_dumped(one, show) for one in value] if isinstance(value, list) else value

@@ -14,9 +14,7 @@ MIN_CONDENSER_SIZE = 20
 KEY_FIELDS = ("llm_api_key", "search_api_key", "sandbox_api_key")
 """Fields that are secrets as a whole; `mcp_config` holds secrets inside."""
 
-KEPT_WHEN_NULL = frozenset(
-    (*KEY_FIELDS, "llm_model", "llm_base_url", "user_consents_to_analytics")
-)
+KEPT_WHEN_NULL = frozenset((*KEY_FIELDS, "llm_model", "llm_base_url", "user_consents_to_analytics"))
 """In a change, null leaves these as they are: forms send it for what they do not show."""
 
 KEPT_WHEN_EMPTY = frozenset(("search_api_key",))
@@ -73,7 +71,9 @@ class Settings(BaseModel):
 
     def masks(self) -> dict[str, str]:
         """Every secret value, under a name of its own."""
-        keys = {name: getattr(self, name).get_secret_value() for name in KEY_FIELDS if self.has(name)}
+        keys = {
+            name: getattr(self, name).get_secret_value() for name in KEY_FIELDS if self.has(name)
+        }
         return keys | ({} if self.mcp_config is None else self.mcp_config.masks())
 
     def merged(self, change: "Settings") -> "Settings":
