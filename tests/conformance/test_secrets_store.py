@@ -31,7 +31,10 @@ def token(value: str, host: str | None = None) -> ProviderToken:
 
 
 FULL = Secrets(
-    custom_secrets={"ONE": secret("first value", "for a\ntest"), "b-2.x": secret("ünïcode 🔑 \x00")},
+    custom_secrets={
+        "ONE": secret("first value", "for a\ntest"),
+        "b-2.x": secret("ünïcode 🔑 \x00"),
+    },
     provider_tokens={ProviderType.GITHUB: token("ghp_1", "git.example.org")},
 )
 

@@ -17,6 +17,7 @@ from server.config import ServerConfig
 from storage.conversations.memory import MemoryConversations
 from storage.conversations.metadata import ConversationMetadata
 from storage.secrets.memory import MemorySecrets
+from storage.settings.base import SettingsStores
 from storage.settings.memory import MemorySettings
 
 EVERY = "/api/conversations"
@@ -71,16 +72,18 @@ class Rest:
 
 
 @asynccontextmanager
-async def rest_server(**settings: Any) -> AsyncIterator[Rest]:
+async def rest_server(
+    *, settings_stores: SettingsStores | None = None, **settings: Any
+) -> AsyncIterator[Rest]:
     """A server with these settings, and a client of it on this machine."""
     config = ServerConfig(storage_kind="memory", **settings)
     conversations, events = MemoryConversations(), MemoryEventStore()
-    settings_stores, secrets_stores = MemorySettings(), MemorySecrets()
-    users = user_records(config, settings_stores, secrets_stores)
+    kept, secrets = MemorySettings(), MemorySecrets()
+    users = user_records(config, settings_stores or kept, secrets)
     async with compose(config, conversations, events, users) as application:
         transport = ASGITransport(application.asgi)
         async with AsyncClient(transport=transport, base_url="http://localhost:3000") as client:
-            yield Rest(client, application, conversations, events, settings_stores, secrets_stores)
+            yield Rest(client, application, conversations, events, kept, secrets)
 
 
 class ModelAgent(ScriptedAgent):

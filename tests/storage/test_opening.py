@@ -1,0 +1,32 @@
+"""A storage opens with the key its secrets were sealed with, and with no other."""
+
+import pytest
+from pydantic import SecretStr
+
+from storage.config import SqliteStorage
+from storage.errors import WrongKey
+from storage.opening import open_storage
+from storage.secrets.model import CustomSecret, Secrets
+
+SECRETS = Secrets(custom_secrets={"TOKEN": CustomSecret(value=SecretStr("value"))})
+GIVEN = SecretStr("a long text that somebody chose")
+
+
+@pytest.mark.parametrize("other", [None, SecretStr("another long text")], ids=["none", "another"])
+async def test_a_storage_does_not_open_with_another_key(tmp_path, other):
+    storage = SqliteStorage(data_dir=tmp_path, secret_key=GIVEN)
+    async with open_storage(storage) as opened:
+        await opened.secrets.for_user(None).store(SECRETS)
+
+    with pytest.raises(WrongKey, match="PARLEY_SECRET_KEY"):
+        async with open_storage(SqliteStorage(data_dir=tmp_path, secret_key=other)):
+            pass
+
+    async with open_storage(storage) as opened:
+        assert await opened.secrets.for_user(None).load() == SECRETS
+
+
+async def test_a_storage_that_sealed_nothing_opens_with_any_key(tmp_path):
+    for key in (None, GIVEN, None):
+        async with open_storage(SqliteStorage(data_dir=tmp_path, secret_key=key)) as opened:
+            assert await opened.secrets.for_user(None).load() == Secrets()
