@@ -2,6 +2,7 @@
 
 import json
 import re
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from events.observations import OBSERVATIONS, CmdOutputMetadata
 NO_MATCH = r"(?!)"
 MASK = "<secret_hidden>"
 MIN_SECRET_CHARACTERS = 4
+MIN_BASE64_BYTES = 8
+"""Shorter ones would be found by chance in a large picture."""
 MAX_OVERLAP_SEARCHES = 10_000
 NEVER_MASKED = frozenset(("id", "timestamp", "source", "cause", "action", "observation"))
 CLOSED_WORDS: dict[str, frozenset[str]] = {
@@ -33,8 +36,9 @@ PROTOCOL_NAMES = frozenset(
 class Redactor:
     """Masks secret values in event payloads. It holds values only and never shows them.
 
-    Values shorter than 4 characters are ignored. A value stays masked after its name has got
-    another one, because it may still be valid elsewhere.
+    Values are also masked as Python, JSON and, from 8 bytes on, base64 spell them. Those shorter
+    than 4 characters are ignored. A value stays masked after its name has got another one, because
+    it may still be valid elsewhere.
     """
 
     def __init__(self, secrets: Mapping[str, str] | None = None) -> None:
@@ -93,12 +97,25 @@ class Redactor:
 
 def _spellings_of(value: str) -> set[str]:
     """Tell how a value may stand in texts that quote it, such as a derived message."""
-    return {
+    return _in_base64(value.encode("utf-8", "surrogatepass")) | {
         value,
         repr(value)[1:-1],
         json.dumps(value)[1:-1],
         json.dumps(value, ensure_ascii=False)[1:-1],
     }
+
+
+def _in_base64(value: bytes) -> set[str]:
+    """What of a value's base64 does not depend on what stands before and after it."""
+    if len(value) < MIN_BASE64_BYTES:
+        return set()
+    found = set()
+    for before in range(3):
+        # A character holds 6 bits: the first that are the value's alone, and the last.
+        start, stop = -(-8 * before // 6), 8 * (before + len(value)) // 6
+        for encode in (b64encode, urlsafe_b64encode):
+            found.add(encode(b"\0" * before + value).decode()[start:stop])
+    return found
 
 
 def _masked(text: str, pattern: re.Pattern[str]) -> str:

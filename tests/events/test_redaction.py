@@ -1,3 +1,5 @@
+from base64 import b64encode, urlsafe_b64encode
+
 import orjson
 import pytest
 from hypothesis import given, strategies as st
@@ -150,3 +152,21 @@ def test_no_secret_remains_outside_the_envelope(named, payload):
     assert {k: masked[k] for k in NEVER_MASKED & masked.keys()} == {
         k: payload[k] for k in NEVER_MASKED & payload.keys()
     }
+
+
+@given(st.binary(min_size=0, max_size=5), st.binary(min_size=8, max_size=20), st.binary(max_size=5))
+def test_no_base64_of_a_secret_is_left_whatever_stands_around_it(before, secret, after):
+    value = secret.hex()[:8] + "-\N{KEY}?"
+    redactor = Redactor({"PASSWORD": value})
+    raw = before + value.encode() + after
+
+    for encode_bytes in (b64encode, urlsafe_b64encode):
+        masked = redactor.redact_text(encode_bytes(raw).decode())
+        assert MASK in masked
+        assert len(masked.replace(MASK, "")) <= len(encode_bytes(before + after)) + 4
+
+
+def test_a_short_secret_is_not_looked_for_in_base64():
+    text = b64encode(b"a picture with pass in it").decode()
+
+    assert Redactor({"PASSWORD": "pass"}).redact_text(text) == text
