@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 
 from server.loop_settings import LoopSettings
 from server.prerequisites import missing, needs_key
+from storage.errors import OutcomeUnknown
 from storage.secrets.base import SecretsChange, SecretsStores
 from storage.secrets.model import Secrets
 from storage.settings.base import SettingsChange, SettingsStores
@@ -41,7 +42,8 @@ class UserRecords:
 
     A change is told to the user's conversations in the step that sees it durable, before its
     caller hears of it; one that is being opened meanwhile reads again. So whoever was told that a
-    secret is stored can rely on its being masked. Changes of one user are serial, and a caller
+    secret is stored can rely on its being masked. After a write of unknown outcome what is there
+    is read and told. Changes of one user are serial, and a caller
     that goes away does not stop them.
 
     Every call raises what the storage raises.
@@ -112,7 +114,12 @@ class UserRecords:
         """Change what a user has chosen. Raises what `change` raises."""
 
         async def work() -> Settings:
-            settings = await self._settings.for_user(user_id).update(change)
+            try:
+                settings = await self._settings.for_user(user_id).update(change)
+            except OutcomeUnknown:
+                found = await self.settings(user_id)
+                self._tell(user_id, found.masks() if found else {}, None)
+                raise
             self._tell(user_id, settings.masks(), None)
             return settings
 
@@ -122,7 +129,12 @@ class UserRecords:
         """Change what a user keeps secret. Raises what `change` raises."""
 
         async def work() -> Secrets:
-            secrets = await self._secrets.for_user(user_id).update(change)
+            try:
+                secrets = await self._secrets.for_user(user_id).update(change)
+            except OutcomeUnknown:
+                found = await self.secrets(user_id)
+                self._tell(user_id, found.masks(), found.environment())
+                raise
             self._tell(user_id, secrets.masks(), secrets.environment())
             return secrets
 

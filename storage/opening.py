@@ -9,13 +9,13 @@ from storage.config import MemoryStorage, SqliteStorage, StorageConfig
 from storage.conversations.base import ConversationStore, ConversationStores, register_opener
 from storage.conversations.database import DatabaseConversationStores
 from storage.conversations.memory import MemoryConversations
-from storage.database.base import Database
+from storage.database.base import Database, load_queries
 from storage.database.sqlite import SqliteDatabase, read_only_uri
-from storage.errors import Unavailable
+from storage.errors import StorageError, Unavailable
 from storage.lock import data_directory_lock
 from storage.secrets.base import SecretsStores
 from storage.secrets.database import DatabaseKeyMark, DatabaseSecretsStores
-from storage.secrets.keys import SealingKey
+from storage.secrets.keys import SealingKey, find_cipher
 from storage.secrets.memory import MemorySecrets
 from storage.settings.base import SettingsStores
 from storage.settings.database import DatabaseSettingsStores
@@ -80,11 +80,27 @@ def check_storage(config: StorageConfig) -> list[str]:
         connection = sqlite3.connect(read_only_uri(path), uri=True)
         try:
             rows = connection.execute("PRAGMA quick_check(10)").fetchall()
+            marks = _key_marks(connection)
         finally:
             connection.close()
     except sqlite3.Error as error:
         return [f"{path.name} cannot be read: {error}"]
-    return [] if rows == [("ok",)] else [f"{path.name} is damaged: {row[0]}" for row in rows]
+    if rows != [("ok",)]:
+        return [f"{path.name} is damaged: {row[0]}" for row in rows]
+    try:
+        for marked in marks:
+            find_cipher(marked, config.data_dir, config.secret_key)
+    except StorageError as error:
+        return [str(error)]
+    return []
+
+
+def _key_marks(connection: sqlite3.Connection) -> list[str]:
+    """The key that seals secrets, if any does; an older database has no place for it."""
+    tables = connection.execute("SELECT name FROM sqlite_master WHERE name = 'key_mark'")
+    if tables.fetchone() is None:
+        return []
+    return [key_id for (key_id,) in connection.execute(load_queries()["read_key_mark"])]
 
 
 async def _instance(config: StorageConfig, user_id: str | None) -> ConversationStore:

@@ -32,7 +32,7 @@ class SealingKey:
 
     def __init__(self, mark: KeyMark, folder: Path, given: SecretStr | None = None) -> None:
         self._mark = mark
-        self._path = folder / KEY_NAME
+        self._folder = folder
         self._given = given
         self._cipher: Cipher | None = None
         self._serial = asyncio.Lock()
@@ -47,10 +47,9 @@ class SealingKey:
         async with self._serial:
             marked = await self._mark.read()
             if marked is not None and self._cipher is None:
-                cipher = await asyncio.to_thread(self._find)
-                if cipher is None:
-                    raise WrongKey(f"the key of the stored secrets is missing: {self._hint()}")
-                self._cipher = self._checked(cipher, marked)
+                self._cipher = await asyncio.to_thread(
+                    find_cipher, marked, self._folder, self._given
+                )
             return self._cipher
 
     async def for_writing(self) -> Cipher:
@@ -60,35 +59,50 @@ class SealingKey:
             return cipher
         async with self._serial:
             # The key is durable before anything says that it is in use.
-            made = await asyncio.to_thread(self._find_or_make)
-            self._cipher = self._checked(made, await self._mark.claim(made.key_id))
+            made = await asyncio.to_thread(_find_or_make, self._folder, self._given)
+            marked = await self._mark.claim(made.key_id)
+            self._cipher = _checked(made, marked, self._folder)
             return self._cipher
 
-    def _find(self) -> Cipher | None:
-        if self._given is not None:
-            return Cipher(derive_key(self._given.get_secret_value()))
-        try:
-            return Cipher(_read_key(self._path))
-        except FileNotFoundError:
-            return None
 
-    def _find_or_make(self) -> Cipher:
-        found = self._find()
-        if found is not None:
-            return found
-        try:
-            _make_key(self._path)
-        except OSError as error:
-            raise Unavailable(f"cannot make {self._path.name}: {error.strerror}") from error
-        return Cipher(_read_key(self._path))
+def find_cipher(marked: str, folder: Path, given: SecretStr | None) -> Cipher:
+    """The cipher with the key that `marked` names. Raises WrongKey, Unavailable. Blocks."""
+    found = _find(folder, given)
+    if found is None:
+        raise WrongKey(f"the key of the stored secrets is missing: {_hint(folder)}")
+    return _checked(found, marked, folder)
 
-    def _checked(self, cipher: Cipher, marked: str) -> Cipher:
-        if cipher.key_id != marked:
-            raise WrongKey(f"the stored secrets were sealed with another key: {self._hint()}")
-        return cipher
 
-    def _hint(self) -> str:
-        return f"PARLEY_SECRET_KEY must be as it was, or unset and {self._path} the file it was"
+def _find(folder: Path, given: SecretStr | None) -> Cipher | None:
+    if given is not None:
+        return Cipher(derive_key(given.get_secret_value()))
+    try:
+        return Cipher(_read_key(folder / KEY_NAME))
+    except FileNotFoundError:
+        return None
+
+
+def _find_or_make(folder: Path, given: SecretStr | None) -> Cipher:
+    found = _find(folder, given)
+    if found is not None:
+        return found
+    path = folder / KEY_NAME
+    try:
+        _make_key(path)
+    except OSError as error:
+        raise Unavailable(f"cannot make {path.name}: {error.strerror}") from error
+    return Cipher(_read_key(path))
+
+
+def _checked(cipher: Cipher, marked: str, folder: Path) -> Cipher:
+    if cipher.key_id != marked:
+        raise WrongKey(f"the stored secrets were sealed with another key: {_hint(folder)}")
+    return cipher
+
+
+def _hint(folder: Path) -> str:
+    path = folder / KEY_NAME
+    return f"PARLEY_SECRET_KEY must be as it was, or unset and {path} the file it was"
 
 
 def _read_key(path: Path) -> bytes:

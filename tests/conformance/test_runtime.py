@@ -119,6 +119,13 @@ async def test_commands_see_the_environment_and_what_is_merged_into_it(runtime):
     assert (await run(runtime, "echo $ONE \"${TWO}\" '$ONE'")).content == "1 zwei $ONE"
 
 
+async def test_a_variable_is_taken_away_by_none(runtime):
+    runtime.set_environment({"ONE": "1", "TWO": "2"})
+    runtime.set_environment({"ONE": None, "THREE": None})
+
+    assert (await run(runtime, "echo [$ONE$TWO$THREE]")).content == "[2]"
+
+
 @pytest.mark.parametrize(
     "action",
     [

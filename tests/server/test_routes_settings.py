@@ -143,7 +143,7 @@ async def test_what_is_not_json_is_refused(rest):
 
 
 async def test_a_storage_that_fails_is_told_in_the_words_a_page_knows():
-    async with rest_server(settings_stores=FailingSettings(Unavailable("no disk"))) as rest:
+    async with rest_server(FailingSettings(Unavailable("no disk"))) as rest:
         stored = await rest.ask("POST", SETTINGS, json={"language": "en"})
         read_back = await rest.ask("GET", SETTINGS)
 

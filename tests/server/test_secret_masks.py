@@ -7,6 +7,7 @@ from pydantic import SecretStr
 
 from events.redaction import MASK
 from server.user_records import UserRecords
+from storage.errors import OutcomeUnknown
 from storage.secrets.model import CustomSecret, Secrets
 from storage.settings.memory import MemorySettings
 from storage.settings.model import Settings
@@ -124,6 +125,20 @@ async def test_a_secret_is_nothing_to_other_users(rest):
     log = await log_of(rest, "hers")
     assert VALUE in log
     assert "their value 55" not in log
+
+
+async def test_a_secret_whose_storing_has_an_unknown_outcome_is_masked_when_it_is_there():
+    secrets = GatedSecrets()
+    users = records(secrets)
+    listener = Listener()
+    await users.enter(listener)
+    secrets.unknown = True
+
+    with pytest.raises(OutcomeUnknown):
+        await users.change_secrets(None, adding("A", "value"))
+
+    assert listener.environment == {"A": "value"}
+    assert list(listener.masks.values()) == ["value"]
 
 
 class Listener:

@@ -5,7 +5,7 @@ from pydantic import SecretStr
 
 from storage.config import SqliteStorage
 from storage.errors import WrongKey
-from storage.opening import open_storage
+from storage.opening import check_storage, open_storage
 from storage.secrets.model import CustomSecret, Secrets
 
 SECRETS = Secrets(custom_secrets={"TOKEN": CustomSecret(value=SecretStr("value"))})
@@ -24,6 +24,18 @@ async def test_a_storage_does_not_open_with_another_key(tmp_path, other):
 
     async with open_storage(storage) as opened:
         assert await opened.secrets.for_user(None).load() == SECRETS
+
+
+async def test_a_check_names_another_key_and_changes_nothing(tmp_path):
+    storage = SqliteStorage(data_dir=tmp_path)
+    async with open_storage(storage) as opened:
+        await opened.secrets.for_user(None).store(SECRETS)
+    assert check_storage(storage) == []
+
+    (problem,) = check_storage(SqliteStorage(data_dir=tmp_path, secret_key=GIVEN))
+
+    assert "PARLEY_SECRET_KEY" in problem
+    assert check_storage(storage) == []
 
 
 async def test_a_storage_that_sealed_nothing_opens_with_any_key(tmp_path):

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from storage.errors import StorageError
+from storage.errors import OutcomeUnknown, StorageError
 from storage.secrets.base import SecretsChange, SecretsStore, SecretsStores
 from storage.secrets.memory import MemorySecrets
 from storage.secrets.model import Secrets
@@ -36,8 +36,11 @@ class _FailingSettingsStore(SettingsStore):
 class GatedSecrets(SecretsStores):
     """Secrets in memory whose reads and writes give their answer only while a gate is open.
 
-    What is read is what was there when the call came.
+    What is read is what was there when the call came. With `unknown` updates are carried out and
+    their outcome is not told.
     """
+
+    unknown = False
 
     def __init__(self) -> None:
         self.inner = MemorySecrets()
@@ -71,4 +74,7 @@ class _GatedStore(SecretsStore):
         await self._inner.store(secrets)
 
     async def update(self, change: SecretsChange) -> Secrets:
-        return await self._inner.update(change)
+        changed = await self._inner.update(change)
+        if self._medium.unknown:
+            raise OutcomeUnknown("the answer was lost")
+        return changed

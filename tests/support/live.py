@@ -13,6 +13,7 @@ from events.stream import EventStream
 from server.app import Application, compose, user_records
 from server.config import ServerConfig
 from server.sockets.transport import GuardedProtocol
+from server.user_records import UserRecords
 from storage.conversations.base import ConversationStores
 from storage.conversations.memory import MemoryConversations
 from storage.conversations.metadata import ConversationMetadata
@@ -32,6 +33,7 @@ class Live:
     server: LoopServer
     conversations: ConversationStores
     events: EventStore
+    users: UserRecords
 
     @property
     def url(self) -> str:
@@ -109,4 +111,4 @@ async def live_server(
         compose(config, records, log, users) as application,
         serving(config, application) as server,
     ):
-        yield Live(server, records, log)
+        yield Live(server, records, log, users)

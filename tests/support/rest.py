@@ -73,7 +73,7 @@ class Rest:
 
 @asynccontextmanager
 async def rest_server(
-    *, settings_stores: SettingsStores | None = None, **settings: Any
+    settings_stores: SettingsStores | None = None, /, **settings: Any
 ) -> AsyncIterator[Rest]:
     """A server with these settings, and a client of it on this machine."""
     config = ServerConfig(storage_kind="memory", **settings)
