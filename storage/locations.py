@@ -68,6 +68,22 @@ def user_record_key(user_id: str | None, kind: str) -> str:
     return f"users/{owner_part(user_id)}/{kind}"
 
 
+def log_part(conversation_id: str, *parts: str) -> str:
+    """Return the key of a part of a conversation's log."""
+    return "/".join(("logs", conversation_id, *parts))
+
+
+def segment_key(conversation_id: str, first_id: int) -> str:
+    """Return the key of the segment whose first event has that id; keys sort as ids do."""
+    return log_part(conversation_id, "tail", f"{first_id:010}")
+
+
+RECORDS = "records/"
+LISTS = "lists/"
+UNSETTLED = "open/"
+"""What the keys of records, of their lists and of marks on conversations in use begin with."""
+
+
 def _is_part(text: str) -> bool:
     return (
         len(text) <= MAX_PART_LENGTH and ".." not in text and _ACCEPTED.fullmatch(text) is not None

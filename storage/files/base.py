@@ -11,8 +11,9 @@ class FileStore(ABC):
 
     Every call raises BadKey before the medium is asked, and Unavailable when the medium did not
     answer or a write certainly did not happen. Writes raise OutcomeUnknown where only reading
-    tells (deadline, failed flush). Cancelling a call leaves its outcome unknown. A write that
-    returned is durable.
+    tells (deadline, failed flush, a call that was cancelled); one that is still under way then is
+    waited for by later calls on its key, so that they tell for good. A write that returned is
+    durable.
     """
 
     @abstractmethod
@@ -47,8 +48,11 @@ class FileStore(ABC):
         """Write a file, or replace it whole in one step. Raises Conflict as `create` does."""
 
     @abstractmethod
-    async def delete(self, key: str) -> None:
-        """Remove a file; if there is none, this is a no-op."""
+    async def delete(self, *keys: str) -> None:
+        """Remove files; where there is none, this is a no-op.
+
+        Several in one folder share a flush. Not atomic: cut short, it leaves some of them.
+        """
 
     @abstractmethod
     async def delete_tree(self, folder: str) -> None:

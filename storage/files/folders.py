@@ -3,9 +3,9 @@
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import count
+from itertools import count, groupby
 from pathlib import Path
 
 from storage.errors import Conflict, Damaged, KeyExists, KeyNotFound, Unavailable
@@ -93,15 +93,14 @@ class Folders:
             os.replace(temporary, name, src_dir_fd=self._temporary, dst_dir_fd=folder)
             self._tree.settle(folder)
 
-    def delete(self, key: str) -> None:
-        """No file under that key."""
-        with (
-            suppress(KeyNotFound),
-            self._reading(key),
-            self._tree.parent(key) as (folder, name),
-        ):
-            if not stat.S_ISDIR(_mode(folder, name)):
-                os.unlink(name, dir_fd=folder)
+    def delete(self, keys: Sequence[str]) -> None:
+        """No files under those keys; one flush for neighbours that are given one after another."""
+        for path, group in groupby(keys, lambda key: key.rpartition("/")[0]):
+            with suppress(KeyNotFound), self._reading(path), self._tree.folder(path) as folder:
+                for key in group:
+                    name = key.rpartition("/")[2]
+                    with suppress(FileNotFoundError, IsADirectoryError):
+                        os.unlink(name, dir_fd=folder)
                 self._tree.settle(folder)
 
     def delete_tree(self, key: str) -> None:

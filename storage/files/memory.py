@@ -50,10 +50,12 @@ class MemoryFileStore(FileStore):
         self._check(key)
         self._put(key, content)
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, *keys: str) -> None:
         """See FileStore."""
-        self._check(key)
-        self._drop(key)
+        for key in keys:
+            self._check(key)
+        for key in keys:
+            self._drop(key)
 
     async def delete_tree(self, folder: str) -> None:
         """See FileStore."""

@@ -5,8 +5,8 @@ import json
 from pydantic import ValidationError
 
 from storage.errors import Damaged, WrongKey
+from storage.files.checked import checked_body, with_checksum
 from storage.secrets.cipher import Cipher, Place
-from storage.secrets.envelope import unwrap, wrap
 from storage.settings.model import KEY_FIELDS, Settings
 
 KIND = "settings"
@@ -28,15 +28,17 @@ def encode_settings(settings: Settings, user_id: str | None, cipher: Cipher) -> 
     sealed = {
         name: cipher.seal(value, Place(user_id, KIND, name)) for name, value in secrets.items()
     }
-    return wrap(KIND, {"values": values, "sealed": sealed})
+    body = json.dumps({"values": values, "sealed": sealed})
+    return with_checksum(KIND, body.encode())
 
 
 def decode_settings(raw: bytes, user_id: str | None, cipher: Cipher | None) -> Settings:
     """What `encode_settings` was given for that owner. Raises WrongKey, Damaged."""
     if cipher is None:
         raise WrongKey("there are sealed settings and no key")
-    body = unwrap(KIND, raw)
+    text = checked_body(KIND, raw, "a user's record of settings")
     try:
+        body = json.loads(text)
         opened = {
             name: cipher.open(value, Place(user_id, KIND, name))
             for name, value in body["sealed"].items()

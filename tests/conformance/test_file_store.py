@@ -129,6 +129,16 @@ async def test_a_deleted_file_is_gone_and_its_key_is_free(store):
     assert await store.read("a/b") == b"2"
 
 
+async def test_several_files_are_deleted_at_once(store):
+    for key in ("a/1", "a/2", "b", "c"):
+        await store.create(key, b"")
+
+    await store.delete("a/1", "b", "never/was", "a/2")
+    await store.delete()
+
+    assert await store.keys() == ["c"]
+
+
 async def test_deleting_a_key_that_is_a_folder_leaves_its_files(store):
     await store.create("a/b", b"1")
 
@@ -173,7 +183,7 @@ async def test_what_was_given_is_not_shared_with_the_store(store):
     assert await store.read("a") == b"before"
 
 
-async def test_hundreds_of_calls_at_once_are_all_done(store, record_property):
+async def test_hundreds_of_calls_at_once_are_all_done(store):
     keys = [f"{number % 7}/{number}" for number in range(300)]
     await asyncio.gather(*(store.create(key, key.encode()) for key in keys))
 

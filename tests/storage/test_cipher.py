@@ -7,7 +7,6 @@ from hypothesis import given, strategies as st
 
 from storage.errors import Damaged, WrongKey
 from storage.secrets.cipher import Cipher, Place, derive_key, new_key
-from storage.secrets.envelope import unwrap, wrap
 
 PLACE = Place("ann", "secrets", "custom_secrets/TOKEN")
 CIPHER = Cipher(new_key())
@@ -75,25 +74,3 @@ def test_a_text_always_gives_the_same_key_and_another_text_another():
     assert derive_key("correct horse") == derive_key("correct horse")
     assert derive_key("correct horse") != derive_key("correct horsf")
     assert len(derive_key("")) == 32
-
-
-def test_a_record_comes_out_of_its_envelope_as_it_went_in():
-    body = {"a": ["ü", 1, None]}
-
-    assert unwrap("settings", wrap("settings", body)) == body
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        b"",
-        b"{}",
-        wrap("secrets", {}),
-        wrap("settings", {"a": 1})[:-1],
-        wrap("settings", {"a": 1}).replace(b"1}", b"2}"),
-        wrap("settings", {}).replace(b"/1", b"/2"),
-    ],
-)
-def test_a_damaged_record_is_told(raw):
-    with pytest.raises(Damaged):
-        unwrap("settings", raw)

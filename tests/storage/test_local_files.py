@@ -185,6 +185,35 @@ async def test_a_disk_that_does_not_answer_leaves_the_outcome_unknown_and_reader
         assert await store.read("new") == b"2"
 
 
+async def test_a_write_whose_caller_has_gone_is_waited_for_by_who_asks_for_its_key(tmp_path):
+    disk = Disk()
+    async with opened(tmp_path / "root", flush=disk.flush) as store:
+        disk.gate.clear()
+        writing = asyncio.ensure_future(store.write("a/b", b"1"))
+        while not list((tmp_path / "root" / TEMPORARY).iterdir()):
+            await asyncio.sleep(0)
+        writing.cancel()
+        await asyncio.wait([writing])
+        asking = [asyncio.ensure_future(call) for call in (store.read("a/b"), store.keys("a/"))]
+        assert await store.keys("other/") == []
+        disk.gate.set()
+
+        assert await asyncio.gather(*asking) == [b"1", ["a/b"]]
+
+
+async def test_neighbours_deleted_together_share_a_flush(tmp_path):
+    disk = Disk()
+    async with opened(tmp_path / "root", flush=disk.flush) as store:
+        for key in ("a/1", "a/2", "a/3", "b/1"):
+            await store.create(key, b"")
+        disk.flushed.clear()
+
+        await store.delete("a/1", "a/2", "a/never", "a/3", "b/1")
+
+        assert await store.keys() == []
+    assert disk.flushed == ["folder", "folder"]
+
+
 async def test_a_call_that_found_no_thread_in_time_has_done_nothing(tmp_path):
     disk = Disk()
     async with opened(tmp_path / "root", deadline_seconds=0.5, flush=disk.flush) as store:

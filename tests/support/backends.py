@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 from events.stores.base import EventStore
 from events.stores.database import DatabaseEventStore
+from events.stores.file import FileEventStore
 from events.stores.memory import MemoryEventStore
 from storage.conversations.base import ConversationStores
 from storage.conversations.database import DatabaseConversationStores
+from storage.conversations.file import FileConversationStores
 from storage.conversations.memory import MemoryConversations
 from storage.database.sqlite import SqliteDatabase
 from storage.files.base import FileStore
@@ -38,9 +40,36 @@ async def _sqlite(folder: Path) -> AsyncIterator[Opened]:
         await database.close()
 
 
+@asynccontextmanager
+async def _files(folder: Path) -> AsyncIterator[Opened]:
+    async with _over(MemoryFileStore()) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def _local(folder: Path) -> AsyncIterator[Opened]:
+    async with _over(await LocalFileStore.open(folder / "files")) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def _over(files: FileStore) -> AsyncIterator[Opened]:
+    records = await FileConversationStores.open(files)
+    events = FileEventStore(files, records)
+    await events.repair()
+    try:
+        yield Opened(records, events)
+    finally:
+        await events.close()
+        await records.close()
+        await files.close()
+
+
 FACTORIES: dict[str, Callable[[Path], AbstractAsyncContextManager[Opened]]] = {
     "memory": _memory,
     "sqlite": _sqlite,
+    "files": _files,
+    "local": _local,
 }
 
 CONVERSATION_STORES = tuple(FACTORIES)
@@ -48,7 +77,7 @@ EVENT_STORES = tuple(FACTORIES)
 
 FILE_STORES = ("memory", "local")
 
-DURABLE = frozenset({"sqlite"})
+DURABLE = frozenset({"sqlite", "local"})
 """Kinds that hold after closing what they held before."""
 
 

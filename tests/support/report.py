@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 
 import pytest
 
-SERVICES = ("memory", "sqlite", "local", "direct", "engine", "node", "chromium")
+SERVICES = ("memory", "sqlite", "files", "local", "direct", "engine", "node", "chromium")
 OUTCOMES = ("passed", "failed", "skipped")
 BUDGET_SECONDS = {
     "(top)": 30,

@@ -76,7 +76,7 @@ FACTORIES: dict[
     "memory": _memory,
     "sqlite": _sqlite,
     "local": _local,
-    "memory-files": _memory_files,
+    "files": _memory_files,
 }
 
 USER_STORES = tuple(FACTORIES)
