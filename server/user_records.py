@@ -4,7 +4,7 @@ import asyncio
 from asyncio import Task
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from server.loop_settings import LoopSettings
@@ -29,11 +29,20 @@ class Confidant(Protocol):
         """Mask these values from now on, and give commands these variables."""
 
 
+class _Known(NamedTuple):
+    """What a conversation is told: masks by settings, masks by secrets, commands' variables."""
+
+    keys: Mapping[str, str]
+    values: Mapping[str, str]
+    environment: Mapping[str, str]
+
+
 class _Circle:
-    """A user's open conversations, and how often his records have changed meanwhile."""
+    """A user's open conversations, what they were told, and how often that has changed."""
 
     def __init__(self) -> None:
         self.confidants: list[Confidant] = []
+        self.known: _Known | None = None
         self.changes = 0
 
 
@@ -90,17 +99,21 @@ class UserRecords:
         return replace(defaults, **{k: value for k, value in chosen.items() if value is not None})
 
     async def enter(self, confidant: Confidant) -> None:
-        """Tell a conversation its user's secrets, now and at every change until it leaves."""
+        """Tell a conversation its user's secrets, now and at every change until it leaves.
+
+        Only for the first of a user's open conversations they are read.
+        """
         user_id = confidant.user_id
         circle = self._circles.setdefault(user_id, _Circle())
         circle.confidants.append(confidant)
-        while True:
+        while circle.known is None:
             seen = circle.changes
             settings, secrets = await asyncio.gather(self.settings(user_id), self.secrets(user_id))
             if seen == circle.changes:
-                break
-        masks = secrets.masks() | (settings.masks() if settings else {})
-        confidant.learn(masks, secrets.environment())
+                keys = settings.masks() if settings else {}
+                circle.known = _Known(keys, secrets.masks(), secrets.environment())
+        known = circle.known
+        confidant.learn({**known.keys, **known.values}, known.environment)
 
     def leave(self, confidant: Confidant) -> None:
         """Tell a conversation nothing more; one that has not entered is no error."""
@@ -118,9 +131,9 @@ class UserRecords:
                 settings = await self._settings.for_user(user_id).update(change)
             except OutcomeUnknown:
                 found = await self.settings(user_id)
-                self._tell(user_id, found.masks() if found else {}, None)
+                self._tell_keys(user_id, found.masks() if found else {})
                 raise
-            self._tell(user_id, settings.masks(), None)
+            self._tell_keys(user_id, settings.masks())
             return settings
 
         return await self._in_turn(user_id, work)
@@ -133,21 +146,31 @@ class UserRecords:
                 secrets = await self._secrets.for_user(user_id).update(change)
             except OutcomeUnknown:
                 found = await self.secrets(user_id)
-                self._tell(user_id, found.masks(), found.environment())
+                self._tell_secrets(user_id, found)
                 raise
-            self._tell(user_id, secrets.masks(), secrets.environment())
+            self._tell_secrets(user_id, secrets)
             return secrets
 
         return await self._in_turn(user_id, work)
 
-    def _tell(
-        self, user_id: str | None, masks: Mapping[str, str], environment: Mapping[str, str] | None
-    ) -> None:
+    def _tell_keys(self, user_id: str | None, keys: Mapping[str, str]) -> None:
         circle = self._circles.get(user_id)
         if circle is not None:
             circle.changes += 1
+            if circle.known is not None:
+                circle.known = circle.known._replace(keys=keys)
             for confidant in circle.confidants:
-                confidant.learn(masks, environment)
+                confidant.learn(keys)
+
+    def _tell_secrets(self, user_id: str | None, secrets: Secrets) -> None:
+        circle = self._circles.get(user_id)
+        if circle is not None:
+            values, environment = secrets.masks(), secrets.environment()
+            circle.changes += 1
+            if circle.known is not None:
+                circle.known = circle.known._replace(values=values, environment=environment)
+            for confidant in circle.confidants:
+                confidant.learn(values, environment)
 
     async def _in_turn(self, user_id: str | None, work: Callable[[], Awaitable[T]]) -> T:
         turn = self._turns.setdefault(user_id, asyncio.Lock())

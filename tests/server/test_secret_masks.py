@@ -198,6 +198,28 @@ async def test_a_change_whose_caller_goes_away_is_told_all_the_same():
     assert listener.environment == {"A": "value", "B": "value"}
 
 
+async def test_later_conversations_are_told_without_a_read_and_the_first_after_all_have_left_reads():
+    secrets = GatedSecrets()
+    users = records(secrets)
+    first, second, last = Listener(), Listener(), Listener()
+    await users.change_secrets(None, adding("A", "value"))
+    await users.enter(first)
+    await users.change_secrets(None, adding("B", "later"))
+    await users.change_settings(None, lambda _: Settings(llm_api_key=SecretStr("llm key")))
+    reads = secrets.reads
+
+    await users.enter(second)
+
+    assert secrets.reads == reads
+    assert second.environment == {"A": "value", "B": "later"}
+    assert sorted(second.masks.values()) == ["later", "llm key", "value"]
+    users.leave(first)
+    users.leave(second)
+    await users.enter(last)
+    assert secrets.reads == reads + 1
+    assert (last.masks, last.environment) == (second.masks, second.environment)
+
+
 async def test_whoever_has_left_is_told_nothing_more():
     users = records(GatedSecrets())
     gone, there, other = Listener(), Listener(), Listener("ann")

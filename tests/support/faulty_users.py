@@ -37,10 +37,11 @@ class GatedSecrets(SecretsStores):
     """Secrets in memory whose reads and writes give their answer only while a gate is open.
 
     What is read is what was there when the call came. With `unknown` updates are carried out and
-    their outcome is not told.
+    their outcome is not told. `reads` counts what was read.
     """
 
     unknown = False
+    reads = 0
 
     def __init__(self) -> None:
         self.inner = MemorySecrets()
@@ -66,6 +67,7 @@ class _GatedStore(SecretsStore):
         self._inner = medium.inner.for_user(user_id)
 
     async def load(self) -> Secrets:
+        self._medium.reads += 1
         secrets = await self._inner.load()
         await self._medium.pass_gate()
         return secrets
