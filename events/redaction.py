@@ -14,6 +14,9 @@ from events.observations import OBSERVATIONS, CmdOutputMetadata
 NO_MATCH = r"(?!)"
 MASK = "<secret_hidden>"
 MIN_SECRET_CHARACTERS = 4
+MIN_LINE_CHARACTERS = 8
+MAX_LINES = 100
+"""A secret of more lines is looked for as a whole only: every line costs every text a search."""
 MIN_BASE64_BYTES = 8
 """Shorter ones would be found by chance in a large picture."""
 MAX_OVERLAP_SEARCHES = 10_000
@@ -36,8 +39,9 @@ PROTOCOL_NAMES = frozenset(
 class Redactor:
     """Masks secret values in event payloads. It holds values only and never shows them.
 
-    Values are also masked as Python, JSON and, from 8 bytes on, base64 spell them. Those shorter
-    than 4 characters are ignored. A value stays masked after its name has got another one, because
+    Values are also masked without the white space around them, line by line (lines of 8 characters
+    or more, of values of up to 100 lines), and as Python, JSON and, from 8 bytes on, base64 spell
+    them. Those shorter than 4 characters are ignored. A value stays masked after its name has got another one, because
     it may still be valid elsewhere.
     """
 
@@ -53,8 +57,9 @@ class Redactor:
         """Add secrets, name to value, to those already masked."""
         known = len(self._values)
         for value in secrets.values():
-            if len(value) >= MIN_SECRET_CHARACTERS:
-                self._values |= _spellings_of(value)
+            for part in _parts_of(value):
+                if len(part) >= MIN_SECRET_CHARACTERS:
+                    self._values |= _spellings_of(part)
         if len(self._values) > known:
             longest_first = sorted(self._values, key=len, reverse=True)
             self._pattern = re.compile("|".join(map(re.escape, longest_first)))
@@ -93,6 +98,15 @@ class Redactor:
 
     def _key(self, key: str) -> str:
         return key if key in PROTOCOL_NAMES else self.redact_text(key)
+
+
+def _parts_of(value: str) -> set[str]:
+    """What of a value may stand alone: shells drop its last line break, and programs print lines."""
+    parts = {value, value.strip()}
+    lines = [line.strip() for line in value.splitlines()]
+    if 1 < len(lines) <= MAX_LINES:
+        parts.update(line for line in lines if len(line) >= MIN_LINE_CHARACTERS)
+    return parts
 
 
 def _spellings_of(value: str) -> set[str]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
+from events.redaction import Redactor
 from server.loop_settings import LoopSettings
 from server.prerequisites import missing, needs_key
 from storage.errors import OutcomeUnknown
@@ -108,10 +109,9 @@ class UserRecords:
         circle.confidants.append(confidant)
         while circle.known is None:
             seen = circle.changes
-            settings, secrets = await asyncio.gather(self.settings(user_id), self.secrets(user_id))
+            known = await self._read(user_id)
             if seen == circle.changes:
-                keys = settings.masks() if settings else {}
-                circle.known = _Known(keys, secrets.masks(), secrets.environment())
+                circle.known = known
         known = circle.known
         confidant.learn({**known.keys, **known.values}, known.environment)
 
@@ -122,6 +122,14 @@ class UserRecords:
             circle.confidants.remove(confidant)
             if not circle.confidants:
                 del self._circles[confidant.user_id]
+
+    async def masked(self, user_id: str | None, text: str) -> str:
+        """A text of the user's as it may be stored outside a log, his secrets masked."""
+        circle = self._circles.get(user_id)
+        known = None if circle is None else circle.known
+        if known is None:
+            known = await self._read(user_id)
+        return Redactor({**known.keys, **known.values}).redact_text(text)
 
     async def change_settings(self, user_id: str | None, change: SettingsChange) -> Settings:
         """Change what a user has chosen. Raises what `change` raises."""
@@ -152,6 +160,11 @@ class UserRecords:
             return secrets
 
         return await self._in_turn(user_id, work)
+
+    async def _read(self, user_id: str | None) -> _Known:
+        settings, secrets = await asyncio.gather(self.settings(user_id), self.secrets(user_id))
+        keys = settings.masks() if settings else {}
+        return _Known(keys, secrets.masks(), secrets.environment())
 
     def _tell_keys(self, user_id: str | None, keys: Mapping[str, str]) -> None:
         circle = self._circles.get(user_id)

@@ -92,9 +92,11 @@ class ConversationRoutes:
         return JsonResponse(conversation_infos(self._services.manager, user_id, [record])[0])
 
     async def rename(self, request: Request) -> Response:
-        """Set the title and tell whoever is connected."""
+        """Set the title, secrets masked, and tell whoever is connected."""
         conversation_id = await visible_id(request, self._stores)
-        title = (await read_body(request, Rename)).title
+        title = await self._services.users.masked(
+            principal_of(request).user_id, (await read_body(request, Rename)).title
+        )
         await store_of(request, self._stores).update_metadata(
             conversation_id, MetadataChange(title=title)
         )

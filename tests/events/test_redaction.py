@@ -170,3 +170,24 @@ def test_a_short_secret_is_not_looked_for_in_base64():
     text = b64encode(b"a picture with pass in it").decode()
 
     assert Redactor({"PASSWORD": "pass"}).redact_text(text) == text
+
+
+def test_a_secret_is_masked_without_the_line_break_it_was_pasted_with():
+    redactor = Redactor({"PASSWORD": f" {HIDDEN_TEXT}\n"})
+
+    assert redactor.redact_text(f"<{HIDDEN_TEXT}>") == f"<{MASK}>"
+
+
+def test_a_secret_of_many_lines_is_masked_line_by_line():
+    redactor = Redactor({"KEY": "-----BEGIN-----\nfirst line of it\n  second line of it\nend\n"})
+
+    assert redactor.redact_text("second line of it first line of it") == f"{MASK} {MASK}"
+    assert redactor.redact_text("this is the end") == "this is the end"
+
+
+def test_a_secret_of_very_many_lines_is_masked_as_a_whole():
+    value = "\n".join(f"line number {number}" for number in range(101))
+    redactor = Redactor({"KEY": value})
+
+    assert redactor.redact_text(f"<{value}>") == f"<{MASK}>"
+    assert redactor.redact_text("line number 7") == "line number 7"

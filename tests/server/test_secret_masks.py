@@ -112,6 +112,19 @@ async def test_d34_a_value_that_is_replaced_leaves_the_old_one_masked(rest):
     assert f"{MASK} and {MASK}" in await log_of(rest, conversation_id)
 
 
+async def test_a_title_holds_no_secret(rest):
+    await add(rest)
+    await rest.keep("closed", None)
+    opened = await rest.create()
+
+    for conversation_id in ("closed", opened):
+        await rest.ask("PATCH", f"{EVERY}/{conversation_id}", json={"title": f"It is {VALUE}"})
+
+    for conversation_id in ("closed", opened):
+        info = (await rest.ask("GET", f"{EVERY}/{conversation_id}")).json()
+        assert info["title"] == f"It is {MASK}"
+
+
 async def test_a_secret_is_nothing_to_other_users(rest):
     theirs = Secrets(custom_secrets={"TOKEN": CustomSecret(value=SecretStr("their value 55"))})
     await rest.secrets.for_user("ann").store(theirs)
