@@ -17,13 +17,22 @@ class SqliteStorage(_Medium):
     data_dir: Path
 
 
+class LocalStorage(_Medium):
+    """Plain files inside `data_dir`; one process at a time opens them."""
+
+    kind: Literal["local"] = "local"
+    data_dir: Path
+
+
 class MemoryStorage(_Medium):
     """Nothing outlives the process."""
 
     kind: Literal["memory"] = "memory"
 
 
-StorageConfig: TypeAlias = Annotated[SqliteStorage | MemoryStorage, Field(discriminator="kind")]
+StorageConfig: TypeAlias = Annotated[
+    SqliteStorage | LocalStorage | MemoryStorage, Field(discriminator="kind")
+]
 
 
 @runtime_checkable

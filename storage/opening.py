@@ -5,24 +5,35 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from storage.config import MemoryStorage, SqliteStorage, StorageConfig
+from storage.config import LocalStorage, MemoryStorage, SqliteStorage, StorageConfig
 from storage.conversations.base import ConversationStore, ConversationStores, register_opener
+from storage.conversations.check import check_records
 from storage.conversations.database import DatabaseConversationStores
+from storage.conversations.file import FileConversationStores
+from storage.conversations.folded import FoldedRecords
 from storage.conversations.memory import MemoryConversations
 from storage.database.base import Database
 from storage.database.sqlite import SqliteDatabase, read_only_uri
 from storage.errors import Unavailable
+from storage.files.base import FileStore
+from storage.files.local import LocalFileStore
 from storage.lock import data_directory_lock
 
 DATABASE_NAME = "parley.sqlite3"
+FILES_NAME = "files"
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedStorage:
-    """The stores of one medium. `database` is None where there is none (memory)."""
+    """The stores of one medium, which has a `database`, `files`, or neither (memory).
+
+    Records over files are `folded`: an event store must keep them level with its logs.
+    """
 
     conversations: ConversationStores
-    database: Database | None
+    database: Database | None = None
+    files: FileStore | None = None
+    folded: FoldedRecords | None = None
 
 
 _opened: dict[StorageConfig, OpenedStorage] = {}
@@ -36,16 +47,12 @@ async def open_storage(config: StorageConfig) -> AsyncIterator[OpenedStorage]:
     Raises DataDirectoryLocked, Unavailable, MigrationError.
     """
     async with AsyncExitStack() as stack:
-        if isinstance(config, SqliteStorage):
+        if not isinstance(config, MemoryStorage):
             try:
                 stack.enter_context(data_directory_lock(config.data_dir))
             except OSError as error:
                 raise Unavailable(f"cannot use {config.data_dir}: {error.strerror}") from error
-            database = await SqliteDatabase.open(config.data_dir / DATABASE_NAME)
-            stack.push_async_callback(database.close)
-            opened = OpenedStorage(DatabaseConversationStores(database), database)
-        else:
-            opened = OpenedStorage(MemoryConversations(), None)
+        opened = await _open(config, stack)
         _opened[config] = opened
         try:
             yield opened
@@ -53,10 +60,28 @@ async def open_storage(config: StorageConfig) -> AsyncIterator[OpenedStorage]:
             del _opened[config]
 
 
+async def _open(config: StorageConfig, stack: AsyncExitStack) -> OpenedStorage:
+    match config:
+        case SqliteStorage():
+            database = await SqliteDatabase.open(config.data_dir / DATABASE_NAME)
+            stack.push_async_callback(database.close)
+            return OpenedStorage(DatabaseConversationStores(database), database)
+        case LocalStorage():
+            files = await LocalFileStore.open(config.data_dir / FILES_NAME)
+            stack.push_async_callback(files.close)
+            records = await FileConversationStores.open(files)
+            stack.push_async_callback(records.close)
+            return OpenedStorage(records, files=files, folded=records)
+        case MemoryStorage():
+            return OpenedStorage(MemoryConversations())
+
+
 def check_storage(config: StorageConfig) -> list[str]:
     """What is wrong with a storage, read without changing it; nothing when it is new."""
     if isinstance(config, MemoryStorage):
         return []
+    if isinstance(config, LocalStorage):
+        return check_records(config.data_dir / FILES_NAME)
     path = config.data_dir / DATABASE_NAME
     if not path.exists():
         return []
