@@ -14,6 +14,7 @@ from starlette.routing import Mount
 from events.page_reader import PageReader
 from events.stores.base import EventStore
 from events.stores.database import DatabaseEventStore
+from events.stores.file import FileEventStore
 from events.stores.memory import MemoryEventStore
 from events.stream import StreamLimits
 from runtime_stub.agent import Agent
@@ -68,8 +69,7 @@ async def create_app(config: ServerConfig) -> AsyncIterator[Application]:
 
     Raises ConfigError, DataDirectoryLocked, WrongKey and what opening a storage raises.
     """
-    async with open_storage(config.storage) as storage:
-        event_store = await _event_store(storage)
+    async with open_storage(config.storage) as storage, _event_store(storage) as event_store:
         users = user_records(config, storage.settings, storage.secrets)
         async with compose(config, storage.conversations, event_store, users) as application:
             yield application
@@ -174,14 +174,25 @@ def user_records(
     return UserRecords(settings, secrets, require_settings=config.require_settings, model=model)
 
 
-async def _event_store(storage: OpenedStorage) -> EventStore:
-    if storage.database is None:
-        return MemoryEventStore()
-    store = DatabaseEventStore(storage.database)
-    finished = await store.finish_deletions()
-    if finished:
-        logger.info("finished %d deletion(s) that were cut short", finished)
-    return store
+@asynccontextmanager
+async def _event_store(storage: OpenedStorage) -> AsyncIterator[EventStore]:
+    if storage.database is not None:
+        store = DatabaseEventStore(storage.database)
+        finished = await store.finish_deletions()
+        if finished:
+            logger.info("finished %d deletion(s) that were cut short", finished)
+        yield store
+    elif storage.files is not None and storage.folded is not None:
+        files = FileEventStore(storage.files, storage.folded)
+        repaired = await files.repair()
+        if repaired:
+            logger.info("compared %d conversation(s) with their logs after a crash", repaired)
+        try:
+            yield files
+        finally:
+            await files.close()
+    else:
+        yield MemoryEventStore()
 
 
 def _is_direct(config: ServerConfig) -> bool:

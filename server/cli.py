@@ -33,7 +33,9 @@ class Options:
     host: Annotated[str | None, _described("host")] = None
     port: Annotated[int | None, _described("port")] = None
     data_dir: Annotated[Path | None, _described("data_dir")] = None
-    storage: Annotated[Literal["sqlite", "memory"] | None, _described("storage_kind")] = None
+    storage: Annotated[Literal["sqlite", "local", "memory"] | None, _described("storage_kind")] = (
+        None
+    )
     ui_dir: Annotated[Path | None, _described("ui_dir")] = None
     insecure: Annotated[bool | None, _described("insecure")] = None
     config: Annotated[

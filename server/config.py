@@ -34,7 +34,7 @@ from server.sources import (
     read_overrides,
     read_toml,
 )
-from storage.config import MemoryStorage, SqliteStorage, StorageConfig
+from storage.config import LocalStorage, MemoryStorage, SqliteStorage, StorageConfig
 
 DEFAULT_TOML = Path("parley.toml")
 
@@ -69,10 +69,10 @@ class ServerConfig(BaseSettings):
         default=Path("parley-data"),
         description="Directory that holds everything the server keeps; one process at a time.",
     )
-    storage_kind: Literal["sqlite", "memory"] = Field(
+    storage_kind: Literal["sqlite", "local", "memory"] = Field(
         default="sqlite",
-        description="Where conversations are kept: a SQLite database in `data_dir`, or memory, "
-        "which forgets everything at the end.",
+        description="Where conversations are kept: a SQLite database in `data_dir`, plain files "
+        "there, or memory, which forgets everything at the end.",
     )
     ui_dir: DirectoryPath | None = Field(
         default=None,
@@ -218,6 +218,8 @@ class ServerConfig(BaseSettings):
         """What storage.opening needs to open the store."""
         if self.storage_kind == "memory":
             return MemoryStorage()
+        if self.storage_kind == "local":
+            return LocalStorage(data_dir=self.data_dir, secret_key=self.secret_key)
         return SqliteStorage(data_dir=self.data_dir, secret_key=self.secret_key)
 
     @property

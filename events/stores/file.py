@@ -5,7 +5,6 @@ import logging
 from asyncio import Task
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
-from weakref import WeakValueDictionary
 
 from events.errors import (
     AppendConflict,
@@ -18,11 +17,11 @@ from events.errors import (
     StoreUnavailable,
 )
 from events.event import StoredEvent
-from events.pages import PageCache
 from events.stores.base import NO_KEYS, EventStore, Head
 from events.stores.frames import EMPTY, encode_head, seed_of
-from events.stores.log_state import PAGE_EVENTS, LogFiles, LogState
-from events.stores.sealing import KeyTables, seal_page
+from events.stores.known_logs import KnownLog, KnownLogs
+from events.stores.log_state import LogFiles, LogState
+from events.stores.sealing import KeyTables, seal_pages
 from events.stores.segments import advanced_head, encode_segment, folded_values
 from events.summary import SummaryChange
 from storage.conversations.folded import FoldedRecords
@@ -45,19 +44,8 @@ SEALING_LIMIT = 2
 """Logs whose pages are sealed at the same time."""
 REPAIR_LIMIT = 8
 READ_TRIES = 5
-
-
-class _Log:
-    """One log in this process; `state` is None when it must be read."""
-
-    __slots__ = ("__weakref__", "id", "lock", "seal_at", "sealing", "state")
-
-    def __init__(self, conversation_id: str) -> None:
-        self.id = conversation_id
-        self.lock = asyncio.Lock()
-        self.state: LogState | None = None
-        self.sealing: Task[None] | None = None
-        self.seal_at = 0
+PAGE_EVENTS = 100
+"""Events of a sealed page. A log keeps the size it began with."""
 
 
 class FileEventStore(EventStore):
@@ -68,13 +56,15 @@ class FileEventStore(EventStore):
 
     folds_metadata: ClassVar[bool] = True
 
-    def __init__(self, files: FileStore, records: FoldedRecords) -> None:
+    def __init__(
+        self, files: FileStore, records: FoldedRecords, *, page_events: int = PAGE_EVENTS
+    ) -> None:
         self._files = files
+        self._page_events = page_events
         self._records = records
         self._reader = LogFiles(files, SEGMENT_CACHE_BYTES)
         self._tables = KeyTables(self._reader, TABLE_CACHE_BYTES)
-        self._logs: WeakValueDictionary[str, _Log] = WeakValueDictionary()
-        self._recent: PageCache[str, _Log] = PageCache(KNOWN_LOGS)
+        self._logs = KnownLogs(KNOWN_LOGS)
         self._turns = asyncio.Semaphore(SEALING_LIMIT)
         self._sealings: set[Task[None]] = set()
         self._closed = False
@@ -90,7 +80,7 @@ class FileEventStore(EventStore):
         fence: int = 0,
     ) -> None:
         """See EventStore."""
-        log = self._log(conversation_id)
+        log = self._logs.get(conversation_id)
         async with log.lock:
             state = await self._state(log)
             head = state.head
@@ -100,7 +90,7 @@ class FileEventStore(EventStore):
                 raise AppendConflict(f"next id is {head.next_id}, expected {expected_next_id}")
             await self._check_keys(log, state, keys)
             fold = folded_values(summary)
-            advanced = advanced_head(head, events, fold, fence)
+            advanced = advanced_head(head, events, fold, fence, self._page_events)
             digests = {digest: events[place].id for place, digest in keys.items()}
             content = encode_segment(conversation_id, advanced, digests, events)
             try:
@@ -114,17 +104,17 @@ class FileEventStore(EventStore):
                 raise ConversationDeleted(conversation_id) from error
             except StorageError as error:
                 raise AppendFailed(str(error)) from error
-            if advanced.next_id >= max(state.sealed + PAGE_EVENTS, log.seal_at):
+            if advanced.next_id >= max(state.sealed + advanced.page_events, log.seal_at):
                 self._begin_sealing(log, state)
 
     async def head(self, conversation_id: str) -> Head:
         """See EventStore."""
-        head = (await self._read_state(self._log(conversation_id))).head
+        head = (await self._read_state(self._logs.get(conversation_id))).head
         return Head(head.next_id, head.last_state_id, head.epoch, head.deleted)
 
     async def read(self, conversation_id: str, start_id: int, end_id: int) -> list[StoredEvent]:
         """See EventStore."""
-        log = self._log(conversation_id)
+        log = self._logs.get(conversation_id)
         for _ in range(READ_TRIES):
             state = await self._read_state(log)
             start, end = max(0, start_id), min(end_id, state.head.next_id)
@@ -142,7 +132,7 @@ class FileEventStore(EventStore):
 
     async def find(self, conversation_id: str, key: bytes) -> int | None:
         """See EventStore."""
-        state = await self._read_state(self._log(conversation_id))
+        state = await self._read_state(self._logs.get(conversation_id))
         if state.head.deleted:
             return None
         try:
@@ -152,7 +142,7 @@ class FileEventStore(EventStore):
 
     async def delete(self, conversation_id: str) -> None:
         """See EventStore."""
-        log = self._log(conversation_id)
+        log = self._logs.get(conversation_id)
         async with log.lock:
             try:
                 async with self._records.writing(conversation_id):
@@ -188,20 +178,13 @@ class FileEventStore(EventStore):
         if self._sealings:
             await asyncio.wait(self._sealings)
 
-    def _log(self, conversation_id: str) -> _Log:
-        log = self._recent.get(conversation_id) or self._logs.get(conversation_id)
-        if log is None:
-            log = self._logs[conversation_id] = _Log(conversation_id)
-        self._recent.put(conversation_id, log, 1)
-        return log
-
-    async def _read_state(self, log: _Log) -> LogState:
+    async def _read_state(self, log: KnownLog) -> LogState:
         if log.state is not None:
             return log.state
         async with log.lock:
             return await self._state(log)
 
-    async def _state(self, log: _Log) -> LogState:
+    async def _state(self, log: KnownLog) -> LogState:
         """The log's state; called under its lock."""
         if log.state is None:
             if log.sealing is not None:
@@ -212,7 +195,7 @@ class FileEventStore(EventStore):
                 raise StoreUnavailable(str(error)) from error
         return log.state
 
-    async def _check_keys(self, log: _Log, state: LogState, keys: Mapping[int, bytes]) -> None:
+    async def _check_keys(self, log: KnownLog, state: LogState, keys: Mapping[int, bytes]) -> None:
         taken: dict[int, int] = {}
         for place, digest in keys.items():
             try:
@@ -230,9 +213,9 @@ class FileEventStore(EventStore):
         found = state.keys.get(digest)
         if found is not None or state.sealed == 0:
             return found
-        return await self._tables.find(conversation_id, digest, state.sealed)
+        return await self._tables.find(conversation_id, digest, state)
 
-    async def _create(self, log: _Log, first_id: int, content: bytes) -> None:
+    async def _create(self, log: KnownLog, first_id: int, content: bytes) -> None:
         key = segment_key(log.id, first_id)
         try:
             await self._files.create(key, content)
@@ -247,7 +230,7 @@ class FileEventStore(EventStore):
             raise
         self._reader.segments.put(key, content, len(content))
 
-    async def _bury(self, log: _Log) -> None:
+    async def _bury(self, log: KnownLog) -> None:
         """Write the tombstone where the next event would go, then drop the rest."""
         while True:
             state = await self._state_to_bury(log)
@@ -262,7 +245,7 @@ class FileEventStore(EventStore):
             log.state = state
         await self._purge(log, state)
 
-    async def _state_to_bury(self, log: _Log) -> LogState:
+    async def _state_to_bury(self, log: KnownLog) -> LogState:
         if log.sealing is not None:
             await asyncio.wait([log.sealing])
         try:
@@ -272,7 +255,7 @@ class FileEventStore(EventStore):
             tail = await self._reader.first_ids(log.id)
             return LogState(EMPTY._replace(next_id=tail[-1] + 1 if tail else 0))
 
-    async def _purge(self, log: _Log, state: LogState) -> None:
+    async def _purge(self, log: KnownLog, state: LogState) -> None:
         """Drop what a tombstone made void; cut short, it is done anew after a restart."""
         tombstone = state.head.next_id
         for part in ("pages", "keys"):
@@ -283,7 +266,7 @@ class FileEventStore(EventStore):
         log.state = LogState(state.head, segments=[tombstone])
 
     async def _settle(self, conversation_id: str) -> None:
-        log = self._log(conversation_id)
+        log = self._logs.get(conversation_id)
         async with log.lock:
             state = await self._state(log)
             if state.head.deleted:
@@ -291,24 +274,24 @@ class FileEventStore(EventStore):
             fold = state.head.summary if state.head.next_id else None
             await self._records.settle(conversation_id, fold, deleted=state.head.deleted)
 
-    def _begin_sealing(self, log: _Log, state: LogState) -> None:
+    def _begin_sealing(self, log: KnownLog, state: LogState) -> None:
         if log.sealing is None and not self._closed:
             log.sealing = asyncio.get_running_loop().create_task(self._seal(log, state))
             self._sealings.add(log.sealing)
             log.sealing.add_done_callback(self._sealings.discard)
 
-    async def _seal(self, log: _Log, state: LogState) -> None:
+    async def _seal(self, log: KnownLog, state: LogState) -> None:
         try:
             async with self._turns:
                 while (
                     log.state is state
-                    and state.head.next_id >= state.sealed + PAGE_EVENTS
+                    and state.head.next_id >= state.sealed + state.head.page_events
                     and not (state.head.deleted or self._closed)
                 ):
-                    await seal_page(log.id, state, self._reader, self._tables)
+                    await seal_pages(log.id, state, self._reader, self._tables)
         except (EventsError, StorageError):
             # The tail is whole without it; the next try comes after another page.
-            log.seal_at = state.head.next_id + PAGE_EVENTS
+            log.seal_at = state.head.next_id + state.head.page_events
             logger.exception("a page of %s cannot be sealed", log.id)
         finally:
             log.sealing = None

@@ -41,7 +41,8 @@ class Frame(NamedTuple):
 class LogHead(NamedTuple):
     """The end of a log as a segment leaves it; `summary` is the fold of all events so far.
 
-    `sealed` is used where the head stands for itself: ids below it are in pages.
+    `page_events` is the size of the log's pages. `sealed` is used where the head stands for
+    itself: ids below it are in pages.
     """
 
     next_id: int
@@ -50,10 +51,11 @@ class LogHead(NamedTuple):
     fence: int
     deleted: bool
     summary: Mapping[str, Any]
+    page_events: int
     sealed: int = 0
 
 
-EMPTY = LogHead(0, None, "", 0, deleted=False, summary={})
+EMPTY = LogHead(0, None, "", 0, deleted=False, summary={}, page_events=0)
 
 
 def seed_of(conversation_id: str) -> int:

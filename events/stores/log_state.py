@@ -23,8 +23,6 @@ from storage.errors import Damaged, KeyNotFound
 from storage.files.base import FileStore
 from storage.locations import log_part, segment_key
 
-PAGE_EVENTS = 100
-"""Events of a sealed page; part of the format."""
 TRIES = 5
 """How often a read begins anew when pages are sealed under it."""
 
@@ -139,7 +137,7 @@ class LogFiles:
         seed = seed_of(conversation_id)
         reads = [
             self._content(log_part(conversation_id, "pages", page_name(page)))
-            for page in _pages_between(start_id, min(end_id, state.sealed))
+            for page in _pages_between(state, start_id, end_id)
         ]
         reads += [
             self.segment(conversation_id, first)
@@ -163,10 +161,12 @@ def page_name(page: int) -> str:
     return f"{page:08}"
 
 
-def _pages_between(start_id: int, end_id: int) -> range:
+def _pages_between(state: LogState, start_id: int, end_id: int) -> range:
+    end_id = min(end_id, state.sealed)
     if end_id <= start_id:
         return range(0)
-    return range(start_id // PAGE_EVENTS, (end_id - 1) // PAGE_EVENTS + 1)
+    size = state.head.page_events
+    return range(start_id // size, (end_id - 1) // size + 1)
 
 
 def _segments_between(state: LogState, start_id: int, end_id: int) -> Sequence[int]:

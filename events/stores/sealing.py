@@ -1,5 +1,7 @@
 """Turns the oldest part of a log's tail into a page: fewer files, and keys out of memory."""
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Mapping
 
 from events.errors import DamagedRecord
@@ -13,13 +15,13 @@ from events.stores.frames import (
     seed_of,
 )
 from events.stores.key_table import build_table, find_in, rows_of
-from events.stores.log_state import PAGE_EVENTS, LogFiles, LogState, page_name
+from events.stores.log_state import LogFiles, LogState, page_name
 from storage.errors import Damaged, KeyNotFound
 from storage.locations import log_part
 
+PAGES_AT_ONCE = 16
 TABLE_PAGES = 64
 """Pages whose keys share a table; part of the format. It bounds what sealing a page rewrites."""
-_TABLE_EVENTS = TABLE_PAGES * PAGE_EVENTS
 
 
 class KeyTables:
@@ -29,33 +31,37 @@ class KeyTables:
         self._logs = logs
         self._cache: PageCache[str, bytes] = PageCache(cache_bytes)
 
-    async def find(self, conversation_id: str, digest: bytes, sealed: int) -> int | None:
+    async def find(self, conversation_id: str, digest: bytes, state: LogState) -> int | None:
         """The id of the sealed event with that key. Raises DamagedRecord, StorageError."""
-        for number in reversed(range(-(-sealed // _TABLE_EVENTS))):
-            found = find_in(await self._table(conversation_id, number), digest)
+        page_events = state.head.page_events
+        for number in reversed(range(-(-state.sealed // (TABLE_PAGES * page_events)))):
+            found = find_in(await self._table(conversation_id, number, page_events), digest)
             if found is not None:
                 return found
         return None
 
-    async def add(self, conversation_id: str, page: int, keys: Mapping[bytes, int]) -> None:
-        """Keep the keys of a page. Raises DamagedRecord, StorageError."""
-        number = page // TABLE_PAGES
-        table = await self._table(conversation_id, number)
-        table = build_table(dict(rows_of(table)) | dict(keys))
-        frame = encode_frame(seed_of(conversation_id), FrameKind.KEYS, number, table)
-        key = _table_key(conversation_id, number)
-        await self._logs.files.write(key, frame)
-        self._cache.put(key, table, len(table))
+    async def add(self, conversation_id: str, keys: Mapping[bytes, int], page_events: int) -> None:
+        """Keep the keys of events that are being sealed. Raises DamagedRecord, StorageError."""
+        by_table: defaultdict[int, dict[bytes, int]] = defaultdict(dict)
+        for digest, event_id in keys.items():
+            by_table[event_id // (TABLE_PAGES * page_events)][digest] = event_id
+        for number, added in by_table.items():
+            table = await self._table(conversation_id, number, page_events)
+            table = build_table(dict(rows_of(table)) | added)
+            frame = encode_frame(seed_of(conversation_id), FrameKind.KEYS, number, table)
+            key = _table_key(conversation_id, number)
+            await self._logs.files.write(key, frame)
+            self._cache.put(key, table, len(table))
 
-    async def _table(self, conversation_id: str, number: int) -> bytes:
+    async def _table(self, conversation_id: str, number: int, page_events: int) -> bytes:
         key = _table_key(conversation_id, number)
         table = self._cache.get(key)
         if table is None:
-            table = await self._read(conversation_id, number)
+            table = await self._read(conversation_id, number, page_events)
             self._cache.put(key, table, len(table))
         return table
 
-    async def _read(self, conversation_id: str, number: int) -> bytes:
+    async def _read(self, conversation_id: str, number: int, page_events: int) -> bytes:
         try:
             content = await self._logs.files.read(_table_key(conversation_id, number))
         except KeyNotFound:
@@ -64,29 +70,37 @@ class KeyTables:
             content = b""
         frame = next(read_frames(seed_of(conversation_id), content), None)
         if frame is None or frame.body is None:
-            first = number * _TABLE_EVENTS
-            raise DamagedRecord(conversation_id, first, first + _TABLE_EVENTS - 1)
+            first = number * TABLE_PAGES * page_events
+            raise DamagedRecord(conversation_id, first, first + TABLE_PAGES * page_events - 1)
         return frame.body
 
 
-async def seal_page(
+async def seal_pages(
     conversation_id: str, state: LogState, logs: LogFiles, tables: KeyTables
 ) -> None:
-    """Seal the next page of a log whose tail holds at least that many events.
+    """Seal the next pages of a log whose tail holds at least one, several together.
 
-    The page counts once the head says so, which is after its keys are kept. Cut short anywhere,
-    it is done anew. Raises DamagedRecord (then the tail stays as it is), StorageError.
+    They count once the head says so, which is after their keys are kept. Cut short anywhere, it
+    is done anew. Raises DamagedRecord (then the tail stays as it is), StorageError.
     """
-    seed = seed_of(conversation_id)
-    page, end = state.sealed // PAGE_EVENTS, state.sealed + PAGE_EVENTS
-    events = await logs.events(conversation_id, state, state.sealed, end)
     if state.lost_keys is not None:
         raise DamagedRecord(conversation_id, *state.lost_keys)
+    seed, size, begin = seed_of(conversation_id), state.head.page_events, state.sealed
+    count = min((state.head.next_id - begin) // size, PAGES_AT_ONCE)
+    pages = range(begin // size, begin // size + count)
+    end = begin + count * size
+    events = await logs.events(conversation_id, state, begin, end)
     keys = {digest: event_id for digest, event_id in state.keys.items() if event_id < end}
-    if keys:
-        await tables.add(conversation_id, page, keys)
-    page_key = log_part(conversation_id, "pages", page_name(page))
-    await logs.files.write(page_key, encode_events(seed, events))
+    await tables.add(conversation_id, keys, size)
+    await asyncio.gather(
+        *(
+            logs.files.write(
+                log_part(conversation_id, "pages", page_name(page)),
+                encode_events(seed, events[page * size - begin : (page + 1) * size - begin]),
+            )
+            for page in pages
+        )
+    )
     head = encode_head(seed, state.head._replace(sealed=end))
     await logs.files.write(log_part(conversation_id, "head"), head)
     state.sealed = end

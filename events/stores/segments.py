@@ -30,9 +30,13 @@ def folded_values(summary: SummaryChange) -> dict[str, Any]:
 
 
 def advanced_head(
-    head: LogHead, events: Sequence[StoredEvent], fold: Mapping[str, Any], fence: int
+    head: LogHead,
+    events: Sequence[StoredEvent],
+    fold: Mapping[str, Any],
+    fence: int,
+    page_events: int,
 ) -> LogHead:
-    """The head after a batch; a log gets its epoch with the first one."""
+    """The head after a batch; a log gets its epoch and page size with the first one."""
     states = [event.id for event in events if event.flag == EventFlag.STATE]
     return head._replace(
         next_id=head.next_id + len(events),
@@ -40,6 +44,7 @@ def advanced_head(
         epoch=head.epoch or secrets.token_hex(8),
         fence=fence,
         summary={**head.summary, **fold},
+        page_events=head.page_events or page_events,
     )
 
 

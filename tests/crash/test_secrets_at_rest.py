@@ -61,6 +61,12 @@ def finds(folder: Path, planted: dict[str, str]) -> list[str]:
     return found
 
 
+def kept_in(folder: Path) -> dict[Path, bytes]:
+    """Every file that holds records."""
+    paths = [*folder.glob("*.sqlite3"), *folder.glob("*.key")]
+    return {path: path.read_bytes() for path in paths if path.is_file()}
+
+
 class Talk:
     """A client of one conversation of a server process."""
 
@@ -110,13 +116,19 @@ async def talk_of_secrets(talk: Talk) -> None:
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("own_key", [False, True], ids=["key-file", "given-key"])
-async def test_a_planted_secret_is_found_nowhere_after_a_stop_and_after_a_kill(tmp_path, own_key):
+@pytest.mark.parametrize(
+    ("storage", "own_key"),
+    [("sqlite", False), ("local", True)],
+    ids=["sqlite-key-file", "local-given-key"],
+)
+async def test_a_planted_secret_is_found_nowhere_after_a_stop_and_after_a_kill(
+    tmp_path, storage, own_key
+):
     data_dir = tmp_path / "data"
     environment = {"PARLEY_SECRET_KEY": KEY} if own_key else {}
     planted = PLANTED | {"key": KEY}
 
-    async with server_process(data_dir, environment=environment) as server:
+    async with server_process(data_dir, "--storage", storage, environment=environment) as server:
         talk = Talk(server)
         await talk_of_secrets(talk)
         assert finds(data_dir, planted) == []
@@ -152,7 +164,7 @@ async def test_a_server_with_another_key_says_so_in_one_line_and_changes_nothing
         await talk.post("/api/secrets", {"name": "PLAIN", "value": PLANTED["plain"]})
         await talk.client.aclose()
         assert await server.stop() == 0
-    before = {path: path.read_bytes() for path in tmp_path.glob("*.sqlite3")}
+    before = kept_in(tmp_path)
 
     for environment in (second, {}):
         refused = ServerProcess(tmp_path, environment=environment)
@@ -163,7 +175,7 @@ async def test_a_server_with_another_key_says_so_in_one_line_and_changes_nothing
         assert "PARLEY_SECRET_KEY" in line
         assert KEY[::-1] not in line
 
-    assert {path: path.read_bytes() for path in tmp_path.glob("*.sqlite3")} == before
+    assert kept_in(tmp_path) == before
     async with server_process(tmp_path, environment=first) as server:
         async with httpx.AsyncClient(base_url=server.url) as client:
             assert (await client.get("/api/secrets")).json()["custom_secrets"]

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import SecretStr
 
-from storage.config import SqliteStorage
+from storage.config import LocalStorage, SqliteStorage
 from storage.errors import WrongKey
 from storage.opening import check_storage, open_storage
 from storage.secrets.model import CustomSecret, Secrets
@@ -12,33 +12,36 @@ SECRETS = Secrets(custom_secrets={"TOKEN": CustomSecret(value=SecretStr("value")
 GIVEN = SecretStr("a long text that somebody chose")
 
 
+pytestmark = pytest.mark.parametrize("kind", [SqliteStorage, LocalStorage])
+
+
 @pytest.mark.parametrize("other", [None, SecretStr("another long text")], ids=["none", "another"])
-async def test_a_storage_does_not_open_with_another_key(tmp_path, other):
-    storage = SqliteStorage(data_dir=tmp_path, secret_key=GIVEN)
+async def test_a_storage_does_not_open_with_another_key(tmp_path, kind, other):
+    storage = kind(data_dir=tmp_path, secret_key=GIVEN)
     async with open_storage(storage) as opened:
         await opened.secrets.for_user(None).store(SECRETS)
 
     with pytest.raises(WrongKey, match="PARLEY_SECRET_KEY"):
-        async with open_storage(SqliteStorage(data_dir=tmp_path, secret_key=other)):
+        async with open_storage(kind(data_dir=tmp_path, secret_key=other)):
             pass
 
     async with open_storage(storage) as opened:
         assert await opened.secrets.for_user(None).load() == SECRETS
 
 
-async def test_a_check_names_another_key_and_changes_nothing(tmp_path):
-    storage = SqliteStorage(data_dir=tmp_path)
+async def test_a_check_names_another_key_and_changes_nothing(tmp_path, kind):
+    storage = kind(data_dir=tmp_path)
     async with open_storage(storage) as opened:
         await opened.secrets.for_user(None).store(SECRETS)
     assert check_storage(storage) == []
 
-    (problem,) = check_storage(SqliteStorage(data_dir=tmp_path, secret_key=GIVEN))
+    (problem,) = check_storage(kind(data_dir=tmp_path, secret_key=GIVEN))
 
     assert "PARLEY_SECRET_KEY" in problem
     assert check_storage(storage) == []
 
 
-async def test_a_storage_that_sealed_nothing_opens_with_any_key(tmp_path):
+async def test_a_storage_that_sealed_nothing_opens_with_any_key(tmp_path, kind):
     for key in (None, GIVEN, None):
-        async with open_storage(SqliteStorage(data_dir=tmp_path, secret_key=key)) as opened:
+        async with open_storage(kind(data_dir=tmp_path, secret_key=key)) as opened:
             assert await opened.secrets.for_user(None).load() == Secrets()

@@ -18,6 +18,9 @@ from storage.files.base import FileStore
 from storage.files.local import LocalFileStore
 from storage.files.memory import MemoryFileStore
 
+PAGE_EVENTS = 7
+"""Small, so that many a log in the tests has sealed pages, a tail, and batches that reach over."""
+
 
 class Opened(NamedTuple):
     """The stores of one medium."""
@@ -48,14 +51,16 @@ async def _files(folder: Path) -> AsyncIterator[Opened]:
 
 @asynccontextmanager
 async def _local(folder: Path) -> AsyncIterator[Opened]:
-    async with _over(await LocalFileStore.open(folder / "files")) as opened:
+    # Many a test's loop runs faster than the disk.
+    files = await LocalFileStore.open(folder / "files", deadline_seconds=1_000)
+    async with _over(files) as opened:
         yield opened
 
 
 @asynccontextmanager
 async def _over(files: FileStore) -> AsyncIterator[Opened]:
     records = await FileConversationStores.open(files)
-    events = FileEventStore(files, records)
+    events = FileEventStore(files, records, page_events=PAGE_EVENTS)
     await events.repair()
     try:
         yield Opened(records, events)

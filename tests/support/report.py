@@ -15,14 +15,14 @@ OUTCOMES = ("passed", "failed", "skipped")
 BUDGET_SECONDS = {
     "(top)": 30,
     "browser": 120,
-    "conformance": 45,
+    "conformance": 60,
     "crash": 75,
     "docs": 45,
     "events": 40,
     "node": 75,
     "runtime_stub": 10,
     "server": 180,
-    "stateful": 60,
+    "stateful": 120,
     "storage": 30,
 }
 DEFAULT_BUDGET_SECONDS = 30
