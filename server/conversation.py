@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from events.actions import MessageAction
+from events.actions import Action, MessageAction
 from events.batch import Appended
 from events.client_events import decode_client
 from events.event import AgentState, EventSource
@@ -16,6 +16,7 @@ from events.stream import EventStream
 from runtime_stub.agent import Agent, Spent
 from runtime_stub.base import Runtime, RuntimeStatus
 from runtime_stub.builder import RuntimeBuilder
+from runtime_stub.replay import ReplayAgent
 from server.agent_loop import AgentLoop
 from server.loop_settings import LoopSettings
 from server.metadata_follower import MetadataFollower
@@ -64,6 +65,7 @@ class ServerConversation:
         self.loop: AgentLoop | None = None
         self.starting: Task[None] | None = None
         self.connections: set[str] = set()
+        self.replay: tuple[Action, ...] = ()
         self.idle_timer: TimerHandle | None = None
         self.last_activity = asyncio.get_running_loop().time()
         self._parts = parts
@@ -117,7 +119,7 @@ class ServerConversation:
             runtime = await self._build_runtime()
             loop = AgentLoop(
                 self.stream,
-                self._parts.make_agent(),
+                self._make_agent(),
                 runtime,
                 settings,
                 await self._spent(),
@@ -158,6 +160,11 @@ class ServerConversation:
         await self.stream.close()
         if self._follower is not None:
             await self._follower.close()
+
+    def _make_agent(self) -> Agent:
+        agent = self._parts.make_agent()
+        recorded, self.replay = self.replay, ()
+        return ReplayAgent(recorded, agent) if recorded else agent
 
     async def _build_runtime(self) -> Runtime:
         try:

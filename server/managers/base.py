@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, Self
 
+from events.actions import Action
 from events.batch import Appended
 from events.stream import EventStream
 from server.conversation import ServerConversation
@@ -110,10 +111,13 @@ class ConversationManager(ABC):
         *,
         image_urls: Sequence[str] | None = None,
         client_id: str | None = None,
+        replay: Sequence[Action] = (),
     ) -> AgentLoopInfo:
         """Start the loop unless it runs, starts or waits for a slot already.
 
-        An initial message is durable when this returns; the loop takes it up like any other.
+        An initial message is durable when this returns; the loop takes it up like any other. In a
+        conversation without any event the agent first does what `replay` says; in others that is
+        ignored.
         """
 
     @abstractmethod

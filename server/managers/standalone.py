@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Self
 
+from events.actions import Action
 from events.event import AgentState
 from events.page_reader import PageReader
 from events.stores.base import EventStore
@@ -120,9 +121,12 @@ class StandaloneConversationManager(ConversationManager):
         *,
         image_urls: Sequence[str] | None = None,
         client_id: str | None = None,
+        replay: Sequence[Action] = (),
     ) -> AgentLoopInfo:
         """See ConversationManager."""
         async with self.attach(sid, user_id) as conversation:
+            if replay and conversation.stream.next_id == 0:
+                conversation.replay = tuple(replay)
             if initial_user_msg is not None or image_urls:
                 said = conversation.say(initial_user_msg or "", image_urls, client_id)
                 await asyncio.shield(said)

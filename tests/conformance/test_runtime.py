@@ -27,7 +27,7 @@ from events.observations import (
     Observation,
     UserRejectObservation,
 )
-from runtime_stub.base import FileChange, Runtime, RuntimeStatus
+from runtime_stub.base import FileChange, FileVersions, Runtime, RuntimeStatus
 from runtime_stub.builder import RuntimeBuilder
 from runtime_stub.errors import BadWorkspacePath, FileMissing, RuntimeUnavailable
 from runtime_stub.stub import StubRuntimeBuilder
@@ -81,6 +81,8 @@ async def test_a_runtime_that_is_not_ready_says_so(builder, closed):
         runtime.write_file("a", b""),
         runtime.list_files(),
         runtime.changes(),
+        runtime.versions("a"),
+        runtime.branch(),
     ):
         with pytest.raises(RuntimeUnavailable):
             await call
@@ -254,6 +256,31 @@ async def test_changes_are_those_since_the_last_commit(runtime):
         FileChange("D", "b"),
         FileChange("U", "d"),
     ]
+
+
+async def test_a_path_is_told_as_it_was_committed_and_as_it_is(runtime):
+    assert await runtime.versions("a") is None
+
+    await run(runtime, "git init && echo 1 > a && echo 1 > b && git add a b && git commit -m first")
+    await run(runtime, "echo 2 > a; rm b; echo 3 > c")
+
+    assert await runtime.versions("a") == FileVersions(b"1\n", b"2\n")
+    assert await runtime.versions("b") == FileVersions(b"1\n", None)
+    assert await runtime.versions("c") == FileVersions(None, b"3\n")
+    assert await runtime.versions("d") == FileVersions(None, None)
+    for path in LEAVING:
+        with pytest.raises(BadWorkspacePath):
+            await runtime.versions(path)
+
+
+async def test_the_branch_is_the_one_that_was_switched_to(runtime):
+    assert await runtime.branch() is None
+
+    await run(runtime, "git init && echo 1 > a && git add a && git commit -m first")
+    before = await runtime.branch()
+    await run(runtime, "git checkout -b topic")
+
+    assert (before, await runtime.branch()) == ("main", "topic")
 
 
 async def test_a_cancelled_command_leaves_the_workspace_as_it_was(runtime):
