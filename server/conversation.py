@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from asyncio import Future, Task, TimerHandle
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from server.agent_loop import AgentLoop
 from server.loop_settings import LoopSettings
 from server.metadata_follower import MetadataFollower
 from server.notices import error_notice
+from server.upkeep import Upkeep, UpkeepParts
 from storage.conversations.base import ConversationStore
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class LoopParts:
     make_agent: Callable[[], Agent]
     runtime_builder: RuntimeBuilder
     runtime_seconds: float = 60.0
+    upkeep: UpkeepParts = UpkeepParts()  # noqa: RUF009 - immutable
 
 
 class ServerConversation:
@@ -72,6 +74,7 @@ class ServerConversation:
         self._records = records
         self._audience = audience
         self._follower = follower
+        self._upkeep: Upkeep | None = None
         self._serial = asyncio.Lock()
 
     @property
@@ -116,35 +119,41 @@ class ServerConversation:
         async with self._serial:
             if self.loop is not None:
                 return
+            record = await self._records.get_metadata(self.conversation_id)
             runtime = await self._build_runtime()
             loop = AgentLoop(
                 self.stream,
                 self._make_agent(),
                 runtime,
                 settings,
-                await self._spent(),
+                Spent(record.accumulated_cost, record.prompt_tokens, record.completion_tokens),
                 on_error=self._show_error,
                 on_rest=on_rest,
             )
             self.loop = loop
+            self._upkeep = Upkeep(
+                self.stream,
+                self._records,
+                runtime,
+                self._audience.notify,
+                self._parts.upkeep,
+                titled=record.title is not None,
+            )
             try:
                 await loop.start()
             except asyncio.CancelledError:
-                self.loop = None
-                await loop.close()
+                await self._end_loop(loop.close)
                 raise
             except Exception:
-                self.loop = None
-                await runtime.close()
+                await self._end_loop(runtime.close)
                 raise
 
     async def stop_loop(self) -> bool:
         """Stop the loop and record it; whether there was one."""
         async with self._serial:
-            loop, self.loop = self.loop, None
-            if loop is None:
+            if self.loop is None:
                 return False
-            await loop.close()
+            await self._end_loop(self.loop.close)
             return True
 
     async def say_state(self, state: AgentState, reason: str = "") -> None:
@@ -176,9 +185,12 @@ class ServerConversation:
             await self.say_state(AgentState.ERROR, reason)
             raise
 
-    async def _spent(self) -> Spent:
-        record = await self._records.get_metadata(self.conversation_id)
-        return Spent(record.accumulated_cost, record.prompt_tokens, record.completion_tokens)
+    async def _end_loop(self, close: Callable[[], Awaitable[None]]) -> None:
+        self.loop = None
+        upkeep, self._upkeep = self._upkeep, None
+        if upkeep is not None:
+            await upkeep.close()
+        await close()
 
     def _show_error(self, reason: str) -> None:
         self._audience.notify(self.conversation_id, error_notice("STATUS$ERROR", reason))

@@ -23,7 +23,6 @@ from storage.conversations.metadata import (
     ConversationMetadata,
     ConversationTrigger,
     ProviderType,
-    default_title,
 )
 from storage.errors import ConversationNotFound, KeyExists
 from storage.locations import check_conversation_id
@@ -93,7 +92,6 @@ class NewConversation(RequestBody):
         return ConversationMetadata(
             conversation_id=conversation_id,
             user_id=user_id,
-            title=default_title(conversation_id),
             selected_repository=self.repository or (source.repo if source else None),
             selected_branch=self.selected_branch,
             git_provider=self.git_provider or (source.git_provider if source else None),

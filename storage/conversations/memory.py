@@ -93,6 +93,13 @@ class MemoryConversationStore(ConversationStore):
         self._conversations.put(changed)
         return changed.checked_copy()
 
+    async def give_title(self, conversation_id: str, title: str) -> bool:
+        """See ConversationStore."""
+        if self._visible(conversation_id).title is not None:
+            return False
+        await self.update_metadata(conversation_id, MetadataChange(title=title))
+        return True
+
     async def get_metadata(self, conversation_id: str) -> ConversationMetadata:
         """See ConversationStore."""
         return self._visible(conversation_id).checked_copy()

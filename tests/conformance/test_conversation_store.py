@@ -128,6 +128,34 @@ async def test_updates_at_the_same_time_keep_each_others_fields(store):
     assert (found.title, found.selected_branch) == ("t", "b")
 
 
+async def test_a_title_is_given_once_and_only_to_a_record_without_one(store):
+    await store.save_metadata(record("c"))
+    await store.save_metadata(record("blank", title=""))
+
+    assert await store.give_title("c", "first")
+    assert not await store.give_title("c", "second")
+    assert not await store.give_title("blank", "never")
+
+    assert (await store.get_metadata("c")).title == "first"
+    assert (await store.get_metadata("blank")).title == ""
+    with pytest.raises(ConversationNotFound):
+        await store.give_title("nobody", "t")
+
+
+async def test_a_given_title_never_undoes_one_that_is_set_at_the_same_time(store):
+    for number in range(10):
+        key = f"c{number}"
+        await store.save_metadata(record(key))
+        await asyncio.gather(
+            store.give_title(key, "given"),
+            store.update_metadata(key, MetadataChange(title="set", selected_branch="b")),
+            store.give_title(key, "given too"),
+        )
+
+        found = await store.get_metadata(key)
+        assert (found.title, found.selected_branch) == ("set", "b")
+
+
 async def test_a_record_is_valid_only_for_the_owner_it_names(stores):
     await stores.for_user("ann").save_metadata(record("owned"))
     await stores.for_user(None).save_metadata(record("ownerless"))
@@ -152,6 +180,7 @@ async def test_a_foreign_record_looks_like_an_unknown_one(stores, stranger):
     for call in (
         foreign.get_metadata("c"),
         foreign.update_metadata("c", MetadataChange(title="mine")),
+        foreign.give_title("c", "mine"),
         foreign.get_all_metadata(["c"]),
     ):
         with pytest.raises(ConversationNotFound, match=r"^Conversation not found: c$"):
@@ -222,6 +251,7 @@ async def test_an_unacceptable_id_is_refused_by_every_call(store, key):
         store.save_metadata(record(key)),
         store.get_metadata(key),
         store.update_metadata(key, MetadataChange()),
+        store.give_title(key, "t"),
         store.validate_metadata(key, "ann"),
         store.delete_metadata(key),
         store.exists(key),

@@ -1,6 +1,7 @@
 """Feedback, what needs a model or a git host, and the list of microagent conversations."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -75,7 +76,7 @@ async def test_feedback_on_an_unknown_conversation_is_refused(rest):
     ],
 )
 async def test_what_needs_a_model_or_an_analyzer_is_refused_as_not_supported(rest, method, path):
-    body = {"json": {}} if method == "POST" else {}
+    body: dict[str, Any] = {"json": {}} if method == "POST" else {}
     assert_refused(await rest.ask(method, ONE + path, **body), 404, "conversation_not_found")
     await rest.keep("c1", None)
 
