@@ -50,9 +50,9 @@ class Live:
         return guard
 
     async def new(self, user_id: str | None = None, conversation_id: str | None = None) -> str:
-        """A new conversation's id; no loop is started."""
+        """A new conversation's id; no loop is started, and no title will be made for it."""
         key = conversation_id or uuid4().hex
-        record = ConversationMetadata(conversation_id=key)
+        record = ConversationMetadata(conversation_id=key, title="A title")
         await self.conversations.for_user(user_id).save_metadata(record)
         return key
 
