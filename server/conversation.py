@@ -20,6 +20,7 @@ from runtime_stub.replay import ReplayAgent
 from server.agent_loop import AgentLoop
 from server.loop_settings import LoopSettings
 from server.metadata_follower import MetadataFollower
+from server.monitoring import SILENT, Monitor
 from server.notices import error_notice
 from server.upkeep import Upkeep, UpkeepParts
 from storage.conversations.base import ConversationStore
@@ -42,6 +43,7 @@ class LoopParts:
     runtime_builder: RuntimeBuilder
     runtime_seconds: float = 60.0
     upkeep: UpkeepParts = UpkeepParts()  # noqa: RUF009 - immutable
+    monitor: Monitor = SILENT
 
 
 class ServerConversation:
@@ -76,6 +78,7 @@ class ServerConversation:
         self._follower = follower
         self._upkeep: Upkeep | None = None
         self._serial = asyncio.Lock()
+        parts.monitor.session_started(stream, user_id)
 
     @property
     def runtime_status(self) -> str | None:
@@ -119,34 +122,15 @@ class ServerConversation:
         async with self._serial:
             if self.loop is not None:
                 return
-            record = await self._records.get_metadata(self.conversation_id)
-            runtime = await self._build_runtime()
-            loop = AgentLoop(
-                self.stream,
-                self._make_agent(),
-                runtime,
-                settings,
-                Spent(record.accumulated_cost, record.prompt_tokens, record.completion_tokens),
-                on_error=self._show_error,
-                on_rest=on_rest,
-            )
-            self.loop = loop
-            self._upkeep = Upkeep(
-                self.stream,
-                self._records,
-                runtime,
-                self._audience.notify,
-                self._parts.upkeep,
-                titled=record.title is not None,
-            )
+            clock = asyncio.get_running_loop().time
+            begun, succeeded = clock(), False
             try:
-                await loop.start()
-            except asyncio.CancelledError:
-                await self._end_loop(loop.close)
-                raise
-            except Exception:
-                await self._end_loop(runtime.close)
-                raise
+                await self._start_loop(settings, on_rest)
+                succeeded = True
+            finally:
+                self._parts.monitor.loop_started(
+                    self.conversation_id, succeeded=succeeded, seconds=clock() - begun
+                )
 
     async def stop_loop(self) -> bool:
         """Stop the loop and record it; whether there was one."""
@@ -154,6 +138,7 @@ class ServerConversation:
             if self.loop is None:
                 return False
             await self._end_loop(self.loop.close)
+            self._parts.monitor.loop_stopped(self.conversation_id)
             return True
 
     async def say_state(self, state: AgentState, reason: str = "") -> None:
@@ -174,6 +159,36 @@ class ServerConversation:
         agent = self._parts.make_agent()
         recorded, self.replay = self.replay, ()
         return ReplayAgent(recorded, agent) if recorded else agent
+
+    async def _start_loop(self, settings: LoopSettings, on_rest: Callable[[], None]) -> None:
+        record = await self._records.get_metadata(self.conversation_id)
+        runtime = await self._build_runtime()
+        loop = AgentLoop(
+            self.stream,
+            self._make_agent(),
+            runtime,
+            settings,
+            Spent(record.accumulated_cost, record.prompt_tokens, record.completion_tokens),
+            on_error=self._show_error,
+            on_rest=on_rest,
+        )
+        self.loop = loop
+        self._upkeep = Upkeep(
+            self.stream,
+            self._records,
+            runtime,
+            self._audience.notify,
+            self._parts.upkeep,
+            titled=record.title is not None,
+        )
+        try:
+            await loop.start()
+        except asyncio.CancelledError:
+            await self._end_loop(loop.close)
+            raise
+        except Exception:
+            await self._end_loop(runtime.close)
+            raise
 
     async def _build_runtime(self) -> Runtime:
         try:

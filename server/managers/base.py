@@ -2,17 +2,20 @@
 
 from abc import ABC, abstractmethod
 from asyncio import Future
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
 from events.actions import Action
 from events.batch import Appended
 from events.stream import EventStream
+from server.config import ServerConfig
 from server.conversation import ServerConversation
+from server.errors import NotAvailable
 from server.loop_settings import LoopSettings
+from server.managers.parts import ManagerParts
 
 
 class ConversationStatus(StrEnum):
@@ -66,8 +69,23 @@ class ConversationManager(ABC):
 
     `sid` is the conversation id. `user_id` is the owner; None means conversations without an
     owner, never all. Unknown, deleted and foreign conversations raise ConversationNotFound alike.
-    Use as an async context manager: leaving it closes every conversation in order.
+    Use as an async context manager: leaving it closes every conversation in order. A class that a
+    setting names is made with the parts, which stay their owner's to open and close.
     """
+
+    def __init__(self, parts: ManagerParts) -> None:
+        self._parts = parts
+
+    @classmethod
+    def get_instance(cls, config: ServerConfig) -> "ConversationManager":
+        """The manager of this process over the storage that `config` names, for programs of any kind.
+
+        It opens what it needs at its first use and lets go of it when the event loop ends. One
+        data directory has one manager: the settings of the first call hold. A server has its own.
+        """
+        if _Seam.embed is None:
+            raise NotAvailable("ConversationManager must be imported from `server`")
+        return _Seam.embed(config)
 
     @abstractmethod
     async def __aenter__(self) -> Self:
@@ -172,3 +190,18 @@ class ConversationManager(ABC):
         self, user_id: str | None = None, filter_to_sids: set[str] | None = None
     ) -> list[AgentLoopInfo]:
         """The owner's loops that run, start or wait for a slot, filtered likewise."""
+
+
+Embed: TypeAlias = Callable[[ServerConfig], ConversationManager]
+
+
+def register_embedding(embed: Embed) -> None:
+    """Say how `ConversationManager.get_instance` finds a manager; the last call counts.
+
+    The contract must not know the module that names its back-ends, so that one comes here.
+    """
+    _Seam.embed = embed
+
+
+class _Seam:
+    embed: ClassVar[Embed | None] = None

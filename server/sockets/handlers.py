@@ -153,7 +153,7 @@ class SocketHandlers(socketio.AsyncNamespace):  # type: ignore[misc]  # the libr
             raise Refused("invalid_session_api_key")
         if parts.refusal is not None:
             raise refusal_of(answer_for(parts.refusal))
-        principal: Principal = parts.authenticator.principal(environ.get("asgi.scope", {}))
+        principal: Principal = await parts.authenticator.principal(environ.get("asgi.scope", {}))
         conversation_id = handshake.conversation_id
         info = await parts.manager.join_conversation(
             conversation_id, sid, parts.settings, principal.user_id
