@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
+from events.conformance.records import append, contents, record, records
 from events.errors import ConversationDeleted, DamagedRecord, StoreUnavailable
 from events.page_reader import PageReader
 from events.stores.memory import MemoryEventStore
 from tests.support.faulty_store import FaultyEventStore
-from tests.support.records import append, contents, record, records
 
 SIZE = 10
 

@@ -6,12 +6,12 @@ from contextlib import closing
 
 import pytest
 
+from events.conformance.records import append, records
 from events.errors import AppendFailed, AppendUnknown, ConversationDeleted
 from events.stores.database import DatabaseEventStore
 from storage.database.sqlite import SqliteDatabase
 from storage.errors import Unavailable
 from tests.support.faulty_sqlite import Faults
-from tests.support.records import append, records
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ import orjson
 
 from events.actions import ChangeAgentStateAction, MessageAction, NullAction
 from events.batch import Appended
+from events.conformance.records import append, records
 from events.event import AgentState, Event, EventFlag, EventSource, StoredEvent
 from events.observations import AgentStateChangedObservation, CmdOutputObservation
 from events.stores.base import EventStore
 from events.stream import EventStream
 from tests.support.checker import Counts, DeliveryChecker, Received
 from tests.support.live import Live
-from tests.support.records import append, records
 
 CLIENTS = 5
 RACE_SECONDS = 10.0
