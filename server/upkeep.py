@@ -9,17 +9,15 @@ from typing import Any
 
 import orjson
 
-from events.errors import EventsError
 from events.event import EventSource, StoredEvent
 from events.filter import EventFilter
 from events.stream import EventStream
-from events.subscription import Subscription
+from events.summary import SummaryChange
 from runtime_stub.base import Runtime
-from runtime_stub.errors import RuntimeFloorError
 from server.notices import title_notice
 from storage.conversations.base import ConversationStore
 from storage.conversations.metadata import MetadataChange
-from storage.errors import ConversationNotFound, StorageError
+from storage.errors import ConversationNotFound
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +33,12 @@ EXCERPT = 30
 """Characters of the message that make the title where no model gives one."""
 SCANNED_EVENTS = 1000
 """Events from the log's begin among which the first message is looked for."""
+LOOKED_AT = 64 * 1024
+"""Bytes of an event that are looked at; the kind comes after the message, which may be long."""
+MAX_RUNS = 100
+"""Commands that may wait to be looked at; those that come while so many wait are left out."""
+MESSAGE_MARK = b'"action":"message"'
+RUN_MARK = b'"observation":"run"'
 BRANCH_COMMANDS = (
     "git checkout",
     "git switch",
@@ -79,35 +83,39 @@ class Upkeep:
         self._parts = parts
         self._titled = titled
         self._title_due = not titled
-        self._branch_due = False
         self._task: Task[None] | None = None
-        self._subscription: Subscription = stream.subscribe("upkeep", self._hear)
+        self._runs: list[StoredEvent] = []
+        self._stop = stream.tap(self._note)
         self._wake()
 
     async def close(self) -> None:
         """Follow no more and give up what is under way."""
-        await self._stream.unsubscribe(self._subscription)
+        self._stop()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    async def _hear(self, events: Sequence[StoredEvent]) -> None:
+    def _note(self, events: Sequence[StoredEvent], _summary: SummaryChange) -> None:
+        # In the step that commits: no more than a look at the bytes, and at few of them.
         for stored in events:
-            # A look at the bytes spares most events the parsing.
-            if not self._titled and b'"action":"message"' in stored.body:
+            if not self._titled and stored.body.find(MESSAGE_MARK, 0, LOOKED_AT) >= 0:
                 self._title_due = True
-            if b'"observation":"run"' in stored.body:
-                self._branch_due = self._branch_due or may_switch(orjson.loads(stored.body))
+            if stored.body.find(RUN_MARK, 0, LOOKED_AT) >= 0 and len(self._runs) < MAX_RUNS:
+                self._runs.append(stored)
         self._wake()
 
+    @property
+    def _due(self) -> bool:
+        return self._title_due or bool(self._runs)
+
     def _wake(self) -> None:
-        if self._task is None and (self._title_due or self._branch_due):
+        if self._task is None and self._due:
             name = f"upkeep of {self._stream.conversation_id}"
             self._task = asyncio.get_running_loop().create_task(self._work(), name=name)
 
     async def _work(self) -> None:
         try:
-            while self._title_due or self._branch_due:
+            while self._due:
                 await self._update()
         finally:
             self._task = None
@@ -115,7 +123,8 @@ class Upkeep:
     async def _update(self) -> None:
         conversation_id = self._stream.conversation_id
         title_due, self._title_due = self._title_due, False
-        branch_due, self._branch_due = self._branch_due, False
+        runs, self._runs = self._runs, []
+        branch_due = any(may_switch(orjson.loads(run.body)) for run in runs)
         try:
             async with asyncio.timeout(self._parts.seconds):
                 if branch_due:
@@ -124,7 +133,8 @@ class Upkeep:
                     await self._give_title(conversation_id)
         except ConversationNotFound:
             self._titled = True  # deleted meanwhile: there is nothing left to name
-        except (StorageError, EventsError, RuntimeFloorError, TimeoutError):
+        except Exception:
+            # Runtime, store and their deadline may be anybody's; this is the last one to tell.
             logger.exception("the record of %s was not brought up to date", conversation_id)
 
     async def _give_title(self, conversation_id: str) -> None:
