@@ -42,6 +42,7 @@ SERVER_FIELDS = frozenset(
         "success",
     )
 )
+PLAIN_KEYS = 2
 CLIENT_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,128}")
 
 
@@ -85,12 +86,14 @@ def decode_client(payload: object) -> ClientEvent:
 
 def _plain_message(payload: object) -> MessageAction | None:
     """The commonest event, a message that is nothing but plain text; None for anything else."""
-    match payload:
-        case {"action": "message", "args": {"content": str(content)} as args, **others}:
-            if len(args) == 1 and not others and content.isascii():
-                return MessageAction(content=content)
-        case _:
-            pass
+    if not isinstance(payload, dict) or len(payload) != PLAIN_KEYS:
+        return None
+    arguments = payload.get("args")
+    if payload.get("action") != "message" or not isinstance(arguments, dict):
+        return None
+    content = arguments.get("content")
+    if len(arguments) == 1 and isinstance(content, str) and content.isascii():
+        return MessageAction(content=content)
     return None
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from asyncio import Task, TimerHandle
+from asyncio import AbstractEventLoop, Task, TimerHandle
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -63,6 +63,7 @@ class AppendPump:
         self._deadline: TimerHandle | None = None
         self._due = 0.0
         self._scheduled = False
+        self._loop: AbstractEventLoop | None = None
         self._recovery: Task[None] | None = None
         self._pause_seconds = FIRST_PAUSE_SECONDS
         self._conflicts = 0
@@ -78,7 +79,9 @@ class AppendPump:
         if self._in_flight is None and not self._scheduled:
             # What else this turn of the loop brings goes into the same batch.
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._pump)
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()  # each time it would be a system call
+            self._loop.call_soon(self._pump)
 
     def stop(self, reason: EventsError) -> None:
         """Take nothing more; what was taken goes on."""
@@ -117,7 +120,7 @@ class AppendPump:
         )
         self._attempts.append(attempt)
         if not attempt.done:
-            loop = asyncio.get_running_loop()
+            loop = self._loop = self._loop or asyncio.get_running_loop()
             self._due = loop.time() + self._append_seconds
             if self._deadline is None:
                 self._deadline = loop.call_at(self._due, self._check_deadline)

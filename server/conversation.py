@@ -65,7 +65,8 @@ class ServerConversation:
         self.starting: Task[None] | None = None
         self.connections: set[str] = set()
         self.idle_timer: TimerHandle | None = None
-        self.last_activity = asyncio.get_running_loop().time()
+        self._loop = asyncio.get_running_loop()
+        self.last_activity = self._loop.time()
         self._parts = parts
         self._records = records
         self._audience = audience
@@ -92,7 +93,7 @@ class ServerConversation:
 
     def touch(self) -> None:
         """Note that somebody uses the conversation now."""
-        self.last_activity = asyncio.get_running_loop().time()
+        self.last_activity = self._loop.time()
 
     def accept(self, data: object, settled: Settled) -> None:
         """Enqueue a client's event before any await. Raises BadEvent and what enqueueing raises."""

@@ -15,7 +15,7 @@ KINDS = st.sampled_from(["text", "refused text", "binary", "ping", "first part",
 
 def frame(kind: str, size: int) -> bytes:
     """A client's frame; a text that is to be refused begins with `r`."""
-    body = (b"r" if kind == "refused text" else b"t") * size
+    body = b"r" + b"t" * size if kind == "refused text" else b"t" * size
     match kind:
         case "text" | "refused text":
             made = Frame(Opcode.TEXT, body)
