@@ -163,7 +163,7 @@ def manager_parts(
             append_seconds=config.append_deadline_seconds,
         ),
         metadata_in_commit=event_store.folds_metadata
-        and conversation_stores.for_user(None).folds_with_log,
+        and not isinstance(conversation_stores, OwnConversationStores),
         max_concurrent_conversations=config.max_concurrent_conversations,
         close_delay_seconds=config.close_delay_seconds,
         secrets=_secrets(config),
@@ -239,8 +239,9 @@ def choose(config: ServerConfig) -> Chosen:
 
 async def _event_store(storage: OpenedStorage) -> EventStore:
     if storage.database is None:
-        return MemoryEventStore()
+        return MemoryEventStore(storage.fold)
     store = DatabaseEventStore(storage.database)
+    await store.place_arrivals()
     finished = await store.finish_deletions()
     if finished:
         logger.info("finished %d deletion(s) that were cut short", finished)

@@ -3,14 +3,14 @@
 import asyncio
 import sqlite3
 from asyncio import AbstractEventLoop
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 
 from storage.config import MemoryStorage, SqliteStorage, StorageConfig
 from storage.conversations.base import ConversationStore, ConversationStores, register_opener
 from storage.conversations.database import DatabaseConversationStores
-from storage.conversations.memory import MemoryConversations
+from storage.conversations.memory import Fold, MemoryConversations
 from storage.database.base import Database
 from storage.database.sqlite import SqliteDatabase, read_only_uri
 from storage.errors import Unavailable
@@ -21,10 +21,15 @@ DATABASE_NAME = "parley.sqlite3"
 
 @dataclass(frozen=True, slots=True)
 class OpenedStorage:
-    """The stores of one medium. `database` is None where there is none (memory)."""
+    """The stores of one medium.
+
+    `database` is None where there is none (memory); there `fold` brings a record up to date with
+    its log at once.
+    """
 
     conversations: ConversationStores
     database: Database | None
+    fold: Callable[[str, Fold], None] | None = None
 
 
 class Holding(AbstractAsyncContextManager[OpenedStorage]):
@@ -95,7 +100,8 @@ def open_storage(config: StorageConfig) -> Holding:
 
 async def _opened(config: StorageConfig, stack: AsyncExitStack) -> OpenedStorage:
     if not isinstance(config, SqliteStorage):
-        return OpenedStorage(MemoryConversations(), None)
+        records = MemoryConversations()
+        return OpenedStorage(records, None, records.fold)
     try:
         stack.enter_context(data_directory_lock(config.data_dir))
     except OSError as error:

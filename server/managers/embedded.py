@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from typing import Self
 
 from events.actions import Action
+from events.batch import Settled
 from server.conversation import ServerConversation
 from server.loop_settings import LoopSettings
-from server.managers.base import Accepted, AgentLoopInfo, ConversationManager, Taken
+from server.managers.base import Accepted, AgentLoopInfo, ConversationManager
 
 Life = Callable[[], AsyncGenerator[ConversationManager]]
 """Begins a manager and whatever it needs, gives it once, and ends all of that when it is closed."""
@@ -90,11 +91,11 @@ class EmbeddedConversationManager(ConversationManager):
             replay=replay,
         )
 
-    def take(self, conversation: ServerConversation, data: object) -> Taken:
+    def take(self, conversation: ServerConversation, data: object, settled: Settled) -> bool:
         """See ConversationManager."""
         if self._manager is None:
             raise RuntimeError("a conversation outlived its manager")
-        return self._manager.take(conversation, data)
+        return self._manager.take(conversation, data, settled)
 
     async def send_to_event_stream(self, connection_id: str, data: object) -> Accepted:
         """See ConversationManager."""

@@ -46,10 +46,10 @@ class DirectOutlet(Outlet):
 
     def write(self, packet: bytes) -> None:
         """See Outlet."""
-        if not self._open:
+        if self._open:
+            self._direct.push(packet)
+        else:
             super().write(packet)
-        elif not self._direct.close_sent:
-            self._direct.transport.write(packet)
 
     def write_batch(self, batch: FrameBatch) -> None:
         """See Outlet."""
@@ -65,7 +65,11 @@ class DirectOutlet(Outlet):
             return super().offer(batch)
         if not protocol.flowing:
             return False
-        if batch.wire:
+        if not batch.wire:
+            return True
+        if protocol.due:
+            protocol.push(batch.wire)
+        else:
             protocol.transport.write(batch.wire)
         return True
 
@@ -79,6 +83,7 @@ class DirectOutlet(Outlet):
         if not self._open:
             await super().drained()
             return
+        self._direct.flush()
         await self._flow(self._direct, asyncio.get_running_loop().time())
         if not self._direct.flowing:
             raise ClientGone("The client has left")

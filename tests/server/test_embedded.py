@@ -9,11 +9,13 @@ import textwrap
 import pytest
 
 import server
+from events.batch import Appended
 from server import ConversationManager, LoopSettings, ServerConfig
 from server.app import create_app
 from storage.conversations.base import ConversationStore
 from storage.conversations.metadata import ConversationMetadata
 from storage.errors import ConversationNotFound
+from storage.promise import Promise
 
 EXIT_SECONDS = 10
 SETTINGS = LoopSettings()
@@ -167,8 +169,9 @@ async def test_every_call_reaches_the_manager(tmp_path):
         message = {"action": "message", "args": {"content": "x"}}
         accepted = await manager.send_to_event_stream("one", message)
         async with manager.attach("c", "ann") as conversation:
-            taken = manager.take(conversation, message)
-            assert (await taken.appended).id > accepted.id
+            appended: Promise[Appended] = Promise()
+            assert not manager.take(conversation, message, appended.settle)
+            assert (await appended).id > accepted.id
             assert manager.joined("one") is conversation
         assert manager.is_agent_loop_running("c")
         assert manager.get_running_agent_loops("ann") == {"c"}

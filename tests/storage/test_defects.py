@@ -26,8 +26,12 @@ class CountingDatabase(Database):
         self._inner = inner
         self.rows = 0
 
-    def write(self, script, **options):
-        return self._inner.write(script, **options)
+    def submit(self, script, **options):
+        return self._inner.submit(script, **options)
+
+    @property
+    def closed(self):
+        return self._inner.closed
 
     async def read(self, script):
         return await self._inner.read(self._counted(script))
