@@ -11,7 +11,7 @@ import orjson
 from events.errors import StreamOverloaded
 from events.event import EventFlag, StoredEvent
 from events.serialization import flag_of
-from events.summary import NO_CHANGE, SummaryChange, fold
+from events.summary import SummaryChange, fold
 
 BATCH_EVENTS = 500
 BATCH_BYTES = 4 * 1024 * 1024
@@ -93,13 +93,10 @@ class AppendQueue:
     """Bounded queue of waiting events, and the keys under way."""
 
     def __init__(self, limit: int) -> None:
+        self.waiting: deque[Waiting] = deque()
         self._limit = limit
         self._clock = Clock()
-        self._queue: deque[Waiting] = deque()
         self._under_way: dict[bytes, Waiting] = {}
-
-    def __len__(self) -> int:
-        return len(self._queue)
 
     def put(self, payload: dict[str, Any], digest: bytes | None, caller: Settled) -> None:
         """Queue an event. One whose key is under way shares the first one's outcome.
@@ -109,12 +106,12 @@ class AppendQueue:
         if digest is not None and digest in self._under_way:
             self._under_way[digest].callers.append(caller)
             return
-        if len(self._queue) >= self._limit:
+        if len(self.waiting) >= self._limit:
             raise StreamOverloaded(f"{self._limit} events are waiting in this conversation")
         waiting = Waiting(payload, digest, caller)
         if digest is not None:
             self._under_way[digest] = waiting
-        self._queue.append(waiting)
+        self.waiting.append(waiting)
 
     def settle(self, waiting: Waiting, appended: Appended) -> None:
         """Tell an event's outcome; its key is no longer under way."""
@@ -130,7 +127,7 @@ class AppendQueue:
 
     def put_back(self, waiting: Iterable[Waiting]) -> None:
         """Queue events again, in their order, before all others."""
-        self._queue.extendleft(reversed(list(waiting)))
+        self.waiting.extendleft(reversed(list(waiting)))
 
     def form(self, next_id: int, not_before: str) -> Batch:
         """Take the next batch: ids from `next_id`, one timestamp, never before `not_before`."""
@@ -140,10 +137,10 @@ class AppendQueue:
         events: list[StoredEvent] = []
         event_id = next_id - 1
         keys: dict[int, bytes] = {}
-        summary = NO_CHANGE
+        summary: SummaryChange | None = None
         size = 0
-        while self._queue and len(events) < BATCH_EVENTS and size < BATCH_BYTES:
-            one = self._queue.popleft()
+        while self.waiting and len(events) < BATCH_EVENTS and size < BATCH_BYTES:
+            one = self.waiting.popleft()
             event_id = next_id + len(events)
             if one.digest is not None:
                 keys[len(events)] = one.digest
@@ -153,13 +150,16 @@ class AppendQueue:
             events.append(StoredEvent(event_id, one.flag, body))
             waiting.append(one)
             size += len(body)
-        summary = summary._replace(last_event_id=event_id, last_updated_at=timestamp)
+        if summary is None:
+            summary = SummaryChange(event_id, timestamp)
+        else:
+            summary = summary._replace(last_event_id=event_id, last_updated_at=timestamp)
         return Batch(waiting, events, keys, summary, timestamp)
 
     def fail_all(self, error: Exception) -> None:
         """Refuse everything that waits."""
-        while self._queue:
-            self.fail(self._queue.popleft(), error)
+        while self.waiting:
+            self.fail(self.waiting.popleft(), error)
 
 
 def digest_of(client_id: str) -> bytes:
