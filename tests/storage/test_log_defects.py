@@ -65,7 +65,7 @@ async def test_d22_an_append_that_is_cut_short_leaves_nothing_behind(tmp_path):
     store = DatabaseEventStore(database)
     await append(store, "c", records(0, 3))
 
-    faults.before = ["COMMIT"]
+    faults.before = ["INSERT INTO appends", "COMMIT"]
     refused = await asyncio.gather(append(store, "c", records(3, 5)), return_exceptions=True)
     assert isinstance(refused[0], Exception)
 
