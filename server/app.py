@@ -31,8 +31,8 @@ from server.prerequisites import missing
 from server.routes import routes
 from server.routes.services import Services
 from server.sockets.direct import unsupported
+from server.sockets.frames import FrameReader
 from server.sockets.handlers import SocketHandlers, SocketParts, SocketServer
-from server.sockets.wire import FrameReader
 from server.sources import ConfigError
 from storage.conversations.base import ConversationStores
 from storage.opening import OpenedStorage, open_storage

@@ -14,7 +14,6 @@ from engineio import AsyncServer as EngineServer
 from server.sockets.outlet import ClientGone, Outlet
 from server.sockets.protocol import ClientPacket, parse_event
 from server.sockets.transport import GuardedProtocol
-from server.sockets.wire import FrameBatch
 
 TESTED = {"uvicorn": "0.54.0", "python-engineio": "4.15.1", "python-socketio": "5.18.1"}
 HOLD_AT = 512
@@ -44,29 +43,21 @@ class DirectOutlet(Outlet):
         """See Outlet."""
         return not self._direct.flowing if self._open else super().full
 
-    def write(self, packet: bytes) -> None:
+    def write(self, frames: bytes) -> None:
         """See Outlet."""
         if not self._open:
-            super().write(packet)
+            super().write(frames)
         elif not self._direct.close_sent:
-            self._direct.transport.write(packet)
+            self._direct.transport.write(frames)
 
-    def write_batch(self, batch: FrameBatch) -> None:
-        """See Outlet."""
-        if not self._open:
-            super().write_batch(batch)
-        elif batch.wire:
-            self.write(batch.wire)
-
-    def offer(self, batch: FrameBatch) -> bool:
-        """See Outlet. This is the hot path: once per client and batch."""
+    def offer(self, frames: bytes) -> bool:
+        """See Outlet. This is the hot path: once per client and run."""
         protocol = self._direct
         if not self._open:
-            return super().offer(batch)
+            return super().offer(frames)
         if not protocol.flowing:
             return False
-        if batch.wire:
-            protocol.transport.write(batch.wire)
+        protocol.transport.write(frames)
         return True
 
     async def ready(self) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from events.event import StoredEvent
 from events.stream import EventStream
 from events.summary import SummaryChange
+from server.sockets.frames import run_of
 from server.sockets.session import WebSession
-from server.sockets.wire import FrameBatch, frame_of
 
 
 class Fanout:
@@ -23,11 +23,11 @@ class Fanout:
         self._stop()
 
     def _deliver(self, events: Sequence[StoredEvent], _summary: SummaryChange) -> None:
-        batch = FrameBatch([frame_of(event) for event in events])
+        run = run_of(events)
         # Before offering: a session that turns live meanwhile must have examined these.
-        self.published = batch.last_id
+        self.published = run.last_id
         for session in tuple(self.sessions.values()):
-            session.offer(batch)
+            session.offer(run)
 
 
 class FanoutHub:

@@ -23,6 +23,7 @@ from server.managers.base import ConversationManager, Taken
 from server.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice
 from server.sockets.direct import DirectOutlet, Intake
 from server.sockets.fanout import Fanout, FanoutHub
+from server.sockets.frames import FrameReader
 from server.sockets.outlet import Outlet, check_engine, end_poll
 from server.sockets.protocol import (
     EVENTS_IN,
@@ -37,7 +38,7 @@ from server.sockets.protocol import (
 )
 from server.sockets.session import WebSession
 from server.sockets.transport import GuardedProtocol, protocol_of
-from server.sockets.wire import FrameReader, ack_frame
+from server.sockets.wire import ack_frame
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from engineio.packet import MESSAGE, NOOP, Packet
 from server.errors import ServerError
 from server.sockets.protocol import Refused
 from server.sockets.transport import GuardedProtocol
-from server.sockets.wire import FrameBatch, packet_text
+from server.sockets.wire import packet_texts
 
 SLICE_BYTES = 64 * 1024
 SLOW_SECONDS = 0.5
@@ -63,27 +63,22 @@ class Outlet:
         paused = self._protocol is not None and not self._protocol.writable.is_set()
         return paused or self._queued_bytes > CAP_BYTES
 
-    def write(self, packet: bytes) -> None:
-        """Send one packet, given as a websocket frame. A client that lets too many wait is aborted."""
+    def write(self, frames: bytes) -> None:
+        """Send websocket frames that are joined. A client that lets too many wait is aborted."""
         if self._socket.closed:
             return
-        if self._socket.queue.qsize() >= CAP_PACKETS:
-            self.abort()
-            return
-        self._queued_bytes += len(packet)
-        self._socket.queue.put_nowait(Packet(MESSAGE, data=packet_text(packet)))
+        for text in packet_texts(frames):
+            if self._socket.queue.qsize() >= CAP_PACKETS:
+                self.abort()
+                return
+            self._socket.queue.put_nowait(Packet(MESSAGE, data=text))
+        self._queued_bytes += len(frames)
 
-    def write_batch(self, batch: FrameBatch) -> None:
-        """Send what is visible of a batch."""
-        for frame in batch.frames:
-            if frame.packet is not None:
-                self.write(frame.packet)
-
-    def offer(self, batch: FrameBatch) -> bool:
-        """Send what is visible of a batch unless the client is behind; whether that was done."""
+    def offer(self, frames: bytes) -> bool:
+        """Send joined frames unless the client is behind; whether that was done."""
         if self.full:
             return False
-        self.write_batch(batch)
+        self.write(frames)
         return True
 
     async def ready(self) -> None:

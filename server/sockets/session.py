@@ -2,19 +2,23 @@
 
 import asyncio
 import logging
+import time
 from asyncio import Task
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from events.errors import ConversationDeleted, EventsError
 from events.stream import EventStream
+from server.sockets.frames import FrameReader, FrameRun
 from server.sockets.outlet import ClientGone, Outlet
-from server.sockets.wire import Frame, FrameBatch, FrameReader, payload_frame
+from server.sockets.wire import payload_frame
 
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
 FLUSH_SECONDS = 1.0
+TURN_SECONDS = 0.001
+"""How long a replay may keep the loop when all it needs is cached and its client takes it all."""
 
 
 class Published(Protocol):
@@ -57,7 +61,8 @@ class WebSession:
         self._outlet = outlet
         self._joined_at = stream.next_id - 1
         self._newest_state = stream.last_state_id
-        self._owed: Frame | None = None
+        self._owed = b""
+        self._turn_began = 0.0
         self._closed = False
         self._task: Task[None] | None = None
 
@@ -65,16 +70,16 @@ class WebSession:
         """Begin replay; to be called when the client was told that it is connected."""
         self._read_on(first=True)
 
-    def offer(self, batch: FrameBatch) -> None:
-        """Take newly published frames if live; never waits."""
+    def offer(self, run: FrameRun) -> None:
+        """Take newly published events if live; never waits."""
         if not self.live:
             return
-        if batch.first_id != self.position + 1:
-            if batch.last_id <= self.position:
+        if run.first_id != self.position + 1:
+            if run.last_id <= self.position:
                 return
-            batch = batch.after(self.position)
-        if self._outlet.offer(batch):
-            self.position = batch.last_id
+            run = run.after(self.position)
+        if self._outlet.offer(run.wire):
+            self.position = run.last_id
         else:
             self.live = False
             self._read_on(first=False)
@@ -115,12 +120,12 @@ class WebSession:
             logger.exception("cannot read the newest state of %s", self.conversation_id)
         await self._catch_up()
 
-    async def _error_state(self) -> Frame | None:
-        if self._newest_state is None:
-            return None
-        first, end = self._newest_state, self._newest_state + 1
-        frame = (await self._frames.read(self.conversation_id, first, end))[0]
-        return frame if frame.error_state else None
+    async def _error_state(self) -> bytes:
+        newest = self._newest_state
+        if newest is None:
+            return b""
+        run = await self._frames.read(self.conversation_id, newest, newest + 1)
+        return run.wire if run.errors else b""
 
     async def _catch_up(self) -> None:
         while not self._closed:
@@ -135,7 +140,7 @@ class WebSession:
                 if self._outlet.full:
                     await self._outlet.drained()
                 else:
-                    await self._send_slice()
+                    await self._send_page()
             except (ConversationDeleted, ClientGone):
                 return
             except EventsError:
@@ -147,42 +152,34 @@ class WebSession:
                 return
 
     def _is_level(self) -> bool:
-        level = self.position >= self._fanout.published and self._owed is None
+        level = self.position >= self._fanout.published and not self._owed
         return level and not self._outlet.full
 
-    async def _send_slice(self) -> None:
-        frames = await self._frames.read(
-            self.conversation_id, self.position + 1, self._stream.next_id
-        )
-        size = 0
-        due: list[Frame] = []
-        for frame in frames:
-            if frame.id > self._joined_at and self._owed is not None:
-                self._write(due)
-                self._pay()
-            self.position = frame.id
-            if frame.packet is not None and not self._is_old_state(frame):
-                due.append(frame)
-                size += frame.size
-            if size >= self._outlet.slice_bytes:
-                self._write(due)
-                await self._outlet.drained()
-                size = 0
-        self._write(due)
-        await self._outlet.drained()
+    async def _send_page(self) -> None:
+        """Send what follows the position, to the end of its page or of what was there at joining."""
+        next_id = self._stream.next_id
+        if self.position < self._joined_at:
+            next_id = min(next_id, self._joined_at + 1)
+        page = await self._frames.read(self.conversation_id, self.position + 1, next_id)
+        while self.position < page.last_id:
+            run = page.after(self.position).head(self._outlet.slice_bytes)
+            self._outlet.write(run.without(self._old_states(run)))
+            self.position = run.last_id
+            await self._outlet.drained()
+            await self._give_way()
 
-    def _write(self, due: list[Frame]) -> None:
-        if due:
-            self._outlet.write_batch(FrameBatch(due))
-            due.clear()
+    async def _give_way(self) -> None:
+        if time.perf_counter() - self._turn_began > TURN_SECONDS:
+            await asyncio.sleep(0)
+            self._turn_began = time.perf_counter()
 
     def _pay(self) -> None:
         """Send the newest state at joining, an `error`: behind the backlog, before what is newer."""
-        owed, self._owed = self._owed, None
-        if owed is not None and owed.packet is not None:
-            self._outlet.write(owed.packet)
+        owed, self._owed = self._owed, b""
+        if owed:
+            self._outlet.write(owed)
 
-    def _is_old_state(self, frame: Frame) -> bool:
-        if not frame.state or frame.id > self._joined_at:
-            return False
-        return frame.id != self._newest_state or self._owed is not None
+    def _old_states(self, run: FrameRun) -> Sequence[int]:
+        if run.first_id > self._joined_at:
+            return ()
+        return [one for one in run.states if one != self._newest_state or self._owed]
