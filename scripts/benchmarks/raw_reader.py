@@ -11,6 +11,8 @@ from benchmarks.load_latency import client_frame, read_until, upgrade_request
 
 BUFFER_BYTES = 80_000_000
 """More than 100,000 events; what comes is neither copied nor looked through while the clock runs."""
+WINDOW_BYTES = 4 << 20
+"""Of the receiver: it must not be the limit while the kernel learns how large it may be."""
 TAIL_BYTES = 4096
 """The last event is looked for in so much of what came last."""
 ONE_EVENT, MANY_EVENTS = b'42["oh_event",', b'42["oh_events",'
@@ -33,6 +35,7 @@ def replay(port: int, conversation: str, latest: int, last: int) -> Replay:
     with socket.socket() as connection:
         connection.settimeout(60)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WINDOW_BYTES)
         began = time.perf_counter()
         connection.connect(("127.0.0.1", port))
         connection.sendall(upgrade_request(conversation, latest))

@@ -1,4 +1,4 @@
-"""Runs of frames: made once from stored events, cached by the page, cut without being copied twice."""
+"""Runs of frames: made once from stored events, and cached by the page for all clients."""
 
 from array import array
 from bisect import bisect_right
@@ -81,6 +81,10 @@ class FrameRun:
             kept.append(view[begin : self.ends[place - 1] if place else 0])
             begin = self.ends[place]
         return b"".join([*kept, view[begin:]]) if kept else self.wire
+
+    def error(self, state_id: int) -> bytes:
+        """The frame of a state if it tells of an error, else nothing."""
+        return self.part(state_id, state_id).wire if state_id in self.errors else b""
 
 
 def run_of(events: Sequence[StoredEvent]) -> FrameRun:

@@ -61,7 +61,9 @@ class WebSession:
         self._outlet = outlet
         self._joined_at = stream.next_id - 1
         self._newest_state = stream.last_state_id
-        self._owed = b""
+        self._owed: bytes | None = None
+        """The newest state at joining if it is an `error`, else nothing; None: not known yet."""
+        self._paid = self._newest_state is None
         self._turn_began = 0.0
         self._closed = False
         self._task: Task[None] | None = None
@@ -112,25 +114,11 @@ class WebSession:
         self._task = asyncio.get_running_loop().create_task(work, name=name)
 
     async def _replay(self) -> None:
-        """The backlog at joining: of its states only the newest, an `error` after all else."""
         await self._outlet.ready()
-        try:
-            self._owed = await self._error_state()
-        except EventsError:
-            logger.exception("cannot read the newest state of %s", self.conversation_id)
         await self._catch_up()
-
-    async def _error_state(self) -> bytes:
-        newest = self._newest_state
-        if newest is None:
-            return b""
-        run = await self._frames.read(self.conversation_id, newest, newest + 1)
-        return run.wire if run.errors else b""
 
     async def _catch_up(self) -> None:
         while not self._closed:
-            if self.position >= self._joined_at:
-                self._pay()
             if self._is_level():
                 # The same step, without an await, that saw the position: nothing slips between.
                 self.live = True
@@ -139,6 +127,8 @@ class WebSession:
             try:
                 if self._outlet.full:
                     await self._outlet.drained()
+                elif self.position >= self._joined_at and not self._paid:
+                    await self._pay()
                 else:
                     await self._send_page()
             except (ConversationDeleted, ClientGone):
@@ -152,8 +142,7 @@ class WebSession:
                 return
 
     def _is_level(self) -> bool:
-        level = self.position >= self._fanout.published and not self._owed
-        return level and not self._outlet.full
+        return self._paid and self.position >= self._fanout.published and not self._outlet.full
 
     async def _send_page(self) -> None:
         """Send what follows the position, to the end of its page or of what was there at joining."""
@@ -173,13 +162,24 @@ class WebSession:
             await asyncio.sleep(0)
             self._turn_began = time.perf_counter()
 
-    def _pay(self) -> None:
+    async def _pay(self) -> None:
         """Send the newest state at joining, an `error`: behind the backlog, before what is newer."""
-        owed, self._owed = self._owed, b""
-        if owed:
-            self._outlet.write(owed)
+        newest = self._newest_state
+        if self._owed is None and newest is not None:
+            try:
+                run = await self._frames.read(self.conversation_id, newest, newest + 1)
+                self._owed = run.error(newest)
+            except EventsError:
+                logger.exception("cannot read the newest state of %s", self.conversation_id)
+        self._paid = True
+        if self._owed:
+            self._outlet.write(self._owed)
 
     def _old_states(self, run: FrameRun) -> Sequence[int]:
-        if run.first_id > self._joined_at:
+        """States of the backlog that are not shown in their place; only the newest may be."""
+        newest = self._newest_state
+        if run.first_id > self._joined_at or newest is None:
             return ()
-        return [one for one in run.states if one != self._newest_state or self._owed]
+        if newest in run.states:
+            self._owed = run.error(newest)
+        return [one for one in run.states if one != newest or self._owed]

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import logging
 import socket
 import struct
 import termios
@@ -11,6 +12,8 @@ from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+connection_log = logging.getLogger("uvicorn.websocket")
+"""Apart from the server's own, so that connections can be silent and failures are told."""
 EXTENSION = "parley.transport"
 UNSENT_LIMIT_BYTES = 16 * 1024
 """Unsent bytes the kernel may hold for a connection: more would hide that its reader is slow."""
@@ -44,6 +47,7 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
     def connection_made(self, transport: BaseTransport) -> None:
         """Bound what the kernel and the transport may hold."""
         super().connection_made(transport)
+        self.logger = self.conn.logger = connection_log
         with contextlib.suppress(OSError, AttributeError):
             # Not every platform knows the option; the write limit bounds memory there, too.
             connection = transport.get_extra_info("socket")
