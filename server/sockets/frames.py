@@ -127,10 +127,10 @@ class FrameReader:
         Raises what PageReader.read raises.
         """
         key = PageKey(conversation_id, page_of(start_id, self._reader.page_size))
-        first_id, end_id = page_bounds(key.page, self._reader.page_size)
-        end_id = min(end_id, next_id)
+        end_id = min(page_bounds(key.page, self._reader.page_size)[1], next_id)
         run = self._cache.get(key)
-        if run is None or run.last_id + 1 < end_id:
+        if run is None or run.first_id > start_id or run.last_id + 1 < end_id:
+            first_id = start_id if run is None else min(start_id, run.first_id)
             run = run_of(await self._reader.read(conversation_id, first_id, end_id))
             self._cache.put(key, run, run.size_bytes)
         return run.part(start_id, end_id - 1)
