@@ -33,9 +33,12 @@ class DirectOutlet(Outlet):
     Until then, and for what is not a plain websocket, it is the plain outlet.
     """
 
+    __slots__ = ("_direct", "_open", "_send")
+
     def __init__(self, engine: EngineServer, engine_id: str, protocol: GuardedProtocol) -> None:
         super().__init__(engine, engine_id, protocol)
         self._direct = protocol
+        self._send = protocol.transport.write
         self._open = False
 
     @property
@@ -48,16 +51,15 @@ class DirectOutlet(Outlet):
         if not self._open:
             super().write(frames)
         elif not self._direct.close_sent:
-            self._direct.transport.write(frames)
+            self._send(frames)
 
     def offer(self, frames: bytes) -> bool:
         """See Outlet. This is the hot path: once per client and run."""
-        protocol = self._direct
         if not self._open:
             return super().offer(frames)
-        if not protocol.flowing:
+        if not self._direct.flowing:
             return False
-        protocol.transport.write(frames)
+        self._send(frames)
         return True
 
     async def ready(self) -> None:

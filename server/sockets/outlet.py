@@ -38,6 +38,9 @@ class Outlet:
     Raises Refused when the client has left already.
     """
 
+    # Slots, here and in the session: what is touched for every client and event lies together.
+    __slots__ = ("_ending", "_protocol", "_queued_bytes", "_slow", "_socket")
+
     def __init__(
         self, engine: EngineServer, engine_id: str, protocol: GuardedProtocol | None
     ) -> None:

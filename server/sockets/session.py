@@ -38,6 +38,26 @@ class WebSession:
     leaves the live path when its outlet is full.
     """
 
+    __slots__ = (
+        "_closed",
+        "_fanout",
+        "_frames",
+        "_joined_at",
+        "_newest_state",
+        "_outlet",
+        "_owed",
+        "_paid",
+        "_stream",
+        "_task",
+        "_turn_began",
+        "connection_id",
+        "conversation_id",
+        "live",
+        "position",
+        "user_id",
+        "waiting",
+    )
+
     def __init__(
         self,
         connection_id: str,
