@@ -59,7 +59,8 @@ class DirectOutlet(Outlet):
             return super().offer(frames)
         if not self._direct.flowing:
             return False
-        self._send(frames)
+        send = self._send  # not a method: calling it at once would look it up the slow way
+        send(frames)
         return True
 
     async def ready(self) -> None:

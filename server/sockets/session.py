@@ -97,6 +97,7 @@ class WebSession:
         if not self.live:
             return
         if run.first_id != self.position + 1:
+            # Nothing is missing between: it read the log beyond the beginning of this run.
             if run.last_id <= self.position:
                 return
             run = run.after(self.position)

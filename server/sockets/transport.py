@@ -36,8 +36,9 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
     paused: ClassVar[int] = 0
     """How often writing was paused, in this process."""
 
-    flowing: bool = True
-    """Whether writing is neither paused nor over."""
+    flowing: bool
+    """Whether writing is neither paused nor over. It is looked up for every message, which the
+    interpreter has a quick way for as long as the class has no such name."""
     receiver: Callable[[bytes], bool] | None = None
     """Takes text messages before Engine.IO does; False leaves one to it."""
     _watch: TimerHandle | None = None
@@ -47,6 +48,7 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
     def connection_made(self, transport: BaseTransport) -> None:
         """Bound what the kernel and the transport may hold."""
         super().connection_made(transport)
+        self.flowing = True
         self.logger = self.conn.logger = connection_log
         with contextlib.suppress(OSError, AttributeError):
             # Not every platform knows the option; the write limit bounds memory there, too.
