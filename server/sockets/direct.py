@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 from engineio import AsyncServer as EngineServer
 
-from server.sockets.outlet import ClientGone, Outlet
+from server.sockets.outlet import ClientGone, Outlet, Send
 from server.sockets.protocol import ClientPacket, parse_event
 from server.sockets.transport import GuardedProtocol
 
@@ -53,15 +53,12 @@ class DirectOutlet(Outlet):
         elif not self._direct.close_sent:
             self._send(frames)
 
-    def offer(self, frames: bytes) -> bool:
-        """See Outlet. This is the hot path: once per client and run."""
+    def live_sender(self, behind: Callable[[], None]) -> Send:
+        """See Outlet. Nothing stands between the fan-out and the transport: it is the hot path."""
         if not self._open:
-            return super().offer(frames)
-        if not self._direct.flowing:
-            return False
-        send = self._send  # not a method: calling it at once would look it up the slow way
-        send(frames)
-        return True
+            return super().live_sender(behind)
+        self._direct.behind = behind
+        return self._send
 
     async def ready(self) -> None:
         """See Outlet. From here on frames overtake nothing: the queue is empty and written."""

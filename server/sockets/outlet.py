@@ -7,6 +7,8 @@ its queue. Their presence is checked at start.
 import asyncio
 import contextlib
 from asyncio import Task
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from engineio import AsyncServer as EngineServer
@@ -26,6 +28,9 @@ CAP_BYTES = 64 * 1024
 """Bytes in the queue beyond which a client leaves the live path."""
 CAP_PACKETS = 8192
 """Packets in the queue, acknowledgements among them, beyond which a client is aborted."""
+
+Send = Callable[[bytes], object]
+"""Takes websocket frames that are joined; never waits."""
 
 
 class ClientGone(ServerError):
@@ -77,12 +82,9 @@ class Outlet:
             self._socket.queue.put_nowait(Packet(MESSAGE, data=text))
         self._queued_bytes += len(frames)
 
-    def offer(self, frames: bytes) -> bool:
-        """Send joined frames unless the client is behind; whether that was done."""
-        if self.full:
-            return False
-        self.write(frames)
-        return True
+    def live_sender(self, behind: Callable[[], None]) -> Send:
+        """The way for published frames; `behind` is called when the client does not keep up."""
+        return partial(self._send_live, behind)
 
     async def ready(self) -> None:
         """Wait until the client was told that it is connected."""
@@ -97,6 +99,11 @@ class Outlet:
             if self._protocol.transport.is_closing():
                 raise ClientGone("The client has left")
         self._queued_bytes = 0
+
+    def _send_live(self, behind: Callable[[], None], frames: bytes) -> None:
+        self.write(frames)
+        if self.full:
+            behind()
 
     async def _flow(self, protocol: GuardedProtocol, begun: float) -> None:
         """Wait until the transport takes more, and learn from a wait how fast the client is."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from events.errors import ConversationDeleted, EventsError
 from events.stream import EventStream
 from server.sockets.frames import FrameReader, FrameRun
-from server.sockets.outlet import ClientGone, Outlet
+from server.sockets.outlet import ClientGone, Outlet, Send
 from server.sockets.wire import payload_frame
 
 logger = logging.getLogger(__name__)
@@ -21,21 +21,27 @@ TURN_SECONDS = 0.001
 """How long a replay may keep the loop when all it needs is cached and its client takes it all."""
 
 
-class Published(Protocol):
-    """The live path of a conversation: how far it has published."""
+class LivePath(Protocol):
+    """What a conversation publishes, as it is handed to the sessions that are level with it."""
 
     @property
     def published(self) -> int:
         """The last log id handed to live sessions."""
+
+    def enter(self, session: "WebSession", send: Send) -> None:
+        """Send a session that is level all that is published from now on, until `leave`."""
+
+    def leave(self, session: "WebSession") -> None:
+        """Send it no more; it has what is published now."""
 
 
 class WebSession:
     """Sends one client every event after its cursor once, in order.
 
     `position` is the last log id examined. A session is either *live*, and then the fan-out
-    offers it each event, or it reads the log by itself at its own pace. It turns live in the same
+    sends it each event, or it reads the log by itself at its own pace. It turns live in the same
     step, without an await, in which its position has reached what the fan-out has published, and
-    leaves the live path when its outlet is full.
+    leaves the live path when its outlet says that the client is behind.
     """
 
     __slots__ = (
@@ -47,13 +53,13 @@ class WebSession:
         "_outlet",
         "_owed",
         "_paid",
+        "_position",
         "_stream",
         "_task",
         "_turn_began",
         "connection_id",
         "conversation_id",
         "live",
-        "position",
         "user_id",
         "waiting",
     )
@@ -63,7 +69,7 @@ class WebSession:
         connection_id: str,
         user_id: str | None,
         stream: EventStream,
-        fanout: Published,
+        fanout: LivePath,
         frames: FrameReader,
         outlet: Outlet,
         cursor: int,
@@ -74,7 +80,7 @@ class WebSession:
         self.live = False
         self.waiting = 0
         """Events of this client that are taken and not yet answered."""
-        self.position = min(cursor, stream.next_id - 1)
+        self._position = min(cursor, stream.next_id - 1)
         self._stream = stream
         self._fanout = fanout
         self._frames = frames
@@ -92,20 +98,10 @@ class WebSession:
         """Begin replay; to be called when the client was told that it is connected."""
         self._read_on(first=True)
 
-    def offer(self, run: FrameRun) -> None:
-        """Take newly published events if live; never waits."""
-        if not self.live:
-            return
-        if run.first_id != self.position + 1:
-            # Nothing is missing between: it read the log beyond the beginning of this run.
-            if run.last_id <= self.position:
-                return
-            run = run.after(self.position)
-        if self._outlet.offer(run.wire):
-            self.position = run.last_id
-        else:
-            self.live = False
-            self._read_on(first=False)
+    @property
+    def position(self) -> int:
+        """The last log id examined; a live session has all that is published."""
+        return self._fanout.published if self.live else self._position
 
     def notify(self, payload: Mapping[str, Any]) -> None:
         """Send a payload that is no event; lost if the connection is."""
@@ -125,7 +121,7 @@ class WebSession:
     def close(self) -> None:
         """The connection is gone: send nothing more."""
         self._closed = True
-        self.live = False
+        self._leave()
         if self._task is not None:
             self._task.cancel()
 
@@ -142,13 +138,14 @@ class WebSession:
         while not self._closed:
             if self._is_level():
                 # The same step, without an await, that saw the position: nothing slips between.
-                self.live = True
                 self._task = None
+                self.live = True
+                self._fanout.enter(self, self._outlet.live_sender(self._fall_behind))
                 return
             try:
                 if self._outlet.full:
                     await self._outlet.drained()
-                elif self.position >= self._joined_at and not self._paid:
+                elif self._position >= self._joined_at and not self._paid:
                     await self._pay()
                 else:
                     await self._send_page()
@@ -162,19 +159,29 @@ class WebSession:
                 self._outlet.abort()
                 return
 
+    def _fall_behind(self) -> None:
+        if self.live:
+            self._leave()
+            self._read_on(first=False)
+
+    def _leave(self) -> None:
+        self._position = self.position
+        self.live = False
+        self._fanout.leave(self)
+
     def _is_level(self) -> bool:
-        return self._paid and self.position >= self._fanout.published and not self._outlet.full
+        return self._paid and self._position >= self._fanout.published and not self._outlet.full
 
     async def _send_page(self) -> None:
         """Send what follows the position, to the end of its page or of what was there at joining."""
         next_id = self._stream.next_id
-        if self.position < self._joined_at:
+        if self._position < self._joined_at:
             next_id = min(next_id, self._joined_at + 1)
-        page = await self._frames.read(self.conversation_id, self.position + 1, next_id)
-        while self.position < page.last_id:
-            run = page.after(self.position).head(self._outlet.slice_bytes)
+        page = await self._frames.read(self.conversation_id, self._position + 1, next_id)
+        while self._position < page.last_id:
+            run = page.after(self._position).head(self._outlet.slice_bytes)
             self._outlet.write(run.without(self._old_states(run)))
-            self.position = run.last_id
+            self._position = run.last_id
             await self._outlet.drained()
             await self._give_way()
 

@@ -37,8 +37,9 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
     """How often writing was paused, in this process."""
 
     flowing: bool
-    """Whether writing is neither paused nor over. It is looked up for every message, which the
-    interpreter has a quick way for as long as the class has no such name."""
+    """Whether writing is neither paused nor over."""
+    behind: Callable[[], None] | None = None
+    """Called when writing is paused or over."""
     receiver: Callable[[bytes], bool] | None = None
     """Takes text messages before Engine.IO does; False leaves one to it."""
     _watch: TimerHandle | None = None
@@ -70,6 +71,7 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
         self._held_bytes = self._held()
         self._moved_at = self.loop.time()
         self._schedule()
+        self._tell_behind()
 
     def resume_writing(self) -> None:
         """Stop watching."""
@@ -107,6 +109,8 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
         """Stop watching."""
         self._unschedule()
         self.flowing = False
+        self._tell_behind()
+        self.behind = None
         super().connection_lost(exc)
 
     def end(self) -> None:
@@ -128,6 +132,10 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
             connection = self.transport.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
+
+    def _tell_behind(self) -> None:
+        if self.behind is not None:
+            self.behind()
 
     def _schedule(self) -> None:
         self._watch = self.loop.call_later(self.stall_seconds / CHECKS_PER_STALL, self._check)
