@@ -38,8 +38,8 @@ from server.prerequisites import missing
 from server.routes import routes
 from server.routes.services import Services
 from server.sockets.direct import unsupported
+from server.sockets.frames import FrameReader
 from server.sockets.handlers import SocketHandlers, SocketParts, SocketServer
-from server.sockets.wire import FrameReader
 from storage.config import StorageConfig
 from storage.conversations.base import ConversationStore, ConversationStores
 from storage.opening import OpenedStorage, open_storage, place_of

@@ -22,6 +22,7 @@ from server.managers.base import ConversationManager
 from server.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice
 from server.sockets.direct import DirectOutlet, Intake
 from server.sockets.fanout import Fanout, FanoutHub
+from server.sockets.frames import FrameReader
 from server.sockets.outlet import Outlet, check_engine, end_poll
 from server.sockets.protocol import (
     EVENTS_IN,
@@ -35,7 +36,7 @@ from server.sockets.protocol import (
 )
 from server.sockets.session import WebSession
 from server.sockets.transport import GuardedProtocol, protocol_of
-from server.sockets.wire import FrameReader, accepted_frame, ack_frame
+from server.sockets.wire import accepted_frame, ack_frame
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ class Reply:
         session.waiting -= 1
         if isinstance(outcome, Appended):
             if self._ack_id is not None:
-                session.send(accepted_frame(self._ack_id, outcome, queued=self.queued))
+                session.acknowledge(accepted_frame(self._ack_id, outcome, queued=self.queued))
         else:
             self._refuse(session, outcome)
         if intake is not None:
@@ -103,7 +104,7 @@ class Reply:
         if self._ack_id is None:
             session.notify(error_notice(f"ERROR${answer.code.upper()}", answer.text))
         else:
-            session.send(ack_frame(self._ack_id, failed_ack(answer)))
+            session.acknowledge(ack_frame(self._ack_id, failed_ack(answer)))
 
 
 class SocketHandlers(socketio.AsyncNamespace):  # type: ignore[misc]  # the library is untyped

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import logging
 import socket
 import struct
 import termios
@@ -13,6 +14,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from server.sockets.inbound import Inbound
 
+connection_log = logging.getLogger("uvicorn.websocket")
+"""Apart from the server's own, so that connections can be silent and failures are told."""
 EXTENSION = "parley.transport"
 UNSENT_LIMIT_BYTES = 16 * 1024
 """Unsent bytes the kernel may hold for a connection: more would hide that its reader is slow."""
@@ -36,8 +39,10 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
     paused: ClassVar[int] = 0
     """How often writing was paused, in this process."""
 
-    flowing: bool = True
+    flowing: bool
     """Whether writing is neither paused nor over."""
+    behind: Callable[[], None] | None = None
+    """Called when writing is paused or over."""
     receiver: Callable[[bytes], bool] | None = None
     """Takes text messages before Engine.IO does; False leaves one to it."""
     due: list[bytes]
@@ -52,7 +57,9 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
     def connection_made(self, transport: BaseTransport) -> None:
         """Bound what the kernel and the transport may hold."""
         super().connection_made(transport)
+        self.flowing = True
         self.due = []
+        self.logger = self.conn.logger = connection_log
         with contextlib.suppress(OSError, AttributeError):
             # Not every platform knows the option; the write limit bounds memory there, too.
             connection = transport.get_extra_info("socket")
@@ -73,6 +80,7 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
         self._held_bytes = self._held()
         self._moved_at = self.loop.time()
         self._schedule()
+        self._tell_behind()
 
     def resume_writing(self) -> None:
         """Stop watching."""
@@ -104,6 +112,13 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
                 self.loop.call_soon(self.flush_all)
             self.unsent.append(self)
         self.due.append(frames)
+
+    def send_live(self, frames: bytes) -> None:
+        """Write at once, or with what is due."""
+        if self.due:
+            self.due.append(frames)
+        else:
+            self.transport.write(frames)
 
     @classmethod
     def flush_all(cls) -> None:
@@ -139,6 +154,8 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
         """Stop watching."""
         self._unschedule()
         self.flowing = False
+        self._tell_behind()
+        self.behind = None
         super().connection_lost(exc)
 
     def end(self) -> None:
@@ -160,6 +177,10 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
             connection = self.transport.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
+
+    def _tell_behind(self) -> None:
+        if self.behind is not None:
+            self.behind()
 
     def _schedule(self) -> None:
         self._watch = self.loop.call_later(self.stall_seconds / CHECKS_PER_STALL, self._check)

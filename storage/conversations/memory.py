@@ -115,7 +115,7 @@ class MemoryConversationStore(ConversationStore):
         """See ConversationStore."""
         changed = change.apply_to(self._visible(conversation_id))
         self._conversations.put(changed)
-        return changed.checked_copy()
+        return changed.copy_with({})
 
     async def give_title(self, conversation_id: str, title: str) -> bool:
         """See ConversationStore."""
