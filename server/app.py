@@ -1,11 +1,11 @@
 """The composition root: names every concrete class once and ties their lives together."""
 
-import importlib
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import socketio
 from starlette.applications import Starlette
@@ -17,26 +17,29 @@ from events.stores.database import DatabaseEventStore
 from events.stores.file import FileEventStore
 from events.stores.memory import MemoryEventStore
 from events.stream import StreamLimits
-from runtime_stub.agent import Agent
-from runtime_stub.scripted import ScriptedAgent
-from runtime_stub.stub import StubRuntimeBuilder
 from server.auth import Authenticator
+from server.chosen import Chosen, choose
 from server.config import ServerConfig
 from server.connections import ConnectionRegistry
 from server.conversation import LoopParts
 from server.loop_settings import LoopSettings
-from server.managers.base import ConversationManager
-from server.managers.standalone import ManagerParts, StandaloneConversationManager
+from server.managers.base import ConversationManager, register_embedding
+from server.managers.embedded import EmbeddedConversationManager
+from server.managers.parts import ManagerParts
 from server.middleware import exception_handlers, middleware
+from server.monitoring import Monitor, MonitoringListener
+from server.own_stores import OwnConversationStores
+from server.plugins import made
 from server.routes import routes
 from server.routes.services import Services
 from server.sockets.direct import unsupported
+from server.sockets.frames import FrameReader
 from server.sockets.handlers import SocketHandlers, SocketParts, SocketServer
-from server.sockets.wire import FrameReader
-from server.sources import ConfigError
 from server.user_records import UserRecords
+from storage.config import StorageConfig
 from storage.conversations.base import ConversationStores
-from storage.opening import OpenedStorage, open_storage
+from storage.database.base import Database
+from storage.opening import OpenedStorage, open_storage, place_of
 from storage.secrets.base import SecretsStores
 from storage.settings.base import SettingsStores
 
@@ -69,9 +72,12 @@ async def create_app(config: ServerConfig) -> AsyncIterator[Application]:
 
     Raises ConfigError, DataDirectoryLocked, WrongKey and what opening a storage raises.
     """
-    async with open_storage(config.storage) as storage, _event_store(storage) as event_store:
-        users = user_records(config, storage.settings, storage.secrets)
-        async with compose(config, storage.conversations, event_store, users) as application:
+    chosen = choose(config)
+    async with open_storage(config.storage) as storage, AsyncExitStack() as stack:
+        event_store = await _event_store(storage, stack)
+        records = chosen.records(config, storage)
+        users = user_records(config, chosen, storage.settings, storage.secrets)
+        async with compose(config, records, event_store, users, chosen) as application:
             yield application
 
 
@@ -81,118 +87,149 @@ async def compose(
     conversation_stores: ConversationStores,
     event_store: EventStore,
     users: UserRecords,
+    chosen: Chosen | None = None,
 ) -> AsyncIterator[Application]:
     """A server over stores that are open; they stay open. Raises ConfigError."""
-    make_agent = agent_factory(config)
-    model = make_agent().model
-    reader = PageReader(
-        event_store, page_size=config.page_size, cache_bytes=config.page_cache_bytes // 4
-    )
-    connections = ConnectionRegistry()
-    settings = LoopSettings(
-        max_iterations=config.max_iterations,
-        max_budget_per_task=config.max_budget_per_task,
-        confirmation_mode=config.confirmation_mode,
-        action_timeout_seconds=config.action_timeout_seconds,
-    )
-    parts = ManagerParts(
-        event_store=event_store,
-        page_reader=reader,
-        conversation_stores=conversation_stores,
-        connections=connections,
-        loop_parts=LoopParts(make_agent, StubRuntimeBuilder()),
-        default_settings=settings,
-        users=users,
-        stream_limits=StreamLimits(
-            waiting_appends=config.max_waiting_appends,
-            subscription_queue=config.subscription_queue,
-            append_seconds=config.append_deadline_seconds,
-        ),
-        metadata_in_commit=event_store.folds_metadata,
-        max_concurrent_conversations=config.max_concurrent_conversations,
-        close_delay_seconds=config.close_delay_seconds,
-        secrets=_secrets(config),
-    )
-    async with StandaloneConversationManager(parts) as manager:
+    chosen = chosen or choose(config)
+    user_auth = made("user_auth_class", chosen.user_auth)
+    parts = manager_parts(config, chosen, conversation_stores, event_store, users)
+    async with chosen.manage(parts) as manager:
+        authenticator = Authenticator(config, user_auth)
         handlers = SocketHandlers(
             SocketParts(
                 manager=manager,
-                connections=connections,
-                authenticator=Authenticator(config),
-                frames=FrameReader(reader, config.page_cache_bytes * 3 // 4),
-                settings=settings,
-                admit=users.admit,
+                connections=parts.connections,
+                authenticator=authenticator,
+                frames=FrameReader(parts.page_reader, config.page_cache_bytes * 3 // 4),
+                settings=parts.default_settings,
                 direct=_is_direct(config),
                 handshake_seconds=config.handshake_seconds,
+                admit=users.admit,
             )
         )
-        application = Application(Starlette(), manager, handlers, connections)
+        application = Application(Starlette(), manager, handlers, parts.connections)
         services = Services(
             config=config,
             manager=manager,
             conversation_stores=conversation_stores,
             event_store=event_store,
-            page_reader=reader,
-            connections=connections,
-            default_settings=settings,
+            page_reader=parts.page_reader,
+            connections=parts.connections,
+            default_settings=parts.default_settings,
             users=users,
-            agent_model=model,
+            agent_model=users.model,
             is_ready=application.reasons,
             started_at=datetime.now(UTC),
         )
         sockets = socketio.ASGIApp(SocketServer(handlers), socketio_path=None)
         application.asgi = Starlette(
             routes=[Mount("/socket.io", sockets), *routes(services)],
-            middleware=middleware(config),
+            middleware=middleware(config, authenticator),
             exception_handlers=exception_handlers(),
         )
         yield application
 
 
-def agent_factory(config: ServerConfig) -> Callable[[], Agent]:
-    """How agents are made: the scripted one, or `agent_class` by its dotted name.
-
-    Raises ConfigError when the name leads to no Agent.
-    """
-    if config.agent_class is None:
-        return ScriptedAgent
-    module_name, _, class_name = config.agent_class.partition(":")
-    try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"agent_class: cannot import {config.agent_class}: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, Agent)):
-        raise ConfigError(f"agent_class: {config.agent_class} is not an Agent")
-    return found
+def manager_parts(
+    config: ServerConfig,
+    chosen: Chosen,
+    conversation_stores: ConversationStores,
+    event_store: EventStore,
+    users: UserRecords,
+) -> ManagerParts:
+    """What a conversation manager works with, over stores that are open. Raises ConfigError."""
+    listener = made("monitoring_listener_class", chosen.monitoring_listener)
+    return ManagerParts(
+        event_store=event_store,
+        page_reader=PageReader(
+            event_store, page_size=config.page_size, cache_bytes=config.page_cache_bytes // 4
+        ),
+        conversation_stores=conversation_stores,
+        connections=ConnectionRegistry(),
+        loop_parts=LoopParts(
+            chosen.agent,
+            made("runtime_class", chosen.runtime_builder),
+            monitor=Monitor(None if type(listener) is MonitoringListener else listener),
+        ),
+        default_settings=LoopSettings(
+            max_iterations=config.max_iterations,
+            max_budget_per_task=config.max_budget_per_task,
+            confirmation_mode=config.confirmation_mode,
+            action_timeout_seconds=config.action_timeout_seconds,
+        ),
+        users=users,
+        stream_limits=StreamLimits(
+            waiting_appends=config.max_waiting_appends,
+            subscription_queue=config.subscription_queue,
+            append_seconds=config.append_deadline_seconds,
+        ),
+        metadata_in_commit=event_store.folds_metadata
+        and not isinstance(conversation_stores, OwnConversationStores),
+        max_concurrent_conversations=config.max_concurrent_conversations,
+        close_delay_seconds=config.close_delay_seconds,
+        secrets=_secrets(config),
+    )
 
 
 def user_records(
-    config: ServerConfig, settings: SettingsStores, secrets: SecretsStores
+    config: ServerConfig, chosen: Chosen, settings: SettingsStores, secrets: SecretsStores
 ) -> UserRecords:
     """What is kept of users, with what the server demands of them. Raises ConfigError."""
-    model = agent_factory(config)().model
-    return UserRecords(settings, secrets, require_settings=config.require_settings, model=model)
+    model = made("agent_class", chosen.agent).model
+    return UserRecords(
+        chosen.settings(config, settings),
+        chosen.secrets(config, secrets),
+        require_settings=config.require_settings,
+        model=model,
+    )
 
 
-@asynccontextmanager
-async def _event_store(storage: OpenedStorage) -> AsyncIterator[EventStore]:
+def embedded(config: ServerConfig) -> ConversationManager:
+    """The one manager over that storage for programs that are no server."""
+    place = place_of(config.storage)
+    if place not in _embedded:
+        _embedded[place] = EmbeddedConversationManager(partial(_life_of_manager, config))
+    return _embedded[place]
+
+
+async def _life_of_manager(config: ServerConfig) -> AsyncGenerator[ConversationManager]:
+    # The one generator of it all: see storage.opening.Holding.
+    chosen = choose(config)
+    async with open_storage(config.storage) as storage, AsyncExitStack() as stack:
+        event_store = await _event_store(storage, stack)
+        records = chosen.records(config, storage)
+        users = user_records(config, chosen, storage.settings, storage.secrets)
+        parts = manager_parts(config, chosen, records, event_store, users)
+        async with chosen.manage(parts) as manager:
+            yield manager
+
+
+_embedded: dict[StorageConfig, ConversationManager] = {}
+
+register_embedding(embedded)
+
+
+async def _event_store(storage: OpenedStorage, stack: AsyncExitStack) -> EventStore:
+    # No generator either, for the same reason.
     if storage.database is not None:
-        store = DatabaseEventStore(storage.database)
-        finished = await store.finish_deletions()
-        if finished:
-            logger.info("finished %d deletion(s) that were cut short", finished)
-        yield store
-    elif storage.files is not None and storage.folded is not None:
-        files = FileEventStore(storage.files, storage.folded)
-        repaired = await files.repair()
-        if repaired:
-            logger.info("compared %d conversation(s) with their logs after a crash", repaired)
-        try:
-            yield files
-        finally:
-            await files.close()
-    else:
-        yield MemoryEventStore()
+        return await _over_database(storage.database)
+    if storage.files is None or storage.folded is None:
+        return MemoryEventStore(storage.fold)
+    store = FileEventStore(storage.files, storage.folded)
+    stack.push_async_callback(store.close)
+    repaired = await store.repair()
+    if repaired:
+        logger.info("compared %d conversation(s) with their logs after a crash", repaired)
+    return store
+
+
+async def _over_database(database: Database) -> EventStore:
+    store = DatabaseEventStore(database)
+    await store.place_arrivals()
+    finished = await store.finish_deletions()
+    if finished:
+        logger.info("finished %d deletion(s) that were cut short", finished)
+    return store
 
 
 def _is_direct(config: ServerConfig) -> bool:

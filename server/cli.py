@@ -10,12 +10,13 @@ from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
+from server.chosen import choose
 from server.config import ServerConfig
 from server.packaging import DISTRIBUTION, packaging_problems
 from server.serving import run
 from server.sources import ConfigError
+from storage.checking import check_storage
 from storage.errors import StorageError
-from storage.opening import check_storage
 
 EXIT_PROBLEMS = 1
 EXIT_USAGE = 2
@@ -87,6 +88,7 @@ def check(options: Options = NO_OPTIONS) -> int:
     found = {
         "settings": [],
         "packaging": list(packaging_problems()),
+        "classes": class_problems(options.load()),
         "storage": storage_problems(options.load()),
     }
     for subject, problems in found.items():
@@ -97,6 +99,15 @@ def check(options: Options = NO_OPTIONS) -> int:
 def storage_problems(config: ServerConfig) -> Sequence[str]:
     """List what is wrong with the store, which is only read; nothing if there is none yet."""
     return check_storage(config.storage)
+
+
+def class_problems(config: ServerConfig) -> Sequence[str]:
+    """What is wrong with the first class that a setting names and that cannot be used."""
+    try:
+        choose(config)
+    except ConfigError as error:
+        return [str(error)]
+    return []
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -59,21 +59,21 @@ async def serve(config: ServerConfig) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    listener = listen(config.host, config.port)
-    async with create_app(config) as application:
-        runner = Runner(uvicorn_config(config, application))
-        serving = loop.create_task(runner.serve(sockets=[listener]))
-        up = loop.create_task(runner.up.wait())
-        await asyncio.wait([serving, up], return_when=asyncio.FIRST_COMPLETED)
-        if up.done():
-            gc.set_threshold(*GC_THRESHOLDS)
-            gc.collect()
-            gc.freeze()
-            announce(listener)
-            stopping = loop.create_task(stop.wait())
-            await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-        await wind_down(application, runner, serving, config.shutdown_seconds)
+    with listen(config.host, config.port) as listener:
+        async with create_app(config) as application:
+            runner = Runner(uvicorn_config(config, application))
+            serving = loop.create_task(runner.serve(sockets=[listener]))
+            up = loop.create_task(runner.up.wait())
+            await asyncio.wait([serving, up], return_when=asyncio.FIRST_COMPLETED)
+            if up.done():
+                gc.set_threshold(*GC_THRESHOLDS)
+                gc.collect()
+                gc.freeze()
+                announce(listener)
+                stopping = loop.create_task(stop.wait())
+                await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+                stopping.cancel()
+            await wind_down(application, runner, serving, config.shutdown_seconds)
     return 0
 
 

@@ -70,7 +70,7 @@ class UserRecords:
         self._settings = settings
         self._secrets = secrets
         self._require_settings = require_settings
-        self._model = model
+        self.model = model
         self._circles: dict[str | None, _Circle] = {}
         self._turns: WeakValueDictionary[str | None, asyncio.Lock] = WeakValueDictionary()
         self._tasks: set[Task[Any]] = set()
@@ -85,10 +85,10 @@ class UserRecords:
 
     async def admit(self, user_id: str | None) -> None:
         """Raise SettingsNotFound or ModelKeyMissing when no conversation of his may begin."""
-        if not self._require_settings and not needs_key(self._model):
+        if not self._require_settings and not needs_key(self.model):
             return
         settings = await self.settings(user_id)
-        error = missing(settings, require_settings=self._require_settings, model=self._model)
+        error = missing(settings, require_settings=self._require_settings, model=self.model)
         if error is not None:
             raise error
 

@@ -13,9 +13,16 @@ MAX_KEY_LENGTH = 512
 MAX_PART_LENGTH = 128
 """Characters between two slashes of a key."""
 
+DATABASE_NAME = "parley.sqlite3"
+"""The database's file in a data directory."""
+FILES_NAME = "files"
+"""The folder of a data directory in which records are plain files."""
+
 KEY_MARK = "sealing/key-id"
 """The key of the file that names the key of all sealed values."""
 
+_USUAL = re.compile(rf"[A-Za-z0-9_]{{1,{MAX_ID_LENGTH}}}")
+"""Ids that need no closer look: almost all."""
 _ACCEPTED = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
 
@@ -26,6 +33,8 @@ def check_conversation_id(text: str) -> str:
     beginning with `task-` (clients take such ids for something else). Raises BadKey with a text
     that may be shown to people and does not repeat the id.
     """
+    if _USUAL.fullmatch(text):
+        return text
     problem = _problem_of(text)
     if problem is not None:
         raise BadKey(f"Conversation ID {problem}")

@@ -1,44 +1,47 @@
-"""Opens a storage once per data directory and process; the only module that names back-ends."""
+"""Opens a storage once per data directory and process; names the back-ends, as `checking` does."""
 
-import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import asyncio
+from asyncio import AbstractEventLoop
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from storage.config import LocalStorage, MemoryStorage, SqliteStorage, StorageConfig
-from storage.conversations.base import ConversationStore, ConversationStores, register_opener
-from storage.conversations.check import check_records
+from storage.conversations import base as conversations_base
+from storage.conversations.base import ConversationStore, ConversationStores
 from storage.conversations.database import DatabaseConversationStores
 from storage.conversations.file import FileConversationStores
 from storage.conversations.folded import FoldedRecords
-from storage.conversations.memory import MemoryConversations
-from storage.database.base import Database, load_queries
-from storage.database.sqlite import SqliteDatabase, read_only_uri
-from storage.errors import StorageError, Unavailable
+from storage.conversations.memory import Fold, MemoryConversations
+from storage.database.base import Database
+from storage.database.sqlite import SqliteDatabase
+from storage.errors import Unavailable, WrongKey
 from storage.files.base import FileStore
 from storage.files.local import LocalFileStore
-from storage.locations import KEY_MARK
+from storage.locations import DATABASE_NAME, FILES_NAME
 from storage.lock import data_directory_lock
-from storage.secrets.base import SecretsStores
+from storage.secrets import base as secrets_base
+from storage.secrets.base import SecretsStore, SecretsStores
 from storage.secrets.database import DatabaseKeyMark, DatabaseSecretsStores
 from storage.secrets.file import FileKeyMark, FileSecretsStores
-from storage.secrets.keys import SealingKey, find_cipher
+from storage.secrets.keys import SealingKey
 from storage.secrets.memory import MemorySecrets
-from storage.settings.base import SettingsStores
+from storage.settings import base as settings_base
+from storage.settings.base import SettingsStore, SettingsStores
 from storage.settings.database import DatabaseSettingsStores
 from storage.settings.file import FileSettingsStores
 from storage.settings.memory import MemorySettings
-
-DATABASE_NAME = "parley.sqlite3"
-FILES_NAME = "files"
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedStorage:
     """The stores of one medium, which has a `database`, `files`, or neither (memory).
 
-    Records over files are `folded`: an event store must keep them level with its logs.
+    Records over files are `folded`: an event store must keep them level with its logs. In memory
+    `fold` brings a record up to date with its log at once.
     """
 
     conversations: ConversationStores
@@ -47,107 +50,183 @@ class OpenedStorage:
     database: Database | None = None
     files: FileStore | None = None
     folded: FoldedRecords | None = None
+    fold: Callable[[str, Fold], None] | None = None
 
 
-_opened: dict[StorageConfig, OpenedStorage] = {}
-_kept = AsyncExitStack()
+class Holding(AbstractAsyncContextManager[OpenedStorage]):
+    """One user's hold on a storage of this process; entered and left once.
 
-
-@asynccontextmanager
-async def open_storage(config: StorageConfig) -> AsyncIterator[OpenedStorage]:
-    """Open a storage, lock its data directory, close both in the end.
-
-    Raises DataDirectoryLocked, Unavailable, MigrationError, WrongKey.
+    It is a class and no generator, since generators that an ending event loop finds open are all
+    ended at once, and a storage must outlive those who work on it.
     """
-    async with AsyncExitStack() as stack:
-        if not isinstance(config, MemoryStorage):
-            try:
-                stack.enter_context(data_directory_lock(config.data_dir))
-            except OSError as error:
-                raise Unavailable(f"cannot use {config.data_dir}: {error.strerror}") from error
-        opened = await _open(config, stack)
-        _opened[config] = opened
+
+    def __init__(self, config: StorageConfig) -> None:
+        self._config = config
+        self._shared: _Shared | None = None
+
+    async def __aenter__(self) -> OpenedStorage:
+        """The storage, opened if it was not. Raises what `open_storage` says."""
+        key = place_of(self._config)
+        shared = _open.setdefault(key, _Shared(asyncio.get_running_loop(), self._config))
+        if shared.loop is not asyncio.get_running_loop():
+            raise Unavailable("the storage is open in another event loop of this process")
+        if _key_of(shared.config) != _key_of(self._config):
+            raise WrongKey("the storage is open with another PARLEY_SECRET_KEY in this process")
+        shared.users += 1
+        self._shared = shared
         try:
-            yield opened
-        finally:
-            del _opened[config]
+            async with shared.serial:
+                if shared.storage is None:
+                    shared.storage = await _opened(self._config, shared.stack)
+                return shared.storage
+        except BaseException:
+            await self.__aexit__()
+            raise
+
+    async def __aexit__(self, *error: object) -> None:
+        """Leave it; the last user closes it."""
+        shared, self._shared = self._shared, None
+        if shared is None:
+            return
+        async with shared.serial:
+            shared.users -= 1
+            if shared.users > 0:
+                return
+            shared.storage = None
+            await shared.stack.aclose()
+            # Whoever came meanwhile waits for the lock and opens it anew.
+            if shared.users == 0:
+                _open.pop(place_of(self._config), None)
 
 
-async def _open(config: StorageConfig, stack: AsyncExitStack) -> OpenedStorage:
-    match config:
-        case SqliteStorage():
-            database = await SqliteDatabase.open(config.data_dir / DATABASE_NAME)
-            stack.push_async_callback(database.close)
-            key = SealingKey(DatabaseKeyMark(database), config.data_dir, config.secret_key)
-            await key.for_reading()
-            return OpenedStorage(
-                DatabaseConversationStores(database),
-                DatabaseSettingsStores(database, key),
-                DatabaseSecretsStores(database, key),
-                database,
-            )
-        case LocalStorage():
-            files = await LocalFileStore.open(config.data_dir / FILES_NAME)
-            stack.push_async_callback(files.close)
-            key = SealingKey(FileKeyMark(files), config.data_dir, config.secret_key)
-            await key.for_reading()
-            records = await FileConversationStores.open(files)
-            stack.push_async_callback(records.close)
-            return OpenedStorage(
-                records,
-                FileSettingsStores(files, key),
-                FileSecretsStores(files, key),
-                files=files,
-                folded=records,
-            )
-        case MemoryStorage():
-            return OpenedStorage(MemoryConversations(), MemorySettings(), MemorySecrets())
+class _Shared:
+    """A storage that is open, being opened or being closed, and how many use it."""
+
+    def __init__(self, loop: AbstractEventLoop, config: StorageConfig) -> None:
+        self.loop = loop
+        self.config = config
+        self.users = 0
+        self.serial = asyncio.Lock()
+        self.stack = AsyncExitStack()
+        self.storage: OpenedStorage | None = None
 
 
-def check_storage(config: StorageConfig) -> list[str]:
-    """What is wrong with a storage, read without changing it; nothing when it is new."""
+_open: dict[StorageConfig, _Shared] = {}
+
+
+def open_storage(config: StorageConfig) -> Holding:
+    """Open a storage and lock its data directory, or join those who use it in this process.
+
+    The last one to leave closes it. Raises DataDirectoryLocked, Unavailable, MigrationError, and
+    WrongKey when its secrets were sealed, or it is open, with another key.
+    """
+    return Holding(config)
+
+
+async def _opened(config: StorageConfig, stack: AsyncExitStack) -> OpenedStorage:
     if isinstance(config, MemoryStorage):
-        return []
-    if isinstance(config, LocalStorage):
-        problems = check_records(config.data_dir / FILES_NAME)
-        path = config.data_dir / FILES_NAME / KEY_MARK
-        marks = [path.read_text("utf-8", "replace").strip()] if path.exists() else []
-    else:
-        problems, marks = _check_database(config.data_dir / DATABASE_NAME)
+        records = MemoryConversations()
+        return OpenedStorage(records, MemorySettings(), MemorySecrets(), fold=records.fold)
+    _lock(config.data_dir, stack)
+    if isinstance(config, SqliteStorage):
+        return await _opened_database(config, stack)
+    return await _opened_files(config, stack)
+
+
+def _lock(data_dir: Path, stack: AsyncExitStack) -> None:
     try:
-        for marked in marks:
-            find_cipher(marked, config.data_dir, config.secret_key)
-    except StorageError as error:
-        problems = [*problems, str(error)]
-    return problems
+        stack.enter_context(data_directory_lock(data_dir))
+    except OSError as error:
+        raise Unavailable(f"cannot use {data_dir}: {error.strerror}") from error
 
 
-def _check_database(path: Path) -> tuple[list[str], list[str]]:
-    """What is wrong with a database, and which key seals its secrets, if any does."""
-    if not path.exists():
-        return [], []
-    try:
-        connection = sqlite3.connect(read_only_uri(path), uri=True)
-        try:
-            rows = connection.execute("PRAGMA quick_check(10)").fetchall()
-            # An older database has no place for the mark.
-            tables = "SELECT name FROM sqlite_master WHERE name = 'key_mark'"
-            query = load_queries()["read_key_mark"]
-            has_place = connection.execute(tables).fetchone() is not None
-            marks = [row[0] for row in connection.execute(query)] if has_place else []
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        return [f"{path.name} cannot be read: {error}"], []
-    damaged = [] if rows == [("ok",)] else [f"{path.name} is damaged: {row[0]}" for row in rows]
-    return damaged, marks
+async def _opened_database(config: SqliteStorage, stack: AsyncExitStack) -> OpenedStorage:
+    database = await SqliteDatabase.open(config.data_dir / DATABASE_NAME)
+    stack.push_async_callback(database.close)
+    key = SealingKey(DatabaseKeyMark(database), config.data_dir, config.secret_key)
+    await key.for_reading()
+    return OpenedStorage(
+        DatabaseConversationStores(database),
+        DatabaseSettingsStores(database, key),
+        DatabaseSecretsStores(database, key),
+        database=database,
+    )
 
 
-async def _instance(config: StorageConfig, user_id: str | None) -> ConversationStore:
-    opened = _opened.get(config)
-    if opened is None:
-        opened = await _kept.enter_async_context(open_storage(config))
-    return opened.conversations.for_user(user_id)
+async def _opened_files(config: LocalStorage, stack: AsyncExitStack) -> OpenedStorage:
+    files = await LocalFileStore.open(config.data_dir / FILES_NAME)
+    stack.push_async_callback(files.close)
+    key = SealingKey(FileKeyMark(files), config.data_dir, config.secret_key)
+    await key.for_reading()
+    records = await FileConversationStores.open(files)
+    stack.push_async_callback(records.close)
+    return OpenedStorage(
+        records,
+        FileSettingsStores(files, key),
+        FileSecretsStores(files, key),
+        files=files,
+        folded=records,
+    )
 
 
-register_opener(_instance)
+def place_of(config: StorageConfig) -> StorageConfig:
+    """What two configurations of one storage have in common; the key is not part of it."""
+    if isinstance(config, MemoryStorage):
+        return config
+    return config.model_copy(update={"data_dir": config.data_dir.absolute(), "secret_key": None})
+
+
+def _key_of(config: StorageConfig) -> SecretStr | None:
+    return None if isinstance(config, MemoryStorage) else config.secret_key
+
+
+async def _kept_open(config: StorageConfig) -> AsyncGenerator[OpenedStorage]:
+    # The end of the event loop ends the generators it has begun, and this one then lets go.
+    async with open_storage(config) as storage:
+        yield storage
+
+
+async def _storage_of(config: StorageConfig) -> OpenedStorage:
+    key = place_of(config)
+    keeper = _keepers.get(key)
+    if keeper is None or keeper.loop is not asyncio.get_running_loop():
+        keeper = _keepers[key] = _Keeper(config)
+    return await keeper.storage()
+
+
+async def _conversations(config: StorageConfig, user_id: str | None) -> ConversationStore:
+    return (await _storage_of(config)).conversations.for_user(user_id)
+
+
+async def _settings(config: StorageConfig, user_id: str | None) -> SettingsStore:
+    return (await _storage_of(config)).settings.for_user(user_id)
+
+
+async def _secrets(config: StorageConfig, user_id: str | None) -> SecretsStore:
+    return (await _storage_of(config)).secrets.for_user(user_id)
+
+
+class _Keeper:
+    """Holds a storage for those who never leave it: until the event loop ends."""
+
+    def __init__(self, config: StorageConfig) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._config = config
+        self._serial = asyncio.Lock()
+        self._life: AsyncGenerator[OpenedStorage] | None = None
+        self._storage: OpenedStorage | None = None
+
+    async def storage(self) -> OpenedStorage:
+        """The storage, opened at the first call; a failed opening is tried again."""
+        async with self._serial:
+            if self._storage is None:
+                self._life = _kept_open(self._config)
+                self._storage = await anext(self._life)
+            return self._storage
+
+
+_keepers: dict[StorageConfig, _Keeper] = {}
+
+conversations_base.register_opener(_conversations)
+settings_base.register_opener(_settings)
+secrets_base.register_opener(_secrets)

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from asyncio import Task
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 from events.errors import (
     AppendConflict,
@@ -54,7 +53,7 @@ class FileEventStore(EventStore):
     Used by one process at a time. `repair` comes before the first append, `close` after the last.
     """
 
-    folds_metadata: ClassVar[bool] = True
+    folds_metadata = True
 
     def __init__(
         self, files: FileStore, records: FoldedRecords, *, page_events: int = PAGE_EVENTS

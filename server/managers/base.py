@@ -1,17 +1,21 @@
 """The ConversationManager contract: who may talk to which conversation, and where it lives."""
 
 from abc import ABC, abstractmethod
-from asyncio import Future
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
-from events.batch import Appended
+from events.actions import Action
+from events.batch import Appended, Settled
 from events.stream import EventStream
+from server.config import ServerConfig
 from server.conversation import ServerConversation
+from server.errors import NotAvailable
 from server.loop_settings import LoopSettings
+from server.managers.parts import ManagerParts
+from storage.promise import Promise
 
 
 class ConversationStatus(StrEnum):
@@ -49,24 +53,28 @@ class Accepted(NamedTuple):
         return body | {"queued": True} if self.queued else body
 
 
-class Taken(NamedTuple):
-    """A client's event is under way: what it will be, and whether its loop must wait."""
-
-    appended: Future[Appended]
-    queued: bool
-
-    def accepted(self, appended: Appended) -> Accepted:
-        """The outcome, once the event is durable."""
-        return Accepted(appended.id, appended.duplicate, self.queued)
-
-
 class ConversationManager(ABC):
     """Handles join, start of agent loops and dispatch of messages.
 
     `sid` is the conversation id. `user_id` is the owner; None means conversations without an
     owner, never all. Unknown, deleted and foreign conversations raise ConversationNotFound alike.
-    Use as an async context manager: leaving it closes every conversation in order.
+    Use as an async context manager: leaving it closes every conversation in order. A class that a
+    setting names is made with the parts, which stay their owner's to open and close.
     """
+
+    def __init__(self, parts: ManagerParts) -> None:
+        self._parts = parts
+
+    @classmethod
+    def get_instance(cls, config: ServerConfig) -> "ConversationManager":
+        """The manager of this process over the storage that `config` names, for programs of any kind.
+
+        It opens what it needs at its first use and lets go of it when the event loop ends. One
+        data directory has one manager: the settings of the first call hold. A server has its own.
+        """
+        if _Seam.embed is None:
+            raise NotAvailable("ConversationManager must be imported from `server`")
+        return _Seam.embed(config)
 
     @abstractmethod
     async def __aenter__(self) -> Self:
@@ -113,23 +121,29 @@ class ConversationManager(ABC):
         *,
         image_urls: Sequence[str] | None = None,
         client_id: str | None = None,
+        replay: Sequence[Action] = (),
     ) -> AgentLoopInfo:
         """Start the loop unless it runs, starts or waits for a slot already.
 
-        An initial message is durable when this returns; the loop takes it up like any other.
+        An initial message is durable when this returns; the loop takes it up like any other. In a
+        conversation without any event the agent first does what `replay` says; in others that is
+        ignored.
         """
 
     @abstractmethod
-    def take(self, conversation: ServerConversation, data: object) -> Taken:
-        """Enqueue a client's event and start the loop if there is none; never waits.
+    def take(self, conversation: ServerConversation, data: object, settled: Settled) -> bool:
+        """Enqueue a client's event and start the loop if there is none; whether that must wait.
 
-        Raises BadEvent and what enqueueing raises; the future has what appending raises.
+        Never waits itself. Raises BadEvent and what enqueueing raises; `settled` is told later
+        what became of the append.
         """
 
     async def accept(self, conversation: ServerConversation, data: object) -> Accepted:
         """`take`, and wait until the event is durable."""
-        taken = self.take(conversation, data)
-        return taken.accepted(await taken.appended)
+        appended: Promise[Appended] = Promise()
+        queued = self.take(conversation, data, appended.settle)
+        event_id, duplicate = await appended
+        return Accepted(event_id, duplicate, queued)
 
     @abstractmethod
     async def send_to_event_stream(self, connection_id: str, data: object) -> Accepted:
@@ -171,3 +185,18 @@ class ConversationManager(ABC):
         self, user_id: str | None = None, filter_to_sids: set[str] | None = None
     ) -> list[AgentLoopInfo]:
         """The owner's loops that run, start or wait for a slot, filtered likewise."""
+
+
+Embed: TypeAlias = Callable[[ServerConfig], ConversationManager]
+
+
+def register_embedding(embed: Embed) -> None:
+    """Say how `ConversationManager.get_instance` finds a manager; the last call counts.
+
+    The contract must not know the module that names its back-ends, so that one comes here.
+    """
+    _Seam.embed = embed
+
+
+class _Seam:
+    embed: ClassVar[Embed | None] = None

@@ -11,10 +11,9 @@ from importlib.metadata import version
 
 from engineio import AsyncServer as EngineServer
 
-from server.sockets.outlet import ClientGone, Outlet
+from server.sockets.outlet import ClientGone, Outlet, Send
 from server.sockets.protocol import ClientPacket, parse_event
 from server.sockets.transport import GuardedProtocol
-from server.sockets.wire import FrameBatch
 
 TESTED = {"uvicorn": "0.54.0", "python-engineio": "4.15.1", "python-socketio": "5.18.1"}
 HOLD_AT = 512
@@ -34,9 +33,12 @@ class DirectOutlet(Outlet):
     Until then, and for what is not a plain websocket, it is the plain outlet.
     """
 
+    __slots__ = ("_direct", "_open", "_send")
+
     def __init__(self, engine: EngineServer, engine_id: str, protocol: GuardedProtocol) -> None:
         super().__init__(engine, engine_id, protocol)
         self._direct = protocol
+        self._send = protocol.transport.write
         self._open = False
 
     @property
@@ -44,30 +46,26 @@ class DirectOutlet(Outlet):
         """See Outlet."""
         return not self._direct.flowing if self._open else super().full
 
-    def write(self, packet: bytes) -> None:
+    def write(self, frames: bytes) -> None:
         """See Outlet."""
         if not self._open:
-            super().write(packet)
+            super().write(frames)
         elif not self._direct.close_sent:
-            self._direct.transport.write(packet)
+            self._send(frames)
 
-    def write_batch(self, batch: FrameBatch) -> None:
+    def acknowledge(self, packet: bytes) -> None:
         """See Outlet."""
-        if not self._open:
-            super().write_batch(batch)
-        elif batch.wire:
-            self.write(batch.wire)
+        if self._open:
+            self._direct.push(packet)
+        else:
+            super().acknowledge(packet)
 
-    def offer(self, batch: FrameBatch) -> bool:
-        """See Outlet. This is the hot path: once per client and batch."""
-        protocol = self._direct
+    def live_sender(self, behind: Callable[[], None]) -> Send:
+        """See Outlet. Nothing stands between the fan-out and the transport: it is the hot path."""
         if not self._open:
-            return super().offer(batch)
-        if not protocol.flowing:
-            return False
-        if batch.wire:
-            protocol.transport.write(batch.wire)
-        return True
+            return super().live_sender(behind)
+        self._direct.behind = behind
+        return self._direct.send_live if self.acknowledges else self._send
 
     async def ready(self) -> None:
         """See Outlet. From here on frames overtake nothing: the queue is empty and written."""
@@ -79,6 +77,7 @@ class DirectOutlet(Outlet):
         if not self._open:
             await super().drained()
             return
+        self._direct.flush()
         await self._flow(self._direct, asyncio.get_running_loop().time())
         if not self._direct.flowing:
             raise ClientGone("The client has left")

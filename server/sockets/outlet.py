@@ -7,6 +7,8 @@ its queue. Their presence is checked at start.
 import asyncio
 import contextlib
 from asyncio import Task
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from engineio import AsyncServer as EngineServer
@@ -15,7 +17,7 @@ from engineio.packet import MESSAGE, NOOP, Packet
 from server.errors import ServerError
 from server.sockets.protocol import Refused
 from server.sockets.transport import GuardedProtocol
-from server.sockets.wire import FrameBatch, packet_text
+from server.sockets.wire import packet_texts
 
 SLICE_BYTES = 64 * 1024
 SLOW_SECONDS = 0.5
@@ -26,6 +28,9 @@ CAP_BYTES = 64 * 1024
 """Bytes in the queue beyond which a client leaves the live path."""
 CAP_PACKETS = 8192
 """Packets in the queue, acknowledgements among them, beyond which a client is aborted."""
+
+Send = Callable[[bytes], object]
+"""Takes websocket frames that are joined; never waits."""
 
 
 class ClientGone(ServerError):
@@ -38,6 +43,9 @@ class Outlet:
     Raises Refused when the client has left already.
     """
 
+    # Slots, here and in the session: what is touched for every client and event lies together.
+    __slots__ = ("_ending", "_protocol", "_queued_bytes", "_slow", "_socket", "acknowledges")
+
     def __init__(
         self, engine: EngineServer, engine_id: str, protocol: GuardedProtocol | None
     ) -> None:
@@ -45,6 +53,8 @@ class Outlet:
             self._socket: Any = engine._get_socket(engine_id)  # noqa: SLF001 - see the module's text
         except KeyError as error:
             raise Refused("The client has left") from error
+        self.acknowledges = False
+        """Whether the client is one that asks for acknowledgements."""
         self._protocol = protocol
         self._queued_bytes = 0
         self._slow = False
@@ -63,28 +73,24 @@ class Outlet:
         paused = self._protocol is not None and not self._protocol.writable.is_set()
         return paused or self._queued_bytes > CAP_BYTES
 
-    def write(self, packet: bytes) -> None:
-        """Send one packet, given as a websocket frame. A client that lets too many wait is aborted."""
+    def write(self, frames: bytes) -> None:
+        """Send websocket frames that are joined. A client that lets too many wait is aborted."""
         if self._socket.closed:
             return
-        if self._socket.queue.qsize() >= CAP_PACKETS:
-            self.abort()
-            return
-        self._queued_bytes += len(packet)
-        self._socket.queue.put_nowait(Packet(MESSAGE, data=packet_text(packet)))
+        for text in packet_texts(frames):
+            if self._socket.queue.qsize() >= CAP_PACKETS:
+                self.abort()
+                return
+            self._socket.queue.put_nowait(Packet(MESSAGE, data=text))
+        self._queued_bytes += len(frames)
 
-    def write_batch(self, batch: FrameBatch) -> None:
-        """Send what is visible of a batch."""
-        for frame in batch.frames:
-            if frame.packet is not None:
-                self.write(frame.packet)
+    def acknowledge(self, packet: bytes) -> None:
+        """Send an acknowledgement, which may wait for what else this turn of the loop brings."""
+        self.write(packet)
 
-    def offer(self, batch: FrameBatch) -> bool:
-        """Send what is visible of a batch unless the client is behind; whether that was done."""
-        if self.full:
-            return False
-        self.write_batch(batch)
-        return True
+    def live_sender(self, behind: Callable[[], None]) -> Send:
+        """The way for published frames; `behind` is called when the client does not keep up."""
+        return partial(self._send_live, behind)
 
     async def ready(self) -> None:
         """Wait until the client was told that it is connected."""
@@ -99,6 +105,11 @@ class Outlet:
             if self._protocol.transport.is_closing():
                 raise ClientGone("The client has left")
         self._queued_bytes = 0
+
+    def _send_live(self, behind: Callable[[], None], frames: bytes) -> None:
+        self.write(frames)
+        if self.full:
+            behind()
 
     async def _flow(self, protocol: GuardedProtocol, begun: float) -> None:
         """Wait until the transport takes more, and learn from a wait how fast the client is."""

@@ -102,11 +102,6 @@ def refusal_of(answer: Answer) -> Refused:
     return Refused(answer.text, None if answer.msg_id is None else {"msg_id": answer.msg_id})
 
 
-def accepted_ack(body: dict[str, Any]) -> dict[str, Any]:
-    """The acknowledgement of an event that is durable."""
-    return {"status": "ok"} | body
-
-
 def failed_ack(answer: Answer) -> dict[str, Any]:
     """The acknowledgement of an event that was refused or not stored."""
     return {"status": "error", "code": answer.code, "message": answer.text}

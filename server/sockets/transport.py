@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import logging
 import socket
 import struct
 import termios
@@ -11,11 +12,16 @@ from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from server.sockets.inbound import Inbound
+
+connection_log = logging.getLogger("uvicorn.websocket")
+"""Apart from the server's own, so that connections can be silent and failures are told."""
 EXTENSION = "parley.transport"
 UNSENT_LIMIT_BYTES = 16 * 1024
 """Unsent bytes the kernel may hold for a connection: more would hide that its reader is slow."""
 WRITE_LIMIT_BYTES = 4 * 1024
 CHECKS_PER_STALL = 5
+END_OF_REQUEST = b"\r\n\r\n"
 TCP_NOTSENT_LOWAT = 25
 """Linux; the socket module names it from Python 3.12 on."""
 
@@ -33,10 +39,17 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
     paused: ClassVar[int] = 0
     """How often writing was paused, in this process."""
 
-    flowing: bool = True
+    flowing: bool
     """Whether writing is neither paused nor over."""
+    behind: Callable[[], None] | None = None
+    """Called when writing is paused or over."""
     receiver: Callable[[bytes], bool] | None = None
     """Takes text messages before Engine.IO does; False leaves one to it."""
+    due: list[bytes]
+    """What is written at the end of this turn of the loop, in one piece."""
+    unsent: ClassVar[list["GuardedProtocol"]] = []
+    """Connections with something due."""
+    _inbound: Inbound | None = None
     _watch: TimerHandle | None = None
     _held_bytes: int = 0
     _moved_at: float = 0.0
@@ -44,6 +57,9 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
     def connection_made(self, transport: BaseTransport) -> None:
         """Bound what the kernel and the transport may hold."""
         super().connection_made(transport)
+        self.flowing = True
+        self.due = []
+        self.logger = self.conn.logger = connection_log
         with contextlib.suppress(OSError, AttributeError):
             # Not every platform knows the option; the write limit bounds memory there, too.
             connection = transport.get_extra_info("socket")
@@ -64,6 +80,7 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
         self._held_bytes = self._held()
         self._moved_at = self.loop.time()
         self._schedule()
+        self._tell_behind()
 
     def resume_writing(self) -> None:
         """Stop watching."""
@@ -71,15 +88,51 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
         self.flowing = not self.close_sent
         self._unschedule()
 
-    def send_receive_event_to_app(self) -> None:
-        """Hand a message to the receiver, or else to the application."""
-        receiver = self.receiver
-        if receiver is not None and self.curr_msg_data_type == "text" and not self.close_sent:
-            message = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
-            if receiver(bytes(message)):
-                self.frames = []
-                return
-        super().send_receive_event_to_app()
+    def data_received(self, data: bytes) -> None:
+        """Let the library shake hands; from the first frame on `Inbound` cuts what comes."""
+        if self._inbound is not None:
+            self._inbound.feed(data)
+            return
+        super().data_received(data)
+        if self.handshake_initiated and data.find(END_OF_REQUEST) == len(data) - len(
+            END_OF_REQUEST
+        ):
+            # Nothing came behind the request, so the next byte begins a frame.
+            self._inbound = Inbound(self._take_text, super().data_received)
+
+    def _take_text(self, message: bytes) -> bool:
+        if self.receiver is None or self.close_sent or self.conn.current_size is not None:
+            return False
+        return self.receiver(message)
+
+    def push(self, frames: bytes) -> None:
+        """Write with whatever else this turn of the loop brings for the connection."""
+        if not self.due:
+            if not self.unsent:
+                self.loop.call_soon(self.flush_all)
+            self.unsent.append(self)
+        self.due.append(frames)
+
+    def send_live(self, frames: bytes) -> None:
+        """Write at once, or with what is due."""
+        if self.due:
+            self.due.append(frames)
+        else:
+            self.transport.write(frames)
+
+    @classmethod
+    def flush_all(cls) -> None:
+        """Write what is due on every connection."""
+        unsent, cls.unsent = cls.unsent, []
+        for protocol in unsent:
+            protocol.flush()
+
+    def flush(self) -> None:
+        """Write what is due now, in one piece: every write is a system call."""
+        if self.due:
+            frames, self.due = self.due, []
+            if not self.close_sent:
+                self.transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
 
     def hold_reading(self, *, hold: bool) -> None:
         """Take nothing more from the client for a while, or go on."""
@@ -101,6 +154,8 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
         """Stop watching."""
         self._unschedule()
         self.flowing = False
+        self._tell_behind()
+        self.behind = None
         super().connection_lost(exc)
 
     def end(self) -> None:
@@ -122,6 +177,10 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
             connection = self.transport.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
+
+    def _tell_behind(self) -> None:
+        if self.behind is not None:
+            self.behind()
 
     def _schedule(self) -> None:
         self._watch = self.loop.call_later(self.stall_seconds / CHECKS_PER_STALL, self._check)
@@ -164,5 +223,5 @@ def guarded(stall_seconds: float) -> type[GuardedProtocol]:
     return type(
         "GuardedProtocol",
         (GuardedProtocol,),
-        {"stall_seconds": stall_seconds, "aborted": 0, "paused": 0},
+        {"stall_seconds": stall_seconds, "aborted": 0, "paused": 0, "unsent": []},
     )

@@ -148,6 +148,18 @@ class FileConversationStore(ConversationStore):
             await self._in_use.write(key, active, Document(changed, active.document.fold))
             return self._visible(key, active.document)
 
+    async def give_title(self, conversation_id: str, title: str) -> bool:
+        """See ConversationStore."""
+        key = check_conversation_id(conversation_id)
+        async with self._in_use.lock(key):
+            found = self._visible(key, await self._in_use.read(key))
+            if found.title is not None:
+                return False
+            titled = MetadataChange(title=title).apply_to(found)
+            active = await self._in_use.use(key)
+            await self._in_use.write(key, active, Document(titled, active.document.fold))
+            return True
+
     async def get_metadata(self, conversation_id: str) -> ConversationMetadata:
         """See ConversationStore."""
         key = check_conversation_id(conversation_id)

@@ -3,7 +3,6 @@
 import contextlib
 import re
 import sqlite3
-from asyncio import Future
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import chain
@@ -12,15 +11,20 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from storage.database.base import Result, Row, Rows, Script, Translate, as_it_is
 from storage.errors import OutcomeUnknown, StorageError, Unavailable
+from storage.promise import Promise
 
 T = TypeVar("T")
 
 Connect = Callable[[Path], sqlite3.Connection]
 
 
-ROWS_AT_ONCE = 128
-"""Rows of one statement at most: every statement costs the writer two changes of the GIL."""
+ROWS_AT_ONCE = 512
+"""Rows of one statement at most. Every statement costs the writer two changes of the GIL, each of
+which may wait for a busy loop, so a commit makes do with as few as it can."""
+FEW_ROWS = 32
 VALUES = re.compile(r"VALUES (\([?, ]+\))")
+STATEMENTS = 256
+"""Prepared statements a connection should keep, for all sizes of all queries that take rows."""
 
 
 @cache
@@ -29,11 +33,22 @@ def with_rows(query: str, count: int) -> str:
     return VALUES.sub(lambda found: "VALUES " + ", ".join([found[1]] * count), query, count=1)
 
 
+def room_for(count: int) -> int:
+    """The size of the statement that takes that many rows: few sizes, so that all stay prepared."""
+    if count > FEW_ROWS:
+        return -(-count // FEW_ROWS) * FEW_ROWS
+    return 1 << (count - 1).bit_length()
+
+
+Prepared = tuple[str, Sequence[Any]]
+"""A statement and its parameters."""
+
+
 class Work(NamedTuple):
     """One writer's wish: a script, or rows with the script to run when they do not fit."""
 
     script: Script[Any]
-    future: Future[Any]
+    promise: Promise[Any]
     rows: Rows = ()
     failure: Translate = as_it_is
 
@@ -41,9 +56,9 @@ class Work(NamedTuple):
 class Outcome(NamedTuple):
     """What became of it."""
 
-    future: Future[Any]
+    promise: Promise[Any]
     value: Any
-    error: BaseException | None = None
+    error: Exception | None = None
 
 
 def run_script(connection: sqlite3.Connection, queries: Mapping[str, str], script: Script[T]) -> T:
@@ -74,11 +89,15 @@ class GroupCommit:
     def commit(self, group: Sequence[Work]) -> list[Outcome]:
         """Commit a group; an outcome for each, in no particular order.
 
-        Works with rows come first, all of them by one statement per query.
+        Works with rows come first, all of them by one statement per query. If that is all there
+        is, the statement is the transaction, and the writer has to get the GIL back only once.
         """
+        in_rows = [work for work in group if work.rows]
+        statements = self._statements_of(in_rows)
+        if len(statements) == 1 and len(in_rows) == len(group) and self._run_alone(*statements[0]):
+            return [Outcome(work.promise, None) for work in group]
         try:
-            self.connection.execute("BEGIN IMMEDIATE")
-            outcomes = self._apply_all(group)
+            outcomes = self._apply_all(group, in_rows, statements)
         except sqlite3.Error as error:
             self._reopen()
             return _all_failed(group, Unavailable(f"nothing was written: {error}"))
@@ -89,46 +108,54 @@ class GroupCommit:
             return _all_failed(group, OutcomeUnknown(f"commit failed: {error}"))
         return outcomes
 
-    def _apply_all(self, group: Sequence[Work]) -> list[Outcome]:
-        in_rows = [work for work in group if work.rows]
-        if in_rows and self._apply_rows(in_rows):
-            outcomes = [Outcome(work.future, None) for work in in_rows]
-            scripts: Sequence[Work] = [work for work in group if not work.rows]
-        else:
-            outcomes = []
-            scripts = group
-        outcomes.extend(self._apply(work) for work in scripts)
-        return outcomes
+    def _run_alone(self, statement: str, parameters: Sequence[Any]) -> bool:
+        """Run a statement outside a transaction; whether it is known to have been committed.
 
-    def _apply_rows(self, works: Sequence[Work]) -> bool:
-        """Run all works' rows; False, and nothing done, unless every row touched exactly one."""
+        If it is not, the scripts decide: they find out where every log is now.
+        """
+        try:
+            self.connection.execute(statement, parameters)
+        except sqlite3.IntegrityError:
+            return False
+        except sqlite3.Error:
+            self._reopen()
+            return False
+        return True
+
+    def _apply_all(
+        self, group: Sequence[Work], in_rows: Sequence[Work], statements: Sequence[Prepared]
+    ) -> list[Outcome]:
+        connection = self.connection
+        connection.execute("BEGIN IMMEDIATE")
+        if len(in_rows) < len(group) or len(statements) > 1:
+            try:
+                for statement, parameters in statements:
+                    connection.execute(statement, parameters)
+            except sqlite3.Error:
+                # The scripts, each by itself, tell whose fault it is.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                connection.execute("BEGIN IMMEDIATE")
+            else:
+                outcomes = [Outcome(work.promise, None) for work in in_rows]
+                return outcomes + [self._apply(work) for work in group if not work.rows]
+        return [self._apply(work) for work in group]
+
+    def _statements_of(self, works: Sequence[Work]) -> list[Prepared]:
+        """All works' rows as few statements, each filled up with empty rows to a usual size."""
         merged: dict[str, list[Sequence[Any]]] = {}
         for work in works:
             for query, rows in work.rows:
                 merged.setdefault(query, []).extend(rows)
-        connection = self.connection
-        connection.execute("SAVEPOINT rows")
-        try:
-            fits = all(self._run_rows(query, rows) == len(rows) for query, rows in merged.items())
-        except sqlite3.Error as error:
-            self._check_open(error)
-            fits = False
-        if not fits:
-            connection.execute("ROLLBACK TO rows")
-        connection.execute("RELEASE rows")
-        return fits
-
-    def _run_rows(self, query: str, rows: Sequence[Sequence[Any]]) -> int:
-        """Run a statement with many rows at once; how many it touched."""
-        touched = 0
-        start = 0
-        while start < len(rows):
-            size = min(ROWS_AT_ONCE, 1 << ((len(rows) - start).bit_length() - 1))
-            parameters = list(chain.from_iterable(rows[start : start + size]))
-            statement = with_rows(self._queries[query], size)
-            touched += self.connection.execute(statement, parameters).rowcount
-            start += size
-        return touched
+        statements: list[Prepared] = []
+        for query, rows in merged.items():
+            for start in range(0, len(rows), ROWS_AT_ONCE):
+                due = rows[start : start + ROWS_AT_ONCE]
+                size = room_for(len(due))
+                parameters = list(chain.from_iterable(due))
+                parameters += [None] * ((size - len(due)) * len(due[0]))
+                statements.append((with_rows(self._queries[query], size), parameters))
+        return statements
 
     def _apply(self, work: Work) -> Outcome:
         connection = self.connection
@@ -140,12 +167,12 @@ class GroupCommit:
             connection.execute("ROLLBACK TO script")
             connection.execute("RELEASE script")
             if not isinstance(error, sqlite3.Error):
-                return Outcome(work.future, None, error)
+                return Outcome(work.promise, None, error)
             failure = Unavailable(f"write failed: {error}")
             failure.__cause__ = error
-            return Outcome(work.future, None, work.failure(failure))
+            return Outcome(work.promise, None, work.failure(failure))
         connection.execute("RELEASE script")
-        return Outcome(work.future, value)
+        return Outcome(work.promise, value)
 
     def _check_open(self, error: Exception) -> None:
         if not self.connection.in_transaction:
@@ -164,4 +191,4 @@ class GroupCommit:
 
 
 def _all_failed(group: Sequence[Work], error: StorageError) -> list[Outcome]:
-    return [Outcome(work.future, None, work.failure(error)) for work in group]
+    return [Outcome(work.promise, None, work.failure(error)) for work in group]

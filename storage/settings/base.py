@@ -2,10 +2,12 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import ClassVar, TypeAlias
 from weakref import WeakValueDictionary
 
+from storage.config import HasStorage, StorageConfig, storage_config_of
+from storage.errors import Unavailable
 from storage.settings.model import Settings
 
 SettingsChange: TypeAlias = Callable[[Settings | None], Settings]
@@ -28,6 +30,18 @@ class SettingsStore(ABC):
 
     def __init__(self, user_id: str | None) -> None:
         self.user_id = user_id
+
+    @classmethod
+    async def get_instance(
+        cls, config: StorageConfig | HasStorage, user_id: str | None
+    ) -> "SettingsStore":
+        """Return a store bound to that owner, over the medium that `config` names.
+
+        A medium is opened once per process and shared; a custom class overrides this.
+        """
+        if _Seam.opener is None:
+            raise Unavailable("no back-end is known: storage.opening was not imported")
+        return await _Seam.opener(storage_config_of(config), user_id)
 
     @abstractmethod
     async def load(self) -> Settings | None:
@@ -56,6 +70,18 @@ class SettingsStores(ABC):
     @abstractmethod
     def for_user(self, user_id: str | None) -> SettingsStore:
         """Return a store bound to that owner; cheap, no I/O."""
+
+
+Opener: TypeAlias = Callable[[StorageConfig, str | None], Awaitable[SettingsStore]]
+
+
+def register_opener(opener: Opener) -> None:
+    """Say how `SettingsStore.get_instance` finds a medium; the last call counts."""
+    _Seam.opener = opener
+
+
+class _Seam:
+    opener: ClassVar[Opener | None] = None
 
 
 _locks: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()

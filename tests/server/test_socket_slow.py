@@ -196,3 +196,24 @@ async def test_a_client_that_stops_reading_leaves_the_live_path_and_stays_off_it
             assert not end.writable.is_set()
             assert end._held() <= HELD_BYTES
             assert queued_packets(live) <= CAP_BYTES // FRAME_BYTES + 1
+
+
+async def test_a_client_that_falls_behind_while_it_is_told_gets_everything_once():
+    async with live_server() as live:
+        key = await live.new()
+        async with live.raw(key, receive_bytes=4096) as client:
+            await client.connect()
+            while (await client.event()).get("extras", {}).get("agent_state") != IDLE:
+                continue
+            (end,) = protocols_of(live, [client])
+            told: list[int] = []
+            received: list[int] = []
+            for _ in range(5):
+                client.stop_reading()
+                while end.writable.is_set():
+                    told += await fill(live, key, 1)
+                told += await fill(live, key, 3)
+                client.start_reading()
+                received += await read_until(client, told[-1])
+
+            assert received == told

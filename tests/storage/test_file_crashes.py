@@ -7,6 +7,7 @@ from itertools import count
 
 import pytest
 
+from events.conformance.records import key, records
 from events.errors import ConversationDeleted, EventsError
 from events.stores.file import FileEventStore
 from events.summary import SummaryChange
@@ -15,7 +16,6 @@ from storage.conversations.metadata import ConversationMetadata, MetadataChange
 from storage.errors import ConversationNotFound, StorageError
 from storage.files.memory import MemoryFileStore
 from tests.support.dying_files import Death, DyingFileStore
-from tests.support.records import key, records
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 BATCHES = (1, 2, 1, 4, 1, 1, 9, 2, 1, 1, *(1, 2) * 8)

@@ -11,6 +11,7 @@ from events.stores.base import EventStore
 from events.stores.memory import MemoryEventStore
 from events.stream import EventStream
 from server.app import Application, compose, user_records
+from server.chosen import choose
 from server.config import ServerConfig
 from server.sockets.transport import GuardedProtocol
 from server.user_records import UserRecords
@@ -54,9 +55,9 @@ class Live:
         return guard
 
     async def new(self, user_id: str | None = None, conversation_id: str | None = None) -> str:
-        """A new conversation's id; no loop is started."""
+        """A new conversation's id; no loop is started, and no title will be made for it."""
         key = conversation_id or uuid4().hex
-        record = ConversationMetadata(conversation_id=key)
+        record = ConversationMetadata(conversation_id=key, title="A title")
         await self.conversations.for_user(user_id).save_metadata(record)
         return key
 
@@ -106,7 +107,7 @@ async def live_server(
     config = ServerConfig(storage_kind="memory", delivery=Delivery.chosen, **settings)
     records = conversations or MemoryConversations()
     log = events or MemoryEventStore()
-    users = user_records(config, MemorySettings(), MemorySecrets())
+    users = user_records(config, choose(config), MemorySettings(), MemorySecrets())
     async with (
         compose(config, records, log, users) as application,
         serving(config, application) as server,

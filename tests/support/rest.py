@@ -13,6 +13,7 @@ from events.event import AgentState
 from events.stores.memory import MemoryEventStore
 from runtime_stub.scripted import ScriptedAgent
 from server.app import Application, compose, user_records
+from server.chosen import choose
 from server.config import ServerConfig
 from storage.conversations.memory import MemoryConversations
 from storage.conversations.metadata import ConversationMetadata
@@ -79,7 +80,7 @@ async def rest_server(
     config = ServerConfig(storage_kind="memory", **settings)
     conversations, events = MemoryConversations(), MemoryEventStore()
     kept, secrets = MemorySettings(), MemorySecrets()
-    users = user_records(config, settings_stores or kept, secrets)
+    users = user_records(config, choose(config), settings_stores or kept, secrets)
     async with compose(config, conversations, events, users) as application:
         transport = ASGITransport(application.asgi)
         async with AsyncClient(transport=transport, base_url="http://localhost:3000") as client:

@@ -11,20 +11,9 @@ UPDATE conversations SET
 WHERE conversation_id = ? AND next_id = ? AND fence <= ? AND deleted_at IS NULL
 RETURNING number
 
--- name: advance_known_head
-UPDATE conversations SET
-    next_id = next_id + change.column1,
-    last_state_id = coalesce(change.column2, last_state_id),
-    fence = change.column3,
-    last_updated_at = coalesce(change.column4, last_updated_at),
-    accumulated_cost = coalesce(change.column5, accumulated_cost),
-    prompt_tokens = coalesce(change.column6, prompt_tokens),
-    completion_tokens = coalesce(change.column7, completion_tokens),
-    total_tokens = coalesce(change.column8, total_tokens)
-FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) AS change
-WHERE conversations.number = change.column11 AND conversations.conversation_id = change.column9
-    AND conversations.next_id = change.column10 AND conversations.fence <= change.column3
-    AND conversations.deleted_at IS NULL
+-- name: append_events
+INSERT INTO appends
+SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) WHERE column1 IS NOT NULL
 
 -- name: create_head
 INSERT INTO conversations (conversation_id) VALUES (?) ON CONFLICT (conversation_id) DO NOTHING
@@ -33,10 +22,17 @@ INSERT INTO conversations (conversation_id) VALUES (?) ON CONFLICT (conversation
 SELECT number, next_id, last_state_id, epoch, deleted_at, fence FROM conversations WHERE conversation_id = ?
 
 -- name: insert_events
-INSERT INTO events (key, version, flag, crc, body) VALUES (?, ?, ?, ?, ?)
+INSERT INTO arrivals (key, version, flag, crc, body) VALUES (?, ?, ?, ?, ?)
 
 -- name: insert_client_ids
 INSERT INTO client_ids (conversation, digest, event_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
+
+-- name: place_arrivals
+INSERT INTO events (key, version, flag, crc, body)
+SELECT key, version, flag, crc, body FROM arrivals ORDER BY key
+
+-- name: drop_arrivals
+DELETE FROM arrivals
 
 -- name: find_client_id
 SELECT event_id FROM client_ids WHERE conversation = ? AND digest = ?
@@ -51,6 +47,20 @@ WHERE key BETWEEN (SELECT number << 32 | ? FROM conversations WHERE conversation
     AND (SELECT number << 32 | ? FROM conversations WHERE conversation_id = ?)
 ORDER BY key
 
+-- name: read_all_events
+WITH bounds AS (
+    SELECT number << 32 | ? AS first, number << 32 | ? AS last FROM conversations
+    WHERE conversation_id = ? AND deleted_at IS NULL
+)
+SELECT key & 4294967295, version, flag, crc, body FROM (
+    SELECT key, version, flag, crc, body FROM events
+    WHERE key BETWEEN (SELECT first FROM bounds) AND (SELECT last FROM bounds)
+    UNION ALL
+    SELECT key, version, flag, crc, body FROM arrivals
+    WHERE key BETWEEN (SELECT first FROM bounds) AND (SELECT last FROM bounds)
+)
+ORDER BY key
+
 -- name: bury_conversation
 INSERT INTO conversations (conversation_id, deleted_at) VALUES (?, ?)
 ON CONFLICT (conversation_id) DO UPDATE SET
@@ -63,6 +73,9 @@ SELECT number FROM conversations WHERE deleted_at IS NOT NULL AND purged = 0
 
 -- name: purge_events
 DELETE FROM events WHERE key IN (SELECT key FROM events WHERE key BETWEEN ? AND ? LIMIT ?)
+
+-- name: purge_arrivals
+DELETE FROM arrivals WHERE key BETWEEN ? AND ?
 
 -- name: purge_client_ids
 DELETE FROM client_ids WHERE conversation = ?
