@@ -18,7 +18,7 @@ CACHES = (0, 64 * 1024 * 1024)
 
 
 BLOCKS = [("memory", first_seed) for first_seed in range(0, SEEDS, BLOCK)]
-BLOCKS += [("local", first_seed) for first_seed in range(0, 2 * BLOCK, BLOCK)]
+BLOCKS += [("files", first_seed) for first_seed in range(0, BLOCK, BLOCK)]
 
 
 @pytest.mark.parametrize(("kind", "first_seed"), BLOCKS)

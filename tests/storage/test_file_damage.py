@@ -7,10 +7,12 @@ import pytest
 
 from events.errors import DamagedRecord, EventsError
 from events.stores.file import FileEventStore
+from storage.config import LocalStorage
 from storage.conversations.file import FileConversationStores
 from storage.conversations.metadata import ConversationMetadata
 from storage.errors import Damaged
 from storage.files.memory import MemoryFileStore
+from storage.opening import check_storage, open_storage
 from tests.support.records import append, key, records
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -192,3 +194,21 @@ async def test_a_damaged_list_is_made_anew_from_the_records(files):
 
     found = [one.conversation_id for one in (await stores.for_user("ann").search()).results]
     assert found == ["c", "b"]
+
+
+async def test_a_check_names_damaged_records_and_lists_and_changes_nothing(tmp_path):
+    assert check_storage(LocalStorage(data_dir=tmp_path)) == []
+    async with open_storage(LocalStorage(data_dir=tmp_path)) as storage:
+        for name in ("b", "c"):
+            record = ConversationMetadata(conversation_id=name)
+            await storage.conversations.for_user("ann").save_metadata(record)
+    assert check_storage(LocalStorage(data_dir=tmp_path)) == []
+    kept = tmp_path / "files" / "records" / "c"
+    kept.write_bytes(kept.read_bytes()[:-1])
+    (tmp_path / "files" / "lists" / "00000000").write_bytes(b"")
+
+    for _ in range(2):
+        assert check_storage(LocalStorage(data_dir=tmp_path)) == [
+            "lists/00000000 is damaged",
+            "records/c fails its checksum or has an unknown format version",
+        ]
