@@ -81,11 +81,13 @@ class LogFiles:
             if head is None and first == live[-1]:
                 raise DamagedRecord(conversation_id, first, first)
             keys = _keys_in(seed, content)
-            if keys is None or head is None:
+            if head is not None and head.deleted:
+                state.head = head
+            elif keys is None or head is None:
                 lost += (first, first if head is None else head.next_id - 1)
             else:
                 state.keys |= {key: one for key, one in keys.items() if one >= state.sealed}
-            if head is not None and (head.deleted or head.next_id > state.head.next_id):
+            if head is not None and head.next_id > state.head.next_id:
                 state.head = head
         state.lost_keys = (min(lost), max(lost)) if lost else None
         return state
@@ -189,8 +191,6 @@ def _complete(
 def _keys_in(seed: int, content: bytes) -> dict[bytes, int] | None:
     """The keys a segment holds; None when they cannot be read."""
     for frame in read_frames(seed, content):
-        if frame.kind == FrameKind.KEYS:
-            return None if frame.body is None else dict(rows_of(frame.body))
-        if frame.kind == FrameKind.EVENT:
-            return {}
-    return {}
+        if frame.kind == FrameKind.KEYS and frame.body is not None:
+            return dict(rows_of(frame.body))
+    return None

@@ -1,7 +1,6 @@
 """Turns the oldest part of a log's tail into a page: fewer files, and keys out of memory."""
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Mapping
 
 from events.errors import DamagedRecord
@@ -33,45 +32,51 @@ class KeyTables:
 
     async def find(self, conversation_id: str, digest: bytes, state: LogState) -> int | None:
         """The id of the sealed event with that key. Raises DamagedRecord, StorageError."""
-        page_events = state.head.page_events
-        for number in reversed(range(-(-state.sealed // (TABLE_PAGES * page_events)))):
-            found = find_in(await self._table(conversation_id, number, page_events), digest)
+        size = TABLE_PAGES * state.head.page_events
+        for number in reversed(range(-(-state.sealed // size))):
+            found = find_in(await self._table(conversation_id, number, size), digest)
             if found is not None:
                 return found
         return None
 
-    async def add(self, conversation_id: str, keys: Mapping[bytes, int], page_events: int) -> None:
-        """Keep the keys of events that are being sealed. Raises DamagedRecord, StorageError."""
-        by_table: defaultdict[int, dict[bytes, int]] = defaultdict(dict)
-        for digest, event_id in keys.items():
-            by_table[event_id // (TABLE_PAGES * page_events)][digest] = event_id
-        for number, added in by_table.items():
-            table = await self._table(conversation_id, number, page_events)
-            table = build_table(dict(rows_of(table)) | added)
+    async def add(
+        self, conversation_id: str, keys: Mapping[bytes, int], state: LogState, end_id: int
+    ) -> None:
+        """Keep the keys of events up to `end_id` that are being sealed.
+
+        Every table that sealed pages belong to is there, so that a lost one is seen. Raises
+        DamagedRecord, StorageError.
+        """
+        size = TABLE_PAGES * state.head.page_events
+        for number in range(state.sealed // size, (end_id - 1) // size + 1):
+            added = {digest: one for digest, one in keys.items() if one // size == number}
+            is_new = state.sealed <= number * size
+            if not (added or is_new):
+                continue
+            known = b"" if is_new else await self._table(conversation_id, number, size)
+            table = build_table(dict(rows_of(known)) | added)
             frame = encode_frame(seed_of(conversation_id), FrameKind.KEYS, number, table)
             key = _table_key(conversation_id, number)
             await self._logs.files.write(key, frame)
             self._cache.put(key, table, len(table))
 
-    async def _table(self, conversation_id: str, number: int, page_events: int) -> bytes:
+    async def _table(self, conversation_id: str, number: int, table_events: int) -> bytes:
         key = _table_key(conversation_id, number)
         table = self._cache.get(key)
         if table is None:
-            table = await self._read(conversation_id, number, page_events)
+            table = await self._read(conversation_id, number, table_events)
             self._cache.put(key, table, len(table))
         return table
 
-    async def _read(self, conversation_id: str, number: int, page_events: int) -> bytes:
+    async def _read(self, conversation_id: str, number: int, table_events: int) -> bytes:
         try:
             content = await self._logs.files.read(_table_key(conversation_id, number))
-        except KeyNotFound:
-            return b""
-        except Damaged:
+        except (Damaged, KeyNotFound):
             content = b""
         frame = next(read_frames(seed_of(conversation_id), content), None)
         if frame is None or frame.body is None:
-            first = number * TABLE_PAGES * page_events
-            raise DamagedRecord(conversation_id, first, first + TABLE_PAGES * page_events - 1)
+            first = number * table_events
+            raise DamagedRecord(conversation_id, first, first + table_events - 1)
         return frame.body
 
 
@@ -91,7 +96,7 @@ async def seal_pages(
     end = begin + count * size
     events = await logs.events(conversation_id, state, begin, end)
     keys = {digest: event_id for digest, event_id in state.keys.items() if event_id < end}
-    await tables.add(conversation_id, keys, size)
+    await tables.add(conversation_id, keys, state, end)
     await asyncio.gather(
         *(
             logs.files.write(

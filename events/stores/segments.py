@@ -51,10 +51,7 @@ def advanced_head(
 def encode_segment(
     conversation_id: str, head: LogHead, keys: Mapping[bytes, int], events: Sequence[StoredEvent]
 ) -> bytes:
-    """A batch as the file that is created for it: head, keys if there are any, events."""
+    """A batch as the file that is created for it: head, keys, events."""
     seed = seed_of(conversation_id)
-    parts = [encode_head(seed, head)]
-    if keys:
-        parts.append(encode_frame(seed, FrameKind.KEYS, events[0].id, build_table(keys)))
-    parts.append(encode_events(seed, events))
-    return b"".join(parts)
+    table = encode_frame(seed, FrameKind.KEYS, events[0].id, build_table(keys))
+    return b"".join((encode_head(seed, head), table, encode_events(seed, events)))

@@ -1,4 +1,4 @@
-"""Conversation records over a FileStore: a file each, lists in memory that are kept in shards."""
+"""Conversation records over a FileStore: a file each, lists in memory that are kept in blocks."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self, TypeAlias
 from storage.conversations.base import ConversationStore, ConversationStores
 from storage.conversations.documents import Document
 from storage.conversations.folded import Fold, FoldedRecords
-from storage.conversations.listing import Listing, shard_of
+from storage.conversations.listing import Listing
 from storage.conversations.metadata import (
     ConversationMetadata,
     ConversationMetadataResultSet,
@@ -29,6 +29,9 @@ from storage.locations import LISTS, RECORDS, UNSETTLED, check_conversation_id
 
 _LOG = logging.getLogger(__name__)
 
+READ_AT_ONCE = 50
+"""Blocks of lists that are read in one call at the start."""
+
 _Row: TypeAlias = tuple[ListPosition, ConversationMetadata | None]
 
 
@@ -45,14 +48,19 @@ class FileConversationStores(ConversationStores, FoldedRecords):
         """Read the lists; look at the records that a crash left behind. Raises Unavailable."""
         listing = Listing()
         keys = await files.keys(LISTS)
-        contents = await asyncio.gather(*map(files.read, keys))
-        damaged = listing.load(zip(keys, contents, strict=True))
+        damaged: list[str] = []
+        for begin in range(0, len(keys), READ_AT_ONCE):
+            some = keys[begin : begin + READ_AT_ONCE]
+            contents = await files.read_all(some)
+            damaged += listing.load(
+                (key, content or b"") for key, content in zip(some, contents, strict=True)
+            )
+        listing.sort()
         stores = cls(files, listing, Unsettled(files, listing))
         if damaged:
-            _LOG.error("%d list(s) are damaged and made anew from the records", len(damaged))
-            shards = {int(key.removeprefix(LISTS), 16) for key in damaged}
+            _LOG.error("damaged and made anew from the records: %s", ", ".join(damaged))
             found = [key.removeprefix(RECORDS) for key in await files.keys(RECORDS)]
-            await stores._enter([key for key in found if shard_of(key) in shards])
+            await stores._enter([key for key in found if listing.get(key) is None])
         left = [key.removeprefix(UNSETTLED) for key in await files.keys(UNSETTLED)]
         await stores._enter(left)
         stores.in_use.left.update(left)
@@ -199,8 +207,7 @@ class FileConversationStore(ConversationStore):
                 self.user_id, filters or EVERYTHING, after, limit + 1 - len(rows)
             )
             more = after is not None
-            found = await asyncio.gather(*map(self._listed, positions))
-            rows += (row for row in found if row is not None)
+            rows += await self._listed(positions)
             if not positions:
                 await asyncio.sleep(0)  # a long search lets others run
         page = rows[:limit]
@@ -209,23 +216,24 @@ class FileConversationStore(ConversationStore):
             next_page_id=page[-1][0].to_page_id() if len(rows) > limit else None,
         )
 
-    async def _listed(self, position: ListPosition) -> _Row | None:
-        """A line of a list, without a record where that is damaged; None when it is gone."""
+    async def _listed(self, positions: Sequence[ListPosition]) -> list[_Row]:
+        """Lines of a list, without a record where that is damaged; those gone are left out."""
         try:
-            record = (await self._in_use.read(position.conversation_id)).visible()
+            documents = await self._in_use.read_all([one.conversation_id for one in positions])
         except Damaged as damage:
+            if len(positions) > 1:  # one by one, to find which
+                return [row for one in positions for row in await self._listed([one])]
             _LOG.error("left out of a list: %s", damage)
-            return position, None
-        return None if record is None else (position, record)
+            return [(positions[0], None)]
+        records = (document.visible() for document in documents)
+        return [(one, record) for one, record in zip(positions, records, strict=True) if record]
 
     async def get_all_metadata(self, conversation_ids: Sequence[str]) -> list[ConversationMetadata]:
         """See ConversationStore."""
         keys = [check_conversation_id(key) for key in conversation_ids]
         await self._clear_doubts()
-        wanted = list(dict.fromkeys(keys))
-        documents = await asyncio.gather(*map(self._in_use.read, wanted))
-        found = dict(zip(wanted, documents, strict=True))
-        return [self._visible(key, found[key]) for key in keys]
+        documents = await self._in_use.read_all(keys)
+        return [self._visible(*pair) for pair in zip(keys, documents, strict=True)]
 
     def _visible(self, key: str, document: Document) -> ConversationMetadata:
         record = document.visible()

@@ -1,10 +1,11 @@
-"""The lists of conversations in memory, in their order, and their form on the medium."""
+"""The lists of conversations in memory, in their order, and their blocks on the medium."""
 
-import zlib
 from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from itertools import islice
+from operator import attrgetter
 from typing import TypeAlias
 
 import orjson
@@ -14,8 +15,8 @@ from storage.conversations.paging import ConversationFilter, ListPosition, fold_
 from storage.errors import Damaged
 from storage.files.checked import checked_body, with_checksum
 
-SHARDS = 256
-"""Files that hold the entries, by a checksum of the conversation's id; part of the format."""
+BLOCK = 500
+"""Entries of a block, by the order in which they came: those in use together lie together."""
 SLICE = 5_000
 """Entries looked at in one go."""
 
@@ -23,16 +24,19 @@ _KIND = "list"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
+_POSITION = attrgetter("position")
+
 _List: TypeAlias = tuple[str | None, str, str | None]
 
 
 class Entry:
     """What lists know of a record: its place, and what filters ask for. `title` is case-folded."""
 
-    __slots__ = ("owner", "position", "repository", "title", "trigger", "updated")
+    __slots__ = ("block", "owner", "position", "repository", "title", "trigger", "updated")
 
     def __init__(
         self,
+        block: int,
         position: ListPosition,
         owner: str | None,
         repository: str | None,
@@ -40,6 +44,7 @@ class Entry:
         title: str | None,
         updated: datetime,
     ) -> None:
+        self.block = block
         self.position = position
         self.owner = owner
         self.repository = repository
@@ -48,13 +53,15 @@ class Entry:
         self.updated = updated
 
     @classmethod
-    def of(cls, record: ConversationMetadata) -> "Entry":
-        """The entry of a record."""
+    def of(cls, record: ConversationMetadata, block: int) -> "Entry":
+        """The entry of a record, in that block."""
         title = None if record.title is None else fold_case(record.title)
         updated = record.last_updated_at or record.created_at
         place = ListPosition.of(record)
         trigger = None if record.trigger is None else record.trigger.value
-        return cls(place, record.user_id, record.selected_repository, trigger, title, updated)
+        return cls(
+            block, place, record.user_id, record.selected_repository, trigger, title, updated
+        )
 
     def lists(self) -> Iterable[_List]:
         """The lists it stands in."""
@@ -66,39 +73,53 @@ class Entry:
 
 
 class Listing:
-    """Every record's entry; for each owner a list of all, of each repository, of each trigger."""
+    """Every record's entry; for each owner a list of all, of each repository, of each trigger.
+
+    `dirty` holds the blocks that are not on the medium as they are here.
+    """
 
     def __init__(self) -> None:
-        self._shards: list[dict[str, Entry]] = [{} for _ in range(SHARDS)]
-        self._lists: defaultdict[_List, list[ListPosition]] = defaultdict(list)
+        self.dirty: set[int] = set()
+        self._entries: dict[str, Entry] = {}
+        self._blocks: defaultdict[int, dict[str, Entry]] = defaultdict(dict)
+        self._newest = 0
+        self._lists: defaultdict[_List, list[Entry]] = defaultdict(list)
 
     def get(self, conversation_id: str) -> Entry | None:
         """The entry of a record that is there."""
-        return self._shards[shard_of(conversation_id)].get(conversation_id)
+        return self._entries.get(conversation_id)
 
     def put(self, record: ConversationMetadata) -> None:
         """Enter a record, or enter it anew."""
-        self.remove(record.conversation_id)
-        entry = Entry.of(record)
-        self._shards[shard_of(record.conversation_id)][record.conversation_id] = entry
+        key = record.conversation_id
+        known = self._entries.get(key)
+        self.remove(key)
+        if known is None and len(self._blocks[self._newest]) >= BLOCK:
+            self._newest += 1
+        entry = Entry.of(record, self._newest if known is None else known.block)
+        self._place(key, entry)
+        self.dirty.add(entry.block)
         for name in entry.lists():
-            insort(self._lists[name], entry.position)
+            insort(self._lists[name], entry, key=_POSITION)
 
     def touch(self, conversation_id: str, moment: datetime | None) -> None:
         """Note when a record was updated; None and absent records are fine."""
         entry = self.get(conversation_id)
         if entry is not None and moment is not None:
             entry.updated = moment
+            self.dirty.add(entry.block)
 
     def remove(self, conversation_id: str) -> None:
         """Strike a record; absent is fine."""
-        entry = self._shards[shard_of(conversation_id)].pop(conversation_id, None)
+        entry = self._entries.pop(conversation_id, None)
         if entry is None:
             return
+        del self._blocks[entry.block][conversation_id]
+        self.dirty.add(entry.block)
         for name in entry.lists():
-            positions = self._lists[name]
-            del positions[bisect_left(positions, entry.position)]
-            if not positions:
+            entries = self._lists[name]
+            del entries[bisect_left(entries, entry.position, key=_POSITION)]
+            if not entries:
                 del self._lists[name]
 
     def scan(
@@ -112,21 +133,19 @@ class Listing:
 
         Looks at a bounded number of entries; the second value is where to go on, None at the end.
         """
-        positions = self._lists.get(_list_for(owner, filters), [])
-        end = len(positions) if after is None else bisect_left(positions, after)
-        found: list[ListPosition] = []
+        entries = self._lists.get(_list_for(owner, filters), [])
+        end = len(entries) if after is None else bisect_left(entries, after, key=_POSITION)
+        begin = max(end - SLICE, 0)
         passes = _test_of(filters)
-        for place in range(end - 1, max(end - SLICE, 0) - 1, -1):
-            entry = self.get(positions[place].conversation_id)
-            if entry is not None and passes(entry):
-                found.append(entry.position)
-                if len(found) == count:
-                    return found, entry.position if place else None
-        return found, positions[end - SLICE] if end > SLICE else None
+        passing = (entry.position for entry in reversed(entries[begin:end]) if passes(entry))
+        found = list(islice(passing, count))
+        if len(found) == count:
+            return found, found[-1]
+        return found, entries[begin].position if begin else None
 
-    def encode(self, shard: int) -> bytes:
-        """The file of a shard."""
-        rows = [
+    def encode(self, block: int) -> bytes:
+        """The file of a block."""
+        rows = (
             (
                 key,
                 entry.owner,
@@ -136,36 +155,39 @@ class Listing:
                 entry.title,
                 _number(entry.updated),
             )
-            for key, entry in self._shards[shard].items()
-        ]
+            for key, entry in self._blocks[block].items()
+        )
         return with_checksum(_KIND, b"".join(orjson.dumps(row) + b"\n" for row in rows))
 
     def load(self, contents: Iterable[tuple[str, bytes]]) -> list[str]:
-        """Take in files of shards, given by key; the keys of those that are damaged."""
+        """Take in files of blocks, given by key; the keys of those that are damaged."""
         damaged: list[str] = []
         for key, content in contents:
+            self._newest = max(self._newest, int(key.rpartition("/")[2]))
             try:
-                self._load(checked_body(_KIND, content, key))
+                self._load(self._newest, checked_body(_KIND, content, key))
             except Damaged:
                 damaged.append(key)
-        for positions in self._lists.values():
-            positions.sort()
         return damaged
 
-    def _load(self, body: bytes) -> None:
+    def sort(self) -> None:
+        """Bring the lists in order after `load`, before anything else."""
+        for entries in self._lists.values():
+            entries.sort(key=_POSITION)
+
+    def _load(self, block: int, body: bytes) -> None:
         for line in body.splitlines():
             key, owner, created, repository, trigger, title, updated = orjson.loads(line)
             position = ListPosition(_EPOCH + created * _MICROSECOND, key)
             moment = _EPOCH + updated * _MICROSECOND
-            entry = Entry(position, owner, repository, trigger, title, moment)
-            self._shards[shard_of(key)][key] = entry
+            entry = Entry(block, position, owner, repository, trigger, title, moment)
+            self._place(key, entry)
             for name in entry.lists():
-                self._lists[name].append(position)
+                self._lists[name].append(entry)
 
-
-def shard_of(conversation_id: str) -> int:
-    """The shard a conversation's entry is in."""
-    return zlib.crc32(conversation_id.encode()) % SHARDS
+    def _place(self, key: str, entry: Entry) -> None:
+        self._entries[key] = entry
+        self._blocks[entry.block][key] = entry
 
 
 def _list_for(owner: str | None, filters: ConversationFilter) -> _List:

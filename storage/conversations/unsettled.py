@@ -4,12 +4,13 @@ import asyncio
 import logging
 from asyncio import Lock, Task
 from collections import OrderedDict
+from collections.abc import Sequence
 from contextlib import suppress
 from weakref import WeakValueDictionary
 
 from storage.conversations.documents import Document
-from storage.conversations.listing import Listing, shard_of
-from storage.errors import KeyExists, KeyNotFound, OutcomeUnknown, StorageError
+from storage.conversations.listing import Listing
+from storage.errors import KeyExists, OutcomeUnknown, StorageError
 from storage.files.base import FileStore
 from storage.locations import LISTS, RECORDS, UNSETTLED
 
@@ -69,14 +70,23 @@ class Unsettled:
 
     async def read(self, conversation_id: str) -> Document:
         """The document as it is now; an empty one where none is. Raises Damaged, Unavailable."""
-        active = self.get(conversation_id)
-        if active is not None:
-            return active.document
-        key = RECORDS + conversation_id
-        try:
-            return Document.decode(key, await self._files.read(key))
-        except KeyNotFound:
-            return Document()
+        return (await self.read_all([conversation_id]))[0]
+
+    async def read_all(self, conversation_ids: Sequence[str]) -> list[Document]:
+        """The documents in that order, read together. Raises Damaged, Unavailable."""
+        found = {
+            key: active.document
+            for key in conversation_ids
+            if (active := self.get(key)) is not None
+        }
+        missing = [key for key in conversation_ids if key not in found]
+        if missing:
+            contents = await self._files.read_all([RECORDS + key for key in missing])
+            for key, content in zip(missing, contents, strict=True):
+                found[key] = (
+                    Document() if content is None else Document.decode(RECORDS + key, content)
+                )
+        return [found[key] for key in conversation_ids]
 
     async def use(self, conversation_id: str) -> Active:
         """Mark a conversation and keep its document in memory; called under its lock.
@@ -145,9 +155,17 @@ class Unsettled:
             }
             for key in chosen:
                 await self._keep(key)
-            for shard in sorted({shard_of(key) for key in chosen}):
-                await self._files.write(f"{LISTS}{shard:02x}", self._listing.encode(shard))
+            await self._write_lists()
             await self._unmark([key for key, version in chosen.items() if self._at(key, version)])
+
+    async def _write_lists(self) -> None:
+        for block in sorted(self._listing.dirty):
+            self._listing.dirty.discard(block)
+            try:
+                await self._files.write(f"{LISTS}{block:08}", self._listing.encode(block))
+            except BaseException:
+                self._listing.dirty.add(block)
+                raise
 
     async def _settle_in_background(self) -> None:
         try:

@@ -1,6 +1,7 @@
 """The FileStore contract: whole files by key, the only thing that touches a medium of files."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 
 class FileStore(ABC):
@@ -19,6 +20,10 @@ class FileStore(ABC):
     @abstractmethod
     async def read(self, key: str) -> bytes:
         """Return the file's content. Raises KeyNotFound, Damaged (no regular file)."""
+
+    @abstractmethod
+    async def read_all(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return the contents in that order, None for each that is not found. Raises Damaged."""
 
     @abstractmethod
     async def exists(self, key: str) -> bool:

@@ -50,6 +50,16 @@ class Folders:
             finally:
                 os.close(descriptor)
 
+    def read_all(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The contents, None where there is none."""
+        contents: list[bytes | None] = []
+        for key in keys:
+            try:
+                contents.append(self.read(key))
+            except KeyNotFound:
+                contents.append(None)
+        return contents
+
     def exists(self, key: str) -> bool:
         """Whether a file has that key."""
         try:

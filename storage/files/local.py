@@ -3,7 +3,7 @@
 import asyncio
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -61,6 +61,11 @@ class LocalFileStore(FileStore):
     async def read(self, key: str) -> bytes:
         """See FileStore."""
         return await self._run(Unavailable, check_key(key), partial(self._folders.read, key))
+
+    async def read_all(self, keys: Sequence[str]) -> list[bytes | None]:
+        """See FileStore."""
+        work = partial(self._folders.read_all, [check_key(key) for key in keys])
+        return await self._run(Unavailable, os.path.commonprefix(keys), work)  # noqa: RUF071 - as in delete
 
     async def exists(self, key: str) -> bool:
         """See FileStore."""

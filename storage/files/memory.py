@@ -1,6 +1,7 @@
 """Files in memory: the reference back-end; nothing outlives the process."""
 
 from bisect import bisect_left, insort
+from collections.abc import Sequence
 
 from storage.errors import Conflict, KeyExists, KeyNotFound, Unavailable
 from storage.files.base import FileStore
@@ -22,6 +23,12 @@ class MemoryFileStore(FileStore):
         if content is None:
             raise KeyNotFound(key)
         return content
+
+    async def read_all(self, keys: Sequence[str]) -> list[bytes | None]:
+        """See FileStore."""
+        for key in keys:
+            self._check(key)
+        return [self._files.get(key) for key in keys]
 
     async def exists(self, key: str) -> bool:
         """See FileStore."""

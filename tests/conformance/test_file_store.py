@@ -35,6 +35,16 @@ async def test_what_was_never_written_is_not_found(store):
     assert await store.exists("folder/file")
 
 
+async def test_several_files_are_read_in_the_order_asked_for(store):
+    await store.create("a/1", b"1")
+    await store.create("b", BYTES)
+
+    found = await store.read_all(["b", "never/was", "a/1", "a", "b"])
+
+    assert found == [BYTES, None, b"1", None, BYTES]
+    assert await store.read_all([]) == []
+
+
 async def test_a_taken_key_is_refused_and_changes_nothing(store):
     await store.create("a", b"first")
 

@@ -1,7 +1,7 @@
 """A file store whose process dies at a chosen write, around one whose files outlive it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 
 from storage.errors import OutcomeUnknown, Unavailable
@@ -31,6 +31,11 @@ class DyingFileStore(FileStore):
         """See FileStore."""
         await self._check()
         return await self.inner.read(key)
+
+    async def read_all(self, keys: Sequence[str]) -> list[bytes | None]:
+        """See FileStore."""
+        await self._check()
+        return await self.inner.read_all(keys)
 
     async def exists(self, key: str) -> bool:
         """See FileStore."""

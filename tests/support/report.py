@@ -16,14 +16,14 @@ BUDGET_SECONDS = {
     "(top)": 30,
     "browser": 120,
     "conformance": 60,
-    "crash": 75,
+    "crash": 110,
     "docs": 45,
-    "events": 40,
-    "node": 75,
+    "events": 60,
+    "node": 120,
     "runtime_stub": 10,
-    "server": 180,
+    "server": 200,
     "stateful": 120,
-    "storage": 30,
+    "storage": 45,
 }
 DEFAULT_BUDGET_SECONDS = 30
 
