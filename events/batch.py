@@ -1,6 +1,7 @@
 """What waits to be appended, and the batches formed of it."""
 
 import hashlib
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -12,6 +13,8 @@ from events.errors import StreamOverloaded
 from events.event import EventFlag, StoredEvent
 from events.serialization import flag_of
 from events.summary import SummaryChange, fold
+
+logger = logging.getLogger(__name__)
 
 BATCH_EVENTS = 500
 BATCH_BYTES = 4 * 1024 * 1024
@@ -25,7 +28,10 @@ class Appended(NamedTuple):
 
 
 Settled = Callable[[Appended | Exception], None]
-"""Takes what became of an append, in the step in which that is known; must not raise."""
+"""Takes what became of an append, in the step in which that is known.
+
+It must not raise; what it raises is logged.
+"""
 
 
 class Clock:
@@ -64,14 +70,23 @@ class Waiting:
 
     def settle(self, appended: Appended) -> None:
         """Tell the outcome; all callers but the first are told that theirs is a duplicate."""
-        self.callers[0](appended)
-        for caller in self.callers[1:]:
-            caller(Appended(appended.id, duplicate=True))
+        callers = self.callers
+        _call(callers[0], appended)
+        if len(callers) > 1:
+            for caller in callers[1:]:
+                _call(caller, Appended(appended.id, duplicate=True))
 
     def fail(self, error: Exception) -> None:
         """Tell that it was not appended."""
         for caller in self.callers:
-            caller(error)
+            _call(caller, error)
+
+
+def _call(caller: Settled, outcome: Appended | Exception) -> None:
+    try:
+        caller(outcome)
+    except Exception:  # whoever fails to hear it must not keep the others from it
+        logger.exception("an append's outcome could not be told")
 
 
 class Batch(NamedTuple):
@@ -116,13 +131,17 @@ class AppendQueue:
     def settle(self, waiting: Waiting, appended: Appended) -> None:
         """Tell an event's outcome; its key is no longer under way."""
         if waiting.digest is not None:
-            del self._under_way[waiting.digest]
+            self.release(waiting.digest)
         waiting.settle(appended)
+
+    def release(self, digest: bytes) -> None:
+        """A key is no longer under way."""
+        del self._under_way[digest]
 
     def fail(self, waiting: Waiting, error: Exception) -> None:
         """Tell that an event was not appended; its key may be used again."""
         if waiting.digest is not None:
-            del self._under_way[waiting.digest]
+            self.release(waiting.digest)
         waiting.fail(error)
 
     def put_back(self, waiting: Iterable[Waiting]) -> None:

@@ -46,11 +46,11 @@ def _warm(context: Context) -> None:
     for name, yardstick, against, target in (
         (
             f"replay of {SHORT:,} warm events",
-            "packets",
-            "Node, 100 events a packet",
+            "alone",
+            "Node, an event a packet, 100 a turn",
             Target(10, 20),
         ),
-        ("  the same", "alone", "Node, an event a packet, 100 a turn", None),
+        ("  the same", "packets", "Node, 100 events a packet", None),
         ("  the same", "bare", "bare socket, ready bytes", None),
     ):
         for text, unit, figure in (

@@ -50,7 +50,7 @@ class DirectOutlet(Outlet):
         """See Outlet."""
         if not self._open:
             super().write(frames)
-        elif not self._direct.close_sent:
+        elif not (self._direct.close_sent or self._direct.transport.is_closing()):
             self._send(frames)
 
     def acknowledge(self, packet: bytes) -> None:

@@ -1,5 +1,6 @@
 """Fan-out: what a conversation publishes, made into frames once and offered to all its sessions."""
 
+import logging
 from collections.abc import Sequence
 
 from events.event import StoredEvent
@@ -8,6 +9,8 @@ from events.summary import SummaryChange
 from server.sockets.frames import run_of
 from server.sockets.outlet import Send
 from server.sockets.session import WebSession
+
+logger = logging.getLogger(__name__)
 
 
 class Fanout:
@@ -43,7 +46,16 @@ class Fanout:
             self._senders = tuple(self._live.values())
         wire = run.wire
         for send in self._senders:
-            send(wire)
+            try:
+                send(wire)
+            except Exception as error:  # noqa: BLE001 - one client's way harms no other's
+                self._lose(send, error)
+
+    def _lose(self, send: Send, error: Exception) -> None:
+        """A way that fails leads nowhere any more: its client comes back with its cursor."""
+        logger.info("a client of %s is gone: %s", self.stream.conversation_id, error)
+        for session in [one for one, way in self._live.items() if way == send]:
+            session.abort()
 
 
 class FanoutHub:

@@ -128,6 +128,11 @@ class WebSession:
             await asyncio.wait([self._task], timeout=FLUSH_SECONDS)
         await self._outlet.end(FLUSH_SECONDS)
 
+    def abort(self) -> None:
+        """End the transport at once."""
+        self._leave()
+        self._outlet.abort()
+
     def close(self) -> None:
         """The connection is gone: send nothing more."""
         self._closed = True

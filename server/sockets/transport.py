@@ -16,6 +16,8 @@ from server.sockets.inbound import Inbound
 
 connection_log = logging.getLogger("uvicorn.websocket")
 """Apart from the server's own, so that connections can be silent and failures are told."""
+logger = logging.getLogger(__name__)
+
 EXTENSION = "parley.transport"
 UNSENT_LIMIT_BYTES = 16 * 1024
 """Unsent bytes the kernel may hold for a connection: more would hide that its reader is slow."""
@@ -125,13 +127,17 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
         """Write what is due on every connection."""
         unsent, cls.unsent = cls.unsent, []
         for protocol in unsent:
-            protocol.flush()
+            try:
+                protocol.flush()
+            except Exception:
+                logger.exception("a client could not be written to")
+                protocol.abort()
 
     def flush(self) -> None:
         """Write what is due now, in one piece: every write is a system call."""
         if self.due:
             frames, self.due = self.due, []
-            if not self.close_sent:
+            if not (self.close_sent or self.transport.is_closing()):
                 self.transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
 
     def hold_reading(self, *, hold: bool) -> None:

@@ -47,6 +47,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
         "mmap_size=0",
         "cache_size=-16000",
         "temp_store=MEMORY",
+        "wal_autocheckpoint=4000",
         "secure_delete=OFF",
     ):
         connection.execute(f"PRAGMA {pragma}")
@@ -95,6 +96,8 @@ class SqliteDatabase(Database):
                 # Readers have nothing to finish: a program that leaves them open may end.
                 reader._thread.daemon = True  # noqa: SLF001 - aiosqlite has no other way
                 database._readers.append(await reader)
+                # The first query reads the schema: better now than for the first client.
+                await database._readers[-1].execute_fetchall("SELECT count(*) FROM migrations")
         except sqlite3.Error as error:
             raise Unavailable(f"cannot open {path.name}: {error}") from error
         database._thread.start()

@@ -120,6 +120,20 @@ async def test_all_callers_of_one_key_are_told_and_only_the_first_is_no_duplicat
     assert told == [Appended(0), Appended(0, duplicate=True), Appended(0, duplicate=True)]
 
 
+async def test_a_caller_that_raises_keeps_nobody_from_being_told(queue, caplog):
+    told: list[object] = []
+
+    def fail(outcome):
+        raise RuntimeError("its connection is gone")
+
+    for caller in (told.append, fail, told.append):
+        queue.put(say("a"), b"k", caller)
+    queue.form(0, PAST).waiting[0].settle(Appended(0))
+
+    assert told == [Appended(0), Appended(0, duplicate=True)]
+    assert "its connection is gone" in caplog.text
+
+
 async def test_a_key_is_free_again_once_its_first_outcome_is_told(queue):
     told: list[object] = []
     queue.put(say("a"), b"k", told.append)
