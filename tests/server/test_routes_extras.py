@@ -107,6 +107,16 @@ async def test_the_two_lists_of_a_git_host_have_texts_of_their_own(rest):
     assert (branches.status_code, tasks.status_code) == (401, 401)
 
 
+@pytest.mark.parametrize("path", [*GIT_HOST_PATHS, "search/branches", "suggested-tasks"])
+async def test_with_a_token_it_is_said_that_no_git_host_is_asked(rest, path):
+    tokens = {"provider_tokens": {"github": {"token": "ghp_1"}}}
+    await rest.ask("POST", "/api/add-git-providers", json=tokens)
+
+    answer = await rest.ask("GET", f"/api/user/{path.replace('{name:path}', 'acme/rocket')}")
+
+    assert_refused(answer, 501, "not_supported", "asks no git host")
+
+
 async def test_conversations_that_write_microagents_have_a_list_of_their_own(rest):
     microagent = ConversationTrigger.MICROAGENT_MANAGEMENT
     await rest.keep("a", None, trigger=microagent, selected_repository="acme/rocket")
