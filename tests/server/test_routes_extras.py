@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from events.redaction import MASK
 from server.routes import GIT_HOST_PATHS
 from storage.conversations.metadata import ConversationTrigger
 from tests.support.rest import EVERY, assert_refused
@@ -81,6 +82,17 @@ async def test_what_needs_a_model_or_an_analyzer_is_refused_as_not_supported(res
     await rest.keep("c1", None)
 
     assert_refused(await rest.ask(method, ONE + path, **body), 501, "not_supported")
+
+
+async def test_a_secret_in_feedback_is_masked(rest):
+    await rest.keep("c1", None)
+    await rest.ask("POST", "/api/secrets", json={"name": "TOKEN", "value": "planted value"})
+
+    told = JUDGEMENT | {"feedback": "why planted value?", "email": "planted value"}
+    await rest.ask("POST", f"{ONE}/submit-feedback", json=told)
+
+    (kept,) = (await record(rest)).custom["feedback"]
+    assert (kept["feedback"], kept["email"]) == (f"why {MASK}?", MASK)
 
 
 @pytest.mark.parametrize("query", ["", "?event_id=-1", "?event_id=x"])
