@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import socketio
 from starlette.applications import Starlette
 from starlette.routing import Mount
+from starlette.types import ASGIApp
 
 from events.page_reader import PageReader
 from events.stores.base import EventStore
@@ -31,7 +32,9 @@ from server.prerequisites import missing
 from server.routes import routes
 from server.routes.services import Services
 from server.sockets.direct import unsupported
-from server.sockets.handlers import SocketHandlers, SocketParts, SocketServer
+from server.sockets.handlers import SocketHandlers, SocketParts
+from server.sockets.library import SocketServer
+from server.sockets.websocket import Entrance
 from server.sockets.wire import FrameReader
 from server.sources import ConfigError
 from storage.conversations.base import ConversationStores
@@ -42,11 +45,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Application:
-    """A composed server: its ASGI application and what its runner must do in order."""
+    """A composed server: its ASGI application and what its runner must do in order.
 
-    asgi: Starlette
+    `stack` serves everything but plain websockets, and those, too, where the short way is closed.
+    """
+
+    asgi: ASGIApp
+    stack: Starlette
     manager: ConversationManager
     handlers: SocketHandlers
+    library: SocketServer
     connections: ConnectionRegistry
     stopping: bool = False
 
@@ -107,19 +115,22 @@ async def compose(
         secrets=_secrets(config),
     )
     async with StandaloneConversationManager(parts) as manager:
+        authenticator = Authenticator(config)
         handlers = SocketHandlers(
             SocketParts(
                 manager=manager,
                 connections=connections,
-                authenticator=Authenticator(config),
+                authenticator=authenticator,
                 frames=FrameReader(reader, config.page_cache_bytes * 3 // 4),
                 settings=settings,
-                direct=_is_direct(config),
                 handshake_seconds=config.handshake_seconds,
                 refusal=missing(require_settings=config.require_settings, model=model),
             )
         )
-        application = Application(Starlette(), manager, handlers, connections)
+        library = SocketServer(handlers)
+        stack = Starlette(middleware=middleware(config), exception_handlers=exception_handlers())
+        asgi = Entrance(stack, handlers, authenticator) if _is_direct(config) else stack
+        application = Application(asgi, stack, manager, handlers, library, connections)
         services = Services(
             config=config,
             manager=manager,
@@ -132,12 +143,8 @@ async def compose(
             is_ready=application.reasons,
             started_at=datetime.now(UTC),
         )
-        sockets = socketio.ASGIApp(SocketServer(handlers), socketio_path=None)
-        application.asgi = Starlette(
-            routes=[Mount("/socket.io", sockets), *routes(services)],
-            middleware=middleware(config),
-            exception_handlers=exception_handlers(),
-        )
+        sockets = socketio.ASGIApp(library, socketio_path=None)
+        stack.router.routes.extend([Mount("/socket.io", sockets), *routes(services)])
         yield application
 
 

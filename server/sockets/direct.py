@@ -1,22 +1,20 @@
 """The short way between a websocket and its session, past Engine.IO's queue and tasks.
 
-It rests on parts of uvicorn and engineio that are not public, so their versions are checked at
-start; where they differ the plain `Outlet` serves. Polling, upgraded transports, pings, binary
-packets and everything that is not an event stay with the libraries in any case.
+It rests on parts of uvicorn that are not public, so versions are checked at start; where they
+differ the plain way serves (`library`). Polling and upgraded transports stay with it in any case.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from importlib.metadata import version
-
-from engineio import AsyncServer as EngineServer
 
 from server.sockets.outlet import ClientGone, Outlet
 from server.sockets.protocol import ClientPacket, parse_event
 from server.sockets.transport import GuardedProtocol
 from server.sockets.wire import FrameBatch
 
-TESTED = {"uvicorn": "0.54.0", "python-engineio": "4.15.1", "python-socketio": "5.18.1"}
+TESTED = {"uvicorn": "0.54.0", "python-socketio": "5.18.1"}
 HOLD_AT = 512
 """Events of one client that are taken and unanswered before no more is read from it."""
 
@@ -29,40 +27,33 @@ def unsupported() -> str | None:
 
 
 class DirectOutlet(Outlet):
-    """Writes websocket frames straight to the transport once the client is connected.
+    """Writes websocket frames straight to the transport."""
 
-    Until then, and for what is not a plain websocket, it is the plain outlet.
-    """
+    __slots__ = ("_protocol",)
 
-    def __init__(self, engine: EngineServer, engine_id: str, protocol: GuardedProtocol) -> None:
-        super().__init__(engine, engine_id, protocol)
-        self._direct = protocol
-        self._open = False
+    def __init__(self, protocol: GuardedProtocol) -> None:
+        super().__init__()
+        self._protocol = protocol
 
     @property
     def full(self) -> bool:
         """See Outlet."""
-        return not self._direct.flowing if self._open else super().full
+        return not self._protocol.flowing
 
     def write(self, packet: bytes) -> None:
         """See Outlet."""
-        if not self._open:
-            super().write(packet)
-        elif not self._direct.close_sent:
-            self._direct.transport.write(packet)
+        protocol = self._protocol
+        if not protocol.close_sent:
+            protocol.transport.write(packet)
 
     def write_batch(self, batch: FrameBatch) -> None:
         """See Outlet."""
-        if not self._open:
-            super().write_batch(batch)
-        elif batch.wire:
+        if batch.wire:
             self.write(batch.wire)
 
     def offer(self, batch: FrameBatch) -> bool:
         """See Outlet. This is the hot path: once per client and batch."""
-        protocol = self._direct
-        if not self._open:
-            return super().offer(batch)
+        protocol = self._protocol
         if not protocol.flowing:
             return False
         if batch.wire:
@@ -70,18 +61,24 @@ class DirectOutlet(Outlet):
         return True
 
     async def ready(self) -> None:
-        """See Outlet. From here on frames overtake nothing: the queue is empty and written."""
-        await super().ready()
-        self._open = True
+        """See Outlet. CONNECT was written before anything else is."""
 
     async def drained(self) -> None:
         """See Outlet."""
-        if not self._open:
-            await super().drained()
-            return
-        await self._flow(self._direct, asyncio.get_running_loop().time())
-        if not self._direct.flowing:
+        await self._flow(self._protocol, asyncio.get_running_loop().time())
+        if not self._protocol.flowing:
             raise ClientGone("The client has left")
+
+    def abort(self) -> None:
+        """See Outlet."""
+        self._protocol.abort()
+
+    async def end(self, seconds: float) -> None:
+        """See Outlet."""
+        with contextlib.suppress(TimeoutError, ClientGone):
+            async with asyncio.timeout(seconds):
+                await self.drained()
+        self._protocol.end()
 
 
 class Intake:

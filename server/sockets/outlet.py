@@ -1,4 +1,4 @@
-"""Writes frames to one client through Engine.IO's own queue, and knows when it is full.
+"""A client's way out, and the plain one of them: Engine.IO's own queue.
 
 This module alone touches parts of engineio that are not public: the socket of a connection and
 its queue. Their presence is checked at start.
@@ -6,6 +6,7 @@ its queue. Their presence is checked at start.
 
 import asyncio
 import contextlib
+from abc import ABC, abstractmethod
 from asyncio import Task
 from typing import Any
 
@@ -32,23 +33,16 @@ class ClientGone(ServerError):
     """The transport is ended or ending; the session's end is about to be told."""
 
 
-class Outlet:
-    """One client's way out, the plain one: through Engine.IO's queue and writer. `write` never waits; what is queued is bounded by asking `full`.
+class Outlet(ABC):
+    """One client's way out. Packets are given as websocket frames; `write` never waits.
 
-    Raises Refused when the client has left already.
+    What is queued is bounded by asking `full` before writing what can wait.
     """
 
-    def __init__(
-        self, engine: EngineServer, engine_id: str, protocol: GuardedProtocol | None
-    ) -> None:
-        try:
-            self._socket: Any = engine._get_socket(engine_id)  # noqa: SLF001 - see the module's text
-        except KeyError as error:
-            raise Refused("The client has left") from error
-        self._protocol = protocol
-        self._queued_bytes = 0
+    __slots__ = ("_slow",)
+
+    def __init__(self) -> None:
         self._slow = False
-        self._ending: Task[None] | None = None
 
     @property
     def slice_bytes(self) -> int:
@@ -56,15 +50,72 @@ class Outlet:
         return SLOW_SLICE_BYTES if self._slow else SLICE_BYTES
 
     @property
+    @abstractmethod
     def full(self) -> bool:
         """Whether the client is behind: wait for `drained` before writing more."""
+
+    @abstractmethod
+    def write(self, packet: bytes) -> None:
+        """Send one packet."""
+
+    @abstractmethod
+    def write_batch(self, batch: FrameBatch) -> None:
+        """Send what is visible of a batch."""
+
+    @abstractmethod
+    def offer(self, batch: FrameBatch) -> bool:
+        """Send what is visible of a batch unless the client is behind; whether that was done."""
+
+    @abstractmethod
+    async def ready(self) -> None:
+        """Wait until the client was told that it is connected."""
+
+    @abstractmethod
+    async def drained(self) -> None:
+        """Wait until what was written is on its way and more is taken. Raises ClientGone."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """End the transport at once; what is queued is lost."""
+
+    @abstractmethod
+    async def end(self, seconds: float) -> None:
+        """Send what is queued, for a bounded time, then end the transport without a farewell."""
+
+    async def _flow(self, protocol: GuardedProtocol, begun: float) -> None:
+        """Wait until the transport takes more, and learn from a wait how fast the client is."""
+        if not protocol.writable.is_set():
+            await protocol.writable.wait()
+            self._slow = asyncio.get_running_loop().time() - begun > SLOW_SECONDS
+
+
+class EngineOutlet(Outlet):
+    """Through Engine.IO's queue and writer. Raises Refused when the client has left already."""
+
+    __slots__ = ("_ending", "_protocol", "_queued_bytes", "_socket")
+
+    def __init__(
+        self, engine: EngineServer, engine_id: str, protocol: GuardedProtocol | None
+    ) -> None:
+        super().__init__()
+        try:
+            self._socket: Any = engine._get_socket(engine_id)  # noqa: SLF001 - see the module's text
+        except KeyError as error:
+            raise Refused("The client has left") from error
+        self._protocol = protocol
+        self._queued_bytes = 0
+        self._ending: Task[None] | None = None
+
+    @property
+    def full(self) -> bool:
+        """See Outlet."""
         if self._socket.queue.empty():
             self._queued_bytes = 0
         paused = self._protocol is not None and not self._protocol.writable.is_set()
         return paused or self._queued_bytes > CAP_BYTES
 
     def write(self, packet: bytes) -> None:
-        """Send one packet, given as a websocket frame. A client that lets too many wait is aborted."""
+        """See Outlet. A client that lets too many wait is aborted."""
         if self._socket.closed:
             return
         if self._socket.queue.qsize() >= CAP_PACKETS:
@@ -74,24 +125,24 @@ class Outlet:
         self._socket.queue.put_nowait(Packet(MESSAGE, data=packet_text(packet)))
 
     def write_batch(self, batch: FrameBatch) -> None:
-        """Send what is visible of a batch."""
+        """See Outlet."""
         for frame in batch.frames:
             if frame.packet is not None:
                 self.write(frame.packet)
 
     def offer(self, batch: FrameBatch) -> bool:
-        """Send what is visible of a batch unless the client is behind; whether that was done."""
+        """See Outlet."""
         if self.full:
             return False
         self.write_batch(batch)
         return True
 
     async def ready(self) -> None:
-        """Wait until the client was told that it is connected."""
+        """See Outlet."""
         await self._socket.queue.join()
 
     async def drained(self) -> None:
-        """Wait until the queue is empty and the transport takes more. Raises ClientGone."""
+        """See Outlet."""
         begun = asyncio.get_running_loop().time()
         await self._socket.queue.join()
         if self._protocol is not None:
@@ -100,21 +151,15 @@ class Outlet:
                 raise ClientGone("The client has left")
         self._queued_bytes = 0
 
-    async def _flow(self, protocol: GuardedProtocol, begun: float) -> None:
-        """Wait until the transport takes more, and learn from a wait how fast the client is."""
-        if not protocol.writable.is_set():
-            await protocol.writable.wait()
-            self._slow = asyncio.get_running_loop().time() - begun > SLOW_SECONDS
-
     def abort(self) -> None:
-        """End the transport at once; what is queued is lost."""
+        """See Outlet."""
         if self._protocol is not None:
             self._protocol.abort()
         else:
             self._ending = asyncio.get_running_loop().create_task(self._end_engine())
 
     async def end(self, seconds: float) -> None:
-        """Send what is queued, for a bounded time, then end the transport without a farewell."""
+        """See Outlet."""
         with contextlib.suppress(TimeoutError, ClientGone):
             async with asyncio.timeout(seconds):
                 await self.drained()

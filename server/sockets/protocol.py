@@ -15,6 +15,10 @@ EVENT_OUT = "oh_event"
 EVENTS_IN = ("oh_user_action", "oh_action")
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 MAX_ACK_DIGITS = 15
+PING_SECONDS = 15
+PONG_SECONDS = 25
+"""Clients hold a silent server for dead after 30 s (Python) or 40 s (browsers) by these, so that
+a ping may wait 15 s behind the history on its way to a slow client."""
 NO_CURSOR = -1
 MAX_PARAMETERS = 100
 LAST_ID = 2**53 - 1
@@ -100,6 +104,30 @@ def parse_event(message: bytes) -> ClientPacket | None:
 def refusal_of(answer: Answer) -> Refused:
     """The handshake's refusal for an error that has an answer."""
     return Refused(answer.text, None if answer.msg_id is None else {"msg_id": answer.msg_id})
+
+
+def opening(connection_id: str) -> bytes:
+    """Engine.IO's first message, to a websocket."""
+    told = {
+        "sid": connection_id,
+        "upgrades": [],
+        "pingTimeout": PONG_SECONDS * 1000,
+        "pingInterval": PING_SECONDS * 1000,
+        "maxPayload": MAX_MESSAGE_BYTES,
+    }
+    return b"0%b" % orjson.dumps(told)
+
+
+def connected(connection_id: str) -> bytes:
+    """The message that lets a client in."""
+    return b"40%b" % orjson.dumps({"sid": connection_id})
+
+
+def refusal(refused: Refused, namespace: str = "/") -> bytes:
+    """The message that refuses a client."""
+    told = {"message": str(refused)} | ({} if refused.data is None else {"data": refused.data})
+    prefix = "44" if namespace == "/" else f"44{namespace},"
+    return prefix.encode() + orjson.dumps(told)
 
 
 def accepted_ack(body: dict[str, Any]) -> dict[str, Any]:

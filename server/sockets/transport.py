@@ -7,7 +7,7 @@ import struct
 import termios
 from asyncio import BaseTransport, TimerHandle
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Protocol, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -18,6 +18,16 @@ WRITE_LIMIT_BYTES = 4 * 1024
 CHECKS_PER_STALL = 5
 TCP_NOTSENT_LOWAT = 25
 """Linux; the socket module names it from Python 3.12 on."""
+
+
+class Listener(Protocol):
+    """Takes over a websocket once it is accepted: nothing of it goes to the application then."""
+
+    def receive(self, message: bytes, *, text: bool) -> None:
+        """A message that no receiver took; must not raise."""
+
+    def lost(self) -> None:
+        """The connection is over."""
 
 
 class GuardedProtocol(WebSocketsSansIOProtocol):
@@ -37,6 +47,7 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
     """Whether writing is neither paused nor over."""
     receiver: Callable[[bytes], bool] | None = None
     """Takes text messages before Engine.IO does; False leaves one to it."""
+    listener: Listener | None = None
     _watch: TimerHandle | None = None
     _held_bytes: int = 0
     _moved_at: float = 0.0
@@ -72,14 +83,20 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
         self._unschedule()
 
     def send_receive_event_to_app(self) -> None:
-        """Hand a message to the receiver, or else to the application."""
+        """Hand a message to the receiver, the listener, or else to the application."""
         receiver = self.receiver
         if receiver is not None and self.curr_msg_data_type == "text" and not self.close_sent:
             message = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
             if receiver(bytes(message)):
                 self.frames = []
                 return
-        super().send_receive_event_to_app()
+        if self.listener is None:
+            super().send_receive_event_to_app()
+            return
+        frames, self.frames = self.frames, []
+        if not self.close_sent:
+            text = self.curr_msg_data_type == "text"
+            self.listener.receive(b"".join(frames), text=text)
 
     def hold_reading(self, *, hold: bool) -> None:
         """Take nothing more from the client for a while, or go on."""
@@ -98,10 +115,12 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
             self.conn.data_to_send()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop watching."""
+        """Stop watching, and tell the listener."""
         self._unschedule()
         self.flowing = False
         super().connection_lost(exc)
+        if self.listener is not None:
+            self.listener.lost()
 
     def end(self) -> None:
         """Close the connection without a farewell, so that the client comes back by itself.

@@ -9,7 +9,8 @@ from tests.support.rest import rest_server
 def pytest_generate_tests(metafunc):
     """Run every suite over real sockets on both ways of serving them."""
     if metafunc.module.__name__.rpartition(".")[2].startswith("test_socket"):
-        metafunc.fixturenames.append("delivery")
+        # Before any other fixture, since those that open a server read it.
+        metafunc.fixturenames.insert(0, "delivery")
         metafunc.parametrize("delivery", ["direct", "engine"], indirect=True)
 
 

@@ -70,8 +70,8 @@ def protocols_of(live: Live, clients: list[RawClient]) -> list[GuardedProtocol]:
 
 def queued_packets(live: Live) -> int:
     """The longest queue of a client in the engine."""
-    sockets = live.application.handlers.server.eio.sockets.values()
-    return max(int(one.queue.qsize()) for one in sockets)
+    sockets = live.application.library.eio.sockets.values()
+    return max((int(one.queue.qsize()) for one in sockets), default=0)
 
 
 def has(event_id: int, client: RecordingClient) -> bool:
