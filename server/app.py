@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 import socketio
 from starlette.applications import Starlette
 from starlette.routing import Mount
-from starlette.types import ASGIApp
 
 from events.page_reader import PageReader
 from events.stores.base import EventStore
@@ -34,7 +33,7 @@ from server.routes.services import Services
 from server.sockets.direct import unsupported
 from server.sockets.handlers import SocketHandlers, SocketParts
 from server.sockets.library import SocketServer
-from server.sockets.websocket import Entrance
+from server.sockets.upgrade import Entrance
 from server.sockets.wire import FrameReader
 from server.sources import ConfigError
 from storage.conversations.base import ConversationStores
@@ -47,11 +46,11 @@ logger = logging.getLogger(__name__)
 class Application:
     """A composed server: its ASGI application and what its runner must do in order.
 
-    `stack` serves everything but plain websockets, and those, too, where the short way is closed.
+    `entrance` takes the websockets that go the short way; None where none does.
     """
 
-    asgi: ASGIApp
-    stack: Starlette
+    asgi: Starlette
+    entrance: Entrance | None
     manager: ConversationManager
     handlers: SocketHandlers
     library: SocketServer
@@ -127,10 +126,9 @@ async def compose(
                 refusal=missing(require_settings=config.require_settings, model=model),
             )
         )
-        library = SocketServer(handlers)
-        stack = Starlette(middleware=middleware(config), exception_handlers=exception_handlers())
-        asgi = Entrance(stack, handlers, authenticator) if _is_direct(config) else stack
-        application = Application(asgi, stack, manager, handlers, library, connections)
+        library = SocketServer(handlers, authenticator)
+        entrance = Entrance(handlers, authenticator) if _is_direct(config) else None
+        application = Application(Starlette(), entrance, manager, handlers, library, connections)
         services = Services(
             config=config,
             manager=manager,
@@ -144,7 +142,11 @@ async def compose(
             started_at=datetime.now(UTC),
         )
         sockets = socketio.ASGIApp(library, socketio_path=None)
-        stack.router.routes.extend([Mount("/socket.io", sockets), *routes(services)])
+        application.asgi = Starlette(
+            routes=[Mount("/socket.io", sockets), *routes(services)],
+            middleware=middleware(config),
+            exception_handlers=exception_handlers(),
+        )
         yield application
 
 

@@ -17,6 +17,7 @@ from server.config import ServerConfig
 from server.logs import configure
 from server.sockets.protocol import MAX_MESSAGE_BYTES
 from server.sockets.transport import guarded
+from server.sockets.upgrade import upgrading
 
 logger = logging.getLogger(__name__)
 
@@ -114,9 +115,12 @@ def announce(listener: socket.socket) -> None:
 
 def uvicorn_config(config: ServerConfig, application: Application) -> uvicorn.Config:
     """How uvicorn is used: our websocket protocol, no deflate, no lifespan, no own logs."""
+    guard = guarded(config.stall_abort_seconds)
+    entrance = application.entrance
     return uvicorn.Config(
         application.asgi,
-        ws=guarded(config.stall_abort_seconds),
+        http="httptools" if entrance is None else upgrading(entrance, guard),
+        ws=guard,
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,
         ws_ping_interval=None,

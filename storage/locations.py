@@ -7,7 +7,7 @@ from storage.errors import BadKey
 MAX_ID_LENGTH = 100
 """Characters in the longest acceptable conversation id."""
 
-_ACCEPTED = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+_ACCEPTED = re.compile(r"(?!task-)(?!.*\.\.)[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
 
 def check_conversation_id(text: str) -> str:
@@ -17,13 +17,12 @@ def check_conversation_id(text: str) -> str:
     beginning with `task-` (clients take such ids for something else). Raises BadKey with a text
     that may be shown to people and does not repeat the id.
     """
-    problem = _problem_of(text)
-    if problem is not None:
-        raise BadKey(f"Conversation ID {problem}")
+    if len(text) > MAX_ID_LENGTH or _ACCEPTED.fullmatch(text) is None:
+        raise BadKey(f"Conversation ID {_problem_of(text)}")
     return text
 
 
-def _problem_of(text: str) -> str | None:
+def _problem_of(text: str) -> str:
     # The four texts that clients know come first and in their order.
     problems = (
         (not text, "is empty"),
@@ -34,9 +33,8 @@ def _problem_of(text: str) -> str | None:
         (any(character.isspace() for character in text), "contains whitespace"),
         (text.startswith("task-"), "must not start with task-"),
         (text.startswith("."), "must not start with a dot"),
-        (_ACCEPTED.fullmatch(text) is None, "contains invalid characters"),
     )
-    return next((problem for found, problem in problems if found), None)
+    return next((problem for found, problem in problems if found), "contains invalid characters")
 
 
 def _is_control(character: str) -> bool:

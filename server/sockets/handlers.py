@@ -71,8 +71,7 @@ class Arrival(NamedTuple):
 
     connection_id: str
     query: str
-    scope: Mapping[str, Any]
-    """The ASGI scope of its request."""
+    principal: Principal
     outlet: Callable[[], Outlet]
     """Gives its way out. Raises Refused when it has left already."""
     protocol: GuardedProtocol | None = None
@@ -156,9 +155,8 @@ class SocketHandlers:
             raise Refused("invalid_session_api_key")
         if parts.refusal is not None:
             raise refusal_of(answer_for(parts.refusal))
-        principal: Principal = parts.authenticator.principal(arrival.scope)
         info = await parts.manager.join_conversation(
-            handshake.conversation_id, connection_id, parts.settings, principal.user_id
+            handshake.conversation_id, connection_id, parts.settings, arrival.principal.user_id
         )
         conversation = parts.manager.joined(connection_id)
         if conversation is None:
@@ -166,7 +164,7 @@ class SocketHandlers:
         fanout = self._hub.of(info.event_store)
         session = WebSession(
             connection_id,
-            principal.user_id,
+            arrival.principal.user_id,
             info.event_store,
             fanout,
             parts.frames,

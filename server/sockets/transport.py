@@ -1,15 +1,17 @@
 """The websocket protocol under Engine.IO, made to notice readers that do not read."""
 
+import asyncio
 import contextlib
 import fcntl
 import socket
 import struct
 import termios
-from asyncio import BaseTransport, TimerHandle
+from asyncio import BaseTransport, TimerHandle, Transport
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.protocol import State
 
 EXTENSION = "parley.transport"
 UNSENT_LIMIT_BYTES = 16 * 1024
@@ -28,6 +30,16 @@ class Listener(Protocol):
 
     def lost(self) -> None:
         """The connection is over."""
+
+
+class Nowhere:
+    """In place of the queue to an application that is not asked; a real one takes 3 KB."""
+
+    def put_nowait(self, message: object) -> None:
+        """Drop it: the listener was told."""
+
+
+NOWHERE = Nowhere()
 
 
 class GuardedProtocol(WebSocketsSansIOProtocol):
@@ -60,6 +72,18 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
             connection = transport.get_extra_info("socket")
             connection.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_LIMIT_BYTES)
         self.transport.set_write_buffer_limits(high=WRITE_LIMIT_BYTES, low=0)
+
+    def take_over(self, transport: Transport, listener: Listener) -> None:
+        """Begin behind a handshake that is answered already; the application learns of nothing."""
+        self.connection_made(transport)
+        self.listener = listener
+        self.queue = cast("asyncio.Queue[Any]", NOWHERE)
+        self.handshake_initiated = self.handshake_complete = True
+        self.conn.state = State.OPEN
+        # Made for the state before: it would read a request first.
+        self.conn.parser = self.conn.parse()
+        next(self.conn.parser)
+        transport.set_protocol(self)
 
     async def run_asgi(self) -> None:
         """Run the application with this protocol in reach."""

@@ -1,24 +1,16 @@
-"""The short way's wire: Engine.IO and Socket.IO on one websocket, without queues of their own.
-
-A plain websocket is one that asks for nothing else: the right versions, no polling before it, from
-where it may come. Everything that is not goes to the application behind, which also refuses it.
-"""
+"""The short way's wire: Engine.IO and Socket.IO on one websocket, without queues of their own."""
 
 import asyncio
 import logging
 from asyncio import Future, TimerHandle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from secrets import token_urlsafe
-from typing import Any
 
 from socketio import packet as kinds
 from socketio.packet import Packet
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.auth import Authenticator
-from server.errors import Forbidden
+from server.auth import Principal
 from server.sockets.direct import DirectOutlet
 from server.sockets.handlers import Arrival, SocketHandlers
 from server.sockets.protocol import (
@@ -30,48 +22,12 @@ from server.sockets.protocol import (
     opening,
     refusal,
 )
-from server.sockets.transport import GuardedProtocol, protocol_of
+from server.sockets.transport import GuardedProtocol
 from server.sockets.wire import websocket_frame
 
 logger = logging.getLogger(__name__)
 
-PATHS = ("/socket.io/", "/socket.io")
 MAX_ATTACHMENTS = 64
-
-
-class Entrance:
-    """The ASGI application: serves plain websockets, and hands on everything else."""
-
-    def __init__(
-        self, application: ASGIApp, handlers: SocketHandlers, authenticator: Authenticator
-    ) -> None:
-        self._application = application
-        self._handlers = handlers
-        self._authenticator = authenticator
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, as ASGI."""
-        protocol = protocol_of(scope) if scope["type"] == "websocket" else None
-        if protocol is None or not self._is_plain(scope):
-            await self._application(scope, receive, send)
-            return
-        await receive()
-        await send({"type": "websocket.accept"})
-        await WebsocketConnection(protocol, self._handlers, scope).serve()
-
-    def _is_plain(self, scope: Scope) -> bool:
-        if scope["path"].removeprefix(scope.get("root_path", "")) not in PATHS:
-            return False
-        asked = scope["query_string"].split(b"&")
-        if b"EIO=4" not in asked or b"transport=websocket" not in asked:
-            return False
-        if any(field.startswith(b"sid=") for field in asked):
-            return False
-        try:
-            self._authenticator.check_source(Headers(scope=scope))
-        except Forbidden:
-            return False
-        return True
 
 
 class WebsocketConnection:
@@ -90,18 +46,20 @@ class WebsocketConnection:
         "_id",
         "_joined",
         "_pinged",
+        "_principal",
         "_protocol",
-        "_scope",
+        "_query",
         "_wake",
     )
 
     def __init__(
-        self, protocol: GuardedProtocol, handlers: SocketHandlers, scope: Mapping[str, Any]
+        self, protocol: GuardedProtocol, handlers: SocketHandlers, query: str, principal: Principal
     ) -> None:
         self._id = token_urlsafe(15)
         self._protocol = protocol
         self._handlers = handlers
-        self._scope = scope
+        self._query = query
+        self._principal = principal
         self._busy = False
         self._gone = False
         self._joined = False
@@ -111,19 +69,25 @@ class WebsocketConnection:
         self._wake: Future[None] | None = None
         self._beat: TimerHandle | None = None
 
+    def greeting(self) -> bytes:
+        """The first frame, to be sent right behind the websocket's own handshake."""
+        return websocket_frame(opening(self._id))
+
     async def serve(self) -> None:
         """Until the connection is over."""
-        self._protocol.listener = self
-        self._write(opening(self._id))
         self._schedule_ping()
-        while self._joined or not self._gone:
-            await self._summons()
-            if self._joined:
-                self._joined = False
-                await self._handlers.leave(self._id)
-            elif not self._gone:
-                self._joined = await self._join()
-            self._go_on()
+        try:
+            while self._joined or not self._gone:
+                await self._summons()
+                if self._joined:
+                    self._joined = False
+                    await self._handlers.leave(self._id)
+                elif not self._gone:
+                    self._joined = await self._join()
+                self._go_on()
+        except Exception:
+            logger.exception("cannot go on with %s", self._id)
+            self._protocol.abort()
 
     def receive(self, message: bytes, *, text: bool) -> None:
         """Take a message that is no event of one who has joined. See Listener."""
@@ -145,11 +109,12 @@ class WebsocketConnection:
         self._summon()
 
     async def _join(self) -> bool:
-        protocol, scope = self._protocol, self._scope
-        query = scope["query_string"].decode("latin-1")
+        protocol = self._protocol
         outlet = partial(DirectOutlet, protocol)
         try:
-            await self._handlers.join(Arrival(self._id, query, scope, outlet, protocol))
+            await self._handlers.join(
+                Arrival(self._id, self._query, self._principal, outlet, protocol)
+            )
         except Refused as refused:
             self._write(refusal(refused))
             return False

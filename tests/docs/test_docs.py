@@ -70,7 +70,7 @@ def test_a_command_is_documented(command):
 
 async def test_every_address_is_documented_and_every_documented_address_is_served():
     async with rest_server() as rest:
-        table = rest.application.stack.routes
+        table = rest.application.asgi.routes
 
     served = {
         f"{method} {route.path}"
