@@ -1,19 +1,17 @@
 """What waits to be appended, and the batches formed of it."""
 
-import asyncio
 import hashlib
 import time
-from asyncio import Future
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import orjson
 
 from events.errors import StreamOverloaded
-from events.event import StoredEvent
+from events.event import EventFlag, StoredEvent
 from events.serialization import flag_of
-from events.summary import SummaryChange, fold
+from events.summary import NO_CHANGE, SummaryChange, fold
 
 BATCH_EVENTS = 500
 BATCH_BYTES = 4 * 1024 * 1024
@@ -24,6 +22,10 @@ class Appended(NamedTuple):
 
     id: int
     duplicate: bool = False
+
+
+Settled = Callable[[Appended | Exception], None]
+"""Takes what became of an append, in the step in which that is known; must not raise."""
 
 
 class Clock:
@@ -47,38 +49,29 @@ class Clock:
 class Waiting:
     """An event without an id, encoded but for its id and timestamp, and whom to tell.
 
-    `futures` are the callers': one that was cancelled is left out, and changes nothing.
+    `telling` says that it changes the metadata by more than its id and time.
     """
 
-    __slots__ = ("digest", "flag", "futures", "payload", "rest")
+    __slots__ = ("callers", "digest", "flag", "payload", "rest", "telling")
 
-    def __init__(self, payload: dict[str, Any], digest: bytes | None) -> None:
+    def __init__(self, payload: dict[str, Any], digest: bytes | None, caller: Settled) -> None:
         self.payload = payload
         self.rest = orjson.dumps(payload)[1:]
         self.flag = flag_of(payload)
+        self.telling = "llm_metrics" in payload or self.flag == EventFlag.STATE
         self.digest = digest
-        self.futures: list[Future[Appended]] = []
-
-    def join(self) -> Future[Appended]:
-        """One more caller; all but the first are told that theirs is a duplicate."""
-        future: Future[Appended] = asyncio.get_running_loop().create_future()
-        self.futures.append(future)
-        return future
+        self.callers = [caller]
 
     def settle(self, appended: Appended) -> None:
-        """Tell the outcome."""
-        for future in self.futures:
-            if not future.done():
-                future.set_result(appended)
-            if not appended.duplicate:
-                appended = Appended(appended.id, duplicate=True)
+        """Tell the outcome; all callers but the first are told that theirs is a duplicate."""
+        self.callers[0](appended)
+        for caller in self.callers[1:]:
+            caller(Appended(appended.id, duplicate=True))
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: Exception) -> None:
         """Tell that it was not appended."""
-        for future in self.futures:
-            if not future.done():
-                future.set_exception(error)
-                future.exception()  # nobody may be listening any more, and that is no fault
+        for caller in self.callers:
+            caller(error)
 
 
 class Batch(NamedTuple):
@@ -108,20 +101,20 @@ class AppendQueue:
     def __len__(self) -> int:
         return len(self._queue)
 
-    def put(self, payload: dict[str, Any], digest: bytes | None) -> Future[Appended]:
+    def put(self, payload: dict[str, Any], digest: bytes | None, caller: Settled) -> None:
         """Queue an event. One whose key is under way shares the first one's outcome.
 
         Raises StreamOverloaded when the bound is reached; nothing was taken then.
         """
         if digest is not None and digest in self._under_way:
-            return self._under_way[digest].join()
+            self._under_way[digest].callers.append(caller)
+            return
         if len(self._queue) >= self._limit:
             raise StreamOverloaded(f"{self._limit} events are waiting in this conversation")
-        waiting = Waiting(payload, digest)
+        waiting = Waiting(payload, digest, caller)
         if digest is not None:
             self._under_way[digest] = waiting
         self._queue.append(waiting)
-        return waiting.join()
 
     def settle(self, waiting: Waiting, appended: Appended) -> None:
         """Tell an event's outcome; its key is no longer under way."""
@@ -129,7 +122,7 @@ class AppendQueue:
             del self._under_way[waiting.digest]
         waiting.settle(appended)
 
-    def fail(self, waiting: Waiting, error: BaseException) -> None:
+    def fail(self, waiting: Waiting, error: Exception) -> None:
         """Tell that an event was not appended; its key may be used again."""
         if waiting.digest is not None:
             del self._under_way[waiting.digest]
@@ -145,8 +138,9 @@ class AppendQueue:
         opening = b',"timestamp":"%s",' % timestamp.encode()
         waiting: list[Waiting] = []
         events: list[StoredEvent] = []
+        event_id = next_id - 1
         keys: dict[int, bytes] = {}
-        summary: SummaryChange | None = None
+        summary = NO_CHANGE
         size = 0
         while self._queue and len(events) < BATCH_EVENTS and size < BATCH_BYTES:
             one = self._queue.popleft()
@@ -154,14 +148,15 @@ class AppendQueue:
             if one.digest is not None:
                 keys[len(events)] = one.digest
             body = b'{"id":%d%s%s' % (event_id, opening, one.rest)
-            one.payload["timestamp"] = timestamp
-            summary = fold(summary, event_id, one.payload)
+            if one.telling:
+                summary = fold(summary, event_id, one.payload)
             events.append(StoredEvent(event_id, one.flag, body))
             waiting.append(one)
             size += len(body)
-        return Batch(waiting, events, keys, summary or SummaryChange(), timestamp)
+        summary = summary._replace(last_event_id=event_id, last_updated_at=timestamp)
+        return Batch(waiting, events, keys, summary, timestamp)
 
-    def fail_all(self, error: BaseException) -> None:
+    def fail_all(self, error: Exception) -> None:
         """Refuse everything that waits."""
         while self._queue:
             self.fail(self._queue.popleft(), error)

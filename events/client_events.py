@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -43,11 +42,11 @@ SERVER_FIELDS = frozenset(
         "success",
     )
 )
+PLAIN_KEYS = 2
 CLIENT_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,128}")
 
 
-@dataclass(frozen=True, slots=True)
-class ClientEvent:
+class ClientEvent(NamedTuple):
     """What a client asked to append, and its idempotency key (also in `event.client_id`)."""
 
     event: Event
@@ -61,6 +60,9 @@ def decode_client(payload: object) -> ClientEvent:
     `bad_value`, `unknown_kind`, `forbidden_kind`, `forbidden_field`, `unknown_field`,
     `bad_client_id`, `missing_argument`, `unknown_argument`, `bad_state`. `payload` is not changed.
     """
+    plain = _plain_message(payload)
+    if plain is not None:
+        return ClientEvent(plain, None)
     if not isinstance(payload, dict):
         raise BadEvent("An event must be an object.", code="not_an_object")
     refusal = refusal_of(payload)
@@ -80,6 +82,19 @@ def decode_client(payload: object) -> ClientEvent:
             code="bad_state",
         )
     return ClientEvent(event, client_id)
+
+
+def _plain_message(payload: object) -> MessageAction | None:
+    """The commonest event, a message that is nothing but plain text; None for anything else."""
+    if not isinstance(payload, dict) or len(payload) != PLAIN_KEYS:
+        return None
+    arguments = payload.get("args")
+    if payload.get("action") != "message" or not isinstance(arguments, dict):
+        return None
+    content = arguments.get("content")
+    if len(arguments) == 1 and isinstance(content, str) and content.isascii():
+        return MessageAction(content=content)
+    return None
 
 
 def _kind_of(payload: Mapping[str, Any]) -> type[Action]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from events.actions import Action
 from events.event import Event, EventSource
-from events.observations import Observation
+from events.observations import CmdOutputObservation, Observation
+from events.unknown import UnknownAction, UnknownObservation
 
 WIRE_NAMES = {"diff_cache": "_diff_cache"}
 SOURCES = frozenset(EventSource)
@@ -28,6 +29,7 @@ ACTION_ENVELOPE = ENVELOPE | {
 OBSERVATION_ENVELOPE = ENVELOPE | {"content": lambda value: isinstance(value, str)}
 CONSUMED_BY_ACTIONS = frozenset(("action", "args", "message"))
 CONSUMED_BY_OBSERVATIONS = frozenset(("observation", "extras", "message"))
+NOT_PLAIN = (CmdOutputObservation, UnknownAction, UnknownObservation)
 BOTH_KINDS = frozenset(("action", "observation"))
 
 
@@ -39,6 +41,8 @@ class Layout:
     by_wire_name: dict[str, str]
     wire_names: frozenset[str]
     words: tuple[tuple[str, type[Enum]], ...]
+    is_plain: bool
+    """Every field goes over the wire as it is."""
 
 
 @cache
@@ -47,15 +51,17 @@ def layout_of(kind: type[Event]) -> Layout:
     shared = Action.model_fields if issubclass(kind, Action) else Observation.model_fields
     own = {name: field for name, field in kind.model_fields.items() if name not in shared}
     fields = tuple((name, WIRE_NAMES.get(name, name)) for name in own)
+    words = tuple(
+        (name, field.annotation)
+        for name, field in own.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Enum)
+    )
     return Layout(
         fields=fields,
         by_wire_name={wire_name: name for name, wire_name in fields},
         wire_names=frozenset(wire_name for _, wire_name in fields),
-        words=tuple(
-            (name, field.annotation)
-            for name, field in own.items()
-            if isinstance(field.annotation, type) and issubclass(field.annotation, Enum)
-        ),
+        words=words,
+        is_plain=not words and not issubclass(kind, NOT_PLAIN),
     )
 
 

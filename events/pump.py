@@ -2,14 +2,14 @@
 
 import asyncio
 import logging
-from asyncio import Future, Task, TimerHandle
+from asyncio import AbstractEventLoop, Task, TimerHandle
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import orjson
 
-from events.batch import Appended, AppendQueue, Batch
+from events.batch import Appended, AppendQueue, Batch, Settled
 from events.errors import (
     AppendConflict,
     AppendFailed,
@@ -21,6 +21,7 @@ from events.errors import (
 from events.event import EventFlag, StoredEvent
 from events.stores.base import EventStore, Head
 from events.summary import SummaryChange, fold
+from storage.promise import Promise
 
 logger = logging.getLogger(__name__)
 
@@ -58,27 +59,29 @@ class AppendPump:
         self._publish = publish
         self._queue = AppendQueue(waiting_limit)
         self._in_flight: Batch | None = None
-        self._attempts: list[Future[Any]] = []
+        self._attempts: list[Promise[object]] = []
         self._deadline: TimerHandle | None = None
         self._due = 0.0
         self._scheduled = False
+        self._loop: AbstractEventLoop | None = None
         self._recovery: Task[None] | None = None
         self._pause_seconds = FIRST_PAUSE_SECONDS
         self._conflicts = 0
         self._last_timestamp = ""
-        self._idle: Future[None] | None = None
+        self._idle: Promise[None] | None = None
         self._stopped: EventsError | None = None
 
-    def put(self, payload: dict[str, Any], digest: bytes | None) -> Future[Appended]:
+    def put(self, payload: dict[str, Any], digest: bytes | None, caller: Settled) -> None:
         """Queue an event; see AppendQueue.put. Raises what `stop` was given."""
         if self._stopped is not None:
             raise self._stopped
-        future = self._queue.put(payload, digest)
+        self._queue.put(payload, digest, caller)
         if self._in_flight is None and not self._scheduled:
             # What else this turn of the loop brings goes into the same batch.
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._pump)
-        return future
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()  # each time it would be a system call
+            self._loop.call_soon(self._pump)
 
     def stop(self, reason: EventsError) -> None:
         """Take nothing more; what was taken goes on."""
@@ -88,8 +91,8 @@ class AppendPump:
         """After `stop`: wait for what was taken, then give up on the rest with the reason."""
         self._pump()
         if self._in_flight is not None:
-            self._idle = self._idle or asyncio.get_running_loop().create_future()
-            await asyncio.wait([self._idle], timeout=seconds)
+            self._idle = self._idle or Promise()
+            await asyncio.wait([self._idle.future()], timeout=seconds)
         self._abandon(self._stopped or AppendUnknown("given up"))
 
     def _pump(self) -> None:
@@ -100,12 +103,12 @@ class AppendPump:
             batch = self._queue.form(self.next_id, self._last_timestamp)
             self._attempts = []
             self._submit(batch)
-        elif self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
+        elif self._idle is not None:
+            self._idle.resolve(None)
 
     def _submit(self, batch: Batch) -> None:
         self._in_flight = batch
-        attempt = asyncio.ensure_future(
+        attempt = Promise.of(
             self._store.append(
                 self._conversation_id,
                 batch.first_id,
@@ -116,16 +119,17 @@ class AppendPump:
             )
         )
         self._attempts.append(attempt)
-        loop = asyncio.get_running_loop()
-        self._due = loop.time() + self._append_seconds
-        if self._deadline is None:
-            self._deadline = loop.call_at(self._due, self._check_deadline)
-        attempt.add_done_callback(partial(self._settled, batch))
+        if not attempt.done:
+            loop = self._loop = self._loop or asyncio.get_running_loop()
+            self._due = loop.time() + self._append_seconds
+            if self._deadline is None:
+                self._deadline = loop.call_at(self._due, self._check_deadline)
+        attempt.then(partial(self._settled, batch))
 
     def _check_deadline(self) -> None:
         """One timer serves batch after batch: it looks which one it finds when it goes off."""
         self._deadline = None
-        if self._in_flight is None or self._recovery is not None or self._attempts[-1].done():
+        if self._in_flight is None or self._recovery is not None or self._attempts[-1].done:
             return
         loop = asyncio.get_running_loop()
         if loop.time() < self._due:
@@ -133,8 +137,8 @@ class AppendPump:
         else:
             self._recover(AppendUnknown(f"no outcome within {self._append_seconds:g} s"))
 
-    def _settled(self, batch: Batch, attempt: Future[Any]) -> None:
-        error = AppendUnknown("cancelled") if attempt.cancelled() else attempt.exception()
+    def _settled(self, batch: Batch, attempt: Promise[object]) -> None:
+        error = attempt.error
         if self._in_flight is not batch or self._recovery is not None:
             return  # its outcome is being, or has been, read from the log
         if error is not None and attempt is not self._attempts[-1]:
@@ -149,7 +153,7 @@ class AppendPump:
                 rest = (one for place, one in enumerate(batch.waiting) if place not in taken)
                 self._queue.put_back(rest)
                 self._pump()
-            case AppendFailed() if all(one.done() for one in self._attempts):
+            case AppendFailed() if all(one.done for one in self._attempts):
                 self._failed(batch, error)
             case ConversationDeleted():
                 self._abandon(error)
@@ -173,7 +177,7 @@ class AppendPump:
             if event.flag == EventFlag.STATE:
                 self.last_state_id = event.id
 
-    def _failed(self, batch: Batch, error: BaseException) -> None:
+    def _failed(self, batch: Batch, error: Exception) -> None:
         logger.error("append to %s failed: %s", self._conversation_id, error)
         self._in_flight = None
         for one in batch.waiting:
@@ -193,13 +197,13 @@ class AppendPump:
         self._queue.fail_all(error)
         self._pump()
 
-    def _recover(self, error: BaseException) -> None:
+    def _recover(self, error: Exception) -> None:
         if not isinstance(error, AppendConflict):
             logger.warning("append to %s: %s; reading back", self._conversation_id, error)
         task = asyncio.get_running_loop().create_task(self._resolve(error))
         self._recovery = task
 
-    async def _resolve(self, error: BaseException) -> None:
+    async def _resolve(self, error: Exception) -> None:
         """Read the tail back until it tells what became of the batch in flight."""
         batch = self._in_flight
         if batch is None:

@@ -60,33 +60,35 @@ def _encode_rest(
     payload: dict[str, Any], event: Event, source: EventSource | None, client_id: str | None
 ) -> dict[str, Any]:
     if source is not None:
-        payload["source"] = source.value
+        payload["source"] = str(source)
     payload["message"] = event.message
     if event.cause is not None:
         payload["cause"] = event.cause
     if client_id is not None:
         payload["client_id"] = client_id
-    payload["observation" if isinstance(event, Observation) else "action"] = event.kind
+    observation = event if isinstance(event, Observation) else None
+    payload["action" if observation is None else "observation"] = event.kind
     if event.tool_call_metadata is not None:
         payload["tool_call_metadata"] = event.tool_call_metadata
     if event.llm_metrics is not None:
         payload["llm_metrics"] = event.llm_metrics
-    _put_body(payload, event)
+    if observation is not None:
+        _put_result(payload, observation)
+    else:
+        payload["args"] = _arguments_of(event)
+        timeout = getattr(event, "timeout", None)
+        if timeout is not None:
+            payload["timeout"] = timeout
     if event.unknown_fields:
         return payload | {k: v for k, v in event.unknown_fields.items() if k not in payload}
     return payload
 
 
-def _put_body(payload: dict[str, Any], event: Event) -> None:
-    if isinstance(event, Observation):
-        payload["content"] = event.content
-        payload["extras"] = _arguments_of(event)
-        if event.success is not None:
-            payload["success"] = event.success
-    else:
-        payload["args"] = _arguments_of(event)
-        if isinstance(event, Action) and event.timeout is not None:
-            payload["timeout"] = event.timeout
+def _put_result(payload: dict[str, Any], event: Observation) -> None:
+    payload["content"] = event.content
+    payload["extras"] = _arguments_of(event)
+    if event.success is not None:
+        payload["success"] = event.success
 
 
 def decode(payload: Mapping[str, Any]) -> Event:
@@ -167,13 +169,15 @@ def _decode_unknown(
 
 
 def _arguments_of(event: Event) -> dict[str, Any]:
+    layout = layout_of(type(event))
+    values = event.__dict__
+    arguments = {wire_name: values[name] for name, wire_name in layout.fields}
+    if layout.is_plain:
+        return arguments | event.unknown_arguments if event.unknown_arguments else arguments
     if isinstance(event, UnknownAction):
         return event.args
     if isinstance(event, UnknownObservation):
         return event.extras
-    layout = layout_of(type(event))
-    values = event.__dict__
-    arguments = {wire_name: values[name] for name, wire_name in layout.fields}
     for name, _ in layout.words:
         arguments[name] = values[name].value
     if isinstance(event, CmdOutputObservation):

@@ -4,9 +4,10 @@ import asyncio
 import logging
 from asyncio import Future
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple, Self
 
-from events.batch import Appended, digest_of
+from events.batch import Appended, Settled, digest_of
 from events.errors import BadEvent, ConversationDeleted, StreamClosed
 from events.event import Event, EventSource, StoredEvent
 from events.filter import EventFilter
@@ -94,18 +95,31 @@ class EventStream:
     def enqueue(
         self, event: Event, source: EventSource, *, client_id: str | None = None
     ) -> Future[Appended]:
-        """Take an event for appending, in the order of the calls; done when it is durable.
+        """`submit`, with a future that is done when the event is durable.
 
-        Cancelling the future changes nothing but that nobody is told. `client_id` is the idempotency
-        key: an event with a key the log knows is not appended again and gives the first one's id.
+        Cancelling the future changes nothing but that nobody is told. In the future: what `submit`
+        tells as an error.
+        """
+        future: Future[Appended] = asyncio.get_running_loop().create_future()
+        self.submit(event, source, partial(_tell, future), client_id=client_id)
+        return future
+
+    def submit(
+        self, event: Event, source: EventSource, settled: Settled, *, client_id: str | None = None
+    ) -> None:
+        """Take an event for appending, in the order of the calls; `settled` is told the outcome.
+
+        It is called in the step in which the event becomes durable, before that is published.
+        `client_id` is the idempotency key: an event with a key the log knows is not appended again
+        and gives the first one's id.
         Raises at once, taking nothing: StreamClosed, ConversationDeleted, StreamOverloaded,
-        BadEvent (it was stored already). In the future: AppendFailed, ConversationDeleted, StreamClosed.
+        BadEvent (it was stored already). Told: AppendFailed, ConversationDeleted, StreamClosed.
         """
         if event.id is not None:
             raise BadEvent("an event that has an id was stored already", code="forbidden_field")
         digest = None if client_id is None else digest_of(client_id)
         payload = encode_new(event, source, client_id)
-        return self._pump.put(self._redactor.redact(payload), digest)
+        self._pump.put(self._redactor.redact(payload), digest, settled)
 
     async def append(
         self, event: Event, source: EventSource, *, client_id: str | None = None
@@ -229,3 +243,13 @@ class EventStream:
         if self._growth is not None:
             self._growth.set_result(None)
             self._growth = None
+
+
+def _tell(future: Future[Appended], outcome: Appended | Exception) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, Appended):
+        future.set_result(outcome)
+    else:
+        future.set_exception(outcome)
+        future.exception()  # nobody may be listening any more, and that is no fault

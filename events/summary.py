@@ -1,16 +1,14 @@
 """The fold of events into a change of their conversation's metadata."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 Tokens = tuple[int | None, int | None, int | None]
 MAX_COUNT = 2**62
 """A sum of two counts below this fits a signed 64-bit column."""
 
 
-@dataclass(frozen=True, slots=True)
-class SummaryChange:
+class SummaryChange(NamedTuple):
     """What a run of events changes in the metadata; None leaves a field as it is.
 
     `last_updated_at` is ISO 8601 in UTC with `Z`, `accumulated_cost` is in US dollars,

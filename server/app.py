@@ -169,8 +169,9 @@ def agent_factory(config: ServerConfig) -> Callable[[], Agent]:
 
 async def _event_store(storage: OpenedStorage) -> EventStore:
     if storage.database is None:
-        return MemoryEventStore()
+        return MemoryEventStore(storage.fold)
     store = DatabaseEventStore(storage.database)
+    await store.place_arrivals()
     finished = await store.finish_deletions()
     if finished:
         logger.info("finished %d deletion(s) that were cut short", finished)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from events.actions import MessageAction
-from events.batch import Appended
+from events.batch import Appended, Settled
 from events.client_events import decode_client
 from events.event import AgentState, EventSource
 from events.observations import AgentStateChangedObservation
@@ -65,7 +65,8 @@ class ServerConversation:
         self.starting: Task[None] | None = None
         self.connections: set[str] = set()
         self.idle_timer: TimerHandle | None = None
-        self.last_activity = asyncio.get_running_loop().time()
+        self._loop = asyncio.get_running_loop()
+        self.last_activity = self._loop.time()
         self._parts = parts
         self._records = records
         self._audience = audience
@@ -92,15 +93,13 @@ class ServerConversation:
 
     def touch(self) -> None:
         """Note that somebody uses the conversation now."""
-        self.last_activity = asyncio.get_running_loop().time()
+        self.last_activity = self._loop.time()
 
-    def accept(self, data: object) -> Future[Appended]:
+    def accept(self, data: object, settled: Settled) -> None:
         """Enqueue a client's event before any await. Raises BadEvent and what enqueueing raises."""
-        client_event = decode_client(data)
+        event, client_id = decode_client(data)
         self.touch()
-        return self.stream.enqueue(
-            client_event.event, EventSource.USER, client_id=client_event.client_id
-        )
+        self.stream.submit(event, EventSource.USER, settled, client_id=client_id)
 
     def say(
         self, content: str, image_urls: Sequence[str] | None, client_id: str | None

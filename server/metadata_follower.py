@@ -4,7 +4,6 @@ import asyncio
 import logging
 from asyncio import Task
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 
 from events.event import StoredEvent
@@ -41,7 +40,7 @@ class MetadataFollower:
                 task.cancel()
 
     def _take(self, _events: Sequence[StoredEvent], summary: SummaryChange) -> None:
-        values = {name: value for name, value in asdict(summary).items() if value is not None}
+        values = {name: value for name, value in summary._asdict().items() if value is not None}
         self._due |= {name: values[name] for name in FOLDED_FIELDS if name in values}
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._write())

@@ -1,14 +1,14 @@
 """Opens a storage once per data directory and process; the only module that names back-ends."""
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from storage.config import MemoryStorage, SqliteStorage, StorageConfig
 from storage.conversations.base import ConversationStore, ConversationStores, register_opener
 from storage.conversations.database import DatabaseConversationStores
-from storage.conversations.memory import MemoryConversations
+from storage.conversations.memory import Fold, MemoryConversations
 from storage.database.base import Database
 from storage.database.sqlite import SqliteDatabase, read_only_uri
 from storage.errors import Unavailable
@@ -19,10 +19,15 @@ DATABASE_NAME = "parley.sqlite3"
 
 @dataclass(frozen=True, slots=True)
 class OpenedStorage:
-    """The stores of one medium. `database` is None where there is none (memory)."""
+    """The stores of one medium.
+
+    `database` is None where there is none (memory); there `fold` brings a record up to date with
+    its log at once.
+    """
 
     conversations: ConversationStores
     database: Database | None
+    fold: Callable[[str, Fold], None] | None = None
 
 
 _opened: dict[StorageConfig, OpenedStorage] = {}
@@ -45,7 +50,8 @@ async def open_storage(config: StorageConfig) -> AsyncIterator[OpenedStorage]:
             stack.push_async_callback(database.close)
             opened = OpenedStorage(DatabaseConversationStores(database), database)
         else:
-            opened = OpenedStorage(MemoryConversations(), None)
+            records = MemoryConversations()
+            opened = OpenedStorage(records, None, records.fold)
         _opened[config] = opened
         try:
             yield opened

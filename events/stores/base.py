@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from events.event import StoredEvent
 from events.summary import SummaryChange
@@ -32,7 +31,7 @@ class EventStore(ABC):
     AppendFailed / AppendUnknown (writes); drivers' errors never leave the store.
     """
 
-    folds_metadata: ClassVar[bool] = False
+    folds_metadata: bool = False
     """The summary given to `append` reaches the conversation's record in the same commit."""
 
     @abstractmethod

@@ -1,11 +1,13 @@
 """The event store over a Database: the conversation's head row decides every append."""
 
+import asyncio
+import logging
 import zlib
-from asyncio import Future
-from collections.abc import Awaitable, Mapping, Sequence
+from asyncio import TimerHandle
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from events.errors import (
     AppendConflict,
@@ -19,10 +21,14 @@ from events.errors import (
 )
 from events.event import EventFlag, StoredEvent
 from events.pages import PageCache
+from events.stores.arrivals import Arrivals
 from events.stores.base import NO_KEYS, EventStore, Head
 from events.summary import SummaryChange
 from storage.database.base import Database, Row, Rows, Script, Statement
 from storage.errors import OutcomeUnknown, StorageError
+from storage.promise import Promise
+
+logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 KEY_BITS = 32
@@ -32,15 +38,29 @@ KNOWN_LOGS = 20_000
 PURGE_LIMIT = 2_000
 """Events deleted in one commit at most, so that a long log's end does not hold others up."""
 
+PLACE_COUNT = 4_000
+PLACE_BYTES = 8 * 1024 * 1024
+"""So many arrivals are put in their place together; meanwhile other commits wait, some 40 ms."""
+PLACE_SECONDS = 2.0
+"""Fewer are, after this time."""
+
 
 class DatabaseEventStore(EventStore):
-    """Events as rows keyed `conversation number << 32 | id`."""
+    """Events as rows keyed `conversation number << 32 | id`, placed some time after they arrived.
 
-    folds_metadata: ClassVar[bool] = True
+    A commit writes to the end of one table, in the order of arrival; from there events are moved
+    into their conversations' places many at a time. Until then readers have them from memory, and
+    what memory does not hold, after a restart or an unknown outcome, is read from both tables.
+    """
+
+    folds_metadata = True
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._numbers: PageCache[str, int] = PageCache(KNOWN_LOGS)
+        self._arrivals = Arrivals()
+        self._placing = False
+        self._place_later: TimerHandle | None = None
 
     def append(
         self,
@@ -51,19 +71,52 @@ class DatabaseEventStore(EventStore):
         summary: SummaryChange,
         keys: Mapping[int, bytes] = NO_KEYS,
         fence: int = 0,
-    ) -> Awaitable[object]:
-        """See EventStore. Returns a bare future: one loop callback completes a whole commit."""
+    ) -> Promise[int | None]:
+        """See EventStore. One loop callback completes a whole commit."""
         write = _Append(conversation_id, expected_next_id, events, summary, keys, fence)
         number = self._numbers.get(conversation_id)
         rows = () if number is None else write.rows(number)
-        done = self._database.write(write.script(), rows=rows, failure=_translated)
-        if number is None:
-            done.add_done_callback(partial(self._remember, conversation_id))
+        done: Promise[int | None] = self._database.submit(
+            write.script(), rows=rows, failure=_translated
+        )
+        done.then(partial(self._arrived, conversation_id, events))
         return done
 
-    def _remember(self, conversation_id: str, done: Future[int]) -> None:
-        if not done.cancelled() and done.exception() is None:
-            self._numbers.put(conversation_id, done.result(), 1)
+    def _arrived(
+        self, conversation_id: str, events: Sequence[StoredEvent], done: Promise[int | None]
+    ) -> None:
+        if done.error is not None:
+            return
+        number = done.result()
+        if number is not None:
+            self._numbers.put(conversation_id, number, 1)
+        arrivals = self._arrivals
+        arrivals.add(conversation_id, events)
+        if arrivals.count >= PLACE_COUNT or arrivals.size >= PLACE_BYTES:
+            self._place()
+        elif self._place_later is None:
+            loop = asyncio.get_running_loop()
+            self._place_later = loop.call_later(PLACE_SECONDS, self._place)
+
+    def _place(self) -> None:
+        if self._place_later is not None:
+            self._place_later.cancel()
+            self._place_later = None
+        if not self._placing and not self._database.closed:
+            self._placing = True
+            self._arrivals.begin()
+            self._database.submit(_place()).then(self._placed)
+
+    def _placed(self, done: Promise[None]) -> None:
+        self._placing = False
+        if done.error is None:
+            self._arrivals.placed()
+        else:
+            logger.error("events wait to be put in their place: %s", done.error)
+            self._arrivals.failed()
+        if self._arrivals.count and self._place_later is None:
+            loop = asyncio.get_running_loop()
+            self._place_later = loop.call_later(PLACE_SECONDS, self._place)
 
     async def head(self, conversation_id: str) -> Head:
         """See EventStore."""
@@ -77,8 +130,23 @@ class DatabaseEventStore(EventStore):
         """See EventStore."""
         if end_id <= start_id or start_id > LAST_ID:
             return []
-        bounds = (max(0, start_id), conversation_id, min(end_id - 1, LAST_ID), conversation_id)
+        start_id = max(0, start_id)
+        newest = self._arrivals.of(conversation_id)
+        if not newest or end_id <= newest[0].id or end_id > newest[-1].id + 1:
+            return await self._read_rows(conversation_id, start_id, end_id)
+        first_id = newest[0].id
+        if start_id >= first_id:
+            return newest[start_id - first_id : end_id - first_id]
+        known = newest[: end_id - first_id]
+        return await self._read_rows(conversation_id, start_id, first_id) + known
+
+    async def _read_rows(self, conversation_id: str, first: int, end_id: int) -> list[StoredEvent]:
+        last = min(end_id - 1, LAST_ID)
+        bounds = (first, conversation_id, last, conversation_id)
         rows = await self._read(_all(Statement("read_events", bounds)))
+        if len(rows) <= last - first:
+            everywhere = Statement("read_all_events", (first, last, conversation_id))
+            rows = await self._read(_all(everywhere))
         return _verified(conversation_id, rows)
 
     async def find(self, conversation_id: str, key: bytes) -> int | None:
@@ -90,7 +158,12 @@ class DatabaseEventStore(EventStore):
         """See EventStore."""
         now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         number = await self._write(_bury(conversation_id, now))
+        self._arrivals.forget(conversation_id)
         await self._purge(number)
+
+    async def place_arrivals(self) -> None:
+        """Put in their place what an earlier process left; readers are quicker then."""
+        await self._write(_place())
 
     async def finish_deletions(self) -> int:
         """Drop what deletions cut short by a crash left over; how many logs that was."""
@@ -208,9 +281,15 @@ def _bury(conversation_id: str, now: str) -> Script[int]:
     return int((yield Statement("bury_conversation", (conversation_id, now))).rows[0][0])
 
 
+def _place() -> Script[None]:
+    yield Statement("place_arrivals")
+    yield Statement("drop_arrivals")
+
+
 def _purge(number: int) -> Script[bool]:
-    bounds = (number << KEY_BITS, number << KEY_BITS | LAST_ID, PURGE_LIMIT)
-    if (yield Statement("purge_events", bounds)).touched > 0:
+    bounds = (number << KEY_BITS, number << KEY_BITS | LAST_ID)
+    yield Statement("purge_arrivals", bounds)
+    if (yield Statement("purge_events", (*bounds, PURGE_LIMIT))).touched > 0:
         return True
     yield Statement("purge_client_ids", (number,))
     yield Statement("mark_purged", (number,))

@@ -1,12 +1,13 @@
 """The in-memory event store: the reference, and the one for throw-away servers."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from events.errors import AppendConflict, ConversationDeleted, DuplicateClientId
+from events.errors import AppendConflict, ConversationDeleted, DuplicateClientId, EventsError
 from events.event import EventFlag, StoredEvent
 from events.stores.base import NO_KEYS, EventStore, Head
 from events.summary import SummaryChange
+from storage.promise import Promise
 
 
 class MemoryLog:
@@ -23,31 +24,36 @@ class MemoryLog:
         self.deleted = False
 
 
+Fold = Callable[[str, SummaryChange], None]
+"""Brings a conversation's record up to date, at once; one that is unknown is passed over."""
+
+
 class MemoryEventStore(EventStore):
-    """Logs in a dict. Durable as long as the process lives."""
+    """Logs in a dict. Durable as long as the process lives.
 
-    def __init__(self) -> None:
+    `fold` is given where the records are in memory, too.
+    """
+
+    def __init__(self, fold: Fold | None = None) -> None:
         self._logs: dict[str, MemoryLog] = {}
+        self._fold = fold
+        self.folds_metadata = fold is not None
 
-    async def append(
+    def append(
         self,
         conversation_id: str,
         expected_next_id: int,
         events: Sequence[StoredEvent],
         *,
-        summary: SummaryChange,  # noqa: ARG002 - the record is elsewhere: folds_metadata is False
+        summary: SummaryChange,
         keys: Mapping[int, bytes] = NO_KEYS,
         fence: int = 0,
-    ) -> None:
-        """See EventStore."""
+    ) -> Promise[None]:
+        """See EventStore. Decided at once."""
         log = self._logs.get(conversation_id) or MemoryLog()
-        if log.deleted:
-            raise ConversationDeleted(conversation_id)
-        if len(log.events) != expected_next_id or fence < log.fence:
-            raise AppendConflict(f"next id is {len(log.events)}, expected {expected_next_id}")
-        taken = {place: log.keys[key] for place, key in keys.items() if key in log.keys}
-        if taken:
-            raise DuplicateClientId(taken)
+        refusal = _refusal(conversation_id, log, expected_next_id, keys, fence)
+        if refusal is not None:
+            return Promise[None].rejected(refusal)
         self._logs[conversation_id] = log
         log.fence = fence
         log.events.extend(events)
@@ -56,6 +62,9 @@ class MemoryEventStore(EventStore):
         for event in events:
             if event.flag == EventFlag.STATE:
                 log.last_state_id = event.id
+        if self._fold is not None:
+            self._fold(conversation_id, summary)
+        return Promise[None].resolved(None)
 
     async def head(self, conversation_id: str) -> Head:
         """See EventStore."""
@@ -81,3 +90,14 @@ class MemoryEventStore(EventStore):
         log.events = []
         log.keys = {}
         log.last_state_id = None
+
+
+def _refusal(
+    conversation_id: str, log: MemoryLog, expected: int, keys: Mapping[int, bytes], fence: int
+) -> EventsError | None:
+    if log.deleted:
+        return ConversationDeleted(conversation_id)
+    if len(log.events) != expected or fence < log.fence:
+        return AppendConflict(f"next id is {len(log.events)}, expected {expected}")
+    taken = {place: log.keys[key] for place, key in keys.items() if key in log.keys}
+    return DuplicateClientId(taken) if taken else None

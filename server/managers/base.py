@@ -1,17 +1,17 @@
 """The ConversationManager contract: who may talk to which conversation, and where it lives."""
 
 from abc import ABC, abstractmethod
-from asyncio import Future
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, Self
 
-from events.batch import Appended
+from events.batch import Appended, Settled
 from events.stream import EventStream
 from server.conversation import ServerConversation
 from server.loop_settings import LoopSettings
+from storage.promise import Promise
 
 
 class ConversationStatus(StrEnum):
@@ -47,17 +47,6 @@ class Accepted(NamedTuple):
         """The fields of an acknowledgement."""
         body: dict[str, Any] = {"id": self.id, "duplicate": self.duplicate}
         return body | {"queued": True} if self.queued else body
-
-
-class Taken(NamedTuple):
-    """A client's event is under way: what it will be, and whether its loop must wait."""
-
-    appended: Future[Appended]
-    queued: bool
-
-    def accepted(self, appended: Appended) -> Accepted:
-        """The outcome, once the event is durable."""
-        return Accepted(appended.id, appended.duplicate, self.queued)
 
 
 class ConversationManager(ABC):
@@ -117,16 +106,19 @@ class ConversationManager(ABC):
         """
 
     @abstractmethod
-    def take(self, conversation: ServerConversation, data: object) -> Taken:
-        """Enqueue a client's event and start the loop if there is none; never waits.
+    def take(self, conversation: ServerConversation, data: object, settled: Settled) -> bool:
+        """Enqueue a client's event and start the loop if there is none; whether that must wait.
 
-        Raises BadEvent and what enqueueing raises; the future has what appending raises.
+        Never waits itself. Raises BadEvent and what enqueueing raises; `settled` is told later
+        what became of the append.
         """
 
     async def accept(self, conversation: ServerConversation, data: object) -> Accepted:
         """`take`, and wait until the event is durable."""
-        taken = self.take(conversation, data)
-        return taken.accepted(await taken.appended)
+        appended: Promise[Appended] = Promise()
+        queued = self.take(conversation, data, appended.settle)
+        event_id, duplicate = await appended
+        return Accepted(event_id, duplicate, queued)
 
     @abstractmethod
     async def send_to_event_stream(self, connection_id: str, data: object) -> Accepted:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Self
 
+from events.batch import Settled
 from events.event import AgentState
 from events.page_reader import PageReader
 from events.stores.base import EventStore
@@ -18,7 +19,6 @@ from server.managers.base import (
     AgentLoopInfo,
     ConversationManager,
     ConversationStatus,
-    Taken,
 )
 from server.managers.loops import LoopKeeper
 from server.managers.openings import OpenConversations
@@ -130,10 +130,10 @@ class StandaloneConversationManager(ConversationManager):
             self._loops.ensure(conversation, settings, has_work=has_work)
             return self._info(conversation)
 
-    def take(self, conversation: ServerConversation, data: object) -> Taken:
+    def take(self, conversation: ServerConversation, data: object, settled: Settled) -> bool:
         """See ConversationManager."""
-        appended = conversation.accept(data)
-        return Taken(appended, self._loops.ensure(conversation, None, has_work=True))
+        conversation.accept(data, settled)
+        return self._loops.ensure(conversation, None, has_work=True)
 
     async def send_to_event_stream(self, connection_id: str, data: object) -> Accepted:
         """See ConversationManager."""

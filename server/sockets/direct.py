@@ -42,9 +42,7 @@ class DirectOutlet(Outlet):
 
     def write(self, packet: bytes) -> None:
         """See Outlet."""
-        protocol = self._protocol
-        if not protocol.close_sent:
-            protocol.transport.write(packet)
+        self._protocol.push(packet)
 
     def write_batch(self, batch: FrameBatch) -> None:
         """See Outlet."""
@@ -56,7 +54,11 @@ class DirectOutlet(Outlet):
         protocol = self._protocol
         if not protocol.flowing:
             return False
-        if batch.wire:
+        if not batch.wire:
+            return True
+        if protocol.due:
+            protocol.push(batch.wire)
+        else:
             protocol.transport.write(batch.wire)
         return True
 
@@ -65,6 +67,7 @@ class DirectOutlet(Outlet):
 
     async def drained(self) -> None:
         """See Outlet."""
+        self._protocol.flush()
         await self._flow(self._protocol, asyncio.get_running_loop().time())
         if not self._protocol.flowing:
             raise ClientGone("The client has left")

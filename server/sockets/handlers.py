@@ -3,11 +3,10 @@
 import asyncio
 import contextlib
 import logging
-from asyncio import CancelledError, Future
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from events.batch import Appended
 from events.errors import StreamClosed
@@ -16,7 +15,7 @@ from server.connections import ConnectionRegistry
 from server.conversation import ServerConversation
 from server.errors import BadRequest, ServerError, answer_for
 from server.loop_settings import LoopSettings
-from server.managers.base import ConversationManager, Taken
+from server.managers.base import ConversationManager
 from server.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice
 from server.sockets.direct import Intake
 from server.sockets.fanout import Fanout, FanoutHub
@@ -26,14 +25,13 @@ from server.sockets.protocol import (
     ClientPacket,
     Handshake,
     Refused,
-    accepted_ack,
     failed_ack,
     parse_handshake,
     refusal_of,
 )
 from server.sockets.session import WebSession
 from server.sockets.transport import GuardedProtocol
-from server.sockets.wire import FrameReader, ack_frame
+from server.sockets.wire import FrameReader, accepted_frame, ack_frame
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +62,38 @@ class Entry(NamedTuple):
     fanout: Fanout
     conversation: ServerConversation
     intake: Intake | None
+
+
+class Reply:
+    """What one client event is answered, once its outcome is known."""
+
+    __slots__ = ("_ack_id", "_entry", "queued")
+
+    def __init__(self, entry: Entry, ack_id: int | None) -> None:
+        self._entry = entry
+        self._ack_id = ack_id
+        self.queued = False
+
+    def settle(self, outcome: Appended | Exception) -> None:
+        """Acknowledge, or say why not."""
+        session, _, _, intake = self._entry
+        session.waiting -= 1
+        if isinstance(outcome, Appended):
+            if self._ack_id is not None:
+                session.send(accepted_frame(self._ack_id, outcome, queued=self.queued))
+        else:
+            self._refuse(session, outcome)
+        if intake is not None:
+            intake.answered(session.waiting)
+
+    def _refuse(self, session: WebSession, error: Exception) -> None:
+        answer = answer_for(error)
+        if answer.status >= FAULT:
+            logger.error("a client event failed", exc_info=error)
+        if self._ack_id is None:
+            session.notify(error_notice(f"ERROR${answer.code.upper()}", answer.text))
+        else:
+            session.send(ack_frame(self._ack_id, failed_ack(answer)))
 
 
 class Arrival(NamedTuple):
@@ -130,15 +160,13 @@ class SocketHandlers:
             return 0  # its connection went while it waited for its turn
         session = entry.session
         session.waiting += 1
+        reply = Reply(entry, packet.ack_id)
         try:
             _check_event(packet.event, session.waiting)
-            taken = self._parts.manager.take(
-                entry.conversation, packet.arguments[0] if packet.arguments else None
-            )
+            data = packet.arguments[0] if packet.arguments else None
+            reply.queued = self._parts.manager.take(entry.conversation, data, reply.settle)
         except Exception as error:  # noqa: BLE001 - every failure is answered by the table
-            self._failed(entry, packet.ack_id, error)
-        else:
-            taken.appended.add_done_callback(partial(self._settled, entry, packet.ack_id, taken))
+            reply.settle(error)
         return session.waiting
 
     async def drop_all(self) -> None:
@@ -178,31 +206,6 @@ class SocketHandlers:
         self._sessions[connection_id] = Entry(session, fanout, conversation, intake)
         parts.connections.add(session)
         return session, info.queued
-
-    def _settled(
-        self, entry: Entry, ack_id: int | None, taken: Taken, appended: Future[Appended]
-    ) -> None:
-        error = CancelledError() if appended.cancelled() else appended.exception()
-        if isinstance(error, Exception):
-            self._failed(entry, ack_id, error)
-        elif error is None:
-            body = taken.accepted(appended.result()).body()
-            self._answered(entry, ack_id, accepted_ack(body))
-
-    def _failed(self, entry: Entry, ack_id: int | None, error: Exception) -> None:
-        answer = answer_for(error)
-        if answer.status >= FAULT:
-            logger.error("a client event failed", exc_info=error)
-        if ack_id is None:
-            entry.session.notify(error_notice(f"ERROR${answer.code.upper()}", answer.text))
-        self._answered(entry, ack_id, failed_ack(answer))
-
-    def _answered(self, entry: Entry, ack_id: int | None, answer: Mapping[str, Any]) -> None:
-        entry.session.waiting -= 1
-        if ack_id is not None:
-            entry.session.send(ack_frame(ack_id, answer))
-        if entry.intake is not None:
-            entry.intake.answered(entry.session.waiting)
 
 
 def _check_event(event: object, waiting: int) -> None:

@@ -130,11 +130,6 @@ def refusal(refused: Refused, namespace: str = "/") -> bytes:
     return prefix.encode() + orjson.dumps(told)
 
 
-def accepted_ack(body: dict[str, Any]) -> dict[str, Any]:
-    """The acknowledgement of an event that is durable."""
-    return {"status": "ok"} | body
-
-
 def failed_ack(answer: Answer) -> dict[str, Any]:
     """The acknowledgement of an event that was refused or not stored."""
     return {"status": "error", "code": answer.code, "message": answer.text}

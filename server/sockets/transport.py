@@ -13,11 +13,14 @@ from typing import Any, ClassVar, Protocol, cast
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.protocol import State
 
+from server.sockets.inbound import Inbound
+
 EXTENSION = "parley.transport"
 UNSENT_LIMIT_BYTES = 16 * 1024
 """Unsent bytes the kernel may hold for a connection: more would hide that its reader is slow."""
 WRITE_LIMIT_BYTES = 4 * 1024
 CHECKS_PER_STALL = 5
+END_OF_REQUEST = b"\r\n\r\n"
 TCP_NOTSENT_LOWAT = 25
 """Linux; the socket module names it from Python 3.12 on."""
 
@@ -60,6 +63,12 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
     receiver: Callable[[bytes], bool] | None = None
     """Takes text messages before Engine.IO does; False leaves one to it."""
     listener: Listener | None = None
+    """Takes everything else; None where the application does."""
+    due: list[bytes]
+    """What is written at the end of this turn of the loop, in one piece."""
+    unsent: ClassVar[list["GuardedProtocol"]] = []
+    """Connections with something due."""
+    _inbound: Inbound | None = None
     _watch: TimerHandle | None = None
     _held_bytes: int = 0
     _moved_at: float = 0.0
@@ -67,6 +76,7 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
     def connection_made(self, transport: BaseTransport) -> None:
         """Bound what the kernel and the transport may hold."""
         super().connection_made(transport)
+        self.due = []
         with contextlib.suppress(OSError, AttributeError):
             # Not every platform knows the option; the write limit bounds memory there, too.
             connection = transport.get_extra_info("socket")
@@ -83,6 +93,7 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
         # Made for the state before: it would read a request first.
         self.conn.parser = self.conn.parse()
         next(self.conn.parser)
+        self._inbound = Inbound(self._take_text, super().data_received)
         transport.set_protocol(self)
 
     async def run_asgi(self) -> None:
@@ -107,20 +118,60 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
         self._unschedule()
 
     def send_receive_event_to_app(self) -> None:
-        """Hand a message to the receiver, the listener, or else to the application."""
-        receiver = self.receiver
-        if receiver is not None and self.curr_msg_data_type == "text" and not self.close_sent:
-            message = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
-            if receiver(bytes(message)):
-                self.frames = []
-                return
+        """Hand a message that the library has read to the listener, or else to the application."""
         if self.listener is None:
             super().send_receive_event_to_app()
             return
         frames, self.frames = self.frames, []
-        if not self.close_sent:
-            text = self.curr_msg_data_type == "text"
-            self.listener.receive(b"".join(frames), text=text)
+        text = self.curr_msg_data_type == "text"
+        message = b"".join(frames)
+        if not self.close_sent and not (text and self._take_text(message)):
+            self.listener.receive(message, text=text)
+
+    def data_received(self, data: bytes) -> None:
+        """Let the library shake hands; from the first frame on `Inbound` cuts what comes."""
+        if self._inbound is not None:
+            self._inbound.feed(data)
+            return
+        super().data_received(data)
+        if self.handshake_initiated and data.find(END_OF_REQUEST) == len(data) - len(
+            END_OF_REQUEST
+        ):
+            # Nothing came behind the request, so the next byte begins a frame.
+            self._inbound = Inbound(self._take_text, super().data_received)
+
+    def _take_text(self, message: bytes) -> bool:
+        """A whole text message: an event, or else one for the listener."""
+        if self.close_sent or self.conn.current_size is not None:
+            return False
+        if self.receiver is not None and self.receiver(message):
+            return True
+        if self.listener is None:
+            return False
+        self.listener.receive(message, text=True)
+        return True
+
+    def push(self, frames: bytes) -> None:
+        """Write with whatever else this turn of the loop brings for the connection."""
+        if not self.due:
+            if not self.unsent:
+                self.loop.call_soon(self.flush_all)
+            self.unsent.append(self)
+        self.due.append(frames)
+
+    @classmethod
+    def flush_all(cls) -> None:
+        """Write what is due on every connection."""
+        unsent, cls.unsent = cls.unsent, []
+        for protocol in unsent:
+            protocol.flush()
+
+    def flush(self) -> None:
+        """Write what is due now, in one piece: every write is a system call."""
+        if self.due:
+            frames, self.due = self.due, []
+            if not self.close_sent:
+                self.transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
 
     def hold_reading(self, *, hold: bool) -> None:
         """Take nothing more from the client for a while, or go on."""
@@ -207,5 +258,5 @@ def guarded(stall_seconds: float) -> type[GuardedProtocol]:
     return type(
         "GuardedProtocol",
         (GuardedProtocol,),
-        {"stall_seconds": stall_seconds, "aborted": 0, "paused": 0},
+        {"stall_seconds": stall_seconds, "aborted": 0, "paused": 0, "unsent": []},
     )

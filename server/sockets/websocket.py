@@ -213,5 +213,6 @@ class WebsocketConnection:
 
     def _write(self, message: bytes) -> None:
         protocol = self._protocol
+        protocol.flush()
         if not (protocol.close_sent or protocol.transport.is_closing()):
             protocol.transport.write(websocket_frame(message))

@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from events.batch import Appended
 from events.event import AgentState, EventFlag, StoredEvent
 from events.page_reader import PageKey, PageReader
 from events.pages import PageCache, page_bounds, page_of
@@ -126,6 +127,15 @@ def payload_frame(payload: Mapping[str, Any]) -> bytes:
 def ack_frame(ack_id: int, answer: Mapping[str, Any]) -> bytes:
     """The websocket frame of an acknowledgement."""
     return websocket_frame(b"43%d[%b]" % (ack_id, orjson.dumps(answer)))
+
+
+def accepted_frame(ack_id: int, appended: Appended, *, queued: bool) -> bytes:
+    """The websocket frame that acknowledges an event: `id`, whether it was known, and `queued`."""
+    event_id, duplicate = appended
+    known = b"true" if duplicate else b"false"
+    waits = b',"queued":true' if queued else b""
+    text = b'43%d[{"status":"ok","id":%d,"duplicate":%b%b}]' % (ack_id, event_id, known, waits)
+    return websocket_frame(text)
 
 
 class FrameReader:

@@ -3,9 +3,12 @@
 from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import datetime
+from typing import Protocol
 
 from storage.conversations.base import ConversationStore, ConversationStores
 from storage.conversations.metadata import (
+    FOLDED_FIELDS,
     ConversationMetadata,
     ConversationMetadataResultSet,
     MetadataChange,
@@ -19,6 +22,14 @@ from storage.conversations.paging import (
 )
 from storage.errors import ConversationDeleted, ConversationNotFound, OwnerConflict
 from storage.locations import check_conversation_id
+
+
+class Fold(Protocol):
+    """What a run of events changes in a record; None leaves a field as it is."""
+
+    @property
+    def last_updated_at(self) -> str | None:
+        """ISO 8601 in UTC."""
 
 
 class MemoryConversations(ConversationStores):
@@ -53,6 +64,19 @@ class MemoryConversations(ConversationStores):
             self._unlist(previous)
         self._records[key] = record
         insort(self._lists[record.user_id], ListPosition.of(record))
+
+    def fold(self, conversation_id: str, fold: Fold) -> None:
+        """Bring a record up to date with its log; one that is unknown is passed over."""
+        record = self._records.get(conversation_id)
+        if record is None:
+            return
+        values = record.__dict__  # nothing here needs validation, which costs more than the append
+        for name in FOLDED_FIELDS:
+            value = getattr(fold, name)
+            if value is not None:
+                values[name] = value
+        if fold.last_updated_at is not None:
+            values["last_updated_at"] = datetime.fromisoformat(fold.last_updated_at)
 
     def remove(self, record: ConversationMetadata) -> None:
         """Drop the record and spend its id."""

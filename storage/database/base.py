@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any, NamedTuple, TypeVar
 
 from storage.errors import StorageError
+from storage.promise import Promise
 
 T = TypeVar("T")
 
@@ -38,7 +39,10 @@ A script does no I/O of its own, so every dialect can drive it: in a thread, or 
 
 
 Rows = Sequence[tuple[str, Sequence[Sequence[Any]]]]
-"""Named statements, each with the rows of parameters it runs for."""
+"""Named statements, each with the rows of parameters it runs for.
+
+Such a statement takes rows after the word VALUES and passes over those that are all null.
+"""
 
 
 Translate = Callable[[StorageError], Exception]
@@ -52,11 +56,17 @@ def as_it_is(error: StorageError) -> Exception:
 class Database(ABC):
     """A store of rows. Drivers' errors leave it as `storage.errors` only."""
 
-    @abstractmethod
     def write(
         self, script: Script[T], *, rows: Rows = (), failure: Translate = as_it_is
     ) -> Future[T]:
-        """Run a script atomically in the next group commit; done when it is durable.
+        """`submit`, with a future of the running loop."""
+        return self.submit(script, rows=rows, failure=failure).future()
+
+    @abstractmethod
+    def submit(
+        self, script: Script[T], *, rows: Rows = (), failure: Translate = as_it_is
+    ) -> Promise[T]:
+        """Run a script atomically in the next group commit; told when it is durable.
 
         `rows` is the same write put as statements of which every row must touch exactly one row;
         the script is then only run when one does not, and otherwise the value is None. Rows of
@@ -64,10 +74,15 @@ class Database(ABC):
         they come before the scripts. `failure` turns the database's own errors into the caller's.
 
         Scripts run in the order of the calls. What the script raises undoes it alone and is the
-        future's exception; a commit that fails, fails every script in it. Cancelling the future
-        does not stop the script. Raises (in the future) Unavailable when nothing was written and
-        OutcomeUnknown when only reading tells.
+        promise's error; a commit that fails, fails every script in it. Whoever stops waiting does
+        not stop the script. Told: Unavailable when nothing was written and OutcomeUnknown when
+        only reading tells.
         """
+
+    @property
+    @abstractmethod
+    def closed(self) -> bool:
+        """Whether it takes nothing more."""
 
     @abstractmethod
     async def read(self, script: Script[T]) -> T:

@@ -3,7 +3,6 @@
 import contextlib
 import re
 import sqlite3
-from asyncio import Future
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import chain
@@ -12,15 +11,20 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from storage.database.base import Result, Row, Rows, Script, Translate, as_it_is
 from storage.errors import OutcomeUnknown, StorageError, Unavailable
+from storage.promise import Promise
 
 T = TypeVar("T")
 
 Connect = Callable[[Path], sqlite3.Connection]
 
 
-ROWS_AT_ONCE = 128
-"""Rows of one statement at most: every statement costs the writer two changes of the GIL."""
+ROWS_AT_ONCE = 512
+"""Rows of one statement at most. Every statement costs the writer two changes of the GIL, each of
+which may wait for a busy loop, so a commit makes do with as few as it can."""
+FEW_ROWS = 32
 VALUES = re.compile(r"VALUES (\([?, ]+\))")
+STATEMENTS = 256
+"""Prepared statements a connection should keep, for all sizes of all queries that take rows."""
 
 
 @cache
@@ -29,11 +33,18 @@ def with_rows(query: str, count: int) -> str:
     return VALUES.sub(lambda found: "VALUES " + ", ".join([found[1]] * count), query, count=1)
 
 
+def room_for(count: int) -> int:
+    """The size of the statement that takes that many rows: few sizes, so that all stay prepared."""
+    if count > FEW_ROWS:
+        return -(-count // FEW_ROWS) * FEW_ROWS
+    return 1 << (count - 1).bit_length()
+
+
 class Work(NamedTuple):
     """One writer's wish: a script, or rows with the script to run when they do not fit."""
 
     script: Script[Any]
-    future: Future[Any]
+    promise: Promise[Any]
     rows: Rows = ()
     failure: Translate = as_it_is
 
@@ -41,9 +52,9 @@ class Work(NamedTuple):
 class Outcome(NamedTuple):
     """What became of it."""
 
-    future: Future[Any]
+    promise: Promise[Any]
     value: Any
-    error: BaseException | None = None
+    error: Exception | None = None
 
 
 def run_script(connection: sqlite3.Connection, queries: Mapping[str, str], script: Script[T]) -> T:
@@ -77,7 +88,6 @@ class GroupCommit:
         Works with rows come first, all of them by one statement per query.
         """
         try:
-            self.connection.execute("BEGIN IMMEDIATE")
             outcomes = self._apply_all(group)
         except sqlite3.Error as error:
             self._reopen()
@@ -90,44 +100,40 @@ class GroupCommit:
         return outcomes
 
     def _apply_all(self, group: Sequence[Work]) -> list[Outcome]:
+        self.connection.execute("BEGIN IMMEDIATE")
         in_rows = [work for work in group if work.rows]
-        if in_rows and self._apply_rows(in_rows):
-            outcomes = [Outcome(work.future, None) for work in in_rows]
-            scripts: Sequence[Work] = [work for work in group if not work.rows]
-        else:
-            outcomes = []
-            scripts = group
-        outcomes.extend(self._apply(work) for work in scripts)
-        return outcomes
+        if not in_rows:
+            return [self._apply(work) for work in group]
+        if self._apply_rows(in_rows):
+            outcomes = [Outcome(work.promise, None) for work in in_rows]
+            return outcomes + [self._apply(work) for work in group if not work.rows]
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+        self.connection.execute("BEGIN IMMEDIATE")
+        return [self._apply(work) for work in group]
 
     def _apply_rows(self, works: Sequence[Work]) -> bool:
-        """Run all works' rows; False, and nothing done, unless every row touched exactly one."""
+        """Run all works' rows; False unless every row touched exactly one."""
         merged: dict[str, list[Sequence[Any]]] = {}
         for work in works:
             for query, rows in work.rows:
                 merged.setdefault(query, []).extend(rows)
-        connection = self.connection
-        connection.execute("SAVEPOINT rows")
         try:
-            fits = all(self._run_rows(query, rows) == len(rows) for query, rows in merged.items())
-        except sqlite3.Error as error:
-            self._check_open(error)
-            fits = False
-        if not fits:
-            connection.execute("ROLLBACK TO rows")
-        connection.execute("RELEASE rows")
-        return fits
+            return all(self._run_rows(query, rows) == len(rows) for query, rows in merged.items())
+        except sqlite3.Error:
+            return False  # the scripts, each by itself, tell whose fault it is
 
     def _run_rows(self, query: str, rows: Sequence[Sequence[Any]]) -> int:
-        """Run a statement with many rows at once; how many it touched."""
+        """Run a statement with many rows at once, filled up with empty ones; rows touched."""
         touched = 0
-        start = 0
-        while start < len(rows):
-            size = min(ROWS_AT_ONCE, 1 << ((len(rows) - start).bit_length() - 1))
-            parameters = list(chain.from_iterable(rows[start : start + size]))
+        width = len(rows[0])
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            due = rows[start : start + ROWS_AT_ONCE]
+            size = room_for(len(due))
+            parameters = list(chain.from_iterable(due))
+            parameters += [None] * ((size - len(due)) * width)
             statement = with_rows(self._queries[query], size)
             touched += self.connection.execute(statement, parameters).rowcount
-            start += size
         return touched
 
     def _apply(self, work: Work) -> Outcome:
@@ -140,12 +146,12 @@ class GroupCommit:
             connection.execute("ROLLBACK TO script")
             connection.execute("RELEASE script")
             if not isinstance(error, sqlite3.Error):
-                return Outcome(work.future, None, error)
+                return Outcome(work.promise, None, error)
             failure = Unavailable(f"write failed: {error}")
             failure.__cause__ = error
-            return Outcome(work.future, None, work.failure(failure))
+            return Outcome(work.promise, None, work.failure(failure))
         connection.execute("RELEASE script")
-        return Outcome(work.future, value)
+        return Outcome(work.promise, value)
 
     def _check_open(self, error: Exception) -> None:
         if not self.connection.in_transaction:
@@ -164,4 +170,4 @@ class GroupCommit:
 
 
 def _all_failed(group: Sequence[Work], error: StorageError) -> list[Outcome]:
-    return [Outcome(work.future, None, work.failure(error)) for work in group]
+    return [Outcome(work.promise, None, work.failure(error)) for work in group]

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop
 from itertools import cycle
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -22,9 +22,10 @@ from storage.database.base import (
     as_it_is,
     load_queries,
 )
-from storage.database.group_commit import Connect, GroupCommit, Outcome, Work
+from storage.database.group_commit import STATEMENTS, Connect, GroupCommit, Outcome, Work
 from storage.database.migrate import migrate_sqlite
 from storage.errors import Unavailable
+from storage.promise import Promise
 
 T = TypeVar("T")
 
@@ -37,8 +38,17 @@ READERS = 2
 
 def connect_writer(path: Path) -> sqlite3.Connection:
     """A connection for the one writer: WAL, a flush of the disk at every commit."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "mmap_size=0", "cache_size=-16000"):
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS
+    )
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "mmap_size=0",
+        "cache_size=-16000",
+        "temp_store=MEMORY",
+        "secure_delete=OFF",
+    ):
         connection.execute(f"PRAGMA {pragma}")
     return connection
 
@@ -87,18 +97,22 @@ class SqliteDatabase(Database):
         database._thread.start()
         return database
 
-    def write(
+    def submit(
         self, script: Script[T], *, rows: Rows = (), failure: Translate = as_it_is
-    ) -> Future[T]:
+    ) -> Promise[T]:
         """See Database."""
-        future: Future[T] = self._loop.create_future()
+        promise: Promise[T] = Promise()
         if self._closed or self._outstanding >= WAITING_LIMIT:
             reason = "the database is closed" if self._closed else "too many writes are waiting"
-            future.set_exception(failure(Unavailable(reason)))
-            return future
+            return Promise[T].rejected(failure(Unavailable(reason)))
         self._outstanding += 1
-        self._waiting.put(Work(script, future, rows, failure))
-        return future
+        self._waiting.put(Work(script, promise, rows, failure))
+        return promise
+
+    @property
+    def closed(self) -> bool:
+        """See Database."""
+        return self._closed
 
     async def read(self, script: Script[T]) -> T:
         """See Database."""
@@ -150,10 +164,8 @@ class SqliteDatabase(Database):
 
     def _complete(self, outcomes: list[Outcome]) -> None:
         self._outstanding -= len(outcomes)
-        for future, value, error in outcomes:
-            if future.done():
-                continue
+        for promise, value, error in outcomes:
             if error is None:
-                future.set_result(value)
+                promise.resolve(value)
             else:
-                future.set_exception(error)
+                promise.reject(error)

@@ -1,7 +1,5 @@
 """AppendQueue: order, ids and timestamps given as a batch is formed, keys under way."""
 
-import asyncio
-
 import orjson
 import pytest
 
@@ -12,6 +10,10 @@ from events.event import EventFlag
 STATE = {"source": "agent", "observation": "agent_state_changed", "extras": {}}
 PAST = "2000-01-01T00:00:00.000000Z"
 FUTURE = "2999-01-01T00:00:00.000000Z"
+
+
+def ignore(outcome):
+    assert outcome is not None
 
 
 def say(text, **fields):
@@ -25,7 +27,7 @@ async def queue():
 
 async def test_events_leave_in_the_order_they_came_with_dense_ids(queue):
     for text in "abc":
-        queue.put(say(text), None)
+        queue.put(say(text), None, ignore)
 
     batch = queue.form(7, PAST)
 
@@ -37,8 +39,8 @@ async def test_events_leave_in_the_order_they_came_with_dense_ids(queue):
 
 
 async def test_the_timestamp_is_the_present_and_one_for_the_whole_batch(queue):
-    queue.put(say("a"), None)
-    queue.put(say("b"), None)
+    queue.put(say("a"), None, ignore)
+    queue.put(say("b"), None, ignore)
 
     batch = queue.form(0, PAST)
 
@@ -47,15 +49,15 @@ async def test_the_timestamp_is_the_present_and_one_for_the_whole_batch(queue):
 
 
 async def test_the_timestamp_never_lies_before_the_last_one(queue):
-    queue.put(say("a"), None)
+    queue.put(say("a"), None, ignore)
 
     assert queue.form(0, FUTURE).timestamp == FUTURE
 
 
 async def test_a_batch_carries_its_keys_flags_and_fold(queue):
-    queue.put(say("a"), None)
-    queue.put(STATE, b"digest")
-    queue.put(say("b", llm_metrics={"accumulated_cost": 2.5}), None)
+    queue.put(say("a"), None, ignore)
+    queue.put(STATE, b"digest", ignore)
+    queue.put(say("b", llm_metrics={"accumulated_cost": 2.5}), None, ignore)
 
     batch = queue.form(4, PAST)
 
@@ -69,9 +71,9 @@ async def test_a_batch_carries_its_keys_flags_and_fold(queue):
 
 async def test_what_is_put_back_leaves_first_with_new_ids(queue):
     for text in "abc":
-        queue.put(say(text), None)
+        queue.put(say(text), None, ignore)
     first = queue.form(0, PAST)
-    queue.put(say("d"), None)
+    queue.put(say("d"), None, ignore)
     queue.put_back(first.waiting[1:])
 
     bodies = [orjson.loads(event.body) for event in queue.form(5, PAST).events]
@@ -85,66 +87,58 @@ async def test_what_is_put_back_leaves_first_with_new_ids(queue):
 
 async def test_the_bound_refuses_one_more_and_takes_nothing_of_it(queue):
     for number in range(10):
-        queue.put(say(str(number)), None)
+        queue.put(say(str(number)), None, ignore)
 
     with pytest.raises(StreamOverloaded):
-        queue.put(say("more"), b"key")
+        queue.put(say("more"), b"key", ignore)
 
     queue.form(0, PAST)
     assert len(queue) == 0
-    queue.put(say("again"), b"key")
+    queue.put(say("again"), b"key", ignore)
     assert len(queue) == 1
 
 
 async def test_a_key_under_way_takes_no_place_in_the_queue(queue):
     for number in range(10):
-        queue.put(say(str(number)), digest_of(str(number)))
+        queue.put(say(str(number)), digest_of(str(number)), ignore)
+    told: list[object] = []
 
-    shared = queue.put(say("3"), digest_of("3"))
+    queue.put(say("3"), digest_of("3"), told.append)
     batch = queue.form(0, PAST)
     batch.waiting[3].settle(Appended(3))
 
-    assert await shared == Appended(3, duplicate=True)
+    assert told == [Appended(3, duplicate=True)]
 
 
-async def test_a_caller_that_gives_up_a_shared_outcome_harms_nobody(queue):
-    first = queue.put(say("a"), b"k")
-    second, third = queue.put(say("a"), b"k"), queue.put(say("a"), b"k")
-    second.cancel()
+async def test_all_callers_of_one_key_are_told_and_only_the_first_is_no_duplicate(queue):
+    told: list[object] = []
+    for _ in range(3):
+        queue.put(say("a"), b"k", told.append)
+
     queue.form(0, PAST).waiting[0].settle(Appended(0))
 
-    outcomes = list(await asyncio.gather(first, third))
-    assert outcomes == [Appended(0), Appended(0, duplicate=True)]
+    assert told == [Appended(0), Appended(0, duplicate=True), Appended(0, duplicate=True)]
 
 
 async def test_a_key_is_free_again_once_its_first_outcome_is_told(queue):
-    first = queue.put(say("a"), b"k")
+    told: list[object] = []
+    queue.put(say("a"), b"k", told.append)
     queue.fail(queue.form(0, PAST).waiting[0], AppendFailed("full"))
-    assert isinstance((await asyncio.gather(first, return_exceptions=True))[0], AppendFailed)
+    assert [type(one) for one in told] == [AppendFailed]
 
-    queue.put(say("a"), b"k")
+    queue.put(say("a"), b"k", ignore)
 
     assert len(queue) == 1
 
 
-async def test_an_outcome_is_told_once(queue):
-    told = queue.put(say("a"), None)
-    waiting = queue.form(0, PAST).waiting[0]
-
-    waiting.settle(Appended(0))
-    waiting.settle(Appended(9))
-    waiting.fail(AppendFailed("late"))
-
-    assert await told == Appended(0)
-
-
 async def test_refusing_everything_that_waits_tells_every_caller(queue):
-    waiting = [queue.put(say(text), None) for text in "abc"]
+    told: list[object] = []
+    for text in "abc":
+        queue.put(say(text), None, told.append)
 
     queue.fail_all(AppendFailed("closing"))
 
-    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [type(one) for one in outcomes] == [AppendFailed] * 3
+    assert [type(one) for one in told] == [AppendFailed] * 3
 
 
 def test_any_text_has_a_digest_of_its_own():

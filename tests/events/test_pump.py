@@ -23,6 +23,7 @@ from tests.support.faulty_store import (
     unknown_before,
 )
 from tests.support.records import append, contents, key, records
+from tests.support.streams import put_one
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def say(text):
 
 
 def put(pump, *texts):
-    return [pump.put(say(text), None) for text in texts]
+    return [put_one(pump, say(text), None) for text in texts]
 
 
 async def everything(store) -> list[StoredEvent]:
@@ -157,7 +158,9 @@ async def test_the_pump_knows_the_newest_state_event(pump):
     state = {"source": "environment", "observation": "agent_state_changed", "extras": {}}
     before = pump.last_state_id
 
-    await asyncio.gather(pump.put(say("a"), None), pump.put(state, None), pump.put(say("b"), None))
+    await asyncio.gather(
+        put_one(pump, say("a"), None), put_one(pump, state, None), put_one(pump, say("b"), None)
+    )
 
     assert (before, pump.last_state_id) == (None, 1)
     assert pump.next_id == 3
@@ -166,10 +169,10 @@ async def test_the_pump_knows_the_newest_state_event(pump):
 async def test_a_key_under_way_shares_the_first_ones_outcome(pump, store):
     held = Held()
     store.script.append(held)
-    in_flight = [pump.put(say("a"), key("k")) for _ in range(3)]
-    queued = [pump.put(say("b"), key("l")) for _ in range(2)]
+    in_flight = [put_one(pump, say("a"), key("k")) for _ in range(3)]
+    queued = [put_one(pump, say("b"), key("l")) for _ in range(2)]
     await held.reached.wait()
-    in_flight.append(pump.put(say("a"), key("k")))
+    in_flight.append(put_one(pump, say("a"), key("k")))
     held.release()
 
     same = Appended(0, duplicate=True)
@@ -180,12 +183,12 @@ async def test_a_key_under_way_shares_the_first_ones_outcome(pump, store):
 
 async def test_a_key_under_way_shares_the_first_ones_failure_and_may_then_be_used(pump, store):
     store.script.append(fails)
-    first, second = (pump.put(say("a"), key("k")) for _ in range(2))
+    first, second = (put_one(pump, say("a"), key("k")) for _ in range(2))
 
     outcomes = await asyncio.gather(first, second, return_exceptions=True)
 
     assert [type(one) for one in outcomes] == [AppendFailed, AppendFailed]
-    assert await pump.put(say("a"), key("k")) == Appended(0)
+    assert await put_one(pump, say("a"), key("k")) == Appended(0)
 
 
 async def test_keys_the_log_knows_give_their_ids_and_the_rest_is_appended_without_a_hole(
@@ -193,11 +196,11 @@ async def test_keys_the_log_knows_give_their_ids_and_the_rest_is_appended_withou
 ):
     await append(store.inner, "c", records(0, 3, "old"), keys={0: key("k0"), 2: key("k2")})
     pump.next_id = 3
-    await pump.put(say("a"), None)
+    await put_one(pump, say("a"), None)
 
-    taken = [pump.put(say("b"), None)]
-    taken += [pump.put(say("x"), key(f"k{n}")) for n in (2, 1, 0)]
-    taken += [pump.put(say("d"), None)]
+    taken = [put_one(pump, say("b"), None)]
+    taken += [put_one(pump, say("x"), key(f"k{n}")) for n in (2, 1, 0)]
+    taken += [put_one(pump, say("d"), None)]
 
     assert await asyncio.gather(*taken) == [
         Appended(4),

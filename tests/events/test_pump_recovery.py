@@ -22,6 +22,7 @@ from tests.support.faulty_store import (
     unknown_before,
 )
 from tests.support.records import contents, key, record, records
+from tests.support.streams import put_one
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def put(pump, *texts):
         {"source": "user", "message": text, "action": "message", "args": {"content": text}}
         for text in texts
     ]
-    return [pump.put(payload, None) for payload in payloads]
+    return [put_one(pump, payload, None) for payload in payloads]
 
 
 async def texts_in(store) -> list[str]:
@@ -245,8 +246,8 @@ async def test_a_deletion_found_while_reading_back_is_told(pump, store):
 async def test_a_key_is_kept_through_an_unknown_outcome(pump, store):
     store.script.extend([unknown_after, unknown_before])
     payload = {"source": "user", "message": "a", "action": "message", "args": {"content": "a"}}
-    taken = [pump.put(dict(payload), key(name)) for name in ("k", "l", "k", "l")]
+    taken = [put_one(pump, dict(payload), key(name)) for name in ("k", "l", "k", "l")]
 
     assert [one.id for one in await asyncio.gather(*taken)] == [0, 1, 0, 1]
     assert await store.inner.find("c", key("l")) == 1
-    assert await pump.put(dict(payload), key("k")) == Appended(0, duplicate=True)
+    assert await put_one(pump, dict(payload), key("k")) == Appended(0, duplicate=True)

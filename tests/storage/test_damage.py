@@ -12,35 +12,43 @@ from storage.database.sqlite import SqliteDatabase
 from tests.support.records import append, records
 
 FLIP = (
-    "UPDATE events SET body = CAST(substr(body, 1, length(body) - 1) || x'00' AS BLOB)"
+    "UPDATE TABLE SET body = CAST(substr(body, 1, length(body) - 1) || x'00' AS BLOB)"
     " WHERE key & 4294967295 IN (3, 5)"
 )
 
 BODY_OF_THE_NEXT = """
-    UPDATE events SET body = next.body FROM events AS next
-    WHERE events.key & 4294967295 = 7 AND next.key = events.key + 1
+    UPDATE TABLE SET body = next.body FROM TABLE AS next
+    WHERE TABLE.key & 4294967295 = 7 AND next.key = TABLE.key + 1
 """
 ALL_OF_THE_NEXT = """
-    UPDATE events SET crc = next.crc, body = next.body FROM events AS next
-    WHERE events.key & 4294967295 = 7 AND next.key = events.key + 1
+    UPDATE TABLE SET crc = next.crc, body = next.body FROM TABLE AS next
+    WHERE TABLE.key & 4294967295 = 7 AND next.key = TABLE.key + 1
 """
+
+
+@pytest.fixture(params=["events", "arrivals"], ids=["in place", "just arrived"])
+def table(request):
+    return request.param
 
 
 @pytest.fixture
-def change(tmp_path):
+def change(tmp_path, table):
     """Write a log of ten events, then change it behind the store's back, then open it again."""
     path = tmp_path / "parley.db"
 
     async def fill():
         database = await SqliteDatabase.open(path)
-        await append(DatabaseEventStore(database), "b", records(0, 2))
-        await append(DatabaseEventStore(database), "c", records(0, 10))
+        store = DatabaseEventStore(database)
+        await append(store, "b", records(0, 2))
+        await append(store, "c", records(0, 10))
+        if table == "events":
+            await store.place_arrivals()
         await database.close()
 
     async def change(statement):
         await fill()
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            assert connection.execute(statement).rowcount > 0
+            assert connection.execute(statement.replace("TABLE", table)).rowcount > 0
         database = await SqliteDatabase.open(path)
         opened.append(database)
         return DatabaseEventStore(database)
@@ -72,6 +80,11 @@ async def test_what_lies_beside_a_damaged_record_can_be_read(damaged):
     assert await damaged.read("b", 0, 2) == records(0, 2)
 
 
+def count_of(table, connection):
+    ((count,),) = connection.execute("SELECT count(*) FROM TABLE".replace("TABLE", table))
+    return count
+
+
 async def test_a_damaged_record_stays_where_it_is(damaged, tmp_path):
     for _ in range(2):
         outcome = await asyncio.gather(damaged.read("c", 3, 4), return_exceptions=True)
@@ -79,15 +92,15 @@ async def test_a_damaged_record_stays_where_it_is(damaged, tmp_path):
     await append(damaged, "c", records(10, 1))
 
     with closing(sqlite3.connect(tmp_path / "parley.db")) as connection:
-        assert connection.execute("SELECT count(*) FROM events").fetchone() == (13,)
+        assert count_of("events", connection) + count_of("arrivals", connection) == 13
     assert (await damaged.head("c")).next_id == 11
 
 
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE events SET crc = crc + 1 WHERE key & 4294967295 = 7",
-        "UPDATE events SET version = 2 WHERE key & 4294967295 = 7",
+        "UPDATE TABLE SET crc = crc + 1 WHERE key & 4294967295 = 7",
+        "UPDATE TABLE SET version = 2 WHERE key & 4294967295 = 7",
         BODY_OF_THE_NEXT,
         ALL_OF_THE_NEXT,
     ],

@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from events.errors import AppendFailed, AppendUnknown, ConversationDeleted
-from events.stores.database import DatabaseEventStore
+from events.stores.database import PLACE_COUNT, DatabaseEventStore
 from storage.database.sqlite import SqliteDatabase
 from storage.errors import Unavailable
 from tests.support.faulty_sqlite import Faults
@@ -88,16 +88,64 @@ async def test_the_writer_goes_on_after_a_failed_commit(store, faults):
 async def test_whatever_fails_before_the_commit_nothing_is_written_and_the_writer_goes_on(
     store, faults, words
 ):
-    await append(store, "c", records(0, 1))
     faults.before = [words]
     if words == "ROLLBACK TO":
         faults.before.append("UPDATE conversations")
+
+    with pytest.raises(AppendFailed):
+        await append(store, "c", records(0, 1, "lost"))
+
+    await append(store, "c", records(0, 2))
+    assert await store.read("c", 0, 9) == records(0, 2)
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [["BEGIN"], ["UPDATE conversations", "ROLLBACK"]],
+    ids=" and ".join,
+)
+async def test_the_same_holds_for_appends_that_go_as_rows(store, faults, failing):
+    await append(store, "c", records(0, 1))
+    faults.before = list(failing)
 
     with pytest.raises(AppendFailed):
         await append(store, "c", records(1, 1, "lost"))
 
     await append(store, "c", records(1, 2))
     assert await store.read("c", 0, 9) == records(0, 3)
+
+
+async def test_rows_that_fail_for_no_lasting_reason_are_written_by_their_script(store, faults):
+    await append(store, "c", records(0, 1))
+    faults.before = ["INSERT INTO arrivals"]
+
+    await append(store, "c", records(1, 2))
+
+    assert faults.count("SAVEPOINT") > 0
+    assert await store.read("c", 0, 9) == records(0, 3)
+
+
+async def test_what_arrived_is_read_before_and_after_it_is_put_in_its_place(store, faults):
+    await append(store, "c", records(0, 3))
+    again = DatabaseEventStore(store._database)
+
+    assert await store.read("c", 1, 3) == await again.read("c", 1, 3) == records(1, 2)
+    await store.place_arrivals()
+
+    assert await store.read("c", 0, 3) == await again.read("c", 0, 3) == records(0, 3)
+
+
+async def test_events_that_cannot_be_put_in_their_place_stay_readable_and_are_put_there_later(
+    store, faults
+):
+    faults.before = ["INSERT INTO events"] * 2
+    for first in range(0, 3 * PLACE_COUNT, 500):
+        await append(store, "c", records(first, 500))
+    events = await store.read("c", 0, 3 * PLACE_COUNT)
+
+    assert [event.id for event in events] == list(range(3 * PLACE_COUNT))
+    assert faults.before == []
+    assert faults.count("INSERT INTO events") > 2
 
 
 async def test_a_disk_that_comes_back_is_taken_up_again(store, faults):
@@ -145,6 +193,8 @@ async def test_a_deletion_whose_commit_fails_is_unknown(store, faults):
 async def test_a_deletion_cut_short_is_finished_later(store, faults, tmp_path):
     await append(store, "c", records(0, 3))
     await append(store, "d", records(0, 3))
+    await store.place_arrivals()
+    await append(store, "c", records(3, 1))
     faults.before = ["DELETE FROM events"]
     with pytest.raises(AppendFailed):
         await store.delete("c")
@@ -154,6 +204,7 @@ async def test_a_deletion_cut_short_is_finished_later(store, faults, tmp_path):
 
     connection = sqlite3.connect(tmp_path / "parley.db")
     assert connection.execute("SELECT count(*) FROM events").fetchone() == (3,)
+    assert connection.execute("SELECT count(*) FROM arrivals").fetchone() == (0,)
     connection.close()
     with pytest.raises(ConversationDeleted):
         await append(store, "c", records(3, 1))

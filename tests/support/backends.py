@@ -23,7 +23,8 @@ class Opened(NamedTuple):
 
 @asynccontextmanager
 async def _memory(folder: Path) -> AsyncIterator[Opened]:
-    yield Opened(MemoryConversations(), MemoryEventStore())
+    conversations = MemoryConversations()
+    yield Opened(conversations, MemoryEventStore(conversations.fold))
 
 
 @asynccontextmanager

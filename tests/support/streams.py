@@ -7,11 +7,14 @@ from typing import Any
 import orjson
 
 from events.actions import MessageAction
+from events.batch import Appended
 from events.event import Event, EventSource, StoredEvent
 from events.page_reader import PageReader
+from events.pump import AppendPump
 from events.stores.base import EventStore
 from events.stream import EventStream, StreamLimits
 from events.subscription import Subscription
+from storage.promise import Promise
 
 USER = EventSource.USER
 AGENT = EventSource.AGENT
@@ -74,3 +77,12 @@ class StallingReader:
         await self.gate.wait()
         self.ids += [event.id for event in events]
         self.texts += texts(events)
+
+
+def put_one(
+    pump: AppendPump, payload: dict[str, Any], digest: bytes | None
+) -> "asyncio.Future[Appended]":
+    """Queue an event; a future of its outcome."""
+    outcome: Promise[Appended] = Promise()
+    pump.put(payload, digest, outcome.settle)
+    return outcome.future()

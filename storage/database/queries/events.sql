@@ -33,10 +33,20 @@ INSERT INTO conversations (conversation_id) VALUES (?) ON CONFLICT (conversation
 SELECT number, next_id, last_state_id, epoch, deleted_at, fence FROM conversations WHERE conversation_id = ?
 
 -- name: insert_events
-INSERT INTO events (key, version, flag, crc, body) VALUES (?, ?, ?, ?, ?)
+INSERT INTO arrivals (key, version, flag, crc, body)
+SELECT * FROM (VALUES (?, ?, ?, ?, ?)) WHERE column1 IS NOT NULL
 
 -- name: insert_client_ids
-INSERT INTO client_ids (conversation, digest, event_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
+INSERT INTO client_ids (conversation, digest, event_id)
+SELECT * FROM (VALUES (?, ?, ?)) WHERE column1 IS NOT NULL
+ON CONFLICT DO NOTHING
+
+-- name: place_arrivals
+INSERT INTO events (key, version, flag, crc, body)
+SELECT key, version, flag, crc, body FROM arrivals ORDER BY key
+
+-- name: drop_arrivals
+DELETE FROM arrivals
 
 -- name: find_client_id
 SELECT event_id FROM client_ids WHERE conversation = ? AND digest = ?
@@ -51,6 +61,20 @@ WHERE key BETWEEN (SELECT number << 32 | ? FROM conversations WHERE conversation
     AND (SELECT number << 32 | ? FROM conversations WHERE conversation_id = ?)
 ORDER BY key
 
+-- name: read_all_events
+WITH bounds AS (
+    SELECT number << 32 | ? AS first, number << 32 | ? AS last FROM conversations
+    WHERE conversation_id = ? AND deleted_at IS NULL
+)
+SELECT key & 4294967295, version, flag, crc, body FROM (
+    SELECT key, version, flag, crc, body FROM events
+    WHERE key BETWEEN (SELECT first FROM bounds) AND (SELECT last FROM bounds)
+    UNION ALL
+    SELECT key, version, flag, crc, body FROM arrivals
+    WHERE key BETWEEN (SELECT first FROM bounds) AND (SELECT last FROM bounds)
+)
+ORDER BY key
+
 -- name: bury_conversation
 INSERT INTO conversations (conversation_id, deleted_at) VALUES (?, ?)
 ON CONFLICT (conversation_id) DO UPDATE SET
@@ -63,6 +87,9 @@ SELECT number FROM conversations WHERE deleted_at IS NOT NULL AND purged = 0
 
 -- name: purge_events
 DELETE FROM events WHERE key IN (SELECT key FROM events WHERE key BETWEEN ? AND ? LIMIT ?)
+
+-- name: purge_arrivals
+DELETE FROM arrivals WHERE key BETWEEN ? AND ?
 
 -- name: purge_client_ids
 DELETE FROM client_ids WHERE conversation = ?

@@ -1,0 +1,85 @@
+"""Cuts what a client sends into websocket frames (RFC 6455, section 5.2), without the library.
+
+A whole text message in one frame, which is what clients send, is unmasked here. Everything else
+(control frames, fragments, binary, what is malformed or long) goes to the library as it came.
+"""
+
+from collections.abc import Callable
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # the library was built without its C part
+    from websockets.utils import apply_mask
+
+WHOLE_TEXT = 0x81
+MASKED = 0x80
+HELD_BYTES = 64 * 1024
+"""The longest frame that is waited for here; a longer one streams into the library."""
+LONG, VERY_LONG = 126, 127
+
+
+class Inbound:
+    """One connection's incoming bytes, from the first frame on.
+
+    `take` is given each whole text message and says whether it has dealt with it; `leave` takes
+    the bytes of all other frames, in order.
+    """
+
+    __slots__ = ("_held", "_leave", "_library_bytes", "_lost", "_take")
+
+    def __init__(self, take: Callable[[bytes], bool], leave: Callable[[bytes], None]) -> None:
+        self._take = take
+        self._leave = leave
+        self._held = b""
+        self._library_bytes = 0
+        self._lost = False
+
+    def feed(self, data: bytes) -> None:
+        """Take what was received."""
+        if self._lost:
+            self._leave(data)
+            return
+        if self._held:
+            data, self._held = self._held + data, b""
+        start = self._finish_long(data) if self._library_bytes else 0
+        while start < len(data):
+            end = self._cut(data, start)
+            if end is None:
+                return
+            start = end
+
+    def _finish_long(self, data: bytes) -> int:
+        """Give the library what it still lacks of a long frame; where the next one begins."""
+        due = data[: self._library_bytes]
+        self._library_bytes -= len(due)
+        self._leave(due)
+        return len(due)
+
+    def _cut(self, data: bytes, start: int) -> int | None:
+        """Deal with the frame at `start`; where it ends, or None when the rest was put away."""
+        received = len(data)
+        if received - start < 2:  # noqa: PLR2004 - the shortest header
+            self._held = data[start:]
+            return None
+        size = data[start + 1] ^ MASKED
+        body = start + 6
+        if size >= LONG:
+            if size > VERY_LONG:  # it is not masked: from here on nothing is certain
+                self._lost = True
+                self._leave(data[start:])
+                return None
+            body += 2 if size == LONG else 8
+            size = int.from_bytes(data[start + 2 : body - 4], "big")
+        end = body + size
+        if body > received or (end > received and end - start <= HELD_BYTES):
+            self._held = data[start:]
+            return None
+        if end > received:
+            self._library_bytes = end - received
+            self._leave(data[start:])
+            return None
+        if data[start] != WHOLE_TEXT or not self._take(
+            apply_mask(data[body:end], data[body - 4 : body])
+        ):
+            self._leave(data[start:end])
+        return end
