@@ -48,6 +48,24 @@ class ServerConversation:
     is closed; attached connections and requests only use it.
     """
 
+    # There are many of them open with nothing to do: each holds only what it needs.
+    __slots__ = (
+        "_audience",
+        "_follower",
+        "_loop",
+        "_parts",
+        "_records",
+        "_serial",
+        "conversation_id",
+        "idle_timer",
+        "last_activity",
+        "loop",
+        "starting",
+        "stream",
+        "user_id",
+        "watchers",
+    )
+
     def __init__(
         self,
         conversation_id: str,
@@ -63,7 +81,8 @@ class ServerConversation:
         self.stream = stream
         self.loop: AgentLoop | None = None
         self.starting: Task[None] | None = None
-        self.connections: set[str] = set()
+        self.watchers = 0
+        """How many connections are attached."""
         self.idle_timer: TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self.last_activity = self._loop.time()
@@ -71,7 +90,7 @@ class ServerConversation:
         self._records = records
         self._audience = audience
         self._follower = follower
-        self._serial = asyncio.Lock()
+        self._serial: asyncio.Lock | None = None
 
     @property
     def runtime_status(self) -> str | None:
@@ -87,9 +106,7 @@ class ServerConversation:
     def idle(self) -> bool:
         """Whether a loop is there and neither at work nor watched."""
         loop = self.loop
-        return (
-            loop is not None and self.starting is None and not loop.working and not self.connections
-        )
+        return loop is not None and self.starting is None and not loop.working and not self.watchers
 
     def touch(self) -> None:
         """Note that somebody uses the conversation now."""
@@ -110,7 +127,7 @@ class ServerConversation:
 
     async def start_loop(self, settings: LoopSettings, on_rest: Callable[[], None]) -> None:
         """Build the runtime and start the loop unless there is one. Raises what that raises."""
-        async with self._serial:
+        async with self._turn():
             if self.loop is not None:
                 return
             runtime = await self._build_runtime()
@@ -137,7 +154,7 @@ class ServerConversation:
 
     async def stop_loop(self) -> bool:
         """Stop the loop and record it; whether there was one."""
-        async with self._serial:
+        async with self._turn():
             loop, self.loop = self.loop, None
             if loop is None:
                 return False
@@ -157,6 +174,11 @@ class ServerConversation:
         await self.stream.close()
         if self._follower is not None:
             await self._follower.close()
+
+    def _turn(self) -> asyncio.Lock:
+        if self._serial is None:
+            self._serial = asyncio.Lock()
+        return self._serial
 
     async def _build_runtime(self) -> Runtime:
         try:
