@@ -87,6 +87,14 @@ class ServerSubject:
         """Make and open conversations; their ids."""
         return list(await asyncio.gather(*(self._new() for _ in range(count))))
 
+    async def do_store(self, count: int) -> list[str]:
+        """Make conversations without opening them; their ids."""
+        return list(await asyncio.gather(*(self._store() for _ in range(count))))
+
+    async def do_hold(self, conversations: list[str]) -> None:
+        """Open conversations that are stored, and keep nothing of them here."""
+        await asyncio.gather(*(self._open.acquire(name, None) for name in conversations))
+
     async def do_open(self, conversation: str) -> int:
         """Open a conversation that is stored; the id its next event gets."""
         return (await self._hold(conversation)).stream.next_id
@@ -132,10 +140,14 @@ class ServerSubject:
         return self._watch.stop()
 
     async def _new(self) -> str:
+        conversation_id = await self._store()
+        await self._hold(conversation_id)
+        return conversation_id
+
+    async def _store(self) -> str:
         conversation_id = uuid.uuid4().hex
         record = ConversationMetadata(conversation_id=conversation_id, title="A benchmark")
         await self._records.for_user(None).save_metadata(record)
-        await self._hold(conversation_id)
         return conversation_id
 
     async def _hold(self, conversation_id: str) -> ServerConversation:
