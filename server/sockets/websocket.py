@@ -92,7 +92,8 @@ class WebsocketConnection:
     def receive(self, message: bytes, *, text: bool) -> None:
         """Take a message that is no event of one who has joined. See Listener."""
         if self._busy:
-            self._protocol.hold_reading(hold=True)
+            if not self._held:
+                self._protocol.hold_reading(hold=True)
             self._held.append((message, text))
             return
         try:
