@@ -166,6 +166,7 @@ class WebsocketConnection:
             case kinds.CONNECT if not self._joined:
                 self._summon()
             case kinds.DISCONNECT if self._joined and namespace == "/":
+                self._protocol.receiver = None  # nothing that follows is taken any more
                 self._summon()
             case kinds.EVENT | kinds.BINARY_EVENT | kinds.BINARY_ACK if packet.attachment_count:
                 self._await_attachments(packet)

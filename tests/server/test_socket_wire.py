@@ -25,6 +25,14 @@ def packet_of(content: str, ack_id: int) -> str:
     return f"42{ack_id}{orjson.dumps(['oh_user_action', message(content)]).decode()}"
 
 
+def together(client: RawClient, *texts: str) -> None:
+    """Send messages in one piece, so that they are there at once."""
+    protocol = client.connection.protocol
+    for text in texts:
+        protocol.send_text(text.encode())
+    client.connection.transport.write(b"".join(protocol.data_to_send()))
+
+
 async def acknowledged(client: RawClient, ack_id: int) -> dict[str, object]:
     prefix = f"{ACK}{ack_id}["
     while not (text := await client.packet()).startswith(prefix):
@@ -39,12 +47,18 @@ async def nobody_is_connected(live: Live) -> None:
             await asyncio.sleep(0)
 
 
+async def test_each_way_of_delivery_is_really_taken(live, delivery):
+    async with live.raw(await live.new()) as client:
+        await client.connect()
+
+        by_library = len(live.application.library.eio.sockets)
+        assert (delivery, by_library) in (("direct", 0), ("engine", 1))
+
+
 async def test_what_comes_right_behind_connect_is_taken_in_its_order(live):
     conversation_id = await live.new()
     async with live.raw(conversation_id) as client:
-        await client.connection.send("40")
-        for number in range(20):
-            await client.connection.send(packet_of(f"/quiet {number}", number))
+        together(client, "40", *(packet_of(f"/quiet {number}", number) for number in range(20)))
         assert (await client.packet()).startswith('40{"sid":')
         told = [await acknowledged(client, number) for number in range(20)]
 
@@ -66,6 +80,20 @@ async def test_one_who_leaves_the_namespace_may_join_again_on_the_same_websocket
             assert first == 0 < second
             await client.connection.send("41")
             await nobody_is_connected(live)
+
+
+async def test_leaving_and_joining_in_one_breath_is_done_in_that_order(live):
+    conversation_id = await live.new()
+    async with live.raw(conversation_id) as client:
+        await client.connect()
+        together(client, packet_of("/quiet", 0), "41", "40", packet_of("/quiet", 1))
+        while not (await client.packet()).startswith('40{"sid":'):
+            continue
+
+        assert (await acknowledged(client, 1))["status"] == "ok"
+        assert len(live.application.connections) == 1
+    assert len(await live.log(conversation_id)) > 0
+    await nobody_is_connected(live)
 
 
 async def test_one_who_was_refused_may_ask_again(live):
