@@ -16,7 +16,7 @@ from server.app import Application, create_app
 from server.config import ServerConfig
 from server.logs import configure
 from server.sockets.protocol import MAX_MESSAGE_BYTES
-from server.sockets.transport import guarded
+from server.sockets.transport import bound_unsent, guarded
 from server.sockets.upgrade import upgrading
 
 logger = logging.getLogger(__name__)
@@ -100,6 +100,7 @@ def listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((host, port))
+    bound_unsent(listener)
     listener.listen(2048)
     listener.setblocking(False)  # noqa: FBT003 - the socket API
     return listener

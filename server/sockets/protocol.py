@@ -21,6 +21,7 @@ PONG_SECONDS = 25
 a ping may wait 15 s behind the history on its way to a slow client."""
 NO_CURSOR = -1
 MAX_PARAMETERS = 100
+PROVIDERS = {provider.value: provider for provider in ProviderType}
 LAST_ID = 2**53 - 1
 """The largest id a browser can count to."""
 
@@ -144,8 +145,7 @@ def _cursor(text: str) -> int:
 
 def _providers(values: list[str]) -> tuple[ProviderType, ...]:
     names = [name for value in values for name in value.split(",") if name]
-    known = {provider.value: provider for provider in ProviderType}
     for name in names:
-        if name not in known:
+        if name not in PROVIDERS:
             raise Refused(f"Unknown provider: {name[:50]}")
-    return tuple(known[name] for name in names)
+    return tuple(PROVIDERS[name] for name in names)

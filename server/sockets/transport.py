@@ -74,13 +74,9 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
     _moved_at: float = 0.0
 
     def connection_made(self, transport: BaseTransport) -> None:
-        """Bound what the kernel and the transport may hold."""
+        """Bound what the transport may hold; for the kernel see `bound_unsent`."""
         super().connection_made(transport)
         self.due = []
-        with contextlib.suppress(OSError, AttributeError):
-            # Not every platform knows the option; the write limit bounds memory there, too.
-            connection = transport.get_extra_info("socket")
-            connection.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_LIMIT_BYTES)
         self.transport.set_write_buffer_limits(high=WRITE_LIMIT_BYTES, low=0)
 
     def take_over(self, transport: Transport, listener: Listener) -> None:
@@ -245,6 +241,13 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
             answer = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, struct.pack("i", 0))
             held += struct.unpack("i", answer)[0]
         return held
+
+
+def bound_unsent(listener: socket.socket) -> None:
+    """Bound what the kernel may hold unsent of every connection that comes in by this socket."""
+    with contextlib.suppress(OSError):
+        # Not every platform knows the option; the write limit bounds memory there, too.
+        listener.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_LIMIT_BYTES)
 
 
 def protocol_of(scope: Mapping[str, Any]) -> GuardedProtocol | None:
