@@ -1,6 +1,7 @@
 """What waits to be appended, and the batches formed of it."""
 
 import hashlib
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +12,9 @@ import orjson
 from events.errors import StreamOverloaded
 from events.event import EventFlag, StoredEvent
 from events.serialization import flag_of
-from events.summary import NO_CHANGE, SummaryChange, fold
+from events.summary import SummaryChange, fold
+
+logger = logging.getLogger(__name__)
 
 BATCH_EVENTS = 500
 BATCH_BYTES = 4 * 1024 * 1024
@@ -25,7 +28,10 @@ class Appended(NamedTuple):
 
 
 Settled = Callable[[Appended | Exception], None]
-"""Takes what became of an append, in the step in which that is known; must not raise."""
+"""Takes what became of an append, in the step in which that is known.
+
+It must not raise; what it raises is logged.
+"""
 
 
 class Clock:
@@ -64,14 +70,21 @@ class Waiting:
 
     def settle(self, appended: Appended) -> None:
         """Tell the outcome; all callers but the first are told that theirs is a duplicate."""
-        self.callers[0](appended)
+        _call(self.callers[0], appended)
         for caller in self.callers[1:]:
-            caller(Appended(appended.id, duplicate=True))
+            _call(caller, Appended(appended.id, duplicate=True))
 
     def fail(self, error: Exception) -> None:
         """Tell that it was not appended."""
         for caller in self.callers:
-            caller(error)
+            _call(caller, error)
+
+
+def _call(caller: Settled, outcome: Appended | Exception) -> None:
+    try:
+        caller(outcome)
+    except Exception:  # whoever fails to hear it must not keep the others from it
+        logger.exception("an append's outcome could not be told")
 
 
 class Batch(NamedTuple):
@@ -93,13 +106,10 @@ class AppendQueue:
     """Bounded queue of waiting events, and the keys under way."""
 
     def __init__(self, limit: int) -> None:
+        self.waiting: deque[Waiting] = deque()
         self._limit = limit
         self._clock = Clock()
-        self._queue: deque[Waiting] = deque()
         self._under_way: dict[bytes, Waiting] = {}
-
-    def __len__(self) -> int:
-        return len(self._queue)
 
     def put(self, payload: dict[str, Any], digest: bytes | None, caller: Settled) -> None:
         """Queue an event. One whose key is under way shares the first one's outcome.
@@ -109,12 +119,12 @@ class AppendQueue:
         if digest is not None and digest in self._under_way:
             self._under_way[digest].callers.append(caller)
             return
-        if len(self._queue) >= self._limit:
+        if len(self.waiting) >= self._limit:
             raise StreamOverloaded(f"{self._limit} events are waiting in this conversation")
         waiting = Waiting(payload, digest, caller)
         if digest is not None:
             self._under_way[digest] = waiting
-        self._queue.append(waiting)
+        self.waiting.append(waiting)
 
     def settle(self, waiting: Waiting, appended: Appended) -> None:
         """Tell an event's outcome; its key is no longer under way."""
@@ -130,7 +140,7 @@ class AppendQueue:
 
     def put_back(self, waiting: Iterable[Waiting]) -> None:
         """Queue events again, in their order, before all others."""
-        self._queue.extendleft(reversed(list(waiting)))
+        self.waiting.extendleft(reversed(list(waiting)))
 
     def form(self, next_id: int, not_before: str) -> Batch:
         """Take the next batch: ids from `next_id`, one timestamp, never before `not_before`."""
@@ -140,10 +150,10 @@ class AppendQueue:
         events: list[StoredEvent] = []
         event_id = next_id - 1
         keys: dict[int, bytes] = {}
-        summary = NO_CHANGE
+        summary: SummaryChange | None = None
         size = 0
-        while self._queue and len(events) < BATCH_EVENTS and size < BATCH_BYTES:
-            one = self._queue.popleft()
+        while self.waiting and len(events) < BATCH_EVENTS and size < BATCH_BYTES:
+            one = self.waiting.popleft()
             event_id = next_id + len(events)
             if one.digest is not None:
                 keys[len(events)] = one.digest
@@ -153,13 +163,16 @@ class AppendQueue:
             events.append(StoredEvent(event_id, one.flag, body))
             waiting.append(one)
             size += len(body)
-        summary = summary._replace(last_event_id=event_id, last_updated_at=timestamp)
+        if summary is None:
+            summary = SummaryChange(event_id, timestamp)
+        else:
+            summary = summary._replace(last_event_id=event_id, last_updated_at=timestamp)
         return Batch(waiting, events, keys, summary, timestamp)
 
     def fail_all(self, error: Exception) -> None:
         """Refuse everything that waits."""
-        while self._queue:
-            self.fail(self._queue.popleft(), error)
+        while self.waiting:
+            self.fail(self.waiting.popleft(), error)
 
 
 def digest_of(client_id: str) -> bytes:

@@ -2,6 +2,7 @@
 
 EventsError
 ├── BadEvent                 a payload is not an acceptable event (carries a machine-readable code)
+│   └── BadRecording         a recorded conversation cannot be acted out again
 ├── EventNotFound            no event of that id
 ├── ConversationDeleted      the log carries a tombstone; its id is never used again
 ├── AppendConflict           another writer took the expected id; nothing was written
@@ -27,6 +28,13 @@ class BadEvent(EventsError):
     def __init__(self, message: str, *, code: str = "bad_event") -> None:
         super().__init__(message)
         self.code = code
+
+
+class BadRecording(BadEvent):
+    """A recorded conversation cannot be acted out again; the text says why."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="bad_replay")
 
 
 class EventNotFound(EventsError):

@@ -3,6 +3,7 @@
 import asyncio
 from asyncio import Task
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import NamedTuple
 
 import orjson
@@ -24,10 +25,20 @@ class PageKey(NamedTuple):
     page: int
 
 
+class Load(NamedTuple):
+    """Events of a page on their way from the store; shared by all whom they suffice."""
+
+    first_id: int
+    end_id: int
+    task: Task[tuple[StoredEvent, ...]]
+
+
 class PageReader:
     """Serves records of any conversation from one cache.
 
-    Stored events never change, so a page cached while it was filling is right as far as it goes and is loaded again beyond that.
+    Stored events never change, so a part of a page that is cached is right as far as it goes.
+    Who needs more of it has it loaded again from the first id that somebody asked for: clients
+    that come back to a log's end after a start need few events, at once.
     """
 
     def __init__(
@@ -37,7 +48,7 @@ class PageReader:
         self._store = store
         self._read_seconds = read_seconds
         self._cache: PageCache[PageKey, tuple[StoredEvent, ...]] = PageCache(cache_bytes)
-        self._loads: dict[tuple[PageKey, int], Task[tuple[StoredEvent, ...]]] = {}
+        self._loads: dict[PageKey, Load] = {}
 
     async def read(
         self, conversation_id: str, start_id: int, next_id: int
@@ -50,11 +61,12 @@ class PageReader:
         if start_id >= next_id:
             return ()
         key = PageKey(conversation_id, page_of(start_id, self.page_size))
-        first_id, end_id = page_bounds(key.page, self.page_size)
-        end_id = min(end_id, next_id)
+        end_id = min(page_bounds(key.page, self.page_size)[1], next_id)
         events = self._cache.get(key)
-        if events is None or first_id + len(events) < end_id:
+        if events is None or events[0].id > start_id or events[-1].id + 1 < end_id:
+            first_id = start_id if events is None else min(start_id, events[0].id)
             events = await self._load_once(key, first_id, end_id)
+        first_id = events[0].id
         return events[start_id - first_id : end_id - first_id]
 
     async def search(
@@ -103,17 +115,19 @@ class PageReader:
             self._cache.discard(PageKey(conversation_id, page))
 
     async def _load_once(self, key: PageKey, first_id: int, end_id: int) -> tuple[StoredEvent, ...]:
-        load = self._loads.get((key, end_id))
-        if load is None:
-            load = asyncio.create_task(self._load(key, first_id, end_id))
-            self._loads[key, end_id] = load
-            load.add_done_callback(lambda done: self._loaded(key, end_id, done))
-        return await asyncio.shield(load)
+        load = self._loads.get(key)
+        if load is None or load.first_id > first_id or load.end_id < end_id:
+            task = asyncio.create_task(self._load(key, first_id, end_id))
+            load = self._loads[key] = Load(first_id, end_id, task)
+            task.add_done_callback(partial(self._loaded, key))
+        return await asyncio.shield(load.task)
 
-    def _loaded(self, key: PageKey, end_id: int, load: Task[tuple[StoredEvent, ...]]) -> None:
-        self._loads.pop((key, end_id), None)
-        if not load.cancelled():
-            load.exception()  # whoever still waits gets it through the shield
+    def _loaded(self, key: PageKey, task: Task[tuple[StoredEvent, ...]]) -> None:
+        load = self._loads.get(key)
+        if load is not None and load.task is task:
+            del self._loads[key]
+        if not task.cancelled():
+            task.exception()  # whoever still waits gets it through the shield
 
     async def _load(self, key: PageKey, first_id: int, end_id: int) -> tuple[StoredEvent, ...]:
         try:

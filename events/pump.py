@@ -99,7 +99,7 @@ class AppendPump:
         self._scheduled = False
         if self._in_flight is not None:
             return
-        if self._queue:
+        if self._queue.waiting:
             batch = self._queue.form(self.next_id, self._last_timestamp)
             self._attempts = []
             self._submit(batch)

@@ -1,7 +1,7 @@
 """Where work runs and who decides on it. The public contract."""
 
 from runtime_stub.agent import Agent
-from runtime_stub.base import FileChange, Runtime, RuntimeStatus
+from runtime_stub.base import FileChange, FileVersions, Runtime, RuntimeStatus
 from runtime_stub.builder import RuntimeBuilder
 from runtime_stub.errors import (
     BadWorkspacePath,
@@ -17,6 +17,7 @@ __all__ = [
     "BadWorkspacePath",
     "FileChange",
     "FileMissing",
+    "FileVersions",
     "NotText",
     "Runtime",
     "RuntimeBuilder",

@@ -27,6 +27,14 @@ class FileChange:
     path: str
 
 
+@dataclass(frozen=True, slots=True)
+class FileVersions:
+    """One path of the repository as last committed and as it is now; None where it is not there."""
+
+    original: bytes | None
+    modified: bytes | None
+
+
 class Runtime(ABC):
     """Carries out actions in one conversation's workspace.
 
@@ -72,3 +80,14 @@ class Runtime(ABC):
     @abstractmethod
     async def changes(self) -> Sequence[FileChange] | None:
         """Uncommitted changes, sorted by path; None when the workspace is not a repository."""
+
+    @abstractmethod
+    async def versions(self, path: str) -> FileVersions | None:
+        """A path as `changes` names it, before and after; None when there is no repository.
+
+        Raises BadWorkspacePath.
+        """
+
+    @abstractmethod
+    async def branch(self) -> str | None:
+        """The branch of the workspace's repository; None when there is none."""

@@ -15,7 +15,7 @@ from events.observations import (
 )
 from runtime_stub import shell
 from runtime_stub.answers import answer
-from runtime_stub.base import FileChange, Runtime, RuntimeStatus
+from runtime_stub.base import FileChange, FileVersions, Runtime, RuntimeStatus
 from runtime_stub.builder import RuntimeBuilder
 from runtime_stub.errors import BadWorkspacePath, RuntimeUnavailable, WorkspaceError
 from runtime_stub.outcome import Outcome, failed
@@ -108,6 +108,24 @@ class StubRuntime(Runtime):
         if workspace.repository is None:
             return None
         return workspace.repository.changes(workspace.repository_files(workspace.repository))
+
+    async def versions(self, path: str) -> FileVersions | None:
+        """Look the path up in the last commit of the branch and among the files."""
+        workspace = self._ready_workspace()
+        repository = workspace.repository
+        if repository is None:
+            return None
+        target = resolve(path, repository.root)
+        if not target.startswith(f"{repository.root}/"):
+            raise BadWorkspacePath(f"{path[:100]}: the path leaves the repository")
+        name = target.removeprefix(f"{repository.root}/")
+        committed = repository.head.files if repository.head else {}
+        return FileVersions(committed.get(name), workspace.files.get(target))
+
+    async def branch(self) -> str | None:
+        """Tell the current branch, which may have no commit yet."""
+        repository = self._ready_workspace().repository
+        return None if repository is None else repository.branch
 
     def _ready_workspace(self) -> Workspace:
         if self._status is not RuntimeStatus.READY:

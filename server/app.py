@@ -1,11 +1,12 @@
 """The composition root: names every concrete class once and ties their lives together."""
 
-import importlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
 
 import socketio
 from starlette.applications import Starlette
@@ -17,29 +18,38 @@ from events.stores.database import DatabaseEventStore
 from events.stores.memory import MemoryEventStore
 from events.stream import StreamLimits
 from runtime_stub.agent import Agent
+from runtime_stub.builder import RuntimeBuilder
 from runtime_stub.scripted import ScriptedAgent
 from runtime_stub.stub import StubRuntimeBuilder
-from server.auth import Authenticator
+from server.auth import Authenticator, Everybody, UserAuth
 from server.config import ServerConfig
 from server.connections import ConnectionRegistry
 from server.conversation import LoopParts
 from server.loop_settings import LoopSettings
-from server.managers.base import ConversationManager
-from server.managers.standalone import ManagerParts, StandaloneConversationManager
+from server.managers.base import ConversationManager, register_embedding
+from server.managers.embedded import EmbeddedConversationManager
+from server.managers.parts import ManagerParts
+from server.managers.standalone import StandaloneConversationManager
 from server.middleware import exception_handlers, middleware
+from server.monitoring import Monitor, MonitoringListener
+from server.own_stores import OwnConversationStores
+from server.plugins import load_class, made
 from server.prerequisites import missing
 from server.routes import routes
 from server.routes.services import Services
 from server.sockets.direct import unsupported
+from server.sockets.frames import FrameReader
+from server.sockets.guard import Traffic
 from server.sockets.handlers import SocketHandlers, SocketParts
 from server.sockets.library import SocketServer
 from server.sockets.upgrade import Entrance
-from server.sockets.wire import FrameReader
-from server.sources import ConfigError
-from storage.conversations.base import ConversationStores
-from storage.opening import OpenedStorage, open_storage
+from storage.config import StorageConfig
+from storage.conversations.base import ConversationStore, ConversationStores
+from storage.opening import OpenedStorage, open_storage, place_of
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -51,6 +61,7 @@ class Application:
 
     asgi: Starlette
     entrance: Entrance | None
+    traffic: Traffic
     manager: ConversationManager
     handlers: SocketHandlers
     library: SocketServer
@@ -73,70 +84,53 @@ async def create_app(config: ServerConfig) -> AsyncIterator[Application]:
 
     Raises ConfigError, DataDirectoryLocked and what opening a storage raises.
     """
+    chosen = choose(config)
     async with open_storage(config.storage) as storage:
         event_store = await _event_store(storage)
-        async with compose(config, storage.conversations, event_store) as application:
+        records = chosen.records(config, storage)
+        async with compose(config, records, event_store, chosen) as application:
             yield application
 
 
 @asynccontextmanager
 async def compose(
-    config: ServerConfig, conversation_stores: ConversationStores, event_store: EventStore
+    config: ServerConfig,
+    conversation_stores: ConversationStores,
+    event_store: EventStore,
+    chosen: "Chosen | None" = None,
 ) -> AsyncIterator[Application]:
     """A server over stores that are open; they stay open. Raises ConfigError."""
-    make_agent = agent_factory(config)
-    model = make_agent().model
-    reader = PageReader(
-        event_store, page_size=config.page_size, cache_bytes=config.page_cache_bytes // 4
-    )
-    connections = ConnectionRegistry()
-    settings = LoopSettings(
-        max_iterations=config.max_iterations,
-        max_budget_per_task=config.max_budget_per_task,
-        confirmation_mode=config.confirmation_mode,
-        action_timeout_seconds=config.action_timeout_seconds,
-    )
-    parts = ManagerParts(
-        event_store=event_store,
-        page_reader=reader,
-        conversation_stores=conversation_stores,
-        connections=connections,
-        loop_parts=LoopParts(make_agent, StubRuntimeBuilder()),
-        default_settings=settings,
-        stream_limits=StreamLimits(
-            waiting_appends=config.max_waiting_appends,
-            subscription_queue=config.subscription_queue,
-            append_seconds=config.append_deadline_seconds,
-        ),
-        metadata_in_commit=event_store.folds_metadata,
-        max_concurrent_conversations=config.max_concurrent_conversations,
-        close_delay_seconds=config.close_delay_seconds,
-        secrets=_secrets(config),
-    )
-    async with StandaloneConversationManager(parts) as manager:
-        authenticator = Authenticator(config)
+    chosen = chosen or choose(config)
+    model = made("agent_class", chosen.agent).model
+    users = made("user_auth_class", chosen.user_auth)
+    parts = manager_parts(config, chosen, conversation_stores, event_store)
+    async with chosen.manage(parts) as manager:
+        authenticator = Authenticator(config, users)
         handlers = SocketHandlers(
             SocketParts(
                 manager=manager,
-                connections=connections,
+                connections=parts.connections,
                 authenticator=authenticator,
-                frames=FrameReader(reader, config.page_cache_bytes * 3 // 4),
-                settings=settings,
+                frames=FrameReader(parts.page_reader, config.page_cache_bytes * 3 // 4),
+                settings=parts.default_settings,
                 handshake_seconds=config.handshake_seconds,
                 refusal=missing(require_settings=config.require_settings, model=model),
             )
         )
-        library = SocketServer(handlers, authenticator)
-        entrance = Entrance(handlers, authenticator) if _is_direct(config) else None
-        application = Application(Starlette(), entrance, manager, handlers, library, connections)
+        library = SocketServer(handlers)
+        traffic = Traffic(config.stall_abort_seconds)
+        entrance = Entrance(handlers, authenticator, traffic) if _is_direct(config) else None
+        application = Application(
+            Starlette(), entrance, traffic, manager, handlers, library, parts.connections
+        )
         services = Services(
             config=config,
             manager=manager,
             conversation_stores=conversation_stores,
             event_store=event_store,
-            page_reader=reader,
-            connections=connections,
-            default_settings=settings,
+            page_reader=parts.page_reader,
+            connections=parts.connections,
+            default_settings=parts.default_settings,
             agent_model=model,
             is_ready=application.reasons,
             started_at=datetime.now(UTC),
@@ -144,27 +138,116 @@ async def compose(
         sockets = socketio.ASGIApp(library, socketio_path=None)
         application.asgi = Starlette(
             routes=[Mount("/socket.io", sockets), *routes(services)],
-            middleware=middleware(config),
+            middleware=middleware(config, authenticator),
             exception_handlers=exception_handlers(),
         )
         yield application
 
 
-def agent_factory(config: ServerConfig) -> Callable[[], Agent]:
-    """How agents are made: the scripted one, or `agent_class` by its dotted name.
+def manager_parts(
+    config: ServerConfig,
+    chosen: "Chosen",
+    conversation_stores: ConversationStores,
+    event_store: EventStore,
+) -> ManagerParts:
+    """What a conversation manager works with, over stores that are open. Raises ConfigError."""
+    listener = made("monitoring_listener_class", chosen.monitoring_listener)
+    return ManagerParts(
+        event_store=event_store,
+        page_reader=PageReader(
+            event_store, page_size=config.page_size, cache_bytes=config.page_cache_bytes // 4
+        ),
+        conversation_stores=conversation_stores,
+        connections=ConnectionRegistry(),
+        loop_parts=LoopParts(
+            chosen.agent,
+            made("runtime_class", chosen.runtime_builder),
+            monitor=Monitor(None if type(listener) is MonitoringListener else listener),
+        ),
+        default_settings=LoopSettings(
+            max_iterations=config.max_iterations,
+            max_budget_per_task=config.max_budget_per_task,
+            confirmation_mode=config.confirmation_mode,
+            action_timeout_seconds=config.action_timeout_seconds,
+        ),
+        stream_limits=StreamLimits(
+            waiting_appends=config.max_waiting_appends,
+            subscription_queue=config.subscription_queue,
+            append_seconds=config.append_deadline_seconds,
+        ),
+        metadata_in_commit=event_store.folds_metadata
+        and not isinstance(conversation_stores, OwnConversationStores),
+        max_concurrent_conversations=config.max_concurrent_conversations,
+        close_delay_seconds=config.close_delay_seconds,
+        secrets=_secrets(config),
+    )
 
-    Raises ConfigError when the name leads to no Agent.
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The classes of a server: the built-in ones, or those that settings name."""
+
+    agent: type[Agent]
+    runtime_builder: type[RuntimeBuilder]
+    conversation_store: type[ConversationStore]
+    conversation_manager: type[ConversationManager]
+    monitoring_listener: type[MonitoringListener]
+    user_auth: type[UserAuth]
+
+    def records(self, config: ServerConfig, storage: OpenedStorage) -> ConversationStores:
+        """The conversation records, in the storage unless a class of its own keeps them."""
+        if self.conversation_store is ConversationStore:
+            return storage.conversations
+        seconds = config.append_deadline_seconds
+        return OwnConversationStores(self.conversation_store, config, seconds)
+
+    def manage(self, parts: ManagerParts) -> ConversationManager:
+        """The manager, not yet begun. Raises ConfigError."""
+        return made("conversation_manager_class", partial(self.conversation_manager, parts))
+
+
+def embedded(config: ServerConfig) -> ConversationManager:
+    """The one manager over that storage for programs that are no server."""
+    place = place_of(config.storage)
+    if place not in _embedded:
+        _embedded[place] = EmbeddedConversationManager(partial(_life_of_manager, config))
+    return _embedded[place]
+
+
+async def _life_of_manager(config: ServerConfig) -> AsyncGenerator[ConversationManager]:
+    # The one generator of it all: see storage.opening.Holding.
+    chosen = choose(config)
+    async with open_storage(config.storage) as storage:
+        event_store = await _event_store(storage)
+        parts = manager_parts(config, chosen, chosen.records(config, storage), event_store)
+        async with chosen.manage(parts) as manager:
+            yield manager
+
+
+_embedded: dict[StorageConfig, ConversationManager] = {}
+
+register_embedding(embedded)
+
+
+def choose(config: ServerConfig) -> Chosen:
+    """Find every class by its setting. Raises ConfigError for the first that cannot be used.
+
+    A further setting is a line in `server/extensions.py`, a field of `Chosen` and a line here.
     """
-    if config.agent_class is None:
-        return ScriptedAgent
-    module_name, _, class_name = config.agent_class.partition(":")
-    try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"agent_class: cannot import {config.agent_class}: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, Agent)):
-        raise ConfigError(f"agent_class: {config.agent_class} is not an Agent")
-    return found
+
+    def find(setting: str, contract: type[T], default: type[T] | None = None) -> type[T]:
+        return load_class(setting, getattr(config, setting), contract, default or contract)
+
+    return Chosen(
+        agent=find("agent_class", Agent, ScriptedAgent),
+        runtime_builder=find("runtime_class", RuntimeBuilder, StubRuntimeBuilder),
+        conversation_store=find("conversation_store_class", ConversationStore),
+        conversation_manager=find(
+            "conversation_manager_class", ConversationManager, StandaloneConversationManager
+        ),
+        monitoring_listener=find("monitoring_listener_class", MonitoringListener),
+        user_auth=find("user_auth_class", UserAuth, Everybody),
+    )
 
 
 async def _event_store(storage: OpenedStorage) -> EventStore:

@@ -1,7 +1,10 @@
 """Who asks, and whether the request came from where requests may come from."""
 
+import asyncio
 import hmac
+import logging
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -11,7 +14,9 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 
 from server.config import ServerConfig
-from server.errors import Forbidden, Unauthorized
+from server.errors import Forbidden, NotAvailable, Unauthorized
+
+logger = logging.getLogger(__name__)
 
 KEY_HEADER = "x-session-api-key"
 LOCAL_NAMES = frozenset(("localhost", "127.0.0.1", "::1"))
@@ -19,6 +24,7 @@ NO_KEY = frozenset(("", "null", "undefined"))
 """What a browser's query says when its page has no key."""
 DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
 
+_USER_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}")
 _AUTHORITY = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::(?P<port>\d{1,5}))?"
 )
@@ -29,6 +35,28 @@ class Principal:
     """Who asks. None: nobody in particular, to whom the records without an owner belong."""
 
     user_id: str | None = None
+
+
+class UserAuth(ABC):
+    """Tells users apart; made once, without arguments, and asked for every request and connection.
+
+    The session key, where there is one, is checked besides, and first.
+    """
+
+    @abstractmethod
+    async def user_id(self, headers: Mapping[str, str]) -> str | None:
+        """Who sent a request with these headers, whose names are in lower case.
+
+        None owns what has no owner. Raises Unauthorized to refuse; its text is shown.
+        """
+
+
+class Everybody(UserAuth):
+    """Nobody in particular asks, whoever it is."""
+
+    async def user_id(self, headers: Mapping[str, str]) -> str | None:  # noqa: ARG002 - the contract's
+        """None."""
+        return None
 
 
 class Authority(NamedTuple):
@@ -50,7 +78,9 @@ class Authenticator:
     `permitted_cors_origins`; when that is empty, origins on localhost.
     """
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, users: UserAuth | None = None) -> None:
+        self._users = users or Everybody()
+        self._seconds = config.handshake_seconds
         key = config.session_api_key
         self._key = None if key is None else key.get_secret_value().encode()
         self._origins = frozenset(config.permitted_cors_origins)
@@ -66,9 +96,20 @@ class Authenticator:
         given = (text or "").encode(errors="surrogateescape")
         return hmac.compare_digest(given, self._key) and text not in NO_KEY
 
-    def principal(self, scope: Mapping[str, Any]) -> Principal:  # noqa: ARG002 - the callers' contract
-        """Who asks. There are no users yet, whatever the ASGI scope says."""
-        return Principal()
+    async def principal(self, scope: Mapping[str, Any]) -> Principal:
+        """Who asks, by the headers of the ASGI scope. Raises Unauthorized, NotAvailable."""
+        headers = Headers(raw=scope.get("headers", []))
+        try:
+            async with asyncio.timeout(self._seconds):
+                user_id = await self._users.user_id(headers)
+        except Unauthorized:
+            raise
+        except Exception as error:
+            logger.exception("users cannot be told apart")
+            raise NotAvailable("Who asks cannot be told now; try again") from error
+        if user_id is not None and not _USER_ID.fullmatch(user_id):
+            raise Unauthorized("The user's id is not acceptable")
+        return Principal(user_id)
 
     def check_key(self, headers: Headers) -> None:
         """Raise Unauthorized unless the header holds the key, or none is set."""

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
+from server.app import choose
 from server.config import ServerConfig
 from server.packaging import DISTRIBUTION, packaging_problems
 from server.serving import run
@@ -85,6 +86,7 @@ def check(options: Options = NO_OPTIONS) -> int:
     found = {
         "settings": [],
         "packaging": list(packaging_problems()),
+        "classes": class_problems(options.load()),
         "storage": storage_problems(options.load()),
     }
     for subject, problems in found.items():
@@ -95,6 +97,15 @@ def check(options: Options = NO_OPTIONS) -> int:
 def storage_problems(config: ServerConfig) -> Sequence[str]:
     """List what is wrong with the store, which is only read; nothing if there is none yet."""
     return check_storage(config.storage)
+
+
+def class_problems(config: ServerConfig) -> Sequence[str]:
+    """What is wrong with the first class that a setting names and that cannot be used."""
+    try:
+        choose(config)
+    except ConfigError as error:
+        return [str(error)]
+    return []
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

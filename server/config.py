@@ -24,6 +24,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from server.extensions import Extensions
 from server.sources import (
     CONFIG_VARIABLE,
     ENVIRONMENT_PREFIX,
@@ -41,7 +42,7 @@ DEFAULT_TOML = Path("parley.toml")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*]+")
 
 
-class ServerConfig(BaseSettings):
+class ServerConfig(Extensions, BaseSettings):
     """All settings of a server, checked and immutable.
 
     `ServerConfig(...)` takes plain arguments and defaults and reads nothing else; `load` reads the
@@ -130,11 +131,6 @@ class ServerConfig(BaseSettings):
     )
     default_agent: str = Field(
         default="scripted", min_length=1, description="Name of the agent of a new conversation."
-    )
-    agent_class: str | None = Field(
-        default=None,
-        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$",
-        description="An own agent class as `package.module:Class`, used in place of the built-in.",
     )
     action_timeout_seconds: FiniteFloat = Field(
         default=120, gt=0, description="Seconds the runtime may take to carry out one action."

@@ -3,11 +3,11 @@
 import asyncio
 import logging
 from asyncio import Future, Task, TimerHandle
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from events.actions import MessageAction
+from events.actions import Action, MessageAction
 from events.batch import Appended, Settled
 from events.client_events import decode_client
 from events.event import AgentState, EventSource
@@ -16,10 +16,13 @@ from events.stream import EventStream
 from runtime_stub.agent import Agent, Spent
 from runtime_stub.base import Runtime, RuntimeStatus
 from runtime_stub.builder import RuntimeBuilder
+from runtime_stub.replay import ReplayAgent
 from server.agent_loop import AgentLoop
 from server.loop_settings import LoopSettings
 from server.metadata_follower import MetadataFollower
+from server.monitoring import SILENT, Monitor
 from server.notices import error_notice
+from server.upkeep import Upkeep, UpkeepParts
 from storage.conversations.base import ConversationStore
 
 logger = logging.getLogger(__name__)
@@ -39,6 +42,8 @@ class LoopParts:
     make_agent: Callable[[], Agent]
     runtime_builder: RuntimeBuilder
     runtime_seconds: float = 60.0
+    upkeep: UpkeepParts = UpkeepParts()  # noqa: RUF009 - immutable
+    monitor: Monitor = SILENT
 
 
 class ServerConversation:
@@ -48,7 +53,7 @@ class ServerConversation:
     is closed; attached connections and requests only use it.
     """
 
-    # There are many of them open with nothing to do: each holds only what it needs.
+    # Many are open with nothing to do: each holds only what it needs.
     __slots__ = (
         "_audience",
         "_follower",
@@ -56,10 +61,12 @@ class ServerConversation:
         "_parts",
         "_records",
         "_serial",
+        "_upkeep",
         "conversation_id",
         "idle_timer",
         "last_activity",
         "loop",
+        "replay",
         "starting",
         "stream",
         "user_id",
@@ -83,6 +90,7 @@ class ServerConversation:
         self.starting: Task[None] | None = None
         self.watchers = 0
         """How many connections are attached."""
+        self.replay: tuple[Action, ...] = ()
         self.idle_timer: TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self.last_activity = self._loop.time()
@@ -90,7 +98,9 @@ class ServerConversation:
         self._records = records
         self._audience = audience
         self._follower = follower
+        self._upkeep: Upkeep | None = None
         self._serial: asyncio.Lock | None = None
+        parts.monitor.session_started(stream, user_id)
 
     @property
     def runtime_status(self) -> str | None:
@@ -130,35 +140,23 @@ class ServerConversation:
         async with self._turn():
             if self.loop is not None:
                 return
-            runtime = await self._build_runtime()
-            loop = AgentLoop(
-                self.stream,
-                self._parts.make_agent(),
-                runtime,
-                settings,
-                await self._spent(),
-                on_error=self._show_error,
-                on_rest=on_rest,
-            )
-            self.loop = loop
+            clock = asyncio.get_running_loop().time
+            begun, succeeded = clock(), False
             try:
-                await loop.start()
-            except asyncio.CancelledError:
-                self.loop = None
-                await loop.close()
-                raise
-            except Exception:
-                self.loop = None
-                await runtime.close()
-                raise
+                await self._start_loop(settings, on_rest)
+                succeeded = True
+            finally:
+                self._parts.monitor.loop_started(
+                    self.conversation_id, succeeded=succeeded, seconds=clock() - begun
+                )
 
     async def stop_loop(self) -> bool:
         """Stop the loop and record it; whether there was one."""
         async with self._turn():
-            loop, self.loop = self.loop, None
-            if loop is None:
+            if self.loop is None:
                 return False
-            await loop.close()
+            await self._end_loop(self.loop.close)
+            self._parts.monitor.loop_stopped(self.conversation_id)
             return True
 
     async def say_state(self, state: AgentState, reason: str = "") -> None:
@@ -180,6 +178,41 @@ class ServerConversation:
             self._serial = asyncio.Lock()
         return self._serial
 
+    def _make_agent(self) -> Agent:
+        agent = self._parts.make_agent()
+        recorded, self.replay = self.replay, ()
+        return ReplayAgent(recorded, agent) if recorded else agent
+
+    async def _start_loop(self, settings: LoopSettings, on_rest: Callable[[], None]) -> None:
+        record = await self._records.get_metadata(self.conversation_id)
+        runtime = await self._build_runtime()
+        loop = AgentLoop(
+            self.stream,
+            self._make_agent(),
+            runtime,
+            settings,
+            Spent(record.accumulated_cost, record.prompt_tokens, record.completion_tokens),
+            on_error=self._show_error,
+            on_rest=on_rest,
+        )
+        self.loop = loop
+        self._upkeep = Upkeep(
+            self.stream,
+            self._records,
+            runtime,
+            self._audience.notify,
+            self._parts.upkeep,
+            titled=record.title is not None,
+        )
+        try:
+            await loop.start()
+        except asyncio.CancelledError:
+            await self._end_loop(loop.close)
+            raise
+        except Exception:
+            await self._end_loop(runtime.close)
+            raise
+
     async def _build_runtime(self) -> Runtime:
         try:
             async with asyncio.timeout(self._parts.runtime_seconds):
@@ -190,9 +223,12 @@ class ServerConversation:
             await self.say_state(AgentState.ERROR, reason)
             raise
 
-    async def _spent(self) -> Spent:
-        record = await self._records.get_metadata(self.conversation_id)
-        return Spent(record.accumulated_cost, record.prompt_tokens, record.completion_tokens)
+    async def _end_loop(self, close: Callable[[], Awaitable[None]]) -> None:
+        self.loop = None
+        upkeep, self._upkeep = self._upkeep, None
+        if upkeep is not None:
+            await upkeep.close()
+        await close()
 
     def _show_error(self, reason: str) -> None:
         self._audience.notify(self.conversation_id, error_notice("STATUS$ERROR", reason))

@@ -2,7 +2,8 @@
 
 ServerError
 ├── BadRequest            the request is malformed; the text says how
-├── Unauthorized          the session key is missing or wrong
+├── Unauthorized          the session key is missing or wrong, or nobody known asks
+├── GitTokenRequired      a git host would have to be asked, and no token for one is stored
 ├── Forbidden             the request came from a host or origin that is not allowed
 ├── NotFound              no such route, file or record
 ├── UnsupportedMedia      the body is not of the type the route takes
@@ -47,7 +48,11 @@ class BadRequest(ServerError):
 
 
 class Unauthorized(ServerError):
-    """The session key is missing or wrong."""
+    """The session key is missing or wrong, or nobody known asks."""
+
+
+class GitTokenRequired(ServerError):
+    """A git host would have to be asked, and no token for one is stored."""
 
 
 class Forbidden(ServerError):
@@ -127,6 +132,7 @@ TABLE: tuple[tuple[type[Exception], Answer | tuple[int, str] | tuple[int, str, s
     (RuntimeFloorError, (500, "runtime_error")),
     (BadRequest, (400, "bad_request")),
     (Unauthorized, (401, "unauthorized")),
+    (GitTokenRequired, (401, "git_token_required")),
     (Forbidden, (403, "forbidden")),
     (NotFound, (404, "not_found")),
     (UnsupportedMedia, (415, "unsupported_media_type")),

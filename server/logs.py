@@ -19,6 +19,8 @@ _LIBRARY_FLOORS = {
     "uvicorn": logging.INFO,
     "uvicorn.error": logging.INFO,
     "uvicorn.access": logging.INFO,
+    # Three lines for each connection, which take longer than what it is there for.
+    "uvicorn.websocket": logging.WARNING,
     "asyncio": logging.WARNING,
     # Below a warning these two write out whole packets, and without a level of their own they
     # install handlers of their own.

@@ -1,6 +1,8 @@
 """What an earlier life of the loop left open, found by reading the log's tail backwards."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
@@ -14,6 +16,8 @@ from server.agent_states import RESTING, RUNNABLE
 
 USER_MARK = b'"source":"user"'
 FRONT_BYTES = 120
+STATE_KIND = AgentStateChangedObservation.kind
+TAKEN_UP_KINDS = frozenset((MessageAction.kind, RecallAction.kind))
 OPENING_EVENTS = 200
 """How far from its start a log is searched for its `system` message."""
 
@@ -40,9 +44,12 @@ async def find_left_open(stream: EventStream, last_id: int) -> LeftOpen:
     async for stored in stream.search_events(0, max(last_id, 0), reverse=True):
         if stored.id > last_id or (rested and not _is_by_user(stored)):
             continue
-        event = decode(orjson.loads(stored.body))
-        if event.cause is not None:
-            answered.add(event.cause)
+        payload = orjson.loads(stored.body)
+        if payload.get("cause") is not None:
+            answered.add(payload["cause"])
+        if not _may_matter(payload):
+            continue
+        event = decode(payload)
         match event:
             case AgentStateChangedObservation():
                 rested = rested or event.agent_state in RESTING
@@ -60,6 +67,13 @@ async def find_left_open(stream: EventStream, last_id: int) -> LeftOpen:
     found.messages.reverse()
     found.actions.reverse()
     return found
+
+
+def _may_matter(payload: Mapping[str, Any]) -> bool:
+    # Decoding a page of events takes the loop for milliseconds, at a moment when a client waits.
+    kind = payload.get("action") or payload.get("observation")
+    by_user = payload.get("source") == EventSource.USER
+    return kind == STATE_KIND or kind in RUNNABLE or (by_user and kind in TAKEN_UP_KINDS)
 
 
 def _is_by_user(stored: StoredEvent) -> bool:

@@ -40,8 +40,10 @@ class MetadataFollower:
                 task.cancel()
 
     def _take(self, _events: Sequence[StoredEvent], summary: SummaryChange) -> None:
-        values = {name: value for name, value in summary._asdict().items() if value is not None}
-        self._due |= {name: values[name] for name in FOLDED_FIELDS if name in values}
+        for name in FOLDED_FIELDS:
+            value = getattr(summary, name)
+            if value is not None:
+                self._due[name] = value
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._write())
 

@@ -53,12 +53,12 @@ _WRITING = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 
-def middleware(config: ServerConfig) -> list[Middleware]:
+def middleware(config: ServerConfig, authenticator: Authenticator) -> list[Middleware]:
     """What every request passes, outermost first. Knows nothing of the routes."""
     limit = config.max_message_bytes + ENVELOPE_BYTES
     return [
         Middleware(ProtectiveHeaders),
-        Middleware(Gate, Authenticator(config)),
+        Middleware(Gate, authenticator),
         Middleware(RequestContext),
         Middleware(BodyRules, limit),
     ]
@@ -99,8 +99,8 @@ class ProtectiveHeaders:
 class Gate:
     """Refuses foreign hosts, origins and, under /api, wrong keys; says who asks.
 
-    Sockets are refused before they are accepted, which a client sees as HTTP 403. The principal is
-    in the scope's state. Origins that may use the server are told so (CORS), refused ones are
+    Sockets are refused before they are accepted, which a client sees as HTTP 403. The principal of
+    a request is in the scope's state; connections are asked for theirs when they join. Origins that may use the server are told so (CORS), refused ones are
     answered 403 and not served.
     """
 
@@ -131,10 +131,11 @@ class Gate:
             if _is_api(scope):
                 try:
                     self._authenticator.check_key(headers)
+                    principal = await self._authenticator.principal(scope)
                 except ServerError as error:
                     await error_response(answer_for(error))(scope, receive, send)
                     return
-        scope.setdefault("state", {})["principal"] = self._authenticator.principal(scope)
+                scope.setdefault("state", {})["principal"] = principal
         await self._app(scope, receive, send)
 
 

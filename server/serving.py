@@ -15,9 +15,9 @@ import uvloop
 from server.app import Application, create_app
 from server.config import ServerConfig
 from server.logs import configure
+from server.sockets.guard import bound_unsent
 from server.sockets.protocol import MAX_MESSAGE_BYTES
-from server.sockets.transport import bound_unsent, guarded
-from server.sockets.upgrade import upgrading
+from server.sockets.transport import guarded
 
 logger = logging.getLogger(__name__)
 
@@ -60,21 +60,21 @@ async def serve(config: ServerConfig) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    listener = listen(config.host, config.port)
-    async with create_app(config) as application:
-        runner = Runner(uvicorn_config(config, application))
-        serving = loop.create_task(runner.serve(sockets=[listener]))
-        up = loop.create_task(runner.up.wait())
-        await asyncio.wait([serving, up], return_when=asyncio.FIRST_COMPLETED)
-        if up.done():
-            gc.set_threshold(*GC_THRESHOLDS)
-            gc.collect()
-            gc.freeze()
-            announce(listener)
-            stopping = loop.create_task(stop.wait())
-            await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-        await wind_down(application, runner, serving, config.shutdown_seconds)
+    with listen(config.host, config.port) as listener:
+        async with create_app(config) as application:
+            runner = Runner(uvicorn_config(config, application))
+            serving = loop.create_task(runner.serve(sockets=[listener]))
+            up = loop.create_task(runner.up.wait())
+            await asyncio.wait([serving, up], return_when=asyncio.FIRST_COMPLETED)
+            if up.done():
+                gc.set_threshold(*GC_THRESHOLDS)
+                gc.collect()
+                gc.freeze()
+                announce(listener)
+                stopping = loop.create_task(stop.wait())
+                await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+                stopping.cancel()
+            await wind_down(application, runner, serving, config.shutdown_seconds)
     return 0
 
 
@@ -116,12 +116,11 @@ def announce(listener: socket.socket) -> None:
 
 def uvicorn_config(config: ServerConfig, application: Application) -> uvicorn.Config:
     """How uvicorn is used: our websocket protocol, no deflate, no lifespan, no own logs."""
-    guard = guarded(config.stall_abort_seconds)
     entrance = application.entrance
     return uvicorn.Config(
         application.asgi,
-        http="httptools" if entrance is None else upgrading(entrance, guard),
-        ws=guard,
+        http="httptools" if entrance is None else entrance.door(),
+        ws=guarded(application.traffic),
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,
         ws_ping_interval=None,

@@ -1,8 +1,10 @@
 """Opens a storage once per data directory and process; the only module that names back-ends."""
 
+import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from asyncio import AbstractEventLoop
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 
 from storage.config import MemoryStorage, SqliteStorage, StorageConfig
@@ -30,33 +32,90 @@ class OpenedStorage:
     fold: Callable[[str, Fold], None] | None = None
 
 
-_opened: dict[StorageConfig, OpenedStorage] = {}
-_kept = AsyncExitStack()
+class Holding(AbstractAsyncContextManager[OpenedStorage]):
+    """One user's hold on a storage of this process; entered and left once.
 
-
-@asynccontextmanager
-async def open_storage(config: StorageConfig) -> AsyncIterator[OpenedStorage]:
-    """Open a storage, lock its data directory, close both in the end.
-
-    Raises DataDirectoryLocked, Unavailable, MigrationError.
+    It is a class and no generator, since generators that an ending event loop finds open are all
+    ended at once, and a storage must outlive those who work on it.
     """
-    async with AsyncExitStack() as stack:
-        if isinstance(config, SqliteStorage):
-            try:
-                stack.enter_context(data_directory_lock(config.data_dir))
-            except OSError as error:
-                raise Unavailable(f"cannot use {config.data_dir}: {error.strerror}") from error
-            database = await SqliteDatabase.open(config.data_dir / DATABASE_NAME)
-            stack.push_async_callback(database.close)
-            opened = OpenedStorage(DatabaseConversationStores(database), database)
-        else:
-            records = MemoryConversations()
-            opened = OpenedStorage(records, None, records.fold)
-        _opened[config] = opened
+
+    def __init__(self, config: StorageConfig) -> None:
+        self._config = config
+        self._shared: _Shared | None = None
+
+    async def __aenter__(self) -> OpenedStorage:
+        """The storage, opened if it was not. Raises what `open_storage` says."""
+        key = place_of(self._config)
+        shared = _open.setdefault(key, _Shared(asyncio.get_running_loop()))
+        if shared.loop is not asyncio.get_running_loop():
+            raise Unavailable("the storage is open in another event loop of this process")
+        shared.users += 1
+        self._shared = shared
         try:
-            yield opened
-        finally:
-            del _opened[config]
+            async with shared.serial:
+                if shared.storage is None:
+                    shared.storage = await _opened(self._config, shared.stack)
+                return shared.storage
+        except BaseException:
+            await self.__aexit__()
+            raise
+
+    async def __aexit__(self, *error: object) -> None:
+        """Leave it; the last user closes it."""
+        shared, self._shared = self._shared, None
+        if shared is None:
+            return
+        async with shared.serial:
+            shared.users -= 1
+            if shared.users > 0:
+                return
+            shared.storage = None
+            await shared.stack.aclose()
+            # Whoever came meanwhile waits for the lock and opens it anew.
+            if shared.users == 0:
+                _open.pop(place_of(self._config), None)
+
+
+class _Shared:
+    """A storage that is open, being opened or being closed, and how many use it."""
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self.loop = loop
+        self.users = 0
+        self.serial = asyncio.Lock()
+        self.stack = AsyncExitStack()
+        self.storage: OpenedStorage | None = None
+
+
+_open: dict[StorageConfig, _Shared] = {}
+
+
+def open_storage(config: StorageConfig) -> Holding:
+    """Open a storage and lock its data directory, or join those who use it in this process.
+
+    The last one to leave closes it. Raises DataDirectoryLocked, Unavailable, MigrationError.
+    """
+    return Holding(config)
+
+
+async def _opened(config: StorageConfig, stack: AsyncExitStack) -> OpenedStorage:
+    if not isinstance(config, SqliteStorage):
+        records = MemoryConversations()
+        return OpenedStorage(records, None, records.fold)
+    try:
+        stack.enter_context(data_directory_lock(config.data_dir))
+    except OSError as error:
+        raise Unavailable(f"cannot use {config.data_dir}: {error.strerror}") from error
+    database = await SqliteDatabase.open(config.data_dir / DATABASE_NAME)
+    stack.push_async_callback(database.close)
+    return OpenedStorage(DatabaseConversationStores(database), database)
+
+
+def place_of(config: StorageConfig) -> StorageConfig:
+    """What two configurations of one storage have in common."""
+    if isinstance(config, MemoryStorage):
+        return config
+    return config.model_copy(update={"data_dir": config.data_dir.absolute()})
 
 
 def check_storage(config: StorageConfig) -> list[str]:
@@ -77,11 +136,39 @@ def check_storage(config: StorageConfig) -> list[str]:
     return [] if rows == [("ok",)] else [f"{path.name} is damaged: {row[0]}" for row in rows]
 
 
-async def _instance(config: StorageConfig, user_id: str | None) -> ConversationStore:
-    opened = _opened.get(config)
-    if opened is None:
-        opened = await _kept.enter_async_context(open_storage(config))
-    return opened.conversations.for_user(user_id)
+async def _kept_open(config: StorageConfig) -> AsyncGenerator[OpenedStorage]:
+    # The end of the event loop ends the generators it has begun, and this one then lets go.
+    async with open_storage(config) as storage:
+        yield storage
 
+
+async def _instance(config: StorageConfig, user_id: str | None) -> ConversationStore:
+    key = place_of(config)
+    keeper = _keepers.get(key)
+    if keeper is None or keeper.loop is not asyncio.get_running_loop():
+        keeper = _keepers[key] = _Keeper(config)
+    return (await keeper.storage()).conversations.for_user(user_id)
+
+
+class _Keeper:
+    """Holds a storage for those who never leave it: until the event loop ends."""
+
+    def __init__(self, config: StorageConfig) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._config = config
+        self._serial = asyncio.Lock()
+        self._life: AsyncGenerator[OpenedStorage] | None = None
+        self._storage: OpenedStorage | None = None
+
+    async def storage(self) -> OpenedStorage:
+        """The storage, opened at the first call; a failed opening is tried again."""
+        async with self._serial:
+            if self._storage is None:
+                self._life = _kept_open(self._config)
+                self._storage = await anext(self._life)
+            return self._storage
+
+
+_keepers: dict[StorageConfig, _Keeper] = {}
 
 register_opener(_instance)

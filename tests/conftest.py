@@ -6,6 +6,9 @@ import pytest
 
 from server.sources import ENVIRONMENT_PREFIX, PLAIN_VARIABLES
 
+pytest.register_assert_rewrite(
+    "events.conformance", "runtime_stub.conformance", "storage.conformance"
+)
 pytest_plugins = ["tests.support.report"]
 
 

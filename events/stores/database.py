@@ -7,31 +7,27 @@ from asyncio import TimerHandle
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from events.errors import (
-    AppendConflict,
     AppendFailed,
     AppendUnknown,
-    ConversationDeleted,
     DamagedRecord,
-    DuplicateClientId,
     EventsError,
     StoreUnavailable,
 )
-from events.event import EventFlag, StoredEvent
+from events.event import StoredEvent
 from events.pages import PageCache
+from events.stores.append_script import FORMAT_VERSION, KEY_BITS, Append
 from events.stores.arrivals import Arrivals
 from events.stores.base import NO_KEYS, EventStore, Head
 from events.summary import SummaryChange
-from storage.database.base import Database, Row, Rows, Script, Statement
+from storage.database.base import Database, Row, Script, Statement
 from storage.errors import OutcomeUnknown, StorageError
 from storage.promise import Promise
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
-KEY_BITS = 32
 LAST_ID = 2**KEY_BITS - 1
 KNOWN_LOGS = 20_000
 """Logs whose numbers are remembered, so that their appends need no look-up."""
@@ -73,7 +69,7 @@ class DatabaseEventStore(EventStore):
         fence: int = 0,
     ) -> Promise[int | None]:
         """See EventStore. One loop callback completes a whole commit."""
-        write = _Append(conversation_id, expected_next_id, events, summary, keys, fence)
+        write = Append(conversation_id, expected_next_id, events, summary, keys, fence)
         number = self._numbers.get(conversation_id)
         rows = () if number is None else write.rows(number)
         done: Promise[int | None] = self._database.submit(
@@ -196,85 +192,6 @@ def _translated(error: StorageError) -> EventsError:
     failure = AppendUnknown(str(error)) if unknown else AppendFailed(str(error))
     failure.__cause__ = error
     return failure
-
-
-class _Append(NamedTuple):
-    """One append, as rows for a log whose number is known and as the script that decides all."""
-
-    conversation_id: str
-    expected: int
-    events: Sequence[StoredEvent]
-    summary: SummaryChange
-    keys: Mapping[int, bytes]
-    fence: int
-
-    def rows(self, number: int) -> Rows:
-        """The same write as rows that touch one row each, if nothing stands in its way."""
-        head = ("advance_known_head", ((*self._head()[:-1], number),))
-        records = ("insert_events", self._records(number))
-        if not self.keys:
-            return head, records
-        return head, ("insert_client_ids", self._key_rows(number)), records
-
-    def script(self) -> Script[int]:
-        """Advance the head or say why not, then insert; the log's number."""
-        head = Statement("advance_head", self._head())
-        rows = (yield head).rows
-        if not rows and self.expected == 0:
-            yield Statement("create_head", (self.conversation_id,))
-            rows = (yield head).rows
-        if not rows:
-            found = (yield Statement("read_head", (self.conversation_id,))).rows
-            if found and found[0][4] is not None:
-                raise ConversationDeleted(self.conversation_id)
-            raise AppendConflict(f"the log of {self.conversation_id} is not at {self.expected}")
-        number = int(rows[0][0])
-        if self.keys:
-            yield from self._insert_keys(number)
-        yield Statement("insert_events", self._records(number), many=True)
-        return number
-
-    def _insert_keys(self, number: int) -> Script[None]:
-        rows = self._key_rows(number)
-        inserted = yield Statement("insert_client_ids", rows, many=True)
-        if inserted.touched == len(rows):
-            return
-        taken: dict[int, int] = {}
-        for place, digest in self.keys.items():
-            found = (yield Statement("find_client_id", (number, digest))).rows
-            if found and found[0][0] != self.events[place].id:
-                taken[place] = found[0][0]
-        raise DuplicateClientId(taken)
-
-    def _head(self) -> tuple[Any, ...]:
-        state_id = None
-        for event in self.events:
-            if event.flag == EventFlag.STATE:
-                state_id = event.id
-        summary = self.summary
-        return (
-            len(self.events),
-            state_id,
-            self.fence,
-            summary.last_updated_at,
-            summary.accumulated_cost,
-            summary.prompt_tokens,
-            summary.completion_tokens,
-            summary.total_tokens,
-            self.conversation_id,
-            self.expected,
-            self.fence,
-        )
-
-    def _records(self, number: int) -> list[Row]:
-        base = number << KEY_BITS
-        return [
-            (base | one.id, FORMAT_VERSION, one.flag, zlib.crc32(one.body, one.id), one.body)
-            for one in self.events
-        ]
-
-    def _key_rows(self, number: int) -> list[Row]:
-        return [(number, digest, self.events[place].id) for place, digest in self.keys.items()]
 
 
 def _bury(conversation_id: str, now: str) -> Script[int]:

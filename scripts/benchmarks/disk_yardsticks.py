@@ -1,13 +1,16 @@
 """What the disk gives: raw SQLite at a group size, and one JSON file per event."""
 
+import dataclasses
 import json
 import sqlite3
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from benchmarks.payload import event_json
+from benchmarks.payload import event_json, text
 
 CONVERSATIONS = 200
 LEAST_GROUPS = 20
@@ -43,8 +46,69 @@ def raw_sqlite(folder: Path, group: int, seconds: float) -> float:
     return rate
 
 
-def files_under_lock(folder: Path, seconds: float) -> float:
+def bare_files(folder: Path, seconds: float) -> float:
     """Events a second: each encoded and written to a file of its own, without fsync."""
+
+    def write(place: Path, number: int) -> None:
+        place.write_text(json.dumps(event_json(number)), encoding="utf-8")
+
+    return _one_after_another(folder, seconds, write)
+
+
+def files_under_lock(folder: Path, seconds: float) -> float:
+    """Events a second of a log that keeps a JSON file per event, as the ancestor's does.
+
+    Under a lock the event gets its id and time, becomes a dict, is masked, read back into an event
+    and noted for its page of 25, which is a file, too; then its own file is written. No fsync.
+    """
+    page: list[dict[str, Any]] = []
+
+    def write(place: Path, number: int) -> None:
+        message = Message(content=text())
+        message.id, message.timestamp = number, time.strftime("%Y-%m-%dT%H:%M:%S.000000")
+        masked = _masked(_as_payload(message))
+        Message(id=masked["id"], timestamp=masked["timestamp"], **masked["args"])
+        page.append(masked)
+        place.write_text(json.dumps(masked), encoding="utf-8")
+        if len(page) == PAGE:
+            name = f"page-{number - PAGE + 1}-{number + 1}.json"
+            (place.parent / name).write_text(json.dumps(page), encoding="utf-8")
+            page.clear()
+
+    return _one_after_another(folder, seconds, write)
+
+
+PAGE = 25
+SECRET = "a secret of some twenty characters"  # noqa: S105 - nobody's
+
+
+@dataclasses.dataclass
+class Message:
+    """An event as a plain dataclass."""
+
+    content: str
+    file_urls: list[str] | None = None
+    image_urls: list[str] | None = None
+    wait_for_response: bool = False
+    security_risk: int = -1
+    id: int = -1
+    timestamp: str = ""
+    source: str = "agent"
+
+
+def _as_payload(message: Message) -> dict[str, Any]:
+    fields = dataclasses.asdict(message)
+    envelope = {name: fields.pop(name) for name in ("id", "timestamp", "source")}
+    return envelope | {"message": message.content, "action": "message", "args": fields}
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _masked(item) for name, item in value.items()}
+    return value.replace(SECRET, "<secret_hidden>") if isinstance(value, str) else value
+
+
+def _one_after_another(folder: Path, seconds: float, write: Callable[[Path, int], None]) -> float:
     folder = folder / uuid.uuid4().hex
     folder.mkdir(parents=True)
     lock = threading.Lock()
@@ -52,7 +116,6 @@ def files_under_lock(folder: Path, seconds: float) -> float:
     began = time.perf_counter()
     while time.perf_counter() - began < seconds:
         with lock:
-            path = folder / f"{count}.json"
-            path.write_text(json.dumps(event_json(count)), encoding="utf-8")
+            write(folder / f"{count}.json", count)
             count += 1
     return count / (time.perf_counter() - began)

@@ -9,9 +9,16 @@ import orjson
 from benchmarks.clients import BenchError, event_id
 from benchmarks.load_latency import client_frame, read_until, upgrade_request
 
-CHUNK = 1 << 18
+BUFFER_BYTES = 80_000_000
+"""More than 100,000 events; what comes is neither copied nor looked through while the clock runs."""
+WINDOW_BYTES = 4 << 20
+"""Of the receiver: it must not be the limit while the kernel learns how large it may be."""
+TAIL_BYTES = 4096
+"""The last event is looked for in so much of what came last."""
 ONE_EVENT, MANY_EVENTS = b'42["oh_event",', b'42["oh_events",'
 MEDIUM, LONG = 126, 127
+
+_buffer = bytearray(b"\1") * BUFFER_BYTES  # written once, so that the system has given every page
 
 
 class Replay(NamedTuple):
@@ -24,10 +31,11 @@ class Replay(NamedTuple):
 def replay(port: int, conversation: str, latest: int, last: int) -> Replay:
     """Connect with a cursor, read to the event `last`, check that all came once and in order."""
     marker = b'"id":%d,' % last
-    chunks: list[bytes] = []
+    view = memoryview(_buffer)
     with socket.socket() as connection:
         connection.settimeout(60)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WINDOW_BYTES)
         began = time.perf_counter()
         connection.connect(("127.0.0.1", port))
         connection.sendall(upgrade_request(conversation, latest))
@@ -35,34 +43,26 @@ def replay(port: int, conversation: str, latest: int, last: int) -> Replay:
         asked = time.perf_counter()
         connection.sendall(client_frame(b"40"))
         first = 0.0
-        tail = b""
-        while marker not in tail:
-            chunk = connection.recv(CHUNK)
-            if not chunk:
-                raise BenchError("the connection ended in a replay")
-            tail = tail[-len(marker) :] + chunk
-            chunks.append(chunk)
-            if not first and b"42[" in tail:
+        filled = 0
+        while _buffer.find(marker, max(0, filled - TAIL_BYTES), filled) < 0:
+            filled = _more(connection, view, filled)
+            if not first and _buffer.find(b"42[", 0, filled) >= 0:
                 first = time.perf_counter() - began
         whole = time.perf_counter() - asked
-        data = b"".join(chunks)
         # The last event may not be whole yet; it is checked with the rest.
-        data += _rest(connection, data)
-    found = [one for one in _ids(data) if latest < one <= last]
+        while _buffer[filled - 1 : filled] != b"]":
+            filled = _more(connection, view, filled)
+    found = [one for one in _ids(bytes(view[:filled])) if latest < one <= last]
     if found != list(range(latest + 1, last + 1)):
         raise BenchError(f"replay gave {len(found)} events, {last - latest} were due")
     return Replay(first, whole)
 
 
-def _rest(connection: socket.socket, data: bytes) -> bytes:
-    rest = b""
-    while not _whole(data + rest if len(data) < CHUNK else data[-CHUNK:] + rest):
-        rest += connection.recv(CHUNK)
-    return rest
-
-
-def _whole(data: bytes) -> bool:
-    return data.endswith(b"]")
+def _more(connection: socket.socket, view: memoryview, filled: int) -> int:
+    count = connection.recv_into(view[filled:])
+    if not count:
+        raise BenchError("the connection ended in a replay")
+    return filled + count
 
 
 def _ids(data: bytes) -> list[int]:

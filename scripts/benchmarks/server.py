@@ -65,13 +65,13 @@ class NoLoops:
 class ServerSubject:
     """Drives one composed server from inside its process."""
 
-    def __init__(self, application: Application, uvicorn_ws: Any) -> None:
+    def __init__(self, application: Application) -> None:
         manager: Any = application.manager
         # Private parts: nothing public takes the agents away.
         manager._loops = NoLoops()  # noqa: SLF001
         self._open = manager._conversations  # noqa: SLF001
         self._records = manager._parts.conversation_stores  # noqa: SLF001
-        self._protocol = uvicorn_ws
+        self._traffic = application.traffic
         self._held: dict[str, ServerConversation] = {}
         self._target: EventStream | None = None
         self._watch = StallWatch()
@@ -127,8 +127,8 @@ class ServerSubject:
             "rss": self._process.memory_info().rss,
             "threads": self._process.num_threads(),
             "tasks": len(asyncio.all_tasks()),
-            "paused": self._protocol.paused,
-            "aborted": self._protocol.aborted,
+            "paused": self._traffic.paused,
+            "aborted": self._traffic.aborted,
         }
 
     async def do_watch(self) -> None:
@@ -174,7 +174,7 @@ async def serve(arguments: argparse.Namespace) -> None:
     async with create_app(config) as application:
         uvicorn_settings = uvicorn_config(config, application)
         runner = Runner(uvicorn_settings)
-        subject = ServerSubject(application, uvicorn_settings.ws)
+        subject = ServerSubject(application)
         loop = asyncio.get_running_loop()
         serving = loop.create_task(runner.serve(sockets=[listener]))
         await runner.up.wait()

@@ -17,8 +17,11 @@ import uvloop
 
 from benchmarks.control import Subject, serve_control
 from benchmarks.payload import event_json
+from server.sockets.wire import websocket_frame
 
 OPEN = b'0{"sid":"x","upgrades":[],"pingTimeout":20000,"pingInterval":25000,"maxPayload":1000000}'
+
+SLICE_BYTES = 65_536
 
 
 class Rooms:
@@ -100,9 +103,10 @@ async def run_stock() -> tuple[Subject, int]:
 class RawListener(picows.WSListener):  # type: ignore[misc]  # compiled
     """One client of the bare server: just enough Engine.IO for the same load generator."""
 
-    def __init__(self, clients: list[picows.WSTransport]) -> None:
+    def __init__(self, clients: list[picows.WSTransport], log: bytes) -> None:
         super().__init__()
         self._clients = clients
+        self._log = log
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
         """Greet."""
@@ -113,6 +117,8 @@ class RawListener(picows.WSListener):  # type: ignore[misc]  # compiled
         if frame.get_payload_as_bytes() == b"40":
             transport.send(picows.WSMsgType.TEXT, b'40{"sid":"x"}')
             self._clients.append(transport)
+            for start in range(0, len(self._log), SLICE_BYTES):
+                transport.underlying_transport.write(self._log[start : start + SLICE_BYTES])
 
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
         """Forget it."""
@@ -126,6 +132,14 @@ class RawSubject(Rooms):
     def __init__(self) -> None:
         super().__init__()
         self.clients: list[picows.WSTransport] = []
+        self.log = b""
+
+    async def do_fill(self, conversation: str, count: int) -> int:
+        """Keep frames that everyone who connects is sent, whatever room is asked for."""
+        self.target = conversation
+        packets = (b'42["oh_event",' + orjson.dumps(self.next_event()) + b"]" for _ in range(count))
+        self.log = b"".join(websocket_frame(packet) for packet in packets)
+        return count
 
     def credit(self, count: int) -> None:
         """Encode once, write to each."""
@@ -139,7 +153,7 @@ async def run_raw() -> tuple[Subject, int]:
     """Serve; the subject and the port."""
     subject = RawSubject()
     server = await picows.ws_create_server(
-        lambda _request: RawListener(subject.clients), "127.0.0.1", 0
+        lambda _request: RawListener(subject.clients, subject.log), "127.0.0.1", 0
     )
     return subject, int(server.sockets[0].getsockname()[1])
 

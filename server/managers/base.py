@@ -1,16 +1,20 @@
 """The ConversationManager contract: who may talk to which conversation, and where it lives."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
+from events.actions import Action
 from events.batch import Appended, Settled
 from events.stream import EventStream
+from server.config import ServerConfig
 from server.conversation import ServerConversation
+from server.errors import NotAvailable
 from server.loop_settings import LoopSettings
+from server.managers.parts import ManagerParts
 from storage.promise import Promise
 
 
@@ -54,8 +58,23 @@ class ConversationManager(ABC):
 
     `sid` is the conversation id. `user_id` is the owner; None means conversations without an
     owner, never all. Unknown, deleted and foreign conversations raise ConversationNotFound alike.
-    Use as an async context manager: leaving it closes every conversation in order.
+    Use as an async context manager: leaving it closes every conversation in order. A class that a
+    setting names is made with the parts, which stay their owner's to open and close.
     """
+
+    def __init__(self, parts: ManagerParts) -> None:
+        self._parts = parts
+
+    @classmethod
+    def get_instance(cls, config: ServerConfig) -> "ConversationManager":
+        """The manager of this process over the storage that `config` names, for programs of any kind.
+
+        It opens what it needs at its first use and lets go of it when the event loop ends. One
+        data directory has one manager: the settings of the first call hold. A server has its own.
+        """
+        if _Seam.embed is None:
+            raise NotAvailable("ConversationManager must be imported from `server`")
+        return _Seam.embed(config)
 
     @abstractmethod
     async def __aenter__(self) -> Self:
@@ -99,10 +118,13 @@ class ConversationManager(ABC):
         *,
         image_urls: Sequence[str] | None = None,
         client_id: str | None = None,
+        replay: Sequence[Action] = (),
     ) -> AgentLoopInfo:
         """Start the loop unless it runs, starts or waits for a slot already.
 
-        An initial message is durable when this returns; the loop takes it up like any other.
+        An initial message is durable when this returns; the loop takes it up like any other. In a
+        conversation without any event the agent first does what `replay` says; in others that is
+        ignored.
         """
 
     @abstractmethod
@@ -160,3 +182,18 @@ class ConversationManager(ABC):
         self, user_id: str | None = None, filter_to_sids: set[str] | None = None
     ) -> list[AgentLoopInfo]:
         """The owner's loops that run, start or wait for a slot, filtered likewise."""
+
+
+Embed: TypeAlias = Callable[[ServerConfig], ConversationManager]
+
+
+def register_embedding(embed: Embed) -> None:
+    """Say how `ConversationManager.get_instance` finds a manager; the last call counts.
+
+    The contract must not know the module that names its back-ends, so that one comes here.
+    """
+    _Seam.embed = embed
+
+
+class _Seam:
+    embed: ClassVar[Embed | None] = None

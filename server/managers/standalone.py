@@ -3,16 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Self
 
+from events.actions import Action
 from events.batch import Settled
 from events.event import AgentState
-from events.page_reader import PageReader
-from events.stores.base import EventStore
-from events.stream import EventStream, StreamLimits
-from server.connections import ConnectionRegistry
-from server.conversation import LoopParts, ServerConversation
+from events.stream import EventStream
+from server.conversation import ServerConversation
 from server.loop_settings import LoopSettings
 from server.managers.base import (
     Accepted,
@@ -22,33 +19,16 @@ from server.managers.base import (
 )
 from server.managers.loops import LoopKeeper
 from server.managers.openings import OpenConversations
+from server.managers.parts import ManagerParts
 from server.metadata_follower import MetadataFollower
-from storage.conversations.base import ConversationStores
 from storage.errors import ConversationNotFound
-
-
-@dataclass(frozen=True, slots=True)
-class ManagerParts:
-    """What the manager works with; everything is opened and closed by its owner."""
-
-    event_store: EventStore
-    page_reader: PageReader
-    conversation_stores: ConversationStores
-    connections: ConnectionRegistry
-    loop_parts: LoopParts
-    default_settings: LoopSettings
-    stream_limits: StreamLimits = StreamLimits()  # noqa: RUF009 - immutable
-    metadata_in_commit: bool = False
-    max_concurrent_conversations: int = 3
-    close_delay_seconds: float = 3600.0
-    secrets: Mapping[str, str] | None = None
 
 
 class StandaloneConversationManager(ConversationManager):
     """Everything in this process; what outlives it is in the stores."""
 
     def __init__(self, parts: ManagerParts) -> None:
-        self._parts = parts
+        super().__init__(parts)
         self._conversations = OpenConversations(self._authorise, self._open)
         self._loops = LoopKeeper(
             self._conversations,
@@ -120,9 +100,12 @@ class StandaloneConversationManager(ConversationManager):
         *,
         image_urls: Sequence[str] | None = None,
         client_id: str | None = None,
+        replay: Sequence[Action] = (),
     ) -> AgentLoopInfo:
         """See ConversationManager."""
         async with self.attach(sid, user_id) as conversation:
+            if replay and conversation.stream.next_id == 0:
+                conversation.replay = tuple(replay)
             if initial_user_msg is not None or image_urls:
                 said = conversation.say(initial_user_msg or "", image_urls, client_id)
                 await asyncio.shield(said)

@@ -4,6 +4,9 @@ from starlette.routing import BaseRoute
 
 from server.routes.conversations import ConversationRoutes
 from server.routes.events import EventRoutes
+from server.routes.extras import ExtraRoutes
+from server.routes.files import FileRoutes
+from server.routes.git_hosts import GitHostRoutes
 from server.routes.health import HealthRoutes
 from server.routes.matching import NothingHere, PageRoute, resource
 from server.routes.options import OptionRoutes
@@ -13,6 +16,16 @@ from server.routes.settings import SettingsRoutes
 from server.routes.trajectory import TrajectoryRoutes
 from server.routes.uploads import UploadRoutes
 from server.routes.workspace import WorkspaceRoutes
+
+GIT_HOST_PATHS = (
+    "info",
+    "installations",
+    "repositories",
+    "search/repositories",
+    "repository/branches",
+    "repository/{name:path}/microagents",
+    "repository/{name:path}/microagents/content",
+)
 
 
 def routes(services: Services) -> list[BaseRoute]:
@@ -25,6 +38,9 @@ def routes(services: Services) -> list[BaseRoute]:
     trajectory = TrajectoryRoutes(services)
     workspace = WorkspaceRoutes(services)
     uploads = UploadRoutes(services)
+    files = FileRoutes(services)
+    extras = ExtraRoutes(services)
+    git_hosts = GitHostRoutes(services)
     one = "/api/conversations/{conversation_id}"
     table: list[BaseRoute] = [
         resource("/alive", GET=health.alive),
@@ -37,11 +53,9 @@ def routes(services: Services) -> list[BaseRoute]:
         resource("/api/options/security-analyzers", GET=options.security_analyzers),
         resource("/api/settings", GET=settings.read),
         resource("/api/conversations", GET=conversations.search, POST=conversations.create),
+        resource("/api/microagent-management/conversations", GET=conversations.of_microagents),
         resource(
-            one,
-            GET=conversations.show,
-            PATCH=conversations.rename,
-            DELETE=conversations.delete,
+            one, GET=conversations.show, PATCH=conversations.rename, DELETE=conversations.delete
         ),
         resource(f"{one}/start", POST=conversations.start),
         resource(f"{one}/stop", POST=conversations.stop),
@@ -52,7 +66,19 @@ def routes(services: Services) -> list[BaseRoute]:
         resource(f"{one}/vscode-url", GET=workspace.vscode_url),
         resource(f"{one}/web-hosts", GET=workspace.web_hosts),
         resource(f"{one}/git/changes", GET=workspace.git_changes),
+        resource(f"{one}/git/diff", GET=workspace.git_diff),
+        resource(f"{one}/microagents", GET=workspace.microagents),
         resource(f"{one}/upload-files", POST=uploads.upload),
+        resource(f"{one}/list-files", GET=files.names),
+        resource(f"{one}/select-file", GET=files.read),
+        resource(f"{one}/zip-directory", GET=files.archive),
+        resource(f"{one}/submit-feedback", POST=extras.submit_feedback),
+        resource(f"{one}/remember-prompt", GET=extras.remember_prompt),
+        resource(f"{one}/exp-config", POST=extras.experiment),
+        resource(f"{one}/security/{{path:path}}", GET=extras.security, POST=extras.security),
+        *(resource(f"/api/user/{path}", GET=git_hosts.nothing) for path in GIT_HOST_PATHS),
+        resource("/api/user/search/branches", GET=git_hosts.branches),
+        resource("/api/user/suggested-tasks", GET=git_hosts.suggested_tasks),
     ]
     if services.config.serve_frontend:
         table.append(PageRoute("/{path:path}", PageRoutes(services.config).serve))

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import AwareDatetime, Field, StringConstraints
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -38,6 +38,8 @@ class ListQuery(Query):
     limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
     selected_repository: str | None = None
     conversation_trigger: ConversationTrigger | None = None
+    title: str | None = None
+    updated_since: AwareDatetime | None = None
 
 
 class Rename(RequestBody):
@@ -67,15 +69,24 @@ class ConversationRoutes:
     async def search(self, request: Request) -> Response:
         """A page of conversations, newest first; filters apply before paging."""
         query = read_query(request, ListQuery)
-        max_age = self._services.config.conversation_max_age_seconds
-        since = None if max_age is None else datetime.now(UTC) - timedelta(seconds=max_age)
+        return await self._list(request, query, query.conversation_trigger)
+
+    async def of_microagents(self, request: Request) -> Response:
+        """The same, of those that were begun to write a microagent."""
+        query = read_query(request, ListQuery)
+        return await self._list(request, query, ConversationTrigger.MICROAGENT_MANAGEMENT)
+
+    async def _list(
+        self, request: Request, query: ListQuery, trigger: ConversationTrigger | None
+    ) -> Response:
         page = await store_of(request, self._stores).search(
             query.page_id,
             query.limit,
             filters=ConversationFilter(
                 selected_repository=query.selected_repository,
-                trigger=query.conversation_trigger,
-                updated_since=since,
+                trigger=trigger,
+                title_contains=query.title,
+                updated_since=self._since(query.updated_since),
             ),
         )
         user_id = principal_of(request).user_id
@@ -136,6 +147,13 @@ class ConversationRoutes:
                 "conversation_status": before,
             }
         )
+
+    def _since(self, asked: datetime | None) -> datetime | None:
+        max_age = self._services.config.conversation_max_age_seconds
+        if max_age is None:
+            return asked
+        oldest = datetime.now(UTC) - timedelta(seconds=max_age)
+        return oldest if asked is None else max(asked, oldest)
 
 
 def _started(info: AgentLoopInfo) -> Response:

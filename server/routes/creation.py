@@ -11,9 +11,10 @@ from pydantic import Field, JsonValue
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from events.actions import Action
 from events.client_events import decode_client
+from events.replay import read_recording
 from server.auth import Principal
-from server.errors import NotSupported
 from server.managers.base import AgentLoopInfo
 from server.routes.exchange import RequestBody, idempotency_key, principal_of, read_body
 from server.routes.services import Services
@@ -22,7 +23,6 @@ from storage.conversations.metadata import (
     ConversationMetadata,
     ConversationTrigger,
     ProviderType,
-    default_title,
 )
 from storage.errors import ConversationNotFound, KeyExists
 from storage.locations import check_conversation_id
@@ -64,10 +64,20 @@ class NewConversation(RequestBody):
     mcp_config: dict[str, JsonValue] | None = None
     conversation_id: str | None = None
 
-    def first_message(self) -> str | None:
-        """The user's words, else the suggested task's."""
-        if self.initial_user_msg and self.initial_user_msg.strip():
-            return self.initial_user_msg
+    def opening(self) -> "Opening":
+        """What is said first: the user's words and pictures, else the recording's or the task's.
+
+        Raises BadRecording.
+        """
+        recording = None if self.replay_json is None else read_recording(self.replay_json)
+        replay = () if recording is None else recording.actions
+        words = self.initial_user_msg if (self.initial_user_msg or "").strip() else None
+        if words is None and recording is not None and not self.image_urls:
+            said = recording.first_message
+            return Opening(said.content, said.image_urls, replay)
+        return Opening(words or self._task(), self.image_urls, replay)
+
+    def _task(self) -> str | None:
         if self.suggested_task is None:
             return None
         task = self.suggested_task
@@ -82,12 +92,19 @@ class NewConversation(RequestBody):
         return ConversationMetadata(
             conversation_id=conversation_id,
             user_id=user_id,
-            title=default_title(conversation_id),
             selected_repository=self.repository or (source.repo if source else None),
             selected_branch=self.selected_branch,
             git_provider=self.git_provider or (source.git_provider if source else None),
             trigger=trigger,
         )
+
+
+class Opening(NamedTuple):
+    """A conversation's first message, if any, and what the agent is to do again."""
+
+    message: str | None
+    image_urls: list[str] | None
+    replay: tuple[Action, ...]
 
 
 class Identity(NamedTuple):
@@ -110,19 +127,17 @@ class ConversationCreator:
     async def create(self, request: Request) -> AgentLoopInfo:
         """Create the conversation a request asks for and start its loop if it can.
 
-        Raises what reading raises, SettingsNotFound, ModelKeyMissing, BadEvent (the message), BadKey
-        and KeyExists (the id).
+        Raises what reading raises, SettingsNotFound, ModelKeyMissing, BadEvent (the message),
+        BadRecording, BadKey and KeyExists (the id).
         """
         principal = principal_of(request)
         order = await read_body(request, NewConversation)
-        if order.replay_json is not None:
-            raise NotSupported("Replaying a trajectory is not supported")
         self._services.check_intake()
         check_settings(self._services)
         identity = self._identify(request, order, principal)
-        message = order.first_message()
-        if message is not None or order.image_urls:
-            decode_client(_message_event(message or "", order.image_urls))
+        opening = order.opening()
+        if opening.message is not None or opening.image_urls:
+            decode_client(_message_event(opening.message or "", opening.image_urls))
         record = order.record(
             identity.conversation_id, principal.user_id, _trigger_of(request, order)
         )
@@ -134,9 +149,10 @@ class ConversationCreator:
             identity.conversation_id,
             self._services.default_settings,
             principal.user_id,
-            message,
-            image_urls=order.image_urls,
+            opening.message,
+            image_urls=opening.image_urls,
             client_id=identity.client_id,
+            replay=opening.replay,
         )
 
     def _identify(self, request: Request, order: NewConversation, principal: Principal) -> Identity:

@@ -1,7 +1,7 @@
-"""The short way between a websocket and its session, past Engine.IO's queue and tasks.
+"""The short way between a websocket and its session: no queue, no task, no library.
 
-It rests on parts of uvicorn that are not public, so versions are checked at start; where they
-differ the plain way serves (`library`). Polling and upgraded transports stay with it in any case.
+Versions are checked at start; where they differ the plain way serves (`library`). Polling and
+upgraded transports stay with it in any case.
 """
 
 import asyncio
@@ -9,10 +9,9 @@ import contextlib
 from collections.abc import Callable
 from importlib.metadata import version
 
-from server.sockets.outlet import ClientGone, Outlet
+from server.sockets.outlet import ClientGone, Outlet, Send
 from server.sockets.protocol import ClientPacket, parse_event
-from server.sockets.transport import GuardedProtocol
-from server.sockets.wire import FrameBatch
+from server.sockets.websocket import Websocket
 
 TESTED = {"uvicorn": "0.54.0", "python-socketio": "5.18.1"}
 HOLD_AT = 512
@@ -29,69 +28,65 @@ def unsupported() -> str | None:
 class DirectOutlet(Outlet):
     """Writes websocket frames straight to the transport."""
 
-    __slots__ = ("_protocol",)
+    __slots__ = ("_send", "_websocket")
 
-    def __init__(self, protocol: GuardedProtocol) -> None:
+    def __init__(self, websocket: Websocket) -> None:
         super().__init__()
-        self._protocol = protocol
+        self._websocket = websocket
+        self._send = websocket.transport.write
 
     @property
     def full(self) -> bool:
         """See Outlet."""
-        return not self._protocol.flowing
+        return not self._websocket.flowing
 
-    def write(self, packet: bytes) -> None:
+    def write(self, frames: bytes) -> None:
         """See Outlet."""
-        self._protocol.push(packet)
+        if not self._websocket.transport.is_closing():
+            self._send(frames)
 
-    def write_batch(self, batch: FrameBatch) -> None:
+    def acknowledge(self, packet: bytes) -> None:
         """See Outlet."""
-        if batch.wire:
-            self.write(batch.wire)
+        self._websocket.push(packet)
 
-    def offer(self, batch: FrameBatch) -> bool:
-        """See Outlet. This is the hot path: once per client and batch."""
-        protocol = self._protocol
-        if not protocol.flowing:
-            return False
-        if not batch.wire:
-            return True
-        if protocol.due:
-            protocol.push(batch.wire)
-        else:
-            protocol.transport.write(batch.wire)
-        return True
+    def live_sender(self, behind: Callable[[], None]) -> Send:
+        """See Outlet. Nothing stands between the fan-out and the transport: it is the hot path."""
+        self._websocket.behind = behind
+        return self._websocket.send_live if self.acknowledges else self._send
 
     async def ready(self) -> None:
         """See Outlet. CONNECT was written before anything else is."""
 
     async def drained(self) -> None:
         """See Outlet."""
-        self._protocol.flush()
-        await self._flow(self._protocol, asyncio.get_running_loop().time())
-        if not self._protocol.flowing:
+        websocket = self._websocket
+        websocket.flush()
+        await self._flow(websocket.writable, websocket.loop.time())
+        if not websocket.flowing:
             raise ClientGone("The client has left")
 
     def abort(self) -> None:
         """See Outlet."""
-        self._protocol.abort()
+        self._websocket.abort()
 
     async def end(self, seconds: float) -> None:
         """See Outlet."""
         with contextlib.suppress(TimeoutError, ClientGone):
             async with asyncio.timeout(seconds):
                 await self.drained()
-        self._protocol.end()
+        self._websocket.end()
 
 
 class Intake:
     """Takes a client's events off its websocket in the order they come, without a task."""
 
-    def __init__(self, protocol: GuardedProtocol, take: Callable[[ClientPacket], int]) -> None:
-        self._protocol = protocol
+    __slots__ = ("_held", "_take", "_websocket")
+
+    def __init__(self, websocket: Websocket, take: Callable[[ClientPacket], int]) -> None:
+        self._websocket = websocket
         self._take = take
         self._held = False
-        protocol.receiver = self.receive
+        websocket.receiver = self.receive
 
     def receive(self, message: bytes) -> bool:
         """Take a message if it is an event; anything else is left to Engine.IO."""
@@ -100,15 +95,15 @@ class Intake:
             return False
         if self._take(packet) >= HOLD_AT and not self._held:
             self._held = True
-            self._protocol.hold_reading(hold=True)
+            self._websocket.hold_reading(hold=True)
         return True
 
     def answered(self, waiting: int) -> None:
         """Note how many events are unanswered now; read on when they have become few."""
         if self._held and waiting <= HOLD_AT // 2:
             self._held = False
-            self._protocol.hold_reading(hold=False)
+            self._websocket.hold_reading(hold=False)
 
     def close(self) -> None:
         """Leave everything to Engine.IO again."""
-        self._protocol.receiver = None
+        self._websocket.receiver = None

@@ -1,12 +1,16 @@
 """Fan-out: what a conversation publishes, made into frames once and offered to all its sessions."""
 
+import logging
 from collections.abc import Sequence
 
 from events.event import StoredEvent
 from events.stream import EventStream
 from events.summary import SummaryChange
+from server.sockets.frames import run_of
+from server.sockets.outlet import Send
 from server.sockets.session import WebSession
-from server.sockets.wire import FrameBatch, frame_of
+
+logger = logging.getLogger(__name__)
 
 
 class Fanout:
@@ -16,18 +20,42 @@ class Fanout:
         self.published = stream.next_id - 1
         self.sessions: dict[str, WebSession] = {}
         self.stream = stream
+        self._live: dict[WebSession, Send] = {}
+        self._senders: tuple[Send, ...] | None = ()
         self._stop = stream.tap(self._deliver)
 
     def close(self) -> None:
         """Take nothing more."""
         self._stop()
 
+    def enter(self, session: WebSession, send: Send) -> None:
+        """Send a session that is level all that is published from now on, until `leave`."""
+        self._live[session] = send
+        self._senders = None
+
+    def leave(self, session: WebSession) -> None:
+        """Send it no more; it has what is published now. It may be left already."""
+        self._live.pop(session, None)
+        self._senders = None
+
     def _deliver(self, events: Sequence[StoredEvent], _summary: SummaryChange) -> None:
-        batch = FrameBatch([frame_of(event) for event in events])
-        # Before offering: a session that turns live meanwhile must have examined these.
-        self.published = batch.last_id
-        for session in tuple(self.sessions.values()):
-            session.offer(batch)
+        run = run_of(events)
+        # Before sending: a session that falls behind by this has it, and reads on after it.
+        self.published = run.last_id
+        if self._senders is None:
+            self._senders = tuple(self._live.values())
+        wire = run.wire
+        for send in self._senders:
+            try:
+                send(wire)
+            except Exception as error:  # noqa: BLE001 - one client's way harms no other's
+                self._lose(send, error)
+
+    def _lose(self, send: Send, error: Exception) -> None:
+        """A way that fails leads nowhere any more: its client comes back with its cursor."""
+        logger.info("a client of %s is gone: %s", self.stream.conversation_id, error)
+        for session in [one for one, way in self._live.items() if way == send]:
+            session.abort()
 
 
 class FanoutHub:

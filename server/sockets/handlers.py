@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from events.batch import Appended
 from events.errors import StreamClosed
@@ -19,6 +19,7 @@ from server.managers.base import ConversationManager
 from server.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice
 from server.sockets.direct import Intake
 from server.sockets.fanout import Fanout, FanoutHub
+from server.sockets.frames import FrameReader
 from server.sockets.outlet import Outlet
 from server.sockets.protocol import (
     EVENTS_IN,
@@ -30,8 +31,8 @@ from server.sockets.protocol import (
     refusal_of,
 )
 from server.sockets.session import WebSession
-from server.sockets.transport import GuardedProtocol
-from server.sockets.wire import FrameReader, accepted_frame, ack_frame
+from server.sockets.websocket import Websocket
+from server.sockets.wire import accepted_frame, ack_frame
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class Reply:
         session.waiting -= 1
         if isinstance(outcome, Appended):
             if self._ack_id is not None:
-                session.send(accepted_frame(self._ack_id, outcome, queued=self.queued))
+                session.acknowledge(accepted_frame(self._ack_id, outcome, queued=self.queued))
         else:
             self._refuse(session, outcome)
         if intake is not None:
@@ -93,7 +94,7 @@ class Reply:
         if self._ack_id is None:
             session.notify(error_notice(f"ERROR${answer.code.upper()}", answer.text))
         else:
-            session.send(ack_frame(self._ack_id, failed_ack(answer)))
+            session.acknowledge(ack_frame(self._ack_id, failed_ack(answer)))
 
 
 class Arrival(NamedTuple):
@@ -101,10 +102,11 @@ class Arrival(NamedTuple):
 
     connection_id: str
     query: str
-    principal: Principal
+    scope: Mapping[str, Any]
+    """The ASGI scope of its request, or as much of it as tells who asks."""
     outlet: Callable[[], Outlet]
     """Gives its way out. Raises Refused when it has left already."""
-    protocol: GuardedProtocol | None = None
+    websocket: Websocket | None = None
     """Where its events are taken from; None where somebody else calls `take`."""
 
 
@@ -183,8 +185,9 @@ class SocketHandlers:
             raise Refused("invalid_session_api_key")
         if parts.refusal is not None:
             raise refusal_of(answer_for(parts.refusal))
+        principal: Principal = await parts.authenticator.principal(arrival.scope)
         info = await parts.manager.join_conversation(
-            handshake.conversation_id, connection_id, parts.settings, arrival.principal.user_id
+            handshake.conversation_id, connection_id, parts.settings, principal.user_id
         )
         conversation = parts.manager.joined(connection_id)
         if conversation is None:
@@ -192,7 +195,7 @@ class SocketHandlers:
         fanout = self._hub.of(info.event_store)
         session = WebSession(
             connection_id,
-            arrival.principal.user_id,
+            principal.user_id,
             info.event_store,
             fanout,
             parts.frames,
@@ -200,8 +203,8 @@ class SocketHandlers:
             handshake.latest_event_id,
         )
         intake = None
-        if arrival.protocol is not None:
-            intake = Intake(arrival.protocol, partial(self.take, connection_id))
+        if arrival.websocket is not None:
+            intake = Intake(arrival.websocket, partial(self.take, connection_id))
         fanout.sessions[connection_id] = session
         self._sessions[connection_id] = Entry(session, fanout, conversation, intake)
         parts.connections.add(session)

@@ -10,7 +10,6 @@ from typing import Any
 import socketio
 from socketio.exceptions import ConnectionRefusedError as SocketRefused
 
-from server.auth import Authenticator
 from server.sockets.handlers import Arrival, SocketHandlers
 from server.sockets.outlet import EngineOutlet, check_engine, end_poll
 from server.sockets.protocol import (
@@ -26,20 +25,18 @@ from server.sockets.transport import protocol_of
 class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]  # the library is untyped
     """Hands the library's connects and disconnects of the default namespace to the handlers."""
 
-    def __init__(self, handlers: SocketHandlers, authenticator: Authenticator) -> None:
+    def __init__(self, handlers: SocketHandlers) -> None:
         super().__init__("/")
         self._handlers = handlers
-        self._authenticator = authenticator
 
     async def on_connect(self, sid: str, environ: Mapping[str, Any], auth: object = None) -> None:  # noqa: ARG002 - the library gives it
         """Join. The library sends CONNECT without a pause after this."""
         scope = environ.get("asgi.scope", {})
         engine_id = str(self.server.manager.eio_sid_from_sid(sid, "/"))
         outlet = partial(EngineOutlet, self.server.eio, engine_id, protocol_of(scope))
-        principal = self._authenticator.principal(scope)
         query = environ.get("QUERY_STRING", "")
         try:
-            await self._handlers.join(Arrival(sid, query, principal, outlet))
+            await self._handlers.join(Arrival(sid, query, scope, outlet))
         except Refused as refused:
             told = (str(refused),) if refused.data is None else (str(refused), refused.data)
             raise SocketRefused(*told) from refused
@@ -56,7 +53,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
     client events is replaced, since only there it is known whether an answer was asked for.
     """
 
-    def __init__(self, handlers: SocketHandlers, authenticator: Authenticator) -> None:
+    def __init__(self, handlers: SocketHandlers) -> None:
         super().__init__(
             async_mode="asgi",
             cors_allowed_origins=[],
@@ -68,7 +65,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
         )
         check_engine(self.eio)
         self._handlers = handlers
-        self.register_namespace(Namespace(handlers, authenticator))
+        self.register_namespace(Namespace(handlers))
 
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         await super()._handle_eio_disconnect(eio_sid, reason)

@@ -1,4 +1,4 @@
-"""A client's way out, and the plain one of them: Engine.IO's own queue.
+"""A client's way out, and the plain one of them: through Engine.IO's own queue.
 
 This module alone touches parts of engineio that are not public: the socket of a connection and
 its queue. Their presence is checked at start.
@@ -8,6 +8,8 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from asyncio import Task
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from engineio import AsyncServer as EngineServer
@@ -16,7 +18,7 @@ from engineio.packet import MESSAGE, NOOP, Packet
 from server.errors import ServerError
 from server.sockets.protocol import Refused
 from server.sockets.transport import GuardedProtocol
-from server.sockets.wire import FrameBatch, packet_text
+from server.sockets.wire import packet_texts
 
 SLICE_BYTES = 64 * 1024
 SLOW_SECONDS = 0.5
@@ -28,26 +30,29 @@ CAP_BYTES = 64 * 1024
 CAP_PACKETS = 8192
 """Packets in the queue, acknowledgements among them, beyond which a client is aborted."""
 
+Send = Callable[[bytes], object]
+"""Takes websocket frames that are joined; never waits."""
+
 
 class ClientGone(ServerError):
     """The transport is ended or ending; the session's end is about to be told."""
 
 
 class Outlet(ABC):
-    """One client's way out. Packets are given as websocket frames; `write` never waits.
+    """One client's way out. `write` never waits; what waits is bounded by asking `full` before."""
 
-    What is queued is bounded by asking `full` before writing what can wait.
-    """
-
-    __slots__ = ("_slow",)
+    # Slots, here and in the session: what is touched for every client and event lies together.
+    __slots__ = ("acknowledges", "slow")
 
     def __init__(self) -> None:
-        self._slow = False
+        self.acknowledges = False
+        """Whether the client is one that asks for acknowledgements."""
+        self.slow = False
 
     @property
     def slice_bytes(self) -> int:
         """How much may be written between two waits for `drained`."""
-        return SLOW_SLICE_BYTES if self._slow else SLICE_BYTES
+        return SLOW_SLICE_BYTES if self.slow else SLICE_BYTES
 
     @property
     @abstractmethod
@@ -55,16 +60,16 @@ class Outlet(ABC):
         """Whether the client is behind: wait for `drained` before writing more."""
 
     @abstractmethod
-    def write(self, packet: bytes) -> None:
-        """Send one packet."""
+    def write(self, frames: bytes) -> None:
+        """Send websocket frames that are joined."""
 
     @abstractmethod
-    def write_batch(self, batch: FrameBatch) -> None:
-        """Send what is visible of a batch."""
+    def acknowledge(self, packet: bytes) -> None:
+        """Send an acknowledgement, which may wait for what else this turn of the loop brings."""
 
     @abstractmethod
-    def offer(self, batch: FrameBatch) -> bool:
-        """Send what is visible of a batch unless the client is behind; whether that was done."""
+    def live_sender(self, behind: Callable[[], None]) -> Send:
+        """The way for published frames; `behind` is called when the client does not keep up."""
 
     @abstractmethod
     async def ready(self) -> None:
@@ -82,11 +87,11 @@ class Outlet(ABC):
     async def end(self, seconds: float) -> None:
         """Send what is queued, for a bounded time, then end the transport without a farewell."""
 
-    async def _flow(self, protocol: GuardedProtocol, begun: float) -> None:
+    async def _flow(self, writable: asyncio.Event, begun: float) -> None:
         """Wait until the transport takes more, and learn from a wait how fast the client is."""
-        if not protocol.writable.is_set():
-            await protocol.writable.wait()
-            self._slow = asyncio.get_running_loop().time() - begun > SLOW_SECONDS
+        if not writable.is_set():
+            await writable.wait()
+            self.slow = asyncio.get_running_loop().time() - begun > SLOW_SECONDS
 
 
 class EngineOutlet(Outlet):
@@ -114,28 +119,24 @@ class EngineOutlet(Outlet):
         paused = self._protocol is not None and not self._protocol.writable.is_set()
         return paused or self._queued_bytes > CAP_BYTES
 
-    def write(self, packet: bytes) -> None:
-        """See Outlet. A client that lets too many wait is aborted."""
+    def write(self, frames: bytes) -> None:
+        """See Outlet. A client that lets too many packets wait is aborted."""
         if self._socket.closed:
             return
-        if self._socket.queue.qsize() >= CAP_PACKETS:
-            self.abort()
-            return
-        self._queued_bytes += len(packet)
-        self._socket.queue.put_nowait(Packet(MESSAGE, data=packet_text(packet)))
+        for text in packet_texts(frames):
+            if self._socket.queue.qsize() >= CAP_PACKETS:
+                self.abort()
+                return
+            self._socket.queue.put_nowait(Packet(MESSAGE, data=text))
+        self._queued_bytes += len(frames)
 
-    def write_batch(self, batch: FrameBatch) -> None:
+    def acknowledge(self, packet: bytes) -> None:
         """See Outlet."""
-        for frame in batch.frames:
-            if frame.packet is not None:
-                self.write(frame.packet)
+        self.write(packet)
 
-    def offer(self, batch: FrameBatch) -> bool:
+    def live_sender(self, behind: Callable[[], None]) -> Send:
         """See Outlet."""
-        if self.full:
-            return False
-        self.write_batch(batch)
-        return True
+        return partial(self._send_live, behind)
 
     async def ready(self) -> None:
         """See Outlet."""
@@ -146,10 +147,15 @@ class EngineOutlet(Outlet):
         begun = asyncio.get_running_loop().time()
         await self._socket.queue.join()
         if self._protocol is not None:
-            await self._flow(self._protocol, begun)
+            await self._flow(self._protocol.writable, begun)
             if self._protocol.transport.is_closing():
                 raise ClientGone("The client has left")
         self._queued_bytes = 0
+
+    def _send_live(self, behind: Callable[[], None], frames: bytes) -> None:
+        self.write(frames)
+        if self.full:
+            behind()
 
     def abort(self) -> None:
         """See Outlet."""

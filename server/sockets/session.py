@@ -2,44 +2,74 @@
 
 import asyncio
 import logging
+import time
 from asyncio import Task
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from events.errors import ConversationDeleted, EventsError
 from events.stream import EventStream
-from server.sockets.outlet import ClientGone, Outlet
-from server.sockets.wire import Frame, FrameBatch, FrameReader, payload_frame
+from server.sockets.frames import FrameReader, FrameRun
+from server.sockets.outlet import ClientGone, Outlet, Send
+from server.sockets.wire import payload_frame
 
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
 FLUSH_SECONDS = 1.0
+TURN_SECONDS = 0.001
+"""How long a replay may keep the loop when all it needs is cached and its client takes it all."""
 
 
-class Published(Protocol):
-    """The live path of a conversation: how far it has published."""
+class LivePath(Protocol):
+    """What a conversation publishes, as it is handed to the sessions that are level with it."""
 
     @property
     def published(self) -> int:
         """The last log id handed to live sessions."""
+
+    def enter(self, session: "WebSession", send: Send) -> None:
+        """Send a session that is level all that is published from now on, until `leave`."""
+
+    def leave(self, session: "WebSession") -> None:
+        """Send it no more; it has what is published now."""
 
 
 class WebSession:
     """Sends one client every event after its cursor once, in order.
 
     `position` is the last log id examined. A session is either *live*, and then the fan-out
-    offers it each event, or it reads the log by itself at its own pace. It turns live in the same
+    sends it each event, or it reads the log by itself at its own pace. It turns live in the same
     step, without an await, in which its position has reached what the fan-out has published, and
-    leaves the live path when its outlet is full.
+    leaves the live path when its outlet says that the client is behind.
     """
+
+    __slots__ = (
+        "_closed",
+        "_fanout",
+        "_frames",
+        "_joined_at",
+        "_newest_state",
+        "_outlet",
+        "_owed",
+        "_paid",
+        "_position",
+        "_stream",
+        "_task",
+        "_turn_began",
+        "connection_id",
+        "conversation_id",
+        "live",
+        "user_id",
+        "waiting",
+    )
 
     def __init__(
         self,
         connection_id: str,
         user_id: str | None,
         stream: EventStream,
-        fanout: Published,
+        fanout: LivePath,
         frames: FrameReader,
         outlet: Outlet,
         cursor: int,
@@ -50,14 +80,17 @@ class WebSession:
         self.live = False
         self.waiting = 0
         """Events of this client that are taken and not yet answered."""
-        self.position = min(cursor, stream.next_id - 1)
+        self._position = min(cursor, stream.next_id - 1)
         self._stream = stream
         self._fanout = fanout
         self._frames = frames
         self._outlet = outlet
         self._joined_at = stream.next_id - 1
         self._newest_state = stream.last_state_id
-        self._owed: Frame | None = None
+        self._owed: bytes | None = None
+        """The newest state at joining if it is an `error`, else nothing; None: not known yet."""
+        self._paid = self._newest_state is None
+        self._turn_began = 0.0
         self._closed = False
         self._task: Task[None] | None = None
 
@@ -65,19 +98,10 @@ class WebSession:
         """Begin replay; to be called when the client was told that it is connected."""
         self._read_on(first=True)
 
-    def offer(self, batch: FrameBatch) -> None:
-        """Take newly published frames if live; never waits."""
-        if not self.live:
-            return
-        if batch.first_id != self.position + 1:
-            if batch.last_id <= self.position:
-                return
-            batch = batch.after(self.position)
-        if self._outlet.offer(batch):
-            self.position = batch.last_id
-        else:
-            self.live = False
-            self._read_on(first=False)
+    @property
+    def position(self) -> int:
+        """The last log id examined; a live session has all that is published."""
+        return self._fanout.published if self.live else self._position
 
     def notify(self, payload: Mapping[str, Any]) -> None:
         """Send a payload that is no event; lost if the connection is."""
@@ -88,16 +112,31 @@ class WebSession:
         if not self._closed:
             self._outlet.write(packet)
 
+    def acknowledge(self, packet: bytes) -> None:
+        """Send an acknowledgement; from the first one on it shares its way with published events."""
+        if self._closed:
+            return
+        if not self._outlet.acknowledges:
+            self._outlet.acknowledges = True
+            if self.live:
+                self._fanout.enter(self, self._outlet.live_sender(self._fall_behind))
+        self._outlet.acknowledge(packet)
+
     async def drop(self) -> None:
         """Send what is due for a bounded time, then end the transport: the client comes back."""
         if self._task is not None:
             await asyncio.wait([self._task], timeout=FLUSH_SECONDS)
         await self._outlet.end(FLUSH_SECONDS)
 
+    def abort(self) -> None:
+        """End the transport at once."""
+        self._leave()
+        self._outlet.abort()
+
     def close(self) -> None:
         """The connection is gone: send nothing more."""
         self._closed = True
-        self.live = False
+        self._leave()
         if self._task is not None:
             self._task.cancel()
 
@@ -107,35 +146,24 @@ class WebSession:
         self._task = asyncio.get_running_loop().create_task(work, name=name)
 
     async def _replay(self) -> None:
-        """The backlog at joining: of its states only the newest, an `error` after all else."""
         await self._outlet.ready()
-        try:
-            self._owed = await self._error_state()
-        except EventsError:
-            logger.exception("cannot read the newest state of %s", self.conversation_id)
         await self._catch_up()
-
-    async def _error_state(self) -> Frame | None:
-        if self._newest_state is None:
-            return None
-        first, end = self._newest_state, self._newest_state + 1
-        frame = (await self._frames.read(self.conversation_id, first, end))[0]
-        return frame if frame.error_state else None
 
     async def _catch_up(self) -> None:
         while not self._closed:
-            if self.position >= self._joined_at:
-                self._pay()
             if self._is_level():
                 # The same step, without an await, that saw the position: nothing slips between.
-                self.live = True
                 self._task = None
+                self.live = True
+                self._fanout.enter(self, self._outlet.live_sender(self._fall_behind))
                 return
             try:
                 if self._outlet.full:
                     await self._outlet.drained()
+                elif self._position >= self._joined_at and not self._paid:
+                    await self._pay()
                 else:
-                    await self._send_slice()
+                    await self._send_page()
             except (ConversationDeleted, ClientGone):
                 return
             except EventsError:
@@ -146,43 +174,55 @@ class WebSession:
                 self._outlet.abort()
                 return
 
+    def _fall_behind(self) -> None:
+        if self.live:
+            self._leave()
+            self._read_on(first=False)
+
+    def _leave(self) -> None:
+        self._position = self.position
+        self.live = False
+        self._fanout.leave(self)
+
     def _is_level(self) -> bool:
-        level = self.position >= self._fanout.published and self._owed is None
-        return level and not self._outlet.full
+        return self._paid and self._position >= self._fanout.published and not self._outlet.full
 
-    async def _send_slice(self) -> None:
-        frames = await self._frames.read(
-            self.conversation_id, self.position + 1, self._stream.next_id
-        )
-        size = 0
-        due: list[Frame] = []
-        for frame in frames:
-            if frame.id > self._joined_at and self._owed is not None:
-                self._write(due)
-                self._pay()
-            self.position = frame.id
-            if frame.packet is not None and not self._is_old_state(frame):
-                due.append(frame)
-                size += frame.size
-            if size >= self._outlet.slice_bytes:
-                self._write(due)
-                await self._outlet.drained()
-                size = 0
-        self._write(due)
-        await self._outlet.drained()
+    async def _send_page(self) -> None:
+        """Send what follows the position, to the end of its page or of what was there at joining."""
+        next_id = self._stream.next_id
+        if self._position < self._joined_at:
+            next_id = min(next_id, self._joined_at + 1)
+        page = await self._frames.read(self.conversation_id, self._position + 1, next_id)
+        while self._position < page.last_id:
+            run = page.after(self._position).head(self._outlet.slice_bytes)
+            self._outlet.write(run.without(self._old_states(run)))
+            self._position = run.last_id
+            await self._outlet.drained()
+            await self._give_way()
 
-    def _write(self, due: list[Frame]) -> None:
-        if due:
-            self._outlet.write_batch(FrameBatch(due))
-            due.clear()
+    async def _give_way(self) -> None:
+        if time.perf_counter() - self._turn_began > TURN_SECONDS:
+            await asyncio.sleep(0)
+            self._turn_began = time.perf_counter()
 
-    def _pay(self) -> None:
+    async def _pay(self) -> None:
         """Send the newest state at joining, an `error`: behind the backlog, before what is newer."""
-        owed, self._owed = self._owed, None
-        if owed is not None and owed.packet is not None:
-            self._outlet.write(owed.packet)
+        newest = self._newest_state
+        if self._owed is None and newest is not None:
+            try:
+                run = await self._frames.read(self.conversation_id, newest, newest + 1)
+                self._owed = run.error(newest)
+            except EventsError:
+                logger.exception("cannot read the newest state of %s", self.conversation_id)
+        self._paid = True
+        if self._owed:
+            self._outlet.write(self._owed)
 
-    def _is_old_state(self, frame: Frame) -> bool:
-        if not frame.state or frame.id > self._joined_at:
-            return False
-        return frame.id != self._newest_state or self._owed is not None
+    def _old_states(self, run: FrameRun) -> Sequence[int]:
+        """States of the backlog that are not shown in their place; only the newest may be."""
+        newest = self._newest_state
+        if run.first_id > self._joined_at or newest is None:
+            return ()
+        if newest in run.states:
+            self._owed = run.error(newest)
+        return [one for one in run.states if one != newest or self._owed]

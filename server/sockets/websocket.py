@@ -1,220 +1,221 @@
-"""The short way's wire: Engine.IO and Socket.IO on one websocket, without queues of their own."""
+"""A websocket on its transport, for the short way: frames in, frames out, and who does not read.
+
+The frames that clients send are cut by `Inbound`; the library sees the rest of them only: control
+frames, fragments, binary, what is malformed.
+"""
 
 import asyncio
-import logging
-from asyncio import Future, TimerHandle
+from asyncio import AbstractEventLoop, Transport
 from collections.abc import Callable
-from functools import partial
-from secrets import token_urlsafe
+from typing import Protocol, cast
 
-from socketio import packet as kinds
-from socketio.packet import Packet
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.protocol import State
+from websockets.server import ServerProtocol
 
-from server.auth import Principal
-from server.sockets.direct import DirectOutlet
-from server.sockets.handlers import Arrival, SocketHandlers
-from server.sockets.protocol import (
-    PING_SECONDS,
-    PONG_SECONDS,
-    ClientPacket,
-    Refused,
-    connected,
-    opening,
-    refusal,
-)
-from server.sockets.transport import GuardedProtocol
-from server.sockets.wire import websocket_frame
+from server.sockets.guard import WRITE_LIMIT_BYTES, StallWatch, Traffic, abort, end
+from server.sockets.inbound import Inbound
+from server.sockets.protocol import MAX_MESSAGE_BYTES
 
-logger = logging.getLogger(__name__)
-
-MAX_ATTACHMENTS = 64
+FLOWING = asyncio.Event()
+"""Shared by all that were never paused: nobody ever waits for it."""
+FLOWING.set()
 
 
-class WebsocketConnection:
-    """Speaks with one client; joins and leaves for it, one step after the other.
+class Listener(Protocol):
+    """Takes what comes on a websocket. Must not raise."""
 
-    What comes while a step is under way is held until it is done, and reading with it.
-    """
+    def receive(self, message: bytes, *, text: bool) -> None:
+        """A message that the websocket's receiver did not take."""
+
+    def lost(self) -> None:
+        """The connection is over."""
+
+
+class Websocket(asyncio.Protocol):
+    """One open websocket, behind its handshake. There are many: each holds only what it needs."""
 
     __slots__ = (
-        "_beat",
         "_binary",
-        "_busy",
-        "_gone",
-        "_handlers",
-        "_held",
-        "_id",
-        "_joined",
-        "_pinged",
-        "_principal",
-        "_protocol",
-        "_query",
-        "_wake",
+        "_ends",
+        "_fragments",
+        "_inbound",
+        "_library",
+        "_listener",
+        "_traffic",
+        "_watch",
+        "behind",
+        "due",
+        "flowing",
+        "loop",
+        "receiver",
+        "transport",
+        "writable",
     )
 
     def __init__(
-        self, protocol: GuardedProtocol, handlers: SocketHandlers, query: str, principal: Principal
+        self,
+        transport: Transport,
+        loop: AbstractEventLoop,
+        traffic: Traffic,
+        ends: set["Websocket"],
     ) -> None:
-        self._id = token_urlsafe(15)
-        self._protocol = protocol
-        self._handlers = handlers
-        self._query = query
-        self._principal = principal
-        self._busy = False
-        self._gone = False
-        self._joined = False
-        self._pinged = False
-        self._held: list[tuple[bytes, bool]] = []
-        self._binary: Packet | None = None
-        self._wake: Future[None] | None = None
-        self._beat: TimerHandle | None = None
+        self.transport = transport
+        self.loop = loop
+        self.writable = FLOWING
+        self.flowing = True
+        """Whether writing is neither paused nor over."""
+        self.behind: Callable[[], None] | None = None
+        """Called when writing is paused or over."""
+        self.receiver: Callable[[bytes], bool] | None = None
+        """Is given text messages before the listener; False leaves one to it."""
+        self.due: list[bytes] = []
+        """What is written at the end of this turn of the loop, in one piece."""
+        self._traffic = traffic
+        self._ends = ends
+        self._listener: Listener | None = None
+        self._inbound = Inbound(self._take_text, self._leave)
+        self._library: ServerProtocol | None = None
+        self._fragments: list[bytes] = []
+        self._binary = False
+        self._watch: StallWatch | None = None
+        transport.set_write_buffer_limits(high=WRITE_LIMIT_BYTES, low=0)
 
-    def greeting(self) -> bytes:
-        """The first frame, to be sent right behind the websocket's own handshake."""
-        return websocket_frame(opening(self._id))
+    def open(self, listener: Listener) -> None:
+        """Take the transport over."""
+        self._listener = listener
+        self._ends.add(self)
+        self.transport.set_protocol(self)
 
-    async def serve(self) -> None:
-        """Until the connection is over."""
-        self._schedule_ping()
-        try:
-            while self._joined or not self._gone:
-                await self._summons()
-                if self._joined:
-                    self._joined = False
-                    await self._handlers.leave(self._id)
-                elif not self._gone:
-                    self._joined = await self._join()
-                self._go_on()
-        except Exception:
-            logger.exception("cannot go on with %s", self._id)
-            self._protocol.abort()
+    def data_received(self, data: bytes) -> None:
+        """Cut it."""
+        self._inbound.feed(data)
 
-    def receive(self, message: bytes, *, text: bool) -> None:
-        """Take a message that is no event of one who has joined. See Listener."""
-        if self._busy:
-            if not self._held:
-                self._protocol.hold_reading(hold=True)
-            self._held.append((message, text))
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - whatever it was
+        """Tell everybody, the listener last."""
+        self._ends.discard(self)
+        self._unwatch()
+        self._stop_flowing()
+        self.behind = self.receiver = None
+        self.writable.set()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.lost()
+
+    def pause_writing(self) -> None:
+        """Start to watch whether the reader reads."""
+        if self.writable is FLOWING:
+            self.writable = asyncio.Event()
+        self.writable.clear()
+        self._watch = StallWatch(self.transport, self.loop, self._traffic)
+        self._stop_flowing()
+
+    def resume_writing(self) -> None:
+        """Stop watching."""
+        self.writable.set()
+        self.flowing = not self.transport.is_closing()
+        self._unwatch()
+
+    def push(self, frames: bytes) -> None:
+        """Write with whatever else this turn of the loop brings for the connection."""
+        if not self.due:
+            if not self._traffic.unsent:
+                self.loop.call_soon(self._traffic.flush_all)
+            self._traffic.unsent.append(self)
+        self.due.append(frames)
+
+    def send_live(self, frames: bytes) -> None:
+        """Write at once, or with what is due."""
+        if self.due:
+            self.due.append(frames)
+        else:
+            self.transport.write(frames)
+
+    def flush(self) -> None:
+        """Write what is due now, in one piece: every write is a system call."""
+        if self.due:
+            frames, self.due = self.due, []
+            if not self.transport.is_closing():
+                self.transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
+
+    def hold_reading(self, *, hold: bool) -> None:
+        """Take nothing more from the client for a while, or go on."""
+        if self.transport.is_closing():
             return
-        try:
-            self._take(message, text=text)
-        except (ValueError, LookupError, TypeError) as error:
-            logger.info("%s broke the protocol: %r", self._id, error)
-            self._protocol.end()
+        if hold:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
 
-    def lost(self) -> None:
-        """See Listener."""
-        self._gone = True
-        if self._beat is not None:
-            self._beat.cancel()
-        self._summon()
+    def shutdown(self) -> None:
+        """The server ends: say so. See uvicorn's protocols."""
+        if not self.transport.is_closing():
+            library = self._frames()
+            library.send_close(CloseCode.SERVICE_RESTART)
+            self._answer(library)
 
-    async def _join(self) -> bool:
-        protocol = self._protocol
-        outlet = partial(DirectOutlet, protocol)
-        try:
-            await self._handlers.join(
-                Arrival(self._id, self._query, self._principal, outlet, protocol)
-            )
-        except Refused as refused:
-            self._write(refusal(refused))
-            return False
-        self._write(connected(self._id))
+    def end(self) -> None:
+        """Close the connection without a farewell."""
+        end(self.transport, self.loop, self._traffic)
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        abort(self.transport)
+
+    def _stop_flowing(self) -> None:
+        self.flowing = False
+        if self.behind is not None:
+            self.behind()
+
+    def _unwatch(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
+
+    def _take_text(self, message: bytes) -> bool:
+        """Take a text message that came in one frame."""
+        if self._library is not None and self._library.current_size is not None:
+            return False  # in the midst of fragments it is a fault, which the library tells
+        if self.receiver is None or not self.receiver(message):
+            self._pass_on(message, text=True)
         return True
 
-    async def _summons(self) -> None:
-        """Wait until there is a step to take."""
-        if not (self._busy or self._gone):
-            self._wake = asyncio.get_running_loop().create_future()
-            await self._wake
+    def _pass_on(self, message: bytes, *, text: bool) -> None:
+        if self._listener is not None and not self.transport.is_closing():
+            self._listener.receive(message, text=text)
 
-    def _summon(self) -> None:
-        self._busy = True
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+    def _frames(self) -> ServerProtocol:
+        """Made for the first frame that needs it."""
+        if self._library is None:
+            self._library = ServerProtocol(state=State.OPEN, max_size=MAX_MESSAGE_BYTES)
+        return self._library
 
-    def _go_on(self) -> None:
-        """Take what was held until another step is due."""
-        self._busy = False
-        held, self._held = self._held, []
-        if held:
-            self._protocol.hold_reading(hold=False)
-        for message, text in held:
-            receiver = self._protocol.receiver
-            if not (text and not self._busy and receiver is not None and receiver(message)):
-                self.receive(message, text=text)
+    def _leave(self, data: bytes) -> None:
+        library = self._frames()
+        library.receive_data(data)
+        for event in library.events_received():
+            self._take_frame(cast("Frame", event))
+        self._answer(library)
 
-    def _take(self, message: bytes, *, text: bool) -> None:
-        if not text:
-            self._attach()
-        elif message == b"3":
-            self._schedule_ping()
-        elif message == b"1":
-            self._protocol.end()
-        elif message[:1] == b"4":
-            self._take_packet(Packet(encoded_packet=message[1:].decode()))
-        else:
-            raise ValueError("no packet of Engine.IO")
+    def _take_frame(self, frame: Frame) -> None:
+        if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
+            self._binary = frame.opcode is Opcode.BINARY
+        elif frame.opcode is not Opcode.CONT:
+            return  # the library answers control frames by itself
+        self._fragments.append(bytes(frame.data))
+        if frame.fin:
+            fragments, self._fragments = self._fragments, []
+            message, text = b"".join(fragments), not self._binary
+            if not (text and self.receiver is not None and self.receiver(message)):
+                self._pass_on(message, text=text)
 
-    def _take_packet(self, packet: Packet) -> None:
-        if self._binary is not None:
-            raise ValueError("an attachment is missing")
-        namespace = packet.namespace or "/"
-        match packet.packet_type:
-            case kinds.CONNECT if namespace != "/":
-                self._write(refusal(Refused("Unable to connect"), namespace))
-            case kinds.CONNECT if not self._joined:
-                self._summon()
-            case kinds.DISCONNECT if self._joined and namespace == "/":
-                self._protocol.receiver = None  # nothing that follows is taken any more
-                self._summon()
-            case kinds.EVENT | kinds.BINARY_EVENT | kinds.BINARY_ACK if packet.attachment_count:
-                self._await_attachments(packet)
-            case kinds.EVENT | kinds.BINARY_EVENT:
-                self._take_event(packet)
-            case kinds.CONNECT | kinds.DISCONNECT | kinds.ACK:
-                pass  # nothing follows from it: it is so already, or nobody asked
-            case _:
-                raise ValueError("no packet that a client sends")
-
-    def _await_attachments(self, packet: Packet) -> None:
-        if packet.attachment_count > MAX_ATTACHMENTS:
-            raise ValueError("too many attachments")
-        self._binary = packet
-
-    def _attach(self) -> None:
-        """Count an attachment; what it holds is not kept, since no event may have one."""
-        packet = self._binary
-        if packet is None:
-            raise ValueError("an attachment of nothing")
-        if packet.add_attachment(b""):
-            self._binary = None
-            if packet.packet_type == kinds.BINARY_EVENT:
-                self._take_event(packet)
-
-    def _take_event(self, packet: Packet) -> None:
-        event, *arguments = packet.data
-        if self._joined and packet.namespace in (None, "/"):
-            self._handlers.take(self._id, ClientPacket(event, arguments, packet.id))
-
-    def _schedule_ping(self) -> None:
-        """A first time, and then with every answer to the one before."""
-        if self._beat is None or self._pinged:
-            self._pinged = False
-            self._set_beat(PING_SECONDS, self._ping)
-
-    def _ping(self) -> None:
-        self._pinged = True
-        self._write(b"2")
-        self._set_beat(PONG_SECONDS, self._protocol.abort)
-
-    def _set_beat(self, seconds: float, act: Callable[[], None]) -> None:
-        if self._beat is not None:
-            self._beat.cancel()
-        self._beat = asyncio.get_running_loop().call_later(seconds, act)
-
-    def _write(self, message: bytes) -> None:
-        protocol = self._protocol
-        protocol.flush()
-        if not (protocol.close_sent or protocol.transport.is_closing()):
-            protocol.transport.write(websocket_frame(message))
+    def _answer(self, library: ServerProtocol) -> None:
+        """Send what the library has to say; when that is a farewell, end."""
+        frames = b"".join(library.data_to_send())
+        closing = library.state is not State.OPEN
+        # One who only pings and reads nothing must not fill the buffer.
+        if frames and (self.flowing or closing) and not self.transport.is_closing():
+            self.flush()
+            self.transport.write(frames)
+        if closing:
+            self.end()

@@ -73,6 +73,18 @@ class ConversationStore(ABC):
             await self.save_metadata(changed)
             return changed
 
+    async def give_title(self, conversation_id: str, title: str) -> bool:
+        """Set the title of a record that has none (None); whether it was set.
+
+        Serial with the updates of that conversation, so that a title given meanwhile stays. Raises
+        ConversationNotFound. The default works as that of `update_metadata` does.
+        """
+        async with _lock_of(type(self), conversation_id):
+            found = await self.get_metadata(conversation_id)
+            if found.title is None:
+                await self.save_metadata(found.checked_copy(title=title))
+            return found.title is None
+
     @abstractmethod
     async def get_metadata(self, conversation_id: str) -> ConversationMetadata:
         """Return the record. Raises ConversationNotFound, Damaged."""

@@ -89,6 +89,11 @@ class DatabaseConversationStore(ConversationStore):
         row = await self._database.write(_update(conversation_id, self.user_id, change))
         return _record_of(row)
 
+    async def give_title(self, conversation_id: str, title: str) -> bool:
+        """See ConversationStore. Reads and writes in one transaction."""
+        check_conversation_id(conversation_id)
+        return await self._database.write(_give_title(conversation_id, self.user_id, title))
+
     async def get_metadata(self, conversation_id: str) -> ConversationMetadata:
         """See ConversationStore."""
         rows = await self._rows(self._lookup(conversation_id))
@@ -163,6 +168,17 @@ def _update(conversation_id: str, user_id: str | None, change: MetadataChange) -
         raise ConversationNotFound(conversation_id)
     yield Statement("write_record", _values_of(change.apply_to(_record_of(rows[0]))))
     return (yield lookup).rows[0]
+
+
+def _give_title(conversation_id: str, user_id: str | None, title: str) -> Script[bool]:
+    rows = (yield Statement("read_record", (conversation_id, user_id))).rows
+    if not rows:
+        raise ConversationNotFound(conversation_id)
+    record = _record_of(rows[0])
+    if record.title is not None:
+        return False
+    yield Statement("write_record", _values_of(record.checked_copy(title=title)))
+    return True
 
 
 def _delete(conversation_id: str, user_id: str | None) -> Script[None]:

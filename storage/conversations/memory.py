@@ -115,7 +115,14 @@ class MemoryConversationStore(ConversationStore):
         """See ConversationStore."""
         changed = change.apply_to(self._visible(conversation_id))
         self._conversations.put(changed)
-        return changed.checked_copy()
+        return changed.copy_with({})
+
+    async def give_title(self, conversation_id: str, title: str) -> bool:
+        """See ConversationStore."""
+        if self._visible(conversation_id).title is not None:
+            return False
+        await self.update_metadata(conversation_id, MetadataChange(title=title))
+        return True
 
     async def get_metadata(self, conversation_id: str) -> ConversationMetadata:
         """See ConversationStore."""

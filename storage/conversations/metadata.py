@@ -1,6 +1,8 @@
 """What is known of a conversation besides its events, and changes of single fields of it."""
 
 import json
+from collections.abc import Mapping
+from copy import deepcopy
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
@@ -114,6 +116,10 @@ class ChangeableMetadata(BaseModel):
     """JSON values of the embedder's own, without NaN and infinities; kept and returned unread."""
 
 
+CONTAINERS = frozenset(("pr_number", "custom"))
+"""Fields whose values can be changed from within, past validation."""
+
+
 class ConversationMetadata(ChangeableMetadata):
     """One conversation's record.
 
@@ -124,6 +130,11 @@ class ConversationMetadata(ChangeableMetadata):
     conversation_id: Text
     user_id: Text | None = None
     created_at: UtcDatetime = Field(default_factory=_now)
+
+    def copy_with(self, replaced: Mapping[str, Any]) -> Self:
+        """Return an independent copy with some fields replaced by values that are valid already."""
+        apart = {"pr_number": list(self.pr_number), "custom": deepcopy(self.custom)}
+        return self.model_copy(update=apart | dict(replaced))
 
     def checked_copy(self, **replaced: Any) -> Self:
         """Return an independent, fully validated copy with some fields replaced.
@@ -152,7 +163,10 @@ class MetadataChange(ChangeableMetadata):
 
     def apply_to(self, metadata: ConversationMetadata) -> ConversationMetadata:
         """Return an independent copy of `metadata` with the given fields replaced."""
-        return metadata.checked_copy(**self.values())
+        values = self.values()
+        if not CONTAINERS.isdisjoint(values):
+            return metadata.checked_copy(**values)
+        return metadata.copy_with(values)
 
 
 class ConversationMetadataResultSet(ResultSet[ConversationMetadata]):

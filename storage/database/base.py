@@ -41,7 +41,8 @@ A script does no I/O of its own, so every dialect can drive it: in a thread, or 
 Rows = Sequence[tuple[str, Sequence[Sequence[Any]]]]
 """Named statements, each with the rows of parameters it runs for.
 
-Such a statement takes rows after the word VALUES and passes over those that are all null.
+Such a statement takes rows after the word VALUES, fails as a whole when one of them does not fit,
+and passes over those that are all null.
 """
 
 
@@ -68,10 +69,10 @@ class Database(ABC):
     ) -> Promise[T]:
         """Run a script atomically in the next group commit; told when it is durable.
 
-        `rows` is the same write put as statements of which every row must touch exactly one row;
-        the script is then only run when one does not, and otherwise the value is None. Rows of
-        many writers are run together, which is what makes a large commit cheap; within a commit
-        they come before the scripts. `failure` turns the database's own errors into the caller's.
+        `rows` is the same write put as rows that either fit or make their statement fail; the
+        script is only run when that happens, and otherwise the value is None. Rows of many
+        writers are run together, which is what makes a large commit cheap; within a commit they
+        come before the scripts. `failure` turns the database's own errors into the caller's.
 
         Scripts run in the order of the calls. What the script raises undoes it alone and is the
         promise's error; a commit that fails, fails every script in it. Whoever stops waiting does

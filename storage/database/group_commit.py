@@ -40,6 +40,10 @@ def room_for(count: int) -> int:
     return 1 << (count - 1).bit_length()
 
 
+Prepared = tuple[str, Sequence[Any]]
+"""A statement and its parameters."""
+
+
 class Work(NamedTuple):
     """One writer's wish: a script, or rows with the script to run when they do not fit."""
 
@@ -85,10 +89,15 @@ class GroupCommit:
     def commit(self, group: Sequence[Work]) -> list[Outcome]:
         """Commit a group; an outcome for each, in no particular order.
 
-        Works with rows come first, all of them by one statement per query.
+        Works with rows come first, all of them by one statement per query. If that is all there
+        is, the statement is the transaction, and the writer has to get the GIL back only once.
         """
+        in_rows = [work for work in group if work.rows]
+        statements = self._statements_of(in_rows)
+        if len(statements) == 1 and len(in_rows) == len(group) and self._run_alone(*statements[0]):
+            return [Outcome(work.promise, None) for work in group]
         try:
-            outcomes = self._apply_all(group)
+            outcomes = self._apply_all(group, in_rows, statements)
         except sqlite3.Error as error:
             self._reopen()
             return _all_failed(group, Unavailable(f"nothing was written: {error}"))
@@ -99,42 +108,54 @@ class GroupCommit:
             return _all_failed(group, OutcomeUnknown(f"commit failed: {error}"))
         return outcomes
 
-    def _apply_all(self, group: Sequence[Work]) -> list[Outcome]:
-        self.connection.execute("BEGIN IMMEDIATE")
-        in_rows = [work for work in group if work.rows]
-        if not in_rows:
-            return [self._apply(work) for work in group]
-        if self._apply_rows(in_rows):
-            outcomes = [Outcome(work.promise, None) for work in in_rows]
-            return outcomes + [self._apply(work) for work in group if not work.rows]
-        if self.connection.in_transaction:
-            self.connection.execute("ROLLBACK")
-        self.connection.execute("BEGIN IMMEDIATE")
+    def _run_alone(self, statement: str, parameters: Sequence[Any]) -> bool:
+        """Run a statement outside a transaction; whether it is known to have been committed.
+
+        If it is not, the scripts decide: they find out where every log is now.
+        """
+        try:
+            self.connection.execute(statement, parameters)
+        except sqlite3.IntegrityError:
+            return False
+        except sqlite3.Error:
+            self._reopen()
+            return False
+        return True
+
+    def _apply_all(
+        self, group: Sequence[Work], in_rows: Sequence[Work], statements: Sequence[Prepared]
+    ) -> list[Outcome]:
+        connection = self.connection
+        connection.execute("BEGIN IMMEDIATE")
+        if len(in_rows) < len(group) or len(statements) > 1:
+            try:
+                for statement, parameters in statements:
+                    connection.execute(statement, parameters)
+            except sqlite3.Error:
+                # The scripts, each by itself, tell whose fault it is.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                connection.execute("BEGIN IMMEDIATE")
+            else:
+                outcomes = [Outcome(work.promise, None) for work in in_rows]
+                return outcomes + [self._apply(work) for work in group if not work.rows]
         return [self._apply(work) for work in group]
 
-    def _apply_rows(self, works: Sequence[Work]) -> bool:
-        """Run all works' rows; False unless every row touched exactly one."""
+    def _statements_of(self, works: Sequence[Work]) -> list[Prepared]:
+        """All works' rows as few statements, each filled up with empty rows to a usual size."""
         merged: dict[str, list[Sequence[Any]]] = {}
         for work in works:
             for query, rows in work.rows:
                 merged.setdefault(query, []).extend(rows)
-        try:
-            return all(self._run_rows(query, rows) == len(rows) for query, rows in merged.items())
-        except sqlite3.Error:
-            return False  # the scripts, each by itself, tell whose fault it is
-
-    def _run_rows(self, query: str, rows: Sequence[Sequence[Any]]) -> int:
-        """Run a statement with many rows at once, filled up with empty ones; rows touched."""
-        touched = 0
-        width = len(rows[0])
-        for start in range(0, len(rows), ROWS_AT_ONCE):
-            due = rows[start : start + ROWS_AT_ONCE]
-            size = room_for(len(due))
-            parameters = list(chain.from_iterable(due))
-            parameters += [None] * ((size - len(due)) * width)
-            statement = with_rows(self._queries[query], size)
-            touched += self.connection.execute(statement, parameters).rowcount
-        return touched
+        statements: list[Prepared] = []
+        for query, rows in merged.items():
+            for start in range(0, len(rows), ROWS_AT_ONCE):
+                due = rows[start : start + ROWS_AT_ONCE]
+                size = room_for(len(due))
+                parameters = list(chain.from_iterable(due))
+                parameters += [None] * ((size - len(due)) * len(due[0]))
+                statements.append((with_rows(self._queries[query], size), parameters))
+        return statements
 
     def _apply(self, work: Work) -> Outcome:
         connection = self.connection

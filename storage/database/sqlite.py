@@ -91,7 +91,12 @@ class SqliteDatabase(Database):
         try:
             database = cls(path, await asyncio.to_thread(prepare))
             for _ in range(READERS):
-                database._readers.append(await aiosqlite.connect(read_only_uri(path), uri=True))
+                reader = aiosqlite.connect(read_only_uri(path), uri=True)
+                # Readers have nothing to finish: a program that leaves them open may end.
+                reader._thread.daemon = True  # noqa: SLF001 - aiosqlite has no other way
+                database._readers.append(await reader)
+                # The first query reads the schema: better now than for the first client.
+                await database._readers[-1].execute_fetchall("SELECT count(*) FROM migrations")
         except sqlite3.Error as error:
             raise Unavailable(f"cannot open {path.name}: {error}") from error
         database._thread.start()

@@ -2,8 +2,8 @@
 
 import pytest
 
+from events.conformance.records import records
 from events.stores.arrivals import OVERHEAD_BYTES, Arrivals
-from tests.support.records import records
 
 
 @pytest.fixture

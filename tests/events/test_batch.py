@@ -35,7 +35,7 @@ async def test_events_leave_in_the_order_they_came_with_dense_ids(queue):
     assert [event.id for event in batch.events] == [body["id"] for body in bodies] == [7, 8, 9]
     assert [body["args"]["content"] for body in bodies] == list("abc")
     assert batch.first_id == 7
-    assert len(queue) == 0
+    assert len(queue.waiting) == 0
 
 
 async def test_the_timestamp_is_the_present_and_one_for_the_whole_batch(queue):
@@ -93,9 +93,9 @@ async def test_the_bound_refuses_one_more_and_takes_nothing_of_it(queue):
         queue.put(say("more"), b"key", ignore)
 
     queue.form(0, PAST)
-    assert len(queue) == 0
+    assert len(queue.waiting) == 0
     queue.put(say("again"), b"key", ignore)
-    assert len(queue) == 1
+    assert len(queue.waiting) == 1
 
 
 async def test_a_key_under_way_takes_no_place_in_the_queue(queue):
@@ -120,6 +120,20 @@ async def test_all_callers_of_one_key_are_told_and_only_the_first_is_no_duplicat
     assert told == [Appended(0), Appended(0, duplicate=True), Appended(0, duplicate=True)]
 
 
+async def test_a_caller_that_raises_keeps_nobody_from_being_told(queue, caplog):
+    told: list[object] = []
+
+    def fail(outcome):
+        raise RuntimeError("its connection is gone")
+
+    for caller in (told.append, fail, told.append):
+        queue.put(say("a"), b"k", caller)
+    queue.form(0, PAST).waiting[0].settle(Appended(0))
+
+    assert told == [Appended(0), Appended(0, duplicate=True)]
+    assert "its connection is gone" in caplog.text
+
+
 async def test_a_key_is_free_again_once_its_first_outcome_is_told(queue):
     told: list[object] = []
     queue.put(say("a"), b"k", told.append)
@@ -128,7 +142,7 @@ async def test_a_key_is_free_again_once_its_first_outcome_is_told(queue):
 
     queue.put(say("a"), b"k", ignore)
 
-    assert len(queue) == 1
+    assert len(queue.waiting) == 1
 
 
 async def test_refusing_everything_that_waits_tells_every_caller(queue):

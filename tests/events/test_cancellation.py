@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from events.conformance.records import records
 from events.errors import AppendFailed
 from events.stores.memory import MemoryEventStore
 from tests.support.faulty_store import (
@@ -16,7 +17,6 @@ from tests.support.faulty_store import (
     unknown_after,
     unknown_before,
 )
-from tests.support.records import records
 from tests.support.streams import USER, Recorder, log_of, message, open_stream, texts
 
 SEEDS = 500

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
+from events.conformance.records import append, contents, record, records
 from events.errors import ConversationDeleted, DamagedRecord, StoreUnavailable
 from events.page_reader import PageReader
 from events.stores.memory import MemoryEventStore
 from tests.support.faulty_store import FaultyEventStore
-from tests.support.records import append, contents, record, records
 
 SIZE = 10
 
@@ -22,6 +22,18 @@ class HeldReads(FaultyEventStore):
 
     async def read(self, conversation_id, start_id, end_id):
         await self.gate.wait()
+        return await super().read(conversation_id, start_id, end_id)
+
+
+class Ranges(FaultyEventStore):
+    """Notes what it was asked for."""
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        self.ranges = []
+
+    async def read(self, conversation_id, start_id, end_id):
+        self.ranges.append((start_id, end_id))
         return await super().read(conversation_id, start_id, end_id)
 
 
@@ -67,6 +79,31 @@ async def test_a_page_is_loaded_once(reader, store):
         await reader.read("c", start_id, 35)
 
     assert store.reads == 1
+
+
+async def test_a_page_is_loaded_from_the_first_event_that_somebody_needed(store):
+    asked = Ranges(store)
+    reader = PageReader(asked, page_size=SIZE, cache_bytes=1_000_000)
+
+    for start_id in (17, 18, 12, 17, 10, 11):
+        found = await reader.read("c", start_id, 35)
+        assert [event.id for event in found] == list(range(start_id, 20))
+
+    assert asked.ranges == [(17, 20), (12, 20), (10, 20)]
+
+
+async def test_loads_of_one_page_may_end_in_any_order(store):
+    held = HeldReads(store)
+    reader = PageReader(held, page_size=SIZE, cache_bytes=1_000_000)
+    reading = [asyncio.ensure_future(reader.read("c", start_id, 35)) for start_id in (17, 12, 14)]
+    await asyncio.sleep(0)
+    held.gate.set()
+
+    found = await asyncio.gather(*reading)
+
+    assert [events[0].id for events in found] == [17, 12, 14]
+    assert store.reads == 2
+    assert [event.id for event in await reader.read("c", 10, 35)] == list(range(10, 20))
 
 
 @pytest.mark.parametrize("grown", [1, 3, 5])

@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from events.batch import Appended
+from events.conformance.records import append, contents, key, records
 from events.errors import (
     AppendFailed,
     ConversationDeleted,
@@ -22,7 +23,6 @@ from tests.support.faulty_store import (
     fails,
     unknown_before,
 )
-from tests.support.records import append, contents, key, records
 from tests.support.streams import put_one
 
 

@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from events.batch import Appended
+from events.conformance.records import contents, key, record, records
 from events.errors import AppendFailed, ConversationDeleted
 from events.event import EventFlag, StoredEvent
 from events.pump import CONFLICT_TRIES, AppendPump
@@ -21,7 +22,6 @@ from tests.support.faulty_store import (
     unknown_after,
     unknown_before,
 )
-from tests.support.records import contents, key, record, records
 from tests.support.streams import put_one
 
 

@@ -2,13 +2,13 @@
 
 import pytest
 
+from events.conformance.records import append, record
 from events.event import EventFlag
 from events.filter import EventFilter
 from events.page_reader import PageReader
 from events.stores.memory import MemoryEventStore
 from events.stream import EventStream
 from tests.support.faulty_store import FaultyEventStore
-from tests.support.records import append, record
 
 COUNT = 35
 EVEN = EventFilter(query="even")

@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from events.batch import Appended
+from events.conformance.records import records
 from events.errors import (
     AppendFailed,
     BadEvent,
@@ -15,7 +16,6 @@ from events.errors import (
 )
 from events.stores.memory import MemoryEventStore
 from tests.support.faulty_store import FaultyEventStore, Held, Overtaken, fails, unknown_after
-from tests.support.records import records
 from tests.support.streams import AGENT, USER, Recorder, log_of, message, open_stream, texts
 
 

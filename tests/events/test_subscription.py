@@ -5,9 +5,9 @@ import logging
 
 import pytest
 
+from events.conformance.records import record, records
 from events.errors import ConversationDeleted, StoreUnavailable
 from events.subscription import RETRY_SECONDS, Subscription
-from tests.support.records import record, records
 
 
 class Log:

@@ -159,5 +159,5 @@ def test_without_a_key_nobody_is_asked_for_one():
     assert authenticator().key_matches(None)
 
 
-def test_there_are_no_users_yet():
-    assert authenticator().principal({}) == Principal(None)
+async def test_without_a_class_that_tells_users_apart_everybody_is_nobody_in_particular():
+    assert await authenticator().principal({}) == Principal(None)

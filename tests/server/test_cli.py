@@ -81,7 +81,12 @@ def test_config_prints_the_effective_settings_with_secrets_masked(tmp_path):
 def test_check_finds_a_sound_installation_sound_and_creates_nothing(tmp_path):
     outcome = run_parley("check", "--data-dir", "kept", cwd=tmp_path)
 
-    assert outcome.stdout.splitlines() == ["settings: ok", "packaging: ok", "storage: ok"]
+    assert outcome.stdout.splitlines() == [
+        "settings: ok",
+        "packaging: ok",
+        "classes: ok",
+        "storage: ok",
+    ]
     assert (outcome.returncode, outcome.stderr) == (0, "")
     assert list(tmp_path.iterdir()) == []
 

@@ -162,7 +162,7 @@ def test_a_bad_value_is_named_as_its_source_spells_it(toml):
         ("ui_dir", "/no/such/directory"),
         ("permitted_cors_origins", ["*"]),
         ("permitted_cors_origins", "https://a.example/path"),
-        ("agent_class", "no.colon"),
+        ("agent_class", "nocolon"),
         ("shutdown_seconds", "inf"),
         ("max_budget_per_task", "nan"),
         ("close_delay_seconds", -1),

@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Mount, Route
 
 from events.errors import BadEvent, StoreUnavailable
+from server.auth import Authenticator
 from server.config import ServerConfig
 from server.middleware import (
     ENVELOPE_BYTES,
@@ -59,9 +60,10 @@ def app_of(**settings):
         Route("/open", echo),
         Mount("/socket.io", socket),
     ]
+    config = ServerConfig(**settings)
     return Starlette(
         routes=routes,
-        middleware=middleware(ServerConfig(**settings)),
+        middleware=middleware(config, Authenticator(config)),
         exception_handlers=exception_handlers(),
     )
 

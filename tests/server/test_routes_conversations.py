@@ -74,9 +74,28 @@ async def test_filters_apply_before_paging(rest):
     assert await listed(rest, "selected_repository=&conversation_trigger=&unknown=1") != []
 
 
+async def test_a_list_can_be_narrowed_by_a_part_of_the_title_and_by_age(rest):
+    await rest.keep("a", None, title="Review the Rocket", created_at=START)
+    await rest.keep("b", None, title="rocket fuel", created_at=START + timedelta(hours=1))
+    await rest.keep("c", None, title="Something else", created_at=START + timedelta(hours=2))
+
+    assert await listed(rest, "title=ROCKET") == ["b", "a"]
+    since = (START + timedelta(minutes=30)).isoformat().replace("+00:00", "Z")
+    assert await listed(rest, f"title=rocket&updated_since={since}") == ["b"]
+
+
 @pytest.mark.parametrize(
     "query",
-    ["limit=0", "limit=101", "limit=-1", "limit=many", "conversation_trigger=magic", "page_id=MTA"],
+    [
+        "updated_since=yesterday",
+        "updated_since=2026-01-01T00:00:00",
+        "limit=0",
+        "limit=101",
+        "limit=-1",
+        "limit=many",
+        "conversation_trigger=magic",
+        "page_id=MTA",
+    ],
 )
 async def test_an_unfit_query_is_refused(rest, query):
     answer = await rest.ask("GET", f"{EVERY}?{query}")

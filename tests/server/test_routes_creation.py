@@ -138,8 +138,34 @@ async def test_a_body_without_a_type_is_refused(rest):
     assert_refused(await rest.ask("POST", EVERY), 415, "unsupported_media_type")
 
 
-async def test_a_trajectory_cannot_be_replayed(rest):
-    assert_refused(await rest.ask("POST", EVERY, json={"replay_json": "[]"}), 501, "not_supported")
+async def test_a_recording_is_acted_out_again_and_then_the_agent_goes_on(rest):
+    first = await rest.create(initial_user_msg="/run echo 1 > a")
+    await rest.wait_for(first, lambda event: event.get("observation") == "run")
+    await rest.wait_until_idle(first)
+    recording = (await rest.ask("GET", f"{EVERY}/{first}/trajectory")).text
+
+    second = await rest.create(replay_json=recording)
+    await rest.wait_for(second, lambda event: event.get("observation") == "run")
+
+    assert await user_messages(rest, second) == ["/run echo 1 > a"]
+    answer = await rest.ask("GET", f"{EVERY}/{second}/select-file?file=a")
+    assert answer.json() == {"code": "1\n"}
+    await rest.ask("POST", f"{EVERY}/{second}/message", json={"message": "still there?"})
+    await rest.wait_for(second, lambda event: "still there?" in agent_text(event))
+    runs = await rest.ask("GET", f"{EVERY}/{second}/events?include_kinds=run&source=agent")
+    assert len(runs.json()["events"]) == 2
+
+
+def agent_text(event):
+    return event["message"] if event["source"] == "agent" else ""
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '[{"action": "run", "source": "agent"}]'])
+async def test_what_is_no_recording_is_refused_and_nothing_is_written(rest, text):
+    answer = await rest.ask("POST", EVERY, json={"replay_json": text})
+
+    assert_refused(answer, 400, "bad_replay", "replay_json")
+    assert await list_all(rest) == []
 
 
 async def test_required_settings_are_checked_before_anything_is_written():

@@ -5,8 +5,8 @@ import asyncio
 import orjson
 import pytest
 
+from events.conformance.records import append
 from events.event import EventFlag, StoredEvent
-from tests.support.records import append
 from tests.support.rest import EVERY, assert_refused, rest_server
 
 EVENTS = f"{EVERY}/c1/events"

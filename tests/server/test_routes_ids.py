@@ -22,6 +22,15 @@ DOORS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "vscode-url": ("GET", "/vscode-url", {}),
     "web-hosts": ("GET", "/web-hosts", {}),
     "git changes": ("GET", "/git/changes", {}),
+    "git diff": ("GET", "/git/diff?path=a", {}),
+    "microagents": ("GET", "/microagents", {}),
+    "list files": ("GET", "/list-files", {}),
+    "read a file": ("GET", "/select-file?file=a", {}),
+    "archive": ("GET", "/zip-directory", {}),
+    "feedback": ("POST", "/submit-feedback", {"json": {"polarity": "positive"}}),
+    "remember": ("GET", "/remember-prompt?event_id=0", {}),
+    "experiment": ("POST", "/exp-config", {"json": {}}),
+    "security": ("GET", "/security/settings", {}),
     "upload": ("POST", "/upload-files", {"files": FILES}),
 }
 UNFIT = {

@@ -4,8 +4,8 @@ import asyncio
 
 import orjson
 
+from events.conformance.records import append, records
 from events.event import EventFlag, StoredEvent
-from tests.support.records import append, records
 from tests.support.rest import EVERY, assert_refused
 
 TRAJECTORY = f"{EVERY}/c1/trajectory"

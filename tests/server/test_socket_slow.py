@@ -9,8 +9,10 @@ import pytest
 
 from events.actions import MessageAction
 from events.event import EventSource
+from server.sockets.guard import held_bytes
 from server.sockets.outlet import CAP_BYTES
 from server.sockets.transport import GuardedProtocol
+from server.sockets.websocket import Websocket
 from tests.support.clients import RecordingClient, message
 from tests.support.live import Live, live_server
 from tests.support.proxy import throttled
@@ -57,14 +59,17 @@ async def read_until(client: RawClient, last: int) -> list[int]:
     return ids
 
 
-def protocols_of(live: Live, clients: list[RawClient]) -> list[GuardedProtocol]:
+End = GuardedProtocol | Websocket
+
+
+def protocols_of(live: Live, clients: list[RawClient]) -> list[End]:
     """The server's ends of these connections, as far as they are open."""
     ports = {client.connection.local_address[1] for client in clients}
     ends = live.server.runner.server_state.connections
     return [
         end
         for end in ends
-        if isinstance(end, GuardedProtocol) and end.client is not None and end.client[1] in ports
+        if isinstance(end, End) and end.transport.get_extra_info("peername")[1] in ports
     ]
 
 
@@ -99,14 +104,18 @@ async def test_clients_that_never_read_cost_little_and_are_cut_while_others_get_
         process = psutil.Process()
         before = grown = process.memory_info().rss
         held = packets = 0
-        paused: set[GuardedProtocol] = set()
+        paused: set[End] = set()
         last = live.stream(key).next_id - 1 + EVENTS + 1
 
         reading = [asyncio.create_task(read_until(client, last)) for client in good]
         for _ in range(EVENTS // 10):
             await fill(live, key, 10)
             paused |= {end for end in ends if not end.writable.is_set()}
-            held = max(held, *(end._held() for end in ends if not end.transport.is_closing()), 0)
+            held = max(
+                held,
+                *(held_bytes(end.transport) for end in ends if not end.transport.is_closing()),
+                0,
+            )
             packets = max(packets, queued_packets(live))
             grown = max(grown, process.memory_info().rss)
         (last_id, *_) = await live.append(key, (MessageAction(content="end"), EventSource.AGENT))
@@ -116,12 +125,12 @@ async def test_clients_that_never_read_cost_little_and_are_cut_while_others_get_
 
         record_property(
             "figures",
-            f"{len(paused)} paused, {live.guard.aborted} aborted, held at most {held} bytes and"
+            f"{len(paused)} paused, {live.traffic.aborted} aborted, held at most {held} bytes and"
             f" {packets} packets each, RSS +{(grown - before) // 1024} KiB,"
             f" {sum(map(len, received))} delivered to the good",
         )
         assert len(paused) == DEAF
-        assert live.guard.aborted == DEAF
+        assert live.traffic.aborted == DEAF
         assert held <= HELD_BYTES
         assert packets <= CAP_BYTES // FRAME_BYTES + 10
         assert grown - before <= GROWTH_BYTES
@@ -148,13 +157,14 @@ async def test_a_slow_but_honest_client_gets_its_backlog_over_one_connection(rec
             seconds = asyncio.get_running_loop().time() - begin
 
             record_property(
-                "figures", f"{proxy.forwarded} bytes in {seconds:.1f} s, paused {live.guard.paused}"
+                "figures",
+                f"{proxy.forwarded} bytes in {seconds:.1f} s, paused {live.traffic.paused}",
             )
             assert received == ids
             assert proxy.connections == 1
             assert proxy.forwarded >= 1_000_000
-            assert live.guard.paused >= 10
-            assert live.guard.aborted == 0
+            assert live.traffic.paused >= 10
+            assert live.traffic.aborted == 0
 
 
 async def test_a_ping_to_a_slow_client_waits_behind_little():
@@ -194,5 +204,26 @@ async def test_a_client_that_stops_reading_leaves_the_live_path_and_stays_off_it
                 await other.until(partial(has, told))
 
             assert not end.writable.is_set()
-            assert end._held() <= HELD_BYTES
+            assert held_bytes(end.transport) <= HELD_BYTES
             assert queued_packets(live) <= CAP_BYTES // FRAME_BYTES + 1
+
+
+async def test_a_client_that_falls_behind_while_it_is_told_gets_everything_once():
+    async with live_server() as live:
+        key = await live.new()
+        async with live.raw(key, receive_bytes=4096) as client:
+            await client.connect()
+            while (await client.event()).get("extras", {}).get("agent_state") != IDLE:
+                continue
+            (end,) = protocols_of(live, [client])
+            told: list[int] = []
+            received: list[int] = []
+            for _ in range(5):
+                client.stop_reading()
+                while end.writable.is_set():
+                    told += await fill(live, key, 1)
+                told += await fill(live, key, 3)
+                client.start_reading()
+                received += await read_until(client, told[-1])
+
+            assert received == told

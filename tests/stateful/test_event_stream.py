@@ -164,7 +164,7 @@ class EventStreamMachine(RuleBasedStateMachine):
             caller.cancel()
         await asyncio.gather(*callers, return_exceptions=True)
         # Whatever these callers left behind is settled when a later one is.
-        while len(self.stream._pump._queue) or self.stream._pump._in_flight:
+        while len(self.stream._pump._queue.waiting) or self.stream._pump._in_flight:
             await asyncio.sleep(0.01)
         return await log_of(self.store.inner, self.conversation_id)
 

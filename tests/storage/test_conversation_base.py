@@ -56,6 +56,7 @@ async def test_updates_through_two_custom_stores_keep_each_others_fields(medium)
     await asyncio.gather(
         first.update_metadata("c", MetadataChange(title="t")),
         second.update_metadata("c", MetadataChange(selected_branch="b")),
+        second.give_title("c", "too late"),
         first.update_metadata("c", MetadataChange(custom={"k": 1})),
     )
 

@@ -6,10 +6,10 @@ from contextlib import closing
 
 import pytest
 
+from events.conformance.records import append, records
 from events.errors import DamagedRecord
 from events.stores.database import DatabaseEventStore
 from storage.database.sqlite import SqliteDatabase
-from tests.support.records import append, records
 
 FLIP = (
     "UPDATE TABLE SET body = CAST(substr(body, 1, length(body) - 1) || x'00' AS BLOB)"

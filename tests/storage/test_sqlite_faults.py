@@ -6,12 +6,12 @@ from contextlib import closing
 
 import pytest
 
-from events.errors import AppendFailed, AppendUnknown, ConversationDeleted
+from events.conformance.records import append, records
+from events.errors import AppendConflict, AppendFailed, AppendUnknown, ConversationDeleted
 from events.stores.database import PLACE_COUNT, DatabaseEventStore
 from storage.database.sqlite import SqliteDatabase
 from storage.errors import Unavailable
 from tests.support.faulty_sqlite import Faults
-from tests.support.records import append, records
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ async def test_whatever_fails_before_the_commit_nothing_is_written_and_the_write
 
 @pytest.mark.parametrize(
     "failing",
-    [["BEGIN"], ["UPDATE conversations", "ROLLBACK"]],
+    [["INSERT INTO appends", "BEGIN"], ["INSERT INTO appends", "SAVEPOINT"]],
     ids=" and ".join,
 )
 async def test_the_same_holds_for_appends_that_go_as_rows(store, faults, failing):
@@ -117,12 +117,26 @@ async def test_the_same_holds_for_appends_that_go_as_rows(store, faults, failing
 
 async def test_rows_that_fail_for_no_lasting_reason_are_written_by_their_script(store, faults):
     await append(store, "c", records(0, 1))
-    faults.before = ["INSERT INTO arrivals"]
+    faults.before = ["INSERT INTO appends"]
+    begun = faults.count("SAVEPOINT")
 
     await append(store, "c", records(1, 2))
 
-    assert faults.count("SAVEPOINT") > 0
+    assert faults.count("SAVEPOINT") == begun + 1
     assert await store.read("c", 0, 9) == records(0, 3)
+
+
+async def test_rows_that_were_committed_though_their_statement_failed_are_found_by_the_reader(
+    store, faults
+):
+    await append(store, "c", records(0, 1))
+    faults.after = ["INSERT INTO appends"]
+
+    with pytest.raises(AppendConflict):
+        await append(store, "c", records(1, 2))
+
+    assert (await store.head("c")).next_id == 3
+    assert await store.read("c", 0, 3) == records(0, 3)
 
 
 async def test_what_arrived_is_read_before_and_after_it_is_put_in_its_place(store, faults):

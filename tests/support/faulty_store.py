@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from events.conformance.records import append, records
 from events.errors import AppendFailed, AppendUnknown, StoreUnavailable
 from events.event import StoredEvent
 from events.stores.base import NO_KEYS, EventStore, Head
 from events.summary import SummaryChange
-from tests.support.records import append, records
 
 
 class Attempt(NamedTuple):

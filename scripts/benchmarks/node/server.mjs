@@ -12,7 +12,7 @@ let names = 0;
 function roomOf(name) {
   let room = rooms.get(name);
   if (room === undefined) {
-    room = { name, nextId: 0, log: null, echo: false };
+    room = { name, nextId: 0, log: null, alone: false, echo: false };
     rooms.set(name, room);
   }
   return room;
@@ -41,17 +41,27 @@ io.on("connection", (socket) => {
   const { conversation_id: name, latest_event_id: latest } = socket.handshake.query;
   const room = roomOf(name);
   socket.join(name);
-  if (room.log !== null) {
-    for (let start = Number(latest) + 1; start < room.log.length; start += BATCH) {
-      socket.emit("oh_events", room.log.slice(start, start + BATCH));
-    }
-  }
+  if (room.log !== null) replay(socket, room, Number(latest) + 1);
   socket.on("oh_user_action", (data, acknowledge) => {
     const id = room.nextId++;
     if (room.echo) io.to(name).emit("oh_event", event(id, "user", data.args.content));
     if (acknowledge) acknowledge({ id, duplicate: false });
   });
 });
+
+// A log is sent in packets of 100 events, as an application of its own would, or like ours: one
+// packet for each event, 100 in a turn of the loop.
+async function replay(socket, { log, alone }, from) {
+  for (let start = from; start < log.length; start += BATCH) {
+    const batch = log.slice(start, start + BATCH);
+    if (alone) {
+      for (const event of batch) socket.emit("oh_event", event);
+      await new Promise(setImmediate);
+    } else {
+      socket.emit("oh_events", batch);
+    }
+  }
+}
 
 const commands = {
   new: ({ count = 1, echo = false }) => Array.from({ length: count }, () => {
@@ -63,8 +73,9 @@ const commands = {
     target = roomOf(conversation);
     return target.nextId;
   },
-  fill: ({ conversation, count }) => {
+  fill: ({ conversation, count, alone = false }) => {
     const room = roomOf(conversation);
+    room.alone = alone;
     room.log = Array.from({ length: count }, () => nextEvent(room));
     return room.nextId;
   },

@@ -11,20 +11,9 @@ UPDATE conversations SET
 WHERE conversation_id = ? AND next_id = ? AND fence <= ? AND deleted_at IS NULL
 RETURNING number
 
--- name: advance_known_head
-UPDATE conversations SET
-    next_id = next_id + change.column1,
-    last_state_id = coalesce(change.column2, last_state_id),
-    fence = change.column3,
-    last_updated_at = coalesce(change.column4, last_updated_at),
-    accumulated_cost = coalesce(change.column5, accumulated_cost),
-    prompt_tokens = coalesce(change.column6, prompt_tokens),
-    completion_tokens = coalesce(change.column7, completion_tokens),
-    total_tokens = coalesce(change.column8, total_tokens)
-FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) AS change
-WHERE conversations.number = change.column11 AND conversations.conversation_id = change.column9
-    AND conversations.next_id = change.column10 AND conversations.fence <= change.column3
-    AND conversations.deleted_at IS NULL
+-- name: append_events
+INSERT INTO appends
+SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) WHERE column1 IS NOT NULL
 
 -- name: create_head
 INSERT INTO conversations (conversation_id) VALUES (?) ON CONFLICT (conversation_id) DO NOTHING
@@ -33,13 +22,10 @@ INSERT INTO conversations (conversation_id) VALUES (?) ON CONFLICT (conversation
 SELECT number, next_id, last_state_id, epoch, deleted_at, fence FROM conversations WHERE conversation_id = ?
 
 -- name: insert_events
-INSERT INTO arrivals (key, version, flag, crc, body)
-SELECT * FROM (VALUES (?, ?, ?, ?, ?)) WHERE column1 IS NOT NULL
+INSERT INTO arrivals (key, version, flag, crc, body) VALUES (?, ?, ?, ?, ?)
 
 -- name: insert_client_ids
-INSERT INTO client_ids (conversation, digest, event_id)
-SELECT * FROM (VALUES (?, ?, ?)) WHERE column1 IS NOT NULL
-ON CONFLICT DO NOTHING
+INSERT INTO client_ids (conversation, digest, event_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
 
 -- name: place_arrivals
 INSERT INTO events (key, version, flag, crc, body)

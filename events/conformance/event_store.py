@@ -1,0 +1,234 @@
+"""What every EventStore does, as tests of pytest and pytest-asyncio."""
+
+import asyncio
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from events.conformance.records import append, key, record, records
+from events.errors import AppendConflict, DuplicateClientId
+from events.event import EventFlag
+from events.stores.base import EventStore, Head
+
+
+async def everything(store, conversation_id="c"):
+    head = await store.head(conversation_id)
+    return await store.read(conversation_id, 0, head.next_id)
+
+
+class EventStoreSuite:
+    """What every EventStore does; a subclass says how one is opened."""
+
+    pytestmark = pytest.mark.asyncio
+
+    def open(self, folder: Path) -> AbstractAsyncContextManager[EventStore]:
+        """The store under test, empty, and whatever it needs; closed with the block."""
+        raise NotImplementedError
+
+    @pytest_asyncio.fixture
+    async def store(self, tmp_path):
+        async with self.open(tmp_path) as opened:
+            yield opened
+
+    async def test_events_come_back_as_they_were_appended(self, store):
+        written = [record(0, "Räksmörgås\x00 \N{SANDWICH}"), record(1, flag=EventFlag.SPECIAL)]
+        await append(store, "c", written)
+
+        assert await everything(store) == written
+
+    async def test_an_unknown_conversation_has_an_empty_head_and_no_events(self, store):
+        assert await store.head("c") == Head(0, None, "")
+        assert await store.read("c", 0, 10) == []
+        assert await store.find("c", key("a")) is None
+
+    async def test_batches_continue_each_other_without_a_hole(self, store):
+        await append(store, "c", records(0, 3))
+        await append(store, "c", records(3, 1))
+        await append(store, "c", records(4, 500))
+
+        assert [event.id for event in await everything(store)] == list(range(504))
+
+    @pytest.mark.parametrize("first_id", [0, 2, 4, 100])
+    async def test_an_id_that_is_not_the_next_one_conflicts_and_changes_nothing(
+        self, store, first_id
+    ):
+        await append(store, "c", records(0, 3, "first"), keys={1: key("a")})
+        before = await store.head("c")
+
+        with pytest.raises(AppendConflict):
+            await append(store, "c", records(first_id, 2, "late"), keys={0: key("b")})
+
+        assert await store.head("c") == before
+        assert await everything(store) == records(0, 3, "first")
+        assert await store.find("c", key("b")) is None
+
+    async def test_a_first_append_that_does_not_begin_at_zero_conflicts_and_makes_no_log(
+        self, store
+    ):
+        with pytest.raises(AppendConflict):
+            await append(store, "c", records(1, 1))
+
+        assert await store.head("c") == Head(0, None, "")
+
+    async def test_of_two_writers_at_one_id_one_wins_whole_and_the_other_conflicts(self, store):
+        left, right = records(0, 3, "left"), records(0, 2, "right")
+
+        outcomes = await asyncio.gather(
+            append(store, "c", left), append(store, "c", right), return_exceptions=True
+        )
+
+        winner = left if outcomes[0] is None else right
+        assert sorted(map(type, outcomes), key=str) == [type(None), AppendConflict]
+        assert await everything(store) == winner
+
+    async def test_a_lower_fence_than_the_highest_seen_conflicts_and_changes_nothing(self, store):
+        await append(store, "c", records(0, 1), fence=5)
+        await append(store, "c", records(1, 1), fence=5)
+
+        with pytest.raises(AppendConflict):
+            await append(store, "c", records(2, 1, "stale"), fence=4)
+
+        assert (await store.head("c")).next_id == 2
+        await append(store, "c", records(2, 1), fence=6)
+        with pytest.raises(AppendConflict):
+            await append(store, "c", records(3, 1, "stale"), fence=5)
+
+    async def test_taken_keys_name_their_places_and_nothing_is_written(self, store):
+        await append(store, "c", records(0, 3), keys={0: key("a"), 2: key("b")})
+        before = await store.head("c")
+
+        with pytest.raises(DuplicateClientId) as caught:
+            await append(store, "c", records(3, 4), keys={0: key("new"), 1: key("b"), 3: key("a")})
+
+        assert caught.value.taken == {1: 2, 3: 0}
+        assert await store.head("c") == before
+        assert await store.find("c", key("new")) is None
+        await append(store, "c", records(3, 1), keys={0: key("new")})
+        assert await store.find("c", key("new")) == 3
+
+    async def test_a_key_belongs_to_its_conversation(self, store):
+        await append(store, "c", records(0, 2), keys={1: key("a")})
+        await append(store, "d", records(0, 1), keys={0: key("a")})
+
+        assert await store.find("c", key("a")) == 1
+        assert await store.find("d", key("a")) == 0
+
+    async def test_a_conflict_is_told_before_taken_keys(self, store):
+        await append(store, "c", records(0, 1), keys={0: key("a")})
+
+        with pytest.raises(AppendConflict):
+            await append(store, "c", records(0, 1), keys={0: key("a")})
+
+    async def test_the_head_names_the_newest_state_event(self, store):
+        await append(store, "c", [record(0), record(1, flag=EventFlag.STATE), record(2)])
+        first = await store.head("c")
+        await append(store, "c", records(3, 1))
+        second = await store.head("c")
+        await append(store, "c", [record(i, flag=EventFlag.STATE) for i in (4, 5)])
+        third = await store.head("c")
+
+        assert [head.last_state_id for head in (first, second, third)] == [1, 1, 5]
+        assert [head.next_id for head in (first, second, third)] == [3, 4, 6]
+
+    async def test_a_log_keeps_its_epoch_and_no_other_log_has_it(self, store):
+        await append(store, "c", records(0, 1))
+        await append(store, "d", records(0, 1))
+        first, other = (await store.head("c")).epoch, (await store.head("d")).epoch
+        await append(store, "c", records(1, 1))
+
+        assert first
+        assert first != other
+        assert (await store.head("c")).epoch == first
+
+    @pytest.mark.parametrize(
+        ("start_id", "end_id", "expected"),
+        [
+            (0, 5, [0, 1, 2, 3, 4]),
+            (2, 4, [2, 3]),
+            (3, 99, [3, 4]),
+            (4, 2**40, [4]),
+            (-3, 2, [0, 1]),
+            (2, 2, []),
+            (3, 1, []),
+            (-9, -1, []),
+            (-9, 0, []),
+            (5, 6, []),
+            (2**32, 2**32 + 5, []),
+            (2**70, 2**70 + 1, []),
+        ],
+    )
+    async def test_a_read_gives_its_range_as_far_as_the_log_goes(
+        self, store, start_id, end_id, expected
+    ):
+        await append(store, "c", records(0, 5))
+        await append(store, "b", records(0, 7, "neighbour"))
+        await append(store, "d", records(0, 7, "neighbour"))
+
+        assert await store.read("c", start_id, end_id) == [
+            record(event_id) for event_id in expected
+        ]
+
+    async def test_many_conversations_are_appended_to_at_once(self, store, record_property):
+        async def write(number):
+            for first_id in range(0, 40, 4):
+                await append(store, f"c{number}", records(first_id, 4, f"of {number}"))
+
+        await asyncio.gather(*(write(number) for number in range(30)))
+
+        appended = 0
+        for number in range(30):
+            events = await everything(store, f"c{number}")
+            assert events == records(0, 40, f"of {number}")
+            appended += len(events)
+        record_property("figures", f"{appended} events appended to 30 conversations")
+        assert appended >= 1200
+
+    async def test_a_conflict_among_many_appends_touches_no_neighbour(self, store):
+        await append(store, "c0", records(0, 1))
+
+        outcomes = await asyncio.gather(
+            *(append(store, f"c{number}", records(0, 2)) for number in range(20)),
+            return_exceptions=True,
+        )
+
+        assert isinstance(outcomes[0], AppendConflict)
+        assert outcomes[1:] == [None] * 19
+        assert len(await everything(store, "c0")) == 1
+        for number in range(1, 20):
+            assert await everything(store, f"c{number}") == records(0, 2)
+
+    async def test_taken_keys_and_conflicts_among_appends_to_logs_under_way_touch_no_neighbour(
+        self, store
+    ):
+        names = [f"c{number}" for number in range(20)]
+        await asyncio.gather(
+            *(append(store, name, records(0, 2), keys={1: key("old")}) for name in names)
+        )
+        states = [record(2), record(3, flag=EventFlag.STATE)]
+
+        outcomes = await asyncio.gather(
+            append(store, "c0", states, keys={0: key("old")}),
+            append(store, "c1", records(1, 2), keys={0: key("late")}),
+            append(store, "c2", records(2, 2, "left"), keys={0: key("new")}),
+            append(store, "c2", records(2, 2, "right"), keys={0: key("new")}),
+            *(append(store, name, states, keys={1: key("new")}) for name in names[3:]),
+            return_exceptions=True,
+        )
+
+        assert [type(one) for one in outcomes[:2]] == [DuplicateClientId, AppendConflict]
+        assert sorted(map(type, outcomes[2:4]), key=str) == [type(None), AppendConflict]
+        assert outcomes[4:] == [None] * 17
+        assert [len(await everything(store, name)) for name in names[:3]] == [2, 2, 4]
+        assert await store.find("c1", key("late")) is None
+        for name in names[3:]:
+            assert await everything(store, name) == records(0, 2) + states
+            assert await store.find(name, key("new")) == 3
+            assert (await store.head(name)).last_state_id == 3
+
+    async def test_a_body_of_several_megabytes_comes_back_whole(self, store):
+        big = record(0, "\N{SANDWICH}" * 1_500_000)
+        await append(store, "c", [big, record(1)])
+
+        assert await everything(store) == [big, record(1)]

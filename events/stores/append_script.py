@@ -1,0 +1,102 @@
+"""One append to a database, put in both of the ways in which a database takes it."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from events.errors import AppendConflict, ConversationDeleted, DuplicateClientId
+from events.event import EventFlag, StoredEvent
+from events.summary import SummaryChange
+from storage.database.base import Row, Rows, Script, Statement
+
+FORMAT_VERSION = 1
+KEY_BITS = 32
+UNCHANGED = (None,) * 6
+"""The fold of an event that changes nothing."""
+
+
+class Append(NamedTuple):
+    """One append, as rows for a log whose number is known and as the script that decides all."""
+
+    conversation_id: str
+    expected: int
+    events: Sequence[StoredEvent]
+    summary: SummaryChange
+    keys: Mapping[int, bytes]
+    fence: int
+
+    def rows(self, number: int) -> Rows:
+        """The same write as rows, one for each event; the last one carries the fold."""
+        conversation_id, fence, keys = self.conversation_id, self.fence, self.keys
+        rows: list[Row] = [
+            (number, conversation_id, one.id, fence, *UNCHANGED, *_record(one), keys.get(place))
+            for place, one in enumerate(self.events[:-1])
+        ]
+        last, place = self.events[-1], len(self.events) - 1
+        fold = self._fold()
+        rows.append(
+            (number, conversation_id, last.id, fence, *fold, *_record(last), keys.get(place))
+        )
+        return (("append_events", rows),)
+
+    def script(self) -> Script[int]:
+        """Advance the head or say why not, then insert; the log's number."""
+        head = Statement("advance_head", self._head())
+        rows = (yield head).rows
+        if not rows and self.expected == 0:
+            yield Statement("create_head", (self.conversation_id,))
+            rows = (yield head).rows
+        if not rows:
+            found = (yield Statement("read_head", (self.conversation_id,))).rows
+            if found and found[0][4] is not None:
+                raise ConversationDeleted(self.conversation_id)
+            raise AppendConflict(f"the log of {self.conversation_id} is not at {self.expected}")
+        number = int(rows[0][0])
+        if self.keys:
+            yield from self._insert_keys(number)
+        yield Statement("insert_events", self._records(number), many=True)
+        return number
+
+    def _insert_keys(self, number: int) -> Script[None]:
+        rows = self._key_rows(number)
+        inserted = yield Statement("insert_client_ids", rows, many=True)
+        if inserted.touched == len(rows):
+            return
+        taken: dict[int, int] = {}
+        for place, digest in self.keys.items():
+            found = (yield Statement("find_client_id", (number, digest))).rows
+            if found and found[0][0] != self.events[place].id:
+                taken[place] = found[0][0]
+        raise DuplicateClientId(taken)
+
+    def _head(self) -> Row:
+        state_id, *summary = self._fold()
+        moved = (len(self.events), state_id, self.fence, *summary)
+        return (*moved, self.conversation_id, self.expected, self.fence)
+
+    def _fold(self) -> Row:
+        summary = self.summary
+        state_id = summary.last_state_id
+        if state_id is None:
+            for event in self.events:
+                if event.flag == EventFlag.STATE:
+                    state_id = event.id
+        return (
+            state_id,
+            summary.last_updated_at,
+            summary.accumulated_cost,
+            summary.prompt_tokens,
+            summary.completion_tokens,
+            summary.total_tokens,
+        )
+
+    def _records(self, number: int) -> list[Row]:
+        base = number << KEY_BITS
+        return [(base | one.id, *_record(one)) for one in self.events]
+
+    def _key_rows(self, number: int) -> list[Row]:
+        return [(number, digest, self.events[place].id) for place, digest in self.keys.items()]
+
+
+def _record(event: StoredEvent) -> Row:
+    return FORMAT_VERSION, event.flag, zlib.crc32(event.body, event.id), event.body

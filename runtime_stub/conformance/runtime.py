@@ -1,0 +1,239 @@
+"""What every Runtime does whose commands are a shell's, as tests of pytest and pytest-asyncio."""
+
+import asyncio
+
+import pytest
+
+from events.actions import (
+    BrowseInteractiveAction,
+    BrowseURLAction,
+    CmdRunAction,
+    FileEditAction,
+    FileReadAction,
+    FileWriteAction,
+    IPythonRunCellAction,
+    MCPAction,
+    NullAction,
+    TaskTrackingAction,
+)
+from events.event import ConfirmationState
+from events.observations import (
+    ErrorObservation,
+    FileEditObservation,
+    FileReadObservation,
+    FileWriteObservation,
+    Observation,
+    UserRejectObservation,
+)
+from runtime_stub.base import RuntimeStatus
+from runtime_stub.conformance.fixtures import LEAVING, RuntimeFixtures, run
+from runtime_stub.errors import BadWorkspacePath, FileMissing, RuntimeUnavailable
+
+
+class RuntimeSuite(RuntimeFixtures):
+    """What every Runtime does with actions and files."""
+
+    async def test_a_runtime_is_stopped_until_it_is_connected_and_after_it_is_closed(self, builder):
+        runtime = await builder.build("conversation", "ann")
+        assert runtime.status == RuntimeStatus.STOPPED
+
+        await runtime.connect()
+        await runtime.connect()
+        assert runtime.status == RuntimeStatus.READY
+
+        await runtime.close()
+        await runtime.close()
+        assert runtime.status == RuntimeStatus.STOPPED
+
+    @pytest.mark.parametrize("closed", [False, True], ids=["before connect", "after close"])
+    async def test_a_runtime_that_is_not_ready_says_so(self, builder, closed):
+        runtime = await builder.build("conversation", None)
+        if closed:
+            await runtime.connect()
+            await runtime.close()
+
+        for call in (
+            runtime.perform(NullAction()),
+            runtime.read_file("a"),
+            runtime.write_file("a", b""),
+            runtime.list_files(),
+            runtime.changes(),
+            runtime.versions("a"),
+            runtime.branch(),
+        ):
+            with pytest.raises(RuntimeUnavailable):
+                await call
+
+    async def test_a_command_is_answered_with_its_output_and_where_it_ran(self, runtime):
+        observation = await run(runtime, "echo 'hello  there'")
+
+        assert (observation.content, observation.success) == ("hello  there", True)
+        assert observation.command == "echo 'hello  there'"
+        assert observation.metadata.working_dir == "/workspace"
+        assert (observation.id, observation.source, observation.cause) == (None, None, None)
+
+    async def test_a_failing_command_is_an_answer_with_its_exit_code(self, runtime):
+        assert (await run(runtime, "false")).metadata.exit_code == 1
+
+        unknown = await run(runtime, "no-such-command --now")
+
+        assert unknown.metadata.exit_code == 127
+        assert "no-such-command: command not found" in unknown.content
+
+    async def test_the_current_folder_is_kept_from_command_to_command(self, runtime):
+        await run(runtime, "mkdir -p a/b && cd a/b")
+
+        observation = await run(runtime, "pwd")
+
+        assert observation.content == observation.metadata.working_dir == "/workspace/a/b"
+
+    async def test_commands_see_the_environment_and_what_is_merged_into_it(self, runtime):
+        runtime.set_environment({"ONE": "1", "TWO": "2"})
+        runtime.set_environment({"TWO": "zwei"})
+
+        assert (await run(runtime, "echo $ONE \"${TWO}\" '$ONE'")).content == "1 zwei $ONE"
+
+    @pytest.mark.parametrize(
+        "action",
+        [
+            BrowseInteractiveAction(browser_actions="click('1')"),
+            BrowseURLAction(url="https://example.org/"),
+            BrowseURLAction(url="no address"),
+            FileEditAction(path="missing", command="str_replace", old_str="a", new_str="b"),
+            FileEditAction(path="../x", command="create", file_text=""),
+            FileReadAction(path="missing"),
+            FileReadAction(path="/etc/passwd"),
+            FileWriteAction(path="/etc/passwd", content=""),
+            IPythonRunCellAction(code="1"),
+            MCPAction(name="tool"),
+            NullAction(),
+            TaskTrackingAction(command="no such"),
+        ],
+        ids=lambda action: action.kind,
+    )
+    async def test_every_action_is_answered_with_an_observation(self, runtime, action):
+        observation = await runtime.perform(action)
+
+        assert isinstance(observation, Observation)
+        assert observation.content
+
+    async def test_an_action_nobody_confirmed_is_not_carried_out(self, runtime):
+        for state, answer in (
+            (ConfirmationState.AWAITING_CONFIRMATION, ErrorObservation),
+            (ConfirmationState.REJECTED, UserRejectObservation),
+        ):
+            action = CmdRunAction(command="touch a", confirmation_state=state)
+            assert isinstance(await runtime.perform(action), answer)
+
+        assert list(await runtime.list_files()) == []
+
+    async def test_a_file_is_read_back_byte_for_byte_by_either_form_of_its_path(self, runtime):
+        content = bytes(range(256))
+
+        assert (
+            await runtime.write_file("new/folder/a.bin", content) == "/workspace/new/folder/a.bin"
+        )
+
+        assert await runtime.read_file("new/folder/a.bin") == content
+        assert await runtime.read_file("/workspace/new/folder/a.bin") == content
+
+    @pytest.mark.parametrize("path", LEAVING)
+    async def test_a_path_that_leaves_the_workspace_is_refused_at_every_door(self, runtime, path):
+        for call in (
+            runtime.read_file(path),
+            runtime.write_file(path, b"x"),
+            runtime.list_files(path),
+        ):
+            with pytest.raises(BadWorkspacePath):
+                await call
+
+    async def test_a_folder_is_not_written_over_and_a_file_has_nothing_below_it(self, runtime):
+        await runtime.write_file("folder/a", b"")
+
+        with pytest.raises(BadWorkspacePath):
+            await runtime.write_file("folder", b"")
+        with pytest.raises(BadWorkspacePath):
+            await runtime.write_file("folder/a/b", b"")
+        with pytest.raises(BadWorkspacePath):
+            await runtime.read_file("folder")
+
+    async def test_what_is_missing_is_told_apart(self, runtime):
+        with pytest.raises(FileMissing):
+            await runtime.read_file("missing")
+        with pytest.raises(FileMissing):
+            await runtime.list_files("missing")
+
+    async def test_a_folder_is_listed_sorted_with_a_slash_after_folders(self, runtime):
+        for path in ("b", "a/c", ".hidden", "a.txt"):
+            await runtime.write_file(path, b"")
+
+        assert list(await runtime.list_files()) == [".hidden", "a.txt", "a/", "b"]
+        assert list(await runtime.list_files("/workspace/a")) == ["c"]
+
+    async def test_file_actions_and_commands_see_the_same_files(self, runtime):
+        written = await runtime.perform(FileWriteAction(path="a.txt", content="one\ntwo\nthree\n"))
+        assert isinstance(written, FileWriteObservation)
+        assert (await run(runtime, "cat a.txt; echo four > b.txt")).content == "one\ntwo\nthree"
+
+        read = await runtime.perform(FileReadAction(path="/workspace/b.txt"))
+        assert isinstance(read, FileReadObservation)
+        assert (read.path, read.content) == ("/workspace/b.txt", "four\n")
+
+        ranged = await runtime.perform(FileReadAction(path="a.txt", view_range=[2, 3]))
+        assert ranged.content == "two\nthree\n"
+
+    async def test_an_edit_tells_what_was_and_what_is(self, runtime):
+        await runtime.write_file("a.txt", b"one\ntwo\n")
+
+        edit = FileEditAction(path="a.txt", command="str_replace", old_str="two", new_str="zwei")
+        observation = await runtime.perform(edit)
+
+        assert isinstance(observation, FileEditObservation)
+        assert observation.prev_exist
+        assert (observation.old_content, observation.new_content) == ("one\ntwo\n", "one\nzwei\n")
+        assert {"-two", "+zwei"} <= set((observation.diff or "").split("\n"))
+        assert await runtime.read_file("a.txt") == b"one\nzwei\n"
+
+    async def test_an_edit_that_fails_changes_nothing_and_says_why(self, runtime):
+        await runtime.write_file("a.txt", b"twice twice")
+
+        edit = FileEditAction(path="a.txt", command="str_replace", old_str="twice", new_str="x")
+        observation = await runtime.perform(edit)
+
+        assert isinstance(observation, ErrorObservation)
+        assert "2 times" in observation.content
+        assert await runtime.read_file("a.txt") == b"twice twice"
+
+    async def test_a_cancelled_command_leaves_the_workspace_as_it_was(self, runtime):
+        await run(runtime, "echo before > a; mkdir b; cd b")
+        command = CmdRunAction(command="echo after > ../a; cd ..; sleep 60; touch c")
+
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await runtime.perform(command)
+
+        assert await runtime.read_file("a") == b"before\n"
+        assert (await run(runtime, "pwd; ls ..")).content == "/workspace/b\na\nb"
+
+    async def test_a_file_written_under_a_running_command_stays(self, runtime):
+        observation, path = await asyncio.gather(
+            run(runtime, "touch a; sleep 0.01; ls"), runtime.write_file("b", b"mine")
+        )
+
+        assert observation.content == "a\nb"
+        assert await runtime.read_file(path) == b"mine"
+
+    async def test_actions_run_one_after_the_other(self, runtime):
+        first, second = await asyncio.gather(
+            run(runtime, "sleep 0.01; echo 1 > a"), run(runtime, "cat a")
+        )
+
+        assert (first.content, second.content) == ("", "1")
+
+    async def test_each_runtime_has_a_workspace_of_its_own(self, builder, runtime):
+        other = await builder.build("other", None)
+        await other.connect()
+        await other.write_file("a", b"")
+
+        assert list(await runtime.list_files()) == []
+        await other.close()

@@ -1,0 +1,51 @@
+"""ReplayAgent: does what an earlier agent did, then leaves the conversation to another."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from events.actions import Action, MessageAction
+from events.event import Event, EventSource
+from runtime_stub.agent import Agent, Spent
+
+
+class ReplayAgent(Agent):
+    """Takes the recorded actions one by one, whatever comes of them; then `inner` goes on.
+
+    `inner` observes everything but the first user message, which the recording answers. The
+    recording is not stored: a loop that is started again goes on with `inner` at once.
+    """
+
+    def __init__(self, actions: Sequence[Action], inner: Agent) -> None:
+        self._actions = deque(actions)
+        self._inner = inner
+        self._answered = False
+
+    def observe(self, event: Event) -> None:
+        """Let `inner` take note."""
+        if isinstance(event, MessageAction) and event.source == EventSource.USER:
+            first = not self._answered
+            self._answered = True
+            if first:
+                return
+        self._inner.observe(event)
+
+    async def step(self) -> Action | None:
+        """The next recorded action, else what `inner` decides."""
+        return self._actions.popleft() if self._actions else await self._inner.step()
+
+    def resume(self, spent: Spent) -> None:
+        """See Agent."""
+        self._inner.resume(spent)
+
+    def system_prompt(self) -> str:
+        """See Agent."""
+        return self._inner.system_prompt()
+
+    def metrics(self) -> dict[str, Any] | None:
+        """See Agent."""
+        return self._inner.metrics()
+
+    async def close(self) -> None:
+        """See Agent."""
+        await self._inner.close()

@@ -1,0 +1,105 @@
+"""Side doors of a conversation: feedback is kept, what needs a model or an analyzer is refused."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+from uuid import uuid4
+from weakref import WeakValueDictionary
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.errors import NotSupported
+from server.routes.exchange import (
+    JsonResponse,
+    Query,
+    RequestBody,
+    read_body,
+    read_query,
+    store_of,
+    visible_id,
+)
+from server.routes.services import Services
+from storage.conversations.metadata import MetadataChange
+
+FEEDBACK = "feedback"
+"""Key in a record's `custom`."""
+MAX_FEEDBACK = 100
+"""Judgements kept of one conversation; the oldest go first."""
+MAX_TEXT = 10_000
+
+
+class RememberQuery(Query):
+    """The event to remember."""
+
+    event_id: int = Field(ge=0)
+
+
+class Experiment(RequestBody):
+    """Values of experiments."""
+
+    config: dict[str, str] | None = None
+
+
+class Feedback(BaseModel):
+    """A judgement; what else a page sends along, the whole log for instance, is left aside."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    polarity: Literal["positive", "negative"]
+    permissions: Literal["public", "private"] = "private"
+    email: Annotated[str, Field(max_length=MAX_TEXT)] = ""
+    version: Annotated[str, Field(max_length=MAX_TEXT)] = ""
+    feedback: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
+
+
+class ExtraRoutes:
+    """Requests that a page makes seldom."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def submit_feedback(self, request: Request) -> Response:
+        """Keep a judgement in the conversation's record; nothing is sent to anybody."""
+        conversation_id = await visible_id(request, self._services.conversation_stores)
+        judgement = await read_body(request, Feedback)
+        feedback_id = uuid4().hex
+        entry: dict[str, JsonValue] = {
+            "id": feedback_id,
+            "given_at": datetime.now(UTC).isoformat(),
+            **judgement.model_dump(),
+        }
+        await self._keep(request, conversation_id, entry)
+        return JsonResponse(
+            {"status": "ok", "message": "Kept on this server", "feedback_id": feedback_id}
+        )
+
+    async def remember_prompt(self, request: Request) -> Response:
+        """Refused: the prompt would have to be written by a model."""
+        await visible_id(request, self._services.conversation_stores)
+        read_query(request, RememberQuery)
+        raise NotSupported("This server has no model to write a prompt with")
+
+    async def experiment(self, request: Request) -> Response:
+        """Refused: there are no experiments, and nothing is stored."""
+        await visible_id(request, self._services.conversation_stores)
+        await read_body(request, Experiment)
+        raise NotSupported("This server has no experiments")
+
+    async def security(self, request: Request) -> Response:
+        """Refused: no security analyzer is built in."""
+        await visible_id(request, self._services.conversation_stores)
+        raise NotSupported("This server has no security analyzer")
+
+    async def _keep(self, request: Request, conversation_id: str, entry: JsonValue) -> None:
+        store = store_of(request, self._services.conversation_stores)
+        # `custom` is replaced whole: two judgements at one time must not undo each other.
+        lock = self._locks.setdefault(conversation_id, asyncio.Lock())
+        async with lock:
+            custom = (await store.get_metadata(conversation_id)).custom
+            kept = custom.get(FEEDBACK)
+            kept = [*kept, entry] if isinstance(kept, list) else [entry]
+            change = MetadataChange(custom={**custom, FEEDBACK: kept[-MAX_FEEDBACK:]})
+            await store.update_metadata(conversation_id, change)

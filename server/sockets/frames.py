@@ -1,0 +1,136 @@
+"""Runs of frames: made once from stored events, and cached by the page for all clients."""
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+
+import orjson
+
+from events.event import AgentState, EventFlag, StoredEvent
+from events.page_reader import PageKey, PageReader
+from events.pages import PageCache, page_bounds, page_of
+from server.sockets.wire import payload_frame, project, stored_frame
+
+RUN_OVERHEAD_BYTES = 400
+END_BYTES = 8
+"""What an entry of a run's table takes."""
+
+
+class FrameRun:
+    """Consecutive events as websocket frames, joined to one run of bytes.
+
+    `wire` is what clients see of the events from `first_id` to `last_id`; hidden ones have no
+    bytes in it. `ends` holds for each event where its frame ends. `states` are the ids of changes
+    of the agent's state, `errors` those of them that tell of an error. A run never changes.
+    """
+
+    __slots__ = ("ends", "errors", "first_id", "last_id", "states", "wire")
+
+    def __init__(
+        self,
+        first_id: int,
+        wire: bytes,
+        ends: "array[int]",
+        states: Sequence[int] = (),
+        errors: Sequence[int] = (),
+    ) -> None:
+        self.first_id = first_id
+        self.last_id = first_id + len(ends) - 1
+        self.wire = wire
+        self.ends = ends
+        self.states = states
+        self.errors = errors
+
+    @property
+    def size_bytes(self) -> int:
+        """What it holds in memory, nearly."""
+        return len(self.wire) + END_BYTES * len(self.ends) + RUN_OVERHEAD_BYTES
+
+    def part(self, first_id: int, last_id: int) -> "FrameRun":
+        """The events first_id..last_id, both inclusive and within the run; itself if that is all."""
+        if first_id == self.first_id and last_id == self.last_id:
+            return self
+        first, end = first_id - self.first_id, last_id + 1 - self.first_id
+        begin = self.ends[first - 1] if first else 0
+        return FrameRun(
+            first_id,
+            self.wire[begin : self.ends[end - 1]],
+            array("Q", [place - begin for place in self.ends[first:end]]),
+            [one for one in self.states if first_id <= one <= last_id],
+            [one for one in self.errors if first_id <= one <= last_id],
+        )
+
+    def after(self, position: int) -> "FrameRun":
+        """The part above a position, which is below `last_id`."""
+        return self.part(max(position + 1, self.first_id), self.last_id)
+
+    def head(self, limit_bytes: int) -> "FrameRun":
+        """As many of the first events as fit the limit, at least one."""
+        if len(self.wire) <= limit_bytes:
+            return self
+        fitting = bisect_right(self.ends, limit_bytes)
+        return self.part(self.first_id, self.first_id + max(fitting, 1) - 1)
+
+    def without(self, ids: Iterable[int]) -> bytes:
+        """The bytes with the frames of some events, given in ascending order, left out."""
+        view = memoryview(self.wire)
+        kept = []
+        begin = 0
+        for one in ids:
+            place = one - self.first_id
+            kept.append(view[begin : self.ends[place - 1] if place else 0])
+            begin = self.ends[place]
+        return b"".join([*kept, view[begin:]]) if kept else self.wire
+
+    def error(self, state_id: int) -> bytes:
+        """The frame of a state if it tells of an error, else nothing."""
+        return self.part(state_id, state_id).wire if state_id in self.errors else b""
+
+
+def run_of(events: Sequence[StoredEvent]) -> FrameRun:
+    """The frames of 1..N consecutive events.
+
+    An event's JSON is used as stored wherever the projection is the identity.
+    """
+    frames: list[bytes] = []
+    ends = array("Q")
+    states: list[int] = []
+    errors: list[int] = []
+    end = 0
+    for event in events:
+        if event.flag == EventFlag.PLAIN:
+            frame = stored_frame(event.body)
+        else:
+            shown = project(orjson.loads(event.body))
+            frame = b"" if shown is None else payload_frame(shown)
+            if event.flag == EventFlag.STATE:
+                states.append(event.id)
+                extras = None if shown is None else shown.get("extras")
+                if isinstance(extras, dict) and extras.get("agent_state") == AgentState.ERROR:
+                    errors.append(event.id)
+        frames.append(frame)
+        end += len(frame)
+        ends.append(end)
+    return FrameRun(events[0].id, b"".join(frames), ends, states, errors)
+
+
+class FrameReader:
+    """Frames of stored pages, projected once and cached for all conversations and clients."""
+
+    def __init__(self, reader: PageReader, cache_bytes: int) -> None:
+        self._reader = reader
+        self._cache: PageCache[PageKey, FrameRun] = PageCache(cache_bytes)
+
+    async def read(self, conversation_id: str, start_id: int, next_id: int) -> FrameRun:
+        """Frames from `start_id` to the end of its page, below `next_id`, which is above it.
+
+        Raises what PageReader.read raises.
+        """
+        key = PageKey(conversation_id, page_of(start_id, self._reader.page_size))
+        end_id = min(page_bounds(key.page, self._reader.page_size)[1], next_id)
+        run = self._cache.get(key)
+        if run is None or run.first_id > start_id or run.last_id + 1 < end_id:
+            first_id = start_id if run is None else min(start_id, run.first_id)
+            run = run_of(await self._reader.read(conversation_id, first_id, end_id))
+            self._cache.put(key, run, run.size_bytes)
+        return run.part(start_id, end_id - 1)

@@ -1,0 +1,170 @@
+"""How every ConversationStore lists its records, as tests of pytest and pytest-asyncio."""
+
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from storage.conversations.base import ConversationStores
+from storage.conversations.metadata import ConversationMetadata, ConversationTrigger
+from storage.conversations.paging import ConversationFilter, ListPosition
+from storage.errors import BadCursor, BadValue
+from storage.result_set import encode_cursor
+
+NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
+
+
+async def fill(store, **minutes: int) -> None:
+    for key, minute in minutes.items():
+        created_at = NOON + timedelta(minutes=minute)
+        await store.save_metadata(ConversationMetadata(conversation_id=key, created_at=created_at))
+
+
+async def keys_of(store, filters: ConversationFilter | None = None, limit: int = 20) -> list[str]:
+    keys: list[str] = []
+    page_id: str | None = None
+    while True:
+        page = await store.search(page_id, limit, filters=filters)
+        keys += [metadata.conversation_id for metadata in page.results]
+        page_id = page.next_page_id
+        assert len(page.results) == limit or page_id is None
+        if page_id is None:
+            return keys
+
+
+class ConversationSearchSuite:
+    """How every ConversationStore lists its records; a subclass says how a medium is opened."""
+
+    pytestmark = pytest.mark.asyncio
+
+    def open(self, folder: Path) -> AbstractAsyncContextManager[ConversationStores]:
+        """The records of all owners, empty, over the medium under test; closed with the block."""
+        raise NotImplementedError
+
+    @pytest_asyncio.fixture
+    async def stores(self, tmp_path):
+        async with self.open(tmp_path) as opened:
+            yield opened
+
+    @pytest.fixture
+    def store(self, stores):
+        return stores.for_user("ann")
+
+    async def test_the_newest_record_comes_first_and_equal_moments_are_ordered_by_id(self, store):
+        await fill(store, old=0, new=2, twin_a=1, twin_b=1)
+
+        assert await keys_of(store) == ["new", "twin_b", "twin_a", "old"]
+
+    @pytest.mark.parametrize("limit", [1, 2, 3, 6, 7])
+    async def test_pages_of_any_size_list_every_record_once(self, store, limit):
+        await fill(store, a=3, b=3, c=3, d=1, e=2, f=2)
+
+        assert await keys_of(store, limit=limit) == ["c", "b", "a", "f", "e", "d"]
+
+    async def test_the_last_page_names_no_next_one_even_when_it_is_full(self, store):
+        await fill(store, a=0, b=1)
+
+        first = await store.search(limit=1)
+        second = await store.search(first.next_page_id, 1)
+
+        assert [len(first.results), len(second.results)] == [1, 1]
+        assert second.next_page_id is None
+
+    async def test_no_records_give_an_empty_page(self, store):
+        page = await store.search()
+
+        assert (page.results, page.next_page_id) == ([], None)
+
+    async def test_an_empty_page_id_means_the_first_page(self, store):
+        await fill(store, a=0)
+
+        assert await store.search("") == await store.search(None)
+
+    async def test_records_made_and_deleted_between_two_pages_shift_nothing(self, store):
+        await fill(store, a=1, b=2, c=3, d=4)
+        first = await store.search(limit=2)
+
+        await fill(store, newer=9)
+        await store.delete_metadata("c")
+        await store.delete_metadata("b")
+        second = await store.search(first.next_page_id, 2)
+
+        assert [metadata.conversation_id for metadata in first.results] == ["d", "c"]
+        assert [metadata.conversation_id for metadata in second.results] == ["a"]
+
+    async def test_a_record_saved_again_is_listed_at_its_new_moment_only(self, store):
+        await fill(store, a=1, b=2)
+        await fill(store, a=3)
+
+        assert await keys_of(store) == ["a", "b"]
+
+    async def test_everybody_lists_his_own_records_and_no_owner_means_the_ownerless_ones(
+        self, stores
+    ):
+        await fill(stores.for_user("ann"), a=0)
+        await fill(stores.for_user("bob"), b=0)
+        await fill(stores.for_user(None), n=0)
+
+        assert await keys_of(stores.for_user("ann")) == ["a"]
+        assert await keys_of(stores.for_user("bob")) == ["b"]
+        assert await keys_of(stores.for_user(None)) == ["n"]
+
+    @pytest.mark.parametrize(
+        ("filters", "expected"),
+        [
+            ({"selected_repository": "o/r"}, ["c0", "c3", "c6"]),
+            ({"trigger": ConversationTrigger.SLACK}, ["c1", "c4", "c7"]),
+            ({"title_contains": "TASK 2"}, ["c2"]),
+            ({"title_contains": "é"}, ["c5"]),
+            ({"title_contains": "%"}, []),
+            ({"updated_since": NOON + timedelta(minutes=6)}, ["c4", "c6", "c7"]),
+            ({"selected_repository": "o/r", "title_contains": "task 3"}, ["c3"]),
+            ({"selected_repository": "nobody/nothing"}, []),
+        ],
+    )
+    async def test_filters_apply_before_paging(self, store, filters, expected):
+        for index in range(8):
+            metadata = ConversationMetadata(
+                conversation_id=f"c{index}",
+                created_at=NOON + timedelta(minutes=index),
+                title=None if index == 1 else f"Task {index}{'é' if index == 5 else ''}",
+                selected_repository="o/r" if index % 3 == 0 else None,
+                trigger=ConversationTrigger.SLACK if index % 3 == 1 else None,
+                last_updated_at=NOON + timedelta(hours=1) if index == 4 else None,
+            )
+            await store.save_metadata(metadata)
+
+        found = await keys_of(store, ConversationFilter(**filters), limit=1)
+
+        assert found == expected[::-1]
+
+    @pytest.mark.parametrize("limit", [0, -1, 101])
+    async def test_a_limit_out_of_range_is_refused(self, store, limit):
+        with pytest.raises(BadValue, match="between 1 and 100"):
+            await store.search(limit=limit)
+
+    @pytest.mark.parametrize(
+        "page_id",
+        [
+            "NQ==",
+            "garbage",
+            "\x00",
+            "é",
+            encode_cursor("others", (0, "a")),
+            encode_cursor("conversations", (2**62, "a")),
+            encode_cursor("conversations", (0, "../a")),
+            encode_cursor("conversations", ("0", "a")),
+        ],
+    )
+    async def test_a_page_id_that_no_page_gave_is_refused(self, store, page_id):
+        with pytest.raises(BadCursor):
+            await store.search(page_id)
+
+    async def test_a_page_id_survives_the_record_it_was_made_from(self, store):
+        await fill(store, a=0)
+
+        page_id = ListPosition(NOON + timedelta(minutes=1), "gone").to_page_id()
+
+        assert [found.conversation_id for found in (await store.search(page_id)).results] == ["a"]

@@ -1,0 +1,129 @@
+"""Feedback, what needs a model or a git host, and the list of microagent conversations."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from server.routes import GIT_HOST_PATHS
+from storage.conversations.metadata import ConversationTrigger
+from tests.support.rest import EVERY, assert_refused
+
+ONE = f"{EVERY}/c1"
+JUDGEMENT = {"email": "", "version": "1.0", "permissions": "private", "polarity": "positive"}
+
+
+async def record(rest):
+    return await rest.conversations.for_user(None).get_metadata("c1")
+
+
+async def test_no_microagents_are_loaded(rest):
+    assert_refused(await rest.ask("GET", f"{ONE}/microagents"), 404, "conversation_not_found")
+    await rest.keep("c1", None)
+
+    assert (await rest.ask("GET", f"{ONE}/microagents")).json() == {"microagents": []}
+
+
+async def test_feedback_is_kept_in_the_record_and_the_log_is_not(rest):
+    await rest.keep("c1", None, custom={"mine": 1})
+
+    answer = await rest.ask(
+        "POST", f"{ONE}/submit-feedback", json=JUDGEMENT | {"trajectory": [{"secret": 1}]}
+    )
+
+    kept = (await record(rest)).custom
+    assert answer.json()["feedback_id"] == kept["feedback"][0]["id"]
+    assert kept["mine"] == 1
+    assert kept["feedback"][0]["polarity"] == "positive"
+    assert "trajectory" not in kept["feedback"][0]
+
+
+async def test_judgements_at_one_time_are_all_kept_and_very_many_are_not(rest):
+    await rest.keep("c1", None)
+
+    posts = [rest.ask("POST", f"{ONE}/submit-feedback", json=JUDGEMENT) for _ in range(105)]
+    answers = await asyncio.gather(*posts)
+
+    ids = [answer.json()["feedback_id"] for answer in answers]
+    kept = [entry["id"] for entry in (await record(rest)).custom["feedback"]]
+    assert len(kept) == 100
+    assert set(kept) < set(ids)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"polarity": "good"}, JUDGEMENT | {"permissions": "world"}, JUDGEMENT | {"email": 1}],
+)
+async def test_feedback_that_says_nothing_usable_is_refused(rest, body):
+    await rest.keep("c1", None)
+
+    assert_refused(await rest.ask("POST", f"{ONE}/submit-feedback", json=body), 422, "invalid_body")
+
+
+async def test_feedback_on_an_unknown_conversation_is_refused(rest):
+    answer = await rest.ask("POST", f"{ONE}/submit-feedback", json=JUDGEMENT)
+
+    assert_refused(answer, 404, "conversation_not_found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/remember-prompt?event_id=0"),
+        ("POST", "/exp-config"),
+        ("GET", "/security/settings"),
+        ("POST", "/security/a/b"),
+    ],
+)
+async def test_what_needs_a_model_or_an_analyzer_is_refused_as_not_supported(rest, method, path):
+    body: dict[str, Any] = {"json": {}} if method == "POST" else {}
+    assert_refused(await rest.ask(method, ONE + path, **body), 404, "conversation_not_found")
+    await rest.keep("c1", None)
+
+    assert_refused(await rest.ask(method, ONE + path, **body), 501, "not_supported")
+
+
+@pytest.mark.parametrize("query", ["", "?event_id=-1", "?event_id=x"])
+async def test_a_prompt_is_asked_for_by_an_event(rest, query):
+    await rest.keep("c1", None)
+
+    assert_refused(await rest.ask("GET", f"{ONE}/remember-prompt{query}"), 400, "bad_request")
+
+
+@pytest.mark.parametrize("path", GIT_HOST_PATHS)
+async def test_without_a_token_no_git_host_is_asked(rest, path):
+    answer = await rest.ask("GET", f"/api/user/{path.replace('{name:path}', 'acme/rocket')}")
+
+    text = "Git provider token required. (such as GitHub)."
+    assert_refused(answer, 401, "git_token_required", text)
+
+
+async def test_the_two_lists_of_a_git_host_have_texts_of_their_own(rest):
+    branches = await rest.ask("GET", "/api/user/search/branches?repository=a/b&query=x")
+    tasks = await rest.ask("GET", "/api/user/suggested-tasks")
+
+    assert branches.json()["error"] == "Git provider token required."
+    assert tasks.json()["error"] == "No providers set."
+    assert (branches.status_code, tasks.status_code) == (401, 401)
+
+
+async def test_conversations_that_write_microagents_have_a_list_of_their_own(rest):
+    microagent = ConversationTrigger.MICROAGENT_MANAGEMENT
+    await rest.keep("a", None, trigger=microagent, selected_repository="acme/rocket")
+    await rest.keep("b", None, trigger=microagent, selected_repository="acme/other")
+    await rest.keep("c", None, selected_repository="acme/rocket")
+
+    async def ids(query):
+        answer = await rest.ask("GET", f"/api/microagent-management/conversations{query}")
+        return answer.json()
+
+    everything = await ids("?limit=1")
+    assert [info["conversation_id"] for info in everything["results"]] == ["b"]
+    assert everything["next_page_id"]
+    chosen = await ids("?selected_repository=acme/rocket")
+    assert [info["conversation_id"] for info in chosen["results"]] == ["a"]
+    assert_refused(
+        await rest.ask("GET", "/api/microagent-management/conversations?page_id=x"),
+        400,
+        "bad_value",
+    )

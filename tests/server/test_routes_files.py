@@ -1,0 +1,147 @@
+"""The files of a running workspace, and what changed in it."""
+
+import io
+import zipfile
+
+import pytest
+
+from server.routes.files import ARCHIVE_BYTES
+from tests.support.rest import EVERY, assert_refused
+
+ONE = f"{EVERY}/c1"
+PATHS = ["/list-files", "/select-file?file=a", "/zip-directory", "/git/diff?path=a"]
+
+
+@pytest.fixture
+async def workspace(rest):
+    """The runtime of a conversation that runs."""
+    await rest.keep("c1", None)
+    await rest.ask("POST", f"{ONE}/start", json={})
+    await rest.wait_until_idle("c1")
+    async with rest.application.manager.attach("c1", None) as conversation:
+        yield conversation.loop.runtime
+
+
+async def run(rest, command):
+    await rest.ask("POST", f"{ONE}/message", json={"message": f"/run {command}"})
+    return await rest.wait_for(
+        "c1",
+        lambda event: event.get("observation") == "run" and event["extras"]["command"] == command,
+    )
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_of_an_unknown_conversation_nothing_is_answered(rest, path):
+    assert_refused(await rest.ask("GET", ONE + path), 404, "conversation_not_found")
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_without_a_running_loop_there_is_nothing_and_none_is_started(rest, path):
+    await rest.keep("c1", None)
+
+    assert_refused(await rest.ask("GET", ONE + path), 404, "not_found")
+    assert rest.application.manager.get_agent_loop_info() == []
+
+
+async def test_a_folder_is_listed_without_what_nobody_looks_for(rest, workspace):
+    for path in ("b.py", "a/c.txt", ".git/config", ".DS_Store", "node_modules/x", "__pycache__/y"):
+        await workspace.write_file(path, b"")
+
+    root = await rest.ask("GET", f"{ONE}/list-files")
+    inside = await rest.ask("GET", f"{ONE}/list-files?path=/workspace/a")
+
+    assert (root.status_code, root.json()) == (200, ["a/", "b.py"])
+    assert inside.json() == ["c.txt"]
+
+
+async def test_what_gitignore_names_is_not_listed_here_and_below(rest, workspace):
+    await workspace.write_file(".gitignore", b"*.log\n!keep.log\nbuild/\na/secret.txt\n")
+    await workspace.write_file("a/.gitignore", b"local")
+    for path in ("x.log", "keep.log", "build/o", "a/y.log", "a/secret.txt", "a/local", "a/z"):
+        await workspace.write_file(path, b"")
+
+    root = await rest.ask("GET", f"{ONE}/list-files")
+    inside = await rest.ask("GET", f"{ONE}/list-files?path=a")
+
+    assert root.json() == [".gitignore", "a/", "keep.log"]
+    assert inside.json() == [".gitignore", "z"]
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "code"),
+    [
+        ("/list-files?path=missing", 404, "file_not_found"),
+        ("/list-files?path=../..", 400, "bad_path"),
+        ("/select-file", 400, "bad_request"),
+        ("/select-file?file=missing", 404, "file_not_found"),
+        ("/select-file?file=/etc/passwd", 400, "bad_path"),
+        ("/select-file?file=folder", 400, "bad_path"),
+        ("/select-file?file=latin", 415, "not_text"),
+        ("/select-file?file=zero", 415, "not_text"),
+        ("/git/diff", 400, "bad_request"),
+    ],
+)
+async def test_what_cannot_be_shown_is_refused_with_a_reason(rest, workspace, query, status, code):
+    await workspace.write_file("folder/a", b"")
+    await workspace.write_file("latin", b"\xe9")
+    await workspace.write_file("zero", b"a\0b")
+
+    assert_refused(await rest.ask("GET", ONE + query), status, code)
+
+
+async def test_a_files_text_is_given_as_it_is(rest, workspace):
+    await workspace.write_file("a.txt", "Räksmörgås\r\n".encode())
+
+    answer = await rest.ask("GET", f"{ONE}/select-file?file=a.txt")
+
+    assert answer.json() == {"code": "Räksmörgås\r\n"}
+
+
+async def test_the_archive_holds_every_file_byte_for_byte(rest, workspace):
+    content = bytes(range(256))
+    await workspace.write_file("a/b/c.bin", content)
+    await workspace.write_file("top", b"1")
+
+    answer = await rest.ask("GET", f"{ONE}/zip-directory")
+
+    assert answer.headers["content-type"] == "application/zip"
+    assert 'filename="workspace.zip"' in answer.headers["content-disposition"]
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.namelist() == ["a/b/c.bin", "top"]
+        assert archive.read("a/b/c.bin") == content
+
+
+async def test_a_workspace_that_is_too_large_for_an_archive_is_refused(rest, workspace):
+    await workspace.write_file("a", b"x" * ARCHIVE_BYTES)
+    assert (await rest.ask("GET", f"{ONE}/zip-directory")).status_code == 200
+
+    await workspace.write_file("b", b"x")
+
+    assert_refused(await rest.ask("GET", f"{ONE}/zip-directory"), 413, "too_large")
+
+
+async def test_a_diff_is_the_text_before_and_after(rest, workspace):
+    await run(rest, "git init && echo one > a && echo gone > b && git add a b && git commit -m x")
+    await run(rest, "echo two > a; rm b; echo new > c; touch d")
+
+    answers = {
+        path: (await rest.ask("GET", f"{ONE}/git/diff?path={path}")).json() for path in "abc"
+    }
+
+    assert answers == {
+        "a": {"original": "one\n", "modified": "two\n"},
+        "b": {"original": "gone\n", "modified": ""},
+        "c": {"original": "", "modified": "new\n"},
+    }
+
+
+async def test_a_diff_of_nothing_or_of_what_is_no_text_is_refused(rest, workspace):
+    assert_refused(
+        await rest.ask("GET", f"{ONE}/git/diff?path=a"), 404, "not_found", "Not a git repository"
+    )
+    await run(rest, "git init")
+    await workspace.write_file("picture", b"\xff")
+
+    assert_refused(await rest.ask("GET", f"{ONE}/git/diff?path=a"), 404, "not_found", "no such")
+    assert_refused(await rest.ask("GET", f"{ONE}/git/diff?path=picture"), 415, "not_text")
+    assert_refused(await rest.ask("GET", f"{ONE}/git/diff?path=../../etc"), 400, "bad_path")

@@ -1,0 +1,219 @@
+"""Titles and branches are kept up beside the log, once, and never over a user's word."""
+
+import asyncio
+
+import pytest
+
+from events.actions import CmdRunAction, MessageAction
+from events.event import EventSource
+from events.observations import CmdOutputMetadata, CmdOutputObservation
+from events.page_reader import PageReader
+from events.stores.memory import MemoryEventStore
+from events.stream import EventStream
+from runtime_stub.stub import StubRuntime
+from server.upkeep import Upkeep, UpkeepParts, excerpt
+from storage.conversations.memory import MemoryConversations
+from storage.conversations.metadata import ConversationMetadata, MetadataChange
+from tests.support.rest import EVERY
+
+
+class Kept:
+    """A conversation whose record is kept up."""
+
+    def __init__(self, **parts):
+        self.parts = UpkeepParts(**parts)
+        self.records = MemoryConversations().for_user(None)
+        self.runtime = StubRuntime()
+        self.notices: asyncio.Queue[dict[str, object]] = asyncio.Queue()
+
+    async def __aenter__(self):
+        store = MemoryEventStore()
+        reader = PageReader(store, page_size=10, cache_bytes=1_000_000)
+        await self.records.save_metadata(ConversationMetadata(conversation_id="c"))
+        await self.runtime.connect()
+        self.stream = await EventStream.open("c", store, reader)
+        self.upkeep = self.begin()
+        return self
+
+    async def __aexit__(self, *error):
+        await self.upkeep.close()
+        await self.stream.close()
+
+    def begin(self):
+        def notify(_conversation_id, payload):
+            self.notices.put_nowait(payload)
+
+        return Upkeep(self.stream, self.records, self.runtime, notify, self.parts, titled=False)
+
+    async def say(self, text, source=EventSource.USER):
+        await self.stream.append(MessageAction(content=text), source)
+
+    async def run(self, command, exit_code=0):
+        await self.runtime.perform(CmdRunAction(command=command))
+        metadata = CmdOutputMetadata(exit_code=exit_code)
+        done = CmdOutputObservation(content="", command=command, metadata=metadata)
+        await self.stream.append(done, EventSource.AGENT)
+
+    async def settled(self):
+        """Wait until what was appended is looked at and worked off."""
+        await self.stream.flush()
+        if self.upkeep._task is not None:
+            await asyncio.wait([self.upkeep._task], timeout=3)
+
+    async def record(self):
+        await self.settled()
+        return await self.records.get_metadata("c")
+
+
+async def test_the_first_message_makes_the_title_and_the_room_is_told():
+    async with Kept() as kept:
+        await kept.say("agents do not name it", EventSource.AGENT)
+        await kept.say("  \n ")
+        assert (await kept.record()).title is None
+
+        await kept.say("Please look\nat the rocket engine of mine")
+        await kept.say("Another matter")
+
+        assert (await kept.record()).title == "Please look at the rocket engi..."
+        assert (
+            kept.notices.get_nowait()["conversation_title"] == "Please look at the rocket engi..."
+        )
+        assert kept.notices.empty()
+
+
+async def test_a_message_from_before_the_loop_counts():
+    async with Kept() as kept:
+        await kept.upkeep.close()
+        await kept.say("Early")
+        kept.upkeep = kept.begin()
+
+        assert (await kept.record()).title == "Early"
+
+
+async def test_a_models_title_is_taken_and_cut():
+    asked = []
+
+    async def model(message):
+        asked.append(message)
+        return "  A very long title\nof many words that goes on and on and on "
+
+    async with Kept(title_model=model) as kept:
+        await kept.say("x" * 2000)
+
+        title = (await kept.record()).title
+        assert title == "A very long title of many words that goes on an..."
+        assert len(title) == 50
+        assert asked == ["x" * 1000 + "...(truncated)"]
+
+
+async def blank(_message):
+    return " \n"
+
+
+async def failing(_message):
+    raise RuntimeError("no model today")
+
+
+async def hanging(_message):
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("model", [blank, failing, hanging])
+async def test_a_model_without_a_title_leaves_the_message_to_make_it(model):
+    async with Kept(title_model=model, seconds=0.1) as kept:
+        await kept.say("Hello")
+
+        assert (await kept.record()).title == "Hello"
+
+
+async def test_a_title_that_a_user_gives_meanwhile_stays():
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def model(_message):
+        asked.set()
+        await answer.wait()
+        return "The model's"
+
+    async with Kept(title_model=model) as kept:
+        await kept.say("Hello")
+        await asked.wait()
+        await kept.records.update_metadata("c", MetadataChange(title="The user's"))
+        answer.set()
+
+        assert (await kept.record()).title == "The user's"
+        assert kept.notices.empty()
+
+
+async def test_a_slow_model_holds_no_append_up_and_closing_gives_it_up():
+    async with Kept(title_model=hanging, seconds=60) as kept:
+        await kept.say("Hello")
+        await kept.say("and on")
+        await kept.stream.flush()
+
+        await kept.upkeep.close()
+
+        assert (await kept.records.get_metadata("c")).title is None
+        assert kept.stream.next_id == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "exit_code", "branch"),
+    [
+        ("git checkout -b topic", 0, "topic"),
+        ("cd . && GIT SWITCH topic; git switch -c topic", 0, "topic"),
+        ("git checkout -b topic", 1, None),
+        ("git status", 0, None),
+        ("echo git", 0, None),
+    ],
+)
+async def test_the_branch_follows_commands_that_may_have_changed_it(command, exit_code, branch):
+    async with Kept() as kept:
+        await kept.runtime.perform(CmdRunAction(command="git init"))
+
+        await kept.run(command, exit_code)
+
+        assert (await kept.record()).selected_branch == branch
+
+
+async def test_without_a_repository_the_branch_stays():
+    async with Kept() as kept:
+        await kept.records.update_metadata("c", MetadataChange(selected_branch="main"))
+
+        await kept.run("git checkout -b topic")
+
+        assert (await kept.record()).selected_branch == "main"
+
+
+async def test_what_fails_is_tried_again_at_the_next_occasion(caplog):
+    async with Kept() as kept:
+        await kept.runtime.perform(CmdRunAction(command="git init"))
+        broken, kept.upkeep._runtime = kept.upkeep._runtime, StubRuntime()
+        await kept.run("git switch -c one")
+        assert (await kept.record()).selected_branch is None
+        assert "was not brought up to date" in caplog.text
+
+        kept.upkeep._runtime = broken
+        await kept.run("git switch -c two")
+
+        assert (await kept.record()).selected_branch == "two"
+
+
+def test_a_short_message_is_its_own_title():
+    assert excerpt(" Fix\tit ") == "Fix it"
+    assert excerpt("x" * 30) == "x" * 30
+    assert excerpt("x" * 31) == "x" * 30 + "..."
+
+
+async def test_a_conversation_is_named_by_what_its_user_says_first(rest):
+    conversation_id = await rest.create(initial_user_msg="/run git init; git switch -c topic")
+    await rest.wait_for(conversation_id, lambda event: event.get("observation") == "run")
+    async with rest.application.manager.attach(conversation_id, None) as conversation:
+        await conversation.stream.flush()
+        task = conversation._upkeep._task
+        if task is not None:
+            await asyncio.wait([task], timeout=3)
+
+    info = (await rest.ask("GET", f"{EVERY}/{conversation_id}")).json()
+
+    assert info["title"] == "/run git init; git switch -c t..."
+    assert info["selected_branch"] == "topic"

@@ -1,0 +1,106 @@
+"""One opened storage per data directory and process, for as long as somebody uses it."""
+
+import asyncio
+
+import pytest
+
+from storage.config import MemoryStorage, SqliteStorage
+from storage.conversations.base import ConversationStore
+from storage.conversations.metadata import ConversationMetadata
+from storage.errors import DataDirectoryLocked, Unavailable
+from storage.lock import data_directory_lock
+from storage.opening import open_storage
+
+
+async def test_whoever_opens_it_meanwhile_gets_the_same_and_the_last_one_closes_it(tmp_path):
+    config = SqliteStorage(data_dir=tmp_path)
+
+    async with open_storage(config) as first:
+        async with open_storage(config) as second:
+            assert second is first
+        assert await first.conversations.for_user(None).exists("c") is False
+
+    with data_directory_lock(tmp_path):
+        pass
+    with pytest.raises(Unavailable):
+        await first.conversations.for_user(None).exists("c")
+
+
+async def test_opening_at_the_same_time_opens_once(tmp_path):
+    config = SqliteStorage(data_dir=tmp_path)
+    holdings = [open_storage(config) for _ in range(5)]
+
+    opened = await asyncio.gather(*(holding.__aenter__() for holding in holdings))
+
+    assert len({id(one) for one in opened}) == 1
+    await asyncio.gather(*(holding.__aexit__() for holding in holdings))
+
+
+async def test_whoever_comes_while_it_is_being_closed_opens_it_anew(tmp_path):
+    config = SqliteStorage(data_dir=tmp_path)
+    leaving, coming = open_storage(config), open_storage(config)
+    before = await leaving.__aenter__()
+
+    _, after = await asyncio.gather(leaving.__aexit__(), coming.__aenter__())
+
+    assert not await after.conversations.for_user(None).exists("c")
+    assert after is not before
+    await coming.__aexit__()
+
+
+async def test_a_path_written_in_two_ways_is_one_storage(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    async with open_storage(SqliteStorage(data_dir=tmp_path / "data")) as first:
+        relative = SqliteStorage.model_validate({"data_dir": "data"})
+        async with open_storage(relative) as second:
+            assert second is first
+
+
+async def test_a_directory_in_use_is_refused_and_can_be_opened_later(tmp_path):
+    config = SqliteStorage(data_dir=tmp_path)
+    with data_directory_lock(tmp_path):
+        for _ in range(2):
+            with pytest.raises(DataDirectoryLocked):
+                await ConversationStore.get_instance(config, None)
+
+    async with open_storage(config):
+        store = await ConversationStore.get_instance(config, None)
+        assert not await store.exists("c")
+
+
+async def test_another_event_loop_of_the_process_is_refused(tmp_path):
+    config = SqliteStorage(data_dir=tmp_path)
+
+    async def elsewhere():
+        async with open_storage(config):
+            raise AssertionError
+
+    async with open_storage(config):
+        with pytest.raises(Unavailable, match="another event loop"):
+            await asyncio.to_thread(asyncio.run, elsewhere())
+
+
+def test_an_event_loop_that_ends_lets_go_of_what_it_kept_open(tmp_path):
+    config = SqliteStorage(data_dir=tmp_path)
+
+    async def save(conversation_id):
+        store = await ConversationStore.get_instance(config, None)
+        await store.save_metadata(ConversationMetadata(conversation_id=conversation_id))
+        return [record.conversation_id for record in (await store.search()).results]
+
+    assert asyncio.run(save("a")) == ["a"]
+    assert asyncio.run(save("b")) == ["b", "a"]
+    with data_directory_lock(tmp_path):
+        pass
+
+
+async def test_memory_is_shared_while_it_is_open_and_forgotten_after():
+    async with open_storage(MemoryStorage()) as first:
+        store = first.conversations.for_user(None)
+        await store.save_metadata(ConversationMetadata(conversation_id="c"))
+        async with open_storage(MemoryStorage()) as second:
+            assert await second.conversations.for_user(None).exists("c")
+
+    async with open_storage(MemoryStorage()) as third:
+        assert not await third.conversations.for_user(None).exists("c")

@@ -1,0 +1,100 @@
+"""Classes of an embedder's own, as settings name them."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from events.event import Event
+from runtime_stub.base import Runtime
+from runtime_stub.builder import RuntimeBuilder
+from runtime_stub.stub import StubRuntime
+from server.auth import UserAuth
+from server.errors import Unauthorized
+from server.managers.base import AgentLoopInfo
+from server.managers.standalone import StandaloneConversationManager
+from server.monitoring import MonitoringListener
+
+NOT_A_CLASS = "text"
+
+
+class RecordingListener(MonitoringListener):
+    """Keeps what it was told, of all its instances."""
+
+    told: list[tuple[Any, ...]] = []  # noqa: RUF012 - shared on purpose: the server makes the instance
+
+    def on_session_start(self, conversation_id: str, user_id: str | None) -> None:
+        self.told.append(("session", conversation_id, user_id))
+
+    def on_session_event(self, conversation_id: str, event: Event) -> None:
+        self.told.append(("event", conversation_id, event.id))
+
+    def on_loop_start(self, conversation_id: str, *, succeeded: bool, seconds: float) -> None:
+        self.told.append(("start", conversation_id, succeeded, seconds >= 0))
+
+    def on_loop_stop(self, conversation_id: str) -> None:
+        self.told.append(("stop", conversation_id))
+
+
+class FailingListener(MonitoringListener):
+    """Fails at everything."""
+
+    def on_session_start(self, conversation_id: str, user_id: str | None) -> None:
+        raise RuntimeError("session")
+
+    def on_session_event(self, conversation_id: str, event: Event) -> None:
+        raise RuntimeError("event")
+
+    def on_loop_start(self, conversation_id: str, *, succeeded: bool, seconds: float) -> None:
+        raise RuntimeError("start")
+
+
+class HeaderAuth(UserAuth):
+    """Takes a header's word for it, as behind a proxy that sets it."""
+
+    async def user_id(self, headers: Mapping[str, str]) -> str | None:
+        match headers.get("x-forwarded-user"):
+            case None:
+                raise Unauthorized("Nobody known asks")
+            case "broken":
+                raise RuntimeError("planned")
+            case "unfit":
+                return "a\x00b"
+            case name:
+                return name
+
+
+class GreetingRuntimeBuilder(RuntimeBuilder):
+    """Workspaces with a file in them."""
+
+    async def build(self, conversation_id: str, user_id: str | None) -> Runtime:
+        runtime = StubRuntime()
+        await runtime.connect()
+        await runtime.write_file("welcome.txt", conversation_id.encode())
+        return runtime
+
+
+class FailingRuntimeBuilder(RuntimeBuilder):
+    """Cannot even be made."""
+
+    def __init__(self) -> None:
+        raise RuntimeError("no daemon")
+
+    async def build(self, conversation_id: str, user_id: str | None) -> Runtime:
+        raise NotImplementedError
+
+
+class CountingManager(StandaloneConversationManager):
+    """Counts the joins."""
+
+    joins = 0
+
+    async def join_conversation(self, *arguments: Any, **named: Any) -> AgentLoopInfo:
+        type(self).joins += 1
+        return await super().join_conversation(*arguments, **named)
+
+
+class HalfAuth(UserAuth):
+    """Leaves things open."""
+
+    @abstractmethod
+    def another(self) -> None: ...

@@ -1,0 +1,254 @@
+"""Every row of the protocol's REST surface: how it succeeds, and how it refuses."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from server.routes import GIT_HOST_PATHS
+
+ONE = "/api/conversations/{conversation_id}"
+LOST = (404, "conversation_not_found")
+MESSAGE = {"action": "message", "args": {"content": "x"}}
+FILES = [("files", ("a.txt", b"x"))]
+INFO = {
+    "conversation_id",
+    "title",
+    "created_at",
+    "last_updated_at",
+    "status",
+    "runtime_status",
+    "selected_repository",
+    "selected_branch",
+    "git_provider",
+    "trigger",
+    "num_connections",
+    "url",
+    "session_api_key",
+    "pr_number",
+    "conversation_version",
+    "sub_conversation_ids",
+}
+STARTED = {"status", "conversation_id", "message", "conversation_status"}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A request that is refused: what differs from the good one, the status and the code."""
+
+    status: int
+    code: str
+    path: str | None = None
+    """The address in place of the row's."""
+    request: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One address. `shape` is what a good answer is: its keys, its type or its very value."""
+
+    address: str
+    shape: Any
+    status: int = 200
+    query: str = ""
+    request: dict[str, Any] = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()
+    unknown: tuple[int, str] | None = None
+    """How an unknown conversation is answered."""
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        return self.address.split(" ")[0]
+
+    @property
+    def path(self) -> str:
+        """The path, with its parameters open."""
+        return self.address.split(" ")[1]
+
+
+def body(**values: Any) -> dict[str, Any]:
+    """A request with a JSON body."""
+    return {"json": values}
+
+
+HEALTH = (
+    Row("GET /alive", {"status": "ok"}),
+    Row("GET /health", "OK"),
+    Row("GET /ready", {"status": "ok"}),
+    Row("GET /server_info", {"uptime", "idle_time", "resources"}),
+)
+
+OPTIONS = (
+    Row(
+        "GET /api/options/config",
+        {"APP_MODE", "GITHUB_CLIENT_ID", "POSTHOG_CLIENT_KEY", "FEATURE_FLAGS"},
+    ),
+    Row("GET /api/options/models", list),
+    Row("GET /api/options/agents", ["scripted"]),
+    Row("GET /api/options/security-analyzers", []),
+)
+
+MANAGING = (
+    Row(
+        "GET /api/conversations",
+        {"results", "next_page_id"},
+        refusals=(
+            Refusal(400, "bad_request", "?limit=0"),
+            Refusal(400, "bad_request", "?limit=101"),
+            Refusal(400, "bad_request", "?conversation_trigger=magic"),
+            Refusal(400, "bad_value", "?page_id=NQ=="),
+        ),
+    ),
+    Row(
+        "POST /api/conversations",
+        STARTED,
+        request=body(initial_user_msg="hello"),
+        refusals=(
+            Refusal(400, "bad_replay", request=body(replay_json="[]")),
+            Refusal(422, "invalid_body", request=body(surplus=1)),
+            Refusal(422, "invalid_body", request=body(git_provider="nowhere")),
+            Refusal(422, "invalid_body", request=body(conversation_id="mine")),
+        ),
+    ),
+    Row(f"GET {ONE}", INFO, unknown=(200, "null")),
+    Row(
+        f"PATCH {ONE}",
+        shape=True,
+        request=body(title="A title"),
+        unknown=LOST,
+        refusals=(
+            Refusal(422, "invalid_body", request=body(title=" ")),
+            Refusal(422, "invalid_body", request=body(title="x" * 201)),
+            Refusal(422, "invalid_body", request=body(title="x", more=1)),
+        ),
+    ),
+    Row(f"DELETE {ONE}", shape=True, unknown=(200, "false")),
+    Row(
+        f"POST {ONE}/start",
+        STARTED,
+        request=body(providers_set=[]),
+        unknown=LOST,
+        refusals=(Refusal(422, "invalid_body", request=body(providers_set=["nowhere"])),),
+    ),
+    Row(f"POST {ONE}/stop", STARTED, unknown=LOST),
+    Row(
+        f"GET {ONE}/remember-prompt",
+        "not_supported",
+        status=501,
+        query="?event_id=0",
+        unknown=LOST,
+        refusals=(Refusal(400, "bad_request", "?event_id=-1"),),
+    ),
+    Row(
+        f"POST {ONE}/exp-config",
+        "not_supported",
+        status=501,
+        request=body(config={"a": "b"}),
+        unknown=LOST,
+        refusals=(Refusal(422, "invalid_body", request=body(config=1)),),
+    ),
+    Row(
+        "GET /api/microagent-management/conversations",
+        {"results", "next_page_id"},
+        query="?selected_repository=acme/rocket",
+        refusals=(Refusal(400, "bad_value", "?page_id=NQ=="),),
+    ),
+)
+
+CONVERSATION = (
+    Row(f"GET {ONE}/config", {"runtime_id", "session_id"}, unknown=LOST),
+    Row(f"GET {ONE}/vscode-url", {"vscode_url": None}, unknown=LOST),
+    Row(f"GET {ONE}/web-hosts", {"hosts": {}}, unknown=LOST),
+    Row(f"GET {ONE}/git/changes", [{"status": "M", "path": "a.txt"}], unknown=LOST),
+    Row(
+        f"GET {ONE}/git/diff",
+        {"original": "old\n", "modified": "new\n"},
+        query="?path=a.txt",
+        unknown=LOST,
+        refusals=(
+            Refusal(400, "bad_request", ""),
+            Refusal(400, "bad_path", "?path=../../x"),
+            Refusal(404, "not_found", "?path=missing"),
+            Refusal(415, "not_text", "?path=picture"),
+        ),
+    ),
+    Row(
+        f"GET {ONE}/events",
+        {"events", "has_more"},
+        unknown=LOST,
+        refusals=(
+            Refusal(400, "bad_request", "?limit=0"),
+            Refusal(400, "bad_request", "?limit=101"),
+            Refusal(400, "bad_request", "?start_id=-1"),
+            Refusal(400, "bad_request", "?start_date=soon"),
+        ),
+    ),
+    Row(
+        f"POST {ONE}/events",
+        {"success", "id", "duplicate"},
+        request=body(**MESSAGE),
+        unknown=LOST,
+        refusals=(
+            Refusal(400, "unknown_kind", request=body(action="sing")),
+            Refusal(400, "forbidden_kind", request=body(observation="run")),
+            Refusal(400, "forbidden_field", request=body(**MESSAGE, id=7)),
+            Refusal(400, "missing_argument", request=body(action="message", args={})),
+        ),
+    ),
+    Row(
+        f"POST {ONE}/message",
+        {"success", "id", "duplicate"},
+        request=body(message="x"),
+        unknown=LOST,
+        refusals=(Refusal(422, "invalid_body", request=body(message="")),),
+    ),
+    Row(f"GET {ONE}/microagents", {"microagents": []}, unknown=LOST),
+    Row(f"GET {ONE}/trajectory", {"trajectory"}, unknown=LOST),
+    Row(
+        f"POST {ONE}/upload-files",
+        {"uploaded_files": ["/workspace/a.txt"], "skipped_files": []},
+        request={"files": FILES},
+        unknown=LOST,
+        refusals=(
+            Refusal(422, "invalid_body", request={"files": [("other", ("a", b"x"))]}),
+            Refusal(415, "unsupported_media_type", request=body()),
+        ),
+    ),
+    Row(
+        f"GET {ONE}/list-files",
+        ["a.txt", "picture"],
+        unknown=LOST,
+        refusals=(
+            Refusal(400, "bad_path", "?path=../.."),
+            Refusal(404, "file_not_found", "?path=missing"),
+        ),
+    ),
+    Row(
+        f"GET {ONE}/select-file",
+        {"code": "new\n"},
+        query="?file=a.txt",
+        unknown=LOST,
+        refusals=(
+            Refusal(400, "bad_request", ""),
+            Refusal(400, "bad_path", "?file=/etc/passwd"),
+            Refusal(404, "file_not_found", "?file=missing"),
+            Refusal(415, "not_text", "?file=picture"),
+        ),
+    ),
+    Row(f"GET {ONE}/zip-directory", bytes, unknown=LOST),
+    Row(
+        f"POST {ONE}/submit-feedback",
+        {"status", "message", "feedback_id"},
+        request=body(polarity="negative"),
+        unknown=LOST,
+        refusals=(Refusal(422, "invalid_body", request=body(polarity="so so")),),
+    ),
+    Row(f"GET {ONE}/security/{{path:path}}", "not_supported", status=501, unknown=LOST),
+    Row(f"POST {ONE}/security/{{path:path}}", "not_supported", status=501, unknown=LOST),
+)
+
+GIT_HOSTS = tuple(
+    Row(f"GET /api/user/{path}", "git_token_required", status=401)
+    for path in (*GIT_HOST_PATHS, "search/branches", "suggested-tasks")
+)
+
+ROWS = (*HEALTH, *OPTIONS, *MANAGING, *CONVERSATION, *GIT_HOSTS)
