@@ -87,6 +87,9 @@ class EngineConnection:
         except Exception:
             logger.exception("cannot go on with %s", self._id)
             self._websocket.abort()
+        finally:
+            if self._beat is not None:
+                self._beat.cancel()
 
     def receive(self, message: bytes, *, text: bool) -> None:
         """Take a message that is no event of one who has joined. See Listener."""
@@ -98,14 +101,12 @@ class EngineConnection:
         try:
             self._take(message, text=text)
         except (ValueError, LookupError, TypeError) as error:
-            logger.info("%s broke the protocol: %r", self._id, error)
+            logger.info("%s broke the protocol: %s", self._id, error)
             self._websocket.end()
 
     def lost(self) -> None:
         """See Listener."""
         self._gone = True
-        if self._beat is not None:
-            self._beat.cancel()
         self._summon()
 
     async def _join(self) -> bool:
