@@ -70,9 +70,11 @@ class Waiting:
 
     def settle(self, appended: Appended) -> None:
         """Tell the outcome; all callers but the first are told that theirs is a duplicate."""
-        _call(self.callers[0], appended)
-        for caller in self.callers[1:]:
-            _call(caller, Appended(appended.id, duplicate=True))
+        callers = self.callers
+        _call(callers[0], appended)
+        if len(callers) > 1:
+            for caller in callers[1:]:
+                _call(caller, Appended(appended.id, duplicate=True))
 
     def fail(self, error: Exception) -> None:
         """Tell that it was not appended."""
@@ -129,13 +131,17 @@ class AppendQueue:
     def settle(self, waiting: Waiting, appended: Appended) -> None:
         """Tell an event's outcome; its key is no longer under way."""
         if waiting.digest is not None:
-            del self._under_way[waiting.digest]
+            self.release(waiting.digest)
         waiting.settle(appended)
+
+    def release(self, digest: bytes) -> None:
+        """A key is no longer under way."""
+        del self._under_way[digest]
 
     def fail(self, waiting: Waiting, error: Exception) -> None:
         """Tell that an event was not appended; its key may be used again."""
         if waiting.digest is not None:
-            del self._under_way[waiting.digest]
+            self.release(waiting.digest)
         waiting.fail(error)
 
     def put_back(self, waiting: Iterable[Waiting]) -> None:

@@ -167,9 +167,12 @@ class AppendPump:
         self._last_timestamp = batch.timestamp
         self._advance(batch.events)
         for one, event in zip(batch.waiting, batch.events, strict=True):
-            self._queue.settle(one, Appended(event.id))
+            if one.digest is not None:
+                self._queue.release(one.digest)
+            one.settle(Appended(event.id))
         self._publish(batch.events, batch.summary)
-        self._pump()
+        if self._queue.waiting or self._idle is not None:
+            self._pump()
 
     def _advance(self, events: Sequence[StoredEvent]) -> None:
         self.next_id = events[-1].id + 1

@@ -102,7 +102,10 @@ class Promise(Generic[T]):
         self.error = error
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
-            self._tell(callback)
+            try:
+                callback(self)
+            except Exception:
+                logger.exception("a callback failed")
 
     def _tell(self, callback: Callable[["Promise[T]"], None]) -> None:
         try:

@@ -28,15 +28,12 @@ class Append(NamedTuple):
     def rows(self, number: int) -> Rows:
         """The same write as rows, one for each event; the last one carries the fold."""
         conversation_id, fence, keys = self.conversation_id, self.fence, self.keys
-        rows: list[Row] = [
-            (number, conversation_id, one.id, fence, *UNCHANGED, *_record(one), keys.get(place))
-            for place, one in enumerate(self.events[:-1])
-        ]
-        last, place = self.events[-1], len(self.events) - 1
-        fold = self._fold()
-        rows.append(
-            (number, conversation_id, last.id, fence, *fold, *_record(last), keys.get(place))
-        )
+        rows: list[Row] = []
+        last = len(self.events) - 1
+        for place, one in enumerate(self.events):
+            fold = self._fold() if place == last else UNCHANGED
+            key = keys.get(place) if keys else None
+            rows.append((number, conversation_id, one.id, fence, *fold, *_record(one), key))
         return (("append_events", rows),)
 
     def script(self) -> Script[int]:

@@ -1,6 +1,7 @@
 """What the disk gives: raw SQLite at a group size, and one JSON file per event."""
 
 import dataclasses
+import itertools
 import json
 import sqlite3
 import threading
@@ -52,13 +53,13 @@ def bare_files(folder: Path, seconds: float) -> float:
     def write(place: Path, number: int) -> None:
         place.write_text(json.dumps(event_json(number)), encoding="utf-8")
 
-    return _one_after_another(folder, seconds, write)
+    return _under_lock(folder, seconds, write, 1)
 
 
 def files_under_lock(folder: Path, seconds: float) -> float:
     """Events a second of a log that keeps a JSON file per event, as the ancestor's does.
 
-    Under a lock the event gets its id and time, becomes a dict, is masked, read back into an event
+    200 threads produce. Under a lock the event gets its id and time, becomes a dict, is masked, read back into an event
     and noted for its page of 25, which is a file, too; then its own file is written. No fsync.
     """
     page: list[dict[str, Any]] = []
@@ -75,9 +76,10 @@ def files_under_lock(folder: Path, seconds: float) -> float:
             (place.parent / name).write_text(json.dumps(page), encoding="utf-8")
             page.clear()
 
-    return _one_after_another(folder, seconds, write)
+    return _under_lock(folder, seconds, write, PRODUCERS)
 
 
+PRODUCERS = 200
 PAGE = 25
 SECRET = "a secret of some twenty characters"  # noqa: S105 - nobody's
 
@@ -108,14 +110,24 @@ def _masked(value: Any) -> Any:
     return value.replace(SECRET, "<secret_hidden>") if isinstance(value, str) else value
 
 
-def _one_after_another(folder: Path, seconds: float, write: Callable[[Path, int], None]) -> float:
+def _under_lock(
+    folder: Path, seconds: float, write: Callable[[Path, int], None], producers: int
+) -> float:
     folder = folder / uuid.uuid4().hex
     folder.mkdir(parents=True)
     lock = threading.Lock()
-    count = 0
+    numbers = itertools.count()
     began = time.perf_counter()
-    while time.perf_counter() - began < seconds:
-        with lock:
-            write(folder / f"{count}.json", count)
-            count += 1
-    return count / (time.perf_counter() - began)
+
+    def produce() -> None:
+        while time.perf_counter() - began < seconds:
+            with lock:
+                number = next(numbers)
+                write(folder / f"{number}.json", number)
+
+    threads = [threading.Thread(target=produce) for _ in range(producers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return next(numbers) / (time.perf_counter() - began)

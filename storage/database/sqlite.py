@@ -47,6 +47,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
         "mmap_size=0",
         "cache_size=-16000",
         "temp_store=MEMORY",
+        "wal_autocheckpoint=4000",
         "secure_delete=OFF",
     ):
         connection.execute(f"PRAGMA {pragma}")
