@@ -11,6 +11,7 @@ from events.layout import ENVELOPE, layout_of
 from events.observations import OBSERVATIONS, CmdOutputMetadata
 
 NO_MATCH = r"(?!)"
+NOTHING: frozenset[str] = frozenset()
 MASK = "<secret_hidden>"
 MIN_SECRET_CHARACTERS = 4
 MAX_OVERLAP_SEARCHES = 10_000
@@ -37,8 +38,10 @@ class Redactor:
     another one, because it may still be valid elsewhere.
     """
 
+    __slots__ = ("_pattern", "_values")
+
     def __init__(self, secrets: Mapping[str, str] | None = None) -> None:
-        self._values: set[str] = set()
+        self._values = NOTHING
         self._pattern = re.compile(NO_MATCH)
         self.update(secrets or {})
 

@@ -53,6 +53,26 @@ class ServerConversation:
     is closed; attached connections and requests only use it.
     """
 
+    # Many are open with nothing to do: each holds only what it needs.
+    __slots__ = (
+        "_audience",
+        "_follower",
+        "_loop",
+        "_parts",
+        "_records",
+        "_serial",
+        "_upkeep",
+        "conversation_id",
+        "idle_timer",
+        "last_activity",
+        "loop",
+        "replay",
+        "starting",
+        "stream",
+        "user_id",
+        "watchers",
+    )
+
     def __init__(
         self,
         conversation_id: str,
@@ -68,7 +88,8 @@ class ServerConversation:
         self.stream = stream
         self.loop: AgentLoop | None = None
         self.starting: Task[None] | None = None
-        self.connections: set[str] = set()
+        self.watchers = 0
+        """How many connections are attached."""
         self.replay: tuple[Action, ...] = ()
         self.idle_timer: TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -78,7 +99,7 @@ class ServerConversation:
         self._audience = audience
         self._follower = follower
         self._upkeep: Upkeep | None = None
-        self._serial = asyncio.Lock()
+        self._serial: asyncio.Lock | None = None
         parts.monitor.session_started(stream, user_id)
 
     @property
@@ -95,9 +116,7 @@ class ServerConversation:
     def idle(self) -> bool:
         """Whether a loop is there and neither at work nor watched."""
         loop = self.loop
-        return (
-            loop is not None and self.starting is None and not loop.working and not self.connections
-        )
+        return loop is not None and self.starting is None and not loop.working and not self.watchers
 
     def touch(self) -> None:
         """Note that somebody uses the conversation now."""
@@ -118,7 +137,7 @@ class ServerConversation:
 
     async def start_loop(self, settings: LoopSettings, on_rest: Callable[[], None]) -> None:
         """Build the runtime and start the loop unless there is one. Raises what that raises."""
-        async with self._serial:
+        async with self._turn():
             if self.loop is not None:
                 return
             clock = asyncio.get_running_loop().time
@@ -133,7 +152,7 @@ class ServerConversation:
 
     async def stop_loop(self) -> bool:
         """Stop the loop and record it; whether there was one."""
-        async with self._serial:
+        async with self._turn():
             if self.loop is None:
                 return False
             await self._end_loop(self.loop.close)
@@ -153,6 +172,11 @@ class ServerConversation:
         await self.stream.close()
         if self._follower is not None:
             await self._follower.close()
+
+    def _turn(self) -> asyncio.Lock:
+        if self._serial is None:
+            self._serial = asyncio.Lock()
+        return self._serial
 
     def _make_agent(self) -> Agent:
         agent = self._parts.make_agent()

@@ -12,7 +12,7 @@ from events.stores.memory import MemoryEventStore
 from events.stream import EventStream
 from server.app import Application, compose
 from server.config import ServerConfig
-from server.sockets.transport import GuardedProtocol
+from server.sockets.guard import Traffic
 from storage.conversations.base import ConversationStores
 from storage.conversations.memory import MemoryConversations
 from storage.conversations.metadata import ConversationMetadata
@@ -42,12 +42,9 @@ class Live:
         return self.server.application
 
     @property
-    def guard(self) -> type[GuardedProtocol]:
-        """Its websocket protocol, with the counters."""
-        guard = self.server.runner.config.ws
-        assert isinstance(guard, type)
-        assert issubclass(guard, GuardedProtocol)
-        return guard
+    def traffic(self) -> Traffic:
+        """What its connections share, with the counters."""
+        return self.application.traffic
 
     async def new(self, user_id: str | None = None, conversation_id: str | None = None) -> str:
         """A new conversation's id; no loop is started, and no title will be made for it."""
