@@ -2,6 +2,7 @@
 
 import json
 import re
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,11 @@ NO_MATCH = r"(?!)"
 NOTHING: frozenset[str] = frozenset()
 MASK = "<secret_hidden>"
 MIN_SECRET_CHARACTERS = 4
+MIN_LINE_CHARACTERS = 8
+MAX_LINES = 100
+"""A secret of more lines is looked for as a whole only: every line costs every text a search."""
+MIN_BASE64_BYTES = 8
+"""Shorter ones would be found by chance in a large picture."""
 MAX_OVERLAP_SEARCHES = 10_000
 NEVER_MASKED = frozenset(("id", "timestamp", "source", "cause", "action", "observation"))
 CLOSED_WORDS: dict[str, frozenset[str]] = {
@@ -34,8 +40,10 @@ PROTOCOL_NAMES = frozenset(
 class Redactor:
     """Masks secret values in event payloads. It holds values only and never shows them.
 
-    Values shorter than 4 characters are ignored. A value stays masked after its name has got
-    another one, because it may still be valid elsewhere.
+    Values are also masked without the white space around them, line by line (lines of 8 characters
+    or more, of values of up to 100 lines), and as Python, JSON and, from 8 bytes on, base64 spell
+    them. Those shorter than 4 characters are ignored. A value stays masked after its name has got another one, because
+    it may still be valid elsewhere.
     """
 
     __slots__ = ("_pattern", "_values")
@@ -52,8 +60,9 @@ class Redactor:
         """Add secrets, name to value, to those already masked."""
         known = len(self._values)
         for value in secrets.values():
-            if len(value) >= MIN_SECRET_CHARACTERS:
-                self._values |= _spellings_of(value)
+            for part in _parts_of(value):
+                if len(part) >= MIN_SECRET_CHARACTERS:
+                    self._values |= _spellings_of(part)
         if len(self._values) > known:
             longest_first = sorted(self._values, key=len, reverse=True)
             self._pattern = re.compile("|".join(map(re.escape, longest_first)))
@@ -94,14 +103,36 @@ class Redactor:
         return key if key in PROTOCOL_NAMES else self.redact_text(key)
 
 
+def _parts_of(value: str) -> set[str]:
+    """What of a value may stand alone: shells drop its last line break, and programs print lines."""
+    parts = {value, value.strip()}
+    lines = [line.strip() for line in value.splitlines()]
+    if 1 < len(lines) <= MAX_LINES:
+        parts.update(line for line in lines if len(line) >= MIN_LINE_CHARACTERS)
+    return parts
+
+
 def _spellings_of(value: str) -> set[str]:
     """Tell how a value may stand in texts that quote it, such as a derived message."""
-    return {
+    return _in_base64(value.encode("utf-8", "surrogatepass")) | {
         value,
         repr(value)[1:-1],
         json.dumps(value)[1:-1],
         json.dumps(value, ensure_ascii=False)[1:-1],
     }
+
+
+def _in_base64(value: bytes) -> set[str]:
+    """What of a value's base64 does not depend on what stands before and after it."""
+    if len(value) < MIN_BASE64_BYTES:
+        return set()
+    found = set()
+    for before in range(3):
+        # A character holds 6 bits: the first that are the value's alone, and the last.
+        start, stop = -(-8 * before // 6), 8 * (before + len(value)) // 6
+        for encode in (b64encode, urlsafe_b64encode):
+            found.add(encode(b"\0" * before + value).decode()[start:stop])
+    return found
 
 
 def _masked(text: str, pattern: re.Pattern[str]) -> str:

@@ -142,6 +142,10 @@ class EventStream:
         """Mask these values, too, in everything appended from now on."""
         self._redactor.update(secrets)
 
+    def masked(self, text: str) -> str:
+        """A text as an event appended now would hold it."""
+        return self._redactor.redact_text(text)
+
     def subscribe(self, name: str, callback: Callback, *, after: int | None = None) -> Subscription:
         """Hand every event after `after` (default: after now) to a callback, in order, each once."""
         last_id = self.next_id - 1

@@ -62,8 +62,11 @@ class Runtime(ABC):
         """Carry out one action. The observation has no id, source or cause yet."""
 
     @abstractmethod
-    def set_environment(self, variables: Mapping[str, str]) -> None:
-        """Merge `variables` into what commands see from now on (secrets among them)."""
+    def set_environment(self, variables: Mapping[str, str | None]) -> None:
+        """Merge `variables` into what commands see from now on (secrets among them).
+
+        None takes a variable away; one that is not there is no error.
+        """
 
     @abstractmethod
     async def read_file(self, path: str) -> bytes:

@@ -79,9 +79,10 @@ class StubRuntime(Runtime):
             except WorkspaceError as error:
                 return ErrorObservation(content=str(error))
 
-    def set_environment(self, variables: Mapping[str, str]) -> None:
+    def set_environment(self, variables: Mapping[str, str | None]) -> None:
         """Merge `variables` into what `$NAME` stands for."""
-        self._environment.update(variables)
+        merged = {**self._environment, **variables}
+        self._environment = {name: value for name, value in merged.items() if value is not None}
 
     async def read_file(self, path: str) -> bytes:
         """Return a file's bytes as they were before the command under way, if any."""

@@ -2,11 +2,10 @@
 
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import TypeVar
 
 import socketio
 from starlette.applications import Starlette
@@ -15,13 +14,11 @@ from starlette.routing import Mount
 from events.page_reader import PageReader
 from events.stores.base import EventStore
 from events.stores.database import DatabaseEventStore
+from events.stores.file import FileEventStore
 from events.stores.memory import MemoryEventStore
 from events.stream import StreamLimits
-from runtime_stub.agent import Agent
-from runtime_stub.builder import RuntimeBuilder
-from runtime_stub.scripted import ScriptedAgent
-from runtime_stub.stub import StubRuntimeBuilder
-from server.auth import Authenticator, Everybody, UserAuth
+from server.auth import Authenticator
+from server.chosen import Chosen, choose
 from server.config import ServerConfig
 from server.connections import ConnectionRegistry
 from server.conversation import LoopParts
@@ -29,12 +26,10 @@ from server.loop_settings import LoopSettings
 from server.managers.base import ConversationManager, register_embedding
 from server.managers.embedded import EmbeddedConversationManager
 from server.managers.parts import ManagerParts
-from server.managers.standalone import StandaloneConversationManager
 from server.middleware import exception_handlers, middleware
 from server.monitoring import Monitor, MonitoringListener
 from server.own_stores import OwnConversationStores
-from server.plugins import load_class, made
-from server.prerequisites import missing
+from server.plugins import made
 from server.routes import routes
 from server.routes.services import Services
 from server.sockets.direct import unsupported
@@ -43,13 +38,15 @@ from server.sockets.guard import Traffic
 from server.sockets.handlers import SocketHandlers, SocketParts
 from server.sockets.library import SocketServer
 from server.sockets.upgrade import Entrance
+from server.user_records import UserRecords
 from storage.config import StorageConfig
-from storage.conversations.base import ConversationStore, ConversationStores
+from storage.conversations.base import ConversationStores
+from storage.database.base import Database
 from storage.opening import OpenedStorage, open_storage, place_of
+from storage.secrets.base import SecretsStores
+from storage.settings.base import SettingsStores
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -82,13 +79,14 @@ class Application:
 async def create_app(config: ServerConfig) -> AsyncIterator[Application]:
     """Open everything the server needs and close it in the opposite order.
 
-    Raises ConfigError, DataDirectoryLocked and what opening a storage raises.
+    Raises ConfigError, DataDirectoryLocked, WrongKey and what opening a storage raises.
     """
     chosen = choose(config)
-    async with open_storage(config.storage) as storage:
-        event_store = await _event_store(storage)
+    async with open_storage(config.storage) as storage, AsyncExitStack() as stack:
+        event_store = await _event_store(storage, stack)
         records = chosen.records(config, storage)
-        async with compose(config, records, event_store, chosen) as application:
+        users = user_records(config, chosen, storage.settings, storage.secrets)
+        async with compose(config, records, event_store, users, chosen) as application:
             yield application
 
 
@@ -97,15 +95,15 @@ async def compose(
     config: ServerConfig,
     conversation_stores: ConversationStores,
     event_store: EventStore,
-    chosen: "Chosen | None" = None,
+    users: UserRecords,
+    chosen: Chosen | None = None,
 ) -> AsyncIterator[Application]:
     """A server over stores that are open; they stay open. Raises ConfigError."""
     chosen = chosen or choose(config)
-    model = made("agent_class", chosen.agent).model
-    users = made("user_auth_class", chosen.user_auth)
-    parts = manager_parts(config, chosen, conversation_stores, event_store)
+    user_auth = made("user_auth_class", chosen.user_auth)
+    parts = manager_parts(config, chosen, conversation_stores, event_store, users)
     async with chosen.manage(parts) as manager:
-        authenticator = Authenticator(config, users)
+        authenticator = Authenticator(config, user_auth)
         handlers = SocketHandlers(
             SocketParts(
                 manager=manager,
@@ -114,7 +112,7 @@ async def compose(
                 frames=FrameReader(parts.page_reader, config.page_cache_bytes * 3 // 4),
                 settings=parts.default_settings,
                 handshake_seconds=config.handshake_seconds,
-                refusal=missing(require_settings=config.require_settings, model=model),
+                admit=users.admit,
             )
         )
         library = SocketServer(handlers)
@@ -131,7 +129,8 @@ async def compose(
             page_reader=parts.page_reader,
             connections=parts.connections,
             default_settings=parts.default_settings,
-            agent_model=model,
+            users=users,
+            agent_model=users.model,
             is_ready=application.reasons,
             started_at=datetime.now(UTC),
         )
@@ -146,9 +145,10 @@ async def compose(
 
 def manager_parts(
     config: ServerConfig,
-    chosen: "Chosen",
+    chosen: Chosen,
     conversation_stores: ConversationStores,
     event_store: EventStore,
+    users: UserRecords,
 ) -> ManagerParts:
     """What a conversation manager works with, over stores that are open. Raises ConfigError."""
     listener = made("monitoring_listener_class", chosen.monitoring_listener)
@@ -170,6 +170,7 @@ def manager_parts(
             confirmation_mode=config.confirmation_mode,
             action_timeout_seconds=config.action_timeout_seconds,
         ),
+        users=users,
         stream_limits=StreamLimits(
             waiting_appends=config.max_waiting_appends,
             subscription_queue=config.subscription_queue,
@@ -183,27 +184,17 @@ def manager_parts(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """The classes of a server: the built-in ones, or those that settings name."""
-
-    agent: type[Agent]
-    runtime_builder: type[RuntimeBuilder]
-    conversation_store: type[ConversationStore]
-    conversation_manager: type[ConversationManager]
-    monitoring_listener: type[MonitoringListener]
-    user_auth: type[UserAuth]
-
-    def records(self, config: ServerConfig, storage: OpenedStorage) -> ConversationStores:
-        """The conversation records, in the storage unless a class of its own keeps them."""
-        if self.conversation_store is ConversationStore:
-            return storage.conversations
-        seconds = config.append_deadline_seconds
-        return OwnConversationStores(self.conversation_store, config, seconds)
-
-    def manage(self, parts: ManagerParts) -> ConversationManager:
-        """The manager, not yet begun. Raises ConfigError."""
-        return made("conversation_manager_class", partial(self.conversation_manager, parts))
+def user_records(
+    config: ServerConfig, chosen: Chosen, settings: SettingsStores, secrets: SecretsStores
+) -> UserRecords:
+    """What is kept of users, with what the server demands of them. Raises ConfigError."""
+    model = made("agent_class", chosen.agent).model
+    return UserRecords(
+        chosen.settings(config, settings),
+        chosen.secrets(config, secrets),
+        require_settings=config.require_settings,
+        model=model,
+    )
 
 
 def embedded(config: ServerConfig) -> ConversationManager:
@@ -217,9 +208,11 @@ def embedded(config: ServerConfig) -> ConversationManager:
 async def _life_of_manager(config: ServerConfig) -> AsyncGenerator[ConversationManager]:
     # The one generator of it all: see storage.opening.Holding.
     chosen = choose(config)
-    async with open_storage(config.storage) as storage:
-        event_store = await _event_store(storage)
-        parts = manager_parts(config, chosen, chosen.records(config, storage), event_store)
+    async with open_storage(config.storage) as storage, AsyncExitStack() as stack:
+        event_store = await _event_store(storage, stack)
+        records = chosen.records(config, storage)
+        users = user_records(config, chosen, storage.settings, storage.secrets)
+        parts = manager_parts(config, chosen, records, event_store, users)
         async with chosen.manage(parts) as manager:
             yield manager
 
@@ -229,31 +222,22 @@ _embedded: dict[StorageConfig, ConversationManager] = {}
 register_embedding(embedded)
 
 
-def choose(config: ServerConfig) -> Chosen:
-    """Find every class by its setting. Raises ConfigError for the first that cannot be used.
-
-    A further setting is a line in `server/extensions.py`, a field of `Chosen` and a line here.
-    """
-
-    def find(setting: str, contract: type[T], default: type[T] | None = None) -> type[T]:
-        return load_class(setting, getattr(config, setting), contract, default or contract)
-
-    return Chosen(
-        agent=find("agent_class", Agent, ScriptedAgent),
-        runtime_builder=find("runtime_class", RuntimeBuilder, StubRuntimeBuilder),
-        conversation_store=find("conversation_store_class", ConversationStore),
-        conversation_manager=find(
-            "conversation_manager_class", ConversationManager, StandaloneConversationManager
-        ),
-        monitoring_listener=find("monitoring_listener_class", MonitoringListener),
-        user_auth=find("user_auth_class", UserAuth, Everybody),
-    )
-
-
-async def _event_store(storage: OpenedStorage) -> EventStore:
-    if storage.database is None:
+async def _event_store(storage: OpenedStorage, stack: AsyncExitStack) -> EventStore:
+    # No generator either, for the same reason.
+    if storage.database is not None:
+        return await _over_database(storage.database)
+    if storage.files is None or storage.folded is None:
         return MemoryEventStore(storage.fold)
-    store = DatabaseEventStore(storage.database)
+    store = FileEventStore(storage.files, storage.folded)
+    stack.push_async_callback(store.close)
+    repaired = await store.repair()
+    if repaired:
+        logger.info("compared %d conversation(s) with their logs after a crash", repaired)
+    return store
+
+
+async def _over_database(database: Database) -> EventStore:
+    store = DatabaseEventStore(database)
     await store.place_arrivals()
     finished = await store.finish_deletions()
     if finished:

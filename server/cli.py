@@ -10,13 +10,13 @@ from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from server.app import choose
+from server.chosen import choose
 from server.config import ServerConfig
 from server.packaging import DISTRIBUTION, packaging_problems
 from server.serving import run
 from server.sources import ConfigError
+from storage.checking import check_storage
 from storage.errors import StorageError
-from storage.opening import check_storage
 
 EXIT_PROBLEMS = 1
 EXIT_USAGE = 2
@@ -34,7 +34,9 @@ class Options:
     host: Annotated[str | None, _described("host")] = None
     port: Annotated[int | None, _described("port")] = None
     data_dir: Annotated[Path | None, _described("data_dir")] = None
-    storage: Annotated[Literal["sqlite", "memory"] | None, _described("storage_kind")] = None
+    storage: Annotated[Literal["sqlite", "local", "memory"] | None, _described("storage_kind")] = (
+        None
+    )
     ui_dir: Annotated[Path | None, _described("ui_dir")] = None
     insecure: Annotated[bool | None, _described("insecure")] = None
     config: Annotated[

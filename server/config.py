@@ -35,7 +35,7 @@ from server.sources import (
     read_overrides,
     read_toml,
 )
-from storage.config import MemoryStorage, SqliteStorage, StorageConfig
+from storage.config import LocalStorage, MemoryStorage, SqliteStorage, StorageConfig
 
 DEFAULT_TOML = Path("parley.toml")
 
@@ -70,10 +70,10 @@ class ServerConfig(Extensions, BaseSettings):
         default=Path("parley-data"),
         description="Directory that holds everything the server keeps; one process at a time.",
     )
-    storage_kind: Literal["sqlite", "memory"] = Field(
+    storage_kind: Literal["sqlite", "local", "memory"] = Field(
         default="sqlite",
-        description="Where conversations are kept: a SQLite database in `data_dir`, or memory, "
-        "which forgets everything at the end.",
+        description="Where conversations are kept: a SQLite database in `data_dir`, plain files "
+        "there, or memory, which forgets everything at the end.",
     )
     ui_dir: DirectoryPath | None = Field(
         default=None,
@@ -86,6 +86,11 @@ class ServerConfig(Extensions, BaseSettings):
         default=None,
         description="The key every request and every connection must show. Without one the server "
         "trusts whoever reaches it.",
+    )
+    secret_key: Annotated[SecretStr, Field(min_length=16)] | None = Field(
+        default=None,
+        description="What stored secrets are sealed with; a long random text. Unset, a key is made "
+        "at first need and kept in `secret.key` in `data_dir`.",
     )
     insecure: bool = Field(
         default=False,
@@ -209,7 +214,9 @@ class ServerConfig(Extensions, BaseSettings):
         """What storage.opening needs to open the store."""
         if self.storage_kind == "memory":
             return MemoryStorage()
-        return SqliteStorage(data_dir=self.data_dir)
+        if self.storage_kind == "local":
+            return LocalStorage(data_dir=self.data_dir, secret_key=self.secret_key)
+        return SqliteStorage(data_dir=self.data_dir, secret_key=self.secret_key)
 
     @property
     def keyless(self) -> bool:

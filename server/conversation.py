@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from asyncio import Future, Task, TimerHandle
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -56,8 +56,10 @@ class ServerConversation:
     # Many are open with nothing to do: each holds only what it needs.
     __slots__ = (
         "_audience",
+        "_environment",
         "_follower",
         "_loop",
+        "_on_closed",
         "_parts",
         "_records",
         "_serial",
@@ -82,6 +84,7 @@ class ServerConversation:
         records: ConversationStore,
         audience: Audience,
         follower: MetadataFollower | None = None,
+        on_closed: Callable[["ServerConversation"], None] | None = None,
     ) -> None:
         self.conversation_id = conversation_id
         self.user_id = user_id
@@ -98,6 +101,8 @@ class ServerConversation:
         self._records = records
         self._audience = audience
         self._follower = follower
+        self._on_closed = on_closed
+        self._environment: dict[str, str] = {}
         self._upkeep: Upkeep | None = None
         self._serial: asyncio.Lock | None = None
         parts.monitor.session_started(stream, user_id)
@@ -121,6 +126,20 @@ class ServerConversation:
     def touch(self) -> None:
         """Note that somebody uses the conversation now."""
         self.last_activity = self._loop.time()
+
+    def learn(self, masks: Mapping[str, str], environment: Mapping[str, str] | None = None) -> None:
+        """Mask these values from now on; with `environment`, give its commands these variables.
+
+        Masks are only added, in one step and before the runtime knows a value; of the environment
+        what is not named any more is taken away.
+        """
+        self.stream.update_secrets(masks)
+        if environment is None:
+            return
+        withdrawn = dict.fromkeys(self._environment.keys() - environment.keys())
+        self._environment = dict(environment)
+        if self.loop is not None:
+            self.loop.runtime.set_environment({**withdrawn, **environment})
 
     def accept(self, data: object, settled: Settled) -> None:
         """Enqueue a client's event before any await. Raises BadEvent and what enqueueing raises."""
@@ -172,6 +191,8 @@ class ServerConversation:
         await self.stream.close()
         if self._follower is not None:
             await self._follower.close()
+        if self._on_closed is not None:
+            self._on_closed(self)
 
     def _turn(self) -> asyncio.Lock:
         if self._serial is None:
@@ -196,6 +217,7 @@ class ServerConversation:
             on_rest=on_rest,
         )
         self.loop = loop
+        runtime.set_environment(self._environment)
         self._upkeep = Upkeep(
             self.stream,
             self._records,

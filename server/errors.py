@@ -6,6 +6,9 @@ ServerError
 ├── GitTokenRequired      a git host would have to be asked, and no token for one is stored
 ├── Forbidden             the request came from a host or origin that is not allowed
 ├── NotFound              no such route, file or record
+├── Gone                  what was here once is not offered any more
+├── InvalidToken          no git host gives out such tokens
+├── SettingsNotStored     the storage did not take the settings
 ├── UnsupportedMedia      the body is not of the type the route takes
 ├── TooLarge              the body exceeds the bound
 ├── SettingsNotFound      nothing is stored and the server requires settings
@@ -36,7 +39,15 @@ from runtime_stub.errors import (
     RuntimeUnavailable,
     WorkspaceError,
 )
-from storage.errors import BadValue, ConversationNotFound, KeyExists, StorageError
+from storage.errors import (
+    BadValue,
+    ConversationNotFound,
+    KeyExists,
+    SecretExists,
+    SecretNotFound,
+    StorageError,
+    WrongKey,
+)
 
 
 class ServerError(Exception):
@@ -61,6 +72,18 @@ class Forbidden(ServerError):
 
 class NotFound(ServerError):
     """No such route, file or record."""
+
+
+class Gone(ServerError):
+    """What was here once is not offered any more."""
+
+
+class InvalidToken(ServerError):
+    """No git host gives out such tokens."""
+
+
+class SettingsNotStored(ServerError):
+    """The storage did not take the settings; the text is the cause, for the log."""
 
 
 class UnsupportedMedia(ServerError):
@@ -122,7 +145,10 @@ TABLE: tuple[tuple[type[Exception], Answer | tuple[int, str] | tuple[int, str, s
     (DamagedRecord, (500, "damaged", "Stored events are damaged")),
     (StoreUnavailable, (503, "storage_unavailable", "The storage does not answer")),
     (EventsError, (500, "internal_error", "Internal error")),
+    (SecretExists, (400, "secret_exists")),
+    (SecretNotFound, (404, "secret_not_found")),
     (KeyExists, (409, "exists")),
+    (WrongKey, (500, "wrong_key", "The stored secrets were sealed with another key")),
     (StorageError, (503, "storage_unavailable", "The storage does not answer")),
     (FileMissing, (404, "file_not_found")),
     (NotText, (415, "not_text")),
@@ -135,6 +161,9 @@ TABLE: tuple[tuple[type[Exception], Answer | tuple[int, str] | tuple[int, str, s
     (GitTokenRequired, (401, "git_token_required")),
     (Forbidden, (403, "forbidden")),
     (NotFound, (404, "not_found")),
+    (Gone, (410, "gone")),
+    (InvalidToken, (401, "invalid_token")),
+    (SettingsNotStored, (500, "settings_not_stored", "Something went wrong storing settings")),
     (UnsupportedMedia, (415, "unsupported_media_type")),
     (TooLarge, (413, "too_large")),
     (

@@ -26,6 +26,15 @@ class Extensions(BaseModel):
         description="An own class of conversation records, a `ConversationStore`, as `package.module:Class`; "
         "events stay where `storage` keeps them.",
     )
+    settings_store_class: ClassName | None = Field(
+        default=None,
+        description="An own class of users' settings, a `SettingsStore`, as `package.module:Class`.",
+    )
+    secrets_store_class: ClassName | None = Field(
+        default=None,
+        description="An own class of users' secrets, a `SecretsStore`, as `package.module:Class`; it seals "
+        "them itself.",
+    )
     conversation_manager_class: ClassName | None = Field(
         default=None,
         description="An own `ConversationManager` as `package.module:Class`; it is made with the parts that "

@@ -1,6 +1,7 @@
 """What must be stored before a conversation may begin or be joined."""
 
 from server.errors import ModelKeyMissing, ServerError, SettingsNotFound
+from storage.settings.model import Settings
 
 KEYLESS_PROVIDERS = ("bedrock/", "lemonade/")
 """Prefixes of models that are reached without an API key."""
@@ -11,8 +12,12 @@ def needs_key(model: str | None) -> bool:
     return model is not None and not model.startswith(KEYLESS_PROVIDERS)
 
 
-def missing(*, require_settings: bool, model: str | None) -> ServerError | None:
-    """What is missing as long as no settings are stored; None when nothing is."""
-    if require_settings:
+def missing(
+    settings: Settings | None, *, require_settings: bool, model: str | None
+) -> ServerError | None:
+    """What is missing in a user's settings, None where none are stored; None when nothing is."""
+    if require_settings and settings is None:
         return SettingsNotFound("Settings not found")
-    return ModelKeyMissing("The agent's model needs an API key") if needs_key(model) else None
+    if needs_key(model) and not (settings is not None and settings.has("llm_api_key")):
+        return ModelKeyMissing("The agent's model needs an API key")
+    return None

@@ -170,9 +170,10 @@ class Upkeep:
             return excerpt(message)
 
     async def _update_branch(self, conversation_id: str) -> None:
-        branch = await self._runtime.branch()
-        if branch is None:
+        found = await self._runtime.branch()
+        if found is None:
             return
+        branch = self._stream.masked(found)  # a command may have put anything into its name
         record = await self._records.get_metadata(conversation_id)
         if record.selected_branch != branch:
             change = MetadataChange(selected_branch=branch)

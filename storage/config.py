@@ -3,18 +3,33 @@
 from pathlib import Path
 from typing import Annotated, Literal, Protocol, TypeAlias, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 
 class _Medium(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class SqliteStorage(_Medium):
-    """An embedded SQLite database inside `data_dir`; one process at a time opens it."""
+class _Directory(_Medium):
+    """A medium inside `data_dir`; one process at a time opens it.
+
+    `secret_key` is what seals stored secrets; without it a key file is made at first need.
+    """
+
+    data_dir: Path
+    secret_key: SecretStr | None = None
+
+
+class SqliteStorage(_Directory):
+    """An embedded SQLite database."""
 
     kind: Literal["sqlite"] = "sqlite"
-    data_dir: Path
+
+
+class LocalStorage(_Directory):
+    """Plain files."""
+
+    kind: Literal["local"] = "local"
 
 
 class MemoryStorage(_Medium):
@@ -23,7 +38,9 @@ class MemoryStorage(_Medium):
     kind: Literal["memory"] = "memory"
 
 
-StorageConfig: TypeAlias = Annotated[SqliteStorage | MemoryStorage, Field(discriminator="kind")]
+StorageConfig: TypeAlias = Annotated[
+    SqliteStorage | LocalStorage | MemoryStorage, Field(discriminator="kind")
+]
 
 
 @runtime_checkable

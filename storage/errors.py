@@ -2,10 +2,12 @@
 
 StorageError
 ├── KeyNotFound                  nothing is stored under that key
+│   ├── SecretNotFound           the user has no secret of that name
 │   └── ConversationNotFound     no conversation of that id is visible to this owner
 │       ├── ConversationDeleted  the id carries a tombstone; it is never used again
 │       └── OwnerConflict        the id belongs to somebody else; nothing was written
 ├── KeyExists                    the key is taken; nothing was written
+│   └── SecretExists             the user has a secret of that name
 ├── BadValue                     an argument is refused before the medium is asked (a ValueError too)
 │   ├── BadKey                   not an acceptable id
 │   └── BadCursor                not a page cursor of ours
@@ -13,6 +15,7 @@ StorageError
 ├── Unavailable                  the medium did not answer, or the write did not happen
 ├── OutcomeUnknown               the write may or may not have happened (deadline, lost connection)
 ├── Damaged                      a stored record cannot be read back
+├── WrongKey                     the stored secrets were sealed with a key that is not at hand
 ├── DataDirectoryLocked          another process works on the data directory
 └── MigrationError               the medium's schema cannot be brought to the version this code needs
 """
@@ -26,6 +29,13 @@ class StorageError(Exception):
 
 class KeyNotFound(StorageError):
     """Nothing is stored under that key."""
+
+
+class SecretNotFound(KeyNotFound):
+    """The user has no secret of that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Secret with ID {name} not found")
 
 
 class ConversationNotFound(KeyNotFound):
@@ -50,6 +60,13 @@ class OwnerConflict(ConversationNotFound):
 
 class KeyExists(StorageError):
     """The key is taken; nothing was written."""
+
+
+class SecretExists(KeyExists):
+    """The user has a secret of that name; nothing was written."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Secret {name} already exists")
 
 
 class BadValue(StorageError, ValueError):
@@ -78,6 +95,10 @@ class OutcomeUnknown(StorageError):
 
 class Damaged(StorageError):
     """A stored record cannot be read back (checksum, format version or shape)."""
+
+
+class WrongKey(StorageError):
+    """The stored secrets were sealed with a key that is not at hand; nothing was written."""
 
 
 class DataDirectoryLocked(StorageError):

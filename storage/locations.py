@@ -1,11 +1,25 @@
-"""The one place that says which ids may become keys of a medium."""
+"""The one place that says which ids may become keys of a medium, and how keys are spelled."""
 
+import hashlib
 import re
 
 from storage.errors import BadKey
 
 MAX_ID_LENGTH = 100
 """Characters in the longest acceptable conversation id."""
+
+MAX_KEY_LENGTH = 512
+"""Characters in the longest acceptable key."""
+MAX_PART_LENGTH = 128
+"""Characters between two slashes of a key."""
+
+DATABASE_NAME = "parley.sqlite3"
+"""The database's file in a data directory."""
+FILES_NAME = "files"
+"""The folder of a data directory in which records are plain files."""
+
+KEY_MARK = "sealing/key-id"
+"""The key of the file that names the key of all sealed values."""
 
 _USUAL = re.compile(rf"[A-Za-z0-9_]{{1,{MAX_ID_LENGTH}}}")
 """Ids that need no closer look: almost all."""
@@ -25,6 +39,64 @@ def check_conversation_id(text: str) -> str:
     if problem is not None:
         raise BadKey(f"Conversation ID {problem}")
     return text
+
+
+def check_key(text: str) -> str:
+    """Return `text` when it may be the key of a file on every medium.
+
+    Accepted are up to 512 characters: parts of 1 to 128 of `A-Z a-z 0-9 _ . -` joined by slashes,
+    none beginning with a dot, none with `..` in it. Raises BadKey.
+    """
+    if len(text) > MAX_KEY_LENGTH or not all(_is_part(part) for part in text.split("/")):
+        raise BadKey("not an acceptable key")
+    return text
+
+
+def check_prefix(text: str) -> str:
+    """Return `text` when keys may begin with it; "" and a slash at the end are fine too.
+
+    Raises BadKey.
+    """
+    if text:
+        check_key(text.removesuffix("/"))
+    return text
+
+
+def owner_part(user_id: str | None) -> str:
+    """Return the part of a key that stands for an owner, whatever text names him.
+
+    A digest, since the ids of users may hold anything. None has a part of its own.
+    """
+    if user_id is None:
+        return "nobody"
+    return f"u-{hashlib.sha256(user_id.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+def user_record_key(user_id: str | None, kind: str) -> str:
+    """Return the key of what is kept of a user under that name."""
+    return f"users/{owner_part(user_id)}/{kind}"
+
+
+def log_part(conversation_id: str, *parts: str) -> str:
+    """Return the key of a part of a conversation's log."""
+    return "/".join(("logs", conversation_id, *parts))
+
+
+def segment_key(conversation_id: str, first_id: int) -> str:
+    """Return the key of the segment whose first event has that id; keys sort as ids do."""
+    return log_part(conversation_id, "tail", f"{first_id:010}")
+
+
+RECORDS = "records/"
+LISTS = "lists/"
+UNSETTLED = "open/"
+"""What the keys of records, of their lists and of marks on conversations in use begin with."""
+
+
+def _is_part(text: str) -> bool:
+    return (
+        len(text) <= MAX_PART_LENGTH and ".." not in text and _ACCEPTED.fullmatch(text) is not None
+    )
 
 
 def _problem_of(text: str) -> str | None:

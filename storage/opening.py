@@ -1,34 +1,55 @@
-"""Opens a storage once per data directory and process; the only module that names back-ends."""
+"""Opens a storage once per data directory and process; names the back-ends, as `checking` does."""
 
 import asyncio
-import sqlite3
 from asyncio import AbstractEventLoop
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
-from storage.config import MemoryStorage, SqliteStorage, StorageConfig
-from storage.conversations.base import ConversationStore, ConversationStores, register_opener
+from pydantic import SecretStr
+
+from storage.config import LocalStorage, MemoryStorage, SqliteStorage, StorageConfig
+from storage.conversations import base as conversations_base
+from storage.conversations.base import ConversationStore, ConversationStores
 from storage.conversations.database import DatabaseConversationStores
+from storage.conversations.file import FileConversationStores
+from storage.conversations.folded import FoldedRecords
 from storage.conversations.memory import Fold, MemoryConversations
 from storage.database.base import Database
-from storage.database.sqlite import SqliteDatabase, read_only_uri
-from storage.errors import Unavailable
+from storage.database.sqlite import SqliteDatabase
+from storage.errors import Unavailable, WrongKey
+from storage.files.base import FileStore
+from storage.files.local import LocalFileStore
+from storage.locations import DATABASE_NAME, FILES_NAME
 from storage.lock import data_directory_lock
-
-DATABASE_NAME = "parley.sqlite3"
+from storage.secrets import base as secrets_base
+from storage.secrets.base import SecretsStore, SecretsStores
+from storage.secrets.database import DatabaseKeyMark, DatabaseSecretsStores
+from storage.secrets.file import FileKeyMark, FileSecretsStores
+from storage.secrets.keys import SealingKey
+from storage.secrets.memory import MemorySecrets
+from storage.settings import base as settings_base
+from storage.settings.base import SettingsStore, SettingsStores
+from storage.settings.database import DatabaseSettingsStores
+from storage.settings.file import FileSettingsStores
+from storage.settings.memory import MemorySettings
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedStorage:
-    """The stores of one medium.
+    """The stores of one medium, which has a `database`, `files`, or neither (memory).
 
-    `database` is None where there is none (memory); there `fold` brings a record up to date with
-    its log at once.
+    Records over files are `folded`: an event store must keep them level with its logs. In memory
+    `fold` brings a record up to date with its log at once.
     """
 
     conversations: ConversationStores
-    database: Database | None
+    settings: SettingsStores
+    secrets: SecretsStores
+    database: Database | None = None
+    files: FileStore | None = None
+    folded: FoldedRecords | None = None
     fold: Callable[[str, Fold], None] | None = None
 
 
@@ -46,9 +67,11 @@ class Holding(AbstractAsyncContextManager[OpenedStorage]):
     async def __aenter__(self) -> OpenedStorage:
         """The storage, opened if it was not. Raises what `open_storage` says."""
         key = place_of(self._config)
-        shared = _open.setdefault(key, _Shared(asyncio.get_running_loop()))
+        shared = _open.setdefault(key, _Shared(asyncio.get_running_loop(), self._config))
         if shared.loop is not asyncio.get_running_loop():
             raise Unavailable("the storage is open in another event loop of this process")
+        if _key_of(shared.config) != _key_of(self._config):
+            raise WrongKey("the storage is open with another PARLEY_SECRET_KEY in this process")
         shared.users += 1
         self._shared = shared
         try:
@@ -79,8 +102,9 @@ class Holding(AbstractAsyncContextManager[OpenedStorage]):
 class _Shared:
     """A storage that is open, being opened or being closed, and how many use it."""
 
-    def __init__(self, loop: AbstractEventLoop) -> None:
+    def __init__(self, loop: AbstractEventLoop, config: StorageConfig) -> None:
         self.loop = loop
+        self.config = config
         self.users = 0
         self.serial = asyncio.Lock()
         self.stack = AsyncExitStack()
@@ -93,47 +117,67 @@ _open: dict[StorageConfig, _Shared] = {}
 def open_storage(config: StorageConfig) -> Holding:
     """Open a storage and lock its data directory, or join those who use it in this process.
 
-    The last one to leave closes it. Raises DataDirectoryLocked, Unavailable, MigrationError.
+    The last one to leave closes it. Raises DataDirectoryLocked, Unavailable, MigrationError, and
+    WrongKey when its secrets were sealed, or it is open, with another key.
     """
     return Holding(config)
 
 
 async def _opened(config: StorageConfig, stack: AsyncExitStack) -> OpenedStorage:
-    if not isinstance(config, SqliteStorage):
+    if isinstance(config, MemoryStorage):
         records = MemoryConversations()
-        return OpenedStorage(records, None, records.fold)
+        return OpenedStorage(records, MemorySettings(), MemorySecrets(), fold=records.fold)
+    _lock(config.data_dir, stack)
+    if isinstance(config, SqliteStorage):
+        return await _opened_database(config, stack)
+    return await _opened_files(config, stack)
+
+
+def _lock(data_dir: Path, stack: AsyncExitStack) -> None:
     try:
-        stack.enter_context(data_directory_lock(config.data_dir))
+        stack.enter_context(data_directory_lock(data_dir))
     except OSError as error:
-        raise Unavailable(f"cannot use {config.data_dir}: {error.strerror}") from error
+        raise Unavailable(f"cannot use {data_dir}: {error.strerror}") from error
+
+
+async def _opened_database(config: SqliteStorage, stack: AsyncExitStack) -> OpenedStorage:
     database = await SqliteDatabase.open(config.data_dir / DATABASE_NAME)
     stack.push_async_callback(database.close)
-    return OpenedStorage(DatabaseConversationStores(database), database)
+    key = SealingKey(DatabaseKeyMark(database), config.data_dir, config.secret_key)
+    await key.for_reading()
+    return OpenedStorage(
+        DatabaseConversationStores(database),
+        DatabaseSettingsStores(database, key),
+        DatabaseSecretsStores(database, key),
+        database=database,
+    )
+
+
+async def _opened_files(config: LocalStorage, stack: AsyncExitStack) -> OpenedStorage:
+    files = await LocalFileStore.open(config.data_dir / FILES_NAME)
+    stack.push_async_callback(files.close)
+    key = SealingKey(FileKeyMark(files), config.data_dir, config.secret_key)
+    await key.for_reading()
+    records = await FileConversationStores.open(files)
+    stack.push_async_callback(records.close)
+    return OpenedStorage(
+        records,
+        FileSettingsStores(files, key),
+        FileSecretsStores(files, key),
+        files=files,
+        folded=records,
+    )
 
 
 def place_of(config: StorageConfig) -> StorageConfig:
-    """What two configurations of one storage have in common."""
+    """What two configurations of one storage have in common; the key is not part of it."""
     if isinstance(config, MemoryStorage):
         return config
-    return config.model_copy(update={"data_dir": config.data_dir.absolute()})
+    return config.model_copy(update={"data_dir": config.data_dir.absolute(), "secret_key": None})
 
 
-def check_storage(config: StorageConfig) -> list[str]:
-    """What is wrong with a storage, read without changing it; nothing when it is new."""
-    if isinstance(config, MemoryStorage):
-        return []
-    path = config.data_dir / DATABASE_NAME
-    if not path.exists():
-        return []
-    try:
-        connection = sqlite3.connect(read_only_uri(path), uri=True)
-        try:
-            rows = connection.execute("PRAGMA quick_check(10)").fetchall()
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        return [f"{path.name} cannot be read: {error}"]
-    return [] if rows == [("ok",)] else [f"{path.name} is damaged: {row[0]}" for row in rows]
+def _key_of(config: StorageConfig) -> SecretStr | None:
+    return None if isinstance(config, MemoryStorage) else config.secret_key
 
 
 async def _kept_open(config: StorageConfig) -> AsyncGenerator[OpenedStorage]:
@@ -142,12 +186,24 @@ async def _kept_open(config: StorageConfig) -> AsyncGenerator[OpenedStorage]:
         yield storage
 
 
-async def _instance(config: StorageConfig, user_id: str | None) -> ConversationStore:
+async def _storage_of(config: StorageConfig) -> OpenedStorage:
     key = place_of(config)
     keeper = _keepers.get(key)
     if keeper is None or keeper.loop is not asyncio.get_running_loop():
         keeper = _keepers[key] = _Keeper(config)
-    return (await keeper.storage()).conversations.for_user(user_id)
+    return await keeper.storage()
+
+
+async def _conversations(config: StorageConfig, user_id: str | None) -> ConversationStore:
+    return (await _storage_of(config)).conversations.for_user(user_id)
+
+
+async def _settings(config: StorageConfig, user_id: str | None) -> SettingsStore:
+    return (await _storage_of(config)).settings.for_user(user_id)
+
+
+async def _secrets(config: StorageConfig, user_id: str | None) -> SecretsStore:
+    return (await _storage_of(config)).secrets.for_user(user_id)
 
 
 class _Keeper:
@@ -171,4 +227,6 @@ class _Keeper:
 
 _keepers: dict[StorageConfig, _Keeper] = {}
 
-register_opener(_instance)
+conversations_base.register_opener(_conversations)
+settings_base.register_opener(_settings)
+secrets_base.register_opener(_secrets)

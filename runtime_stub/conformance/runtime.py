@@ -87,11 +87,13 @@ class RuntimeSuite(RuntimeFixtures):
 
         assert observation.content == observation.metadata.working_dir == "/workspace/a/b"
 
-    async def test_commands_see_the_environment_and_what_is_merged_into_it(self, runtime):
-        runtime.set_environment({"ONE": "1", "TWO": "2"})
-        runtime.set_environment({"TWO": "zwei"})
+    async def test_commands_see_the_environment_and_what_is_merged_into_and_taken_from_it(
+        self, runtime
+    ):
+        runtime.set_environment({"ONE": "1", "TWO": "2", "THREE": "3"})
+        runtime.set_environment({"TWO": "zwei", "THREE": None, "FOUR": None})
 
-        assert (await run(runtime, "echo $ONE \"${TWO}\" '$ONE'")).content == "1 zwei $ONE"
+        assert (await run(runtime, "echo $ONE \"${TWO}$THREE\" '$ONE'")).content == "1 zwei $ONE"
 
     @pytest.mark.parametrize(
         "action",

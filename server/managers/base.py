@@ -98,7 +98,10 @@ class ConversationManager(ABC):
     async def join_conversation(
         self, sid: str, connection_id: str, settings: LoopSettings, user_id: str | None
     ) -> AgentLoopInfo:
-        """Attach a connection (until `disconnect_from_session`) and start the loop if it can."""
+        """Attach a connection (until `disconnect_from_session`) and start the loop if it can.
+
+        What the user has stored goes before `settings`, here and wherever they are given.
+        """
 
     @abstractmethod
     def joined(self, connection_id: str) -> ServerConversation | None:

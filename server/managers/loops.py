@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from asyncio import Task
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,9 @@ from server.managers.openings import OpenConversations
 from server.managers.slots import LoopSlots
 
 logger = logging.getLogger(__name__)
+
+Refine = Callable[[str | None, LoopSettings], Awaitable[LoopSettings]]
+"""Puts what a user has chosen in the place of defaults. Raises what the storage raises."""
 
 
 class LoopKeeper:
@@ -30,11 +33,13 @@ class LoopKeeper:
         limit: int,
         close_delay_seconds: float,
         default_settings: LoopSettings,
+        refine: Refine,
     ) -> None:
         self._conversations = conversations
         self._slots = LoopSlots(limit)
         self._close_delay_seconds = close_delay_seconds
         self._default_settings = default_settings
+        self._refine = refine
         self._settings: dict[str, LoopSettings] = {}
         self._engaged: dict[str, ServerConversation] = {}
         self._stopping: dict[str, bool] = {}
@@ -128,8 +133,9 @@ class LoopKeeper:
         conversation.starting = self._spawn(self._start(conversation))
 
     async def _start(self, conversation: ServerConversation) -> None:
-        settings = self._settings.get(conversation.conversation_id, self._default_settings)
+        given = self._settings.get(conversation.conversation_id, self._default_settings)
         try:
+            settings = await self._refine(conversation.user_id, given)
             await conversation.start_loop(settings, partial(self._rested, conversation))
         except Exception:
             logger.exception("the loop of %s did not start", conversation.conversation_id)

@@ -9,6 +9,7 @@ from events.stream import StreamLimits
 from server.connections import ConnectionRegistry
 from server.conversation import LoopParts
 from server.loop_settings import LoopSettings
+from server.user_records import UserRecords
 from storage.conversations.base import ConversationStores
 
 
@@ -22,6 +23,7 @@ class ManagerParts:
     connections: ConnectionRegistry
     loop_parts: LoopParts
     default_settings: LoopSettings
+    users: UserRecords
     stream_limits: StreamLimits = StreamLimits()  # noqa: RUF009 - immutable
     metadata_in_commit: bool = False
     max_concurrent_conversations: int = 3

@@ -35,6 +35,7 @@ class StandaloneConversationManager(ConversationManager):
             limit=parts.max_concurrent_conversations,
             close_delay_seconds=parts.close_delay_seconds,
             default_settings=parts.default_settings,
+            refine=parts.users.loop_settings,
         )
         self._joined: dict[str, ServerConversation] = {}
 
@@ -206,9 +207,16 @@ class StandaloneConversationManager(ConversationManager):
             stream.update_secrets(parts.secrets)
         records = parts.conversation_stores.for_user(user_id)
         follower = None if parts.metadata_in_commit else MetadataFollower(stream, records)
-        return ServerConversation(
-            sid, user_id, stream, parts.loop_parts, records, parts.connections, follower
+        conversation = ServerConversation(
+            *(sid, user_id, stream, parts.loop_parts, records, parts.connections, follower),
+            on_closed=parts.users.leave,
         )
+        try:
+            await parts.users.enter(conversation)
+        except BaseException:
+            await conversation.close()
+            raise
+        return conversation
 
     def _owned(self, user_id: str | None, only: set[str] | None) -> list[ServerConversation]:
         return [

@@ -11,6 +11,7 @@ from server.routes.health import HealthRoutes
 from server.routes.matching import NothingHere, PageRoute, resource
 from server.routes.options import OptionRoutes
 from server.routes.pages import PageRoutes
+from server.routes.secrets import SecretsRoutes
 from server.routes.services import Services
 from server.routes.settings import SettingsRoutes
 from server.routes.trajectory import TrajectoryRoutes
@@ -33,6 +34,7 @@ def routes(services: Services) -> list[BaseRoute]:
     health = HealthRoutes(services)
     options = OptionRoutes(services)
     settings = SettingsRoutes(services)
+    secrets = SecretsRoutes(services)
     conversations = ConversationRoutes(services)
     events = EventRoutes(services)
     trajectory = TrajectoryRoutes(services)
@@ -51,7 +53,12 @@ def routes(services: Services) -> list[BaseRoute]:
         resource("/api/options/models", GET=options.models),
         resource("/api/options/agents", GET=options.agents),
         resource("/api/options/security-analyzers", GET=options.security_analyzers),
-        resource("/api/settings", GET=settings.read),
+        resource("/api/settings", GET=settings.read, POST=settings.store),
+        resource("/api/reset-settings", POST=settings.reset),
+        resource("/api/secrets", GET=secrets.search, POST=secrets.create),
+        resource("/api/secrets/{name}", PUT=secrets.change, DELETE=secrets.delete),
+        resource("/api/add-git-providers", POST=secrets.add_providers),
+        resource("/api/unset-provider-tokens", POST=secrets.unset_providers),
         resource("/api/conversations", GET=conversations.search, POST=conversations.create),
         resource("/api/microagent-management/conversations", GET=conversations.of_microagents),
         resource(

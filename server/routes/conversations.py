@@ -23,7 +23,6 @@ from server.routes.exchange import (
 )
 from server.routes.info import conversation_infos, status_of
 from server.routes.services import Services
-from server.routes.settings import check_settings
 from storage.conversations.metadata import ConversationTrigger, MetadataChange, ProviderType
 from storage.conversations.paging import DEFAULT_LIMIT, MAX_LIMIT, ConversationFilter
 from storage.errors import ConversationNotFound
@@ -104,9 +103,11 @@ class ConversationRoutes:
         return JsonResponse(conversation_infos(self._services.manager, user_id, [record])[0])
 
     async def rename(self, request: Request) -> Response:
-        """Set the title and tell whoever is connected."""
+        """Set the title, secrets masked, and tell whoever is connected."""
         conversation_id = await visible_id(request, self._stores)
-        title = (await read_body(request, Rename)).title
+        title = await self._services.users.masked(
+            principal_of(request).user_id, (await read_body(request, Rename)).title
+        )
         await store_of(request, self._stores).update_metadata(
             conversation_id, MetadataChange(title=title)
         )
@@ -125,10 +126,11 @@ class ConversationRoutes:
         conversation_id = await visible_id(request, self._stores)
         await read_body(request, Start)
         self._services.check_intake()
-        check_settings(self._services)
+        user_id = principal_of(request).user_id
+        await self._services.users.admit(user_id)
         return _started(
             await self._services.manager.maybe_start_agent_loop(
-                conversation_id, self._services.default_settings, principal_of(request).user_id
+                conversation_id, self._services.default_settings, user_id
             )
         )
 

@@ -18,7 +18,6 @@ from server.auth import Principal
 from server.managers.base import AgentLoopInfo
 from server.routes.exchange import RequestBody, idempotency_key, principal_of, read_body
 from server.routes.services import Services
-from server.routes.settings import check_settings
 from storage.conversations.metadata import (
     ConversationMetadata,
     ConversationTrigger,
@@ -133,7 +132,7 @@ class ConversationCreator:
         principal = principal_of(request)
         order = await read_body(request, NewConversation)
         self._services.check_intake()
-        check_settings(self._services)
+        await self._services.users.admit(principal.user_id)
         identity = self._identify(request, order, principal)
         opening = order.opening()
         if opening.message is not None or opening.image_urls:

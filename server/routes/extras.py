@@ -15,6 +15,7 @@ from server.routes.exchange import (
     JsonResponse,
     Query,
     RequestBody,
+    principal_of,
     read_body,
     read_query,
     store_of,
@@ -28,6 +29,8 @@ FEEDBACK = "feedback"
 MAX_FEEDBACK = 100
 """Judgements kept of one conversation; the oldest go first."""
 MAX_TEXT = 10_000
+FREE_TEXTS = frozenset(("email", "version", "feedback"))
+"""Fields of a judgement that may hold anything, secrets among it."""
 
 
 class RememberQuery(Query):
@@ -62,14 +65,14 @@ class ExtraRoutes:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def submit_feedback(self, request: Request) -> Response:
-        """Keep a judgement in the conversation's record; nothing is sent to anybody."""
+        """Keep a judgement in the conversation's record, secrets masked; it is sent to nobody."""
         conversation_id = await visible_id(request, self._services.conversation_stores)
         judgement = await read_body(request, Feedback)
         feedback_id = uuid4().hex
         entry: dict[str, JsonValue] = {
             "id": feedback_id,
             "given_at": datetime.now(UTC).isoformat(),
-            **judgement.model_dump(),
+            **await self._masked(request, judgement),
         }
         await self._keep(request, conversation_id, entry)
         return JsonResponse(
@@ -92,6 +95,14 @@ class ExtraRoutes:
         """Refused: no security analyzer is built in."""
         await visible_id(request, self._services.conversation_stores)
         raise NotSupported("This server has no security analyzer")
+
+    async def _masked(self, request: Request, judgement: Feedback) -> dict[str, JsonValue]:
+        user_id = principal_of(request).user_id
+        masked = self._services.users.masked
+        return {
+            name: await masked(user_id, value) if name in FREE_TEXTS and value else value
+            for name, value in judgement.model_dump().items()
+        }
 
     async def _keep(self, request: Request, conversation_id: str, entry: JsonValue) -> None:
         store = store_of(request, self._services.conversation_stores)

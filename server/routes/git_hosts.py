@@ -1,9 +1,12 @@
 """`/api/user`: what git hosts know of a user. No git host is connected."""
 
+from typing import NoReturn
+
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.errors import GitTokenRequired
+from server.errors import GitTokenRequired, NotSupported
+from server.routes.exchange import principal_of
 from server.routes.services import Services
 
 TOKEN = "Git provider token required. (such as GitHub)."  # noqa: S105 - a text for people
@@ -12,19 +15,28 @@ NO_PROVIDERS = "No providers set."
 
 
 class GitHostRoutes:
-    """Each answers 401 with the text that pages of this protocol know, as there is no token."""
+    """Without a token each answers 401 with the text that pages of this protocol know.
+
+    With one a git host would have to be asked: 501, as this server asks none.
+    """
 
     def __init__(self, services: Services) -> None:
-        self._services = services
+        self._users = services.users
 
-    async def nothing(self, _request: Request) -> Response:
+    async def nothing(self, request: Request) -> Response:
         """Who one is there, repositories, branches, microagents."""
-        raise GitTokenRequired(TOKEN)
+        await self._refuse(request, TOKEN)
 
-    async def branches(self, _request: Request) -> Response:
+    async def branches(self, request: Request) -> Response:
         """Branches by a text in their name."""
-        raise GitTokenRequired(TOKEN_FOR_SEARCH)
+        await self._refuse(request, TOKEN_FOR_SEARCH)
 
-    async def suggested_tasks(self, _request: Request) -> Response:
+    async def suggested_tasks(self, request: Request) -> Response:
         """Work that git hosts offer."""
-        raise GitTokenRequired(NO_PROVIDERS)
+        await self._refuse(request, NO_PROVIDERS)
+
+    async def _refuse(self, request: Request, without_token: str) -> NoReturn:
+        secrets = await self._users.secrets(principal_of(request).user_id)
+        if not secrets.provider_tokens:
+            raise GitTokenRequired(without_token)
+        raise NotSupported("This server asks no git host")

@@ -11,6 +11,7 @@ from server.connections import ConnectionRegistry
 from server.errors import NotAvailable
 from server.loop_settings import LoopSettings
 from server.managers.base import ConversationManager
+from server.user_records import UserRecords
 from storage.conversations.base import ConversationStores
 
 
@@ -25,6 +26,7 @@ class Services:
     page_reader: PageReader
     connections: ConnectionRegistry
     default_settings: LoopSettings
+    users: UserRecords
     agent_model: str | None
     """The model the agent declares, `provider/name`; None when it needs none."""
     is_ready: Callable[[], list[str]]

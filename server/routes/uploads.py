@@ -18,7 +18,6 @@ from server.conversation import ServerConversation
 from server.errors import NotAvailable, UnsupportedMedia
 from server.routes.exchange import JsonResponse, principal_of, visible_id
 from server.routes.services import Services
-from server.routes.settings import check_settings
 
 MAX_FILES = 100
 MAX_FILE_MB = 3
@@ -46,8 +45,8 @@ class UploadRoutes:
         if "content-type" not in request.headers:
             raise UnsupportedMedia("The body must be multipart/form-data")
         self._services.check_intake()
-        check_settings(self._services)
         user_id = principal_of(request).user_id
+        await self._services.users.admit(user_id)
         manager = self._services.manager
         async with request.form(max_files=MAX_FILES, max_fields=MAX_FILES) as form:
             files = [part for part in form.getlist("files") if isinstance(part, UploadFile)]

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from events.errors import StreamClosed
 from server.auth import Authenticator, Principal
 from server.connections import ConnectionRegistry
 from server.conversation import ServerConversation
-from server.errors import BadRequest, ServerError, answer_for
+from server.errors import BadRequest, answer_for
 from server.loop_settings import LoopSettings
 from server.managers.base import ConversationManager
 from server.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice
@@ -51,9 +51,9 @@ class SocketParts:
     authenticator: Authenticator
     frames: FrameReader
     settings: LoopSettings
+    admit: Callable[[str | None], Awaitable[None]]
+    """Raises what a user's conversations cannot begin without: SettingsNotFound, ModelKeyMissing."""
     handshake_seconds: float = 10.0
-    refusal: ServerError | None = None
-    """Why nobody may join: settings or a model's key are missing."""
 
 
 class Entry(NamedTuple):
@@ -183,9 +183,8 @@ class SocketHandlers:
         handshake: Handshake = parse_handshake(arrival.query)
         if not parts.authenticator.key_matches(handshake.session_api_key):
             raise Refused("invalid_session_api_key")
-        if parts.refusal is not None:
-            raise refusal_of(answer_for(parts.refusal))
         principal: Principal = await parts.authenticator.principal(arrival.scope)
+        await parts.admit(principal.user_id)
         info = await parts.manager.join_conversation(
             handshake.conversation_id, connection_id, parts.settings, principal.user_id
         )

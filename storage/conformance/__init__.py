@@ -1,4 +1,4 @@
-"""Suites that hold every ConversationStore to the contract.
+"""Suites that hold every store of records to its contract: conversations, settings, secrets.
 
 Each is a class of tests; a test module of one's own subclasses it under a name that begins with
 `Test` and says how a back-end is opened. Needs pytest and pytest-asyncio, which are not installed
@@ -7,5 +7,14 @@ with the server, and assertions: run it without `-O`.
 
 from storage.conformance.conversation_search import ConversationSearchSuite
 from storage.conformance.conversation_store import ConversationStoreSuite
+from storage.conformance.secrets_store import SecretsStoreRestartSuite, SecretsStoreSuite
+from storage.conformance.settings_store import SettingsStoreRestartSuite, SettingsStoreSuite
 
-__all__ = ["ConversationSearchSuite", "ConversationStoreSuite"]
+__all__ = [
+    "ConversationSearchSuite",
+    "ConversationStoreSuite",
+    "SecretsStoreRestartSuite",
+    "SecretsStoreSuite",
+    "SettingsStoreRestartSuite",
+    "SettingsStoreSuite",
+]

@@ -8,12 +8,15 @@ from tests.support.seeds import chosen_seed
 ROUNDS = 10
 
 
+@pytest.mark.parametrize("storage", ["sqlite", "local"])
 @pytest.mark.timeout(120)
-async def test_nothing_acknowledged_is_lost_or_doubled_by_a_kill(tmp_path, record_property):
+async def test_nothing_acknowledged_is_lost_or_doubled_by_a_kill(
+    storage, tmp_path, record_property
+):
     seed = chosen_seed()
     record_property("figures", f"seed {seed}")
 
-    figures = await run_kill_rounds(tmp_path, seed, ROUNDS)
+    figures = await run_kill_rounds(tmp_path, seed, ROUNDS, storage)
 
     record_property("figures", str(figures))
     assert figures.rounds == ROUNDS

@@ -8,7 +8,7 @@ import pytest
 
 from events.conformance.records import records
 from events.errors import AppendFailed
-from events.stores.memory import MemoryEventStore
+from tests.support.backends import open_event_store
 from tests.support.faulty_store import (
     FaultyEventStore,
     Overtaken,
@@ -28,9 +28,9 @@ FAULTS = (passes, passes, fails, unknown_before, unknown_after, OVERTAKEN)
 class Trial:
     """One seed: callers that append one after the other and are cancelled after some turns."""
 
-    def __init__(self, seed):
+    def __init__(self, seed, inner):
         self.random = Random(seed)  # noqa: S311 - a seed makes the trial repeatable
-        self.store = FaultyEventStore(MemoryEventStore(), [self.fault() for _ in range(12)])
+        self.store = FaultyEventStore(inner, [self.fault() for _ in range(12)])
         self.accepted: list[str] = []
         self.refused: set[str] = set()
         self.acknowledged: dict[str, int] = {}
@@ -94,18 +94,20 @@ class Trial:
             assert texts(log)[event_id] == text, "acknowledged with another id"
 
 
+@pytest.mark.parametrize("kind", ["memory", "files"])
 @pytest.mark.timeout(60)
 async def test_cancelled_callers_neither_lose_nor_double_nor_hide_an_accepted_event(
-    record_property,
+    kind, tmp_path, record_property
 ):
     appended = acknowledged = cancelled = 0
     for seed in range(SEEDS):
-        trial = Trial(seed)
-        try:
-            log = await trial.run()
-        except BaseException as error:
-            error.add_note(f"seed {seed}")
-            raise
+        async with open_event_store(kind, tmp_path) as inner:
+            trial = Trial(seed, inner)
+            try:
+                log = await trial.run()
+            except BaseException as error:
+                error.add_note(f"seed {seed}")
+                raise
         appended += len(log)
         acknowledged += len(trial.acknowledged)
         cancelled += trial.cancelled

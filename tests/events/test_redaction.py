@@ -1,3 +1,5 @@
+from base64 import b64encode, urlsafe_b64encode
+
 import orjson
 import pytest
 from hypothesis import given, strategies as st
@@ -150,3 +152,42 @@ def test_no_secret_remains_outside_the_envelope(named, payload):
     assert {k: masked[k] for k in NEVER_MASKED & masked.keys()} == {
         k: payload[k] for k in NEVER_MASKED & payload.keys()
     }
+
+
+@given(st.binary(min_size=0, max_size=5), st.binary(min_size=8, max_size=20), st.binary(max_size=5))
+def test_no_base64_of_a_secret_is_left_whatever_stands_around_it(before, secret, after):
+    value = secret.hex()[:8] + "-\N{KEY}?"
+    redactor = Redactor({"PASSWORD": value})
+    raw = before + value.encode() + after
+
+    for encode_bytes in (b64encode, urlsafe_b64encode):
+        masked = redactor.redact_text(encode_bytes(raw).decode())
+        assert MASK in masked
+        assert len(masked.replace(MASK, "")) <= len(encode_bytes(before + after)) + 4
+
+
+def test_a_short_secret_is_not_looked_for_in_base64():
+    text = b64encode(b"a picture with pass in it").decode()
+
+    assert Redactor({"PASSWORD": "pass"}).redact_text(text) == text
+
+
+def test_a_secret_is_masked_without_the_line_break_it_was_pasted_with():
+    redactor = Redactor({"PASSWORD": f" {HIDDEN_TEXT}\n"})
+
+    assert redactor.redact_text(f"<{HIDDEN_TEXT}>") == f"<{MASK}>"
+
+
+def test_a_secret_of_many_lines_is_masked_line_by_line():
+    redactor = Redactor({"KEY": "-----BEGIN-----\nfirst line of it\n  second line of it\nend\n"})
+
+    assert redactor.redact_text("second line of it first line of it") == f"{MASK} {MASK}"
+    assert redactor.redact_text("this is the end") == "this is the end"
+
+
+def test_a_secret_of_very_many_lines_is_masked_as_a_whole():
+    value = "\n".join(f"line number {number}" for number in range(101))
+    redactor = Redactor({"KEY": value})
+
+    assert redactor.redact_text(f"<{value}>") == f"<{MASK}>"
+    assert redactor.redact_text("line number 7") == "line number 7"

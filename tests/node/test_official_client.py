@@ -144,12 +144,13 @@ async def test_a_server_that_stops_is_a_transport_close_after_which_it_comes_bac
     DeliveryChecker(as_stored(log)).check(client.connections)
 
 
+@pytest.mark.parametrize("storage", ["sqlite", "local"])
 @pytest.mark.timeout(120)
-async def test_every_event_comes_once_over_200_random_cuts(tmp_path, record_property):
+async def test_every_event_comes_once_over_200_random_cuts(storage, tmp_path, record_property):
     seed = chosen_seed()
     record_property("figures", f"seed {seed}")
 
-    figures = await run_cuts(tmp_path, seed, CUTS)
+    figures = await run_cuts(tmp_path, seed, CUTS, storage)
 
     record_property("figures", str(figures))
     assert figures.cuts >= CUTS

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 
 from server.config import ServerConfig
 from server.sources import ConfigError
-from storage.config import MemoryStorage, SqliteStorage
+from storage.config import LocalStorage, MemoryStorage, SqliteStorage
 
 
 class Group(BaseModel):
@@ -151,7 +151,7 @@ def test_a_bad_value_is_named_as_its_source_spells_it(toml):
     )
 
     assert refused.startswith("--port: Input should be less than or equal to 65535; ")
-    assert "PARLEY_STORAGE: Input should be 'sqlite' or 'memory'" in refused
+    assert "PARLEY_STORAGE: Input should be 'sqlite', 'local' or 'memory'" in refused
     assert f"page_size in {path}: " in refused
 
 
@@ -203,4 +203,6 @@ def test_a_refused_secret_is_not_shown_either(toml):
 
 def test_the_storage_setting_chooses_the_medium(tmp_path):
     assert ServerConfig(storage_kind="memory").storage == MemoryStorage()
+    local = ServerConfig(storage_kind="local", data_dir=tmp_path)
+    assert local.storage == LocalStorage(data_dir=tmp_path)
     assert ServerConfig(data_dir=tmp_path).storage == SqliteStorage(data_dir=tmp_path)

@@ -24,7 +24,7 @@ import asyncio, sys
 from server import ConversationManager, LoopSettings, ServerConfig
 from storage import ConversationMetadata, ConversationStore
 
-CONFIG = ServerConfig(data_dir=sys.argv[1])
+CONFIG = ServerConfig(data_dir=sys.argv[1], storage_kind=sys.argv[2])
 
 async def begin():
     store = await ConversationStore.get_instance(CONFIG, "ann")
@@ -72,8 +72,8 @@ ENDINGS = {
 CODES = {"raises": 1, "exits": 3}
 
 
-def config_of(folder):
-    return ServerConfig(data_dir=folder / "data")
+def config_of(folder, storage_kind="sqlite"):
+    return ServerConfig(data_dir=folder / "data", storage_kind=storage_kind)
 
 
 async def log_of(config, conversation_id="c"):
@@ -86,15 +86,18 @@ async def log_of(config, conversation_id="c"):
         return [json.loads(event.body) async for event in stored]
 
 
+@pytest.mark.parametrize("storage_kind", ["sqlite", "local"])
 @pytest.mark.parametrize("ending", ENDINGS)
-async def test_a_script_ends_by_itself_and_what_was_acknowledged_is_there(ending, tmp_path):
+async def test_a_script_ends_by_itself_and_what_was_acknowledged_is_there(
+    ending, storage_kind, tmp_path
+):
     script = tmp_path / "script.py"
     script.write_text(PREAMBLE + textwrap.dedent(ENDINGS[ending]))
-    config = config_of(tmp_path)
+    config = config_of(tmp_path, storage_kind)
 
     outcome = await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, str(script), str(config.data_dir)],
+        [sys.executable, str(script), str(config.data_dir), storage_kind],
         capture_output=True,
         text=True,
         timeout=EXIT_SECONDS,

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from server.app import choose
+from server.chosen import choose
 from server.cli import main
 from server.config import ServerConfig
 from server.extensions import Extensions

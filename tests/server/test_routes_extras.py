@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from events.redaction import MASK
 from server.routes import GIT_HOST_PATHS
 from storage.conversations.metadata import ConversationTrigger
 from tests.support.rest import EVERY, assert_refused
@@ -83,6 +84,17 @@ async def test_what_needs_a_model_or_an_analyzer_is_refused_as_not_supported(res
     assert_refused(await rest.ask(method, ONE + path, **body), 501, "not_supported")
 
 
+async def test_a_secret_in_feedback_is_masked(rest):
+    await rest.keep("c1", None)
+    await rest.ask("POST", "/api/secrets", json={"name": "TOKEN", "value": "planted value"})
+
+    told = JUDGEMENT | {"feedback": "why planted value?", "email": "planted value"}
+    await rest.ask("POST", f"{ONE}/submit-feedback", json=told)
+
+    (kept,) = (await record(rest)).custom["feedback"]
+    assert (kept["feedback"], kept["email"]) == (f"why {MASK}?", MASK)
+
+
 @pytest.mark.parametrize("query", ["", "?event_id=-1", "?event_id=x"])
 async def test_a_prompt_is_asked_for_by_an_event(rest, query):
     await rest.keep("c1", None)
@@ -105,6 +117,16 @@ async def test_the_two_lists_of_a_git_host_have_texts_of_their_own(rest):
     assert branches.json()["error"] == "Git provider token required."
     assert tasks.json()["error"] == "No providers set."
     assert (branches.status_code, tasks.status_code) == (401, 401)
+
+
+@pytest.mark.parametrize("path", [*GIT_HOST_PATHS, "search/branches", "suggested-tasks"])
+async def test_with_a_token_it_is_said_that_no_git_host_is_asked(rest, path):
+    tokens = {"provider_tokens": {"github": {"token": "ghp_1"}}}
+    await rest.ask("POST", "/api/add-git-providers", json=tokens)
+
+    answer = await rest.ask("GET", f"/api/user/{path.replace('{name:path}', 'acme/rocket')}")
+
+    assert_refused(answer, 501, "not_supported", "asks no git host")
 
 
 async def test_conversations_that_write_microagents_have_a_list_of_their_own(rest):

@@ -8,6 +8,7 @@ import pytest
 
 from events.actions import MessageAction
 from events.event import EventSource
+from storage.settings.model import Settings
 from tests.support.clients import ConnectRefused, RecordingClient, message
 from tests.support.live import Live, live_server
 from tests.support.polling import polling_client
@@ -139,6 +140,15 @@ async def test_settings_that_are_required_and_missing_are_refused():
             "message": "Settings not found",
             "data": {"msg_id": "CONFIGURATION$SETTINGS_NOT_FOUND"},
         }
+
+
+async def test_a_user_who_has_stored_the_required_settings_may_join():
+    async with live_server(require_settings=True) as live:
+        conversation_id = await live.new()
+        await live.users.change_settings(None, lambda _: Settings(language="en"))
+
+        async with live.joined(conversation_id) as client:
+            await client.state("awaiting_user_input")
 
 
 async def test_refused_clients_leave_nothing_behind(live):

@@ -5,8 +5,7 @@ from collections import Counter
 
 import pytest
 
-from events.stores.memory import MemoryEventStore
-from storage.conversations.memory import MemoryConversations
+from tests.support.backends import open_stores
 from tests.support.checker import Counts
 from tests.support.hooked import POINTS, HookedConversationStores, HookedEventStore
 from tests.support.live import live_server
@@ -18,8 +17,14 @@ BLOCK = 50
 CACHES = (0, 64 * 1024 * 1024)
 
 
-@pytest.mark.parametrize("first_seed", range(0, SEEDS, BLOCK))
-async def test_whatever_is_appended_meanwhile_comes_once_and_in_order(first_seed, record_property):
+BLOCKS = [("memory", first_seed) for first_seed in range(0, SEEDS, BLOCK)]
+BLOCKS += [("files", first_seed) for first_seed in range(0, BLOCK, BLOCK)]
+
+
+@pytest.mark.parametrize(("kind", "first_seed"), BLOCKS)
+async def test_whatever_is_appended_meanwhile_comes_once_and_in_order(
+    kind, first_seed, tmp_path, record_property
+):
     races: dict[str, Race] = {}
 
     async def hook(point: str, conversation_id: str) -> None:
@@ -27,19 +32,21 @@ async def test_whatever_is_appended_meanwhile_comes_once_and_in_order(first_seed
             await races[conversation_id].at(point)
 
     counts, placed, failed = Counts(), Counter[str](), dict[int, BaseException]()
-    inner = MemoryEventStore()
     turn = asyncio.Semaphore(AT_ONCE)
-    async with live_server(
-        events=HookedEventStore(inner, hook),
-        conversations=HookedConversationStores(MemoryConversations(), hook),
-        page_size=4,
-        page_cache_bytes=CACHES[first_seed // BLOCK % len(CACHES)],
-        max_concurrent_conversations=SEEDS,
-    ) as live:
+    async with (
+        open_stores(kind, tmp_path) as inner,
+        live_server(
+            events=HookedEventStore(inner.events, hook),
+            conversations=HookedConversationStores(inner.conversations, hook),
+            page_size=4,
+            page_cache_bytes=CACHES[first_seed // BLOCK % len(CACHES)],
+            max_concurrent_conversations=SEEDS,
+        ) as live,
+    ):
 
         async def race(seed: int) -> None:
             async with turn:
-                one = Race(inner, seed, counts, placed)
+                one = Race(inner.events, seed, counts, placed)
                 races[one.conversation_id] = one
                 try:
                     await one.run(live)

@@ -8,6 +8,7 @@ from events.actions import CmdRunAction, MessageAction
 from events.event import EventSource
 from events.observations import CmdOutputMetadata, CmdOutputObservation
 from events.page_reader import PageReader
+from events.redaction import MASK
 from events.stores.memory import MemoryEventStore
 from events.stream import EventStream
 from runtime_stub.stub import StubRuntime
@@ -173,6 +174,14 @@ async def test_the_branch_follows_commands_that_may_have_changed_it(command, exi
         await kept.run(command, exit_code)
 
         assert (await kept.record()).selected_branch == branch
+
+
+async def test_a_secret_in_the_name_of_a_branch_is_masked():
+    async with Kept() as kept:
+        kept.stream.update_secrets({"TOKEN": "planted-value"})
+        await kept.run("git init && git checkout -b fix-planted-value")
+
+        assert (await kept.record()).selected_branch == f"fix-{MASK}"
 
 
 async def test_without_a_repository_the_branch_stays():

@@ -3,7 +3,13 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from storage.config import MemoryStorage, SqliteStorage, StorageConfig, storage_config_of
+from storage.config import (
+    LocalStorage,
+    MemoryStorage,
+    SqliteStorage,
+    StorageConfig,
+    storage_config_of,
+)
 
 ADAPTER: TypeAdapter[StorageConfig] = TypeAdapter(StorageConfig)
 
@@ -14,6 +20,9 @@ class Larger(BaseModel):
 
 def test_the_kind_chooses_the_variant():
     assert ADAPTER.validate_python({"kind": "memory"}) == MemoryStorage()
+    assert ADAPTER.validate_python({"kind": "local", "data_dir": "d"}) == LocalStorage(
+        data_dir=Path("d")
+    )
     assert ADAPTER.validate_python({"kind": "sqlite", "data_dir": "d"}) == SqliteStorage(
         data_dir=Path("d")
     )

@@ -2,7 +2,13 @@ import pytest
 from hypothesis import given, strategies as st
 
 from storage.errors import BadKey
-from storage.locations import MAX_ID_LENGTH, check_conversation_id
+from storage.locations import (
+    MAX_ID_LENGTH,
+    check_conversation_id,
+    check_key,
+    check_prefix,
+    owner_part,
+)
 
 
 @pytest.mark.parametrize(
@@ -57,3 +63,46 @@ def test_what_is_accepted_is_one_plain_path_segment(text):
     assert text.replace("_", "a").replace("-", "a").replace(".", "a").isalnum()
     assert not text.startswith(".")
     assert ".." not in text
+
+
+@pytest.mark.parametrize("text", ["a", "a/b", "logs/c-1_.x/00", "x" * 128, "/".join("abcdefgh")])
+def test_a_key_of_plain_parts_is_returned_as_it_is(text):
+    assert check_key(text) == text
+    assert check_prefix(text) == text
+    assert check_prefix(f"{text}/") == f"{text}/"
+    assert check_prefix("") == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "/", "/a", "a//b", "..", "a/../b", "a/..", ".a", "a/.b", "a..b", "a b", "a\\b"),
+        *("a\x00", "é", "a\n", "~", "x" * 129, "/".join(["x" * 100] * 6)),
+    ],
+)
+def test_anything_else_is_no_key(text):
+    with pytest.raises(BadKey):
+        check_key(text)
+    if text:
+        with pytest.raises(BadKey):
+            check_prefix(f"{text}/")
+
+
+def test_owners_have_parts_of_their_own_whatever_their_ids_hold():
+    names = [
+        None,
+        "",
+        "nobody",
+        "u-nobody",
+        "ann",
+        "Ann",
+        "../x",
+        "a/b",
+        "\x00",
+        "\ud800",
+        "x" * 999,
+    ]
+
+    parts = [check_key(owner_part(name)) for name in names]
+
+    assert len(set(parts)) == len(names)

@@ -4,16 +4,23 @@ import asyncio
 
 import pytest
 
-from storage.config import MemoryStorage, SqliteStorage
+from storage.config import LocalStorage, MemoryStorage, SqliteStorage
 from storage.conversations.base import ConversationStore
 from storage.conversations.metadata import ConversationMetadata
 from storage.errors import DataDirectoryLocked, Unavailable
 from storage.lock import data_directory_lock
 from storage.opening import open_storage
 
+RECORD = ConversationMetadata(conversation_id="c")
 
-async def test_whoever_opens_it_meanwhile_gets_the_same_and_the_last_one_closes_it(tmp_path):
-    config = SqliteStorage(data_dir=tmp_path)
+
+@pytest.fixture(params=[SqliteStorage, LocalStorage])
+def kind(request):
+    return request.param
+
+
+async def test_whoever_opens_it_meanwhile_gets_the_same_and_the_last_one_closes_it(kind, tmp_path):
+    config = kind(data_dir=tmp_path)
 
     async with open_storage(config) as first:
         async with open_storage(config) as second:
@@ -23,11 +30,11 @@ async def test_whoever_opens_it_meanwhile_gets_the_same_and_the_last_one_closes_
     with data_directory_lock(tmp_path):
         pass
     with pytest.raises(Unavailable):
-        await first.conversations.for_user(None).exists("c")
+        await first.conversations.for_user(None).save_metadata(RECORD)
 
 
-async def test_opening_at_the_same_time_opens_once(tmp_path):
-    config = SqliteStorage(data_dir=tmp_path)
+async def test_opening_at_the_same_time_opens_once(kind, tmp_path):
+    config = kind(data_dir=tmp_path)
     holdings = [open_storage(config) for _ in range(5)]
 
     opened = await asyncio.gather(*(holding.__aenter__() for holding in holdings))
@@ -36,8 +43,8 @@ async def test_opening_at_the_same_time_opens_once(tmp_path):
     await asyncio.gather(*(holding.__aexit__() for holding in holdings))
 
 
-async def test_whoever_comes_while_it_is_being_closed_opens_it_anew(tmp_path):
-    config = SqliteStorage(data_dir=tmp_path)
+async def test_whoever_comes_while_it_is_being_closed_opens_it_anew(kind, tmp_path):
+    config = kind(data_dir=tmp_path)
     leaving, coming = open_storage(config), open_storage(config)
     before = await leaving.__aenter__()
 
@@ -48,17 +55,17 @@ async def test_whoever_comes_while_it_is_being_closed_opens_it_anew(tmp_path):
     await coming.__aexit__()
 
 
-async def test_a_path_written_in_two_ways_is_one_storage(tmp_path, monkeypatch):
+async def test_a_path_written_in_two_ways_is_one_storage(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    async with open_storage(SqliteStorage(data_dir=tmp_path / "data")) as first:
-        relative = SqliteStorage.model_validate({"data_dir": "data"})
+    async with open_storage(kind(data_dir=tmp_path / "data")) as first:
+        relative = kind.model_validate({"data_dir": "data"})
         async with open_storage(relative) as second:
             assert second is first
 
 
-async def test_a_directory_in_use_is_refused_and_can_be_opened_later(tmp_path):
-    config = SqliteStorage(data_dir=tmp_path)
+async def test_a_directory_in_use_is_refused_and_can_be_opened_later(kind, tmp_path):
+    config = kind(data_dir=tmp_path)
     with data_directory_lock(tmp_path):
         for _ in range(2):
             with pytest.raises(DataDirectoryLocked):
@@ -69,8 +76,8 @@ async def test_a_directory_in_use_is_refused_and_can_be_opened_later(tmp_path):
         assert not await store.exists("c")
 
 
-async def test_another_event_loop_of_the_process_is_refused(tmp_path):
-    config = SqliteStorage(data_dir=tmp_path)
+async def test_another_event_loop_of_the_process_is_refused(kind, tmp_path):
+    config = kind(data_dir=tmp_path)
 
     async def elsewhere():
         async with open_storage(config):
@@ -81,8 +88,8 @@ async def test_another_event_loop_of_the_process_is_refused(tmp_path):
             await asyncio.to_thread(asyncio.run, elsewhere())
 
 
-def test_an_event_loop_that_ends_lets_go_of_what_it_kept_open(tmp_path):
-    config = SqliteStorage(data_dir=tmp_path)
+def test_an_event_loop_that_ends_lets_go_of_what_it_kept_open(kind, tmp_path):
+    config = kind(data_dir=tmp_path)
 
     async def save(conversation_id):
         store = await ConversationStore.get_instance(config, None)

@@ -7,11 +7,19 @@ from typing import NamedTuple
 
 from events.stores.base import EventStore
 from events.stores.database import DatabaseEventStore
+from events.stores.file import FileEventStore
 from events.stores.memory import MemoryEventStore
 from storage.conversations.base import ConversationStores
 from storage.conversations.database import DatabaseConversationStores
+from storage.conversations.file import FileConversationStores
 from storage.conversations.memory import MemoryConversations
 from storage.database.sqlite import SqliteDatabase
+from storage.files.base import FileStore
+from storage.files.local import LocalFileStore
+from storage.files.memory import MemoryFileStore
+
+PAGE_EVENTS = 7
+"""Small, so that many a log in the tests has sealed pages, a tail, and batches that reach over."""
 
 
 class Opened(NamedTuple):
@@ -36,15 +44,46 @@ async def _sqlite(folder: Path) -> AsyncIterator[Opened]:
         await database.close()
 
 
+@asynccontextmanager
+async def _files(folder: Path) -> AsyncIterator[Opened]:
+    async with _over(MemoryFileStore()) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def _local(folder: Path) -> AsyncIterator[Opened]:
+    # Many a test's loop runs faster than the disk.
+    files = await LocalFileStore.open(folder / "files", deadline_seconds=1_000)
+    async with _over(files) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def _over(files: FileStore) -> AsyncIterator[Opened]:
+    records = await FileConversationStores.open(files)
+    events = FileEventStore(files, records, page_events=PAGE_EVENTS)
+    await events.repair()
+    try:
+        yield Opened(records, events)
+    finally:
+        await events.close()
+        await records.close()
+        await files.close()
+
+
 FACTORIES: dict[str, Callable[[Path], AbstractAsyncContextManager[Opened]]] = {
     "memory": _memory,
     "sqlite": _sqlite,
+    "files": _files,
+    "local": _local,
 }
 
 CONVERSATION_STORES = tuple(FACTORIES)
 EVENT_STORES = tuple(FACTORIES)
 
-DURABLE = frozenset({"sqlite"})
+FILE_STORES = ("memory", "local")
+
+DURABLE = frozenset({"sqlite", "local"})
 """Kinds that hold after closing what they held before."""
 
 
@@ -65,3 +104,13 @@ async def open_event_store(kind: str, folder: Path) -> AsyncIterator[EventStore]
     """Open the event store of that kind in `folder`, and close it."""
     async with open_stores(kind, folder) as opened:
         yield opened.events
+
+
+@asynccontextmanager
+async def open_file_store(kind: str, folder: Path) -> AsyncIterator[FileStore]:
+    """Open the file store of that kind in `folder`, and close it."""
+    store = MemoryFileStore() if kind == "memory" else await LocalFileStore.open(folder / "files")
+    try:
+        yield store
+    finally:
+        await store.close()

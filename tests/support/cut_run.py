@@ -57,10 +57,10 @@ class CutFigures:
         )
 
 
-async def run_cuts(data_dir: Path, seed: int, cuts: int) -> CutFigures:
+async def run_cuts(data_dir: Path, seed: int, cuts: int, storage: str = "sqlite") -> CutFigures:
     """Cut so often, then compare what came with the log. Raises AssertionError."""
     async with (
-        server_process(data_dir, environment=SETTINGS) as server,
+        server_process(data_dir, "--storage", storage, environment=SETTINGS) as server,
         remote(server.url) as api,
         cutting(server.port, choices(seed), cuts) as proxy,
         official_client() as client,

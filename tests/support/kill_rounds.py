@@ -9,12 +9,17 @@ from datetime import datetime
 from pathlib import Path
 from random import Random
 
+import orjson
+
 from events.event import AgentState
+from events.stores.file import FileEventStore
 from events.summary import SummaryChange, fold
+from storage.config import LocalStorage
 from storage.conversations.base import ConversationStore
 from storage.conversations.database import DatabaseConversationStores
 from storage.database.sqlite import SqliteDatabase
-from storage.opening import DATABASE_NAME
+from storage.locations import DATABASE_NAME
+from storage.opening import open_storage
 from tests.support.checker import Payload, is_state
 from tests.support.clients import joined
 from tests.support.remote import Remote, remote
@@ -33,6 +38,7 @@ class KillFigures:
     """What a run of rounds did."""
 
     seed: int
+    storage: str
     rounds: int = 0
     acknowledged_before: int = 0
     acknowledged: int = 0
@@ -43,23 +49,49 @@ class KillFigures:
 
     def __str__(self) -> str:
         return (
-            f"seed {self.seed}: rounds {self.rounds}, acknowledged {self.acknowledged}"
+            f"{self.storage}, seed {self.seed}: rounds {self.rounds}, acknowledged {self.acknowledged}"
             f" ({self.acknowledged_before} before the kill, at least {self.fewest_acknowledged} a"
             f" round), sent again {self.repeated}, of these known {self.known}, appended"
             f" {self.appended}, 0 lost, 0 twice"
         )
 
 
-async def run_kill_rounds(data_dir: Path, seed: int, rounds: int) -> KillFigures:
+async def run_kill_rounds(
+    data_dir: Path, seed: int, rounds: int, storage: str = "sqlite"
+) -> KillFigures:
     """Kill and compare so often over one data directory. Raises AssertionError."""
     random = choices(seed)
-    figures = KillFigures(seed)
-    async with server_process(data_dir, environment=SETTINGS) as server:
+    figures = KillFigures(seed, storage)
+    environment = SETTINGS | {"PARLEY_STORAGE": storage}
+    async with server_process(data_dir, environment=environment) as server:
         for _ in range(rounds):
             async with remote(server.url) as api:
                 await _round(server, api, random, figures)
             figures.rounds += 1
+        if storage == "local":
+            await server.kill()
+            await _check_files(data_dir)
     return figures
+
+
+async def _check_files(data_dir: Path) -> None:
+    """Every record of a killed server's files is the fold of its log, once that is repaired."""
+    async with open_storage(LocalStorage(data_dir=data_dir)) as storage:
+        assert storage.files is not None
+        assert storage.folded is not None
+        events = FileEventStore(storage.files, storage.folded)
+        assert await events.repair() > 0
+        records = storage.conversations.for_user(None)
+        page_id: str | None = None
+        while page_id != "":
+            page = await records.search(page_id, 100)
+            for record in page.results:
+                log = await events.read(record.conversation_id, 0, 2**31)
+                payloads = [orjson.loads(event.body) for event in log]
+                await _check_record(records, record.conversation_id, payloads)
+                assert record == await records.get_metadata(record.conversation_id)
+            page_id = page.next_page_id or ""
+        await events.close()
 
 
 async def _round(server: ServerProcess, api: Remote, random: Random, figures: KillFigures) -> None:
@@ -76,23 +108,25 @@ async def _round(server: ServerProcess, api: Remote, random: Random, figures: Ki
 
     await server.start()
     listed = await api.listed()
-    async with _records(server.data_dir) as records:
+    async with _records(server.data_dir, figures.storage) as records:
         for conversation_id in conversation_ids:
             log = await api.log(conversation_id)
             lengths[conversation_id] = len(log)
             writers.check(conversation_id, log)
-            await _check_record(records, conversation_id, log)
+            if records is not None:
+                await _check_record(records, conversation_id, log)
             shown = await api.show(conversation_id)
             assert moment(shown["last_updated_at"]) == moment(log[-1]["timestamp"])
             assert listed[conversation_id] == shown
 
     await writers.repeat(server.url)
     await asyncio.gather(*(_talk(server.url, one) for one in conversation_ids))
-    async with _records(server.data_dir) as records:
+    async with _records(server.data_dir, figures.storage) as records:
         for conversation_id in conversation_ids:
             log = await api.log(conversation_id)
             writers.check(conversation_id, log)
-            await _check_record(records, conversation_id, log)
+            if records is not None:
+                await _check_record(records, conversation_id, log)
             _check_taken_up(log, lengths[conversation_id])
             assert is_state(log[-1])
             assert log[-1]["extras"]["agent_state"] == AgentState.AWAITING_USER_INPUT
@@ -106,8 +140,11 @@ async def _round(server: ServerProcess, api: Remote, random: Random, figures: Ki
 
 
 @asynccontextmanager
-async def _records(data_dir: Path) -> AsyncIterator[ConversationStore]:
-    """The records as the database holds them, beside the server."""
+async def _records(data_dir: Path, storage: str) -> AsyncIterator[ConversationStore | None]:
+    """The records as the database holds them, beside the server; files are its own."""
+    if storage != "sqlite":
+        yield None
+        return
     database = await SqliteDatabase.open(data_dir / DATABASE_NAME)
     try:
         yield DatabaseConversationStores(database).for_user(None)

@@ -10,12 +10,16 @@ from events.event import Event, EventSource, StoredEvent
 from events.stores.base import EventStore
 from events.stores.memory import MemoryEventStore
 from events.stream import EventStream
-from server.app import Application, compose
+from server.app import Application, compose, user_records
+from server.chosen import choose
 from server.config import ServerConfig
 from server.sockets.guard import Traffic
+from server.user_records import UserRecords
 from storage.conversations.base import ConversationStores
 from storage.conversations.memory import MemoryConversations
 from storage.conversations.metadata import ConversationMetadata
+from storage.secrets.memory import MemorySecrets
+from storage.settings.memory import MemorySettings
 from tests.support.clients import RecordingClient, joined
 from tests.support.raw_client import RawClient, raw_client
 from tests.support.servers import LoopServer, serving
@@ -30,6 +34,7 @@ class Live:
     server: LoopServer
     conversations: ConversationStores
     events: EventStore
+    users: UserRecords
 
     @property
     def url(self) -> str:
@@ -99,8 +104,9 @@ async def live_server(
     config = ServerConfig(storage_kind="memory", delivery=Delivery.chosen, **settings)
     records = conversations or MemoryConversations()
     log = events or MemoryEventStore()
+    users = user_records(config, choose(config), MemorySettings(), MemorySecrets())
     async with (
-        compose(config, records, log) as application,
+        compose(config, records, log, users) as application,
         serving(config, application) as server,
     ):
-        yield Live(server, records, log)
+        yield Live(server, records, log, users)

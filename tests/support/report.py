@@ -10,20 +10,20 @@ from collections import Counter, defaultdict
 
 import pytest
 
-SERVICES = ("memory", "sqlite", "direct", "engine", "node", "chromium")
+SERVICES = ("memory", "sqlite", "files", "local", "direct", "engine", "node", "chromium")
 OUTCOMES = ("passed", "failed", "skipped")
 BUDGET_SECONDS = {
     "(top)": 30,
     "browser": 120,
-    "conformance": 45,
-    "crash": 75,
+    "conformance": 60,
+    "crash": 110,
     "docs": 45,
-    "events": 40,
-    "node": 75,
+    "events": 60,
+    "node": 120,
     "runtime_stub": 10,
-    "server": 180,
-    "stateful": 60,
-    "storage": 30,
+    "server": 200,
+    "stateful": 120,
+    "storage": 45,
 }
 DEFAULT_BUDGET_SECONDS = 30
 

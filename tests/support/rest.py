@@ -12,10 +12,14 @@ from httpx import ASGITransport, AsyncClient, Response
 from events.event import AgentState
 from events.stores.memory import MemoryEventStore
 from runtime_stub.scripted import ScriptedAgent
-from server.app import Application, compose
+from server.app import Application, compose, user_records
+from server.chosen import choose
 from server.config import ServerConfig
 from storage.conversations.memory import MemoryConversations
 from storage.conversations.metadata import ConversationMetadata
+from storage.secrets.memory import MemorySecrets
+from storage.settings.base import SettingsStores
+from storage.settings.memory import MemorySettings
 
 EVERY = "/api/conversations"
 BOUND_SECONDS = 5.0
@@ -29,6 +33,8 @@ class Rest:
     application: Application
     conversations: MemoryConversations
     events: MemoryEventStore
+    settings: MemorySettings
+    secrets: MemorySecrets
 
     async def ask(self, method: str, path: str, **arguments: Any) -> Response:
         """Send a request."""
@@ -67,14 +73,18 @@ class Rest:
 
 
 @asynccontextmanager
-async def rest_server(**settings: Any) -> AsyncIterator[Rest]:
+async def rest_server(
+    settings_stores: SettingsStores | None = None, /, **settings: Any
+) -> AsyncIterator[Rest]:
     """A server with these settings, and a client of it on this machine."""
     config = ServerConfig(storage_kind="memory", **settings)
     conversations, events = MemoryConversations(), MemoryEventStore()
-    async with compose(config, conversations, events) as application:
+    kept, secrets = MemorySettings(), MemorySecrets()
+    users = user_records(config, choose(config), settings_stores or kept, secrets)
+    async with compose(config, conversations, events, users) as application:
         transport = ASGITransport(application.asgi)
         async with AsyncClient(transport=transport, base_url="http://localhost:3000") as client:
-            yield Rest(client, application, conversations, events)
+            yield Rest(client, application, conversations, events, kept, secrets)
 
 
 class ModelAgent(ScriptedAgent):

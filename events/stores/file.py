@@ -1,0 +1,296 @@
+"""The event store over a FileStore: creating the file named by its first id decides an append."""
+
+import asyncio
+import logging
+from asyncio import Task
+from collections.abc import Mapping, Sequence
+
+from events.errors import (
+    AppendConflict,
+    AppendFailed,
+    AppendUnknown,
+    ConversationDeleted,
+    DamagedRecord,
+    DuplicateClientId,
+    EventsError,
+    StoreUnavailable,
+)
+from events.event import StoredEvent
+from events.stores.base import NO_KEYS, EventStore, Head
+from events.stores.frames import EMPTY, encode_head, seed_of
+from events.stores.known_logs import KnownLog, KnownLogs
+from events.stores.log_state import LogFiles, LogState
+from events.stores.sealing import KeyTables, seal_pages
+from events.stores.segments import advanced_head, encode_segment, folded_values
+from events.summary import SummaryChange
+from storage.conversations.folded import FoldedRecords
+from storage.errors import (
+    ConversationDeleted as RecordDeleted,
+    KeyExists,
+    OutcomeUnknown,
+    StorageError,
+)
+from storage.files.base import FileStore
+from storage.locations import log_part, segment_key
+
+logger = logging.getLogger(__name__)
+
+KNOWN_LOGS = 5_000
+"""Logs whose state is kept in memory; others are read again when they are used."""
+SEGMENT_CACHE_BYTES = 16 * 1024 * 1024
+TABLE_CACHE_BYTES = 16 * 1024 * 1024
+SEALING_LIMIT = 2
+"""Logs whose pages are sealed at the same time."""
+REPAIR_LIMIT = 8
+READ_TRIES = 5
+PAGE_EVENTS = 100
+"""Events of a sealed page. A log keeps the size it began with."""
+
+
+class FileEventStore(EventStore):
+    """A folder per log: `tail/` with a file per batch, `pages/`, `keys/` and `head`.
+
+    Used by one process at a time. `repair` comes before the first append, `close` after the last.
+    """
+
+    folds_metadata = True
+
+    def __init__(
+        self, files: FileStore, records: FoldedRecords, *, page_events: int = PAGE_EVENTS
+    ) -> None:
+        self._files = files
+        self._page_events = page_events
+        self._records = records
+        self._reader = LogFiles(files, SEGMENT_CACHE_BYTES)
+        self._tables = KeyTables(self._reader, TABLE_CACHE_BYTES)
+        self._logs = KnownLogs(KNOWN_LOGS)
+        self._turns = asyncio.Semaphore(SEALING_LIMIT)
+        self._sealings: set[Task[None]] = set()
+        self._closed = False
+
+    async def append(
+        self,
+        conversation_id: str,
+        expected_next_id: int,
+        events: Sequence[StoredEvent],
+        *,
+        summary: SummaryChange,
+        keys: Mapping[int, bytes] = NO_KEYS,
+        fence: int = 0,
+    ) -> None:
+        """See EventStore."""
+        log = self._logs.get(conversation_id)
+        async with log.lock:
+            state = await self._state(log)
+            head = state.head
+            if head.deleted:
+                raise ConversationDeleted(conversation_id)
+            if head.next_id != expected_next_id or fence < head.fence:
+                raise AppendConflict(f"next id is {head.next_id}, expected {expected_next_id}")
+            await self._check_keys(log, state, keys)
+            fold = folded_values(summary)
+            advanced = advanced_head(head, events, fold, fence, self._page_events)
+            digests = {digest: events[place].id for place, digest in keys.items()}
+            content = encode_segment(conversation_id, advanced, digests, events)
+            try:
+                async with self._records.writing(conversation_id) as folded:
+                    await self._create(log, expected_next_id, content)
+                    state.head = advanced
+                    state.keys |= digests
+                    state.segments.append(expected_next_id)
+                    folded(fold)
+            except RecordDeleted as error:
+                raise ConversationDeleted(conversation_id) from error
+            except StorageError as error:
+                raise AppendFailed(str(error)) from error
+            if advanced.next_id >= max(state.sealed + advanced.page_events, log.seal_at):
+                self._begin_sealing(log, state)
+
+    async def head(self, conversation_id: str) -> Head:
+        """See EventStore."""
+        head = (await self._read_state(self._logs.get(conversation_id))).head
+        return Head(head.next_id, head.last_state_id, head.epoch, head.deleted)
+
+    async def read(self, conversation_id: str, start_id: int, end_id: int) -> list[StoredEvent]:
+        """See EventStore."""
+        log = self._logs.get(conversation_id)
+        for _ in range(READ_TRIES):
+            state = await self._read_state(log)
+            start, end = max(0, start_id), min(end_id, state.head.next_id)
+            if end <= start or state.head.deleted:
+                return []
+            sealed = state.sealed
+            try:
+                return await self._reader.events(conversation_id, state, start, end)
+            except DamagedRecord:
+                if log.state is state and state.sealed == sealed and not state.head.deleted:
+                    raise
+            except StorageError as error:
+                raise StoreUnavailable(str(error)) from error
+        raise StoreUnavailable(f"the log of {conversation_id} changes too fast to be read")
+
+    async def find(self, conversation_id: str, key: bytes) -> int | None:
+        """See EventStore."""
+        state = await self._read_state(self._logs.get(conversation_id))
+        if state.head.deleted:
+            return None
+        try:
+            return await self._find(conversation_id, state, key)
+        except StorageError as error:
+            raise StoreUnavailable(str(error)) from error
+
+    async def delete(self, conversation_id: str) -> None:
+        """See EventStore."""
+        log = self._logs.get(conversation_id)
+        async with log.lock:
+            try:
+                async with self._records.writing(conversation_id):
+                    await self._bury(log)
+            except RecordDeleted:
+                await self._bury(log)
+            except StorageError as error:
+                raise AppendFailed(str(error)) from error
+
+    async def repair(self) -> int:
+        """Bring the records of conversations that a crash left unsettled to their logs' fold.
+
+        Finishes deletions cut short too. Returns how many conversations were settled; one that
+        cannot be read is logged and left for the next time.
+        """
+        unsettled = self._records.unsettled()
+        turns = asyncio.Semaphore(REPAIR_LIMIT)
+
+        async def settle(conversation_id: str) -> bool:
+            async with turns:
+                try:
+                    await self._settle(conversation_id)
+                except (EventsError, StorageError):
+                    logger.exception("conversation %s cannot be repaired", conversation_id)
+                    return False
+                return True
+
+        return sum(await asyncio.gather(*map(settle, unsettled)))
+
+    async def close(self) -> None:
+        """Finish the pages that are being sealed; the FileStore stays open."""
+        self._closed = True
+        if self._sealings:
+            await asyncio.wait(self._sealings)
+
+    async def _read_state(self, log: KnownLog) -> LogState:
+        if log.state is not None:
+            return log.state
+        async with log.lock:
+            return await self._state(log)
+
+    async def _state(self, log: KnownLog) -> LogState:
+        """The log's state; called under its lock."""
+        if log.state is None:
+            if log.sealing is not None:
+                await asyncio.wait([log.sealing])
+            try:
+                log.state = await self._reader.load(log.id)
+            except StorageError as error:
+                raise StoreUnavailable(str(error)) from error
+        return log.state
+
+    async def _check_keys(self, log: KnownLog, state: LogState, keys: Mapping[int, bytes]) -> None:
+        taken: dict[int, int] = {}
+        for place, digest in keys.items():
+            try:
+                found = await self._find(log.id, state, digest)
+            except StorageError as error:
+                raise AppendFailed(str(error)) from error
+            if found is not None:
+                taken[place] = found
+        if taken:
+            raise DuplicateClientId(taken)
+
+    async def _find(self, conversation_id: str, state: LogState, digest: bytes) -> int | None:
+        if state.lost_keys is not None:
+            raise DamagedRecord(conversation_id, *state.lost_keys)
+        found = state.keys.get(digest)
+        if found is not None or state.sealed == 0:
+            return found
+        return await self._tables.find(conversation_id, digest, state)
+
+    async def _create(self, log: KnownLog, first_id: int, content: bytes) -> None:
+        key = segment_key(log.id, first_id)
+        try:
+            await self._files.create(key, content)
+        except KeyExists as error:
+            log.state = None
+            raise AppendConflict(f"{first_id} is taken") from error
+        except OutcomeUnknown as error:
+            log.state = None
+            raise AppendUnknown(str(error)) from error
+        except asyncio.CancelledError:
+            log.state = None
+            raise
+        self._reader.segments.put(key, content, len(content))
+
+    async def _bury(self, log: KnownLog) -> None:
+        """Write the tombstone where the next event would go, then drop the rest."""
+        while True:
+            state = await self._state_to_bury(log)
+            if state.head.deleted:
+                break
+            buried = state.head._replace(deleted=True, summary={})
+            try:
+                await self._create(log, buried.next_id, encode_head(seed_of(log.id), buried))
+            except AppendConflict:  # an append that had timed out came through
+                continue
+            state.head = buried
+            log.state = state
+        await self._purge(log, state)
+
+    async def _state_to_bury(self, log: KnownLog) -> LogState:
+        if log.sealing is not None:
+            await asyncio.wait([log.sealing])
+        try:
+            return await self._state(log)
+        except DamagedRecord as damage:
+            logger.warning("a damaged log is deleted: %s", damage)
+            tail = await self._reader.first_ids(log.id)
+            return LogState(EMPTY._replace(next_id=tail[-1] + 1 if tail else 0))
+
+    async def _purge(self, log: KnownLog, state: LogState) -> None:
+        """Drop what a tombstone made void; cut short, it is done anew after a restart."""
+        tombstone = state.head.next_id
+        for part in ("pages", "keys"):
+            await self._files.delete_tree(log_part(log.id, part))
+        await self._files.delete(log_part(log.id, "head"))
+        tail = await self._reader.first_ids(log.id)
+        await self._reader.drop_segments(log.id, [first for first in tail if first != tombstone])
+        log.state = LogState(state.head, segments=[tombstone])
+
+    async def _settle(self, conversation_id: str) -> None:
+        log = self._logs.get(conversation_id)
+        async with log.lock:
+            state = await self._state(log)
+            if state.head.deleted:
+                await self._purge(log, state)
+            fold = state.head.summary if state.head.next_id else None
+            await self._records.settle(conversation_id, fold, deleted=state.head.deleted)
+
+    def _begin_sealing(self, log: KnownLog, state: LogState) -> None:
+        if log.sealing is None and not self._closed:
+            log.sealing = asyncio.get_running_loop().create_task(self._seal(log, state))
+            self._sealings.add(log.sealing)
+            log.sealing.add_done_callback(self._sealings.discard)
+
+    async def _seal(self, log: KnownLog, state: LogState) -> None:
+        try:
+            async with self._turns:
+                while (
+                    log.state is state
+                    and state.head.next_id >= state.sealed + state.head.page_events
+                    and not (state.head.deleted or self._closed)
+                ):
+                    await seal_pages(log.id, state, self._reader, self._tables)
+        except (EventsError, StorageError):
+            # The tail is whole without it; the next try comes after another page.
+            log.seal_at = state.head.next_id + state.head.page_events
+            logger.exception("a page of %s cannot be sealed", log.id)
+        finally:
+            log.sealing = None

@@ -1,0 +1,114 @@
+"""The frames that segments, pages, heads and key tables of a log on files are made of.
+
+A frame is a header of 20 bytes and a body. Big-endian: version u8, kind u8, flag u16, id u32,
+length of the body u32, CRC-32 of the body u32, CRC-32 of the 16 bytes before u32. Both checksums
+begin with the CRC-32 of the conversation's id, so that a frame of another log is damage too.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import orjson
+
+from events.event import StoredEvent
+
+VERSION = 1
+_FIELDS = struct.Struct(">BBHIII")
+_CHECKSUM = struct.Struct(">I")
+_HEADER_SIZE = _FIELDS.size + _CHECKSUM.size
+
+
+class FrameKind(IntEnum):
+    """What a frame's body is."""
+
+    HEAD = 1
+    KEYS = 2
+    EVENT = 3
+
+
+class Frame(NamedTuple):
+    """A frame whose header is whole; `body` is None when it is damaged or of another version."""
+
+    kind: int
+    flag: int
+    id: int
+    body: bytes | None
+
+
+class LogHead(NamedTuple):
+    """The end of a log as a segment leaves it; `summary` is the fold of all events so far.
+
+    `page_events` is the size of the log's pages. `sealed` is used where the head stands for
+    itself: ids below it are in pages.
+    """
+
+    next_id: int
+    last_state_id: int | None
+    epoch: str
+    fence: int
+    deleted: bool
+    summary: Mapping[str, Any]
+    page_events: int
+    sealed: int = 0
+
+
+EMPTY = LogHead(0, None, "", 0, deleted=False, summary={}, page_events=0)
+
+
+def seed_of(conversation_id: str) -> int:
+    """What the checksums of a conversation's frames begin with."""
+    return zlib.crc32(conversation_id.encode())
+
+
+def encode_frame(seed: int, kind: FrameKind, frame_id: int, body: bytes, flag: int = 0) -> bytes:
+    """One frame as bytes."""
+    fields = _FIELDS.pack(VERSION, kind, flag, frame_id, len(body), zlib.crc32(body, seed))
+    return b"".join((fields, _CHECKSUM.pack(zlib.crc32(fields, seed)), body))
+
+
+def encode_events(seed: int, events: Sequence[StoredEvent]) -> bytes:
+    """A frame for each event, in order."""
+    return b"".join(
+        encode_frame(seed, FrameKind.EVENT, one.id, one.body, one.flag) for one in events
+    )
+
+
+def encode_head(seed: int, head: LogHead) -> bytes:
+    """The frame of a head."""
+    return encode_frame(seed, FrameKind.HEAD, head.next_id, orjson.dumps(head._asdict()))
+
+
+def read_frames(seed: int, content: bytes) -> Iterator[Frame]:
+    """Give the frames of a file as far as their headers are whole."""
+    view, place = memoryview(content), 0
+    while place + _HEADER_SIZE <= len(view):
+        fields = view[place : place + _FIELDS.size]
+        version, kind, flag, frame_id, length, checksum = _FIELDS.unpack(fields)
+        place += _HEADER_SIZE
+        (expected,) = _CHECKSUM.unpack(view[place - _CHECKSUM.size : place])
+        if zlib.crc32(fields, seed) != expected:
+            return
+        body = bytes(view[place : place + length])
+        place += length
+        whole = version == VERSION and len(body) == length and zlib.crc32(body, seed) == checksum
+        yield Frame(kind, flag, frame_id, body if whole else None)
+
+
+def events_in(seed: int, content: bytes) -> dict[int, StoredEvent]:
+    """The events of a file that can be read, by id."""
+    return {
+        frame.id: StoredEvent(frame.id, frame.flag, frame.body)
+        for frame in read_frames(seed, content)
+        if frame.kind == FrameKind.EVENT and frame.body is not None
+    }
+
+
+def head_in(seed: int, content: bytes) -> LogHead | None:
+    """The head a file begins with; None when it cannot be read."""
+    frame = next(read_frames(seed, content), None)
+    if frame is None or frame.kind != FrameKind.HEAD or frame.body is None:
+        return None
+    return LogHead(**orjson.loads(frame.body))

@@ -1,0 +1,85 @@
+"""The classes of a server: the built-in ones, or those that settings name."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from runtime_stub.agent import Agent
+from runtime_stub.builder import RuntimeBuilder
+from runtime_stub.scripted import ScriptedAgent
+from runtime_stub.stub import StubRuntimeBuilder
+from server.auth import Everybody, UserAuth
+from server.config import ServerConfig
+from server.managers.base import ConversationManager
+from server.managers.parts import ManagerParts
+from server.managers.standalone import StandaloneConversationManager
+from server.monitoring import MonitoringListener
+from server.own_stores import OwnConversationStores
+from server.own_user_stores import OwnSecretsStores, OwnSettingsStores
+from server.plugins import load_class, made
+from storage.conversations.base import ConversationStore, ConversationStores
+from storage.opening import OpenedStorage
+from storage.secrets.base import SecretsStore, SecretsStores
+from storage.settings.base import SettingsStore, SettingsStores
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """One class per contract; an abstract store stands for what the storage has."""
+
+    agent: type[Agent]
+    runtime_builder: type[RuntimeBuilder]
+    conversation_store: type[ConversationStore]
+    settings_store: type[SettingsStore]
+    secrets_store: type[SecretsStore]
+    conversation_manager: type[ConversationManager]
+    monitoring_listener: type[MonitoringListener]
+    user_auth: type[UserAuth]
+
+    def records(self, config: ServerConfig, storage: OpenedStorage) -> ConversationStores:
+        """The conversation records, in the storage unless a class of its own keeps them."""
+        if self.conversation_store is ConversationStore:
+            return storage.conversations
+        seconds = config.append_deadline_seconds
+        return OwnConversationStores(self.conversation_store, config, seconds)
+
+    def settings(self, config: ServerConfig, kept: SettingsStores) -> SettingsStores:
+        """What users have chosen: `kept` unless a class of its own keeps it."""
+        if self.settings_store is SettingsStore:
+            return kept
+        return OwnSettingsStores(self.settings_store, config, config.append_deadline_seconds)
+
+    def secrets(self, config: ServerConfig, kept: SecretsStores) -> SecretsStores:
+        """What users keep secret: `kept` unless a class of its own keeps it."""
+        if self.secrets_store is SecretsStore:
+            return kept
+        return OwnSecretsStores(self.secrets_store, config, config.append_deadline_seconds)
+
+    def manage(self, parts: ManagerParts) -> ConversationManager:
+        """The manager, not yet begun. Raises ConfigError."""
+        return made("conversation_manager_class", partial(self.conversation_manager, parts))
+
+
+def choose(config: ServerConfig) -> Chosen:
+    """Find every class by its setting. Raises ConfigError for the first that cannot be used.
+
+    A further setting is a line in `server/extensions.py`, a field of `Chosen` and a line here.
+    """
+
+    def find(setting: str, contract: type[T], default: type[T] | None = None) -> type[T]:
+        return load_class(setting, getattr(config, setting), contract, default or contract)
+
+    return Chosen(
+        agent=find("agent_class", Agent, ScriptedAgent),
+        runtime_builder=find("runtime_class", RuntimeBuilder, StubRuntimeBuilder),
+        conversation_store=find("conversation_store_class", ConversationStore),
+        settings_store=find("settings_store_class", SettingsStore),
+        secrets_store=find("secrets_store_class", SecretsStore),
+        conversation_manager=find(
+            "conversation_manager_class", ConversationManager, StandaloneConversationManager
+        ),
+        monitoring_listener=find("monitoring_listener_class", MonitoringListener),
+        user_auth=find("user_auth_class", UserAuth, Everybody),
+    )

@@ -1,0 +1,145 @@
+"""What the user keeps secret: named values and tokens of git hosts."""
+
+import re
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.errors import InvalidToken
+from server.routes.exchange import JsonResponse, principal_of, read_body
+from server.routes.services import Services
+from storage.conversations.metadata import ProviderType, Text
+from storage.secrets.model import (
+    MAX_DESCRIPTION_CHARACTERS,
+    MAX_HOST_CHARACTERS,
+    MAX_NAME_CHARACTERS,
+    CustomSecret,
+    ProviderToken,
+    SecretName,
+    Secrets,
+    SecretValue,
+)
+
+MAX_TOKEN_CHARACTERS = 4096
+
+_TOKEN = re.compile(rf"[!-~]{{1,{MAX_TOKEN_CHARACTERS}}}")
+Description = Annotated[Text, Field(max_length=MAX_DESCRIPTION_CHARACTERS)]
+
+
+class _Body(BaseModel):
+    """A body with fields a page may add to; what it holds is shown in no error."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+
+
+class NewSecret(_Body):
+    """A secret to keep."""
+
+    name: SecretName
+    value: SecretValue
+    description: Description | None = None
+
+
+class ChangedSecret(_Body):
+    """Another name or description for a secret; its value stays."""
+
+    name: SecretName
+    description: Description | None = None
+
+
+class GivenToken(_Body):
+    """A git host's token; an empty one keeps the token that is stored."""
+
+    token: SecretStr | None = None
+    host: Annotated[Text, Field(max_length=MAX_HOST_CHARACTERS, pattern=r"^\S*$")] | None = None
+    user_id: Annotated[Text, Field(max_length=MAX_NAME_CHARACTERS)] | None = None
+
+    def in_place_of(
+        self, provider: ProviderType, stored: ProviderToken | None
+    ) -> ProviderToken | None:
+        """What to keep; None when nothing is stored and nothing given. Raises InvalidToken."""
+        given = "" if self.token is None else self.token.get_secret_value().strip()
+        host = self.host or None
+        if given:
+            if _TOKEN.fullmatch(given) is None:
+                raise InvalidToken(
+                    f"Invalid token. Please make sure it is a valid {provider.value} token."
+                )
+            return ProviderToken(token=SecretStr(given), host=host, user_id=self.user_id)
+        if stored is None:
+            return None
+        changed = {"host": host} if "host" in self.model_fields_set else {}
+        return stored.model_copy(update=changed)
+
+
+class GivenTokens(_Body):
+    """Tokens by git host."""
+
+    provider_tokens: dict[ProviderType, GivenToken] = Field(default_factory=dict)
+
+    def merged(self, secrets: Secrets) -> Secrets:
+        """Those stored, with these in their place. Raises InvalidToken."""
+        tokens = dict(secrets.provider_tokens)
+        for provider, given in self.provider_tokens.items():
+            kept = given.in_place_of(provider, tokens.get(provider))
+            if kept is not None:
+                tokens[provider] = kept
+        return secrets.with_tokens(tokens)
+
+
+class SecretsRoutes:
+    """`/api/secrets` and the tokens of git hosts, of whoever asks. Values are taken, never given."""
+
+    def __init__(self, services: Services) -> None:
+        self._users = services.users
+
+    async def search(self, request: Request) -> Response:
+        """Names and descriptions."""
+        secrets = await self._users.secrets(principal_of(request).user_id)
+        named = [
+            {"name": name, "description": one.description}
+            for name, one in secrets.custom_secrets.items()
+        ]
+        return JsonResponse({"custom_secrets": named})
+
+    async def create(self, request: Request) -> Response:
+        """Keep one more. Raises SecretExists, BadValue (too many) and what reading raises."""
+        body = await read_body(request, NewSecret)
+        secret = CustomSecret(value=body.value, description=body.description or "")
+        await self._users.change_secrets(
+            principal_of(request).user_id, lambda secrets: secrets.added(body.name, secret)
+        )
+        return JsonResponse({"message": "Secret created successfully"}, 201)
+
+    async def change(self, request: Request) -> Response:
+        """Rename or describe one; its value stays. Raises SecretNotFound, SecretExists."""
+        name: str = request.path_params["name"]
+        body = await read_body(request, ChangedSecret)
+        await self._users.change_secrets(
+            principal_of(request).user_id,
+            lambda secrets: secrets.renamed(name, body.name, body.description),
+        )
+        return JsonResponse({"message": "Secret updated successfully"})
+
+    async def delete(self, request: Request) -> Response:
+        """Forget one; what it was stays masked. Raises SecretNotFound."""
+        name: str = request.path_params["name"]
+        await self._users.change_secrets(
+            principal_of(request).user_id, lambda secrets: secrets.removed(name)
+        )
+        return JsonResponse({"message": "Secret deleted successfully"})
+
+    async def add_providers(self, request: Request) -> Response:
+        """Keep tokens of git hosts. Raises InvalidToken for what cannot be one."""
+        body = await read_body(request, GivenTokens)
+        await self._users.change_secrets(principal_of(request).user_id, body.merged)
+        return JsonResponse({"message": "Git providers stored"})
+
+    async def unset_providers(self, request: Request) -> Response:
+        """Forget the tokens of all git hosts."""
+        await self._users.change_secrets(
+            principal_of(request).user_id, lambda secrets: secrets.with_tokens({})
+        )
+        return JsonResponse({"message": "Unset Git provider tokens"})

@@ -1,0 +1,201 @@
+"""What is kept of users, and what follows from it for their conversations."""
+
+import asyncio
+from asyncio import Task
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol, TypeVar
+from weakref import WeakValueDictionary
+
+from events.redaction import Redactor
+from server.loop_settings import LoopSettings
+from server.prerequisites import missing, needs_key
+from storage.errors import OutcomeUnknown
+from storage.secrets.base import SecretsChange, SecretsStores
+from storage.secrets.model import Secrets
+from storage.settings.base import SettingsChange, SettingsStores
+from storage.settings.model import Settings
+
+T = TypeVar("T")
+
+
+class Confidant(Protocol):
+    """An open conversation of one user."""
+
+    @property
+    def user_id(self) -> str | None:
+        """Whose it is."""
+
+    def learn(self, masks: Mapping[str, str], environment: Mapping[str, str] | None = None) -> None:
+        """Mask these values from now on, and give commands these variables."""
+
+
+class _Known(NamedTuple):
+    """What a conversation is told: masks by settings, masks by secrets, commands' variables."""
+
+    keys: Mapping[str, str]
+    values: Mapping[str, str]
+    environment: Mapping[str, str]
+
+
+class _Circle:
+    """A user's open conversations, what they were told, and how often that has changed."""
+
+    def __init__(self) -> None:
+        self.confidants: list[Confidant] = []
+        self.known: _Known | None = None
+        self.changes = 0
+
+
+class UserRecords:
+    """Reads and changes settings and secrets, and tells open conversations at once.
+
+    A change is told to the user's conversations in the step that sees it durable, before its
+    caller hears of it; one that is being opened meanwhile reads again. So whoever was told that a
+    secret is stored can rely on its being masked. After a write of unknown outcome what is there
+    is read and told. Changes of one user are serial, and a caller
+    that goes away does not stop them.
+
+    Every call raises what the storage raises.
+    """
+
+    def __init__(
+        self,
+        settings: SettingsStores,
+        secrets: SecretsStores,
+        *,
+        require_settings: bool,
+        model: str | None,
+    ) -> None:
+        self._settings = settings
+        self._secrets = secrets
+        self._require_settings = require_settings
+        self.model = model
+        self._circles: dict[str | None, _Circle] = {}
+        self._turns: WeakValueDictionary[str | None, asyncio.Lock] = WeakValueDictionary()
+        self._tasks: set[Task[Any]] = set()
+
+    async def settings(self, user_id: str | None) -> Settings | None:
+        """The user's settings; None when none are stored."""
+        return await self._settings.for_user(user_id).load()
+
+    async def secrets(self, user_id: str | None) -> Secrets:
+        """The user's secrets."""
+        return await self._secrets.for_user(user_id).load()
+
+    async def admit(self, user_id: str | None) -> None:
+        """Raise SettingsNotFound or ModelKeyMissing when no conversation of his may begin."""
+        if not self._require_settings and not needs_key(self.model):
+            return
+        settings = await self.settings(user_id)
+        error = missing(settings, require_settings=self._require_settings, model=self.model)
+        if error is not None:
+            raise error
+
+    async def loop_settings(self, user_id: str | None, defaults: LoopSettings) -> LoopSettings:
+        """`defaults` with what the user has chosen in their place."""
+        settings = await self.settings(user_id)
+        names = ("max_iterations", "max_budget_per_task", "confirmation_mode")
+        chosen = {name: getattr(settings, name, None) for name in names}
+        return replace(defaults, **{k: value for k, value in chosen.items() if value is not None})
+
+    async def enter(self, confidant: Confidant) -> None:
+        """Tell a conversation its user's secrets, now and at every change until it leaves.
+
+        Only for the first of a user's open conversations they are read.
+        """
+        user_id = confidant.user_id
+        circle = self._circles.setdefault(user_id, _Circle())
+        circle.confidants.append(confidant)
+        while circle.known is None:
+            seen = circle.changes
+            known = await self._read(user_id)
+            if seen == circle.changes:
+                circle.known = known
+        known = circle.known
+        confidant.learn({**known.keys, **known.values}, known.environment)
+
+    def leave(self, confidant: Confidant) -> None:
+        """Tell a conversation nothing more; one that has not entered is no error."""
+        circle = self._circles.get(confidant.user_id)
+        if circle is not None and confidant in circle.confidants:
+            circle.confidants.remove(confidant)
+            if not circle.confidants:
+                del self._circles[confidant.user_id]
+
+    async def masked(self, user_id: str | None, text: str) -> str:
+        """A text of the user's as it may be stored outside a log, his secrets masked."""
+        circle = self._circles.get(user_id)
+        known = None if circle is None else circle.known
+        if known is None:
+            known = await self._read(user_id)
+        return Redactor({**known.keys, **known.values}).redact_text(text)
+
+    async def change_settings(self, user_id: str | None, change: SettingsChange) -> Settings:
+        """Change what a user has chosen. Raises what `change` raises."""
+
+        async def work() -> Settings:
+            try:
+                settings = await self._settings.for_user(user_id).update(change)
+            except OutcomeUnknown:
+                found = await self.settings(user_id)
+                self._tell_keys(user_id, found.masks() if found else {})
+                raise
+            self._tell_keys(user_id, settings.masks())
+            return settings
+
+        return await self._in_turn(user_id, work)
+
+    async def change_secrets(self, user_id: str | None, change: SecretsChange) -> Secrets:
+        """Change what a user keeps secret. Raises what `change` raises."""
+
+        async def work() -> Secrets:
+            try:
+                secrets = await self._secrets.for_user(user_id).update(change)
+            except OutcomeUnknown:
+                found = await self.secrets(user_id)
+                self._tell_secrets(user_id, found)
+                raise
+            self._tell_secrets(user_id, secrets)
+            return secrets
+
+        return await self._in_turn(user_id, work)
+
+    async def _read(self, user_id: str | None) -> _Known:
+        settings, secrets = await asyncio.gather(self.settings(user_id), self.secrets(user_id))
+        keys = settings.masks() if settings else {}
+        return _Known(keys, secrets.masks(), secrets.environment())
+
+    def _tell_keys(self, user_id: str | None, keys: Mapping[str, str]) -> None:
+        circle = self._circles.get(user_id)
+        if circle is not None:
+            circle.changes += 1
+            if circle.known is not None:
+                circle.known = circle.known._replace(keys=keys)
+            for confidant in circle.confidants:
+                confidant.learn(keys)
+
+    def _tell_secrets(self, user_id: str | None, secrets: Secrets) -> None:
+        circle = self._circles.get(user_id)
+        if circle is not None:
+            values, environment = secrets.masks(), secrets.environment()
+            circle.changes += 1
+            if circle.known is not None:
+                circle.known = circle.known._replace(values=values, environment=environment)
+            for confidant in circle.confidants:
+                confidant.learn(values, environment)
+
+    async def _in_turn(self, user_id: str | None, work: Callable[[], Awaitable[T]]) -> T:
+        turn = self._turns.setdefault(user_id, asyncio.Lock())
+
+        async def serial() -> T:
+            async with turn:
+                return await work()
+
+        return await asyncio.shield(self._spawn(serial()))
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

@@ -1,0 +1,72 @@
+"""How a conversation's record is kept in a file of its own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from storage.conversations.metadata import FOLDED_FIELDS, ConversationMetadata, MetadataChange
+from storage.errors import Damaged
+from storage.files.checked import checked_body, with_checksum
+
+_KIND = "record"
+
+
+@dataclass(slots=True)
+class Document:
+    """What is kept of a conversation beside its log.
+
+    `record` is None before it is saved, `fold` before the log has events; where there is a fold,
+    its values are the record's. A deleted one has neither, for ever.
+    """
+
+    record: ConversationMetadata | None = None
+    fold: dict[str, Any] | None = None
+    deleted: bool = False
+
+    def visible(self) -> ConversationMetadata | None:
+        """An independent copy of the record as it is to be seen."""
+        return None if self.record is None else self.record.checked_copy(**(self.fold or {}))
+
+    def add(self, values: Mapping[str, Any]) -> None:
+        """Take newer values of the fold, None meaning unchanged; they stand on the record's."""
+        if self.fold is None:
+            begin = self.record or MetadataChange()
+            self.fold = {name: getattr(begin, name) for name in sorted(FOLDED_FIELDS)}
+        known = {name: value for name, value in values.items() if value is not None}
+        self.fold |= MetadataChange.model_validate(known).values()
+
+    @property
+    def last_updated_at(self) -> datetime | None:
+        """When the newest event was appended, if there is one and it says so."""
+        return self.fold["last_updated_at"] if self.fold else None
+
+    def encode(self) -> bytes:
+        """The content of its file."""
+        record = "null" if self.record is None else self.record.model_dump_json()
+        change = None if self.fold is None else MetadataChange.model_validate(self.fold)
+        fold = "null" if change is None else change.model_dump_json(exclude_unset=True)
+        deleted = "true" if self.deleted else "false"
+        body = f'{{"record":{record},"fold":{fold},"deleted":{deleted}}}\n'
+        return with_checksum(_KIND, body.encode())
+
+    @classmethod
+    def decode(cls, key: str, content: bytes) -> Self:
+        """Read a file's content. Raises Damaged."""
+        body = checked_body(_KIND, content, key)
+        try:
+            stored = _Stored.model_validate_json(body)
+        except ValidationError as error:
+            raise Damaged(f"{key} cannot be read") from error
+        fold = None if stored.fold is None else stored.fold.values()
+        return cls(stored.record, fold, stored.deleted)
+
+
+class _Stored(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    record: ConversationMetadata | None
+    fold: MetadataChange | None
+    deleted: bool

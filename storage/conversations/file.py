@@ -1,0 +1,248 @@
+"""Conversation records over a FileStore: a file each, lists in memory that are kept in blocks."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar, Self, TypeAlias
+
+from storage.conversations.base import ConversationStore, ConversationStores
+from storage.conversations.documents import Document
+from storage.conversations.folded import Fold, FoldedRecords
+from storage.conversations.listing import Listing
+from storage.conversations.metadata import (
+    ConversationMetadata,
+    ConversationMetadataResultSet,
+    MetadataChange,
+)
+from storage.conversations.paging import (
+    DEFAULT_LIMIT,
+    EVERYTHING,
+    ConversationFilter,
+    ListPosition,
+    check_limit,
+)
+from storage.conversations.unsettled import Active, Unsettled
+from storage.errors import ConversationDeleted, ConversationNotFound, Damaged, OwnerConflict
+from storage.files.base import FileStore
+from storage.locations import LISTS, RECORDS, UNSETTLED, check_conversation_id
+
+_LOG = logging.getLogger(__name__)
+
+READ_AT_ONCE = 50
+"""Blocks of lists that are read in one call at the start."""
+
+_Row: TypeAlias = tuple[ListPosition, ConversationMetadata | None]
+
+
+class FileConversationStores(ConversationStores, FoldedRecords):
+    """The records of all owners over one FileStore, which one process uses at a time."""
+
+    def __init__(self, files: FileStore, listing: Listing, unsettled: Unsettled) -> None:
+        self.listing = listing
+        self.in_use = unsettled
+        self._files = files
+
+    @classmethod
+    async def open(cls, files: FileStore) -> Self:
+        """Read the lists; look at the records that a crash left behind. Raises Unavailable."""
+        listing = Listing()
+        keys = await files.keys(LISTS)
+        damaged: list[str] = []
+        for begin in range(0, len(keys), READ_AT_ONCE):
+            some = keys[begin : begin + READ_AT_ONCE]
+            contents = await files.read_all(some)
+            damaged += listing.load(
+                (key, content or b"") for key, content in zip(some, contents, strict=True)
+            )
+        listing.sort()
+        stores = cls(files, listing, Unsettled(files, listing))
+        if damaged:
+            _LOG.error("damaged and made anew from the records: %s", ", ".join(damaged))
+            found = [key.removeprefix(RECORDS) for key in await files.keys(RECORDS)]
+            await stores._enter([key for key in found if listing.get(key) is None])
+        left = [key.removeprefix(UNSETTLED) for key in await files.keys(UNSETTLED)]
+        await stores._enter(left)
+        stores.in_use.left.update(left)
+        return stores
+
+    def for_user(self, user_id: str | None) -> "FileConversationStore":
+        """See ConversationStores."""
+        return FileConversationStore(self, user_id)
+
+    async def close(self) -> None:
+        """Write the lists and remove the marks; the FileStore stays open. Raises StorageError."""
+        await self.in_use.close()
+
+    @asynccontextmanager
+    async def writing(self, conversation_id: str) -> AsyncIterator[Fold]:
+        """See FoldedRecords. Raises ConversationDeleted for one whose record was deleted."""
+        active = self.in_use.get(conversation_id)
+        if active is None:
+            async with self.in_use.lock(conversation_id):
+                active = await self.in_use.use(conversation_id)
+        if active.document.deleted:
+            raise ConversationDeleted(conversation_id)
+        active.pins += 1
+        try:
+            yield lambda values: self._fold(conversation_id, active, values)
+        finally:
+            active.pins -= 1
+        self.in_use.settle_older()
+
+    def unsettled(self) -> Sequence[str]:
+        """See FoldedRecords."""
+        return sorted(self.in_use.left)
+
+    async def settle(
+        self, conversation_id: str, fold: Mapping[str, Any] | None, *, deleted: bool
+    ) -> None:
+        """See FoldedRecords."""
+        async with self.in_use.lock(conversation_id):
+            active = await self.in_use.use(conversation_id)
+            if deleted and not active.document.deleted:
+                await self.in_use.write(conversation_id, active, Document(deleted=True))
+            elif fold is not None:
+                self._fold(conversation_id, active, fold)
+            self.in_use.left.discard(conversation_id)
+
+    def _fold(self, conversation_id: str, active: Active, values: Mapping[str, Any]) -> None:
+        if active.document.deleted:
+            return
+        active.document.add(values)
+        active.version += 1
+        active.kept = False
+        self.listing.touch(conversation_id, active.document.last_updated_at)
+
+    async def _enter(self, conversation_ids: Sequence[str]) -> None:
+        for conversation_id in conversation_ids:
+            try:
+                self.in_use.enter(conversation_id, await self.in_use.read(conversation_id))
+            except Damaged as damage:
+                _LOG.error("left out of the lists: %s", damage)
+
+
+class FileConversationStore(ConversationStore):
+    """One owner's view of the records."""
+
+    folds_with_log: ClassVar[bool] = True
+
+    def __init__(self, stores: FileConversationStores, user_id: str | None) -> None:
+        super().__init__(user_id)
+        self._listing = stores.listing
+        self._in_use = stores.in_use
+
+    async def save_metadata(self, metadata: ConversationMetadata) -> None:
+        """See ConversationStore."""
+        key = check_conversation_id(metadata.conversation_id)
+        record = self._owned(metadata)
+        async with self._in_use.lock(key):
+            known = await self._in_use.read(key)
+            if known.deleted:
+                raise ConversationDeleted(key)
+            if known.record is not None and known.record.user_id != self.user_id:
+                raise OwnerConflict(key)
+            active = await self._in_use.use(key)
+            await self._in_use.write(key, active, Document(record, active.document.fold))
+
+    async def update_metadata(
+        self, conversation_id: str, change: MetadataChange
+    ) -> ConversationMetadata:
+        """See ConversationStore."""
+        key = check_conversation_id(conversation_id)
+        async with self._in_use.lock(key):
+            changed = change.apply_to(self._visible(key, await self._in_use.read(key)))
+            active = await self._in_use.use(key)
+            await self._in_use.write(key, active, Document(changed, active.document.fold))
+            return self._visible(key, active.document)
+
+    async def give_title(self, conversation_id: str, title: str) -> bool:
+        """See ConversationStore."""
+        key = check_conversation_id(conversation_id)
+        async with self._in_use.lock(key):
+            found = self._visible(key, await self._in_use.read(key))
+            if found.title is not None:
+                return False
+            titled = MetadataChange(title=title).apply_to(found)
+            active = await self._in_use.use(key)
+            await self._in_use.write(key, active, Document(titled, active.document.fold))
+            return True
+
+    async def get_metadata(self, conversation_id: str) -> ConversationMetadata:
+        """See ConversationStore."""
+        key = check_conversation_id(conversation_id)
+        await self._clear_doubts()
+        return self._visible(key, await self._in_use.read(key))
+
+    async def delete_metadata(self, conversation_id: str) -> None:
+        """See ConversationStore."""
+        key = check_conversation_id(conversation_id)
+        async with self._in_use.lock(key):
+            known = await self._in_use.read(key)
+            if known.record is not None and known.record.user_id == self.user_id:
+                active = await self._in_use.use(key)
+                await self._in_use.write(key, active, Document(deleted=True))
+
+    async def exists(self, conversation_id: str) -> bool:
+        """See ConversationStore. Answered from memory."""
+        await self._clear_doubts()
+        entry = self._listing.get(check_conversation_id(conversation_id))
+        return entry is not None and entry.owner == self.user_id
+
+    async def search(
+        self,
+        page_id: str | None = None,
+        limit: int = DEFAULT_LIMIT,
+        *,
+        filters: ConversationFilter | None = None,
+    ) -> ConversationMetadataResultSet:
+        """See ConversationStore. A record that cannot be read is left out and logged."""
+        check_limit(limit)
+        after = ListPosition.from_page_id(page_id)
+        await self._clear_doubts()
+        rows: list[_Row] = []
+        more = True
+        while more and len(rows) <= limit:
+            positions, after = self._listing.scan(
+                self.user_id, filters or EVERYTHING, after, limit + 1 - len(rows)
+            )
+            more = after is not None
+            rows += await self._listed(positions)
+            if not positions:
+                await asyncio.sleep(0)  # a long search lets others run
+        page = rows[:limit]
+        return ConversationMetadataResultSet(
+            results=[record for _, record in page if record is not None],
+            next_page_id=page[-1][0].to_page_id() if len(rows) > limit else None,
+        )
+
+    async def _listed(self, positions: Sequence[ListPosition]) -> list[_Row]:
+        """Lines of a list, without a record where that is damaged; those gone are left out."""
+        try:
+            documents = await self._in_use.read_all([one.conversation_id for one in positions])
+        except Damaged as damage:
+            if len(positions) > 1:  # one by one, to find which
+                return [row for one in positions for row in await self._listed([one])]
+            _LOG.error("left out of a list: %s", damage)
+            return [(positions[0], None)]
+        records = (document.visible() for document in documents)
+        return [(one, record) for one, record in zip(positions, records, strict=True) if record]
+
+    async def get_all_metadata(self, conversation_ids: Sequence[str]) -> list[ConversationMetadata]:
+        """See ConversationStore."""
+        keys = [check_conversation_id(key) for key in conversation_ids]
+        await self._clear_doubts()
+        documents = await self._in_use.read_all(keys)
+        return [self._visible(*pair) for pair in zip(keys, documents, strict=True)]
+
+    def _visible(self, key: str, document: Document) -> ConversationMetadata:
+        record = document.visible()
+        if record is None or record.user_id != self.user_id:
+            raise ConversationNotFound(key)
+        return record
+
+    async def _clear_doubts(self) -> None:
+        """Read back what writes of unknown outcome have left, before anything is told of it."""
+        for key in [*self._in_use.doubtful]:
+            async with self._in_use.lock(key):
+                await self._in_use.use(key)

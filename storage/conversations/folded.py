@@ -1,0 +1,35 @@
+"""What an event store tells the records that fold its logs without sharing a commit with them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeAlias
+
+Fold: TypeAlias = Callable[[Mapping[str, Any]], None]
+"""Takes the new values of folded fields, None meaning unchanged; the moment is ISO 8601 text."""
+
+
+class FoldedRecords(ABC):
+    """Records whose folded fields follow the logs within the process and after a crash.
+
+    A conversation whose log is written is *unsettled*, durably, from before the write until its
+    record has the fold; so only those need a look after a crash.
+    """
+
+    @abstractmethod
+    def writing(self, conversation_id: str) -> AbstractAsyncContextManager[Fold]:
+        """Hold the conversation unsettled while its log is written.
+
+        What the block gives to the function it gets is in the record from then on. Raises what
+        the medium raises, before the block.
+        """
+
+    @abstractmethod
+    def unsettled(self) -> Sequence[str]:
+        """Conversations an earlier process left behind; nothing is known of their records' fold."""
+
+    @abstractmethod
+    async def settle(
+        self, conversation_id: str, fold: Mapping[str, Any] | None, *, deleted: bool
+    ) -> None:
+        """Bring a record to the fold of its whole log (None: there is no log), or to its end."""

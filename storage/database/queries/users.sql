@@ -1,0 +1,12 @@
+-- name: read_user_record
+SELECT body FROM user_records WHERE owner = ? AND kind = ?
+
+-- name: write_user_record
+INSERT INTO user_records (owner, kind, body) VALUES (?, ?, ?)
+ON CONFLICT (owner, kind) DO UPDATE SET body = excluded.body
+
+-- name: read_key_mark
+SELECT key_id FROM key_mark
+
+-- name: claim_key_mark
+INSERT INTO key_mark (only_row, key_id) VALUES (1, ?) ON CONFLICT DO NOTHING

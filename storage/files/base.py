@@ -1,0 +1,71 @@
+"""The FileStore contract: whole files by key, the only thing that touches a medium of files."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+
+class FileStore(ABC):
+    """Keeps bytes under keys such as `logs/c1/pages/00000003`.
+
+    A key is what `storage.locations.check_key` accepts; what is a file is never a folder as well.
+    Folders come and go with the files in them. A reader sees a file whole or not at all.
+
+    Every call raises BadKey before the medium is asked, and Unavailable when the medium did not
+    answer or a write certainly did not happen. Writes raise OutcomeUnknown where only reading
+    tells (deadline, failed flush, a call that was cancelled); one that is still under way then is
+    waited for by later calls on its key, so that they tell for good. A write that returned is
+    durable.
+    """
+
+    @abstractmethod
+    async def read(self, key: str) -> bytes:
+        """Return the file's content. Raises KeyNotFound, Damaged (no regular file)."""
+
+    @abstractmethod
+    async def read_all(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return the contents in that order, None for each that is not found. Raises Damaged."""
+
+    @abstractmethod
+    async def exists(self, key: str) -> bool:
+        """Tell whether a file has that key; a folder has not."""
+
+    @abstractmethod
+    async def keys(
+        self, prefix: str = "", *, after: str = "", limit: int | None = None
+    ) -> list[str]:
+        """Return the keys that begin with `prefix` and are greater than `after`, ascending.
+
+        At most `limit` of them, the least ones. Nothing found is an empty list. The cost is that
+        of the folders below the prefix, so prefixes end in a slash wherever that is possible.
+        What is written or deleted meanwhile is listed or not.
+        """
+
+    @abstractmethod
+    async def create(self, key: str, content: bytes) -> None:
+        """Write a file where none is; of several callers at once exactly one succeeds.
+
+        Raises KeyExists, Conflict (the key or a part of it is a folder or a file where it must
+        not be): in both nothing was written.
+        """
+
+    @abstractmethod
+    async def write(self, key: str, content: bytes) -> None:
+        """Write a file, or replace it whole in one step. Raises Conflict as `create` does."""
+
+    @abstractmethod
+    async def delete(self, *keys: str) -> None:
+        """Remove files; where there is none, this is a no-op.
+
+        Several in one folder share a flush. Not atomic: cut short, it leaves some of them.
+        """
+
+    @abstractmethod
+    async def delete_tree(self, folder: str) -> None:
+        """Remove every file whose key begins with `folder` and a slash; none is a no-op.
+
+        Not atomic: cut short, it leaves some of them, and is to be called again.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Finish the writes taken so far and release everything; calls after it are Unavailable."""

@@ -1,0 +1,158 @@
+"""Files on a local disk: contained in their root, flushed before they count, one step each."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from storage.errors import OutcomeUnknown, StorageError, Unavailable
+from storage.files.base import FileStore
+from storage.files.folders import Folders
+from storage.files.tree import Flush, flush_file
+from storage.locations import check_key, check_prefix
+
+T = TypeVar("T")
+
+WORKERS = 8
+"""Threads; the kernel joins the flushes that run at the same time."""
+WAITING_LIMIT = 10_000
+"""Operations that may wait for a thread; one more is refused with Unavailable."""
+DEADLINE_SECONDS = 10.0
+
+
+class LocalFileStore(FileStore):
+    """One folder of a file system that tells upper from lower case, used by one process.
+
+    A flush that fails leaves open what the disk holds; from then on every call is Unavailable
+    until the store is opened anew.
+    """
+
+    def __init__(self, folders: Folders, deadline_seconds: float) -> None:
+        self._folders = folders
+        self._deadline_seconds = deadline_seconds
+        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="files")
+        self._outstanding = 0
+        self._counter = threading.Lock()
+        self._late: dict[asyncio.Future[Any], str] = {}
+        """Writes under way whose callers have gone, and the keys they concern."""
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        root: Path,
+        *,
+        deadline_seconds: float = DEADLINE_SECONDS,
+        flush: Flush = flush_file,
+    ) -> Self:
+        """Open the folder, make it if need be, remove what writes cut short have left.
+
+        `flush` makes the content behind a descriptor durable. Raises Unavailable.
+        """
+        try:
+            return cls(await asyncio.to_thread(Folders, root, flush), deadline_seconds)
+        except OSError as error:
+            raise Unavailable(f"cannot use {root}: {error.strerror or error}") from error
+
+    async def read(self, key: str) -> bytes:
+        """See FileStore."""
+        return await self._run(Unavailable, check_key(key), partial(self._folders.read, key))
+
+    async def read_all(self, keys: Sequence[str]) -> list[bytes | None]:
+        """See FileStore."""
+        work = partial(self._folders.read_all, [check_key(key) for key in keys])
+        return await self._run(Unavailable, os.path.commonprefix(keys), work)  # noqa: RUF071 - as in delete
+
+    async def exists(self, key: str) -> bool:
+        """See FileStore."""
+        return await self._run(Unavailable, check_key(key), partial(self._folders.exists, key))
+
+    async def keys(
+        self, prefix: str = "", *, after: str = "", limit: int | None = None
+    ) -> list[str]:
+        """See FileStore."""
+        work = partial(self._folders.keys, check_prefix(prefix), after)
+        found = await self._run(Unavailable, prefix, work)
+        return found if limit is None else found[:limit]
+
+    async def create(self, key: str, content: bytes) -> None:
+        """See FileStore."""
+        work = partial(self._folders.create, check_key(key), content)
+        await self._run(OutcomeUnknown, key, work)
+
+    async def write(self, key: str, content: bytes) -> None:
+        """See FileStore."""
+        work = partial(self._folders.write, check_key(key), content)
+        await self._run(OutcomeUnknown, key, work)
+
+    async def delete(self, *keys: str) -> None:
+        """See FileStore."""
+        work = partial(self._folders.delete, [check_key(key) for key in keys])
+        prefix = os.path.commonprefix(keys)  # noqa: RUF071 - of characters, as late writes compare
+        await self._run(OutcomeUnknown, prefix, work)
+
+    async def delete_tree(self, folder: str) -> None:
+        """See FileStore."""
+        work = partial(self._folders.delete_tree, check_key(folder))
+        await self._run(OutcomeUnknown, folder, work)
+
+    async def close(self) -> None:
+        """See FileStore."""
+        if self._closed:
+            return
+        self._closed = True
+        await asyncio.to_thread(self._workers.shutdown)
+        self._folders.close()
+
+    async def _run(self, late: type[StorageError], key: str, work: Callable[[], T]) -> T:
+        if self._closed or self._outstanding >= WAITING_LIMIT:
+            reason = "is closed" if self._closed else "has too many calls waiting"
+            raise Unavailable(f"the file store {reason}")
+        if self._late:
+            await self._wait_for_late(key)
+        self._count(1)
+        job = self._workers.submit(work)
+        job.add_done_callback(lambda _: self._count(-1))
+        answer = asyncio.wrap_future(job)
+        try:
+            async with asyncio.timeout(self._deadline_seconds):
+                return await asyncio.shield(answer)
+        except TimeoutError as error:
+            if job.cancel():
+                raise Unavailable("the disk was too busy; nothing was done") from error
+            self._leave(answer, key)
+            raise late("the disk did not answer in time") from error
+        except asyncio.CancelledError:
+            if not job.cancel():
+                self._leave(answer, key)
+            raise
+
+    async def _wait_for_late(self, key: str) -> None:
+        related = [
+            answer
+            for answer, other in self._late.items()
+            if other.startswith(key) or key.startswith(other)
+        ]
+        if not related:
+            return
+        _, pending = await asyncio.wait(related, timeout=self._deadline_seconds)
+        if pending:
+            raise Unavailable("an earlier write is still under way")
+
+    def _leave(self, answer: asyncio.Future[Any], key: str) -> None:
+        self._late[answer] = key
+        answer.add_done_callback(self._arrived)
+
+    def _arrived(self, answer: asyncio.Future[Any]) -> None:
+        """Take note of an outcome whose caller had gone: later calls read what it was."""
+        del self._late[answer]
+        if not answer.cancelled():
+            answer.exception()
+
+    def _count(self, change: int) -> None:
+        with self._counter:
+            self._outstanding += change

@@ -1,0 +1,104 @@
+"""Folders below a root, reached by descriptors: no name is followed out of it.
+
+Everything here blocks and belongs in a worker thread.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+from storage.errors import OutcomeUnknown, Unavailable
+
+KNOWN_LIMIT = 10_000
+OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+Flush: TypeAlias = Callable[[int], None]
+
+flush_file: Flush = os.fsync
+
+
+class Tree:
+    """A root folder and the paths below it. Raises OSError besides what is said."""
+
+    def __init__(self, root: Path, flush: Flush) -> None:
+        self.flush = flush
+        self._broken = False
+        self._settled: set[str] = set()
+        """Folders whose names are on the disk."""
+        self._lock = threading.Lock()
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.root = os.open(root.resolve(), OPEN_FOLDER)
+        above = os.open("..", OPEN_FOLDER, dir_fd=self.root)
+        try:
+            flush(above)
+        finally:
+            os.close(above)
+
+    def close(self) -> None:
+        """Let go of the root."""
+        os.close(self.root)
+
+    def check(self) -> None:
+        """Raise Unavailable when a flush has failed: what the disk holds is not known."""
+        if self._broken:
+            raise Unavailable("a flush of the disk failed; the store must be opened anew")
+
+    def settle(self, folder: int) -> None:
+        """Make the names in a folder durable. Raises OutcomeUnknown."""
+        try:
+            self.flush(folder)
+        except OSError as error:
+            self._broken = True
+            raise OutcomeUnknown(f"the disk failed: {error.strerror}") from error
+
+    def forget(self) -> None:
+        """Take no folder for durable any more, since some were removed."""
+        with self._lock:
+            self._settled.clear()
+
+    @contextmanager
+    def folder(self, path: str, *, make: bool = False) -> Iterator[int]:
+        """A descriptor of the folder; with `make` it and those above it are made durably."""
+        descriptor, above = os.dup(self.root), ""
+        try:
+            for part in path.split("/") if path else ():
+                above = f"{above}/{part}" if above else part
+                inner = self._step(descriptor, part, above) if make else _open(descriptor, part)
+                os.close(descriptor)
+                descriptor = inner
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def parent(self, key: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
+        """A descriptor of the folder a key lies in, and its name there."""
+        path, _, name = key.rpartition("/")
+        with self.folder(path, make=make) as folder:
+            yield folder, name
+
+    def _step(self, folder: int, name: str, path: str) -> int:
+        try:
+            os.mkdir(name, 0o700, dir_fd=folder)
+            settled = False
+        except FileExistsError:
+            settled = path in self._settled
+        inner = _open(folder, name)
+        try:
+            if not settled:
+                self.settle(folder)
+                with self._lock:
+                    if len(self._settled) >= KNOWN_LIMIT:
+                        self._settled.clear()
+                    self._settled.add(path)
+        except OutcomeUnknown:
+            os.close(inner)
+            raise
+        return inner
+
+
+def _open(folder: int, name: str) -> int:
+    return os.open(name, OPEN_FOLDER, dir_fd=folder)

@@ -1,0 +1,142 @@
+"""The key that seals a storage: one that is given, or a file made at first need."""
+
+import asyncio
+import os
+import secrets
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from storage.errors import Unavailable, WrongKey
+from storage.secrets.cipher import KEY_BYTES, Cipher, derive_key, new_key
+
+KEY_NAME = "secret.key"
+"""The key file's name in the data directory: 64 hex digits, readable by its owner only."""
+
+
+class KeyMark(ABC):
+    """Remembers, beside the sealed records, which key seals them."""
+
+    @abstractmethod
+    async def read(self) -> str | None:
+        """The key's id; None as long as nothing was sealed. Raises Unavailable."""
+
+    @abstractmethod
+    async def claim(self, key_id: str) -> str:
+        """Enter a key unless there is one; the one that stands. Durable. Raises Unavailable."""
+
+
+class SealingKey:
+    """Gives the cipher of a storage, and makes its key at first need."""
+
+    def __init__(self, mark: KeyMark, folder: Path, given: SecretStr | None = None) -> None:
+        self._mark = mark
+        self._folder = folder
+        self._given = given
+        self._cipher: Cipher | None = None
+        self._serial = asyncio.Lock()
+
+    async def for_reading(self) -> Cipher | None:
+        """The cipher of what is stored; None as long as nothing was sealed.
+
+        Raises WrongKey when the key at hand is another one, or none.
+        """
+        if self._cipher is not None:
+            return self._cipher
+        async with self._serial:
+            marked = await self._mark.read()
+            if marked is not None and self._cipher is None:
+                self._cipher = await asyncio.to_thread(
+                    find_cipher, marked, self._folder, self._given
+                )
+            return self._cipher
+
+    async def for_writing(self) -> Cipher:
+        """The cipher, made if nothing was sealed before. Raises WrongKey, Unavailable."""
+        cipher = await self.for_reading()
+        if cipher is not None:
+            return cipher
+        async with self._serial:
+            # The key is durable before anything says that it is in use.
+            made = await asyncio.to_thread(_find_or_make, self._folder, self._given)
+            marked = await self._mark.claim(made.key_id)
+            self._cipher = _checked(made, marked, self._folder)
+            return self._cipher
+
+
+def find_cipher(marked: str, folder: Path, given: SecretStr | None) -> Cipher:
+    """The cipher with the key that `marked` names. Raises WrongKey, Unavailable. Blocks."""
+    found = _find(folder, given)
+    if found is None:
+        raise WrongKey(f"the key of the stored secrets is missing: {_hint(folder)}")
+    return _checked(found, marked, folder)
+
+
+def _find(folder: Path, given: SecretStr | None) -> Cipher | None:
+    if given is not None:
+        return Cipher(derive_key(given.get_secret_value()))
+    try:
+        return Cipher(_read_key(folder / KEY_NAME))
+    except FileNotFoundError:
+        return None
+
+
+def _find_or_make(folder: Path, given: SecretStr | None) -> Cipher:
+    found = _find(folder, given)
+    if found is not None:
+        return found
+    path = folder / KEY_NAME
+    try:
+        _make_key(path)
+    except OSError as error:
+        raise Unavailable(f"cannot make {path.name}: {error.strerror}") from error
+    return Cipher(_read_key(path))
+
+
+def _checked(cipher: Cipher, marked: str, folder: Path) -> Cipher:
+    if cipher.key_id != marked:
+        raise WrongKey(f"the stored secrets were sealed with another key: {_hint(folder)}")
+    return cipher
+
+
+def _hint(folder: Path) -> str:
+    path = folder / KEY_NAME
+    return f"PARLEY_SECRET_KEY must be as it was, or unset and {path} the file it was"
+
+
+def _read_key(path: Path) -> bytes:
+    """The key in a file. Raises FileNotFoundError, Unavailable, WrongKey when it holds none."""
+    try:
+        key = bytes.fromhex(path.read_text(encoding="ascii"))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Unavailable(f"cannot read {path.name}: {error.strerror}") from error
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise WrongKey(f"{path} does not hold a key of {2 * KEY_BYTES} hex digits")
+    return key
+
+
+def _make_key(path: Path) -> None:
+    """Create the file whole and durable, for its owner only; one that is there stays."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(new_key().hex() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return
+    finally:
+        draft.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

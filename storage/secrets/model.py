@@ -1,0 +1,145 @@
+"""What a user keeps secret: named values for the workspace, and tokens of git hosts."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+
+from storage.conversations.metadata import ProviderType, Text
+from storage.errors import BadValue, SecretExists, SecretNotFound
+
+MAX_SECRETS = 200
+MAX_NAME_CHARACTERS = 128
+MAX_VALUE_CHARACTERS = 64 * 1024
+MAX_DESCRIPTION_CHARACTERS = 1000
+MAX_HOST_CHARACTERS = 253
+
+_NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_NAME_CHARACTERS}}}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _named(name: str) -> str:
+    if _NAME.fullmatch(name) is None:
+        raise ValueError(f"a name is 1 to {MAX_NAME_CHARACTERS} letters, digits and _ . -")
+    return name
+
+
+def _encodable(value: SecretStr) -> SecretStr:
+    try:
+        value.get_secret_value().encode()
+    except UnicodeEncodeError:
+        raise ValueError("the value has no UTF-8 form") from None
+    return value
+
+
+SecretName = Annotated[str, AfterValidator(_named)]
+"""1 to 128 letters, digits and `_ . -`."""
+
+SecretValue = Annotated[
+    SecretStr, Field(min_length=1, max_length=MAX_VALUE_CHARACTERS), AfterValidator(_encodable)
+]
+
+
+class CustomSecret(BaseModel):
+    """One named value and what it is for."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    value: SecretValue
+    description: Annotated[Text, Field(max_length=MAX_DESCRIPTION_CHARACTERS)] = ""
+
+
+class ProviderToken(BaseModel):
+    """The token of one git host; `host` is None for the provider's own address."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    token: SecretValue
+    host: Annotated[Text, Field(max_length=MAX_HOST_CHARACTERS)] | None = None
+    user_id: Annotated[Text, Field(max_length=MAX_NAME_CHARACTERS)] | None = None
+
+
+class Secrets(BaseModel):
+    """Everything one user keeps secret. Immutable: changes give a new object."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    custom_secrets: Mapping[SecretName, CustomSecret] = Field(default_factory=dict)
+    provider_tokens: Mapping[ProviderType, ProviderToken] = Field(default_factory=dict)
+
+    def added(self, name: str, secret: CustomSecret) -> Self:
+        """These and one more. Raises SecretExists, BadValue (a bad name, or too many)."""
+        if name in self.custom_secrets:
+            raise SecretExists(name)
+        if len(self.custom_secrets) >= MAX_SECRETS:
+            raise BadValue(f"There are {MAX_SECRETS} secrets already, which is the limit")
+        return self._named({**self.custom_secrets, _checked(name): secret})
+
+    def renamed(self, name: str, new_name: str, description: str | None) -> Self:
+        """These, one under another name; a `description` of None stays, as the value does.
+
+        Raises SecretNotFound, SecretExists, BadValue (a bad name).
+        """
+        secret = self._find(name)
+        if new_name != name and new_name in self.custom_secrets:
+            raise SecretExists(new_name)
+        if description is not None:
+            secret = CustomSecret(value=secret.value, description=description)
+        items = self.custom_secrets.items()
+        checked = _checked(new_name)
+        return self._named(
+            {checked if key == name else key: secret if key == name else one for key, one in items}
+        )
+
+    def removed(self, name: str) -> Self:
+        """These without one. Raises SecretNotFound."""
+        self._find(name)
+        rest = {key: one for key, one in self.custom_secrets.items() if key != name}
+        return self._named(rest)
+
+    def with_tokens(self, tokens: Mapping[ProviderType, ProviderToken]) -> Self:
+        """These with tokens of git hosts in the place of those there are."""
+        return type(self)(custom_secrets=self.custom_secrets, provider_tokens=dict(tokens))
+
+    def environment(self) -> dict[str, str]:
+        """What commands of the workspace may use: names to values.
+
+        Tokens are `GITHUB_TOKEN` and the like; a secret of the same name wins. Secrets whose name
+        cannot be a variable's are left out.
+        """
+        tokens = {
+            f"{provider.value.upper()}_TOKEN": one.token.get_secret_value()
+            for provider, one in self.provider_tokens.items()
+        }
+        return tokens | {
+            name: one.value.get_secret_value()
+            for name, one in self.custom_secrets.items()
+            if _VARIABLE.fullmatch(name)
+        }
+
+    def masks(self) -> dict[str, str]:
+        """Every secret value, under a name of its own."""
+        tokens = {
+            f"provider_tokens/{provider.value}": one.token.get_secret_value()
+            for provider, one in self.provider_tokens.items()
+        }
+        return tokens | {
+            f"custom_secrets/{name}": one.value.get_secret_value()
+            for name, one in self.custom_secrets.items()
+        }
+
+    def _find(self, name: str) -> CustomSecret:
+        if name not in self.custom_secrets:
+            raise SecretNotFound(name)
+        return self.custom_secrets[name]
+
+    def _named(self, secrets: Mapping[str, CustomSecret]) -> Self:
+        return type(self)(custom_secrets=secrets, provider_tokens=self.provider_tokens)
+
+
+def _checked(name: str) -> str:
+    try:
+        return _named(name)
+    except ValueError as error:
+        raise BadValue(f"name: {error}") from None

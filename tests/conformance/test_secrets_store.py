@@ -1,0 +1,30 @@
+"""Every back-end of the SecretsStore."""
+
+from contextlib import asynccontextmanager
+
+import pytest
+
+from storage.conformance import SecretsStoreRestartSuite, SecretsStoreSuite
+from tests.support.user_backends import DURABLE_USER_STORES, USER_STORES, open_user_stores
+
+
+class TestSecretsStore(SecretsStoreSuite):
+    @pytest.fixture(autouse=True, params=USER_STORES)
+    def kind(self, request):
+        self.chosen = request.param
+
+    @asynccontextmanager
+    async def open(self, folder):
+        async with open_user_stores(self.chosen, folder) as opened:
+            yield opened.secrets
+
+
+class TestSecretsStoreRestart(SecretsStoreRestartSuite):
+    @pytest.fixture(autouse=True, params=DURABLE_USER_STORES)
+    def kind(self, request):
+        self.chosen = request.param
+
+    @asynccontextmanager
+    async def open(self, folder):
+        async with open_user_stores(self.chosen, folder) as opened:
+            yield opened.secrets

@@ -1,0 +1,81 @@
+"""Users' settings and secrets in classes of one's own."""
+
+from contextlib import asynccontextmanager
+
+import pytest
+from pydantic import SecretStr
+
+from server.config import ServerConfig
+from server.own_user_stores import OwnSecretsStores, OwnSettingsStores
+from storage.conformance import SecretsStoreSuite, SettingsStoreSuite
+from storage.errors import OutcomeUnknown, Unavailable
+from storage.secrets.model import CustomSecret, Secrets
+from storage.settings.model import Settings
+from tests.support.own_user_stores import (
+    BookOfSecrets,
+    BookOfSettings,
+    SilentSecrets,
+    SilentSettings,
+)
+from tests.support.rest import rest_server
+
+HERE = "tests.support.own_user_stores"
+SECRET = Secrets(custom_secrets={"TOKEN": CustomSecret(value=SecretStr("planted value"))})
+MEMORY = ServerConfig(storage_kind="memory")
+
+
+@pytest.fixture(autouse=True)
+def empty_books():
+    BookOfSettings.kept.clear()
+    BookOfSecrets.kept.clear()
+
+
+class TestOwnSettings(SettingsStoreSuite):
+    @asynccontextmanager
+    async def open(self, folder):
+        yield OwnSettingsStores(BookOfSettings, MEMORY, seconds=5)
+
+
+class TestOwnSecrets(SecretsStoreSuite):
+    @asynccontextmanager
+    async def open(self, folder):
+        yield OwnSecretsStores(BookOfSecrets, MEMORY, seconds=5)
+
+
+@pytest.mark.parametrize(
+    ("stores", "new"),
+    [
+        (OwnSettingsStores(SilentSettings, MEMORY, seconds=0.01), Settings()),
+        (OwnSecretsStores(SilentSecrets, MEMORY, seconds=0.01), Secrets()),
+    ],
+    ids=["settings", "secrets"],
+)
+async def test_a_class_that_does_not_answer_is_not_waited_for(stores, new):
+    store = stores.for_user("ann")
+
+    with pytest.raises(Unavailable, match="does not answer"):
+        await store.load()
+    with pytest.raises(OutcomeUnknown, match="does not answer"):
+        await store.update(lambda _: new)
+
+
+async def test_settings_are_kept_by_the_class_that_the_setting_names():
+    async with rest_server(settings_store_class=f"{HERE}:BookOfSettings") as rest:
+        await rest.ask("POST", "/api/settings", json={"language": "de"})
+
+        assert (await rest.ask("GET", "/api/settings")).json()["language"] == "de"
+
+    assert BookOfSettings.kept == {None: Settings(language="de")}
+    assert rest.settings.by_owner == {}
+
+
+async def test_secrets_are_kept_by_the_class_that_the_setting_names_and_are_masked():
+    BookOfSecrets.kept[None] = SECRET
+    async with rest_server(secrets_store_class=f"{HERE}:BookOfSecrets") as rest:
+        conversation_id = await rest.create(initial_user_msg="it is planted value")
+        await rest.wait_until_idle(conversation_id)
+        stored = await rest.events.read(conversation_id, 0, 100)
+
+    assert stored
+    assert b"planted value" not in b"".join(event.body for event in stored)
+    assert rest.secrets.by_owner == {}

@@ -1,0 +1,250 @@
+"""Secrets in running conversations: given to commands, masked in everything that is stored."""
+
+import asyncio
+
+import pytest
+from pydantic import SecretStr
+
+from events.redaction import MASK
+from server.user_records import UserRecords
+from storage.errors import OutcomeUnknown
+from storage.secrets.model import CustomSecret, Secrets
+from storage.settings.memory import MemorySettings
+from storage.settings.model import Settings
+from tests.support.clients import WAIT_SECONDS
+from tests.support.faulty_users import GatedSecrets
+from tests.support.rest import EVERY
+
+VALUE = "planted value 7341"
+
+
+async def add(rest, name="TOKEN", value=VALUE):
+    answer = await rest.ask("POST", "/api/secrets", json={"name": name, "value": value})
+    assert answer.status_code == 201, answer.text
+
+
+async def say(rest, conversation_id, text):
+    answer = await rest.ask("POST", f"{EVERY}/{conversation_id}/message", json={"message": text})
+    assert answer.status_code == 200, answer.text
+
+
+async def output(rest, conversation_id, command):
+    """What the agent's command gives; the command is made unique by its comment."""
+    await say(rest, conversation_id, f"/run {command}")
+    told = await rest.wait_for(
+        conversation_id,
+        lambda event: event.get("observation") == "run" and event["extras"]["command"] == command,
+    )
+    return told["content"]
+
+
+async def log_of(rest, conversation_id):
+    stored = await rest.events.read(conversation_id, 0, 2**31)
+    return b"".join(event.body for event in stored).decode()
+
+
+async def test_a_command_gets_the_secret_and_the_log_a_mask(rest):
+    await add(rest)
+    conversation_id = await rest.create()
+
+    shown = await output(rest, conversation_id, 'echo "<$TOKEN>"')
+    await output(rest, conversation_id, "echo $TOKEN > kept.txt")
+
+    assert shown == f"<{MASK}>"
+    assert VALUE not in await log_of(rest, conversation_id)
+    async with rest.application.manager.attach(conversation_id, None) as conversation:
+        assert await conversation.loop.runtime.read_file("kept.txt") == f"{VALUE}\n".encode()
+
+
+async def test_a_secret_that_comes_late_is_given_and_masked_in_every_running_conversation(rest):
+    first, second = await rest.create(), await rest.create()
+    for conversation_id in (first, second):
+        assert await output(rest, conversation_id, "echo [$TOKEN]") == "[]"
+
+    await add(rest)
+
+    for conversation_id in (first, second):
+        assert await output(rest, conversation_id, "echo [$TOKEN] now") == f"[{MASK}] now"
+        await say(rest, conversation_id, f"my key is {VALUE}, base line")
+        assert VALUE not in await log_of(rest, conversation_id)
+
+
+async def test_keys_in_settings_and_tokens_of_git_hosts_are_masked_too(rest):
+    conversation_id = await rest.create()
+    tools = {
+        "sse_servers": [{"url": "https://t.example", "api_key": "sse-secret-1"}],
+        "stdio_servers": [{"name": "t", "command": "c", "env": {"KEY": "env-secret-2"}}],
+    }
+    settings = {"llm_api_key": "llm-secret-3", "search_api_key": "search-4", "mcp_config": tools}
+    tokens = {"provider_tokens": {"github": {"token": "ghp-secret-5"}}}
+    await rest.ask("POST", "/api/settings", json=settings)
+    await rest.ask("POST", "/api/add-git-providers", json=tokens)
+
+    said = "llm-secret-3 search-4 sse-secret-1 env-secret-2 ghp-secret-5"
+    await say(rest, conversation_id, said)
+
+    log = await log_of(rest, conversation_id)
+    assert " ".join([MASK] * 5) in log
+    assert not any(secret in log for secret in said.split())
+    assert await output(rest, conversation_id, "echo [$GITHUB_TOKEN]") == f"[{MASK}]"
+
+
+async def test_a_deleted_secret_is_taken_from_commands_and_stays_masked(rest):
+    await add(rest)
+    conversation_id = await rest.create()
+    assert await output(rest, conversation_id, "echo [$TOKEN]") == f"[{MASK}]"
+
+    await rest.ask("DELETE", "/api/secrets/TOKEN")
+
+    assert await output(rest, conversation_id, "echo [$TOKEN] gone") == "[] gone"
+    await say(rest, conversation_id, f"it was {VALUE}")
+    assert VALUE not in await log_of(rest, conversation_id)
+
+
+async def test_d34_a_value_that_is_replaced_leaves_the_old_one_masked(rest):
+    await add(rest)
+    conversation_id = await rest.create()
+    await rest.ask("DELETE", "/api/secrets/TOKEN")
+    await add(rest, value="another value 9")
+
+    await say(rest, conversation_id, f"{VALUE} and another value 9")
+
+    assert f"{MASK} and {MASK}" in await log_of(rest, conversation_id)
+
+
+async def test_a_title_holds_no_secret(rest):
+    await add(rest)
+    await rest.keep("closed", None)
+    opened = await rest.create()
+
+    for conversation_id in ("closed", opened):
+        await rest.ask("PATCH", f"{EVERY}/{conversation_id}", json={"title": f"It is {VALUE}"})
+
+    for conversation_id in ("closed", opened):
+        info = (await rest.ask("GET", f"{EVERY}/{conversation_id}")).json()
+        assert info["title"] == f"It is {MASK}"
+
+
+async def test_a_secret_is_nothing_to_other_users(rest):
+    theirs = Secrets(custom_secrets={"TOKEN": CustomSecret(value=SecretStr("their value 55"))})
+    await rest.secrets.for_user("ann").store(theirs)
+    await rest.keep("hers", "ann")
+    mine = await rest.create()
+    await add(rest)
+
+    assert await output(rest, mine, "echo $TOKEN their value 55") == f"{MASK} their value 55"
+    async with rest.application.manager.attach("hers", "ann") as hers:
+        await hers.say(f"{VALUE}, their value 55", None, None)
+    log = await log_of(rest, "hers")
+    assert VALUE in log
+    assert "their value 55" not in log
+
+
+async def test_a_secret_whose_storing_has_an_unknown_outcome_is_masked_when_it_is_there():
+    secrets = GatedSecrets()
+    users = records(secrets)
+    listener = Listener()
+    await users.enter(listener)
+    secrets.unknown = True
+
+    with pytest.raises(OutcomeUnknown):
+        await users.change_secrets(None, adding("A", "value"))
+
+    assert listener.environment == {"A": "value"}
+    assert list(listener.masks.values()) == ["value"]
+
+
+class Listener:
+    """What a conversation was told."""
+
+    def __init__(self, user_id: str | None = None) -> None:
+        self.user_id = user_id
+        self.masks: dict[str, str] = {}
+        self.environment: dict[str, str] | None = None
+
+    def learn(self, masks, environment=None) -> None:
+        self.masks.update(masks)
+        if environment is not None:
+            self.environment = dict(environment)
+
+
+def records(secrets) -> UserRecords:
+    return UserRecords(MemorySettings(), secrets, require_settings=False, model=None)
+
+
+def adding(name, value):
+    secret = CustomSecret(value=SecretStr(value))
+    return lambda secrets: secrets.added(name, secret)
+
+
+async def test_a_secret_added_while_a_conversation_is_being_opened_is_not_missed():
+    secrets = GatedSecrets()
+    users = records(secrets)
+    listener = Listener()
+    secrets.gate.clear()
+    entering = asyncio.create_task(users.enter(listener))
+    async with asyncio.timeout(WAIT_SECONDS):
+        await secrets.waiting.wait()
+
+    await users.change_secrets(None, adding("LATE", "late value"))
+
+    assert listener.environment == {"LATE": "late value"}
+    secrets.gate.set()
+    await entering
+    assert listener.environment == {"LATE": "late value"}
+    assert list(listener.masks.values()) == ["late value"]
+
+
+async def test_a_change_whose_caller_goes_away_is_told_all_the_same():
+    secrets = GatedSecrets()
+    users = records(secrets)
+    listener = Listener()
+    await users.enter(listener)
+
+    changing = asyncio.create_task(users.change_secrets(None, adding("A", "value")))
+    await asyncio.sleep(0)
+    changing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await changing
+    await users.change_secrets(None, adding("B", "value"))
+
+    assert listener.environment == {"A": "value", "B": "value"}
+
+
+async def test_later_conversations_are_told_without_a_read_and_the_first_after_all_have_left_reads():
+    secrets = GatedSecrets()
+    users = records(secrets)
+    first, second, last = Listener(), Listener(), Listener()
+    await users.change_secrets(None, adding("A", "value"))
+    await users.enter(first)
+    await users.change_secrets(None, adding("B", "later"))
+    await users.change_settings(None, lambda _: Settings(llm_api_key=SecretStr("llm key")))
+    reads = secrets.reads
+
+    await users.enter(second)
+
+    assert secrets.reads == reads
+    assert second.environment == {"A": "value", "B": "later"}
+    assert sorted(second.masks.values()) == ["later", "llm key", "value"]
+    users.leave(first)
+    users.leave(second)
+    await users.enter(last)
+    assert secrets.reads == reads + 1
+    assert (last.masks, last.environment) == (second.masks, second.environment)
+
+
+async def test_whoever_has_left_is_told_nothing_more():
+    users = records(GatedSecrets())
+    gone, there, other = Listener(), Listener(), Listener("ann")
+    for listener in (gone, there, other):
+        await users.enter(listener)
+
+    users.leave(gone)
+    users.leave(gone)
+    await users.change_secrets(None, adding("A", "value"))
+    await users.change_settings(None, lambda _: Settings(llm_api_key=SecretStr("llm key")))
+
+    assert gone.masks == {}
+    assert other.masks == {}
+    assert sorted(there.masks.values()) == ["llm key", "value"]
+    assert there.environment == {"A": "value"}

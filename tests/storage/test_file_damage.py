@@ -1,0 +1,215 @@
+"""Damaged files of logs, records and lists are reported, never dropped, never taken for whole."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from events.conformance.records import append, key, records
+from events.errors import DamagedRecord, EventsError
+from events.stores.file import FileEventStore
+from storage.checking import check_storage
+from storage.config import LocalStorage
+from storage.conversations.file import FileConversationStores
+from storage.conversations.metadata import ConversationMetadata
+from storage.errors import Damaged
+from storage.files.memory import MemoryFileStore
+from storage.opening import open_storage
+
+NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
+PAGE_EVENTS = 5
+COUNT = 13
+"""Two pages, and a tail of three events in two files."""
+
+
+async def opened(files):
+    stores = await FileConversationStores.open(files)
+    return stores, FileEventStore(files, stores, page_events=PAGE_EVENTS)
+
+
+@pytest.fixture
+async def files():
+    """The files of a log `c` of 13 events, of another one, and of their records."""
+    files = MemoryFileStore()
+    stores, events = await opened(files)
+    for name in ("b", "c"):
+        saved = ConversationMetadata(conversation_id=name, created_at=NOON, title=name)
+        await stores.for_user("ann").save_metadata(saved)
+        for first, count in ((0, 4), (4, 7), (11, 2)):
+            batch = records(first, count, name)
+            await append(events, name, batch, keys={0: key(f"of {first}")})
+            while first and not await files.exists(f"logs/{name}/head"):
+                await asyncio.sleep(0)
+    await events.close()
+    await stores.close()
+    return files
+
+
+async def test_the_log_lies_in_pages_a_tail_a_key_table_and_a_head(files):
+    assert await files.keys("logs/c/") == [
+        "logs/c/head",
+        "logs/c/keys/00000000",
+        "logs/c/pages/00000000",
+        "logs/c/pages/00000001",
+        "logs/c/tail/0000000004",
+        "logs/c/tail/0000000011",
+    ]
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "lengthened"])
+async def test_no_damage_to_any_file_of_a_log_is_taken_for_events(files, damage, record_property):
+    told = 0
+    for name in await files.keys("logs/c/"):
+        content = await files.read(name)
+        for place in range(0, len(content), 3):
+            await files.write(name, damaged(content, place, damage))
+            told += await check_reads(files)
+        await files.write(name, content)
+
+    record_property("figures", f"{told} damages told")
+    assert told > 100
+
+
+def damaged(content: bytes, place: int, damage: str) -> bytes:
+    if damage == "cut":
+        return content[:place]
+    flipped = bytes([content[place] ^ 1 << place % 8])
+    return content[:place] + flipped + content[place + (damage == "flipped") :]
+
+
+async def check_reads(files) -> bool:
+    """Every event is there as it was written, or damage is told; so with keys and the head."""
+    _, events = await opened(files)
+    told = False
+    truth = records(0, COUNT, "c")
+    for event_id in range(COUNT):
+        try:
+            assert await events.read("c", event_id, event_id + 1) == truth[event_id : event_id + 1]
+        except DamagedRecord:
+            told = True
+    try:
+        assert (await events.head("c")).next_id == COUNT
+        assert [await events.find("c", key(f"of {first}")) for first in (0, 4, 11)] == [0, 4, 11]
+    except DamagedRecord:
+        told = True
+    assert await events.read("b", 0, COUNT) == records(0, COUNT, "b")
+    return told
+
+
+async def test_what_lies_beside_a_damaged_event_can_be_read_and_written(files):
+    page = await files.read("logs/c/pages/00000000")
+    at = page.index(b'"id":2')
+    await files.write("logs/c/pages/00000000", damaged(page, at, "flipped"))
+    _, events = await opened(files)
+
+    with pytest.raises(DamagedRecord, match="damaged records 2-2"):
+        await events.read("c", 0, COUNT)
+    assert await events.read("c", 0, 2) == records(0, 2, "c")
+    assert await events.read("c", 3, COUNT) == records(3, 10, "c")
+    await append(events, "c", records(COUNT, 20, "c"))
+    await events.close()
+    assert (await events.head("c")).next_id == COUNT + 20
+
+
+async def test_a_lost_file_is_told_with_its_range(files):
+    await files.delete("logs/c/pages/00000000")
+    _, events = await opened(files)
+
+    with pytest.raises(DamagedRecord, match="damaged records 0-4"):
+        await events.read("c", 0, 9)
+    # One more is in the tail as well, in a file that reaches over.
+    with pytest.raises(DamagedRecord, match="damaged records 0-3"):
+        await events.read("c", 0, COUNT)
+
+
+async def test_a_lost_key_table_is_told_to_who_needs_it(files):
+    await files.delete("logs/c/keys/00000000")
+    _, events = await opened(files)
+
+    assert await events.find("c", key("of 11")) == 11
+    for call in (
+        events.find("c", key("of 0")),
+        append(events, "c", records(13, 1), keys={0: key("x")}),
+    ):
+        with pytest.raises(DamagedRecord):
+            await call
+    await append(events, "c", records(COUNT, 1, "c"))
+
+
+async def test_a_damaged_tail_is_not_sealed_and_takes_no_keys(files):
+    tail = await files.read("logs/c/tail/0000000004")
+    await files.write("logs/c/tail/0000000004", tail[:70])
+    _, events = await opened(files)
+    await append(events, "c", records(COUNT, 4, "c"))
+    await events.close()
+
+    with pytest.raises(DamagedRecord):
+        await events.read("c", 10, 11)
+    with pytest.raises(DamagedRecord):
+        await append(events, "c", records(COUNT + 4, 1), keys={0: key("new")})
+    assert await files.read("logs/c/tail/0000000004") == tail[:70]
+    assert await events.read("c", 11, COUNT) == records(11, 2, "c")
+
+
+async def test_a_page_of_another_conversation_is_damage(files):
+    await files.write("logs/c/pages/00000000", await files.read("logs/b/pages/00000000"))
+    _, events = await opened(files)
+
+    with pytest.raises(DamagedRecord, match="damaged records 0-4"):
+        await events.read("c", 0, 5)
+
+
+@pytest.mark.parametrize("name", ["head", "tail/0000000011"])
+async def test_a_log_whose_end_is_damaged_takes_nothing_but_can_be_deleted(files, name):
+    content = await files.read(f"logs/c/{name}")
+    await files.write(f"logs/c/{name}", content[:-1] if name == "head" else b"")
+    _, events = await opened(files)
+
+    for call in (events.head("c"), events.read("c", 0, 1), append(events, "c", records(13, 1))):
+        with pytest.raises(EventsError):
+            await call
+    await events.delete("c")
+    _, events = await opened(files)
+
+    assert (await events.head("c")).deleted
+
+
+async def test_a_damaged_record_is_told_and_left_out_of_lists(files):
+    content = await files.read("records/c")
+    await files.write("records/c", damaged(content, len(content) // 2, "flipped"))
+    stores, _ = await opened(files)
+    ann = stores.for_user("ann")
+
+    with pytest.raises(Damaged):
+        await ann.get_metadata("c")
+    assert [found.conversation_id for found in (await ann.search()).results] == ["b"]
+    with pytest.raises(Damaged):
+        await ann.save_metadata(ConversationMetadata(conversation_id="c"))
+
+
+async def test_a_damaged_list_is_made_anew_from_the_records(files):
+    for name in await files.keys("lists/"):
+        await files.write(name, (await files.read(name))[:-2])
+
+    stores, _ = await opened(files)
+
+    found = [one.conversation_id for one in (await stores.for_user("ann").search()).results]
+    assert found == ["c", "b"]
+
+
+async def test_a_check_names_damaged_records_and_lists_and_changes_nothing(tmp_path):
+    assert check_storage(LocalStorage(data_dir=tmp_path)) == []
+    async with open_storage(LocalStorage(data_dir=tmp_path)) as storage:
+        for name in ("b", "c"):
+            record = ConversationMetadata(conversation_id=name)
+            await storage.conversations.for_user("ann").save_metadata(record)
+    assert check_storage(LocalStorage(data_dir=tmp_path)) == []
+    kept = tmp_path / "files" / "records" / "c"
+    kept.write_bytes(kept.read_bytes()[:-1])
+    (tmp_path / "files" / "lists" / "00000000").write_bytes(b"")
+
+    for _ in range(2):
+        assert check_storage(LocalStorage(data_dir=tmp_path)) == [
+            "lists/00000000 is damaged",
+            "records/c fails its checksum or has an unknown format version",
+        ]

@@ -1,0 +1,64 @@
+"""Settings and secrets in classes of an embedder's own, as settings name them."""
+
+import asyncio
+from typing import ClassVar, NoReturn
+
+from storage.config import HasStorage, StorageConfig
+from storage.secrets.base import SecretsStore
+from storage.secrets.model import Secrets
+from storage.settings.base import SettingsStore
+from storage.settings.model import Settings
+
+
+class BookOfSettings(SettingsStore):
+    """All in one dict of the class."""
+
+    kept: ClassVar[dict[str | None, Settings]] = {}
+
+    @classmethod
+    async def get_instance(
+        cls, config: StorageConfig | HasStorage, user_id: str | None
+    ) -> "BookOfSettings":
+        """See SettingsStore."""
+        return cls(user_id)
+
+    async def load(self) -> Settings | None:
+        return self.kept.get(self.user_id)
+
+    async def store(self, settings: Settings) -> None:
+        self.kept[self.user_id] = settings
+
+
+class BookOfSecrets(SecretsStore):
+    """All in one dict of the class."""
+
+    kept: ClassVar[dict[str | None, Secrets]] = {}
+
+    @classmethod
+    async def get_instance(
+        cls, config: StorageConfig | HasStorage, user_id: str | None
+    ) -> "BookOfSecrets":
+        """See SecretsStore."""
+        return cls(user_id)
+
+    async def load(self) -> Secrets:
+        return self.kept.get(self.user_id, Secrets())
+
+    async def store(self, secrets: Secrets) -> None:
+        self.kept[self.user_id] = secrets
+
+
+class SilentSettings(BookOfSettings):
+    """Never answers."""
+
+    async def load(self) -> NoReturn:
+        await asyncio.Future()
+        raise AssertionError
+
+
+class SilentSecrets(BookOfSecrets):
+    """Never answers."""
+
+    async def load(self) -> NoReturn:
+        await asyncio.Future()
+        raise AssertionError
