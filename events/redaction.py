@@ -12,6 +12,7 @@ from events.layout import ENVELOPE, layout_of
 from events.observations import OBSERVATIONS, CmdOutputMetadata
 
 NO_MATCH = r"(?!)"
+NOTHING: frozenset[str] = frozenset()
 MASK = "<secret_hidden>"
 MIN_SECRET_CHARACTERS = 4
 MIN_LINE_CHARACTERS = 8
@@ -45,8 +46,10 @@ class Redactor:
     it may still be valid elsewhere.
     """
 
+    __slots__ = ("_pattern", "_values")
+
     def __init__(self, secrets: Mapping[str, str] | None = None) -> None:
-        self._values: set[str] = set()
+        self._values = NOTHING
         self._pattern = re.compile(NO_MATCH)
         self.update(secrets or {})
 

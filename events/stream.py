@@ -42,6 +42,22 @@ class EventStream:
     are published after they are durable, in id order, each once.
     """
 
+    # Many are open and only read: each holds only what it needs.
+    __slots__ = (
+        "_appends",
+        "_closed",
+        "_growth",
+        "_head",
+        "_limits",
+        "_reader",
+        "_redactor",
+        "_store",
+        "_subscriptions",
+        "_taps",
+        "conversation_id",
+        "epoch",
+    )
+
     def __init__(
         self,
         conversation_id: str,
@@ -52,19 +68,14 @@ class EventStream:
     ) -> None:
         self.conversation_id = conversation_id
         self.epoch = head.epoch
+        self._head = head
+        self._store = store
         self._redactor = Redactor()
         self._reader = reader
         self._limits = limits
-        self._pump = AppendPump(
-            conversation_id,
-            store,
-            head,
-            waiting_limit=limits.waiting_appends,
-            append_seconds=limits.append_seconds,
-            publish=self._publish,
-        )
-        self._taps: list[Tap] = []
-        self._subscriptions: list[Subscription] = []
+        self._appends: AppendPump | None = None
+        self._taps: tuple[Tap, ...] = ()
+        self._subscriptions: tuple[Subscription, ...] = ()
         self._growth: Future[None] | None = None
         self._closed = False
 
@@ -85,12 +96,12 @@ class EventStream:
     @property
     def next_id(self) -> int:
         """The id the next event gets; every id below is committed and published."""
-        return self._pump.next_id
+        return (self._appends or self._head).next_id
 
     @property
     def last_state_id(self) -> int | None:
         """The id of the newest state event."""
-        return self._pump.last_state_id
+        return (self._appends or self._head).last_state_id
 
     def enqueue(
         self, event: Event, source: EventSource, *, client_id: str | None = None
@@ -146,7 +157,7 @@ class EventStream:
             position=position,
             capacity=self._limits.subscription_queue,
         )
-        self._subscriptions.append(subscription)
+        self._subscriptions += (subscription,)
         if position < last_id:
             subscription.catch_up()
         return subscription
@@ -157,19 +168,17 @@ class EventStream:
         It runs in the step that commits, in id order, and must neither wait nor raise; what it
         raises is logged. For what cannot promise that there is `subscribe`.
         """
-        self._taps.append(callback)
+        self._taps += (callback,)
 
         def stop() -> None:
-            if callback in self._taps:
-                self._taps.remove(callback)
+            self._taps = tuple(one for one in self._taps if one is not callback)
 
         return stop
 
     async def unsubscribe(self, subscription: Subscription, *, drain_seconds: float = 0.0) -> None:
         """End a subscription; unknown ones are no error."""
         await subscription.close(drain_seconds=drain_seconds)
-        if subscription in self._subscriptions:
-            self._subscriptions.remove(subscription)
+        self._subscriptions = tuple(one for one in self._subscriptions if one is not subscription)
 
     async def read(self, start_id: int) -> Sequence[StoredEvent]:
         """Committed events from `start_id` to the end of its page; none at the log's end."""
@@ -222,7 +231,7 @@ class EventStream:
         """
         self._pump.stop(StreamClosed(f"the stream of {self.conversation_id} is closed"))
         await self._pump.drain(drain_seconds)
-        for subscription in list(self._subscriptions):
+        for subscription in self._subscriptions:
             await self.unsubscribe(subscription, drain_seconds=drain_seconds)
         self._closed = True
         self._wake_followers()
@@ -233,8 +242,22 @@ class EventStream:
         await self.close(drain_seconds=1.0)
         self._reader.forget(self.conversation_id, self.next_id)
 
+    @property
+    def _pump(self) -> AppendPump:
+        """Made for the first append."""
+        if self._appends is None:
+            self._appends = AppendPump(
+                self.conversation_id,
+                self._store,
+                self._head,
+                waiting_limit=self._limits.waiting_appends,
+                append_seconds=self._limits.append_seconds,
+                publish=self._publish,
+            )
+        return self._appends
+
     def _publish(self, events: Sequence[StoredEvent], summary: SummaryChange) -> None:
-        for callback in tuple(self._taps):
+        for callback in self._taps:
             try:
                 callback(events, summary)
             except Exception:

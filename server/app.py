@@ -34,7 +34,10 @@ from server.routes import routes
 from server.routes.services import Services
 from server.sockets.direct import unsupported
 from server.sockets.frames import FrameReader
-from server.sockets.handlers import SocketHandlers, SocketParts, SocketServer
+from server.sockets.guard import Traffic
+from server.sockets.handlers import SocketHandlers, SocketParts
+from server.sockets.library import SocketServer
+from server.sockets.upgrade import Entrance
 from server.user_records import UserRecords
 from storage.config import StorageConfig
 from storage.conversations.base import ConversationStores
@@ -48,11 +51,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Application:
-    """A composed server: its ASGI application and what its runner must do in order."""
+    """A composed server: its ASGI application and what its runner must do in order.
+
+    `entrance` takes the websockets that go the short way; None where none does.
+    """
 
     asgi: Starlette
+    entrance: Entrance | None
+    traffic: Traffic
     manager: ConversationManager
     handlers: SocketHandlers
+    library: SocketServer
     connections: ConnectionRegistry
     stopping: bool = False
 
@@ -102,12 +111,16 @@ async def compose(
                 authenticator=authenticator,
                 frames=FrameReader(parts.page_reader, config.page_cache_bytes * 3 // 4),
                 settings=parts.default_settings,
-                direct=_is_direct(config),
                 handshake_seconds=config.handshake_seconds,
                 admit=users.admit,
             )
         )
-        application = Application(Starlette(), manager, handlers, parts.connections)
+        library = SocketServer(handlers)
+        traffic = Traffic(config.stall_abort_seconds)
+        entrance = Entrance(handlers, authenticator, traffic) if _is_direct(config) else None
+        application = Application(
+            Starlette(), entrance, traffic, manager, handlers, library, parts.connections
+        )
         services = Services(
             config=config,
             manager=manager,
@@ -121,7 +134,7 @@ async def compose(
             is_ready=application.reasons,
             started_at=datetime.now(UTC),
         )
-        sockets = socketio.ASGIApp(SocketServer(handlers), socketio_path=None)
+        sockets = socketio.ASGIApp(library, socketio_path=None)
         application.asgi = Starlette(
             routes=[Mount("/socket.io", sockets), *routes(services)],
             middleware=middleware(config, authenticator),

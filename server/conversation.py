@@ -53,6 +53,28 @@ class ServerConversation:
     is closed; attached connections and requests only use it.
     """
 
+    # Many are open with nothing to do: each holds only what it needs.
+    __slots__ = (
+        "_audience",
+        "_environment",
+        "_follower",
+        "_loop",
+        "_on_closed",
+        "_parts",
+        "_records",
+        "_serial",
+        "_upkeep",
+        "conversation_id",
+        "idle_timer",
+        "last_activity",
+        "loop",
+        "replay",
+        "starting",
+        "stream",
+        "user_id",
+        "watchers",
+    )
+
     def __init__(
         self,
         conversation_id: str,
@@ -69,7 +91,8 @@ class ServerConversation:
         self.stream = stream
         self.loop: AgentLoop | None = None
         self.starting: Task[None] | None = None
-        self.connections: set[str] = set()
+        self.watchers = 0
+        """How many connections are attached."""
         self.replay: tuple[Action, ...] = ()
         self.idle_timer: TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -81,7 +104,7 @@ class ServerConversation:
         self._on_closed = on_closed
         self._environment: dict[str, str] = {}
         self._upkeep: Upkeep | None = None
-        self._serial = asyncio.Lock()
+        self._serial: asyncio.Lock | None = None
         parts.monitor.session_started(stream, user_id)
 
     @property
@@ -98,9 +121,7 @@ class ServerConversation:
     def idle(self) -> bool:
         """Whether a loop is there and neither at work nor watched."""
         loop = self.loop
-        return (
-            loop is not None and self.starting is None and not loop.working and not self.connections
-        )
+        return loop is not None and self.starting is None and not loop.working and not self.watchers
 
     def touch(self) -> None:
         """Note that somebody uses the conversation now."""
@@ -135,7 +156,7 @@ class ServerConversation:
 
     async def start_loop(self, settings: LoopSettings, on_rest: Callable[[], None]) -> None:
         """Build the runtime and start the loop unless there is one. Raises what that raises."""
-        async with self._serial:
+        async with self._turn():
             if self.loop is not None:
                 return
             clock = asyncio.get_running_loop().time
@@ -150,7 +171,7 @@ class ServerConversation:
 
     async def stop_loop(self) -> bool:
         """Stop the loop and record it; whether there was one."""
-        async with self._serial:
+        async with self._turn():
             if self.loop is None:
                 return False
             await self._end_loop(self.loop.close)
@@ -172,6 +193,11 @@ class ServerConversation:
             await self._follower.close()
         if self._on_closed is not None:
             self._on_closed(self)
+
+    def _turn(self) -> asyncio.Lock:
+        if self._serial is None:
+            self._serial = asyncio.Lock()
+        return self._serial
 
     def _make_agent(self) -> Agent:
         agent = self._parts.make_agent()

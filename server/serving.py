@@ -15,6 +15,7 @@ import uvloop
 from server.app import Application, create_app
 from server.config import ServerConfig
 from server.logs import configure
+from server.sockets.guard import bound_unsent
 from server.sockets.protocol import MAX_MESSAGE_BYTES
 from server.sockets.transport import guarded
 
@@ -99,6 +100,7 @@ def listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((host, port))
+    bound_unsent(listener)
     listener.listen(2048)
     listener.setblocking(False)  # noqa: FBT003 - the socket API
     return listener
@@ -114,9 +116,11 @@ def announce(listener: socket.socket) -> None:
 
 def uvicorn_config(config: ServerConfig, application: Application) -> uvicorn.Config:
     """How uvicorn is used: our websocket protocol, no deflate, no lifespan, no own logs."""
+    entrance = application.entrance
     return uvicorn.Config(
         application.asgi,
-        ws=guarded(config.stall_abort_seconds),
+        http="httptools" if entrance is None else entrance.door(),
+        ws=guarded(application.traffic),
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,
         ws_ping_interval=None,

@@ -10,6 +10,7 @@ from typing import Any
 
 import uvloop
 
+from benchmarks.arrivals import arrivals
 from benchmarks.clients import (
     BenchError,
     Client,
@@ -106,30 +107,6 @@ class Producer:
             self._control.credit(credit)
         elif self._received == self.produced:
             self.done.set()
-
-
-async def arrivals(job: Job) -> dict[str, float]:
-    """Connect `clients` clients, `at_once` at a time; then see that every one is there."""
-    control = await Control.open(job["control"])
-    (conversation,) = await control.ask("new")
-    first = await control.ask("produce", conversation=conversation)
-    gc.disable()
-    meter = Meter(job["pid"])
-    clients = await connect_all(
-        job["port"], [conversation] * job["clients"], Receiver, job["at_once"]
-    )
-    figures = meter.stop()
-    for client in clients:
-        client.begin(first)
-    control.credit(1)
-    await until(lambda: all(client.expected == first + 1 for client in clients), "all were there")
-    raise_problems(clients)
-    for client in clients:
-        client.close()
-    return figures | {
-        "cpu_per_connection_us": figures["server_cpu"] / job["clients"] * 1e6,
-        "connections_per_s": job["clients"] / figures["wall"],
-    }
 
 
 async def idle(job: Job) -> dict[str, float]:

@@ -125,10 +125,11 @@ def memory(context: Context) -> None:
 
     def opened() -> Figures:
         with servers.ours(context.folder / f"open-{next(numbers)}", "sqlite") as contender:
-            ask(contender, "new", count=500)
+            stored = [name for _ in range(OPENED // 500 + 1) for name in _stored(contender)]
+            ask(contender, "hold", conversations=stored[:500])
             before = ask(contender, "figures")
-            for _ in range(OPENED // 500):
-                ask(contender, "new", count=500)
+            for start in range(500, len(stored), 500):
+                ask(contender, "hold", conversations=stored[start : start + 500])
             after = ask(contender, "figures")
         return {name: (after[name] - before[name]) / OPENED for name in ("rss", "threads")}
 
@@ -159,6 +160,10 @@ def memory(context: Context) -> None:
     context.add(
         "threads per open conversation", "threads", threads, target=Target(0, 0, on_ratio=False)
     )
+
+
+def _stored(contender: Contender) -> list[str]:
+    return list(ask(contender, "store", count=500))
 
 
 def _kb(values: list[float]) -> list[float]:

@@ -65,13 +65,13 @@ class NoLoops:
 class ServerSubject:
     """Drives one composed server from inside its process."""
 
-    def __init__(self, application: Application, uvicorn_ws: Any) -> None:
+    def __init__(self, application: Application) -> None:
         manager: Any = application.manager
         # Private parts: nothing public takes the agents away.
         manager._loops = NoLoops()  # noqa: SLF001
         self._open = manager._conversations  # noqa: SLF001
         self._records = manager._parts.conversation_stores  # noqa: SLF001
-        self._protocol = uvicorn_ws
+        self._traffic = application.traffic
         self._held: dict[str, ServerConversation] = {}
         self._target: EventStream | None = None
         self._watch = StallWatch()
@@ -86,6 +86,14 @@ class ServerSubject:
     async def do_new(self, count: int = 1) -> list[str]:
         """Make and open conversations; their ids."""
         return list(await asyncio.gather(*(self._new() for _ in range(count))))
+
+    async def do_store(self, count: int) -> list[str]:
+        """Make conversations without opening them; their ids."""
+        return list(await asyncio.gather(*(self._store() for _ in range(count))))
+
+    async def do_hold(self, conversations: list[str]) -> None:
+        """Open conversations that are stored, and keep nothing of them here."""
+        await asyncio.gather(*(self._open.acquire(name, None) for name in conversations))
 
     async def do_open(self, conversation: str) -> int:
         """Open a conversation that is stored; the id its next event gets."""
@@ -119,8 +127,8 @@ class ServerSubject:
             "rss": self._process.memory_info().rss,
             "threads": self._process.num_threads(),
             "tasks": len(asyncio.all_tasks()),
-            "paused": self._protocol.paused,
-            "aborted": self._protocol.aborted,
+            "paused": self._traffic.paused,
+            "aborted": self._traffic.aborted,
         }
 
     async def do_watch(self) -> None:
@@ -132,10 +140,14 @@ class ServerSubject:
         return self._watch.stop()
 
     async def _new(self) -> str:
+        conversation_id = await self._store()
+        await self._hold(conversation_id)
+        return conversation_id
+
+    async def _store(self) -> str:
         conversation_id = uuid.uuid4().hex
         record = ConversationMetadata(conversation_id=conversation_id, title="A benchmark")
         await self._records.for_user(None).save_metadata(record)
-        await self._hold(conversation_id)
         return conversation_id
 
     async def _hold(self, conversation_id: str) -> ServerConversation:
@@ -162,7 +174,7 @@ async def serve(arguments: argparse.Namespace) -> None:
     async with create_app(config) as application:
         uvicorn_settings = uvicorn_config(config, application)
         runner = Runner(uvicorn_settings)
-        subject = ServerSubject(application, uvicorn_settings.ws)
+        subject = ServerSubject(application)
         loop = asyncio.get_running_loop()
         serving = loop.create_task(runner.serve(sockets=[listener]))
         await runner.up.wait()

@@ -171,20 +171,20 @@ class LoopKeeper:
 
     def _rested(self, conversation: ServerConversation) -> None:
         conversation.touch()
-        if not conversation.connections:
+        if not conversation.watchers:
             # The loop is in the middle of its transition: look at it after that.
             asyncio.get_running_loop().call_soon(self._serve, conversation.user_id)
 
     def _watch_idleness(self, conversation: ServerConversation) -> None:
         self.watched(conversation)
-        if self._close_delay_seconds > 0 and not conversation.connections:
+        if self._close_delay_seconds > 0 and not conversation.watchers:
             loop = asyncio.get_running_loop()
             due = conversation.last_activity + self._close_delay_seconds
             conversation.idle_timer = loop.call_at(due, self._idle, conversation)
 
     def _idle(self, conversation: ServerConversation) -> None:
         conversation.idle_timer = None
-        if not self.holds(conversation) or conversation.connections:
+        if not self.holds(conversation) or conversation.watchers:
             return
         loop = asyncio.get_running_loop()
         if (

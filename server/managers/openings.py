@@ -20,12 +20,28 @@ Authorise = Callable[[str, str | None], Awaitable[None]]
 class Opening:
     """One conversation's entry: how it is opened, how many use it, whether it is being closed."""
 
-    __slots__ = ("closing", "opening", "uses")
+    __slots__ = ("closing", "conversation", "opening", "uses")
 
-    def __init__(self, opening: Task[ServerConversation]) -> None:
-        self.opening = opening
-        self.uses = 0
+    def __init__(self) -> None:
+        self.conversation: ServerConversation | None = None
+        self.opening: Task[None] | None = None
+        """While it is being opened, and when that failed."""
         self.closing: Task[None] | None = None
+        self.uses = 0
+
+    async def open(self, work: Awaitable[ServerConversation]) -> None:
+        """Open it. Raises what that raises."""
+        self.conversation = await work
+        # A task that is done holds more memory than the conversation.
+        self.opening = None
+
+    async def opened(self) -> ServerConversation:
+        """The conversation, once it is open. Raises what opening raised."""
+        if self.opening is not None:
+            await asyncio.shield(self.opening)
+        if self.conversation is None:
+            raise StreamClosed("it is not open")
+        return self.conversation
 
 
 class OpenConversations:
@@ -49,17 +65,14 @@ class OpenConversations:
     def get(self, conversation_id: str) -> ServerConversation | None:
         """The conversation if it is open now."""
         entry = self._entries.get(conversation_id)
-        if entry is None or entry.closing is not None or not entry.opening.done():
-            return None
-        failed = entry.opening.cancelled() or entry.opening.exception() is not None
-        return None if failed else entry.opening.result()
+        return None if entry is None or entry.closing is not None else entry.conversation
 
     async def acquire(self, conversation_id: str, user_id: str | None) -> ServerConversation:
         """The conversation, open until `release`. Raises ConversationNotFound and what opening does."""
         entry = await self._entry(conversation_id, user_id)
         entry.uses += 1
         try:
-            conversation = await asyncio.shield(entry.opening)
+            conversation = await entry.opened()
         except BaseException:
             self._leave(conversation_id, entry)
             raise
@@ -106,9 +119,9 @@ class OpenConversations:
                 await self._authorise(conversation_id, user_id)
                 authorised = True
             else:
-                work = self._open(conversation_id, user_id)
-                opening = asyncio.get_running_loop().create_task(_as_coroutine(work))
-                self._entries[conversation_id] = Opening(opening)
+                entry = self._entries[conversation_id] = Opening()
+                work = entry.open(self._open(conversation_id, user_id))
+                entry.opening = asyncio.get_running_loop().create_task(work)
 
     def _leave(self, conversation_id: str, entry: Opening) -> None:
         entry.uses -= 1
@@ -123,7 +136,7 @@ class OpenConversations:
 
     async def _close(self, conversation_id: str, entry: Opening) -> None:
         try:
-            conversation = await entry.opening
+            conversation = await entry.opened()
         except Exception as error:  # noqa: BLE001 - whoever waited for the opening was told
             logger.debug("%s was not opened: %r", conversation_id, error)
         else:
@@ -133,7 +146,3 @@ class OpenConversations:
                 logger.exception("closing %s failed", conversation_id)
         finally:
             del self._entries[conversation_id]
-
-
-async def _as_coroutine(work: Awaitable[ServerConversation]) -> ServerConversation:
-    return await work

@@ -68,7 +68,7 @@ class StandaloneConversationManager(ConversationManager):
         """See ConversationManager."""
         conversation = await self._conversations.acquire(sid, user_id)
         conversation.touch()
-        conversation.connections.add(connection_id)
+        conversation.watchers += 1
         self._joined[connection_id] = conversation
         self._loops.watched(conversation)
         queued = self._loops.ensure(conversation, settings, has_work=False)
@@ -86,9 +86,9 @@ class StandaloneConversationManager(ConversationManager):
         conversation = self._joined.pop(connection_id, None)
         if conversation is None:
             return
-        conversation.connections.discard(connection_id)
+        conversation.watchers -= 1
         conversation.touch()
-        if not conversation.connections:
+        if not conversation.watchers:
             self._loops.unwatched(conversation)
         self._conversations.release(conversation)
 

@@ -1,15 +1,12 @@
-"""Socket.IO's events: join, client events with acknowledgements, leave."""
+"""What clients do: join, send events and have them answered, leave; whatever serves their wire."""
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
-
-import socketio
-from socketio.exceptions import ConnectionRefusedError as SocketRefused
 
 from events.batch import Appended
 from events.errors import StreamClosed
@@ -20,13 +17,12 @@ from server.errors import BadRequest, answer_for
 from server.loop_settings import LoopSettings
 from server.managers.base import ConversationManager
 from server.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice
-from server.sockets.direct import DirectOutlet, Intake
+from server.sockets.direct import Intake
 from server.sockets.fanout import Fanout, FanoutHub
 from server.sockets.frames import FrameReader
-from server.sockets.outlet import Outlet, check_engine, end_poll
+from server.sockets.outlet import Outlet
 from server.sockets.protocol import (
     EVENTS_IN,
-    MAX_MESSAGE_BYTES,
     ClientPacket,
     Handshake,
     Refused,
@@ -35,17 +31,13 @@ from server.sockets.protocol import (
     refusal_of,
 )
 from server.sockets.session import WebSession
-from server.sockets.transport import GuardedProtocol, protocol_of
+from server.sockets.websocket import Websocket
 from server.sockets.wire import accepted_frame, ack_frame
 
 logger = logging.getLogger(__name__)
 
 FAULT = 500
 """HTTP statuses from here on are the server's own fault and are logged."""
-PING_SECONDS = 15
-PONG_SECONDS = 25
-"""Clients hold a silent server for dead after 30 s (Python) or 40 s (browsers) by these, so that
-a ping may wait 15 s behind the history on its way to a slow client."""
 WAITING_LIMIT = 4096
 """Events of one client that may be taken and unanswered; one more is refused."""
 
@@ -62,8 +54,6 @@ class SocketParts:
     admit: Callable[[str | None], Awaitable[None]]
     """Raises what a user's conversations cannot begin without: SettingsNotFound, ModelKeyMissing."""
     handshake_seconds: float = 10.0
-    direct: bool = True
-    """Websockets are served the short way, past Engine.IO's queue; see `direct`."""
 
 
 class Entry(NamedTuple):
@@ -107,47 +97,59 @@ class Reply:
             session.acknowledge(ack_frame(self._ack_id, failed_ack(answer)))
 
 
-class SocketHandlers(socketio.AsyncNamespace):  # type: ignore[misc]  # the library is untyped
+class Arrival(NamedTuple):
+    """A client that asks to join."""
+
+    connection_id: str
+    query: str
+    scope: Mapping[str, Any]
+    """The ASGI scope of its request, or as much of it as tells who asks."""
+    outlet: Callable[[], Outlet]
+    """Gives its way out. Raises Refused when it has left already."""
+    websocket: Websocket | None = None
+    """Where its events are taken from; None where somebody else calls `take`."""
+
+
+class SocketHandlers:
     """The default namespace. Everything is validated before a client is told it is connected."""
 
     def __init__(self, parts: SocketParts) -> None:
-        super().__init__("/")
         self._parts = parts
         self._hub = FanoutHub()
         self._sessions: dict[str, Entry] = {}
         self.stopping = False
 
-    async def on_connect(self, sid: str, environ: Mapping[str, Any], auth: object = None) -> None:  # noqa: ARG002 - the library gives it
-        """Check everything, join, and begin replay right after the CONNECT packet.
+    async def join(self, arrival: Arrival) -> None:
+        """Check everything and join. Raises Refused.
 
+        The caller must send CONNECT in the step in which this returns: replay begins in the next.
         While the server stops, or closes the conversation, the transport is ended: a refusal is
         final in a browser, but one that loses its transport comes back.
         """
         try:
             async with asyncio.timeout(self._parts.handshake_seconds):
-                session, queued = await self._join(sid, environ)
+                session, queued = await self._join(arrival)
         except Exception as error:
-            await self._parts.manager.disconnect_from_session(sid)
+            await self._parts.manager.disconnect_from_session(arrival.connection_id)
             if isinstance(error, StreamClosed):
                 with contextlib.suppress(Refused):
-                    self._outlet(sid, protocol_of(environ["asgi.scope"])).abort()
+                    arrival.outlet().abort()
             raise _refused(error) from error
-        # The library sends CONNECT without a pause after this handler: replay comes behind it.
         loop = asyncio.get_running_loop()
         loop.call_soon(session.start)
         if queued:
             loop.call_soon(session.notify, error_notice(TOO_MANY_ID, TOO_MANY_TEXT))
 
-    async def on_disconnect(self, sid: str, reason: str = "") -> None:  # noqa: ARG002 - the library gives it
-        """Detach; the agent goes on."""
-        entry = self._sessions.pop(sid, None)
+    async def leave(self, connection_id: str) -> None:
+        """Detach; the agent goes on. Unknown connections are no error."""
+        entry = self._sessions.pop(connection_id, None)
         if entry is not None:
             entry.session.close()
             if entry.intake is not None:
                 entry.intake.close()
-            self._parts.connections.remove(sid)
+            self._parts.connections.remove(connection_id)
             self._hub.leave(entry.session, entry.fanout)
-        await self._parts.manager.disconnect_from_session(sid)
+        await self._parts.manager.disconnect_from_session(connection_id)
 
     def take(self, sid: str, packet: ClientPacket) -> int:
         """Enqueue a client's event at once, so that order is kept, and answer when it is durable.
@@ -173,46 +175,39 @@ class SocketHandlers(socketio.AsyncNamespace):  # type: ignore[misc]  # the libr
         """End every transport after a bounded flush, so that clients come back by themselves."""
         await asyncio.gather(*(entry.session.drop() for entry in self._sessions.values()))
 
-    async def _join(self, sid: str, environ: Mapping[str, Any]) -> tuple[WebSession, bool]:
+    async def _join(self, arrival: Arrival) -> tuple[WebSession, bool]:
         if self.stopping:
             raise StreamClosed("the server is stopping")
         parts = self._parts
-        handshake: Handshake = parse_handshake(environ.get("QUERY_STRING", ""))
+        connection_id = arrival.connection_id
+        handshake: Handshake = parse_handshake(arrival.query)
         if not parts.authenticator.key_matches(handshake.session_api_key):
             raise Refused("invalid_session_api_key")
-        principal: Principal = await parts.authenticator.principal(environ.get("asgi.scope", {}))
+        principal: Principal = await parts.authenticator.principal(arrival.scope)
         await parts.admit(principal.user_id)
-        conversation_id = handshake.conversation_id
         info = await parts.manager.join_conversation(
-            conversation_id, sid, parts.settings, principal.user_id
+            handshake.conversation_id, connection_id, parts.settings, principal.user_id
         )
-        conversation = parts.manager.joined(sid)
+        conversation = parts.manager.joined(connection_id)
         if conversation is None:
             raise Refused("The client has left")
-        protocol = protocol_of(environ["asgi.scope"])
         fanout = self._hub.of(info.event_store)
         session = WebSession(
-            sid,
+            connection_id,
             principal.user_id,
             info.event_store,
             fanout,
             parts.frames,
-            self._outlet(sid, protocol),
+            arrival.outlet(),
             handshake.latest_event_id,
         )
         intake = None
-        if protocol is not None and parts.direct:
-            intake = Intake(protocol, partial(self.take, sid))
-        fanout.sessions[sid] = session
-        self._sessions[sid] = Entry(session, fanout, conversation, intake)
+        if arrival.websocket is not None:
+            intake = Intake(arrival.websocket, partial(self.take, connection_id))
+        fanout.sessions[connection_id] = session
+        self._sessions[connection_id] = Entry(session, fanout, conversation, intake)
         parts.connections.add(session)
         return session, info.queued
-
-    def _outlet(self, sid: str, protocol: GuardedProtocol | None) -> Outlet:
-        engine_id = str(self.server.manager.eio_sid_from_sid(sid, "/"))
-        if protocol is not None and self._parts.direct:
-            return DirectOutlet(self.server.eio, engine_id, protocol)
-        return Outlet(self.server.eio, engine_id, protocol)
 
 
 def _check_event(event: object, waiting: int) -> None:
@@ -222,49 +217,10 @@ def _check_event(event: object, waiting: int) -> None:
         raise BadRequest(f"More than {WAITING_LIMIT} events are unanswered")
 
 
-def _refused(error: Exception) -> SocketRefused:
-    if not isinstance(error, Refused):
-        answer = answer_for(error)
-        if answer.status >= FAULT and not isinstance(error, StreamClosed):
-            logger.error("handshake failed", exc_info=error)
-        error = refusal_of(answer)
-    if error.data is None:
-        return SocketRefused(str(error))
-    return SocketRefused(str(error), error.data)
-
-
-class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library is untyped
-    """The Socket.IO server of the default namespace.
-
-    Origins are checked by the middleware before a request comes here. The library's dispatch of
-    client events is replaced, since only there it is known whether an answer was asked for.
-    """
-
-    def __init__(self, handlers: SocketHandlers) -> None:
-        super().__init__(
-            async_mode="asgi",
-            cors_allowed_origins=[],
-            max_http_buffer_size=MAX_MESSAGE_BYTES,
-            ping_interval=PING_SECONDS,
-            ping_timeout=PONG_SECONDS,
-            namespaces=["/"],
-            async_handlers=False,  # a handler only enqueues: it needs no task
-        )
-        check_engine(self.eio)
-        self._handlers = handlers
-        self.register_namespace(handlers)
-
-    async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
-        await super()._handle_eio_disconnect(eio_sid, reason)
-        end_poll(self.eio, eio_sid)
-
-    async def _handle_event_internal(
-        self,
-        server: object,  # noqa: ARG002 - the library gives it
-        sid: str,
-        eio_sid: str,  # noqa: ARG002 - the library gives it
-        data: Sequence[Any],
-        namespace: str,  # noqa: ARG002 - there is only one
-        id: int | None,  # noqa: A002 - the library's name
-    ) -> None:
-        self._handlers.take(sid, ClientPacket(data[0], list(data[1:]), id))
+def _refused(error: Exception) -> Refused:
+    if isinstance(error, Refused):
+        return error
+    answer = answer_for(error)
+    if answer.status >= FAULT and not isinstance(error, StreamClosed):
+        logger.error("handshake failed", exc_info=error)
+    return refusal_of(answer)

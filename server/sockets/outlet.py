@@ -1,4 +1,4 @@
-"""Writes frames to one client through Engine.IO's own queue, and knows when it is full.
+"""A client's way out, and the plain one of them: through Engine.IO's own queue.
 
 This module alone touches parts of engineio that are not public: the socket of a connection and
 its queue. Their presence is checked at start.
@@ -6,6 +6,7 @@ its queue. Their presence is checked at start.
 
 import asyncio
 import contextlib
+from abc import ABC, abstractmethod
 from asyncio import Task
 from collections.abc import Callable
 from functools import partial
@@ -37,44 +38,89 @@ class ClientGone(ServerError):
     """The transport is ended or ending; the session's end is about to be told."""
 
 
-class Outlet:
-    """One client's way out, the plain one: through Engine.IO's queue and writer. `write` never waits; what is queued is bounded by asking `full`.
-
-    Raises Refused when the client has left already.
-    """
+class Outlet(ABC):
+    """One client's way out. `write` never waits; what waits is bounded by asking `full` before."""
 
     # Slots, here and in the session: what is touched for every client and event lies together.
-    __slots__ = ("_ending", "_protocol", "_queued_bytes", "_slow", "_socket", "acknowledges")
+    __slots__ = ("acknowledges", "slow")
 
-    def __init__(
-        self, engine: EngineServer, engine_id: str, protocol: GuardedProtocol | None
-    ) -> None:
-        try:
-            self._socket: Any = engine._get_socket(engine_id)  # noqa: SLF001 - see the module's text
-        except KeyError as error:
-            raise Refused("The client has left") from error
+    def __init__(self) -> None:
         self.acknowledges = False
         """Whether the client is one that asks for acknowledgements."""
-        self._protocol = protocol
-        self._queued_bytes = 0
-        self._slow = False
-        self._ending: Task[None] | None = None
+        self.slow = False
 
     @property
     def slice_bytes(self) -> int:
         """How much may be written between two waits for `drained`."""
-        return SLOW_SLICE_BYTES if self._slow else SLICE_BYTES
+        return SLOW_SLICE_BYTES if self.slow else SLICE_BYTES
+
+    @property
+    @abstractmethod
+    def full(self) -> bool:
+        """Whether the client is behind: wait for `drained` before writing more."""
+
+    @abstractmethod
+    def write(self, frames: bytes) -> None:
+        """Send websocket frames that are joined."""
+
+    @abstractmethod
+    def acknowledge(self, packet: bytes) -> None:
+        """Send an acknowledgement, which may wait for what else this turn of the loop brings."""
+
+    @abstractmethod
+    def live_sender(self, behind: Callable[[], None]) -> Send:
+        """The way for published frames; `behind` is called when the client does not keep up."""
+
+    @abstractmethod
+    async def ready(self) -> None:
+        """Wait until the client was told that it is connected."""
+
+    @abstractmethod
+    async def drained(self) -> None:
+        """Wait until what was written is on its way and more is taken. Raises ClientGone."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """End the transport at once; what is queued is lost."""
+
+    @abstractmethod
+    async def end(self, seconds: float) -> None:
+        """Send what is queued, for a bounded time, then end the transport without a farewell."""
+
+    async def _flow(self, writable: asyncio.Event, begun: float) -> None:
+        """Wait until the transport takes more, and learn from a wait how fast the client is."""
+        if not writable.is_set():
+            await writable.wait()
+            self.slow = asyncio.get_running_loop().time() - begun > SLOW_SECONDS
+
+
+class EngineOutlet(Outlet):
+    """Through Engine.IO's queue and writer. Raises Refused when the client has left already."""
+
+    __slots__ = ("_ending", "_protocol", "_queued_bytes", "_socket")
+
+    def __init__(
+        self, engine: EngineServer, engine_id: str, protocol: GuardedProtocol | None
+    ) -> None:
+        super().__init__()
+        try:
+            self._socket: Any = engine._get_socket(engine_id)  # noqa: SLF001 - see the module's text
+        except KeyError as error:
+            raise Refused("The client has left") from error
+        self._protocol = protocol
+        self._queued_bytes = 0
+        self._ending: Task[None] | None = None
 
     @property
     def full(self) -> bool:
-        """Whether the client is behind: wait for `drained` before writing more."""
+        """See Outlet."""
         if self._socket.queue.empty():
             self._queued_bytes = 0
         paused = self._protocol is not None and not self._protocol.writable.is_set()
         return paused or self._queued_bytes > CAP_BYTES
 
     def write(self, frames: bytes) -> None:
-        """Send websocket frames that are joined. A client that lets too many wait is aborted."""
+        """See Outlet. A client that lets too many packets wait is aborted."""
         if self._socket.closed:
             return
         for text in packet_texts(frames):
@@ -85,23 +131,23 @@ class Outlet:
         self._queued_bytes += len(frames)
 
     def acknowledge(self, packet: bytes) -> None:
-        """Send an acknowledgement, which may wait for what else this turn of the loop brings."""
+        """See Outlet."""
         self.write(packet)
 
     def live_sender(self, behind: Callable[[], None]) -> Send:
-        """The way for published frames; `behind` is called when the client does not keep up."""
+        """See Outlet."""
         return partial(self._send_live, behind)
 
     async def ready(self) -> None:
-        """Wait until the client was told that it is connected."""
+        """See Outlet."""
         await self._socket.queue.join()
 
     async def drained(self) -> None:
-        """Wait until the queue is empty and the transport takes more. Raises ClientGone."""
+        """See Outlet."""
         begun = asyncio.get_running_loop().time()
         await self._socket.queue.join()
         if self._protocol is not None:
-            await self._flow(self._protocol, begun)
+            await self._flow(self._protocol.writable, begun)
             if self._protocol.transport.is_closing():
                 raise ClientGone("The client has left")
         self._queued_bytes = 0
@@ -111,21 +157,15 @@ class Outlet:
         if self.full:
             behind()
 
-    async def _flow(self, protocol: GuardedProtocol, begun: float) -> None:
-        """Wait until the transport takes more, and learn from a wait how fast the client is."""
-        if not protocol.writable.is_set():
-            await protocol.writable.wait()
-            self._slow = asyncio.get_running_loop().time() - begun > SLOW_SECONDS
-
     def abort(self) -> None:
-        """End the transport at once; what is queued is lost."""
+        """See Outlet."""
         if self._protocol is not None:
             self._protocol.abort()
         else:
             self._ending = asyncio.get_running_loop().create_task(self._end_engine())
 
     async def end(self, seconds: float) -> None:
-        """Send what is queued, for a bounded time, then end the transport without a farewell."""
+        """See Outlet."""
         with contextlib.suppress(TimeoutError, ClientGone):
             async with asyncio.timeout(seconds):
                 await self.drained()

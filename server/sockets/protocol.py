@@ -15,8 +15,13 @@ EVENT_OUT = "oh_event"
 EVENTS_IN = ("oh_user_action", "oh_action")
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 MAX_ACK_DIGITS = 15
+PING_SECONDS = 15
+PONG_SECONDS = 25
+"""Clients hold a silent server for dead after 30 s (Python) or 40 s (browsers) by these, so that
+a ping may wait 15 s behind the history on its way to a slow client."""
 NO_CURSOR = -1
 MAX_PARAMETERS = 100
+PROVIDERS = {provider.value: provider for provider in ProviderType}
 LAST_ID = 2**53 - 1
 """The largest id a browser can count to."""
 
@@ -102,6 +107,30 @@ def refusal_of(answer: Answer) -> Refused:
     return Refused(answer.text, None if answer.msg_id is None else {"msg_id": answer.msg_id})
 
 
+def opening(connection_id: str) -> bytes:
+    """Engine.IO's first message, to a websocket."""
+    told = {
+        "sid": connection_id,
+        "upgrades": [],
+        "pingTimeout": PONG_SECONDS * 1000,
+        "pingInterval": PING_SECONDS * 1000,
+        "maxPayload": MAX_MESSAGE_BYTES,
+    }
+    return b"0%b" % orjson.dumps(told)
+
+
+def connected(connection_id: str) -> bytes:
+    """The message that lets a client in."""
+    return b"40%b" % orjson.dumps({"sid": connection_id})
+
+
+def refusal(refused: Refused, namespace: str = "/") -> bytes:
+    """The message that refuses a client."""
+    told = {"message": str(refused)} | ({} if refused.data is None else {"data": refused.data})
+    prefix = "44" if namespace == "/" else f"44{namespace},"
+    return prefix.encode() + orjson.dumps(told)
+
+
 def failed_ack(answer: Answer) -> dict[str, Any]:
     """The acknowledgement of an event that was refused or not stored."""
     return {"status": "error", "code": answer.code, "message": answer.text}
@@ -116,8 +145,7 @@ def _cursor(text: str) -> int:
 
 def _providers(values: list[str]) -> tuple[ProviderType, ...]:
     names = [name for value in values for name in value.split(",") if name]
-    known = {provider.value: provider for provider in ProviderType}
     for name in names:
-        if name not in known:
+        if name not in PROVIDERS:
             raise Refused(f"Unknown provider: {name[:50]}")
-    return tuple(known[name] for name in names)
+    return tuple(PROVIDERS[name] for name in names)

@@ -1,71 +1,30 @@
-"""The websocket protocol under Engine.IO, made to notice readers that do not read."""
+"""uvicorn's websocket protocol for the plain way, made to notice readers that do not read."""
 
-import contextlib
-import fcntl
 import logging
-import socket
-import struct
-import termios
-from asyncio import BaseTransport, TimerHandle
-from collections.abc import Callable, Mapping
+from asyncio import BaseTransport
+from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from server.sockets.inbound import Inbound
+from server.sockets.guard import WRITE_LIMIT_BYTES, StallWatch, Traffic, abort, end
 
 connection_log = logging.getLogger("uvicorn.websocket")
 """Apart from the server's own, so that connections can be silent and failures are told."""
-logger = logging.getLogger(__name__)
 
 EXTENSION = "parley.transport"
-UNSENT_LIMIT_BYTES = 16 * 1024
-"""Unsent bytes the kernel may hold for a connection: more would hide that its reader is slow."""
-WRITE_LIMIT_BYTES = 4 * 1024
-CHECKS_PER_STALL = 5
-END_OF_REQUEST = b"\r\n\r\n"
-TCP_NOTSENT_LOWAT = 25
-"""Linux; the socket module names it from Python 3.12 on."""
 
 
 class GuardedProtocol(WebSocketsSansIOProtocol):
-    """Hands itself to the application in the scope, and aborts a connection that stands still.
+    """Hands itself to the application in the scope, and aborts a connection that stands still."""
 
-    Standing still means: writing is paused, and for `stall_seconds` neither the write buffer nor
-    what the kernel holds has shrunk. A slow reader that reads at all is left alone.
-    """
-
-    stall_seconds: ClassVar[float] = 10.0
-    aborted: ClassVar[int] = 0
-    """Connections aborted for standing still, in this process."""
-    paused: ClassVar[int] = 0
-    """How often writing was paused, in this process."""
-
-    flowing: bool
-    """Whether writing is neither paused nor over."""
-    behind: Callable[[], None] | None = None
-    """Called when writing is paused or over."""
-    receiver: Callable[[bytes], bool] | None = None
-    """Takes text messages before Engine.IO does; False leaves one to it."""
-    due: list[bytes]
-    """What is written at the end of this turn of the loop, in one piece."""
-    unsent: ClassVar[list["GuardedProtocol"]] = []
-    """Connections with something due."""
-    _inbound: Inbound | None = None
-    _watch: TimerHandle | None = None
-    _held_bytes: int = 0
-    _moved_at: float = 0.0
+    traffic: ClassVar[Traffic]
+    _watch: StallWatch | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:
-        """Bound what the kernel and the transport may hold."""
+        """Bound what the transport may hold; for the kernel see `bound_unsent`."""
         super().connection_made(transport)
-        self.flowing = True
-        self.due = []
         self.logger = self.conn.logger = connection_log
-        with contextlib.suppress(OSError, AttributeError):
-            # Not every platform knows the option; the write limit bounds memory there, too.
-            connection = transport.get_extra_info("socket")
-            connection.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_LIMIT_BYTES)
         self.transport.set_write_buffer_limits(high=WRITE_LIMIT_BYTES, low=0)
 
     async def run_asgi(self) -> None:
@@ -77,77 +36,12 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
     def pause_writing(self) -> None:
         """Start to watch whether the reader reads."""
         super().pause_writing()
-        self.flowing = False
-        type(self).paused += 1
-        self._held_bytes = self._held()
-        self._moved_at = self.loop.time()
-        self._schedule()
-        self._tell_behind()
+        self._watch = StallWatch(self.transport, self.loop, self.traffic)
 
     def resume_writing(self) -> None:
         """Stop watching."""
         super().resume_writing()
-        self.flowing = not self.close_sent
-        self._unschedule()
-
-    def data_received(self, data: bytes) -> None:
-        """Let the library shake hands; from the first frame on `Inbound` cuts what comes."""
-        if self._inbound is not None:
-            self._inbound.feed(data)
-            return
-        super().data_received(data)
-        if self.handshake_initiated and data.find(END_OF_REQUEST) == len(data) - len(
-            END_OF_REQUEST
-        ):
-            # Nothing came behind the request, so the next byte begins a frame.
-            self._inbound = Inbound(self._take_text, super().data_received)
-
-    def _take_text(self, message: bytes) -> bool:
-        if self.receiver is None or self.close_sent or self.conn.current_size is not None:
-            return False
-        return self.receiver(message)
-
-    def push(self, frames: bytes) -> None:
-        """Write with whatever else this turn of the loop brings for the connection."""
-        if not self.due:
-            if not self.unsent:
-                self.loop.call_soon(self.flush_all)
-            self.unsent.append(self)
-        self.due.append(frames)
-
-    def send_live(self, frames: bytes) -> None:
-        """Write at once, or with what is due."""
-        if self.due:
-            self.due.append(frames)
-        else:
-            self.transport.write(frames)
-
-    @classmethod
-    def flush_all(cls) -> None:
-        """Write what is due on every connection."""
-        unsent, cls.unsent = cls.unsent, []
-        for protocol in unsent:
-            try:
-                protocol.flush()
-            except Exception:
-                logger.exception("a client could not be written to")
-                protocol.abort()
-
-    def flush(self) -> None:
-        """Write what is due now, in one piece: every write is a system call."""
-        if self.due:
-            frames, self.due = self.due, []
-            if not (self.close_sent or self.transport.is_closing()):
-                self.transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
-
-    def hold_reading(self, *, hold: bool) -> None:
-        """Take nothing more from the client for a while, or go on."""
-        if self.transport.is_closing() or self.read_paused:
-            return
-        if hold:
-            self.transport.pause_reading()
-        else:
-            self.transport.resume_reading()
+        self._unwatch()
 
     def handle_ping(self) -> None:
         """Answer, unless writing is paused: one who only pings must not fill the buffer."""
@@ -158,64 +52,21 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop watching."""
-        self._unschedule()
-        self.flowing = False
-        self._tell_behind()
-        self.behind = None
+        self._unwatch()
         super().connection_lost(exc)
 
     def end(self) -> None:
-        """Close the connection without a farewell, so that the client comes back by itself.
-
-        What is buffered is sent first; a reader that does not take it is aborted.
-        """
-        if self.transport.is_closing():
-            return
-        self.transport.close()
-        self.loop.call_later(self.stall_seconds, self.abort)
+        """Close the connection without a farewell."""
+        end(self.transport, self.loop, self.traffic)
 
     def abort(self) -> None:
-        """End the connection at once; what is buffered is lost, in the kernel, too.
+        """End the connection at once."""
+        abort(self.transport)
 
-        Without the reset the kernel would keep it for minutes for a reader that is not there.
-        """
-        with contextlib.suppress(OSError, AttributeError):
-            connection = self.transport.get_extra_info("socket")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.transport.abort()
-
-    def _tell_behind(self) -> None:
-        if self.behind is not None:
-            self.behind()
-
-    def _schedule(self) -> None:
-        self._watch = self.loop.call_later(self.stall_seconds / CHECKS_PER_STALL, self._check)
-
-    def _unschedule(self) -> None:
+    def _unwatch(self) -> None:
         if self._watch is not None:
-            self._watch.cancel()
+            self._watch.stop()
             self._watch = None
-
-    def _check(self) -> None:
-        held = self._held()
-        now = self.loop.time()
-        if held < self._held_bytes:
-            self._moved_at = now
-        self._held_bytes = held
-        if now - self._moved_at >= self.stall_seconds:
-            type(self).aborted += 1
-            self.abort()
-        else:
-            self._schedule()
-
-    def _held(self) -> int:
-        """Bytes not yet acknowledged by the peer: in the write buffer and in the kernel."""
-        held = self.transport.get_write_buffer_size()
-        with contextlib.suppress(OSError, AttributeError, ValueError):
-            connection = self.transport.get_extra_info("socket")
-            answer = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, struct.pack("i", 0))
-            held += struct.unpack("i", answer)[0]
-        return held
 
 
 def protocol_of(scope: Mapping[str, Any]) -> GuardedProtocol | None:
@@ -224,10 +75,6 @@ def protocol_of(scope: Mapping[str, Any]) -> GuardedProtocol | None:
     return protocol if isinstance(protocol, GuardedProtocol) else None
 
 
-def guarded(stall_seconds: float) -> type[GuardedProtocol]:
-    """The protocol class with its own patience and counters."""
-    return type(
-        "GuardedProtocol",
-        (GuardedProtocol,),
-        {"stall_seconds": stall_seconds, "aborted": 0, "paused": 0, "unsent": []},
-    )
+def guarded(traffic: Traffic) -> type[GuardedProtocol]:
+    """The protocol class of one server."""
+    return type("GuardedProtocol", (GuardedProtocol,), {"traffic": traffic})

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import sqlite3
 from asyncio import AbstractEventLoop
+from collections import deque
 from itertools import cycle
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -70,7 +71,8 @@ class SqliteDatabase(Database):
         self._writer = writer
         self._queries = load_queries()
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
-        self._waiting: SimpleQueue[Work | None] = SimpleQueue()
+        self._gathered: list[Work] = []
+        self._waiting: SimpleQueue[list[Work] | None] = SimpleQueue()
         self._outstanding = 0
         self._closed = False
         self._readers: list[aiosqlite.Connection] = []
@@ -112,7 +114,9 @@ class SqliteDatabase(Database):
             reason = "the database is closed" if self._closed else "too many writes are waiting"
             return Promise[T].rejected(failure(Unavailable(reason)))
         self._outstanding += 1
-        self._waiting.put(Work(script, promise, rows, failure))
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(Work(script, promise, rows, failure))
         return promise
 
     @property
@@ -141,32 +145,34 @@ class SqliteDatabase(Database):
         if self._closed:
             return
         self._closed = True
+        self._hand_over()
         self._waiting.put(None)
         await asyncio.to_thread(self._thread.join)
         for reader in self._readers:
             await reader.close()
         await asyncio.to_thread(self._writer.connection.close)
 
+    def _hand_over(self) -> None:
+        """Give the writer what this turn of the loop brought, in one piece."""
+        turn, self._gathered = self._gathered, []
+        if turn:
+            self._waiting.put(turn)
+
     def _run(self) -> None:
         """Take what waits, commit it, tell the loop; no timer: the load sets the group's size."""
-        while True:
-            work = self._waiting.get()
-            if work is None:
-                return
-            group = [work]
-            stop = False
+        backlog: deque[Work] = deque()
+        ended = False
+        while backlog or not ended:
             with contextlib.suppress(Empty):
-                while len(group) < GROUP_LIMIT:
-                    more = self._waiting.get_nowait()
-                    if more is None:
-                        stop = True
-                        break
-                    group.append(more)
-            outcomes = self._writer.commit(group)
-            with contextlib.suppress(RuntimeError):  # the loop is gone: nobody is left to tell
-                self._loop.call_soon_threadsafe(self._complete, outcomes)
-            if stop:
-                return
+                while len(backlog) < GROUP_LIMIT and not ended:
+                    turn = self._waiting.get_nowait() if backlog else self._waiting.get()
+                    backlog.extend(turn or ())
+                    ended = turn is None
+            group = [backlog.popleft() for _ in range(min(GROUP_LIMIT, len(backlog)))]
+            if group:
+                outcomes = self._writer.commit(group)
+                with contextlib.suppress(RuntimeError):  # the loop is gone: nobody is left to tell
+                    self._loop.call_soon_threadsafe(self._complete, outcomes)
 
     def _complete(self, outcomes: list[Outcome]) -> None:
         self._outstanding -= len(outcomes)

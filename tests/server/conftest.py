@@ -9,14 +9,14 @@ from tests.support.rest import rest_server
 def pytest_generate_tests(metafunc):
     """Run every suite over real sockets on both ways of serving them."""
     if metafunc.module.__name__.rpartition(".")[2].startswith("test_socket"):
-        metafunc.fixturenames.append("delivery")
         metafunc.parametrize("delivery", ["direct", "engine"], indirect=True)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def delivery(request):
-    before, Delivery.chosen = Delivery.chosen, request.param
-    yield request.param
+    """Autouse, so that it comes before those that open a server, and at all."""
+    before, Delivery.chosen = Delivery.chosen, getattr(request, "param", Delivery.chosen)
+    yield Delivery.chosen
     Delivery.chosen = before
 
 

@@ -9,8 +9,10 @@ import pytest
 
 from events.actions import MessageAction
 from events.event import EventSource
+from server.sockets.guard import held_bytes
 from server.sockets.outlet import CAP_BYTES
 from server.sockets.transport import GuardedProtocol
+from server.sockets.websocket import Websocket
 from tests.support.clients import RecordingClient, message
 from tests.support.live import Live, live_server
 from tests.support.proxy import throttled
@@ -57,21 +59,24 @@ async def read_until(client: RawClient, last: int) -> list[int]:
     return ids
 
 
-def protocols_of(live: Live, clients: list[RawClient]) -> list[GuardedProtocol]:
+End = GuardedProtocol | Websocket
+
+
+def protocols_of(live: Live, clients: list[RawClient]) -> list[End]:
     """The server's ends of these connections, as far as they are open."""
     ports = {client.connection.local_address[1] for client in clients}
     ends = live.server.runner.server_state.connections
     return [
         end
         for end in ends
-        if isinstance(end, GuardedProtocol) and end.client is not None and end.client[1] in ports
+        if isinstance(end, End) and end.transport.get_extra_info("peername")[1] in ports
     ]
 
 
 def queued_packets(live: Live) -> int:
     """The longest queue of a client in the engine."""
-    sockets = live.application.handlers.server.eio.sockets.values()
-    return max(int(one.queue.qsize()) for one in sockets)
+    sockets = live.application.library.eio.sockets.values()
+    return max((int(one.queue.qsize()) for one in sockets), default=0)
 
 
 def has(event_id: int, client: RecordingClient) -> bool:
@@ -99,14 +104,18 @@ async def test_clients_that_never_read_cost_little_and_are_cut_while_others_get_
         process = psutil.Process()
         before = grown = process.memory_info().rss
         held = packets = 0
-        paused: set[GuardedProtocol] = set()
+        paused: set[End] = set()
         last = live.stream(key).next_id - 1 + EVENTS + 1
 
         reading = [asyncio.create_task(read_until(client, last)) for client in good]
         for _ in range(EVENTS // 10):
             await fill(live, key, 10)
             paused |= {end for end in ends if not end.writable.is_set()}
-            held = max(held, *(end._held() for end in ends if not end.transport.is_closing()), 0)
+            held = max(
+                held,
+                *(held_bytes(end.transport) for end in ends if not end.transport.is_closing()),
+                0,
+            )
             packets = max(packets, queued_packets(live))
             grown = max(grown, process.memory_info().rss)
         (last_id, *_) = await live.append(key, (MessageAction(content="end"), EventSource.AGENT))
@@ -116,12 +125,12 @@ async def test_clients_that_never_read_cost_little_and_are_cut_while_others_get_
 
         record_property(
             "figures",
-            f"{len(paused)} paused, {live.guard.aborted} aborted, held at most {held} bytes and"
+            f"{len(paused)} paused, {live.traffic.aborted} aborted, held at most {held} bytes and"
             f" {packets} packets each, RSS +{(grown - before) // 1024} KiB,"
             f" {sum(map(len, received))} delivered to the good",
         )
         assert len(paused) == DEAF
-        assert live.guard.aborted == DEAF
+        assert live.traffic.aborted == DEAF
         assert held <= HELD_BYTES
         assert packets <= CAP_BYTES // FRAME_BYTES + 10
         assert grown - before <= GROWTH_BYTES
@@ -148,13 +157,14 @@ async def test_a_slow_but_honest_client_gets_its_backlog_over_one_connection(rec
             seconds = asyncio.get_running_loop().time() - begin
 
             record_property(
-                "figures", f"{proxy.forwarded} bytes in {seconds:.1f} s, paused {live.guard.paused}"
+                "figures",
+                f"{proxy.forwarded} bytes in {seconds:.1f} s, paused {live.traffic.paused}",
             )
             assert received == ids
             assert proxy.connections == 1
             assert proxy.forwarded >= 1_000_000
-            assert live.guard.paused >= 10
-            assert live.guard.aborted == 0
+            assert live.traffic.paused >= 10
+            assert live.traffic.aborted == 0
 
 
 async def test_a_ping_to_a_slow_client_waits_behind_little():
@@ -194,7 +204,7 @@ async def test_a_client_that_stops_reading_leaves_the_live_path_and_stays_off_it
                 await other.until(partial(has, told))
 
             assert not end.writable.is_set()
-            assert end._held() <= HELD_BYTES
+            assert held_bytes(end.transport) <= HELD_BYTES
             assert queued_packets(live) <= CAP_BYTES // FRAME_BYTES + 1
 
 

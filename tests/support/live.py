@@ -13,7 +13,7 @@ from events.stream import EventStream
 from server.app import Application, compose, user_records
 from server.chosen import choose
 from server.config import ServerConfig
-from server.sockets.transport import GuardedProtocol
+from server.sockets.guard import Traffic
 from server.user_records import UserRecords
 from storage.conversations.base import ConversationStores
 from storage.conversations.memory import MemoryConversations
@@ -47,12 +47,9 @@ class Live:
         return self.server.application
 
     @property
-    def guard(self) -> type[GuardedProtocol]:
-        """Its websocket protocol, with the counters."""
-        guard = self.server.runner.config.ws
-        assert isinstance(guard, type)
-        assert issubclass(guard, GuardedProtocol)
-        return guard
+    def traffic(self) -> Traffic:
+        """What its connections share, with the counters."""
+        return self.application.traffic
 
     async def new(self, user_id: str | None = None, conversation_id: str | None = None) -> str:
         """A new conversation's id; no loop is started, and no title will be made for it."""

@@ -1,0 +1,219 @@
+"""The short way's wire: Engine.IO and Socket.IO on one websocket, without queues of their own."""
+
+import logging
+from asyncio import Future, TimerHandle
+from collections.abc import Callable, Mapping
+from functools import partial
+from secrets import token_urlsafe
+from typing import Any
+
+from socketio import packet as kinds
+from socketio.packet import Packet
+
+from server.sockets.direct import DirectOutlet
+from server.sockets.handlers import Arrival, SocketHandlers
+from server.sockets.protocol import (
+    PING_SECONDS,
+    PONG_SECONDS,
+    ClientPacket,
+    Refused,
+    connected,
+    opening,
+    refusal,
+)
+from server.sockets.websocket import Websocket
+from server.sockets.wire import websocket_frame
+
+logger = logging.getLogger(__name__)
+
+MAX_ATTACHMENTS = 64
+
+
+class EngineConnection:
+    """Speaks with one client; joins and leaves for it, one step after the other.
+
+    What comes while a step is under way is held until it is done, and reading with it.
+    """
+
+    __slots__ = (
+        "_beat",
+        "_binary",
+        "_busy",
+        "_gone",
+        "_handlers",
+        "_held",
+        "_id",
+        "_joined",
+        "_pinged",
+        "_query",
+        "_scope",
+        "_wake",
+        "_websocket",
+    )
+
+    def __init__(
+        self, websocket: Websocket, handlers: SocketHandlers, query: str, scope: Mapping[str, Any]
+    ) -> None:
+        self._id = token_urlsafe(15)
+        self._websocket = websocket
+        self._handlers = handlers
+        self._query = query
+        self._scope = scope
+        self._busy = False
+        self._gone = False
+        self._joined = False
+        self._pinged = False
+        self._held: list[tuple[bytes, bool]] = []
+        self._binary: Packet | None = None
+        self._wake: Future[None] | None = None
+        self._beat: TimerHandle | None = None
+
+    def greeting(self) -> bytes:
+        """The first frame, to be sent right behind the websocket's own handshake."""
+        return websocket_frame(opening(self._id))
+
+    async def serve(self) -> None:
+        """Until the connection is over."""
+        self._schedule_ping()
+        try:
+            while self._joined or not self._gone:
+                await self._summons()
+                if self._joined:
+                    self._joined = False
+                    await self._handlers.leave(self._id)
+                elif not self._gone:
+                    self._joined = await self._join()
+                self._go_on()
+        except Exception:
+            logger.exception("cannot go on with %s", self._id)
+            self._websocket.abort()
+        finally:
+            if self._beat is not None:
+                self._beat.cancel()
+
+    def receive(self, message: bytes, *, text: bool) -> None:
+        """Take a message that is no event of one who has joined. See Listener."""
+        if self._busy:
+            if not self._held:
+                self._websocket.hold_reading(hold=True)
+            self._held.append((message, text))
+            return
+        try:
+            self._take(message, text=text)
+        except (ValueError, LookupError, TypeError) as error:
+            logger.info("%s broke the protocol: %s", self._id, error)
+            self._websocket.end()
+
+    def lost(self) -> None:
+        """See Listener."""
+        self._gone = True
+        self._summon()
+
+    async def _join(self) -> bool:
+        websocket = self._websocket
+        outlet = partial(DirectOutlet, websocket)
+        try:
+            await self._handlers.join(
+                Arrival(self._id, self._query, self._scope, outlet, websocket)
+            )
+        except Refused as refused:
+            self._write(refusal(refused))
+            return False
+        self._write(connected(self._id))
+        return True
+
+    async def _summons(self) -> None:
+        """Wait until there is a step to take."""
+        if not (self._busy or self._gone):
+            self._wake = self._websocket.loop.create_future()
+            await self._wake
+
+    def _summon(self) -> None:
+        self._busy = True
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    def _go_on(self) -> None:
+        """Take what was held until another step is due."""
+        self._busy = False
+        held, self._held = self._held, []
+        if held:
+            self._websocket.hold_reading(hold=False)
+        for message, text in held:
+            receiver = self._websocket.receiver
+            if not (text and not self._busy and receiver is not None and receiver(message)):
+                self.receive(message, text=text)
+
+    def _take(self, message: bytes, *, text: bool) -> None:
+        if not text:
+            self._attach()
+        elif message == b"3":
+            self._schedule_ping()
+        elif message == b"1":
+            self._websocket.end()
+        elif message[:1] == b"4":
+            self._take_packet(Packet(encoded_packet=message[1:].decode()))
+        else:
+            raise ValueError("no packet of Engine.IO")
+
+    def _take_packet(self, packet: Packet) -> None:
+        if self._binary is not None:
+            raise ValueError("an attachment is missing")
+        namespace = packet.namespace or "/"
+        match packet.packet_type:
+            case kinds.CONNECT if namespace != "/":
+                self._write(refusal(Refused("Unable to connect"), namespace))
+            case kinds.CONNECT if not self._joined:
+                self._summon()
+            case kinds.DISCONNECT if self._joined and namespace == "/":
+                self._websocket.receiver = None  # nothing that follows is taken any more
+                self._summon()
+            case kinds.EVENT | kinds.BINARY_EVENT | kinds.BINARY_ACK if packet.attachment_count:
+                self._await_attachments(packet)
+            case kinds.EVENT | kinds.BINARY_EVENT:
+                self._take_event(packet)
+            case kinds.CONNECT | kinds.DISCONNECT | kinds.ACK:
+                pass  # nothing follows from it: it is so already, or nobody asked
+            case _:
+                raise ValueError("no packet that a client sends")
+
+    def _await_attachments(self, packet: Packet) -> None:
+        if packet.attachment_count > MAX_ATTACHMENTS:
+            raise ValueError("too many attachments")
+        self._binary = packet
+
+    def _attach(self) -> None:
+        """Count an attachment; what it holds is not kept, since no event may have one."""
+        packet = self._binary
+        if packet is None:
+            raise ValueError("an attachment of nothing")
+        if packet.add_attachment(b""):
+            self._binary = None
+            if packet.packet_type == kinds.BINARY_EVENT:
+                self._take_event(packet)
+
+    def _take_event(self, packet: Packet) -> None:
+        event, *arguments = packet.data
+        if self._joined and packet.namespace in (None, "/"):
+            self._handlers.take(self._id, ClientPacket(event, arguments, packet.id))
+
+    def _schedule_ping(self) -> None:
+        """A first time, and then with every answer to the one before."""
+        if self._beat is None or self._pinged:
+            self._pinged = False
+            self._set_beat(PING_SECONDS, self._ping)
+
+    def _ping(self) -> None:
+        self._pinged = True
+        self._write(b"2")
+        self._set_beat(PONG_SECONDS, self._websocket.abort)
+
+    def _set_beat(self, seconds: float, act: Callable[[], None]) -> None:
+        if self._beat is not None:
+            self._beat.cancel()
+        self._beat = self._websocket.loop.call_later(seconds, act)
+
+    def _write(self, message: bytes) -> None:
+        self._websocket.flush()
+        if not self._websocket.transport.is_closing():
+            self._websocket.transport.write(websocket_frame(message))

@@ -1,0 +1,131 @@
+"""Notices clients that do not read, and ends their connections; what all connections share."""
+
+import contextlib
+import fcntl
+import logging
+import socket
+import struct
+import termios
+from asyncio import AbstractEventLoop, TimerHandle, Transport
+from typing import Protocol
+
+logger = logging.getLogger(__name__)
+
+UNSENT_LIMIT_BYTES = 16 * 1024
+"""Unsent bytes the kernel may hold for a connection: more would hide that its reader is slow."""
+WRITE_LIMIT_BYTES = 4 * 1024
+CHECKS_PER_STALL = 5
+TCP_NOTSENT_LOWAT = 25
+"""Linux; the socket module names it from Python 3.12 on."""
+
+
+class Flushing(Protocol):
+    """A connection that may have something due."""
+
+    def flush(self) -> None:
+        """Write it."""
+
+    def abort(self) -> None:
+        """End the connection at once."""
+
+
+class Traffic:
+    """What the connections of one server share: patience, counters, who has something due."""
+
+    def __init__(self, stall_seconds: float) -> None:
+        self.stall_seconds = stall_seconds
+        self.paused = 0
+        """How often writing was paused."""
+        self.aborted = 0
+        """Connections aborted for standing still."""
+        self.unsent: list[Flushing] = []
+        """Those to flush at the end of this turn of the loop."""
+
+    def flush_all(self) -> None:
+        """Write what is due on every connection."""
+        unsent, self.unsent = self.unsent, []
+        for connection in unsent:
+            try:
+                connection.flush()
+            except Exception:
+                logger.exception("a client could not be written to")
+                connection.abort()
+
+
+class StallWatch:
+    """Aborts a transport that is paused and stands still; a slow reader that reads is left alone.
+
+    Standing still means: for `stall_seconds` neither the write buffer nor what the kernel holds
+    has shrunk.
+    """
+
+    __slots__ = ("_held", "_loop", "_moved_at", "_timer", "_traffic", "_transport")
+
+    def __init__(self, transport: Transport, loop: AbstractEventLoop, traffic: Traffic) -> None:
+        traffic.paused += 1
+        self._transport = transport
+        self._loop = loop
+        self._traffic = traffic
+        self._held = held_bytes(transport)
+        self._moved_at = loop.time()
+        self._timer: TimerHandle = self._schedule()
+
+    def stop(self) -> None:
+        """The transport flows again, or is gone."""
+        self._timer.cancel()
+
+    def _schedule(self) -> TimerHandle:
+        seconds = self._traffic.stall_seconds / CHECKS_PER_STALL
+        return self._loop.call_later(seconds, self._check)
+
+    def _check(self) -> None:
+        held = held_bytes(self._transport)
+        now = self._loop.time()
+        if held < self._held:
+            self._moved_at = now
+        self._held = held
+        if now - self._moved_at >= self._traffic.stall_seconds:
+            self._traffic.aborted += 1
+            abort(self._transport)
+        else:
+            self._timer = self._schedule()
+
+
+def held_bytes(transport: Transport) -> int:
+    """Bytes not yet acknowledged by the peer: in the write buffer and in the kernel."""
+    held = transport.get_write_buffer_size()
+    with contextlib.suppress(OSError, AttributeError, ValueError):
+        connection = transport.get_extra_info("socket")
+        answer = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, struct.pack("i", 0))
+        held += struct.unpack("i", answer)[0]
+    return held
+
+
+def end(transport: Transport, loop: AbstractEventLoop, traffic: Traffic) -> None:
+    """Close without a farewell, so that the client comes back by itself.
+
+    What is buffered is sent first; a reader that does not take it is aborted.
+    """
+    if transport.is_closing():
+        return
+    transport.close()
+    if transport.get_write_buffer_size():
+        loop.call_later(traffic.stall_seconds, abort, transport)
+
+
+def abort(transport: Transport) -> None:
+    """End the connection at once; what is buffered is lost, in the kernel, too.
+
+    Without the reset the kernel would keep it for minutes for a reader that is not there.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+def bound_unsent(listener: socket.socket) -> None:
+    """Bound what the kernel may hold unsent of every connection that comes in by this socket."""
+    with contextlib.suppress(OSError):
+        # Not every platform knows the option; the write limit bounds memory there, too.
+        listener.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_LIMIT_BYTES)

@@ -1,0 +1,194 @@
+"""Where the short way begins: a websocket's request in the common form is accepted as it comes in.
+
+Common is what asks for nothing else: the right versions, no polling before it, no subprotocol, from
+where it may come, whole in the first bytes of its connection. Everything that is not is given to
+uvicorn as it came, which serves it, or refuses it, the plain way.
+"""
+
+import asyncio
+import binascii
+import re
+from asyncio import AbstractEventLoop, BaseTransport, Transport
+from base64 import b64encode
+from collections.abc import Sequence
+from hashlib import sha1
+from typing import Any, ClassVar, NamedTuple, cast
+
+from starlette.datastructures import Headers
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from server.auth import Authenticator
+from server.errors import Forbidden
+from server.sockets.engine import EngineConnection
+from server.sockets.guard import Traffic
+from server.sockets.handlers import SocketHandlers
+from server.sockets.websocket import Websocket
+
+Fields = Sequence[tuple[bytes, bytes]]
+
+KEY_BYTES = 16
+RFC_6455_ID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+ANSWER = (
+    b"HTTP/1.1 101 Switching Protocols\r\n"
+    b"Upgrade: websocket\r\n"
+    b"Connection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: %b\r\n\r\n"
+)
+UNCOMMON = (b"sec-websocket-protocol", b"content-length", b"transfer-encoding")
+LONGEST_REQUEST_BYTES = 16 * 1024
+
+_REQUEST = re.compile(
+    rb"GET /socket\.io/?\?([!\"$-~]+) HTTP/1\.1\r\n"
+    rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ \t]*[\t -~\x80-\xff]*\r\n)+)\r\n"
+)
+"""A whole request and nothing behind it; the grammar is no wider than RFC 9112's."""
+
+
+class PlainRequest(NamedTuple):
+    """What is needed of a websocket's request in the common form."""
+
+    query: str
+    fields: Fields
+    """Names in lower case, values without white space around them."""
+    accept: bytes
+    """The `Sec-WebSocket-Accept` of the answer."""
+
+
+def read_plain(data: bytes) -> PlainRequest | None:
+    """Read the first bytes of a connection; None unless they are a request in the common form."""
+    found = _REQUEST.fullmatch(data) if len(data) <= LONGEST_REQUEST_BYTES else None
+    if found is None or not _is_new(found[1]):
+        return None
+    fields = []
+    for line in found[2].split(b"\r\n")[:-1]:
+        name, _, value = line.partition(b":")
+        fields.append((name.lower(), value.strip(b" \t")))
+    accept = accept_of(fields)
+    return None if accept is None else PlainRequest(found[1].decode("ascii"), fields, accept)
+
+
+def accept_of(fields: Fields) -> bytes | None:
+    """The answer to a request for an upgrade (RFC 6455, 4.2); None unless it is in the common form.
+
+    A name that comes twice, a body, a subprotocol are not common.
+    """
+    found = dict(fields)
+    tokens = found.get(b"connection", b"").lower().split(b",")
+    if (
+        len(found) != len(fields)
+        or found.get(b"upgrade", b"").lower() != b"websocket"
+        or b"upgrade" not in [token.strip(b" \t") for token in tokens]
+        or found.get(b"sec-websocket-version") != b"13"
+        or any(name in found for name in UNCOMMON)
+    ):
+        return None
+    key = found.get(b"sec-websocket-key", b"")
+    try:
+        if len(binascii.a2b_base64(key, strict_mode=True)) != KEY_BYTES:
+            return None
+    except binascii.Error:
+        return None
+    return b64encode(sha1(key + RFC_6455_ID, usedforsecurity=False).digest())
+
+
+def _is_new(query: bytes) -> bool:
+    """Whether a query asks for a new Engine.IO 4 websocket, in the words that clients use."""
+    asked = query.split(b"&")
+    return (
+        b"EIO=4" in asked
+        and b"transport=websocket" in asked
+        and not any(field.startswith(b"sid=") for field in asked)
+    )
+
+
+class Entrance:
+    """Decides who goes the short way."""
+
+    def __init__(
+        self, handlers: SocketHandlers, authenticator: Authenticator, traffic: Traffic
+    ) -> None:
+        self._handlers = handlers
+        self._authenticator = authenticator
+        self._traffic = traffic
+
+    def door(self) -> "type[Door]":
+        """The class of the protocols that look at a connection first, for uvicorn."""
+        return type("Door", (Door,), {"entrance": self})
+
+    def admits(self, request: PlainRequest) -> bool:
+        """Whether it comes from where it may."""
+        try:
+            self._authenticator.check_source(Headers(raw=list(request.fields)))
+        except Forbidden:
+            return False
+        return True
+
+    def connect(
+        self, request: PlainRequest, transport: Transport, loop: AbstractEventLoop, ends: set[Any]
+    ) -> EngineConnection:
+        """Accept it."""
+        websocket = Websocket(transport, loop, self._traffic, ends)
+        scope = {"type": "websocket", "headers": request.fields}
+        connection = EngineConnection(websocket, self._handlers, request.query, scope)
+        websocket.open(connection)
+        # In one piece: every write is a system call.
+        transport.write(ANSWER % request.accept + connection.greeting())
+        return connection
+
+
+class Door(asyncio.Protocol):
+    """Looks at the first bytes of a connection, and gives it to who serves it."""
+
+    entrance: ClassVar[Entrance]
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: AbstractEventLoop | None = None,
+    ) -> None:
+        self._config = config
+        self._server = server_state
+        self._app_state = app_state
+        self._loop = _loop or asyncio.get_running_loop()
+        self._transport: Transport | None = None
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Wait for the first bytes."""
+        self._transport = cast("Transport", transport)
+        self._server.connections.add(cast("Any", self))
+
+    def data_received(self, data: bytes) -> None:
+        """Decide."""
+        transport = self._transport
+        if transport is None:
+            return
+        self._leave()
+        request = read_plain(data)
+        if request is None or not self.entrance.admits(request):
+            plain = HttpToolsProtocol(self._config, self._server, self._app_state, self._loop)
+            plain.connection_made(transport)
+            transport.set_protocol(plain)
+            plain.data_received(data)
+            return
+        ends: set[Any] = self._server.connections
+        connection = self.entrance.connect(request, transport, self._loop, ends)
+        task = self._loop.create_task(connection.serve())
+        self._server.tasks.add(task)
+        task.add_done_callback(self._server.tasks.discard)
+
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - whatever it was
+        """Nobody said anything."""
+        self._leave()
+
+    def shutdown(self) -> None:
+        """The server ends. See uvicorn's protocols."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def _leave(self) -> None:
+        self._server.connections.discard(cast("Any", self))
+        self._transport = None

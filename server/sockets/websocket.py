@@ -1,0 +1,221 @@
+"""A websocket on its transport, for the short way: frames in, frames out, and who does not read.
+
+The frames that clients send are cut by `Inbound`; the library sees the rest of them only: control
+frames, fragments, binary, what is malformed.
+"""
+
+import asyncio
+from asyncio import AbstractEventLoop, Transport
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+from server.sockets.guard import WRITE_LIMIT_BYTES, StallWatch, Traffic, abort, end
+from server.sockets.inbound import Inbound
+from server.sockets.protocol import MAX_MESSAGE_BYTES
+
+FLOWING = asyncio.Event()
+"""Shared by all that were never paused: nobody ever waits for it."""
+FLOWING.set()
+
+
+class Listener(Protocol):
+    """Takes what comes on a websocket. Must not raise."""
+
+    def receive(self, message: bytes, *, text: bool) -> None:
+        """A message that the websocket's receiver did not take."""
+
+    def lost(self) -> None:
+        """The connection is over."""
+
+
+class Websocket(asyncio.Protocol):
+    """One open websocket, behind its handshake. There are many: each holds only what it needs."""
+
+    __slots__ = (
+        "_binary",
+        "_ends",
+        "_fragments",
+        "_inbound",
+        "_library",
+        "_listener",
+        "_traffic",
+        "_watch",
+        "behind",
+        "due",
+        "flowing",
+        "loop",
+        "receiver",
+        "transport",
+        "writable",
+    )
+
+    def __init__(
+        self,
+        transport: Transport,
+        loop: AbstractEventLoop,
+        traffic: Traffic,
+        ends: set["Websocket"],
+    ) -> None:
+        self.transport = transport
+        self.loop = loop
+        self.writable = FLOWING
+        self.flowing = True
+        """Whether writing is neither paused nor over."""
+        self.behind: Callable[[], None] | None = None
+        """Called when writing is paused or over."""
+        self.receiver: Callable[[bytes], bool] | None = None
+        """Is given text messages before the listener; False leaves one to it."""
+        self.due: list[bytes] = []
+        """What is written at the end of this turn of the loop, in one piece."""
+        self._traffic = traffic
+        self._ends = ends
+        self._listener: Listener | None = None
+        self._inbound = Inbound(self._take_text, self._leave)
+        self._library: ServerProtocol | None = None
+        self._fragments: list[bytes] = []
+        self._binary = False
+        self._watch: StallWatch | None = None
+        transport.set_write_buffer_limits(high=WRITE_LIMIT_BYTES, low=0)
+
+    def open(self, listener: Listener) -> None:
+        """Take the transport over."""
+        self._listener = listener
+        self._ends.add(self)
+        self.transport.set_protocol(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Cut it."""
+        self._inbound.feed(data)
+
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - whatever it was
+        """Tell everybody, the listener last."""
+        self._ends.discard(self)
+        self._unwatch()
+        self._stop_flowing()
+        self.behind = self.receiver = None
+        self.writable.set()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.lost()
+
+    def pause_writing(self) -> None:
+        """Start to watch whether the reader reads."""
+        if self.writable is FLOWING:
+            self.writable = asyncio.Event()
+        self.writable.clear()
+        self._watch = StallWatch(self.transport, self.loop, self._traffic)
+        self._stop_flowing()
+
+    def resume_writing(self) -> None:
+        """Stop watching."""
+        self.writable.set()
+        self.flowing = not self.transport.is_closing()
+        self._unwatch()
+
+    def push(self, frames: bytes) -> None:
+        """Write with whatever else this turn of the loop brings for the connection."""
+        if not self.due:
+            if not self._traffic.unsent:
+                self.loop.call_soon(self._traffic.flush_all)
+            self._traffic.unsent.append(self)
+        self.due.append(frames)
+
+    def send_live(self, frames: bytes) -> None:
+        """Write at once, or with what is due."""
+        if self.due:
+            self.due.append(frames)
+        else:
+            self.transport.write(frames)
+
+    def flush(self) -> None:
+        """Write what is due now, in one piece: every write is a system call."""
+        if self.due:
+            frames, self.due = self.due, []
+            if not self.transport.is_closing():
+                self.transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
+
+    def hold_reading(self, *, hold: bool) -> None:
+        """Take nothing more from the client for a while, or go on."""
+        if self.transport.is_closing():
+            return
+        if hold:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+    def shutdown(self) -> None:
+        """The server ends: say so. See uvicorn's protocols."""
+        if not self.transport.is_closing():
+            library = self._frames()
+            library.send_close(CloseCode.SERVICE_RESTART)
+            self._answer(library)
+
+    def end(self) -> None:
+        """Close the connection without a farewell."""
+        end(self.transport, self.loop, self._traffic)
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        abort(self.transport)
+
+    def _stop_flowing(self) -> None:
+        self.flowing = False
+        if self.behind is not None:
+            self.behind()
+
+    def _unwatch(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
+
+    def _take_text(self, message: bytes) -> bool:
+        """Take a text message that came in one frame."""
+        if self._library is not None and self._library.current_size is not None:
+            return False  # in the midst of fragments it is a fault, which the library tells
+        if self.receiver is None or not self.receiver(message):
+            self._pass_on(message, text=True)
+        return True
+
+    def _pass_on(self, message: bytes, *, text: bool) -> None:
+        if self._listener is not None and not self.transport.is_closing():
+            self._listener.receive(message, text=text)
+
+    def _frames(self) -> ServerProtocol:
+        """Made for the first frame that needs it."""
+        if self._library is None:
+            self._library = ServerProtocol(state=State.OPEN, max_size=MAX_MESSAGE_BYTES)
+        return self._library
+
+    def _leave(self, data: bytes) -> None:
+        library = self._frames()
+        library.receive_data(data)
+        for event in library.events_received():
+            self._take_frame(cast("Frame", event))
+        self._answer(library)
+
+    def _take_frame(self, frame: Frame) -> None:
+        if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
+            self._binary = frame.opcode is Opcode.BINARY
+        elif frame.opcode is not Opcode.CONT:
+            return  # the library answers control frames by itself
+        self._fragments.append(bytes(frame.data))
+        if frame.fin:
+            fragments, self._fragments = self._fragments, []
+            message, text = b"".join(fragments), not self._binary
+            if not (text and self.receiver is not None and self.receiver(message)):
+                self._pass_on(message, text=text)
+
+    def _answer(self, library: ServerProtocol) -> None:
+        """Send what the library has to say; when that is a farewell, end."""
+        frames = b"".join(library.data_to_send())
+        closing = library.state is not State.OPEN
+        # One who only pings and reads nothing must not fill the buffer.
+        if frames and (self.flowing or closing) and not self.transport.is_closing():
+            self.flush()
+            self.transport.write(frames)
+        if closing:
+            self.end()
