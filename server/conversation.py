@@ -27,6 +27,8 @@ from storage.conversations.base import ConversationStore
 
 logger = logging.getLogger(__name__)
 
+NOTHING: Mapping[str, str] = {}
+
 
 class Audience(Protocol):
     """Where payloads go that are not events: the connections of a conversation."""
@@ -102,7 +104,7 @@ class ServerConversation:
         self._audience = audience
         self._follower = follower
         self._on_closed = on_closed
-        self._environment: dict[str, str] = {}
+        self._environment: Mapping[str, str] = NOTHING
         self._upkeep: Upkeep | None = None
         self._serial: asyncio.Lock | None = None
         parts.monitor.session_started(stream, user_id)
@@ -137,7 +139,7 @@ class ServerConversation:
         if environment is None:
             return
         withdrawn = dict.fromkeys(self._environment.keys() - environment.keys())
-        self._environment = dict(environment)
+        self._environment = environment
         if self.loop is not None:
             self.loop.runtime.set_environment({**withdrawn, **environment})
 

@@ -42,7 +42,8 @@ class _Circle:
     """A user's open conversations, what they were told, and how often that has changed."""
 
     def __init__(self) -> None:
-        self.confidants: list[Confidant] = []
+        self.confidants: dict[Confidant, None] = {}
+        """In the order in which they came; one user may have many thousands."""
         self.known: _Known | None = None
         self.changes = 0
 
@@ -106,7 +107,7 @@ class UserRecords:
         """
         user_id = confidant.user_id
         circle = self._circles.setdefault(user_id, _Circle())
-        circle.confidants.append(confidant)
+        circle.confidants[confidant] = None
         while circle.known is None:
             seen = circle.changes
             known = await self._read(user_id)
@@ -119,7 +120,7 @@ class UserRecords:
         """Tell a conversation nothing more; one that has not entered is no error."""
         circle = self._circles.get(confidant.user_id)
         if circle is not None and confidant in circle.confidants:
-            circle.confidants.remove(confidant)
+            del circle.confidants[confidant]
             if not circle.confidants:
                 del self._circles[confidant.user_id]
 
