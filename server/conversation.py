@@ -211,6 +211,7 @@ class ServerConversation:
         try:
             record = await self._records.get_metadata(self.conversation_id)
             runtime = await self._build_runtime()
+            runtime.set_environment(self._environment)
             loop = AgentLoop(
                 self.stream,
                 self._make_agent(),
@@ -221,12 +222,13 @@ class ServerConversation:
                 on_rest=on_rest,
             )
         except Exception as error:
-            await self._say_failed(error)
-            if runtime is not None:
-                await runtime.close()
+            try:
+                await self._say_failed(error)
+            finally:
+                if runtime is not None:
+                    await runtime.close()
             raise
         self.loop = loop
-        runtime.set_environment(self._environment)
         self._upkeep = Upkeep(
             self.stream,
             self._records,
