@@ -16,7 +16,7 @@ BUDGET_SECONDS = {
     "(top)": 30,
     "browser": 120,
     "conformance": 60,
-    "crash": 110,
+    "crash": 140,
     "docs": 45,
     "events": 60,
     "node": 120,
