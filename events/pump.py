@@ -253,6 +253,8 @@ class AppendPump:
                     return await self._store.read(self._conversation_id, first_id, head.next_id)
             except (EventsError, TimeoutError) as error:
                 logger.warning("cannot read %s back: %r", self._conversation_id, error)
+            except Exception:  # giving up would hold the whole conversation up for ever
+                logger.exception("cannot read %s back", self._conversation_id)
 
 
 def _fold_of(events: Sequence[StoredEvent]) -> SummaryChange:

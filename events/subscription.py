@@ -108,7 +108,9 @@ class Subscription:
                 events = await self._read(self.position + 1)
             except ConversationDeleted:
                 raise
-            except Exception:
+            except (Exception, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                    raise
                 self.errors += 1
                 logger.exception("subscription %s cannot read on; retrying", self.name)
                 await asyncio.sleep(RETRY_SECONDS)
@@ -135,6 +137,6 @@ class Subscription:
 
 
 def _is_cancelled() -> bool:
-    # What a callback awaits may have been cancelled without this task being so.
+    # What is awaited may have been cancelled without this task being so.
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from asyncio import Future, Task
-from collections.abc import Awaitable, Callable, Sequence
+from asyncio import Future
+from collections.abc import Callable, Sequence
 
 import orjson
 
@@ -14,30 +14,26 @@ from events.actions import (
     RecallAction,
     SystemMessageAction,
 )
-from events.batch import Appended
 from events.event import AgentState, Event, EventSource, RecallType, StoredEvent
-from events.observations import (
-    AgentStateChangedObservation,
-    ErrorObservation,
-    Observation,
-    RecallObservation,
-)
+from events.observations import ErrorObservation, Observation, RecallObservation
 from events.serialization import decode
 from events.stream import EventStream
 from events.subscription import Subscription
-from runtime_stub.agent import Agent, RateLimited, Spent
+from runtime_stub.agent import Agent, Spent
 from runtime_stub.base import Runtime
-from server.agent_states import FAILED_ID, NOT_EXECUTED, RATE_LIMIT_ID, STOPPED_ID, WORKING
-from server.agent_steps import AgentSteps, LimitReached
+from runtime_stub.errors import RuntimeUnavailable
+from server.agent_driver import AgentDriver
+from server.agent_states import FAILED_ID, NOT_EXECUTED, STEPPING, STOPPED_ID, WORKING
+from server.agent_steps import AgentSteps
+from server.loop_record import LoopRecord
 from server.loop_recovery import find_left_open, has_system_message
 from server.loop_settings import LoopSettings
 
 logger = logging.getLogger(__name__)
 
-HALT_SECONDS = 0.8
-"""How long a cancelled step may take to end before it is left behind."""
-Work = Callable[[], Awaitable[AgentState]]
-"""Steps up to the state that is then due."""
+CONNECT_SECONDS = 60.0
+CLOSE_SECONDS = 5.0
+"""How long the last state is tried to be told."""
 OnError = Callable[[str], None]
 """Shows a failure to whoever watches now; the state `error` with its reason is in the log."""
 
@@ -46,7 +42,8 @@ class AgentLoop:
     """The running agent of one conversation. Everything it decides is an event of the log.
 
     It takes user messages up in log order, each by a `recall` action that names it as its cause;
-    by that mark a later loop knows which messages still wait.
+    by that mark a later loop knows which messages still wait. Whatever fails in it, its agent or
+    its runtime ends in a state that is told: none but a loop at work is `running`.
     """
 
     def __init__(
@@ -64,17 +61,19 @@ class AgentLoop:
         self.runtime = runtime
         self._stream = stream
         self._agent = agent
-        self._steps = AgentSteps(stream, agent, runtime, settings, spent, self._set_state)
+        self._record = LoopRecord(stream)
+        self._steps = AgentSteps(
+            stream, agent, runtime, settings, spent, self._set_state, self._record.tell
+        )
+        self._driver = AgentDriver(stream.conversation_id, self._set_state, self._fail)
         agent.resume(spent)
         self._on_error = on_error
         self._on_rest = on_rest
         self._subscription: Subscription | None = None
-        self._driver: Task[None] | None = None
         self._seen = -1
         self._waiter: tuple[int, Future[None]] | None = None
         self._took_up_before = False
         self._serial = asyncio.Lock()
-        self._appending: Future[Appended] | None = None
 
     @property
     def working(self) -> bool:
@@ -89,34 +88,50 @@ class AgentLoop:
         last_id = self._stream.next_id - 1
         self._set_state(AgentState.LOADING)
         try:
-            await self.runtime.connect()
+            await self._connect()
             await self._open(last_id)
         except Exception as error:
+            await self._driver.halt()
+            await self._unsubscribe()
             self._fail(error)
+            await self._record.close(CLOSE_SECONDS)
             raise
 
     async def close(self) -> None:
         """Halt the agent, record `stopped`, release everything."""
-        await self._halt()
-        if self._subscription is not None:
-            await self._stream.unsubscribe(self._subscription)
+        await self._driver.halt()
+        await self._unsubscribe()
         self._set_state(AgentState.STOPPED)
-        if self._appending is not None:
-            await asyncio.wait([self._appending])
-        await self._agent.close()
-        await self.runtime.close()
+        await self._record.close(CLOSE_SECONDS)
+        try:
+            await self._agent.close()
+        finally:
+            await self.runtime.close()
+
+    async def _connect(self) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self.runtime.connect()
+        except TimeoutError as error:
+            late = f"the runtime did not connect within {CONNECT_SECONDS:g} seconds"
+            raise RuntimeUnavailable(late) from error
+
+    async def _unsubscribe(self) -> None:
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            await self._stream.unsubscribe(subscription)
 
     async def _open(self, last_id: int) -> None:
         left = await find_left_open(self._stream, last_id)
         for action in left.actions:
             text = NOT_EXECUTED.format(why="was restarted")
             closing = ErrorObservation(content=text, error_id=STOPPED_ID, cause=action.id)
-            self._emit(closing, EventSource.AGENT)
+            self._record.tell(closing, EventSource.AGENT)
         if not await has_system_message(self._stream):
             opening = SystemMessageAction(
                 content=self._agent.system_prompt(), agent_class=type(self._agent).__name__
             )
-            self._emit(opening, EventSource.AGENT)
+            self._record.tell(opening, EventSource.AGENT)
         self._took_up_before = left.taken_up_before
         async with self._serial:
             after = self._seen = self._stream.next_id - 1
@@ -140,18 +155,18 @@ class AgentLoop:
         return found
 
     async def _handle(self, events: Sequence[StoredEvent]) -> None:
-        for stored in events:
-            event = decode(orjson.loads(stored.body))
-            try:
-                await self._take(event)
-            except Exception as error:
-                logger.exception(
-                    "agent loop of %s at event %d", self._stream.conversation_id, stored.id
-                )
-                await self._halt()
-                self._fail(error)
-            self._seen = stored.id
-            self._tell_waiter()
+        async with self._serial:  # what waited before the loop came up is taken up first
+            for stored in events:
+                try:
+                    await self._take(decode(orjson.loads(stored.body)))
+                except Exception as error:
+                    logger.exception(
+                        "agent loop of %s at event %d", self._stream.conversation_id, stored.id
+                    )
+                    await self._driver.halt()
+                    self._fail(error)
+                self._seen = stored.id
+                self._tell_waiter()
 
     async def _take(self, event: Event) -> None:
         if event.source == EventSource.USER:
@@ -176,84 +191,51 @@ class AgentLoop:
         self._run()
         appended = await asyncio.shield(recalled)
         answer = RecallObservation(recall_type=kind, cause=appended.id)
-        self._emit(answer, EventSource.ENVIRONMENT)
+        self._record.tell(answer, EventSource.ENVIRONMENT)
 
     async def _on_command(self, wanted: str) -> None:
         match wanted:
             case AgentState.RUNNING if self.state is not AgentState.AWAITING_USER_CONFIRMATION:
                 self._run()
             case AgentState.PAUSED if self.state in WORKING:
-                await self._halt()
+                await self._driver.halt()
                 self._close_pending("was paused")
                 self._set_state(AgentState.PAUSED)
             case AgentState.STOPPED:
-                await self._halt()
+                await self._driver.halt()
                 self._set_state(AgentState.STOPPED)
             case AgentState.USER_CONFIRMED if self.state is AgentState.AWAITING_USER_CONFIRMATION:
-                self._spawn(self._confirmed)
+                self._set_state(AgentState.USER_CONFIRMED)
+                self._driver.begin(self._confirmed)
             case AgentState.USER_REJECTED if self.state is AgentState.AWAITING_USER_CONFIRMATION:
-                self._spawn(self._rejected)
+                self._steps.news = False
+                self._set_state(AgentState.USER_REJECTED)
+                self._driver.begin(self._rejected)
             case _:
                 logger.info("command %s means nothing in state %s", wanted, self.state)
 
     def _run(self) -> None:
-        if self.state is AgentState.RUNNING:
+        if self.state in STEPPING:
             return
         if self.state is AgentState.ERROR:
             self._steps.raise_limits()
         self._set_state(AgentState.RUNNING)
-        self._spawn(self._stepped)
+        self._driver.begin(self._stepped)
 
     async def _stepped(self) -> AgentState:
         return await self._steps.run(self._level)
 
     async def _confirmed(self) -> AgentState:
-        self._set_state(AgentState.USER_CONFIRMED)
         await self._steps.confirm()
         self._set_state(AgentState.RUNNING)
         return await self._steps.run(self._level)
 
     async def _rejected(self) -> AgentState:
-        self._set_state(AgentState.USER_REJECTED)
         await self._steps.reject()
-        return AgentState.AWAITING_USER_INPUT
-
-    def _spawn(self, work: Work) -> None:
-        name = f"agent of {self._stream.conversation_id}"
-        self._driver = asyncio.get_running_loop().create_task(self._drive(work), name=name)
-
-    async def _drive(self, work: Work) -> None:
-        """Run steps to their end and set the state that is due, unless halted meanwhile."""
-        me = asyncio.current_task()
-        try:
-            due = await work()
-        except LimitReached as limit:
-            if self._driver is me:
-                self._set_state(AgentState.ERROR, str(limit))
-        except RateLimited as limit:
-            if self._driver is me and limit.exhausted:
-                self._set_state(AgentState.ERROR, RATE_LIMIT_ID)
-            elif self._driver is me:
-                self._set_state(AgentState.RATE_LIMITED)
-        except Exception as error:
-            logger.exception("agent of %s failed", self._stream.conversation_id)
-            if self._driver is me:
-                self._fail(error)
-        else:
-            if self._driver is me:
-                self._set_state(due)
-
-    async def _halt(self) -> None:
-        """Cancel the steps under way; what ignores that is left behind and changes nothing."""
-        task, self._driver = self._driver, None
-        if task is None or task.done():
-            return
-        task.cancel()
-        _, late = await asyncio.wait([task], timeout=HALT_SECONDS)
-        if late:
-            logger.error(
-                "%s did not stop within %g s and is left behind", task.get_name(), HALT_SECONDS
-            )
+        if not self._steps.news:
+            return AgentState.AWAITING_USER_INPUT
+        self._set_state(AgentState.RUNNING)
+        return await self._steps.run(self._level)
 
     async def _level(self) -> None:
         """Wait until the agent has observed everything this loop appended so far."""
@@ -270,10 +252,13 @@ class AgentLoop:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         reason = f"{type(error).__name__}: {error}"
-        self._on_error(reason)
         self._set_state(AgentState.ERROR, reason)
+        try:
+            self._on_error(reason)
+        except Exception:
+            logger.exception("a failure in %s was not shown", self._stream.conversation_id)
 
     def _set_state(self, state: AgentState, reason: str = "") -> None:
         if state is self.state:
@@ -283,16 +268,12 @@ class AgentLoop:
             self._close_pending("was stopped")
         elif state is AgentState.ERROR:
             self._close_pending("failed", FAILED_ID)
-        self._emit(
-            AgentStateChangedObservation(agent_state=state, reason=reason), EventSource.ENVIRONMENT
-        )
+        self._record.tell_state(state, reason)
+        if not self.working:
+            self._on_rest()
 
     def _close_pending(self, why: str, error_id: str = STOPPED_ID) -> None:
         self._steps.close_pending(NOT_EXECUTED.format(why=why), error_id)
 
     def _command(self, state: AgentState) -> None:
-        self._emit(ChangeAgentStateAction(agent_state=state), EventSource.ENVIRONMENT)
-
-    def _emit(self, event: Event, source: EventSource) -> None:
-        """Append in order, without waiting; a failure is logged where it happens."""
-        self._appending = self._stream.enqueue(event, source)
+        self._record.tell(ChangeAgentStateAction(agent_state=state), EventSource.ENVIRONMENT)

@@ -13,6 +13,11 @@ WORKING = frozenset(
 )
 """The agent is at work: its loop is not closed for being idle."""
 
+STEPPING = frozenset(
+    (AgentState.RUNNING, AgentState.USER_CONFIRMED, AgentState.USER_REJECTED),
+)
+"""A task of the loop is under way that looks for news before it ends."""
+
 RESTING = frozenset(
     (
         AgentState.AWAITING_USER_INPUT,

@@ -15,7 +15,7 @@ from events.actions import (
     RecallAction,
 )
 from events.batch import Appended
-from events.event import AgentState, ConfirmationState, EventSource, SecurityRisk
+from events.event import AgentState, ConfirmationState, Event, EventSource, SecurityRisk
 from events.observations import (
     AgentThinkObservation,
     ErrorObservation,
@@ -51,15 +51,16 @@ class AgentSteps:
         settings: LoopSettings,
         spent: Spent,
         announce: Callable[[AgentState], None],
+        tell: Callable[[Event, EventSource], object],
     ) -> None:
         self.pending: tuple[Future[Appended], Action] | None = None
         self.news = False
-        self._closing: Future[Appended] | None = None
         self._stream = stream
         self._agent = agent
         self._runtime = runtime
         self._settings = settings
         self._announce = announce
+        self._tell = tell
         self._iterations = 0
         self._max_iterations = settings.max_iterations
         self._cost = spent.cost
@@ -119,7 +120,7 @@ class AgentSteps:
             if done.exception() is None:
                 cause = done.result().id
                 error = ErrorObservation(content=reason, error_id=error_id, cause=cause)
-                self._closing = self._stream.enqueue(error, EventSource.AGENT)
+                self._tell(error, EventSource.AGENT)
 
         if recorded.done():
             answer(recorded)

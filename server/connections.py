@@ -1,7 +1,10 @@
 """The live connections of this process: sockets fill it, managers and routes use it."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
+
+logger = logging.getLogger(__name__)
 
 
 class Connection(Protocol):
@@ -61,6 +64,12 @@ class ConnectionRegistry:
         return len(self._by_id)
 
     def notify(self, conversation_id: str, payload: Mapping[str, Any]) -> None:
-        """Send a payload that is not an event to every connection of a conversation."""
+        """Send a payload that is not an event to every connection of a conversation.
+
+        Raises nothing: a connection that cannot be told keeps neither the others nor the caller.
+        """
         for connection in self.of(conversation_id):
-            connection.notify(payload)
+            try:
+                connection.notify(payload)
+            except Exception:
+                logger.exception("a client of %s was not told", conversation_id)

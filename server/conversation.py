@@ -207,17 +207,24 @@ class ServerConversation:
         return ReplayAgent(recorded, agent) if recorded else agent
 
     async def _start_loop(self, settings: LoopSettings, on_rest: Callable[[], None]) -> None:
-        record = await self._records.get_metadata(self.conversation_id)
-        runtime = await self._build_runtime()
-        loop = AgentLoop(
-            self.stream,
-            self._make_agent(),
-            runtime,
-            settings,
-            Spent(record.accumulated_cost, record.prompt_tokens, record.completion_tokens),
-            on_error=self._show_error,
-            on_rest=on_rest,
-        )
+        runtime: Runtime | None = None
+        try:
+            record = await self._records.get_metadata(self.conversation_id)
+            runtime = await self._build_runtime()
+            loop = AgentLoop(
+                self.stream,
+                self._make_agent(),
+                runtime,
+                settings,
+                Spent(record.accumulated_cost, record.prompt_tokens, record.completion_tokens),
+                on_error=self._show_error,
+                on_rest=on_rest,
+            )
+        except Exception as error:
+            await self._say_failed(error)
+            if runtime is not None:
+                await runtime.close()
+            raise
         self.loop = loop
         runtime.set_environment(self._environment)
         self._upkeep = Upkeep(
@@ -238,14 +245,13 @@ class ServerConversation:
             raise
 
     async def _build_runtime(self) -> Runtime:
-        try:
-            async with asyncio.timeout(self._parts.runtime_seconds):
-                return await self._parts.runtime_builder.build(self.conversation_id, self.user_id)
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            self._show_error(reason)
-            await self.say_state(AgentState.ERROR, reason)
-            raise
+        async with asyncio.timeout(self._parts.runtime_seconds):
+            return await self._parts.runtime_builder.build(self.conversation_id, self.user_id)
+
+    async def _say_failed(self, error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}"
+        self._show_error(reason)
+        await self.say_state(AgentState.ERROR, reason)
 
     async def _end_loop(self, close: Callable[[], Awaitable[None]]) -> None:
         self.loop = None

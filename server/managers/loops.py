@@ -142,6 +142,7 @@ class LoopKeeper:
             self._ended(conversation)
         else:
             self._watch_idleness(conversation)
+            self._serve_soon(conversation)
         finally:
             conversation.starting = None
 
@@ -171,6 +172,9 @@ class LoopKeeper:
 
     def _rested(self, conversation: ServerConversation) -> None:
         conversation.touch()
+        self._serve_soon(conversation)
+
+    def _serve_soon(self, conversation: ServerConversation) -> None:
         if not conversation.watchers:
             # The loop is in the middle of its transition: look at it after that.
             asyncio.get_running_loop().call_soon(self._serve, conversation.user_id)

@@ -77,6 +77,16 @@ async def test_an_unknown_outcome_is_read_back_and_every_event_is_there_once(
     assert contents(published) == ["a", "b", "c"]
 
 
+async def test_a_store_that_breaks_in_an_unknown_way_while_it_is_read_back_is_asked_again(
+    pump, store, caplog
+):
+    store.script.append(unknown_after)
+    store.unreadable, store.read_error = 2, RuntimeError("not thought of")
+
+    assert await asyncio.gather(*put(pump, "a")) == [Appended(0)]
+    assert "not thought of" in caplog.text
+
+
 async def test_only_what_did_not_land_is_submitted_again_at_the_same_id(pump, store):
     store.script.extend([unknown_after, unknown_before])
 

@@ -278,3 +278,14 @@ async def test_a_callback_that_never_waits_leaves_the_loop_to_others(log):
     await other()
 
     assert turns > 50
+
+
+async def test_a_read_that_others_cancelled_is_tried_again(log, caplog):
+    log.failures = [asyncio.CancelledError()]
+    log.grow(3)
+    subscription = log.subscribe()
+    subscription.catch_up()
+    await subscription.level()
+
+    assert log.seen == [0, 1, 2]
+    assert "cannot read on; retrying" in caplog.text

@@ -1,91 +1,14 @@
 """The agent loop over a real stream: limits, confirmation order, failures, stubborn agents."""
 
 import asyncio
-from collections import deque
 
-import orjson
 import pytest
 
 from events.actions import CmdRunAction, MessageAction
-from events.event import AgentState, EventSource
-from events.page_reader import PageReader
-from events.serialization import decode
-from events.stores.memory import MemoryEventStore
-from events.stream import EventStream
-from runtime_stub.agent import Agent, RateLimited, Spent
+from events.event import AgentState
+from runtime_stub.agent import Agent, RateLimited
 from runtime_stub.scripted import ScriptedAgent
-from runtime_stub.stub import StubRuntime
-from server.agent_loop import AgentLoop
-from server.loop_settings import LoopSettings
-
-
-class Running:
-    """A loop that was started, and its stream."""
-
-    def __init__(self, agent: Agent, **settings):
-        self.agent = agent
-        self.settings = LoopSettings(**settings)
-        self.shown: list[str] = []
-        self.rests = 0
-
-    async def __aenter__(self):
-        store = MemoryEventStore()
-        reader = PageReader(store, page_size=10, cache_bytes=1_000_000)
-        self.stream = await EventStream.open("c", store, reader)
-        self.loop = AgentLoop(
-            self.stream,
-            self.agent,
-            StubRuntime(),
-            self.settings,
-            Spent(),
-            on_error=self.shown.append,
-            on_rest=self._rested,
-        )
-        await self.loop.start()
-        return self
-
-    async def __aexit__(self, *error):
-        await self.loop.close()
-        await self.stream.close()
-
-    def _rested(self):
-        self.rests += 1
-
-    async def say(self, text):
-        return (await self.stream.append(MessageAction(content=text), EventSource.USER)).id
-
-    async def state(self, wanted, after=-1):
-        """Follow the log to a state; its event."""
-        async with asyncio.timeout(5):
-            async for stored in self.stream.follow(after):
-                event = decode(orjson.loads(stored.body))
-                if getattr(event, "agent_state", None) == wanted and event.kind != (
-                    "change_agent_state"
-                ):
-                    return event
-        raise AssertionError(wanted)
-
-    async def log(self):
-        found = [decode(orjson.loads(one.body)) async for one in self.stream.search_events()]
-        return [(one.kind, getattr(one, "agent_state", None)) for one in found]
-
-
-class Scripts(Agent):
-    """Does one prepared thing per step: an action to give, or an exception to raise."""
-
-    def __init__(self, *things):
-        self.things = deque(things)
-
-    def observe(self, event):
-        pass
-
-    async def step(self):
-        if not self.things:
-            return None
-        thing = self.things.popleft()
-        if isinstance(thing, Exception):
-            raise thing
-        return thing
+from tests.support.loops import Running, Scripts
 
 
 class Stubborn(Agent):
@@ -113,6 +36,7 @@ async def test_the_step_limit_is_a_visible_error_that_a_message_raises():
         said = await one.say("/run pwd\n/run pwd\n/run pwd\n/run ls")
         stopped = await one.state(AgentState.ERROR, said)
         assert "3 steps" in stopped.reason
+        assert one.rests == 2  # when it had come up, and now
 
         await one.say("go on")
         await one.state(AgentState.AWAITING_USER_INPUT, stopped.id)

@@ -83,6 +83,14 @@ async def test_an_own_runtime_carries_out_what_the_agent_does():
         assert answer.json() == {"code": conversation_id}
 
 
+async def test_an_agent_that_cannot_be_made_is_a_visible_error():
+    async with live_server(agent_class=f"{HERE}:UnwillingAgent") as live:
+        async with live.joined(await live.new()) as client:
+            failed = await client.state("error")
+
+        assert failed["extras"]["reason"] == "RuntimeError: no model"
+
+
 async def test_an_own_manager_is_asked():
     before = CountingManager.joins
     async with (

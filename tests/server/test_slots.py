@@ -67,6 +67,19 @@ async def test_a_working_loop_is_never_closed_for_another():
                 await until(lambda: manager.get_running_agent_loops(None) == {other})
 
 
+async def test_a_loop_that_comes_to_rest_unwatched_makes_room_at_once():
+    async with live_server(max_concurrent_conversations=1, close_delay_seconds=0) as live:
+        manager = live.application.manager
+        busy, other = await live.new(), await live.new()
+        await manager.maybe_start_agent_loop(busy, SETTINGS, None, "/slow 3 50")
+        async with manager.attach(other, None) as waiting:
+            taken = await manager.accept(waiting, message("hello"))
+            assert taken.queued
+
+            await until(lambda: manager.get_running_agent_loops(None) == {other})
+        assert b"Message 3 of 3" in b"".join([one.body for one in await live.log(busy)])
+
+
 async def test_an_idle_loop_nobody_watches_is_closed_after_its_delay():
     async with live_server(close_delay_seconds=0.2) as live:
         manager = live.application.manager

@@ -7,6 +7,7 @@ from typing import Any
 from events.event import Event
 from runtime_stub.base import Runtime
 from runtime_stub.builder import RuntimeBuilder
+from runtime_stub.scripted import ScriptedAgent
 from runtime_stub.stub import StubRuntime
 from server.auth import UserAuth
 from server.errors import Unauthorized
@@ -98,3 +99,15 @@ class HalfAuth(UserAuth):
 
     @abstractmethod
     def another(self) -> None: ...
+
+
+class UnwillingAgent(ScriptedAgent):
+    """Is made for the look at its class, and then no more."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        type(self).made += 1
+        if type(self).made > 1:
+            raise RuntimeError("no model")

@@ -100,7 +100,7 @@ FAULTS: dict[str, Fault] = {
 class FaultyEventStore(EventStore):
     """Takes the next fault of `script` at every append; none are left: nothing goes wrong.
 
-    The next `unreadable` calls of `head` and `read` fail. `attempts` holds the first id and the
+    The next `unreadable` calls of `head` and `read` fail with `read_error`. `attempts` holds the first id and the
     count of every append, `most_at_once` how many of one conversation ran at the same time.
     """
 
@@ -108,6 +108,7 @@ class FaultyEventStore(EventStore):
         self.inner = inner
         self.script = deque(script)
         self.unreadable = 0
+        self.read_error: Exception = StoreUnavailable("connection lost")
         self.attempts: list[tuple[int, int]] = []
         self.most_at_once = 0
         self.reads = 0
@@ -161,4 +162,4 @@ class FaultyEventStore(EventStore):
     def _fail_if_unreadable(self) -> None:
         if self.unreadable > 0:
             self.unreadable -= 1
-            raise StoreUnavailable("connection lost")
+            raise self.read_error

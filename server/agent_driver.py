@@ -1,0 +1,80 @@
+"""Runs an agent's work as a task, and ends it in the state that is then due."""
+
+import asyncio
+import logging
+from asyncio import CancelledError, Task
+from collections.abc import Awaitable, Callable
+
+from events.event import AgentState
+from runtime_stub.agent import RateLimited
+from server.agent_states import RATE_LIMIT_ID
+from server.agent_steps import LimitReached
+
+logger = logging.getLogger(__name__)
+
+HALT_SECONDS = 0.8
+"""How long a cancelled step may take to end before it is left behind."""
+Work = Callable[[], Awaitable[AgentState]]
+"""Steps up to the state that is then due."""
+
+
+class AgentDriver:
+    """One piece of work at a time. However it ends, a state is set, unless it was halted.
+
+    `set_state` and `fail` must not raise.
+    """
+
+    def __init__(
+        self,
+        conversation_id: str,
+        set_state: Callable[[AgentState, str], None],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self._conversation_id = conversation_id
+        self._set_state = set_state
+        self._fail = fail
+        self._task: Task[None] | None = None
+
+    def begin(self, work: Work) -> None:
+        """Start to work; what was under way changes no state any more."""
+        name = f"agent of {self._conversation_id}"
+        self._task = asyncio.get_running_loop().create_task(self._drive(work), name=name)
+
+    async def halt(self) -> None:
+        """Cancel the work under way; what ignores that is left behind and changes nothing."""
+        task, self._task = self._task, None
+        if task is None or task.done():
+            return
+        task.cancel()
+        _, late = await asyncio.wait([task], timeout=HALT_SECONDS)
+        if late:
+            logger.error(
+                "%s did not stop within %g s and is left behind", task.get_name(), HALT_SECONDS
+            )
+
+    async def _drive(self, work: Work) -> None:
+        me = asyncio.current_task()
+        try:
+            due, reason = await _outcome_of(work)
+        except (Exception, CancelledError) as error:
+            # A cancellation without a halt came from inside the agent or its runtime.
+            if self._task is not me and isinstance(error, CancelledError):
+                raise
+            logger.exception("agent of %s failed", self._conversation_id)
+            if self._task is me:
+                self._fail(error)
+        else:
+            if self._task is me:
+                self._set_state(due, reason)
+
+
+async def _outcome_of(work: Work) -> tuple[AgentState, str]:
+    """The state that is due after the work, and the reason for it."""
+    try:
+        return await work(), ""
+    except LimitReached as limit:
+        return AgentState.ERROR, str(limit)
+    except RateLimited as limit:
+        if limit.exhausted:
+            return AgentState.ERROR, RATE_LIMIT_ID
+        return AgentState.RATE_LIMITED, ""

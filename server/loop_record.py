@@ -1,0 +1,98 @@
+"""What an agent loop says in the log without waiting for it; its newest state is always told."""
+
+import asyncio
+import logging
+from asyncio import Future, TimerHandle
+
+from events.batch import Appended
+from events.errors import ConversationDeleted, EventsError, StreamClosed
+from events.event import AgentState, Event, EventSource
+from events.observations import AgentStateChangedObservation
+from events.stream import EventStream
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = 0.5
+
+
+class LoopRecord:
+    """Appends in the order of the calls; nothing here waits or raises, failures are logged.
+
+    Who looks at a conversation goes by its newest state. One that cannot be appended is appended
+    again until it is in the log, another state has taken its place, or the stream has ended.
+    """
+
+    def __init__(self, stream: EventStream) -> None:
+        self._stream = stream
+        self._untold: AgentStateChangedObservation | None = None
+        self._retry: TimerHandle | None = None
+        self._told: Future[None] | None = None
+
+    def tell(self, event: Event, source: EventSource) -> Future[Appended] | None:
+        """Append; None when the stream takes nothing now."""
+        try:
+            return self._stream.enqueue(event, source)
+        except EventsError as error:
+            logger.error(  # noqa: TRY400 - the stream's state says it all
+                "%s of %s could not be appended: %s",
+                event.kind,
+                self._stream.conversation_id,
+                error,
+            )
+            self._end_if_final(error)
+            return None
+
+    def tell_state(self, state: AgentState, reason: str = "") -> None:
+        """Append the state that is now; what is left of earlier ones is given up."""
+        self._untold = AgentStateChangedObservation(agent_state=state, reason=reason)
+        self._append_state()
+
+    async def close(self, seconds: float) -> None:
+        """Wait, for a bounded time, until the newest state is told; then it is tried no more."""
+        if self._untold is not None:
+            self._told = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._told], timeout=seconds)
+        if self._untold is not None:
+            state, self._untold = self._untold.agent_state, None
+            logger.error("the state %s of %s is not told", state, self._stream.conversation_id)
+        self._forget_retry()
+
+    def _append_state(self) -> None:
+        self._forget_retry()
+        fact = self._untold
+        if fact is None:
+            return
+        appending = self.tell(fact, EventSource.ENVIRONMENT)
+        if appending is not None:
+            appending.add_done_callback(lambda done: self._appended(fact, done))
+        elif self._untold is fact:
+            self._try_again()
+
+    def _appended(self, fact: AgentStateChangedObservation, done: Future[Appended]) -> None:
+        error = None if done.cancelled() else done.exception()
+        if self._untold is not fact:
+            return
+        if error is None:
+            self._end()
+            return
+        self._end_if_final(error)
+        if self._untold is not None:
+            self._try_again()
+
+    def _try_again(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._retry = loop.call_later(RETRY_SECONDS, self._append_state)
+
+    def _end_if_final(self, error: BaseException) -> None:
+        if isinstance(error, StreamClosed | ConversationDeleted):
+            self._end()
+
+    def _end(self) -> None:
+        self._untold = None
+        if self._told is not None and not self._told.done():
+            self._told.set_result(None)
+
+    def _forget_retry(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
