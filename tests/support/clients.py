@@ -39,6 +39,7 @@ class RecordingClient:
         query: dict[str, str | None] | None = None,
         transports: tuple[str, ...] = ("websocket",),
         reconnection: bool = False,
+        headers: dict[str, str] | None = None,
     ) -> None:
         self.cursor = cursor
         self.payloads: list[Payload] = []
@@ -48,6 +49,7 @@ class RecordingClient:
         self.conversation_id = conversation_id
         self._query = query or {}
         self._transports = list(transports)
+        self._headers = headers or {}
         self._changed = asyncio.Condition()
         self._told: Any = None
         self.io = socketio.AsyncClient(
@@ -76,7 +78,10 @@ class RecordingClient:
         try:
             # A callable, so that a reconnection asks from the cursor on.
             await self.io.connect(
-                self._address, transports=self._transports, wait_timeout=WAIT_SECONDS
+                self._address,
+                headers=self._headers,
+                transports=self._transports,
+                wait_timeout=WAIT_SECONDS,
             )
         except socketio.exceptions.ConnectionError as error:
             raise ConnectRefused(self._told) from error
