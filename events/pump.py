@@ -165,6 +165,7 @@ class AppendPump:
         self._conflicts = 0
         self._pause_seconds = FIRST_PAUSE_SECONDS
         self._last_timestamp = batch.timestamp
+        self._store.counters.events += len(batch.events)
         self._advance(batch.events)
         for one, event in zip(batch.waiting, batch.events, strict=True):
             if one.digest is not None:

@@ -263,7 +263,8 @@ class EventStream:
             except Exception:
                 logger.exception("a tap of %s failed", self.conversation_id)
         for subscription in self._subscriptions:
-            subscription.offer(events)
+            if subscription.offer(events):
+                self._store.counters.subscriptions_lagged += 1
         self._wake_followers()
 
     def _wake_followers(self) -> None:

@@ -44,10 +44,11 @@ class Subscription:
         self._closed = False
         self._task: Task[None] | None = None
 
-    def offer(self, events: Sequence[StoredEvent]) -> None:
-        """Take note of newly committed events; returns at once."""
+    def offer(self, events: Sequence[StoredEvent]) -> bool:
+        """Take note of newly committed events; returns at once whether it began to lag by this."""
         if self._closed:
-            return
+            return False
+        lagged = self.lagged
         if not self._lagging and len(self._queue) + len(events) > self._capacity:
             self._queue.clear()
             self._lagging = True
@@ -55,6 +56,7 @@ class Subscription:
         elif not self._lagging:
             self._queue.extend(events)
         self.wake()
+        return self.lagged > lagged
 
     def wake(self) -> None:
         """Start handing over if that is not under way."""

@@ -109,7 +109,9 @@ async def compose(
                 manager=manager,
                 connections=parts.connections,
                 authenticator=authenticator,
-                frames=FrameReader(parts.page_reader, config.page_cache_bytes * 3 // 4),
+                frames=FrameReader(
+                    parts.page_reader, config.page_cache_bytes * 3 // 4, event_store.counters
+                ),
                 settings=parts.default_settings,
                 handshake_seconds=config.handshake_seconds,
                 admit=users.admit,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from events.event import StoredEvent
 from events.summary import SummaryChange
+from storage.counters import Counters
 
 NO_KEYS: Mapping[int, bytes] = {}
 
@@ -33,6 +34,8 @@ class EventStore(ABC):
 
     folds_metadata: bool = False
     """The summary given to `append` reaches the conversation's record in the same commit."""
+    counters: Counters = Counters()
+    """What is counted of this store; a class that makes none shares this one."""
 
     @abstractmethod
     def append(

@@ -52,6 +52,7 @@ class DatabaseEventStore(EventStore):
     folds_metadata = True
 
     def __init__(self, database: Database) -> None:
+        self.counters = database.counters
         self._database = database
         self._numbers: PageCache[str, int] = PageCache(KNOWN_LOGS)
         self._arrivals = Arrivals()

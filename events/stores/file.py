@@ -24,6 +24,7 @@ from events.stores.sealing import KeyTables, seal_pages
 from events.stores.segments import advanced_head, encode_segment, folded_values
 from events.summary import SummaryChange
 from storage.conversations.folded import FoldedRecords
+from storage.counters import Counters
 from storage.errors import (
     ConversationDeleted as RecordDeleted,
     KeyExists,
@@ -58,6 +59,7 @@ class FileEventStore(EventStore):
     def __init__(
         self, files: FileStore, records: FoldedRecords, *, page_events: int = PAGE_EVENTS
     ) -> None:
+        self.counters = Counters()
         self._files = files
         self._page_events = page_events
         self._records = records

@@ -7,6 +7,7 @@ from events.errors import AppendConflict, ConversationDeleted, DuplicateClientId
 from events.event import EventFlag, StoredEvent
 from events.stores.base import NO_KEYS, EventStore, Head
 from events.summary import SummaryChange
+from storage.counters import Counters
 from storage.promise import Promise
 
 
@@ -35,6 +36,7 @@ class MemoryEventStore(EventStore):
     """
 
     def __init__(self, fold: Fold | None = None) -> None:
+        self.counters = Counters()
         self._logs: dict[str, MemoryLog] = {}
         self._fold = fold
         self.folds_metadata = fold is not None

@@ -1,5 +1,6 @@
 """Whether the server lives, whether it is ready, and what it uses."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from starlette.requests import Request
@@ -36,7 +37,7 @@ class HealthRoutes:
         return JsonResponse({"status": "ok"})
 
     async def server_info(self, _request: Request) -> Response:
-        """Seconds up, seconds since this route last saw anybody connected, and resources."""
+        """Seconds up, seconds since anybody was seen connected, resources, and what was done."""
         now = datetime.now(UTC)
         if len(self._services.connections) > 0:
             self._seen_busy_at = now
@@ -45,5 +46,6 @@ class HealthRoutes:
                 "uptime": (now - self._services.started_at).total_seconds(),
                 "idle_time": (now - self._seen_busy_at).total_seconds(),
                 "resources": await self._figures.read(),
+                "counters": asdict(self._services.event_store.counters),
             }
         )

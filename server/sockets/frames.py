@@ -10,6 +10,7 @@ from events.event import AgentState, EventFlag, StoredEvent
 from events.page_reader import PageKey, PageReader
 from events.pages import PageCache, page_bounds, page_of
 from server.sockets.wire import payload_frame, project, stored_frame
+from storage.counters import Counters
 
 RUN_OVERHEAD_BYTES = 400
 END_BYTES = 8
@@ -117,7 +118,10 @@ def run_of(events: Sequence[StoredEvent]) -> FrameRun:
 class FrameReader:
     """Frames of stored pages, projected once and cached for all conversations and clients."""
 
-    def __init__(self, reader: PageReader, cache_bytes: int) -> None:
+    def __init__(
+        self, reader: PageReader, cache_bytes: int, counters: Counters | None = None
+    ) -> None:
+        self.counters = counters or Counters()
         self._reader = reader
         self._cache: PageCache[PageKey, FrameRun] = PageCache(cache_bytes)
 

@@ -176,6 +176,7 @@ class WebSession:
 
     def _fall_behind(self) -> None:
         if self.live:
+            self._frames.counters.clients_behind += 1
             self._leave()
             self._read_on(first=False)
 
@@ -195,7 +196,9 @@ class WebSession:
         page = await self._frames.read(self.conversation_id, self._position + 1, next_id)
         while self._position < page.last_id:
             run = page.after(self._position).head(self._outlet.slice_bytes)
-            self._outlet.write(run.without(self._old_states(run)))
+            frames = run.without(self._old_states(run))
+            self._frames.counters.replayed_bytes += len(frames)
+            self._outlet.write(frames)
             self._position = run.last_id
             await self._outlet.drained()
             await self._give_way()

@@ -8,6 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple, TypeVar
 
+from storage.counters import Counters
 from storage.errors import StorageError
 from storage.promise import Promise
 
@@ -56,6 +57,8 @@ def as_it_is(error: StorageError) -> Exception:
 
 class Database(ABC):
     """A store of rows. Drivers' errors leave it as `storage.errors` only."""
+
+    counters: Counters
 
     def write(
         self, script: Script[T], *, rows: Rows = (), failure: Translate = as_it_is

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
+import time
 from asyncio import AbstractEventLoop
 from collections import deque
 from itertools import cycle
@@ -13,6 +14,7 @@ from typing import Self, TypeVar, cast
 
 import aiosqlite
 
+from storage.counters import Counters
 from storage.database.base import (
     Database,
     Result,
@@ -68,6 +70,7 @@ class SqliteDatabase(Database):
     """
 
     def __init__(self, path: Path, writer: GroupCommit) -> None:
+        self.counters = Counters()
         self._writer = writer
         self._queries = load_queries()
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
@@ -170,12 +173,16 @@ class SqliteDatabase(Database):
                     ended = turn is None
             group = [backlog.popleft() for _ in range(min(GROUP_LIMIT, len(backlog)))]
             if group:
+                began = time.perf_counter()
                 outcomes = self._writer.commit(group)
+                seconds = time.perf_counter() - began
                 with contextlib.suppress(RuntimeError):  # the loop is gone: nobody is left to tell
-                    self._loop.call_soon_threadsafe(self._complete, outcomes)
+                    self._loop.call_soon_threadsafe(self._complete, outcomes, seconds)
 
-    def _complete(self, outcomes: list[Outcome]) -> None:
+    def _complete(self, outcomes: list[Outcome], seconds: float) -> None:
         self._outstanding -= len(outcomes)
+        self.counters.waiting_writes = self._outstanding
+        self.counters.committed(len(outcomes), seconds)
         for promise, value, error in outcomes:
             if error is None:
                 promise.resolve(value)

@@ -109,6 +109,19 @@ async def test_server_info_has_times_and_resources(rest):
     assert {"read_bytes", "write_bytes"} <= set(resources["io"])
 
 
+async def test_server_info_counts_what_was_done(rest):
+    conversation_id = await rest.create(initial_user_msg="hello")
+    await rest.wait_until_idle(conversation_id)
+
+    counters = (await rest.ask("GET", "/server_info")).json()["counters"]
+
+    events = (
+        await rest.ask("GET", f"/api/conversations/{conversation_id}/events?limit=100")
+    ).json()
+    assert counters["events"] == len(events["events"])
+    assert {"commits", "waiting_writes", "clients_behind", "replayed_bytes"} <= set(counters)
+
+
 async def test_a_server_with_a_connection_is_not_idle(rest):
     class Connected:
         connection_id, conversation_id, user_id = "one", "c", None

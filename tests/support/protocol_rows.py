@@ -74,7 +74,7 @@ HEALTH = (
     Row("GET /alive", {"status": "ok"}),
     Row("GET /health", "OK"),
     Row("GET /ready", {"status": "ok"}),
-    Row("GET /server_info", {"uptime", "idle_time", "resources"}),
+    Row("GET /server_info", {"uptime", "idle_time", "resources", "counters"}),
 )
 
 OPTIONS = (
