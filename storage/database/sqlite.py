@@ -32,8 +32,8 @@ from storage.promise import Promise
 
 T = TypeVar("T")
 
-GROUP_LIMIT = 500
-"""Scripts in one commit at most; what waits longer goes into the next."""
+GROUP_LIMIT = 100
+"""Writes in one commit at most: the next is made while the loop still tells of this one."""
 WAITING_LIMIT = 50_000
 """Scripts that may wait for the writer; one more is refused with Unavailable."""
 READERS = 2
