@@ -1,10 +1,8 @@
 """The ConversationStore contract: the records of conversations, as one owner sees them."""
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar, TypeAlias
-from weakref import WeakValueDictionary
 
 from storage.config import HasStorage, StorageConfig, storage_config_of
 from storage.conversations.metadata import (
@@ -14,6 +12,7 @@ from storage.conversations.metadata import (
 )
 from storage.conversations.paging import DEFAULT_LIMIT, ConversationFilter
 from storage.errors import ConversationNotFound, OwnerConflict, Unavailable
+from storage.serial import lock_of
 
 
 class ConversationStore(ABC):
@@ -68,7 +67,7 @@ class ConversationStore(ABC):
         ConversationNotFound. This default reads and writes under a lock of the process, enough
         where one process writes; a store that can should do better.
         """
-        async with _lock_of(type(self), conversation_id):
+        async with lock_of(type(self), conversation_id):
             changed = change.apply_to(await self.get_metadata(conversation_id))
             await self.save_metadata(changed)
             return changed
@@ -79,7 +78,7 @@ class ConversationStore(ABC):
         Serial with the updates of that conversation, so that a title given meanwhile stays. Raises
         ConversationNotFound. The default works as that of `update_metadata` does.
         """
-        async with _lock_of(type(self), conversation_id):
+        async with lock_of(type(self), conversation_id):
             found = await self.get_metadata(conversation_id)
             if found.title is None:
                 await self.save_metadata(found.checked_copy(title=title))
@@ -159,12 +158,3 @@ def register_opener(opener: Opener) -> None:
 
 class _Seam:
     opener: ClassVar[Opener | None] = None
-
-
-_locks: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
-
-
-def _lock_of(store: type[ConversationStore], conversation_id: str) -> asyncio.Lock:
-    # Fresh store objects share a medium, so the lock belongs to the class; a lock serves one loop.
-    key = (asyncio.get_running_loop(), store, conversation_id)
-    return _locks.setdefault(key, asyncio.Lock())

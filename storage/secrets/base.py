@@ -1,14 +1,13 @@
 """The SecretsStore contract: what one user keeps secret."""
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, TypeAlias
-from weakref import WeakValueDictionary
 
 from storage.config import HasStorage, StorageConfig, storage_config_of
 from storage.errors import Unavailable
 from storage.secrets.model import Secrets
+from storage.serial import lock_of
 
 SecretsChange: TypeAlias = Callable[[Secrets], Secrets]
 """Gives the new secrets for the old ones; pure and quick. It may run in another thread."""
@@ -54,7 +53,7 @@ class SecretsStore(ABC):
         and nothing was written. This default reads and writes under a lock of the process, enough
         where one process writes; a store that can should do better.
         """
-        async with _lock_of(type(self), self.user_id):
+        async with lock_of(type(self), self.user_id):
             changed = change(await self.load())
             await self.store(changed)
             return changed
@@ -78,11 +77,3 @@ def register_opener(opener: Opener) -> None:
 
 class _Seam:
     opener: ClassVar[Opener | None] = None
-
-
-_locks: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
-
-
-def _lock_of(store: type[SecretsStore], user_id: str | None) -> asyncio.Lock:
-    # Fresh store objects share a medium, so the lock belongs to the class; a lock serves one loop.
-    return _locks.setdefault((asyncio.get_running_loop(), store, user_id), asyncio.Lock())

@@ -1,13 +1,12 @@
 """The SettingsStore contract: what one user has chosen."""
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, TypeAlias
-from weakref import WeakValueDictionary
 
 from storage.config import HasStorage, StorageConfig, storage_config_of
 from storage.errors import Unavailable
+from storage.serial import lock_of
 from storage.settings.model import Settings
 
 SettingsChange: TypeAlias = Callable[[Settings | None], Settings]
@@ -58,7 +57,7 @@ class SettingsStore(ABC):
         and nothing was written. This default reads and writes under a lock of the process, enough
         where one process writes; a store that can should do better.
         """
-        async with _lock_of(type(self), self.user_id):
+        async with lock_of(type(self), self.user_id):
             changed = change(await self.load())
             await self.store(changed)
             return changed
@@ -82,11 +81,3 @@ def register_opener(opener: Opener) -> None:
 
 class _Seam:
     opener: ClassVar[Opener | None] = None
-
-
-_locks: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
-
-
-def _lock_of(store: type[SettingsStore], user_id: str | None) -> asyncio.Lock:
-    # Fresh store objects share a medium, so the lock belongs to the class; a lock serves one loop.
-    return _locks.setdefault((asyncio.get_running_loop(), store, user_id), asyncio.Lock())
