@@ -17,6 +17,7 @@ import { mountNotices } from "./views/notices.js";
 import { mountPending } from "./views/pending.js";
 import { mountSidebar } from "./views/sidebar.js";
 import { Transcript } from "./views/transcript.js";
+import { mountUsage } from "./views/usage.js";
 import { mountWelcome } from "./views/welcome.js";
 
 const store = new Store();
@@ -33,18 +34,20 @@ const transcript = new Transcript({
     store.set({ awaiting: conversation?.timeline.awaiting ?? null });
   },
   waiting: (count) => store.set({ behind: count + (conversation?.missing ?? 0) }),
+  unread: (count) => store.set({ unread: count }),
   spoken: announce,
 });
 const composer = mountComposer(store, {
   say(text) {
     const taken = conversation?.say(text) ?? false;
-    if (taken) transcript.toEnd();
+    if (taken) transcript.answered();
     return taken;
   },
   stop: () => void conversation?.command("stopped"),
   resume: () => conversation?.resume(),
 });
 mountHeader(store);
+mountUsage(store);
 mountNotices(store);
 mountPending(store, {
   retry: (clientId) => conversation?.retry(clientId),

@@ -4,6 +4,7 @@ import { newClientId } from "./client-id.js";
 import { Outbox } from "./outbox.js";
 import { Link } from "./socket.js";
 import { Timeline } from "./timeline.js";
+import { usageOf } from "./usage.js";
 import { reasonText, statusText } from "./wording.js";
 
 /** @typedef {import("./types.js").ClientEvent} ClientEvent */
@@ -165,6 +166,8 @@ export class Conversation {
     if (this.#closed) return;
     if (payload.status_update) return this.#updated(payload);
     if (payload.error === true) return this.store.notice("server", reasonText(payload.message ?? ""));
+    const usage = usageOf(payload);
+    if (usage) this.store.set({ usage });
     if (payload.observation === "agent_state_changed") {
       const state = String(payload.extras?.agent_state ?? "");
       this.store.set({ agentState: state, status: "" });

@@ -10,6 +10,8 @@ export function blankConversation() {
     missing: false,
     connection: "idle",
     behind: 0,
+    unread: 0,
+    usage: null,
     agentState: "",
     status: "",
     awaiting: null,

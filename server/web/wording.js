@@ -102,6 +102,11 @@ export function deed(action) {
     case "call_tool_mcp":
       return { verb: "call the tool", object: args.name ?? "" };
     default:
-      return { verb: "do", object: action?.message || action?.action || "the next step" };
+      return { verb: "do the next step", object: action?.message || action?.action || "" };
   }
+}
+
+/** How dangerous an action was judged to be, "" when it was not. @param {unknown} risk */
+export function riskText(risk) {
+  return typeof risk === "number" ? (["Low risk", "Medium risk", "High risk"][risk] ?? "") : "";
 }

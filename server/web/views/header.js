@@ -15,11 +15,12 @@ export function mountHeader(store) {
   let behindTimer = 0;
   let behindSeen = false;
 
-  store.watch(["title", "openId", "missing"], () => {
-    const { openId, missing } = store.state;
+  store.watch(["title", "openId", "missing", "unread"], () => {
+    const { openId, missing, unread } = store.state;
     const text = missing ? "Not found" : (store.state.title ?? (openId ? "Conversation" : ""));
     title.textContent = text;
-    document.title = text ? `${text} · Parley` : "Parley";
+    title.title = text;
+    document.title = `${unread > 0 ? `(${unread}) ` : ""}${text ? `${text} · Parley` : "Parley"}`;
   });
 
   store.watch(["agentState", "status", "openId", "connection"], () => {

@@ -13,6 +13,8 @@ const PATHS = {
   menu: "M2.5 4.5h11M2.5 8h11M2.5 11.5h7",
   cross: "M4 4l8 8M12 4l-8 8",
   down: "M8 3v9.5M4 9l4 4 4-4",
+  copy: "M6 5.5V3.5h6.5V10H10.5M3.5 6H10v6.5H3.5z",
+  tick: "M3.5 8.5l3 3 6-7",
 };
 
 /** @param {keyof typeof PATHS} name */
