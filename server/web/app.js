@@ -34,7 +34,7 @@ const transcript = new Transcript({
     store.set({ awaiting: conversation?.timeline.awaiting ?? null });
   },
   waiting: (count) => store.set({ behind: count + (conversation?.missing ?? 0) }),
-  unread: (count) => store.set({ unread: count }),
+  unread: (count) => store.set({ newEntries: count }),
   spoken: announce,
 });
 const composer = mountComposer(store, {

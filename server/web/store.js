@@ -10,7 +10,7 @@ export function blankConversation() {
     missing: false,
     connection: "idle",
     behind: 0,
-    unread: 0,
+    newEntries: 0,
     usage: null,
     agentState: "",
     status: "",

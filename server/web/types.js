@@ -72,7 +72,7 @@
  * @property {number} behind Events known to exist or received, and not drawn yet.
  * @property {string} agentState
  * @property {string} status What the server says it is doing, "" for nothing.
- * @property {number} unread Entries that came while the reader was elsewhere.
+ * @property {number} newEntries Entries that came while the reader was elsewhere.
  * @property {Usage | null} usage null until an event says.
  * @property {Entry | null} awaiting The action that waits for the user's confirmation.
  * @property {Pending[]} pending

@@ -1,6 +1,6 @@
 """A conversation that holds one of everything the page draws."""
 
-from tests.support.written_logs import Payload, came, did, ran, said
+from tests.support.written_logs import Payload, at_rest, came, did, ran, said
 
 TITLE = "Why does the nightly build of the payments service fail on the third retry and never before?"
 
@@ -108,4 +108,5 @@ def gallery() -> list[Payload]:
         came("error", 20, "The address could not be reached.", error_id=""),
         came("error", None, "The model did not answer in time.", error_id=""),
         did("finish", final_thought="The build is green again. **Nothing else** was changed."),
+        *at_rest(message_id=9, recall_id=24),
     ]

@@ -72,6 +72,17 @@ def ran(cause: int, command: str, content: str, exit_code: int = 0) -> Payload:
     }
 
 
+def at_rest(message_id: int, recall_id: int) -> list[Payload]:
+    """What follows when the agent has taken up a user's message and waits for the next."""
+    recall = {"recall_type": "knowledge", "query": ""}
+    state = {"agent_state": "awaiting_user_input", "reason": ""}
+    return [
+        {"source": "user", "action": "recall", "cause": message_id, "args": recall},
+        came("recall", recall_id, recall_type="knowledge"),
+        {"source": "environment", "observation": "agent_state_changed", "content": "", "extras": state},
+    ]
+
+
 def _stored(number: int, payload: Payload) -> StoredEvent:
     text = payload.get("args", {}).get("content", payload.get("content", ""))
     envelope = {"id": number, "timestamp": _moment(number), "message": text}

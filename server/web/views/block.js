@@ -76,11 +76,13 @@ export class Block {
     this.element.style.height = `${Math.round(height)}px`;
   }
 
-  /** Whether the reader works in it, so that it has to stay. */
-  get held() {
-    if (this.element.contains(document.activeElement)) return true;
-    const selection = getSelection();
-    return selection !== null && !selection.isCollapsed && selection.containsNode(this.element, true);
+  /**
+   * Whether the reader works in it, so that it has to stay.
+   *
+   * @param {Selection | null} selection What is selected, if anything is.
+   */
+  holds(selection) {
+    return this.element.contains(document.activeElement) || (selection?.containsNode(this.element, true) ?? false);
   }
 
   /**

@@ -15,12 +15,12 @@ export function mountHeader(store) {
   let behindTimer = 0;
   let behindSeen = false;
 
-  store.watch(["title", "openId", "missing", "unread"], () => {
-    const { openId, missing, unread } = store.state;
+  store.watch(["title", "openId", "missing", "newEntries"], () => {
+    const { openId, missing, newEntries } = store.state;
     const text = missing ? "Not found" : (store.state.title ?? (openId ? "Conversation" : ""));
     title.textContent = text;
     title.title = text;
-    document.title = `${unread > 0 ? `(${unread}) ` : ""}${text ? `${text} · Parley` : "Parley"}`;
+    document.title = `${newEntries > 0 ? `(${newEntries}) ` : ""}${text ? `${text} · Parley` : "Parley"}`;
   });
 
   store.watch(["agentState", "status", "openId", "connection"], () => {

@@ -7,9 +7,9 @@ import { Block } from "./block.js";
 
 /** @typedef {import("../types.js").Entry} Entry */
 
-const BLOCK_ENTRIES = 30;
+const BLOCK_ENTRIES = 12;
 /** So many entries the browser's own search finds, and a screen reader can walk through. */
-const MOST_PAINTED_BLOCKS = 20;
+const MOST_PAINTED_BLOCKS = 50;
 const FIRST_GUESS_PX = 72;
 
 export class Sheet {
@@ -98,13 +98,14 @@ export class Sheet {
    * @returns {boolean} whether everything is there
    */
   settle(atEnd, until) {
-    for (const block of this.#grown) if (!block.painted) block.reserve(this.#entryHeight);
-    this.#grown.clear();
     const centre = atEnd ? this.#blocks.length - 1 : this.#centre();
     const last = this.#blocks.length;
     const from = Math.max(0, Math.min(centre - MOST_PAINTED_BLOCKS / 2, last - MOST_PAINTED_BLOCKS));
     const wanted = this.#blocks.slice(from, from + MOST_PAINTED_BLOCKS);
+    // Measured before anything is changed, so that one frame computes the layout once.
     this.#empty(new Set(wanted));
+    for (const block of this.#grown) if (!block.painted) block.reserve(this.#entryHeight);
+    this.#grown.clear();
     const missing = wanted
       .map((block, at) => ({ block, distance: Math.abs(from + at - centre) }))
       .filter(({ block }) => !block.painted)
@@ -136,7 +137,11 @@ export class Sheet {
 
   /** @param {Set<Block>} wanted */
   #empty(wanted) {
-    const leaving = this.#blocks.filter((block) => block.painted && !wanted.has(block) && !block.held);
+    const far = this.#blocks.filter((block) => block.painted && !wanted.has(block));
+    if (far.length === 0) return;
+    const selection = getSelection();
+    const selected = selection?.isCollapsed === false ? selection : null;
+    const leaving = far.filter((block) => !block.holds(selected));
     for (const block of leaving) block.measure();
     const height = leaving.reduce((sum, { element }) => sum + element.offsetHeight, 0);
     const entries = leaving.reduce((sum, { places }) => sum + places.length, 0);

@@ -6,8 +6,10 @@ import { Sheet } from "./sheet.js";
 
 /** @typedef {import("../types.js").Event} Event */
 
-const FOLD_BUDGET_MS = 5;
-const FRAME_BUDGET_MS = 10;
+const FOLD_BUDGET_MS = 4;
+const FRAME_BUDGET_MS = 6;
+/** While a backlog comes, most of what is painted is soon taken out again. */
+const CATCH_UP_PAINT_MS = 250;
 const HIDDEN_TAB_MS = 250;
 const NEAR_END_PX = 96;
 /** Below this many waiting events the page counts as level. */
@@ -28,6 +30,7 @@ export class Transcript {
   #atEnd = true;
   #looked = false;
   #top = 0;
+  #paintedAt = -Infinity;
   #unread = 0;
   /** @type {import("../timeline.js").Timeline | null} */
   #timeline = null;
@@ -90,24 +93,28 @@ export class Transcript {
     const timeline = this.#timeline;
     if (!timeline) return;
     const begun = performance.now();
-    const clientIds = this.#fold(timeline, begun + FOLD_BUDGET_MS);
-    // While there is more to come, what is painted now would soon be taken out again.
-    const done = this.sheet.settle(this.#atEnd, this.#queue.length > 0 ? 0 : begun + FRAME_BUDGET_MS);
+    const level = this.#queue.length < BEHIND_FROM;
+    const clientIds = this.#fold(timeline, level, begun + FOLD_BUDGET_MS);
+    let done = false;
+    if (level || begun - this.#paintedAt > CATCH_UP_PAINT_MS) {
+      this.#paintedAt = begun;
+      done = this.sheet.settle(this.#atEnd, begun + FRAME_BUDGET_MS);
+      this.#follow();
+    }
     this.list.setAttribute("aria-busy", String(this.#queue.length > 0 || !done));
     if (timeline.repeated > 0) this.list.dataset.repeated = String(timeline.repeated);
     this.listener.drawn(clientIds);
     this.listener.waiting(this.#queue.length);
-    this.#follow();
     if (this.#queue.length > 0 || !done) this.#schedule();
   }
 
   /**
    * @param {import("../timeline.js").Timeline} timeline
+   * @param {boolean} live
    * @param {number} until
    * @returns {Set<string>} the client ids of what was taken
    */
-  #fold(timeline, until) {
-    const live = this.#queue.length < BEHIND_FROM;
+  #fold(timeline, live, until) {
     const away = this.#looked && (!this.#atEnd || document.hidden);
     /** @type {Set<string>} */
     const clientIds = new Set();
