@@ -2,7 +2,9 @@
 
 from tests.support.written_logs import Payload, at_rest, came, did, ran, said
 
-TITLE = "Why does the nightly build of the payments service fail on the third retry and never before?"
+TITLE = (
+    "Why does the nightly build of the payments service fail on the third retry and never before?"
+)
 
 ANSWER = """\
 The build fails because **two workers** share one lock file. In short:
@@ -50,7 +52,9 @@ METRICS = {
     "token_usages": [],
 }
 
-TESTS = "".join(f"tests/test_{number:03d}.py::test_it \x1b[32mPASSED\x1b[0m\n" for number in range(60))
+TESTS = "".join(
+    f"tests/test_{number:03d}.py::test_it \x1b[32mPASSED\x1b[0m\n" for number in range(60)
+)
 TEST_OUTPUT = (
     f"\x1b[1mcollected 61 items\x1b[0m\n{TESTS}"
     "tests/test_lock.py::test_retry \x1b[31mFAILED\x1b[0m\n"
@@ -95,7 +99,15 @@ def gallery() -> list[Payload]:
         said("agent", ANSWER) | {"llm_metrics": METRICS},
         said("user", "Yes, please do that."),
         did("edit", path="/workspace/lock.py", command="str_replace", old_str="", new_str=""),
-        came("edit", 10, "", path="/workspace/lock.py", prev_exist=True, old_content=OLD, new_content=NEW),
+        came(
+            "edit",
+            10,
+            "",
+            path="/workspace/lock.py",
+            prev_exist=True,
+            old_content=OLD,
+            new_content=NEW,
+        ),
         did("edit", path="/workspace/retry.py", command="str_replace", old_str="", new_str=""),
         came("edit", 12, "", path="/workspace/retry.py", prev_exist=True, diff=DIFF),
         did("write", path="/workspace/NOTES.md", content="# Notes\n\nThe lock is released.\n"),

@@ -79,7 +79,12 @@ def at_rest(message_id: int, recall_id: int) -> list[Payload]:
     return [
         {"source": "user", "action": "recall", "cause": message_id, "args": recall},
         came("recall", recall_id, recall_type="knowledge"),
-        {"source": "environment", "observation": "agent_state_changed", "content": "", "extras": state},
+        {
+            "source": "environment",
+            "observation": "agent_state_changed",
+            "content": "",
+            "extras": state,
+        },
     ]
 
 

@@ -67,7 +67,7 @@ function block(token, depth) {
     case "paragraph":
       return [paragraph(...inlines(token.tokens, depth))];
     case "text":
-      return token.tokens ? inlines(token.tokens, depth) : [new Text(token.text)];
+      return token.tokens ? inlines(token.tokens, depth) : [new Text(token.raw)];
     case "heading": {
       const level = /** @type {"h3" | "h4" | "h5" | "h6"} */ (`h${Math.min(token.depth + 2, 6)}`);
       return [h(level, { dir: "auto" }, ...inlines(token.tokens, depth))];
@@ -158,7 +158,7 @@ function inline(token, depth) {
   if (depth > MOST_DEPTH) return new Text(token.raw);
   switch (token.type) {
     case "text":
-      return token.tokens ? h("span", {}, ...inlines(token.tokens, depth)) : new Text(token.text);
+      return token.tokens ? h("span", {}, ...inlines(token.tokens, depth)) : new Text(token.raw);
     case "escape":
       return new Text(token.text);
     case "codespan":
