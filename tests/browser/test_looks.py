@@ -38,6 +38,7 @@ async def test_everything_in_a_transcript_fits_and_can_be_read(browser, library,
 
     for part in range(PARTS):
         await scroll(reader.page, part / (PARTS - 1), 1)
+        await expect(reader.part("jump-latest")).to_be_visible(visible=part < PARTS - 1)
         await picture(reader, f"gallery-{part}-{size['width']}-{scheme}")
     await reader.part("usage").click()
     await picture(reader, f"usage-{size['width']}-{scheme}")
@@ -63,7 +64,7 @@ async def test_a_question_can_be_read_and_answered(browser, tmp_path, scheme, si
         await reader.say("/confirm rm -r \u202ebuild\n/run echo kept\nlast word")
         await reader.sees_state("Needs your answer")
 
-        await expect(reader.part("confirmation")).to_contain_text("May the agent run?")
+        await expect(reader.part("confirmation")).to_contain_text("May the agent run this command?")
         await expect(reader.part("confirmation")).to_contain_text("High risk")
         await expect(reader.part("confirmation")).to_contain_text("rm -r ⟨U+202E⟩build")
         await expect(reader.part("confirm")).to_be_in_viewport()

@@ -61,7 +61,7 @@ export class Transcript {
 
   /** @param {Event} event */
   push(event) {
-    this.#queue.push(event);
+    if (this.#queue.push(event) === 1) this.list.setAttribute("aria-busy", "true");
     this.#schedule();
   }
 
@@ -157,7 +157,10 @@ export class Transcript {
   }
 
   #follow() {
-    if (this.#atEnd) this.scroller.scrollTop = this.scroller.scrollHeight;
+    if (!this.#atEnd) return;
+    this.scroller.scrollTop = this.scroller.scrollHeight;
+    // Known at once, so that a reader who leaves before the scroll event is not pulled back.
+    this.#top = this.scroller.scrollTop;
   }
 
   /** @param {number} count */
