@@ -110,6 +110,7 @@ async function join(id) {
   catalogue.patch(id, info);
   conversation = new Conversation(id, store, {
     arrived: (event) => transcript.push(event),
+    lateEventId: () => api.lateEventId(id),
     retitled: (title) => catalogue.patch(id, { title }),
     lost: (why) => (why === "key" ? store.set({ needsKey: true }) : lose(id)),
   });

@@ -29,6 +29,7 @@ const AGAIN_MS = 2_000;
 /**
  * @typedef {object} ConversationListener
  * @property {(event: Event) => void} arrived An event to be drawn, in order.
+ * @property {() => Promise<number>} lateEventId See `Api.lateEventId`.
  * @property {(title: string) => void} retitled
  * @property {(why: "gone" | "key") => void} lost
  */
@@ -36,7 +37,8 @@ const AGAIN_MS = 2_000;
 export class Conversation {
   timeline = new Timeline();
   #closed = false;
-  #ackedId = -1;
+  /** The highest id known to be in the log. */
+  #knownId = -1;
   /** @type {Set<string>} */
   #underWay = new Set();
 
@@ -149,7 +151,7 @@ export class Conversation {
 
   /** How far the page is known to be behind the log, apart from what waits to be drawn. */
   get missing() {
-    return Math.max(0, this.#ackedId - this.link.cursor);
+    return Math.max(0, this.#knownId - this.link.cursor);
   }
 
   /** @param {import("./types.js").Connection} connection */
@@ -159,6 +161,21 @@ export class Conversation {
     if (connection !== "connected") return;
     this.store.notice("connection", "");
     this.#deliverAll();
+    void this.#ask();
+  }
+
+  /** What a long replay is still going to bring shows how far behind the page is. */
+  async #ask() {
+    let lateId;
+    try {
+      lateId = await this.listener.lateEventId();
+    } catch {
+      // Only the mark is missing then; the socket says by itself what is wrong with the server.
+      return;
+    }
+    if (this.#closed) return;
+    this.#knownId = Math.max(this.#knownId, lateId);
+    this.store.set({ behind: Math.max(this.store.state.behind, this.missing) });
   }
 
   /** @param {Event} payload */
@@ -211,7 +228,7 @@ export class Conversation {
     if (this.#closed) return;
     if (ack?.status === "ok") {
       this.outbox.remove(key);
-      this.#ackedId = Math.max(this.#ackedId, ack.id);
+      this.#knownId = Math.max(this.#knownId, ack.id);
       if (ack.queued) this.store.set({ status: "Your message is stored and waits for a free agent" });
       if (ack.id <= this.timeline.lastId) this.#dropPending((pending) => pending.event.client_id === key);
       else this.#stage(key, { stage: ack.queued ? "queued" : "stored", eventId: ack.id });

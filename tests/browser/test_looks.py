@@ -100,6 +100,15 @@ async def test_a_second_click_does_not_answer_the_next_question(context, tmp_pat
         assert not await reader.found_fault()
 
 
+async def test_an_empty_conversation_says_how_to_begin(reader):
+    await reader.begin()
+    await expect(reader.part("blank")).to_be_visible()
+
+    await reader.ask("hello", "You said: hello")
+
+    await expect(reader.part("blank")).to_be_hidden()
+
+
 async def test_what_has_the_focus_shows_it(visitor):
     await visitor.visit("/conversations/gallery")
     await drawn(visitor.page)

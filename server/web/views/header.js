@@ -38,7 +38,7 @@ export function mountHeader(store) {
     const behind = behindSeen && state.connection === "connected" && state.behind > 0;
     connection.hidden = state.openId === null || state.missing;
     connection.dataset.state = behind ? "behind" : state.connection;
-    connection.textContent = behind ? `${state.behind} behind` : connectionText(state.connection);
+    connection.textContent = behind ? `${state.behind.toLocaleString("en")} behind` : connectionText(state.connection);
   };
   store.watch(["connection", "openId", "missing", "behind"], () => {
     if (store.state.behind === 0) {
