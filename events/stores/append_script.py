@@ -11,8 +11,9 @@ from storage.database.base import Row, Rows, Script, Statement
 
 FORMAT_VERSION = 1
 KEY_BITS = 32
-UNCHANGED = (None,) * 6
-"""The fold of an event that changes nothing."""
+UNCHANGED: Row = (-1, "", -1, -1, -1, -1)
+"""The fold of an event that changes nothing, as a row of `appends` has it."""
+NO_KEY = ""
 
 
 class Append(NamedTuple):
@@ -26,14 +27,19 @@ class Append(NamedTuple):
     fence: int
 
     def rows(self, number: int) -> Rows:
-        """The same write as rows, one for each event; the last one carries the fold."""
+        """The same write as rows, one for each event; the last one carries the fold.
+
+        All values are of the types that the driver binds as they are, see 0005_row_of_an_append.
+        """
         conversation_id, fence, keys = self.conversation_id, self.fence, self.keys
         rows: list[Row] = []
         last = len(self.events) - 1
         for place, one in enumerate(self.events):
-            fold = self._fold() if place == last else UNCHANGED
-            key = keys.get(place) if keys else None
-            rows.append((number, conversation_id, one.id, fence, *fold, *_record(one), key))
+            fold = self._told_fold() if place == last else UNCHANGED
+            key = bytearray(keys[place]) if place in keys else NO_KEY
+            version, flag, crc, body = _record(one)
+            record = (version, int(flag), crc, bytearray(body))
+            rows.append((number, conversation_id, one.id, fence, *fold, *record, key))
         return (("append_events", rows),)
 
     def script(self) -> Script[int]:
@@ -86,6 +92,10 @@ class Append(NamedTuple):
             summary.completion_tokens,
             summary.total_tokens,
         )
+
+    def _told_fold(self) -> Row:
+        fold = zip(self._fold(), UNCHANGED, strict=True)
+        return tuple(unchanged if value is None else value for value, unchanged in fold)
 
     def _records(self, number: int) -> list[Row]:
         base = number << KEY_BITS
