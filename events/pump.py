@@ -18,7 +18,7 @@ from events.errors import (
     DuplicateClientId,
     EventsError,
 )
-from events.event import EventFlag, StoredEvent
+from events.event import STATE, StoredEvent
 from events.stores.base import EventStore, Head
 from events.summary import SummaryChange, fold
 from storage.promise import Promise
@@ -178,7 +178,7 @@ class AppendPump:
     def _advance(self, events: Sequence[StoredEvent]) -> None:
         self.next_id = events[-1].id + 1
         for event in events:
-            if event.flag == EventFlag.STATE:
+            if event.flag == STATE:
                 self.last_state_id = event.id
 
     def _failed(self, batch: Batch, error: Exception) -> None:

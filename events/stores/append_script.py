@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from events.errors import AppendConflict, ConversationDeleted, DuplicateClientId
-from events.event import EventFlag, StoredEvent
+from events.event import STATE, StoredEvent
 from events.summary import SummaryChange
 from storage.database.base import Row, Rows, Script, Statement
 
@@ -82,7 +82,7 @@ class Append(NamedTuple):
         state_id = summary.last_state_id
         if state_id is None:
             for event in self.events:
-                if event.flag == EventFlag.STATE:
+                if event.flag == STATE:
                     state_id = event.id
         return (
             state_id,

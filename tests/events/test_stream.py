@@ -235,7 +235,7 @@ async def test_the_state_of_an_opened_stream_is_the_logs(stream, store):
 async def test_a_text_is_stored_as_its_message_would_be_and_masked_alike(stream, store):
     stream.update_secrets({"one": "hunter22"})
     said = "say hunter22"
-    told: list[object] = []
+    told: list[Appended | Exception] = []
     stream.submit_text(said, USER, told.append, client_id="key hunter22")
     stream.submit_text(said, USER, told.append)
     stream.submit_text(said, USER, told.append, client_id="key hunter22")
@@ -243,7 +243,7 @@ async def test_a_text_is_stored_as_its_message_would_be_and_masked_alike(stream,
     await stream.append(message(said), USER)
     await stream.append(message(said), USER, client_id="other hunter22")
 
-    assert sorted(told) == [(0, False), (0, True), (1, False)]
+    assert told == [Appended(0), Appended(0, duplicate=True), Appended(1)]
     assert again == Appended(0, duplicate=True)
     stored = [
         {**orjson.loads(event.body), "id": None, "timestamp": None} for event in await log_of(store)
