@@ -11,8 +11,9 @@ from storage.database.base import Row, Rows, Script, Statement
 
 FORMAT_VERSION = 1
 KEY_BITS = 32
-UNCHANGED: Row = (-1, "", -1, -1, -1, -1)
-"""The fold of an event that changes nothing, as a row of `appends` has it."""
+NO_CHANGE: Row = (-1, "", -1, -1, -1, -1)
+"""A fold that changes nothing, as a row of `appends` has it."""
+NO_HEAD: Row = (0, 0, *NO_CHANGE)
 NO_KEY = ""
 
 
@@ -27,19 +28,19 @@ class Append(NamedTuple):
     fence: int
 
     def rows(self, number: int) -> Rows:
-        """The same write as rows, one for each event; the last one carries the fold.
+        """The same write as rows, one for each event; the first one tells what the head becomes.
 
         All values are of the types that the driver binds as they are, see 0005_row_of_an_append.
         """
-        conversation_id, fence, keys = self.conversation_id, self.fence, self.keys
+        keys = self.keys
         rows: list[Row] = []
-        last = len(self.events) - 1
+        head: Row = (len(self.events), self.fence, *self._told_fold())
         for place, one in enumerate(self.events):
-            fold = self._told_fold() if place == last else UNCHANGED
             key = bytearray(keys[place]) if place in keys else NO_KEY
             version, flag, crc, body = _record(one)
-            record = (version, int(flag), crc, bytearray(body))
-            rows.append((number, conversation_id, one.id, fence, *fold, *record, key))
+            record = (version, int(flag), crc, bytearray(body), key)
+            rows.append((number, self.conversation_id, one.id, *head, *record))
+            head = NO_HEAD
         return (("append_events", rows),)
 
     def script(self) -> Script[int]:
@@ -94,7 +95,7 @@ class Append(NamedTuple):
         )
 
     def _told_fold(self) -> Row:
-        fold = zip(self._fold(), UNCHANGED, strict=True)
+        fold = zip(self._fold(), NO_CHANGE, strict=True)
         return tuple(unchanged if value is None else value for value, unchanged in fold)
 
     def _records(self, number: int) -> list[Row]:
