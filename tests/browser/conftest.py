@@ -40,10 +40,11 @@ async def reader(context, server):
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def library(tmp_path_factory):
-    """A server over conversations that were written beforehand: `gallery` and `long`."""
+    """A server over conversations written beforehand: `gallery`, `thousand`, `ten-thousand`."""
     data_dir = tmp_path_factory.mktemp("library") / "data"
     await write_log(data_dir, "gallery", TITLE, gallery())
-    await write_log(data_dir, "long", "Ten thousand events", long_log(10_000))
+    await write_log(data_dir, "thousand", "A thousand events", long_log(1_000))
+    await write_log(data_dir, "ten-thousand", "Ten thousand events", long_log(10_000))
     async with server_process(data_dir) as running:
         yield running
 

@@ -52,26 +52,26 @@ async def test_everything_in_a_transcript_fits_and_can_be_read(browser, library,
     await context.close()
 
 
-@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES.keys())
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_a_question_can_be_read_and_answered(browser, tmp_path, scheme, size):
+async def test_a_question_can_be_read_and_answered(browser, tmp_path, scheme):
     asking = {"PARLEY_CONFIRMATION_MODE": "true"}
     async with server_process(tmp_path / "data", environment=asking) as server:
         context = await new_context(browser, color_scheme=scheme)
         reader = await person(context, server.url)
         await reader.begin()
-        await reader.page.set_viewport_size(size)
         await reader.say("/confirm rm -r \u202ebuild\n/run echo kept\nlast word")
         await reader.sees_state("Needs your answer")
 
         await expect(reader.part("confirmation")).to_contain_text("May the agent run this command?")
         await expect(reader.part("confirmation")).to_contain_text("High risk")
         await expect(reader.part("confirmation")).to_contain_text("rm -r ⟨U+202E⟩build")
-        await expect(reader.part("confirm")).to_be_in_viewport()
-        await picture(reader, f"question-{size['width']}-{scheme}")
-        _, faint = await faint_texts(reader.page)
-        assert not faint
-        assert await reader.fits()
+        for size in SIZES.values():
+            await reader.page.set_viewport_size(size)
+            await expect(reader.part("confirm")).to_be_in_viewport()
+            await picture(reader, f"question-{size['width']}-{scheme}")
+            _, faint = await faint_texts(reader.page)
+            assert not faint
+            assert await reader.fits()
 
         await reader.part("reject").click()
         await expect(reader.part("command").filter(has_text="rm -r").last).to_contain_text(
