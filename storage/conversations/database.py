@@ -156,24 +156,24 @@ def _ask(statement: Statement) -> Script[list[Row]]:
 
 
 def _list(filters: ConversationFilter, parameters: Sequence[Any]) -> Script[list[Row]]:
-    search = yield from _title_search(fold_case(filters.title_contains or ""))
-    if search is None:
+    text = fold_case(filters.title_contains or "")
+    numbers = (yield from _find_titles(text)) if text else None
+    if numbers is None:
         return (yield Statement(_query_for(filters), parameters)).rows
-    return (yield Statement("list_records_by_title", (*parameters, search))).rows
+    return (yield Statement("list_records_by_title", (*parameters, json.dumps(numbers)))).rows
 
 
-def _title_search(text: str) -> Script[str | None]:
-    """The full-text search that leads to a text's titles; None where a list's own order does."""
-    if not text:
-        return None
+def _find_titles(text: str) -> Script[list[int] | None]:
+    """The numbers of all that may have the text in their titles; None where those are too many."""
     if len(text) >= LETTERS:
         search = match_all(sorted(threes_of(text))[:ASKED])
-        found = (yield Statement("count_titles", (search, FEW_TITLES + 1))).rows[0][0]
     else:
         terms = (yield Statement("title_terms", (text,))).rows
+        if sum(titles for _, titles in terms) > FEW_TITLES:
+            return None
         search = match_any(term for term, _ in terms)
-        found = sum(titles for _, titles in terms)
-    return search if found <= FEW_TITLES else None
+    rows = (yield Statement("find_titles", (search, FEW_TITLES + 1))).rows
+    return None if len(rows) > FEW_TITLES else [*{number for (number,) in rows}]
 
 
 def _save(record: ConversationMetadata) -> Script[None]:

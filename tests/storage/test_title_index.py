@@ -38,7 +38,8 @@ def make(indexes: TitleIndexes, owner: str, entries: list[Entry]) -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_records_that_come_and_go_between_two_slices_are_found_as_in_the_whole_list(seed):
     random = Random(seed)  # noqa: S311 - it must be repeatable
-    listing, titles = Listing(), {}
+    listing = Listing()
+    titles: dict[int, str] = {}
 
     def change(number: int) -> None:
         if random.random() < 0.2:
