@@ -2,13 +2,11 @@
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
+from storage.conformance.opened import StoresSuite
 from storage.conversations.base import ConversationStores
 from storage.conversations.metadata import (
     ConversationMetadata,
@@ -39,9 +37,6 @@ async def keys_of(store, filters: ConversationFilter | None = None, limit: int =
         if page_id is None:
             return keys
 
-
-MANY = 1_600
-"""More than any store looks at one by one to find out which have a title."""
 
 TITLES = (
     "a",
@@ -83,23 +78,8 @@ def parts_of(names: Sequence[str]) -> set[str]:
     return parts | {part.swapcase() for part in parts} | {"", "no such text", "zq"}
 
 
-class ConversationSearchSuite:
+class ConversationSearchSuite(StoresSuite[ConversationStores]):
     """How every ConversationStore lists its records; a subclass says how a medium is opened."""
-
-    pytestmark = pytest.mark.asyncio
-
-    def open(self, folder: Path) -> AbstractAsyncContextManager[ConversationStores]:
-        """The records of all owners, empty, over the medium under test; closed with the block."""
-        raise NotImplementedError
-
-    @pytest_asyncio.fixture
-    async def stores(self, tmp_path):
-        async with self.open(tmp_path) as opened:
-            yield opened
-
-    @pytest.fixture
-    def store(self, stores):
-        return stores.for_user("ann")
 
     async def test_the_newest_record_comes_first_and_equal_moments_are_ordered_by_id(self, store):
         await fill(store, old=0, new=2, twin_a=1, twin_b=1)
@@ -226,15 +206,6 @@ class ConversationSearchSuite:
 
         for text in ("of bob", "of", "o"):
             assert await keys_of(store, ConversationFilter(title_contains=text)) == []
-
-    async def test_a_text_in_few_titles_or_in_many_is_paged_alike(self, store):
-        names = [f"Number {n}{' seven' if n % 7 == 0 else ''} of many" for n in range(MANY)]
-        await title(store, *names)
-
-        for text in ("seven", "VEN", "se", "of many", "m", "number 77", "77", "number of"):
-            expected = [f"t{n}" for n in range(MANY) if fold_case(text) in fold_case(names[n])]
-            found = await keys_of(store, ConversationFilter(title_contains=text), limit=100)
-            assert found == expected[::-1], text
 
     @pytest.mark.parametrize("limit", [0, -1, 101])
     async def test_a_limit_out_of_range_is_refused(self, store, limit):
