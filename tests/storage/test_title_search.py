@@ -1,15 +1,24 @@
 """Search in titles where there are so many that a store no longer looks at each."""
 
 import asyncio
+import shutil
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from importlib.resources import as_file
+from pathlib import Path
 
 import pytest
 
-from storage.conversations.database import FEW_TITLES
+from events.conformance.records import append, records
+from events.stores.database import DatabaseEventStore
+from storage.conversations.database import FEW_TITLES, DatabaseConversationStores
 from storage.conversations.metadata import ConversationMetadata, MetadataChange
 from storage.conversations.paging import ConversationFilter
 from storage.conversations.title_index import WORTH
+from storage.database.migrate import SQLITE_MIGRATIONS, migrate_sqlite
+from storage.database.sqlite import SqliteDatabase
 from tests.support.backends import CONVERSATION_STORES, open_conversation_stores
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -61,3 +70,46 @@ async def test_a_text_in_few_titles_or_in_many_is_found_in_all_of_them(kind, tmp
         del names[77]
 
         assert await every(store, (*TEXTS, "NONE")) == expected(names, (*TEXTS, "NONE"))
+
+
+def index_of(path: Path) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT id, block FROM titles_data ORDER BY id").fetchall()
+
+
+async def test_an_append_leaves_the_index_of_titles_alone(tmp_path):
+    database = await SqliteDatabase.open(tmp_path / "parley.db")
+    store = DatabaseConversationStores(database).for_user("ann")
+    await store.save_metadata(ConversationMetadata(conversation_id="c", title="A title"))
+    before = index_of(tmp_path / "parley.db")
+
+    await append(DatabaseEventStore(database), "c", records(0, 5))
+    await store.update_metadata("c", MetadataChange(selected_branch="main", title="A title"))
+
+    assert index_of(tmp_path / "parley.db") == before
+    await store.delete_metadata("c")
+    assert index_of(tmp_path / "parley.db") != before
+    await database.close()
+
+
+async def test_titles_that_were_there_before_the_index_are_found(tmp_path):
+    older = tmp_path / "migrations"
+    older.mkdir()
+    with as_file(SQLITE_MIGRATIONS) as folder:
+        for path in sorted(folder.glob("*.sql"))[:5]:
+            shutil.copy(path, older)
+    with closing(sqlite3.connect(tmp_path / "parley.db", isolation_level=None)) as connection:
+        migrate_sqlite(connection, older)
+        connection.execute(
+            "INSERT INTO conversations (conversation_id, recorded, user_id, created_at, title)"
+            " VALUES ('c', 1, 'ann', '2026-05-04T12:00:00.000000Z', 'An old Title')"
+        )
+
+    database = await SqliteDatabase.open(tmp_path / "parley.db")
+    store = DatabaseConversationStores(database).for_user("ann")
+
+    assert await found(store, "old title") == ["An old Title"]
+    assert await found(store, "d ") == ["An old Title"]
+    await store.update_metadata("c", MetadataChange(title="New"))
+    assert await found(store, "old title") == []
+    await database.close()
