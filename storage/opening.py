@@ -227,6 +227,6 @@ class _Keeper:
 
 _keepers: dict[StorageConfig, _Keeper] = {}
 
-conversations_base.register_opener(_conversations)
-settings_base.register_opener(_settings)
-secrets_base.register_opener(_secrets)
+conversations_base.SEAM.register(_conversations)
+settings_base.SEAM.register(_settings)
+secrets_base.SEAM.register(_secrets)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from storage.conversations.blocks import KeptListing
 from storage.conversations.documents import Document
-from storage.conversations.listing import Listing
 from storage.errors import Damaged
 from storage.locations import LISTS, RECORDS
 
@@ -16,7 +16,9 @@ def check_records(root: Path) -> list[str]:
     problems: list[str] = []
     for path in sorted((root / LISTS).glob("*")):
         key = str(path.relative_to(root))
-        problems += (f"{damaged} is damaged" for damaged in Listing().load([(key, _content(path))]))
+        problems += (
+            f"{damaged} is damaged" for damaged in KeptListing().load([(key, _content(path))])
+        )
     for path in sorted((root / RECORDS).glob("*")):
         try:
             Document.decode(str(path.relative_to(root)), _content(path))
