@@ -15,6 +15,7 @@ import uvloop
 from server.app import Application, create_app
 from server.config import ServerConfig
 from server.logs import configure
+from server.loop_watch import report
 from server.sockets.guard import bound_unsent
 from server.sockets.protocol import MAX_MESSAGE_BYTES
 from server.sockets.transport import guarded
@@ -58,6 +59,7 @@ async def serve(config: ServerConfig) -> int:
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(report)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     with listen(config.host, config.port) as listener:

@@ -9,6 +9,7 @@ from typing import Any
 
 from socketio import packet as kinds
 from socketio.packet import Packet
+from structlog.contextvars import bind_contextvars
 
 from server.sockets.direct import DirectOutlet
 from server.sockets.handlers import Arrival, SocketHandlers
@@ -73,7 +74,8 @@ class EngineConnection:
         return websocket_frame(opening(self._id))
 
     async def serve(self) -> None:
-        """Until the connection is over."""
+        """Until the connection is over; in a task of its own."""
+        bind_contextvars(connection_id=self._id)
         self._schedule_ping()
         try:
             while self._joined or not self._gone:
