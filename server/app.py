@@ -67,6 +67,7 @@ class Application:
     handlers: SocketHandlers
     library: SocketServer
     connections: ConnectionRegistry
+    watch: LoopWatch
     stopping: bool = False
 
     def reasons(self) -> list[str]:
@@ -116,10 +117,10 @@ async def compose(
     user_auth = made("user_auth_class", chosen.user_auth)
     parts = manager_parts(config, chosen, conversation_stores, event_store, users)
     tallies = parts.loop_parts.tallies
-    watch = LoopWatch(config.slow_callback_seconds)
     frames = FrameReader(parts.page_reader, config.page_cache_bytes * 3 // 4, event_store.counters)
-    async with watch, chosen.manage(parts) as manager:
+    async with chosen.manage(parts) as manager:
         authenticator = Authenticator(config, user_auth)
+        watch = LoopWatch(config.slow_callback_seconds)
         handlers = chosen.handlers(
             SocketParts(
                 manager=manager,
@@ -136,7 +137,7 @@ async def compose(
         traffic = Traffic(config.stall_abort_seconds)
         entrance = Entrance(handlers, authenticator, traffic) if _is_direct(config) else None
         application = Application(
-            Starlette(), entrance, traffic, manager, handlers, library, parts.connections
+            Starlette(), entrance, traffic, manager, handlers, library, parts.connections, watch
         )
         services = Services(
             config=config,
@@ -159,7 +160,8 @@ async def compose(
             middleware=[*chosen.middleware, *middleware(config, authenticator, tallies)],
             exception_handlers=exception_handlers(),
         )
-        yield application
+        with watch:
+            yield application
 
 
 def manager_parts(

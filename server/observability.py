@@ -5,6 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, FiniteFloat, SecretStr, field_validator
 
+SHORTEST_SLOW_SECONDS = 0.2
+"""Twice the time between two beats."""
+
 _ENDPOINT = re.compile(r"https?://(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?/[!-?A-~]*")
 
 
@@ -26,10 +29,10 @@ class Observability(BaseModel):
         "the sockets' polling are logged at `debug` only.",
     )
     slow_callback_seconds: FiniteFloat = Field(
-        default=0.25,
+        default=0.5,
         ge=0,
         description="Seconds after which whatever holds up the event loop is logged, with the stack it was "
-        "found in; 0 does not look.",
+        "found in; at least 0.2, or 0 to not look.",
     )
     min_free_disk_bytes: int = Field(
         default=64 * 1024 * 1024,
@@ -41,6 +44,13 @@ class Observability(BaseModel):
         description="Where traces are sent by OTLP over HTTP, such as `http://127.0.0.1:4318/v1/traces`; "
         "needs the extra `otel`. Unset makes none.",
     )
+
+    @field_validator("slow_callback_seconds")
+    @classmethod
+    def _check_seconds(cls, value: float) -> float:
+        if 0 < value < SHORTEST_SLOW_SECONDS:
+            raise ValueError(f"at least {SHORTEST_SLOW_SECONDS}, or 0")
+        return value
 
     @field_validator("otel_endpoint")
     @classmethod

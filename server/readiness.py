@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 2.0
 """How long the disk and the storage may take to answer."""
 FRESH_SECONDS = 1.0
-"""How long a look at them counts."""
+"""How long a look counts that found nothing."""
 
 LOCK_LOST = "the lock of the data directory is lost"
 READ_ONLY = "the data directory cannot be written"
@@ -43,7 +43,9 @@ class Readiness:
         intake: Callable[[], list[str]],
         counters: Counters,
         prove: Prove | None = None,
+        look_seconds: float = LOOK_SECONDS,
     ) -> None:
+        self._look_seconds = look_seconds
         self._intake = intake
         self._counters = counters
         self._data_dir = None if config.storage_kind == "memory" else config.data_dir
@@ -60,10 +62,11 @@ class Readiness:
     async def _look(self) -> list[str]:
         """One look at a time, shared by all who ask; a late one is not followed by another."""
         if self._looking is None:
-            if time.monotonic() - self._found_at < FRESH_SECONDS and not self._found:
-                return self._found
+            fresh = time.monotonic() - self._found_at < FRESH_SECONDS
+            if fresh and not self._found and not self._counters.failing:
+                return []
             self._looking = asyncio.get_running_loop().create_task(self._storage_reasons())
-        done, _ = await asyncio.wait([self._looking], timeout=LOOK_SECONDS)
+        done, _ = await asyncio.wait([self._looking], timeout=self._look_seconds)
         if not done:
             return [NO_ANSWER]
         looked, self._looking = self._looking, None

@@ -39,7 +39,9 @@ def spelled(family):
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_every_family_is_documented_with_its_type_and_every_documented_one_is_served(families):
+async def test_every_family_is_documented_with_its_type_and_every_documented_one_is_served(
+    families,
+):
     assert dict(ROW.findall(PAGE)) == {name: one.type for name, one in families.items()}
 
 
