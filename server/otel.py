@@ -1,7 +1,9 @@
 """Traces by OpenTelemetry, sent by OTLP over HTTP; the only module that needs the extra `otel`."""
 
 import asyncio
+import contextlib
 import logging
+from threading import Thread
 from typing import Literal
 
 from opentelemetry.context import Context
@@ -18,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 SEND_SECONDS = 5
 """How long one request to the collector may take, with all it is tried."""
-CLOSE_SECONDS = 3.0
+CLOSE_SECONDS = 2.0
 QUEUE_SPANS = 4096
 """Spans that may wait to be sent; those that come then are dropped."""
 SEND_SPANS = 512
@@ -91,9 +93,18 @@ class OtelTracing(Tracing):
 
     async def close(self) -> None:
         """See Tracing."""
-        ending = asyncio.to_thread(self._processor.shutdown)
+        loop = asyncio.get_running_loop()
+        sent = asyncio.Event()
+
+        def end() -> None:
+            self._processor.shutdown()
+            with contextlib.suppress(RuntimeError):  # the loop is gone: it took too long
+                loop.call_soon_threadsafe(sent.set)
+
+        # A daemon: the end of the process must not wait for a collector that does not answer.
+        Thread(target=end, name="last traces", daemon=True).start()
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                await ending
+                await sent.wait()
         except TimeoutError:
             logger.warning("not all traces were sent within %g s", CLOSE_SECONDS)
