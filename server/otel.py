@@ -97,7 +97,7 @@ class OtelTracing(Tracing):
         sent = asyncio.Event()
 
         def end() -> None:
-            self._processor.shutdown()
+            self._processor.shutdown()  # type: ignore[no-untyped-call]  # the library's
             with contextlib.suppress(RuntimeError):  # the loop is gone: it took too long
                 loop.call_soon_threadsafe(sent.set)
 

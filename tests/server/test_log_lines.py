@@ -67,7 +67,7 @@ async def drive(url):
         await http.get(f"{path}/select-file", params={"file": CONTENT})
         await http.get(f"{path}/security/{CONTENT}")
         await http.post(f"{path}/upload-files", files={"files": (CONTENT, CONTENT)})
-        query = {"session_api_key": KEY}
+        query: dict[str, str | None] = {"session_api_key": KEY}
         async with joined(url, one, query=query) as client:
             await client.say(CONTENT)
             await client.send({"action": CONTENT, "args": {CONTENT: CONTENT}})
@@ -75,9 +75,9 @@ async def drive(url):
             await client.say(f"quote {CONTENT}")
             await client.state("error")
             await client.say(f"and on with {CONTENT}")
-        for asked in ({"session_api_key": WRONG_KEY}, {**query, "providers_set": CONTENT}):
+        for change in ({"session_api_key": WRONG_KEY}, {"providers_set": CONTENT}):
             with contextlib.suppress(ConnectRefused):
-                await RecordingClient(url, one, query=asked).connect()
+                await RecordingClient(url, one, query={**query, **change}).connect()
         await http.post(f"{path}/stop", json={})
         await http.delete(path)
     return one
