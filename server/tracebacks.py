@@ -43,10 +43,9 @@ def without_quotes(error: BaseException) -> str:
 
 def written(exc_info: ExcInfo | None) -> str:
     """A traceback with its causes, the first cause first."""
-    error = (exc_info or sys.exc_info())[1]
-    parts: list[str] = []
-    _write(error, parts)
-    return "\n".join(parts)
+    found: list[BaseException] = []
+    _gather((exc_info or sys.exc_info())[1], found)
+    return "\n".join(_one(error) for error in reversed(found))
 
 
 def _is_made_below(kind: type[BaseException]) -> bool:
@@ -54,16 +53,18 @@ def _is_made_below(kind: type[BaseException]) -> bool:
     return issubclass(kind, PROGRAM_FAULTS) and kind.__module__ in ("builtins", "sqlite3")
 
 
-def _write(error: BaseException | None, parts: list[str]) -> None:
-    if error is None or len(parts) >= DEEPEST:
+def _gather(error: BaseException | None, found: list[BaseException]) -> None:
+    """An error, what it groups, what it came of; the last is where it began."""
+    if error is None or len(found) >= DEEPEST or any(one is error for one in found):
         return
-    if error.__cause__ is not None:
-        if error.__cause__ is not error:
-            _write(error.__cause__, parts)
-    elif not error.__suppress_context__:
-        _write(error.__context__, parts)
+    found.append(error)
     if isinstance(error, BaseExceptionGroup):
         for member in error.exceptions:
-            _write(member, parts)
+            _gather(member, found)
+    before = error.__context__ if not error.__suppress_context__ else None
+    _gather(error.__cause__ or before, found)
+
+
+def _one(error: BaseException) -> str:
     frames = "".join(traceback.format_tb(error.__traceback__))
-    parts.append(f"Traceback (most recent call last):\n{frames}{without_quotes(error)}")
+    return f"Traceback (most recent call last):\n{frames}{without_quotes(error)}"

@@ -152,7 +152,6 @@ async def test_the_addresses_to_watch_answer(tmp_path):
 
 def test_the_service_starts_what_there_is_and_may_write_where_it_keeps_its_data():
     unit = configparser.ConfigParser(strict=False)
-    unit.optionxform = str
     unit.read_string(block("ini", "[Service]"))
     service = unit["Service"]
     settings = tomllib.loads(block("toml", "data_dir"))

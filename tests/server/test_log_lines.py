@@ -6,8 +6,11 @@ import json
 import httpx
 import pytest
 
+from events.stores.memory import MemoryEventStore
 from runtime_stub.scripted import ScriptedAgent
 from tests.support.clients import ConnectRefused, RecordingClient, joined
+from tests.support.faulty_store import FaultyEventStore, fails
+from tests.support.live import live_server
 from tests.support.servers import server_process
 
 KEY = "sesame-0123456789"
@@ -112,9 +115,25 @@ async def test_no_line_holds_content_or_keys_and_each_its_ids(tmp_path, delivery
     inside = [line for line in requests if line["route"].startswith("/api/conversations/{")]
     assert {line.get("conversation_id") for line in inside} == {one, None}
 
-    (failure,) = [line for line in lines if line["event"] == f"agent of {one} failed"]
+    failure, *_ = [line for line in lines if line["event"] == f"agent of {one} failed"]
     assert failure["conversation_id"] == one
     assert not {"request_id", "connection_id"} & failure.keys()
     assert "ValueError: (text left out)" in failure["exception"]
     assert "LookupError: (text left out)" in failure["exception"]
     assert "in step" in failure["exception"]
+
+
+@pytest.mark.parametrize("delivery", ["direct", "engine"], indirect=True)
+async def test_a_clients_event_that_fails_is_logged_with_its_connection(delivery, caplog):
+    store = FaultyEventStore(MemoryEventStore(), [fails] * 20)
+    async with live_server(events=store) as live:
+        one = await live.new()
+        async with live.joined(one) as client:
+            told = await client.say(CONTENT)
+            (connection_id,) = live.application.manager.get_connections(None, {one})
+
+    assert told["code"] == "not_stored"
+    (record,) = [one for one in caplog.records if one.getMessage() == "a client event failed"]
+    assert vars(record)["conversation_id"] == one
+    assert vars(record)["connection_id"] == connection_id
+    assert CONTENT not in caplog.text
