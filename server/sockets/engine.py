@@ -9,7 +9,6 @@ from typing import Any
 
 from socketio import packet as kinds
 from socketio.packet import Packet
-from structlog.contextvars import bind_contextvars
 
 from server.sockets.direct import DirectOutlet
 from server.sockets.handlers import Arrival, SocketHandlers
@@ -74,8 +73,7 @@ class EngineConnection:
         return websocket_frame(opening(self._id))
 
     async def serve(self) -> None:
-        """Until the connection is over; in a task of its own."""
-        bind_contextvars(connection_id=self._id)
+        """Until the connection is over."""
         self._schedule_ping()
         try:
             while self._joined or not self._gone:
@@ -87,7 +85,7 @@ class EngineConnection:
                     self._joined = await self._join()
                 self._go_on()
         except Exception:
-            logger.exception("cannot go on with %s", self._id)
+            logger.exception("cannot go on with a client", extra={"connection_id": self._id})
             self._websocket.abort()
         finally:
             if self._beat is not None:
@@ -103,7 +101,8 @@ class EngineConnection:
         try:
             self._take(message, text=text)
         except (ValueError, LookupError, TypeError) as error:
-            logger.info("%s broke the protocol: %s", self._id, error)
+            ids = {"connection_id": self._id}
+            logger.info("a client broke the protocol: %s", type(error).__name__, extra=ids)
             self._websocket.end()
 
     def lost(self) -> None:
