@@ -15,6 +15,7 @@ from server.config import ServerConfig
 from server.packaging import DISTRIBUTION, packaging_problems
 from server.serving import run
 from server.sources import ConfigError
+from server.tracing import load_tracing
 from storage.checking import check_storage
 from storage.errors import StorageError
 
@@ -102,9 +103,10 @@ def storage_problems(config: ServerConfig) -> Sequence[str]:
 
 
 def class_problems(config: ServerConfig) -> Sequence[str]:
-    """What is wrong with the first class that a setting names and that cannot be used."""
+    """What is wrong with the first setting that names what cannot be used."""
     try:
         choose(config)
+        load_tracing(config.otel_endpoint)
     except ConfigError as error:
         return [str(error)]
     return []

@@ -30,7 +30,7 @@ class HealthRoutes:
 
     async def ready(self, _request: Request) -> Response:
         """Whether requests should be sent here; 503 with the reasons when not."""
-        reasons = self._services.is_ready()
+        reasons = await self._services.readiness.reasons()
         if reasons:
             answer = Answer(503, "not_ready", f"Not ready: {', '.join(reasons)}")
             return JsonResponse(answer.body(), answer.status)
