@@ -32,6 +32,7 @@ from server.own_stores import OwnConversationStores
 from server.plugins import made
 from server.routes import routes
 from server.routes.services import Services
+from server.sockets.asyncapi import asyncapi_document
 from server.sockets.direct import unsupported
 from server.sockets.frames import FrameReader
 from server.sockets.guard import Traffic
@@ -135,6 +136,7 @@ async def compose(
             agent_model=users.model,
             is_ready=application.reasons,
             started_at=datetime.now(UTC),
+            socket_document=asyncapi_document,
         )
         sockets = socketio.ASGIApp(library, socketio_path=None)
         application.asgi = Starlette(

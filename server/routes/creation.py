@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import uuid
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import orjson
@@ -56,7 +56,7 @@ class NewConversation(RequestBody):
     selected_branch: str | None = Field(default=None, max_length=MAX_NAME)
     initial_user_msg: str | None = None
     image_urls: list[str] | None = Field(default=None, max_length=MAX_IMAGES)
-    replay_json: str | None = None
+    replay_json: Annotated[str, Field(json_schema_extra={"format": "recording"})] | None = None
     suggested_task: SuggestedTask | None = None
     create_microagent: NewMicroagent | None = None
     conversation_instructions: str | None = None

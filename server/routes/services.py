@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from events.page_reader import PageReader
 from events.stores.base import EventStore
@@ -32,6 +33,8 @@ class Services:
     is_ready: Callable[[], list[str]]
     """Why the server is not ready; empty when it is."""
     started_at: datetime
+    socket_document: Callable[[], dict[str, Any]]
+    """The AsyncAPI document."""
 
     def check_intake(self) -> None:
         """Raise NotAvailable while the server takes nothing in."""
