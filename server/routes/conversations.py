@@ -119,6 +119,7 @@ class ConversationRoutes:
         """Create a conversation, say its first message and start its loop if it can be.
 
         A retry with the same Idempotency-Key gives the same conversation and no second message.
+        Where the setting `allow_set_conversation_id` is on, the body may have a `conversation_id`.
         """
         return _started(await self._creator.create(request))
 

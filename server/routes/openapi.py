@@ -147,7 +147,7 @@ class _Writer:
         schema = self._schemas.of(said.query, "validation")
         whole = self._components[schema["$ref"].rpartition("/")[2]]
         for name, one in whole["properties"].items():
-            parameter = {"name": name, "in": "query", "schema": _without_null(one)}
+            parameter = {"name": name, "in": "query", "schema": _or_blank(_without_null(one))}
             if name in whole.get("required", ()):
                 parameter["required"] = True
             yield parameter
@@ -248,6 +248,15 @@ def _without_null(schema: Schema) -> Schema:
     if len(choices) == 1:
         return {**choices[0], **rest}
     return {**rest, "anyOf": choices} if choices else rest
+
+
+def _or_blank(schema: Schema) -> Schema:
+    """A blank parameter counts as absent, so that a form may send all its fields."""
+    if schema.get("type") == "string" and "format" not in schema:
+        return schema
+    default = {"default": schema["default"]} if "default" in schema else {}
+    bare = {name: value for name, value in schema.items() if name != "default"}
+    return {"anyOf": [bare, {"const": ""}], **default}
 
 
 def _operation_id(endpoint: Endpoint) -> str:

@@ -30,6 +30,10 @@ _TOKEN = re.compile(rf"[!-~]{{1,{MAX_TOKEN_CHARACTERS}}}")
 Description = Annotated[Text, Field(max_length=MAX_DESCRIPTION_CHARACTERS)]
 
 
+NO_SPACE = r"^[^\x00-\x20\x7f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*$"
+"""Spelled out, for what counts as white space differs from reader to reader of a description."""
+
+
 class _Body(BaseModel):
     """A body with fields a page may add to; what it holds is shown in no error."""
 
@@ -55,7 +59,7 @@ class GivenToken(_Body):
     """A git host's token; an empty one keeps the token that is stored."""
 
     token: SecretStr | None = None
-    host: Annotated[Text, Field(max_length=MAX_HOST_CHARACTERS, pattern=r"^\S*$")] | None = None
+    host: Annotated[Text, Field(max_length=MAX_HOST_CHARACTERS, pattern=NO_SPACE)] | None = None
     user_id: Annotated[Text, Field(max_length=MAX_NAME_CHARACTERS)] | None = None
 
     def in_place_of(
