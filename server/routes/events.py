@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
+from events.client_events import CLIENT_ID
 from events.errors import (
     AppendFailed,
     AppendUnknown,
@@ -91,11 +92,15 @@ class EventQuery(Query):
         return None if found == EVERYTHING else found
 
 
+KEY = Field(json_schema_extra={"pattern": f"^{CLIENT_ID.pattern}$"})
+"""Described only: the door that events share checks it."""
+
+
 class NewMessage(RequestBody):
     """A user message."""
 
     message: str = Field(min_length=1)
-    client_id: str | None = None
+    client_id: Annotated[str, KEY] | None = None
 
 
 class EventPage(ResponseBody):

@@ -147,10 +147,14 @@ class _Writer:
         schema = self._schemas.of(said.query, "validation")
         whole = self._components[schema["$ref"].rpartition("/")[2]]
         for name, one in whole["properties"].items():
-            parameter = {"name": name, "in": "query", "schema": _or_blank(_without_null(one))}
-            if name in whole.get("required", ()):
-                parameter["required"] = True
-            yield parameter
+            required = name in whole.get("required", ())
+            taken = _without_null(one)
+            yield {
+                "name": name,
+                "in": "query",
+                "required": required,
+                "schema": taken if required else _or_blank(taken),
+            }
 
     def _responses(self, endpoint: Endpoint) -> dict[str, Any]:
         said = endpoint.description

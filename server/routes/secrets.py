@@ -59,7 +59,7 @@ class GivenToken(_Body):
     """A git host's token; an empty one keeps the token that is stored."""
 
     token: SecretStr | None = None
-    host: Annotated[Text, Field(max_length=MAX_HOST_CHARACTERS, pattern=NO_SPACE)] | None = None
+    host: Annotated[str, Field(max_length=MAX_HOST_CHARACTERS, pattern=NO_SPACE)] | None = None
     user_id: Annotated[Text, Field(max_length=MAX_NAME_CHARACTERS)] | None = None
 
     def in_place_of(
