@@ -49,6 +49,8 @@ def routes(services: Services) -> list[BaseRoute]:
     table: list[BaseRoute] = [
         resource("/openapi.json", GET=documents.openapi),
         resource("/asyncapi.json", GET=documents.asyncapi),
+        resource("/docs", GET=documents.page),
+        resource("/docs/{name}", GET=documents.part),
         resource("/alive", GET=health.alive),
         resource("/health", GET=health.health),
         resource("/ready", GET=health.ready),
