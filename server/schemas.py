@@ -19,6 +19,29 @@ _EXAMPLES: Mapping[str, Any] = {
     "boolean": False,
     "null": None,
 }
+_BY_NAME: Mapping[str, str] = {
+    "conversation_id": "8f6a0c1d2b3e4f5a9c7d6e5f4a3b2c1d",
+    "session_id": "8f6a0c1d2b3e4f5a9c7d6e5f4a3b2c1d",
+    "title": "Tidy the tests",
+    "message": "Tidy the tests, please.",
+    "content": "Tidy the tests, please.",
+    "initial_user_msg": "Tidy the tests, please.",
+    "thought": "The slow ones first.",
+    "command": "ls tests",
+    "code": "print(1 + 1)",
+    "path": "tests/test_one.py",
+    "file_path": "tests/test_one.py",
+    "name": "DEPLOY_TOKEN",
+    "url": "https://example.org/tools",
+    "repo": "example/project",
+    "repository": "example/project",
+    "selected_repository": "example/project",
+    "selected_branch": "main",
+    "language": "en",
+    "agent": "scripted",
+    "description": "For the deployment",
+}
+"""Words in the place of a text that says nothing."""
 _FORMATS: Mapping[str, str] = {"date-time": "2026-03-02T09:15:07.120334Z", "binary": "(bytes)"}
 
 
@@ -61,6 +84,13 @@ def example_of(schema: Schema, components: Mapping[str, Schema], depth: int = 0)
     return _example_by_type(schema, components, depth)
 
 
+def _example_of_field(
+    name: str, schema: Schema, components: Mapping[str, Schema], depth: int
+) -> Any:
+    made = example_of(schema, components, depth)
+    return _BY_NAME.get(name, made) if made == _EXAMPLES["string"] else made
+
+
 def _inner(schema: Schema, components: Mapping[str, Schema]) -> Schema | None:
     if "$ref" in schema:
         return components[schema["$ref"].rpartition("/")[2]]
@@ -72,9 +102,13 @@ def _example_by_type(schema: Schema, components: Mapping[str, Schema], depth: in
     kind = schema.get("type")
     if kind == "object":
         properties: Mapping[str, Schema] = schema.get("properties", {})
-        return {name: example_of(one, components, depth + 1) for name, one in properties.items()}
+        return {
+            name: _example_of_field(name, one, components, depth + 1)
+            for name, one in properties.items()
+        }
     if kind == "array":
-        return [example_of(schema["items"], components, depth + 1)] if "items" in schema else []
+        empty = "items" not in schema or schema.get("maxItems") == 0
+        return [] if empty else [example_of(schema["items"], components, depth + 1)]
     if kind in ("integer", "number") and "minimum" in schema:
         return schema["minimum"]
     return _FORMATS.get(schema.get("format", ""), _EXAMPLES.get(str(kind)))

@@ -3,6 +3,7 @@
 import { h, slot } from "/docs/dom.js";
 import { entriesOf } from "/docs/entries.js";
 import { operationPart } from "/docs/operation.js";
+import { prose } from "/docs/prose.js";
 import { messagePart, socketPart } from "/docs/socket.js";
 import { Components } from "/docs/schema.js";
 
@@ -33,12 +34,13 @@ function partOf(entry, components) {
 /**
  * @param {Entry[]} entries
  * @param {Components} components
+ * @param {Node[]} introductions
  * @returns {Shown[]}
  */
-function show(entries, components) {
+function show(entries, components, introductions) {
   const content = slot("content");
   const contents = slot("contents");
-  content.replaceChildren();
+  content.replaceChildren(h("h1", { class: "title" }, "The interfaces"), ...introductions);
   /** @type {Shown[]} */
   const shown = [];
   let group = "";
@@ -51,7 +53,7 @@ function show(entries, components) {
     }
     const part = partOf(entry, components);
     const mark = h("span", { class: `mark mark--${entry.mark.toLowerCase()}` }, entry.mark);
-    const link = h("a", { class: "contents__link", href: `#${entry.id}` }, mark, entry.title);
+    const link = h("a", { class: "contents__link", href: `#${entry.id}` }, mark, entry.short);
     content.append(part);
     contents.append(link);
     shown.push({ entry, part, link });
@@ -73,7 +75,7 @@ function search(shown) {
   hideEmptyGroups(slot("content"), "group");
   hideEmptyGroups(slot("contents"), "contents__group");
   const note = count ? "" : "Nothing fits. A word may be part of an address, a field or a text.";
-  slot("found").textContent = words.length ? `${count} of ${shown.length}` : `${shown.length}`;
+  slot("found").textContent = words.length ? `${count} of ${shown.length}` : `${shown.length} entries`;
   slot("content").dataset.empty = note;
 }
 
@@ -109,7 +111,10 @@ async function begin() {
       documentAt("/asyncapi.json"),
     ]);
     const schemas = { ...socket.components.schemas, ...rest.components.schemas };
-    const shown = show(entriesOf(rest, socket), new Components(schemas));
+    const shown = show(entriesOf(rest, socket), new Components(schemas), [
+      prose(rest.info.description),
+      prose(socket.info.description),
+    ]);
     /** @type {number | undefined} */
     let waiting;
     slot("search").addEventListener("input", () => {

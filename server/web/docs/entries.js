@@ -7,13 +7,14 @@
  * @property {string} group
  * @property {string} mark  a word in front of the title: the method, or the direction
  * @property {string} title
+ * @property {string} short  the title for the list of contents
  * @property {any} body  its part of the document
  * @property {string} text  all that can be searched, in lower case
  */
 
 /** @typedef {Record<string, any>} Json */
 
-const LATE = ["Documents"];
+const ONE = "/api/conversations/{conversation_id}";
 
 /**
  * @param {Json} rest
@@ -25,8 +26,7 @@ export function entriesOf(rest, socket) {
     Object.entries(methods).map(([method, body]) => operationEntry(path, method, body)),
   );
   const tags = rest.tags.map((/** @type {{name: string}} */ tag) => tag.name);
-  const order = (/** @type {Entry} */ entry) =>
-    tags.indexOf(entry.group) + (LATE.includes(entry.group) ? tags.length : 0);
+  const order = (/** @type {Entry} */ entry) => tags.indexOf(entry.group);
   operations.sort((one, other) => order(one) - order(other));
   return [...operations, ...Object.entries(socket.channels).flatMap(([name, channel]) =>
     channelEntries(name, channel, socket),
@@ -47,6 +47,7 @@ function operationEntry(path, method, operation) {
     group: operation.tags[0],
     mark: method.toUpperCase(),
     title: path,
+    short: path.replace(ONE, "{id}"),
     body,
     text: textOf(method, path, body),
   };
@@ -66,17 +67,20 @@ function channelEntries(name, channel, socket) {
     group,
     mark: "about",
     title: channel.title,
+    short: "about",
     body: { ...channel, name },
     text: textOf(name, "", channel),
   };
   const messages = Object.keys(channel.messages).map((key) => {
     const message = socket.components.messages[key];
+    const title = titleOf(key);
     return {
       id: `socket-${name}-${key}`,
       kind: /** @type {const} */ ("message"),
       group,
       mark: direction(name, key),
-      title: key.replace(/^oh_event\.|^client\./, "").replace("action.", "action ").replace("observation.", "observation ").replace("notice.", "notice: "),
+      title,
+      short: title,
       body: { ...message, key, channel: name },
       text: textOf(name, key, message),
     };
@@ -84,12 +88,19 @@ function channelEntries(name, channel, socket) {
   return [heading, ...messages];
 }
 
+/** @param {string} key */
+function titleOf(key) {
+  return key.replace(/^(oh_event|client)\./, "").replace(".", " ");
+}
+
 /**
+ * Who says it.
+ *
  * @param {string} channel
  * @param {string} key
  */
 function direction(channel, key) {
-  return key.startsWith("client.") ? "send" : channel === "connection" ? "told" : "get";
+  return key.startsWith("client.") ? "client" : channel === "connection" ? "reply" : "server";
 }
 
 /**

@@ -2,6 +2,7 @@
 
 import { h } from "/docs/dom.js";
 import { exampleBlock } from "/docs/block.js";
+import { prose, words } from "/docs/prose.js";
 import { fieldParts, schemaPart } from "/docs/schema.js";
 
 /**
@@ -18,7 +19,7 @@ export function operationPart(entry, components) {
       { class: "entry__head" },
       h("span", { class: `mark mark--${entry.mark.toLowerCase()}` }, entry.mark),
       h("code", { class: "entry__title" }, entry.title),
-      h("span", { class: "entry__about" }, operation.summary),
+      h("span", { class: "entry__about" }, ...words(operation.summary)),
     ),
   );
   whenOpened(part, () => body(operation, components));
@@ -46,7 +47,7 @@ export function whenOpened(part, fill) {
  */
 function body(operation, components) {
   const parts = [];
-  if (operation.description) parts.push(h("p", { class: "prose" }, operation.description));
+  if (operation.description) parts.push(prose(operation.description));
   if (operation.security.length) {
     parts.push(h("p", { class: "quiet" }, "Asks for the session key in X-Session-API-Key."));
   }
@@ -88,7 +89,7 @@ function answerPart(status, answer, components) {
       "summary",
       {},
       h("span", { class: `status status--${status[0]}` }, status),
-      h("span", {}, about),
+      h("span", {}, ...words(about)),
     ),
   );
   whenOpened(part, () => answerBody(causes, answer, components));
@@ -103,7 +104,7 @@ function answerPart(status, answer, components) {
 function answerBody(causes, answer, components) {
   const parts = [];
   if (causes.length > 1) {
-    parts.push(h("ul", { class: "causes" }, ...causes.map((cause) => h("li", {}, cause))));
+    parts.push(h("ul", { class: "causes" }, ...causes.map((cause) => h("li", {}, ...words(cause)))));
   }
   for (const [type, content] of Object.entries(answer.content ?? {})) {
     parts.push(h("p", { class: "quiet" }, type), schemaPart(content.schema, components));

@@ -1,6 +1,7 @@
 /** Schemas as tables of fields that fold open. */
 
 import { h } from "/docs/dom.js";
+import { prose, words } from "/docs/prose.js";
 
 /** @typedef {Record<string, any>} Schema */
 
@@ -53,10 +54,14 @@ export class Components {
    */
   words(schema) {
     const found = this.whole(schema);
-    if ("const" in found) return found.const === "" ? "blank" : JSON.stringify(found.const);
+    if ("const" in found) return JSON.stringify(found.const);
     if (found.enum) return found.enum.map((/** @type {any} */ one) => JSON.stringify(one)).join(" | ");
     const choices = found.anyOf ?? found.oneOf;
-    if (choices) return choices.map((/** @type {Schema} */ one) => this.named(one)).join(" | ");
+    if (choices) {
+      // A blank parameter counts as absent; it goes without saying.
+      const told = choices.filter((/** @type {Schema} */ one) => one.const !== "");
+      return told.map((/** @type {Schema} */ one) => this.named(one)).join(" | ");
+    }
     if (found.type === "array") return `list of ${found.items ? this.named(found.items) : "anything"}`;
     if (found.type === "object" && found.additionalProperties instanceof Object) {
       return `object of ${this.named(found.additionalProperties)}`;
@@ -100,7 +105,7 @@ export function schemaPart(schema, components, depth = 0) {
     return box;
   }
   for (const found of objects) {
-    if (found.description) box.append(h("p", { class: "quiet" }, found.description));
+    if (found.description) box.append(prose(found.description, "quiet"));
     const list = h("dl", { class: "fields" });
     for (const [name, one] of Object.entries(found.properties)) {
       list.append(...fieldParts(name, one, (found.required ?? []).includes(name), components, depth));
@@ -127,7 +132,7 @@ export function fieldParts(name, schema, needed, components, depth) {
     needed ? h("span", { class: "needed" }, "required") : null,
   );
   const told = h("dd", { class: "fields__told" }, h("span", { class: "type" }, components.named(schema)));
-  if (about) told.append(h("span", { class: "fields__about" }, about));
+  if (about) told.append(h("span", { class: "fields__about" }, ...words(about)));
   if (components.inside(schema).some((one) => Object.keys(one.properties).length)) {
     const fold = h("details", { class: "inner" }, h("summary", {}, "fields"));
     // Built when it is opened: kinds refer to each other many times over.

@@ -2,6 +2,7 @@
 
 import { h } from "/docs/dom.js";
 import { exampleBlock } from "/docs/block.js";
+import { prose, words } from "/docs/prose.js";
 import { whenOpened } from "/docs/operation.js";
 import { schemaPart } from "/docs/schema.js";
 
@@ -12,7 +13,7 @@ import { schemaPart } from "/docs/schema.js";
 export function socketPart(entry, components) {
   const channel = entry.body;
   const query = channel.bindings?.ws.query;
-  const parts = [h("p", { class: "prose" }, channel.description)];
+  const parts = [prose(channel.description)];
   if (query) {
     parts.push(h("h3", {}, "Handshake query"), schemaPart(query, components));
     parts.push(exampleBlock("With the official client", clientLines()));
@@ -36,7 +37,7 @@ export function messagePart(entry, components) {
       { class: "entry__head" },
       h("span", { class: `mark mark--${entry.mark}` }, entry.mark),
       h("code", { class: "entry__title" }, entry.title),
-      h("span", { class: "entry__about" }, about),
+      h("span", { class: "entry__about" }, ...words(about)),
     ),
   );
   whenOpened(part, () => [
