@@ -19,6 +19,7 @@ from server.errors import (
     ErrorBody,
     Forbidden,
     NotAvailable,
+    NotFound,
     TooLarge,
     Unauthorized,
     UnsupportedMedia,
@@ -211,6 +212,8 @@ def _refusals_of(endpoint: Endpoint) -> Iterator[type[Exception]]:
     if "{conversation_id}" in endpoint.path:
         yield BadKey
         yield ConversationNotFound
+    if ":path}" in endpoint.path:
+        yield NotFound  # a line break in it leads nowhere
     if said.query is not None or said.takes_key:
         yield from WITH_QUERY
     if said.body is not None:
