@@ -35,6 +35,7 @@ from server.plugins import made
 from server.readiness import Prove, Readiness
 from server.routes import routes
 from server.routes.services import Services
+from server.sockets.asyncapi import asyncapi_document
 from server.sockets.direct import unsupported
 from server.sockets.frames import FrameReader
 from server.sockets.guard import Traffic
@@ -153,6 +154,7 @@ async def compose(
             readiness=Readiness(config, application.reasons, event_store.counters, prove),
             metrics=Metrics(Sources(parts, frames.cache, traffic, watch)),
             started_at=datetime.now(UTC),
+            socket_document=asyncapi_document,
         )
         sockets = socketio.ASGIApp(library, socketio_path=None)
         application.asgi = Starlette(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    DirectoryPath,
     Field,
     FiniteFloat,
     ModelWrapValidatorHandler,
@@ -30,6 +29,7 @@ from server.sources import (
     CONFIG_VARIABLE,
     ENVIRONMENT_PREFIX,
     ConfigError,
+    ExistingDirectory,
     Layer,
     public_name,
     read_environment,
@@ -76,7 +76,7 @@ class ServerConfig(Extensions, Observability, BaseSettings):
         description="Where conversations are kept: a SQLite database in `data_dir`, plain files "
         "there, or memory, which forgets everything at the end.",
     )
-    ui_dir: DirectoryPath | None = Field(
+    ui_dir: ExistingDirectory | None = Field(
         default=None,
         description="Directory of a static single-page build, served at `/` in place of the "
         "built-in page.",

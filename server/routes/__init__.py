@@ -3,6 +3,7 @@
 from starlette.routing import BaseRoute
 
 from server.routes.conversations import ConversationRoutes
+from server.routes.documents import DocumentRoutes
 from server.routes.events import EventRoutes
 from server.routes.extras import ExtraRoutes
 from server.routes.files import FileRoutes
@@ -32,6 +33,7 @@ GIT_HOST_PATHS = (
 
 def routes(services: Services) -> list[BaseRoute]:
     """Every address, in the order of matching."""
+    documents = DocumentRoutes(services)
     health = HealthRoutes(services)
     options = OptionRoutes(services)
     settings = SettingsRoutes(services)
@@ -46,6 +48,10 @@ def routes(services: Services) -> list[BaseRoute]:
     git_hosts = GitHostRoutes(services)
     one = "/api/conversations/{conversation_id}"
     table: list[BaseRoute] = [
+        resource("/openapi.json", GET=documents.openapi),
+        resource("/asyncapi.json", GET=documents.asyncapi),
+        resource("/docs", GET=documents.page),
+        resource("/docs/{name}", GET=documents.part),
         resource("/alive", GET=health.alive),
         resource("/health", GET=health.health),
         resource("/ready", GET=health.ready),
@@ -90,6 +96,7 @@ def routes(services: Services) -> list[BaseRoute]:
     ]
     if services.config.metrics != "off":
         table.append(resource("/metrics", GET=MetricsRoutes(services).read))
+    documents.describe(table)
     if services.config.serve_frontend:
         table.append(PageRoute("/{path:path}", PageRoutes(services.config).serve))
     return [*table, NothingHere()]

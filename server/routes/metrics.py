@@ -10,6 +10,7 @@ from server.auth import KEY_HEADER
 from server.config import ServerConfig
 from server.errors import Unauthorized
 from server.metrics import CONTENT_TYPE
+from server.routes.describing import Tag, described
 from server.routes.services import Services
 
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
@@ -24,6 +25,7 @@ class MetricsRoutes:
         self._metrics = services.metrics
         self._config = services.config
 
+    @described(Tag.HEALTH, media_type=CONTENT_TYPE.partition(";")[0], raises=(Unauthorized,))
     async def read(self, request: Request) -> Response:
         """All families in the text format. Raises Unauthorized."""
         if not may_read(self._config, request):

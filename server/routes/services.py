@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from events.page_reader import PageReader
 from events.stores.base import EventStore
@@ -36,6 +37,8 @@ class Services:
     readiness: Readiness
     metrics: Metrics
     started_at: datetime
+    socket_document: Callable[[], dict[str, Any]]
+    """The AsyncAPI document."""
 
     def check_intake(self) -> None:
         """Raise NotAvailable while the server takes nothing in."""

@@ -160,6 +160,7 @@ def test_a_bad_value_is_named_as_its_source_spells_it(toml):
     [
         ("host", ""),
         ("ui_dir", "/no/such/directory"),
+        ("ui_dir", "a" * 300),
         ("permitted_cors_origins", ["*"]),
         ("permitted_cors_origins", "https://a.example/path"),
         ("agent_class", "nocolon"),

@@ -71,6 +71,19 @@ def body(**values: Any) -> dict[str, Any]:
 
 
 HEALTH = (
+    Row("GET /openapi.json", {"openapi", "info", "servers", "tags", "paths", "components"}),
+    Row(
+        "GET /asyncapi.json",
+        {
+            "asyncapi",
+            "info",
+            "defaultContentType",
+            "servers",
+            "channels",
+            "operations",
+            "components",
+        },
+    ),
     Row("GET /alive", {"status": "ok"}),
     Row("GET /health", "OK"),
     Row("GET /ready", {"status": "ok"}),
