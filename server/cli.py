@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
+from events.stores.check import check_logs
 from server.chosen import choose
 from server.config import ServerConfig
 from server.packaging import DISTRIBUTION, packaging_problems
@@ -17,7 +18,9 @@ from server.serving import run
 from server.sources import ConfigError
 from server.tracing import load_tracing
 from storage.checking import check_storage
+from storage.config import LocalStorage
 from storage.errors import StorageError
+from storage.locations import FILES_NAME
 
 EXIT_PROBLEMS = 1
 EXIT_USAGE = 2
@@ -99,7 +102,11 @@ def check(options: Options = NO_OPTIONS) -> int:
 
 def storage_problems(config: ServerConfig) -> Sequence[str]:
     """List what is wrong with the store, which is only read; nothing if there is none yet."""
-    return check_storage(config.storage)
+    storage = config.storage
+    problems = check_storage(storage)
+    if isinstance(storage, LocalStorage):
+        problems += check_logs(storage.data_dir / FILES_NAME)
+    return problems
 
 
 def class_problems(config: ServerConfig) -> Sequence[str]:
