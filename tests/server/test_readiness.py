@@ -3,9 +3,10 @@
 import asyncio
 
 import pytest
-from httpx import AsyncClient
+from httpx import ASGITransport, AsyncClient
 
 from events.stores.memory import MemoryEventStore
+from server.app import create_app
 from server.config import ServerConfig
 from server.readiness import LOCK_LOST, NEARLY_FULL, NO_ANSWER, NOT_STORED, READ_ONLY, Readiness
 from storage.counters import Counters
@@ -130,6 +131,24 @@ async def test_a_server_says_why_it_is_not_ready_and_is_again_when_it_can_write(
         store.script.clear()
         assert (await http.post(path, json={"message": "hello"})).status_code == 200
         assert (await http.get("/ready")).json() == {"status": "ok"}
+
+
+async def test_a_server_over_a_folder_looks_at_its_lock_and_tries_a_write_of_its_own(tmp_path):
+    async with create_app(ServerConfig(data_dir=tmp_path)) as application:
+        transport = ASGITransport(application.asgi)
+        async with AsyncClient(transport=transport, base_url="http://localhost") as http:
+            counters = application.manager._parts.event_store.counters
+            before = counters.commits
+            counters.append_failed(1)
+            assert (await http.get("/ready")).json() == {"status": "ok"}
+            assert counters.commits == before + 1
+
+            counters.append_failed(1)  # what was found before does not count then
+            (tmp_path / "lock").rename(tmp_path / "away")
+            assert_refused(await http.get("/ready"), 503, "not_ready", LOCK_LOST)
+
+            (tmp_path / "away").rename(tmp_path / "lock")
+            assert (await http.get("/ready")).json() == {"status": "ok"}
 
 
 async def test_a_server_that_stops_says_so():
