@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
 """How long the disk and the storage may take to answer."""
+SETTLE_SECONDS = 2.5
+"""How long no append may have failed before a small write says that all is well again."""
 FRESH_SECONDS = 1.0
 """How long a look counts that found nothing."""
 
@@ -43,9 +45,12 @@ class Readiness:
         intake: Callable[[], list[str]],
         counters: Counters,
         prove: Prove | None = None,
+        *,
         look_seconds: float = LOOK_SECONDS,
+        settle_seconds: float = SETTLE_SECONDS,
     ) -> None:
         self._look_seconds = look_seconds
+        self._settle_seconds = settle_seconds
         self._intake = intake
         self._counters = counters
         self._data_dir = None if config.storage_kind == "memory" else config.data_dir
@@ -94,6 +99,9 @@ class Readiness:
             await self._prove()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the reason
             logger.warning("the storage takes no writes: %r", error)
+            return False
+        # The write is a small one: while larger ones still fail, they are tried every second.
+        if time.monotonic() - self._counters.failure_seconds < self._settle_seconds:
             return False
         self._counters.failed_at = None
         return True

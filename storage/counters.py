@@ -56,6 +56,8 @@ class Counters:
     commit_times: Histogram = field(default_factory=lambda: Histogram(COMMIT_BOUNDS))
     failed_at: int | None = None
     """What `events` was at the last failure; None when a write has been proved possible since."""
+    failure_seconds: float = 0.0
+    """When that was, by the monotonic clock."""
 
     @property
     def failing(self) -> bool:
@@ -81,9 +83,13 @@ class Counters:
     def append_failed(self, events: int) -> None:
         """Note events that were not appended."""
         self.appends_failed += events
-        self.failed_at = self.events
+        self._failed()
 
     def append_unknown(self) -> None:
         """Note an append whose outcome has to be read back."""
         self.appends_unknown += 1
+        self._failed()
+
+    def _failed(self) -> None:
         self.failed_at = self.events
+        self.failure_seconds = time.monotonic()

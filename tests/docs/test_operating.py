@@ -20,7 +20,8 @@ from server.app import create_app
 from server.cli import main
 from server.config import ServerConfig
 from server.serving import listen
-from storage.errors import DataDirectoryLocked, MigrationError, WrongKey
+from server.sources import ConfigError
+from storage.errors import DataDirectoryLocked, MigrationError, Unavailable, WrongKey
 from tests.support.rest import rest_server
 from tests.support.servers import server_process
 
@@ -199,8 +200,6 @@ def test_every_reason_why_a_server_is_not_ready_is_listed():
     [
         (["--config", "/dev/null", "--host", "192.0.2.1"], {}),
         ([], {"PARLEY_NO_SUCH_THING": "1"}),
-        (["--data-dir", "/dev/null/data"], {}),
-        ([], {"PARLEY_AGENT_CLASS": "no_such_module:Agent"}),
     ],
 )
 def test_what_keeps_a_server_from_starting_is_listed(
@@ -212,6 +211,17 @@ def test_what_keeps_a_server_from_starting_is_listed(
 
     assert main(["serve", "--port", "0", *arguments]) == 2
     assert_listed(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        (Unavailable, {"data_dir": "/dev/null/data"}),
+        (ConfigError, {"storage_kind": "memory", "agent_class": "no_such_module:Agent"}),
+    ],
+)
+async def test_what_keeps_it_from_opening_its_parts_is_listed(kind, settings):
+    await assert_refused_as_listed(kind, **settings)
 
 
 async def test_a_directory_and_a_port_in_use_are_listed(tmp_path):

@@ -129,8 +129,8 @@ async def test_failures_of_the_storage_are_counted():
 
         found = await figures(http)
 
-    assert found[("parley_appends_failed_total",)] == 1
-    assert found[("parley_appends_unknown_total",)] == 1
+    assert found[("parley_appends_failed_total",)] >= 1  # of all that were in that batch
+    assert found[("parley_appends_unknown_total",)] >= 1
 
 
 def asked(**settings):

@@ -3,11 +3,20 @@
 import asyncio
 
 import pytest
-from httpx import AsyncClient
+from httpx import ASGITransport, AsyncClient
 
 from events.stores.memory import MemoryEventStore
+from server.app import create_app
 from server.config import ServerConfig
-from server.readiness import LOCK_LOST, NEARLY_FULL, NO_ANSWER, NOT_STORED, READ_ONLY, Readiness
+from server.readiness import (
+    LOCK_LOST,
+    NEARLY_FULL,
+    NO_ANSWER,
+    NOT_STORED,
+    READ_ONLY,
+    SETTLE_SECONDS,
+    Readiness,
+)
 from storage.counters import Counters
 from storage.database.sqlite import SqliteDatabase
 from storage.errors import OutcomeUnknown, Unavailable
@@ -27,7 +36,7 @@ def nothing():
 
 def readiness(folder, counters=None, prove=None, **settings):
     config = ServerConfig(data_dir=folder, **settings)
-    return Readiness(config, nothing, counters or Counters(), prove)
+    return Readiness(config, nothing, counters or Counters(), prove, settle_seconds=0)
 
 
 async def test_a_locked_writable_folder_is_ready(tmp_path):
@@ -86,6 +95,22 @@ async def test_after_a_failed_append_a_write_decides(tmp_path):
     assert outcomes == []
 
 
+async def test_a_small_write_says_nothing_while_appends_go_on_failing(tmp_path):
+    counters = Counters()
+
+    async def prove():
+        pass
+
+    config = ServerConfig(storage_kind="memory")
+    asked = Readiness(config, nothing, counters, prove, settle_seconds=60)
+    counters.append_unknown()
+    assert await asked.reasons() == [NOT_STORED]
+
+    counters.failure_seconds -= 61
+
+    assert await asked.reasons() == []
+
+
 async def test_an_append_that_succeeds_says_that_writing_is_possible():
     counters = Counters()
     counters.append_unknown()
@@ -107,7 +132,7 @@ async def test_a_storage_that_hangs_is_asked_once_and_told_as_such(tmp_path):
         await go_on.wait()
 
     config = ServerConfig(storage_kind="memory")
-    question = Readiness(config, nothing, counters, prove, look_seconds=0.01)
+    question = Readiness(config, nothing, counters, prove, look_seconds=0.01, settle_seconds=0)
 
     assert await question.reasons() == [NO_ANSWER]
     assert await question.reasons() == [NO_ANSWER]
@@ -130,6 +155,27 @@ async def test_a_server_says_why_it_is_not_ready_and_is_again_when_it_can_write(
         store.script.clear()
         assert (await http.post(path, json={"message": "hello"})).status_code == 200
         assert (await http.get("/ready")).json() == {"status": "ok"}
+
+
+async def test_a_server_over_a_folder_looks_at_its_lock_and_tries_a_write_of_its_own(tmp_path):
+    async with create_app(ServerConfig(data_dir=tmp_path)) as application:
+        transport = ASGITransport(application.asgi)
+        async with AsyncClient(transport=transport, base_url="http://localhost") as http:
+            counters = application.manager._parts.event_store.counters
+            before = counters.commits
+            counters.append_failed(1)
+            assert_refused(await http.get("/ready"), 503, "not_ready", NOT_STORED)
+            counters.failure_seconds -= SETTLE_SECONDS
+            assert (await http.get("/ready")).json() == {"status": "ok"}
+            assert counters.commits == before + 2
+
+            counters.append_failed(1)  # what was found before does not count then
+            counters.failure_seconds -= SETTLE_SECONDS
+            (tmp_path / "lock").rename(tmp_path / "away")
+            assert_refused(await http.get("/ready"), 503, "not_ready", LOCK_LOST)
+
+            (tmp_path / "away").rename(tmp_path / "lock")
+            assert (await http.get("/ready")).json() == {"status": "ok"}
 
 
 async def test_a_server_that_stops_says_so():

@@ -17,7 +17,7 @@ BUDGET_SECONDS = {
     "browser": 120,
     "conformance": 60,
     "crash": 150,
-    "docs": 45,
+    "docs": 60,
     "events": 60,
     "node": 120,
     "runtime_stub": 10,
