@@ -114,7 +114,7 @@ def read_toml(model: type[BaseModel], path: Path) -> Layer:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # the parser's own is a ValueError, too
         raise ConfigError(f"{path}: {error}") from None
     fields = {public_name(name): name for name in model.model_fields}
     for name in content:

@@ -1,46 +1,43 @@
-"""What is given random input, and what must hold of every answer."""
+"""What is given random input: every decoder of what comes from outside or from a medium."""
 
-import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC
-from pathlib import Path
 from typing import Any
 
 import orjson
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from events.actions import ACTIONS
-from events.client_events import decode_client
-from events.errors import BadEvent
 from events.event import AgentState, StoredEvent
-from events.replay import read_recording
-from events.serialization import decode, encode
 from events.stores.frames import (
     EMPTY,
     FrameKind,
     encode_events,
     encode_frame,
     encode_head,
-    events_in,
-    head_in,
-    read_frames,
-    seed_of,
 )
-from events.strictness import refusal_of
 from server.config import ServerConfig
 from server.routes.conversations import ListQuery
 from server.routes.events import EventQuery
-from server.sockets.protocol import ClientPacket, Handshake, Refused, parse_event, parse_handshake
-from server.sources import PLAIN_VARIABLES, ConfigError, variable_names
+from server.sources import PLAIN_VARIABLES, variable_names
 from storage.conversations.paging import ListPosition
-from storage.errors import BadCursor, BadValue, Damaged, WrongKey
-from storage.files.checked import with_checksum
-from storage.secrets.cipher import Cipher
-from storage.settings.document import decode_settings, encode_settings
 from storage.settings.model import Settings
+from tests.support.fuzz_checks import (
+    SEED,
+    check_any_value,
+    check_client_event,
+    check_configuration,
+    check_cursor,
+    check_frames,
+    check_handshake,
+    check_packet,
+    check_query,
+    check_recording,
+    check_stored_event,
+    check_stored_settings,
+    check_user_settings,
+)
 from tests.support.fuzz_values import (
     ANY_TEXT,
     MESSAGES,
@@ -51,12 +48,6 @@ from tests.support.fuzz_values import (
     encodable,
 )
 
-LONGEST_REFUSAL = 600
-SEED = seed_of("c")
-FOLDER = tempfile.TemporaryDirectory(prefix="parley-fuzz-")
-TOML_FILE = Path(FOLDER.name) / "parley.toml"
-CIPHER = Cipher(bytes(32))
-
 
 @dataclass(frozen=True)
 class Target:
@@ -65,165 +56,6 @@ class Target:
     name: str
     inputs: st.SearchStrategy[Any]
     check: Callable[[Any], bool]
-
-
-def _readable(text: str) -> None:
-    assert text
-    assert len(text) <= LONGEST_REFUSAL, text
-    assert text.isprintable(), ascii(text)
-    text.encode()
-
-
-def _client_event(payload: Any) -> bool:
-    before = ascii(payload)
-    try:
-        event, client_id = decode_client(payload)
-    except BadEvent as refused:
-        _readable(f"{refused.code}: {refused}")
-        return False
-    finally:
-        assert ascii(payload) == before
-    written = encode(event)
-    again = orjson.loads(orjson.dumps(written))
-    assert again == written
-    assert decode(again) == event
-    assert event.client_id == client_id
-    return True
-
-
-def _stored_event(payload: Any) -> bool:
-    try:
-        event = decode(payload)
-    except BadEvent as refused:
-        _readable(str(refused))
-        return False
-    written = encode(event)
-    assert encode(decode(written)) == written
-    return True
-
-
-def _any_value(value: Any) -> bool:
-    refusal = refusal_of(value)
-    if refusal is not None:
-        _readable(refusal)
-        return False
-    assert orjson.loads(orjson.dumps(value)) == value
-    return True
-
-
-def _packet(message: bytes) -> bool:
-    packet = parse_event(message)
-    if packet is None:
-        return False
-    assert isinstance(packet, ClientPacket)
-    digits = b"" if packet.ack_id is None else b"%d" % packet.ack_id
-    again = b"42%b%b" % (digits, orjson.dumps([packet.event, *packet.arguments]))
-    assert parse_event(again) == packet
-    for payload in packet.arguments:
-        _client_event(payload)
-    return True
-
-
-def _handshake(query: str) -> bool:
-    try:
-        handshake = parse_handshake(query)
-    except Refused as refused:
-        _readable(str(refused))
-        return False
-    assert isinstance(handshake, Handshake)
-    assert handshake.latest_event_id >= -1
-    return True
-
-
-def _cursor(text: str) -> bool:
-    try:
-        position = ListPosition.from_page_id(text)
-    except BadCursor as refused:
-        _readable(str(refused))
-        return False
-    assert position is None or position.to_page_id() == text
-    return position is not None
-
-
-def _frames(content: bytes) -> bool:
-    events = events_in(SEED, content)
-    head = head_in(SEED, content)
-    for event_id, event in events.items():
-        orjson.loads(event.body)
-        assert event.id == event_id
-    assert encode_head(SEED, head) == content[: len(encode_head(SEED, head))] if head else True
-    return any(frame.body is not None for frame in read_frames(SEED, content))
-
-
-def _recording(text: str) -> bool:
-    try:
-        recording = read_recording(text)
-    except BadEvent as refused:
-        _readable(str(refused))
-        return False
-    for action in (recording.first_message, *recording.actions):
-        assert encode(decode(encode(action))) == encode(action)
-    return True
-
-
-def _user_settings(text: bytes) -> bool:
-    try:
-        change = Settings.model_validate_json(text, strict=True)
-    except ValidationError as refused:
-        _readable(refused.errors(include_url=False, include_input=False)[0]["msg"][:500])
-        return False
-    try:
-        merged = Settings().merged(change)
-    except BadValue:
-        return False
-    orjson.dumps(merged.shown())
-    assert merged.merged(Settings()) == merged
-    return True
-
-
-def _stored_settings(body: bytes) -> bool:
-    """With the right checksum and without: what else is wrong must be told, too."""
-    taken = False
-    for raw in (body, with_checksum("settings", body)):
-        try:
-            settings = decode_settings(raw, None, CIPHER)
-        except (Damaged, WrongKey) as refused:
-            _readable(str(refused))
-            continue
-        again = decode_settings(encode_settings(settings, None, CIPHER), None, CIPHER)
-        assert again.masks() == settings.masks()
-        assert again.shown() == settings.shown()
-        taken = True
-    return taken
-
-
-def _query(given: dict[str, str]) -> bool:
-    taken = True
-    for model in (ListQuery, EventQuery):
-        try:
-            query = model.model_validate(given)
-        except ValidationError as refused:
-            _readable(refused.errors(include_url=False, include_input=False)[0]["msg"][:500])
-            taken = False
-            continue
-        if isinstance(query, EventQuery):
-            query.filter()
-    return taken
-
-
-def _configuration(given: tuple[dict[str, Any], str]) -> bool:
-    variables, toml = given
-    environ = {name: str(value) for name, value in variables.items()}
-    TOML_FILE.write_bytes(str(toml).encode(errors="surrogatepass"))
-    try:
-        config = ServerConfig.load(environ=environ, toml_path=TOML_FILE)
-    except ConfigError as refused:
-        text = str(refused)
-        assert text
-        assert len(text.splitlines()) == 1, ascii(text)
-        return False
-    json.dumps(config.masked())
-    return True
 
 
 def _query_text(pairs: list[tuple[str, str]]) -> str:
@@ -308,25 +140,25 @@ STORED_BODIES = st.builds(
 )
 TEXTS_OF_QUERIES = st.dictionaries(PARAMETERS, st.one_of(ANY_TEXT, MOMENTS), max_size=4)
 TARGETS = (
-    Target("client events", st.one_of(MESSAGES, MESSAGES, STATES, PAYLOADS), _client_event),
-    Target("stored events", st.one_of(DONE, PAYLOADS), _stored_event),
-    Target("values", VALUES, _any_value),
-    Target("packets", PACKETS, _packet),
+    Target("client events", st.one_of(MESSAGES, MESSAGES, STATES, PAYLOADS), check_client_event),
+    Target("stored events", st.one_of(DONE, PAYLOADS), check_stored_event),
+    Target("values", VALUES, check_any_value),
+    Target("packets", PACKETS, check_packet),
     Target(
         "handshakes",
         st.lists(st.tuples(QUERY_NAMES, ANY_TEXT), max_size=4).map(_query_text),
-        _handshake,
+        check_handshake,
     ),
-    Target("cursors", PAGE_IDS, _cursor),
-    Target("log segments", SEGMENTS, _frames),
-    Target("recordings", RECORDINGS, _recording),
-    Target("settings of users", SETTINGS_BODIES, _user_settings),
-    Target("stored settings", STORED_BODIES, _stored_settings),
-    Target("queries", TEXTS_OF_QUERIES, _query),
+    Target("cursors", PAGE_IDS, check_cursor),
+    Target("log segments", SEGMENTS, check_frames),
+    Target("recordings", RECORDINGS, check_recording),
+    Target("settings of users", SETTINGS_BODIES, check_user_settings),
+    Target("stored settings", STORED_BODIES, check_stored_settings),
+    Target("queries", TEXTS_OF_QUERIES, check_query),
     Target(
         "configurations",
         st.tuples(st.dictionaries(VARIABLES, ANY_TEXT, max_size=3), TOML),
-        _configuration,
+        check_configuration,
     ),
 )
 """Every door; each takes the same share of the inputs."""
