@@ -1,13 +1,12 @@
 """How a conversation looks and reads: two widths, two schemes, contrast, names, focus, motion."""
 
-from pathlib import Path
-
 import pytest
 from playwright.async_api import ViewportSize, expect
 
-from tests.support.browser import Person, new_context, person
+from tests.support.browser import new_context, person
 from tests.support.contrast import faint_texts, nameless_controls, unmarked_focus
 from tests.support.frames import drawn, scroll
+from tests.support.screenshots import picture
 from tests.support.servers import server_process
 
 pytestmark = [
@@ -16,16 +15,10 @@ pytestmark = [
     pytest.mark.timeout(120),
 ]
 
-SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
 PHONE: ViewportSize = {"width": 390, "height": 844}
 DESK: ViewportSize = {"width": 1280, "height": 800}
 SIZES = {"desk": DESK, "phone": PHONE}
 PARTS = 4
-
-
-async def picture(reader: Person, name: str) -> None:
-    SCREENSHOTS.mkdir(exist_ok=True)
-    await reader.page.screenshot(path=SCREENSHOTS / f"{name}.png", animations="disabled")
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES.keys())
@@ -103,6 +96,7 @@ async def test_a_second_click_does_not_answer_the_next_question(context, tmp_pat
 async def test_an_empty_conversation_says_how_to_begin(reader):
     await reader.begin()
     await expect(reader.part("blank")).to_be_visible()
+    await picture(reader, "blank-1280-light")
 
     await reader.ask("hello", "You said: hello")
 

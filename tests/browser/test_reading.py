@@ -8,6 +8,7 @@ from playwright.async_api import expect
 from tests.support.browser import OUTAGE, new_context, person
 from tests.support.frames import RECORD, drawn, look, scroll
 from tests.support.long_log import LONG_LINE, long_log
+from tests.support.screenshots import picture
 from tests.support.servers import server_process
 from tests.support.written_logs import write_log
 
@@ -113,6 +114,7 @@ async def test_the_reader_stays_where_he_is_while_the_agent_goes_on(reader):
     await expect(jump).to_be_hidden()
     divider = reader.part("unread-divider")
     await expect(divider).to_have_count(1)
+    await picture(reader, "unread-1280-light")
     following = "(mark) => mark.nextElementSibling.querySelector('.entry__body').innerText.trim()"
     assert await divider.evaluate(following) == "/slow 5 1"
     await reader.ask("thanks", "You said: thanks")
@@ -132,6 +134,7 @@ async def test_an_outage_moves_nobody_and_what_came_meanwhile_is_marked(context,
 
         await server.kill()
         await expect(reader.part("connection-state")).to_have_text("Reconnecting")
+        await picture(reader, "reconnecting-1280-light")
         await server.start()
         await expect(reader.part("connection-state")).to_have_text("Connected")
         await say_by_rest(reader, "long", "are you back?")

@@ -11,7 +11,7 @@ pytestmark = [
     pytest.mark.timeout(60),
 ]
 
-PAIRS = 2_000
+PAIRS = 500
 CHANGES = """
 async (pairs) => {
   const { changesBetween } = await import("/assets/text/changes.js");

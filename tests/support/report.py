@@ -14,7 +14,7 @@ SERVICES = ("memory", "sqlite", "files", "local", "direct", "engine", "node", "c
 OUTCOMES = ("passed", "failed", "skipped")
 BUDGET_SECONDS = {
     "(top)": 30,
-    "browser": 120,
+    "browser": 240,
     "conformance": 60,
     "crash": 150,
     "docs": 60,
