@@ -47,7 +47,7 @@ OUTLINE = """
 () => {
   const style = getComputedStyle(document.activeElement);
   const shown = (one) => one.outlineStyle !== "none" && parseFloat(one.outlineWidth) >= 2 || one.boxShadow !== "none";
-  const form = document.activeElement.closest("form");
+  const form = document.activeElement.closest("label, form");
   // After the last one the focus is the browser's own.
   if (document.activeElement === document.body) return ["", true];
   return [document.activeElement.outerHTML.slice(0, 120), shown(style) || (form !== null && shown(getComputedStyle(form)))];
