@@ -88,10 +88,11 @@ export class Conversation {
    * Takes a message: it is sent now or as soon as there is a connection, and stored exactly once.
    *
    * @param {string} content
+   * @param {import("./attachments.js").Packed} packed
    * @returns {boolean} false when it is too long to be sent at all
    */
-  say(content) {
-    const event = { action: "message", args: { content, image_urls: [], file_urls: [] }, client_id: newClientId() };
+  say(content, { image_urls, file_urls }) {
+    const event = { action: "message", args: { content, image_urls, file_urls }, client_id: newClientId() };
     if (new Blob([JSON.stringify(event)]).size > MESSAGE_LIMIT_BYTES) {
       this.store.notice("request", "This message is too long: the limit is 4 MiB.");
       return false;

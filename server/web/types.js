@@ -7,6 +7,24 @@
  * @property {string | null} last_updated_at
  * @property {string} created_at
  * @property {"STARTING" | "RUNNING" | "STOPPED" | "ARCHIVED" | "ERROR"} status
+ * @property {string | null} [selected_repository]
+ *
+ * @typedef {object} ListFilter What the list shows; "" leaves a criterion out.
+ * @property {string} text Part of the title.
+ * @property {string} repository
+ * @property {string} trigger
+ * @property {string} since ISO time.
+ *
+ * @typedef {object} Order What a conversation begins with.
+ * @property {string} [initial_user_msg]
+ * @property {string} [repository]
+ * @property {string} [selected_branch]
+ *
+ * @typedef {object} Removal A deletion held back; `sent` when it cannot be undone any more.
+ * @property {string} id
+ * @property {string} title
+ * @property {boolean} wasOpen
+ * @property {boolean} [sent]
  *
  * @typedef {object} Event One `oh_event` payload: a stored event, or a status update.
  * @property {number | string} [id]
@@ -65,6 +83,10 @@
  * @property {Info[]} conversations
  * @property {string | null} nextPage
  * @property {"loading" | "ready" | "failed"} listStage
+ * @property {ListFilter} filter
+ * @property {Set<string>} unread Conversations the agent went on with while they were not open.
+ * @property {Removal[]} removals
+ * @property {boolean} reached Whether the server answered last time.
  * @property {string | null} openId
  * @property {string | null} title Title of the open conversation.
  * @property {boolean} missing The address names a conversation that is not there.

@@ -69,6 +69,7 @@ class Person:
         """Start a conversation from the front page; its id, when the agent is ready."""
         await self.visit()
         await self.part("new-conversation").click()
+        await self.part("new-start").click()
         await self.page.wait_for_url(re.compile("/conversations/"))
         await self.sees_state("Ready")
         return self.page.url.rsplit("/", 1)[1]
