@@ -32,7 +32,7 @@ def list_(context: Context) -> None:
             {"many": lambda: pages(many, count), "few": lambda: pages(few, FEW)}
         )
     near = Target(5, 2, on_ratio=False)
-    for kind in ("all", "common", "rare"):
+    for kind in FILTERS:
         text = f"list of {PAGE} of {count:,}, " + FILTERS[kind][0]
         ours, yardstick = pick(found["many"], kind), pick(found["few"], kind)
         context.add(text, "ms p50", ours, yardstick, against=f"of {FEW:,}", target=near)
@@ -50,6 +50,7 @@ FILTERS = {
     "all": ("no filter", ""),
     "common": ("filter that 1 in 10 passes", f"&selected_repository={COMMON}"),
     "rare": (f"filter that 1 in {RARE_EVERY:,} passes", f"&selected_repository={RARE}"),
+    "late": ("updated since a moment that one reaches", "&updated_since=2999-01-01T00:00:00Z"),
 }
 
 
@@ -59,6 +60,7 @@ def pages(contender: Contender, count: int) -> Figures:
         "all": count,
         "common": -(-count // COMMON_EVERY),
         "rare": -(-(count - 1) // RARE_EVERY),
+        "late": 1,
     }
     asked = {kind: (query, passing[kind]) for kind, (_, query) in FILTERS.items()}
     return request_pages(contender, asked)

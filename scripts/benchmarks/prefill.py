@@ -14,17 +14,24 @@ COMMON, RARE = "owner/common", "owner/rare"
 COMMON_EVERY, RARE_EVERY = 10, 5_000
 
 
+UPDATED_LATE = datetime(2999, 1, 2, tzinfo=UTC)
+
 STORAGE = {"sqlite": SqliteStorage, "local": LocalStorage}
 
 
 async def prefill(data_dir: Path, count: int, kind: str = "sqlite") -> None:
-    """Save `count` records: a tenth name a common repository, one in 5,000 a rare one."""
+    """Save `count` records: a tenth name a common repository, one in 5,000 a rare one.
+
+    The oldest was updated last.
+    """
     newest = datetime.now(UTC)
     async with open_storage(STORAGE[kind](data_dir=data_dir)) as storage:
         store = storage.conversations.for_user(None)
         for start in range(0, count, AT_ONCE):
             numbers = range(start, min(start + AT_ONCE, count))
-            await asyncio.gather(*(store.save_metadata(_record(n, newest)) for n in numbers))
+            await asyncio.gather(
+                *(store.save_metadata(_record(n, newest, oldest=n == count - 1)) for n in numbers)
+            )
 
 
 def title_of(number: int) -> str:
@@ -32,7 +39,7 @@ def title_of(number: int) -> str:
     return f"About the number {number}"
 
 
-def _record(number: int, newest: datetime) -> ConversationMetadata:
+def _record(number: int, newest: datetime, *, oldest: bool) -> ConversationMetadata:
     repository = "owner/other"
     if number % RARE_EVERY == 1:
         repository = RARE
@@ -45,5 +52,5 @@ def _record(number: int, newest: datetime) -> ConversationMetadata:
         selected_repository=repository,
         trigger=ConversationTrigger.GUI,
         created_at=created,
-        last_updated_at=created,
+        last_updated_at=UPDATED_LATE if oldest else created,
     )

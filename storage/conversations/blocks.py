@@ -96,6 +96,7 @@ class KeptListing(Listing):
             moment = _EPOCH + updated * _MICROSECOND
             entry = Entry(block, position, owner, repository, trigger, title, moment)
             self._entries[key] = self._blocks[block][key] = entry
+            self._updates.add(entry)
             for name in entry.lists():
                 self._lists[name].append(entry)
 

@@ -53,8 +53,8 @@ _COLUMNS = (
 
 _JSON_COLUMNS = frozenset({"pr_number", "custom"})
 
-FEW_TITLES = 1_500
-"""Titles that are all looked at. Where more have a text, a page of them is soon full in its order."""
+FEW = 1_500
+"""Records that are all looked at. Where more may pass, a page of them is soon full in its order."""
 
 _BEFORE_ALL = ("~", "")
 """Sorts after every stored position, so a page after it begins with the newest record."""
@@ -158,9 +158,11 @@ def _ask(statement: Statement) -> Script[list[Row]]:
 def _list(filters: ConversationFilter, parameters: Sequence[Any]) -> Script[list[Row]]:
     text = fold_case(filters.title_contains or "")
     numbers = (yield from _find_titles(text)) if text else None
+    if numbers is None and filters.updated_since is not None:
+        numbers = yield from _find_updated(parameters[0], _moment(filters.updated_since))
     if numbers is None:
         return (yield Statement(_query_for(filters), parameters)).rows
-    return (yield Statement("list_records_by_title", (*parameters, json.dumps(numbers)))).rows
+    return (yield Statement("list_records_by_number", (*parameters, json.dumps(numbers)))).rows
 
 
 def _find_titles(text: str) -> Script[list[int] | None]:
@@ -169,11 +171,17 @@ def _find_titles(text: str) -> Script[list[int] | None]:
         search = match_all(sorted(threes_of(text))[:ASKED])
     else:
         terms = (yield Statement("title_terms", (text,))).rows
-        if sum(titles for _, titles in terms) > FEW_TITLES:
+        if sum(titles for _, titles in terms) > FEW:
             return None
         search = match_any(term for term, _ in terms)
-    rows = (yield Statement("find_titles", (search, FEW_TITLES + 1))).rows
-    return None if len(rows) > FEW_TITLES else [*{number for (number,) in rows}]
+    rows = (yield Statement("find_titles", (search, FEW + 1))).rows
+    return None if len(rows) > FEW else [*{number for (number,) in rows}]
+
+
+def _find_updated(user_id: str | None, since: str) -> Script[list[int] | None]:
+    """The numbers of all that were updated since then; None where those are too many."""
+    rows = (yield Statement("find_updated", (user_id, since, FEW + 1))).rows
+    return None if len(rows) > FEW else [number for (number,) in rows]
 
 
 def _save(record: ConversationMetadata) -> Script[None]:

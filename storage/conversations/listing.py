@@ -10,9 +10,12 @@ from storage.conversations.entries import POSITION, Entry, ListName
 from storage.conversations.metadata import ConversationMetadata
 from storage.conversations.paging import ConversationFilter, ListPosition, fold_case
 from storage.conversations.title_index import TitleIndexes
+from storage.conversations.updates import UpdateHours
 
 SLICE = 5_000
 """Entries looked at in one go."""
+FEW_UPDATES = 5_000
+"""Entries that are brought in the list's order for one page of those updated since a moment."""
 
 
 class Listing:
@@ -22,6 +25,7 @@ class Listing:
         self._entries: dict[str, Entry] = {}
         self._lists: defaultdict[ListName, list[Entry]] = defaultdict(list)
         self._titles = TitleIndexes()
+        self._updates = UpdateHours()
 
     def get(self, conversation_id: str) -> Entry | None:
         """The entry of a record that is there."""
@@ -36,7 +40,7 @@ class Listing:
         """Note when a record was updated; None and absent records are fine."""
         entry = self._entries.get(conversation_id)
         if entry is not None and moment is not None:
-            entry.updated = moment
+            self._updates.touch(entry, moment)
 
     def remove(self, conversation_id: str) -> None:
         """Strike a record; absent is fine."""
@@ -49,6 +53,7 @@ class Listing:
             if not entries:
                 del self._lists[name]
         self._titles.remove(entry)
+        self._updates.remove(entry)
 
     def preparing(self, owner: str | None, filters: ConversationFilter) -> Iterator[None]:
         """Make what makes such a scan short; whoever runs this lets others go on at each step."""
@@ -83,6 +88,7 @@ class Listing:
         for name in entry.lists():
             insort(self._lists[name], entry, key=POSITION)
         self._titles.add(entry)
+        self._updates.add(entry)
 
     def _shortest(self, owner: str | None, filters: ConversationFilter) -> Sequence[Entry]:
         """The shortest list that has all that pass."""
@@ -95,7 +101,11 @@ class Listing:
         if filters.title_contains:
             text = fold_case(filters.title_contains)
             found = self._titles.having(owner, text, len(shortest))
-            return shortest if found is None else found
+            shortest = shortest if found is None else found
+        if filters.updated_since is not None:
+            few = min(len(shortest), FEW_UPDATES)
+            recent = self._updates.since(owner, filters.updated_since, few)
+            shortest = shortest if recent is None else recent
         return shortest
 
 

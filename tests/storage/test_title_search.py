@@ -13,7 +13,7 @@ import pytest
 
 from events.conformance.records import append, records
 from events.stores.database import DatabaseEventStore
-from storage.conversations.database import FEW_TITLES, DatabaseConversationStores
+from storage.conversations.database import FEW, DatabaseConversationStores
 from storage.conversations.metadata import ConversationMetadata, MetadataChange
 from storage.conversations.paging import ConversationFilter
 from storage.conversations.title_index import WORTH
@@ -22,7 +22,7 @@ from storage.database.sqlite import SqliteDatabase
 from tests.support.backends import CONVERSATION_STORES, open_conversation_stores
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
-COUNT = FEW_TITLES + 100
+COUNT = FEW + 100
 TEXTS = ("seven", "VEN", "se", "of many", "m", "number 77", "77", "number of", "7 seven")
 
 

@@ -95,7 +95,7 @@ WHERE user_id IS ?1 AND recorded = 1 AND deleted_at IS NULL
 ORDER BY created_at DESC, conversation_id DESC
 LIMIT ?8
 
--- name: list_records_by_title
+-- name: list_records_by_number
 -- As list_records, out of those whose numbers are given.
 -- 1 owner, 2 and 3 the position the page begins after, 4 to 7 the filters, 8 how many, 9 the numbers
 SELECT
@@ -107,7 +107,7 @@ WHERE user_id IS ?1 AND recorded = 1 AND deleted_at IS NULL
     AND (created_at, conversation_id) < (?2, ?3)
     AND (?4 IS NULL OR selected_repository = ?4)
     AND (?5 IS NULL OR trigger_kind = ?5)
-    AND instr(lower(title), ?6) > 0
+    AND (?6 IS NULL OR instr(lower(title), ?6) > 0)
     AND (?7 IS NULL OR coalesce(last_updated_at, created_at) >= ?7)
 ORDER BY created_at DESC, conversation_id DESC
 LIMIT ?8
@@ -118,6 +118,13 @@ SELECT rowid FROM titles WHERE titles MATCH ?1
 UNION ALL
 SELECT number FROM conversations WHERE instr(title, char(0)) > 0
 LIMIT ?2
+
+-- name: find_updated
+-- 1 owner, 2 since when, 3 how many
+SELECT number FROM conversations INDEXED BY conversations_by_update
+WHERE user_id IS ?1 AND recorded = 1 AND deleted_at IS NULL
+    AND coalesce(last_updated_at, created_at) >= ?2
+LIMIT ?3
 
 -- name: title_terms
 -- The threes that begin with a text, and how many titles have each; no three sorts after all it
