@@ -72,6 +72,17 @@ export class Api {
     return this.http.call("DELETE", path(id), { keepalive });
   }
 
+  /**
+   * The id of one of the last events, of a kind that every client is sent.
+   *
+   * @param {string} id
+   * @returns {Promise<number>} -1 when there is none among them
+   */
+  async lateEventId(id) {
+    const { events } = await this.http.call("GET", `${path(id)}/events?reverse=true&limit=50`);
+    return events.find((/** @type {any} */ event) => event.action === "message")?.id ?? -1;
+  }
+
   /** @param {string} id */
   stop(id) {
     return this.http.call("POST", `${path(id)}/stop`);

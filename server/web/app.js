@@ -31,6 +31,7 @@ import { mountShortcutsDialog } from "./views/shortcuts-dialog.js";
 import { mountSidebar } from "./views/sidebar.js";
 import { mountThemeButton } from "./views/theme-button.js";
 import { mountToasts } from "./views/toasts.js";
+import { mountUsage } from "./views/usage.js";
 import { mountWelcome } from "./views/welcome.js";
 
 const store = new Store();
@@ -59,6 +60,7 @@ const composer = mountComposer(store, {
 });
 stage.ready = () => composer.focus();
 mountHeader(store);
+mountUsage(store);
 mountNotices(store);
 mountOffline(store, () => reach.retry());
 mountExportMenu(store, api);

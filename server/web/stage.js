@@ -30,6 +30,7 @@ export class Stage {
         store.set({ awaiting: this.conversation?.timeline.awaiting ?? null });
       },
       waiting: (count) => store.set({ behind: count + (this.conversation?.missing ?? 0) }),
+      unread: (count) => store.set({ newEntries: count }),
       spoken: mountAnnouncer(store),
     });
   }
@@ -58,7 +59,7 @@ export class Stage {
    */
   say(text, packed) {
     const taken = this.conversation?.say(text, packed) ?? false;
-    if (taken) this.transcript.toEnd();
+    if (taken) this.transcript.answered();
     return taken;
   }
 
@@ -85,6 +86,7 @@ export class Stage {
         this.unread.saw(id, Date.parse(event.timestamp ?? ""));
         this.transcript.push(event);
       },
+      lateEventId: () => this.api.lateEventId(id),
       retitled: (title) => catalogue.patch(id, { title }),
       lost: (why) => (why === "key" ? store.set({ needsKey: true }) : this.#lose(id)),
     });

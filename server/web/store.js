@@ -13,6 +13,8 @@ export function blankConversation() {
     missing: false,
     connection: "idle",
     behind: 0,
+    newEntries: 0,
+    usage: null,
     agentState: "",
     status: "",
     awaiting: null,

@@ -38,6 +38,7 @@
  * @property {string} [content]
  * @property {Record<string, any>} [extras]
  * @property {string} [client_id]
+ * @property {Record<string, any>} [llm_metrics]
  * @property {boolean} [status_update]
  * @property {boolean} [success] On command observations.
  * @property {boolean} [error]
@@ -66,6 +67,16 @@
  * @property {Event | null} action
  * @property {Event | null} observation
  *
+ * @typedef {object} Usage What a conversation has cost so far; counts are of tokens.
+ * @property {number} cost In US dollars.
+ * @property {number | null} budget In US dollars.
+ * @property {string} model
+ * @property {number} prompt
+ * @property {number} completion
+ * @property {number} cached
+ * @property {number} turn In the last exchange.
+ * @property {number} window Of the model; 0 when unknown.
+ *
  * @typedef {"idle" | "connecting" | "connected" | "reconnecting" | "closed"} Connection
  *
  * @typedef {object} State
@@ -83,6 +94,8 @@
  * @property {number} behind Events known to exist or received, and not drawn yet.
  * @property {string} agentState
  * @property {string} status What the server says it is doing, "" for nothing.
+ * @property {number} newEntries Entries that came while the reader was elsewhere.
+ * @property {Usage | null} usage null until an event says.
  * @property {Entry | null} awaiting The action that waits for the user's confirmation.
  * @property {Pending[]} pending
  * @property {{connection?: string, agent?: string, server?: string, request?: string}} notices

@@ -2,7 +2,7 @@
 
 import httpx
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import FilePayload, expect
 
 from tests.browser.test_views import DESK, PHONE, picture
 from tests.support.browser import new_context, person
@@ -48,7 +48,7 @@ async def test_every_part_of_the_frame_fits(browser, tmp_path, scheme, size):
         await reader.visit()
         await reader.say("Good morning")
         await reader.sees_state("Ready")
-        file = {"name": "a-note.txt", "mimeType": "text/plain", "buffer": b"listen"}
+        file = FilePayload(name="a-note.txt", mimeType="text/plain", buffer=b"listen")
         await reader.part("attach-input").set_input_files([file])
         await reader.part("export").click()
         await picture(reader, f"frame-attached-{name}")

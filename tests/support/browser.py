@@ -99,7 +99,8 @@ class Person:
         return self.page.locator(f'[data-conversation-id="{conversation_id}"]')
 
     async def entries(self) -> list[Entry]:
-        """The whole transcript."""
+        """What is drawn of the transcript, once all that is to be drawn now is."""
+        await expect(self.part("transcript")).not_to_have_attribute("aria-busy", "true")
         found = self.part("transcript").locator("article")
         return [Entry(*one) for one in await found.evaluate_all(READ_ENTRIES)]
 
