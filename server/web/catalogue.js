@@ -194,6 +194,9 @@ export class Catalogue {
       nextPage: below.length > 0 ? nextPage : page.next_page_id,
       listStage: "ready",
     });
+    // A title given before the page had joined is told by no notice.
+    const open = [...page.results, ...moved].find((info) => info.conversation_id === this.store.state.openId);
+    if (open && this.store.state.title !== null) this.store.set({ title: open.title });
   }
 
   /** @param {Info[]} conversations */

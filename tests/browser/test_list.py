@@ -197,3 +197,21 @@ async def test_writing_on_the_front_page_begins_a_conversation(reader):
     await reader.page.wait_for_url(re.compile("/conversations/"))
     await expect(reader.messages_of("agent").last).to_contain_text("You said: From the front")
     assert not await reader.found_fault()
+
+
+async def test_a_title_given_while_the_page_was_joining_reaches_its_head(context, server):
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        created = await client.post("/api/conversations", json={})
+        path = f"/api/conversations/{created.json()['conversation_id']}"
+        reader = await person(context, server.url)
+
+        async def retitle(route):
+            answer = await route.fetch()
+            await client.patch(path, json={"title": "Told in between"})
+            await route.fulfill(response=answer)
+
+        await context.route(f"**{path}", retitle, times=1)
+        await reader.visit(path.removeprefix("/api"))
+
+        await expect(reader.part("title")).to_have_text("Told in between")
+    assert not await reader.found_fault()
