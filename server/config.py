@@ -24,6 +24,7 @@ from pydantic_settings import (
 )
 
 from server.extensions import Extensions
+from server.observability import Observability
 from server.sources import (
     CONFIG_VARIABLE,
     ENVIRONMENT_PREFIX,
@@ -42,7 +43,7 @@ DEFAULT_TOML = Path("parley.toml")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*]+")
 
 
-class ServerConfig(Extensions, BaseSettings):
+class ServerConfig(Extensions, Observability, BaseSettings):
     """All settings of a server, checked and immutable.
 
     `ServerConfig(...)` takes plain arguments and defaults and reads nothing else; `load` reads the
@@ -223,6 +224,11 @@ class ServerConfig(Extensions, BaseSettings):
         """Whether the server trusts whoever reaches it."""
         return self.session_api_key is None
 
+    @property
+    def local(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return _is_loopback(self.host)
+
     def masked(self) -> dict[str, Any]:
         """Every setting under its public name as JSON values, secrets as asterisks."""
         dumped = self.model_dump(mode="json")
@@ -261,7 +267,7 @@ class ServerConfig(Extensions, BaseSettings):
         except ValidationError as error:
             problems = list(_problems(error))
             raise ConfigError(Layer().sentence(problems), problems=problems) from None
-        if config.keyless and not config.insecure and not _is_loopback(config.host):
+        if config.keyless and not config.insecure and not config.local:
             reason = (
                 f"{config.host} can be reached from other machines: set session_api_key "
                 "(SESSION_API_KEY), or insecure (--insecure) to serve everyone without a key"

@@ -10,6 +10,7 @@ from server.routes.files import FileRoutes
 from server.routes.git_hosts import GitHostRoutes
 from server.routes.health import HealthRoutes
 from server.routes.matching import NothingHere, PageRoute, resource
+from server.routes.metrics import MetricsRoutes
 from server.routes.options import OptionRoutes
 from server.routes.pages import PageRoutes
 from server.routes.secrets import SecretsRoutes
@@ -93,6 +94,8 @@ def routes(services: Services) -> list[BaseRoute]:
         resource("/api/user/search/branches", GET=git_hosts.branches),
         resource("/api/user/suggested-tasks", GET=git_hosts.suggested_tasks),
     ]
+    if services.config.metrics != "off":
+        table.append(resource("/metrics", GET=MetricsRoutes(services).read))
     documents.describe(table)
     if services.config.serve_frontend:
         table.append(PageRoute("/{path:path}", PageRoutes(services.config).serve))

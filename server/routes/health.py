@@ -50,7 +50,7 @@ class HealthRoutes:
     @described(Tag.HEALTH, answer=Status, statuses={503: "Not ready; the text has the reasons"})
     async def ready(self, _request: Request) -> Response:
         """Whether requests should be sent here; 503 with the reasons when not."""
-        reasons = self._services.is_ready()
+        reasons = await self._services.readiness.reasons()
         if reasons:
             answer = Answer(503, "not_ready", f"Not ready: {', '.join(reasons)}")
             return JsonResponse(answer.body(), answer.status)

@@ -1,15 +1,19 @@
 """How an address finds its route, and what happens where there is none."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Receive, Scope, Send
+from structlog.contextvars import bind_contextvars
 
 from server.errors import NotFound
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+
+_ID = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 RESERVED = ("api", "socket.io")
 """First parts of addresses that never are a page's."""
@@ -21,6 +25,9 @@ class Resource(Route):
     def __init__(self, path: str, endpoints: Mapping[str, Endpoint]) -> None:
         async def dispatch(request: Request) -> Response:
             method = "GET" if request.method == "HEAD" else request.method
+            conversation_id = request.path_params.get("conversation_id", "")
+            if _ID.fullmatch(conversation_id):
+                bind_contextvars(conversation_id=conversation_id)
             return await endpoints[method](request)
 
         super().__init__(path, dispatch, methods=list(endpoints))

@@ -87,6 +87,7 @@ HEALTH = (
     Row("GET /alive", {"status": "ok"}),
     Row("GET /health", "OK"),
     Row("GET /ready", {"status": "ok"}),
+    Row("GET /metrics", bytes),
     Row("GET /server_info", {"uptime", "idle_time", "resources", "counters"}),
 )
 
