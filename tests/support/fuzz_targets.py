@@ -45,6 +45,7 @@ from tests.support.fuzz_values import (
     PAYLOADS,
     SCALARS,
     VALUES,
+    WORDS,
     encodable,
 )
 
@@ -76,6 +77,12 @@ STATES = st.builds(
 )
 QUERY_NAMES = st.sampled_from(
     ("conversation_id", "latest_event_id", "providers_set", "session_api_key", "EIO", "é")
+)
+HANDSHAKES = st.builds(
+    lambda first, cursor, rest: _query_text([*first, ("latest_event_id", cursor), *rest]),
+    st.sampled_from(([], [("conversation_id", "a")])),
+    WORDS,
+    st.lists(st.tuples(QUERY_NAMES, ANY_TEXT), max_size=3),
 )
 PARAMETERS = st.sampled_from(sorted({*ListQuery.model_fields, *EventQuery.model_fields}))
 MOMENTS = st.one_of(
@@ -146,7 +153,7 @@ TARGETS = (
     Target("packets", PACKETS, check_packet),
     Target(
         "handshakes",
-        st.lists(st.tuples(QUERY_NAMES, ANY_TEXT), max_size=4).map(_query_text),
+        HANDSHAKES,
         check_handshake,
     ),
     Target("cursors", PAGE_IDS, check_cursor),
