@@ -17,6 +17,7 @@ from events.stores.database import DatabaseEventStore
 from events.stores.file import FileEventStore
 from events.stores.memory import MemoryEventStore
 from events.stream import StreamLimits
+from server.addresses import Addresses
 from server.auth import Authenticator
 from server.chosen import Chosen, choose
 from server.config import ServerConfig
@@ -30,14 +31,17 @@ from server.middleware import exception_handlers, middleware
 from server.monitoring import Monitor, MonitoringListener
 from server.own_stores import OwnConversationStores
 from server.plugins import made
+from server.rates import Rates
 from server.routes import routes
 from server.routes.services import Services
+from server.sockets.crowd import Crowd
 from server.sockets.direct import unsupported
 from server.sockets.frames import FrameReader
 from server.sockets.guard import Traffic
 from server.sockets.handlers import SocketHandlers, SocketParts
 from server.sockets.library import SocketServer
-from server.sockets.upgrade import Entrance
+from server.sockets.polling import PollingRules
+from server.sockets.upgrade import Entrance, nothing_plain, read_plain
 from server.user_records import UserRecords
 from storage.config import StorageConfig
 from storage.conversations.base import ConversationStores
@@ -53,11 +57,11 @@ logger = logging.getLogger(__name__)
 class Application:
     """A composed server: its ASGI application and what its runner must do in order.
 
-    `entrance` takes the websockets that go the short way; None where none does.
+    `entrance` lets connections in, and takes the websockets that go the short way.
     """
 
     asgi: Starlette
-    entrance: Entrance | None
+    entrance: Entrance
     traffic: Traffic
     manager: ConversationManager
     handlers: SocketHandlers
@@ -104,6 +108,7 @@ async def compose(
     parts = manager_parts(config, chosen, conversation_stores, event_store, users)
     async with chosen.manage(parts) as manager:
         authenticator = Authenticator(config, user_auth)
+        rates = Rates(config, Addresses(config))
         handlers = SocketHandlers(
             SocketParts(
                 manager=manager,
@@ -117,9 +122,10 @@ async def compose(
                 admit=users.admit,
             )
         )
-        library = SocketServer(handlers)
+        library = SocketServer(handlers, Crowd(config, rates))
         traffic = Traffic(config.stall_abort_seconds)
-        entrance = Entrance(handlers, authenticator, traffic) if _is_direct(config) else None
+        reads = read_plain if _is_direct(config) else nothing_plain
+        entrance = Entrance(handlers, authenticator, traffic, Crowd(config, rates), reads)
         application = Application(
             Starlette(), entrance, traffic, manager, handlers, library, parts.connections
         )
@@ -136,10 +142,10 @@ async def compose(
             is_ready=application.reasons,
             started_at=datetime.now(UTC),
         )
-        sockets = socketio.ASGIApp(library, socketio_path=None)
+        sockets = PollingRules(socketio.ASGIApp(library, socketio_path=None), library.crowd)
         application.asgi = Starlette(
             routes=[Mount("/socket.io", sockets), *routes(services)],
-            middleware=middleware(config, authenticator),
+            middleware=middleware(config, authenticator, rates),
             exception_handlers=exception_handlers(),
         )
         yield application

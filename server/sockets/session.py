@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from events.errors import ConversationDeleted, EventsError
 from events.stream import EventStream
+from server.errors import RateLimited
+from server.sockets.allowance import UNLIMITED, Allowance
 from server.sockets.frames import FrameReader, FrameRun
 from server.sockets.outlet import ClientGone, Outlet, Send
 from server.sockets.wire import payload_frame
@@ -45,6 +47,7 @@ class WebSession:
     """
 
     __slots__ = (
+        "_allowance",
         "_closed",
         "_fanout",
         "_frames",
@@ -73,6 +76,7 @@ class WebSession:
         frames: FrameReader,
         outlet: Outlet,
         cursor: int,
+        allowance: Allowance = UNLIMITED,
     ) -> None:
         self.connection_id = connection_id
         self.conversation_id = stream.conversation_id
@@ -80,6 +84,7 @@ class WebSession:
         self.live = False
         self.waiting = 0
         """Events of this client that are taken and not yet answered."""
+        self._allowance = allowance
         self._position = min(cursor, stream.next_id - 1)
         self._stream = stream
         self._fanout = fanout
@@ -102,6 +107,14 @@ class WebSession:
     def position(self) -> int:
         """The last log id examined; a live session has all that is published."""
         return self._fanout.published if self.live else self._position
+
+    def spend(self) -> None:
+        """Take one event from what the client may send. Raises RateLimited."""
+        allowance = self._allowance
+        allowance.tokens -= 1
+        if allowance.tokens < 0 and (seconds := allowance.lacking()):
+            allowance.tokens += 1
+            raise RateLimited(seconds)
 
     def notify(self, payload: Mapping[str, Any]) -> None:
         """Send a payload that is no event; lost if the connection is."""
