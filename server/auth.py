@@ -130,6 +130,8 @@ class Authenticator:
             raise Forbidden("This host name is not one of the server's; use localhost")
         if not self.origin_allowed(headers, peer_of(scope)):
             raise Forbidden("This origin is not permitted; see permitted_cors_origins")
+        if "origin" not in headers and _crosses_sites(scope, headers):
+            raise Forbidden("Another site may not ask for this")
 
     def host_allowed(self, headers: Headers) -> bool:
         """Whether the Host is a name of this server."""
@@ -170,6 +172,12 @@ def _is_own(origin: str, own: Authority | None, own_scheme: str) -> bool:
     name = (found["v6"] or found["name"]).lower()
     default = DEFAULT_PORTS[own_scheme]
     return name == own.name and int(found["port"] or default) == (own.port or default)
+
+
+def _crosses_sites(scope: Mapping[str, Any], headers: Headers) -> bool:
+    """Whether a browser says that another site makes it change something; most also tell whose."""
+    changes = scope.get("method", "GET") not in ("GET", "HEAD", "OPTIONS")
+    return changes and headers.get("sec-fetch-site") in ("cross-site", "same-site")
 
 
 def _is_address(name: str) -> bool:
