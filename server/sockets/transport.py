@@ -16,6 +16,8 @@ connection_log = logging.getLogger("uvicorn.websocket")
 """Apart from the server's own, so that connections can be silent and failures are told."""
 
 EXTENSION = "parley.transport"
+PACKET_TYPES = b"123456"
+"""Of Engine.IO, those a client sends."""
 WAITING_MESSAGES = 8192
 """Messages of one client that may wait for the application; more cannot be honest."""
 
@@ -65,8 +67,11 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
             self.send_receive_event_to_app()
 
     def send_receive_event_to_app(self) -> None:
-        """Hand a message over; who sends more than can be taken is cut."""
-        if self.queue.qsize() >= WAITING_MESSAGES:
+        """Hand a message over; who sends what cannot be taken is cut."""
+        message = b"".join(self.frames)
+        text = self.curr_msg_data_type == "text"
+        if self.queue.qsize() >= WAITING_MESSAGES or (text and not _is_packet(message)):
+            self.frames = []
             self._breach()
         else:
             super().send_receive_event_to_app()
@@ -118,6 +123,15 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
+
+
+def _is_packet(message: bytes) -> bool:
+    """Whether the library can read it; it logs at length what it cannot."""
+    try:
+        message.decode()
+    except UnicodeDecodeError:
+        return False
+    return message[:1] in PACKET_TYPES and message != b""
 
 
 def protocol_of(scope: Mapping[str, Any]) -> GuardedProtocol | None:
