@@ -5,13 +5,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import orjson
-
+from events.draft import Draft
 from events.errors import StreamOverloaded
-from events.event import EventFlag, StoredEvent
-from events.serialization import flag_of
+from events.event import StoredEvent
 from events.summary import SummaryChange, fold
 
 logger = logging.getLogger(__name__)
@@ -53,18 +51,12 @@ class Clock:
 
 
 class Waiting:
-    """An event without an id, encoded but for its id and timestamp, and whom to tell.
+    """An event without an id, and whom to tell."""
 
-    `telling` says that it changes the metadata by more than its id and time.
-    """
+    __slots__ = ("callers", "digest", "draft")
 
-    __slots__ = ("callers", "digest", "flag", "payload", "rest", "telling")
-
-    def __init__(self, payload: dict[str, Any], digest: bytes | None, caller: Settled) -> None:
-        self.payload = payload
-        self.rest = orjson.dumps(payload)[1:]
-        self.flag = flag_of(payload)
-        self.telling = "llm_metrics" in payload or self.flag == EventFlag.STATE
+    def __init__(self, draft: Draft, digest: bytes | None, caller: Settled) -> None:
+        self.draft = draft
         self.digest = digest
         self.callers = [caller]
 
@@ -113,7 +105,7 @@ class AppendQueue:
         self._clock = Clock()
         self._under_way: dict[bytes, Waiting] = {}
 
-    def put(self, payload: dict[str, Any], digest: bytes | None, caller: Settled) -> None:
+    def put(self, draft: Draft, digest: bytes | None, caller: Settled) -> None:
         """Queue an event. One whose key is under way shares the first one's outcome.
 
         Raises StreamOverloaded when the bound is reached; nothing was taken then.
@@ -123,7 +115,7 @@ class AppendQueue:
             return
         if len(self.waiting) >= self._limit:
             raise StreamOverloaded(f"{self._limit} events are waiting in this conversation")
-        waiting = Waiting(payload, digest, caller)
+        waiting = Waiting(draft, digest, caller)
         if digest is not None:
             self._under_way[digest] = waiting
         self.waiting.append(waiting)
@@ -163,10 +155,11 @@ class AppendQueue:
             event_id = next_id + len(events)
             if one.digest is not None:
                 keys[len(events)] = one.digest
-            body = b'{"id":%d%s%s' % (event_id, opening, one.rest)
-            if one.telling:
-                summary = fold(summary, event_id, one.payload)
-            events.append(StoredEvent(event_id, one.flag, body))
+            rest, flag, telling = one.draft
+            body = b'{"id":%d%s%s' % (event_id, opening, rest)
+            if telling is not None:
+                summary = fold(summary, event_id, telling)
+            events.append(StoredEvent(event_id, flag, body))
             waiting.append(one)
             size += len(body)
         if summary is None:

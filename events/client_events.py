@@ -42,8 +42,15 @@ SERVER_FIELDS = frozenset(
         "success",
     )
 )
-PLAIN_KEYS = 2
+TEXT_KEYS = 2
 CLIENT_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,128}")
+
+
+class ClientText(NamedTuple):
+    """A message that is nothing but a text, and its idempotency key."""
+
+    text: str
+    client_id: str | None
 
 
 class ClientEvent(NamedTuple):
@@ -60,9 +67,6 @@ def decode_client(payload: object) -> ClientEvent:
     `bad_value`, `unknown_kind`, `forbidden_kind`, `forbidden_field`, `unknown_field`,
     `bad_client_id`, `missing_argument`, `unknown_argument`, `bad_state`. `payload` is not changed.
     """
-    plain = _plain_message(payload)
-    if plain is not None:
-        return ClientEvent(plain, None)
     if not isinstance(payload, dict):
         raise BadEvent("An event must be an object.", code="not_an_object")
     refusal = refusal_of(payload)
@@ -84,17 +88,25 @@ def decode_client(payload: object) -> ClientEvent:
     return ClientEvent(event, client_id)
 
 
-def _plain_message(payload: object) -> MessageAction | None:
-    """The commonest event, a message that is nothing but plain text; None for anything else."""
-    if not isinstance(payload, dict) or len(payload) != PLAIN_KEYS:
+def text_of(payload: object) -> ClientText | None:
+    """The commonest event, a message that is nothing but ASCII text; None: `decode_client` decides.
+
+    Raises BadEvent with the code `bad_client_id`.
+    """
+    if not isinstance(payload, dict) or payload.get("action") != "message":
         return None
     arguments = payload.get("args")
-    if payload.get("action") != "message" or not isinstance(arguments, dict):
+    if not isinstance(arguments, dict) or len(arguments) != 1:
         return None
     content = arguments.get("content")
-    if len(arguments) == 1 and isinstance(content, str) and content.isascii():
-        return MessageAction(content=content)
-    return None
+    if not isinstance(content, str) or not content.isascii():
+        return None
+    if len(payload) == TEXT_KEYS:
+        return ClientText(content, None)
+    client_id = payload.get("client_id")
+    if len(payload) > TEXT_KEYS + 1 or not isinstance(client_id, str) or not client_id.isascii():
+        return None
+    return ClientText(content, _client_id_of(payload))
 
 
 def _kind_of(payload: Mapping[str, Any]) -> type[Action]:

@@ -5,11 +5,11 @@ import logging
 from asyncio import AbstractEventLoop, Task, TimerHandle
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import orjson
 
 from events.batch import Appended, AppendQueue, Batch, Settled
+from events.draft import Draft
 from events.errors import (
     AppendConflict,
     AppendFailed,
@@ -18,7 +18,7 @@ from events.errors import (
     DuplicateClientId,
     EventsError,
 )
-from events.event import EventFlag, StoredEvent
+from events.event import STATE, StoredEvent
 from events.stores.base import EventStore, Head
 from events.summary import SummaryChange, fold
 from storage.promise import Promise
@@ -71,11 +71,11 @@ class AppendPump:
         self._idle: Promise[None] | None = None
         self._stopped: EventsError | None = None
 
-    def put(self, payload: dict[str, Any], digest: bytes | None, caller: Settled) -> None:
+    def put(self, draft: Draft, digest: bytes | None, caller: Settled) -> None:
         """Queue an event; see AppendQueue.put. Raises what `stop` was given."""
         if self._stopped is not None:
             raise self._stopped
-        self._queue.put(payload, digest, caller)
+        self._queue.put(draft, digest, caller)
         if self._in_flight is None and not self._scheduled:
             # What else this turn of the loop brings goes into the same batch.
             self._scheduled = True
@@ -178,7 +178,7 @@ class AppendPump:
     def _advance(self, events: Sequence[StoredEvent]) -> None:
         self.next_id = events[-1].id + 1
         for event in events:
-            if event.flag == EventFlag.STATE:
+            if event.flag == STATE:
                 self.last_state_id = event.id
 
     def _failed(self, batch: Batch, error: Exception) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import NamedTuple, Self
 
 from events.batch import Appended, Settled, digest_of
+from events.draft import draft_of, draft_of_text
 from events.errors import BadEvent, ConversationDeleted, StreamClosed
 from events.event import Event, EventSource, StoredEvent
 from events.filter import EventFilter
@@ -128,9 +129,20 @@ class EventStream:
         """
         if event.id is not None:
             raise BadEvent("an event that has an id was stored already", code="forbidden_field")
+        payload = self._redactor.redact(encode_new(event, source, client_id))
         digest = None if client_id is None else digest_of(client_id)
-        payload = encode_new(event, source, client_id)
-        self._pump.put(self._redactor.redact(payload), digest, settled)
+        self._pump.put(draft_of(payload), digest, settled)
+
+    def submit_text(
+        self, text: str, source: EventSource, settled: Settled, *, client_id: str | None = None
+    ) -> None:
+        """`submit` a message that is nothing but a text, of which no event need be made first."""
+        masked = self._redactor.redact_text
+        if client_id is None:
+            self._pump.put(draft_of_text(masked(text), source, None), None, settled)
+        else:
+            draft = draft_of_text(masked(text), source, masked(client_id))
+            self._pump.put(draft, digest_of(client_id), settled)
 
     async def append(
         self, event: Event, source: EventSource, *, client_id: str | None = None

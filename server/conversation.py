@@ -9,7 +9,7 @@ from typing import Protocol
 
 from events.actions import Action, MessageAction
 from events.batch import Appended, Settled
-from events.client_events import decode_client
+from events.client_events import decode_client, text_of
 from events.event import AgentState, EventSource
 from events.observations import AgentStateChangedObservation
 from events.stream import EventStream
@@ -145,9 +145,14 @@ class ServerConversation:
 
     def accept(self, data: object, settled: Settled) -> None:
         """Enqueue a client's event before any await. Raises BadEvent and what enqueueing raises."""
-        event, client_id = decode_client(data)
+        plain = text_of(data)
+        if plain is None:
+            event, client_id = decode_client(data)
+            self.stream.submit(event, EventSource.USER, settled, client_id=client_id)
+        else:
+            text, client_id = plain
+            self.stream.submit_text(text, EventSource.USER, settled, client_id=client_id)
         self.touch()
-        self.stream.submit(event, EventSource.USER, settled, client_id=client_id)
 
     def say(
         self, content: str, image_urls: Sequence[str] | None, client_id: str | None

@@ -5,14 +5,16 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from events.errors import AppendConflict, ConversationDeleted, DuplicateClientId
-from events.event import EventFlag, StoredEvent
+from events.event import STATE, StoredEvent
 from events.summary import SummaryChange
 from storage.database.base import Row, Rows, Script, Statement
 
 FORMAT_VERSION = 1
 KEY_BITS = 32
-UNCHANGED = (None,) * 6
-"""The fold of an event that changes nothing."""
+NO_CHANGE: Row = (-1, "", -1, -1, -1, -1)
+"""A fold that changes nothing, as a row of `appends` has it."""
+NO_HEAD: Row = (0, 0, *NO_CHANGE)
+NO_KEY = ""
 
 
 class Append(NamedTuple):
@@ -26,14 +28,19 @@ class Append(NamedTuple):
     fence: int
 
     def rows(self, number: int) -> Rows:
-        """The same write as rows, one for each event; the last one carries the fold."""
-        conversation_id, fence, keys = self.conversation_id, self.fence, self.keys
+        """The same write as rows, one for each event; the first one tells what the head becomes.
+
+        All values are of the types that the driver binds as they are, see 0005_row_of_an_append.
+        """
+        keys = self.keys
         rows: list[Row] = []
-        last = len(self.events) - 1
+        head: Row = (len(self.events), self.fence, *self._told_fold())
         for place, one in enumerate(self.events):
-            fold = self._fold() if place == last else UNCHANGED
-            key = keys.get(place) if keys else None
-            rows.append((number, conversation_id, one.id, fence, *fold, *_record(one), key))
+            key = bytearray(keys[place]) if place in keys else NO_KEY
+            version, flag, crc, body = _record(one)
+            record = (version, int(flag), crc, bytearray(body), key)
+            rows.append((number, self.conversation_id, one.id, *head, *record))
+            head = NO_HEAD
         return (("append_events", rows),)
 
     def script(self) -> Script[int]:
@@ -76,7 +83,7 @@ class Append(NamedTuple):
         state_id = summary.last_state_id
         if state_id is None:
             for event in self.events:
-                if event.flag == EventFlag.STATE:
+                if event.flag == STATE:
                     state_id = event.id
         return (
             state_id,
@@ -86,6 +93,10 @@ class Append(NamedTuple):
             summary.completion_tokens,
             summary.total_tokens,
         )
+
+    def _told_fold(self) -> Row:
+        fold = zip(self._fold(), NO_CHANGE, strict=True)
+        return tuple(unchanged if value is None else value for value, unchanged in fold)
 
     def _records(self, number: int) -> list[Row]:
         base = number << KEY_BITS

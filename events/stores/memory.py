@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 
 from events.errors import AppendConflict, ConversationDeleted, DuplicateClientId, EventsError
-from events.event import EventFlag, StoredEvent
+from events.event import STATE, StoredEvent
 from events.stores.base import NO_KEYS, EventStore, Head
 from events.summary import SummaryChange
 from storage.counters import Counters
@@ -62,7 +62,7 @@ class MemoryEventStore(EventStore):
         for place, key in keys.items():
             log.keys[key] = events[place].id
         for event in events:
-            if event.flag == EventFlag.STATE:
+            if event.flag == STATE:
                 log.last_state_id = event.id
         if self._fold is not None:
             self._fold(conversation_id, summary)

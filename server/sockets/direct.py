@@ -80,12 +80,13 @@ class DirectOutlet(Outlet):
 class Intake:
     """Takes a client's events off its websocket in the order they come, without a task."""
 
-    __slots__ = ("_held", "_take", "_websocket")
+    __slots__ = ("_take", "_websocket", "held")
 
     def __init__(self, websocket: Websocket, take: Callable[[ClientPacket], int]) -> None:
         self._websocket = websocket
         self._take = take
-        self._held = False
+        self.held = False
+        """Whether nothing more is read until most of what was taken is answered."""
         websocket.receiver = self.receive
 
     def receive(self, message: bytes) -> bool:
@@ -93,15 +94,15 @@ class Intake:
         packet = parse_event(message)
         if packet is None:
             return False
-        if self._take(packet) >= HOLD_AT and not self._held:
-            self._held = True
+        if self._take(packet) >= HOLD_AT and not self.held:
+            self.held = True
             self._websocket.hold_reading(hold=True)
         return True
 
     def answered(self, waiting: int) -> None:
         """Note how many events are unanswered now; read on when they have become few."""
-        if self._held and waiting <= HOLD_AT // 2:
-            self._held = False
+        if self.held and waiting <= HOLD_AT // 2:
+            self.held = False
             self._websocket.hold_reading(hold=False)
 
     def close(self) -> None:

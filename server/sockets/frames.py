@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import orjson
 
-from events.event import AgentState, EventFlag, StoredEvent
+from events.event import PLAIN, STATE, AgentState, StoredEvent
 from events.page_reader import PageKey, PageReader
 from events.pages import PageCache, page_bounds, page_of
 from server.sockets.wire import payload_frame, project, stored_frame
@@ -99,12 +99,12 @@ def run_of(events: Sequence[StoredEvent]) -> FrameRun:
     errors: list[int] = []
     end = 0
     for event in events:
-        if event.flag == EventFlag.PLAIN:
+        if event.flag == PLAIN:
             frame = stored_frame(event.body)
         else:
             shown = project(orjson.loads(event.body))
             frame = b"" if shown is None else payload_frame(shown)
-            if event.flag == EventFlag.STATE:
+            if event.flag == STATE:
                 states.append(event.id)
                 extras = None if shown is None else shown.get("extras")
                 if isinstance(extras, dict) and extras.get("agent_state") == AgentState.ERROR:

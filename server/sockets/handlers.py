@@ -85,7 +85,7 @@ class Reply:
                 session.acknowledge(accepted_frame(self._ack_id, outcome, queued=self.queued))
         else:
             self._refuse(session, outcome)
-        if intake is not None:
+        if intake is not None and intake.held:
             intake.answered(session.waiting)
 
     def _refuse(self, session: WebSession, error: Exception) -> None:

@@ -101,7 +101,7 @@ def parse_event(message: bytes) -> ClientPacket | None:
     if digits and not digits.isdigit():
         return None
     try:
-        data = orjson.loads(memoryview(message)[start:])
+        data = orjson.loads(message[start:])
     except orjson.JSONDecodeError:
         return None
     return ClientPacket(data[0], data[1:], int(digits) if digits else None) if data else None

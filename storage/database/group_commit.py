@@ -142,7 +142,7 @@ class GroupCommit:
         return [self._apply(work) for work in group]
 
     def _statements_of(self, works: Sequence[Work]) -> list[Prepared]:
-        """All works' rows as few statements, each filled up with empty rows to a usual size."""
+        """All works' rows as few statements, each filled up with rows of zeros to a usual size."""
         merged: dict[str, list[Sequence[Any]]] = {}
         for work in works:
             for query, rows in work.rows:
@@ -153,7 +153,7 @@ class GroupCommit:
                 due = rows[start : start + ROWS_AT_ONCE]
                 size = room_for(len(due))
                 parameters = list(chain.from_iterable(due))
-                parameters += [None] * ((size - len(due)) * len(due[0]))
+                parameters += [0] * ((size - len(due)) * len(due[0]))
                 statements.append((with_rows(self._queries[query], size), parameters))
         return statements
 

@@ -4,10 +4,11 @@ import orjson
 import pytest
 
 from events.batch import Appended, AppendQueue, digest_of
+from events.draft import draft_of
 from events.errors import AppendFailed, StreamOverloaded
 from events.event import EventFlag
 
-STATE = {"source": "agent", "observation": "agent_state_changed", "extras": {}}
+STATE = draft_of({"source": "agent", "observation": "agent_state_changed", "extras": {}})
 PAST = "2000-01-01T00:00:00.000000Z"
 FUTURE = "2999-01-01T00:00:00.000000Z"
 
@@ -17,7 +18,8 @@ def ignore(outcome):
 
 
 def say(text, **fields):
-    return {"source": "agent", "action": "message", "args": {"content": text}, **fields}
+    payload = {"source": "agent", "action": "message", "args": {"content": text}, **fields}
+    return draft_of(payload)
 
 
 @pytest.fixture

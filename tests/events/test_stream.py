@@ -230,3 +230,24 @@ async def test_the_state_of_an_opened_stream_is_the_logs(stream, store):
 
     assert (later.next_id, later.last_state_id) == (1, None)
     assert later.epoch == (await store.head("c")).epoch
+
+
+async def test_a_text_is_stored_as_its_message_would_be_and_masked_alike(stream, store):
+    stream.update_secrets({"one": "hunter22"})
+    said = "say hunter22"
+    told: list[Appended | Exception] = []
+    stream.submit_text(said, USER, told.append, client_id="key hunter22")
+    stream.submit_text(said, USER, told.append)
+    stream.submit_text(said, USER, told.append, client_id="key hunter22")
+    again = await stream.append(message(said), USER, client_id="key hunter22")
+    await stream.append(message(said), USER)
+    await stream.append(message(said), USER, client_id="other hunter22")
+
+    assert told == [Appended(0), Appended(0, duplicate=True), Appended(1)]
+    assert again == Appended(0, duplicate=True)
+    stored = [
+        {**orjson.loads(event.body), "id": None, "timestamp": None} for event in await log_of(store)
+    ]
+    assert stored[0] == {**stored[3], "client_id": "key <secret_hidden>"}
+    assert stored[1] == stored[2]
+    assert "hunter22" not in str(stored)

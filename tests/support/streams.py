@@ -8,6 +8,7 @@ import orjson
 
 from events.actions import MessageAction
 from events.batch import Appended
+from events.draft import draft_of
 from events.event import Event, EventSource, StoredEvent
 from events.page_reader import PageReader
 from events.pump import AppendPump
@@ -84,5 +85,5 @@ def put_one(
 ) -> "asyncio.Future[Appended]":
     """Queue an event; a future of its outcome."""
     outcome: Promise[Appended] = Promise()
-    pump.put(payload, digest, outcome.settle)
+    pump.put(draft_of(payload), digest, outcome.settle)
     return outcome.future()
