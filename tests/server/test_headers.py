@@ -48,7 +48,7 @@ async def test_an_answer_carries_the_header(client, kind, name):
     elif name == "cache-control" and kind in OF_THE_PAGE:
         assert "no-cache" in answer.headers[name]
     else:
-        assert answer.headers[name] == (PROTECTION | TRANSPORT_SECURITY)[name]
+        assert answer.headers[name] == {**PROTECTION, **TRANSPORT_SECURITY}[name]
 
 
 @pytest.mark.parametrize("name", PROTECTION)

@@ -1,6 +1,7 @@
 """Clients that mean harm are cut, and cost next to nothing; the others are served meanwhile."""
 
 import asyncio
+from typing import Any
 
 import httpx
 import orjson
@@ -207,7 +208,11 @@ async def test_a_huge_number_is_taken_or_refused_but_breaks_nothing(live):
 
 
 async def test_of_ten_thousand_events_at_once_those_beyond_the_allowance_are_refused():
-    limits = {"actions_per_second": 100, "action_burst": 50, "unlimited_addresses": ["127.0.0.1"]}
+    limits: dict[str, Any] = {
+        "actions_per_second": 100,
+        "action_burst": 50,
+        "unlimited_addresses": ["127.0.0.1"],
+    }
     async with live_server(**limits) as live, intruder(live.url) as one:
         await join(live, one)
         body = orjson.dumps(["oh_user_action", {"action": "none"}])

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from httpx import ASGITransport, AsyncClient
@@ -20,7 +21,7 @@ from tests.support.rest import assert_refused, rest_server
 BOTH_WAYS = True
 OPENING = "/socket.io/?EIO=4&transport=polling"
 POLL = f"{OPENING}&sid=none"
-CLASSES = {
+CLASSES: dict[str, tuple[str, str, Any]] = {
     "reads": ("GET", "/api/conversations", {}),
     "writes": ("POST", "/api/reset-settings", {}),
     "creations": ("POST", "/api/conversations", {"json": {}}),
@@ -149,7 +150,7 @@ async def test_wrong_keys_close_the_door_and_missing_ones_do_not():
 
 
 async def test_wrong_keys_of_sockets_count_as_well():
-    limits = {"unlimited_addresses": [], "rate_failures": "2/hour"}
+    limits: dict[str, Any] = {"unlimited_addresses": [], "rate_failures": "2/hour"}
     async with live_server(session_api_key="right", **limits) as live:
         query = f"conversation_id={await live.new()}&session_api_key="
         for _ in range(2):
@@ -177,7 +178,11 @@ async def test_too_many_handshakes_of_an_address_are_told_when_to_come_back():
 
 
 async def test_events_beyond_the_allowance_are_refused_in_their_acknowledgement():
-    limits = {"actions_per_second": 5, "action_burst": 10, "unlimited_addresses": []}
+    limits: dict[str, Any] = {
+        "actions_per_second": 5,
+        "action_burst": 10,
+        "unlimited_addresses": [],
+    }
     async with live_server(**limits) as live:
         conversation_id = await live.new()
         async with live.raw(conversation_id) as client:
@@ -198,7 +203,7 @@ async def test_events_beyond_the_allowance_are_refused_in_their_acknowledgement(
 
 
 async def test_an_event_that_wants_no_acknowledgement_is_refused_by_a_notice():
-    limits = {"actions_per_second": 1, "action_burst": 1, "unlimited_addresses": []}
+    limits: dict[str, Any] = {"actions_per_second": 1, "action_burst": 1, "unlimited_addresses": []}
     async with live_server(**limits) as live, live.raw(await live.new()) as client:
         await client.connect()
         for number in range(3):
