@@ -15,7 +15,8 @@ from server.sockets.protocol import WRONG_KEY, Refused
 logger = logging.getLogger(__name__)
 
 BAN_SECONDS = 10.0
-MAX_BANS = 10_000
+MAX_REMEMBERED = 10_000
+"""Addresses that are banned, or whose allowance is known; the oldest is forgotten."""
 SHARE = 8
 """One address may have this part of the handshakes under way."""
 PACE = 5
@@ -36,6 +37,7 @@ class Crowd:
         self._waiting: dict[Place, None] = {}
         self._waiting_by_address: dict[str, dict[Place, None]] = {}
         self._banned: dict[str, float] = {}
+        self._allowances: dict[str, tuple[Allowance, Allowance]] = {}
 
     def __len__(self) -> int:
         return self._places
@@ -62,17 +64,25 @@ class Crowd:
         return place
 
     def allowance(self, address: str) -> Allowance:
-        """What one connection may send of events."""
-        if self.rates.addresses.is_unlimited(address):
-            return UNLIMITED
-        return Allowance(self._config.actions_per_second, self._config.action_burst)
+        """What the connections of an address may send of events, together."""
+        return self._allowed(address)[0]
 
     def pace(self, address: str) -> Allowance:
-        """What one connection may send of anything."""
+        """What the connections of an address may send of anything, together."""
+        return self._allowed(address)[1]
+
+    def _allowed(self, address: str) -> tuple[Allowance, Allowance]:
         if self.rates.addresses.is_unlimited(address):
-            return UNLIMITED
-        rate, burst = self._config.actions_per_second, self._config.action_burst
-        return Allowance(PACE * rate, 2 * burst)
+            return UNLIMITED, UNLIMITED
+        found = self._allowances.pop(address, None)
+        if found is None:
+            rate, burst = self._config.actions_per_second, self._config.action_burst
+            found = Allowance(rate, burst), Allowance(PACE * rate, PACE * burst)
+        # Kept beyond the last connection, so that to come again is no way to more.
+        self._allowances[address] = found
+        if len(self._allowances) > MAX_REMEMBERED:
+            del self._allowances[next(iter(self._allowances))]
+        return found
 
     def violated(self, address: str) -> None:
         """Note a breach of the protocol; too many of them, and the address is banned for a while."""
@@ -81,7 +91,7 @@ class Crowd:
                 logger.warning("%s breaks the protocol; banned for %g s", address, BAN_SECONDS)
             self._banned.pop(address, None)
             self._banned[address] = asyncio.get_running_loop().time() + BAN_SECONDS
-            while len(self._banned) > MAX_BANS:
+            while len(self._banned) > MAX_REMEMBERED:
                 del self._banned[next(iter(self._banned))]
 
     def _is_banned(self, address: str) -> bool:

@@ -168,11 +168,13 @@ async def test_wrong_keys_of_sockets_count_as_well():
 
 async def test_too_many_handshakes_of_an_address_are_told_when_to_come_back():
     async with live_server(rate_handshakes="2/minute") as live:
+        told = "0"
         for expected in (101, 101, 429):
             async with intruder(live.url) as one:
                 answer = await one.upgrade("conversation_id=x")
                 assert answer.status == expected
-        assert 1 <= int(answer.headers["retry-after"]) <= 60
+                told = answer.headers.get("retry-after", "0")
+        assert 1 <= int(told) <= 60
         async with intruder(live.url, "127.0.0.67") as other:
             assert (await other.upgrade("conversation_id=x")).status == 101
 
