@@ -142,7 +142,8 @@ async def compose(
             is_ready=application.reasons,
             started_at=datetime.now(UTC),
         )
-        sockets = PollingRules(socketio.ASGIApp(library, socketio_path=None), library.crowd)
+        plain = socketio.ASGIApp(library, socketio_path=None)
+        sockets = PollingRules(plain, library.crowd, library.visits)
         application.asgi = Starlette(
             routes=[Mount("/socket.io", sockets), *routes(services)],
             middleware=middleware(config, authenticator, rates),

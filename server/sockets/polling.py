@@ -4,14 +4,15 @@ The library answers "OK" to a body that it could not read, and logs it at length
 """
 
 import re
+from collections.abc import Container
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.addresses import peer_of
 from server.answers import CLOSE, refuse_socket, response_of
-from server.errors import BadRequest, ServerError
+from server.errors import BadRequest, ServerError, TooLarge
 from server.sockets.crowd import Crowd
 
 SEPARATOR = b"\x1e"
@@ -24,9 +25,10 @@ _PACKET = re.compile(rb"[0-6]|b")
 class PollingRules:
     """Bounds how many connections an address opens, and reads bodies whole before they count."""
 
-    def __init__(self, app: ASGIApp, crowd: Crowd) -> None:
+    def __init__(self, app: ASGIApp, crowd: Crowd, sessions: Container[str]) -> None:
         self._app = app
         self._crowd = crowd
+        self._sessions = sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI."""
@@ -34,7 +36,7 @@ class PollingRules:
         try:
             if b"sid=" not in scope.get("query_string", b""):
                 self._crowd.check(address)
-            if scope["type"] == "http" and scope["method"] == "POST":
+            if scope["type"] == "http" and scope["method"] == "POST" and self._is_known(scope):
                 receive = await _read(scope, receive)
         except ClientDisconnect:
             return
@@ -42,11 +44,15 @@ class PollingRules:
             if scope["type"] == "websocket":
                 await refuse_socket(error, scope, receive, send)
                 return
-            if isinstance(error, BadRequest):
+            if isinstance(error, (BadRequest, TooLarge)):
                 self._crowd.violated(address)
             await response_of(error, CLOSE)(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+    def _is_known(self, scope: Scope) -> bool:
+        """Whether the library will read the body; it refuses others without."""
+        return QueryParams(scope["query_string"]).get("sid") in self._sessions
 
 
 async def _read(scope: Scope, receive: Receive) -> Receive:

@@ -22,8 +22,10 @@ from server.sockets.protocol import JOIN_BYTES, MAX_MESSAGE_BYTES
 FLOWING = asyncio.Event()
 """Shared by all that were never paused: nobody ever waits for it."""
 FLOWING.set()
-SLICE_BYTES = 16 * 1024
+SLICE_BYTES = 4 * 1024
 """What one client may have looked at before the others get their turn."""
+WIDE_SLICE_BYTES = 64 * 1024
+"""The same for one to whom no limits apply."""
 
 
 class Listener(Protocol):
@@ -42,6 +44,7 @@ class Websocket(asyncio.Protocol):
     __slots__ = (
         "_binary",
         "_ends",
+        "_fed",
         "_fragments",
         "_holds",
         "_inbound",
@@ -49,6 +52,7 @@ class Websocket(asyncio.Protocol):
         "_listener",
         "_longest_bytes",
         "_pace",
+        "_slice_bytes",
         "_traffic",
         "_unfed",
         "_watch",
@@ -86,6 +90,8 @@ class Websocket(asyncio.Protocol):
         self._pace = pace
         self._holds = 0
         self._unfed = b""
+        self._fed = 0
+        self._slice_bytes = WIDE_SLICE_BYTES if pace is UNLIMITED else SLICE_BYTES
         self._longest_bytes = JOIN_BYTES
         self._traffic = traffic
         self._ends = ends
@@ -105,7 +111,7 @@ class Websocket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Cut it, a slice in each turn of the loop."""
-        if len(data) <= SLICE_BYTES and not self._unfed:
+        if len(data) <= self._slice_bytes and not self._unfed:
             self._inbound.feed(data)
             if self._pace.tokens < 0:
                 self._slow_down()
@@ -113,7 +119,8 @@ class Websocket(asyncio.Protocol):
         if not self._unfed:
             self.transport.pause_reading()
             self.loop.call_soon(self._feed_slice)
-        self._unfed += data
+        self._unfed = self._unfed[self._fed :] + data
+        self._fed = 0
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - whatever it was
         """Tell everybody, the listener last."""
@@ -201,7 +208,10 @@ class Websocket(asyncio.Protocol):
     def _feed_slice(self) -> None:
         if self._holds > 0 or not self._unfed:
             return
-        part, self._unfed = self._unfed[:SLICE_BYTES], self._unfed[SLICE_BYTES:]
+        part = self._unfed[self._fed : self._fed + self._slice_bytes]
+        self._fed += len(part)
+        if self._fed >= len(self._unfed):
+            self._unfed, self._fed = b"", 0
         self._inbound.feed(part)
         if self._pace.tokens < 0:
             self._slow_down()
@@ -220,7 +230,11 @@ class Websocket(asyncio.Protocol):
             self.loop.call_later(seconds, self._go_on)
 
     def _go_on(self) -> None:
-        self.hold_reading(hold=False)
+        seconds = self._pace.lacking()
+        if seconds:  # another connection of the address has had its turn
+            self.loop.call_later(seconds, self._go_on)
+        else:
+            self.hold_reading(hold=False)
 
     def _stop_flowing(self) -> None:
         self.flowing = False

@@ -23,7 +23,7 @@ EVENT_CONNECTIONS = 10
 EVENTS_PER_SECOND = 10_000
 HALF_OPEN = 5000
 HALF_OPEN_ADDRESSES = 50
-AT_ONCE = 200
+AT_ONCE = 20
 DEEP_PER_SECOND = 20
 BODIES = 5
 BODY_BYTES_PER_SECOND = 2 * 2**20
@@ -109,7 +109,7 @@ async def half_open(target: Target, seconds: float) -> None:
     for _ in range(HALF_OPEN):
         tasks.append(asyncio.create_task(counted(target, lambda: one(next(numbers)))))
         if len(tasks) % AT_ONCE == 0:
-            await asyncio.sleep(seconds * AT_ONCE / HALF_OPEN / 2)
+            await asyncio.sleep(seconds * AT_ONCE / HALF_OPEN)
     await asyncio.gather(*tasks)
 
 
@@ -138,10 +138,11 @@ async def bodies(target: Target, seconds: float) -> None:
 
     async def endless() -> None:
         async with intruder(target.url, "127.0.0.14") as attacker:
-            await attacker.send(
-                b"POST /socket.io/?EIO=4&transport=polling&sid=x HTTP/1.1\r\nHost: localhost\r\n"
-                b"Transfer-Encoding: chunked\r\n\r\n"
-            )
+            asked = "/socket.io/?EIO=4&transport=polling"
+            answer = await attacker.ask("GET", asked)
+            assert answer.status == 200, answer.status
+            head = f"POST {asked}&sid={await attacker.opened()} HTTP/1.1\r\nHost: localhost\r\n"
+            await attacker.send(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
             target.done["bodies"] += 1
             while asyncio.get_running_loop().time() < ends:
                 await attacker.send(part)

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
+import orjson
+
 TEXT, BINARY, PING, CONT = 1, 2, 9, 0
 ELSEWHERE = "127.0.0.66"
 """An address of this machine to which limits apply."""
@@ -58,6 +60,13 @@ class Intruder:
         """The head of the next answer."""
         async with asyncio.timeout(WAIT_SECONDS):
             return Answer(await self._reader.readuntil(b"\r\n\r\n"))
+
+    async def opened(self) -> str:
+        """The id of the session that a poll has opened, from the answer's body."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            body = await self._reader.readuntil(b"}")
+            await self._reader.readuntil(b"0\r\n\r\n")
+        return str(orjson.loads(body[body.index(b"{") :])["sid"])
 
     async def upgrade(self, query: str, headers: Mapping[str, str] | None = None) -> Answer:
         """Ask for a websocket."""
