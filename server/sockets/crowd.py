@@ -1,7 +1,6 @@
 """Who is connected: counted in all and per address, and those who only hold a place are sent away."""
 
 import asyncio
-import logging
 from asyncio import TimerHandle
 from collections import Counter
 from collections.abc import Callable
@@ -12,11 +11,8 @@ from server.rates import RateClass, Rates
 from server.sockets.allowance import UNLIMITED, Allowance
 from server.sockets.protocol import WRONG_KEY, Refused
 
-logger = logging.getLogger(__name__)
-
-BAN_SECONDS = 10.0
 MAX_REMEMBERED = 10_000
-"""Addresses that are banned, or whose allowance is known; the oldest is forgotten."""
+"""Addresses whose allowance is known; the oldest is forgotten."""
 SHARE = 8
 """One address may have this part of the handshakes under way."""
 PACE = 5
@@ -36,7 +32,6 @@ class Crowd:
         self._by_address: Counter[str] = Counter()
         self._waiting: dict[Place, None] = {}
         self._waiting_by_address: dict[str, dict[Place, None]] = {}
-        self._banned: dict[str, float] = {}
         self._allowances: dict[str, tuple[Allowance, Allowance]] = {}
 
     def __len__(self) -> int:
@@ -52,7 +47,7 @@ class Crowd:
         crowded = self._by_address[address] >= self._config.max_connections_per_address
         if not self._by_address[address]:
             del self._by_address[address]
-        if crowded or self._places >= self._config.max_connections or self._is_banned(address):
+        if crowded or self._places >= self._config.max_connections or self.rates.is_banned(address):
             raise RateLimited(RETRY_SECONDS)
 
     def enter(self, address: str, end: Callable[[], object]) -> "Place":
@@ -83,25 +78,6 @@ class Crowd:
         if len(self._allowances) > MAX_REMEMBERED:
             del self._allowances[next(iter(self._allowances))]
         return found
-
-    def violated(self, address: str) -> None:
-        """Note a breach of the protocol; too many of them, and the address is banned for a while."""
-        if self.rates.note(RateClass.VIOLATIONS, address):
-            if address not in self._banned:
-                logger.warning("%s breaks the protocol; banned for %g s", address, BAN_SECONDS)
-            self._banned.pop(address, None)
-            self._banned[address] = asyncio.get_running_loop().time() + BAN_SECONDS
-            while len(self._banned) > MAX_REMEMBERED:
-                del self._banned[next(iter(self._banned))]
-
-    def _is_banned(self, address: str) -> bool:
-        until = self._banned.get(address)
-        if until is None:
-            return False
-        if asyncio.get_running_loop().time() < until:
-            return True
-        del self._banned[address]
-        return False
 
     def _count(self, address: str, change: int) -> None:
         if self.rates.addresses.is_unlimited(address):
@@ -175,7 +151,7 @@ class Place:
 
     def violated(self) -> None:
         """The client broke the protocol."""
-        self._crowd.violated(self.address)
+        self._crowd.rates.violated(self.address)
 
     def refused(self, refused: Refused) -> None:
         """The client was not let in, and may ask once more."""

@@ -45,7 +45,7 @@ class PollingRules:
                 await refuse_socket(error, scope, receive, send)
                 return
             if isinstance(error, (BadRequest, TooLarge)):
-                self._crowd.violated(address)
+                self._crowd.rates.violated(address)
             await response_of(error, CLOSE)(scope, receive, send)
             return
         await self._app(scope, receive, send)
