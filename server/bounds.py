@@ -91,7 +91,7 @@ class Bounds(BaseModel):
         description="Events the sockets of an address may send a second, over time.",
     )
     action_burst: int = Field(
-        default=500, ge=1, description="Events the sockets of an address may send at once."
+        default=200, ge=1, description="Events the sockets of an address may send at once."
     )
     max_connections: int = Field(
         default=10_000, ge=1, description="Connections that may be open, of all clients."

@@ -15,7 +15,7 @@ MAX_REMEMBERED = 10_000
 """Addresses whose allowance is known; the oldest is forgotten."""
 SHARE = 8
 """One address may have this part of the handshakes under way."""
-PACE = 5
+PACE = 2
 """Packets of any kind may come so many times as fast as events; then they wait in the kernel."""
 RETRY_SECONDS = 5.0
 

@@ -21,9 +21,8 @@ LIFE_SECONDS = 280.0
 FRAMES_PER_SECOND = 10
 EVENT_CONNECTIONS = 10
 EVENTS_PER_SECOND = 10_000
-HALF_OPEN = 5000
+HALF_OPEN_PER_SECOND = 250
 HALF_OPEN_ADDRESSES = 50
-AT_ONCE = 20
 DEEP_PER_SECOND = 20
 BODIES = 5
 BODY_BYTES_PER_SECOND = 2 * 2**20
@@ -90,12 +89,13 @@ async def events(target: Target, seconds: float) -> None:
 
 
 async def half_open(target: Target, seconds: float) -> None:
-    """5,000 handshakes that stay where they are, of three kinds, from 50 addresses."""
+    """Handshakes that stay where they are, of three kinds, from 50 addresses."""
     ends = asyncio.get_running_loop().time() + seconds
     numbers = count()
     head = b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: lo"
 
-    async def one(number: int) -> None:
+    async def one() -> None:
+        number = next(numbers)
         address = f"127.0.1.{1 + number % HALF_OPEN_ADDRESSES}"
         async with intruder(target.url, address) as attacker:
             target.done["half_open"] += 1
@@ -105,12 +105,7 @@ async def half_open(target: Target, seconds: float) -> None:
                 await attacker.upgrade(f"conversation_id={target.conversation_id}")
             await attacker.cut(max(0.5, ends - asyncio.get_running_loop().time()))
 
-    tasks = []
-    for _ in range(HALF_OPEN):
-        tasks.append(asyncio.create_task(counted(target, lambda: one(next(numbers)))))
-        if len(tasks) % AT_ONCE == 0:
-            await asyncio.sleep(seconds * AT_ONCE / HALF_OPEN)
-    await asyncio.gather(*tasks)
+    await at_rate(target, HALF_OPEN_PER_SECOND, seconds, one)
 
 
 async def deep(target: Target, seconds: float) -> None:
