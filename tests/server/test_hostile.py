@@ -162,7 +162,7 @@ async def test_empty_fragments_take_no_memory_and_the_message_still_comes(live):
     async with intruder(live.url) as one:
         await join(live, one)
         await one.send(frame(TEXT, text[:10], fin=False))
-        await one.send(frame(CONT, b"", fin=False) * 3000)
+        await one.send(frame(CONT, b"", fin=False) * 300)
         await one.send(frame(CONT, text[10:]))
         while not (await one.message()).startswith("437["):
             continue

@@ -304,3 +304,19 @@ def test_a_flood_of_addresses_takes_no_more_memory_than_is_set_aside():
 def test_a_bound_that_cannot_be_read_stops_the_start(setting, value):
     with pytest.raises(ConfigError, match=setting):
         ServerConfig(**{setting: value})
+
+
+async def test_an_address_that_does_not_stop_knocking_is_cut_before_it_is_heard():
+    limits: dict[str, Any] = {"rate_handshakes": "2/minute", "rate_violations": "3/minute"}
+    async with live_server(**limits) as live:
+        for _ in range(6):
+            async with intruder(live.url) as one:
+                await one.upgrade("conversation_id=x")
+        async with intruder(live.url) as one:
+            assert await one.cut() == b""
+        assert await served_at(live, "127.0.0.67")
+
+
+async def served_at(live, address):
+    async with intruder(live.url, address) as one:
+        return (await one.ask("GET", "/alive")).status == 200
