@@ -100,7 +100,7 @@ class Bounds(BaseModel):
         default=500, ge=1, description="Connections that may be open from one address."
     )
     max_handshakes: int = Field(
-        default=512,
+        default=2048,
         ge=8,
         description="Connections that may be open and have not joined a conversation or asked for "
         "anything yet; then the oldest gives way. One address may have an eighth.",

@@ -1,11 +1,9 @@
 """Who asks too often is told when to come back; nobody else notices."""
 
 import asyncio
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from httpx import ASGITransport, AsyncClient
 
 from server.addresses import Addresses
 from server.config import ServerConfig
@@ -16,7 +14,7 @@ from server.windows import MAX_KEYS, BoundedWindows
 from tests.support.clients import message
 from tests.support.intruder import intruder
 from tests.support.live import live_server
-from tests.support.rest import assert_refused, rest_server
+from tests.support.rest import assert_refused, client_at, rest_server
 
 BOTH_WAYS = True
 OPENING = "/socket.io/?EIO=4&transport=polling"
@@ -36,14 +34,6 @@ class Clock:
 
     def __call__(self):
         return self.now
-
-
-@asynccontextmanager
-async def client_at(rest, address, **headers):
-    transport = ASGITransport(rest.application.asgi, client=(address, 1))
-    base = "http://localhost:3000"
-    async with AsyncClient(transport=transport, base_url=base, headers=headers) as client:
-        yield client
 
 
 async def served(client, kind):
@@ -217,55 +207,6 @@ async def test_an_event_that_wants_no_acknowledgement_is_refused_by_a_notice():
     assert "try again in" in told["message"]
 
 
-async def test_an_address_may_have_so_many_connections_and_no_more():
-    async with (
-        live_server(max_connections_per_address=2) as live,
-        intruder(live.url) as first,
-        intruder(live.url) as second,
-    ):
-        assert (await first.upgrade("conversation_id=x")).status == 101
-        assert (await second.upgrade("conversation_id=x")).status == 101
-        async with intruder(live.url) as third:
-            assert await third.cut() == b""
-        async with intruder(live.url, "127.0.0.67") as other:
-            assert (await other.ask("GET", "/alive")).status == 200
-        first.close()
-        async with asyncio.timeout(3):
-            while not await gets_in(live):
-                continue
-
-
-async def gets_in(live):
-    async with intruder(live.url) as one:
-        try:
-            return (await one.ask("GET", "/alive")).status == 200
-        except (EOFError, ConnectionError):
-            return False
-
-
-async def test_sessions_that_poll_hold_places_although_they_hold_no_connection():
-    async with (
-        rest_server(max_connections_per_address=2) as rest,
-        client_at(rest, "10.0.0.1") as client,
-        client_at(rest, "10.0.0.2") as other,
-    ):
-        for _ in range(2):
-            assert (await client.get(OPENING)).text.startswith("0{")
-
-        assert_refused(await client.get(OPENING), 429, "rate_limited")
-        assert (await other.get(OPENING)).text.startswith("0{")
-
-
-async def test_all_together_may_have_so_many_connections_and_no_more():
-    async with (
-        live_server(max_connections=2) as live,
-        intruder(live.url, "127.0.0.1"),
-        intruder(live.url, "127.0.0.1"),
-        intruder(live.url, "127.0.0.1") as third,
-    ):
-        assert await third.cut() == b""
-
-
 def test_a_window_moves_and_says_when_there_is_room_again():
     clock = Clock()
     config = ServerConfig(rate_reads="2/minute")
@@ -304,19 +245,3 @@ def test_a_flood_of_addresses_takes_no_more_memory_than_is_set_aside():
 def test_a_bound_that_cannot_be_read_stops_the_start(setting, value):
     with pytest.raises(ConfigError, match=setting):
         ServerConfig(**{setting: value})
-
-
-async def test_an_address_that_does_not_stop_knocking_is_cut_before_it_is_heard():
-    limits: dict[str, Any] = {"rate_handshakes": "2/minute", "rate_violations": "3/minute"}
-    async with live_server(**limits) as live:
-        for _ in range(6):
-            async with intruder(live.url) as one:
-                await one.upgrade("conversation_id=x")
-        async with intruder(live.url) as one:
-            assert await one.cut() == b""
-        assert await served_at(live, "127.0.0.67")
-
-
-async def served_at(live, address):
-    async with intruder(live.url, address) as one:
-        return (await one.ask("GET", "/alive")).status == 200
