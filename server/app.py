@@ -24,16 +24,20 @@ from server.config import ServerConfig
 from server.connections import ConnectionRegistry
 from server.conversation import LoopParts
 from server.loop_settings import LoopSettings
+from server.loop_watch import LoopWatch
 from server.managers.base import ConversationManager, register_embedding
 from server.managers.embedded import EmbeddedConversationManager
 from server.managers.parts import ManagerParts
+from server.metrics import Metrics, Sources
 from server.middleware import exception_handlers, middleware
 from server.monitoring import Monitor, MonitoringListener
 from server.own_stores import OwnConversationStores
 from server.plugins import made
 from server.rates import Rates
+from server.readiness import Prove, Readiness
 from server.routes import routes
 from server.routes.services import Services
+from server.sockets.asyncapi import asyncapi_document
 from server.sockets.crowd import Crowd
 from server.sockets.direct import unsupported
 from server.sockets.frames import FrameReader
@@ -42,6 +46,7 @@ from server.sockets.handlers import SocketHandlers, SocketParts
 from server.sockets.library import SocketServer
 from server.sockets.polling import PollingRules
 from server.sockets.upgrade import Entrance, nothing_plain, read_plain
+from server.tracing import load_tracing
 from server.user_records import UserRecords
 from storage.config import StorageConfig
 from storage.conversations.base import ConversationStores
@@ -67,6 +72,7 @@ class Application:
     handlers: SocketHandlers
     library: SocketServer
     connections: ConnectionRegistry
+    watch: LoopWatch
     stopping: bool = False
 
     def reasons(self) -> list[str]:
@@ -86,11 +92,16 @@ async def create_app(config: ServerConfig) -> AsyncIterator[Application]:
     Raises ConfigError, DataDirectoryLocked, WrongKey and what opening a storage raises.
     """
     chosen = choose(config)
+    tracing = load_tracing(config.otel_endpoint)
     async with open_storage(config.storage) as storage, AsyncExitStack() as stack:
         event_store = await _event_store(storage, stack)
+        if tracing is not None:
+            stack.push_async_callback(tracing.close)
+            chosen = chosen.traced(tracing, event_store.counters)
         records = chosen.records(config, storage)
         users = user_records(config, chosen, storage.settings, storage.secrets)
-        async with compose(config, records, event_store, users, chosen) as application:
+        opened = compose(config, records, event_store, users, chosen, storage.prove)
+        async with opened as application:
             yield application
 
 
@@ -101,33 +112,39 @@ async def compose(
     event_store: EventStore,
     users: UserRecords,
     chosen: Chosen | None = None,
+    prove: Prove | None = None,
 ) -> AsyncIterator[Application]:
-    """A server over stores that are open; they stay open. Raises ConfigError."""
+    """A server over stores that are open; they stay open. Raises ConfigError.
+
+    `prove` makes a small durable write where those of the stores have failed.
+    """
     chosen = chosen or choose(config)
     user_auth = made("user_auth_class", chosen.user_auth)
     parts = manager_parts(config, chosen, conversation_stores, event_store, users)
+    tallies = parts.loop_parts.tallies
+    frames = FrameReader(parts.page_reader, config.page_cache_bytes * 3 // 4, event_store.counters)
     async with chosen.manage(parts) as manager:
         authenticator = Authenticator(config, user_auth)
         rates = Rates(config, Addresses(config))
-        handlers = SocketHandlers(
+        watch = LoopWatch(config.slow_callback_seconds)
+        handlers = chosen.handlers(
             SocketParts(
                 manager=manager,
                 connections=parts.connections,
                 authenticator=authenticator,
-                frames=FrameReader(
-                    parts.page_reader, config.page_cache_bytes * 3 // 4, event_store.counters
-                ),
+                frames=frames,
                 settings=parts.default_settings,
                 handshake_seconds=config.handshake_seconds,
                 admit=users.admit,
-            )
+            ),
+            tallies,
         )
         library = SocketServer(handlers, Crowd(config, rates))
         traffic = Traffic(config.stall_abort_seconds)
         reads = read_plain if _is_direct(config) else nothing_plain
         entrance = Entrance(handlers, authenticator, traffic, Crowd(config, rates), reads)
         application = Application(
-            Starlette(), entrance, traffic, manager, handlers, library, parts.connections
+            Starlette(), entrance, traffic, manager, handlers, library, parts.connections, watch
         )
         services = Services(
             config=config,
@@ -140,16 +157,20 @@ async def compose(
             users=users,
             agent_model=users.model,
             is_ready=application.reasons,
+            readiness=Readiness(config, application.reasons, event_store.counters, prove),
+            metrics=Metrics(Sources(parts, frames.cache, traffic, watch)),
             started_at=datetime.now(UTC),
+            socket_document=asyncapi_document,
         )
         plain = socketio.ASGIApp(library, socketio_path=None)
         sockets = PollingRules(plain, library.crowd, library.visits)
         application.asgi = Starlette(
             routes=[Mount("/socket.io", sockets), *routes(services)],
-            middleware=middleware(config, authenticator, rates),
+            middleware=[*chosen.middleware, *middleware(config, authenticator, rates, tallies)],
             exception_handlers=exception_handlers(),
         )
-        yield application
+        with watch:
+            yield application
 
 
 def manager_parts(
@@ -171,6 +192,7 @@ def manager_parts(
         loop_parts=LoopParts(
             chosen.agent,
             made("runtime_class", chosen.runtime_builder),
+            step=chosen.step,
             monitor=Monitor(None if type(listener) is MonitoringListener else listener),
         ),
         default_settings=LoopSettings(

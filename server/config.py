@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    DirectoryPath,
     Field,
     FiniteFloat,
     ModelWrapValidatorHandler,
@@ -26,10 +25,12 @@ from pydantic_settings import (
 
 from server.bounds import Bounds
 from server.extensions import Extensions
+from server.observability import Observability
 from server.sources import (
     CONFIG_VARIABLE,
     ENVIRONMENT_PREFIX,
     ConfigError,
+    ExistingDirectory,
     Layer,
     public_name,
     read_environment,
@@ -43,7 +44,7 @@ DEFAULT_TOML = Path("parley.toml")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*]+")
 
 
-class ServerConfig(Bounds, Extensions, BaseSettings):
+class ServerConfig(Bounds, Extensions, Observability, BaseSettings):
     """All settings of a server, checked and immutable.
 
     `ServerConfig(...)` takes plain arguments and defaults and reads nothing else; `load` reads the
@@ -76,7 +77,7 @@ class ServerConfig(Bounds, Extensions, BaseSettings):
         description="Where conversations are kept: a SQLite database in `data_dir`, plain files "
         "there, or memory, which forgets everything at the end.",
     )
-    ui_dir: DirectoryPath | None = Field(
+    ui_dir: ExistingDirectory | None = Field(
         default=None,
         description="Directory of a static single-page build, served at `/` in place of the "
         "built-in page.",
@@ -227,6 +228,11 @@ class ServerConfig(Bounds, Extensions, BaseSettings):
         """Whether the server trusts whoever reaches it."""
         return self.session_api_key is None
 
+    @property
+    def local(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return _is_loopback(self.host)
+
     def masked(self) -> dict[str, Any]:
         """Every setting under its public name as JSON values, secrets as asterisks."""
         dumped = self.model_dump(mode="json")
@@ -265,7 +271,7 @@ class ServerConfig(Bounds, Extensions, BaseSettings):
         except ValidationError as error:
             problems = list(_problems(error))
             raise ConfigError(Layer().sentence(problems), problems=problems) from None
-        if config.keyless and not config.insecure and not _is_loopback(config.host):
+        if config.keyless and not config.insecure and not config.local:
             reason = (
                 f"{config.host} can be reached from other machines: set session_api_key "
                 "(SESSION_API_KEY), or insecure (--insecure) to serve everyone without a key"

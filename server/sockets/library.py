@@ -6,11 +6,13 @@ Polling, upgrades and, where the short way is not used, websockets come through 
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import socketio
+from engineio.async_drivers.asgi import WebSocket
 from socketio.exceptions import ConnectionRefusedError as SocketRefused
 from starlette.datastructures import Headers
 
@@ -41,6 +43,24 @@ class Visit:
         self.place = crowd.enter(address, end)
         self.allowance = crowd.allowance(address)
         self.pace = crowd.pace(address)
+
+
+NO_PACKET = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What the library's parser lets through; it would log each with its whole stack and go on."""
+
+_ENGINE_PACKET = re.compile("[0-6]")
+
+
+class PacketSocket(WebSocket):  # type: ignore[misc]  # the library is untyped
+    """A websocket that counts as gone with the first text that is no packet of Engine.IO."""
+
+    async def wait(self) -> str | bytes:
+        """The next message. Raises OSError, as where the client has left."""
+        message: str | bytes = await super().wait()
+        if isinstance(message, str) and _ENGINE_PACKET.match(message) is None:
+            logger.warning("a connection ended: no packet of Engine.IO")
+            raise OSError
+        return message
 
 
 class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]  # the library is untyped
@@ -95,6 +115,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
         """Of each Engine.IO connection."""
         self.crowd = crowd
         """Of Engine.IO connections: those that poll hold no other place."""
+        self.eio._async = {**self.eio._async, "websocket": PacketSocket}  # noqa: SLF001 - no other way
         self._handlers = handlers
         self.register_namespace(Namespace(handlers))
 
@@ -120,8 +141,9 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
             await asyncio.sleep(seconds)
         try:
             await self._take_message(eio_sid, data)
-        except (ValueError, LookupError, TypeError, RecursionError) as error:
-            logger.info("%s broke the protocol: %s", eio_sid, error)
+        except NO_PACKET as error:
+            # Not its text, which may quote what was sent.
+            logger.warning("a connection ended: no packet of Socket.IO, %s", type(error).__name__)
             visit.place.violated()
             self._end(eio_sid, protocol_of(self.environ.get(eio_sid, {}).get("asgi.scope", {})))
 

@@ -16,8 +16,7 @@ connection_log = logging.getLogger("uvicorn.websocket")
 """Apart from the server's own, so that connections can be silent and failures are told."""
 
 EXTENSION = "parley.transport"
-PACKET_TYPES = b"123456"
-"""Of Engine.IO, those a client sends."""
+PACKET_TYPES = b"0123456"
 WAITING_MESSAGES = 8192
 """Messages of one client that may wait for the application; more cannot be honest."""
 
@@ -126,12 +125,12 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
 
 
 def _is_packet(message: bytes) -> bool:
-    """Whether the library can read it; it logs at length what it cannot."""
+    """Whether it is text, and a packet of Engine.IO; the library logs at length what is not."""
     try:
         message.decode()
     except UnicodeDecodeError:
         return False
-    return message[:1] in PACKET_TYPES and message != b""
+    return message != b"" and message[:1] in PACKET_TYPES
 
 
 def protocol_of(scope: Mapping[str, Any]) -> GuardedProtocol | None:

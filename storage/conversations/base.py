@@ -1,17 +1,18 @@
 """The ConversationStore contract: the records of conversations, as one owner sees them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
-from typing import ClassVar, TypeAlias
+from collections.abc import Sequence
+from typing import ClassVar
 
-from storage.config import HasStorage, StorageConfig, storage_config_of
+from storage.config import HasStorage, StorageConfig
 from storage.conversations.metadata import (
     ConversationMetadata,
     ConversationMetadataResultSet,
     MetadataChange,
 )
 from storage.conversations.paging import DEFAULT_LIMIT, ConversationFilter
-from storage.errors import ConversationNotFound, OwnerConflict, Unavailable
+from storage.errors import ConversationNotFound, OwnerConflict
+from storage.seam import Seam
 from storage.serial import lock_of
 
 
@@ -45,9 +46,7 @@ class ConversationStore(ABC):
 
         A medium is opened once per process and shared; a custom class overrides this.
         """
-        if _Seam.opener is None:
-            raise Unavailable("no back-end is known: storage.opening was not imported")
-        return await _Seam.opener(storage_config_of(config), user_id)
+        return await SEAM.open(config, user_id)
 
     @abstractmethod
     async def save_metadata(self, metadata: ConversationMetadata) -> None:
@@ -145,16 +144,4 @@ class ConversationStores(ABC):
         """Return a store bound to that owner; cheap, no I/O."""
 
 
-Opener: TypeAlias = Callable[[StorageConfig, str | None], Awaitable[ConversationStore]]
-
-
-def register_opener(opener: Opener) -> None:
-    """Say how `ConversationStore.get_instance` finds a medium; the last call counts.
-
-    The contract must not know the module that names its back-ends, so that one comes here.
-    """
-    _Seam.opener = opener
-
-
-class _Seam:
-    opener: ClassVar[Opener | None] = None
+SEAM: Seam[ConversationStore] = Seam()

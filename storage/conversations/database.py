@@ -22,6 +22,7 @@ from storage.conversations.paging import (
     check_limit,
     fold_case,
 )
+from storage.conversations.titles import ASKED, LETTERS, match_all, match_any, threes_of
 from storage.database.base import Database, Row, Script, Statement
 from storage.errors import ConversationDeleted, ConversationNotFound, Damaged, OwnerConflict
 from storage.locations import check_conversation_id
@@ -51,6 +52,9 @@ _COLUMNS = (
 """Fields in the order in which every query of `conversations.sql` gives and takes them."""
 
 _JSON_COLUMNS = frozenset({"pr_number", "custom"})
+
+FEW_TITLES = 1_500
+"""Titles that are all looked at. Where more have a text, a page of them is soon full in its order."""
 
 _BEFORE_ALL = ("~", "")
 """Sorts after every stored position, so a page after it begins with the newest record."""
@@ -123,7 +127,7 @@ class DatabaseConversationStore(ConversationStore):
         begin = _BEFORE_ALL if after is None else (_moment(after.created_at), after.conversation_id)
         wanted = filters or EVERYTHING
         parameters = (self.user_id, *begin, *_criteria(wanted), limit + 1)
-        rows = await self._rows(Statement(_query_for(wanted), parameters))
+        rows = await self._database.read(_list(wanted, parameters))
         page = rows[:limit]
         return ConversationMetadataResultSet(
             results=_readable(page),
@@ -149,6 +153,27 @@ class DatabaseConversationStore(ConversationStore):
 
 def _ask(statement: Statement) -> Script[list[Row]]:
     return (yield statement).rows
+
+
+def _list(filters: ConversationFilter, parameters: Sequence[Any]) -> Script[list[Row]]:
+    text = fold_case(filters.title_contains or "")
+    numbers = (yield from _find_titles(text)) if text else None
+    if numbers is None:
+        return (yield Statement(_query_for(filters), parameters)).rows
+    return (yield Statement("list_records_by_title", (*parameters, json.dumps(numbers)))).rows
+
+
+def _find_titles(text: str) -> Script[list[int] | None]:
+    """The numbers of all that may have the text in their titles; None where those are too many."""
+    if len(text) >= LETTERS:
+        search = match_all(sorted(threes_of(text))[:ASKED])
+    else:
+        terms = (yield Statement("title_terms", (text,))).rows
+        if sum(titles for _, titles in terms) > FEW_TITLES:
+            return None
+        search = match_any(term for term, _ in terms)
+    rows = (yield Statement("find_titles", (search, FEW_TITLES + 1))).rows
+    return None if len(rows) > FEW_TITLES else [*{number for (number,) in rows}]
 
 
 def _save(record: ConversationMetadata) -> Script[None]:

@@ -1,12 +1,11 @@
 """Conversation records in memory: the reference back-end; nothing outlives the process."""
 
-from bisect import bisect_left, insort
-from collections import defaultdict
-from collections.abc import Iterator
+import asyncio
 from datetime import datetime
 from typing import Protocol
 
 from storage.conversations.base import ConversationStore, ConversationStores
+from storage.conversations.listing import Listing
 from storage.conversations.metadata import (
     FOLDED_FIELDS,
     ConversationMetadata,
@@ -41,7 +40,7 @@ class MemoryConversations(ConversationStores):
     def __init__(self) -> None:
         self._records: dict[str, ConversationMetadata] = {}
         self._deleted: set[str] = set()
-        self._lists: defaultdict[str | None, list[ListPosition]] = defaultdict(list)
+        self.listing = Listing()
 
     def for_user(self, user_id: str | None) -> "MemoryConversationStore":
         """See ConversationStores."""
@@ -58,12 +57,10 @@ class MemoryConversations(ConversationStores):
         if key in self._deleted:
             raise ConversationDeleted(key)
         previous = self._records.get(key)
-        if previous is not None:
-            if previous.user_id != record.user_id:
-                raise OwnerConflict(key)
-            self._unlist(previous)
+        if previous is not None and previous.user_id != record.user_id:
+            raise OwnerConflict(key)
         self._records[key] = record
-        insort(self._lists[record.user_id], ListPosition.of(record))
+        self.listing.put(record)
 
     def fold(self, conversation_id: str, fold: Fold) -> None:
         """Bring a record up to date with its log; one that is unknown is passed over."""
@@ -76,25 +73,15 @@ class MemoryConversations(ConversationStores):
             if value is not None:
                 values[name] = value
         if fold.last_updated_at is not None:
-            values["last_updated_at"] = datetime.fromisoformat(fold.last_updated_at)
+            moment = values["last_updated_at"] = datetime.fromisoformat(fold.last_updated_at)
+            self.listing.touch(conversation_id, moment)
 
     def remove(self, record: ConversationMetadata) -> None:
         """Drop the record and spend its id."""
-        self._deleted.add(record.conversation_id)
-        self._unlist(self._records.pop(record.conversation_id))
-
-    def newest_first(
-        self, user_id: str | None, after: ListPosition | None
-    ) -> Iterator[ConversationMetadata]:
-        """Give the owner's records themselves, from behind `after` on."""
-        positions = self._lists.get(user_id, [])
-        end = len(positions) if after is None else bisect_left(positions, after)
-        for place in range(end - 1, -1, -1):
-            yield self._records[positions[place].conversation_id]
-
-    def _unlist(self, record: ConversationMetadata) -> None:
-        positions = self._lists[record.user_id]
-        del positions[bisect_left(positions, ListPosition.of(record))]
+        key = record.conversation_id
+        self._deleted.add(key)
+        del self._records[key]
+        self.listing.remove(key)
 
 
 class MemoryConversationStore(ConversationStore):
@@ -150,16 +137,22 @@ class MemoryConversationStore(ConversationStore):
         """See ConversationStore."""
         check_limit(limit)
         after = ListPosition.from_page_id(page_id)
-        accepts = (filters or EVERYTHING).accepts
-        page: list[ConversationMetadata] = []
-        for record in self._conversations.newest_first(self.user_id, after):
-            if not accepts(record):
-                continue
-            if len(page) == limit:
-                next_page_id = ListPosition.of(page[-1]).to_page_id()
-                return ConversationMetadataResultSet(results=page, next_page_id=next_page_id)
-            page.append(record.checked_copy())
-        return ConversationMetadataResultSet(results=page)
+        wanted, listing = filters or EVERYTHING, self._conversations.listing
+        for _ in listing.preparing(self.user_id, wanted):
+            await asyncio.sleep(0)
+        found: list[ConversationMetadata] = []
+        more = True
+        while more and len(found) <= limit:
+            positions, after = listing.scan(self.user_id, wanted, after, limit + 1 - len(found))
+            more = after is not None
+            found += [self._visible(one.conversation_id).checked_copy() for one in positions]
+            if not positions:
+                await asyncio.sleep(0)  # a long search lets others run
+        page = found[:limit]
+        return ConversationMetadataResultSet(
+            results=page,
+            next_page_id=ListPosition.of(page[-1]).to_page_id() if len(found) > limit else None,
+        )
 
     def _visible(self, conversation_id: str) -> ConversationMetadata:
         check_conversation_id(conversation_id)

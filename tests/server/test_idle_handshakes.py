@@ -10,7 +10,7 @@ from tests.support.live import live_server
 from tests.support.polling import polling_client
 
 BOTH_WAYS = True
-SOON = 0.4
+SOON = 0.8
 WITHIN = 3.0
 
 

@@ -18,6 +18,7 @@ from server.middleware import (
     middleware,
 )
 from server.rates import Rates
+from server.tallies import Tallies
 from storage.errors import ConversationNotFound
 from tests.support.rest import assert_refused
 
@@ -65,7 +66,9 @@ def app_of(**settings):
     config = ServerConfig(**settings)
     return Starlette(
         routes=routes,
-        middleware=middleware(config, Authenticator(config), Rates(config, Addresses(config))),
+        middleware=middleware(
+            config, Authenticator(config), Rates(config, Addresses(config)), Tallies()
+        ),
         exception_handlers=exception_handlers(),
     )
 

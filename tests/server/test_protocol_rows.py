@@ -7,8 +7,15 @@ from tests.support.protocol_rows import ROWS
 from tests.support.rest import EVERY, assert_refused, rest_server
 
 REPOSITORY = "git init && git add . && git commit -m x && echo new > a.txt"
-OTHERS = ("/api/settings", "/api/reset-settings", "/api/secrets", "/api/add-git", "/api/unset")
-"""Beginnings of the addresses of settings and secrets, which have tests of their own."""
+OTHERS = (
+    "/docs",
+    "/api/settings",
+    "/api/reset-settings",
+    "/api/secrets",
+    "/api/add-git",
+    "/api/unset",
+)
+"""Beginnings of the addresses of the page of documents, of settings and secrets, which have tests of their own."""
 REFUSALS = [(row, refusal) for row in ROWS for refusal in row.refusals]
 
 
@@ -77,11 +84,11 @@ async def test_an_unknown_conversation_is_answered_as_the_row_says(rest, row):
         assert answer.json()["msg_id"] == "CONVERSATION$NOT_FOUND"
 
 
-async def test_every_address_under_api_asks_for_the_key_and_no_other_does():
+async def test_every_address_under_api_asks_for_the_key_and_so_do_the_metrics_alone():
     async with rest_server(session_api_key="sesame") as rest:
         for row in ROWS:
             answer = await rest.ask(row.method, filled(row.path) + row.query, **row.request)
-            if row.path.startswith("/api"):
+            if row.path.startswith(("/api", "/metrics")):
                 assert_refused(answer, 401, "unauthorized")
             else:
                 assert answer.status_code == 200
