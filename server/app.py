@@ -17,6 +17,7 @@ from events.stores.database import DatabaseEventStore
 from events.stores.file import FileEventStore
 from events.stores.memory import MemoryEventStore
 from events.stream import StreamLimits
+from server.addresses import Addresses
 from server.auth import Authenticator
 from server.chosen import Chosen, choose
 from server.config import ServerConfig
@@ -32,16 +33,19 @@ from server.middleware import exception_handlers, middleware
 from server.monitoring import Monitor, MonitoringListener
 from server.own_stores import OwnConversationStores
 from server.plugins import made
+from server.rates import Rates
 from server.readiness import Prove, Readiness
 from server.routes import routes
 from server.routes.services import Services
 from server.sockets.asyncapi import asyncapi_document
+from server.sockets.crowd import Crowd
 from server.sockets.direct import unsupported
 from server.sockets.frames import FrameReader
 from server.sockets.guard import Traffic
 from server.sockets.handlers import SocketHandlers, SocketParts
 from server.sockets.library import SocketServer
-from server.sockets.upgrade import Entrance
+from server.sockets.polling import PollingRules
+from server.sockets.upgrade import Entrance, nothing_plain, read_plain
 from server.tracing import load_tracing
 from server.user_records import UserRecords
 from storage.config import StorageConfig
@@ -58,11 +62,11 @@ logger = logging.getLogger(__name__)
 class Application:
     """A composed server: its ASGI application and what its runner must do in order.
 
-    `entrance` takes the websockets that go the short way; None where none does.
+    `entrance` lets connections in, and takes the websockets that go the short way.
     """
 
     asgi: Starlette
-    entrance: Entrance | None
+    entrance: Entrance
     traffic: Traffic
     manager: ConversationManager
     handlers: SocketHandlers
@@ -121,6 +125,7 @@ async def compose(
     frames = FrameReader(parts.page_reader, config.page_cache_bytes * 3 // 4, event_store.counters)
     async with chosen.manage(parts) as manager:
         authenticator = Authenticator(config, user_auth)
+        rates = Rates(config, Addresses(config))
         watch = LoopWatch(config.slow_callback_seconds)
         handlers = chosen.handlers(
             SocketParts(
@@ -134,9 +139,10 @@ async def compose(
             ),
             tallies,
         )
-        library = SocketServer(handlers)
+        library = SocketServer(handlers, Crowd(config, rates))
         traffic = Traffic(config.stall_abort_seconds)
-        entrance = Entrance(handlers, authenticator, traffic) if _is_direct(config) else None
+        reads = read_plain if _is_direct(config) else nothing_plain
+        entrance = Entrance(handlers, authenticator, traffic, Crowd(config, rates), reads)
         application = Application(
             Starlette(), entrance, traffic, manager, handlers, library, parts.connections, watch
         )
@@ -156,10 +162,11 @@ async def compose(
             started_at=datetime.now(UTC),
             socket_document=asyncapi_document,
         )
-        sockets = socketio.ASGIApp(library, socketio_path=None)
+        plain = socketio.ASGIApp(library, socketio_path=None)
+        sockets = PollingRules(plain, library.crowd, library.visits)
         application.asgi = Starlette(
             routes=[Mount("/socket.io", sockets), *routes(services)],
-            middleware=[*chosen.middleware, *middleware(config, authenticator, tallies)],
+            middleware=[*chosen.middleware, *middleware(config, authenticator, rates, tallies)],
             exception_handlers=exception_handlers(),
         )
         with watch:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
+from server.addresses import Addresses, peer_of
 from server.config import ServerConfig
 from server.errors import Forbidden, NotAvailable, Unauthorized
 
@@ -71,11 +72,13 @@ class Authenticator:
 
     Without a key the server trusts whoever reaches it, so that a page from elsewhere must not: the
     Host must then be a name of this machine (else a name that was pointed at it would do), which
-    is localhost, 127.0.0.1, [::1], the `host` setting or the host of a permitted origin; where the
-    server listens to other machines, it may also be any IP address.
+    is localhost, 127.0.0.1, [::1], the `host` setting, one of `permitted_hosts` or the host of a
+    permitted origin; where the server listens to other machines, it may also be any IP address.
+    With a key every Host will do, unless `permitted_hosts` names some.
 
-    An Origin must be the server's own or a permitted one. Permitted are
-    `permitted_cors_origins`; when that is empty, origins on localhost.
+    An Origin must be the server's own - scheme, host and port - or one of
+    `permitted_cors_origins`. The own scheme is http, unless `https` is set or a trusted proxy says
+    otherwise.
     """
 
     def __init__(self, config: ServerConfig, users: UserAuth | None = None) -> None:
@@ -84,9 +87,13 @@ class Authenticator:
         key = config.session_api_key
         self._key = None if key is None else key.get_secret_value().encode()
         self._origins = frozenset(config.permitted_cors_origins)
+        self._addresses = Addresses(config)
+        self._https = config.https
         permitted = (urlsplit(origin).hostname for origin in self._origins)
         own = config.host.lower()
-        self._names = LOCAL_NAMES | {own} | {name for name in permitted if name}
+        named = {host.strip("[]").lower() for host in config.permitted_hosts}
+        self._names = LOCAL_NAMES | {own} | named | {name for name in permitted if name}
+        self._any_host = self._key is not None and not named
         self._open = not _is_local(own)
 
     def key_matches(self, text: str | None) -> bool:
@@ -116,36 +123,36 @@ class Authenticator:
         if not self.key_matches(headers.get(KEY_HEADER)):
             raise Unauthorized("The session API key is missing or wrong")
 
-    def check_source(self, headers: Headers) -> None:
-        """Raise Forbidden when Host or Origin is not acceptable."""
+    def check_source(self, scope: Mapping[str, Any]) -> None:
+        """Raise Forbidden when Host or Origin of an ASGI scope is not acceptable."""
+        headers = Headers(raw=list(scope.get("headers", [])))
         if not self.host_allowed(headers):
             raise Forbidden("This host name is not one of the server's; use localhost")
-        if not self.origin_allowed(headers):
+        if not self.origin_allowed(headers, peer_of(scope)):
             raise Forbidden("This origin is not permitted; see permitted_cors_origins")
+        if "origin" not in headers and _crosses_sites(scope, headers):
+            raise Forbidden("Another site may not ask for this")
 
     def host_allowed(self, headers: Headers) -> bool:
-        """Whether the Host is a name of this server. With a key every Host is."""
-        if self._key is not None:
+        """Whether the Host is a name of this server."""
+        if self._any_host:
             return True
         authority = _authority_of(headers)
         if authority is None:
             return False
         return authority.name in self._names or (self._open and _is_address(authority.name))
 
-    def origin_allowed(self, headers: Headers) -> bool:
-        """Whether there is no Origin, or one that may use the server."""
+    def origin_allowed(self, headers: Headers, peer: str | None = None) -> bool:
+        """Whether there is no Origin, or one that may use the server; `peer` is the other end."""
         origins = headers.getlist("origin")
         if not origins:
             return True
-        return len(origins) == 1 and (
-            _is_own(origins[0], _authority_of(headers)) or self._is_permitted(origins[0])
-        )
-
-    def _is_permitted(self, origin: str) -> bool:
-        if self._origins:
-            return origin.lower() in self._origins
-        parts = _web_origin(origin)
-        return parts is not None and parts.name in LOCAL_NAMES
+        if len(origins) > 1:
+            return False
+        if origins[0].lower() in self._origins:
+            return True
+        https = self._https or self._addresses.is_https(peer, headers)
+        return _is_own(origins[0], _authority_of(headers), "https" if https else "http")
 
 
 def _authority_of(headers: Headers) -> Authority | None:
@@ -157,22 +164,20 @@ def _authority_of(headers: Headers) -> Authority | None:
     return Authority((found["v6"] or found["name"]).lower(), None if port is None else int(port))
 
 
-def _web_origin(origin: str) -> Authority | None:
+def _is_own(origin: str, own: Authority | None, own_scheme: str) -> bool:
     scheme, separator, rest = origin.partition("://")
     found = _AUTHORITY.fullmatch(rest)
-    default_port = DEFAULT_PORTS.get(scheme.lower())
-    if not separator or found is None or default_port is None:
-        return None
-    name = (found["v6"] or found["name"]).lower()
-    return Authority(name, int(found["port"] or default_port))
-
-
-def _is_own(origin: str, own: Authority | None) -> bool:
-    parts = _web_origin(origin)
-    if parts is None or own is None or parts.name != own.name:
+    if not separator or found is None or own is None or scheme.lower() != own_scheme:
         return False
-    # A proxy that ends TLS leaves no trace of the scheme, so a Host without a port fits both.
-    return parts.port == own.port or (own.port is None and parts.port in DEFAULT_PORTS.values())
+    name = (found["v6"] or found["name"]).lower()
+    default = DEFAULT_PORTS[own_scheme]
+    return name == own.name and int(found["port"] or default) == (own.port or default)
+
+
+def _crosses_sites(scope: Mapping[str, Any], headers: Headers) -> bool:
+    """Whether a browser says that another site makes it change something; most also tell whose."""
+    changes = scope.get("method", "GET") not in ("GET", "HEAD", "OPTIONS")
+    return changes and headers.get("sec-fetch-site") in ("cross-site", "same-site")
 
 
 def _is_address(name: str) -> bool:

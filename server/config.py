@@ -23,6 +23,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from server.bounds import Bounds
 from server.extensions import Extensions
 from server.observability import Observability
 from server.sources import (
@@ -43,7 +44,7 @@ DEFAULT_TOML = Path("parley.toml")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*]+")
 
 
-class ServerConfig(Extensions, Observability, BaseSettings):
+class ServerConfig(Bounds, Extensions, Observability, BaseSettings):
     """All settings of a server, checked and immutable.
 
     `ServerConfig(...)` takes plain arguments and defaults and reads nothing else; `load` reads the
@@ -100,7 +101,7 @@ class ServerConfig(Extensions, Observability, BaseSettings):
     permitted_cors_origins: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
         description="Origins (`https://example.org`) whose pages may use the server, as a list or "
-        "separated by commas; empty permits localhost only.",
+        "separated by commas, besides its own.",
     )
     allow_set_conversation_id: bool = Field(
         default=False, description="Let the creator of a conversation choose its id."
@@ -149,7 +150,10 @@ class ServerConfig(Extensions, Observability, BaseSettings):
         default=8, gt=0, description="Seconds an orderly stop may take."
     )
     handshake_seconds: FiniteFloat = Field(
-        default=10, gt=0, description="Seconds the work of accepting one connection may take."
+        default=10,
+        gt=0,
+        description="Seconds a client may take to send a request's head or to ask to join, the "
+        "server to let it in, and any part of a body to come.",
     )
     delivery: Literal["direct", "engine"] = Field(
         default="direct",

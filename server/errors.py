@@ -13,6 +13,8 @@ ServerError
 ├── TooLarge              the body exceeds the bound
 ├── SettingsNotFound      nothing is stored and the server requires settings
 ├── ModelKeyMissing       the agent declares a model and no API key is set
+├── RateLimited           too much was asked for in a short time
+├── TooSlow               a request did not come in time
 ├── NotAvailable          the server is stopping, or a deadline passed
 └── NotSupported          the server does not offer this
 """
@@ -102,6 +104,18 @@ class SettingsNotFound(ServerError):
 
 class ModelKeyMissing(ServerError):
     """The agent declares a model and no API key is set."""
+
+
+class RateLimited(ServerError):
+    """Too much was asked for in a short time; more will be served after `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"Too many requests; try again in {seconds:.3g} s")
+        self.seconds = seconds
+
+
+class TooSlow(ServerError):
+    """A request did not come in time."""
 
 
 class NotAvailable(ServerError):
@@ -194,6 +208,8 @@ TABLE: tuple[tuple[type[Exception], Answer | tuple[int, str] | tuple[int, str, s
             "STATUS$ERROR_LLM_AUTHENTICATION",
         ),
     ),
+    (RateLimited, (429, "rate_limited")),
+    (TooSlow, (408, "too_slow")),
     (NotAvailable, (503, "not_available")),
     (NotSupported, (501, "not_supported")),
     (TimeoutError, (503, "timeout", "The server did not finish in time; try again")),

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 GC_THRESHOLDS = (50_000, 20, 100)
 """Events and frames make much short-lived garbage without cycles."""
+OTHER_FILES = 256
 
 
 class Runner(uvicorn.Server):
@@ -69,6 +71,7 @@ async def serve(config: ServerConfig) -> int:
     loop.set_exception_handler(report)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    allow_files(config.max_connections)
     with listen(config.host, config.port) as listener:
         async with create_app(config) as application:
             runner = Runner(uvicorn_config(config, application), application.watch.beat)
@@ -103,10 +106,20 @@ async def wind_down(
     await serving
 
 
+def allow_files(connections: int) -> None:
+    """Let the process open so many connections beside its files, as far as the system permits."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        granted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named, since asyncio sends at once only on sockets that say they are TCP.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
@@ -129,16 +142,16 @@ def announce(listener: socket.socket) -> None:
 
 def uvicorn_config(config: ServerConfig, application: Application) -> uvicorn.Config:
     """How uvicorn is used: our websocket protocol, no deflate, no lifespan, no own logs."""
-    entrance = application.entrance
     return uvicorn.Config(
         application.asgi,
-        http="httptools" if entrance is None else entrance.door(),
+        http=application.entrance.door(),
         ws=guarded(application.traffic),
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,
         ws_ping_interval=None,
         lifespan="off",
         access_log=False,
+        proxy_headers=False,
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=2,

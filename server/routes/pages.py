@@ -16,7 +16,7 @@ BUILT_IN = Path(__file__).parent.parent / "web"
 INDEX = "index.html"
 STRICT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
-    " connect-src 'self' ws: wss:; font-src 'self'; base-uri 'none'; form-action 'self';"
+    " connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self';"
     " frame-ancestors 'none'"
 )
 FOREIGN_POLICY = "frame-ancestors 'self'; base-uri 'self'; form-action 'self'; object-src 'none'"

@@ -10,9 +10,11 @@ from typing import Any
 from socketio import packet as kinds
 from socketio.packet import Packet
 
+from server.sockets.allowance import Allowance
 from server.sockets.direct import DirectOutlet
 from server.sockets.handlers import Arrival, SocketHandlers
 from server.sockets.protocol import (
+    MAX_ATTACHMENTS,
     PING_SECONDS,
     PONG_SECONDS,
     ClientPacket,
@@ -26,8 +28,6 @@ from server.sockets.wire import websocket_frame
 
 logger = logging.getLogger(__name__)
 
-MAX_ATTACHMENTS = 64
-
 
 class EngineConnection:
     """Speaks with one client; joins and leaves for it, one step after the other.
@@ -36,6 +36,7 @@ class EngineConnection:
     """
 
     __slots__ = (
+        "_allowance",
         "_beat",
         "_binary",
         "_busy",
@@ -52,13 +53,19 @@ class EngineConnection:
     )
 
     def __init__(
-        self, websocket: Websocket, handlers: SocketHandlers, query: str, scope: Mapping[str, Any]
+        self,
+        websocket: Websocket,
+        handlers: SocketHandlers,
+        query: str,
+        scope: Mapping[str, Any],
+        allowance: Allowance,
     ) -> None:
         self._id = token_urlsafe(15)
         self._websocket = websocket
         self._handlers = handlers
         self._query = query
         self._scope = scope
+        self._allowance = allowance
         self._busy = False
         self._gone = False
         self._joined = False
@@ -81,6 +88,7 @@ class EngineConnection:
                 if self._joined:
                     self._joined = False
                     await self._handlers.leave(self._id)
+                    self._websocket.place.wait()
                 elif not self._gone:
                     self._joined = await self._join()
                 self._go_on()
@@ -100,9 +108,10 @@ class EngineConnection:
             return
         try:
             self._take(message, text=text)
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             ids = {"connection_id": self._id}
             logger.info("a client broke the protocol: %s", type(error).__name__, extra=ids)
+            self._websocket.place.violated()
             self._websocket.end()
 
     def lost(self) -> None:
@@ -112,14 +121,17 @@ class EngineConnection:
 
     async def _join(self) -> bool:
         websocket = self._websocket
+        websocket.place.settle()
         outlet = partial(DirectOutlet, websocket)
         try:
             await self._handlers.join(
-                Arrival(self._id, self._query, self._scope, outlet, websocket)
+                Arrival(self._id, self._query, self._scope, outlet, websocket, self._allowance)
             )
         except Refused as refused:
+            websocket.place.refused(refused)
             self._write(refusal(refused))
             return False
+        websocket.widen()
         self._write(connected(self._id))
         return True
 

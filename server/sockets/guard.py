@@ -118,7 +118,8 @@ def abort(transport: Transport) -> None:
 
     Without the reset the kernel would keep it for minutes for a reader that is not there.
     """
-    with contextlib.suppress(OSError, AttributeError):
+    # ValueError: uvloop's word for a socket that is closed already.
+    with contextlib.suppress(OSError, AttributeError, ValueError):
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()

@@ -17,6 +17,7 @@ from server.errors import BadRequest, answer_for
 from server.loop_settings import LoopSettings
 from server.managers.base import ConversationManager
 from server.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice
+from server.sockets.allowance import UNLIMITED, Allowance
 from server.sockets.direct import Intake
 from server.sockets.fanout import Fanout, FanoutHub
 from server.sockets.frames import FrameReader
@@ -108,6 +109,7 @@ class Arrival(NamedTuple):
     """Gives its way out. Raises Refused when it has left already."""
     websocket: Websocket | None = None
     """Where its events are taken from; None where somebody else calls `take`."""
+    allowance: Allowance = UNLIMITED
 
 
 class SocketHandlers:
@@ -164,6 +166,7 @@ class SocketHandlers:
         session.waiting += 1
         reply = Reply(entry, packet.ack_id)
         try:
+            session.spend()
             _check_event(packet.event, session.waiting)
             data = packet.arguments[0] if packet.arguments else None
             reply.queued = self._parts.manager.take(entry.conversation, data, reply.settle)
@@ -200,6 +203,7 @@ class SocketHandlers:
             parts.frames,
             arrival.outlet(),
             handshake.latest_event_id,
+            arrival.allowance,
         )
         intake = None
         if arrival.websocket is not None:

@@ -15,6 +15,10 @@ from storage.locations import check_conversation_id
 EVENT_OUT = "oh_event"
 EVENTS_IN = ("oh_user_action", "oh_action")
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+JOIN_BYTES = 64 * 1024
+"""The longest message of one who has not joined: there is nothing long to say yet."""
+MAX_ATTACHMENTS = 64
+"""Of one message; none is ever used."""
 MAX_ACK_DIGITS = 15
 PING_SECONDS = 15
 PONG_SECONDS = 25
@@ -73,6 +77,7 @@ def parse_handshake(query_string: str) -> Handshake:
     )
 
 
+WRONG_KEY = "invalid_session_api_key"
 NOT_FOUND_TEXT = "Conversation not found"
 NOT_FOUND_DATA = {"msg_id": "CONVERSATION$NOT_FOUND"}
 

@@ -9,7 +9,9 @@ from typing import Any, Protocol
 
 from events.errors import ConversationDeleted, EventsError
 from events.stream import EventStream
+from server.errors import RateLimited
 from server.logs import context_of
+from server.sockets.allowance import UNLIMITED, Allowance
 from server.sockets.frames import FrameReader, FrameRun
 from server.sockets.outlet import ClientGone, Outlet, Send
 from server.sockets.wire import payload_frame
@@ -46,6 +48,7 @@ class WebSession:
     """
 
     __slots__ = (
+        "_allowance",
         "_closed",
         "_cursor",
         "_fanout",
@@ -75,6 +78,7 @@ class WebSession:
         frames: FrameReader,
         outlet: Outlet,
         cursor: int,
+        allowance: Allowance = UNLIMITED,
     ) -> None:
         self.connection_id = connection_id
         self.conversation_id = stream.conversation_id
@@ -82,6 +86,7 @@ class WebSession:
         self.live = False
         self.waiting = 0
         """Events of this client that are taken and not yet answered."""
+        self._allowance = allowance
         self._position = self._cursor = min(cursor, stream.next_id - 1)
         self._stream = stream
         self._fanout = fanout
@@ -114,6 +119,14 @@ class WebSession:
     def position(self) -> int:
         """The last log id examined; a live session has all that is published."""
         return self._fanout.published if self.live else self._position
+
+    def spend(self) -> None:
+        """Take one event from what the client may send. Raises RateLimited."""
+        allowance = self._allowance
+        allowance.tokens -= 1
+        if allowance.tokens < 0 and (seconds := allowance.lacking()):
+            allowance.tokens += 1
+            raise RateLimited(seconds)
 
     def notify(self, payload: Mapping[str, Any]) -> None:
         """Send a payload that is no event; lost if the connection is."""

@@ -6,19 +6,27 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 
+from server.sockets.crowd import Place
 from server.sockets.guard import WRITE_LIMIT_BYTES, StallWatch, Traffic, abort, end
+from server.sockets.protocol import JOIN_BYTES, MAX_MESSAGE_BYTES
 
 connection_log = logging.getLogger("uvicorn.websocket")
 """Apart from the server's own, so that connections can be silent and failures are told."""
 
 EXTENSION = "parley.transport"
+PACKET_TYPES = b"0123456"
+WAITING_MESSAGES = 8192
+"""Messages of one client that may wait for the application; more cannot be honest."""
 
 
 class GuardedProtocol(WebSocketsSansIOProtocol):
     """Hands itself to the application in the scope, and aborts a connection that stands still."""
 
     traffic: ClassVar[Traffic]
+    place: Place | None = None
+    _parts: bytearray
     _watch: StallWatch | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:
@@ -31,7 +39,47 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
         """Run the application with this protocol in reach."""
         extensions = cast("dict[str, Any]", self.scope["extensions"])
         extensions[EXTENSION] = self
+        if b"sid=" not in self.scope["query_string"]:
+            self.conn.max_message_size = JOIN_BYTES
         await super().run_asgi()
+
+    def widen(self) -> None:
+        """Take messages of full length: the client has joined."""
+        self.conn.max_message_size = MAX_MESSAGE_BYTES
+
+    def handle_text(self, event: Frame) -> None:
+        """Take a message, or its first part."""
+        self._parts = bytearray(b"" if event.fin else event.data)
+        super().handle_text(event)
+
+    def handle_bytes(self, event: Frame) -> None:
+        """Take a message, or its first part."""
+        self._parts = bytearray(b"" if event.fin else event.data)
+        super().handle_bytes(event)
+
+    def handle_cont(self, event: Frame) -> None:
+        """Join the parts as they come: each may be next to nothing."""
+        self._parts += event.data
+        if event.fin:
+            self.frames = [bytes(self._parts)]
+            self._parts.clear()
+            self.send_receive_event_to_app()
+
+    def send_receive_event_to_app(self) -> None:
+        """Hand a message over; who sends what cannot be taken is cut."""
+        message = b"".join(self.frames)
+        text = self.curr_msg_data_type == "text"
+        if self.queue.qsize() >= WAITING_MESSAGES or (text and not _is_packet(message)):
+            self.frames = []
+            self._breach()
+        else:
+            super().send_receive_event_to_app()
+
+    def handle_parser_exception(self) -> None:
+        """Say so, and remember who it was."""
+        if self.place is not None:
+            self.place.violated()
+        super().handle_parser_exception()
 
     def pause_writing(self) -> None:
         """Start to watch whether the reader reads."""
@@ -51,8 +99,10 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
             self.conn.data_to_send()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop watching."""
+        """Stop watching, and give up the place."""
         self._unwatch()
+        if self.place is not None:
+            self.place.leave()
         super().connection_lost(exc)
 
     def end(self) -> None:
@@ -63,10 +113,24 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
         """End the connection at once."""
         abort(self.transport)
 
+    def _breach(self) -> None:
+        if self.place is not None:
+            self.place.violated()
+        self.abort()
+
     def _unwatch(self) -> None:
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
+
+
+def _is_packet(message: bytes) -> bool:
+    """Whether it is text, and a packet of Engine.IO; the library logs at length what is not."""
+    try:
+        message.decode()
+    except UnicodeDecodeError:
+        return False
+    return message != b"" and message[:1] in PACKET_TYPES
 
 
 def protocol_of(scope: Mapping[str, Any]) -> GuardedProtocol | None:

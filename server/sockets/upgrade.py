@@ -10,20 +10,27 @@ import binascii
 import re
 from asyncio import AbstractEventLoop, BaseTransport, Transport
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from hashlib import sha1
+from http import HTTPStatus
 from typing import Any, ClassVar, NamedTuple, cast
 
 from starlette.datastructures import Headers
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from server.addresses import UNKNOWN, site_of
+from server.answers import CLOSE, response_of
 from server.auth import Authenticator
-from server.errors import Forbidden
+from server.errors import Forbidden, RateLimited
+from server.headers import PROTECTION
+from server.rates import RateClass
+from server.sockets.crowd import Crowd, Place
 from server.sockets.engine import EngineConnection
-from server.sockets.guard import Traffic
+from server.sockets.guard import Traffic, abort
 from server.sockets.handlers import SocketHandlers
+from server.sockets.plain import PlainHttp
 from server.sockets.websocket import Websocket
 
 Fields = Sequence[tuple[bytes, bytes]]
@@ -104,34 +111,63 @@ def _is_new(query: bytes) -> bool:
 
 
 class Entrance:
-    """Decides who goes the short way."""
+    """Lets connections in: a place for each, and the short way for those who may go it."""
 
     def __init__(
-        self, handlers: SocketHandlers, authenticator: Authenticator, traffic: Traffic
+        self,
+        handlers: SocketHandlers,
+        authenticator: Authenticator,
+        traffic: Traffic,
+        crowd: Crowd,
+        reads: Callable[[bytes], PlainRequest | None] = read_plain,
     ) -> None:
+        self.reads = reads
+        """Finds the requests that go the short way."""
+        self.traffic = traffic
         self._handlers = handlers
         self._authenticator = authenticator
-        self._traffic = traffic
+        self._crowd = crowd
 
     def door(self) -> "type[Door]":
         """The class of the protocols that look at a connection first, for uvicorn."""
         return type("Door", (Door,), {"entrance": self})
 
-    def admits(self, request: PlainRequest) -> bool:
-        """Whether it comes from where it may."""
+    def enter(self, transport: Transport) -> Place | None:
+        """A place for a connection that came in, which owes a word from now on; None ends it."""
+        address = site_of(_peer_of(transport) or UNKNOWN)
         try:
-            self._authenticator.check_source(Headers(raw=list(request.fields)))
-        except Forbidden:
-            return False
-        return True
+            place = self._crowd.enter(address, partial(abort, transport))
+        except RateLimited:
+            return None
+        place.wait()
+        return place
+
+    def admit(self, request: PlainRequest, transport: Transport, place: Place) -> None:
+        """Check where it comes from, and how often. Raises Forbidden, RateLimited."""
+        peer = _peer_of(transport)
+        scope = {"headers": request.fields, "client": None if peer is None else (peer, 0)}
+        self._authenticator.check_source(scope)
+        rates = self._crowd.rates
+        address = rates.addresses.client(peer, Headers(raw=list(request.fields)))
+        rates.check(RateClass.FAILURES, address)
+        rates.spend(RateClass.HANDSHAKES, address)
+        place.move(address)
 
     def connect(
-        self, request: PlainRequest, transport: Transport, loop: AbstractEventLoop, ends: set[Any]
+        self,
+        request: PlainRequest,
+        transport: Transport,
+        loop: AbstractEventLoop,
+        ends: set[Any],
+        place: Place,
     ) -> EngineConnection:
         """Accept it."""
-        websocket = Websocket(transport, loop, self._traffic, ends)
+        pace = self._crowd.pace(place.address)
+        websocket = Websocket(transport, loop, self.traffic, ends, place, pace)
         scope = {"type": "websocket", "headers": request.fields}
-        connection = EngineConnection(websocket, self._handlers, request.query, scope)
+        connection = EngineConnection(
+            websocket, self._handlers, request.query, scope, self._crowd.allowance(place.address)
+        )
         websocket.open(connection)
         # In one piece: every write is a system call.
         transport.write(ANSWER % request.accept + connection.greeting())
@@ -155,33 +191,53 @@ class Door(asyncio.Protocol):
         self._app_state = app_state
         self._loop = _loop or asyncio.get_running_loop()
         self._transport: Transport | None = None
+        self._place: Place | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:
-        """Wait for the first bytes."""
+        """Wait for the first bytes, if there is a place."""
         self._transport = cast("Transport", transport)
         self._server.connections.add(cast("Any", self))
+        self._place = self.entrance.enter(self._transport)
+        if self._place is None:
+            abort(self._transport)
 
     def data_received(self, data: bytes) -> None:
         """Decide."""
-        transport = self._transport
-        if transport is None:
+        transport, place = self._transport, self._place
+        if transport is None or place is None or transport.is_closing():
             return
         self._leave()
-        request = read_plain(data)
-        if request is None or not self.entrance.admits(request):
-            plain = HttpToolsProtocol(self._config, self._server, self._app_state, self._loop)
+        request = self.entrance.reads(data)
+        if request is None:
+            plain = PlainHttp(
+                self._config,
+                self._server,
+                self._app_state,
+                self._loop,
+                place,
+                self.entrance.traffic,
+            )
             plain.connection_made(transport)
             transport.set_protocol(plain)
             plain.data_received(data)
             return
+        try:
+            self.entrance.admit(request, transport, place)
+        except (Forbidden, RateLimited) as error:
+            self._place = place  # given up when the connection is
+            transport.write(_refusal(error))
+            transport.close()
+            return
         ends: set[Any] = self._server.connections
-        connection = self.entrance.connect(request, transport, self._loop, ends)
+        connection = self.entrance.connect(request, transport, self._loop, ends, place)
         task = self._loop.create_task(connection.serve())
         self._server.tasks.add(task)
         task.add_done_callback(self._server.tasks.discard)
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - whatever it was
-        """Nobody said anything."""
+        """Nobody said anything that could be served."""
+        if self._place is not None:
+            self._place.leave()
         self._leave()
 
     def shutdown(self) -> None:
@@ -191,4 +247,22 @@ class Door(asyncio.Protocol):
 
     def _leave(self) -> None:
         self._server.connections.discard(cast("Any", self))
-        self._transport = None
+        self._transport = self._place = None
+
+
+def nothing_plain(data: bytes) -> None:
+    """Read every request as one that does not go the short way."""
+    return
+
+
+def _peer_of(transport: Transport) -> str | None:
+    name = transport.get_extra_info("peername")
+    return str(name[0]) if name else None
+
+
+def _refusal(error: Exception) -> bytes:
+    response = response_of(error, {**PROTECTION, **CLOSE})
+    status = HTTPStatus(response.status_code)
+    fields = b"".join(b"%b: %b\r\n" % field for field in response.raw_headers)
+    line = f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
+    return line + fields + b"\r\n" + bytes(response.body)

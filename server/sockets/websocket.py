@@ -13,13 +13,19 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from server.sockets.allowance import UNLIMITED, Allowance
+from server.sockets.crowd import Place
 from server.sockets.guard import WRITE_LIMIT_BYTES, StallWatch, Traffic, abort, end
 from server.sockets.inbound import Inbound
-from server.sockets.protocol import MAX_MESSAGE_BYTES
+from server.sockets.protocol import JOIN_BYTES, MAX_MESSAGE_BYTES
 
 FLOWING = asyncio.Event()
 """Shared by all that were never paused: nobody ever waits for it."""
 FLOWING.set()
+SLICE_BYTES = 4 * 1024
+"""What one client may have looked at before the others get their turn."""
+WIDE_SLICE_BYTES = 64 * 1024
+"""The same for one to whom no limits apply."""
 
 
 class Listener(Protocol):
@@ -38,16 +44,23 @@ class Websocket(asyncio.Protocol):
     __slots__ = (
         "_binary",
         "_ends",
+        "_fed",
         "_fragments",
+        "_holds",
         "_inbound",
         "_library",
         "_listener",
+        "_longest_bytes",
+        "_pace",
+        "_slice_bytes",
         "_traffic",
+        "_unfed",
         "_watch",
         "behind",
         "due",
         "flowing",
         "loop",
+        "place",
         "receiver",
         "transport",
         "writable",
@@ -59,6 +72,8 @@ class Websocket(asyncio.Protocol):
         loop: AbstractEventLoop,
         traffic: Traffic,
         ends: set["Websocket"],
+        place: Place,
+        pace: Allowance = UNLIMITED,
     ) -> None:
         self.transport = transport
         self.loop = loop
@@ -71,12 +86,19 @@ class Websocket(asyncio.Protocol):
         """Is given text messages before the listener; False leaves one to it."""
         self.due: list[bytes] = []
         """What is written at the end of this turn of the loop, in one piece."""
+        self.place = place
+        self._pace = pace
+        self._holds = 0
+        self._unfed = b""
+        self._fed = 0
+        self._slice_bytes = WIDE_SLICE_BYTES if pace is UNLIMITED else SLICE_BYTES
+        self._longest_bytes = JOIN_BYTES
         self._traffic = traffic
         self._ends = ends
         self._listener: Listener | None = None
         self._inbound = Inbound(self._take_text, self._leave)
         self._library: ServerProtocol | None = None
-        self._fragments: list[bytes] = []
+        self._fragments = bytearray()
         self._binary = False
         self._watch: StallWatch | None = None
         transport.set_write_buffer_limits(high=WRITE_LIMIT_BYTES, low=0)
@@ -88,12 +110,23 @@ class Websocket(asyncio.Protocol):
         self.transport.set_protocol(self)
 
     def data_received(self, data: bytes) -> None:
-        """Cut it."""
-        self._inbound.feed(data)
+        """Cut it, a slice in each turn of the loop."""
+        if len(data) <= self._slice_bytes and not self._unfed:
+            self._inbound.feed(data)
+            if self._pace.tokens < 0:
+                self._slow_down()
+            return
+        if not self._unfed:
+            self.transport.pause_reading()
+            self.loop.call_soon(self._feed_slice)
+        self._unfed = self._unfed[self._fed :] + data
+        self._fed = 0
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - whatever it was
         """Tell everybody, the listener last."""
         self._ends.discard(self)
+        self.place.leave()
+        self._unfed = b""
         self._unwatch()
         self._stop_flowing()
         self.behind = self.receiver = None
@@ -139,13 +172,23 @@ class Websocket(asyncio.Protocol):
                 self.transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
 
     def hold_reading(self, *, hold: bool) -> None:
-        """Take nothing more from the client for a while, or go on."""
+        """Take nothing more from the client for a while, or go on when nobody else holds it."""
+        self._holds += 1 if hold else -1
         if self.transport.is_closing():
             return
         if hold:
             self.transport.pause_reading()
-        else:
-            self.transport.resume_reading()
+        elif not self._holds:
+            if self._unfed:
+                self.loop.call_soon(self._feed_slice)
+            else:
+                self.transport.resume_reading()
+
+    def widen(self) -> None:
+        """Take messages of full length: the client has joined."""
+        self._longest_bytes = MAX_MESSAGE_BYTES
+        if self._library is not None:
+            self._library.max_message_size = MAX_MESSAGE_BYTES
 
     def shutdown(self) -> None:
         """The server ends: say so. See uvicorn's protocols."""
@@ -162,6 +205,37 @@ class Websocket(asyncio.Protocol):
         """End the connection at once."""
         abort(self.transport)
 
+    def _feed_slice(self) -> None:
+        if self._holds > 0 or not self._unfed:
+            return
+        part = self._unfed[self._fed : self._fed + self._slice_bytes]
+        self._fed += len(part)
+        if self._fed >= len(self._unfed):
+            self._unfed, self._fed = b"", 0
+        self._inbound.feed(part)
+        if self._pace.tokens < 0:
+            self._slow_down()
+        if self._holds > 0 or self.transport.is_closing():
+            return
+        if self._unfed:
+            self.loop.call_soon(self._feed_slice)
+        else:
+            self.transport.resume_reading()
+
+    def _slow_down(self) -> None:
+        """Leave what comes faster than it may in the kernel, and so with the client."""
+        seconds = self._pace.lacking()
+        if seconds:
+            self.hold_reading(hold=True)
+            self.loop.call_later(seconds, self._go_on)
+
+    def _go_on(self) -> None:
+        seconds = self._pace.lacking()
+        if seconds:  # another connection of the address has had its turn
+            self.loop.call_later(seconds, self._go_on)
+        else:
+            self.hold_reading(hold=False)
+
     def _stop_flowing(self) -> None:
         self.flowing = False
         if self.behind is not None:
@@ -174,6 +248,7 @@ class Websocket(asyncio.Protocol):
 
     def _take_text(self, message: bytes) -> bool:
         """Take a text message that came in one frame."""
+        self._pace.tokens -= 1
         if self._library is not None and self._library.current_size is not None:
             return False  # in the midst of fragments it is a fault, which the library tells
         if self.receiver is None or not self.receiver(message):
@@ -187,7 +262,7 @@ class Websocket(asyncio.Protocol):
     def _frames(self) -> ServerProtocol:
         """Made for the first frame that needs it."""
         if self._library is None:
-            self._library = ServerProtocol(state=State.OPEN, max_size=MAX_MESSAGE_BYTES)
+            self._library = ServerProtocol(state=State.OPEN, max_size=self._longest_bytes)
         return self._library
 
     def _leave(self, data: bytes) -> None:
@@ -198,14 +273,15 @@ class Websocket(asyncio.Protocol):
         self._answer(library)
 
     def _take_frame(self, frame: Frame) -> None:
+        self._pace.tokens -= 1
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
             self._binary = frame.opcode is Opcode.BINARY
         elif frame.opcode is not Opcode.CONT:
             return  # the library answers control frames by itself
-        self._fragments.append(bytes(frame.data))
+        self._fragments += frame.data
         if frame.fin:
-            fragments, self._fragments = self._fragments, []
-            message, text = b"".join(fragments), not self._binary
+            message, text = bytes(self._fragments), not self._binary
+            self._fragments.clear()
             if not (text and self.receiver is not None and self.receiver(message)):
                 self._pass_on(message, text=text)
 
@@ -217,5 +293,7 @@ class Websocket(asyncio.Protocol):
         if frames and (self.flowing or closing) and not self.transport.is_closing():
             self.flush()
             self.transport.write(frames)
+        if library.parser_exc is not None:
+            self.place.violated()
         if closing:
             self.end()

@@ -8,7 +8,9 @@ from tests.support.rest import rest_server
 
 def pytest_generate_tests(metafunc):
     """Run every suite over real sockets on both ways of serving them."""
-    if metafunc.module.__name__.rpartition(".")[2].startswith("test_socket"):
+    module = metafunc.module
+    by_name = module.__name__.rpartition(".")[2].startswith("test_socket")
+    if by_name or getattr(module, "BOTH_WAYS", False):
         metafunc.parametrize("delivery", ["direct", "engine"], indirect=True)
 
 

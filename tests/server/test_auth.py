@@ -16,6 +16,10 @@ def headers(*pairs):
     return Headers(raw=[(name.encode(), value.encode("latin-1")) for name, value in pairs])
 
 
+def scope_of(fields):
+    return {"headers": fields.raw, "client": ("127.0.0.1", 1)}
+
+
 def from_origin(origin, host="localhost:3000"):
     return headers(("host", host), ("origin", origin))
 
@@ -72,7 +76,7 @@ def test_with_a_key_every_host_is_accepted_but_not_every_origin():
     keyed = authenticator(session_api_key="open sesame")
 
     assert keyed.host_allowed(headers(("host", "parley.example")))
-    assert keyed.origin_allowed(from_origin("https://parley.example", "parley.example"))
+    assert keyed.origin_allowed(from_origin("http://parley.example", "parley.example"))
     assert not keyed.origin_allowed(from_origin("https://evil.example", "parley.example"))
 
 
@@ -80,15 +84,43 @@ def test_with_a_key_every_host_is_accepted_but_not_every_origin():
     ("origin", "host"),
     [
         ("http://localhost:3000", "localhost:3000"),
-        ("http://localhost:5173", "localhost:3000"),
-        ("http://127.0.0.1", "localhost:3000"),
-        ("https://[::1]:8443", "localhost:3000"),
+        ("http://LOCALHOST:3000", "localhost:3000"),
         ("http://localhost", "localhost"),
-        ("https://localhost:443", "localhost"),
+        ("http://localhost:80", "localhost"),
+        ("http://[::1]:3000", "[::1]:3000"),
     ],
 )
-def test_own_and_local_origins_are_accepted(origin, host):
+def test_the_own_origin_is_accepted(origin, host):
     assert authenticator().origin_allowed(from_origin(origin, host))
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://localhost:5173", "https://localhost:3000", "http://127.0.0.1:3000"]
+)
+def test_another_port_scheme_or_name_of_this_machine_is_another_origin(origin):
+    assert not authenticator().origin_allowed(from_origin(origin))
+
+
+def test_the_own_scheme_is_https_by_setting_or_by_a_trusted_proxy_s_word():
+    by_setting = authenticator(session_api_key="k", https=True)
+    behind = authenticator(session_api_key="k", trusted_proxies=["10.0.0.0/8"])
+    told = headers(
+        ("host", "a.example"), ("origin", "https://a.example"), ("x-forwarded-proto", "https")
+    )
+
+    assert by_setting.origin_allowed(from_origin("https://a.example", "a.example"))
+    assert not by_setting.origin_allowed(from_origin("http://a.example", "a.example"))
+    assert behind.origin_allowed(told, "10.1.2.3")
+    assert not behind.origin_allowed(told, "192.168.0.1")
+
+
+def test_named_hosts_are_accepted_and_with_them_a_key_does_not_open_others():
+    named = authenticator(session_api_key="k", permitted_hosts=["chat.example"])
+
+    assert named.host_allowed(headers(("host", "CHAT.example:444")))
+    assert named.host_allowed(headers(("host", "localhost:3000")))
+    assert not named.host_allowed(headers(("host", "evil.example")))
+    assert authenticator(permitted_hosts=["a.example"]).host_allowed(headers(("host", "a.example")))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +152,7 @@ def test_two_origins_are_refused():
     assert not authenticator().origin_allowed(headers(("host", "localhost:3000"), twice, twice))
 
 
-def test_permitted_origins_take_the_place_of_localhost():
+def test_permitted_origins_come_beside_the_own():
     chosen = authenticator(permitted_cors_origins=["https://ui.example"])
 
     assert chosen.origin_allowed(from_origin("https://ui.example"))
@@ -131,9 +163,9 @@ def test_permitted_origins_take_the_place_of_localhost():
 
 def test_the_refusal_of_a_source_says_what_to_do():
     with pytest.raises(Forbidden, match="use localhost"):
-        authenticator().check_source(headers(("host", "evil.example")))
+        authenticator().check_source(scope_of(headers(("host", "evil.example"))))
     with pytest.raises(Forbidden, match="permitted_cors_origins"):
-        authenticator().check_source(from_origin("https://evil.example"))
+        authenticator().check_source(scope_of(from_origin("https://evil.example")))
 
 
 @pytest.mark.parametrize("text", [None, "", "null", "undefined", "Open sesame", "open sesame "])

@@ -8,20 +8,22 @@ from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Mount, Route
 
 from events.errors import BadEvent, StoreUnavailable
+from server.addresses import Addresses
 from server.auth import Authenticator
+from server.bodies import ENVELOPE_BYTES, UPLOAD_BYTES
 from server.config import ServerConfig
+from server.headers import PROTECTION
 from server.middleware import (
-    ENVELOPE_BYTES,
-    PROTECTION,
-    UPLOAD_BYTES,
     exception_handlers,
     middleware,
 )
+from server.rates import Rates
 from server.tallies import Tallies
 from storage.errors import ConversationNotFound
 from tests.support.rest import assert_refused
 
 KEY = "open sesame"
+UI = "http://localhost:5173"
 JSON = {"content-type": "application/json"}
 UPLOAD = "/api/conversations/c/upload-files"
 
@@ -64,7 +66,9 @@ def app_of(**settings):
     config = ServerConfig(**settings)
     return Starlette(
         routes=routes,
-        middleware=middleware(config, Authenticator(config), Tallies()),
+        middleware=middleware(
+            config, Authenticator(config), Rates(config, Addresses(config)), Tallies()
+        ),
         exception_handlers=exception_handlers(),
     )
 
@@ -81,7 +85,7 @@ async def client():
 
 @pytest.fixture
 async def keyed():
-    async with client_of(app_of(session_api_key=KEY)) as opened:
+    async with client_of(app_of(session_api_key=KEY, permitted_cors_origins=[UI])) as opened:
         yield opened
 
 
@@ -147,19 +151,17 @@ async def test_under_api_the_key_is_asked_for_and_nowhere_else(keyed):
 
 
 async def test_a_permitted_origin_may_read_answers_and_refusals(keyed):
-    origin = "http://localhost:5173"
-
     for path in ("/api/echo", "/open", "/nowhere"):
-        answer = await keyed.get(path, headers={"origin": origin})
+        answer = await keyed.get(path, headers={"origin": UI})
 
-        assert answer.headers["access-control-allow-origin"] == origin
+        assert answer.headers["access-control-allow-origin"] == UI
         assert answer.headers["access-control-allow-credentials"] == "true"
         assert "Origin" in answer.headers["vary"]
 
 
 async def test_a_preflight_is_answered_without_a_key(keyed):
     asked = {
-        "origin": "http://localhost:5173",
+        "origin": UI,
         "access-control-request-method": "PATCH",
         "access-control-request-headers": "x-session-api-key,content-type",
     }
@@ -169,7 +171,7 @@ async def test_a_preflight_is_answered_without_a_key(keyed):
     assert answer.status_code == 204
     assert "PATCH" in answer.headers["access-control-allow-methods"]
     assert answer.headers["access-control-allow-headers"] == "x-session-api-key,content-type"
-    assert answer.headers["access-control-allow-origin"] == "http://localhost:5173"
+    assert answer.headers["access-control-allow-origin"] == UI
 
 
 async def test_every_answer_protects_itself_and_is_not_kept(client):

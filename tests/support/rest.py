@@ -87,6 +87,15 @@ async def rest_server(
             yield Rest(client, application, conversations, events, kept, secrets)
 
 
+@asynccontextmanager
+async def client_at(rest: Rest, address: str, **headers: str) -> AsyncIterator[AsyncClient]:
+    """A client of that server at another address."""
+    transport = ASGITransport(rest.application.asgi, client=(address, 1))
+    base = "http://localhost:3000"
+    async with AsyncClient(transport=transport, base_url=base, headers=headers) as client:
+        yield client
+
+
 class ModelAgent(ScriptedAgent):
     """An agent that declares a model and so needs a key."""
 

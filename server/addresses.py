@@ -1,0 +1,81 @@
+"""Whose request it is, by address: through trusted proxies, and for which addresses nothing counts."""
+
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
+
+from starlette.datastructures import Headers
+
+from server.bounds import Bounds
+
+SITE_BITS = 64
+"""Of an IPv6 address: the rest is its owner's to choose, and change, as he likes."""
+UNKNOWN = "unknown"
+"""Where a server is asked without a network, or by something that is no address."""
+
+
+class Addresses:
+    """Tells clients apart by their address, an IPv6 one by its network."""
+
+    def __init__(self, config: Bounds) -> None:
+        self._proxies = [ip_network(text) for text in config.trusted_proxies]
+        self._unlimited = [ip_network(text) for text in config.unlimited_addresses]
+
+    def is_proxy(self, peer: str) -> bool:
+        """Whether what this peer says of others is believed."""
+        return _is_within(peer, self._proxies)
+
+    def is_unlimited(self, address: str) -> bool:
+        """Whether nothing is counted for a client or peer."""
+        return _is_within(address.partition("/")[0], self._unlimited)
+
+    def client(self, peer: str | None, headers: Headers) -> str:
+        """The client's address, which names it in counts.
+
+        Behind a trusted proxy it is the last address of X-Forwarded-For that is not a proxy's
+        itself: what stands before it, the client may have written.
+        """
+        address = peer or UNKNOWN
+        if self._proxies and self.is_proxy(address):
+            forwarded = ",".join(headers.getlist("x-forwarded-for")).split(",")
+            for part in reversed(forwarded):
+                told = _parsed(part.strip())
+                if told is None:
+                    break
+                address = str(told)
+                if not self.is_proxy(address):
+                    break
+        return site_of(address)
+
+    def is_https(self, peer: str | None, headers: Headers) -> bool:
+        """Whether a trusted proxy says that it was asked by https."""
+        told = headers.getlist("x-forwarded-proto")
+        return told == ["https"] and peer is not None and self.is_proxy(peer)
+
+
+def peer_of(scope: Mapping[str, Any]) -> str | None:
+    """The other end's address of an ASGI scope."""
+    client: Sequence[Any] | None = scope.get("client")
+    return None if client is None else str(client[0])
+
+
+def site_of(address: str) -> str:
+    """The name under which an address is counted."""
+    parsed = _parsed(address)
+    if isinstance(parsed, IPv6Address):
+        return str(IPv6Network((int(parsed) >> SITE_BITS << SITE_BITS, SITE_BITS)))
+    return address if parsed is None else str(parsed)
+
+
+def _parsed(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return address if mapped is None else mapped
+
+
+def _is_within(text: str, networks: Sequence[Any]) -> bool:
+    parsed = _parsed(text)
+    return parsed is not None and any(parsed in network for network in networks)

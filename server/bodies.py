@@ -1,0 +1,129 @@
+"""What a request's body may be: its type, its size, and the time it may take to come."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.answers import CLOSE, response_of
+from server.errors import ServerError, TooLarge, TooSlow, UnsupportedMedia
+
+ENVELOPE_BYTES = 64 * 1024
+"""What JSON may add around the longest message."""
+UPLOAD_BYTES = 32 * 1024 * 1024
+"""Bytes of one upload, all its files together."""
+SLOWEST_BYTES_PER_SECOND = 4096
+"""Who sends more slowly than that, after the first seconds, is not waited for."""
+WRITING = frozenset(("POST", "PUT", "PATCH", "DELETE"))
+
+_UPLOAD = re.compile(r"/api/conversations/[^/]+/upload-files")
+
+
+class BodyRules:
+    """Bounds what is sent, and takes nothing but JSON (or an upload) where state may change.
+
+    A form of another site could send the other types without asking first. `seconds` is how long
+    a body may take in all, longer by a second for each 4 KiB that came.
+    """
+
+    def __init__(self, app: ASGIApp, json_bytes: int, seconds: float) -> None:
+        self._app = app
+        self._json_bytes = json_bytes
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, as ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        limit = UPLOAD_BYTES if is_upload(scope) else self._json_bytes
+        try:
+            _check(scope, headers, limit)
+        except ServerError as error:
+            await response_of(error, CLOSE)(scope, receive, send)
+            return
+        bounded = BoundedBody(receive, limit, self._seconds)
+        await self._app(scope, bounded.receive, _closing(send, bounded))
+
+
+class BoundedBody:
+    """A body on its way in."""
+
+    def __init__(
+        self, receive: Callable[[], Awaitable[Message]], limit: int, seconds: float
+    ) -> None:
+        self.whole = False
+        self._receive = receive
+        self._limit = limit
+        self._seconds = seconds
+        self._taken = 0
+        self._begun: float | None = None
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether it was asked for and is not whole."""
+        return self._begun is not None and not self.whole
+
+    async def receive(self) -> Message:
+        """The next part. Raises TooLarge, TooSlow."""
+        if self.whole:
+            return await self._receive()
+        if self._begun is None:
+            self._begun = asyncio.get_running_loop().time()
+        patience = self._seconds + self._taken / SLOWEST_BYTES_PER_SECOND
+        try:
+            async with asyncio.timeout_at(self._begun + patience):
+                message = await self._receive()
+        except TimeoutError as error:
+            raise TooSlow("The body did not come in time") from error
+        self._taken += len(message.get("body", b""))
+        if self._taken > self._limit:
+            raise _too_large(self._limit)
+        self.whole = not message.get("more_body", False)
+        return message
+
+
+def media_type_of(content_type: str | None) -> str:
+    """The type of a Content-Type header without parameters, in lower case; "" when absent."""
+    return (content_type or "").partition(";")[0].strip().lower()
+
+
+def is_api(scope: Scope) -> bool:
+    """Whether a request is one of those that the key protects."""
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path == "/api" or path.startswith("/api/")
+
+
+def is_upload(scope: Scope) -> bool:
+    """Whether a request may bring files."""
+    return _UPLOAD.fullmatch(scope["path"]) is not None
+
+
+def _check(scope: Scope, headers: Headers, limit: int) -> None:
+    announced = headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > limit:
+        raise _too_large(limit)
+    if scope["method"] in WRITING and is_api(scope):
+        demanded = "multipart/form-data" if is_upload(scope) else "application/json"
+        has_body = announced != "0" or "transfer-encoding" in headers
+        given = headers.get("content-type")
+        if (has_body or given is not None) and media_type_of(given) != demanded:
+            raise UnsupportedMedia(f"The body must be {demanded}")
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The body exceeds {limit // 1024} KiB")
+
+
+def _closing(send: Send, body: BoundedBody) -> Send:
+    """Say with an answer that comes before the body is whole that the connection ends with it."""
+
+    async def send_closing(message: Message) -> None:
+        if message["type"] == "http.response.start" and body.cut_short:
+            message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
+        await send(message)
+
+    return send_closing

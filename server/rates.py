@@ -1,0 +1,102 @@
+"""How often an address or a user may ask, by what is asked for."""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from enum import StrEnum
+
+import limits
+from limits.strategies import MovingWindowRateLimiter
+
+from server.addresses import Addresses
+from server.bounds import Bounds
+from server.errors import RateLimited
+from server.windows import BoundedWindows
+
+logger = logging.getLogger(__name__)
+
+BAN_SECONDS = 10.0
+MAX_BANS = 10_000
+"""The oldest is forgotten."""
+
+
+class RateClass(StrEnum):
+    """What is counted together."""
+
+    READS = "reads"
+    WRITES = "writes"
+    CREATIONS = "creations"
+    UPLOADS = "uploads"
+    HANDSHAKES = "handshakes"
+    POLLS = "polls"
+    FAILURES = "failures"
+    VIOLATIONS = "violations"
+
+
+class Rates:
+    """A moving window for each class and key. Keys are addresses, and `user:` with a user's id."""
+
+    def __init__(
+        self, config: Bounds, addresses: Addresses, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.addresses = addresses
+        self.refused = 0
+        """How many requests were too many."""
+        self._clock = clock
+        self._banned: dict[str, float] = {}
+        self._windows = BoundedWindows(clock)
+        self._limiter = MovingWindowRateLimiter(self._windows)
+        self._limits = {
+            kind: limits.parse(getattr(config, f"rate_{kind.value}")) for kind in RateClass
+        }
+
+    def spend(self, kind: RateClass, address: str) -> None:
+        """Count one of an address. Raises RateLimited."""
+        if not self.addresses.is_unlimited(address):
+            self._spend(kind, address)
+
+    def spend_user(self, kind: RateClass, user_id: str) -> None:
+        """Count one of a user, wherever he asks from. Raises RateLimited."""
+        self._spend(kind, f"user:{user_id}")
+
+    def check(self, kind: RateClass, address: str) -> None:
+        """Count nothing. Raises RateLimited when the address has no more of this left."""
+        if self.addresses.is_unlimited(address):
+            return
+        if not self._limiter.test(self._limits[kind], kind.value, address):
+            raise self._refusal(kind, address)
+
+    def note(self, kind: RateClass, address: str) -> bool:
+        """Count one; whether that was too many."""
+        try:
+            self.spend(kind, address)
+        except RateLimited:
+            return True
+        return False
+
+    def violated(self, address: str) -> None:
+        """Note a breach of the protocol; too many of them, and the address is banned for a while."""
+        if self.note(RateClass.VIOLATIONS, address):
+            if not self.is_banned(address):
+                logger.warning("%s breaks the protocol; banned for %g s", address, BAN_SECONDS)
+            self._banned.pop(address, None)
+            self._banned[address] = self._clock() + BAN_SECONDS
+            if len(self._banned) > MAX_BANS:
+                del self._banned[next(iter(self._banned))]
+
+    def is_banned(self, address: str) -> bool:
+        """Whether nothing of an address is to be looked at now."""
+        until = self._banned.get(address)
+        return until is not None and self._clock() < until
+
+    def _spend(self, kind: RateClass, key: str) -> None:
+        if not self._limiter.hit(self._limits[kind], kind.value, key):
+            raise self._refusal(kind, key)
+
+    def _refusal(self, kind: RateClass, key: str) -> RateLimited:
+        self.refused += 1
+        if kind is RateClass.HANDSHAKES:
+            self.violated(key)  # to refuse it costs nearly as much as to serve it
+        stats = self._limiter.get_window_stats(self._limits[kind], kind.value, key)
+        return RateLimited(max(1, math.ceil(stats.reset_time - self._windows.clock())))

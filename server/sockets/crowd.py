@@ -1,0 +1,175 @@
+"""Who is connected: counted in all and per address, and those who only hold a place are sent away."""
+
+import asyncio
+from asyncio import TimerHandle
+from collections import Counter
+from collections.abc import Callable
+
+from server.config import ServerConfig
+from server.errors import RateLimited
+from server.rates import RateClass, Rates
+from server.sockets.allowance import UNLIMITED, Allowance
+from server.sockets.protocol import WRONG_KEY, Refused
+
+MAX_REMEMBERED = 10_000
+"""Addresses whose allowance is known; the oldest is forgotten."""
+SHARE = 8
+"""One address may have this part of the handshakes under way."""
+PACE = 2
+"""Packets of any kind may come so many times as fast as events; then they wait in the kernel."""
+RETRY_SECONDS = 5.0
+
+
+class Crowd:
+    """The clients of one server. Nothing is counted for unlimited addresses but the whole."""
+
+    def __init__(self, config: ServerConfig, rates: Rates) -> None:
+        self.rates = rates
+        self.cut = 0
+        """Places that were taken back: too slow, crowded out, or banned."""
+        self._config = config
+        self._places = 0
+        self._by_address: Counter[str] = Counter()
+        self._waiting: dict[Place, None] = {}
+        self._waiting_by_address: dict[str, dict[Place, None]] = {}
+        self._allowances: dict[str, tuple[Allowance, Allowance]] = {}
+
+    def __len__(self) -> int:
+        return self._places
+
+    @property
+    def handshakes(self) -> int:
+        """How many have not said yet what they want."""
+        return len(self._waiting)
+
+    def check(self, address: str) -> None:
+        """Raise RateLimited when no more can come from an address."""
+        crowded = self._by_address[address] >= self._config.max_connections_per_address
+        if not self._by_address[address]:
+            del self._by_address[address]
+        if crowded or self._places >= self._config.max_connections or self.rates.is_banned(address):
+            raise RateLimited(RETRY_SECONDS)
+
+    def enter(self, address: str, end: Callable[[], object]) -> "Place":
+        """A place of an address; `end` takes it back. Raises RateLimited."""
+        self.check(address)
+        place = Place(self, address, end)
+        self._places += 1
+        self._count(address, 1)
+        return place
+
+    def allowance(self, address: str) -> Allowance:
+        """What the connections of an address may send of events, together."""
+        return self._allowed(address)[0]
+
+    def pace(self, address: str) -> Allowance:
+        """What the connections of an address may send of anything, together."""
+        return self._allowed(address)[1]
+
+    def _allowed(self, address: str) -> tuple[Allowance, Allowance]:
+        if self.rates.addresses.is_unlimited(address):
+            return UNLIMITED, UNLIMITED
+        found = self._allowances.pop(address, None)
+        if found is None:
+            rate, burst = self._config.actions_per_second, self._config.action_burst
+            found = Allowance(rate, burst), Allowance(PACE * rate, PACE * burst)
+        # Kept beyond the last connection, so that to come again is no way to more.
+        self._allowances[address] = found
+        if len(self._allowances) > MAX_REMEMBERED:
+            del self._allowances[next(iter(self._allowances))]
+        return found
+
+    def _count(self, address: str, change: int) -> None:
+        if self.rates.addresses.is_unlimited(address):
+            return
+        self._by_address[address] += change
+        if self._by_address[address] <= 0:
+            del self._by_address[address]
+
+    def _wait(self, place: "Place") -> TimerHandle:
+        """Note a handshake; where there are too many, the oldest gives way."""
+        mine = self._waiting_by_address.setdefault(place.address, {})
+        share = max(1, self._config.max_handshakes // SHARE)
+        if len(mine) >= share and not self.rates.addresses.is_unlimited(place.address):
+            next(iter(mine)).take_back()
+        elif len(self._waiting) >= self._config.max_handshakes:
+            next(iter(self._waiting)).take_back()
+        self._waiting[place] = None
+        self._waiting_by_address.setdefault(place.address, {})[place] = None
+        loop = asyncio.get_running_loop()
+        return loop.call_later(self._config.handshake_seconds, place.take_back)
+
+    def _settle(self, place: "Place") -> None:
+        del self._waiting[place]
+        mine = self._waiting_by_address[place.address]
+        del mine[place]
+        if not mine:
+            del self._waiting_by_address[place.address]
+
+
+class Place:
+    """One client's, until it leaves."""
+
+    __slots__ = ("_crowd", "_end", "_left", "_timer", "address")
+
+    def __init__(self, crowd: Crowd, address: str, end: Callable[[], object]) -> None:
+        self.address = address
+        self._crowd = crowd
+        self._end = end
+        self._left = False
+        self._timer: TimerHandle | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the client owes a word."""
+        return self._timer is not None
+
+    def wait(self) -> None:
+        """From now on the client owes a word; without one it is ended after a while."""
+        if self._timer is None and not self._left:
+            self._timer = self._crowd._wait(self)  # noqa: SLF001 - of one module
+
+    def settle(self) -> None:
+        """The client has said what it wants."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._crowd._settle(self)  # noqa: SLF001 - of one module
+
+    def move(self, address: str) -> None:
+        """It is another address's, as a proxy says. Raises RateLimited."""
+        if address == self.address:
+            return
+        self._crowd.check(address)
+        waiting = self.waiting
+        self.settle()
+        self._crowd._count(self.address, -1)  # noqa: SLF001 - of one module
+        self.address = address
+        self._crowd._count(address, 1)  # noqa: SLF001 - of one module
+        if waiting:
+            self.wait()
+
+    def violated(self) -> None:
+        """The client broke the protocol."""
+        self._crowd.rates.violated(self.address)
+
+    def refused(self, refused: Refused) -> None:
+        """The client was not let in, and may ask once more."""
+        if str(refused) == WRONG_KEY:
+            self._crowd.rates.note(RateClass.FAILURES, self.address)
+        self.wait()
+
+    def take_back(self) -> None:
+        """End the client, which said nothing."""
+        self.settle()
+        self._crowd.cut += 1
+        self.violated()
+        self._end()
+
+    def leave(self) -> None:
+        """The client is gone."""
+        self.settle()
+        if not self._left:
+            self._left = True
+            self._crowd._places -= 1  # noqa: SLF001 - of one module
+            self._crowd._count(self.address, -1)  # noqa: SLF001 - of one module

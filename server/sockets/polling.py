@@ -1,0 +1,81 @@
+"""What a request of a polling socket may look like, before the library sees it.
+
+The library answers "OK" to a body that it could not read, and logs it at length.
+"""
+
+import re
+from collections.abc import Container
+
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.addresses import peer_of
+from server.answers import CLOSE, refuse_socket, response_of
+from server.errors import BadRequest, ServerError, TooLarge
+from server.sockets.crowd import Crowd
+
+SEPARATOR = b"\x1e"
+MAX_PACKETS = 16
+"""Of one body; the library takes no more."""
+
+_PACKET = re.compile(rb"[0-6]|b")
+
+
+class PollingRules:
+    """Bounds how many connections an address opens, and reads bodies whole before they count."""
+
+    def __init__(self, app: ASGIApp, crowd: Crowd, sessions: Container[str]) -> None:
+        self._app = app
+        self._crowd = crowd
+        self._sessions = sessions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, as ASGI."""
+        address = self._crowd.rates.addresses.client(peer_of(scope), Headers(scope=scope))
+        try:
+            if b"sid=" not in scope.get("query_string", b""):
+                self._crowd.check(address)
+            if scope["type"] == "http" and scope["method"] == "POST" and self._is_known(scope):
+                receive = await _read(scope, receive)
+        except ClientDisconnect:
+            return
+        except ServerError as error:
+            if scope["type"] == "websocket":
+                await refuse_socket(error, scope, receive, send)
+                return
+            if isinstance(error, (BadRequest, TooLarge)):
+                self._crowd.rates.violated(address)
+            await response_of(error, CLOSE)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _is_known(self, scope: Scope) -> bool:
+        """Whether the library will read the body; it refuses others without."""
+        return QueryParams(scope["query_string"]).get("sid") in self._sessions
+
+
+async def _read(scope: Scope, receive: Receive) -> Receive:
+    """Read the body, and give it once more. Raises BadRequest and what bounds bodies."""
+    body = await Request(scope, receive).body()
+    packets = body.split(SEPARATOR, MAX_PACKETS)
+    if len(packets) > MAX_PACKETS:
+        raise BadRequest(f"More than {MAX_PACKETS} packets in a body")
+    if not all(_PACKET.match(packet) for packet in packets):
+        raise BadRequest("A body must hold packets of Engine.IO")
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise BadRequest("A body must be text in UTF-8") from error
+    headers = MutableHeaders(scope=scope)
+    headers["content-length"] = str(len(body))
+    told = False
+
+    async def receive_again() -> Message:
+        nonlocal told
+        if told:
+            return await receive()
+        told = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive_again

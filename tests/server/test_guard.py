@@ -1,0 +1,29 @@
+"""Ending a connection that may have ended already."""
+
+import asyncio
+import socket
+
+import uvloop
+
+from server.sockets.guard import abort
+
+
+def test_a_connection_that_is_closed_already_may_be_aborted_once_more():
+    async def close_and_abort():
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        lost = loop.create_future()
+
+        class Peer(asyncio.Protocol):
+            def connection_lost(self, exc):
+                lost.set_result(exc)
+
+        with theirs:
+            transport, _ = await loop.create_connection(Peer, sock=ours)
+            transport.close()
+            await lost
+            abort(transport)
+            return transport.is_closing()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(close_and_abort())

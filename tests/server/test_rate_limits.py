@@ -1,0 +1,247 @@
+"""Who asks too often is told when to come back; nobody else notices."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from server.addresses import Addresses
+from server.config import ServerConfig
+from server.errors import RateLimited
+from server.rates import RateClass, Rates
+from server.sources import ConfigError
+from server.windows import MAX_KEYS, BoundedWindows
+from tests.support.clients import message
+from tests.support.intruder import intruder
+from tests.support.live import live_server
+from tests.support.rest import assert_refused, client_at, rest_server
+
+BOTH_WAYS = True
+OPENING = "/socket.io/?EIO=4&transport=polling"
+POLL = f"{OPENING}&sid=none"
+CLASSES: dict[str, tuple[str, str, Any]] = {
+    "reads": ("GET", "/api/conversations", {}),
+    "writes": ("POST", "/api/reset-settings", {}),
+    "creations": ("POST", "/api/conversations", {"json": {}}),
+    "uploads": ("POST", "/api/conversations/c/upload-files", {"files": [("files", ("a", b"1"))]}),
+    "handshakes": ("GET", OPENING, {}),
+    "polls": ("GET", POLL, {}),
+}
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+async def served(client, kind):
+    method, path, arguments = CLASSES[kind]
+    answer = await client.request(method, path, **arguments)
+    return answer if answer.status_code == 429 else None
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+async def test_each_class_is_counted_by_itself(kind):
+    others = [one for one in CLASSES if one != kind]
+    async with (
+        rest_server(**{f"rate_{kind}": "2/minute"}) as rest,
+        client_at(rest, "10.0.0.1") as client,
+    ):
+        assert await served(client, kind) is None
+        assert await served(client, kind) is None
+        refused = await served(client, kind)
+
+        assert_refused(refused, 429, "rate_limited")
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        for other in others:
+            assert await served(client, other) is None
+
+
+async def test_another_address_and_this_machine_are_served_on():
+    async with (
+        rest_server(rate_reads="1/hour") as rest,
+        client_at(rest, "10.0.0.1") as busy,
+        client_at(rest, "10.0.0.2") as other,
+    ):
+        assert await served(busy, "reads") is None
+        assert await served(busy, "reads") is not None
+        assert await served(other, "reads") is None
+        for _ in range(5):
+            assert await served(rest.client, "reads") is None
+
+
+async def test_a_user_is_counted_wherever_he_asks_from():
+    users = "tests.support.extensions:HeaderAuth"
+    async with (
+        rest_server(user_auth_class=users, rate_reads="2/hour") as rest,
+        client_at(rest, "10.0.0.1", **{"x-forwarded-user": "ann"}) as here,
+        client_at(rest, "10.0.0.2", **{"x-forwarded-user": "ann"}) as there,
+        client_at(rest, "10.0.0.3", **{"x-forwarded-user": "bob"}) as other,
+    ):
+        assert await served(here, "reads") is None
+        assert await served(there, "reads") is None
+        assert await served(there, "reads") is not None
+        assert await served(other, "reads") is None
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "counted"),
+    [
+        ("203.0.113.7", None, "203.0.113.7"),
+        ("203.0.113.7", "198.51.100.1", "203.0.113.7"),
+        ("10.0.0.1", "198.51.100.1", "198.51.100.1"),
+        ("10.0.0.1", "1.1.1.1, 198.51.100.1", "198.51.100.1"),
+        ("10.0.0.1", "198.51.100.1, 10.0.0.2", "198.51.100.1"),
+        ("10.0.0.1", "10.0.0.3, 10.0.0.2", "10.0.0.3"),
+        ("10.0.0.1", "198.51.100.1, made up", "10.0.0.1"),
+        ("10.0.0.1", "127.0.0.1, 198.51.100.1", "198.51.100.1"),
+        ("10.0.0.1", "", "10.0.0.1"),
+        ("2001:db8:1:2:3:4:5:6", None, "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::9", None, "2001:db8:1:2::/64"),
+        ("::ffff:203.0.113.7", None, "203.0.113.7"),
+        ("testclient", None, "testclient"),
+    ],
+)
+async def test_the_counted_address_is_the_client_s_as_far_as_it_can_be_believed(
+    peer, forwarded, counted
+):
+    headers = {} if forwarded is None else {"x-forwarded-for": forwarded}
+    async with (
+        rest_server(rate_reads="1/hour", trusted_proxies=["10.0.0.0/24"]) as rest,
+        client_at(rest, peer, **headers) as client,
+    ):
+        rates = rest.application.library.crowd.rates
+
+        assert await served(client, "reads") is None
+
+        with pytest.raises(RateLimited):
+            rates.check(RateClass.READS, counted)
+
+
+async def test_wrong_keys_close_the_door_and_missing_ones_do_not():
+    right = {"x-session-api-key": "right"}
+    async with (
+        rest_server(session_api_key="right", rate_failures="3/hour") as rest,
+        client_at(rest, "10.0.0.1") as guesser,
+        client_at(rest, "10.0.0.2") as other,
+    ):
+        path = "/api/options/config"
+        for _ in range(10):
+            assert (await guesser.get(path)).status_code == 401
+        for number in range(3):
+            tried = {"x-session-api-key": f"guess {number}"}
+            assert (await guesser.get(path, headers=tried)).status_code == 401
+
+        assert_refused(await guesser.get(path, headers=right), 429, "rate_limited")
+        assert_refused(await guesser.get(OPENING), 429, "rate_limited")
+        assert (await other.get(path, headers=right)).status_code == 200
+
+
+async def test_wrong_keys_of_sockets_count_as_well():
+    limits: dict[str, Any] = {"unlimited_addresses": [], "rate_failures": "2/hour"}
+    async with live_server(session_api_key="right", **limits) as live:
+        query = f"conversation_id={await live.new()}&session_api_key="
+        for _ in range(2):
+            async with intruder(live.url) as one:
+                assert (await one.upgrade(f"{query}wrong")).status == 101
+                await one.message()
+                await one.text("40")
+                assert "invalid_session_api_key" in await one.message()
+        async with intruder(live.url) as one:
+            answer = await one.upgrade(f"{query}right")
+
+            assert answer.status == 429
+            assert 1 <= int(answer.headers["retry-after"]) <= 3600
+
+
+async def test_too_many_handshakes_of_an_address_are_told_when_to_come_back():
+    async with live_server(rate_handshakes="2/minute") as live:
+        told = "0"
+        for expected in (101, 101, 429):
+            async with intruder(live.url) as one:
+                answer = await one.upgrade("conversation_id=x")
+                assert answer.status == expected
+                told = answer.headers.get("retry-after", "0")
+        assert 1 <= int(told) <= 60
+        async with intruder(live.url, "127.0.0.67") as other:
+            assert (await other.upgrade("conversation_id=x")).status == 101
+
+
+async def test_events_beyond_the_allowance_are_refused_in_their_acknowledgement():
+    limits: dict[str, Any] = {
+        "actions_per_second": 5,
+        "action_burst": 10,
+        "unlimited_addresses": [],
+    }
+    async with live_server(**limits) as live:
+        conversation_id = await live.new()
+        async with live.raw(conversation_id) as client:
+            await client.connect()
+            told = [await client.send(message(f"/quiet {number}")) for number in range(30)]
+
+            assert [one["status"] for one in told[:10]] == ["ok"] * 10
+            refused = [one for one in told if one["status"] == "error"]
+            assert refused
+            assert {one["code"] for one in refused} == {"rate_limited"}
+            assert "try again in" in refused[0]["message"]
+            async with asyncio.timeout(3):
+                while (await client.send(message("/quiet again")))["status"] != "ok":
+                    continue
+            taken = sum(one["status"] == "ok" for one in told) + 1
+        stored = [one for one in await live.log(conversation_id) if b"/quiet" in one.body]
+    assert len([one for one in stored if b'"message"' in one.body]) >= taken
+
+
+async def test_an_event_that_wants_no_acknowledgement_is_refused_by_a_notice():
+    limits: dict[str, Any] = {"actions_per_second": 1, "action_burst": 1, "unlimited_addresses": []}
+    async with live_server(**limits) as live, live.raw(await live.new()) as client:
+        await client.connect()
+        for number in range(3):
+            await client.emit(message(f"/quiet {number}"))
+        async with asyncio.timeout(3):
+            while "RATE_LIMITED" not in str(told := await client.event()):
+                continue
+
+    assert "try again in" in told["message"]
+
+
+def test_a_window_moves_and_says_when_there_is_room_again():
+    clock = Clock()
+    config = ServerConfig(rate_reads="2/minute")
+    rates = Rates(config, Addresses(config), clock)
+    rates.spend(RateClass.READS, "10.0.0.1")
+    clock.now += 40
+    rates.spend(RateClass.READS, "10.0.0.1")
+
+    with pytest.raises(RateLimited) as refused:
+        rates.spend(RateClass.READS, "10.0.0.1")
+    assert refused.value.seconds == 20
+    clock.now += 20
+    rates.spend(RateClass.READS, "10.0.0.1")
+    assert rates.refused == 1
+
+
+def test_a_flood_of_addresses_takes_no_more_memory_than_is_set_aside():
+    windows = BoundedWindows(Clock())
+    for number in range(MAX_KEYS + 500):
+        windows.acquire_entry(str(number), 1, 60)
+
+    assert len(windows) == MAX_KEYS
+    assert windows.get("0") == 0
+    assert not windows.acquire_entry(str(MAX_KEYS), 1, 60)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("rate_reads", "often"),
+        ("trusted_proxies", "proxy.example"),
+        ("unlimited_addresses", ["10.0.0.1/8"]),
+        ("actions_per_second", 0),
+    ],
+)
+def test_a_bound_that_cannot_be_read_stops_the_start(setting, value):
+    with pytest.raises(ConfigError, match=setting):
+        ServerConfig(**{setting: value})
