@@ -3,7 +3,7 @@
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -17,11 +17,13 @@ from events.stores.database import DatabaseEventStore
 from events.stores.file import FileEventStore
 from events.stores.memory import MemoryEventStore
 from events.stream import StreamLimits
+from events.usage_ledger import UsageLedger
 from server.auth import Authenticator
 from server.chosen import Chosen, choose
 from server.config import ServerConfig
 from server.connections import ConnectionRegistry
 from server.conversation import LoopParts
+from server.drain import Drain
 from server.loop_settings import LoopSettings
 from server.managers.base import ConversationManager, register_embedding
 from server.managers.embedded import EmbeddedConversationManager
@@ -31,6 +33,8 @@ from server.monitoring import Monitor, MonitoringListener
 from server.own_stores import OwnConversationStores
 from server.plugins import made
 from server.routes import routes
+from server.routes.admin.access import AdminAccess
+from server.routes.admin.table import administration
 from server.routes.services import Services
 from server.sockets.direct import unsupported
 from server.sockets.frames import FrameReader
@@ -39,14 +43,26 @@ from server.sockets.handlers import SocketHandlers, SocketParts
 from server.sockets.library import SocketServer
 from server.sockets.upgrade import Entrance
 from server.user_records import UserRecords
+from storage.audit.base import AuditLog
 from storage.config import StorageConfig
 from storage.conversations.base import ConversationStores
 from storage.database.base import Database
+from storage.inventory import Inventory
 from storage.opening import OpenedStorage, open_storage, place_of
 from storage.secrets.base import SecretsStores
 from storage.settings.base import SettingsStores
+from storage.usage.base import UsageStore
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept for administration."""
+
+    usage: UsageStore
+    audit: AuditLog
+    inventory: Inventory
 
 
 @dataclass(slots=True)
@@ -64,15 +80,22 @@ class Application:
     library: SocketServer
     connections: ConnectionRegistry
     stopping: bool = False
+    draining: bool = False
 
     def reasons(self) -> list[str]:
         """Why the server is not ready; empty when it is."""
-        return ["stopping"] if self.stopping else []
+        found = {"stopping": self.stopping, "draining": self.draining}
+        return [reason for reason, holds in found.items() if holds]
 
     def stop_intake(self) -> None:
         """Refuse new connections and say so on /ready."""
         self.stopping = True
         self.handlers.stopping = True
+
+    def drain_intake(self, lasts: bool) -> None:  # noqa: FBT001 - a fact it is told
+        """Refuse new connections while a drain lasts."""
+        self.draining = lasts
+        self.handlers.stopping = self.stopping or lasts
 
 
 @asynccontextmanager
@@ -86,7 +109,8 @@ async def create_app(config: ServerConfig) -> AsyncIterator[Application]:
         event_store = await _event_store(storage, stack)
         records = chosen.records(config, storage)
         users = user_records(config, chosen, storage.settings, storage.secrets)
-        async with compose(config, records, event_store, users, chosen) as application:
+        kept = Kept(storage.usage, storage.audit, storage.inventory)
+        async with compose(config, records, event_store, users, kept, chosen) as application:
             yield application
 
 
@@ -96,12 +120,17 @@ async def compose(
     conversation_stores: ConversationStores,
     event_store: EventStore,
     users: UserRecords,
+    kept: Kept,
     chosen: Chosen | None = None,
 ) -> AsyncIterator[Application]:
     """A server over stores that are open; they stay open. Raises ConfigError."""
     chosen = chosen or choose(config)
     user_auth = made("user_auth_class", chosen.user_auth)
-    parts = manager_parts(config, chosen, conversation_stores, event_store, users)
+    ledger = UsageLedger(event_store, kept.usage)
+    parts = replace(
+        manager_parts(config, chosen, conversation_stores, event_store, users),
+        before_deletion=ledger.before_deletion,
+    )
     async with chosen.manage(parts) as manager:
         authenticator = Authenticator(config, user_auth)
         handlers = SocketHandlers(
@@ -137,12 +166,16 @@ async def compose(
             started_at=datetime.now(UTC),
         )
         sockets = socketio.ASGIApp(library, socketio_path=None)
-        application.asgi = Starlette(
-            routes=[Mount("/socket.io", sockets), *routes(services)],
-            middleware=middleware(config, authenticator),
-            exception_handlers=exception_handlers(),
-        )
-        yield application
+        drain = Drain(manager, application.drain_intake)
+        async with administration(
+            AdminAccess(config), kept.audit, kept.inventory, kept.usage, ledger, drain
+        ) as admin:
+            application.asgi = Starlette(
+                routes=[Mount("/socket.io", sockets), *routes(services, admin)],
+                middleware=middleware(config, authenticator),
+                exception_handlers=exception_handlers(),
+            )
+            yield application
 
 
 def manager_parts(
@@ -255,5 +288,5 @@ def _is_direct(config: ServerConfig) -> bool:
 
 
 def _secrets(config: ServerConfig) -> dict[str, str]:
-    key = config.session_api_key
-    return {} if key is None else {"SESSION_API_KEY": key.get_secret_value()}
+    keys = {"SESSION_API_KEY": config.session_api_key, "ADMIN_KEY": config.admin_key}
+    return {name: key.get_secret_value() for name, key in keys.items() if key is not None}

@@ -12,6 +12,7 @@ from pydantic import (
     Field,
     FiniteFloat,
     ModelWrapValidatorHandler,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     field_validator,
@@ -86,6 +87,11 @@ class ServerConfig(Extensions, BaseSettings):
         default=None,
         description="The key every request and every connection must show. Without one the server "
         "trusts whoever reaches it.",
+    )
+    admin_key: Annotated[SecretStr, Field(min_length=16)] | None = Field(
+        default=None,
+        description="The key `/api/admin` asks for. Unset, administration is open to this machine "
+        "alone, and closed behind a proxy.",
     )
     secret_key: Annotated[SecretStr, Field(min_length=16)] | None = Field(
         default=None,
@@ -182,6 +188,8 @@ class ServerConfig(Extensions, BaseSettings):
         default="json", description="One JSON object a line, or text for people."
     )
 
+    _places: dict[str, str] = PrivateAttr(default_factory=dict)
+
     @classmethod
     def load(
         cls,
@@ -205,9 +213,11 @@ class ServerConfig(Extensions, BaseSettings):
         layer = layer.under(read_environment(cls, variables))
         layer = layer.under(read_overrides(overrides or {}))
         try:
-            return cls(**layer.values)
+            config = cls(**layer.values)
         except ConfigError as error:
             raise ConfigError(layer.sentence(error.problems), problems=error.problems) from None
+        config._places = dict(layer.places)
+        return config
 
     @property
     def storage(self) -> StorageConfig:
@@ -222,6 +232,10 @@ class ServerConfig(Extensions, BaseSettings):
     def keyless(self) -> bool:
         """Whether the server trusts whoever reaches it."""
         return self.session_api_key is None
+
+    def place_of(self, field: str) -> str:
+        """Where a setting was found, in a person's words; "default" where nowhere."""
+        return self._places.get(field, "default")
 
     def masked(self) -> dict[str, Any]:
         """Every setting under its public name as JSON values, secrets as asterisks."""

@@ -2,6 +2,8 @@
 
 from starlette.routing import BaseRoute
 
+from server.routes.admin.page import AdminPageRoutes
+from server.routes.admin.table import Administration, admin_routes
 from server.routes.conversations import ConversationRoutes
 from server.routes.events import EventRoutes
 from server.routes.extras import ExtraRoutes
@@ -29,7 +31,7 @@ GIT_HOST_PATHS = (
 )
 
 
-def routes(services: Services) -> list[BaseRoute]:
+def routes(services: Services, administration: Administration) -> list[BaseRoute]:
     """Every address, in the order of matching."""
     health = HealthRoutes(services)
     options = OptionRoutes(services)
@@ -86,7 +88,11 @@ def routes(services: Services) -> list[BaseRoute]:
         *(resource(f"/api/user/{path}", GET=git_hosts.nothing) for path in GIT_HOST_PATHS),
         resource("/api/user/search/branches", GET=git_hosts.branches),
         resource("/api/user/suggested-tasks", GET=git_hosts.suggested_tasks),
+        *admin_routes(services, administration),
     ]
     if services.config.serve_frontend:
+        admin_page = AdminPageRoutes()
+        table.append(resource("/admin", GET=admin_page.index))
+        table.append(resource("/admin/assets/{path:path}", GET=admin_page.asset))
         table.append(PageRoute("/{path:path}", PageRoutes(services.config).serve))
     return [*table, NothingHere()]

@@ -144,6 +144,19 @@ class ConversationStores(ABC):
     def for_user(self, user_id: str | None) -> ConversationStore:
         """Return a store bound to that owner; cheap, no I/O."""
 
+    async def search_all(
+        self,
+        page_id: str | None = None,  # noqa: ARG002 - the contract's, as those that follow
+        limit: int = DEFAULT_LIMIT,  # noqa: ARG002
+        *,
+        filters: ConversationFilter | None = None,  # noqa: ARG002
+    ) -> ConversationMetadataResultSet:
+        """`ConversationStore.search` over the records of all owners; for administration only.
+
+        This default, for a medium that knows records by their owner only, raises Unavailable.
+        """
+        raise Unavailable("these records can be listed by owner only")
+
 
 Opener: TypeAlias = Callable[[StorageConfig, str | None], Awaitable[ConversationStore]]
 

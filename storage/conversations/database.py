@@ -66,6 +66,17 @@ class DatabaseConversationStores(ConversationStores):
         """See ConversationStores."""
         return DatabaseConversationStore(self._database, user_id)
 
+    async def search_all(
+        self,
+        page_id: str | None = None,
+        limit: int = DEFAULT_LIMIT,
+        *,
+        filters: ConversationFilter | None = None,
+    ) -> ConversationMetadataResultSet:
+        """See ConversationStores."""
+        wanted = filters or EVERYTHING
+        return await _page(self._database, "list_all_records", (), page_id, limit, wanted)
+
 
 class DatabaseConversationStore(ConversationStore):
     """One owner's records in a database; the event store writes the folded columns."""
@@ -118,17 +129,9 @@ class DatabaseConversationStore(ConversationStore):
         filters: ConversationFilter | None = None,
     ) -> ConversationMetadataResultSet:
         """See ConversationStore. A record that cannot be read is left out and logged."""
-        check_limit(limit)
-        after = ListPosition.from_page_id(page_id)
-        begin = _BEFORE_ALL if after is None else (_moment(after.created_at), after.conversation_id)
         wanted = filters or EVERYTHING
-        parameters = (self.user_id, *begin, *_criteria(wanted), limit + 1)
-        rows = await self._rows(Statement(_query_for(wanted), parameters))
-        page = rows[:limit]
-        return ConversationMetadataResultSet(
-            results=_readable(page),
-            next_page_id=_position_of(page[-1]).to_page_id() if len(rows) > limit else None,
-        )
+        query = _query_for(wanted)
+        return await _page(self._database, query, (self.user_id,), page_id, limit, wanted)
 
     async def get_all_metadata(self, conversation_ids: Sequence[str]) -> list[ConversationMetadata]:
         """See ConversationStore. One read, of one moment."""
@@ -145,6 +148,26 @@ class DatabaseConversationStore(ConversationStore):
 
     async def _rows(self, statement: Statement) -> list[Row]:
         return await self._database.read(_ask(statement))
+
+
+async def _page(
+    database: Database,
+    query: str,
+    owner: tuple[str | None, ...],
+    page_id: str | None,
+    limit: int,
+    filters: ConversationFilter,
+) -> ConversationMetadataResultSet:
+    check_limit(limit)
+    after = ListPosition.from_page_id(page_id)
+    begin = _BEFORE_ALL if after is None else (_moment(after.created_at), after.conversation_id)
+    parameters = (*owner, *begin, *_criteria(filters), limit + 1)
+    rows = await database.read(_ask(Statement(query, parameters)))
+    page = rows[:limit]
+    return ConversationMetadataResultSet(
+        results=_readable(page),
+        next_page_id=_position_of(page[-1]).to_page_id() if len(rows) > limit else None,
+    )
 
 
 def _ask(statement: Statement) -> Script[list[Row]]:

@@ -27,6 +27,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _POSITION = attrgetter("position")
 
 _List: TypeAlias = tuple[str | None, str, str | None]
+EVERYBODY: _List = (None, "everybody", None)
 
 
 class Entry:
@@ -65,6 +66,7 @@ class Entry:
 
     def lists(self) -> Iterable[_List]:
         """The lists it stands in."""
+        yield EVERYBODY
         yield self.owner, "all", None
         if self.repository is not None:
             yield self.owner, "repository", self.repository
@@ -88,6 +90,13 @@ class Listing:
     def get(self, conversation_id: str) -> Entry | None:
         """The entry of a record that is there."""
         return self._entries.get(conversation_id)
+
+    def everybodys(self) -> Iterable[Entry]:
+        """All entries, in no order; nothing may be entered or struck meanwhile."""
+        return self._entries.values()
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
     def put(self, record: ConversationMetadata) -> None:
         """Enter a record, or enter it anew."""
@@ -128,12 +137,17 @@ class Listing:
         filters: ConversationFilter,
         after: ListPosition | None,
         count: int,
+        *,
+        everybody: bool = False,
     ) -> tuple[list[ListPosition], ListPosition | None]:
         """Up to `count` positions of an owner's records that pass, newest first, behind `after`.
 
+        With `everybody` those of all owners.
+
         Looks at a bounded number of entries; the second value is where to go on, None at the end.
         """
-        entries = self._lists.get(_list_for(owner, filters), [])
+        which = EVERYBODY if everybody else _list_for(owner, filters)
+        entries = self._lists.get(which, [])
         end = len(entries) if after is None else bisect_left(entries, after, key=_POSITION)
         begin = max(end - SLICE, 0)
         passes = _test_of(filters)
@@ -203,10 +217,12 @@ def _test_of(filters: ConversationFilter) -> Callable[[Entry], bool]:
     title = None if filters.title_contains is None else fold_case(filters.title_contains)
     since = filters.updated_since
 
+    repository = filters.selected_repository
+
     def passes(entry: Entry) -> bool:
-        # The repository, where one is asked for, has chosen the list.
         return (
-            (trigger is None or entry.trigger == trigger)
+            (repository is None or entry.repository == repository)
+            and (trigger is None or entry.trigger == trigger)
             and (title is None or (entry.title is not None and title in entry.title))
             and (since is None or entry.updated >= since)
         )

@@ -42,6 +42,7 @@ class MemoryConversations(ConversationStores):
         self._records: dict[str, ConversationMetadata] = {}
         self._deleted: set[str] = set()
         self._lists: defaultdict[str | None, list[ListPosition]] = defaultdict(list)
+        self._everybody: list[ListPosition] = []
 
     def for_user(self, user_id: str | None) -> "MemoryConversationStore":
         """See ConversationStores."""
@@ -64,6 +65,7 @@ class MemoryConversations(ConversationStores):
             self._unlist(previous)
         self._records[key] = record
         insort(self._lists[record.user_id], ListPosition.of(record))
+        insort(self._everybody, ListPosition.of(record))
 
     def fold(self, conversation_id: str, fold: Fold) -> None:
         """Bring a record up to date with its log; one that is unknown is passed over."""
@@ -87,7 +89,29 @@ class MemoryConversations(ConversationStores):
         self, user_id: str | None, after: ListPosition | None
     ) -> Iterator[ConversationMetadata]:
         """Give the owner's records themselves, from behind `after` on."""
-        positions = self._lists.get(user_id, [])
+        return self._from(self._lists.get(user_id, []), after)
+
+    def everybodys(self, after: ListPosition | None = None) -> Iterator[ConversationMetadata]:
+        """`newest_first` of all owners together."""
+        return self._from(self._everybody, after)
+
+    async def search_all(
+        self,
+        page_id: str | None = None,
+        limit: int = DEFAULT_LIMIT,
+        *,
+        filters: ConversationFilter | None = None,
+    ) -> ConversationMetadataResultSet:
+        """See ConversationStores."""
+        check_limit(limit)
+        return _page_of(self.everybodys(ListPosition.from_page_id(page_id)), limit, filters)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def _from(
+        self, positions: list[ListPosition], after: ListPosition | None
+    ) -> Iterator[ConversationMetadata]:
         end = len(positions) if after is None else bisect_left(positions, after)
         for place in range(end - 1, -1, -1):
             yield self._records[positions[place].conversation_id]
@@ -95,6 +119,7 @@ class MemoryConversations(ConversationStores):
     def _unlist(self, record: ConversationMetadata) -> None:
         positions = self._lists[record.user_id]
         del positions[bisect_left(positions, ListPosition.of(record))]
+        del self._everybody[bisect_left(self._everybody, ListPosition.of(record))]
 
 
 class MemoryConversationStore(ConversationStore):
@@ -150,16 +175,8 @@ class MemoryConversationStore(ConversationStore):
         """See ConversationStore."""
         check_limit(limit)
         after = ListPosition.from_page_id(page_id)
-        accepts = (filters or EVERYTHING).accepts
-        page: list[ConversationMetadata] = []
-        for record in self._conversations.newest_first(self.user_id, after):
-            if not accepts(record):
-                continue
-            if len(page) == limit:
-                next_page_id = ListPosition.of(page[-1]).to_page_id()
-                return ConversationMetadataResultSet(results=page, next_page_id=next_page_id)
-            page.append(record.checked_copy())
-        return ConversationMetadataResultSet(results=page)
+        found = self._conversations.newest_first(self.user_id, after)
+        return _page_of(found, limit, filters)
 
     def _visible(self, conversation_id: str) -> ConversationMetadata:
         check_conversation_id(conversation_id)
@@ -167,3 +184,18 @@ class MemoryConversationStore(ConversationStore):
         if record is None:
             raise ConversationNotFound(conversation_id)
         return record
+
+
+def _page_of(
+    records: Iterator[ConversationMetadata], limit: int, filters: ConversationFilter | None
+) -> ConversationMetadataResultSet:
+    accepts = (filters or EVERYTHING).accepts
+    page: list[ConversationMetadata] = []
+    for record in records:
+        if not accepts(record):
+            continue
+        if len(page) == limit:
+            next_page_id = ListPosition.of(page[-1]).to_page_id()
+            return ConversationMetadataResultSet(results=page, next_page_id=next_page_id)
+        page.append(record.checked_copy())
+    return ConversationMetadataResultSet(results=page)

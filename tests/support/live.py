@@ -21,6 +21,7 @@ from storage.conversations.metadata import ConversationMetadata
 from storage.secrets.memory import MemorySecrets
 from storage.settings.memory import MemorySettings
 from tests.support.clients import RecordingClient, joined
+from tests.support.kept import kept_in_memory
 from tests.support.raw_client import RawClient, raw_client
 from tests.support.servers import LoopServer, serving
 
@@ -106,7 +107,7 @@ async def live_server(
     log = events or MemoryEventStore()
     users = user_records(config, choose(config), MemorySettings(), MemorySecrets())
     async with (
-        compose(config, records, log, users) as application,
+        compose(config, records, log, users, kept_in_memory(records)) as application,
         serving(config, application) as server,
     ):
         yield Live(server, records, log, users)

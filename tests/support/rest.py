@@ -20,6 +20,7 @@ from storage.conversations.metadata import ConversationMetadata
 from storage.secrets.memory import MemorySecrets
 from storage.settings.base import SettingsStores
 from storage.settings.memory import MemorySettings
+from tests.support.kept import kept_in_memory
 
 EVERY = "/api/conversations"
 BOUND_SECONDS = 5.0
@@ -81,7 +82,9 @@ async def rest_server(
     conversations, events = MemoryConversations(), MemoryEventStore()
     kept, secrets = MemorySettings(), MemorySecrets()
     users = user_records(config, choose(config), settings_stores or kept, secrets)
-    async with compose(config, conversations, events, users) as application:
+    async with compose(
+        config, conversations, events, users, kept_in_memory(conversations)
+    ) as application:
         transport = ASGITransport(application.asgi)
         async with AsyncClient(transport=transport, base_url="http://localhost:3000") as client:
             yield Rest(client, application, conversations, events, kept, secrets)
