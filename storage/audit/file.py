@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Iterator
 from heapq import merge
 from itertools import islice
 
@@ -57,15 +58,15 @@ class FileAudit(AuditLog):
         async with self._serial:
             await self._read_names()
             classes = (_ACTS,) if only_acts else (_ACTS, _LOOKS)
-            names = merge(
-                *(((one, name) for one in reversed(self._ids[name])) for name in classes),
-                reverse=True,
-            )
+            names = merge(*(self._newest_first(name) for name in classes), reverse=True)
             fitting = (_key(*one) for one in names if one[0] < before)
             keys = list(islice(fitting, limit))
             contents = await self._files.read_all(keys)
         records = (_record(key, found) for key, found in zip(keys, contents, strict=True))
         return [record for record in records if record is not None]
+
+    def _newest_first(self, name: str) -> Iterator[tuple[int, str]]:
+        return ((one, name) for one in reversed(self._ids[name]))
 
     async def _read_names(self) -> None:
         if self._ids:

@@ -7,8 +7,16 @@ from tests.support.protocol_rows import ROWS
 from tests.support.rest import EVERY, assert_refused, rest_server
 
 REPOSITORY = "git init && git add . && git commit -m x && echo new > a.txt"
-OTHERS = ("/api/settings", "/api/reset-settings", "/api/secrets", "/api/add-git", "/api/unset")
-"""Beginnings of the addresses of settings and secrets, which have tests of their own."""
+OTHERS = (
+    "/api/admin",
+    "/admin",
+    "/api/settings",
+    "/api/reset-settings",
+    "/api/secrets",
+    "/api/add-git",
+    "/api/unset",
+)
+"""Beginnings of the addresses of administration, settings and secrets, which have tests of their own."""
 REFUSALS = [(row, refusal) for row in ROWS for refusal in row.refusals]
 
 

@@ -1,6 +1,7 @@
 """What a server keeps for administration, over records in memory."""
 
 from server.app import Kept
+from storage.audit.base import AuditLog
 from storage.audit.memory import MemoryAudit
 from storage.conversations.base import ConversationStores
 from storage.conversations.memory import MemoryConversations
@@ -8,7 +9,7 @@ from storage.inventory import MemoryInventory
 from storage.usage.memory import MemoryUsage
 
 
-def kept_in_memory(stores: ConversationStores) -> Kept:
-    """Usage of these records, where they are in memory; an audit of its own."""
+def kept_in_memory(stores: ConversationStores, audit: AuditLog | None = None) -> Kept:
+    """Usage of these records, where they are in memory; an audit of its own if none is given."""
     records = stores if isinstance(stores, MemoryConversations) else MemoryConversations()
-    return Kept(MemoryUsage(records.everybodys), MemoryAudit(), MemoryInventory(records))
+    return Kept(MemoryUsage(records.everybodys), audit or MemoryAudit(), MemoryInventory(records))

@@ -15,6 +15,7 @@ from runtime_stub.scripted import ScriptedAgent
 from server.app import Application, compose, user_records
 from server.chosen import choose
 from server.config import ServerConfig
+from storage.audit.base import AuditLog
 from storage.conversations.memory import MemoryConversations
 from storage.conversations.metadata import ConversationMetadata
 from storage.secrets.memory import MemorySecrets
@@ -75,7 +76,11 @@ class Rest:
 
 @asynccontextmanager
 async def rest_server(
-    settings_stores: SettingsStores | None = None, /, **settings: Any
+    settings_stores: SettingsStores | None = None,
+    /,
+    *,
+    audit: AuditLog | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Rest]:
     """A server with these settings, and a client of it on this machine."""
     config = ServerConfig(storage_kind="memory", **settings)
@@ -83,7 +88,7 @@ async def rest_server(
     kept, secrets = MemorySettings(), MemorySecrets()
     users = user_records(config, choose(config), settings_stores or kept, secrets)
     async with compose(
-        config, conversations, events, users, kept_in_memory(conversations)
+        config, conversations, events, users, kept_in_memory(conversations, audit)
     ) as application:
         transport = ASGITransport(application.asgi)
         async with AsyncClient(transport=transport, base_url="http://localhost:3000") as client:

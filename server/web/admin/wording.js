@@ -2,7 +2,8 @@
 
 const WHOLE = new Intl.NumberFormat("en");
 const SHORT = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
-const MONEY = new Intl.NumberFormat("en", { style: "currency", currency: "USD", maximumFractionDigits: 4 });
+const MONEY = new Intl.NumberFormat("en", { style: "currency", currency: "USD", minimumFractionDigits: 4 });
+const ROUND_MONEY = new Intl.NumberFormat("en", { style: "currency", currency: "USD" });
 const MOMENT = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 
@@ -19,6 +20,11 @@ export function short(value) {
 /** @param {number} value */
 export function money(value) {
   return MONEY.format(value);
+}
+
+/** @param {number} value */
+export function roundMoney(value) {
+  return value < 1 ? money(value) : ROUND_MONEY.format(value);
 }
 
 /** @param {number | null} value */

@@ -6,6 +6,8 @@ import { panel, table } from "../parts.js";
 import { bytes, ownerName, short, span, whole } from "../wording.js";
 
 const ROOM = 150;
+const LEAST_ROOM = 30;
+const POLL_SECONDS = 2;
 
 /** What each chart shows of an answer and the one before; null where nothing can be told. */
 const SERIES = [
@@ -50,12 +52,14 @@ export function overview(history, loops, closeLoop) {
     const values = /** @type {(number | null)[]} */ (history.lines.get(one.id));
     const newest = values.findLast((value) => value !== null);
     const shown = newest === undefined || newest === null ? "–" : `${short(newest)}${one.unit}`;
+    const room = Math.max(values.length, LEAST_ROOM);
+    const time = span(room * POLL_SECONDS);
     const most = `${short(Math.max(...values.map((value) => value ?? 0)))}${one.unit}`;
     return h("section", { class: "tile", data: { testid: `chart-${one.id}` } },
       h("h3", { class: "tile__title" }, one.title),
       h("p", { class: "tile__now" }, shown),
-      lineChart(values, ROOM, `${one.title}: now ${shown}, at most ${most} in the last five minutes`),
-      h("p", { class: "tile__most" }, `5 min, at most ${most}`));
+      lineChart(values, room, `${one.title}: now ${shown}, at most ${most} in the last ${time}`),
+      h("p", { class: "tile__most" }, `Last ${time}, at most ${most}`));
   });
   const facts = [
     ["Up", span(now.uptime_seconds)],

@@ -3,7 +3,7 @@
 import { h } from "../../views/dom.js";
 import { barChart } from "../charts.js";
 import { button, labelled, panel, table } from "../parts.js";
-import { money, ownerName, whole } from "../wording.js";
+import { money, ownerName, roundMoney, whole } from "../wording.js";
 
 const DAY_MS = 86_400_000;
 const MEASURES = { cost: "Cost", tokens: "Tokens", events: "Events" };
@@ -33,7 +33,7 @@ export function usage(tools) {
     const groups = { day: (line) => line.day, model: (line) => line.model || "no model", user: (line) => ownerName(line.user_id) };
     const sums = summed(lines, groups[group.value]);
     const of = { cost: (sum) => sum.cost, tokens: (sum) => sum.prompt + sum.completion, events: (sum) => sum.events }[measure.value];
-    const shown = measure.value === "cost" ? money : whole;
+    const shown = measure.value === "cost" ? roundMoney : whole;
     const bars = span(since.value, until.value, days).map((day) => {
       const value = days.has(day) ? of(days.get(day)) : 0;
       return { name: day, value, shown: shown(value) };
