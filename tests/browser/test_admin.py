@@ -141,25 +141,23 @@ async def test_the_storage_is_checked_and_settings_are_shown(reader):
     await expect(reader.part("storage")).to_contain_text("Sound")
 
 
-async def test_the_page_asks_only_while_it_is_seen(context, reader):
+async def test_the_page_asks_only_while_it_is_seen(reader):
     asked = []
     reader.page.on("request", lambda one: asked.append(one.url))
+    await reader.page.clock.install()
     await reader.visit("/admin")
     await expect(reader.part("ready")).to_have_text("ready")
-    hide = "Object.defineProperty(document, 'hidden', {get: () => window.away ?? false})"
-    await reader.page.evaluate(hide)
+    await expect(reader.part("chart-events")).to_be_visible()
+    seen = "Object.defineProperty(document, 'hidden', {get: () => away, configurable: true}); "
+    tell = "document.dispatchEvent(new Event('visibilitychange'))"
 
-    await reader.page.evaluate("window.away = true")
-    await reader.page.wait_for_timeout(2_500)
+    await reader.page.evaluate(seen.replace("away", "true") + tell)
     asked.clear()
-    await reader.page.wait_for_timeout(2_500)
+    await reader.page.clock.run_for(60_000)
     assert asked == []
 
-    await reader.page.evaluate(
-        "window.away = false; document.dispatchEvent(new Event('visibilitychange'))"
-    )
     async with reader.page.expect_response("**/api/admin/overview", timeout=WAIT_MS):
-        pass
+        await reader.page.evaluate(seen.replace("away", "false") + tell)
 
 
 @pytest.mark.parametrize("viewport", SIZES, ids=lambda size: str(size["width"]))

@@ -64,7 +64,7 @@ async def test_a_connection_is_listed_and_disconnected():
             answer = await client.post(path, json={})
 
             assert answer.json()["disconnected"] is True
-            await until(lambda: not person.client.connected)
+            await until(lambda: not person.io.connected)
         assert_refused(await client.post(path, json={}), 404, "not_found")
         only = {"conversation_id": "another"}
         assert (await client.get(f"{ADMIN}/connections", params=only)).json()["results"] == []

@@ -9,10 +9,20 @@ from httpx import ASGITransport, AsyncClient
 
 from server.app import create_app
 from server.config import ServerConfig
+from storage.conversations.memory import MemoryConversations, MemoryConversationStore
 from tests.support.rest import EVERY, assert_refused, rest_server
 
 ADMIN = "/api/admin"
 AUTH = "tests.support.extensions:HeaderAuth"
+
+
+BOOK = MemoryConversations()
+
+
+class OwnStore(MemoryConversationStore):
+    @classmethod
+    async def get_instance(cls, config, user_id):
+        return cls(BOOK, user_id)
 
 
 def client_of(application):
@@ -86,7 +96,7 @@ async def test_a_query_that_makes_no_sense_is_refused(rest, path, code):
 async def test_records_in_a_class_of_its_own_are_listed_by_owner_only():
     config = ServerConfig(
         storage_kind="memory",
-        conversation_store_class="tests.support.extensions:KeptConversationStore",
+        conversation_store_class=f"{__name__}:OwnStore",
     )
     async with create_app(config) as application, client_of(application) as client:
         everybodys = await client.get(f"{ADMIN}/conversations")
