@@ -78,7 +78,7 @@ class Race:
         assert self._live is not None
         random = Random(self._random.random())  # noqa: S311 - it must be repeatable
         connections: list[Received] = []
-        cursor = random.randrange(-1, self._prefilled + 2)
+        cursor = invented = random.randrange(-1, self._prefilled + 2)
         while True:
             for _ in range(random.randrange(30)):
                 await asyncio.sleep(0)
@@ -89,7 +89,7 @@ class Race:
                     continue
                 assert (await client.connect()).startswith('40{"sid":')
                 client.received.joined_before = self._stream().next_id
-                client.received.is_cursor_known = bool(connections) or cursor < self._prefilled
+                client.received.is_cursor_known = cursor != invented or cursor < self._prefilled
                 connections.append(client.received)
                 self._note_connected(first=len(connections) == 1)
                 while patience is None or len(client.received.events) < patience:
