@@ -90,8 +90,7 @@ class ServerConfig(Extensions, BaseSettings):
     )
     admin_key: Annotated[SecretStr, Field(min_length=16)] | None = Field(
         default=None,
-        description="The key `/api/admin` asks for. Unset, administration is open to this machine "
-        "alone, and closed behind a proxy.",
+        description="The key of `/api/admin`. Unset, only this machine, without a proxy, may use it.",
     )
     secret_key: Annotated[SecretStr, Field(min_length=16)] | None = Field(
         default=None,

@@ -18,10 +18,11 @@ SIZES = ({"width": 1280, "height": 800}, {"width": 390, "height": 844})
 
 
 async def talk(context, server, title):
-    """A conversation that a person has begun on the page, and its tab."""
+    """A conversation that a person has begun on the page, and left."""
     other = await person(context, server.url)
     conversation_id = await other.begin()
     await other.ask(title, f"You said: {title}")
+    await other.page.close()
     return conversation_id
 
 

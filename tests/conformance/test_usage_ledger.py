@@ -1,6 +1,7 @@
 """What was used is what the logs say: by owner, model and day, over every back-end."""
 
 import asyncio
+from typing import Any
 
 import orjson
 import pytest
@@ -21,7 +22,7 @@ SECONDS = 5.0
 
 
 def payload(day=2, model=None, cost=None, prompt=0, completion=0):
-    told = {"timestamp": f"2026-03-{day:02}T23:59:59.000001Z", "action": "message"}
+    told: dict[str, Any] = {"timestamp": f"2026-03-{day:02}T23:59:59.000001Z", "action": "message"}
     if model is not None:
         usage = {"model": model, "prompt_tokens": prompt, "completion_tokens": completion}
         told["llm_metrics"] = {"accumulated_cost": cost, "accumulated_token_usage": usage}

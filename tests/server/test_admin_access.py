@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from itertools import product
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -18,7 +19,7 @@ KEY = "a long admin key"
 OVERVIEW = "/api/admin/overview"
 AUDIT = "/api/admin/audit"
 
-LISTENERS = {
+LISTENERS: dict[str, dict[str, Any]] = {
     "127.0.0.1": {"host": "127.0.0.1"},
     "::1": {"host": "::1"},
     "localhost": {"host": "localhost"},

@@ -155,7 +155,7 @@ async def test_a_deadline_that_makes_no_sense_is_refused(rest, seconds):
 
 async def test_nothing_is_done_that_cannot_be_recorded():
     audit = FaultyAudit()
-    async with rest_server(audit=audit) as rest:
+    async with rest_server(None, audit) as rest:
         audit.fails = True
         answer = await rest.ask("POST", f"{ADMIN}/drain", json={})
         assert_refused(answer, 503, "storage_unavailable")

@@ -42,7 +42,8 @@ async def test_conversations_of_all_users_are_paged_newest_first_without_gap_or_
         user = (None, "ann", "bob")[place % 3]
         await rest.keep(f"c{place}", user, title=f"Title {place}", created_at=day)
 
-    seen, page_id = [], ""
+    seen: list[str] = []
+    page_id: str | None = ""
     while page_id is not None:
         page = await read(rest, "conversations", limit=5, page_id=page_id)
         seen += [line["record"]["conversation_id"] for line in page["results"]]

@@ -77,9 +77,8 @@ class Rest:
 @asynccontextmanager
 async def rest_server(
     settings_stores: SettingsStores | None = None,
-    /,
-    *,
     audit: AuditLog | None = None,
+    /,
     **settings: Any,
 ) -> AsyncIterator[Rest]:
     """A server with these settings, and a client of it on this machine."""

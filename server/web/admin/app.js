@@ -3,6 +3,7 @@
 import { slot } from "../views/dom.js";
 import { AdminApi, AdminError } from "./api.js";
 import { confirmed } from "./parts.js";
+import { redraw } from "./redraw.js";
 import { audit } from "./views/audit.js";
 import { connections } from "./views/connections.js";
 import { conversations } from "./views/conversations.js";
@@ -90,14 +91,7 @@ async function drawLive() {
   const parts = part === "overview"
     ? overview(history, found.results, closeLoop)
     : connections(found.results, tools, poll);
-  const focused = focusedName();
-  stage.replaceChildren(...parts);
-  if (focused) /** @type {HTMLElement | null} */ (stage.querySelector(`[aria-label="${CSS.escape(focused)}"]`))?.focus();
-}
-
-/** The live parts are drawn anew: whoever is on a button of them by keyboard stays there. */
-function focusedName() {
-  return stage.contains(document.activeElement) ? document.activeElement?.getAttribute("aria-label") : null;
+  redraw(stage, parts);
 }
 
 /** @param {any} now */
