@@ -47,7 +47,7 @@ class PageReader:
         self.page_size = page_size
         self._store = store
         self._read_seconds = read_seconds
-        self._cache: PageCache[PageKey, tuple[StoredEvent, ...]] = PageCache(cache_bytes)
+        self.cache: PageCache[PageKey, tuple[StoredEvent, ...]] = PageCache(cache_bytes)
         self._loads: dict[PageKey, Load] = {}
 
     async def read(
@@ -62,7 +62,7 @@ class PageReader:
             return ()
         key = PageKey(conversation_id, page_of(start_id, self.page_size))
         end_id = min(page_bounds(key.page, self.page_size)[1], next_id)
-        events = self._cache.get(key)
+        events = self.cache.get(key)
         if events is None or events[0].id > start_id or events[-1].id + 1 < end_id:
             first_id = start_id if events is None else min(start_id, events[0].id)
             events = await self._load_once(key, first_id, end_id)
@@ -112,7 +112,7 @@ class PageReader:
     def forget(self, conversation_id: str, next_id: int) -> None:
         """Drop a deleted conversation's pages."""
         for page in range(page_of(max(next_id - 1, 0), self.page_size) + 1):
-            self._cache.discard(PageKey(conversation_id, page))
+            self.cache.discard(PageKey(conversation_id, page))
 
     async def _load_once(self, key: PageKey, first_id: int, end_id: int) -> tuple[StoredEvent, ...]:
         load = self._loads.get(key)
@@ -144,5 +144,5 @@ class PageReader:
         if short:
             raise DamagedRecord(key.conversation_id, first_id + len(events), end_id - 1)
         size = sum(len(event.body) for event in events) + OVERHEAD_BYTES * len(events)
-        self._cache.put(key, events, size)
+        self.cache.put(key, events, size)
         return events

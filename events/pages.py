@@ -25,12 +25,16 @@ class PageCache(Generic[Key, Value]):
         self._limit_bytes = limit_bytes
         self._entries: OrderedDict[Key, tuple[Value, int]] = OrderedDict()
         self.size_bytes = 0
+        self.hits = 0
+        self.misses = 0
 
     def get(self, key: Key) -> Value | None:
         """The value, now the most recently used; None when absent."""
         entry = self._entries.get(key)
         if entry is None:
+            self.misses += 1
             return None
+        self.hits += 1
         self._entries.move_to_end(key)
         return entry[0]
 

@@ -183,6 +183,7 @@ class AppendPump:
 
     def _failed(self, batch: Batch, error: Exception) -> None:
         logger.error("append to %s failed: %s", self._conversation_id, error)
+        self._store.counters.append_failed(len(batch.events))
         self._in_flight = None
         for one in batch.waiting:
             self._queue.fail(one, error)
@@ -204,6 +205,7 @@ class AppendPump:
     def _recover(self, error: Exception) -> None:
         if not isinstance(error, AppendConflict):
             logger.warning("append to %s: %s; reading back", self._conversation_id, error)
+            self._store.counters.append_unknown()
         task = asyncio.get_running_loop().create_task(self._resolve(error))
         self._recovery = task
 

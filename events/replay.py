@@ -49,7 +49,8 @@ def read_recording(text: str) -> Recording:
     actions: list[Action] = []
     first_message: MessageAction | None = None
     for number, payload in enumerate(_events_of(text)):
-        if payload.get("action") not in REPLAYED:
+        kind = payload.get("action")
+        if not isinstance(kind, str) or kind not in REPLAYED:
             continue
         event = _decoded(number, payload)
         if event.source == EventSource.USER:

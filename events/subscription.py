@@ -5,6 +5,7 @@ import logging
 from asyncio import Task
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import copy_context
 
 from events.errors import ConversationDeleted
 from events.event import StoredEvent
@@ -25,7 +26,7 @@ class Subscription:
 
     `offer` never waits and never drops: what does not fit the queue makes the subscription
     *lagging*, and its task reads on from the log until it is level. The task exists only while
-    there is something to hand over. An exception of the callback is logged with its cause and
+    there is something to hand over, and runs in the context of whoever subscribed. An exception of the callback is logged with its cause and
     counted in `errors`; the events count as handed over.
     """
 
@@ -43,6 +44,7 @@ class Subscription:
         self._lagging = False
         self._closed = False
         self._task: Task[None] | None = None
+        self._context = copy_context()
 
     def offer(self, events: Sequence[StoredEvent]) -> bool:
         """Take note of newly committed events; returns at once whether it began to lag by this."""
@@ -61,7 +63,8 @@ class Subscription:
     def wake(self) -> None:
         """Start handing over if that is not under way."""
         if self._task is None and not self._closed:
-            self._task = asyncio.get_running_loop().create_task(self._drain(), name=self.name)
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._drain(), name=self.name, context=self._context)
 
     def catch_up(self) -> None:
         """Read from the log whatever follows `position` (a subscription that starts behind)."""

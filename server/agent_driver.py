@@ -9,6 +9,7 @@ from events.event import AgentState
 from runtime_stub.agent import RateLimited
 from server.agent_states import RATE_LIMIT_ID
 from server.agent_steps import LimitReached
+from server.logs import context_of
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +35,13 @@ class AgentDriver:
         self._set_state = set_state
         self._fail = fail
         self._task: Task[None] | None = None
+        self._context = context_of(conversation_id=conversation_id)
 
     def begin(self, work: Work) -> None:
         """Start to work; what was under way changes no state any more."""
         name = f"agent of {self._conversation_id}"
-        self._task = asyncio.get_running_loop().create_task(self._drive(work), name=name)
+        loop = asyncio.get_running_loop()
+        self._task = loop.create_task(self._drive(work), name=name, context=self._context)
 
     async def halt(self) -> None:
         """Cancel the work under way; what ignores that is left behind and changes nothing."""

@@ -24,7 +24,7 @@ from runtime_stub.base import Runtime
 from runtime_stub.errors import RuntimeUnavailable
 from server.agent_driver import AgentDriver
 from server.agent_states import FAILED_ID, NOT_EXECUTED, STEPPING, STOPPED_ID, WORKING
-from server.agent_steps import AgentSteps
+from server.agent_steps import AgentSteps, Step, plain_step
 from server.loop_record import LoopRecord
 from server.loop_recovery import find_left_open, has_system_message
 from server.loop_settings import LoopSettings
@@ -56,6 +56,7 @@ class AgentLoop:
         *,
         on_error: OnError,
         on_rest: Callable[[], None],
+        step: Step = plain_step,
     ) -> None:
         self.state: AgentState | None = None
         self.runtime = runtime
@@ -63,7 +64,7 @@ class AgentLoop:
         self._agent = agent
         self._record = LoopRecord(stream)
         self._steps = AgentSteps(
-            stream, agent, runtime, settings, spent, self._set_state, self._record.tell
+            stream, agent, runtime, settings, spent, self._set_state, self._record.tell, step
         )
         self._driver = AgentDriver(stream.conversation_id, self._set_state, self._fail)
         agent.resume(spent)

@@ -32,6 +32,15 @@ from server.loop_settings import LoopSettings
 REJECTED_TEXT = "Action has been rejected by the user! Waiting for further user input."
 
 
+Step = Callable[[Agent, str], Awaitable[Action | None]]
+"""Asks an agent, that of the conversation named, for its next action."""
+
+
+def plain_step(agent: Agent, _conversation_id: str) -> Awaitable[Action | None]:
+    """Ask it."""
+    return agent.step()
+
+
 class LimitReached(Exception):
     """The iteration or budget limit is reached; the text is the visible reason."""
 
@@ -52,6 +61,7 @@ class AgentSteps:
         spent: Spent,
         announce: Callable[[AgentState], None],
         tell: Callable[[Event, EventSource], object],
+        step: Step = plain_step,
     ) -> None:
         self.pending: tuple[Future[Appended], Action] | None = None
         self.news = False
@@ -61,6 +71,7 @@ class AgentSteps:
         self._settings = settings
         self._announce = announce
         self._tell = tell
+        self._step = step
         self._iterations = 0
         self._max_iterations = settings.max_iterations
         self._cost = spent.cost
@@ -83,7 +94,7 @@ class AgentSteps:
             await level()
             self._check_limits()
             self.news = False
-            action = await self._agent.step()
+            action = await self._step(self._agent, self._stream.conversation_id)
             _stop_if_cancelled()
             if action is None:
                 if self.news:

@@ -25,44 +25,36 @@ from server.connections import ConnectionRegistry
 from server.conversation import LoopParts
 from server.drain import Drain
 from server.loop_settings import LoopSettings
+from server.loop_watch import LoopWatch
 from server.managers.base import ConversationManager, register_embedding
 from server.managers.embedded import EmbeddedConversationManager
 from server.managers.parts import ManagerParts
+from server.metrics import Metrics, Sources
 from server.middleware import exception_handlers, middleware
 from server.monitoring import Monitor, MonitoringListener
 from server.own_stores import OwnConversationStores
 from server.plugins import made
+from server.readiness import Prove, Readiness
 from server.routes import routes
-from server.routes.admin.access import AdminAccess
-from server.routes.admin.table import administration
+from server.routes.admin.table import Kept, administration
 from server.routes.services import Services
+from server.sockets.asyncapi import asyncapi_document
 from server.sockets.direct import unsupported
 from server.sockets.frames import FrameReader
 from server.sockets.guard import Traffic
 from server.sockets.handlers import SocketHandlers, SocketParts
 from server.sockets.library import SocketServer
 from server.sockets.upgrade import Entrance
+from server.tracing import load_tracing
 from server.user_records import UserRecords
-from storage.audit.base import AuditLog
 from storage.config import StorageConfig
 from storage.conversations.base import ConversationStores
 from storage.database.base import Database
-from storage.inventory import Inventory
 from storage.opening import OpenedStorage, open_storage, place_of
 from storage.secrets.base import SecretsStores
 from storage.settings.base import SettingsStores
-from storage.usage.base import UsageStore
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What is kept for administration."""
-
-    usage: UsageStore
-    audit: AuditLog
-    inventory: Inventory
 
 
 @dataclass(slots=True)
@@ -79,6 +71,7 @@ class Application:
     handlers: SocketHandlers
     library: SocketServer
     connections: ConnectionRegistry
+    watch: LoopWatch
     stopping: bool = False
     draining: bool = False
 
@@ -105,12 +98,17 @@ async def create_app(config: ServerConfig) -> AsyncIterator[Application]:
     Raises ConfigError, DataDirectoryLocked, WrongKey and what opening a storage raises.
     """
     chosen = choose(config)
+    tracing = load_tracing(config.otel_endpoint)
     async with open_storage(config.storage) as storage, AsyncExitStack() as stack:
         event_store = await _event_store(storage, stack)
+        if tracing is not None:
+            stack.push_async_callback(tracing.close)
+            chosen = chosen.traced(tracing, event_store.counters)
         records = chosen.records(config, storage)
         users = user_records(config, chosen, storage.settings, storage.secrets)
         kept = Kept(storage.usage, storage.audit, storage.inventory)
-        async with compose(config, records, event_store, users, kept, chosen) as application:
+        opened = compose(config, records, event_store, users, kept, chosen, storage.prove)
+        async with opened as application:
             yield application
 
 
@@ -122,8 +120,12 @@ async def compose(
     users: UserRecords,
     kept: Kept,
     chosen: Chosen | None = None,
+    prove: Prove | None = None,
 ) -> AsyncIterator[Application]:
-    """A server over stores that are open; they stay open. Raises ConfigError."""
+    """A server over stores that are open; they stay open. Raises ConfigError.
+
+    `prove` makes a small durable write where those of the stores have failed.
+    """
     chosen = chosen or choose(config)
     user_auth = made("user_auth_class", chosen.user_auth)
     ledger = UsageLedger(event_store, kept.usage)
@@ -131,26 +133,28 @@ async def compose(
         manager_parts(config, chosen, conversation_stores, event_store, users),
         before_deletion=ledger.before_deletion,
     )
+    tallies = parts.loop_parts.tallies
+    frames = FrameReader(parts.page_reader, config.page_cache_bytes * 3 // 4, event_store.counters)
     async with chosen.manage(parts) as manager:
         authenticator = Authenticator(config, user_auth)
-        handlers = SocketHandlers(
+        watch = LoopWatch(config.slow_callback_seconds)
+        handlers = chosen.handlers(
             SocketParts(
                 manager=manager,
                 connections=parts.connections,
                 authenticator=authenticator,
-                frames=FrameReader(
-                    parts.page_reader, config.page_cache_bytes * 3 // 4, event_store.counters
-                ),
+                frames=frames,
                 settings=parts.default_settings,
                 handshake_seconds=config.handshake_seconds,
                 admit=users.admit,
-            )
+            ),
+            tallies,
         )
         library = SocketServer(handlers)
         traffic = Traffic(config.stall_abort_seconds)
         entrance = Entrance(handlers, authenticator, traffic) if _is_direct(config) else None
         application = Application(
-            Starlette(), entrance, traffic, manager, handlers, library, parts.connections
+            Starlette(), entrance, traffic, manager, handlers, library, parts.connections, watch
         )
         services = Services(
             config=config,
@@ -163,19 +167,21 @@ async def compose(
             users=users,
             agent_model=users.model,
             is_ready=application.reasons,
+            readiness=Readiness(config, application.reasons, event_store.counters, prove),
+            metrics=Metrics(Sources(parts, frames.cache, traffic, watch)),
             started_at=datetime.now(UTC),
+            socket_document=asyncapi_document,
         )
         sockets = socketio.ASGIApp(library, socketio_path=None)
         drain = Drain(manager, application.drain_intake)
-        async with administration(
-            AdminAccess(config), kept.audit, kept.inventory, kept.usage, ledger, drain
-        ) as admin:
+        async with administration(config, kept, ledger, drain) as admin:
             application.asgi = Starlette(
                 routes=[Mount("/socket.io", sockets), *routes(services, admin)],
-                middleware=middleware(config, authenticator),
+                middleware=[*chosen.middleware, *middleware(config, authenticator, tallies)],
                 exception_handlers=exception_handlers(),
             )
-            yield application
+            with watch:
+                yield application
 
 
 def manager_parts(
@@ -197,6 +203,7 @@ def manager_parts(
         loop_parts=LoopParts(
             chosen.agent,
             made("runtime_class", chosen.runtime_builder),
+            step=chosen.step,
             monitor=Monitor(None if type(listener) is MonitoringListener else listener),
         ),
         default_settings=LoopSettings(

@@ -1,13 +1,17 @@
 """The classes of a server: the built-in ones, or those that settings name."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
+
+from starlette.middleware import Middleware
 
 from runtime_stub.agent import Agent
 from runtime_stub.builder import RuntimeBuilder
 from runtime_stub.scripted import ScriptedAgent
 from runtime_stub.stub import StubRuntimeBuilder
+from server.agent_steps import Step, plain_step
 from server.auth import Everybody, UserAuth
 from server.config import ServerConfig
 from server.managers.base import ConversationManager
@@ -17,7 +21,12 @@ from server.monitoring import MonitoringListener
 from server.own_stores import OwnConversationStores
 from server.own_user_stores import OwnSecretsStores, OwnSettingsStores
 from server.plugins import load_class, made
+from server.sockets.handlers import SocketHandlers, SocketParts
+from server.sockets.watched import WatchedHandlers
+from server.tallies import Tallies
+from server.tracing import TracedHandlers, TracedRequests, Tracing, traced_manager, traced_step
 from storage.conversations.base import ConversationStore, ConversationStores
+from storage.counters import Counters
 from storage.opening import OpenedStorage
 from storage.secrets.base import SecretsStore, SecretsStores
 from storage.settings.base import SettingsStore, SettingsStores
@@ -37,6 +46,10 @@ class Chosen:
     conversation_manager: type[ConversationManager]
     monitoring_listener: type[MonitoringListener]
     user_auth: type[UserAuth]
+    handlers: Callable[[SocketParts, Tallies], SocketHandlers] = WatchedHandlers
+    step: Step = plain_step
+    middleware: tuple[Middleware, ...] = ()
+    """What a request passes before all else."""
 
     def records(self, config: ServerConfig, storage: OpenedStorage) -> ConversationStores:
         """The conversation records, in the storage unless a class of its own keeps them."""
@@ -56,6 +69,16 @@ class Chosen:
         if self.secrets_store is SecretsStore:
             return kept
         return OwnSecretsStores(self.secrets_store, config, config.append_deadline_seconds)
+
+    def traced(self, tracing: Tracing, counters: Counters) -> "Chosen":
+        """The same with spans for what they do."""
+        return replace(
+            self,
+            conversation_manager=traced_manager(self.conversation_manager, tracing, counters),
+            handlers=partial(TracedHandlers, tracing),
+            step=traced_step(tracing),
+            middleware=(Middleware(TracedRequests, tracing),),
+        )
 
     def manage(self, parts: ManagerParts) -> ConversationManager:
         """The manager, not yet begun. Raises ConfigError."""

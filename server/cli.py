@@ -10,13 +10,17 @@ from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
+from events.stores.check import check_logs
 from server.chosen import choose
 from server.config import ServerConfig
 from server.packaging import DISTRIBUTION, packaging_problems
 from server.serving import run
 from server.sources import ConfigError
+from server.tracing import load_tracing
 from storage.checking import check_storage
+from storage.config import LocalStorage
 from storage.errors import StorageError
+from storage.locations import FILES_NAME
 
 EXIT_PROBLEMS = 1
 EXIT_USAGE = 2
@@ -98,13 +102,18 @@ def check(options: Options = NO_OPTIONS) -> int:
 
 def storage_problems(config: ServerConfig) -> Sequence[str]:
     """List what is wrong with the store, which is only read; nothing if there is none yet."""
-    return check_storage(config.storage)
+    storage = config.storage
+    problems = check_storage(storage)
+    if isinstance(storage, LocalStorage):
+        problems += check_logs(storage.data_dir / FILES_NAME)
+    return problems
 
 
 def class_problems(config: ServerConfig) -> Sequence[str]:
-    """What is wrong with the first class that a setting names and that cannot be used."""
+    """What is wrong with the first setting that names what cannot be used."""
     try:
         choose(config)
+        load_tracing(config.otel_endpoint)
     except ConfigError as error:
         return [str(error)]
     return []

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    DirectoryPath,
     Field,
     FiniteFloat,
     ModelWrapValidatorHandler,
-    PrivateAttr,
     SecretStr,
     ValidationError,
     field_validator,
@@ -25,11 +23,14 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from server.administrable import Administrable
 from server.extensions import Extensions
+from server.observability import Observability
 from server.sources import (
     CONFIG_VARIABLE,
     ENVIRONMENT_PREFIX,
     ConfigError,
+    ExistingDirectory,
     Layer,
     public_name,
     read_environment,
@@ -43,7 +44,7 @@ DEFAULT_TOML = Path("parley.toml")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*]+")
 
 
-class ServerConfig(Extensions, BaseSettings):
+class ServerConfig(Extensions, Observability, Administrable, BaseSettings):
     """All settings of a server, checked and immutable.
 
     `ServerConfig(...)` takes plain arguments and defaults and reads nothing else; `load` reads the
@@ -76,7 +77,7 @@ class ServerConfig(Extensions, BaseSettings):
         description="Where conversations are kept: a SQLite database in `data_dir`, plain files "
         "there, or memory, which forgets everything at the end.",
     )
-    ui_dir: DirectoryPath | None = Field(
+    ui_dir: ExistingDirectory | None = Field(
         default=None,
         description="Directory of a static single-page build, served at `/` in place of the "
         "built-in page.",
@@ -87,10 +88,6 @@ class ServerConfig(Extensions, BaseSettings):
         default=None,
         description="The key every request and every connection must show. Without one the server "
         "trusts whoever reaches it.",
-    )
-    admin_key: Annotated[SecretStr, Field(min_length=16)] | None = Field(
-        default=None,
-        description="The key of `/api/admin`. Unset, only this machine, without a proxy, may use it.",
     )
     secret_key: Annotated[SecretStr, Field(min_length=16)] | None = Field(
         default=None,
@@ -187,8 +184,6 @@ class ServerConfig(Extensions, BaseSettings):
         default="json", description="One JSON object a line, or text for people."
     )
 
-    _places: dict[str, str] = PrivateAttr(default_factory=dict)
-
     @classmethod
     def load(
         cls,
@@ -232,9 +227,10 @@ class ServerConfig(Extensions, BaseSettings):
         """Whether the server trusts whoever reaches it."""
         return self.session_api_key is None
 
-    def place_of(self, field: str) -> str:
-        """Where a setting was found, in a person's words; "default" where nowhere."""
-        return self._places.get(field, "default")
+    @property
+    def local(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return _is_loopback(self.host)
 
     def masked(self) -> dict[str, Any]:
         """Every setting under its public name as JSON values, secrets as asterisks."""
@@ -274,7 +270,7 @@ class ServerConfig(Extensions, BaseSettings):
         except ValidationError as error:
             problems = list(_problems(error))
             raise ConfigError(Layer().sentence(problems), problems=problems) from None
-        if config.keyless and not config.insecure and not _is_loopback(config.host):
+        if config.keyless and not config.insecure and not config.local:
             reason = (
                 f"{config.host} can be reached from other machines: set session_api_key "
                 "(SESSION_API_KEY), or insecure (--insecure) to serve everyone without a key"

@@ -1,7 +1,7 @@
 """The live connections of this process: sockets fill it, managers and routes use it."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,18 @@ class Connection(Protocol):
     @property
     def queued_bytes(self) -> int:
         """Bytes for it that the network has not taken yet."""
+
+    @property
+    def live(self) -> bool:
+        """Whether it is level with the log; else it reads on behind it."""
+
+    @property
+    def waiting(self) -> int:
+        """Its events that are taken and not yet answered."""
+
+    @property
+    def delivered(self) -> int:
+        """How many events of the log it was brought past."""
 
     def notify(self, payload: Mapping[str, Any]) -> None:
         """Send a payload that is not an event of the log; lost if the connection is."""
@@ -83,6 +95,9 @@ class ConnectionRegistry:
     def count(self, conversation_id: str) -> int:
         """How many connections a conversation has."""
         return len(self._by_conversation.get(conversation_id, ()))
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(tuple(self._by_id.values()))
 
     def __len__(self) -> int:
         return len(self._by_id)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from asyncio import Future, Task, TimerHandle
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from events.actions import Action, MessageAction
@@ -18,10 +18,12 @@ from runtime_stub.base import Runtime, RuntimeStatus
 from runtime_stub.builder import RuntimeBuilder
 from runtime_stub.replay import ReplayAgent
 from server.agent_loop import AgentLoop
+from server.agent_steps import Step, plain_step
 from server.loop_settings import LoopSettings
 from server.metadata_follower import MetadataFollower
 from server.monitoring import SILENT, Monitor
 from server.notices import error_notice
+from server.tallies import Tallies
 from server.upkeep import Upkeep, UpkeepParts
 from storage.conversations.base import ConversationStore
 
@@ -46,6 +48,9 @@ class LoopParts:
     runtime_seconds: float = 60.0
     upkeep: UpkeepParts = UpkeepParts()  # noqa: RUF009 - immutable
     monitor: Monitor = SILENT
+    tallies: Tallies = field(default_factory=Tallies)
+    step: Step = plain_step
+    """How a step of an agent is asked for."""
 
 
 class ServerConversation:
@@ -107,6 +112,7 @@ class ServerConversation:
         self._environment: Mapping[str, str] = NOTHING
         self._upkeep: Upkeep | None = None
         self._serial: asyncio.Lock | None = None
+        parts.tallies.conversations += 1
         parts.monitor.session_started(stream, user_id)
 
     @property
@@ -192,6 +198,7 @@ class ServerConversation:
 
     async def close(self) -> None:
         """Stop the loop, make what was taken durable, end the stream."""
+        self._parts.tallies.conversations -= 1
         if self.idle_timer is not None:
             self.idle_timer.cancel()
         await self.stop_loop()
@@ -225,6 +232,7 @@ class ServerConversation:
                 Spent(record.accumulated_cost, record.prompt_tokens, record.completion_tokens),
                 on_error=self._show_error,
                 on_rest=on_rest,
+                step=self._step,
             )
         except Exception as error:
             try:
@@ -234,6 +242,8 @@ class ServerConversation:
                     await runtime.close()
             raise
         self.loop = loop
+        self._parts.tallies.loops += 1
+        self._parts.tallies.loops_started += 1
         self._upkeep = Upkeep(
             self.stream,
             self._records,
@@ -262,10 +272,16 @@ class ServerConversation:
 
     async def _end_loop(self, close: Callable[[], Awaitable[None]]) -> None:
         self.loop = None
+        self._parts.tallies.loops -= 1
         upkeep, self._upkeep = self._upkeep, None
         if upkeep is not None:
             await upkeep.close()
         await close()
 
+    def _step(self, agent: Agent, conversation_id: str) -> Awaitable[Action | None]:
+        self._parts.tallies.agent_steps += 1
+        return self._parts.step(agent, conversation_id)
+
     def _show_error(self, reason: str) -> None:
+        self._parts.tallies.loop_failures += 1
         self._audience.notify(self.conversation_id, error_notice("STATUS$ERROR", reason))

@@ -19,6 +19,8 @@ ServerError
 
 from typing import NamedTuple
 
+from pydantic import BaseModel, ConfigDict
+
 from events.errors import (
     AppendFailed,
     AppendUnknown,
@@ -110,6 +112,17 @@ class NotSupported(ServerError):
     """The server does not offer this."""
 
 
+class ErrorBody(BaseModel):
+    """The one REST error body: a text for people, twice, a stable code, the page's message id."""
+
+    model_config = ConfigDict(frozen=True)
+
+    error: str
+    message: str
+    code: str
+    msg_id: str | None = None
+
+
 class Answer(NamedTuple):
     """How an error is told: HTTP status, stable code, text for people, message id of the page."""
 
@@ -120,13 +133,15 @@ class Answer(NamedTuple):
 
     def body(self) -> dict[str, str]:
         """The one REST error body."""
-        body = {"error": self.text, "message": self.text, "code": self.code}
-        return body if self.msg_id is None else body | {"msg_id": self.msg_id}
+        told = ErrorBody(error=self.text, message=self.text, code=self.code, msg_id=self.msg_id)
+        return told.model_dump(exclude_none=True)
 
 
 NOT_FOUND = Answer(
     404, "conversation_not_found", "Conversation not found", "CONVERSATION$NOT_FOUND"
 )
+
+INTERNAL = Answer(500, "internal_error", "Internal error")
 
 # Walked from the top: the first class that fits decides. A text of None is the error's own.
 TABLE: tuple[tuple[type[Exception], Answer | tuple[int, str] | tuple[int, str, str]], ...] = (
@@ -185,6 +200,14 @@ TABLE: tuple[tuple[type[Exception], Answer | tuple[int, str] | tuple[int, str, s
 )
 
 
+def answer_of_kind(kind: type[Exception]) -> Answer:
+    """How errors of a class are answered; without a text where that is the error's own."""
+    for known, told in TABLE:
+        if issubclass(kind, known):
+            return told if isinstance(told, Answer) else Answer(*(*told, "")[:3])
+    return INTERNAL
+
+
 def answer_for(error: Exception) -> Answer:
     """How to answer an error; what is not in the table is an internal error without details."""
     for kind, told in TABLE:
@@ -194,4 +217,4 @@ def answer_for(error: Exception) -> Answer:
             if isinstance(error, BadEvent):
                 return Answer(told[0], error.code, str(error))
             return Answer(told[0], told[1], told[2] if len(told) > 2 else str(error))  # noqa: PLR2004
-    return Answer(500, "internal_error", "Internal error")
+    return INTERNAL

@@ -1,19 +1,26 @@
 """Logging: one line per happening on stderr, JSON or text, ids from the context, secrets masked.
 
 Modules log with `structlog.get_logger(__name__)`. The ids of a line come from
-`structlog.contextvars.bound_contextvars(request_id=..., conversation_id=..., connection_id=...)`.
+`structlog.contextvars.bound_contextvars(request_id=..., conversation_id=..., connection_id=...)`;
+work that outlives who began it runs in a `context_of` its own ids. Exceptions are written without
+what they may quote (server/tracebacks.py).
 """
 
 import logging
 import re
 import sys
 from collections.abc import Mapping
+from contextvars import Context
 from typing import Literal
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from server.tracebacks import written
+
 MASK = "******"
+IDS = ("conversation_id", "connection_id")
+"""What `extra` may add to a line of the standard library's loggers."""
 
 _LIBRARY_FLOORS = {
     "uvicorn": logging.INFO,
@@ -64,10 +71,10 @@ def configure(level: str, log_format: Literal["json", "console"]) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(allow=IDS), *shared],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
+                structlog.processors.ExceptionRenderer(written),
                 mask_secrets,
                 _renderer(log_format),
             ],
@@ -82,6 +89,16 @@ def configure(level: str, log_format: Literal["json", "console"]) -> None:
         library.handlers = []
         library.propagate = True
         library.setLevel(max(chosen, floor))
+
+
+def context_of(**ids: str) -> Context:
+    """A context that binds these ids and nothing else.
+
+    For tasks that are no part of the request or connection that happens to begin them.
+    """
+    context = Context()
+    context.run(structlog.contextvars.bind_contextvars, **ids)
+    return context
 
 
 def mask_secrets(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from asyncio import Task
 from collections.abc import Sequence
+from contextvars import copy_context
 from datetime import datetime
 
 from events.event import StoredEvent
@@ -29,6 +30,7 @@ class MetadataFollower:
         self._store = store
         self._due: dict[str, object] = {}
         self._task: Task[None] | None = None
+        self._context = copy_context()  # not that of whoever happens to publish
         self._stop = stream.tap(self._take)
 
     async def close(self, seconds: float = 5.0) -> None:
@@ -45,7 +47,8 @@ class MetadataFollower:
             if value is not None:
                 self._due[name] = value
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._write())
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._write(), context=self._context)
 
     async def _write(self) -> None:
         while self._due:

@@ -1,8 +1,7 @@
-"""What surrounds every route: headers, the gate, request ids, bounds of bodies, answers to errors."""
+"""What surrounds every route: headers, the gate, bounds of bodies, answers to errors."""
 
 import logging
 import re
-import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,13 +12,14 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.contextvars import bound_contextvars
 
 from events.errors import EventsError
 from runtime_stub.errors import RuntimeFloorError
 from server.auth import Authenticator
 from server.config import ServerConfig
 from server.errors import Answer, Forbidden, ServerError, TooLarge, UnsupportedMedia, answer_for
+from server.requests import Noted, route_of
+from server.tallies import Tallies
 from storage.errors import StorageError
 
 logger = logging.getLogger(__name__)
@@ -48,18 +48,20 @@ CODES: Mapping[int, str] = {
 TEXTS: Mapping[int, str] = {404: "There is nothing at this address"}
 
 _UPLOAD = re.compile(r"/api/conversations/[^/]+/upload-files")
-_REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _WRITING = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 
-def middleware(config: ServerConfig, authenticator: Authenticator) -> list[Middleware]:
+def middleware(
+    config: ServerConfig, authenticator: Authenticator, tallies: Tallies
+) -> list[Middleware]:
     """What every request passes, outermost first. Knows nothing of the routes."""
     limit = config.max_message_bytes + ENVELOPE_BYTES
     return [
+        Middleware(Noted, tallies, access_log=config.access_log),
         Middleware(ProtectiveHeaders),
         Middleware(Gate, authenticator),
-        Middleware(RequestContext),
+        Middleware(Unforeseen),
         Middleware(BodyRules, limit),
     ]
 
@@ -143,8 +145,8 @@ class Gate:
         await self._app(scope, receive, send)
 
 
-class RequestContext:
-    """Gives a request its id, in log lines and as X-Request-ID, and answers what nobody foresaw."""
+class Unforeseen:
+    """Answers what nobody foresaw."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -154,26 +156,21 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         started = False
 
-        async def send_identified(message: Message) -> None:
+        async def send_watched(message: Message) -> None:
             nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+            started = started or message["type"] == "http.response.start"
             await send(message)
 
-        with bound_contextvars(request_id=request_id):
-            try:
-                await self._app(scope, receive, send_identified)
-            except Exception as error:
-                if started:
-                    # Only a broken connection tells the client that the answer is not whole.
-                    raise
-                logger.exception("%s %s failed", scope["method"], scope["path"])
-                await error_response(answer_for(error))(scope, receive, send_identified)
+        try:
+            await self._app(scope, receive, send_watched)
+        except Exception as error:
+            if started:
+                # Only a broken connection tells the client that the answer is not whole.
+                raise
+            logger.exception("%s %s failed", scope["method"], route_of(scope))
+            await error_response(answer_for(error))(scope, receive, send_watched)
 
 
 class BodyRules:
@@ -239,7 +236,7 @@ async def _answer(request: Request, error: Exception) -> Response:
         return error_response(Answer(error.status_code, code, text), error.headers)
     answer = answer_for(error)
     if answer.status >= FAULT:
-        logger.warning("%s %s: %r", request.method, request.url.path, error)
+        logger.warning("%s %s: %r", request.method, route_of(request.scope), error)
     return error_response(answer)
 
 

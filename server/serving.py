@@ -6,7 +6,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
@@ -15,6 +15,7 @@ import uvloop
 from server.app import Application, create_app
 from server.config import ServerConfig
 from server.logs import configure
+from server.loop_watch import report
 from server.sockets.guard import bound_unsent
 from server.sockets.protocol import MAX_MESSAGE_BYTES
 from server.sockets.transport import guarded
@@ -28,14 +29,21 @@ GC_THRESHOLDS = (50_000, 20, 100)
 class Runner(uvicorn.Server):
     """uvicorn without its own signal handling, which would end the process by the signal."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, beat: Callable[[], None] | None = None) -> None:
         super().__init__(config)
         self.up = asyncio.Event()
+        self._beat = beat
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and tell that connections are served."""
         await super().startup(sockets)
         self.up.set()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look whether to end, ten times a second; the watch of the loop lives on that, too."""
+        if self._beat is not None:
+            self._beat()
+        return await super().on_tick(counter)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -58,11 +66,12 @@ async def serve(config: ServerConfig) -> int:
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(report)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     with listen(config.host, config.port) as listener:
         async with create_app(config) as application:
-            runner = Runner(uvicorn_config(config, application))
+            runner = Runner(uvicorn_config(config, application), application.watch.beat)
             serving = loop.create_task(runner.serve(sockets=[listener]))
             up = loop.create_task(runner.up.wait())
             await asyncio.wait([serving, up], return_when=asyncio.FIRST_COMPLETED)
@@ -99,7 +108,11 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
     bound_unsent(listener)
     listener.listen(2048)
     listener.setblocking(False)  # noqa: FBT003 - the socket API

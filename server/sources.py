@@ -4,9 +4,14 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel
+from pydantic import (
+    BaseModel,
+    DirectoryPath,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsError
 
 ENVIRONMENT_PREFIX = "PARLEY_"
@@ -18,6 +23,18 @@ PLAIN_VARIABLES = {
     "ALLOW_SET_CONVERSATION_ID": "allow_set_conversation_id",
 }
 """Variables of the ancestor that are read without the prefix; the prefixed one wins."""
+
+
+def _directory(value: object, handler: ValidatorFunctionWrapHandler) -> Path:
+    try:
+        path: Path = handler(value)
+    except OSError as error:  # a name too long, for instance, which is no value's fault to pydantic
+        raise ValueError(f"Path does not point to a directory: {error.strerror}") from None
+    return path
+
+
+ExistingDirectory = Annotated[DirectoryPath, WrapValidator(_directory)]
+"""A directory that is there."""
 
 _PUBLIC_NAMES = {"storage_kind": "storage"}
 
@@ -97,7 +114,7 @@ def read_toml(model: type[BaseModel], path: Path) -> Layer:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # the parser's own is a ValueError, too
         raise ConfigError(f"{path}: {error}") from None
     fields = {public_name(name): name for name in model.model_fields}
     for name in content:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from asyncio import Task
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +85,7 @@ class Upkeep:
         self._titled = titled
         self._title_due = not titled
         self._task: Task[None] | None = None
+        self._context = copy_context()  # not that of whoever happens to publish
         self._runs: list[StoredEvent] = []
         self._stop = stream.tap(self._note)
         self._wake()
@@ -111,7 +113,8 @@ class Upkeep:
     def _wake(self) -> None:
         if self._task is None and self._due:
             name = f"upkeep of {self._stream.conversation_id}"
-            self._task = asyncio.get_running_loop().create_task(self._work(), name=name)
+            loop = asyncio.get_running_loop()
+            self._task = loop.create_task(self._work(), name=name, context=self._context)
 
     async def _work(self) -> None:
         try:

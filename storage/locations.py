@@ -21,6 +21,9 @@ FILES_NAME = "files"
 KEY_MARK = "sealing/key-id"
 """The key of the file that names the key of all sealed values."""
 
+PROOF = "proof"
+"""The key of a file that is written to see whether files can be."""
+
 _USUAL = re.compile(rf"[A-Za-z0-9_]{{1,{MAX_ID_LENGTH}}}")
 """Ids that need no closer look: almost all."""
 _ACCEPTED = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")

@@ -25,4 +25,23 @@ def data_directory_lock(folder: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
-        yield
+        _held[folder.absolute()] = os.fstat(file.fileno())
+        try:
+            yield
+        finally:
+            del _held[folder.absolute()]
+
+
+def is_held_by_this_process(folder: Path) -> bool:
+    """Whether `folder`/lock is the file that this process has locked: nobody removed or replaced it.
+
+    Raises OSError, but not for a file that is not there.
+    """
+    held = _held.get(folder.absolute())
+    try:
+        return held is not None and os.path.samestat(held, (folder / "lock").stat())
+    except FileNotFoundError:
+        return False
+
+
+_held: dict[Path, os.stat_result] = {}

@@ -2,9 +2,10 @@
 
 import asyncio
 from asyncio import AbstractEventLoop
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -28,6 +29,7 @@ from storage.files.local import LocalFileStore
 from storage.inventory import FileInventory, Inventory, MemoryInventory, SqliteInventory
 from storage.locations import DATABASE_NAME, FILES_NAME
 from storage.lock import data_directory_lock
+from storage.proof import prove_database, prove_files
 from storage.secrets import base as secrets_base
 from storage.secrets.base import SecretsStore, SecretsStores
 from storage.secrets.database import DatabaseKeyMark, DatabaseSecretsStores
@@ -63,6 +65,8 @@ class OpenedStorage:
     files: FileStore | None = None
     folded: FoldedRecords | None = None
     fold: Callable[[str, Fold], None] | None = None
+    prove: Callable[[], Awaitable[None]] | None = None
+    """Makes a small durable write. Raises StorageError."""
 
 
 class Holding(AbstractAsyncContextManager[OpenedStorage]):
@@ -169,6 +173,7 @@ async def _opened_database(config: SqliteStorage, stack: AsyncExitStack) -> Open
         DatabaseAudit(database),
         SqliteInventory(database, config.data_dir / DATABASE_NAME),
         database=database,
+        prove=partial(prove_database, database),
     )
 
 
@@ -188,6 +193,7 @@ async def _opened_files(config: LocalStorage, stack: AsyncExitStack) -> OpenedSt
         FileInventory(config.data_dir / FILES_NAME, records.listing),
         files=files,
         folded=records,
+        prove=partial(prove_files, files),
     )
 
 
@@ -249,6 +255,6 @@ class _Keeper:
 
 _keepers: dict[StorageConfig, _Keeper] = {}
 
-conversations_base.register_opener(_conversations)
-settings_base.register_opener(_settings)
-secrets_base.register_opener(_secrets)
+conversations_base.SEAM.register(_conversations)
+settings_base.SEAM.register(_settings)
+secrets_base.SEAM.register(_secrets)

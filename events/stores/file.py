@@ -96,7 +96,8 @@ class FileEventStore(EventStore):
             content = encode_segment(conversation_id, advanced, digests, events)
             try:
                 async with self._records.writing(conversation_id) as folded:
-                    await self._create(log, expected_next_id, content)
+                    with self.counters.commit():
+                        await self._create(log, expected_next_id, content)
                     state.head = advanced
                     state.keys |= digests
                     state.segments.append(expected_next_id)

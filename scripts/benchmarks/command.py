@@ -15,6 +15,7 @@ from benchmarks.machine import describe
 from benchmarks.part_connections import connect, echo, memory, slow
 from benchmarks.part_fanout import fanout
 from benchmarks.part_replay import replay
+from benchmarks.part_search import search
 from benchmarks.part_storage import list_, start
 from benchmarks.part_writing import append, receive
 from benchmarks.rows import Context, markdown, table
@@ -27,6 +28,7 @@ PARTS: dict[str, Callable[[Context], None]] = {
     "connect": connect,
     "echo": echo,
     "list": list_,
+    "search": search,
     "memory": memory,
     "start": start,
     "slow": slow,

@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import json
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
@@ -54,15 +55,20 @@ FILTERS = {
 
 def pages(contender: Contender, count: int) -> Figures:
     """Milliseconds of a request at p50, by filter; every answer is checked."""
-    connection = http.client.HTTPConnection("127.0.0.1", contender.port, timeout=30)
     passing = {
         "all": count,
         "common": -(-count // COMMON_EVERY),
         "rare": -(-(count - 1) // RARE_EVERY),
     }
-    due = {kind: min(PAGE, number) for kind, number in passing.items()}
+    asked = {kind: (query, passing[kind]) for kind, (_, query) in FILTERS.items()}
+    return request_pages(contender, asked)
+
+
+def request_pages(contender: Contender, asked: Mapping[str, tuple[str, int]]) -> Figures:
+    """The same for other filters: given are what is asked and how many conversations pass."""
+    connection = http.client.HTTPConnection("127.0.0.1", contender.port, timeout=30)
     figures = {}
-    for kind, (_, query) in FILTERS.items():
+    for kind, (query, passing) in asked.items():
         delays = []
         for _ in range(REQUESTS):
             began = time.perf_counter()
@@ -70,8 +76,8 @@ def pages(contender: Contender, count: int) -> Figures:
             body = connection.getresponse().read()
             delays.append(time.perf_counter() - began)
             found = len(json.loads(body)["results"])
-            if found != due[kind]:
-                raise BenchError(f"a page had {found} conversations, {due[kind]} were due")
+            if found != min(PAGE, passing):
+                raise BenchError(f"a page of {query} had {found} conversations of {passing}")
         figures[kind] = median(delays) * 1e3
     connection.close()
     return figures

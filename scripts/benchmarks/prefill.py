@@ -5,7 +5,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from storage.config import SqliteStorage
+from storage.config import LocalStorage, SqliteStorage
 from storage.conversations.metadata import ConversationMetadata, ConversationTrigger
 from storage.opening import open_storage
 
@@ -14,14 +14,22 @@ COMMON, RARE = "owner/common", "owner/rare"
 COMMON_EVERY, RARE_EVERY = 10, 5_000
 
 
-async def prefill(data_dir: Path, count: int) -> None:
+STORAGE = {"sqlite": SqliteStorage, "local": LocalStorage}
+
+
+async def prefill(data_dir: Path, count: int, kind: str = "sqlite") -> None:
     """Save `count` records: a tenth name a common repository, one in 5,000 a rare one."""
     newest = datetime.now(UTC)
-    async with open_storage(SqliteStorage(data_dir=data_dir)) as storage:
+    async with open_storage(STORAGE[kind](data_dir=data_dir)) as storage:
         store = storage.conversations.for_user(None)
         for start in range(0, count, AT_ONCE):
             numbers = range(start, min(start + AT_ONCE, count))
             await asyncio.gather(*(store.save_metadata(_record(n, newest)) for n in numbers))
+
+
+def title_of(number: int) -> str:
+    """The title of the record with that number."""
+    return f"About the number {number}"
 
 
 def _record(number: int, newest: datetime) -> ConversationMetadata:
@@ -33,7 +41,7 @@ def _record(number: int, newest: datetime) -> ConversationMetadata:
     created = newest - timedelta(seconds=number)
     return ConversationMetadata(
         conversation_id=uuid.uuid4().hex,
-        title=f"About the number {number}",
+        title=title_of(number),
         selected_repository=repository,
         trigger=ConversationTrigger.GUI,
         created_at=created,

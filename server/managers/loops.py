@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from server.conversation import ServerConversation
+from server.logs import context_of
 from server.loop_settings import LoopSettings
 from server.managers.openings import OpenConversations
 from server.managers.slots import LoopSlots
@@ -77,7 +78,7 @@ class LoopKeeper:
             self._slots.forget(conversation)
             self._disengage(conversation)
             return False
-        await asyncio.shield(self._spawn(self._stop(conversation)))
+        await asyncio.shield(self._spawn(conversation, self._stop(conversation)))
         return True
 
     def watched(self, conversation: ServerConversation) -> None:
@@ -151,7 +152,7 @@ class LoopKeeper:
         return min(idle, key=lambda one: one.last_activity, default=None)
 
     def _begin(self, conversation: ServerConversation) -> None:
-        conversation.starting = self._spawn(self._start(conversation))
+        conversation.starting = self._spawn(conversation, self._start(conversation))
 
     async def _start(self, conversation: ServerConversation) -> None:
         given = self._settings.get(conversation.conversation_id, self._default_settings)
@@ -249,10 +250,13 @@ class LoopKeeper:
 
     def _stop_soon(self, conversation: ServerConversation) -> None:
         self._stopping[conversation.conversation_id] = False
-        self._tasks.add(self._spawn(self._stop(conversation)))
+        self._tasks.add(self._spawn(conversation, self._stop(conversation)))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
+    def _spawn(
+        self, conversation: ServerConversation, work: Coroutine[Any, Any, None]
+    ) -> Task[None]:
+        context = context_of(conversation_id=conversation.conversation_id)
+        task = asyncio.get_running_loop().create_task(work, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from events.errors import StreamClosed
 from server.conversation import ServerConversation
+from server.logs import context_of
 from storage.errors import ConversationNotFound
 
 logger = logging.getLogger(__name__)
@@ -121,7 +122,8 @@ class OpenConversations:
             else:
                 entry = self._entries[conversation_id] = Opening()
                 work = entry.open(self._open(conversation_id, user_id))
-                entry.opening = asyncio.get_running_loop().create_task(work)
+                context = context_of(conversation_id=conversation_id)
+                entry.opening = asyncio.get_running_loop().create_task(work, context=context)
 
     def _leave(self, conversation_id: str, entry: Opening) -> None:
         entry.uses -= 1
@@ -131,7 +133,8 @@ class OpenConversations:
     def _closing(self, conversation_id: str, entry: Opening) -> Task[None]:
         if entry.closing is None:
             work = self._close(conversation_id, entry)
-            entry.closing = asyncio.get_running_loop().create_task(work)
+            context = context_of(conversation_id=conversation_id)
+            entry.closing = asyncio.get_running_loop().create_task(work, context=context)
         return entry.closing
 
     async def _close(self, conversation_id: str, entry: Opening) -> None:

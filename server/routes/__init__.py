@@ -5,12 +5,14 @@ from starlette.routing import BaseRoute
 from server.routes.admin.page import AdminPageRoutes
 from server.routes.admin.table import Administration, admin_routes
 from server.routes.conversations import ConversationRoutes
+from server.routes.documents import DocumentRoutes
 from server.routes.events import EventRoutes
 from server.routes.extras import ExtraRoutes
 from server.routes.files import FileRoutes
 from server.routes.git_hosts import GitHostRoutes
 from server.routes.health import HealthRoutes
 from server.routes.matching import NothingHere, PageRoute, resource
+from server.routes.metrics import MetricsRoutes
 from server.routes.options import OptionRoutes
 from server.routes.pages import PageRoutes
 from server.routes.secrets import SecretsRoutes
@@ -33,6 +35,7 @@ GIT_HOST_PATHS = (
 
 def routes(services: Services, administration: Administration) -> list[BaseRoute]:
     """Every address, in the order of matching."""
+    documents = DocumentRoutes(services)
     health = HealthRoutes(services)
     options = OptionRoutes(services)
     settings = SettingsRoutes(services)
@@ -47,6 +50,10 @@ def routes(services: Services, administration: Administration) -> list[BaseRoute
     git_hosts = GitHostRoutes(services)
     one = "/api/conversations/{conversation_id}"
     table: list[BaseRoute] = [
+        resource("/openapi.json", GET=documents.openapi),
+        resource("/asyncapi.json", GET=documents.asyncapi),
+        resource("/docs", GET=documents.page),
+        resource("/docs/{name}", GET=documents.part),
         resource("/alive", GET=health.alive),
         resource("/health", GET=health.health),
         resource("/ready", GET=health.ready),
@@ -88,8 +95,11 @@ def routes(services: Services, administration: Administration) -> list[BaseRoute
         *(resource(f"/api/user/{path}", GET=git_hosts.nothing) for path in GIT_HOST_PATHS),
         resource("/api/user/search/branches", GET=git_hosts.branches),
         resource("/api/user/suggested-tasks", GET=git_hosts.suggested_tasks),
-        *admin_routes(services, administration),
     ]
+    if services.config.metrics != "off":
+        table.append(resource("/metrics", GET=MetricsRoutes(services).read))
+    documents.describe(tuple(table))
+    table += admin_routes(services, administration)
     if services.config.serve_frontend:
         admin_page = AdminPageRoutes()
         table.append(resource("/admin", GET=admin_page.index))

@@ -1,19 +1,24 @@
 """`/api/conversations`: create, list, show, rename, delete, start, stop."""
 
+import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.managers.base import AgentLoopInfo
+from events.errors import BadEvent, BadRecording
+from server.errors import ModelKeyMissing, NotAvailable, SettingsNotFound
+from server.managers.base import AgentLoopInfo, ConversationStatus
 from server.notices import title_notice
-from server.routes.creation import ConversationCreator
+from server.routes.creation import ConversationCreator, NewConversation
+from server.routes.describing import Tag, described
 from server.routes.exchange import (
     JsonResponse,
     Query,
     RequestBody,
+    ResponseBody,
     conversation_id_of,
     principal_of,
     read_body,
@@ -21,24 +26,46 @@ from server.routes.exchange import (
     store_of,
     visible_id,
 )
-from server.routes.info import conversation_infos, status_of
+from server.routes.info import ConversationInfo, conversation_infos, status_of
 from server.routes.services import Services
-from storage.conversations.metadata import ConversationTrigger, MetadataChange, ProviderType
+from storage.conversations.metadata import (
+    ConversationTrigger,
+    MetadataChange,
+    ProviderType,
+    Text,
+    UtcDatetime,
+)
 from storage.conversations.paging import DEFAULT_LIMIT, MAX_LIMIT, ConversationFilter
-from storage.errors import ConversationNotFound
+from storage.errors import BadCursor, BadKey, ConversationNotFound, KeyExists
 
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+PageId = Annotated[str, Field(json_schema_extra={"format": "page-id"})]
+
+
+def _written_out(text: object) -> object:
+    # A bare number would else be taken for seconds since 1970.
+    if isinstance(text, str) and not _DATE.match(text):
+        raise ValueError("a moment is written as in 2026-03-02T09:15:07Z")
+    return text
+
+
+Moment = Annotated[UtcDatetime, BeforeValidator(_written_out)]
+"""A moment with its offset."""
 
 
 class ListQuery(Query):
     """Which conversations, and which page of them."""
 
-    page_id: str | None = None
+    page_id: PageId | None = None
     limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
-    selected_repository: str | None = None
+    selected_repository: Text | None = None
     conversation_trigger: ConversationTrigger | None = None
-    title: str | None = None
-    updated_since: AwareDatetime | None = None
+    title: Text | None = None
+    updated_since: Moment | None = None
 
 
 class Rename(RequestBody):
@@ -53,6 +80,26 @@ class Start(RequestBody):
     providers_set: list[ProviderType] | None = None
 
 
+class ConversationPage(ResponseBody):
+    """One page of conversations; `next_page_id` is null on the last one."""
+
+    results: list[ConversationInfo]
+    next_page_id: str | None
+
+
+class LoopTold(ResponseBody):
+    """A conversation and what its loop is doing."""
+
+    status: Literal["ok"] = "ok"
+    conversation_id: str
+    message: str | None = None
+    conversation_status: ConversationStatus
+
+
+UNPREPARED = (SettingsNotFound, ModelKeyMissing, NotAvailable)
+"""Why no loop can begin."""
+
+
 class ConversationRoutes:
     """Conversations of whoever asks. Reading one neither opens it nor starts its loop."""
 
@@ -61,15 +108,28 @@ class ConversationRoutes:
         self._stores = services.conversation_stores
         self._creator = ConversationCreator(services)
 
+    @described(
+        Tag.CONVERSATIONS,
+        body=NewConversation,
+        answer=LoopTold,
+        takes_key=True,
+        raises=(*UNPREPARED, BadEvent, BadRecording, BadKey, KeyExists),
+    )
     async def create(self, request: Request) -> Response:
-        """See ConversationCreator."""
+        """Create a conversation, say its first message and start its loop if it can be.
+
+        A retry with the same Idempotency-Key gives the same conversation and no second message.
+        Where the setting `allow_set_conversation_id` is on, the body may have a `conversation_id`.
+        """
         return _started(await self._creator.create(request))
 
+    @described(Tag.CONVERSATIONS, query=ListQuery, answer=ConversationPage, raises=(BadCursor,))
     async def search(self, request: Request) -> Response:
         """A page of conversations, newest first; filters apply before paging."""
         query = read_query(request, ListQuery)
         return await self._list(request, query, query.conversation_trigger)
 
+    @described(Tag.CONVERSATIONS, query=ListQuery, answer=ConversationPage, raises=(BadCursor,))
     async def of_microagents(self, request: Request) -> Response:
         """The same, of those that were begun to write a microagent."""
         query = read_query(request, ListQuery)
@@ -90,8 +150,9 @@ class ConversationRoutes:
         )
         user_id = principal_of(request).user_id
         infos = conversation_infos(self._services.manager, user_id, page.results)
-        return JsonResponse({"results": infos, "next_page_id": page.next_page_id})
+        return JsonResponse(ConversationPage(results=infos, next_page_id=page.next_page_id))
 
+    @described(Tag.CONVERSATIONS, answer=ConversationInfo | None)
     async def show(self, request: Request) -> Response:
         """One conversation; null when there is none that whoever asks may see."""
         conversation_id = conversation_id_of(request)
@@ -102,6 +163,7 @@ class ConversationRoutes:
         user_id = principal_of(request).user_id
         return JsonResponse(conversation_infos(self._services.manager, user_id, [record])[0])
 
+    @described(Tag.CONVERSATIONS, body=Rename, answer=Literal[True])
     async def rename(self, request: Request) -> Response:
         """Set the title, secrets masked, and tell whoever is connected."""
         conversation_id = await visible_id(request, self._stores)
@@ -114,6 +176,7 @@ class ConversationRoutes:
         self._services.connections.notify(conversation_id, title_notice(conversation_id, title))
         return JsonResponse(content=True)
 
+    @described(Tag.CONVERSATIONS, answer=bool)
     async def delete(self, request: Request) -> Response:
         """Delete for ever; false when there is none that whoever asks may see."""
         conversation_id = conversation_id_of(request)
@@ -121,6 +184,7 @@ class ConversationRoutes:
         deleted = await self._services.manager.delete_conversation(conversation_id, user_id)
         return JsonResponse(deleted)
 
+    @described(Tag.CONVERSATIONS, body=Start, answer=LoopTold, raises=UNPREPARED)
     async def start(self, request: Request) -> Response:
         """Start the loop unless it is there."""
         conversation_id = await visible_id(request, self._stores)
@@ -134,6 +198,7 @@ class ConversationRoutes:
             )
         )
 
+    @described(Tag.CONVERSATIONS, answer=LoopTold)
     async def stop(self, request: Request) -> Response:
         """Stop the loop; the status told is that before."""
         conversation_id = await visible_id(request, self._stores)
@@ -142,12 +207,7 @@ class ConversationRoutes:
         had_loop = await manager.close_session(conversation_id)
         told = "Conversation stopped successfully" if had_loop else "Conversation was not running"
         return JsonResponse(
-            {
-                "status": "ok",
-                "conversation_id": conversation_id,
-                "message": told,
-                "conversation_status": before,
-            }
+            LoopTold(conversation_id=conversation_id, message=told, conversation_status=before)
         )
 
     def _since(self, asked: datetime | None) -> datetime | None:
@@ -160,10 +220,5 @@ class ConversationRoutes:
 
 def _started(info: AgentLoopInfo) -> Response:
     return JsonResponse(
-        {
-            "status": "ok",
-            "conversation_id": info.conversation_id,
-            "message": None,
-            "conversation_status": info.status,
-        }
+        LoopTold(conversation_id=info.conversation_id, conversation_status=info.status)
     )

@@ -3,12 +3,11 @@
 import asyncio
 import hashlib
 import uuid
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import orjson
 from pydantic import Field, JsonValue
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from events.actions import Action
@@ -19,6 +18,7 @@ from server.managers.base import AgentLoopInfo
 from server.routes.exchange import RequestBody, idempotency_key, principal_of, read_body
 from server.routes.services import Services
 from storage.conversations.metadata import (
+    WHOLE,
     ConversationMetadata,
     ConversationTrigger,
     ProviderType,
@@ -30,13 +30,20 @@ MAX_NAME = 1000
 MAX_IMAGES = 100
 
 
+RECORDING = Field(
+    json_schema_extra={"format": "recording"},
+    description="A trajectory as text; what its agent did is done again.",
+    examples=['[{"source": "user", "action": "message", "args": {"content": "Hello"}}]'],
+)
+
+
 class SuggestedTask(RequestBody):
     """A piece of work a git host offers."""
 
     git_provider: ProviderType
     task_type: str = Field(max_length=MAX_NAME)
     repo: str = Field(max_length=MAX_NAME)
-    issue_number: int
+    issue_number: Annotated[int, WHOLE]
     title: str = Field(max_length=MAX_NAME)
 
 
@@ -56,12 +63,11 @@ class NewConversation(RequestBody):
     selected_branch: str | None = Field(default=None, max_length=MAX_NAME)
     initial_user_msg: str | None = None
     image_urls: list[str] | None = Field(default=None, max_length=MAX_IMAGES)
-    replay_json: str | None = None
+    replay_json: Annotated[str, RECORDING] | None = None
     suggested_task: SuggestedTask | None = None
     create_microagent: NewMicroagent | None = None
     conversation_instructions: str | None = None
     mcp_config: dict[str, JsonValue] | None = None
-    conversation_id: str | None = None
 
     def opening(self) -> "Opening":
         """What is said first: the user's words and pictures, else the recording's or the task's.
@@ -98,6 +104,12 @@ class NewConversation(RequestBody):
         )
 
 
+class NamedConversation(NewConversation):
+    """A conversation whose creator chooses its id."""
+
+    conversation_id: str | None = None
+
+
 class Opening(NamedTuple):
     """A conversation's first message, if any, and what the agent is to do again."""
 
@@ -130,7 +142,8 @@ class ConversationCreator:
         BadRecording, BadKey and KeyExists (the id).
         """
         principal = principal_of(request)
-        order = await read_body(request, NewConversation)
+        chooses = self._services.config.allow_set_conversation_id
+        order = await read_body(request, NamedConversation if chooses else NewConversation)
         self._services.check_intake()
         await self._services.users.admit(principal.user_id)
         identity = self._identify(request, order, principal)
@@ -158,10 +171,8 @@ class ConversationCreator:
         key = idempotency_key(request)
         digest = None if key is None else _digest_of(principal.user_id, key)
         client_id = None if digest is None else f"create:{digest}"
-        if order.conversation_id is None:
+        if not isinstance(order, NamedConversation) or order.conversation_id is None:
             return Identity(digest or uuid.uuid4().hex, client_id)
-        if not self._services.config.allow_set_conversation_id:
-            raise HTTPException(422, "conversation_id: unknown field")
         return Identity(check_conversation_id(order.conversation_id), client_id)
 
     async def _save(self, record: ConversationMetadata) -> None:

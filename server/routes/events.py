@@ -3,20 +3,32 @@
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
+from events.client_events import CLIENT_ID
+from events.errors import (
+    AppendFailed,
+    AppendUnknown,
+    BadEvent,
+    DamagedRecord,
+    StreamClosed,
+    StreamOverloaded,
+)
 from events.event import EventSource, StoredEvent
 from events.filter import EventFilter
-from server.errors import BadRequest
+from server.errors import BadRequest, NotAvailable
+from server.routes.describing import Tag, described
+from server.routes.event_json import ClientEventJson, EventJson
 from server.routes.exchange import (
     JsonResponse,
     Query,
     RequestBody,
+    ResponseBody,
     idempotency_key,
     principal_of,
     read_body,
@@ -38,10 +50,16 @@ def _in_log_form(text: str) -> str:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("the moment is out of range in UTC") from error
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-Moment = Annotated[str, AfterValidator(_in_log_form)]
+Moment = Annotated[
+    str, AfterValidator(_in_log_form), WithJsonSchema({"type": "string", "format": "date-time"})
+]
 """An ISO 8601 moment (UTC unless it says otherwise), spelled as timestamps in the log are."""
 
 
@@ -74,11 +92,41 @@ class EventQuery(Query):
         return None if found == EVERYTHING else found
 
 
+KEY = Field(json_schema_extra={"pattern": f"^{CLIENT_ID.pattern}$"})
+"""Described only: the door that events share checks it."""
+
+
 class NewMessage(RequestBody):
     """A user message."""
 
     message: str = Field(min_length=1)
-    client_id: str | None = None
+    client_id: Annotated[str, KEY] | None = None
+
+
+class EventPage(ResponseBody):
+    """Events as they are stored; the answer is written in this form out of stored bytes."""
+
+    events: list[EventJson]
+    has_more: bool
+
+
+class EventAccepted(ResponseBody):
+    """An event is durable: its id, whether its key was known, whether a loop must wait."""
+
+    success: Literal[True] = True
+    id: int
+    duplicate: bool
+    queued: bool = False
+
+
+APPENDING = (
+    BadEvent,
+    NotAvailable,
+    StreamOverloaded,
+    StreamClosed,
+    AppendUnknown,
+    AppendFailed,
+)
 
 
 class EventRoutes:
@@ -87,6 +135,7 @@ class EventRoutes:
     def __init__(self, services: Services) -> None:
         self._services = services
 
+    @described(Tag.EVENTS, query=EventQuery, answer=EventPage, raises=(DamagedRecord,))
     async def search(self, request: Request) -> Response:
         """Events exactly as they are stored. An answer may end before `limit` when it is large."""
         conversation_id = await visible_id(request, self._services.conversation_stores)
@@ -100,6 +149,9 @@ class EventRoutes:
             media_type=JsonResponse.media_type,
         )
 
+    @described(
+        Tag.EVENTS, body=ClientEventJson, answer=EventAccepted, takes_key=True, raises=APPENDING
+    )
     async def append(self, request: Request) -> Response:
         """Append a client's event; answered when it is durable. Raises BadEvent."""
         conversation_id = await visible_id(request, self._services.conversation_stores)
@@ -109,6 +161,7 @@ class EventRoutes:
             raise BadRequest(f"The body is not JSON: {error}") from error
         return await self._accept(request, conversation_id, payload)
 
+    @described(Tag.EVENTS, body=NewMessage, answer=EventAccepted, takes_key=True, raises=APPENDING)
     async def say(self, request: Request) -> Response:
         """Append a user message; answered when it is durable. Raises BadEvent."""
         conversation_id = await visible_id(request, self._services.conversation_stores)
@@ -126,7 +179,9 @@ class EventRoutes:
         manager = self._services.manager
         async with manager.attach(conversation_id, principal_of(request).user_id) as conversation:
             accepted = await manager.accept(conversation, payload)
-        return JsonResponse({"success": True} | accepted.body())
+        return JsonResponse(
+            EventAccepted(success=True, **accepted.body()).model_dump(exclude_unset=True)
+        )
 
     async def _find(
         self, conversation_id: str, next_id: int, query: EventQuery

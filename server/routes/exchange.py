@@ -33,14 +33,20 @@ class Query(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
+class ResponseBody(BaseModel):
+    """An answer whose fields are all declared."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
 class JsonResponse(Response):
-    """A JSON answer; moments are written in UTC with `Z`."""
+    """A JSON answer of plain values and models; moments are written in UTC with `Z`."""
 
     media_type: str | None = "application/json"
 
     def render(self, content: Any) -> bytes:
         """Encode the answer."""
-        return orjson.dumps(content, option=orjson.OPT_UTC_Z)
+        return orjson.dumps(content, default=_fields_of, option=orjson.OPT_UTC_Z)
 
 
 async def read_json(request: Request) -> bytes:
@@ -59,7 +65,8 @@ async def read_body(request: Request, model: type[Model]) -> Model:
     """
     body = await read_json(request)
     try:
-        return model.model_validate_json(body or b"{}")
+        # Strictly: what a description calls a number must not be taken as a text.
+        return model.model_validate_json(body or b"{}", strict=True)
     except ValidationError as error:
         text, is_json = _problem_of(error)
         if not is_json:
@@ -117,6 +124,12 @@ async def visible_id(request: Request, stores: ConversationStores) -> str:
     if not await store_of(request, stores).exists(conversation_id):
         raise ConversationNotFound(conversation_id)
     return conversation_id
+
+
+def _fields_of(value: object) -> dict[str, Any]:
+    if isinstance(value, BaseModel):
+        return value.__dict__
+    raise TypeError
 
 
 def _problem_of(error: ValidationError) -> tuple[str, bool]:

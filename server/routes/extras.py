@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -11,10 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.errors import NotSupported
+from server.routes.describing import Tag, described
 from server.routes.exchange import (
     JsonResponse,
     Query,
     RequestBody,
+    ResponseBody,
     principal_of,
     read_body,
     read_query,
@@ -57,6 +59,14 @@ class Feedback(BaseModel):
     feedback: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
 
 
+class FeedbackKept(ResponseBody):
+    """Where a judgement went, and its id."""
+
+    status: Literal["ok"] = "ok"
+    message: str = "Kept on this server"
+    feedback_id: str
+
+
 class ExtraRoutes:
     """Requests that a page makes seldom."""
 
@@ -64,6 +74,7 @@ class ExtraRoutes:
         self._services = services
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
+    @described(Tag.CONVERSATIONS, body=Feedback, answer=FeedbackKept)
     async def submit_feedback(self, request: Request) -> Response:
         """Keep a judgement in the conversation's record, secrets masked; it is sent to nobody."""
         conversation_id = await visible_id(request, self._services.conversation_stores)
@@ -75,22 +86,23 @@ class ExtraRoutes:
             **await self._masked(request, judgement),
         }
         await self._keep(request, conversation_id, entry)
-        return JsonResponse(
-            {"status": "ok", "message": "Kept on this server", "feedback_id": feedback_id}
-        )
+        return JsonResponse(FeedbackKept(feedback_id=feedback_id))
 
+    @described(Tag.CONVERSATIONS, query=RememberQuery, answer=NoReturn, raises=(NotSupported,))
     async def remember_prompt(self, request: Request) -> Response:
         """Refused: the prompt would have to be written by a model."""
         await visible_id(request, self._services.conversation_stores)
         read_query(request, RememberQuery)
         raise NotSupported("This server has no model to write a prompt with")
 
+    @described(Tag.CONVERSATIONS, body=Experiment, answer=NoReturn, raises=(NotSupported,))
     async def experiment(self, request: Request) -> Response:
         """Refused: there are no experiments, and nothing is stored."""
         await visible_id(request, self._services.conversation_stores)
         await read_body(request, Experiment)
         raise NotSupported("This server has no experiments")
 
+    @described(Tag.CONVERSATIONS, answer=NoReturn, raises=(NotSupported,))
     async def security(self, request: Request) -> Response:
         """Refused: no security analyzer is built in."""
         await visible_id(request, self._services.conversation_stores)

@@ -11,9 +11,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runtime_stub.base import Runtime
-from runtime_stub.errors import FileMissing, WorkspaceError
-from server.errors import TooLarge
-from server.routes.exchange import JsonResponse, Query, read_query
+from runtime_stub.errors import (
+    BadWorkspacePath,
+    FileMissing,
+    NotText,
+    RuntimeUnavailable,
+    WorkspaceError,
+)
+from server.errors import NotFound, TooLarge
+from server.routes.describing import Tag, described
+from server.routes.exchange import JsonResponse, Query, ResponseBody, read_query
 from server.routes.ignoring import Rule, read_rules, shown
 from server.routes.running import running_runtime
 from server.routes.services import Services
@@ -41,12 +48,27 @@ class FileQuery(Query):
     file: str = Field(min_length=1)
 
 
+class FileText(ResponseBody):
+    """A file's text."""
+
+    code: str
+
+
+NOT_THERE = (NotFound, RuntimeUnavailable, TimeoutError)
+
+
 class FileRoutes:
     """`/list-files`, `/select-file` and `/zip-directory` of one conversation; nothing is started."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
 
+    @described(
+        Tag.WORKSPACE,
+        query=FolderQuery,
+        answer=list[str],
+        raises=(*NOT_THERE, FileMissing, BadWorkspacePath, WorkspaceError),
+    )
     async def names(self, request: Request) -> Response:
         """Names in a folder, folders with a trailing slash, without what is ignored."""
         path = read_query(request, FolderQuery).path
@@ -55,13 +77,20 @@ class FileRoutes:
             rules = await _rules_above(runtime, path)
         return JsonResponse(shown(names, rules))
 
+    @described(
+        Tag.WORKSPACE,
+        query=FileQuery,
+        answer=FileText,
+        raises=(*NOT_THERE, NotText, FileMissing, BadWorkspacePath, WorkspaceError),
+    )
     async def read(self, request: Request) -> Response:
         """A file's text. Raises NotText, FileMissing, BadWorkspacePath."""
         path = read_query(request, FileQuery).file
         async with running_runtime(request, self._services) as runtime:
             content = await runtime.read_file(path)
-        return JsonResponse({"code": text_of(path, content)})
+        return JsonResponse(FileText(code=text_of(path, content)))
 
+    @described(Tag.WORKSPACE, media_type="application/zip", raises=(*NOT_THERE, TooLarge))
     async def archive(self, request: Request) -> Response:
         """Every file of the workspace in one zip. Raises TooLarge past the bounds."""
         async with running_runtime(request, self._services) as runtime:

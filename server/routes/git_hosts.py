@@ -6,12 +6,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.errors import GitTokenRequired, NotSupported
+from server.routes.describing import Tag, described
 from server.routes.exchange import principal_of
 from server.routes.services import Services
 
 TOKEN = "Git provider token required. (such as GitHub)."  # noqa: S105 - a text for people
 TOKEN_FOR_SEARCH = "Git provider token required."  # noqa: S105
 NO_PROVIDERS = "No providers set."
+REFUSALS = (GitTokenRequired, NotSupported)
 
 
 class GitHostRoutes:
@@ -23,14 +25,17 @@ class GitHostRoutes:
     def __init__(self, services: Services) -> None:
         self._users = services.users
 
+    @described(Tag.GIT_HOSTS, answer=NoReturn, raises=REFUSALS)
     async def nothing(self, request: Request) -> Response:
         """Who one is there, repositories, branches, microagents."""
         await self._refuse(request, TOKEN)
 
+    @described(Tag.GIT_HOSTS, answer=NoReturn, raises=REFUSALS)
     async def branches(self, request: Request) -> Response:
         """Branches by a text in their name."""
         await self._refuse(request, TOKEN_FOR_SEARCH)
 
+    @described(Tag.GIT_HOSTS, answer=NoReturn, raises=REFUSALS)
     async def suggested_tasks(self, request: Request) -> Response:
         """Work that git hosts offer."""
         await self._refuse(request, NO_PROVIDERS)

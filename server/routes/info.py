@@ -2,15 +2,46 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
 
 from server.managers.base import AgentLoopInfo, ConversationManager, ConversationStatus
-from storage.conversations.metadata import ConversationMetadata, default_title
+from server.routes.exchange import ResponseBody
+from storage.conversations.metadata import (
+    ConversationMetadata,
+    ConversationTrigger,
+    ProviderType,
+    default_title,
+)
+
+
+class ConversationInfo(ResponseBody):
+    """A conversation as pages and lists show it."""
+
+    conversation_id: str
+    title: str
+    created_at: datetime
+    last_updated_at: datetime | None
+    status: ConversationStatus
+    runtime_status: str | None
+    selected_repository: str | None
+    selected_branch: str | None
+    git_provider: ProviderType | None
+    trigger: ConversationTrigger | None
+    num_connections: int
+    url: str | None
+    session_api_key: str | None
+    pr_number: list[int]
+    # Pages open the socket of this protocol for exactly this version.
+    conversation_version: Literal["V0"] = "V0"
+    sub_conversation_ids: list[str] = Field(default_factory=list, max_length=0)
 
 
 def conversation_infos(
     manager: ConversationManager, user_id: str | None, records: Sequence[ConversationMetadata]
-) -> list[dict[str, Any]]:
+) -> list[ConversationInfo]:
     """The conversations as pages and lists show them, in the order of the records."""
     ids = {record.conversation_id for record in records}
     loops = {
@@ -34,24 +65,21 @@ def status_of(
 
 def _info(
     record: ConversationMetadata, loop: AgentLoopInfo | None, num_connections: int
-) -> dict[str, Any]:
+) -> ConversationInfo:
     status = ConversationStatus.STOPPED if loop is None else loop.status
-    return {
-        "conversation_id": record.conversation_id,
-        "title": record.title or default_title(record.conversation_id),
-        "created_at": record.created_at,
-        "last_updated_at": record.last_updated_at,
-        "status": status,
-        "runtime_status": None if loop is None else loop.runtime_status,
-        "selected_repository": record.selected_repository,
-        "selected_branch": record.selected_branch,
-        "git_provider": record.git_provider,
-        "trigger": record.trigger,
-        "num_connections": num_connections,
-        "url": None if loop is None else loop.url,
-        "session_api_key": None if loop is None else loop.session_api_key,
-        "pr_number": record.pr_number,
-        # Pages open the socket of this protocol for exactly this version.
-        "conversation_version": "V0",
-        "sub_conversation_ids": [],
-    }
+    return ConversationInfo(
+        conversation_id=record.conversation_id,
+        title=record.title or default_title(record.conversation_id),
+        created_at=record.created_at,
+        last_updated_at=record.last_updated_at,
+        status=status,
+        runtime_status=None if loop is None else loop.runtime_status,
+        selected_repository=record.selected_repository,
+        selected_branch=record.selected_branch,
+        git_provider=record.git_provider,
+        trigger=record.trigger,
+        num_connections=num_connections,
+        url=None if loop is None else loop.url,
+        session_api_key=None if loop is None else loop.session_api_key,
+        pr_number=record.pr_number,
+    )

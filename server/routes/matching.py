@@ -1,28 +1,42 @@
 """How an address finds its route, and what happens where there is none."""
 
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Receive, Scope, Send
+from structlog.contextvars import bind_contextvars
 
 from server.errors import NotFound
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
+_ID = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
 RESERVED = ("api", "socket.io")
 """First parts of addresses that never are a page's."""
 
 
-def resource(path: str, **endpoints: Endpoint) -> Route:
+class Resource(Route):
     """One address with an endpoint per method; 405 names them all."""
 
-    async def dispatch(request: Request) -> Response:
-        method = "GET" if request.method == "HEAD" else request.method
-        return await endpoints[method](request)
+    def __init__(self, path: str, endpoints: Mapping[str, Endpoint]) -> None:
+        async def dispatch(request: Request) -> Response:
+            method = "GET" if request.method == "HEAD" else request.method
+            conversation_id = request.path_params.get("conversation_id", "")
+            if _ID.fullmatch(conversation_id):
+                bind_contextvars(conversation_id=conversation_id)
+            return await endpoints[method](request)
 
-    return Route(path, dispatch, methods=list(endpoints))
+        super().__init__(path, dispatch, methods=list(endpoints))
+        self.endpoints = endpoints
+
+
+def resource(path: str, **endpoints: Endpoint) -> Resource:
+    """One address with an endpoint per method."""
+    return Resource(path, endpoints)
 
 
 class PageRoute(Route):

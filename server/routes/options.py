@@ -1,17 +1,29 @@
 """What a page asks before anything else: /api/options."""
 
+from typing import Literal
+
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.routes.exchange import JsonResponse
+from server.routes.describing import Tag, described
+from server.routes.exchange import JsonResponse, ResponseBody
 from server.routes.services import Services
 
-PAGE_CONFIG = {
-    "APP_MODE": "oss",
-    "GITHUB_CLIENT_ID": "",
-    "POSTHOG_CLIENT_KEY": "",
-    "FEATURE_FLAGS": {"ENABLE_BILLING": False, "HIDE_LLM_SETTINGS": False},
-}
+
+class FeatureFlags(ResponseBody):
+    """What a page may show."""
+
+    ENABLE_BILLING: bool = False
+    HIDE_LLM_SETTINGS: bool = False
+
+
+class PageConfig(ResponseBody):
+    """Mode and feature flags; the keys of other services are empty."""
+
+    APP_MODE: Literal["oss"] = "oss"
+    GITHUB_CLIENT_ID: str = ""
+    POSTHOG_CLIENT_KEY: str = ""
+    FEATURE_FLAGS: FeatureFlags = FeatureFlags()
 
 
 class OptionRoutes:
@@ -20,19 +32,23 @@ class OptionRoutes:
     def __init__(self, services: Services) -> None:
         self._services = services
 
+    @described(Tag.OPTIONS, answer=PageConfig)
     async def config(self, _request: Request) -> Response:
         """Mode and feature flags."""
-        return JsonResponse(PAGE_CONFIG)
+        return JsonResponse(PageConfig())
 
+    @described(Tag.OPTIONS, answer=list[str])
     async def models(self, _request: Request) -> Response:
         """The model the agent declares, if it declares one."""
         model = self._services.agent_model
         return JsonResponse([] if model is None else [model])
 
+    @described(Tag.OPTIONS, answer=list[str])
     async def agents(self, _request: Request) -> Response:
         """Names of agents."""
         return JsonResponse([self._services.config.default_agent])
 
+    @described(Tag.OPTIONS, answer=list[str])
     async def security_analyzers(self, _request: Request) -> Response:
         """None are built in."""
         return JsonResponse([])

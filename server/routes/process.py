@@ -10,8 +10,47 @@ from typing import Any
 
 import anyio.to_thread
 
+from server.routes.exchange import ResponseBody
+
 PROC = Path("/proc")
 KIB = 1024
+
+
+class Memory(ResponseBody):
+    """Bytes, and the share of the machine's memory."""
+
+    rss: int
+    vms: int
+    percent: float
+
+
+class Disk(ResponseBody):
+    """Bytes of the file system that holds the data directory."""
+
+    total: int
+    used: int
+    free: int
+    percent: float
+
+
+class Transfers(ResponseBody):
+    """What the process has read and written."""
+
+    read_bytes: int
+    write_bytes: int
+    rchar: int
+    wchar: int
+    syscr: int
+    syscw: int
+
+
+class Resources(ResponseBody):
+    """Bytes, percents and counts. What the system does not tell is 0."""
+
+    cpu_percent: float
+    memory: Memory
+    disk: Disk
+    io: Transfers
 
 
 class ProcessFigures:
@@ -23,16 +62,14 @@ class ProcessFigures:
         self._read_at = time.monotonic()
         self._cpu_seconds = time.process_time()
 
-    async def read(self) -> dict[str, Any]:
-        """Bytes, percents and counts. What the system does not tell is 0."""
+    async def read(self) -> Resources:
+        """The figures of now."""
         now, used = time.monotonic(), time.process_time()
         elapsed = max(now - self._read_at, 1e-6)
         percent = 100 * (used - self._cpu_seconds) / elapsed
         self._read_at, self._cpu_seconds = now, used
-        return {
-            "cpu_percent": round(percent, 1),
-            **await anyio.to_thread.run_sync(_read_files, self._data_dir, self._proc),
-        }
+        figures = await anyio.to_thread.run_sync(_read_files, self._data_dir, self._proc)
+        return Resources.model_validate({"cpu_percent": round(percent, 1), **figures})
 
 
 def _read_files(data_dir: Path, proc: Path) -> dict[str, Any]:

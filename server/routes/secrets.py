@@ -8,9 +8,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.errors import InvalidToken
-from server.routes.exchange import JsonResponse, principal_of, read_body
+from server.routes.describing import Tag, described
+from server.routes.exchange import JsonResponse, ResponseBody, principal_of, read_body
 from server.routes.services import Services
 from storage.conversations.metadata import ProviderType, Text
+from storage.errors import BadValue, SecretExists, SecretNotFound
 from storage.secrets.model import (
     MAX_DESCRIPTION_CHARACTERS,
     MAX_HOST_CHARACTERS,
@@ -26,6 +28,10 @@ MAX_TOKEN_CHARACTERS = 4096
 
 _TOKEN = re.compile(rf"[!-~]{{1,{MAX_TOKEN_CHARACTERS}}}")
 Description = Annotated[Text, Field(max_length=MAX_DESCRIPTION_CHARACTERS)]
+
+
+NO_SPACE = r"^[^\x00-\x20\x7f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*$"
+"""Spelled out, for what counts as white space differs from reader to reader of a description."""
 
 
 class _Body(BaseModel):
@@ -53,7 +59,7 @@ class GivenToken(_Body):
     """A git host's token; an empty one keeps the token that is stored."""
 
     token: SecretStr | None = None
-    host: Annotated[Text, Field(max_length=MAX_HOST_CHARACTERS, pattern=r"^\S*$")] | None = None
+    host: Annotated[str, Field(max_length=MAX_HOST_CHARACTERS, pattern=NO_SPACE)] | None = None
     user_id: Annotated[Text, Field(max_length=MAX_NAME_CHARACTERS)] | None = None
 
     def in_place_of(
@@ -89,21 +95,44 @@ class GivenTokens(_Body):
         return secrets.with_tokens(tokens)
 
 
+class NamedSecret(ResponseBody):
+    """A secret without its value."""
+
+    name: str
+    description: str
+
+
+class SecretList(ResponseBody):
+    """The secrets of whoever asks."""
+
+    custom_secrets: list[NamedSecret]
+
+
+class Told(ResponseBody):
+    """What was done."""
+
+    message: str
+
+
 class SecretsRoutes:
     """`/api/secrets` and the tokens of git hosts, of whoever asks. Values are taken, never given."""
 
     def __init__(self, services: Services) -> None:
         self._users = services.users
 
+    @described(Tag.SECRETS, answer=SecretList)
     async def search(self, request: Request) -> Response:
         """Names and descriptions."""
         secrets = await self._users.secrets(principal_of(request).user_id)
         named = [
-            {"name": name, "description": one.description}
+            NamedSecret(name=name, description=one.description)
             for name, one in secrets.custom_secrets.items()
         ]
-        return JsonResponse({"custom_secrets": named})
+        return JsonResponse(SecretList(custom_secrets=named))
 
+    @described(
+        Tag.SECRETS, body=NewSecret, answer=Told, status=201, raises=(SecretExists, BadValue)
+    )
     async def create(self, request: Request) -> Response:
         """Keep one more. Raises SecretExists, BadValue (too many) and what reading raises."""
         body = await read_body(request, NewSecret)
@@ -111,8 +140,9 @@ class SecretsRoutes:
         await self._users.change_secrets(
             principal_of(request).user_id, lambda secrets: secrets.added(body.name, secret)
         )
-        return JsonResponse({"message": "Secret created successfully"}, 201)
+        return JsonResponse(Told(message="Secret created successfully"), 201)
 
+    @described(Tag.SECRETS, body=ChangedSecret, answer=Told, raises=(SecretNotFound, SecretExists))
     async def change(self, request: Request) -> Response:
         """Rename or describe one; its value stays. Raises SecretNotFound, SecretExists."""
         name: str = request.path_params["name"]
@@ -121,25 +151,28 @@ class SecretsRoutes:
             principal_of(request).user_id,
             lambda secrets: secrets.renamed(name, body.name, body.description),
         )
-        return JsonResponse({"message": "Secret updated successfully"})
+        return JsonResponse(Told(message="Secret updated successfully"))
 
+    @described(Tag.SECRETS, answer=Told, raises=(SecretNotFound,))
     async def delete(self, request: Request) -> Response:
         """Forget one; what it was stays masked. Raises SecretNotFound."""
         name: str = request.path_params["name"]
         await self._users.change_secrets(
             principal_of(request).user_id, lambda secrets: secrets.removed(name)
         )
-        return JsonResponse({"message": "Secret deleted successfully"})
+        return JsonResponse(Told(message="Secret deleted successfully"))
 
+    @described(Tag.SECRETS, body=GivenTokens, answer=Told, raises=(InvalidToken,))
     async def add_providers(self, request: Request) -> Response:
         """Keep tokens of git hosts. Raises InvalidToken for what cannot be one."""
         body = await read_body(request, GivenTokens)
         await self._users.change_secrets(principal_of(request).user_id, body.merged)
-        return JsonResponse({"message": "Git providers stored"})
+        return JsonResponse(Told(message="Git providers stored"))
 
+    @described(Tag.SECRETS, answer=Told)
     async def unset_providers(self, request: Request) -> Response:
         """Forget the tokens of all git hosts."""
         await self._users.change_secrets(
             principal_of(request).user_id, lambda secrets: secrets.with_tokens({})
         )
-        return JsonResponse({"message": "Unset Git provider tokens"})
+        return JsonResponse(Told(message="Unset Git provider tokens"))

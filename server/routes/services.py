@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from events.page_reader import PageReader
 from events.stores.base import EventStore
@@ -11,6 +12,8 @@ from server.connections import ConnectionRegistry
 from server.errors import NotAvailable
 from server.loop_settings import LoopSettings
 from server.managers.base import ConversationManager
+from server.metrics import Metrics
+from server.readiness import Readiness
 from server.user_records import UserRecords
 from storage.conversations.base import ConversationStores
 
@@ -30,8 +33,12 @@ class Services:
     agent_model: str | None
     """The model the agent declares, `provider/name`; None when it needs none."""
     is_ready: Callable[[], list[str]]
-    """Why the server is not ready; empty when it is."""
+    """Why the server takes nothing in; empty when it does."""
+    readiness: Readiness
+    metrics: Metrics
     started_at: datetime
+    socket_document: Callable[[], dict[str, Any]]
+    """The AsyncAPI document."""
 
     def check_intake(self) -> None:
         """Raise NotAvailable while the server takes nothing in."""

@@ -1,17 +1,55 @@
 """The user's settings."""
 
-from typing import Any
+from typing import Any, NoReturn
 
+from pydantic import JsonValue
 from starlette.requests import Request
 from starlette.responses import Response
 
 from server.errors import Gone, SettingsNotFound, SettingsNotStored, answer_for
 from server.prerequisites import needs_key
-from server.routes.exchange import JsonResponse, principal_of, read_body
+from server.routes.describing import Tag, described
+from server.routes.exchange import JsonResponse, ResponseBody, principal_of, read_body
+from server.routes.secrets import Told
 from server.routes.services import Services
 from storage.errors import BadValue, StorageError
 from storage.secrets.model import Secrets
 from storage.settings.model import Settings
+
+
+class ShownSettings(ResponseBody):
+    """The settings in force for whoever asks; every key and every secret inside is hidden."""
+
+    language: str
+    agent: str
+    max_iterations: int
+    max_budget_per_task: float | None
+    confirmation_mode: bool
+    security_analyzer: str | None
+    llm_model: str
+    llm_base_url: str
+    llm_api_key: None
+    llm_api_key_set: bool
+    search_api_key: None
+    search_api_key_set: bool
+    sandbox_api_key: None
+    sandbox_base_container_image: str | None
+    sandbox_runtime_container_image: str | None
+    remote_runtime_resource_factor: int
+    secrets_store: dict[str, dict[str, str]]
+    provider_tokens_set: dict[str, str | None]
+    enable_default_condenser: bool
+    condenser_max_size: int | None
+    enable_sound_notifications: bool
+    enable_proactive_conversation_starters: bool
+    enable_solvability_analysis: bool
+    user_consents_to_analytics: bool
+    mcp_config: dict[str, list[dict[str, JsonValue]]] | None
+    email: str | None
+    email_verified: bool | None
+    git_user_name: str | None
+    git_user_email: str | None
+    v1_enabled: bool
 
 
 class SettingsRoutes:
@@ -20,6 +58,11 @@ class SettingsRoutes:
     def __init__(self, services: Services) -> None:
         self._services = services
 
+    @described(
+        Tag.SETTINGS,
+        answer=ShownSettings,
+        statuses={404: "Nothing is stored, and the server requires settings"},
+    )
     async def read(self, request: Request) -> Response:
         """What is stored, defaults for the rest; 404 where the server requires settings.
 
@@ -33,6 +76,7 @@ class SettingsRoutes:
             return JsonResponse(refusal.body(), 404)
         return JsonResponse(self._shown(stored, await users.secrets(user_id)))
 
+    @described(Tag.SETTINGS, body=Settings, answer=Told, raises=(BadValue, SettingsNotStored))
     async def store(self, request: Request) -> Response:
         """Change the fields that are given and keep all others.
 
@@ -49,19 +93,20 @@ class SettingsRoutes:
             raise
         except StorageError as error:
             raise SettingsNotStored(f"{type(error).__name__}: {error}") from error
-        return JsonResponse({"message": "Settings stored"})
+        return JsonResponse(Told(message="Settings stored"))
 
+    @described(Tag.SETTINGS, answer=NoReturn, raises=(Gone,))
     async def reset(self, _request: Request) -> Response:
         """Raise Gone."""
         raise Gone("Reset settings functionality has been removed.")
 
-    def _shown(self, stored: Settings | None, secrets: Secrets) -> dict[str, Any]:
+    def _shown(self, stored: Settings | None, secrets: Secrets) -> ShownSettings:
         hosts = {name.value: one.host for name, one in secrets.provider_tokens.items()}
         shown = self._defaults() | {"provider_tokens_set": hosts}
         if stored is None:
-            return shown
+            return ShownSettings.model_validate(shown)
         keys = {f"{name}_set": stored.has(name) for name in ("llm_api_key", "search_api_key")}
-        return shown | stored.shown() | keys
+        return ShownSettings.model_validate(shown | stored.shown() | keys)
 
     def _defaults(self) -> dict[str, Any]:
         services = self._services

@@ -7,12 +7,21 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from events.errors import DamagedRecord
 from events.filter import is_hidden
 from events.serialization import trajectory_form
-from server.routes.exchange import JsonResponse, visible_id
+from server.routes.describing import Tag, described
+from server.routes.event_json import EventJson
+from server.routes.exchange import JsonResponse, ResponseBody, visible_id
 from server.routes.services import Services
 
 CHUNK_BYTES = 64 * 1024
+
+
+class Trajectory(ResponseBody):
+    """The events of a conversation; the answer is written in this form, event by event."""
+
+    trajectory: list[EventJson]
 
 
 class TrajectoryRoutes:
@@ -21,6 +30,7 @@ class TrajectoryRoutes:
     def __init__(self, services: Services) -> None:
         self._services = services
 
+    @described(Tag.EVENTS, answer=Trajectory, raises=(DamagedRecord,))
     async def export(self, request: Request) -> Response:
         """All events but the hidden ones, without bulky extras, written while they are read.
 

@@ -4,7 +4,6 @@ import asyncio
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
 
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -13,10 +12,18 @@ from starlette.responses import Response
 
 from events.event import StoredEvent
 from runtime_stub.base import Runtime
-from runtime_stub.errors import WorkspaceError
+from runtime_stub.errors import RuntimeUnavailable, WorkspaceError
 from server.conversation import ServerConversation
-from server.errors import NotAvailable, UnsupportedMedia
-from server.routes.exchange import JsonResponse, principal_of, visible_id
+from server.errors import (
+    BadRequest,
+    ModelKeyMissing,
+    NotAvailable,
+    SettingsNotFound,
+    TooLarge,
+    UnsupportedMedia,
+)
+from server.routes.describing import Tag, described
+from server.routes.exchange import JsonResponse, ResponseBody, principal_of, visible_id
 from server.routes.services import Services
 
 MAX_FILES = 100
@@ -28,6 +35,35 @@ START_SECONDS = 20.0
 _PATH_MARKS = re.compile(r"[\\/]")
 
 
+UPLOAD = {
+    "type": "object",
+    "required": ["files"],
+    "properties": {
+        "files": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": MAX_FILES,
+            "items": {"type": "string", "format": "binary"},
+        }
+    },
+}
+"""The form, read part by part."""
+
+
+class SkippedFile(ResponseBody):
+    """A file that was not taken, and why."""
+
+    name: str
+    reason: str
+
+
+class Uploaded(ResponseBody):
+    """Paths of the files that were written, and those that were not."""
+
+    uploaded_files: list[str]
+    skipped_files: list[SkippedFile]
+
+
 class UploadRoutes:
     """`/upload-files` of one conversation."""
 
@@ -35,6 +71,22 @@ class UploadRoutes:
         self._services = services
         self._start_seconds = min(START_SECONDS, services.config.action_timeout_seconds)
 
+    @described(
+        Tag.WORKSPACE,
+        body_schema=UPLOAD,
+        body_type="multipart/form-data",
+        answer=Uploaded,
+        raises=(
+            BadRequest,
+            UnsupportedMedia,
+            TooLarge,
+            SettingsNotFound,
+            ModelKeyMissing,
+            NotAvailable,
+            RuntimeUnavailable,
+        ),
+        statuses={422: "No file was sent under `files`"},
+    )
     async def upload(self, request: Request) -> Response:
         """Write the files into the workspace, byte for byte, starting the loop if need be.
 
@@ -79,18 +131,18 @@ class UploadRoutes:
         return conversation.loop.runtime
 
 
-async def _write_all(runtime: Runtime, files: Sequence[UploadFile]) -> dict[str, list[Any]]:
+async def _write_all(runtime: Runtime, files: Sequence[UploadFile]) -> Uploaded:
     written: list[str] = []
-    skipped: list[dict[str, str]] = []
+    skipped: list[SkippedFile] = []
     for file in files:
         name = base_name(file.filename or "")
         try:
             path = await _write(runtime, name, file, written)
         except WorkspaceError as error:
-            skipped.append({"name": name, "reason": str(error)})
+            skipped.append(SkippedFile(name=name, reason=str(error)))
         else:
             written.append(path)
-    return {"uploaded_files": written, "skipped_files": skipped}
+    return Uploaded(uploaded_files=written, skipped_files=skipped)
 
 
 async def _write(runtime: Runtime, name: str, file: UploadFile, written: Sequence[str]) -> str:

@@ -1,14 +1,16 @@
 """What a page asks of a conversation's workspace as soon as it opens it, and its changes."""
 
 from dataclasses import asdict
+from typing import Literal
 
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runtime_stub.errors import NotText
+from runtime_stub.errors import BadWorkspacePath, NotText, RuntimeUnavailable
 from server.errors import NotFound
-from server.routes.exchange import JsonResponse, Query, read_query, visible_id
+from server.routes.describing import Tag, described
+from server.routes.exchange import JsonResponse, Query, ResponseBody, read_query, visible_id
 from server.routes.running import running_runtime
 from server.routes.services import Services
 
@@ -22,40 +24,92 @@ class DiffQuery(Query):
     path: str = Field(min_length=1)
 
 
+class WorkspaceIds(ResponseBody):
+    """Ids of runtime and session."""
+
+    runtime_id: str | None
+    session_id: str
+
+
+class EditorAddress(ResponseBody):
+    """Where an editor is."""
+
+    vscode_url: str | None
+
+
+class WebHosts(ResponseBody):
+    """Servers that run in the workspace, and their ports."""
+
+    hosts: dict[str, int]
+
+
+class Microagents(ResponseBody):
+    """Microagents the workspace brings along."""
+
+    microagents: list[str]
+
+
+class FileChange(ResponseBody):
+    """A file that differs from the last commit: modified, added, deleted, renamed, untracked."""
+
+    status: Literal["M", "A", "D", "R", "U"]
+    path: str
+
+
+class FileVersions(ResponseBody):
+    """A file's text before and after; empty where there was or is none."""
+
+    modified: str
+    original: str
+
+
 class WorkspaceRoutes:
     """Answers without starting anything."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
 
+    @described(Tag.WORKSPACE, answer=WorkspaceIds)
     async def config(self, request: Request) -> Response:
         """Ids of runtime and session."""
         conversation_id = await self._visible(request)
-        return JsonResponse({"runtime_id": None, "session_id": conversation_id})
+        return JsonResponse(WorkspaceIds(runtime_id=None, session_id=conversation_id))
 
+    @described(Tag.WORKSPACE, answer=EditorAddress)
     async def vscode_url(self, request: Request) -> Response:
         """No editor is offered."""
         await self._visible(request)
-        return JsonResponse({"vscode_url": None})
+        return JsonResponse(EditorAddress(vscode_url=None))
 
+    @described(Tag.WORKSPACE, answer=WebHosts)
     async def web_hosts(self, request: Request) -> Response:
         """No servers run in the workspace."""
         await self._visible(request)
-        return JsonResponse({"hosts": {}})
+        return JsonResponse(WebHosts(hosts={}))
 
+    @described(Tag.WORKSPACE, answer=Microagents)
     async def microagents(self, request: Request) -> Response:
         """No microagents are loaded, whatever the workspace holds."""
         await self._visible(request)
-        return JsonResponse({"microagents": []})
+        return JsonResponse(Microagents(microagents=[]))
 
+    @described(
+        Tag.WORKSPACE, answer=list[FileChange], raises=(NotFound, RuntimeUnavailable, TimeoutError)
+    )
     async def git_changes(self, request: Request) -> Response:
         """Uncommitted changes; NotFound without a running workspace that is a repository."""
         async with running_runtime(request, self._services, absent=NO_REPOSITORY) as runtime:
             changes = await runtime.changes()
         if changes is None:
             raise NotFound(NO_REPOSITORY)
-        return JsonResponse([asdict(change) for change in changes])
+        return JsonResponse([FileChange.model_validate(asdict(one)) for one in changes])
 
+    @described(
+        Tag.WORKSPACE,
+        query=DiffQuery,
+        answer=FileVersions,
+        raises=(NotFound, NotText, BadWorkspacePath, RuntimeUnavailable, TimeoutError),
+    )
     async def git_diff(self, request: Request) -> Response:
         """A changed file's text before and after, empty where it is not there.
 
@@ -70,10 +124,10 @@ class WorkspaceRoutes:
         if versions.original is None and versions.modified is None:
             raise NotFound("There is no such file, neither committed nor in the workspace")
         return JsonResponse(
-            {
-                "modified": text_of(path, versions.modified or b""),
-                "original": text_of(path, versions.original or b""),
-            }
+            FileVersions(
+                modified=text_of(path, versions.modified or b""),
+                original=text_of(path, versions.original or b""),
+            )
         )
 
     async def _visible(self, request: Request) -> str:

@@ -85,7 +85,7 @@ class EngineConnection:
                     self._joined = await self._join()
                 self._go_on()
         except Exception:
-            logger.exception("cannot go on with %s", self._id)
+            logger.exception("cannot go on with a client", extra={"connection_id": self._id})
             self._websocket.abort()
         finally:
             if self._beat is not None:
@@ -101,7 +101,8 @@ class EngineConnection:
         try:
             self._take(message, text=text)
         except (ValueError, LookupError, TypeError) as error:
-            logger.info("%s broke the protocol: %s", self._id, error)
+            ids = {"connection_id": self._id}
+            logger.info("a client broke the protocol: %s", type(error).__name__, extra=ids)
             self._websocket.end()
 
     def lost(self) -> None:

@@ -123,7 +123,7 @@ class FrameReader:
     ) -> None:
         self.counters = counters or Counters()
         self._reader = reader
-        self._cache: PageCache[PageKey, FrameRun] = PageCache(cache_bytes)
+        self.cache = self._cache = PageCache[PageKey, FrameRun](cache_bytes)
 
     async def read(self, conversation_id: str, start_id: int, next_id: int) -> FrameRun:
         """Frames from `start_id` to the end of its page, below `next_id`, which is above it.

@@ -90,7 +90,7 @@ class Reply:
     def _refuse(self, session: WebSession, error: Exception) -> None:
         answer = answer_for(error)
         if answer.status >= FAULT:
-            logger.error("a client event failed", exc_info=error)
+            logger.error("a client event failed", exc_info=error, extra=session.ids)
         if self._ack_id is None:
             session.notify(error_notice(f"ERROR${answer.code.upper()}", answer.text))
         else:

@@ -3,11 +3,15 @@
 Polling, upgrades and, where the short way is not used, websockets come through here.
 """
 
+import contextlib
+import logging
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import socketio
+from engineio.async_drivers.asgi import WebSocket
 from socketio.exceptions import ConnectionRefusedError as SocketRefused
 
 from server.sockets.handlers import Arrival, SocketHandlers
@@ -20,6 +24,25 @@ from server.sockets.protocol import (
     Refused,
 )
 from server.sockets.transport import protocol_of
+
+logger = logging.getLogger(__name__)
+
+NO_PACKET = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What the library's parser lets through; it would log each with its whole stack and go on."""
+
+_ENGINE_PACKET = re.compile("[0-6]")
+
+
+class PacketSocket(WebSocket):  # type: ignore[misc]  # the library is untyped
+    """A websocket that counts as gone with the first text that is no packet of Engine.IO."""
+
+    async def wait(self) -> str | bytes:
+        """The next message. Raises OSError, as where the client has left."""
+        message: str | bytes = await super().wait()
+        if isinstance(message, str) and _ENGINE_PACKET.match(message) is None:
+            logger.warning("a connection ended: no packet of Engine.IO")
+            raise OSError
+        return message
 
 
 class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]  # the library is untyped
@@ -64,8 +87,19 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
             async_handlers=False,  # a handler only enqueues: it needs no task
         )
         check_engine(self.eio)
+        self.eio._async = {**self.eio._async, "websocket": PacketSocket}  # noqa: SLF001 - no other way
         self._handlers = handlers
         self.register_namespace(Namespace(handlers))
+
+    async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
+        try:
+            await super()._handle_eio_message(eio_sid, data)
+        except NO_PACKET as error:
+            # Not its text, which may quote what was sent.
+            logger.warning("a connection ended: no packet of Socket.IO, %s", type(error).__name__)
+            scope = self.environ.get(eio_sid, {}).get("asgi.scope", {})
+            with contextlib.suppress(Refused):  # it has left by itself
+                EngineOutlet(self.eio, eio_sid, protocol_of(scope)).abort()
 
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         await super()._handle_eio_disconnect(eio_sid, reason)

@@ -6,6 +6,7 @@ from urllib.parse import parse_qs
 
 import orjson
 
+from events.strictness import shown
 from server.errors import Answer, ServerError
 from storage.conversations.metadata import ProviderType
 from storage.errors import BadKey
@@ -147,5 +148,5 @@ def _providers(values: list[str]) -> tuple[ProviderType, ...]:
     names = [name for value in values for name in value.split(",") if name]
     for name in names:
         if name not in PROVIDERS:
-            raise Refused(f"Unknown provider: {name[:50]}")
+            raise Refused(f"Unknown provider: {shown(name).strip('`')}")
     return tuple(PROVIDERS[name] for name in names)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from events.errors import ConversationDeleted, EventsError
 from events.stream import EventStream
+from server.logs import context_of
 from server.sockets.frames import FrameReader, FrameRun
 from server.sockets.outlet import ClientGone, Outlet, Send
 from server.sockets.wire import payload_frame
@@ -46,6 +47,7 @@ class WebSession:
 
     __slots__ = (
         "_closed",
+        "_cursor",
         "_fanout",
         "_frames",
         "_joined_at",
@@ -80,7 +82,7 @@ class WebSession:
         self.live = False
         self.waiting = 0
         """Events of this client that are taken and not yet answered."""
-        self._position = min(cursor, stream.next_id - 1)
+        self._position = self._cursor = min(cursor, stream.next_id - 1)
         self._stream = stream
         self._fanout = fanout
         self._frames = frames
@@ -97,6 +99,16 @@ class WebSession:
     def start(self) -> None:
         """Begin replay; to be called when the client was told that it is connected."""
         self._read_on(first=True)
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """What its log lines name it by."""
+        return {"conversation_id": self.conversation_id, "connection_id": self.connection_id}
+
+    @property
+    def delivered(self) -> int:
+        """How many events of the log it was brought past: sent, or not for clients to see."""
+        return self.position - self._cursor
 
     @property
     def position(self) -> int:
@@ -161,7 +173,9 @@ class WebSession:
     def _read_on(self, *, first: bool) -> None:
         work = self._replay() if first else self._catch_up()
         name = f"replay of {self.conversation_id} to {self.connection_id}"
-        self._task = asyncio.get_running_loop().create_task(work, name=name)
+        # Later on it is begun by whoever publishes, whose context is not this connection's.
+        context = None if first else context_of(**self.ids)
+        self._task = asyncio.get_running_loop().create_task(work, name=name, context=context)
 
     async def _replay(self) -> None:
         await self._outlet.ready()

@@ -1,58 +1,51 @@
-/** The REST surface, one method per call the page makes. */
+/** The conversations' part of the REST surface, one method per call the page makes. */
 
 import { newClientId } from "./client-id.js";
-import { readSessionKey } from "./session-key.js";
+import { ApiError } from "./http.js";
 
 /** @typedef {import("./types.js").Info} Info */
+/** @typedef {import("./types.js").ListFilter} ListFilter */
+/** @typedef {import("./types.js").Order} Order */
 
-const TIMEOUT_MS = 20_000;
-
-/** A refusal or failure; `status` is 0 when the server was not reached. */
-export class ApiError extends Error {
-  /**
-   * @param {string} message
-   * @param {number} status
-   * @param {string} [msgId]
-   */
-  constructor(message, status, msgId = "") {
-    super(message);
-    this.status = status;
-    this.msgId = msgId;
-  }
-}
+const PAGE_SIZE = 20;
 
 export class Api {
-  /** @param {() => void} onUnauthorised Called for every 401, before the call rejects. */
-  constructor(onUnauthorised) {
-    this.onUnauthorised = onUnauthorised;
+  /** @param {import("./http.js").Http} http */
+  constructor(http) {
+    this.http = http;
   }
 
   /**
    * Newest first.
    *
    * @param {string | null} pageId
+   * @param {ListFilter} filter
+   * @param {number} [limit] 1 to 100
    * @returns {Promise<{results: Info[], next_page_id: string | null}>}
    */
-  list(pageId) {
-    const query = new URLSearchParams({ limit: "20" });
+  list(pageId, filter, limit = PAGE_SIZE) {
+    const query = new URLSearchParams({ limit: String(limit) });
     if (pageId) query.set("page_id", pageId);
-    return this.#call("GET", `/api/conversations?${query}`);
+    if (filter.text) query.set("title", filter.text);
+    if (filter.repository) query.set("selected_repository", filter.repository);
+    if (filter.trigger) query.set("conversation_trigger", filter.trigger);
+    if (filter.since) query.set("updated_since", filter.since);
+    return this.http.call("GET", `/api/conversations?${query}`);
   }
 
   /**
    * The key makes a retry after a lost answer return the same conversation.
    *
-   * @param {string} [firstMessage]
+   * @param {Order} order
    * @returns {Promise<{conversation_id: string}>}
    */
-  async create(firstMessage) {
-    const body = firstMessage ? { initial_user_msg: firstMessage } : {};
-    const headers = { "Idempotency-Key": newClientId() };
+  async create(order) {
+    const content = { json: order, headers: { "Idempotency-Key": newClientId() } };
     try {
-      return await this.#call("POST", "/api/conversations", body, headers);
+      return await this.http.call("POST", "/api/conversations", content);
     } catch (error) {
       if (!(error instanceof ApiError) || error.status !== 0) throw error;
-      return this.#call("POST", "/api/conversations", body, headers);
+      return this.http.call("POST", "/api/conversations", content);
     }
   }
 
@@ -62,65 +55,86 @@ export class Api {
    */
   async get(id) {
     try {
-      return await this.#call("GET", path(id));
+      return await this.http.call("GET", path(id));
     } catch (error) {
       if (error instanceof ApiError && (error.status === 404 || error.status === 400)) return null;
       throw error;
     }
   }
 
-  /**
-   * @param {string} id
-   * @param {string} title
-   */
+  /** @param {string} id @param {string} title */
   rename(id, title) {
-    return this.#call("PATCH", path(id), { title });
+    return this.http.call("PATCH", path(id), { json: { title } });
   }
 
-  /** @param {string} id */
-  remove(id) {
-    return this.#call("DELETE", path(id));
+  /** @param {string} id @param {{keepalive?: boolean}} [how] */
+  remove(id, { keepalive } = {}) {
+    return this.http.call("DELETE", path(id), { keepalive });
+  }
+
+  /**
+   * The id of one of the last events, of a kind that every client is sent.
+   *
+   * @param {string} id
+   * @returns {Promise<number>} -1 when there is none among them
+   */
+  async lateEventId(id) {
+    const { events } = await this.http.call("GET", `${path(id)}/events?reverse=true&limit=50`);
+    return events.find((/** @type {any} */ event) => event.action === "message")?.id ?? -1;
   }
 
   /** @param {string} id */
   stop(id) {
-    return this.#call("POST", `${path(id)}/stop`);
+    return this.http.call("POST", `${path(id)}/stop`);
   }
 
   /** @param {string} id */
   start(id) {
-    return this.#call("POST", `${path(id)}/start`, { providers_set: [] });
+    return this.http.call("POST", `${path(id)}/start`, { json: {} });
   }
 
   /**
-   * @param {string} method
-   * @param {string} url
-   * @param {object} [body]
-   * @param {Record<string, string>} [extraHeaders]
-   * @returns {Promise<any>}
+   * Whether the agent did something after a moment.
+   *
+   * @param {string} id
+   * @param {number} atMs
+   * @returns {Promise<boolean>}
    */
-  async #call(method, url, body, extraHeaders = {}) {
-    /** @type {Record<string, string>} */
-    const headers = { Accept: "application/json", ...extraHeaders };
-    const key = readSessionKey();
-    if (key) headers["X-Session-API-Key"] = key;
-    if (method !== "GET") headers["Content-Type"] = "application/json";
-    let response;
-    try {
-      response = await fetch(url, {
-        method,
-        headers,
-        body: body === undefined ? undefined : JSON.stringify(body),
-        signal: AbortSignal.timeout(TIMEOUT_MS),
-      });
-    } catch {
-      throw new ApiError("The server cannot be reached.", 0);
-    }
-    const answer = await response.json().catch(() => null);
-    if (response.ok) return answer;
-    if (response.status === 401) this.onUnauthorised();
-    const text = answer?.error || answer?.message || `The server answered ${response.status}.`;
-    throw new ApiError(String(text), response.status, answer?.msg_id);
+  async movedSince(id, atMs) {
+    const start_date = new Date(atMs + 1).toISOString();
+    const query = new URLSearchParams({ source: "agent", limit: "1", start_date });
+    const answer = await this.http.call("GET", `${path(id)}/events?${query}`);
+    return answer.events.length > 0;
+  }
+
+  /**
+   * Puts a file into the workspace.
+   *
+   * @param {string} id
+   * @param {File} file
+   * @returns {Promise<string>} its path. Raises ApiError with the reason when it was not taken.
+   */
+  async upload(id, file) {
+    const form = new FormData();
+    form.append("files", file, file.name);
+    const answer = await this.http.call("POST", `${path(id)}/upload-files`, { form });
+    const [taken] = answer.uploaded_files;
+    if (taken) return taken;
+    throw new ApiError(String(answer.skipped_files[0]?.reason ?? "The server did not take it."), 422);
+  }
+
+  /** @param {string} id @returns {Promise<Blob>} */
+  trajectory(id) {
+    return this.http.download(`${path(id)}/trajectory`);
+  }
+
+  /** @param {string} id @returns {Promise<Blob>} */
+  workspace(id) {
+    return this.http.download(`${path(id)}/zip-directory`);
+  }
+
+  alive() {
+    return this.http.call("GET", "/alive");
   }
 }
 

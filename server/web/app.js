@@ -1,149 +1,165 @@
 /** Puts the page together: which object hears of what. */
 
+import { Account } from "./account.js";
 import { Api } from "./api.js";
 import { Catalogue } from "./catalogue.js";
-import { Conversation } from "./conversation.js";
+import { Http } from "./http.js";
+import { Reach } from "./reach.js";
+import { Removals } from "./removals.js";
 import { addressedId, Router } from "./router.js";
 import { saveSessionKey } from "./session-key.js";
-import { blankConversation, Store } from "./store.js";
-import { mountAnnouncer } from "./views/announcer.js";
+import { listenForShortcuts } from "./shortcuts.js";
+import { mountSound } from "./sound.js";
+import { Stage } from "./stage.js";
+import { Store } from "./store.js";
+import { Unread } from "./unread.js";
 import { mountComposer } from "./views/composer.js";
 import { mountConfirmation } from "./views/confirmation.js";
-import { askToDelete } from "./views/delete-dialog.js";
+import { slot } from "./views/dom.js";
 import { mountDrawer } from "./views/drawer.js";
+import { mountExportMenu } from "./views/export-menu.js";
 import { mountHeader } from "./views/header.js";
 import { mountKeyForm } from "./views/key-form.js";
+import { mountNewDialog } from "./views/new-dialog.js";
 import { mountNotices } from "./views/notices.js";
+import { mountOffline } from "./views/offline.js";
 import { mountPending } from "./views/pending.js";
+import { mountSearch } from "./views/search.js";
+import { mountSecretsDialog } from "./views/secrets-dialog.js";
+import { mountSettingsDialog } from "./views/settings-dialog.js";
+import { mountShortcutsDialog } from "./views/shortcuts-dialog.js";
 import { mountSidebar } from "./views/sidebar.js";
-import { Transcript } from "./views/transcript.js";
+import { mountThemeButton } from "./views/theme-button.js";
+import { mountToasts } from "./views/toasts.js";
+import { mountUsage } from "./views/usage.js";
 import { mountWelcome } from "./views/welcome.js";
 
 const store = new Store();
-const api = new Api(() => store.set({ needsKey: true }));
+const http = new Http({
+  unauthorised: () => store.set({ needsKey: true }),
+  reached: (reached) => reach.heard(reached),
+});
+const api = new Api(http);
+const account = new Account(http);
 const catalogue = new Catalogue(api, store);
-/** @type {Conversation | null} */
-let conversation = null;
-
-const announce = mountAnnouncer(store);
+const unread = new Unread(store, (id, atMs) => api.movedSince(id, atMs));
+const removals = new Removals(store, (id, how) => catalogue.remove(id, how));
+const reach = new Reach(store, { ask: () => api.alive(), back: () => void catalogue.recover() });
 const drawer = mountDrawer();
-const transcript = new Transcript({
-  drawn(clientIds) {
-    conversation?.drawn(clientIds);
-    store.set({ awaiting: conversation?.timeline.awaiting ?? null });
-  },
-  waiting: (count) => store.set({ behind: count + (conversation?.missing ?? 0) }),
-  spoken: announce,
+const stage = new Stage(store, api, catalogue, unread);
+const router = new Router((id) => {
+  drawer.close();
+  stage.open(id);
 });
+
 const composer = mountComposer(store, {
-  say(text) {
-    const taken = conversation?.say(text) ?? false;
-    if (taken) transcript.toEnd();
-    return taken;
-  },
-  stop: () => void conversation?.command("stopped"),
-  resume: () => conversation?.resume(),
+  say: (text, packed) => (store.state.openId === null ? begin({ initial_user_msg: text }) : stage.say(text, packed)),
+  upload: (file) => api.upload(store.state.openId ?? "", file),
+  stop: () => void stage.conversation?.command("stopped"),
+  resume: () => stage.conversation?.resume(),
 });
+stage.ready = () => composer.focus();
 mountHeader(store);
+mountUsage(store);
 mountNotices(store);
+mountOffline(store, () => reach.retry());
+mountExportMenu(store, api);
 mountPending(store, {
-  retry: (clientId) => conversation?.retry(clientId),
-  discard: (clientId) => conversation?.discard(clientId),
+  retry: (clientId) => stage.conversation?.retry(clientId),
+  discard: (clientId) => stage.conversation?.discard(clientId),
 });
 mountConfirmation(store, {
-  confirm: () => void conversation?.command("user_confirmed"),
-  reject: () => void conversation?.command("user_rejected"),
+  confirm: () => void stage.conversation?.command("user_confirmed"),
+  reject: () => void stage.conversation?.command("user_rejected"),
 });
-mountWelcome(store, (text) => void begin(text));
-mountSidebar(store, {
-  create: () => void begin(),
+mountWelcome(store, (text) => void begin({ initial_user_msg: text }));
+
+const newDialog = mountNewDialog(begin);
+const sound = mountSound(store);
+/** @param {Record<string, any>} settings */
+const heed = (settings) => sound(Boolean(settings.enable_sound_notifications));
+const settingsDialog = mountSettingsDialog(account, heed);
+const secretsDialog = mountSecretsDialog(account);
+const shortcutsDialog = mountShortcutsDialog();
+const sidebar = mountSidebar(store, {
+  create: () => newDialog.open(),
   more: () => void catalogue.more(),
   retry: () => void catalogue.refresh(),
   rename: (id, title) => void catalogue.rename(id, title),
-  remove: (id, title) => void remove(id, title),
+  remove,
   halt: (id) => void halt(id),
+  start: (id) => void catalogue.start(id),
 });
+const search = mountSearch(store, {
+  find: (filter) => void catalogue.find(filter),
+  down: () => sidebar.focusFirst(),
+});
+mountToasts(store, {
+  undo,
+  finish: (id) => void removals.finish(id),
+  pause: (id) => void removals.pause(id),
+  run: (id) => removals.run(id),
+});
+mountThemeButton();
 mountKeyForm(store, (key) => {
   saveSessionKey(key);
   store.set({ needsKey: false });
-  void catalogue.refresh();
-  open(addressedId());
+  start();
 });
-const router = new Router(open);
+slot("open-settings").addEventListener("click", () => settingsDialog.open());
+slot("open-secrets").addEventListener("click", () => secretsDialog.open());
+slot("open-shortcuts").addEventListener("click", () => shortcutsDialog.open());
+listenForShortcuts({
+  search() {
+    drawer.open();
+    search.focus();
+  },
+  create: () => newDialog.open(),
+  write() {
+    drawer.close();
+    composer.focus();
+  },
+  settings: () => settingsDialog.open(),
+  help: () => shortcutsDialog.open(),
+});
+store.watch(["agentState"], () => {
+  const { openId, agentState, connection } = store.state;
+  const runs = connection === "connected" && !["", "stopped"].includes(agentState);
+  if (openId !== null && runs) catalogue.patch(openId, { status: "RUNNING" });
+});
+store.watch(["conversations"], () => void unread.judge(store.state.conversations));
 
-/**
- * Shows what the address names. What is shown already stays as it is, unless its connection ended.
- *
- * @param {string | null} id
- */
-function open(id) {
-  drawer.close();
-  const alive = conversation !== null && store.state.connection !== "closed";
-  if (id !== null && id === store.state.openId && alive) return;
-  conversation?.close();
-  conversation = null;
-  transcript.show(null);
-  store.set({ ...blankConversation(), openId: id });
-  if (id === null) return;
-  store.set({ connection: "connecting" });
-  void join(id);
+/** @param {import("./types.js").Order} order @returns {Promise<boolean>} whether it began */
+async function begin(order) {
+  const id = await catalogue.create(order);
+  if (id !== null) router.go(id);
+  return id !== null;
+}
+
+/** @param {string} id @param {string} title */
+function remove(id, title) {
+  const wasOpen = id === store.state.openId;
+  removals.hold({ id, title, wasOpen });
+  if (wasOpen) router.go(null);
 }
 
 /** @param {string} id */
-async function join(id) {
-  let info;
-  try {
-    info = await api.get(id);
-  } catch (error) {
-    if (store.state.openId === id && !store.state.needsKey) {
-      store.notice("connection", error instanceof Error ? error.message : String(error));
-      setTimeout(() => store.state.openId === id && !conversation && void join(id), 2_000);
-    }
-    return;
-  }
-  if (store.state.openId !== id || conversation) return;
-  if (info === null) return lose(id);
-  store.set({ title: info.title });
-  catalogue.patch(id, info);
-  conversation = new Conversation(id, store, {
-    arrived: (event) => transcript.push(event),
-    retitled: (title) => catalogue.patch(id, { title }),
-    lost: (why) => (why === "key" ? store.set({ needsKey: true }) : lose(id)),
-  });
-  transcript.show(conversation.timeline);
-  if (matchMedia("(pointer: fine)").matches) composer.focus();
-}
-
-/** The address leads to nothing, or to nothing any more. @param {string} id */
-function lose(id) {
-  conversation?.close();
-  conversation = null;
-  transcript.show(null);
-  catalogue.drop(id);
-  store.set({ ...blankConversation(), openId: id, missing: true });
-}
-
-/** @param {string} [firstMessage] */
-async function begin(firstMessage) {
-  const id = await catalogue.create(firstMessage);
-  if (id !== null) router.go(id);
-}
-
-/**
- * @param {string} id
- * @param {string} title
- */
-async function remove(id, title) {
-  if (!(await askToDelete(title))) return;
-  if (id === store.state.openId) conversation?.rest();
-  if ((await catalogue.remove(id)) && id === store.state.openId) router.go(null);
+function undo(id) {
+  const wasOpen = store.state.removals.some((one) => one.id === id && one.wasOpen);
+  if (removals.undo(id) && wasOpen && store.state.openId === null) router.go(id);
 }
 
 /** A stopped conversation is left alone: joining it again would start it. @param {string} id */
 async function halt(id) {
   const stopped = await catalogue.stop(id);
-  if (stopped && id === store.state.openId) conversation?.rest();
+  if (stopped && id === store.state.openId) stage.conversation?.rest();
 }
 
-void catalogue.refresh();
-open(addressedId());
+function start() {
+  void catalogue.refresh();
+  // Only the sound hangs on this; whatever else fails is told where it is used.
+  void account.settings().then(heed, () => {});
+  stage.open(addressedId());
+}
+
+start();

@@ -1,13 +1,22 @@
 /** The list of conversations and what can be done to one of them. */
 
-import { ApiError } from "./api.js";
+import { ApiError } from "./http.js";
 
 /** @typedef {import("./types.js").Info} Info */
+/** @typedef {import("./types.js").ListFilter} ListFilter */
 
-const REFRESH_MS = 20_000;
+const REFRESH_MS = 5_000;
+const MOST_ROWS = 100;
 
 export class Catalogue {
-  #loading = false;
+  #loadingMore = false;
+  #refreshing = false;
+  /** Grows with each filter: what was asked for another one is thrown away. */
+  #asked = 0;
+  /** The filter that the rows shown belong to. */
+  #shown = 0;
+  /** Ids are never used again, so a late answer must not bring one back. @type {Set<string>} */
+  #gone = new Set();
 
   /**
    * @param {import("./api.js").Api} api
@@ -20,36 +29,60 @@ export class Catalogue {
     document.addEventListener("visibilitychange", () => this.#refreshIfSeen());
   }
 
-  /** Reads the newest page and lays it over what is known. */
+  /** Shows what fits the filter. @param {ListFilter} filter */
+  find(filter) {
+    this.#asked += 1;
+    this.store.set({ filter, listStage: "loading" });
+    return this.refresh();
+  }
+
+  /** Reads the newest page, and what moved below it, and lays both over what is known. */
   async refresh() {
+    const asked = this.#asked;
     try {
-      const page = await this.api.list(null);
-      const { conversations, nextPage, listStage } = this.store.state;
-      const fresh = new Set(page.results.map((info) => info.conversation_id));
-      const oldest = page.results.at(-1)?.created_at ?? "";
-      // Of the pages below only what is older than the newest page can still be there.
-      const below = page.next_page_id
-        ? conversations.filter((info) => !fresh.has(info.conversation_id) && info.created_at <= oldest)
-        : [];
-      this.store.set({
-        conversations: [...page.results, ...below],
-        nextPage: listStage === "ready" && below.length > 0 ? nextPage : page.next_page_id,
-        listStage: "ready",
-      });
+      const { filter } = this.store.state;
+      const page = await this.api.list(null, filter);
+      const moved = asked === this.#shown ? await this.#movedBelow(page.results) : [];
+      if (asked === this.#asked) this.#lay(page, moved);
     } catch {
-      if (this.store.state.listStage === "loading") this.store.set({ listStage: "failed" });
+      if (asked === this.#asked && this.store.state.listStage === "loading") this.store.set({ listStage: "failed" });
+    }
+  }
+
+  /** Reads again all that is shown: after an outage anything may have changed. */
+  async recover() {
+    const asked = this.#asked;
+    const wanted = this.store.state.conversations.length;
+    try {
+      /** @type {Info[]} */
+      const results = [];
+      /** @type {string | null} */
+      let next_page_id = null;
+      do {
+        const page = await this.api.list(next_page_id, this.store.state.filter, MOST_ROWS);
+        results.push(...page.results);
+        ({ next_page_id } = page);
+      } while (next_page_id && results.length < wanted);
+      if (asked !== this.#asked) return;
+      this.#shown = asked;
+      this.store.set({ conversations: this.#kept(results), nextPage: next_page_id, listStage: "ready" });
+    } catch (error) {
+      if (!this.store.state.conversations.length) this.store.set({ listStage: "failed" });
+      this.#complain(error);
     }
   }
 
   /** Reads the next page; does nothing while one is under way or when there is none. */
   async more() {
-    const { nextPage } = this.store.state;
-    if (this.#loading || !nextPage) return;
-    this.#loading = true;
+    const { nextPage, filter } = this.store.state;
+    if (this.#loadingMore || !nextPage || this.#shown !== this.#asked) return;
+    this.#loadingMore = true;
+    const asked = this.#asked;
     try {
-      const page = await this.api.list(nextPage);
+      const page = await this.api.list(nextPage, filter);
+      if (asked !== this.#asked) return;
       const known = new Set(this.store.state.conversations.map((info) => info.conversation_id));
-      const added = page.results.filter((info) => !known.has(info.conversation_id));
+      const added = this.#kept(page.results).filter((info) => !known.has(info.conversation_id));
       this.store.set({
         conversations: [...this.store.state.conversations, ...added],
         nextPage: page.next_page_id,
@@ -57,68 +90,51 @@ export class Catalogue {
     } catch (error) {
       this.#complain(error);
     } finally {
-      this.#loading = false;
+      this.#loadingMore = false;
     }
   }
 
   /**
-   * @param {string} [firstMessage]
+   * @param {import("./types.js").Order} order
    * @returns {Promise<string | null>} the new id, null when it was refused
    */
-  async create(firstMessage) {
-    try {
-      const { conversation_id } = await this.api.create(firstMessage);
-      void this.refresh();
-      return conversation_id;
-    } catch (error) {
-      this.#complain(error);
-      return null;
-    }
+  async create(order) {
+    const id = await this.#try(async () => (await this.api.create(order)).conversation_id);
+    if (id !== null) void this.refresh();
+    return id;
   }
 
-  /**
-   * @param {string} id
-   * @param {string} title
-   */
+  /** @param {string} id @param {string} title */
   async rename(id, title) {
     const before = this.store.state.conversations.find((info) => info.conversation_id === id)?.title;
     this.patch(id, { title });
-    try {
-      await this.api.rename(id, title);
-    } catch (error) {
-      if (before !== undefined) this.patch(id, { title: before });
-      this.#complain(error);
-    }
+    const done = await this.#try(() => this.api.rename(id, title));
+    if (done === null && before !== undefined) this.patch(id, { title: before });
   }
 
   /**
    * @param {string} id
+   * @param {{keepalive?: boolean}} [how]
    * @returns {Promise<boolean>} whether it is gone
    */
-  async remove(id) {
-    try {
-      await this.api.remove(id);
-      this.drop(id);
-      return true;
-    } catch (error) {
-      this.#complain(error);
-      return false;
-    }
+  async remove(id, how) {
+    const done = await this.#try(() => this.api.remove(id, how));
+    if (done !== null) this.drop(id);
+    return done !== null;
   }
 
-  /**
-   * @param {string} id
-   * @returns {Promise<boolean>} whether it is stopped
-   */
+  /** @param {string} id @returns {Promise<boolean>} whether it is stopped */
   async stop(id) {
-    try {
-      await this.api.stop(id);
-      this.patch(id, { status: "STOPPED" });
-      return true;
-    } catch (error) {
-      this.#complain(error);
-      return false;
-    }
+    const done = await this.#try(() => this.api.stop(id));
+    if (done !== null) this.patch(id, { status: "STOPPED" });
+    return done !== null;
+  }
+
+  /** @param {string} id @returns {Promise<boolean>} whether it runs */
+  async start(id) {
+    const answer = await this.#try(() => this.api.start(id));
+    if (answer !== null) this.patch(id, { status: answer.conversation_status });
+    return answer !== null;
   }
 
   /**
@@ -139,17 +155,77 @@ export class Catalogue {
 
   /** @param {string} id */
   drop(id) {
-    const conversations = this.store.state.conversations.filter((info) => info.conversation_id !== id);
-    this.store.set({ conversations });
+    this.#gone.add(id);
+    this.store.set({ conversations: this.#kept(this.store.state.conversations) });
   }
 
-  #refreshIfSeen() {
-    if (!document.hidden && !this.store.state.needsKey) void this.refresh();
+  /**
+   * What changed among the rows that the newest page does not show.
+   *
+   * @param {Info[]} newest
+   * @returns {Promise<Info[]>}
+   */
+  async #movedBelow(newest) {
+    const { conversations, filter } = this.store.state;
+    if (conversations.length <= newest.length) return [];
+    const times = conversations.map((info) => info.last_updated_at ?? "").filter(Boolean);
+    const since = times.reduce((last, one) => (Date.parse(one) > Date.parse(last) ? one : last), times[0] ?? "");
+    if (!since) return [];
+    return (await this.api.list(null, { ...filter, since }, MOST_ROWS)).results;
+  }
+
+  /**
+   * @param {{results: Info[], next_page_id: string | null}} page
+   * @param {Info[]} moved
+   */
+  #lay(page, moved) {
+    const { conversations, nextPage } = this.store.state;
+    const fresh = new Set(page.results.map((info) => info.conversation_id));
+    const oldest = page.results.at(-1)?.created_at ?? "";
+    const news = new Map(moved.map((info) => [info.conversation_id, info]));
+    // Of the pages below only what is older than the newest page can still be there.
+    const below =
+      page.next_page_id && this.#shown === this.#asked
+        ? conversations.filter((info) => !fresh.has(info.conversation_id) && info.created_at <= oldest)
+        : [];
+    this.#shown = this.#asked;
+    this.store.set({
+      conversations: this.#kept([...page.results, ...below.map((info) => news.get(info.conversation_id) ?? info)]),
+      nextPage: below.length > 0 ? nextPage : page.next_page_id,
+      listStage: "ready",
+    });
+  }
+
+  /** @param {Info[]} conversations */
+  #kept(conversations) {
+    return conversations.filter((info) => !this.#gone.has(info.conversation_id));
+  }
+
+  async #refreshIfSeen() {
+    const { needsKey, reached } = this.store.state;
+    if (document.hidden || needsKey || !reached || this.#refreshing) return;
+    this.#refreshing = true;
+    await this.refresh();
+    this.#refreshing = false;
+  }
+
+  /**
+   * @template T
+   * @param {() => Promise<T>} act
+   * @returns {Promise<T | null>} null when it failed, which the user has been told
+   */
+  async #try(act) {
+    try {
+      return await act();
+    } catch (error) {
+      this.#complain(error);
+      return null;
+    }
   }
 
   /** @param {unknown} error */
   #complain(error) {
-    if (error instanceof ApiError && error.status === 401) return;
+    if (error instanceof ApiError && error.asksForKey) return;
     this.store.notice("request", error instanceof Error ? error.message : String(error));
   }
 }

@@ -4,6 +4,7 @@ import { newClientId } from "./client-id.js";
 import { Outbox } from "./outbox.js";
 import { Link } from "./socket.js";
 import { Timeline } from "./timeline.js";
+import { usageOf } from "./usage.js";
 import { reasonText, statusText } from "./wording.js";
 
 /** @typedef {import("./types.js").ClientEvent} ClientEvent */
@@ -28,6 +29,7 @@ const AGAIN_MS = 2_000;
 /**
  * @typedef {object} ConversationListener
  * @property {(event: Event) => void} arrived An event to be drawn, in order.
+ * @property {() => Promise<number>} lateEventId See `Api.lateEventId`.
  * @property {(title: string) => void} retitled
  * @property {(why: "gone" | "key") => void} lost
  */
@@ -35,7 +37,8 @@ const AGAIN_MS = 2_000;
 export class Conversation {
   timeline = new Timeline();
   #closed = false;
-  #ackedId = -1;
+  /** The highest id known to be in the log. */
+  #knownId = -1;
   /** @type {Set<string>} */
   #underWay = new Set();
 
@@ -85,10 +88,11 @@ export class Conversation {
    * Takes a message: it is sent now or as soon as there is a connection, and stored exactly once.
    *
    * @param {string} content
+   * @param {import("./attachments.js").Packed} packed
    * @returns {boolean} false when it is too long to be sent at all
    */
-  say(content) {
-    const event = { action: "message", args: { content, image_urls: [], file_urls: [] }, client_id: newClientId() };
+  say(content, { image_urls, file_urls }) {
+    const event = { action: "message", args: { content, image_urls, file_urls }, client_id: newClientId() };
     if (new Blob([JSON.stringify(event)]).size > MESSAGE_LIMIT_BYTES) {
       this.store.notice("request", "This message is too long: the limit is 4 MiB.");
       return false;
@@ -148,7 +152,7 @@ export class Conversation {
 
   /** How far the page is known to be behind the log, apart from what waits to be drawn. */
   get missing() {
-    return Math.max(0, this.#ackedId - this.link.cursor);
+    return Math.max(0, this.#knownId - this.link.cursor);
   }
 
   /** @param {import("./types.js").Connection} connection */
@@ -158,6 +162,21 @@ export class Conversation {
     if (connection !== "connected") return;
     this.store.notice("connection", "");
     this.#deliverAll();
+    void this.#ask();
+  }
+
+  /** What a long replay is still going to bring shows how far behind the page is. */
+  async #ask() {
+    let lateId;
+    try {
+      lateId = await this.listener.lateEventId();
+    } catch {
+      // Only the mark is missing then; the socket says by itself what is wrong with the server.
+      return;
+    }
+    if (this.#closed) return;
+    this.#knownId = Math.max(this.#knownId, lateId);
+    this.store.set({ behind: Math.max(this.store.state.behind, this.missing) });
   }
 
   /** @param {Event} payload */
@@ -165,6 +184,8 @@ export class Conversation {
     if (this.#closed) return;
     if (payload.status_update) return this.#updated(payload);
     if (payload.error === true) return this.store.notice("server", reasonText(payload.message ?? ""));
+    const usage = usageOf(payload);
+    if (usage) this.store.set({ usage });
     if (payload.observation === "agent_state_changed") {
       const state = String(payload.extras?.agent_state ?? "");
       this.store.set({ agentState: state, status: "" });
@@ -208,7 +229,7 @@ export class Conversation {
     if (this.#closed) return;
     if (ack?.status === "ok") {
       this.outbox.remove(key);
-      this.#ackedId = Math.max(this.#ackedId, ack.id);
+      this.#knownId = Math.max(this.#knownId, ack.id);
       if (ack.queued) this.store.set({ status: "Your message is stored and waits for a free agent" });
       if (ack.id <= this.timeline.lastId) this.#dropPending((pending) => pending.event.client_id === key);
       else this.#stage(key, { stage: ack.queued ? "queued" : "stored", eventId: ack.id });

@@ -2,6 +2,9 @@
 
 /** @typedef {import("./types.js").State} State */
 
+/** @type {import("./types.js").ListFilter} */
+export const NO_FILTER = { text: "", repository: "", trigger: "", since: "" };
+
 /** What belongs to the open conversation and is forgotten with it. @returns {Partial<State>} */
 export function blankConversation() {
   return {
@@ -10,6 +13,8 @@ export function blankConversation() {
     missing: false,
     connection: "idle",
     behind: 0,
+    newEntries: 0,
+    usage: null,
     agentState: "",
     status: "",
     awaiting: null,
@@ -24,6 +29,10 @@ export class Store {
     conversations: [],
     nextPage: null,
     listStage: "loading",
+    filter: NO_FILTER,
+    unread: new Set(),
+    removals: [],
+    reached: true,
     needsKey: false,
     ...blankConversation(),
   });

@@ -7,6 +7,24 @@
  * @property {string | null} last_updated_at
  * @property {string} created_at
  * @property {"STARTING" | "RUNNING" | "STOPPED" | "ARCHIVED" | "ERROR"} status
+ * @property {string | null} [selected_repository]
+ *
+ * @typedef {object} ListFilter What the list shows; "" leaves a criterion out.
+ * @property {string} text Part of the title.
+ * @property {string} repository
+ * @property {string} trigger
+ * @property {string} since ISO time.
+ *
+ * @typedef {object} Order What a conversation begins with.
+ * @property {string} [initial_user_msg]
+ * @property {string} [repository]
+ * @property {string} [selected_branch]
+ *
+ * @typedef {object} Removal A deletion held back; `sent` when it cannot be undone any more.
+ * @property {string} id
+ * @property {string} title
+ * @property {boolean} wasOpen
+ * @property {boolean} [sent]
  *
  * @typedef {object} Event One `oh_event` payload: a stored event, or a status update.
  * @property {number | string} [id]
@@ -20,6 +38,7 @@
  * @property {string} [content]
  * @property {Record<string, any>} [extras]
  * @property {string} [client_id]
+ * @property {Record<string, any>} [llm_metrics]
  * @property {boolean} [status_update]
  * @property {boolean} [success] On command observations.
  * @property {boolean} [error]
@@ -48,12 +67,26 @@
  * @property {Event | null} action
  * @property {Event | null} observation
  *
+ * @typedef {object} Usage What a conversation has cost so far; counts are of tokens.
+ * @property {number} cost In US dollars.
+ * @property {number | null} budget In US dollars.
+ * @property {string} model
+ * @property {number} prompt
+ * @property {number} completion
+ * @property {number} cached
+ * @property {number} turn In the last exchange.
+ * @property {number} window Of the model; 0 when unknown.
+ *
  * @typedef {"idle" | "connecting" | "connected" | "reconnecting" | "closed"} Connection
  *
  * @typedef {object} State
  * @property {Info[]} conversations
  * @property {string | null} nextPage
  * @property {"loading" | "ready" | "failed"} listStage
+ * @property {ListFilter} filter
+ * @property {Set<string>} unread Conversations the agent went on with while they were not open.
+ * @property {Removal[]} removals
+ * @property {boolean} reached Whether the server answered last time.
  * @property {string | null} openId
  * @property {string | null} title Title of the open conversation.
  * @property {boolean} missing The address names a conversation that is not there.
@@ -61,6 +94,8 @@
  * @property {number} behind Events known to exist or received, and not drawn yet.
  * @property {string} agentState
  * @property {string} status What the server says it is doing, "" for nothing.
+ * @property {number} newEntries Entries that came while the reader was elsewhere.
+ * @property {Usage | null} usage null until an event says.
  * @property {Entry | null} awaiting The action that waits for the user's confirmation.
  * @property {Pending[]} pending
  * @property {{connection?: string, agent?: string, server?: string, request?: string}} notices

@@ -81,7 +81,7 @@ export function speakerText(source) {
 }
 
 /**
- * What an action that needs a yes would do: a verb and its object.
+ * What an action that needs a yes would do: in words, and on what.
  *
  * @param {Event | null} action
  * @returns {{verb: string, object: string}}
@@ -90,18 +90,23 @@ export function deed(action) {
   const args = action?.args ?? {};
   switch (action?.action) {
     case "run":
-      return { verb: "run", object: args.command ?? "" };
+      return { verb: "run this command", object: args.command ?? "" };
     case "run_ipython":
-      return { verb: "run the code", object: args.code ?? "" };
+      return { verb: "run this code", object: args.code ?? "" };
     case "read":
     case "write":
     case "edit":
-      return { verb: action.action, object: args.path ?? "" };
+      return { verb: `${action.action} this file`, object: args.path ?? "" };
     case "browse":
-      return { verb: "open", object: args.url ?? "" };
+      return { verb: "open this page", object: args.url ?? "" };
     case "call_tool_mcp":
-      return { verb: "call the tool", object: args.name ?? "" };
+      return { verb: "call this tool", object: args.name ?? "" };
     default:
-      return { verb: "do", object: action?.message || action?.action || "the next step" };
+      return { verb: "do the next step", object: action?.message || action?.action || "" };
   }
+}
+
+/** How dangerous an action was judged to be, "" when it was not. @param {unknown} risk */
+export function riskText(risk) {
+  return typeof risk === "number" ? (["Low risk", "Medium risk", "High risk"][risk] ?? "") : "";
 }

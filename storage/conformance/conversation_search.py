@@ -1,15 +1,19 @@
 """How every ConversationStore lists its records, as tests of pytest and pytest-asyncio."""
 
-from contextlib import AbstractAsyncContextManager
+import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
+from storage.conformance.opened import StoresSuite
 from storage.conversations.base import ConversationStores
-from storage.conversations.metadata import ConversationMetadata, ConversationTrigger
-from storage.conversations.paging import ConversationFilter, ListPosition
+from storage.conversations.metadata import (
+    ConversationMetadata,
+    ConversationTrigger,
+    MetadataChange,
+)
+from storage.conversations.paging import ConversationFilter, ListPosition, fold_case
 from storage.errors import BadCursor, BadValue
 from storage.result_set import encode_cursor
 
@@ -34,23 +38,48 @@ async def keys_of(store, filters: ConversationFilter | None = None, limit: int =
             return keys
 
 
-class ConversationSearchSuite:
+TITLES = (
+    "a",
+    "Ab",
+    "aBC",
+    "Straße nach ÖDE und öde",
+    "\u0130\u0131 \u212a \u017f K s",
+    'say "AND" OR NOT NEAR(a b)*',
+    "100%_of it^{-+}:'",
+    "before\0behind\0",
+    "\0",
+    "\x01\x01a\x01",
+    "tab\tand\nline\r\n",
+    "\U0001f600\U0010ffff\U0001f600",
+    "e\u0301 e \u00e9",
+    "on and on and on, " * 9,
+)
+
+
+async def title(store, *names: str | None, first: int = 0) -> None:
+    """Save records with those titles, each a second newer than the one before it."""
+    records = (
+        ConversationMetadata(
+            conversation_id=f"t{number}", title=name, created_at=NOON + timedelta(seconds=number)
+        )
+        for number, name in enumerate(names, first)
+    )
+    await asyncio.gather(*map(store.save_metadata, records))
+
+
+def parts_of(names: Sequence[str]) -> set[str]:
+    """Parts of up to five letters, the whole ones, and each with its case turned."""
+    parts = {
+        name[place : place + length]
+        for name in names
+        for place in range(len(name))
+        for length in (1, 2, 3, 4, 5, len(name))
+    }
+    return parts | {part.swapcase() for part in parts} | {"", "no such text", "zq"}
+
+
+class ConversationSearchSuite(StoresSuite[ConversationStores]):
     """How every ConversationStore lists its records; a subclass says how a medium is opened."""
-
-    pytestmark = pytest.mark.asyncio
-
-    def open(self, folder: Path) -> AbstractAsyncContextManager[ConversationStores]:
-        """The records of all owners, empty, over the medium under test; closed with the block."""
-        raise NotImplementedError
-
-    @pytest_asyncio.fixture
-    async def stores(self, tmp_path):
-        async with self.open(tmp_path) as opened:
-            yield opened
-
-    @pytest.fixture
-    def store(self, stores):
-        return stores.for_user("ann")
 
     async def test_the_newest_record_comes_first_and_equal_moments_are_ordered_by_id(self, store):
         await fill(store, old=0, new=2, twin_a=1, twin_b=1)
@@ -139,6 +168,44 @@ class ConversationSearchSuite:
         found = await keys_of(store, ConversationFilter(**filters), limit=1)
 
         assert found == expected[::-1]
+
+    async def test_a_part_of_a_title_is_found_whatever_letters_it_has(self, store):
+        await title(store, *TITLES)
+
+        for text in sorted(parts_of(TITLES)):
+            expected = [name for name in TITLES if fold_case(text) in fold_case(name)]
+            found = await store.search(limit=100, filters=ConversationFilter(title_contains=text))
+            assert [record.title for record in found.results] == expected[::-1], repr(text)
+
+    async def test_a_title_is_found_as_it_is_now_and_no_longer_as_it_was(self, store):
+        await title(store, "first words", None, "given away", "soon without")
+
+        await store.update_metadata("t0", MetadataChange(title="second"))
+        await store.give_title("t1", "first of all")
+        await store.delete_metadata("t2")
+        await store.save_metadata(ConversationMetadata(conversation_id="t3", created_at=NOON))
+
+        texts = ("first", "words", "SECOND", "second", "away", "soon", "on", "w")
+        found = {
+            text: await keys_of(store, ConversationFilter(title_contains=text)) for text in texts
+        }
+        assert found == {
+            "first": ["t1"],
+            "words": [],
+            "SECOND": ["t0"],
+            "second": ["t0"],
+            "away": [],
+            "soon": [],
+            "on": ["t0"],
+            "w": [],
+        }
+
+    async def test_titles_of_others_are_not_found(self, stores, store):
+        await title(stores.for_user("bob"), "of bob")
+        await title(stores.for_user(None), "of nobody", first=1)
+
+        for text in ("of bob", "of", "o"):
+            assert await keys_of(store, ConversationFilter(title_contains=text)) == []
 
     @pytest.mark.parametrize("limit", [0, -1, 101])
     async def test_a_limit_out_of_range_is_refused(self, store, limit):

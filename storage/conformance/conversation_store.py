@@ -1,13 +1,11 @@
 """What every ConversationStore does, as tests of pytest and pytest-asyncio."""
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
+from storage.conformance.opened import StoresSuite
 from storage.conversations.base import ConversationStores
 from storage.conversations.metadata import (
     ConversationMetadata,
@@ -51,23 +49,8 @@ def record(conversation_id: str, **fields) -> ConversationMetadata:
     return ConversationMetadata(conversation_id=conversation_id, **fields)
 
 
-class ConversationStoreSuite:
+class ConversationStoreSuite(StoresSuite[ConversationStores]):
     """What every ConversationStore does; a subclass says how a medium is opened."""
-
-    pytestmark = pytest.mark.asyncio
-
-    def open(self, folder: Path) -> AbstractAsyncContextManager[ConversationStores]:
-        """The records of all owners, empty, over the medium under test; closed with the block."""
-        raise NotImplementedError
-
-    @pytest_asyncio.fixture
-    async def stores(self, tmp_path):
-        async with self.open(tmp_path) as opened:
-            yield opened
-
-    @pytest.fixture
-    def store(self, stores):
-        return stores.for_user("ann")
 
     async def test_every_field_comes_back_as_it_was_saved(self, store):
         await store.save_metadata(FULL)

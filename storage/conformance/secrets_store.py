@@ -1,13 +1,11 @@
 """What every SecretsStore promises, as tests of pytest and pytest-asyncio."""
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from pydantic import SecretStr
 
+from storage.conformance.opened import OpenedSuite, StoresSuite
 from storage.conversations.metadata import ProviderType
 from storage.errors import BadValue, SecretExists, SecretNotFound
 from storage.secrets.base import SecretsStores
@@ -31,23 +29,8 @@ FULL = Secrets(
 )
 
 
-class SecretsStoreSuite:
+class SecretsStoreSuite(StoresSuite[SecretsStores]):
     """What every SecretsStore does; a subclass says how a medium is opened."""
-
-    pytestmark = pytest.mark.asyncio
-
-    def open(self, folder: Path) -> AbstractAsyncContextManager[SecretsStores]:
-        """The secrets of all owners over the medium in `folder`; closed with the block."""
-        raise NotImplementedError
-
-    @pytest_asyncio.fixture
-    async def stores(self, tmp_path):
-        async with self.open(tmp_path) as opened:
-            yield opened
-
-    @pytest.fixture
-    def store(self, stores):
-        return stores.for_user("ann")
 
     async def test_a_user_without_secrets_has_none(self, store):
         assert await store.load() == Secrets()
@@ -139,14 +122,8 @@ class SecretsStoreSuite:
         assert "ghp_1" not in shown
 
 
-class SecretsStoreRestartSuite:
+class SecretsStoreRestartSuite(OpenedSuite[SecretsStores]):
     """What every SecretsStore does whose secrets outlast the process."""
-
-    pytestmark = pytest.mark.asyncio
-
-    def open(self, folder: Path) -> AbstractAsyncContextManager[SecretsStores]:
-        """The secrets that are kept in `folder`; closed with the block."""
-        raise NotImplementedError
 
     async def test_secrets_outlast_the_process(self, tmp_path):
         async with self.open(tmp_path) as stores:

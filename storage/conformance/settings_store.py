@@ -1,13 +1,11 @@
 """What every SettingsStore promises, as tests of pytest and pytest-asyncio."""
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from pydantic import SecretStr
 
+from storage.conformance.opened import OpenedSuite, StoresSuite
 from storage.settings.base import SettingsStores
 from storage.settings.mcp import McpConfig
 from storage.settings.model import Settings
@@ -32,23 +30,8 @@ FULL = Settings(
 )
 
 
-class SettingsStoreSuite:
+class SettingsStoreSuite(StoresSuite[SettingsStores]):
     """What every SettingsStore does; a subclass says how a medium is opened."""
-
-    pytestmark = pytest.mark.asyncio
-
-    def open(self, folder: Path) -> AbstractAsyncContextManager[SettingsStores]:
-        """The settings of all owners over the medium in `folder`; closed with the block."""
-        raise NotImplementedError
-
-    @pytest_asyncio.fixture
-    async def stores(self, tmp_path):
-        async with self.open(tmp_path) as opened:
-            yield opened
-
-    @pytest.fixture
-    def store(self, stores):
-        return stores.for_user("ann")
 
     async def test_a_user_who_has_stored_nothing_has_no_settings(self, store):
         assert await store.load() is None
@@ -114,14 +97,8 @@ class SettingsStoreSuite:
         assert "env value" not in shown
 
 
-class SettingsStoreRestartSuite:
+class SettingsStoreRestartSuite(OpenedSuite[SettingsStores]):
     """What every SettingsStore does whose settings outlast the process."""
-
-    pytestmark = pytest.mark.asyncio
-
-    def open(self, folder: Path) -> AbstractAsyncContextManager[SettingsStores]:
-        """The settings that are kept in `folder`; closed with the block."""
-        raise NotImplementedError
 
     async def test_settings_outlast_the_process(self, tmp_path):
         async with self.open(tmp_path) as stores:

@@ -1,10 +1,10 @@
 """The ConversationStore contract: the records of conversations, as one owner sees them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
-from typing import ClassVar, TypeAlias
+from collections.abc import Sequence
+from typing import ClassVar
 
-from storage.config import HasStorage, StorageConfig, storage_config_of
+from storage.config import HasStorage, StorageConfig
 from storage.conversations.metadata import (
     ConversationMetadata,
     ConversationMetadataResultSet,
@@ -12,6 +12,7 @@ from storage.conversations.metadata import (
 )
 from storage.conversations.paging import DEFAULT_LIMIT, ConversationFilter
 from storage.errors import ConversationNotFound, OwnerConflict, Unavailable
+from storage.seam import Seam
 from storage.serial import lock_of
 
 
@@ -45,9 +46,7 @@ class ConversationStore(ABC):
 
         A medium is opened once per process and shared; a custom class overrides this.
         """
-        if _Seam.opener is None:
-            raise Unavailable("no back-end is known: storage.opening was not imported")
-        return await _Seam.opener(storage_config_of(config), user_id)
+        return await SEAM.open(config, user_id)
 
     @abstractmethod
     async def save_metadata(self, metadata: ConversationMetadata) -> None:
@@ -158,16 +157,4 @@ class ConversationStores(ABC):
         raise Unavailable("these records can be listed by owner only")
 
 
-Opener: TypeAlias = Callable[[StorageConfig, str | None], Awaitable[ConversationStore]]
-
-
-def register_opener(opener: Opener) -> None:
-    """Say how `ConversationStore.get_instance` finds a medium; the last call counts.
-
-    The contract must not know the module that names its back-ends, so that one comes here.
-    """
-    _Seam.opener = opener
-
-
-class _Seam:
-    opener: ClassVar[Opener | None] = None
+SEAM: Seam[ConversationStore] = Seam()

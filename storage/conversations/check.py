@@ -1,9 +1,10 @@
 """Reads every record and list of a folder, without changing anything."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from storage.conversations.blocks import KeptListing
 from storage.conversations.documents import Document
-from storage.conversations.listing import Listing
 from storage.errors import Damaged
 from storage.locations import LISTS, RECORDS
 
@@ -16,15 +17,23 @@ def check_records(root: Path) -> list[str]:
     problems: list[str] = []
     for path in sorted((root / LISTS).glob("*")):
         key = str(path.relative_to(root))
-        problems += (f"{damaged} is damaged" for damaged in Listing().load([(key, _content(path))]))
+        problems += (
+            f"{damaged} is damaged" for damaged in KeptListing().load([(key, content_of(path))])
+        )
     for path in sorted((root / RECORDS).glob("*")):
         try:
-            Document.decode(str(path.relative_to(root)), _content(path))
+            Document.decode(str(path.relative_to(root)), content_of(path))
         except Damaged as damage:
             problems.append(str(damage))
+    return shortened(problems)
+
+
+def shortened(problems: Sequence[str]) -> list[str]:
+    """The first problems, and how many more there are."""
     rest = len(problems) - NAMED
-    return problems[:NAMED] + ([f"and {rest} more"] if rest > 0 else [])
+    return [*problems[:NAMED], *([f"and {rest} more"] if rest > 0 else [])]
 
 
-def _content(path: Path) -> bytes:
+def content_of(path: Path) -> bytes:
+    """A file's content; empty, and so damaged, where there is no regular file."""
     return path.read_bytes() if path.is_file() and not path.is_symlink() else b""

@@ -22,6 +22,7 @@ from storage.conversations.paging import (
     check_limit,
     fold_case,
 )
+from storage.conversations.titles import ASKED, LETTERS, match_all, match_any, threes_of
 from storage.database.base import Database, Row, Script, Statement
 from storage.errors import ConversationDeleted, ConversationNotFound, Damaged, OwnerConflict
 from storage.locations import check_conversation_id
@@ -52,6 +53,9 @@ _COLUMNS = (
 
 _JSON_COLUMNS = frozenset({"pr_number", "custom"})
 
+FEW_TITLES = 1_500
+"""Titles that are all looked at. Where more have a text, a page of them is soon full in its order."""
+
 _BEFORE_ALL = ("~", "")
 """Sorts after every stored position, so a page after it begins with the newest record."""
 
@@ -74,8 +78,10 @@ class DatabaseConversationStores(ConversationStores):
         filters: ConversationFilter | None = None,
     ) -> ConversationMetadataResultSet:
         """See ConversationStores."""
-        wanted = filters or EVERYTHING
-        return await _page(self._database, "list_all_records", (), page_id, limit, wanted)
+        begin = _begin_of(page_id, limit)
+        parameters = (*begin, *_criteria(filters or EVERYTHING), limit + 1)
+        rows = await self._database.read(_ask(Statement("list_all_records", parameters)))
+        return _page_of(rows, limit)
 
 
 class DatabaseConversationStore(ConversationStore):
@@ -129,9 +135,10 @@ class DatabaseConversationStore(ConversationStore):
         filters: ConversationFilter | None = None,
     ) -> ConversationMetadataResultSet:
         """See ConversationStore. A record that cannot be read is left out and logged."""
+        begin = _begin_of(page_id, limit)
         wanted = filters or EVERYTHING
-        query = _query_for(wanted)
-        return await _page(self._database, query, (self.user_id,), page_id, limit, wanted)
+        parameters = (self.user_id, *begin, *_criteria(wanted), limit + 1)
+        return _page_of(await self._database.read(_list(wanted, parameters)), limit)
 
     async def get_all_metadata(self, conversation_ids: Sequence[str]) -> list[ConversationMetadata]:
         """See ConversationStore. One read, of one moment."""
@@ -150,19 +157,13 @@ class DatabaseConversationStore(ConversationStore):
         return await self._database.read(_ask(statement))
 
 
-async def _page(
-    database: Database,
-    query: str,
-    owner: tuple[str | None, ...],
-    page_id: str | None,
-    limit: int,
-    filters: ConversationFilter,
-) -> ConversationMetadataResultSet:
+def _begin_of(page_id: str | None, limit: int) -> tuple[str, str]:
     check_limit(limit)
     after = ListPosition.from_page_id(page_id)
-    begin = _BEFORE_ALL if after is None else (_moment(after.created_at), after.conversation_id)
-    parameters = (*owner, *begin, *_criteria(filters), limit + 1)
-    rows = await database.read(_ask(Statement(query, parameters)))
+    return _BEFORE_ALL if after is None else (_moment(after.created_at), after.conversation_id)
+
+
+def _page_of(rows: Sequence[Row], limit: int) -> ConversationMetadataResultSet:
     page = rows[:limit]
     return ConversationMetadataResultSet(
         results=_readable(page),
@@ -172,6 +173,27 @@ async def _page(
 
 def _ask(statement: Statement) -> Script[list[Row]]:
     return (yield statement).rows
+
+
+def _list(filters: ConversationFilter, parameters: Sequence[Any]) -> Script[list[Row]]:
+    text = fold_case(filters.title_contains or "")
+    numbers = (yield from _find_titles(text)) if text else None
+    if numbers is None:
+        return (yield Statement(_query_for(filters), parameters)).rows
+    return (yield Statement("list_records_by_title", (*parameters, json.dumps(numbers)))).rows
+
+
+def _find_titles(text: str) -> Script[list[int] | None]:
+    """The numbers of all that may have the text in their titles; None where those are too many."""
+    if len(text) >= LETTERS:
+        search = match_all(sorted(threes_of(text))[:ASKED])
+    else:
+        terms = (yield Statement("title_terms", (text,))).rows
+        if sum(titles for _, titles in terms) > FEW_TITLES:
+            return None
+        search = match_any(term for term, _ in terms)
+    rows = (yield Statement("find_titles", (search, FEW_TITLES + 1))).rows
+    return None if len(rows) > FEW_TITLES else [*{number for (number,) in rows}]
 
 
 def _save(record: ConversationMetadata) -> Script[None]:

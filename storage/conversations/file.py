@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Self, TypeAlias
 
 from storage.conversations.base import ConversationStore, ConversationStores
+from storage.conversations.blocks import KeptListing
 from storage.conversations.documents import Document
 from storage.conversations.folded import Fold, FoldedRecords
-from storage.conversations.listing import Listing
 from storage.conversations.metadata import (
     ConversationMetadata,
     ConversationMetadataResultSet,
@@ -38,7 +38,7 @@ _Row: TypeAlias = tuple[ListPosition, ConversationMetadata | None]
 class FileConversationStores(ConversationStores, FoldedRecords):
     """The records of all owners over one FileStore, which one process uses at a time."""
 
-    def __init__(self, files: FileStore, listing: Listing, unsettled: Unsettled) -> None:
+    def __init__(self, files: FileStore, listing: KeptListing, unsettled: Unsettled) -> None:
         self.listing = listing
         self.in_use = unsettled
         self._files = files
@@ -46,7 +46,7 @@ class FileConversationStores(ConversationStores, FoldedRecords):
     @classmethod
     async def open(cls, files: FileStore) -> Self:
         """Read the lists; look at the records that a crash left behind. Raises Unavailable."""
-        listing = Listing()
+        listing = KeptListing()
         keys = await files.keys(LISTS)
         damaged: list[str] = []
         for begin in range(0, len(keys), READ_AT_ONCE):
@@ -78,8 +78,8 @@ class FileConversationStores(ConversationStores, FoldedRecords):
         filters: ConversationFilter | None = None,
     ) -> ConversationMetadataResultSet:
         """See ConversationStores."""
-        store = FileConversationStore(self, None, everybody=True)
-        return await store.search(page_id, limit, filters=filters)
+        everybody = FileConversationStore(self, None, everybody=True)
+        return await everybody.search(page_id, limit, filters=filters)
 
     async def close(self) -> None:
         """Write the lists and remove the marks; the FileStore stays open. Raises StorageError."""
@@ -214,12 +214,14 @@ class FileConversationStore(ConversationStore):
         check_limit(limit)
         after = ListPosition.from_page_id(page_id)
         await self._clear_doubts()
+        wanted = filters or EVERYTHING
+        for _ in self._listing.preparing(self.user_id, wanted):
+            await asyncio.sleep(0)
         rows: list[_Row] = []
         more = True
         while more and len(rows) <= limit:
             positions, after = self._listing.scan(
-                *(self.user_id, filters or EVERYTHING, after, limit + 1 - len(rows)),
-                everybody=self._everybody,
+                *(self.user_id, wanted, after, limit + 1 - len(rows)), everybody=self._everybody
             )
             more = after is not None
             rows += await self._listed(positions)

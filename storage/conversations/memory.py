@@ -1,12 +1,12 @@
 """Conversation records in memory: the reference back-end; nothing outlives the process."""
 
-from bisect import bisect_left, insort
-from collections import defaultdict
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Protocol
 
 from storage.conversations.base import ConversationStore, ConversationStores
+from storage.conversations.listing import Listing
 from storage.conversations.metadata import (
     FOLDED_FIELDS,
     ConversationMetadata,
@@ -41,17 +41,38 @@ class MemoryConversations(ConversationStores):
     def __init__(self) -> None:
         self._records: dict[str, ConversationMetadata] = {}
         self._deleted: set[str] = set()
-        self._lists: defaultdict[str | None, list[ListPosition]] = defaultdict(list)
-        self._everybody: list[ListPosition] = []
+        self.listing = Listing()
 
     def for_user(self, user_id: str | None) -> "MemoryConversationStore":
         """See ConversationStores."""
         return MemoryConversationStore(self, user_id)
 
+    async def search_all(
+        self,
+        page_id: str | None = None,
+        limit: int = DEFAULT_LIMIT,
+        *,
+        filters: ConversationFilter | None = None,
+    ) -> ConversationMetadataResultSet:
+        """See ConversationStores."""
+        everybody = MemoryConversationStore(self, None, everybody=True)
+        return await everybody.search(page_id, limit, filters=filters)
+
+    def everybodys(self) -> Iterable[ConversationMetadata]:
+        """The records themselves, in no order."""
+        return self._records.values()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
     def find(self, conversation_id: str, user_id: str | None) -> ConversationMetadata | None:
         """Return the record itself if that owner may see it."""
         record = self._records.get(conversation_id)
         return record if record is not None and record.user_id == user_id else None
+
+    def any_owners(self, conversation_id: str) -> ConversationMetadata | None:
+        """Return the record itself, whose ever it is."""
+        return self._records.get(conversation_id)
 
     def put(self, record: ConversationMetadata) -> None:
         """Keep `record` itself. Raises ConversationDeleted, OwnerConflict."""
@@ -59,13 +80,10 @@ class MemoryConversations(ConversationStores):
         if key in self._deleted:
             raise ConversationDeleted(key)
         previous = self._records.get(key)
-        if previous is not None:
-            if previous.user_id != record.user_id:
-                raise OwnerConflict(key)
-            self._unlist(previous)
+        if previous is not None and previous.user_id != record.user_id:
+            raise OwnerConflict(key)
         self._records[key] = record
-        insort(self._lists[record.user_id], ListPosition.of(record))
-        insort(self._everybody, ListPosition.of(record))
+        self.listing.put(record)
 
     def fold(self, conversation_id: str, fold: Fold) -> None:
         """Bring a record up to date with its log; one that is unknown is passed over."""
@@ -78,55 +96,25 @@ class MemoryConversations(ConversationStores):
             if value is not None:
                 values[name] = value
         if fold.last_updated_at is not None:
-            values["last_updated_at"] = datetime.fromisoformat(fold.last_updated_at)
+            moment = values["last_updated_at"] = datetime.fromisoformat(fold.last_updated_at)
+            self.listing.touch(conversation_id, moment)
 
     def remove(self, record: ConversationMetadata) -> None:
         """Drop the record and spend its id."""
-        self._deleted.add(record.conversation_id)
-        self._unlist(self._records.pop(record.conversation_id))
-
-    def newest_first(
-        self, user_id: str | None, after: ListPosition | None
-    ) -> Iterator[ConversationMetadata]:
-        """Give the owner's records themselves, from behind `after` on."""
-        return self._from(self._lists.get(user_id, []), after)
-
-    def everybodys(self, after: ListPosition | None = None) -> Iterator[ConversationMetadata]:
-        """`newest_first` of all owners together."""
-        return self._from(self._everybody, after)
-
-    async def search_all(
-        self,
-        page_id: str | None = None,
-        limit: int = DEFAULT_LIMIT,
-        *,
-        filters: ConversationFilter | None = None,
-    ) -> ConversationMetadataResultSet:
-        """See ConversationStores."""
-        check_limit(limit)
-        return _page_of(self.everybodys(ListPosition.from_page_id(page_id)), limit, filters)
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def _from(
-        self, positions: list[ListPosition], after: ListPosition | None
-    ) -> Iterator[ConversationMetadata]:
-        end = len(positions) if after is None else bisect_left(positions, after)
-        for place in range(end - 1, -1, -1):
-            yield self._records[positions[place].conversation_id]
-
-    def _unlist(self, record: ConversationMetadata) -> None:
-        positions = self._lists[record.user_id]
-        del positions[bisect_left(positions, ListPosition.of(record))]
-        del self._everybody[bisect_left(self._everybody, ListPosition.of(record))]
+        key = record.conversation_id
+        self._deleted.add(key)
+        del self._records[key]
+        self.listing.remove(key)
 
 
 class MemoryConversationStore(ConversationStore):
     """One owner's view of a MemoryConversations."""
 
-    def __init__(self, conversations: MemoryConversations, user_id: str | None) -> None:
+    def __init__(
+        self, conversations: MemoryConversations, user_id: str | None, *, everybody: bool = False
+    ) -> None:
         super().__init__(user_id)
+        self._everybody = everybody
         self._conversations = conversations
 
     async def save_metadata(self, metadata: ConversationMetadata) -> None:
@@ -175,27 +163,31 @@ class MemoryConversationStore(ConversationStore):
         """See ConversationStore."""
         check_limit(limit)
         after = ListPosition.from_page_id(page_id)
-        found = self._conversations.newest_first(self.user_id, after)
-        return _page_of(found, limit, filters)
+        wanted, listing = filters or EVERYTHING, self._conversations.listing
+        for _ in listing.preparing(self.user_id, wanted):
+            await asyncio.sleep(0)
+        found: list[ConversationMetadata] = []
+        more = True
+        while more and len(found) <= limit:
+            positions, after = listing.scan(
+                *(self.user_id, wanted, after, limit + 1 - len(found)), everybody=self._everybody
+            )
+            more = after is not None
+            found += [self._visible(one.conversation_id).checked_copy() for one in positions]
+            if not positions:
+                await asyncio.sleep(0)  # a long search lets others run
+        page = found[:limit]
+        return ConversationMetadataResultSet(
+            results=page,
+            next_page_id=ListPosition.of(page[-1]).to_page_id() if len(found) > limit else None,
+        )
 
     def _visible(self, conversation_id: str) -> ConversationMetadata:
         check_conversation_id(conversation_id)
-        record = self._conversations.find(conversation_id, self.user_id)
+        if self._everybody:
+            record = self._conversations.any_owners(conversation_id)
+        else:
+            record = self._conversations.find(conversation_id, self.user_id)
         if record is None:
             raise ConversationNotFound(conversation_id)
         return record
-
-
-def _page_of(
-    records: Iterator[ConversationMetadata], limit: int, filters: ConversationFilter | None
-) -> ConversationMetadataResultSet:
-    accepts = (filters or EVERYTHING).accepts
-    page: list[ConversationMetadata] = []
-    for record in records:
-        if not accepts(record):
-            continue
-        if len(page) == limit:
-            next_page_id = ListPosition.of(page[-1]).to_page_id()
-            return ConversationMetadataResultSet(results=page, next_page_id=next_page_id)
-        page.append(record.checked_copy())
-    return ConversationMetadataResultSet(results=page)

@@ -11,6 +11,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     FiniteFloat,
@@ -81,6 +82,13 @@ def _plain_json(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
     json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     return value
 
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+"""Marks an integer whose JSON may be written with a fraction of zero; stands after its bounds."""
 
 Text = Annotated[str, AfterValidator(_encodable)]
 """Text that has a UTF-8 form: lone surrogates are refused."""

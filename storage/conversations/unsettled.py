@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from weakref import WeakValueDictionary
 
+from storage.conversations.blocks import KeptListing
 from storage.conversations.documents import Document
-from storage.conversations.listing import Listing
 from storage.errors import KeyExists, OutcomeUnknown, StorageError
 from storage.files.base import FileStore
 from storage.locations import LISTS, RECORDS, UNSETTLED
@@ -43,7 +43,7 @@ class Unsettled:
     A mark that is found at the start means that a crash came first.
     """
 
-    def __init__(self, files: FileStore, listing: Listing) -> None:
+    def __init__(self, files: FileStore, listing: KeptListing) -> None:
         self.left: set[str] = set()
         """Marked by an earlier process, and nobody has compared them with their logs yet."""
         self.doubtful: set[str] = set()

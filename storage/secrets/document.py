@@ -3,8 +3,6 @@
 import json
 from typing import Any
 
-from pydantic import ValidationError
-
 from storage.errors import Damaged, WrongKey
 from storage.files.checked import checked_body, with_checksum
 from storage.secrets.cipher import Cipher, Place
@@ -44,6 +42,6 @@ def decode_secrets(raw: bytes, user_id: str | None, cipher: Cipher | None) -> Se
             for group, field in _SEALED_FIELDS.items()
         }
         return Secrets.model_validate(opened)
-    except (KeyError, TypeError, AttributeError, ValidationError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         # Not chained: what the error quotes may be a secret that has just been opened.
         raise Damaged(f"a user's secrets cannot be read: {type(error).__name__}") from None

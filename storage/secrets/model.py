@@ -4,7 +4,14 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    WithJsonSchema,
+)
 
 from storage.conversations.metadata import ProviderType, Text
 from storage.errors import BadValue, SecretExists, SecretNotFound
@@ -33,7 +40,11 @@ def _encodable(value: SecretStr) -> SecretStr:
     return value
 
 
-SecretName = Annotated[str, AfterValidator(_named)]
+SecretName = Annotated[
+    str,
+    AfterValidator(_named),
+    WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"}),
+]
 """1 to 128 letters, digits and `_ . -`."""
 
 SecretValue = Annotated[

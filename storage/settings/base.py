@@ -1,12 +1,12 @@
 """The SettingsStore contract: what one user has chosen."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
-from typing import ClassVar, TypeAlias
+from collections.abc import Callable
+from typing import TypeAlias
 
-from storage.config import HasStorage, StorageConfig, storage_config_of
-from storage.errors import Unavailable
-from storage.serial import lock_of
+from storage.config import HasStorage, StorageConfig
+from storage.owned import OwnedStore
+from storage.seam import Seam
 from storage.settings.model import Settings
 
 SettingsChange: TypeAlias = Callable[[Settings | None], Settings]
@@ -16,7 +16,7 @@ It may run in another thread.
 """
 
 
-class SettingsStore(ABC):
+class SettingsStore(OwnedStore[Settings | None, Settings]):
     """Keeps the settings of one owner.
 
     `user_id` is that owner; None is whoever has no name, never everybody. Nothing of another owner
@@ -27,9 +27,6 @@ class SettingsStore(ABC):
     key that is not at hand; writes OutcomeUnknown as well. Then nothing was overwritten.
     """
 
-    def __init__(self, user_id: str | None) -> None:
-        self.user_id = user_id
-
     @classmethod
     async def get_instance(
         cls, config: StorageConfig | HasStorage, user_id: str | None
@@ -38,9 +35,7 @@ class SettingsStore(ABC):
 
         A medium is opened once per process and shared; a custom class overrides this.
         """
-        if _Seam.opener is None:
-            raise Unavailable("no back-end is known: storage.opening was not imported")
-        return await _Seam.opener(storage_config_of(config), user_id)
+        return await SEAM.open(config, user_id)
 
     @abstractmethod
     async def load(self) -> Settings | None:
@@ -49,18 +44,6 @@ class SettingsStore(ABC):
     @abstractmethod
     async def store(self, settings: Settings) -> None:
         """Replace all settings; atomic, and durable when done."""
-
-    async def update(self, change: SettingsChange) -> Settings:
-        """Replace the settings by what `change` makes of them, and return that; atomic and durable.
-
-        Updates of one owner are serial: none undoes another. What `change` raises is passed on,
-        and nothing was written. This default reads and writes under a lock of the process, enough
-        where one process writes; a store that can should do better.
-        """
-        async with lock_of(type(self), self.user_id):
-            changed = change(await self.load())
-            await self.store(changed)
-            return changed
 
 
 class SettingsStores(ABC):
@@ -71,13 +54,4 @@ class SettingsStores(ABC):
         """Return a store bound to that owner; cheap, no I/O."""
 
 
-Opener: TypeAlias = Callable[[StorageConfig, str | None], Awaitable[SettingsStore]]
-
-
-def register_opener(opener: Opener) -> None:
-    """Say how `SettingsStore.get_instance` finds a medium; the last call counts."""
-    _Seam.opener = opener
-
-
-class _Seam:
-    opener: ClassVar[Opener | None] = None
+SEAM: Seam[SettingsStore] = Seam()

@@ -2,8 +2,6 @@
 
 import json
 
-from pydantic import ValidationError
-
 from storage.errors import Damaged, WrongKey
 from storage.files.checked import checked_body, with_checksum
 from storage.secrets.cipher import Cipher, Place
@@ -46,6 +44,6 @@ def decode_settings(raw: bytes, user_id: str | None, cipher: Cipher | None) -> S
         if _MCP in opened:
             opened[_MCP] = json.loads(opened[_MCP])
         return Settings.model_validate(body["values"] | opened)
-    except (KeyError, TypeError, AttributeError, ValidationError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         # Not chained: what the error quotes may be a secret that has just been opened.
         raise Damaged(f"a user's settings cannot be read: {type(error).__name__}") from None

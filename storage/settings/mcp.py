@@ -5,7 +5,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from storage.conversations.metadata import Text
+from storage.conversations.metadata import WHOLE, Text
 from storage.errors import BadValue
 
 HIDDEN = "**********"
@@ -35,7 +35,7 @@ class EventServer(_Part):
 class HttpServer(EventServer):
     """A server reached by streamed HTTP; `timeout` in seconds."""
 
-    timeout: Annotated[int, Field(ge=1, le=3600)] | None = None
+    timeout: Annotated[int, Field(ge=1, le=3600), WHOLE] | None = None
 
 
 class CommandServer(_Part):

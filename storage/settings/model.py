@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, SecretStr
 
-from storage.conversations.metadata import MAX_COUNT, Text
+from storage.conversations.metadata import MAX_COUNT, WHOLE, Text
 from storage.settings.mcp import McpConfig
 
 MAX_CHARACTERS = 1000
@@ -22,7 +22,7 @@ KEPT_WHEN_EMPTY = frozenset(("search_api_key",))
 
 Words = Annotated[Text, Field(max_length=MAX_CHARACTERS)]
 Key = Annotated[SecretStr, Field(max_length=MAX_KEY_CHARACTERS)]
-Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
+Count = Annotated[int, Field(ge=1, le=MAX_COUNT), WHOLE]
 
 
 class Settings(BaseModel):
@@ -45,7 +45,9 @@ class Settings(BaseModel):
     sandbox_runtime_container_image: Words | None = None
     remote_runtime_resource_factor: Count | None = None
     enable_default_condenser: bool | None = None
-    condenser_max_size: Annotated[int, Field(ge=MIN_CONDENSER_SIZE, le=MAX_COUNT)] | None = None
+    condenser_max_size: Annotated[int, Field(ge=MIN_CONDENSER_SIZE, le=MAX_COUNT), WHOLE] | None = (
+        None
+    )
     enable_sound_notifications: bool | None = None
     enable_proactive_conversation_starters: bool | None = None
     enable_solvability_analysis: bool | None = None

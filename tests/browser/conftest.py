@@ -6,7 +6,10 @@ import pytest
 import pytest_asyncio
 
 from tests.support.browser import chromium, new_context, person
+from tests.support.gallery import TITLE, gallery
+from tests.support.long_log import long_log
 from tests.support.servers import server_process
+from tests.support.written_logs import write_log
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -33,3 +36,19 @@ async def context(browser):
 @pytest_asyncio.fixture(loop_scope="session")
 async def reader(context, server):
     return await person(context, server.url)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def library(tmp_path_factory):
+    """A server over conversations written beforehand: `gallery`, `thousand`, `ten-thousand`."""
+    data_dir = tmp_path_factory.mktemp("library") / "data"
+    await write_log(data_dir, "gallery", TITLE, gallery())
+    await write_log(data_dir, "thousand", "A thousand events", long_log(1_000))
+    await write_log(data_dir, "ten-thousand", "Ten thousand events", long_log(10_000))
+    async with server_process(data_dir) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def visitor(context, library):
+    return await person(context, library.url)

@@ -167,7 +167,7 @@ async def test_deleting_a_conversation_ends_it_in_the_other_tab(context, reader)
     item = reader.item(conversation_id)
     await item.hover()
     await item.get_by_test_id("delete").click()
-    await reader.part("delete-confirm").click()
+    await reader.part("delete-now").click()
 
     await reader.page.wait_for_url(reader.url + "/")
     await expect(item).to_have_count(0)

@@ -70,6 +70,7 @@ async def test_on_a_phone_the_list_is_a_drawer(browser, server):
 
     await reader.part("drawer-open").click()
     await reader.part("new-conversation").click()
+    await reader.part("new-start").click()
     await reader.sees_state("Ready")
     await expect(reader.part("new-conversation")).not_to_be_in_viewport()
     await reader.ask("in the drawer's shadow", "You said")

@@ -1,24 +1,19 @@
 """Every back-end of the ConversationStore."""
 
-import pytest
-
 from storage.conformance import ConversationSearchSuite, ConversationStoreSuite
 from tests.support.backends import CONVERSATION_STORES, open_conversation_stores
+from tests.support.kinds import OverKinds, each_of
 
 
-class TestConversationStore(ConversationStoreSuite):
-    @pytest.fixture(autouse=True, params=CONVERSATION_STORES)
-    def kind(self, request):
-        self.chosen = request.param
+class TestConversationStore(OverKinds, ConversationStoreSuite):
+    kind = each_of(CONVERSATION_STORES)
 
     def open(self, folder):
         return open_conversation_stores(self.chosen, folder)
 
 
-class TestConversationSearch(ConversationSearchSuite):
-    @pytest.fixture(autouse=True, params=CONVERSATION_STORES)
-    def kind(self, request):
-        self.chosen = request.param
+class TestConversationSearch(OverKinds, ConversationSearchSuite):
+    kind = each_of(CONVERSATION_STORES)
 
     def open(self, folder):
         return open_conversation_stores(self.chosen, folder)

@@ -1,30 +1,19 @@
 """Every back-end of the SecretsStore."""
 
-from contextlib import asynccontextmanager
-
-import pytest
-
 from storage.conformance import SecretsStoreRestartSuite, SecretsStoreSuite
-from tests.support.user_backends import DURABLE_USER_STORES, USER_STORES, open_user_stores
+from tests.support.kinds import OverKinds, each_of
+from tests.support.user_backends import DURABLE_USER_STORES, USER_STORES, open_secrets_stores
 
 
-class TestSecretsStore(SecretsStoreSuite):
-    @pytest.fixture(autouse=True, params=USER_STORES)
-    def kind(self, request):
-        self.chosen = request.param
+class TestSecretsStore(OverKinds, SecretsStoreSuite):
+    kind = each_of(USER_STORES)
 
-    @asynccontextmanager
-    async def open(self, folder):
-        async with open_user_stores(self.chosen, folder) as opened:
-            yield opened.secrets
+    def open(self, folder):
+        return open_secrets_stores(self.chosen, folder)
 
 
-class TestSecretsStoreRestart(SecretsStoreRestartSuite):
-    @pytest.fixture(autouse=True, params=DURABLE_USER_STORES)
-    def kind(self, request):
-        self.chosen = request.param
+class TestSecretsStoreRestart(OverKinds, SecretsStoreRestartSuite):
+    kind = each_of(DURABLE_USER_STORES)
 
-    @asynccontextmanager
-    async def open(self, folder):
-        async with open_user_stores(self.chosen, folder) as opened:
-            yield opened.secrets
+    def open(self, folder):
+        return open_secrets_stores(self.chosen, folder)

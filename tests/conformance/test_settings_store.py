@@ -1,30 +1,19 @@
 """Every back-end of the SettingsStore."""
 
-from contextlib import asynccontextmanager
-
-import pytest
-
 from storage.conformance import SettingsStoreRestartSuite, SettingsStoreSuite
-from tests.support.user_backends import DURABLE_USER_STORES, USER_STORES, open_user_stores
+from tests.support.kinds import OverKinds, each_of
+from tests.support.user_backends import DURABLE_USER_STORES, USER_STORES, open_settings_stores
 
 
-class TestSettingsStore(SettingsStoreSuite):
-    @pytest.fixture(autouse=True, params=USER_STORES)
-    def kind(self, request):
-        self.chosen = request.param
+class TestSettingsStore(OverKinds, SettingsStoreSuite):
+    kind = each_of(USER_STORES)
 
-    @asynccontextmanager
-    async def open(self, folder):
-        async with open_user_stores(self.chosen, folder) as opened:
-            yield opened.settings
+    def open(self, folder):
+        return open_settings_stores(self.chosen, folder)
 
 
-class TestSettingsStoreRestart(SettingsStoreRestartSuite):
-    @pytest.fixture(autouse=True, params=DURABLE_USER_STORES)
-    def kind(self, request):
-        self.chosen = request.param
+class TestSettingsStoreRestart(OverKinds, SettingsStoreRestartSuite):
+    kind = each_of(DURABLE_USER_STORES)
 
-    @asynccontextmanager
-    async def open(self, folder):
-        async with open_user_stores(self.chosen, folder) as opened:
-            yield opened.settings
+    def open(self, folder):
+        return open_settings_stores(self.chosen, folder)

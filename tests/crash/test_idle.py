@@ -9,8 +9,9 @@ SECONDS = 8.0
 CPU_PERCENT = 3.0
 """Three times what 1,000 may use; a loop per conversation that polls ten times a second uses
 more than that."""
-WAKE_UPS = 20.0
-"""A second, of the whole process: one conversation in ten that polls twice a second is too much."""
+WAKE_UPS = 30.0
+"""A second, of the whole process: one conversation in ten that polls twice a second is too much.
+Ten are uvicorn's, two and a half the watch's on the loop."""
 THREADS = 20
 
 

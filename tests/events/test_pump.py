@@ -13,53 +13,19 @@ from events.errors import (
     StreamClosed,
     StreamOverloaded,
 )
-from events.event import StoredEvent
 from events.pump import AppendPump
 from events.stores.base import Head
-from events.stores.memory import MemoryEventStore
 from tests.support.faulty_store import (
-    FaultyEventStore,
     Held,
     fails,
     unknown_before,
 )
-from tests.support.streams import put_one
+from tests.support.streams import everything, put, put_one, say
 
 
 @pytest.fixture
-def store():
-    return FaultyEventStore(MemoryEventStore())
-
-
-@pytest.fixture
-def published():
-    return []
-
-
-@pytest.fixture
-def pump(store, published):
-    return AppendPump(
-        "c",
-        store,
-        Head(0, None, ""),
-        waiting_limit=20,
-        append_seconds=10.0,
-        publish=lambda events, _summary: published.extend(events),
-    )
-
-
-def say(text):
-    return {"source": "user", "message": text, "action": "message", "args": {"content": text}}
-
-
-def put(pump, *texts):
-    return [put_one(pump, say(text), None) for text in texts]
-
-
-async def everything(store) -> list[StoredEvent]:
-    events: list[StoredEvent] = await store.inner.read("c", 0, 1000)
-    assert [event.id for event in events] == list(range(len(events)))
-    return events
+def waiting_limit():
+    return 20
 
 
 async def test_nothing_is_acknowledged_or_published_before_it_is_durable(pump, store, published):

@@ -9,11 +9,8 @@ from events.batch import Appended
 from events.conformance.records import contents, key, record, records
 from events.errors import AppendFailed, ConversationDeleted
 from events.event import EventFlag, StoredEvent
-from events.pump import CONFLICT_TRIES, AppendPump
-from events.stores.base import Head
-from events.stores.memory import MemoryEventStore
+from events.pump import CONFLICT_TRIES
 from tests.support.faulty_store import (
-    FaultyEventStore,
     Held,
     Overtaken,
     fails,
@@ -22,43 +19,11 @@ from tests.support.faulty_store import (
     unknown_after,
     unknown_before,
 )
-from tests.support.streams import put_one
-
-
-@pytest.fixture
-def store():
-    return FaultyEventStore(MemoryEventStore())
-
-
-@pytest.fixture
-def published():
-    return []
-
-
-@pytest.fixture
-def pump(store, published):
-    return AppendPump(
-        "c",
-        store,
-        Head(0, None, ""),
-        waiting_limit=100,
-        append_seconds=10.0,
-        publish=lambda events, _summary: published.extend(events),
-    )
-
-
-def put(pump, *texts):
-    payloads = [
-        {"source": "user", "message": text, "action": "message", "args": {"content": text}}
-        for text in texts
-    ]
-    return [put_one(pump, payload, None) for payload in payloads]
+from tests.support.streams import everything, put, put_one
 
 
 async def texts_in(store) -> list[str]:
-    events = await store.inner.read("c", 0, 1000)
-    assert [event.id for event in events] == list(range(len(events)))
-    return contents(events)
+    return contents(await everything(store))
 
 
 def foreign(count):

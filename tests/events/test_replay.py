@@ -82,6 +82,7 @@ def test_an_exported_trajectory_can_be_read_as_it_is():
         ("7", "list of events"),
         ("[7]", "list of events"),
         ('{"events": []}', "list of events"),
+        ('[{"action": []}]', "no user message"),
         ("[]", "no user message"),
         (json.dumps([run("ls")]), "no user message"),
         (json.dumps([user("x"), {"source": "agent", "action": "run", "args": {}}]), "Event 1"),

@@ -91,6 +91,17 @@ def test_check_finds_a_sound_installation_sound_and_creates_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_check_names_what_is_damaged_of_a_log_of_local_files(tmp_path):
+    log = tmp_path / "kept" / "files" / "logs" / "c"
+    log.mkdir(parents=True)
+    (log / "head").write_bytes(b"no head")
+
+    outcome = run_parley("check", "--storage", "local", "--data-dir", "kept", cwd=tmp_path)
+
+    assert outcome.returncode == 1
+    assert "storage: damaged records 0-0 in conversation c: the head\n" in outcome.stdout
+
+
 def test_check_names_a_distribution_that_brings_one_of_our_packages(intruder, tmp_path):
     outcome = run_parley("check", cwd=tmp_path, PYTHONPATH=f"{ROOT}{os.pathsep}{intruder}")
 

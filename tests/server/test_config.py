@@ -131,7 +131,16 @@ def test_an_unknown_argument_is_named():
         ServerConfig(**arguments)
 
 
-@pytest.mark.parametrize("content", [b"port = ", b"port = 1\nport = 2", b"\xff"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"port = ",
+        b"port = 1\nport = 2",
+        b"\xff",
+        b"port = " + b"9" * 5000,
+        b"port = " + b"[" * 5000,
+    ],
+)
 def test_a_file_that_is_not_toml_is_named(content, tmp_path):
     path = tmp_path / "broken.toml"
     path.write_bytes(content)
@@ -160,6 +169,7 @@ def test_a_bad_value_is_named_as_its_source_spells_it(toml):
     [
         ("host", ""),
         ("ui_dir", "/no/such/directory"),
+        ("ui_dir", "a" * 300),
         ("permitted_cors_origins", ["*"]),
         ("permitted_cors_origins", "https://a.example/path"),
         ("agent_class", "nocolon"),

@@ -6,7 +6,7 @@ import logging
 import pytest
 import structlog
 
-from server.logs import configure
+from server.logs import configure, context_of
 
 
 @pytest.fixture
@@ -56,6 +56,27 @@ def test_the_standard_library_is_logged_the_same_way(start):
 
     (line,) = lines()
     assert (line["event"], line["request_id"]) == ('192.0.2.1 - "GET /"', "r1")
+
+
+def test_ids_may_come_with_a_line_and_nothing_else_may(start):
+    lines = start()
+
+    logging.getLogger("events.part").warning("odd", extra={"conversation_id": "c1", "content": "x"})
+
+    (line,) = lines()
+    assert line["conversation_id"] == "c1"
+    assert "content" not in line
+
+
+def test_work_in_a_context_of_its_own_ids_carries_no_others(start):
+    lines = start()
+
+    with structlog.contextvars.bound_contextvars(request_id="r1", connection_id="k1"):
+        context_of(conversation_id="c1").run(structlog.get_logger("server.part").info, "worked")
+
+    (line,) = lines()
+    assert line["conversation_id"] == "c1"
+    assert not {"request_id", "connection_id"} & line.keys()
 
 
 def test_libraries_that_write_out_packets_are_kept_to_warnings(start):
@@ -117,7 +138,7 @@ def test_a_secret_inside_a_traceback_is_masked(start):
         structlog.get_logger().exception("failed")
 
     (line,) = lines()
-    assert "ValueError" in line["exception"]
+    assert "ValueError: (text left out)" in line["exception"]
     assert "sesame" not in line["exception"]
 
 

@@ -17,6 +17,7 @@ from server.middleware import (
     exception_handlers,
     middleware,
 )
+from server.tallies import Tallies
 from storage.errors import ConversationNotFound
 from tests.support.rest import assert_refused
 
@@ -63,7 +64,7 @@ def app_of(**settings):
     config = ServerConfig(**settings)
     return Starlette(
         routes=routes,
-        middleware=middleware(config, Authenticator(config)),
+        middleware=middleware(config, Authenticator(config), Tallies()),
         exception_handlers=exception_handlers(),
     )
 

@@ -10,13 +10,14 @@ REPOSITORY = "git init && git add . && git commit -m x && echo new > a.txt"
 OTHERS = (
     "/api/admin",
     "/admin",
+    "/docs",
     "/api/settings",
     "/api/reset-settings",
     "/api/secrets",
     "/api/add-git",
     "/api/unset",
 )
-"""Beginnings of the addresses of administration, settings and secrets, which have tests of their own."""
+"""Beginnings of the addresses of administration, documents, settings and secrets, tested by themselves."""
 REFUSALS = [(row, refusal) for row in ROWS for refusal in row.refusals]
 
 
@@ -85,11 +86,11 @@ async def test_an_unknown_conversation_is_answered_as_the_row_says(rest, row):
         assert answer.json()["msg_id"] == "CONVERSATION$NOT_FOUND"
 
 
-async def test_every_address_under_api_asks_for_the_key_and_no_other_does():
+async def test_every_address_under_api_asks_for_the_key_and_so_do_the_metrics_alone():
     async with rest_server(session_api_key="sesame") as rest:
         for row in ROWS:
             answer = await rest.ask(row.method, filled(row.path) + row.query, **row.request)
-            if row.path.startswith("/api"):
+            if row.path.startswith(("/api", "/metrics")):
                 assert_refused(answer, 401, "unauthorized")
             else:
                 assert answer.status_code == 200

@@ -125,6 +125,7 @@ async def test_server_info_counts_what_was_done(rest):
 async def test_a_server_with_a_connection_is_not_idle(rest):
     class Connected:
         connection_id, conversation_id, user_id = "one", "c", None
+        live, waiting, delivered = True, 0, 0
 
     rest.application.connections.add(Connected())
     before = datetime.now(UTC)

@@ -17,13 +17,16 @@ BLOCK = 50
 CACHES = (0, 64 * 1024 * 1024)
 
 
-BLOCKS = [("memory", first_seed) for first_seed in range(0, SEEDS, BLOCK)]
-BLOCKS += [("files", first_seed) for first_seed in range(0, BLOCK, BLOCK)]
+BLOCKS = [("memory", range(first, first + BLOCK)) for first in range(0, SEEDS, BLOCK)]
+BLOCKS += [(kind, range(BLOCK)) for kind in ("files", "sqlite", "local")]
 
 
-@pytest.mark.parametrize(("kind", "first_seed"), BLOCKS)
+@pytest.mark.parametrize(
+    ("kind", "seeds"), BLOCKS, ids=lambda value: str(getattr(value, "start", value))
+)
+@pytest.mark.timeout(60)
 async def test_whatever_is_appended_meanwhile_comes_once_and_in_order(
-    kind, first_seed, tmp_path, record_property
+    kind, seeds, tmp_path, record_property
 ):
     races: dict[str, Race] = {}
 
@@ -39,7 +42,7 @@ async def test_whatever_is_appended_meanwhile_comes_once_and_in_order(
             events=HookedEventStore(inner.events, hook),
             conversations=HookedConversationStores(inner.conversations, hook),
             page_size=4,
-            page_cache_bytes=CACHES[first_seed // BLOCK % len(CACHES)],
+            page_cache_bytes=CACHES[seeds.start // BLOCK % len(CACHES)],
             max_concurrent_conversations=SEEDS,
         ) as live,
     ):
@@ -54,17 +57,13 @@ async def test_whatever_is_appended_meanwhile_comes_once_and_in_order(
                     failed[seed] = error
                 del races[one.conversation_id]
 
-        await asyncio.gather(*(race(seed) for seed in range(first_seed, first_seed + BLOCK)))
+        await asyncio.gather(*(race(seed) for seed in seeds))
 
     around = ", ".join(f"{point} {placed[point]}" for point in POINTS)
     record_property("figures", f"{counts}; placed at {around}")
     assert not failed, f"seeds that failed: {failed!r}"
-    assert counts.appended >= BLOCK * 20
-    assert counts.delivered >= BLOCK * CLIENTS * 10
-    assert counts.reconnected >= BLOCK
-    assert counts.collapsed >= BLOCK
-    # A busy machine writes fewer records, so what comes before and after a call counts together.
-    around_calls = Counter[str]()
-    for point in POINTS:
-        around_calls[point.partition(".")[0]] += placed[point]
-    assert all(number >= BLOCK // 25 for number in around_calls.values()), placed
+    assert counts.appended >= len(seeds) * 20
+    assert counts.delivered >= len(seeds) * CLIENTS * 10
+    assert counts.reconnected >= len(seeds)
+    assert counts.collapsed >= len(seeds)
+    assert all(placed[point] >= len(seeds) // 5 for point in POINTS), placed

@@ -23,10 +23,9 @@ from events.errors import AppendFailed, ConversationDeleted
 from events.stream import EventStream
 from tests.support.backends import DURABLE, EVENT_STORES, open_event_store
 from tests.support.faulty_store import FAULTS, FOREIGN, FaultyEventStore, fails
-from tests.support.quick_loop import FastLoop, QuickLoop
+from tests.support.quick_loop import LOOPS
 from tests.support.streams import USER, StallingReader, log_of, message, open_stream, texts
 
-LOOPS = {"memory": QuickLoop, "sqlite": FastLoop, "files": QuickLoop, "local": FastLoop}
 BOUND_SECONDS = 1_000.0
 KEYS = st.sampled_from(["k0", "k1", "k2"])
 SCRIPTS = st.lists(st.sampled_from([*FAULTS]), max_size=3)

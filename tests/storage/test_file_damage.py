@@ -7,6 +7,7 @@ import pytest
 
 from events.conformance.records import append, key, records
 from events.errors import DamagedRecord, EventsError
+from events.stores.check import check_logs
 from events.stores.file import FileEventStore
 from storage.checking import check_storage
 from storage.config import LocalStorage
@@ -68,6 +69,64 @@ async def test_no_damage_to_any_file_of_a_log_is_taken_for_events(files, damage,
 
     record_property("figures", f"{told} damages told")
     assert told > 100
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "lengthened"])
+async def test_a_check_tells_damage_to_a_log_just_where_reading_it_does(files, damage, tmp_path):
+    await copy_to(tmp_path, files)
+    assert check_logs(tmp_path) == []
+
+    for name in await files.keys("logs/c/"):
+        content = await files.read(name)
+        for place in range(0, len(content), 29):
+            broken = damaged(content, place, damage)
+            await files.write(name, broken)
+            (tmp_path / name).write_bytes(broken)
+            assert bool(check_logs(tmp_path)) == await check_reads(files), (name, place)
+        await files.write(name, content)
+        (tmp_path / name).write_bytes(content)
+
+
+async def test_a_check_names_the_ranges_of_damaged_and_lost_events_and_changes_nothing(
+    files, tmp_path
+):
+    await copy_to(tmp_path, files)
+    log = tmp_path / "logs" / "c"
+    page = (log / "pages" / "00000000").read_bytes()
+    (log / "pages" / "00000000").write_bytes(damaged(page, page.index(b'"id":2'), "flipped"))
+    (log / "pages" / "00000001").unlink()
+    (log / "tail" / "0000000004").unlink()
+    (log / "keys" / "00000000").write_bytes(b"")
+    before = {path: path.stat() for path in sorted(tmp_path.rglob("*"))}
+
+    assert check_logs(tmp_path) == [
+        "damaged records 2-2 in conversation c",
+        "damaged records 5-10 in conversation c",
+        "damaged records 0-9 in conversation c: their idempotency keys",
+    ]
+
+    def lasting(found):
+        return {path: (one.st_mtime_ns, one.st_size, one.st_ino) for path, one in found.items()}
+
+    after = {path: path.stat() for path in sorted(tmp_path.rglob("*"))}
+    assert lasting(after) == lasting(before)
+
+
+async def test_a_check_finds_nothing_wrong_with_a_deleted_log_or_none(files, tmp_path):
+    assert check_logs(tmp_path) == []
+    _, events = await opened(files)
+    await events.delete("c")
+    await events.close()
+
+    await copy_to(tmp_path, files)
+
+    assert check_logs(tmp_path) == []
+
+
+async def copy_to(folder, files):
+    for name in await files.keys():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(await files.read(name))
 
 
 def damaged(content: bytes, place: int, damage: str) -> bytes:

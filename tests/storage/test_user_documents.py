@@ -49,7 +49,9 @@ def test_every_damaged_byte_is_told(kind, raw):
             DECODERS[kind](bytes(broken))
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"custom_secrets": 1}', b"nonsense"])
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{}", b'{"custom_secrets": 1}', b"nonsense", b"\xc2"]
+)
 @pytest.mark.parametrize("kind", ["settings", "secrets"])
 def test_what_has_another_shape_is_damaged(kind, body):
     with pytest.raises(Damaged):

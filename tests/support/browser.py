@@ -69,6 +69,7 @@ class Person:
         """Start a conversation from the front page; its id, when the agent is ready."""
         await self.visit()
         await self.part("new-conversation").click()
+        await self.part("new-start").click()
         await self.page.wait_for_url(re.compile("/conversations/"))
         await self.sees_state("Ready")
         return self.page.url.rsplit("/", 1)[1]
@@ -98,7 +99,8 @@ class Person:
         return self.page.locator(f'[data-conversation-id="{conversation_id}"]')
 
     async def entries(self) -> list[Entry]:
-        """The whole transcript."""
+        """What is drawn of the transcript, once all that is to be drawn now is."""
+        await expect(self.part("transcript")).not_to_have_attribute("aria-busy", "true")
         found = self.part("transcript").locator("article")
         return [Entry(*one) for one in await found.evaluate_all(READ_ENTRIES)]
 

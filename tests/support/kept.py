@@ -1,6 +1,6 @@
 """What a server keeps for administration, over records in memory."""
 
-from server.app import Kept
+from server.routes.admin.table import Kept
 from storage.audit.base import AuditLog
 from storage.audit.memory import MemoryAudit
 from storage.conversations.base import ConversationStores

@@ -71,9 +71,23 @@ def body(**values: Any) -> dict[str, Any]:
 
 
 HEALTH = (
+    Row("GET /openapi.json", {"openapi", "info", "servers", "tags", "paths", "components"}),
+    Row(
+        "GET /asyncapi.json",
+        {
+            "asyncapi",
+            "info",
+            "defaultContentType",
+            "servers",
+            "channels",
+            "operations",
+            "components",
+        },
+    ),
     Row("GET /alive", {"status": "ok"}),
     Row("GET /health", "OK"),
     Row("GET /ready", {"status": "ok"}),
+    Row("GET /metrics", bytes),
     Row("GET /server_info", {"uptime", "idle_time", "resources", "counters"}),
 )
 

@@ -29,6 +29,10 @@ class FastLoop(QuickLoop):
     speed = 50.0
 
 
+LOOPS = {"memory": QuickLoop, "sqlite": FastLoop, "files": QuickLoop, "local": FastLoop}
+"""By the kind of store a test's loop waits for."""
+
+
 class _LeapingSelector(selectors.SelectSelector):
     def __init__(self, loop: QuickLoop) -> None:
         super().__init__()

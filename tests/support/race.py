@@ -3,6 +3,7 @@
 import asyncio
 from asyncio import Future
 from collections import Counter
+from contextlib import suppress
 from random import Random
 from uuid import uuid4
 
@@ -11,6 +12,7 @@ import orjson
 from events.actions import ChangeAgentStateAction, MessageAction, NullAction
 from events.batch import Appended
 from events.conformance.records import append, records
+from events.errors import AppendConflict
 from events.event import AgentState, Event, EventFlag, EventSource, StoredEvent
 from events.observations import AgentStateChangedObservation, CmdOutputObservation
 from events.stores.base import EventStore
@@ -21,6 +23,8 @@ from tests.support.live import Live
 CLIENTS = 5
 RACE_SECONDS = 10.0
 TURNS = 30
+STORE_SECONDS = 0.1
+"""For appends that a store takes its time for, or that wait for the caller after all."""
 STATES = (AgentState.RUNNING, AgentState.PAUSED, AgentState.ERROR, AgentState.ERROR)
 
 
@@ -119,23 +123,26 @@ class Race:
         assert last.id == self._end
 
     async def _place(self, point: str, number: int) -> None:
-        if not self._opened or point == "head.after":
-            await self._append_past_the_server(number)
-        elif self._is_joined():
-            taken = [self._enqueue() for _ in range(number)]
-            if self._random.random() < 0.5:
-                await self._give_time(taken)
-        else:
+        past_the_server = not self._opened or point == "head.after"
+        if not past_the_server and not self._is_joined():
             return
         self._budget -= number
         self._placed[point] += number
+        if past_the_server:
+            await self._append_past_the_server(number)
+            return
+        taken = [self._enqueue() for _ in range(number)]
+        if taken and self._random.random() < 0.5:
+            await self._give_time(point, taken)
 
-    async def _give_time(self, taken: "list[Future[Appended]]") -> None:
+    async def _give_time(self, point: str, taken: "list[Future[Appended]]") -> None:
         """Let the appends be told first, unless they wait for the caller themselves."""
         for _ in range(TURNS):
             if all(one.done() for one in taken):
                 return
             await asyncio.sleep(0)
+        if not point.startswith(("append.", "head.")):
+            await asyncio.wait(taken, timeout=STORE_SECONDS)
 
     def _enqueue(self) -> "Future[Appended]":
         event, source = self._event()
@@ -156,22 +163,13 @@ class Race:
         return fact, EventSource.ENVIRONMENT
 
     async def _append_past_the_server(self, number: int) -> None:
-        """What was there before the server opened the conversation."""
-        begin = (await self._inner.head(self.conversation_id)).next_id
-        events = records(begin, number, "old")
-        if number > 2:
-            state = {
-                "id": begin + 1,
-                "timestamp": "2026-03-02T09:15:07.120334Z",
-                "source": "environment",
-                "message": "",
-                "observation": "agent_state_changed",
-                "content": "",
-                "extras": {"agent_state": self._random.choice(STATES), "reason": ""},
-            }
-            events[1] = StoredEvent(begin + 1, EventFlag.STATE, orjson.dumps(state))
-        if events:
-            await append(self._inner, self.conversation_id, events)
+        """What was there before the server opened the conversation; others may append as well."""
+        state = self._random.choice(STATES) if number > 2 else None
+        while number:
+            begin = (await self._inner.head(self.conversation_id)).next_id
+            with suppress(AppendConflict):
+                await append(self._inner, self.conversation_id, _old(begin, number, state))
+                return
 
     def _is_joined(self) -> bool:
         assert self._live is not None
@@ -185,3 +183,20 @@ class Race:
     async def _yield(self) -> None:
         for _ in range(self._random.randrange(3)):
             await asyncio.sleep(0)
+
+
+def _old(begin: int, number: int, state: AgentState | None) -> list[StoredEvent]:
+    """Records as from an earlier process; the second one tells the state, if one is given."""
+    events = records(begin, number, "old")
+    if state is not None:
+        told = {
+            "id": begin + 1,
+            "timestamp": "2026-03-02T09:15:07.120334Z",
+            "source": "environment",
+            "message": "",
+            "observation": "agent_state_changed",
+            "content": "",
+            "extras": {"agent_state": state, "reason": ""},
+        }
+        events[1] = StoredEvent(begin + 1, EventFlag.STATE, orjson.dumps(told))
+    return events

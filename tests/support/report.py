@@ -14,10 +14,10 @@ SERVICES = ("memory", "sqlite", "files", "local", "direct", "engine", "node", "c
 OUTCOMES = ("passed", "failed", "skipped")
 BUDGET_SECONDS = {
     "(top)": 30,
-    "browser": 120,
+    "browser": 240,
     "conformance": 60,
     "crash": 150,
-    "docs": 45,
+    "docs": 60,
     "events": 60,
     "node": 120,
     "runtime_stub": 10,

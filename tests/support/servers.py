@@ -123,7 +123,7 @@ async def serving(config: ServerConfig, application: Application) -> AsyncIterat
     """Serve an application on a free port until the block is left."""
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
-    runner = Runner(uvicorn_config(config, application))
+    runner = Runner(uvicorn_config(config, application), application.watch.beat)
     task = asyncio.create_task(runner.serve(sockets=[listener]))
     try:
         async with asyncio.timeout(READY_SECONDS):

@@ -16,6 +16,7 @@ from events.stores.base import EventStore
 from events.stream import EventStream, StreamLimits
 from events.subscription import Subscription
 from storage.promise import Promise
+from tests.support.faulty_store import FaultyEventStore
 
 USER = EventSource.USER
 AGENT = EventSource.AGENT
@@ -87,3 +88,20 @@ def put_one(
     outcome: Promise[Appended] = Promise()
     pump.put(draft_of(payload), digest, outcome.settle)
     return outcome.future()
+
+
+def say(text: str) -> dict[str, Any]:
+    """What a stream makes of a user's message."""
+    return {"source": "user", "message": text, "action": "message", "args": {"content": text}}
+
+
+def put(pump: AppendPump, *said: str) -> "list[asyncio.Future[Appended]]":
+    """Queue messages."""
+    return [put_one(pump, say(text), None) for text in said]
+
+
+async def everything(store: FaultyEventStore) -> list[StoredEvent]:
+    """What the store around which it is holds of the log `c`, dense from 0."""
+    events = await store.inner.read("c", 0, 1000)
+    assert [event.id for event in events] == list(range(len(events)))
+    return events

@@ -89,3 +89,17 @@ def open_user_stores(
 ) -> AbstractAsyncContextManager[UserStores]:
     """Open the stores of that kind in `folder`, sealed with a given key or the folder's own."""
     return FACTORIES[kind](folder, None if given is None else SecretStr(given))
+
+
+@asynccontextmanager
+async def open_settings_stores(kind: str, folder: Path) -> AsyncIterator[SettingsStores]:
+    """Open the settings of that kind in `folder`, and close them."""
+    async with open_user_stores(kind, folder) as opened:
+        yield opened.settings
+
+
+@asynccontextmanager
+async def open_secrets_stores(kind: str, folder: Path) -> AsyncIterator[SecretsStores]:
+    """Open the secrets of that kind in `folder`, and close them."""
+    async with open_user_stores(kind, folder) as opened:
+        yield opened.secrets

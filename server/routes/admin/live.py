@@ -1,7 +1,6 @@
 """What goes on now: loops, connections, figures; and what may be done about them."""
 
 from collections import Counter
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 from starlette.requests import Request
@@ -59,7 +58,7 @@ class LiveRoutes:
                     largest_lag=max((line.lag for line in lines), default=0),
                     queued_bytes=sum(line.queued_bytes for line in lines),
                 ),
-                counters=asdict(services.event_store.counters),
+                counters=services.event_store.counters,
                 faults={"warnings": self._faults.warnings, "errors": self._faults.errors},
                 resources=await self._figures.read(),
             )

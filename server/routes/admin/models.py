@@ -7,8 +7,10 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from server.managers.base import ConversationStatus
 from server.routes.exchange import Query, RequestBody
+from server.routes.process import Resources
 from storage.audit.model import AuditRecord
 from storage.conversations.metadata import ConversationMetadata, ConversationTrigger
+from storage.counters import Counters
 from storage.usage.model import UsageTotal
 
 LAST_AUDIT_ID = 2**63 - 1
@@ -206,6 +208,6 @@ class Overview(BaseModel):
     not_ready: list[str]
     loops: LoopCounts
     connections: ConnectionCounts
-    counters: dict[str, float]
+    counters: Counters
     faults: dict[str, int]
-    resources: dict[str, Any]
+    resources: Resources

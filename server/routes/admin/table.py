@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from starlette.routing import BaseRoute
 
 from events.usage_ledger import UsageLedger
+from server.config import ServerConfig
 from server.drain import Drain
 from server.fault_counts import FaultCounts
 from server.routes.admin.access import AdminAccess
@@ -22,12 +23,19 @@ from storage.usage.base import UsageStore
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What the storage keeps for administration."""
+
+    usage: UsageStore
+    audit: AuditLog
+    inventory: Inventory
+
+
+@dataclass(frozen=True, slots=True)
 class Administration:
     """What administration works with besides the services."""
 
-    audit: AuditLog
-    inventory: Inventory
-    usage: UsageStore
+    kept: Kept
     ledger: UsageLedger
     drain: Drain
     faults: FaultCounts
@@ -36,18 +44,13 @@ class Administration:
 
 @asynccontextmanager
 async def administration(
-    access: AdminAccess,
-    audit: AuditLog,
-    inventory: Inventory,
-    usage: UsageStore,
-    ledger: UsageLedger,
-    drain: Drain,
+    config: ServerConfig, kept: Kept, ledger: UsageLedger, drain: Drain
 ) -> AsyncIterator[Administration]:
     """Its parts, until the block is left."""
-    trail = AuditTrail(audit, access)
+    trail = AuditTrail(kept.audit, AdminAccess(config))
     with FaultCounts() as faults:
         try:
-            yield Administration(audit, inventory, usage, ledger, drain, faults, trail)
+            yield Administration(kept, ledger, drain, faults, trail)
         finally:
             await drain.close()
             await trail.flush()
@@ -57,8 +60,8 @@ def admin_routes(services: Services, parts: Administration) -> list[BaseRoute]:
     """Every address below /api/admin, each through the audit."""
     look, act = parts.trail.look, parts.trail.act
     live = LiveRoutes(services, parts.drain, parts.faults)
-    records = RecordRoutes(services, parts.inventory, parts.audit, parts.trail)
-    usage = UsageRoutes(services, parts.ledger, parts.usage)
+    records = RecordRoutes(services, parts.kept.inventory, parts.kept.audit, parts.trail)
+    usage = UsageRoutes(services, parts.ledger, parts.kept.usage)
     top = "/api/admin"
     one_loop = f"{top}/loops/{{conversation_id}}/close"
     one_connection = f"{top}/connections/{{connection_id}}/disconnect"

@@ -1,14 +1,26 @@
 /** Where the user writes. */
 
+import { nothingPacked, withPaths } from "../attachments.js";
+import { mountAttachments } from "./attachments.js";
 import { slot } from "./dom.js";
 import { icon } from "./icons.js";
 
 const MOST_HEIGHT_PX = 220;
 
+/** @typedef {import("../attachments.js").Packed} Packed */
+
+/**
+ * @typedef {object} ComposerActions
+ * @property {(text: string, packed: Packed) => boolean | Promise<boolean>} say False when the
+ *   text is to stay.
+ * @property {(file: File) => Promise<string>} upload
+ * @property {() => void} stop
+ * @property {() => void} resume
+ */
+
 /**
  * @param {import("../store.js").Store} store
- * @param {{say: (text: string) => boolean, stop: () => void, resume: () => void}} on `say` answers
- *   false when the text is to stay.
+ * @param {ComposerActions} on
  * @returns {{focus: () => void}}
  */
 export function mountComposer(store, on) {
@@ -19,8 +31,9 @@ export function mountComposer(store, on) {
   const resume = /** @type {HTMLButtonElement} */ (slot("resume"));
   /** @type {Map<string, string>} */
   const drafts = new Map();
-  /** @type {string | null} */
-  let shown = null;
+  /** @type {string | null | undefined} */
+  let shown;
+  let busy = false;
 
   send.append(icon("send"));
   stop.prepend(icon("halt"));
@@ -29,25 +42,44 @@ export function mountComposer(store, on) {
   const grow = () => {
     input.style.height = "auto";
     input.style.height = `${Math.min(input.scrollHeight, MOST_HEIGHT_PX)}px`;
-    send.disabled = input.disabled || input.value.trim() === "";
+    const blank = input.value.trim() === "" && shelf.current().items.length === 0;
+    send.disabled = input.disabled || busy || blank;
   };
-  const submit = () => {
+  const shelf = mountAttachments(() => grow());
+  const submit = async () => {
+    if (send.disabled) return;
     const text = input.value.trim();
-    if (input.disabled || text === "" || !on.say(text)) return;
+    const attachments = shelf.current();
+    const from = shown;
+    let packed = nothingPacked();
+    if (attachments.items.length > 0) {
+      busy = true;
+      grow();
+      const done = await attachments.pack(on.upload);
+      busy = false;
+      grow();
+      // Sent into another conversation, the words would be out of place.
+      if (done === null || shown !== from) return;
+      packed = done;
+    }
     input.value = "";
+    const kept = !(await on.say(withPaths(text, packed), packed));
+    if (!kept) attachments.clear();
+    else if (shown === from && input.value === "") input.value = text;
+    else drafts.set(from ?? "", text);
     grow();
   };
 
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    submit();
+    void submit();
     input.focus();
   });
   input.addEventListener("input", grow);
   input.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();
-    submit();
+    void submit();
   });
   stop.addEventListener("click", on.stop);
   resume.addEventListener("click", on.resume);
@@ -55,12 +87,14 @@ export function mountComposer(store, on) {
   store.watch(["openId", "missing"], () => {
     const { openId, missing } = store.state;
     if (shown !== openId) {
-      if (shown !== null) drafts.set(shown, input.value);
+      if (shown !== undefined) drafts.set(shown ?? "", input.value);
       input.value = drafts.get(openId ?? "") ?? "";
       shown = openId;
+      shelf.show(openId ?? "");
     }
-    input.disabled = openId === null || missing;
-    input.placeholder = input.disabled ? "Open a conversation to write" : "Write to the agent";
+    input.disabled = missing;
+    shelf.allow(openId !== null && !missing);
+    input.placeholder = missing ? "Open a conversation to write" : openId ? "Write to the agent" : "Write to begin a conversation";
     grow();
   });
   store.watch(["agentState", "connection", "openId"], () => {

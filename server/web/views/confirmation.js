@@ -1,9 +1,10 @@
 /** The question whether the agent may do what it wants to do. */
 
-import { deed } from "../wording.js";
+import { revealed } from "../text/revealed.js";
+import { deed, riskText } from "../wording.js";
 import { slot } from "./dom.js";
 
-const MOST_CHARACTERS = 600;
+const MOST_CHARACTERS = 2_000;
 
 /**
  * @param {import("../store.js").Store} store
@@ -11,17 +12,44 @@ const MOST_CHARACTERS = 600;
  */
 export function mountConfirmation(store, on) {
   const panel = slot("confirmation");
+  const object = slot("confirmation-object");
+  const thought = slot("confirmation-thought");
+  const risk = slot("confirmation-risk");
   const confirm = /** @type {HTMLButtonElement} */ (slot("confirm"));
   const reject = /** @type {HTMLButtonElement} */ (slot("reject"));
-  confirm.addEventListener("click", on.confirm);
-  reject.addEventListener("click", on.reject);
-  store.watch(["agentState", "awaiting", "connection"], () => {
+  /** The action that was answered already. @type {number | undefined} */
+  let answeredId;
+
+  const refresh = () => {
     const { agentState, awaiting, connection } = store.state;
-    panel.hidden = agentState !== "awaiting_user_confirmation";
-    const { verb, object } = deed(awaiting?.action ?? null);
-    slot("confirmation-verb").textContent = `The agent asks to ${verb}`;
-    slot("confirmation-object").textContent =
-      object.length > MOST_CHARACTERS ? `${object.slice(0, MOST_CHARACTERS)} …` : object;
-    confirm.disabled = reject.disabled = connection !== "connected";
+    const asked = agentState === "awaiting_user_confirmation";
+    if (!asked) answeredId = undefined;
+    panel.hidden = !asked;
+    if (!asked) return;
+    const { verb, object: what } = deed(awaiting?.action ?? null);
+    const text = revealed(what);
+    const args = awaiting?.action?.args ?? {};
+    slot("confirmation-verb").textContent = `May the agent ${verb}?`;
+    object.textContent = text.length > MOST_CHARACTERS ? `${text.slice(0, MOST_CHARACTERS)} … and ${text.length - MOST_CHARACTERS} more characters` : text;
+    object.hidden = text === "";
+    thought.textContent = String(args.thought ?? "");
+    thought.hidden = !args.thought;
+    risk.textContent = riskText(args.security_risk);
+    risk.dataset.risk = String(args.security_risk ?? "");
+    risk.hidden = risk.textContent === "";
+    confirm.disabled = reject.disabled = connection !== "connected" || (awaiting !== null && awaiting.id === answeredId);
+  };
+  /** @param {() => void} send */
+  const answer = (send) => () => {
+    // A second click would answer the next question unread.
+    answeredId = store.state.awaiting?.id;
+    refresh();
+    send();
+  };
+  confirm.addEventListener("click", answer(on.confirm));
+  reject.addEventListener("click", answer(on.reject));
+  store.watch(["agentState", "awaiting", "connection", "notices"], () => {
+    if (store.state.notices.request) answeredId = undefined;
+    refresh();
   });
 }

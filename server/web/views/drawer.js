@@ -3,7 +3,7 @@
 import { slot } from "./dom.js";
 import { icon } from "./icons.js";
 
-/** @returns {{close: () => void}} */
+/** @returns {{open: () => void, close: () => void}} */
 export function mountDrawer() {
   const sidebar = slot("sidebar");
   const scrim = slot("scrim");
@@ -27,16 +27,18 @@ export function mountDrawer() {
     set(false);
     if (wasOpen) opener.focus();
   };
-  opener.addEventListener("click", () => {
+  const reveal = () => {
+    if (!narrow.matches) return;
     set(true);
     closer.focus();
-  });
+  };
+  opener.addEventListener("click", reveal);
   closer.addEventListener("click", close);
   scrim.addEventListener("click", close);
   narrow.addEventListener("change", () => set(false));
   addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && !document.querySelector("dialog[open]")) close();
+    if (event.key === "Escape" && !event.defaultPrevented && !document.querySelector("dialog[open], :popover-open")) close();
   });
   set(false);
-  return { close };
+  return { open: reveal, close };
 }

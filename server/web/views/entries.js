@@ -2,14 +2,14 @@
 
 import { fullTime, hourOf } from "../clock.js";
 import { speakerText } from "../wording.js";
-import { commandCard, errorText, fileCard, otherCard } from "./cards.js";
+import { errorText } from "./cards.js";
+import { commandCard } from "./command-card.js";
 import { h } from "./dom.js";
-import { foldable } from "./fold.js";
+import { fileCard } from "./file-card.js";
+import { prose, spoken, thought } from "./prose.js";
+import { stepCard, taskCard } from "./step-card.js";
 
 /** @typedef {import("../types.js").Entry} Entry */
-
-const MESSAGE_LINES = 60;
-const MESSAGE_CHARACTERS = 6_000;
 
 /**
  * @param {Entry} entry
@@ -42,15 +42,6 @@ export function entryElement(entry, continued) {
 }
 
 /**
- * The text of a message, also used for those under way.
- *
- * @param {string} text
- */
-export function prose(text) {
-  return foldable("div", { class: "prose", dir: "auto" }, text, MESSAGE_LINES, MESSAGE_CHARACTERS);
-}
-
-/**
  * @param {Entry} entry
  * @returns {{kind: string, body: Node}}
  */
@@ -60,7 +51,7 @@ function drawn(entry) {
     case "message":
       return { kind: "message", body: message(entry) };
     case "think":
-      return { kind: "thought", body: h("p", { class: "thought", dir: "auto" }, String(action?.args?.thought ?? "")) };
+      return { kind: "thought", body: thought(String(action?.args?.thought ?? "")) };
     case "finish":
     case "reject":
       return { kind: entry.name, body: closing(entry) };
@@ -72,11 +63,13 @@ function drawn(entry) {
     case "edit":
       return { kind: "file", body: fileCard(entry) };
     case "error":
-      return { kind: "error", body: observation ? trouble(errorText(observation)) : otherCard(entry) };
+      return { kind: "error", body: observation ? trouble(errorText(observation)) : stepCard(entry) };
     case "user_rejected":
       return { kind: "note", body: h("p", { class: "note" }, observation?.content || "You rejected this step.") };
+    case "task_tracking":
+      return { kind: "step", body: taskCard(entry) };
     default:
-      return { kind: "step", body: otherCard(entry) };
+      return { kind: "step", body: stepCard(entry) };
   }
 }
 
@@ -85,9 +78,9 @@ function message({ action }) {
   const text = String(action?.args?.content ?? action?.message ?? "");
   const images = Array.isArray(action?.args?.image_urls) ? action.args.image_urls : [];
   const shown = images.filter((url) => typeof url === "string" && url.startsWith("data:image/"));
-  if (shown.length === 0) return prose(text);
+  if (shown.length === 0) return spoken(text);
   const figures = shown.map((url) => h("img", { class: "picture", src: url, alt: "Attached image", loading: "lazy" }));
-  return h("div", {}, prose(text), h("div", { class: "pictures" }, ...figures));
+  return h("div", {}, spoken(text), h("div", { class: "pictures" }, ...figures));
 }
 
 /** @param {Entry} entry */

@@ -15,11 +15,12 @@ export function mountHeader(store) {
   let behindTimer = 0;
   let behindSeen = false;
 
-  store.watch(["title", "openId", "missing"], () => {
-    const { openId, missing } = store.state;
+  store.watch(["title", "openId", "missing", "newEntries"], () => {
+    const { openId, missing, newEntries } = store.state;
     const text = missing ? "Not found" : (store.state.title ?? (openId ? "Conversation" : ""));
     title.textContent = text;
-    document.title = text ? `${text} · Parley` : "Parley";
+    title.title = text;
+    document.title = `${newEntries > 0 ? `(${newEntries}) ` : ""}${text ? `${text} · Parley` : "Parley"}`;
   });
 
   store.watch(["agentState", "status", "openId", "connection"], () => {
@@ -37,7 +38,7 @@ export function mountHeader(store) {
     const behind = behindSeen && state.connection === "connected" && state.behind > 0;
     connection.hidden = state.openId === null || state.missing;
     connection.dataset.state = behind ? "behind" : state.connection;
-    connection.textContent = behind ? `${state.behind} behind` : connectionText(state.connection);
+    connection.textContent = behind ? `${state.behind.toLocaleString("en")} behind` : connectionText(state.connection);
   };
   store.watch(["connection", "openId", "missing", "behind"], () => {
     if (store.state.behind === 0) {

@@ -1,7 +1,7 @@
 /** Messages under way, shown below the transcript until the log shows them back. */
 
 import { h, slot } from "./dom.js";
-import { prose } from "./entries.js";
+import { prose } from "./prose.js";
 
 /** @typedef {import("../types.js").Pending} Pending */
 

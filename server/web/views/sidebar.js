@@ -2,33 +2,42 @@
 
 import { slot } from "./dom.js";
 import { icon } from "./icons.js";
-import { ItemView } from "./item.js";
+import { walkWithKeys } from "./list-keys.js";
+import { RowView } from "./row.js";
 
 const AGE_REFRESH_MS = 30_000;
+/** The next page is asked for this far before the end is seen. */
+const AHEAD = "300px";
 
 /**
  * @param {import("../store.js").Store} store
- * @param {import("./item.js").ItemActions & {create: () => void, more: () => void, retry: () => void}} on
+ * @param {import("./item.js").ItemActions & {
+ *   start: (id: string) => void, create: () => void, more: () => void, retry: () => void}} on
  */
 export function mountSidebar(store, on) {
   const list = slot("conversation-list");
-  const empty = slot("list-empty");
-  const failed = slot("list-failed");
   const more = slot("list-more");
-  /** @type {Map<string, ItemView>} */
+  /** @type {Map<string, RowView>} */
   const views = new Map();
 
   slot("new-conversation").prepend(icon("plus"));
   slot("new-conversation").addEventListener("click", on.create);
   slot("list-retry").addEventListener("click", on.retry);
   more.addEventListener("click", on.more);
-  new IntersectionObserver((seen) => {
-    if (seen.some((one) => one.isIntersecting)) on.more();
-  }).observe(more);
+  const ahead = new IntersectionObserver(
+    (seen) => {
+      if (seen.some((one) => one.isIntersecting)) on.more();
+    },
+    { root: slot("list-scroll"), rootMargin: AHEAD },
+  );
+  const keys = walkWithKeys(list, views);
 
-  store.watch(["conversations", "openId"], () => {
-    const { conversations, openId } = store.state;
+  store.watch(["conversations", "openId", "unread", "removals", "agentState"], () => {
+    const { openId, unread, removals, agentState } = store.state;
+    const away = new Set(removals.map((one) => one.id));
+    const conversations = store.state.conversations.filter((info) => !away.has(info.conversation_id));
     const listed = new Set(conversations.map((info) => info.conversation_id));
+    const focused = keys.focusedIndex();
     for (const [id, view] of views) {
       if (listed.has(id)) continue;
       view.element.remove();
@@ -37,24 +46,43 @@ export function mountSidebar(store, on) {
     /** @type {HTMLElement | null} */
     let previous = null;
     for (const info of conversations) {
-      const view = views.get(info.conversation_id) ?? new ItemView(info, on);
-      views.set(info.conversation_id, view);
-      view.update(info, info.conversation_id === openId);
+      const id = info.conversation_id;
+      const view = views.get(id) ?? new RowView(info, on);
+      views.set(id, view);
+      const current = id === openId;
+      view.update(info, { current, unread: unread.has(id) && !current, agentState: current ? agentState : "" });
       // An element that stands right is not moved: moving would take the focus from it.
       /** @type {ChildNode | null} */
       const next = previous ? previous.nextSibling : list.firstChild;
       if (next !== view.element) list.insertBefore(view.element, next);
       previous = view.element;
     }
+    keys.settle(focused);
   });
-  store.watch(["conversations", "nextPage", "listStage"], () => {
-    const { conversations, nextPage, listStage } = store.state;
-    empty.hidden = listStage !== "ready" || conversations.length > 0;
-    failed.hidden = listStage !== "failed";
-    more.hidden = nextPage === null;
-    list.setAttribute("aria-busy", String(listStage === "loading"));
+  store.watch(["conversations", "removals", "nextPage", "listStage", "filter"], () => showStage(store));
+  store.watch(["conversations", "nextPage"], () => {
+    // The observer tells only changes: the end may still be in sight after a page has come.
+    ahead.unobserve(more);
+    if (store.state.nextPage !== null) ahead.observe(more);
   });
   setInterval(() => {
     for (const view of views.values()) view.refreshAge();
   }, AGE_REFRESH_MS);
+  return { focusFirst: keys.focusFirst };
+}
+
+/** @param {import("../store.js").Store} store */
+function showStage({ state }) {
+  const { conversations, removals, nextPage, listStage, filter } = state;
+  const filtered = Object.values(filter).some(Boolean);
+  const nothing = conversations.every((info) => removals.some((one) => one.id === info.conversation_id));
+  const ready = listStage === "ready" && nextPage === null;
+  slot("list-empty").hidden = !(ready && nothing && !filtered);
+  slot("list-none").hidden = !(ready && nothing && filtered);
+  slot("list-failed").hidden = listStage !== "failed";
+  slot("list-loading").hidden = listStage !== "loading" || conversations.length > 0;
+  slot("list-more").hidden = nextPage === null || listStage !== "ready";
+  slot("conversation-list").setAttribute("aria-busy", String(listStage === "loading"));
+  const count = `${conversations.length}${nextPage ? " or more" : ""} conversation${conversations.length === 1 ? "" : "s"} found`;
+  slot("list-status").textContent = filtered && listStage === "ready" && !nothing ? count : "";
 }

@@ -1,12 +1,15 @@
-/** The transcript: draws events in batches, keeps the reader where he is, marks what is missing. */
+/** The transcript: takes events in batches, keeps the reader where he is, marks what is missing. */
 
 import { h, slot } from "./dom.js";
-import { entryElement } from "./entries.js";
 import { icon } from "./icons.js";
+import { Sheet } from "./sheet.js";
 
 /** @typedef {import("../types.js").Event} Event */
 
-const FRAME_BUDGET_MS = 10;
+const FOLD_BUDGET_MS = 4;
+const FRAME_BUDGET_MS = 6;
+/** While a backlog comes, most of what is painted is soon taken out again. */
+const CATCH_UP_PAINT_MS = 250;
 const HIDDEN_TAB_MS = 250;
 const NEAR_END_PX = 96;
 /** Below this many waiting events the page counts as level. */
@@ -14,8 +17,9 @@ const BEHIND_FROM = 20;
 
 /**
  * @typedef {object} TranscriptListener
- * @property {(clientIds: Set<string>, live: boolean) => void} drawn After each batch.
+ * @property {(clientIds: Set<string>) => void} drawn After each batch.
  * @property {(count: number) => void} waiting How many events are yet to be drawn.
+ * @property {(count: number) => void} unread How many entries came while the reader was elsewhere.
  * @property {(text: string) => void} spoken A new message of the agent, when level with the log.
  */
 
@@ -24,10 +28,10 @@ export class Transcript {
   #queue = [];
   #scheduled = false;
   #atEnd = true;
+  #looked = false;
   #top = 0;
+  #paintedAt = -Infinity;
   #unread = 0;
-  /** @type {Map<number, HTMLElement>} */
-  #elements = new Map();
   /** @type {import("../timeline.js").Timeline | null} */
   #timeline = null;
 
@@ -36,33 +40,43 @@ export class Transcript {
     this.listener = listener;
     this.scroller = slot("transcript");
     this.list = slot("entries");
+    this.sheet = new Sheet(this.list, this.scroller, () => this.#schedule());
     this.jump = h("button", { type: "button", class: "jump", hidden: true, data: { testid: "jump-latest" }, onclick: () => this.toEnd() });
     slot("jump").append(this.jump);
     this.scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    new ResizeObserver(() => this.#settle()).observe(slot("sheet"));
-    new ResizeObserver(() => this.#settle()).observe(this.scroller);
+    document.addEventListener("visibilitychange", () => this.#looks());
+    new ResizeObserver(() => this.#follow()).observe(slot("sheet"));
+    new ResizeObserver(() => this.#follow()).observe(this.scroller);
   }
 
   /** Empties the view. @param {import("../timeline.js").Timeline | null} timeline what it shows from now on */
   show(timeline) {
     this.#timeline = timeline;
     this.#queue = [];
-    this.#elements.clear();
-    this.list.replaceChildren();
+    this.#looked = !document.hidden;
+    this.sheet.clear();
     delete this.list.dataset.repeated;
     this.toEnd();
   }
 
   /** @param {Event} event */
   push(event) {
-    this.#queue.push(event);
+    if (this.#queue.push(event) === 1) this.list.setAttribute("aria-busy", "true");
     this.#schedule();
   }
 
   toEnd() {
     this.#atEnd = true;
-    this.#settle();
+    this.sheet.settle(true, 0);
+    this.#follow();
     this.#setUnread(0);
+    this.#schedule();
+  }
+
+  /** The reader has answered: nothing above is new to him. */
+  answered() {
+    this.sheet.undivide();
+    this.toEnd();
   }
 
   #schedule() {
@@ -78,52 +92,54 @@ export class Transcript {
     this.#scheduled = false;
     const timeline = this.#timeline;
     if (!timeline) return;
-    const live = this.#queue.length < BEHIND_FROM;
-    const until = performance.now() + FRAME_BUDGET_MS;
-    const batch = document.createDocumentFragment();
+    const begun = performance.now();
+    const level = this.#queue.length < BEHIND_FROM;
+    const clientIds = this.#fold(timeline, level, begun + FOLD_BUDGET_MS);
+    let done = false;
+    if (level || begun - this.#paintedAt > CATCH_UP_PAINT_MS) {
+      this.#paintedAt = begun;
+      done = this.sheet.settle(this.#atEnd, begun + FRAME_BUDGET_MS);
+      this.#follow();
+    }
+    this.list.setAttribute("aria-busy", String(this.#queue.length > 0 || !done));
+    if (timeline.repeated > 0) this.list.dataset.repeated = String(timeline.repeated);
+    this.listener.drawn(clientIds);
+    this.listener.waiting(this.#queue.length);
+    if (this.#queue.length > 0 || !done) this.#schedule();
+  }
+
+  /**
+   * @param {import("../timeline.js").Timeline} timeline
+   * @param {boolean} live
+   * @param {number} until
+   * @returns {Set<string>} the client ids of what was taken
+   */
+  #fold(timeline, live, until) {
+    const away = this.#looked && (!this.#atEnd || document.hidden);
     /** @type {Set<string>} */
     const clientIds = new Set();
+    let unread = this.#unread;
     let taken = 0;
     while (taken < this.#queue.length && performance.now() < until) {
       const event = this.#queue[taken];
       taken += 1;
       if (event.client_id) clientIds.add(event.client_id);
-      this.#place(timeline, event, batch, live);
+      const change = timeline.fold(event);
+      if (change === null) continue;
+      if ("update" in change) {
+        this.sheet.update(change.update);
+        continue;
+      }
+      if (change.replaces) this.sheet.remove(change.replaces);
+      this.sheet.add(change.add, away && unread === 0);
+      if (away) unread += 1;
+      if (live && event.action === "message" && event.source === "agent") {
+        this.listener.spoken(String(event.args?.content ?? ""));
+      }
     }
     this.#queue.splice(0, taken);
-    if (!this.#atEnd) this.#setUnread(this.#unread + batch.childElementCount);
-    this.list.append(batch);
-    if (timeline.repeated > 0) this.list.dataset.repeated = String(timeline.repeated);
-    this.listener.drawn(clientIds, live);
-    this.listener.waiting(this.#queue.length);
-    this.#settle();
-    if (this.#queue.length > 0) this.#schedule();
-  }
-
-  /**
-   * @param {import("../timeline.js").Timeline} timeline
-   * @param {Event} event
-   * @param {DocumentFragment} batch
-   * @param {boolean} live
-   */
-  #place(timeline, event, batch, live) {
-    const change = timeline.fold(event);
-    if (change === null) return;
-    if ("update" in change) {
-      const before = this.#elements.get(change.update.id);
-      const after = entryElement(change.update, before?.dataset.continued === "true");
-      this.#elements.set(change.update.id, after);
-      before?.replaceWith(after);
-      return;
-    }
-    if (change.replaces) this.#elements.get(change.replaces.id)?.remove();
-    const last = /** @type {HTMLElement | null} */ (batch.lastElementChild ?? this.list.lastElementChild);
-    const element = entryElement(change.add, last?.dataset.source === change.add.source);
-    this.#elements.set(change.add.id, element);
-    batch.append(element);
-    if (live && event.action === "message" && event.source === "agent") {
-      this.listener.spoken(String(event.args?.content ?? ""));
-    }
+    if (unread !== this.#unread) this.#setUnread(unread);
+    return clientIds;
   }
 
   #scrolled() {
@@ -132,18 +148,28 @@ export class Transcript {
     if (scrollHeight - scrollTop - clientHeight < NEAR_END_PX) this.#atEnd = true;
     else if (scrollTop < this.#top) this.#atEnd = false;
     this.#top = scrollTop;
-    if (this.#atEnd) this.#setUnread(0);
-    this.jump.hidden = this.#atEnd;
+    this.#looks();
   }
 
-  #settle() {
-    if (this.#atEnd) this.scroller.scrollTop = this.scroller.scrollHeight;
+  #looks() {
+    this.#looked ||= !document.hidden;
+    this.#setUnread(this.#atEnd && !document.hidden ? 0 : this.#unread);
+  }
+
+  #follow() {
+    if (!this.#atEnd) return;
+    this.scroller.scrollTop = this.scroller.scrollHeight;
+    // Known at once, so that a reader who leaves before the scroll event is not pulled back.
+    this.#top = this.scroller.scrollTop;
   }
 
   /** @param {number} count */
   #setUnread(count) {
-    this.#unread = count;
     this.jump.hidden = this.#atEnd;
-    this.jump.replaceChildren(icon("down"), count > 0 ? `${count} new` : "Latest");
+    if (count === this.#unread && this.jump.childElementCount > 0) return;
+    this.#unread = count;
+    this.jump.replaceChildren(icon("down"), count > 0 ? `${count.toLocaleString("en")} new` : "Latest");
+    this.jump.setAttribute("aria-label", count > 0 ? `Jump to the latest, ${count} new` : "Jump to the latest");
+    this.listener.unread(count);
   }
 }

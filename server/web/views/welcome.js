@@ -29,6 +29,10 @@ export function mountWelcome(store, begin) {
       ),
     ),
   );
+  store.watch(["connection", "agentState"], () => {
+    // By the time the agent is ready, what there is has come; the style sheet looks whether it is nothing.
+    slot("blank").hidden = store.state.connection !== "connected" || store.state.agentState !== "awaiting_user_input";
+  });
   store.watch(["openId", "missing"], () => {
     const { openId, missing } = store.state;
     slot("welcome").hidden = openId !== null || missing;

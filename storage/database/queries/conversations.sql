@@ -95,6 +95,35 @@ WHERE user_id IS ?1 AND recorded = 1 AND deleted_at IS NULL
 ORDER BY created_at DESC, conversation_id DESC
 LIMIT ?8
 
+-- name: list_records_by_title
+-- As list_records, out of those whose numbers are given.
+-- 1 owner, 2 and 3 the position the page begins after, 4 to 7 the filters, 8 how many, 9 the numbers
+SELECT
+    conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
+    trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens
+FROM json_each(?9) CROSS JOIN conversations ON number = value
+WHERE user_id IS ?1 AND recorded = 1 AND deleted_at IS NULL
+    AND (created_at, conversation_id) < (?2, ?3)
+    AND (?4 IS NULL OR selected_repository = ?4)
+    AND (?5 IS NULL OR trigger_kind = ?5)
+    AND instr(lower(title), ?6) > 0
+    AND (?7 IS NULL OR coalesce(last_updated_at, created_at) >= ?7)
+ORDER BY created_at DESC, conversation_id DESC
+LIMIT ?8
+
+-- name: find_titles
+-- The numbers of those that a full-text search finds, and of those always looked at; 2 how many.
+SELECT rowid FROM titles WHERE titles MATCH ?1
+UNION ALL
+SELECT number FROM conversations WHERE instr(title, char(0)) > 0
+LIMIT ?2
+
+-- name: title_terms
+-- The threes that begin with a text, and how many titles have each; no three sorts after all it
+-- may be followed by.
+SELECT term, doc FROM title_terms WHERE term >= ?1 AND term < ?1 || char(1114111, 1114111, 1114111)
+
 -- name: list_all_records
 -- As list_records, of all owners. 1 and 2 the position the page begins after, 3 to 6 the filters, 7 how many
 SELECT

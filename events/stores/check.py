@@ -1,0 +1,89 @@
+"""Reads every log of a folder of files, without changing anything."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from events.errors import DamagedRecord
+from events.stores.frames import EMPTY, FrameKind, LogHead, events_in, head_in, read_frames, seed_of
+from events.stores.log_state import page_name
+from events.stores.sealing import TABLE_PAGES
+from storage.conversations.check import content_of, shortened
+from storage.locations import log_part
+
+LOGS = log_part("")
+TRIES = 3
+"""How often a log is read that seems damaged: a server may be moving events to a page."""
+
+
+def check_logs(root: Path) -> list[str]:
+    """What is wrong with the logs below `root`, by ranges of ids; nothing without any. Blocks."""
+    folders = sorted((root / LOGS).glob("*"))
+    return shortened([problem for folder in folders for problem in _problems_of(folder)])
+
+
+def _problems_of(folder: Path) -> list[str]:
+    found: list[str] = []
+    for _ in range(TRIES):
+        before, found = found, list(_look_at(folder))
+        if before == found:
+            break
+    return found
+
+
+def _look_at(folder: Path) -> Iterator[str]:
+    conversation_id, seed = folder.name, seed_of(folder.name)
+    kept = head_in(seed, content_of(folder / "head")) if (folder / "head").exists() else EMPTY
+    if kept is None:
+        yield f"{DamagedRecord(conversation_id, 0, 0)}: the head"
+        return
+    tail = [(int(path.name), content_of(path)) for path in sorted((folder / "tail").glob("[0-9]*"))]
+    heads = [head_in(seed, content) for _, content in tail]
+    if any(head is not None and head.deleted for head in heads):
+        return
+    end = max(head.next_id for head in (kept, *heads) if head is not None)
+    if heads and heads[-1] is None:
+        end = tail[-1][0]
+        yield f"{DamagedRecord(conversation_id, end, end)}: the end of the log"
+    for first, last in _holes(_ids_in(folder, seed, kept, [content for _, content in tail]), end):
+        yield str(DamagedRecord(conversation_id, first, last))
+    for first, last in _lost_keys(folder, seed, kept):
+        yield f"{DamagedRecord(conversation_id, first, last)}: their idempotency keys"
+    for ((first, content), (behind, _)), head in zip(
+        pairwise([*tail, (end, b"")]), heads, strict=True
+    ):
+        # A segment all of whose events are in pages is not needed any more.
+        is_needed = first < behind and behind > kept.sealed
+        if is_needed and (head is None or not _has_keys(seed, content)):
+            yield f"{DamagedRecord(conversation_id, first, behind - 1)}: keys or head"
+
+
+def _ids_in(folder: Path, seed: int, kept: LogHead, tail: list[bytes]) -> set[int]:
+    """The events where they are looked for: in pages below `sealed`, else in the tail."""
+    ids = {one for content in tail for one in events_in(seed, content) if one >= kept.sealed}
+    for page in range(kept.sealed // kept.page_events if kept.sealed else 0):
+        ids |= events_in(seed, content_of(folder / "pages" / page_name(page))).keys()
+    return ids
+
+
+def _holes(ids: set[int], end: int) -> Iterator[tuple[int, int]]:
+    begin = None
+    for event_id in range(end + 1):
+        is_missing = event_id < end and event_id not in ids
+        if is_missing and begin is None:
+            begin = event_id
+        elif not is_missing and begin is not None:
+            yield begin, event_id - 1
+            begin = None
+
+
+def _lost_keys(folder: Path, seed: int, kept: LogHead) -> Iterator[tuple[int, int]]:
+    size = TABLE_PAGES * kept.page_events
+    for first in range(0, kept.sealed, size or 1):
+        if not _has_keys(seed, content_of(folder / "keys" / page_name(first // size))):
+            yield first, min(first + size, kept.sealed) - 1
+
+
+def _has_keys(seed: int, content: bytes) -> bool:
+    frames = read_frames(seed, content)
+    return any(frame.kind == FrameKind.KEYS and frame.body is not None for frame in frames)

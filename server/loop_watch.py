@@ -1,0 +1,112 @@
+"""Watches the event loop: how late it is, and what holds it up."""
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+import traceback
+from asyncio import AbstractEventLoop
+from typing import Any, NamedTuple, Self
+
+import structlog
+
+from server.tracebacks import without_quotes
+from storage.counters import Histogram
+
+logger = structlog.get_logger(__name__)
+library_logger = logging.getLogger(__name__)
+
+LAG_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+"""Seconds of lag that are told apart."""
+BEAT_SECONDS = 0.1
+"""How often uvicorn looks whether it should end; the beat comes with that and wakes nobody."""
+DEEPEST = 12
+"""Innermost frames of the stack that are logged."""
+
+
+class Sample(NamedTuple):
+    """Where the loop was found: `file:line function`, the innermost last, and its task's name."""
+
+    where: list[str]
+    task: str | None
+
+
+class LoopWatch:
+    """Notes how late the beats of a loop come; a thread looks at the loop when one is overdue.
+
+    The loop counts as held up when no beat came for `slow_seconds`. That is logged once, when it is
+    over, with the stack it was found in. The thread is there from the first beat to the end of the
+    context; 0 seconds watch nothing.
+    """
+
+    def __init__(self, slow_seconds: float) -> None:
+        self.lags = Histogram(LAG_BOUNDS)
+        """How late each beat came, in seconds."""
+        self.slow = 0
+        """How often the loop was held up."""
+        self._slow_seconds = slow_seconds
+        self._beaten_at = 0.0
+        self._found: Sample | None = None
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        """Wait for the first beat."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End; the thread is woken and waits for nothing."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def beat(self) -> None:
+        """To be called on the loop, BEAT_SECONDS after the last call was over."""
+        now = time.monotonic()
+        if self._slow_seconds <= 0 or self._over.is_set():
+            return
+        if self._thread is None:
+            arguments = asyncio.get_running_loop(), threading.get_ident()
+            self._thread = threading.Thread(
+                target=self._look, args=arguments, name="loop watch", daemon=True
+            )
+            self._beaten_at = now
+            self._thread.start()
+            return
+        seconds = now - self._beaten_at
+        found, self._found = self._found, None
+        self._beaten_at = now
+        self.lags.observe(max(0.0, seconds - BEAT_SECONDS))
+        if found is not None or seconds > self._slow_seconds:
+            self.slow += 1
+            told = {} if found is None else found._asdict()
+            logger.warning("the event loop was held up", milliseconds=round(seconds * 1000), **told)
+
+    def _look(self, loop: AbstractEventLoop, thread_id: int) -> None:
+        patience = self._slow_seconds
+        while not self._over.wait(patience):
+            patience = self._beaten_at + self._slow_seconds - time.monotonic()
+            if patience <= 0:
+                self._found = self._found or _sample(loop, thread_id)
+                patience = self._slow_seconds
+
+
+def _sample(loop: AbstractEventLoop, thread_id: int) -> Sample:
+    frames = traceback.extract_stack(sys._current_frames().get(thread_id), limit=DEEPEST)  # noqa: SLF001 - its documented use
+    task = asyncio.current_task(loop)
+    stack = [f"{one.filename}:{one.lineno} {one.name}" for one in frames]
+    return Sample(stack, None if task is None else task.get_name())
+
+
+def report(_loop: AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what nobody else has heard of; the loop's own handler would quote exceptions.
+
+    To be set as the loop's exception handler.
+    """
+    error = context.get("exception")
+    what = "nothing was raised" if error is None else without_quotes(error)
+    exc_info = None if error is None else (type(error), error, error.__traceback__)
+    about = context.get("task") or context.get("future")
+    name = about.get_name() if isinstance(about, asyncio.Task) else type(about).__name__
+    library_logger.error("nobody heard of a failure in %s: %s", name, what, exc_info=exc_info)

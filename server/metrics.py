@@ -1,0 +1,192 @@
+"""What Prometheus is told: read off counters at the moment it asks, never pushed for an event."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.metrics_core import Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from events.version import server_version
+from server.loop_watch import LoopWatch
+from server.managers.parts import ManagerParts
+from server.tallies import Tallies
+from storage.counters import Counters, Histogram
+
+CONTENT_TYPE: str = CONTENT_TYPE_PLAIN_0_0_4
+
+
+class Cache(Protocol):
+    """A cache of pages."""
+
+    size_bytes: int
+    hits: int
+    misses: int
+
+
+class SlowClients(Protocol):
+    """What is counted of clients that do not read."""
+
+    paused: int
+    aborted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the figures are."""
+
+    parts: ManagerParts
+    frames: Cache
+    slow_clients: SlowClients
+    watch: LoopWatch
+
+    @property
+    def tallies(self) -> Tallies:
+        """What loops, connections and requests did."""
+        return self.parts.loop_parts.tallies
+
+
+class Metrics:
+    """The exposition of one server's figures, in the text format."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(ServerCollector(sources))
+        ProcessCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+
+    def text(self) -> bytes:
+        """All families as they are now."""
+        return generate_latest(self._registry)
+
+
+class ServerCollector(Collector):
+    """Makes families of what was counted; a scrape costs the server a millisecond or two."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: registering must not collect."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family, named in docs/metrics.md."""
+        build = GaugeMetricFamily("parley_build", "Always 1.", labels=["version"])
+        build.add_metric([server_version() or "unknown"], 1)
+        yield build
+        yield from _storage(self._sources.parts.event_store.counters)
+        yield from _work(self._sources.tallies)
+        yield from _connections(self._sources)
+        yield from _requests(self._sources.tallies)
+        yield from _caches(
+            {"events": self._sources.parts.page_reader.cache, "frames": self._sources.frames}
+        )
+        watch = self._sources.watch
+        yield _histogram("parley_event_loop_lag_seconds", "How late the loop was.", watch.lags)
+        yield _counter("parley_slow_callbacks", "How often the loop was held up.", watch.slow)
+
+
+def _storage(counters: Counters) -> Iterator[Metric]:
+    yield _counter("parley_events_appended", "Events that became durable.", counters.events)
+    yield _counter(
+        "parley_appends_failed", "Events the storage failed for.", counters.appends_failed
+    )
+    yield _counter(
+        "parley_appends_unknown", "Outcomes that were read back.", counters.appends_unknown
+    )
+    yield _histogram(
+        "parley_commit_seconds", "Time of a commit, its flush included.", counters.commit_times
+    )
+    yield _counter("parley_commit_writes", "Writes in all commits.", counters.commit_writes)
+    yield _gauge("parley_commit_largest", "Writes of the largest commit.", counters.largest_commit)
+    yield _gauge(
+        "parley_storage_writes_waiting", "Writes taken and not yet told.", counters.waiting_writes
+    )
+    yield _counter(
+        "parley_subscriptions_lagged", "Subscribers that lagged.", counters.subscriptions_lagged
+    )
+    yield _counter(
+        "parley_clients_fallen_behind", "Clients that fell behind.", counters.clients_behind
+    )
+    yield _counter(
+        "parley_replayed_bytes", "Bytes sent from the log, not live.", counters.replayed_bytes
+    )
+
+
+def _work(tallies: Tallies) -> Iterator[Metric]:
+    yield _gauge("parley_conversations_open", "Conversations open now.", tallies.conversations)
+    yield _gauge("parley_agent_loops", "Agent loops there now.", tallies.loops)
+    yield _counter("parley_agent_loops_started", "Agent loops made.", tallies.loops_started)
+    yield _counter("parley_agent_loop_failures", "Failures in agent loops.", tallies.loop_failures)
+    yield _counter("parley_agent_steps", "Steps asked of agents.", tallies.agent_steps)
+
+
+def _connections(sources: Sources) -> Iterator[Metric]:
+    tallies, slow = sources.tallies, sources.slow_clients
+    now = list(sources.parts.connections)
+    delivered = tallies.delivered + sum(one.delivered for one in now)
+    behind = sum(not one.live for one in now)
+    waiting = sum(one.waiting for one in now)
+    yield _gauge("parley_connections", "Connections there now.", len(now))
+    yield _gauge("parley_connections_behind", "Of these, those not level with the log.", behind)
+    yield _gauge("parley_client_events_waiting", "Clients' events not yet answered.", waiting)
+    yield _counter("parley_connections_accepted", "Connections that joined.", tallies.connections)
+    refused = CounterMetricFamily(
+        "parley_connections_refused", "Connections refused.", labels=["reason"]
+    )
+    for reason, count in sorted(tallies.refused.items()):
+        refused.add_metric([reason], count)
+    yield refused
+    yield _counter("parley_events_delivered", "Events clients were brought past.", delivered)
+    yield _counter("parley_connections_paused", "Pauses of writing to a client.", slow.paused)
+    yield _counter("parley_connections_aborted", "Clients cut for standing still.", slow.aborted)
+
+
+def _requests(tallies: Tallies) -> Iterator[Metric]:
+    family = HistogramMetricFamily(
+        "parley_http_request_seconds",
+        "Requests by route, with their time.",
+        labels=["method", "route", "status"],
+    )
+    for request, times in list(tallies.requests.items()):
+        labels = [request.method, request.route, str(request.status)]
+        family.add_metric(labels, _buckets(times), times.total)
+    yield family
+
+
+def _caches(caches: Mapping[str, Cache]) -> Iterator[Metric]:
+    size = GaugeMetricFamily("parley_cache_bytes", "Bytes a cache holds.", labels=["cache"])
+    hits = CounterMetricFamily("parley_cache_hits", "Pages found.", labels=["cache"])
+    misses = CounterMetricFamily("parley_cache_misses", "Pages not found.", labels=["cache"])
+    for name, cache in caches.items():
+        size.add_metric([name], cache.size_bytes)
+        hits.add_metric([name], cache.hits)
+        misses.add_metric([name], cache.misses)
+    yield from (size, hits, misses)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(name, text, value)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value)
+
+
+def _histogram(name: str, text: str, values: Histogram) -> Metric:
+    return HistogramMetricFamily(name, text, _buckets(values), values.total)
+
+
+def _buckets(values: Histogram) -> list[tuple[str, float]]:
+    """Each bound with how many values were up to it."""
+    found: list[tuple[str, float]] = []
+    count = 0
+    for bound, here in zip([*map(str, values.bounds), "+Inf"], values.counts, strict=True):
+        count += here
+        found.append((bound, count))
+    return found

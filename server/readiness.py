@@ -1,0 +1,119 @@
+"""Whether requests should be sent here, and if not, why."""
+
+import asyncio
+import logging
+import os
+import time
+from asyncio import Task
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from server.config import ServerConfig
+from storage.counters import Counters
+from storage.lock import is_held_by_this_process
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 2.0
+"""How long the disk and the storage may take to answer."""
+SETTLE_SECONDS = 2.5
+"""How long no append may have failed before a small write says that all is well again."""
+FRESH_SECONDS = 1.0
+"""How long a look counts that found nothing."""
+
+LOCK_LOST = "the lock of the data directory is lost"
+READ_ONLY = "the data directory cannot be written"
+NO_ANSWER = "the disk does not answer"
+NOT_STORED = "the last write failed"
+NEARLY_FULL = "the disk is nearly full"
+
+Prove = Callable[[], Awaitable[None]]
+"""Makes a small durable write. Raises what the storage raises."""
+
+
+class Readiness:
+    """Asked by `/ready`. Nothing runs between questions; whatever passes is noticed by the next.
+
+    `intake` says what stops the intake of requests. Where data is kept in a folder, that is looked
+    at: its lock, free space, whether it may be written. After a failed append a small write is
+    tried, so that a server that gets no requests any more finds out that it could take some.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        intake: Callable[[], list[str]],
+        counters: Counters,
+        prove: Prove | None = None,
+        *,
+        look_seconds: float = LOOK_SECONDS,
+        settle_seconds: float = SETTLE_SECONDS,
+    ) -> None:
+        self._look_seconds = look_seconds
+        self._settle_seconds = settle_seconds
+        self._intake = intake
+        self._counters = counters
+        self._data_dir = None if config.storage_kind == "memory" else config.data_dir
+        self._min_free_bytes = config.min_free_disk_bytes
+        self._prove = prove
+        self._looking: Task[list[str]] | None = None
+        self._found: list[str] = []
+        self._found_at = float("-inf")
+
+    async def reasons(self) -> list[str]:
+        """Why requests should not be sent here; empty when they should."""
+        return [*self._intake(), *await self._look()]
+
+    async def _look(self) -> list[str]:
+        """One look at a time, shared by all who ask; a late one is not followed by another."""
+        if self._looking is None:
+            fresh = time.monotonic() - self._found_at < FRESH_SECONDS
+            if fresh and not self._found and not self._counters.failing:
+                return []
+            self._looking = asyncio.get_running_loop().create_task(self._storage_reasons())
+        done, _ = await asyncio.wait([self._looking], timeout=self._look_seconds)
+        if not done:
+            return [NO_ANSWER]
+        looked, self._looking = self._looking, None
+        if looked is not None:
+            self._found = looked.result()
+            self._found_at = time.monotonic()
+        return self._found
+
+    async def _storage_reasons(self) -> list[str]:
+        found: list[str] = []
+        if self._data_dir is not None:
+            try:
+                found += await asyncio.to_thread(_look_at, self._data_dir, self._min_free_bytes)
+            except OSError as error:
+                logger.warning("cannot look at the data directory: %s", error)
+                found.append(READ_ONLY)
+        if self._counters.failing and not await self._is_writable():
+            found.append(NOT_STORED)
+        return found
+
+    async def _is_writable(self) -> bool:
+        if self._prove is None:
+            return False
+        try:
+            await self._prove()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the reason
+            logger.warning("the storage takes no writes: %r", error)
+            return False
+        # The write is a small one: while larger ones still fail, they are tried every second.
+        if time.monotonic() - self._counters.failure_seconds < self._settle_seconds:
+            return False
+        self._counters.failed_at = None
+        return True
+
+
+def _look_at(folder: Path, min_free_bytes: int) -> list[str]:
+    found = []
+    disk = os.statvfs(folder)
+    if disk.f_flag & os.ST_RDONLY or not os.access(folder, os.W_OK | os.X_OK):
+        found.append(READ_ONLY)
+    if disk.f_bavail * disk.f_frsize < min_free_bytes:
+        found.append(NEARLY_FULL)
+    if not is_held_by_this_process(folder):
+        found.append(LOCK_LOST)
+    return found

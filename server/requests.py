@@ -1,0 +1,104 @@
+"""What is noted of every request: its id, how long it took, how it was answered."""
+
+import asyncio
+import re
+import secrets
+import time
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars, unbind_contextvars
+
+from server.tallies import Answered, Tallies
+
+logger = structlog.get_logger(__name__)
+
+QUIET = frozenset(("/alive", "/health", "/ready", "/metrics", "/socket.io"))
+"""Routes that are asked all the time."""
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+UNMATCHED = "unmatched"
+"""The route of a request that was answered before one was found, or for want of one."""
+FAULT = 500
+CLIENT_GONE = 499
+"""The status of a request whose client did not wait for the answer."""
+NOT_ACCEPTED = "not_accepted"
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+def route_of(scope: Scope) -> str:
+    """The template of the route that serves a request, once it is found."""
+    return getattr(scope.get("route"), "path", UNMATCHED)
+
+
+def method_of(scope: Scope) -> str:
+    """A method that is known, or `other`."""
+    method: str = scope["method"]
+    return method if method in METHODS else "other"
+
+
+class Noted:
+    """Gives a request its id, in log lines and as X-Request-ID; counts it and logs one line of it.
+
+    The outermost of all, so that refused requests are seen as well. Of websockets it counts those
+    that are not accepted.
+    """
+
+    def __init__(self, app: ASGIApp, tallies: Tallies, *, access_log: bool) -> None:
+        self._app = app
+        self._tallies = tallies
+        self._access_log = access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, as ASGI."""
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, self._watch_refusal(send))
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        status = FAULT
+        began = time.perf_counter()
+
+        async def send_identified(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        with bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, receive, send_identified)
+            except asyncio.CancelledError:
+                status = CLIENT_GONE
+                raise
+            except Exception:
+                status = FAULT
+                raise
+            finally:
+                seconds = time.perf_counter() - began
+                self._note(Answered(method_of(scope), route_of(scope), status), seconds)
+                unbind_contextvars("conversation_id")  # bound by the route, if at all
+
+    def _note(self, request: Answered, seconds: float) -> None:
+        self._tallies.answered(request, seconds)
+        if self._access_log:
+            write = logger.debug if request.route in QUIET else logger.info
+            write("request", **request._asdict(), ms=round(seconds * 1000, 2))
+
+    def _watch_refusal(self, send: Send) -> Send:
+        accepted = False
+
+        async def send_watched(message: Message) -> None:
+            nonlocal accepted
+            accepted = accepted or message["type"] == "websocket.accept"
+            if message["type"] == "websocket.close" and not accepted:
+                accepted = True
+                self._tallies.refused[NOT_ACCEPTED] += 1
+            await send(message)
+
+        return send_watched

@@ -1,0 +1,55 @@
+"""The figures of the server, for Prometheus."""
+
+import hmac
+
+from pydantic import SecretStr
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.auth import KEY_HEADER
+from server.config import ServerConfig
+from server.errors import Unauthorized
+from server.metrics import CONTENT_TYPE
+from server.routes.describing import Tag, described
+from server.routes.services import Services
+
+FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
+"""Who sends one of these was reached by somebody else first."""
+BEARER = "bearer "
+
+
+class MetricsRoutes:
+    """Answers whom the setting `metrics` lets read."""
+
+    def __init__(self, services: Services) -> None:
+        self._metrics = services.metrics
+        self._config = services.config
+
+    @described(Tag.HEALTH, media_type=CONTENT_TYPE.partition(";")[0], raises=(Unauthorized,))
+    async def read(self, request: Request) -> Response:
+        """All families in the text format. Raises Unauthorized."""
+        if not may_read(self._config, request):
+            raise Unauthorized("The metrics need the session key or the metrics key")
+        return Response(self._metrics.text(), headers={"content-type": CONTENT_TYPE})
+
+
+def may_read(config: ServerConfig, request: Request) -> bool:
+    """Whether a request may see the metrics."""
+    if config.metrics == "open":
+        return True
+    keys = [key for key in (config.session_api_key, config.metrics_key) if key is not None]
+    if not keys:
+        direct = not any(name in request.headers for name in FORWARDED)
+        return config.local and direct
+    given = [request.headers.get(KEY_HEADER, "")]
+    authorization = request.headers.get("authorization", "")
+    if authorization[: len(BEARER)].lower() == BEARER:
+        given.append(authorization[len(BEARER) :].strip())
+    # All of them, so that the time taken tells nothing.
+    found = [_fits(text, key) for text in given for key in keys]
+    return any(found)
+
+
+def _fits(text: str, key: SecretStr) -> bool:
+    given = text.encode(errors="surrogateescape")
+    return hmac.compare_digest(given, key.get_secret_value().encode())

@@ -1,0 +1,257 @@
+"""The AsyncAPI document of the socket: handshake, events each way, acknowledgements, refusals."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from events.actions import ACTIONS
+from events.client_events import CLIENT_ACTIONS
+from events.errors import BadEvent
+from events.observations import OBSERVATIONS
+from events.schemas import REFERENCE, Schema, event_schemas
+from events.version import server_version
+from server.errors import ModelKeyMissing, SettingsNotFound, answer_of_kind
+from server.managers.base import Accepted
+from server.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice, title_notice
+from server.schemas import example_of
+from server.sockets.protocol import (
+    EVENT_OUT,
+    EVENTS_IN,
+    MAX_MESSAGE_BYTES,
+    MAX_PARAMETERS,
+    NO_CURSOR,
+    NOT_FOUND_TEXT,
+    PROVIDERS,
+    failed_ack,
+    refusal_of,
+)
+from storage.errors import ConversationNotFound
+
+ADDRESS = "/socket.io/"
+HIDDEN_KINDS = frozenset(("null",))
+"""Kinds that are stored and sent to nobody."""
+EXAMPLE_ID = "8f6a0c1d2b3e4f5a9c7d6e5f4a3b2c1d"
+REFUSALS: Mapping[str, str] = {
+    "No conversation_id in query params": "missing, blank, `undefined` or `null`",
+    NOT_FOUND_TEXT: "unknown, deleted, somebody else's, or an id that cannot exist",
+    "invalid_session_api_key": "the server has a key and this is not it",
+    "Unknown provider: ": "in `providers_set`; the name follows",
+    "The query has too many parameters": f"more than {MAX_PARAMETERS}",
+    "Unable to connect": "a namespace other than `/`",
+    "The client has left": "the transport ended meanwhile; nobody reads this",
+}
+"""Texts of the socket's own refusals, or how they begin."""
+
+_INTRODUCTION = (
+    "One Socket.IO connection (Engine.IO 4, namespace `/`, WebSocket or polling) follows one"
+    " conversation. What the client lacks is sent right after CONNECT, then what is appended,"
+    " each event once and in the order of the ids."
+)
+
+
+def asyncapi_document() -> dict[str, Any]:
+    """The document as JSON values."""
+    schemas = dict(event_schemas()) | _own_schemas()
+    messages = _messages(schemas)
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Parley",
+            "version": server_version() or "unknown",
+            "description": _INTRODUCTION,
+            "license": {"name": "MIT"},
+        },
+        "defaultContentType": "application/json",
+        "servers": {
+            "here": {"host": "localhost:3000", "pathname": ADDRESS, "protocol": "ws"},
+        },
+        "channels": _channels(messages),
+        "operations": _operations(),
+        "components": {"schemas": dict(sorted(schemas.items())), "messages": messages},
+    }
+
+
+def _channels(messages: Mapping[str, Any]) -> dict[str, Any]:
+    shown = [name for name in messages if name.startswith(f"{EVENT_OUT}.")]
+    channels: dict[str, Any] = {
+        "connection": {
+            "address": ADDRESS,
+            "title": "Handshake",
+            "description": "A client is told that it is connected once everything is checked and"
+            " the conversation is joined; until then it may be refused.",
+            "messages": _refs(["connect", "connect_error"]),
+            "bindings": {"ws": {"method": "GET", "query": _ref("HandshakeQuery")}},
+        },
+        EVENT_OUT: {
+            "address": EVENT_OUT,
+            "title": f"{EVENT_OUT}: what happened",
+            "description": "Events of the log, and notices, which are not stored and have no"
+            " numeric id, so that no cursor moves. Of the states in the backlog only the newest is"
+            " sent; events of the environment come as the agent's or not at all.",
+            "messages": _refs(shown),
+        },
+    }
+    for name in EVENTS_IN:
+        channels[name] = {
+            "address": name,
+            "title": f"{name}: what a client says",
+            "description": "One event; its acknowledgement comes when it is durable. Events of one"
+            " client are stored in the order in which it sent them.",
+            "messages": _refs(
+                [*(f"client.{kind}" for kind in CLIENT_ACTIONS), "ack", "failed_ack"]
+            ),
+        }
+    return channels
+
+
+def _operations() -> dict[str, Any]:
+    operations: dict[str, Any] = {
+        "connect": {
+            "action": "send",
+            "channel": _channel("connection"),
+            "summary": "Let a client in, or refuse it",
+        },
+        "tell": {
+            "action": "send",
+            "channel": _channel(EVENT_OUT),
+            "summary": "Send the backlog, then every new event",
+        },
+    }
+    for name in EVENTS_IN:
+        operations[f"take_{name}"] = {
+            "action": "receive",
+            "channel": _channel(name),
+            "summary": "Append a client's event and acknowledge it",
+            "messages": [_in_channel(name, f"client.{kind}") for kind in CLIENT_ACTIONS],
+            "reply": {
+                "channel": _channel(name),
+                "messages": [_in_channel(name, "ack"), _in_channel(name, "failed_ack")],
+            },
+        }
+    return operations
+
+
+def _messages(schemas: Mapping[str, Schema]) -> dict[str, Any]:
+    messages = {
+        "connect": _message("connect", _ref("Connected"), {"sid": "k3yAAB"}),
+        "connect_error": _message("connect_error", _ref("Refusal"), *_refusals()),
+    }
+    for word, declared in (("action", ACTIONS), ("observation", OBSERVATIONS)):
+        for kind, event in declared.items():
+            if kind not in HIDDEN_KINDS:
+                schema = _ref(event.__name__)
+                message = _message(EVENT_OUT, schema, example_of(schema, schemas))
+                messages[f"{EVENT_OUT}.{word}.{kind}"] = message
+    notices = {
+        "error": error_notice(TOO_MANY_ID, TOO_MANY_TEXT),
+        "title": title_notice(EXAMPLE_ID, "Tidy the tests"),
+    }
+    for name, notice in notices.items():
+        schema = _ref(f"{name.title()}Notice")
+        messages[f"{EVENT_OUT}.notice.{name}"] = _message(EVENT_OUT, schema, notice)
+    for kind, action in CLIENT_ACTIONS.items():
+        schema = _ref(f"Client{action.__name__}")
+        messages[f"client.{kind}"] = _message(EVENTS_IN[0], schema, example_of(schema, schemas))
+    refused = answer_of_kind(BadEvent)._replace(code="bad_state", text="Clients may not ask ...")
+    messages["ack"] = _message(
+        "ack", _ref("Acknowledgement"), {"status": "ok", **Accepted(4).body()}
+    )
+    messages["failed_ack"] = _message("ack", _ref("FailedAcknowledgement"), failed_ack(refused))
+    return messages
+
+
+def _message(name: str, payload: Schema, *examples: Any) -> dict[str, Any]:
+    return {"name": name, "payload": payload, "examples": [{"payload": one} for one in examples]}
+
+
+def _refusals() -> list[dict[str, Any]]:
+    kinds = (ConversationNotFound, SettingsNotFound, ModelKeyMissing)
+    refused = [refusal_of(answer_of_kind(kind)) for kind in kinds]
+    told = [{"message": str(one), "data": one.data} for one in refused]
+    return [*told, *({"message": text} for text in REFUSALS if text != NOT_FOUND_TEXT)]
+
+
+def _own_schemas() -> dict[str, Schema]:
+    text: Schema = {"type": "string"}
+    causes = "\n".join(f"- `{message}`: {cause}" for message, cause in REFUSALS.items())
+    return {
+        "HandshakeQuery": _object(
+            {
+                "conversation_id": text | {"description": "The conversation; it must exist."},
+                "latest_event_id": {
+                    "type": "integer",
+                    "minimum": NO_CURSOR,
+                    "default": NO_CURSOR,
+                    "description": "The last event the client has. What is no integer counts as"
+                    " -1, what lies past the end as the end.",
+                },
+                "providers_set": text | {"description": f"Of {', '.join(PROVIDERS)}; with commas."},
+                "session_api_key": text | {"description": "The server's key, where it has one."},
+            },
+            ["conversation_id"],
+            "Blank values count as absent; of a repeated parameter the first counts.",
+        ),
+        "Connected": _object({"sid": text}, ["sid"], "The connection's id."),
+        "Refusal": _object(
+            {"message": text, "data": _object({"msg_id": text}, ["msg_id"])},
+            ["message"],
+            f"Why a client may not connect. Besides the texts of errors of the REST surface:\n{causes}",
+        ),
+        "Acknowledgement": _object(
+            {
+                "status": {"const": "ok"},
+                "id": {"type": "integer", "minimum": 0},
+                "duplicate": {"type": "boolean", "description": "The key was known."},
+                "queued": {"type": "boolean", "description": "A loop has to wait for a slot."},
+            },
+            ["status", "id", "duplicate"],
+            "The event is durable.",
+        ),
+        "FailedAcknowledgement": _object(
+            {"status": {"const": "error"}, "code": text, "message": text},
+            ["status", "code", "message"],
+            f"Refused, or not stored. A message may have {MAX_MESSAGE_BYTES} bytes.",
+        ),
+        "ErrorNotice": _object(
+            {
+                "status_update": {"const": True},
+                "type": {"const": "error"},
+                "id": text,
+                "source": {"const": "environment"},
+                "message": text,
+                "timestamp": text,
+            },
+            ["status_update", "type", "id", "source", "message", "timestamp"],
+            "Something failed, for the connections concerned.",
+        ),
+        "TitleNotice": _object(
+            {
+                "status_update": {"const": True},
+                "type": {"const": "info"},
+                "message": text | {"description": "The conversation's id."},
+                "conversation_title": text,
+            },
+            ["status_update", "type", "message", "conversation_title"],
+            "The conversation has a new title.",
+        ),
+    }
+
+
+def _object(properties: Mapping[str, Schema], required: list[str], about: str = "") -> Schema:
+    schema: Schema = {"type": "object", "properties": dict(properties), "required": required}
+    return schema | ({"description": about} if about else {})
+
+
+def _refs(names: list[str]) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/messages/{name}"} for name in names}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": REFERENCE.format(model=name)}
+
+
+def _channel(name: str) -> dict[str, str]:
+    return {"$ref": f"#/channels/{name}"}
+
+
+def _in_channel(channel: str, name: str) -> dict[str, str]:
+    return {"$ref": f"#/channels/{channel}/messages/{name}"}

@@ -1,0 +1,48 @@
+"""Tallies of one server: what its loops, connections and requests did, told by `/metrics`."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from storage.counters import Histogram
+
+REQUEST_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+"""Seconds of requests that are told apart."""
+
+
+class Answered(NamedTuple):
+    """What requests are told apart by; each of few values."""
+
+    method: str
+    route: str
+    """The template of the address, never the address."""
+    status: int
+
+
+@dataclass(slots=True)
+class Tallies:
+    """Counted since the start unless it says now; only the event loop's thread adds to it."""
+
+    conversations: int = 0
+    """Conversations that are open now."""
+    loops: int = 0
+    """Agent loops that are there now."""
+    loops_started: int = 0
+    loop_failures: int = 0
+    """Failures of agents, of runtimes, and of loops that did not come up."""
+    agent_steps: int = 0
+    connections: int = 0
+    """Connections that joined a conversation."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Connections that did not, by reason."""
+    delivered: int = 0
+    """Events that connections which have left were brought past."""
+    requests: dict[Answered, Histogram] = field(default_factory=dict)
+    """Their seconds."""
+
+    def answered(self, request: Answered, seconds: float) -> None:
+        """Count a request."""
+        times = self.requests.get(request)
+        if times is None:
+            times = self.requests[request] = Histogram(REQUEST_BOUNDS)
+        times.observe(seconds)

@@ -1,0 +1,65 @@
+/** The user's settings and secrets over REST. Values of secrets go one way only. */
+
+/** @typedef {{name: string, description: string}} SecretInfo */
+
+export class Account {
+  /** @param {import("./http.js").Http} http */
+  constructor(http) {
+    this.http = http;
+  }
+
+  /** @returns {Promise<Record<string, any>>} */
+  settings() {
+    return this.http.call("GET", "/api/settings");
+  }
+
+  /** The server keeps what is not given. @param {Record<string, any>} change */
+  changeSettings(change) {
+    return this.http.call("POST", "/api/settings", { json: change });
+  }
+
+  /** @returns {Promise<{agents: string[], models: string[]}>} */
+  async choices() {
+    const [agents, models] = await Promise.all([
+      this.http.call("GET", "/api/options/agents"),
+      this.http.call("GET", "/api/options/models"),
+    ]);
+    return { agents, models };
+  }
+
+  /** @returns {Promise<SecretInfo[]>} */
+  async secrets() {
+    return (await this.http.call("GET", "/api/secrets")).custom_secrets;
+  }
+
+  /** @param {SecretInfo & {value: string}} secret */
+  addSecret(secret) {
+    return this.http.call("POST", "/api/secrets", { json: secret });
+  }
+
+  /** The value stays. @param {string} name @param {SecretInfo} facts */
+  changeSecret(name, facts) {
+    return this.http.call("PUT", `/api/secrets/${encodeURIComponent(name)}`, { json: facts });
+  }
+
+  /** @param {string} name */
+  removeSecret(name) {
+    return this.http.call("DELETE", `/api/secrets/${encodeURIComponent(name)}`);
+  }
+
+  /** @returns {Promise<Record<string, string | null>>} hosts with a token, by provider */
+  async tokens() {
+    return (await this.settings()).provider_tokens_set;
+  }
+
+  /** @param {string} provider @param {string} token @param {string} host "" for the provider's own */
+  addToken(provider, token, host) {
+    const json = { provider_tokens: { [provider]: { token, host: host || null } } };
+    return this.http.call("POST", "/api/add-git-providers", { json });
+  }
+
+  /** Removes every token; the server knows no single removal. */
+  removeTokens() {
+    return this.http.call("POST", "/api/unset-provider-tokens", { json: {} });
+  }
+}

@@ -1,0 +1,97 @@
+/** One request to the server: key, deadline, failures in words for people. */
+
+import { readSessionKey } from "./session-key.js";
+
+const TIMEOUT_MS = 20_000;
+const LONG_TIMEOUT_MS = 120_000;
+
+/** A refusal or failure; `status` is 0 when the server was not reached. */
+export class ApiError extends Error {
+  /**
+   * @param {string} message
+   * @param {number} status
+   * @param {string} [code]
+   */
+  constructor(message, status, code = "") {
+    super(message);
+    this.status = status;
+    this.code = code;
+  }
+
+  /** Whether the key dialog is what answers this. */
+  get asksForKey() {
+    return this.code === "unauthorized";
+  }
+}
+
+/**
+ * @typedef {object} HttpListener
+ * @property {() => void} unauthorised Called when the session key is missing or wrong, before the
+ *   call rejects.
+ * @property {(reached: boolean) => void} reached After each call, whether there was any answer.
+ *
+ * @typedef {object} Content
+ * @property {object} [json]
+ * @property {FormData} [form]
+ * @property {Record<string, string>} [headers]
+ * @property {boolean} [keepalive] Outlives the page.
+ */
+
+export class Http {
+  /** @param {HttpListener} listener */
+  constructor(listener) {
+    this.listener = listener;
+  }
+
+  /**
+   * @param {string} method
+   * @param {string} url
+   * @param {Content} [content]
+   * @returns {Promise<any>} the JSON answer. Raises ApiError.
+   */
+  async call(method, url, content = {}) {
+    const timeout = content.form ? LONG_TIMEOUT_MS : TIMEOUT_MS;
+    const response = await this.#fetch(method, url, content, timeout);
+    return response.json().catch(() => null);
+  }
+
+  /** @param {string} url @returns {Promise<Blob>} Raises ApiError. */
+  async download(url) {
+    const response = await this.#fetch("GET", url, {}, LONG_TIMEOUT_MS);
+    try {
+      return await response.blob();
+    } catch {
+      throw new ApiError("The download broke off before its end.", 0);
+    }
+  }
+
+  /**
+   * @param {string} method
+   * @param {string} url
+   * @param {Content} content
+   * @param {number} timeoutMs
+   */
+  async #fetch(method, url, { json, form, headers: extra, keepalive }, timeoutMs) {
+    /** @type {Record<string, string>} */
+    const headers = { Accept: "application/json", ...extra };
+    const key = readSessionKey();
+    if (key) headers["X-Session-API-Key"] = key;
+    if (method !== "GET" && !form) headers["Content-Type"] = "application/json";
+    const body = form ?? (json === undefined ? undefined : JSON.stringify(json));
+    let response;
+    try {
+      const signal = AbortSignal.timeout(timeoutMs);
+      response = await fetch(url, { method, headers, body, keepalive, signal });
+    } catch {
+      this.listener.reached(false);
+      throw new ApiError("The server cannot be reached.", 0);
+    }
+    this.listener.reached(true);
+    if (response.ok) return response;
+    const answer = await response.json().catch(() => null);
+    const text = answer?.error || answer?.message || `The server answered ${response.status}.`;
+    const error = new ApiError(String(text), response.status, answer?.code);
+    if (error.asksForKey) this.listener.unauthorised();
+    throw error;
+  }
+}

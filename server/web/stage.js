@@ -1,0 +1,109 @@
+/** What the main part shows: the conversation the address names, or none. */
+
+import { Conversation } from "./conversation.js";
+import { blankConversation } from "./store.js";
+import { mountAnnouncer } from "./views/announcer.js";
+import { Transcript } from "./views/transcript.js";
+
+const AGAIN_MS = 2_000;
+
+export class Stage {
+  /** @type {Conversation | null} */
+  conversation = null;
+  /** Called when a conversation has been opened by somebody with a keyboard. */
+  ready = () => {};
+
+  /**
+   * @param {import("./store.js").Store} store
+   * @param {import("./api.js").Api} api
+   * @param {import("./catalogue.js").Catalogue} catalogue
+   * @param {import("./unread.js").Unread} unread
+   */
+  constructor(store, api, catalogue, unread) {
+    this.store = store;
+    this.api = api;
+    this.catalogue = catalogue;
+    this.unread = unread;
+    this.transcript = new Transcript({
+      drawn: (clientIds) => {
+        this.conversation?.drawn(clientIds);
+        store.set({ awaiting: this.conversation?.timeline.awaiting ?? null });
+      },
+      waiting: (count) => store.set({ behind: count + (this.conversation?.missing ?? 0) }),
+      unread: (count) => store.set({ newEntries: count }),
+      spoken: mountAnnouncer(store),
+    });
+  }
+
+  /**
+   * Shows a conversation. What is shown already stays as it is, unless its connection ended.
+   *
+   * @param {string | null} id
+   */
+  open(id) {
+    const { store } = this;
+    const alive = this.conversation !== null && store.state.connection !== "closed";
+    if (id !== null && id === store.state.openId && alive) return;
+    this.#leave();
+    store.set({ ...blankConversation(), openId: id });
+    if (id === null) return;
+    this.unread.clear(id);
+    store.set({ connection: "connecting" });
+    void this.#join(id);
+  }
+
+  /**
+   * @param {string} text
+   * @param {import("./attachments.js").Packed} packed
+   * @returns {boolean} false when the text is to stay
+   */
+  say(text, packed) {
+    const taken = this.conversation?.say(text, packed) ?? false;
+    if (taken) this.transcript.answered();
+    return taken;
+  }
+
+  /** @param {string} id */
+  async #join(id) {
+    const { store, catalogue } = this;
+    let info;
+    try {
+      info = await this.api.get(id);
+    } catch (error) {
+      if (store.state.openId === id && !store.state.needsKey) {
+        store.notice("connection", error instanceof Error ? error.message : String(error));
+        setTimeout(() => store.state.openId === id && !this.conversation && void this.#join(id), AGAIN_MS);
+      }
+      return;
+    }
+    if (store.state.openId !== id || this.conversation) return;
+    if (info === null) return this.#lose(id);
+    store.set({ title: info.title });
+    catalogue.patch(id, info);
+    this.unread.saw(id, Date.parse(info.last_updated_at ?? ""));
+    this.conversation = new Conversation(id, store, {
+      arrived: (event) => {
+        this.unread.saw(id, Date.parse(event.timestamp ?? ""));
+        this.transcript.push(event);
+      },
+      lateEventId: () => this.api.lateEventId(id),
+      retitled: (title) => catalogue.patch(id, { title }),
+      lost: (why) => (why === "key" ? store.set({ needsKey: true }) : this.#lose(id)),
+    });
+    this.transcript.show(this.conversation.timeline);
+    if (matchMedia("(pointer: fine)").matches) this.ready();
+  }
+
+  /** The address leads to nothing, or to nothing any more. @param {string} id */
+  #lose(id) {
+    this.#leave();
+    this.catalogue.drop(id);
+    this.store.set({ ...blankConversation(), openId: id, missing: true });
+  }
+
+  #leave() {
+    this.conversation?.close();
+    this.conversation = null;
+    this.transcript.show(null);
+  }
+}

@@ -1,0 +1,95 @@
+/** Which conversations the agent went on with while they were not open. */
+
+/** @typedef {import("./types.js").Info} Info */
+
+const SLOT = "parley.seen";
+const MOST_KEPT = 1_000;
+
+export class Unread {
+  /** Moment up to which a conversation was seen, in ms. @type {Map<string, number>} */
+  #seen = load();
+  /** Moment up to which the server was asked. @type {Map<string, number>} */
+  #asked = new Map();
+
+  /**
+   * @param {import("./store.js").Store} store
+   * @param {(id: string, atMs: number) => Promise<boolean>} movedSince
+   */
+  constructor(store, movedSince) {
+    this.store = store;
+    this.movedSince = movedSince;
+    addEventListener("pagehide", () => this.#keep());
+  }
+
+  /**
+   * What is met for the first time counts as seen. Agent states move a conversation too, and are
+   * nothing to read: so the server is asked, once per move.
+   *
+   * @param {readonly Info[]} conversations
+   */
+  async judge(conversations) {
+    for (const { conversation_id: id, last_updated_at: at } of conversations) {
+      const atMs = Date.parse(at ?? "");
+      const seen = this.#seen.get(id);
+      if (Number.isNaN(atMs)) continue;
+      if (seen === undefined) this.saw(id, atMs);
+      else if (atMs > seen && !this.#isOpen(id) && (this.#asked.get(id) ?? seen) < atMs) {
+        await this.#ask(id, seen, atMs);
+      }
+    }
+    this.#keep();
+  }
+
+  /** @param {string} id @param {number} atMs */
+  saw(id, atMs) {
+    if (Number.isNaN(atMs) || atMs <= (this.#seen.get(id) ?? 0)) return;
+    this.#seen.delete(id);
+    this.#seen.set(id, atMs);
+    if (this.store.state.unread.has(id) && this.#isOpen(id)) this.clear(id);
+  }
+
+  /** @param {string} id */
+  clear(id) {
+    if (!this.store.state.unread.has(id)) return;
+    const unread = new Set(this.store.state.unread);
+    unread.delete(id);
+    this.store.set({ unread });
+  }
+
+  /** @param {string} id @param {number} seen @param {number} atMs */
+  async #ask(id, seen, atMs) {
+    this.#asked.set(id, atMs);
+    let moved;
+    try {
+      moved = await this.movedSince(id, seen);
+    } catch {
+      // Not known now; the next look at the list asks again.
+      this.#asked.delete(id);
+      return;
+    }
+    if (moved && !this.#isOpen(id)) this.store.set({ unread: new Set(this.store.state.unread).add(id) });
+  }
+
+  /** @param {string} id */
+  #isOpen(id) {
+    return id === this.store.state.openId;
+  }
+
+  #keep() {
+    try {
+      localStorage.setItem(SLOT, JSON.stringify([...this.#seen].slice(-MOST_KEPT)));
+    } catch {
+      // Storage is full or forbidden: the marks live as long as the page does.
+    }
+  }
+}
+
+/** @returns {Map<string, number>} */
+function load() {
+  try {
+    const kept = JSON.parse(localStorage.getItem(SLOT) ?? "[]");
+    return new Map(Array.isArray(kept) ? kept.filter((one) => Array.isArray(one)) : []);
+  } catch {
+    return new Map();
+  }
+}

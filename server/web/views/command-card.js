@@ -1,0 +1,28 @@
+/** A command or a piece of code, and what it printed. */
+
+import { revealed } from "../text/revealed.js";
+import { card } from "./cards.js";
+import { h } from "./dom.js";
+import { CODE, foldable } from "./fold.js";
+import { copyOutput, output } from "./output.js";
+
+/** @param {import("../types.js").Entry} entry */
+export function commandCard(entry) {
+  const { action, observation } = entry;
+  const args = action?.args ?? observation?.extras ?? {};
+  const isShell = entry.name === "run";
+  const text = revealed(String(args.command ?? args.code ?? ""));
+  const code = h("pre", { class: "card__code", dir: "ltr" });
+  return card(entry, {
+    testid: "command",
+    label: isShell ? "Command" : "Python code",
+    head: h(
+      "div",
+      { class: "card__command" },
+      h("span", { class: "card__prompt", "aria-hidden": "true" }, isShell ? "$" : "py"),
+      foldable(code, text, (shown) => new Text(shown), CODE),
+    ),
+    tool: copyOutput(observation),
+    body: [output(observation, "command-output")],
+  });
+}

@@ -1,0 +1,190 @@
+/** Markdown as elements: a parser makes tokens, and of each kind known here we build a node. */
+
+import { Lexer } from "/assets/vendor/marked.esm.js";
+import { linkAddress } from "../text/links.js";
+import { copyButton } from "./copy.js";
+import { h } from "./dom.js";
+
+/** @typedef {any} Token What the parser found; `raw` is its source. */
+
+/** The parser takes quadratic time for some texts, at worst 0.5 s for this much. */
+const MOST_CHARACTERS = 20_000;
+const MOST_DEPTH = 24;
+/** What has none of these is one paragraph, whatever the parser would say. */
+const MARKS = /[\\`*_~#<>|[\]\n@]|:\/\/|www\.|^\s*(?:[-+]|\d+[.)])(?:\s|$)|^ {4}|^\t/i;
+
+/**
+ * There is no way through it for markup: what the source holds as HTML, an address of another
+ * scheme, an image, or a kind unknown here stands in the result as it was written.
+ *
+ * @param {string} text
+ * @returns {DocumentFragment}
+ */
+export function markdown(text) {
+  const result = document.createDocumentFragment();
+  if (text.length > MOST_CHARACTERS || !MARKS.test(text)) {
+    result.append(paragraph(text));
+    return result;
+  }
+  let tokens;
+  try {
+    tokens = new Lexer({ gfm: true, breaks: true }).lex(text);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    // Nested deeper than the parser's stack.
+    result.append(paragraph(text));
+    return result;
+  }
+  result.append(...blocks(tokens, 0));
+  return result;
+}
+
+/** @param {...(Node | string)} children */
+function paragraph(...children) {
+  return h("p", { dir: "auto" }, ...children);
+}
+
+/**
+ * @param {Token[]} tokens
+ * @param {number} depth
+ * @returns {Node[]}
+ */
+function blocks(tokens, depth) {
+  return tokens.flatMap((token) => block(token, depth));
+}
+
+/**
+ * @param {Token} token
+ * @param {number} depth
+ * @returns {Node[]}
+ */
+function block(token, depth) {
+  if (depth > MOST_DEPTH) return [paragraph(token.raw)];
+  switch (token.type) {
+    case "space":
+    case "def":
+      return [];
+    case "paragraph":
+      return [paragraph(...inlines(token.tokens, depth))];
+    case "text":
+      return token.tokens ? inlines(token.tokens, depth) : [new Text(token.raw)];
+    case "heading": {
+      const level = /** @type {"h3" | "h4" | "h5" | "h6"} */ (`h${Math.min(token.depth + 2, 6)}`);
+      return [h(level, { dir: "auto" }, ...inlines(token.tokens, depth))];
+    }
+    case "code":
+      return [codeBlock(token.text, token.lang)];
+    case "blockquote":
+      return [h("blockquote", { dir: "auto" }, ...blocks(token.tokens, depth + 1))];
+    case "hr":
+      return [h("hr")];
+    case "list":
+      return [list(token, depth)];
+    case "table":
+      return [table(token, depth)];
+    case "checkbox":
+      return [checkbox(token.checked)];
+    default:
+      return [paragraph(token.raw.replace(/\n+$/, ""))];
+  }
+}
+
+/**
+ * @param {Token} token
+ * @param {number} depth
+ */
+function list(token, depth) {
+  const items = token.items.map((/** @type {Token} */ item) =>
+    h("li", { dir: "auto", class: item.task ? "prose__task" : undefined }, ...blocks(item.tokens, depth + 1)),
+  );
+  if (!token.ordered) return h("ul", {}, ...items);
+  return h("ol", { start: token.start === 1 ? undefined : Number(token.start) }, ...items);
+}
+
+/** @param {boolean} checked */
+function checkbox(checked) {
+  return h("input", { type: "checkbox", disabled: true, checked, "aria-label": checked ? "done" : "not done" });
+}
+
+/**
+ * @param {Token} token
+ * @param {number} depth
+ */
+function table(token, depth) {
+  /** @param {"th" | "td"} tag */
+  const cells = (tag, /** @type {Token[]} */ row) =>
+    row.map((cell) => h(tag, { dir: "auto", data: { align: cell.align ?? undefined } }, ...inlines(cell.tokens, depth)));
+  return h(
+    "div",
+    { class: "prose__table", tabindex: "0", role: "region", "aria-label": "Table" },
+    h(
+      "table",
+      {},
+      h("thead", {}, h("tr", {}, ...cells("th", token.header))),
+      h("tbody", {}, ...token.rows.map((/** @type {Token[]} */ row) => h("tr", {}, ...cells("td", row)))),
+    ),
+  );
+}
+
+/**
+ * @param {string} text
+ * @param {string} [language]
+ */
+export function codeBlock(text, language) {
+  const name = (language ?? "").trim().split(/\s/)[0];
+  return h(
+    "div",
+    { class: "code", data: { testid: "code" } },
+    h("div", { class: "code__head" }, h("span", { class: "code__language" }, name || "text"), copyButton("Copy the code", () => text, "copy-code")),
+    h("pre", { class: "code__text", tabindex: "0", dir: "ltr", role: "region", "aria-label": name ? `Code, ${name}` : "Code" }, h("code", {}, text)),
+  );
+}
+
+/**
+ * @param {Token[]} tokens
+ * @param {number} depth
+ * @returns {Node[]}
+ */
+function inlines(tokens, depth) {
+  return tokens.map((token) => inline(token, depth + 1));
+}
+
+/**
+ * @param {Token} token
+ * @param {number} depth
+ * @returns {Node}
+ */
+function inline(token, depth) {
+  if (depth > MOST_DEPTH) return new Text(token.raw);
+  switch (token.type) {
+    case "text":
+      return token.tokens ? h("span", {}, ...inlines(token.tokens, depth)) : new Text(token.raw);
+    case "escape":
+      return new Text(token.text);
+    case "codespan":
+      return h("code", {}, token.text);
+    case "br":
+      return h("br");
+    case "strong":
+    case "em":
+    case "del":
+      return h(/** @type {"strong" | "em" | "del"} */ (token.type), {}, ...inlines(token.tokens, depth));
+    case "link":
+      return link(token, inlines(token.tokens, depth));
+    case "image":
+      // Nothing is fetched from another host: the picture is one click away.
+      return link(token, [new Text(token.text || token.href)]);
+    default:
+      return new Text(token.raw);
+  }
+}
+
+/**
+ * @param {Token} token
+ * @param {Node[]} children
+ */
+function link(token, children) {
+  const address = linkAddress(token.href);
+  if (address === null) return new Text(token.raw);
+  return h("a", { href: address, rel: "noopener noreferrer nofollow", target: "_blank", title: address }, ...children);
+}

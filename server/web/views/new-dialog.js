@@ -1,0 +1,50 @@
+/** The form a conversation begins with. */
+
+import { h } from "./dom.js";
+import { labelled, makeDialog } from "./dialog.js";
+
+/**
+ * @param {(order: import("../types.js").Order) => Promise<boolean>} begin Whether it began.
+ * @returns {{open: () => void}}
+ */
+export function mountNewDialog(begin) {
+  const message = h("textarea", { class: "field field--tall", id: "new-message", rows: 5, autofocus: true, data: { testid: "new-message" } });
+  const repository = h("input", { class: "field", id: "new-repository", type: "text", list: "known-repositories", maxlength: 1000, autocomplete: "off", spellcheck: "false", placeholder: "owner/name", data: { testid: "new-repository" } });
+  const branch = h("input", { class: "field", id: "new-branch", type: "text", maxlength: 1000, autocomplete: "off", spellcheck: "false", placeholder: "main", data: { testid: "new-branch" } });
+  const start = h("button", { class: "button button--strong", type: "submit", data: { testid: "new-start" } }, "Start");
+  const form = h(
+    "form",
+    { class: "form" },
+    labelled("First message", message, "Optional. Enter starts, Shift Enter breaks the line."),
+    h("div", { class: "row-pair" }, labelled("Repository", repository, "Optional."), labelled("Branch", branch)),
+    h("div", { class: "dialog__buttons" }, h("button", { class: "button", type: "button", onclick: () => close() }, "Cancel"), start),
+  );
+  const { dialog, open, close } = makeDialog("new-dialog", "New conversation", form);
+
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    start.disabled = true;
+    /** @type {import("../types.js").Order} */
+    const order = {};
+    if (message.value.trim()) order.initial_user_msg = message.value.trim();
+    if (repository.value.trim()) order.repository = repository.value.trim();
+    if (repository.value.trim() && branch.value.trim()) order.selected_branch = branch.value.trim();
+    const begun = await begin(order);
+    start.disabled = false;
+    // Closed in either case: what went wrong is told in the page.
+    close();
+    if (begun) form.reset();
+  });
+  message.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    form.requestSubmit(start);
+  });
+  const grow = () => {
+    message.style.height = "auto";
+    message.style.height = `${Math.min(message.scrollHeight + 2, 320)}px`;
+  };
+  message.addEventListener("input", grow);
+  dialog.addEventListener("close", grow);
+  return { open };
+}

@@ -1,0 +1,18 @@
+/** Says across the page that the server does not answer. */
+
+import { slot } from "./dom.js";
+
+/**
+ * @param {import("../store.js").Store} store
+ * @param {() => void} retry
+ */
+export function mountOffline(store, retry) {
+  const banner = slot("offline");
+  slot("offline-retry").addEventListener("click", retry);
+  store.watch(["reached"], () => {
+    banner.hidden = store.state.reached;
+    slot("offline-text").textContent = navigator.onLine
+      ? "The server does not answer. What you see may be out of date."
+      : "You are offline. What you see may be out of date.";
+  });
+}

@@ -1,0 +1,121 @@
+/** The user's secrets: named values. They go to the server and are never shown again. */
+
+import { h } from "./dom.js";
+import { icon } from "./icons.js";
+import { labelled, makeDialog } from "./dialog.js";
+import { tokenSection } from "./token-section.js";
+
+/** @typedef {import("../account.js").SecretInfo} SecretInfo */
+
+/**
+ * @param {import("../account.js").Account} account
+ * @returns {{open: () => void}}
+ */
+export function mountSecretsDialog(account) {
+  const list = h("ul", { class: "secrets", data: { testid: "secrets" } });
+  const empty = h("p", { class: "row__hint" }, "No secret yet.");
+  const outcome = h("p", { class: "form__outcome", role: "status", data: { testid: "secrets-outcome" } });
+  const name = h("input", { class: "field field--mono", id: "secret-name", type: "text", maxlength: 128, pattern: "[A-Za-z0-9_.\\-]+", title: "Letters, digits and _ . -", required: true, autocomplete: "off", spellcheck: "false", data: { testid: "secret-name" } });
+  const value = h("input", { class: "field", id: "secret-value", type: "password", maxlength: 65536, required: true, autocomplete: "new-password", data: { testid: "secret-value" } });
+  const description = h("input", { class: "field", id: "secret-description", type: "text", maxlength: 1000, autocomplete: "off", data: { testid: "secret-description" } });
+  const form = h(
+    "form",
+    { class: "form" },
+    h("h3", { class: "group__heading" }, "Add a secret"),
+    h("div", { class: "row-pair" }, labelled("Name", name), labelled("Value", value)),
+    labelled("What it is for", description, "Commands of your workspaces see the value as $NAME; it is hidden in everything that is shown."),
+    h("div", { class: "dialog__buttons" }, h("button", { class: "button button--strong", type: "submit", data: { testid: "secret-add" } }, "Add")),
+  );
+
+  /** @param {string} text @param {boolean} [bad] */
+  const tell = (text, bad = false) => {
+    outcome.textContent = text;
+    outcome.dataset.bad = String(bad);
+  };
+  const load = async () => {
+    const secrets = await account.secrets();
+    list.replaceChildren(...secrets.map((secret) => row(secret, { change, remove })));
+    empty.hidden = secrets.length > 0;
+  };
+  /** Does it, reads the list again, says how it went. @param {() => Promise<unknown>} act @param {string} done */
+  const run = async (act, done) => {
+    try {
+      await act();
+      await load();
+      await tokens.load();
+      tell(done);
+      return true;
+    } catch (error) {
+      tell(error instanceof Error ? error.message : String(error), true);
+      return false;
+    }
+  };
+  /** @param {string} before @param {SecretInfo} facts */
+  const change = (before, facts) => run(() => account.changeSecret(before, facts), `${facts.name} was changed.`);
+  /** @param {string} gone */
+  const remove = (gone) => run(() => account.removeSecret(gone), `${gone} was deleted.`);
+
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const secret = { name: name.value.trim(), value: value.value, description: description.value.trim() };
+    value.value = "";
+    if (await run(() => account.addSecret(secret), `${secret.name} was added.`)) form.reset();
+    name.focus();
+  });
+  const tokens = tokenSection(account, run);
+  const body = h("div", { class: "form__scroll" }, h("section", { class: "group", "aria-label": "Secrets" }, list, empty, form), tokens.element);
+  const { dialog, open } = makeDialog("secrets-dialog", "Secrets", body, outcome);
+  dialog.addEventListener("close", () => form.reset());
+
+  return {
+    open() {
+      tell("");
+      open();
+      void run(async () => {}, "");
+    },
+  };
+}
+
+/**
+ * @param {SecretInfo} secret
+ * @param {{change: (before: string, facts: SecretInfo) => Promise<boolean>, remove: (name: string) => void}} on
+ */
+function row(secret, on) {
+  const element = h("li", { class: "secret", data: { testid: "secret", name: secret.name } });
+  const show = () => {
+    const sure = h("button", { type: "button", class: "button button--danger button--small", hidden: true, data: { testid: "secret-delete-sure" }, onclick: () => on.remove(secret.name), onblur: () => ask(false) }, "Delete for good");
+    const bin = h("button", { type: "button", class: "icon-button", "aria-label": `Delete ${secret.name}`, title: "Delete", data: { testid: "secret-delete" }, onclick: () => ask(true) }, icon("bin"));
+    /** @param {boolean} asking */
+    const ask = (asking) => {
+      sure.hidden = !asking;
+      bin.hidden = asking;
+      if (asking) sure.focus();
+    };
+    element.replaceChildren(
+      h("span", { class: "secret__text" }, h("code", { class: "secret__name" }, secret.name), h("span", { class: "row__hint", dir: "auto" }, secret.description)),
+      h("button", { type: "button", class: "icon-button", "aria-label": `Change ${secret.name}`, title: "Change", data: { testid: "secret-change" }, onclick: edit }, icon("pencil")),
+      bin,
+      sure,
+    );
+  };
+  const edit = () => {
+    const name = h("input", { class: "field field--mono", type: "text", maxlength: 128, pattern: "[A-Za-z0-9_.\\-]+", required: true, "aria-label": "Name", data: { testid: "secret-new-name" } });
+    const description = h("input", { class: "field", type: "text", maxlength: 1000, "aria-label": "What it is for", data: { testid: "secret-new-description" } });
+    name.value = secret.name;
+    description.value = secret.description ?? "";
+    const form = h("form", { class: "secret__form" }, name, description, h("button", { class: "button button--small", type: "submit", data: { testid: "secret-keep" } }, "Keep"));
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      void on.change(secret.name, { name: name.value.trim(), description: description.value.trim() });
+    });
+    form.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      event.preventDefault();
+      show();
+    });
+    element.replaceChildren(form);
+    name.focus();
+  };
+  show();
+  return element;
+}

@@ -1,0 +1,148 @@
+/** The user's settings: what is changed is sent, and nothing else. */
+
+import { changeOf, LANGUAGES, SETTING_GROUPS } from "../settings-fields.js";
+import { h } from "./dom.js";
+import { labelled, makeDialog } from "./dialog.js";
+
+/** @typedef {import("../settings-fields.js").SettingField} SettingField */
+/** @typedef {HTMLInputElement | HTMLSelectElement} Control */
+
+/**
+ * @param {import("../account.js").Account} account
+ * @param {(settings: Record<string, any>) => void} read Called with what the server has.
+ * @returns {{open: () => void}}
+ */
+export function mountSettingsDialog(account, read) {
+  const fields = h("div", { class: "form__scroll" });
+  const outcome = h("p", { class: "form__outcome", role: "status", data: { testid: "settings-outcome" } });
+  const save = h("button", { class: "button button--strong", type: "submit", data: { testid: "settings-save" } }, "Save");
+  const form = h("form", { class: "form", novalidate: true }, fields, h("div", { class: "dialog__buttons" }, outcome, save));
+  const { open, close } = makeDialog("settings-dialog", "Settings", form);
+  /** @type {Map<SettingField, Control>} */
+  const controls = new Map();
+  /** @type {Record<string, any>} */
+  let stored = {};
+
+  /** @param {string} text @param {boolean} [bad] */
+  const tell = (text, bad = false) => {
+    outcome.textContent = text;
+    outcome.dataset.bad = String(bad);
+  };
+  const load = async () => {
+    save.disabled = true;
+    fields.setAttribute("aria-busy", "true");
+    try {
+      const [settings, choices] = await Promise.all([account.settings(), account.choices()]);
+      stored = settings;
+      read(stored);
+      controls.clear();
+      const groups = SETTING_GROUPS.map(({ heading, fields: some }) =>
+        h("fieldset", { class: "group" }, h("legend", { class: "group__heading" }, heading),
+          ...some.map((field) => row(field, stored, { ...choices, languages: LANGUAGES }, controls))),
+      );
+      fields.replaceChildren(...groups);
+      save.disabled = false;
+    } catch (error) {
+      tell(error instanceof Error ? error.message : String(error), true);
+    }
+    fields.removeAttribute("aria-busy");
+  };
+
+  form.addEventListener("input", () => tell(""));
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const wrong = [...controls.values()].find((control) => !control.checkValidity());
+    if (wrong) {
+      wrong.reportValidity();
+      return;
+    }
+    /** @type {Record<string, any>} */
+    const change = {};
+    for (const [field, control] of controls) {
+      const value = changeOf(field, control, stored[field.name]);
+      if (value !== undefined) change[field.name] = value;
+    }
+    if (Object.keys(change).length === 0) return tell("Nothing was changed.");
+    save.disabled = true;
+    try {
+      await account.changeSettings(change);
+      await load();
+      tell("Saved.");
+    } catch (error) {
+      tell(error instanceof Error ? error.message : String(error), true);
+    }
+    save.disabled = false;
+  });
+
+  return {
+    open() {
+      tell("");
+      open();
+      void load();
+    },
+    close,
+  };
+}
+
+/**
+ * @param {SettingField} field
+ * @param {Record<string, any>} stored
+ * @param {Record<string, string[]>} choices
+ * @param {Map<SettingField, Control>} controls
+ */
+function row(field, stored, choices, controls) {
+  const id = `setting-${field.name}`;
+  const value = stored[field.name];
+  const control = controlOf(field, id, value, choices[field.from ?? ""] ?? []);
+  control.dataset.testid = id;
+  controls.set(field, control);
+  if (field.kind === "switch") {
+    return h("div", { class: "row row--switch" }, control, h("label", { for: id }, field.label), field.hint ? h("p", { class: "row__hint" }, field.hint) : null);
+  }
+  if (field.kind === "key") {
+    const hint = stored[`${field.name}_set`] ? "One is stored. Write another to replace it." : "None is stored.";
+    return labelled(field.label, control, hint);
+  }
+  const line = labelled(field.label, control, field.hint);
+  if (field.kind === "text" && field.from) {
+    const options = (choices[field.from] ?? []).map((choice) => new Option("", choice));
+    line.append(h("datalist", { id: `${id}-choices` }, ...options));
+  }
+  return line;
+}
+
+/**
+ * @param {SettingField} field
+ * @param {string} id
+ * @param {any} value
+ * @param {string[]} choices
+ * @returns {Control}
+ */
+function controlOf(field, id, value, choices) {
+  if (field.kind === "choice") {
+    const select = h("select", { class: "field", id });
+    const known = choices.includes(value ?? "") || !value ? choices : [value, ...choices];
+    select.append(...known.map((choice) => new Option(choice, choice)));
+    select.value = value ?? "";
+    return select;
+  }
+  if (field.kind === "switch") {
+    const box = h("input", { type: "checkbox", role: "switch", class: "switch", id });
+    box.checked = Boolean(value);
+    return box;
+  }
+  const number = field.kind === "whole" || field.kind === "money";
+  const input = h("input", {
+    class: "field",
+    id,
+    type: number ? "number" : field.kind === "key" ? "password" : field.kind,
+    autocomplete: field.kind === "key" ? "new-password" : "off",
+    spellcheck: "false",
+    maxlength: number ? undefined : field.kind === "key" ? 8192 : 1000,
+    min: field.kind === "money" ? "0.01" : field.least,
+    step: field.kind === "money" ? "0.01" : number ? "1" : undefined,
+    list: field.from ? `${id}-choices` : undefined,
+  });
+  if (field.kind !== "key") input.value = String(value ?? "");
+  return input;
+}

@@ -1,0 +1,29 @@
+/** Light, dark or as the system says, in one button. */
+
+import { readTheme, saveTheme } from "../theme.js";
+import { slot } from "./dom.js";
+import { icon } from "./icons.js";
+
+/** @typedef {import("../theme.js").Theme} Theme */
+
+/** @type {Record<Theme, {next: Theme, text: string, icon: "half" | "sun" | "moon"}>} */
+const LOOKS = {
+  system: { next: "light", text: "as the system", icon: "half" },
+  light: { next: "dark", text: "light", icon: "sun" },
+  dark: { next: "system", text: "dark", icon: "moon" },
+};
+
+export function mountThemeButton() {
+  const button = slot("theme");
+  const show = () => {
+    const theme = readTheme();
+    button.dataset.theme = theme;
+    button.replaceChildren(icon(LOOKS[theme].icon));
+    button.title = `Appearance: ${LOOKS[theme].text}`;
+    button.setAttribute("aria-label", button.title);
+  };
+  button.addEventListener("click", () => saveTheme(LOOKS[readTheme()].next));
+  addEventListener("parley:theme", show);
+  addEventListener("storage", show);
+  show();
+}

@@ -1,0 +1,104 @@
+"""Lists of conversations that are kept: blocks of their entries on the medium."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+import orjson
+
+from storage.conversations.entries import POSITION, Entry
+from storage.conversations.listing import Listing
+from storage.conversations.metadata import ConversationMetadata
+from storage.conversations.paging import ListPosition
+from storage.errors import Damaged
+from storage.files.checked import checked_body, with_checksum
+
+BLOCK = 500
+"""Entries of a block, by the order in which they came: those in use together lie together."""
+
+_KIND = "list"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class KeptListing(Listing):
+    """A listing in blocks; `dirty` holds those that are not on the medium as they are here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dirty: set[int] = set()
+        self._blocks: defaultdict[int, dict[str, Entry]] = defaultdict(dict)
+        self._newest = 0
+
+    def put(self, record: ConversationMetadata) -> None:
+        """See Listing."""
+        key = record.conversation_id
+        known = self.get(key)
+        self.remove(key)
+        if known is None and len(self._blocks[self._newest]) >= BLOCK:
+            self._newest += 1
+        entry = Entry.of(record, self._newest if known is None else known.block)
+        self._blocks[entry.block][key] = entry
+        self.dirty.add(entry.block)
+        self._insert(key, entry)
+
+    def touch(self, conversation_id: str, moment: datetime | None) -> None:
+        """See Listing."""
+        super().touch(conversation_id, moment)
+        entry = self.get(conversation_id)
+        if entry is not None and moment is not None:
+            self.dirty.add(entry.block)
+
+    def remove(self, conversation_id: str) -> None:
+        """See Listing."""
+        entry = self.get(conversation_id)
+        super().remove(conversation_id)
+        if entry is not None:
+            del self._blocks[entry.block][conversation_id]
+            self.dirty.add(entry.block)
+
+    def encode(self, block: int) -> bytes:
+        """The file of a block."""
+        rows = (
+            (
+                key,
+                entry.owner,
+                _number(entry.position.created_at),
+                entry.repository,
+                entry.trigger,
+                entry.title,
+                _number(entry.updated),
+            )
+            for key, entry in self._blocks[block].items()
+        )
+        return with_checksum(_KIND, b"".join(orjson.dumps(row) + b"\n" for row in rows))
+
+    def load(self, contents: Iterable[tuple[str, bytes]]) -> list[str]:
+        """Take in files of blocks, given by key; the keys of those that are damaged."""
+        damaged: list[str] = []
+        for key, content in contents:
+            self._newest = max(self._newest, int(key.rpartition("/")[2]))
+            try:
+                self._load(self._newest, checked_body(_KIND, content, key))
+            except Damaged:
+                damaged.append(key)
+        return damaged
+
+    def sort(self) -> None:
+        """Bring the lists in order after `load`, before anything else."""
+        for entries in self._lists.values():
+            entries.sort(key=POSITION)
+
+    def _load(self, block: int, body: bytes) -> None:
+        for line in body.splitlines():
+            key, owner, created, repository, trigger, title, updated = orjson.loads(line)
+            position = ListPosition(_EPOCH + created * _MICROSECOND, key)
+            moment = _EPOCH + updated * _MICROSECOND
+            entry = Entry(block, position, owner, repository, trigger, title, moment)
+            self._entries[key] = self._blocks[block][key] = entry
+            for name in entry.lists():
+                self._lists[name].append(entry)
+
+
+def _number(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MICROSECOND

@@ -1,0 +1,63 @@
+"""What lists know of a record."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from operator import attrgetter
+from typing import TypeAlias
+
+from storage.conversations.metadata import ConversationMetadata
+from storage.conversations.paging import ListPosition, fold_case
+
+ListName: TypeAlias = tuple[str | None, str, str | None]
+"""An owner, what his list is of, and which of those."""
+EVERYBODY: ListName = (None, "everybody", None)
+"""The list of all owners together."""
+
+POSITION = attrgetter("position")
+
+
+class Entry:
+    """A record's place, and what filters ask for.
+
+    `title` is case-folded; `block` says where the entry is kept, if it is.
+    """
+
+    __slots__ = ("block", "owner", "position", "repository", "title", "trigger", "updated")
+
+    def __init__(
+        self,
+        block: int,
+        position: ListPosition,
+        owner: str | None,
+        repository: str | None,
+        trigger: str | None,
+        title: str | None,
+        updated: datetime,
+    ) -> None:
+        self.block = block
+        self.position = position
+        self.owner = owner
+        self.repository = repository
+        self.trigger = trigger
+        self.title = title
+        self.updated = updated
+
+    @classmethod
+    def of(cls, record: ConversationMetadata, block: int = 0) -> "Entry":
+        """The entry of a record, in that block."""
+        title = None if record.title is None else fold_case(record.title)
+        updated = record.last_updated_at or record.created_at
+        place = ListPosition.of(record)
+        trigger = None if record.trigger is None else record.trigger.value
+        return cls(
+            block, place, record.user_id, record.selected_repository, trigger, title, updated
+        )
+
+    def lists(self) -> Iterable[ListName]:
+        """The lists it stands in."""
+        yield EVERYBODY
+        yield self.owner, "all", None
+        if self.repository is not None:
+            yield self.owner, "repository", self.repository
+        if self.trigger is not None:
+            yield self.owner, "trigger", self.trigger

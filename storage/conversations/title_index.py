@@ -1,0 +1,137 @@
+"""Titles in memory by their threes, so that a text in few of them is found without the others."""
+
+from bisect import bisect_left, bisect_right, insort
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
+
+from storage.conversations.entries import POSITION, Entry
+from storage.conversations.paging import ListPosition
+from storage.conversations.titles import LETTERS, threes_of
+
+WORTH = 500
+"""Records of an owner from which on his titles are indexed; fewer are looked at in no time."""
+SLICE = 500
+"""Records indexed in one go."""
+PLACES_LIMIT = 10_000_000
+"""Places in all indexes, 8 bytes each: then the least lately used owner's index is given up."""
+FEW = 1_000
+"""Places that are brought in order for a text shorter than a three."""
+
+
+class TitleIndex:
+    """One owner's entries by the threes of their titles, in the order of his list.
+
+    It is made from the list's beginning on, a slice at a time; `end` is how far it reaches.
+    """
+
+    __slots__ = ("complete", "end", "places", "threes", "too_large")
+
+    def __init__(self) -> None:
+        self.threes: defaultdict[str, list[Entry]] = defaultdict(list)
+        self.end: ListPosition | None = None
+        self.complete = False
+        self.places = 0
+        self.too_large = False
+
+    def extend(self, entries: Sequence[Entry]) -> None:
+        """Take in the next slice of the owner's list."""
+        begin = 0 if self.end is None else bisect_right(entries, self.end, key=POSITION)
+        for entry in entries[begin : begin + SLICE]:
+            for three in _threes(entry):
+                self.threes[three].append(entry)
+                self.places += 1
+            self.end = entry.position
+        self.complete = begin + SLICE >= len(entries)
+
+    def add(self, entry: Entry) -> None:
+        """Take in an entry that came into the list, unless a later slice will."""
+        if self._reaches(entry):
+            for three in _threes(entry):
+                insort(self.threes[three], entry, key=POSITION)
+                self.places += 1
+
+    def remove(self, entry: Entry) -> None:
+        """Strike an entry that left the list."""
+        if self._reaches(entry):
+            for three in _threes(entry):
+                entries = self.threes[three]
+                del entries[bisect_left(entries, entry.position, key=POSITION)]
+                self.places -= 1
+                if not entries:
+                    del self.threes[three]
+
+    def give_up(self) -> None:
+        """Hold nothing, for good."""
+        self.threes.clear()
+        self.places = 0
+        self.end = None
+        self.complete = self.too_large = True
+
+    def having(self, text: str, fewer_than: int) -> Sequence[Entry] | None:
+        """In order, every entry that may have the text in its title; None for too many."""
+        if len(text) >= LETTERS:
+            nothing: list[Entry] = []
+            found = min((self.threes.get(three, nothing) for three in threes_of(text)), key=len)
+            return found if len(found) < fewer_than else None
+        lists = [entries for three, entries in self.threes.items() if text in three]
+        if sum(map(len, lists)) > min(FEW, fewer_than):
+            return None
+        return sorted({entry for entries in lists for entry in entries}, key=POSITION)
+
+    def _reaches(self, entry: Entry) -> bool:
+        if self.too_large:
+            return False
+        return self.complete or (self.end is not None and entry.position <= self.end)
+
+
+class TitleIndexes:
+    """The indexes of all owners who searched for titles, the least lately used first.
+
+    Together they have no more places than `limit`, but for one slice.
+    """
+
+    def __init__(self, limit: int = PLACES_LIMIT) -> None:
+        self._limit = limit
+        self._indexes: OrderedDict[str | None, TitleIndex] = OrderedDict()
+
+    def prepare(self, owner: str | None, entries: Sequence[Entry]) -> bool:
+        """Work a little on the index of the owner whose list is given; whether nothing is left."""
+        if len(entries) < WORTH:
+            return True
+        index = self._indexes.setdefault(owner, TitleIndex())
+        self._indexes.move_to_end(owner)
+        if not index.complete:
+            index.extend(entries)
+            self._make_room()
+        return index.complete
+
+    def having(self, owner: str | None, text: str, fewer_than: int) -> Sequence[Entry] | None:
+        """See TitleIndex; None as well where there is no index."""
+        index = self._indexes.get(owner)
+        if index is None or index.too_large or not index.complete:
+            return None
+        return index.having(text, fewer_than)
+
+    def add(self, entry: Entry) -> None:
+        """Take in an entry."""
+        if entry.owner in self._indexes:
+            self._indexes[entry.owner].add(entry)
+
+    def remove(self, entry: Entry) -> None:
+        """Strike an entry."""
+        if entry.owner in self._indexes:
+            self._indexes[entry.owner].remove(entry)
+
+    def _make_room(self) -> None:
+        places = sum(index.places for index in self._indexes.values())
+        while places > self._limit:
+            owner, index = next(iter(self._indexes.items()))
+            places -= index.places
+            if len(self._indexes) > 1:
+                del self._indexes[owner]
+            else:
+                index.give_up()
+
+
+def _threes(entry: Entry) -> set[str]:
+    return set() if entry.title is None else threes_of(entry.title)

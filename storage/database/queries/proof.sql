@@ -1,0 +1,3 @@
+-- name: touch
+-- Changes nothing, but is written and flushed all the same.
+UPDATE migrations SET name = name WHERE number = 1

@@ -1,0 +1,147 @@
+"""What the agent did, as the transcript shows it: commands, files, tasks, cost."""
+
+import pytest
+from playwright.async_api import expect
+
+from tests.support.gallery import TEST_OUTPUT
+
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(60),
+]
+
+
+async def card(visitor, name, text):
+    await visitor.visit("/conversations/gallery")
+    found = visitor.part(name).filter(has_text=text)
+    await expect(found).to_have_count(1)
+    return found
+
+
+async def test_a_long_output_shows_both_ends_and_all_of_it_on_demand(visitor):
+    command = await card(visitor, "command", "pytest -q")
+
+    await expect(command).to_contain_text("exit 1")
+    await expect(command).to_contain_text("test_000.py")
+    await expect(command).to_contain_text("1 failed")
+    await expect(command).not_to_contain_text("test_030.py")
+    button = command.get_by_role("button", name="Show all 64 lines")
+    await button.click()
+    await expect(command).to_contain_text("test_030.py")
+    await command.get_by_role("button", name="Show less").click()
+    await expect(command).not_to_contain_text("test_030.py")
+    assert "\x1b" not in await command.inner_text()
+    await expect(command.locator(".ansi-red").first).to_have_text("FAILED")
+
+
+async def test_an_output_is_copied_whole_and_without_colours(context, visitor):
+    await context.grant_permissions(["clipboard-read", "clipboard-write"])
+    command = await card(visitor, "command", "pytest -q")
+
+    await command.get_by_test_id("copy-output").click()
+
+    await expect(command.get_by_test_id("copy-output")).to_have_attribute("data-outcome", "done")
+    copied = await visitor.page.evaluate("navigator.clipboard.readText()")
+    assert copied.count("PASSED") == TEST_OUTPUT.count("PASSED")
+    assert "\x1b" not in copied
+
+
+async def test_a_command_without_output_says_so(visitor):
+    command = await card(visitor, "command", "true")
+
+    await expect(command.get_by_test_id("command-output")).to_have_text("no output")
+
+
+async def test_a_command_spells_out_what_hides_in_it(reader):
+    await reader.begin()
+
+    await reader.ask("/run echo \u202etxt.sh\u200b\nsee", "see")
+
+    await expect(reader.part("command")).to_contain_text("echo ⟨U+202E⟩txt.sh⟨U+200B⟩")
+
+
+async def test_an_edit_is_a_diff_of_its_two_texts(visitor):
+    edit = await card(visitor, "file", "lock.py+5")
+
+    rows = edit.get_by_test_id("diff").locator("tr")
+    signs = await rows.evaluate_all("(rows) => rows.map((row) => row.dataset.sign)")
+    assert signs.count("added") == 5
+    assert signs.count("removed") == 3
+    await expect(edit.locator("del")).to_have_text(
+        ["    download(path)", "    release(path)", "RETRIES = 3"]
+    )
+    await expect(edit.get_by_label("5 lines added, 3 removed")).to_be_visible()
+
+
+async def test_an_edit_with_a_diff_shows_that_diff(visitor):
+    edit = await card(visitor, "file", "retry.py")
+
+    await expect(edit.locator("ins")).to_have_text("        except DownloadFailed:")
+    await expect(edit.locator("tr").first).to_contain_text("def again(call):")
+    await expect(edit.locator("tr[data-sign=added] td").nth(1)).to_have_text("15")
+
+
+async def test_a_file_that_is_written_is_shown_as_added_lines(reader):
+    await reader.begin()
+
+    await reader.ask("/write plan.md First, listen.\n/edit plan.md listen => ask\nsee", "see")
+
+    written, edited = reader.part("file").nth(0), reader.part("file").nth(1)
+    await expect(written.locator("ins")).to_have_text("First, listen.")
+    await expect(edited.locator("del")).to_have_text("First, listen.")
+    await expect(edited.locator("ins")).to_have_text("First, ask.")
+    assert not await reader.found_fault()
+
+
+async def test_what_was_read_stays_folded_until_somebody_asks(visitor):
+    read = await card(visitor, "file", "Read")
+
+    await expect(read).to_contain_text("10 lines")
+    await expect(read.get_by_test_id("file-output")).to_have_count(0)
+    await read.get_by_text("Show the text").click()
+    await expect(read.get_by_test_id("file-output")).to_contain_text("RETRIES = 3")
+
+
+async def test_a_task_list_tells_the_state_of_each_task(visitor):
+    tasks = await card(visitor, "tasks", "1 of 3 done")
+
+    await expect(tasks.get_by_role("listitem")).to_have_count(3)
+    states = tasks.get_by_role("img")
+    names = await states.evaluate_all(
+        "(marks) => marks.map((mark) => mark.getAttribute('aria-label'))"
+    )
+    assert names == ["done", "under way", "to do"]
+
+
+async def test_thoughts_failures_and_the_end_are_told_apart(visitor):
+    await visitor.visit("/conversations/gallery")
+
+    await expect(visitor.part("thought").first).to_contain_text("The third retry is the first one")
+    await expect(visitor.part("step").filter(has_text="example.org/build")).to_contain_text(
+        "failed"
+    )
+    await expect(visitor.page.locator("[data-kind=error]")).to_contain_text(
+        "did not answer in time"
+    )
+    await expect(visitor.page.locator("[data-kind=finish]")).to_contain_text(
+        "The build is green again."
+    )
+
+
+async def test_cost_and_tokens_stand_in_the_head_and_move_with_the_conversation(reader):
+    await reader.begin()
+    await expect(reader.part("usage")).to_be_hidden()
+
+    await reader.ask("/cost 0.25", "0.25 USD")
+    await expect(reader.part("usage")).to_have_text("$0.25120 tokens")
+    await reader.ask("/cost 0.5", "0.75 USD")
+    await expect(reader.part("usage")).to_have_text("$0.75240 tokens")
+    await reader.page.reload()
+    await expect(reader.part("usage")).to_have_text("$0.75240 tokens")
+
+    await reader.part("usage").click()
+    await expect(reader.part("usage-panel")).to_contain_text("Tokens received40")
+    await reader.page.keyboard.press("Escape")
+    await expect(reader.part("usage-panel")).to_be_hidden()
+    assert not await reader.found_fault()

@@ -1,0 +1,240 @@
+"""The server's two descriptions of itself say all that is there and nothing that is not."""
+
+import ast
+import re
+from pathlib import Path
+from typing import NoReturn
+
+import jsonschema_rs
+import pytest
+
+from events.actions import ACTIONS
+from events.client_events import CLIENT_STATES, decode_client
+from events.event import EventSource
+from events.observations import OBSERVATIONS
+from events.schemas import event_schemas
+from events.serialization import encode
+from server import notices
+from server.errors import TABLE
+from server.routes.describing import DESCRIPTIONS, Tag, described, description_of
+from server.routes.matching import Resource, resource
+from server.routes.openapi import endpoints_of, openapi_document
+from server.sockets.asyncapi import HIDDEN_KINDS, REFUSALS, asyncapi_document
+from tests.support.event_kinds import ACTION_TABLE, OBSERVATION_TABLE
+from tests.support.rest import rest_server
+
+SOCKETS = Path(__file__).parents[2] / "server" / "sockets"
+ENVELOPE = {"id": 4, "timestamp": "2026-03-02T09:15:07.120334Z", "source": EventSource.AGENT}
+COMPONENTS = {"components": {"schemas": event_schemas()}}
+
+
+@pytest.fixture
+async def rest():
+    async with rest_server() as running:
+        yield running
+
+
+@pytest.fixture
+async def openapi(rest):
+    return (await rest.ask("GET", "/openapi.json")).json()
+
+
+def validator(schema, document):
+    return jsonschema_rs.Draft202012Validator({**schema, "components": document["components"]})
+
+
+def references(node):
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"]
+        for one in node.values():
+            yield from references(one)
+    elif isinstance(node, list):
+        for one in node:
+            yield from references(one)
+
+
+def found(document, reference):
+    place = document
+    for part in reference.removeprefix("#/").split("/"):
+        place = place[part]
+    return place
+
+
+async def test_every_endpoint_of_the_table_is_described(rest):
+    described_ones = {
+        (route.path, method)
+        for route in rest.application.asgi.routes
+        if isinstance(route, Resource)
+        for method, endpoint in route.endpoints.items()
+        if description_of(endpoint) is None
+    }
+
+    assert described_ones == set()
+
+
+async def test_every_description_is_of_an_endpoint_of_the_table(rest):
+    served = {one.description.name for one in endpoints_of(rest.application.asgi.routes)}
+
+    assert {one.name for one in DESCRIPTIONS.values()} == served
+
+
+async def test_the_document_names_each_address_and_method_of_the_table(rest, openapi):
+    table = {
+        (re.sub(r":\w+\}", "}", route.path), method.lower())
+        for route in rest.application.asgi.routes
+        if isinstance(route, Resource)
+        for method in route.endpoints
+    }
+
+    named = {(path, method) for path, one in openapi["paths"].items() for method in one}
+    assert named == table
+
+
+def test_an_endpoint_without_a_description_is_not_in_the_document():
+    async def silent(request):
+        raise NotImplementedError
+
+    document = openapi_document([resource("/silent", GET=silent)], keyless=True)
+
+    assert document["paths"] == {}
+
+
+def test_what_a_route_refuses_is_described_with_the_status_and_code_of_the_table():
+    async def refusing(request):
+        """Never. Raises SecretExists."""
+
+    kinds = {kind for kind, _ in TABLE}
+    mark = described(Tag.HEALTH, answer=NoReturn, raises=kinds)
+    try:
+        table = [resource("/refusing", GET=mark(refusing))]
+        document = openapi_document(table, keyless=True)
+    finally:
+        DESCRIPTIONS.pop(refusing)
+
+    responses = document["paths"]["/refusing"]["get"]["responses"]
+    told = {
+        code
+        for one in responses.values()
+        for code in one["content"]["application/json"]["examples"]
+    }
+    assert {"secret_exists", "bad_event", "overloaded", "too_large", "damaged"} <= told
+    assert "200" not in responses
+
+
+async def test_every_operation_has_words_an_id_of_its_own_and_the_one_error_body(openapi):
+    operations = [one for path in openapi["paths"].values() for one in path.values()]
+
+    assert len({one["operationId"] for one in operations}) == len(operations)
+    for one in operations:
+        assert one["summary"]
+        assert one["tags"][0] in list(Tag)
+        for status, answer in one["responses"].items():
+            if int(status) >= 400:
+                schema = answer["content"]["application/json"]["schema"]
+                assert schema == {"$ref": "#/components/schemas/ErrorBody"}
+
+
+async def test_every_example_fits_its_schema(openapi):
+    contents = [
+        content
+        for path in openapi["paths"].values()
+        for one in path.values()
+        for part in (one.get("requestBody", {}), *one["responses"].values())
+        for content in part.get("content", {}).values()
+    ]
+
+    shown = 0
+    for content in contents:
+        examples = [one["value"] for one in content.get("examples", {}).values()]
+        examples += [content["example"]] if "example" in content else []
+        for example in examples:
+            validator(content["schema"], openapi).validate(example)
+            shown += 1
+    assert shown > 200
+
+
+async def test_references_lead_somewhere(openapi):
+    for document in (openapi, asyncapi_document()):
+        for reference in set(references(document)):
+            assert isinstance(found(document, reference), dict), reference
+
+
+async def test_a_server_with_a_key_says_so(openapi):
+    async with rest_server(session_api_key="sesame") as rest:
+        keyed = (await rest.ask("GET", "/openapi.json")).json()
+
+    assert keyed["paths"]["/api/settings"]["get"]["security"] == [{"sessionKey": []}]
+    assert keyed["paths"]["/alive"]["get"]["security"] == []
+    assert openapi["paths"]["/api/settings"]["get"]["security"] == []
+
+
+KINDS = [
+    *((ACTIONS[kind], fields) for kind, (fields, _, _) in ACTION_TABLE.items()),
+    *((OBSERVATIONS[kind], fields) for kind, (fields, _, _) in OBSERVATION_TABLE.items()),
+]
+
+
+@pytest.mark.parametrize(("declared", "fields"), KINDS)
+def test_an_event_that_is_stored_fits_the_schema_of_its_kind(declared, fields):
+    event = declared(**ENVELOPE, **fields)
+
+    for name in (declared.__name__, "Event"):
+        schema = {"$ref": f"#/components/schemas/{name}"}
+        validator(schema, COMPONENTS).validate(encode(event))
+
+
+def test_a_kind_nobody_knows_fits_and_a_known_one_with_wrong_fields_does_not():
+    check = validator({"$ref": "#/components/schemas/Event"}, COMPONENTS)
+    stored = {**ENVELOPE, "source": "agent", "message": ""}
+
+    assert check.is_valid({**stored, "action": "of_tomorrow", "args": {"any": 1}})
+    assert not check.is_valid({**stored, "action": "run", "args": {"command": 5}})
+    assert not check.is_valid({**stored, "observation": "run", "content": "", "extras": {}})
+
+
+@pytest.mark.parametrize("state", sorted(CLIENT_STATES))
+def test_what_clients_may_send_fits_its_schema(state):
+    check = validator({"$ref": "#/components/schemas/ClientEvent"}, COMPONENTS)
+    asked = {"action": "change_agent_state", "args": {"agent_state": state}, "client_id": "a"}
+
+    assert decode_client(asked)
+    assert check.is_valid(asked)
+    assert not check.is_valid({**asked, "id": 1})
+
+
+def test_every_kind_that_is_sent_is_a_message_of_the_socket():
+    channel = asyncapi_document()["channels"]["oh_event"]["messages"]
+
+    kinds = {f"action.{kind}" for kind in ACTIONS.keys() - HIDDEN_KINDS}
+    kinds |= {f"observation.{kind}" for kind in OBSERVATIONS.keys() - HIDDEN_KINDS}
+    told = {name.removeprefix("oh_event.") for name in channel}
+    assert told - {"notice.error", "notice.title"} == kinds
+
+
+def test_every_refusal_of_the_handshake_is_told():
+    texts = set()
+    for module in SOCKETS.glob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Refused":
+                texts.add(_beginning(node.args[0]))
+
+    assert texts - {""} == REFUSALS.keys() - {"Conversation not found"}
+
+
+def _beginning(node):
+    if isinstance(node, ast.JoinedStr):
+        node = node.values[0]
+    return node.value if isinstance(node, ast.Constant) else ""
+
+
+def test_examples_of_messages_fit_and_notices_are_those_that_are_sent():
+    document = asyncapi_document()
+
+    for name, message in document["components"]["messages"].items():
+        for example in message["examples"]:
+            validator(message["payload"], document).validate(example["payload"])
+            assert example["payload"], name
+    sent = [notices.error_notice("A$B", "text"), notices.title_notice("c", "t")]
+    for schema, notice in zip(("ErrorNotice", "TitleNotice"), sent, strict=True):
+        validator({"$ref": f"#/components/schemas/{schema}"}, document).validate(notice)

@@ -1,0 +1,212 @@
+"""Whether requests should be sent here: every reason is told, and passes by itself."""
+
+import asyncio
+
+import pytest
+from httpx import ASGITransport, AsyncClient
+
+from events.stores.memory import MemoryEventStore
+from server.app import create_app
+from server.config import ServerConfig
+from server.readiness import (
+    LOCK_LOST,
+    NEARLY_FULL,
+    NO_ANSWER,
+    NOT_STORED,
+    READ_ONLY,
+    SETTLE_SECONDS,
+    Readiness,
+)
+from storage.counters import Counters
+from storage.database.sqlite import SqliteDatabase
+from storage.errors import OutcomeUnknown, Unavailable
+from storage.lock import data_directory_lock
+from storage.proof import prove_database, prove_files
+from tests.support.backends import FILE_STORES, open_file_store
+from tests.support.faulty_sqlite import Faults
+from tests.support.faulty_store import FaultyEventStore, fails
+from tests.support.live import live_server
+from tests.support.rest import assert_refused, rest_server
+
+
+def nothing():
+    """Intake goes on."""
+    return []
+
+
+def readiness(folder, counters=None, prove=None, **settings):
+    config = ServerConfig(data_dir=folder, **settings)
+    return Readiness(config, nothing, counters or Counters(), prove, settle_seconds=0)
+
+
+async def test_a_locked_writable_folder_is_ready(tmp_path):
+    with data_directory_lock(tmp_path):
+        assert await readiness(tmp_path).reasons() == []
+
+
+async def test_a_lock_that_somebody_removed_or_replaced_is_lost(tmp_path):
+    with data_directory_lock(tmp_path):
+        (tmp_path / "lock").unlink()
+        assert await readiness(tmp_path).reasons() == [LOCK_LOST]
+
+        (tmp_path / "lock").touch()
+        assert await readiness(tmp_path).reasons() == [LOCK_LOST]
+
+
+async def test_a_disk_is_nearly_full_below_the_setting_and_is_looked_at_again(tmp_path):
+    with data_directory_lock(tmp_path):
+        asked = readiness(tmp_path, min_free_disk_bytes=2**60)
+        assert await asked.reasons() == [NEARLY_FULL]
+        assert await asked.reasons() == [NEARLY_FULL]
+
+        assert await readiness(tmp_path, min_free_disk_bytes=0).reasons() == []
+
+
+async def test_a_folder_that_is_gone_cannot_be_written_until_it_is_back(tmp_path):
+    folder = tmp_path / "data"
+    with data_directory_lock(folder):
+        asked = readiness(folder)
+        folder.rename(tmp_path / "away")
+        assert await asked.reasons() == [READ_ONLY]
+
+        (tmp_path / "away").rename(folder)
+        assert await asked.reasons() == []
+
+
+async def test_memory_has_no_folder_to_look_at(tmp_path):
+    assert await readiness(tmp_path / "missing", storage_kind="memory").reasons() == []
+
+
+async def test_after_a_failed_append_a_write_decides(tmp_path):
+    counters = Counters()
+    outcomes = [Unavailable("the disk is full"), None]
+
+    async def prove():
+        outcome = outcomes.pop(0)
+        if outcome is not None:
+            raise outcome
+
+    asked = readiness(tmp_path, counters, prove, storage_kind="memory")
+    assert await asked.reasons() == []
+    counters.append_failed(1)
+
+    assert await asked.reasons() == [NOT_STORED]
+    assert await asked.reasons() == []
+    assert outcomes == []
+
+
+async def test_a_small_write_says_nothing_while_appends_go_on_failing(tmp_path):
+    counters = Counters()
+
+    async def prove():
+        pass
+
+    config = ServerConfig(storage_kind="memory")
+    asked = Readiness(config, nothing, counters, prove, settle_seconds=60)
+    counters.append_unknown()
+    assert await asked.reasons() == [NOT_STORED]
+
+    counters.failure_seconds -= 61
+
+    assert await asked.reasons() == []
+
+
+async def test_an_append_that_succeeds_says_that_writing_is_possible():
+    counters = Counters()
+    counters.append_unknown()
+    assert counters.failing
+
+    counters.events += 1
+
+    assert not counters.failing
+
+
+async def test_a_storage_that_hangs_is_asked_once_and_told_as_such(tmp_path):
+    counters = Counters()
+    counters.append_failed(1)
+    asked, go_on = 0, asyncio.Event()
+
+    async def prove():
+        nonlocal asked
+        asked += 1
+        await go_on.wait()
+
+    config = ServerConfig(storage_kind="memory")
+    question = Readiness(config, nothing, counters, prove, look_seconds=0.01, settle_seconds=0)
+
+    assert await question.reasons() == [NO_ANSWER]
+    assert await question.reasons() == [NO_ANSWER]
+    assert asked == 1
+
+    go_on.set()
+    assert await question.reasons() == []
+
+
+async def test_a_server_says_why_it_is_not_ready_and_is_again_when_it_can_write():
+    store = FaultyEventStore(MemoryEventStore(), [fails] * 100)
+    async with live_server(events=store) as live, AsyncClient(base_url=live.url) as http:
+        one = await live.new()
+        path = f"/api/conversations/{one}/message"
+        assert (await http.post(path, json={"message": "hello"})).status_code == 503
+
+        answer = await http.get("/ready")
+        assert_refused(answer, 503, "not_ready", NOT_STORED)
+        # It is no reason to refuse anybody: this is how it passes.
+        store.script.clear()
+        assert (await http.post(path, json={"message": "hello"})).status_code == 200
+        assert (await http.get("/ready")).json() == {"status": "ok"}
+
+
+async def test_a_server_over_a_folder_looks_at_its_lock_and_tries_a_write_of_its_own(tmp_path):
+    async with create_app(ServerConfig(data_dir=tmp_path)) as application:
+        transport = ASGITransport(application.asgi)
+        async with AsyncClient(transport=transport, base_url="http://localhost") as http:
+            counters = application.manager._parts.event_store.counters
+            before = counters.commits
+            counters.append_failed(1)
+            assert_refused(await http.get("/ready"), 503, "not_ready", NOT_STORED)
+            counters.failure_seconds -= SETTLE_SECONDS
+            assert (await http.get("/ready")).json() == {"status": "ok"}
+            assert counters.commits == before + 2
+
+            counters.append_failed(1)  # what was found before does not count then
+            counters.failure_seconds -= SETTLE_SECONDS
+            (tmp_path / "lock").rename(tmp_path / "away")
+            assert_refused(await http.get("/ready"), 503, "not_ready", LOCK_LOST)
+
+            (tmp_path / "away").rename(tmp_path / "lock")
+            assert (await http.get("/ready")).json() == {"status": "ok"}
+
+
+async def test_a_server_that_stops_says_so():
+    async with rest_server() as rest:
+        rest.application.stop_intake()
+
+        assert_refused(await rest.ask("GET", "/ready"), 503, "not_ready", "stopping")
+
+
+async def test_a_database_proves_that_it_commits_and_tells_when_it_does_not(tmp_path):
+    faults = Faults()
+    database = await SqliteDatabase.open(tmp_path / "one.sqlite3", faults.connect)
+    try:
+        await prove_database(database)
+        assert database.counters.commits == 1
+
+        faults.before.append("COMMIT")
+        with pytest.raises(OutcomeUnknown):
+            await prove_database(database)
+        await prove_database(database)
+    finally:
+        await database.close()
+
+
+@pytest.mark.parametrize("kind", FILE_STORES)
+async def test_files_prove_that_they_can_be_written_and_leave_nothing(kind, tmp_path):
+    async with open_file_store(kind, tmp_path) as files:
+        await prove_files(files)
+
+        assert await files.keys() == []
+
+        await files.close()
+        with pytest.raises(Unavailable):
+            await prove_files(files)

@@ -1,0 +1,100 @@
+"""Conversations whose logs were written before a server comes to serve them."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from events.event import StoredEvent
+from events.serialization import flag_of
+from events.stores.database import DatabaseEventStore
+from events.summary import SummaryChange
+from storage.conversations.database import DatabaseConversationStores
+from storage.conversations.metadata import ConversationMetadata
+from storage.database.sqlite import SqliteDatabase
+from storage.locations import DATABASE_NAME
+
+BATCH = 1_000
+BEGINNING = datetime(2026, 3, 2, 9, 15, tzinfo=UTC)
+
+Payload = dict[str, Any]
+
+
+async def write_log(
+    data_dir: Path, conversation_id: str, title: str, payloads: Sequence[Payload]
+) -> None:
+    """Write a conversation into a data directory that no server has open.
+
+    Ids and times are given here, a second between two events; `cause` counts from this log's start.
+    """
+    data_dir.mkdir(parents=True, exist_ok=True)
+    events = [_stored(number, payload) for number, payload in enumerate(payloads)]
+    database = await SqliteDatabase.open(data_dir / DATABASE_NAME)
+    try:
+        records = DatabaseConversationStores(database).for_user(None)
+        await records.save_metadata(
+            ConversationMetadata(conversation_id=conversation_id, title=title)
+        )
+        store = DatabaseEventStore(database)
+        for start in range(0, len(events), BATCH):
+            batch = events[start : start + BATCH]
+            moment = _moment(batch[-1].id)
+            summary = SummaryChange(last_event_id=batch[-1].id, last_updated_at=moment)
+            await store.append(conversation_id, start, batch, summary=summary)
+    finally:
+        await database.close()
+
+
+def said(source: str, content: str, **args: Any) -> Payload:
+    """A message."""
+    return {"source": source, "action": "message", "args": {"content": content, **args}}
+
+
+def did(kind: str, **args: Any) -> Payload:
+    """An action of the agent."""
+    return {"source": "agent", "action": kind, "args": args}
+
+
+def came(kind: str, cause: int | None, content: str = "", **extras: Any) -> Payload:
+    """An observation in answer to the event `cause`."""
+    answer: Payload = {"source": "agent"} if cause is None else {"source": "agent", "cause": cause}
+    return answer | {"observation": kind, "content": content, "extras": extras}
+
+
+def ran(cause: int, command: str, content: str, exit_code: int = 0) -> Payload:
+    """A command's output."""
+    metadata = {"exit_code": exit_code}
+    return came("run", cause, content, command=command, metadata=metadata, hidden=False) | {
+        "success": exit_code == 0
+    }
+
+
+def at_rest(message_id: int, recall_id: int) -> list[Payload]:
+    """What follows when the agent has taken up a user's message and waits for the next."""
+    recall = {"recall_type": "knowledge", "query": ""}
+    state = {"agent_state": "awaiting_user_input", "reason": ""}
+    return [
+        {"source": "user", "action": "recall", "cause": message_id, "args": recall},
+        came("recall", recall_id, recall_type="knowledge"),
+        {
+            "source": "environment",
+            "observation": "agent_state_changed",
+            "content": "",
+            "extras": state,
+        },
+    ]
+
+
+def _stored(number: int, payload: Payload) -> StoredEvent:
+    text = payload.get("args", {}).get("content", payload.get("content", ""))
+    envelope = {"id": number, "timestamp": _moment(number), "message": text}
+    whole = envelope | payload
+    return StoredEvent(number, flag_of(whole), orjson.dumps(whole))
+
+
+def _moment(number: int) -> str:
+    text = (BEGINNING + timedelta(seconds=number)).isoformat(timespec="microseconds")
+    return re.sub(r"\+00:00$", "Z", text)
