@@ -3,7 +3,7 @@
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -17,12 +17,14 @@ from events.stores.database import DatabaseEventStore
 from events.stores.file import FileEventStore
 from events.stores.memory import MemoryEventStore
 from events.stream import StreamLimits
+from events.usage_ledger import UsageLedger
 from server.addresses import Addresses
 from server.auth import Authenticator
 from server.chosen import Chosen, choose
 from server.config import ServerConfig
 from server.connections import ConnectionRegistry
 from server.conversation import LoopParts
+from server.drain import Drain
 from server.loop_settings import LoopSettings
 from server.loop_watch import LoopWatch
 from server.managers.base import ConversationManager, register_embedding
@@ -36,6 +38,7 @@ from server.plugins import made
 from server.rates import Rates
 from server.readiness import Prove, Readiness
 from server.routes import routes
+from server.routes.admin.table import Kept, administration
 from server.routes.services import Services
 from server.sockets.asyncapi import asyncapi_document
 from server.sockets.crowd import Crowd
@@ -52,8 +55,6 @@ from storage.config import StorageConfig
 from storage.conversations.base import ConversationStores
 from storage.database.base import Database
 from storage.opening import OpenedStorage, open_storage, place_of
-from storage.secrets.base import SecretsStores
-from storage.settings.base import SettingsStores
 
 logger = logging.getLogger(__name__)
 
@@ -74,15 +75,22 @@ class Application:
     connections: ConnectionRegistry
     watch: LoopWatch
     stopping: bool = False
+    draining: bool = False
 
     def reasons(self) -> list[str]:
         """Why the server is not ready; empty when it is."""
-        return ["stopping"] if self.stopping else []
+        found = {"stopping": self.stopping, "draining": self.draining}
+        return [reason for reason, holds in found.items() if holds]
 
     def stop_intake(self) -> None:
         """Refuse new connections and say so on /ready."""
         self.stopping = True
         self.handlers.stopping = True
+
+    def drain_intake(self, lasts: bool) -> None:  # noqa: FBT001 - a fact it is told
+        """Refuse new connections while a drain lasts."""
+        self.draining = lasts
+        self.handlers.stopping = self.stopping or lasts
 
 
 @asynccontextmanager
@@ -99,8 +107,9 @@ async def create_app(config: ServerConfig) -> AsyncIterator[Application]:
             stack.push_async_callback(tracing.close)
             chosen = chosen.traced(tracing, event_store.counters)
         records = chosen.records(config, storage)
-        users = user_records(config, chosen, storage.settings, storage.secrets)
-        opened = compose(config, records, event_store, users, chosen, storage.prove)
+        users = chosen.users(config, storage.settings, storage.secrets)
+        kept = Kept(storage.usage, storage.audit, storage.inventory)
+        opened = compose(config, records, event_store, users, kept, chosen, storage.prove)
         async with opened as application:
             yield application
 
@@ -111,6 +120,7 @@ async def compose(
     conversation_stores: ConversationStores,
     event_store: EventStore,
     users: UserRecords,
+    kept: Kept,
     chosen: Chosen | None = None,
     prove: Prove | None = None,
 ) -> AsyncIterator[Application]:
@@ -120,7 +130,11 @@ async def compose(
     """
     chosen = chosen or choose(config)
     user_auth = made("user_auth_class", chosen.user_auth)
-    parts = manager_parts(config, chosen, conversation_stores, event_store, users)
+    ledger = UsageLedger(event_store, kept.usage)
+    parts = replace(
+        manager_parts(config, chosen, conversation_stores, event_store, users),
+        before_deletion=ledger.before_deletion,
+    )
     tallies = parts.loop_parts.tallies
     frames = FrameReader(parts.page_reader, config.page_cache_bytes * 3 // 4, event_store.counters)
     async with chosen.manage(parts) as manager:
@@ -164,13 +178,15 @@ async def compose(
         )
         plain = socketio.ASGIApp(library, socketio_path=None)
         sockets = PollingRules(plain, library.crowd, library.visits)
-        application.asgi = Starlette(
-            routes=[Mount("/socket.io", sockets), *routes(services)],
-            middleware=[*chosen.middleware, *middleware(config, authenticator, rates, tallies)],
-            exception_handlers=exception_handlers(),
-        )
-        with watch:
-            yield application
+        drain = Drain(manager, application.drain_intake)
+        async with administration(config, kept, ledger, drain) as admin:
+            application.asgi = Starlette(
+                routes=[Mount("/socket.io", sockets), *routes(services, admin)],
+                middleware=[*chosen.middleware, *middleware(config, authenticator, rates, tallies)],
+                exception_handlers=exception_handlers(),
+            )
+            with watch:
+                yield application
 
 
 def manager_parts(
@@ -215,19 +231,6 @@ def manager_parts(
     )
 
 
-def user_records(
-    config: ServerConfig, chosen: Chosen, settings: SettingsStores, secrets: SecretsStores
-) -> UserRecords:
-    """What is kept of users, with what the server demands of them. Raises ConfigError."""
-    model = made("agent_class", chosen.agent).model
-    return UserRecords(
-        chosen.settings(config, settings),
-        chosen.secrets(config, secrets),
-        require_settings=config.require_settings,
-        model=model,
-    )
-
-
 def embedded(config: ServerConfig) -> ConversationManager:
     """The one manager over that storage for programs that are no server."""
     place = place_of(config.storage)
@@ -242,7 +245,7 @@ async def _life_of_manager(config: ServerConfig) -> AsyncGenerator[ConversationM
     async with open_storage(config.storage) as storage, AsyncExitStack() as stack:
         event_store = await _event_store(storage, stack)
         records = chosen.records(config, storage)
-        users = user_records(config, chosen, storage.settings, storage.secrets)
+        users = chosen.users(config, storage.settings, storage.secrets)
         parts = manager_parts(config, chosen, records, event_store, users)
         async with chosen.manage(parts) as manager:
             yield manager
@@ -284,5 +287,5 @@ def _is_direct(config: ServerConfig) -> bool:
 
 
 def _secrets(config: ServerConfig) -> dict[str, str]:
-    key = config.session_api_key
-    return {} if key is None else {"SESSION_API_KEY": key.get_secret_value()}
+    keys = {"SESSION_API_KEY": config.session_api_key, "ADMIN_KEY": config.admin_key}
+    return {name: key.get_secret_value() for name, key in keys.items() if key is not None}

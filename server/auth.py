@@ -155,6 +155,26 @@ class Authenticator:
         return _is_own(origins[0], _authority_of(headers), "https" if https else "http")
 
 
+def is_same_origin(headers: Headers) -> bool:
+    """Whether there is no Origin, or that of the Host that was asked, by either scheme."""
+    origins = headers.getlist("origin")
+    own = _authority_of(headers)
+    return not origins or (
+        len(origins) == 1 and any(_is_own(origins[0], own, scheme) for scheme in DEFAULT_PORTS)
+    )
+
+
+def names_this_machine(headers: Headers) -> bool:
+    """Whether the Host is localhost, 127.0.0.1 or [::1], with any port."""
+    authority = _authority_of(headers)
+    return authority is not None and authority.name in LOCAL_NAMES
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches that address."""
+    return _is_local(host.lower())
+
+
 def _authority_of(headers: Headers) -> Authority | None:
     hosts = headers.getlist("host")
     found = _AUTHORITY.fullmatch(hosts[0]) if len(hosts) == 1 else None

@@ -25,6 +25,7 @@ from server.sockets.handlers import SocketHandlers, SocketParts
 from server.sockets.watched import WatchedHandlers
 from server.tallies import Tallies
 from server.tracing import TracedHandlers, TracedRequests, Tracing, traced_manager, traced_step
+from server.user_records import UserRecords
 from storage.conversations.base import ConversationStore, ConversationStores
 from storage.counters import Counters
 from storage.opening import OpenedStorage
@@ -69,6 +70,17 @@ class Chosen:
         if self.secrets_store is SecretsStore:
             return kept
         return OwnSecretsStores(self.secrets_store, config, config.append_deadline_seconds)
+
+    def users(
+        self, config: ServerConfig, settings: SettingsStores, secrets: SecretsStores
+    ) -> UserRecords:
+        """What is kept of users, with what the server demands of them. Raises ConfigError."""
+        return UserRecords(
+            self.settings(config, settings),
+            self.secrets(config, secrets),
+            require_settings=config.require_settings,
+            model=made("agent_class", self.agent).model,
+        )
 
     def traced(self, tracing: Tracing, counters: Counters) -> "Chosen":
         """The same with spans for what they do."""

@@ -23,6 +23,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from server.administrable import Administrable
 from server.bounds import Bounds
 from server.extensions import Extensions
 from server.observability import Observability
@@ -44,7 +45,7 @@ DEFAULT_TOML = Path("parley.toml")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*]+")
 
 
-class ServerConfig(Bounds, Extensions, Observability, BaseSettings):
+class ServerConfig(Bounds, Extensions, Observability, Administrable, BaseSettings):
     """All settings of a server, checked and immutable.
 
     `ServerConfig(...)` takes plain arguments and defaults and reads nothing else; `load` reads the
@@ -210,9 +211,11 @@ class ServerConfig(Bounds, Extensions, Observability, BaseSettings):
         layer = layer.under(read_environment(cls, variables))
         layer = layer.under(read_overrides(overrides or {}))
         try:
-            return cls(**layer.values)
+            config = cls(**layer.values)
         except ConfigError as error:
             raise ConfigError(layer.sentence(error.problems), problems=error.problems) from None
+        config._places = dict(layer.places)
+        return config
 
     @property
     def storage(self) -> StorageConfig:

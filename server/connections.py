@@ -23,6 +23,22 @@ class Connection(Protocol):
         """Whose it is."""
 
     @property
+    def client(self) -> str | None:
+        """The address it comes from; None where that is not known."""
+
+    @property
+    def position(self) -> int:
+        """The last log id it was handed."""
+
+    @property
+    def head(self) -> int:
+        """The last log id there is."""
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes for it that the network has not taken yet."""
+
+    @property
     def live(self) -> bool:
         """Whether it is level with the log; else it reads on behind it."""
 
@@ -65,8 +81,12 @@ class ConnectionRegistry:
             del self._by_conversation[connection.conversation_id]
 
     def get(self, connection_id: str) -> Connection | None:
-        """A connection by its id."""
+        """The connection of that id, if it is live."""
         return self._by_id.get(connection_id)
+
+    def all(self) -> list[Connection]:
+        """Every connection as they are now, the oldest first."""
+        return list(self._by_id.values())
 
     def of(self, conversation_id: str) -> Iterable[Connection]:
         """The connections attached to a conversation, as they are now."""

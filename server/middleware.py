@@ -90,8 +90,13 @@ class Gate:
         headers = Headers(scope=scope)
         address = self._rates.addresses.client(peer_of(scope), headers)
         kind = rate_class(scope)
+        # Administration has a door of its own, which also records what it refuses.
+        admin = scope["type"] == "http" and _is_admin(scope)
         try:
-            self._check(scope, kind, address)
+            if admin:
+                self._rates.spend(kind, address)
+            else:
+                self._check(scope, kind, address)
         except ServerError as error:
             if scope["type"] == "websocket":
                 await refuse_socket(error, scope, receive, send)
@@ -100,7 +105,7 @@ class Gate:
                 send = _with_cors(send, headers.get("origin"))
             await response_of(error)(scope, receive, send)
             return
-        if scope["type"] == "http":
+        if scope["type"] == "http" and not admin:
             await self._serve(scope, receive, _with_cors(send, headers.get("origin")))
         else:
             await self._app(scope, receive, send)
@@ -191,6 +196,11 @@ async def _answer(request: Request, error: Exception) -> Response:
     if answer.status >= FAULT:
         logger.warning("%s %s: %r", request.method, route_of(request.scope), error)
     return response_of(error)
+
+
+def _is_admin(scope: Scope) -> bool:
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path.startswith("/api/admin/")
 
 
 def _with_cors(send: Send, origin: str | None) -> Send:

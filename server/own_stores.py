@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from server.errors import NotSupported
 from server.stores_by_owner import StoresByOwner
 from storage.config import HasStorage
 from storage.conversations.base import ConversationStore, ConversationStores
@@ -26,6 +27,16 @@ class OwnConversationStores(ConversationStores):
     def for_user(self, user_id: str | None) -> ConversationStore:
         """See ConversationStores; the class is asked at the first call."""
         return OwnConversationStore(self._stores, user_id)
+
+    async def search_all(
+        self,
+        page_id: str | None = None,  # noqa: ARG002 - the contract's, as those that follow
+        limit: int = DEFAULT_LIMIT,  # noqa: ARG002
+        *,
+        filters: ConversationFilter | None = None,  # noqa: ARG002
+    ) -> ConversationMetadataResultSet:
+        """Raise NotSupported: a class of its own is asked for one owner at a time."""
+        raise NotSupported("Records kept by a class of its own are listed by owner only")
 
 
 class OwnConversationStore(ConversationStore):

@@ -10,6 +10,10 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from storage.audit.base import AuditLog
+from storage.audit.database import DatabaseAudit
+from storage.audit.file import FileAudit
+from storage.audit.memory import MemoryAudit
 from storage.config import LocalStorage, MemoryStorage, SqliteStorage, StorageConfig
 from storage.conversations import base as conversations_base
 from storage.conversations.base import ConversationStore, ConversationStores
@@ -22,6 +26,7 @@ from storage.database.sqlite import SqliteDatabase
 from storage.errors import Unavailable, WrongKey
 from storage.files.base import FileStore
 from storage.files.local import LocalFileStore
+from storage.inventory import FileInventory, Inventory, MemoryInventory, SqliteInventory
 from storage.locations import DATABASE_NAME, FILES_NAME
 from storage.lock import data_directory_lock
 from storage.proof import prove_database, prove_files
@@ -36,6 +41,10 @@ from storage.settings.base import SettingsStore, SettingsStores
 from storage.settings.database import DatabaseSettingsStores
 from storage.settings.file import FileSettingsStores
 from storage.settings.memory import MemorySettings
+from storage.usage.base import UsageStore
+from storage.usage.database import DatabaseUsage
+from storage.usage.file import FileUsage
+from storage.usage.memory import MemoryUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,9 @@ class OpenedStorage:
     conversations: ConversationStores
     settings: SettingsStores
     secrets: SecretsStores
+    usage: UsageStore
+    audit: AuditLog
+    inventory: Inventory
     database: Database | None = None
     files: FileStore | None = None
     folded: FoldedRecords | None = None
@@ -130,7 +142,11 @@ def open_storage(config: StorageConfig) -> Holding:
 async def _opened(config: StorageConfig, stack: AsyncExitStack) -> OpenedStorage:
     if isinstance(config, MemoryStorage):
         records = MemoryConversations()
-        return OpenedStorage(records, MemorySettings(), MemorySecrets(), fold=records.fold)
+        return OpenedStorage(
+            *(records, MemorySettings(), MemorySecrets()),
+            *(MemoryUsage(records.everybodys), MemoryAudit(), MemoryInventory(records)),
+            fold=records.fold,
+        )
     _lock(config.data_dir, stack)
     if isinstance(config, SqliteStorage):
         return await _opened_database(config, stack)
@@ -153,6 +169,9 @@ async def _opened_database(config: SqliteStorage, stack: AsyncExitStack) -> Open
         DatabaseConversationStores(database),
         DatabaseSettingsStores(database, key),
         DatabaseSecretsStores(database, key),
+        DatabaseUsage(database),
+        DatabaseAudit(database),
+        SqliteInventory(database, config.data_dir / DATABASE_NAME),
         database=database,
         prove=partial(prove_database, database),
     )
@@ -169,6 +188,9 @@ async def _opened_files(config: LocalStorage, stack: AsyncExitStack) -> OpenedSt
         records,
         FileSettingsStores(files, key),
         FileSecretsStores(files, key),
+        FileUsage(files, records.listing),
+        FileAudit(files),
+        FileInventory(config.data_dir / FILES_NAME, records.listing),
         files=files,
         folded=records,
         prove=partial(prove_files, files),

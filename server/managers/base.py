@@ -12,7 +12,7 @@ from events.batch import Appended, Settled
 from events.stream import EventStream
 from server.config import ServerConfig
 from server.conversation import ServerConversation
-from server.errors import NotAvailable
+from server.errors import NotAvailable, NotSupported
 from server.loop_settings import LoopSettings
 from server.managers.parts import ManagerParts
 from storage.promise import Promise
@@ -38,6 +38,9 @@ class AgentLoopInfo:
     runtime_status: str | None
     queued: bool = False
     """The loop waits for a slot: the user's limit of running loops is reached."""
+    user_id: str | None = None
+    working: bool = False
+    """The agent is at something now."""
 
 
 class Accepted(NamedTuple):
@@ -185,6 +188,24 @@ class ConversationManager(ABC):
         self, user_id: str | None = None, filter_to_sids: set[str] | None = None
     ) -> list[AgentLoopInfo]:
         """The owner's loops that run, start or wait for a slot, filtered likewise."""
+
+    def every_agent_loop(self) -> list[AgentLoopInfo]:
+        """The loops of all owners that run, start or wait; for administration only.
+
+        This default, and those below, raise NotSupported.
+        """
+        raise NotSupported("This conversation manager does not tell of the loops of all owners")
+
+    async def wind_up(self, seconds: float) -> None:  # noqa: ARG002 - the contract's
+        """Start no loop from now on, end each when it rests, and all of them after `seconds`.
+
+        Done when none is left. Messages are taken as before; their loops wait for `wind_on`.
+        """
+        raise NotSupported("This conversation manager cannot wind its loops up")
+
+    def wind_on(self) -> None:
+        """Start loops again, first those that have waited."""
+        raise NotSupported("This conversation manager cannot wind its loops up")
 
 
 Embed: TypeAlias = Callable[[ServerConfig], ConversationManager]

@@ -45,6 +45,7 @@ class LoopKeeper:
         self._engaged: dict[str, ServerConversation] = {}
         self._stopping: dict[str, bool] = {}
         self._tasks: set[Task[Any]] = set()
+        self._none_left = asyncio.Event()
 
     def holds(self, conversation: ServerConversation) -> bool:
         """Whether the loop starts, runs or stops."""
@@ -93,6 +94,26 @@ class LoopKeeper:
             self._disengage(conversation)
         self._watch_idleness(conversation)
         self._serve(conversation.user_id)
+
+    async def wind_up(self, seconds: float) -> None:
+        """Start no loop, end each when it rests and all after `seconds`; done when none is left."""
+        self._slots.held_back = True
+        self._none_left.clear()
+        for conversation in [*self._engaged.values()]:
+            self._end_if_resting(conversation)
+        try:
+            async with asyncio.timeout(seconds):
+                if self._slots.anyone_holds():
+                    await self._none_left.wait()
+        except TimeoutError:
+            left = [one for one in self._engaged.values() if self.holds(one)]
+            await asyncio.gather(*(self.stop(one) for one in left))
+
+    def wind_on(self) -> None:
+        """Start loops again, first those that have waited."""
+        self._slots.held_back = False
+        for user_id in {one.user_id for one in self._engaged.values()}:
+            self._serve(user_id)
 
     async def close(self) -> None:
         """End every start and stop under way and start nothing more."""
@@ -143,7 +164,7 @@ class LoopKeeper:
             self._ended(conversation)
         else:
             self._watch_idleness(conversation)
-            self._serve_soon(conversation)
+            self._rest_soon(conversation)
         finally:
             conversation.starting = None
 
@@ -163,6 +184,7 @@ class LoopKeeper:
                 self._slots.give_back(conversation)
                 self._slots.wait(conversation, has_work=True)
                 self._serve(conversation.user_id)
+                self._tell_if_none_left()
             else:
                 self._ended(conversation)
 
@@ -170,13 +192,26 @@ class LoopKeeper:
         self._slots.give_back(conversation)
         self._disengage(conversation)
         self._serve(conversation.user_id)
+        self._tell_if_none_left()
+
+    def _tell_if_none_left(self) -> None:
+        if not self._slots.anyone_holds():
+            self._none_left.set()
 
     def _rested(self, conversation: ServerConversation) -> None:
         conversation.touch()
-        self._serve_soon(conversation)
+        self._rest_soon(conversation)
 
-    def _serve_soon(self, conversation: ServerConversation) -> None:
-        if not conversation.watchers:
+    def _end_if_resting(self, conversation: ServerConversation) -> None:
+        loop = conversation.loop
+        resting = loop is not None and conversation.starting is None and not loop.working
+        if resting and conversation.conversation_id not in self._stopping:
+            self._stop_soon(conversation)
+
+    def _rest_soon(self, conversation: ServerConversation) -> None:
+        if self._slots.held_back:
+            asyncio.get_running_loop().call_soon(self._end_if_resting, conversation)
+        elif not conversation.watchers:
             # The loop is in the middle of its transition: look at it after that.
             asyncio.get_running_loop().call_soon(self._serve, conversation.user_id)
 

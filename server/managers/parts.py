@@ -1,6 +1,6 @@
 """What a conversation manager is made with."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from events.page_reader import PageReader
@@ -29,3 +29,5 @@ class ManagerParts:
     max_concurrent_conversations: int = 3
     close_delay_seconds: float = 3600.0
     secrets: Mapping[str, str] | None = None
+    before_deletion: Callable[[str, str | None], Awaitable[None]] | None = None
+    """Told of a conversation and its owner just before its log is dropped. Raises nothing."""

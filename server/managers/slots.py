@@ -18,6 +18,8 @@ class LoopSlots:
         self._with_work: dict[str | None, Queue] = {}
         self._watching: dict[str | None, Queue] = {}
         self._closed = False
+        self.held_back = False
+        """Nobody is given a turn for now."""
 
     def take(self, conversation: ServerConversation) -> bool:
         """Take a slot and leave the queue; False when the user's limit is reached."""
@@ -39,6 +41,10 @@ class LoopSlots:
         """Whether the conversation's loop starts, runs or stops."""
         return conversation_id in self._held.get(user_id, set())
 
+    def anyone_holds(self) -> bool:
+        """Whether any loop starts, runs or stops."""
+        return bool(self._held)
+
     def wait(self, conversation: ServerConversation, *, has_work: bool) -> None:
         """Queue a conversation; once it has work to do it keeps that rank."""
         user_id, conversation_id = conversation.user_id, conversation.conversation_id
@@ -58,8 +64,8 @@ class LoopSlots:
         return conversation.conversation_id in self._watching.get(conversation.user_id, {})
 
     def next_waiting(self, user_id: str | None) -> ServerConversation | None:
-        """The one that has waited longest; none after `close`."""
-        if self._closed:
+        """The one that has waited longest; none after `close` and while turns are held back."""
+        if self._closed or self.held_back:
             return None
         queue = self._with_work.get(user_id) or self._watching.get(user_id) or {}
         return next(iter(queue.values()), None)

@@ -149,6 +149,8 @@ class StandaloneConversationManager(ConversationManager):
             if not had_loop and conversation.stream.next_id > 0:
                 await conversation.say_state(AgentState.STOPPED)
             await conversation.stream.flush()
+            if self._parts.before_deletion is not None:
+                await self._parts.before_deletion(sid, user_id)
             await self._parts.event_store.delete(sid)
             await self._parts.conversation_stores.for_user(user_id).delete_metadata(sid)
             await conversation.stream.mark_deleted()
@@ -195,6 +197,19 @@ class StandaloneConversationManager(ConversationManager):
             if (info := self._info(conversation)).status is not ConversationStatus.STOPPED
         ]
 
+    def every_agent_loop(self) -> list[AgentLoopInfo]:
+        """See ConversationManager."""
+        infos = [self._info(conversation) for conversation in self._conversations]
+        return [info for info in infos if info.status is not ConversationStatus.STOPPED]
+
+    async def wind_up(self, seconds: float) -> None:
+        """See ConversationManager."""
+        await self._loops.wind_up(seconds)
+
+    def wind_on(self) -> None:
+        """See ConversationManager."""
+        self._loops.wind_on()
+
     async def _authorise(self, sid: str, user_id: str | None) -> None:
         await self._parts.conversation_stores.for_user(user_id).get_metadata(sid)
 
@@ -240,4 +255,8 @@ class StandaloneConversationManager(ConversationManager):
         else:
             status = ConversationStatus.STOPPED
         url = None if status is ConversationStatus.STOPPED else f"/api/conversations/{sid}"
-        return AgentLoopInfo(sid, url, None, conversation.stream, status, runtime_status, queued)
+        return AgentLoopInfo(
+            *(sid, url, None, conversation.stream, status, runtime_status, queued),
+            user_id=conversation.user_id,
+            working=conversation.loop is not None and conversation.loop.working,
+        )

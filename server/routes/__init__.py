@@ -2,6 +2,8 @@
 
 from starlette.routing import BaseRoute
 
+from server.routes.admin.page import AdminPageRoutes
+from server.routes.admin.table import Administration, admin_routes
 from server.routes.conversations import ConversationRoutes
 from server.routes.documents import DocumentRoutes
 from server.routes.events import EventRoutes
@@ -31,7 +33,7 @@ GIT_HOST_PATHS = (
 )
 
 
-def routes(services: Services) -> list[BaseRoute]:
+def routes(services: Services, administration: Administration) -> list[BaseRoute]:
     """Every address, in the order of matching."""
     documents = DocumentRoutes(services)
     health = HealthRoutes(services)
@@ -96,7 +98,11 @@ def routes(services: Services) -> list[BaseRoute]:
     ]
     if services.config.metrics != "off":
         table.append(resource("/metrics", GET=MetricsRoutes(services).read))
-    documents.describe(table)
+    documents.describe(tuple(table))
+    table += admin_routes(services, administration)
     if services.config.serve_frontend:
+        admin_page = AdminPageRoutes()
+        table.append(resource("/admin", GET=admin_page.index))
+        table.append(resource("/admin/assets/{path:path}", GET=admin_page.asset))
         table.append(PageRoute("/{path:path}", PageRoutes(services.config).serve))
     return [*table, NothingHere()]

@@ -43,4 +43,4 @@ class Services:
     def check_intake(self) -> None:
         """Raise NotAvailable while the server takes nothing in."""
         if self.is_ready():
-            raise NotAvailable("The server is stopping; try again in a moment")
+            raise NotAvailable("The server takes nothing in now; try again in a moment")

@@ -40,6 +40,11 @@ class DirectOutlet(Outlet):
         """See Outlet."""
         return not self._websocket.flowing
 
+    @property
+    def transport(self) -> asyncio.Transport:
+        """See Outlet."""
+        return self._websocket.transport
+
     def write(self, frames: bytes) -> None:
         """See Outlet."""
         if not self._websocket.transport.is_closing():

@@ -7,7 +7,7 @@ its queue. Their presence is checked at start.
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from asyncio import Task
+from asyncio import Task, Transport
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -58,6 +58,11 @@ class Outlet(ABC):
     @abstractmethod
     def full(self) -> bool:
         """Whether the client is behind: wait for `drained` before writing more."""
+
+    @property
+    @abstractmethod
+    def transport(self) -> Transport | None:
+        """Where its bytes go, to look at; None where there is none for long."""
 
     @abstractmethod
     def write(self, frames: bytes) -> None:
@@ -118,6 +123,11 @@ class EngineOutlet(Outlet):
             self._queued_bytes = 0
         paused = self._protocol is not None and not self._protocol.writable.is_set()
         return paused or self._queued_bytes > CAP_BYTES
+
+    @property
+    def transport(self) -> Transport | None:
+        """See Outlet."""
+        return None if self._protocol is None else self._protocol.transport
 
     def write(self, frames: bytes) -> None:
         """See Outlet. A client that lets too many packets wait is aborted."""

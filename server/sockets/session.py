@@ -120,6 +120,24 @@ class WebSession:
         """The last log id examined; a live session has all that is published."""
         return self._fanout.published if self.live else self._position
 
+    @property
+    def head(self) -> int:
+        """The last log id there is."""
+        return self._stream.next_id - 1
+
+    @property
+    def client(self) -> str | None:
+        """The address it comes from; None for one that polls."""
+        transport = self._outlet.transport
+        peer = None if transport is None else transport.get_extra_info("peername")
+        return str(peer[0]) if peer else None
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes in the write buffer of its transport."""
+        transport = self._outlet.transport
+        return 0 if transport is None else transport.get_write_buffer_size()
+
     def spend(self) -> None:
         """Take one event from what the client may send. Raises RateLimited."""
         allowance = self._allowance

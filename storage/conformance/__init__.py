@@ -1,20 +1,26 @@
-"""Suites that hold every store of records to its contract: conversations, settings, secrets.
+"""Suites that hold every store of records to its contract: conversations, settings, secrets, usage.
 
 Each is a class of tests; a test module of one's own subclasses it under a name that begins with
 `Test` and says how a back-end is opened. Needs pytest and pytest-asyncio, which are not installed
 with the server, and assertions: run it without `-O`.
 """
 
+from storage.conformance.audit_log import AuditLogRestartSuite, AuditLogSuite
 from storage.conformance.conversation_search import ConversationSearchSuite
 from storage.conformance.conversation_store import ConversationStoreSuite
 from storage.conformance.secrets_store import SecretsStoreRestartSuite, SecretsStoreSuite
 from storage.conformance.settings_store import SettingsStoreRestartSuite, SettingsStoreSuite
+from storage.conformance.usage_store import UsageStoreRestartSuite, UsageStoreSuite
 
 __all__ = [
+    "AuditLogRestartSuite",
+    "AuditLogSuite",
     "ConversationSearchSuite",
     "ConversationStoreSuite",
     "SecretsStoreRestartSuite",
     "SecretsStoreSuite",
     "SettingsStoreRestartSuite",
     "SettingsStoreSuite",
+    "UsageStoreRestartSuite",
+    "UsageStoreSuite",
 ]

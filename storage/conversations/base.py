@@ -11,7 +11,7 @@ from storage.conversations.metadata import (
     MetadataChange,
 )
 from storage.conversations.paging import DEFAULT_LIMIT, ConversationFilter
-from storage.errors import ConversationNotFound, OwnerConflict
+from storage.errors import ConversationNotFound, OwnerConflict, Unavailable
 from storage.seam import Seam
 from storage.serial import lock_of
 
@@ -142,6 +142,19 @@ class ConversationStores(ABC):
     @abstractmethod
     def for_user(self, user_id: str | None) -> ConversationStore:
         """Return a store bound to that owner; cheap, no I/O."""
+
+    async def search_all(
+        self,
+        page_id: str | None = None,  # noqa: ARG002 - the contract's, as those that follow
+        limit: int = DEFAULT_LIMIT,  # noqa: ARG002
+        *,
+        filters: ConversationFilter | None = None,  # noqa: ARG002
+    ) -> ConversationMetadataResultSet:
+        """`ConversationStore.search` over the records of all owners; for administration only.
+
+        This default, for a medium that knows records by their owner only, raises Unavailable.
+        """
+        raise Unavailable("these records can be listed by owner only")
 
 
 SEAM: Seam[ConversationStore] = Seam()

@@ -70,6 +70,19 @@ class DatabaseConversationStores(ConversationStores):
         """See ConversationStores."""
         return DatabaseConversationStore(self._database, user_id)
 
+    async def search_all(
+        self,
+        page_id: str | None = None,
+        limit: int = DEFAULT_LIMIT,
+        *,
+        filters: ConversationFilter | None = None,
+    ) -> ConversationMetadataResultSet:
+        """See ConversationStores."""
+        begin = _begin_of(page_id, limit)
+        parameters = (*begin, *_criteria(filters or EVERYTHING), limit + 1)
+        rows = await self._database.read(_ask(Statement("list_all_records", parameters)))
+        return _page_of(rows, limit)
+
 
 class DatabaseConversationStore(ConversationStore):
     """One owner's records in a database; the event store writes the folded columns."""
@@ -122,17 +135,10 @@ class DatabaseConversationStore(ConversationStore):
         filters: ConversationFilter | None = None,
     ) -> ConversationMetadataResultSet:
         """See ConversationStore. A record that cannot be read is left out and logged."""
-        check_limit(limit)
-        after = ListPosition.from_page_id(page_id)
-        begin = _BEFORE_ALL if after is None else (_moment(after.created_at), after.conversation_id)
+        begin = _begin_of(page_id, limit)
         wanted = filters or EVERYTHING
         parameters = (self.user_id, *begin, *_criteria(wanted), limit + 1)
-        rows = await self._database.read(_list(wanted, parameters))
-        page = rows[:limit]
-        return ConversationMetadataResultSet(
-            results=_readable(page),
-            next_page_id=_position_of(page[-1]).to_page_id() if len(rows) > limit else None,
-        )
+        return _page_of(await self._database.read(_list(wanted, parameters)), limit)
 
     async def get_all_metadata(self, conversation_ids: Sequence[str]) -> list[ConversationMetadata]:
         """See ConversationStore. One read, of one moment."""
@@ -149,6 +155,20 @@ class DatabaseConversationStore(ConversationStore):
 
     async def _rows(self, statement: Statement) -> list[Row]:
         return await self._database.read(_ask(statement))
+
+
+def _begin_of(page_id: str | None, limit: int) -> tuple[str, str]:
+    check_limit(limit)
+    after = ListPosition.from_page_id(page_id)
+    return _BEFORE_ALL if after is None else (_moment(after.created_at), after.conversation_id)
+
+
+def _page_of(rows: Sequence[Row], limit: int) -> ConversationMetadataResultSet:
+    page = rows[:limit]
+    return ConversationMetadataResultSet(
+        results=_readable(page),
+        next_page_id=_position_of(page[-1]).to_page_id() if len(rows) > limit else None,
+    )
 
 
 def _ask(statement: Statement) -> Script[list[Row]]:

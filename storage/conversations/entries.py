@@ -10,6 +10,8 @@ from storage.conversations.paging import ListPosition, fold_case
 
 ListName: TypeAlias = tuple[str | None, str, str | None]
 """An owner, what his list is of, and which of those."""
+EVERYBODY: ListName = (None, "everybody", None)
+"""The list of all owners together."""
 
 POSITION = attrgetter("position")
 
@@ -53,6 +55,7 @@ class Entry:
 
     def lists(self) -> Iterable[ListName]:
         """The lists it stands in."""
+        yield EVERYBODY
         yield self.owner, "all", None
         if self.repository is not None:
             yield self.owner, "repository", self.repository

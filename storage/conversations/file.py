@@ -70,6 +70,17 @@ class FileConversationStores(ConversationStores, FoldedRecords):
         """See ConversationStores."""
         return FileConversationStore(self, user_id)
 
+    async def search_all(
+        self,
+        page_id: str | None = None,
+        limit: int = DEFAULT_LIMIT,
+        *,
+        filters: ConversationFilter | None = None,
+    ) -> ConversationMetadataResultSet:
+        """See ConversationStores."""
+        everybody = FileConversationStore(self, None, everybody=True)
+        return await everybody.search(page_id, limit, filters=filters)
+
     async def close(self) -> None:
         """Write the lists and remove the marks; the FileStore stays open. Raises StorageError."""
         await self.in_use.close()
@@ -127,8 +138,11 @@ class FileConversationStore(ConversationStore):
 
     folds_with_log: ClassVar[bool] = True
 
-    def __init__(self, stores: FileConversationStores, user_id: str | None) -> None:
+    def __init__(
+        self, stores: FileConversationStores, user_id: str | None, *, everybody: bool = False
+    ) -> None:
         super().__init__(user_id)
+        self._everybody = everybody
         self._listing = stores.listing
         self._in_use = stores.in_use
 
@@ -207,7 +221,7 @@ class FileConversationStore(ConversationStore):
         more = True
         while more and len(rows) <= limit:
             positions, after = self._listing.scan(
-                self.user_id, wanted, after, limit + 1 - len(rows)
+                *(self.user_id, wanted, after, limit + 1 - len(rows)), everybody=self._everybody
             )
             more = after is not None
             rows += await self._listed(positions)

@@ -2,11 +2,11 @@
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 
-from storage.conversations.entries import POSITION, Entry, ListName
+from storage.conversations.entries import EVERYBODY, POSITION, Entry, ListName
 from storage.conversations.metadata import ConversationMetadata
 from storage.conversations.paging import ConversationFilter, ListPosition, fold_case
 from storage.conversations.title_index import TitleIndexes
@@ -30,6 +30,13 @@ class Listing:
     def get(self, conversation_id: str) -> Entry | None:
         """The entry of a record that is there."""
         return self._entries.get(conversation_id)
+
+    def everybodys(self) -> Iterable[Entry]:
+        """All entries, in no order; nothing may be entered or struck meanwhile."""
+        return self._entries.values()
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
     def put(self, record: ConversationMetadata) -> None:
         """Enter a record, or enter it anew."""
@@ -68,12 +75,17 @@ class Listing:
         filters: ConversationFilter,
         after: ListPosition | None,
         count: int,
+        *,
+        everybody: bool = False,
     ) -> tuple[list[ListPosition], ListPosition | None]:
         """Up to `count` positions of an owner's records that pass, newest first, behind `after`.
 
+        With `everybody` those of all owners.
+
         Looks at a bounded number of entries; the second value is where to go on, None at the end.
         """
-        entries = self._shortest(owner, filters)
+        whole = self._lists.get(EVERYBODY, [])
+        entries = whole if everybody else self._shortest(owner, filters)
         end = len(entries) if after is None else bisect_left(entries, after, key=POSITION)
         begin = max(end - SLICE, 0)
         passes = _test_of(filters)

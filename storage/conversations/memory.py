@@ -1,6 +1,7 @@
 """Conversation records in memory: the reference back-end; nothing outlives the process."""
 
 import asyncio
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Protocol
 
@@ -46,10 +47,32 @@ class MemoryConversations(ConversationStores):
         """See ConversationStores."""
         return MemoryConversationStore(self, user_id)
 
+    async def search_all(
+        self,
+        page_id: str | None = None,
+        limit: int = DEFAULT_LIMIT,
+        *,
+        filters: ConversationFilter | None = None,
+    ) -> ConversationMetadataResultSet:
+        """See ConversationStores."""
+        everybody = MemoryConversationStore(self, None, everybody=True)
+        return await everybody.search(page_id, limit, filters=filters)
+
+    def everybodys(self) -> Iterable[ConversationMetadata]:
+        """The records themselves, in no order."""
+        return self._records.values()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
     def find(self, conversation_id: str, user_id: str | None) -> ConversationMetadata | None:
         """Return the record itself if that owner may see it."""
         record = self._records.get(conversation_id)
         return record if record is not None and record.user_id == user_id else None
+
+    def any_owners(self, conversation_id: str) -> ConversationMetadata | None:
+        """Return the record itself, whose ever it is."""
+        return self._records.get(conversation_id)
 
     def put(self, record: ConversationMetadata) -> None:
         """Keep `record` itself. Raises ConversationDeleted, OwnerConflict."""
@@ -87,8 +110,11 @@ class MemoryConversations(ConversationStores):
 class MemoryConversationStore(ConversationStore):
     """One owner's view of a MemoryConversations."""
 
-    def __init__(self, conversations: MemoryConversations, user_id: str | None) -> None:
+    def __init__(
+        self, conversations: MemoryConversations, user_id: str | None, *, everybody: bool = False
+    ) -> None:
         super().__init__(user_id)
+        self._everybody = everybody
         self._conversations = conversations
 
     async def save_metadata(self, metadata: ConversationMetadata) -> None:
@@ -143,7 +169,9 @@ class MemoryConversationStore(ConversationStore):
         found: list[ConversationMetadata] = []
         more = True
         while more and len(found) <= limit:
-            positions, after = listing.scan(self.user_id, wanted, after, limit + 1 - len(found))
+            positions, after = listing.scan(
+                *(self.user_id, wanted, after, limit + 1 - len(found)), everybody=self._everybody
+            )
             more = after is not None
             found += [self._visible(one.conversation_id).checked_copy() for one in positions]
             if not positions:
@@ -156,7 +184,10 @@ class MemoryConversationStore(ConversationStore):
 
     def _visible(self, conversation_id: str) -> ConversationMetadata:
         check_conversation_id(conversation_id)
-        record = self._conversations.find(conversation_id, self.user_id)
+        if self._everybody:
+            record = self._conversations.any_owners(conversation_id)
+        else:
+            record = self._conversations.find(conversation_id, self.user_id)
         if record is None:
             raise ConversationNotFound(conversation_id)
         return record

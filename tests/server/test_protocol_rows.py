@@ -8,6 +8,8 @@ from tests.support.rest import EVERY, assert_refused, rest_server
 
 REPOSITORY = "git init && git add . && git commit -m x && echo new > a.txt"
 OTHERS = (
+    "/api/admin",
+    "/admin",
     "/docs",
     "/api/settings",
     "/api/reset-settings",
@@ -15,7 +17,7 @@ OTHERS = (
     "/api/add-git",
     "/api/unset",
 )
-"""Beginnings of the addresses of the page of documents, of settings and secrets, which have tests of their own."""
+"""Beginnings of the addresses of administration, documents, settings and secrets, tested by themselves."""
 REFUSALS = [(row, refusal) for row in ROWS for refusal in row.refusals]
 
 

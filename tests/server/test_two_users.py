@@ -37,7 +37,7 @@ async def test_no_address_tells_another_user_that_a_conversation_is_there(rest):
     asked = 0
     for route in table:
         path = getattr(route, "path", "")
-        if "{conversation_id}" not in path:
+        if "{conversation_id}" not in path or path.startswith("/api/admin"):
             continue
         for method in ("GET", "POST", "PATCH", "DELETE"):
             filled = path.replace("{path:path}", "x")

@@ -10,7 +10,7 @@ from events.event import Event, EventSource, StoredEvent
 from events.stores.base import EventStore
 from events.stores.memory import MemoryEventStore
 from events.stream import EventStream
-from server.app import Application, compose, user_records
+from server.app import Application, compose
 from server.chosen import choose
 from server.config import ServerConfig
 from server.sockets.guard import Traffic
@@ -21,6 +21,7 @@ from storage.conversations.metadata import ConversationMetadata
 from storage.secrets.memory import MemorySecrets
 from storage.settings.memory import MemorySettings
 from tests.support.clients import RecordingClient, joined
+from tests.support.kept import kept_in_memory
 from tests.support.raw_client import RawClient, raw_client
 from tests.support.servers import LoopServer, serving
 
@@ -104,9 +105,9 @@ async def live_server(
     config = ServerConfig(storage_kind="memory", delivery=Delivery.chosen, **settings)
     records = conversations or MemoryConversations()
     log = events or MemoryEventStore()
-    users = user_records(config, choose(config), MemorySettings(), MemorySecrets())
+    users = choose(config).users(config, MemorySettings(), MemorySecrets())
     async with (
-        compose(config, records, log, users) as application,
+        compose(config, records, log, users, kept_in_memory(records)) as application,
         serving(config, application) as server,
     ):
         yield Live(server, records, log, users)

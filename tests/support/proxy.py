@@ -88,3 +88,30 @@ async def throttled(
         server.close()
         await proxy.close()
         await server.wait_closed()
+
+
+@asynccontextmanager
+async def forwarding(port: int) -> AsyncIterator[str]:
+    """The address of a proxy as sites have them: it says for whom it asks that port.
+
+    It answers one request per connection.
+    """
+
+    async def serve(reader: StreamReader, writer: StreamWriter) -> None:
+        inner, outer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).removesuffix(b"\r\n")
+            outer.write(head + b"X-Forwarded-For: 192.0.2.9\r\nConnection: close\r\n\r\n")
+            writer.write(await inner.read())
+            await writer.drain()
+        finally:
+            for end in (outer, writer):
+                end.close()
+                await end.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        await server.wait_closed()

@@ -12,14 +12,16 @@ from httpx import ASGITransport, AsyncClient, Response
 from events.event import AgentState
 from events.stores.memory import MemoryEventStore
 from runtime_stub.scripted import ScriptedAgent
-from server.app import Application, compose, user_records
+from server.app import Application, compose
 from server.chosen import choose
 from server.config import ServerConfig
+from storage.audit.base import AuditLog
 from storage.conversations.memory import MemoryConversations
 from storage.conversations.metadata import ConversationMetadata
 from storage.secrets.memory import MemorySecrets
 from storage.settings.base import SettingsStores
 from storage.settings.memory import MemorySettings
+from tests.support.kept import kept_in_memory
 
 EVERY = "/api/conversations"
 BOUND_SECONDS = 5.0
@@ -74,14 +76,19 @@ class Rest:
 
 @asynccontextmanager
 async def rest_server(
-    settings_stores: SettingsStores | None = None, /, **settings: Any
+    settings_stores: SettingsStores | None = None,
+    audit: AuditLog | None = None,
+    /,
+    **settings: Any,
 ) -> AsyncIterator[Rest]:
     """A server with these settings, and a client of it on this machine."""
     config = ServerConfig(storage_kind="memory", **settings)
     conversations, events = MemoryConversations(), MemoryEventStore()
     kept, secrets = MemorySettings(), MemorySecrets()
-    users = user_records(config, choose(config), settings_stores or kept, secrets)
-    async with compose(config, conversations, events, users) as application:
+    users = choose(config).users(config, settings_stores or kept, secrets)
+    async with compose(
+        config, conversations, events, users, kept_in_memory(conversations, audit)
+    ) as application:
         transport = ASGITransport(application.asgi)
         async with AsyncClient(transport=transport, base_url="http://localhost:3000") as client:
             yield Rest(client, application, conversations, events, kept, secrets)

@@ -130,3 +130,19 @@ LIMIT ?3
 -- The threes that begin with a text, and how many titles have each; no three sorts after all it
 -- may be followed by.
 SELECT term, doc FROM title_terms WHERE term >= ?1 AND term < ?1 || char(1114111, 1114111, 1114111)
+
+-- name: list_all_records
+-- As list_records, of all owners. 1 and 2 the position the page begins after, 3 to 6 the filters, 7 how many
+SELECT
+    conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
+    trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens
+FROM conversations
+WHERE recorded = 1 AND deleted_at IS NULL
+    AND (created_at, conversation_id) < (?1, ?2)
+    AND (?3 IS NULL OR selected_repository = ?3)
+    AND (?4 IS NULL OR trigger_kind = ?4)
+    AND (?5 IS NULL OR instr(lower(title), ?5) > 0)
+    AND (?6 IS NULL OR coalesce(last_updated_at, created_at) >= ?6)
+ORDER BY created_at DESC, conversation_id DESC
+LIMIT ?7

@@ -1,0 +1,73 @@
+"""Who may administer: whoever holds the key, or, where there is none, whoever sits at the machine."""
+
+import hashlib
+import hmac
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+
+from server.auth import is_loopback, is_same_origin, names_this_machine
+from server.config import ServerConfig
+from server.errors import Forbidden, Unauthorized
+
+KEY_HEADER = "x-admin-api-key"
+KEYLESS = "keyless-loopback"
+NOBODY = "unknown"
+FROM_A_PROXY = frozenset(
+    ("forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip")
+)
+"""Headers that proxies add, besides all that begin with `x-forwarded`."""
+HERE = frozenset(("same-origin", "none"))
+LABEL_CHARACTERS = 8
+
+
+class AdminAccess:
+    """Decides about one request at a time; holds no state.
+
+    A key that is set is always asked for. Without one, a request must come over a loopback
+    listener and from a loopback address, name this machine as its Host, and bear no trace of a
+    proxy. Requests of other sites' pages are refused in either case.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._listens_here = is_loopback(config.host)
+        key = config.admin_key
+        self._key = None if key is None else key.get_secret_value().encode()
+        self._label = KEYLESS if self._key is None else f"key:{_label(self._key)}"
+
+    def check(self, request: Request) -> str:
+        """Who asks, as the audit names him. Raises Forbidden, Unauthorized."""
+        headers = request.headers
+        if headers.get("sec-fetch-site", "none") not in HERE or not is_same_origin(headers):
+            raise Forbidden("Administration takes no requests from other sites")
+        if self._key is not None:
+            if not any(hmac.compare_digest(given, self._key) for given in _keys_of(headers)):
+                raise Unauthorized("The admin key is missing or wrong")
+        elif not self._is_at_this_machine(request):
+            raise Forbidden("Administration is closed here until an admin key is set (admin_key)")
+        return self._label
+
+    def _is_at_this_machine(self, request: Request) -> bool:
+        peer = request.client
+        return (
+            self._listens_here
+            and peer is not None
+            and is_loopback(peer.host)
+            and names_this_machine(request.headers)
+            and not any(_is_from_a_proxy(name) for name in request.headers)
+        )
+
+
+def _keys_of(headers: Headers) -> list[bytes]:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    given = [headers.get(KEY_HEADER, ""), token.strip() if scheme.lower() == "bearer" else ""]
+    return [text.encode(errors="surrogateescape") for text in given]
+
+
+def _is_from_a_proxy(name: str) -> bool:
+    return name in FROM_A_PROXY or name.startswith("x-forwarded")
+
+
+def _label(key: bytes) -> str:
+    """Tells keys apart and shows no part of them."""
+    return hmac.new(b"parley admin key", key, hashlib.sha256).hexdigest()[:LABEL_CHARACTERS]

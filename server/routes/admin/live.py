@@ -1,0 +1,168 @@
+"""What goes on now: loops, connections, figures; and what may be done about them."""
+
+from collections import Counter
+from datetime import UTC, datetime
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.connections import Connection
+from server.drain import Drain
+from server.errors import NotFound
+from server.fault_counts import FaultCounts
+from server.managers.base import AgentLoopInfo, ConversationStatus
+from server.routes.admin.answers import answer
+from server.routes.admin.models import (
+    Closed,
+    ConnectionCounts,
+    ConnectionLine,
+    Connections,
+    ConnectionsQuery,
+    Disconnected,
+    DrainRequest,
+    DrainState,
+    LoopCounts,
+    LoopLine,
+    Loops,
+    Nothing,
+    Overview,
+)
+from server.routes.exchange import conversation_id_of, read_body, read_query
+from server.routes.process import ProcessFigures
+from server.routes.services import Services
+
+
+class LiveRoutes:
+    """Everything here is of this process and this moment."""
+
+    def __init__(self, services: Services, drain: Drain, faults: FaultCounts) -> None:
+        self._services = services
+        self._drain = drain
+        self._faults = faults
+        self._figures = ProcessFigures(services.config.data_dir)
+
+    async def overview(self, _request: Request) -> Response:
+        """Counts of what goes on, and counters to take differences of."""
+        services = self._services
+        now = datetime.now(UTC)
+        lines = [_connection_line(one) for one in services.connections.all()]
+        return answer(
+            Overview(
+                at=now,
+                uptime_seconds=(now - services.started_at).total_seconds(),
+                not_ready=services.is_ready(),
+                loops=_loop_counts(services.manager.every_agent_loop()),
+                connections=ConnectionCounts(
+                    total=len(lines),
+                    behind=sum(line.lag > 0 for line in lines),
+                    largest_lag=max((line.lag for line in lines), default=0),
+                    queued_bytes=sum(line.queued_bytes for line in lines),
+                ),
+                counters=services.event_store.counters,
+                faults={"warnings": self._faults.warnings, "errors": self._faults.errors},
+                resources=await self._figures.read(),
+            )
+        )
+
+    async def loops(self, _request: Request) -> Response:
+        """Every loop, of all owners."""
+        services = self._services
+        watching = Counter(one.conversation_id for one in services.connections.all())
+        return answer(
+            Loops(
+                results=[
+                    LoopLine(
+                        conversation_id=info.conversation_id,
+                        user_id=info.user_id,
+                        status=info.status,
+                        runtime_status=info.runtime_status,
+                        queued=info.queued,
+                        working=info.working,
+                        events=info.event_store.next_id,
+                        connections=watching[info.conversation_id],
+                    )
+                    for info in services.manager.every_agent_loop()
+                ]
+            )
+        )
+
+    async def close_loop(self, request: Request) -> Response:
+        """Stop a loop, as its user could. Raises BadKey, NotFound where there is none."""
+        await read_body(request, Nothing)
+        conversation_id = conversation_id_of(request)
+        known = {info.conversation_id for info in self._services.manager.every_agent_loop()}
+        if conversation_id not in known:
+            raise NotFound("No loop of that conversation runs here")
+        closed = await self._services.manager.close_session(conversation_id)
+        return answer(Closed(conversation_id=conversation_id, closed=closed))
+
+    async def connections(self, request: Request) -> Response:
+        """Every connection, or a conversation's, those furthest behind first."""
+        only = read_query(request, ConnectionsQuery).conversation_id
+        lines = [
+            _connection_line(one)
+            for one in self._services.connections.all()
+            if only in (None, one.conversation_id)
+        ]
+        lines.sort(key=lambda line: line.lag, reverse=True)
+        return answer(Connections(results=lines))
+
+    async def disconnect(self, request: Request) -> Response:
+        """End a connection's transport after a bounded flush. Raises NotFound."""
+        await read_body(request, Nothing)
+        connection_id = request.path_params["connection_id"]
+        connection = self._services.connections.get(connection_id)
+        if connection is None:
+            raise NotFound("There is no such connection")
+        await connection.drop()
+        return answer(Disconnected(connection_id=connection_id, disconnected=True))
+
+    async def drain_state(self, _request: Request) -> Response:
+        """Whether the server is being drained, and how far that is."""
+        return answer(self._state())
+
+    async def drain(self, request: Request) -> Response:
+        """Take nothing in; end loops when they rest, and all at the deadline."""
+        body = await read_body(request, DrainRequest)
+        self._drain.begin(body.deadline_seconds)
+        return answer(self._state())
+
+    async def undo_drain(self, _request: Request) -> Response:
+        """Take everything in again; no drain is no error."""
+        self._drain.end()
+        return answer(self._state())
+
+    def _state(self) -> DrainState:
+        counts = _loop_counts(self._services.manager.every_agent_loop())
+        return DrainState(
+            draining=self._drain.under_way,
+            drained=self._drain.drained,
+            failed=self._drain.failed,
+            deadline=self._drain.deadline,
+            loops=counts.running + counts.starting,
+        )
+
+
+def _loop_counts(infos: list[AgentLoopInfo]) -> LoopCounts:
+    held = [info for info in infos if not info.queued]
+    running = sum(info.status is ConversationStatus.RUNNING for info in held)
+    return LoopCounts(
+        running=running,
+        starting=len(held) - running,
+        waiting=len(infos) - len(held),
+        working=sum(info.working for info in held),
+    )
+
+
+def _connection_line(connection: Connection) -> ConnectionLine:
+    position, head = connection.position, connection.head
+    return ConnectionLine(
+        connection_id=connection.connection_id,
+        client=connection.client,
+        user_id=connection.user_id,
+        conversation_id=connection.conversation_id,
+        position=position,
+        head=head,
+        lag=max(head - position, 0),
+        queued_bytes=connection.queued_bytes,
+    )

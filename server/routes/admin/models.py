@@ -1,0 +1,213 @@
+"""What is asked of the administration, and what it answers."""
+
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, Field
+
+from server.managers.base import ConversationStatus
+from server.routes.exchange import Query, RequestBody
+from server.routes.process import Resources
+from storage.audit.model import AuditRecord
+from storage.conversations.metadata import ConversationMetadata, ConversationTrigger
+from storage.counters import Counters
+from storage.usage.model import UsageTotal
+
+LAST_AUDIT_ID = 2**63 - 1
+
+
+class Nothing(RequestBody):
+    """The body of an act that needs no more said: `{}`."""
+
+
+class ConversationsQuery(Query):
+    """Which conversations; `owner` is one user's, `unowned` those of nobody."""
+
+    page_id: str | None = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    owner: str | None = None
+    unowned: bool = False
+    title: str | None = None
+    selected_repository: str | None = None
+    conversation_trigger: ConversationTrigger | None = None
+    updated_since: AwareDatetime | None = None
+
+
+class ConversationLine(BaseModel):
+    """A conversation of some user, and what goes on in it now."""
+
+    record: ConversationMetadata
+    status: ConversationStatus
+    queued: bool
+    working: bool
+    connections: int
+
+
+class Conversations(BaseModel):
+    """A page of them, the newest first."""
+
+    results: list[ConversationLine]
+    next_page_id: str | None
+
+
+class LoopLine(BaseModel):
+    """An agent loop that runs, starts or waits for a slot (`queued`)."""
+
+    conversation_id: str
+    user_id: str | None
+    status: ConversationStatus
+    runtime_status: str | None
+    queued: bool
+    working: bool
+    events: int
+    connections: int
+
+
+class Loops(BaseModel):
+    """Every loop of this server."""
+
+    results: list[LoopLine]
+
+
+class ConnectionLine(BaseModel):
+    """A live connection. `position` and `head` are log ids, `lag` is how far they are apart."""
+
+    connection_id: str
+    client: str | None
+    user_id: str | None
+    conversation_id: str
+    position: int
+    head: int
+    lag: int
+    queued_bytes: int
+
+
+class ConnectionsQuery(Query):
+    """The connections of one conversation, or all."""
+
+    conversation_id: str | None = None
+
+
+class Connections(BaseModel):
+    """Every connection of this server, those furthest behind first."""
+
+    results: list[ConnectionLine]
+
+
+class Closed(BaseModel):
+    """Whether there was a loop to close."""
+
+    conversation_id: str
+    closed: bool
+
+
+class Disconnected(BaseModel):
+    """The transport was ended; a client that still wants to comes back by itself."""
+
+    connection_id: str
+    disconnected: bool
+
+
+class DrainRequest(RequestBody):
+    """How long loops may take to come to rest."""
+
+    deadline_seconds: Annotated[float, Field(ge=0, le=86_400, strict=False)] = 30
+
+
+class DrainState(BaseModel):
+    """`drained`: nothing is taken in and no loop is left."""
+
+    draining: bool
+    drained: bool
+    failed: bool
+    deadline: AwareDatetime | None
+    loops: int
+
+
+class StorageQuery(Query):
+    """Whether to look for damage first, which reads the whole medium."""
+
+    check: bool = False
+
+
+class UsageQuery(Query):
+    """UTC days, both included."""
+
+    since: date | None = None
+    until: date | None = None
+    format: Literal["json", "csv"] = "json"
+
+
+class Usage(BaseModel):
+    """What was used, the newest day first. Not `complete`: counting has not reached every log's end."""
+
+    complete: bool
+    failed: int
+    truncated: bool
+    results: list[UsageTotal]
+
+
+class Recounted(BaseModel):
+    """How many conversations are counted from their beginning at the next question."""
+
+    conversations: int
+
+
+class SettingLine(BaseModel):
+    """A setting in force, secrets as asterisks, and where it was found."""
+
+    name: str
+    value: Any
+    source: str
+
+
+class SettingsInForce(BaseModel):
+    """Every setting."""
+
+    results: list[SettingLine]
+
+
+class AuditQuery(Query):
+    """`before` is an earlier answer's `next_before`."""
+
+    before: Annotated[int, Field(ge=1, le=LAST_AUDIT_ID)] = LAST_AUDIT_ID
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    only_acts: bool = False
+
+
+class Audit(BaseModel):
+    """A page of calls, the newest first; `next_before` is None on the last page."""
+
+    results: list[AuditRecord]
+    next_before: int | None
+
+
+class LoopCounts(BaseModel):
+    """Loops by what they are at; one that is `working` is `running` too."""
+
+    running: int
+    starting: int
+    waiting: int
+    working: int
+
+
+class ConnectionCounts(BaseModel):
+    """Connections, how many of them are behind, by how much at most, and bytes on their way."""
+
+    total: int
+    behind: int
+    largest_lag: int
+    queued_bytes: int
+
+
+class Overview(BaseModel):
+    """What goes on now. `counters` and `faults` only grow: rates are differences of two answers."""
+
+    at: AwareDatetime
+    uptime_seconds: float
+    not_ready: list[str]
+    loops: LoopCounts
+    connections: ConnectionCounts
+    counters: Counters
+    faults: dict[str, int]
+    resources: Resources

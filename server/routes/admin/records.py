@@ -1,0 +1,107 @@
+"""What is kept: conversations of all users, the storage itself, settings in force, the audit."""
+
+from collections import Counter
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.config import ServerConfig
+from server.errors import BadRequest
+from server.managers.base import ConversationStatus
+from server.routes.admin.answers import answer
+from server.routes.admin.models import (
+    Audit,
+    AuditQuery,
+    ConversationLine,
+    Conversations,
+    ConversationsQuery,
+    SettingLine,
+    SettingsInForce,
+    StorageQuery,
+)
+from server.routes.admin.trail import AuditTrail
+from server.routes.exchange import read_query
+from server.routes.services import Services
+from server.sources import public_name
+from storage.audit.base import AuditLog
+from storage.conversations.metadata import ConversationMetadata, ConversationMetadataResultSet
+from storage.conversations.paging import ConversationFilter
+from storage.inventory import Inventory
+
+
+class RecordRoutes:
+    """Reads only."""
+
+    def __init__(
+        self, services: Services, inventory: Inventory, audit: AuditLog, trail: AuditTrail
+    ) -> None:
+        self._services = services
+        self._inventory = inventory
+        self._audit = audit
+        self._trail = trail
+
+    async def conversations(self, request: Request) -> Response:
+        """A page of conversations of all users, the newest first. Raises BadCursor."""
+        query = read_query(request, ConversationsQuery)
+        found = await self._search(query)
+        loops = {info.conversation_id: info for info in self._services.manager.every_agent_loop()}
+        watching = Counter(one.conversation_id for one in self._services.connections.all())
+
+        def line(record: ConversationMetadata) -> ConversationLine:
+            loop = loops.get(record.conversation_id)
+            return ConversationLine(
+                record=record,
+                status=ConversationStatus.STOPPED if loop is None else loop.status,
+                queued=loop is not None and loop.queued,
+                working=loop is not None and loop.working,
+                connections=watching[record.conversation_id],
+            )
+
+        lines = [line(record) for record in found.results]
+        return answer(Conversations(results=lines, next_page_id=found.next_page_id))
+
+    async def storage(self, request: Request) -> Response:
+        """What the storage holds and how much room it takes."""
+        query = read_query(request, StorageQuery)
+        return answer(await self._inventory.take(check=query.check))
+
+    async def settings(self, _request: Request) -> Response:
+        """Every setting in force."""
+        config = self._services.config
+        values = config.masked()
+        return answer(
+            SettingsInForce(
+                results=[
+                    SettingLine(
+                        name=public_name(field),
+                        value=values[public_name(field)],
+                        source=config.place_of(field),
+                    )
+                    for field in ServerConfig.model_fields
+                ]
+            )
+        )
+
+    async def audit(self, request: Request) -> Response:
+        """A page of calls to the administration, the newest first."""
+        query = read_query(request, AuditQuery)
+        await self._trail.flush()
+        records = await self._audit.page(query.before, query.limit + 1, only_acts=query.only_acts)
+        page = records[: query.limit]
+        more = len(records) > query.limit
+        return answer(Audit(results=page, next_before=page[-1].id if more else None))
+
+    async def _search(self, query: ConversationsQuery) -> ConversationMetadataResultSet:
+        filters = ConversationFilter(
+            selected_repository=query.selected_repository,
+            trigger=query.conversation_trigger,
+            title_contains=query.title,
+            updated_since=query.updated_since,
+        )
+        stores = self._services.conversation_stores
+        if query.unowned and query.owner is not None:
+            raise BadRequest("owner and unowned exclude each other")
+        if query.unowned or query.owner is not None:
+            store = stores.for_user(query.owner)
+            return await store.search(query.page_id, query.limit, filters=filters)
+        return await stores.search_all(query.page_id, query.limit, filters=filters)

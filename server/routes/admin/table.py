@@ -1,0 +1,86 @@
+"""The addresses of the administration."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from starlette.routing import BaseRoute
+
+from events.usage_ledger import UsageLedger
+from server.config import ServerConfig
+from server.drain import Drain
+from server.fault_counts import FaultCounts
+from server.routes.admin.access import AdminAccess
+from server.routes.admin.live import LiveRoutes
+from server.routes.admin.records import RecordRoutes
+from server.routes.admin.trail import AuditTrail
+from server.routes.admin.usage import UsageRoutes
+from server.routes.matching import resource
+from server.routes.services import Services
+from storage.audit.base import AuditLog
+from storage.inventory import Inventory
+from storage.usage.base import UsageStore
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the storage keeps for administration."""
+
+    usage: UsageStore
+    audit: AuditLog
+    inventory: Inventory
+
+
+@dataclass(frozen=True, slots=True)
+class Administration:
+    """What administration works with besides the services."""
+
+    kept: Kept
+    ledger: UsageLedger
+    drain: Drain
+    faults: FaultCounts
+    trail: AuditTrail
+
+
+@asynccontextmanager
+async def administration(
+    config: ServerConfig, kept: Kept, ledger: UsageLedger, drain: Drain
+) -> AsyncIterator[Administration]:
+    """Its parts, until the block is left."""
+    trail = AuditTrail(kept.audit, AdminAccess(config))
+    with FaultCounts() as faults:
+        try:
+            yield Administration(kept, ledger, drain, faults, trail)
+        finally:
+            await drain.close()
+            await trail.flush()
+
+
+def admin_routes(services: Services, parts: Administration) -> list[BaseRoute]:
+    """Every address below /api/admin, each through the audit."""
+    look, act = parts.trail.look, parts.trail.act
+    live = LiveRoutes(services, parts.drain, parts.faults)
+    records = RecordRoutes(services, parts.kept.inventory, parts.kept.audit, parts.trail)
+    usage = UsageRoutes(services, parts.ledger, parts.kept.usage)
+    top = "/api/admin"
+    one_loop = f"{top}/loops/{{conversation_id}}/close"
+    one_connection = f"{top}/connections/{{connection_id}}/disconnect"
+    return [
+        resource(f"{top}/overview", GET=look("overview", live.overview)),
+        resource(f"{top}/conversations", GET=look("list conversations", records.conversations)),
+        resource(f"{top}/loops", GET=look("list loops", live.loops)),
+        resource(one_loop, POST=act("close loop", live.close_loop)),
+        resource(f"{top}/connections", GET=look("list connections", live.connections)),
+        resource(one_connection, POST=act("disconnect", live.disconnect)),
+        resource(
+            f"{top}/drain",
+            GET=look("read drain", live.drain_state),
+            POST=act("drain", live.drain),
+            DELETE=act("undo drain", live.undo_drain),
+        ),
+        resource(f"{top}/storage", GET=look("storage report", records.storage)),
+        resource(f"{top}/usage", GET=look("read usage", usage.read)),
+        resource(f"{top}/usage/recount", POST=act("recount usage", usage.recount)),
+        resource(f"{top}/settings", GET=look("read settings", records.settings)),
+        resource(f"{top}/audit", GET=look("read audit", records.audit)),
+    ]

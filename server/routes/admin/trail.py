@@ -1,0 +1,153 @@
+"""Leaves an audit record of every call, let in or not."""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable
+from datetime import UTC, datetime, timedelta
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.errors import Forbidden, Unauthorized, answer_for
+from server.routes.admin.access import NOBODY, AdminAccess
+from server.routes.matching import Endpoint
+from storage.audit.base import AuditLog
+from storage.audit.model import AuditRecord
+from storage.errors import StorageError
+
+logger = logging.getLogger(__name__)
+
+TOGETHER = timedelta(seconds=60)
+"""The same look, or the same refusal, within this time is counted in the first one's record."""
+OPEN_LIMIT = 256
+"""Records that may still be counted up; beyond it the oldest is closed."""
+TARGET_CHARACTERS = 100
+
+Alike = tuple[str, str | None, str, str | None, str]
+
+
+class AuditTrail:
+    """Wraps the endpoints of administration.
+
+    An act is recorded before it is done, and not done where that fails; its outcome is added
+    afterwards. A look or a refusal is recorded when it is over: a page that looks every few
+    seconds, or somebody who tries keys, is one record a minute, whose count reaches the disk at
+    the end of that minute. Where that fails the log says so and the answer is given.
+    """
+
+    def __init__(self, audit: AuditLog, access: AdminAccess) -> None:
+        self._audit = audit
+        self._access = access
+        self._open: OrderedDict[Alike, AuditRecord] = OrderedDict()
+
+    def look(self, action: str, endpoint: Endpoint) -> Endpoint:
+        """An endpoint that changes nothing."""
+
+        async def guarded(request: Request) -> Response:
+            who = await self._checked(action, request)
+            return await self._looked(who, action, request, endpoint)
+
+        return guarded
+
+    def act(self, action: str, endpoint: Endpoint) -> Endpoint:
+        """An endpoint that changes something."""
+
+        async def guarded(request: Request) -> Response:
+            who = await self._checked(action, request)
+            begun = _record(request, who, action, "begun", acting=True)
+            kept = await self._audit.add(begun)
+            try:
+                response = await endpoint(request)
+            except Exception as error:
+                await self._quietly(self._audit.change(_ended(kept, _outcome_of(error))))
+                raise
+            await self._quietly(self._audit.change(_ended(kept, "done")))
+            return response
+
+        return guarded
+
+    async def flush(self) -> None:
+        """Keep every count that is not kept yet."""
+        while self._open:
+            await self._close_oldest()
+
+    async def _checked(self, action: str, request: Request) -> str:
+        try:
+            return self._access.check(request)
+        except (Forbidden, Unauthorized) as error:
+            # Whoever is refused decides about nothing that is kept but his address.
+            refused = _record(request, NOBODY, action, _outcome_of(error), acting=False)
+            await self._note(refused.model_copy(update={"target": None}))
+            raise
+
+    async def _looked(
+        self, who: str, action: str, request: Request, endpoint: Endpoint
+    ) -> Response:
+        outcome = "done"
+        try:
+            return await endpoint(request)
+        except Exception as error:
+            outcome = _outcome_of(error)
+            raise
+        finally:
+            await self._note(_record(request, who, action, outcome, acting=False))
+
+    async def _note(self, record: AuditRecord) -> None:
+        while self._open and record.at - next(iter(self._open.values())).at > TOGETHER:
+            await self._close_oldest()
+        alike: Alike = (record.who, record.client, record.action, record.target, record.outcome)
+        known = self._open.get(alike)
+        if known is not None:
+            counted = {"count": known.count + 1, "last_at": record.at}
+            self._open[alike] = known.model_copy(update=counted)
+            return
+        # Entered before it is kept: those that come meanwhile are counted in it.
+        self._open[alike] = record
+        try:
+            kept = await self._audit.add(record)
+        except StorageError:
+            logger.exception("a call to the administration could not be recorded")
+            self._open.pop(alike, None)
+            return
+        if alike in self._open:
+            self._open[alike] = self._open[alike].model_copy(update={"id": kept.id})
+        if len(self._open) > OPEN_LIMIT:
+            await self._close_oldest()
+
+    async def _close_oldest(self) -> None:
+        _, record = self._open.popitem(last=False)
+        if record.count > 1:
+            await self._quietly(self._audit.change(record))
+
+    async def _quietly(self, change: Awaitable[None]) -> None:
+        try:
+            await change
+        except StorageError:
+            logger.exception("the outcome of a call to the administration could not be recorded")
+
+
+def _record(request: Request, who: str, action: str, outcome: str, *, acting: bool) -> AuditRecord:
+    now = datetime.now(UTC)
+    target = next(iter(request.path_params.values()), None)
+    return AuditRecord(
+        at=now,
+        last_at=now,
+        who=who,
+        client=None if request.client is None else request.client.host,
+        action=action,
+        target=None if target is None else _printable(str(target)),
+        outcome=outcome,
+        acting=acting,
+    )
+
+
+def _ended(record: AuditRecord, outcome: str) -> AuditRecord:
+    return record.model_copy(update={"outcome": outcome, "last_at": datetime.now(UTC)})
+
+
+def _outcome_of(error: Exception) -> str:
+    return answer_for(error).code
+
+
+def _printable(text: str) -> str:
+    return "".join(one if one.isprintable() else "?" for one in text[:TARGET_CHARACTERS])

@@ -1,0 +1,92 @@
+/** The administration's addresses. */
+
+const SLOT = "parley.admin-key";
+const TIMEOUT_MS = 30_000;
+
+export class AdminError extends Error {
+  /**
+   * @param {string} message
+   * @param {number} status 0 when the server was not reached
+   */
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export class AdminApi {
+  /** @param {() => void} onUnauthorised Called for every 401, before the call rejects. */
+  constructor(onUnauthorised) {
+    this.onUnauthorised = onUnauthorised;
+  }
+
+  /** @param {string} key */
+  useKey(key) {
+    sessionStorage.setItem(SLOT, key);
+  }
+
+  /**
+   * @param {string} path below /api/admin
+   * @param {Record<string, string>} [query] blank values are left out
+   * @returns {Promise<any>}
+   */
+  async get(path, query = {}) {
+    return (await this.#ask("GET", path + search(query))).json();
+  }
+
+  /**
+   * @param {string} path
+   * @param {object} [body]
+   * @returns {Promise<any>}
+   */
+  async post(path, body = {}) {
+    return (await this.#ask("POST", path, body)).json();
+  }
+
+  /** @param {string} path */
+  async remove(path) {
+    return (await this.#ask("DELETE", path)).json();
+  }
+
+  /**
+   * @param {string} path
+   * @param {Record<string, string>} query
+   * @returns {Promise<Blob>}
+   */
+  async file(path, query) {
+    return (await this.#ask("GET", path + search(query))).blob();
+  }
+
+  /**
+   * @param {string} method
+   * @param {string} path
+   * @param {object} [body]
+   */
+  async #ask(method, path, body) {
+    /** @type {Record<string, string>} */
+    const headers = {};
+    const key = sessionStorage.getItem(SLOT);
+    // Headers hold Latin-1 only; a key beyond it is certainly wrong and must not break the call.
+    if (key && /^[\x20-\x7e]+$/.test(key)) headers["X-Admin-API-Key"] = key;
+    if (body !== undefined) headers["Content-Type"] = "application/json";
+    let response;
+    try {
+      const signal = AbortSignal.timeout(TIMEOUT_MS);
+      const text = body === undefined ? undefined : JSON.stringify(body);
+      response = await fetch(`/api/admin/${path}`, { method, headers, body: text, signal });
+    } catch {
+      throw new AdminError("The server cannot be reached.", 0);
+    }
+    if (response.ok) return response;
+    if (response.status === 401) this.onUnauthorised();
+    const answer = await response.json().catch(() => null);
+    const text = answer?.error || `The server answered ${response.status}.`;
+    throw new AdminError(String(text), response.status);
+  }
+}
+
+/** @param {Record<string, string>} query */
+function search(query) {
+  const given = Object.entries(query).filter(([, value]) => value !== "");
+  return given.length ? `?${new URLSearchParams(given)}` : "";
+}

@@ -1,0 +1,45 @@
+/** Draws a part anew without taking away what is under a person's finger. */
+
+/**
+ * Make the children of `parent` like `fresh`. Elements that are there stay, with their listeners and
+ * the focus; those with a `data-id` are known by it, all others by their place.
+ *
+ * @param {Element} parent
+ * @param {Node[]} fresh
+ */
+export function redraw(parent, fresh) {
+  const known = new Map();
+  for (const child of parent.childNodes) if (idOf(child)) known.set(idOf(child), child);
+  fresh.forEach((node, place) => {
+    const there = parent.childNodes[place] ?? null;
+    const id = idOf(node);
+    const kept = id ? known.get(id) : there;
+    if (!kept || kept.nodeName !== node.nodeName || idOf(kept) !== id) {
+      parent.insertBefore(node, there);
+      return;
+    }
+    if (kept !== there) parent.insertBefore(kept, there);
+    become(kept, node);
+  });
+  while (parent.childNodes.length > fresh.length) parent.lastChild?.remove();
+}
+
+/**
+ * @param {Node} kept
+ * @param {Node} fresh of the same name
+ */
+function become(kept, fresh) {
+  if (kept.isEqualNode(fresh)) return;
+  if (!(kept instanceof Element) || !(fresh instanceof Element)) {
+    kept.nodeValue = fresh.nodeValue;
+    return;
+  }
+  for (const name of kept.getAttributeNames()) if (!fresh.hasAttribute(name)) kept.removeAttribute(name);
+  for (const { name, value } of fresh.attributes) if (kept.getAttribute(name) !== value) kept.setAttribute(name, value);
+  redraw(kept, [...fresh.childNodes]);
+}
+
+/** @param {Node} node */
+function idOf(node) {
+  return node instanceof HTMLElement ? node.dataset.id ?? "" : "";
+}

@@ -1,0 +1,108 @@
+/** What goes on now, as lines over the last five minutes. */
+
+import { h } from "../../views/dom.js";
+import { lineChart } from "../charts.js";
+import { panel, table } from "../parts.js";
+import { bytes, ownerName, short, span, whole } from "../wording.js";
+
+const ROOM = 150;
+const LEAST_ROOM = 30;
+const POLL_SECONDS = 2;
+
+/** What each chart shows of an answer and the one before; null where nothing can be told. */
+const SERIES = [
+  { id: "events", title: "Events per second", unit: "", of: (now, then, seconds) => then && (now.counters.events - then.counters.events) / seconds },
+  { id: "latency", title: "Commit latency", unit: " ms", of: commitMilliseconds },
+  { id: "loops", title: "Loops", unit: "", of: (now) => now.loops.running + now.loops.starting },
+  { id: "connections", title: "Connections", unit: "", of: (now) => now.connections.total },
+  { id: "lag", title: "Largest lag in events", unit: "", of: (now) => now.connections.largest_lag },
+  { id: "errors", title: "Errors logged per minute", unit: "", of: (now, then, seconds) => then && ((now.faults.errors - then.faults.errors) / seconds) * 60 },
+];
+
+export class History {
+  constructor() {
+    /** @type {Map<string, (number | null)[]>} */
+    this.lines = new Map(SERIES.map((one) => [one.id, []]));
+    /** @type {any} */
+    this.newest = null;
+  }
+
+  /** @param {any} now */
+  add(now) {
+    // Counters that have fallen are those of a server that was started again.
+    const then = this.newest && now.uptime_seconds >= this.newest.uptime_seconds ? this.newest : null;
+    const seconds = then ? Math.max((Date.parse(now.at) - Date.parse(then.at)) / 1000, 0.001) : 0;
+    for (const one of SERIES) {
+      const line = /** @type {(number | null)[]} */ (this.lines.get(one.id));
+      line.push(one.of(now, then, seconds) ?? null);
+      if (line.length > ROOM) line.shift();
+    }
+    this.newest = now;
+  }
+}
+
+/**
+ * @param {History} history
+ * @param {any[]} loops
+ * @param {(id: string) => void} closeLoop
+ */
+export function overview(history, loops, closeLoop) {
+  const now = history.newest;
+  const charts = SERIES.map((one) => {
+    const values = /** @type {(number | null)[]} */ (history.lines.get(one.id));
+    const newest = values.findLast((value) => value !== null);
+    const shown = newest === undefined || newest === null ? "–" : `${short(newest)}${one.unit}`;
+    const room = Math.max(values.length, LEAST_ROOM);
+    const time = span(room * POLL_SECONDS);
+    const most = `${short(Math.max(...values.map((value) => value ?? 0)))}${one.unit}`;
+    return h("section", { class: "tile", data: { testid: `chart-${one.id}` } },
+      h("h3", { class: "tile__title" }, one.title),
+      h("p", { class: "tile__now" }, shown),
+      lineChart(values, room, `${one.title}: now ${shown}, at most ${most} in the last ${time}`),
+      h("p", { class: "tile__most" }, `Last ${time}, at most ${most}`));
+  });
+  const facts = [
+    ["Up", span(now.uptime_seconds)],
+    ["Memory", bytes(now.resources.memory.rss)],
+    ["CPU", `${short(now.resources.cpu_percent)} %`],
+    ["Disk free", bytes(now.resources.disk.free)],
+    ["Events since start", whole(now.counters.events)],
+    ["Writes waiting", whole(now.counters.waiting_writes)],
+    ["On its way to clients", bytes(now.connections.queued_bytes)],
+    ["Warnings / errors", `${whole(now.faults.warnings)} / ${whole(now.faults.errors)}`],
+  ];
+  return [
+    h("div", { class: "tiles" }, ...charts),
+    h("dl", { class: "facts" }, ...facts.map(([name, value]) => h("div", { class: "facts__one" }, h("dt", {}, name), h("dd", {}, value)))),
+    panel("Loops", [h("span", { class: "panel__note" }, counted(now.loops))],
+      table("Agent loops", ["Conversation", "Owner", "State", "Events", "Watching", ""], loops.map((loop) => ({
+        id: loop.conversation_id,
+        cells: [
+          h("code", {}, loop.conversation_id), ownerName(loop.user_id), stateOf(loop), whole(loop.events), whole(loop.connections),
+          h("button", { class: "button", type: "button", "aria-label": `Close the loop of ${loop.conversation_id}`, onclick: () => closeLoop(loop.conversation_id) }, "Close loop"),
+        ],
+      })), "No agent loop runs now.", new Set([3, 4]))),
+  ];
+}
+
+/** @param {any} loop */
+export function stateOf(loop) {
+  if (loop.queued) return "Waits for a slot";
+  if (loop.working) return "At work";
+  return { STARTING: "Starting", RUNNING: "Resting", STOPPED: "No loop" }[loop.status] ?? loop.status;
+}
+
+/** @param {any} loops */
+function counted(loops) {
+  return `${loops.working} at work, ${loops.running - loops.working} resting, ${loops.starting} starting, ${loops.waiting} waiting`;
+}
+
+/**
+ * @param {any} now
+ * @param {any} then
+ */
+function commitMilliseconds(now, then) {
+  const commits = then ? now.counters.commits - then.counters.commits : 0;
+  if (!commits) return null;
+  return ((now.counters.commit_seconds - then.counters.commit_seconds) / commits) * 1000;
+}

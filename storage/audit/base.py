@@ -1,0 +1,29 @@
+"""The AuditLog contract: the newest calls to the administration, kept within a bound."""
+
+from abc import ABC, abstractmethod
+
+from storage.audit.model import AuditRecord
+
+KEPT = 10_000
+"""Records that are kept of acts, and as many of looks and refusals; the oldest go first.
+
+Each has a bound of its own, so that nobody pushes acts out by asking.
+"""
+TRIM = 100
+"""So many may be there beyond the bound until they are removed together."""
+
+
+class AuditLog(ABC):
+    """Every call may raise Unavailable, writes OutcomeUnknown as well."""
+
+    @abstractmethod
+    async def add(self, record: AuditRecord) -> AuditRecord:
+        """Keep a record; durable when done. Return it with its id, above all before."""
+
+    @abstractmethod
+    async def change(self, record: AuditRecord) -> None:
+        """Replace the record of that id; one that was removed meanwhile is no error."""
+
+    @abstractmethod
+    async def page(self, before: int, limit: int, *, only_acts: bool = False) -> list[AuditRecord]:
+        """Return at most `limit` records with ids below `before`, the newest first."""

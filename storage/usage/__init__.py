@@ -1,0 +1,1 @@
+"""What conversations have used: events, tokens and cost by day and model."""

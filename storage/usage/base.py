@@ -1,0 +1,45 @@
+"""The UsageStore contract: what conversations have used, also those that are deleted."""
+
+from abc import ABC, abstractmethod
+
+from storage.usage.model import EVER, Behind, ConversationUsage, Span, UsageTotal
+
+PAGE = 1_000
+
+
+class UsageStore(ABC):
+    """Keeps one count per conversation; it outlives the conversation.
+
+    Every call may raise Unavailable, `save` and `forget` OutcomeUnknown as well.
+    """
+
+    @abstractmethod
+    async def behind(self, after: str = "", limit: int = PAGE) -> list[Behind]:
+        """Conversations with a record whose log may have grown since they were counted.
+
+        At most `limit`, by id, the ids greater than `after`. Some may turn out to be level; none
+        that is behind is left out.
+        """
+
+    @abstractmethod
+    async def load(self, conversation_id: str) -> ConversationUsage | None:
+        """Return the count of a conversation; None when it was never counted."""
+
+    @abstractmethod
+    async def save(self, usage: ConversationUsage, expected_position: int) -> None:
+        """Replace a conversation's count whole, atomically.
+
+        Raises Conflict, and writes nothing, unless the kept one stands at `expected_position` (0
+        when there is none).
+        """
+
+    @abstractmethod
+    async def forget(self, conversation_id: str) -> None:
+        """Drop a conversation's count, so that it is counted from its beginning; none is fine."""
+
+    @abstractmethod
+    async def totals(self, span: Span = EVER, limit: int = 10_000) -> list[UsageTotal]:
+        """Return what was used by owner, model and day, the newest day first.
+
+        Within a day by owner (nobody first) and model. At most `limit` lines.
+        """

@@ -1,0 +1,114 @@
+"""Usage over a Database: a position per conversation, and rows by conversation, day and model."""
+
+from datetime import date
+
+from storage.database.base import Database, Row, Script, Statement
+from storage.errors import Conflict
+from storage.usage.base import PAGE, UsageStore
+from storage.usage.model import EVER, Behind, ConversationUsage, Span, UsageLine, UsageTotal
+
+_EVER = (date.min.isoformat(), date.max.isoformat())
+
+
+class DatabaseUsage(UsageStore):
+    """Counts beside the heads of the logs, so that only those that have moved are looked at."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def behind(self, after: str = "", limit: int = PAGE) -> list[Behind]:
+        """See UsageStore."""
+        rows = await self._database.read(_ask(Statement("usage_behind", (after, limit))))
+        return [Behind(conversation_id, user_id) for conversation_id, user_id in rows]
+
+    async def load(self, conversation_id: str) -> ConversationUsage | None:
+        """See UsageStore."""
+        return await self._database.read(_load(conversation_id))
+
+    async def save(self, usage: ConversationUsage, expected_position: int) -> None:
+        """See UsageStore. One transaction."""
+        await self._database.write(_save(usage, expected_position))
+
+    async def forget(self, conversation_id: str) -> None:
+        """See UsageStore."""
+        await self._database.write(_forget(conversation_id))
+
+    async def totals(self, span: Span = EVER, limit: int = 10_000) -> list[UsageTotal]:
+        """See UsageStore."""
+        first, last = (
+            given.isoformat() if given else open_side
+            for given, open_side in zip(span, _EVER, strict=True)
+        )
+        rows = await self._database.read(_ask(Statement("usage_totals", (first, last, limit))))
+        return [
+            UsageTotal(
+                user_id=user_id,
+                day=day,
+                model=model,
+                events=events,
+                prompt_tokens=prompt,
+                completion_tokens=completion,
+                cost=cost,
+            )
+            for day, user_id, model, events, prompt, completion, cost in rows
+        ]
+
+
+def _ask(statement: Statement) -> Script[list[Row]]:
+    return (yield statement).rows
+
+
+def _load(conversation_id: str) -> Script[ConversationUsage | None]:
+    found = (yield Statement("usage_position", (conversation_id,))).rows
+    if not found:
+        return None
+    rows = (yield Statement("usage_lines_of", (conversation_id,))).rows
+    user_id, position, cost, prompt, completion = found[0]
+    return ConversationUsage(
+        conversation_id=conversation_id,
+        user_id=user_id,
+        position=position,
+        cost=cost,
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        lines=tuple(
+            UsageLine(
+                day=day,
+                model=model,
+                events=events,
+                prompt_tokens=prompts,
+                completion_tokens=completions,
+                cost=costs,
+            )
+            for day, model, events, prompts, completions, costs in rows
+        ),
+    )
+
+
+def _save(usage: ConversationUsage, expected_position: int) -> Script[None]:
+    key = usage.conversation_id
+    rows = (yield Statement("usage_position", (key,))).rows
+    position = rows[0][1] if rows else 0
+    if position != expected_position:
+        raise Conflict(f"counted to {position}, expected {expected_position}")
+    sums = (usage.cost, usage.prompt_tokens, usage.completion_tokens)
+    yield Statement("write_usage_position", (key, usage.user_id, usage.position, *sums))
+    yield Statement("drop_usage_lines", (key,))
+    lines = [
+        (
+            key,
+            line.day.isoformat(),
+            line.model,
+            line.events,
+            line.prompt_tokens,
+            line.completion_tokens,
+            line.cost,
+        )
+        for line in usage.lines
+    ]
+    yield Statement("write_usage_lines", lines, many=True)
+
+
+def _forget(conversation_id: str) -> Script[None]:
+    yield Statement("drop_usage_lines", (conversation_id,))
+    yield Statement("drop_usage_position", (conversation_id,))

@@ -1,0 +1,70 @@
+"""What one conversation has used, and what all of them have."""
+
+from datetime import date
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+
+class UsageLine(BaseModel):
+    """What was used of one model on one UTC day; the model "" stands for events without one.
+
+    Cost is in US dollars. Tokens and cost are differences of what events say was used until then,
+    so that a correction downwards is a negative number.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    day: date
+    model: str = ""
+    events: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+
+
+class ConversationUsage(BaseModel):
+    """What a conversation used in its events below `position`.
+
+    `cost`, `prompt_tokens` and `completion_tokens` are the sums that its newest metrics told;
+    `mark` is what its back-end knows the log by at that position, "" for nothing.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    conversation_id: str
+    user_id: str | None = None
+    position: int = 0
+    cost: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    mark: str = ""
+    lines: tuple[UsageLine, ...] = ()
+
+
+class UsageTotal(UsageLine):
+    """A line of all conversations of one owner together."""
+
+    user_id: str | None = None
+
+
+class Behind(NamedTuple):
+    """A conversation whose log may have grown since it was counted, and its log's mark now."""
+
+    conversation_id: str
+    user_id: str | None
+    mark: str = ""
+
+
+class Span(NamedTuple):
+    """UTC days, both included; None leaves a side open."""
+
+    first: date | None = None
+    last: date | None = None
+
+    def holds(self, day: date) -> bool:
+        """Whether a day lies in it."""
+        return (self.first is None or day >= self.first) and (self.last is None or day <= self.last)
+
+
+EVER = Span()

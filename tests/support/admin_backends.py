@@ -1,0 +1,73 @@
+"""The one table from a back-end's name to what is kept for administration."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from events.stores.base import EventStore
+from events.stores.database import DatabaseEventStore
+from events.stores.file import FileEventStore
+from events.stores.memory import MemoryEventStore
+from storage.audit.base import AuditLog
+from storage.audit.database import DatabaseAudit
+from storage.audit.file import FileAudit
+from storage.audit.memory import MemoryAudit
+from storage.conformance.audit_log import KEPT
+from storage.conversations.base import ConversationStores
+from storage.conversations.database import DatabaseConversationStores
+from storage.conversations.file import FileConversationStores
+from storage.conversations.memory import MemoryConversations
+from storage.database.sqlite import SqliteDatabase
+from storage.files.local import LocalFileStore
+from storage.files.memory import MemoryFileStore
+from storage.usage.base import UsageStore
+from storage.usage.database import DatabaseUsage
+from storage.usage.file import FileUsage
+from storage.usage.memory import MemoryUsage
+
+KINDS = ("memory", "sqlite", "files", "local")
+DURABLE_KINDS = ("sqlite", "local")
+
+
+class AdminStores(NamedTuple):
+    """The stores of one medium; the audit keeps little."""
+
+    conversations: ConversationStores
+    events: EventStore
+    usage: UsageStore
+    audit: AuditLog
+
+
+@asynccontextmanager
+async def open_admin_stores(kind: str, folder: Path) -> AsyncIterator[AdminStores]:
+    """Open the stores of that kind in `folder`, and close them."""
+    if kind == "memory":
+        held = MemoryConversations()
+        usage = MemoryUsage(held.everybodys)
+        yield AdminStores(held, MemoryEventStore(held.fold), usage, MemoryAudit(KEPT))
+        return
+    if kind == "sqlite":
+        database = await SqliteDatabase.open(folder / "parley.db")
+        try:
+            yield AdminStores(
+                DatabaseConversationStores(database),
+                DatabaseEventStore(database),
+                DatabaseUsage(database),
+                DatabaseAudit(database, KEPT),
+            )
+        finally:
+            await database.close()
+        return
+    local = kind == "local"
+    files = await LocalFileStore.open(folder / "files") if local else MemoryFileStore()
+    records = await FileConversationStores.open(files)
+    events = FileEventStore(files, records, page_events=7)
+    await events.repair()
+    try:
+        usage_files = FileUsage(files, records.listing)
+        yield AdminStores(records, events, usage_files, FileAudit(files, KEPT))
+    finally:
+        await events.close()
+        await records.close()
+        await files.close()

@@ -1,0 +1,15 @@
+"""What a server keeps for administration, over records in memory."""
+
+from server.routes.admin.table import Kept
+from storage.audit.base import AuditLog
+from storage.audit.memory import MemoryAudit
+from storage.conversations.base import ConversationStores
+from storage.conversations.memory import MemoryConversations
+from storage.inventory import MemoryInventory
+from storage.usage.memory import MemoryUsage
+
+
+def kept_in_memory(stores: ConversationStores, audit: AuditLog | None = None) -> Kept:
+    """Usage of these records, where they are in memory; an audit of its own if none is given."""
+    records = stores if isinstance(stores, MemoryConversations) else MemoryConversations()
+    return Kept(MemoryUsage(records.everybodys), audit or MemoryAudit(), MemoryInventory(records))
