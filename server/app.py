@@ -156,7 +156,8 @@ async def compose(
         library = SocketServer(handlers, Crowd(config, rates))
         traffic = Traffic(config.stall_abort_seconds)
         reads = read_plain if _is_direct(config) else nothing_plain
-        entrance = Entrance(handlers, authenticator, traffic, Crowd(config, rates), reads)
+        crowd = Crowd(config, rates)
+        entrance = Entrance(handlers, authenticator, traffic, crowd, tallies, reads)
         application = Application(
             Starlette(), entrance, traffic, manager, handlers, library, parts.connections, watch
         )

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars, unbind_contextvars
 
-from server.tallies import Answered, Tallies
+from server.tallies import NOT_ACCEPTED, Answered, Tallies
 
 logger = structlog.get_logger(__name__)
 
@@ -22,7 +22,7 @@ UNMATCHED = "unmatched"
 FAULT = 500
 CLIENT_GONE = 499
 """The status of a request whose client did not wait for the answer."""
-NOT_ACCEPTED = "not_accepted"
+REFUSING = ("websocket.close", "websocket.http.response.start")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -96,7 +96,7 @@ class Noted:
         async def send_watched(message: Message) -> None:
             nonlocal accepted
             accepted = accepted or message["type"] == "websocket.accept"
-            if message["type"] == "websocket.close" and not accepted:
+            if message["type"] in REFUSING and not accepted:
                 accepted = True
                 self._tallies.refused[NOT_ACCEPTED] += 1
             await send(message)

@@ -19,6 +19,10 @@ class Answered(NamedTuple):
     status: int
 
 
+NOT_ACCEPTED = "not_accepted"
+"""Why a websocket was refused that did not get as far as its handshake."""
+
+
 @dataclass(slots=True)
 class Tallies:
     """Counted since the start unless it says now; only the event loop's thread adds to it."""

@@ -42,5 +42,6 @@ class Services:
 
     def check_intake(self) -> None:
         """Raise NotAvailable while the server takes nothing in."""
-        if self.is_ready():
-            raise NotAvailable("The server takes nothing in now; try again in a moment")
+        reasons = self.is_ready()
+        if reasons:
+            raise NotAvailable(f"The server is {', '.join(reasons)}; try again in a moment")

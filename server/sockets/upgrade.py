@@ -32,6 +32,7 @@ from server.sockets.guard import Traffic, abort
 from server.sockets.handlers import SocketHandlers
 from server.sockets.plain import PlainHttp
 from server.sockets.websocket import Websocket
+from server.tallies import NOT_ACCEPTED, Tallies
 
 Fields = Sequence[tuple[bytes, bytes]]
 
@@ -119,8 +120,10 @@ class Entrance:
         authenticator: Authenticator,
         traffic: Traffic,
         crowd: Crowd,
+        tallies: Tallies,
         reads: Callable[[bytes], PlainRequest | None] = read_plain,
     ) -> None:
+        self.tallies = tallies
         self.reads = reads
         """Finds the requests that go the short way."""
         self.traffic = traffic
@@ -224,6 +227,7 @@ class Door(asyncio.Protocol):
         try:
             self.entrance.admit(request, transport, place)
         except (Forbidden, RateLimited) as error:
+            self.entrance.tallies.refused[NOT_ACCEPTED] += 1
             self._place = place  # given up when the connection is
             transport.write(_refusal(error))
             transport.close()
