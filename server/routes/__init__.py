@@ -98,11 +98,12 @@ def routes(services: Services, administration: Administration) -> list[BaseRoute
     ]
     if services.config.metrics != "off":
         table.append(resource("/metrics", GET=MetricsRoutes(services).read))
-    documents.describe(tuple(table))
     table += admin_routes(services, administration)
     if services.config.serve_frontend:
         admin_page = AdminPageRoutes()
         table.append(resource("/admin", GET=admin_page.index))
         table.append(resource("/admin/assets/{path:path}", GET=admin_page.asset))
+    documents.describe(tuple(table))
+    if services.config.serve_frontend:
         table.append(PageRoute("/{path:path}", PageRoutes(services.config).serve))
     return [*table, NothingHere()]

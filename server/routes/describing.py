@@ -29,6 +29,7 @@ class Tag(StrEnum):
     GIT_HOSTS = "Git hosts"
     HEALTH = "Health"
     DOCUMENTS = "Documents"
+    ADMINISTRATION = "Administration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,4 +108,5 @@ def described(
 
 def description_of(endpoint: Endpoint) -> Description | None:
     """The description of an endpoint of the route table; None when it has none."""
-    return DESCRIPTIONS.get(getattr(endpoint, "__func__", endpoint))
+    inner = inspect.unwrap(endpoint)
+    return DESCRIPTIONS.get(getattr(inner, "__func__", inner))

@@ -20,17 +20,19 @@ from server.errors import (
     Forbidden,
     NotAvailable,
     NotFound,
+    RateLimited,
     TooLarge,
     Unauthorized,
     UnsupportedMedia,
     answer_of_kind,
 )
+from server.routes.admin.access import KEY_HEADER as ADMIN_KEY_HEADER
 from server.routes.describing import JSON, Description, Tag, description_of
 from server.routes.matching import Resource
 from server.schemas import Mode, TypeSchemas, example_of
 from storage.errors import BadKey, ConversationNotFound, StorageError
 
-EVERYWHERE = (Forbidden, EventsError)
+EVERYWHERE = (Forbidden, RateLimited, EventsError)
 """What any address may answer; the second one stands for all that nobody foresaw."""
 UNDER_API = (Unauthorized, NotAvailable, TooLarge, StorageError)
 WITH_QUERY = (BadRequest,)
@@ -40,6 +42,8 @@ WRITING = (UnsupportedMedia,)
 UNFIT_BODY = "The body does not fit its schema; the text names the field (`invalid_body`)"
 CONVERSATION_ID = r"^(?!task-)(?!.*\.\.)[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}$"
 KEY_NAME = "sessionKey"
+ADMIN_KEY_NAME = "adminKey"
+ADMIN_PATH = "/api/admin/"
 
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 _INTRODUCTION = (
@@ -97,7 +101,14 @@ def openapi_document(table: Iterable[BaseRoute], *, keyless: bool) -> dict[str, 
                     "name": KEY_HEADER,
                     "description": "The setting `session_api_key`; none is asked for where it is"
                     " not set.",
-                }
+                },
+                ADMIN_KEY_NAME: {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": ADMIN_KEY_HEADER,
+                    "description": "The setting `admin_key`; where it is not set, only this machine"
+                    " itself is let in.",
+                },
             },
         },
     }
@@ -115,14 +126,13 @@ class _Writer:
 
     def operation(self, endpoint: Endpoint) -> dict[str, Any]:
         said = endpoint.description
-        is_api = endpoint.path.startswith("/api/")
         operation: dict[str, Any] = {
             "operationId": _operation_id(endpoint),
             "tags": [said.tag.value],
             "summary": said.summary,
             "parameters": [*_path_parameters(endpoint), *self._query(said), *_key_header(said)],
             "responses": self._responses(endpoint),
-            "security": [{KEY_NAME: []}] if is_api and not self._keyless else [],
+            "security": self._security(endpoint.path),
         }
         if said.details:
             operation["description"] = said.details
@@ -133,6 +143,11 @@ class _Writer:
                 "content": {said.body_type: self._content(body)},
             }
         return operation
+
+    def _security(self, path: str) -> list[dict[str, list[str]]]:
+        if path.startswith(ADMIN_PATH):
+            return [{ADMIN_KEY_NAME: []}]
+        return [{KEY_NAME: []}] if path.startswith("/api/") and not self._keyless else []
 
     def _body_schema(self, said: Description) -> Schema | None:
         if said.body_schema is not None:

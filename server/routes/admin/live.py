@@ -27,6 +27,7 @@ from server.routes.admin.models import (
     Nothing,
     Overview,
 )
+from server.routes.describing import Tag, described
 from server.routes.exchange import conversation_id_of, read_body, read_query
 from server.routes.process import ProcessFigures
 from server.routes.services import Services
@@ -41,6 +42,7 @@ class LiveRoutes:
         self._faults = faults
         self._figures = ProcessFigures(services.config.data_dir)
 
+    @described(Tag.ADMINISTRATION, answer=Overview)
     async def overview(self, _request: Request) -> Response:
         """Counts of what goes on, and counters to take differences of."""
         services = self._services
@@ -64,6 +66,7 @@ class LiveRoutes:
             )
         )
 
+    @described(Tag.ADMINISTRATION, answer=Loops)
     async def loops(self, _request: Request) -> Response:
         """Every loop, of all owners."""
         services = self._services
@@ -86,6 +89,7 @@ class LiveRoutes:
             )
         )
 
+    @described(Tag.ADMINISTRATION, answer=Closed, body=Nothing, raises=(NotFound,))
     async def close_loop(self, request: Request) -> Response:
         """Stop a loop, as its user could. Raises BadKey, NotFound where there is none."""
         await read_body(request, Nothing)
@@ -96,6 +100,7 @@ class LiveRoutes:
         closed = await self._services.manager.close_session(conversation_id)
         return answer(Closed(conversation_id=conversation_id, closed=closed))
 
+    @described(Tag.ADMINISTRATION, answer=Connections, query=ConnectionsQuery)
     async def connections(self, request: Request) -> Response:
         """Every connection, or a conversation's, those furthest behind first."""
         only = read_query(request, ConnectionsQuery).conversation_id
@@ -107,6 +112,7 @@ class LiveRoutes:
         lines.sort(key=lambda line: line.lag, reverse=True)
         return answer(Connections(results=lines))
 
+    @described(Tag.ADMINISTRATION, answer=Disconnected, body=Nothing, raises=(NotFound,))
     async def disconnect(self, request: Request) -> Response:
         """End a connection's transport after a bounded flush. Raises NotFound."""
         await read_body(request, Nothing)
@@ -117,16 +123,19 @@ class LiveRoutes:
         await connection.drop()
         return answer(Disconnected(connection_id=connection_id, disconnected=True))
 
+    @described(Tag.ADMINISTRATION, answer=DrainState)
     async def drain_state(self, _request: Request) -> Response:
         """Whether the server is being drained, and how far that is."""
         return answer(self._state())
 
+    @described(Tag.ADMINISTRATION, answer=DrainState, body=DrainRequest)
     async def drain(self, request: Request) -> Response:
         """Take nothing in; end loops when they rest, and all at the deadline."""
         body = await read_body(request, DrainRequest)
         self._drain.begin(body.deadline_seconds)
         return answer(self._state())
 
+    @described(Tag.ADMINISTRATION, answer=DrainState)
     async def undo_drain(self, _request: Request) -> Response:
         """Take everything in again; no drain is no error."""
         self._drain.end()

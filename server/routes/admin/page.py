@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from server.errors import NotFound
+from server.routes.describing import Tag, described
 from server.routes.pages import BUILT_IN, MEDIA_TYPES, REVALIDATE, STRICT_POLICY
 
 INDEX = "admin/index.html"
@@ -21,10 +22,12 @@ class AdminPageRoutes:
     def __init__(self) -> None:
         self._files = StaticFiles(directory=BUILT_IN)
 
+    @described(Tag.ADMINISTRATION, media_type="text/html")
     async def index(self, request: Request) -> Response:
         """The page."""
         return await self._file(INDEX, request)
 
+    @described(Tag.ADMINISTRATION, media_type="*/*", raises=(NotFound,))
     async def asset(self, request: Request) -> Response:
         """One of its files. Raises NotFound."""
         path = request.path_params["path"]

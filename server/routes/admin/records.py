@@ -20,13 +20,15 @@ from server.routes.admin.models import (
     StorageQuery,
 )
 from server.routes.admin.trail import AuditTrail
+from server.routes.describing import Tag, described
 from server.routes.exchange import read_query
 from server.routes.services import Services
 from server.sources import public_name
 from storage.audit.base import AuditLog
 from storage.conversations.metadata import ConversationMetadata, ConversationMetadataResultSet
 from storage.conversations.paging import ConversationFilter
-from storage.inventory import Inventory
+from storage.errors import BadCursor
+from storage.inventory import Inventory, StorageReport
 
 
 class RecordRoutes:
@@ -40,6 +42,9 @@ class RecordRoutes:
         self._audit = audit
         self._trail = trail
 
+    @described(
+        Tag.ADMINISTRATION, answer=Conversations, query=ConversationsQuery, raises=(BadCursor,)
+    )
     async def conversations(self, request: Request) -> Response:
         """A page of conversations of all users, the newest first. Raises BadCursor."""
         query = read_query(request, ConversationsQuery)
@@ -60,11 +65,13 @@ class RecordRoutes:
         lines = [line(record) for record in found.results]
         return answer(Conversations(results=lines, next_page_id=found.next_page_id))
 
+    @described(Tag.ADMINISTRATION, answer=StorageReport, query=StorageQuery)
     async def storage(self, request: Request) -> Response:
         """What the storage holds and how much room it takes."""
         query = read_query(request, StorageQuery)
         return answer(await self._inventory.take(check=query.check))
 
+    @described(Tag.ADMINISTRATION, answer=SettingsInForce)
     async def settings(self, _request: Request) -> Response:
         """Every setting in force."""
         config = self._services.config
@@ -82,6 +89,7 @@ class RecordRoutes:
             )
         )
 
+    @described(Tag.ADMINISTRATION, answer=Audit, query=AuditQuery)
     async def audit(self, request: Request) -> Response:
         """A page of calls to the administration, the newest first."""
         query = read_query(request, AuditQuery)

@@ -4,6 +4,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
+from functools import wraps
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -43,6 +44,7 @@ class AuditTrail:
     def look(self, action: str, endpoint: Endpoint) -> Endpoint:
         """An endpoint that changes nothing."""
 
+        @wraps(endpoint)
         async def guarded(request: Request) -> Response:
             who = await self._checked(action, request)
             return await self._looked(who, action, request, endpoint)
@@ -52,6 +54,7 @@ class AuditTrail:
     def act(self, action: str, endpoint: Endpoint) -> Endpoint:
         """An endpoint that changes something."""
 
+        @wraps(endpoint)
         async def guarded(request: Request) -> Response:
             who = await self._checked(action, request)
             begun = _record(request, who, action, "begun", acting=True)

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from events.usage_ledger import UsageLedger
 from server.routes.admin.answers import answer
 from server.routes.admin.models import Nothing, Recounted, Usage, UsageQuery
+from server.routes.describing import Tag, described
 from server.routes.exchange import read_body, read_query
 from server.routes.services import Services
 from storage.usage.base import UsageStore
@@ -28,6 +29,7 @@ class UsageRoutes:
         self._ledger = ledger
         self._usage = usage
 
+    @described(Tag.ADMINISTRATION, answer=Usage, query=UsageQuery)
     async def read(self, request: Request) -> Response:
         """As JSON, or as CSV with one line per day, user and model."""
         query = read_query(request, UsageQuery)
@@ -49,6 +51,7 @@ class UsageRoutes:
             )
         )
 
+    @described(Tag.ADMINISTRATION, answer=Recounted, body=Nothing)
     async def recount(self, request: Request) -> Response:
         """Drop the counts of all conversations that are there; deleted ones keep theirs."""
         await read_body(request, Nothing)
