@@ -11,7 +11,7 @@ from server.errors import NotFound
 from server.routes.pages import BUILT_IN, MEDIA_TYPES, REVALIDATE, STRICT_POLICY
 
 INDEX = "admin/index.html"
-SHARED = ("icon.svg", "views/dom.js", "styles/tokens.css", "styles/base.css")
+SHARED = ("icon.svg", "theme-boot.js", "views/dom.js", "styles/tokens.css", "styles/base.css")
 """What it has of the other page, which may be replaced by somebody else's build."""
 
 
