@@ -22,6 +22,7 @@ FOLDER = BUILT_IN / "docs"
 FILES: Mapping[str, Path] = {
     **{file.name: file for file in sorted(FOLDER.iterdir())},
     "tokens.css": BUILT_IN / "styles" / "tokens.css",
+    "theme-boot.js": BUILT_IN / "theme-boot.js",
     "dom.js": BUILT_IN / "views" / "dom.js",
     "icon.svg": BUILT_IN / "icon.svg",
 }

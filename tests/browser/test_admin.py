@@ -168,6 +168,7 @@ async def test_every_part_fits_and_complains_of_nothing(browser, server, viewpor
     try:
         reader = await person(context, server.url)
         await reader.visit("/admin")
+        await expect(reader.page.locator("html")).to_have_css("color-scheme", scheme)
         for part in PARTS:
             await reader.page.locator(f'[data-part="{part}"]').click()
             await expect(reader.part("stage").locator("section").first).to_be_visible()

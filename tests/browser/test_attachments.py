@@ -49,7 +49,36 @@ async def test_a_pasted_picture_is_previewed_and_sent_inside_the_message(reader)
     await reader.ask("A picture", "You said: A picture")
 
     assert (await stored_message(reader))["image_urls"] == [f"data:image/png;base64,{PIXEL}"]
+    shown = reader.messages_of("user").get_by_test_id("picture")
+    await expect(shown).to_have_js_property("naturalWidth", 1)
     await expect(reader.part("attachment")).to_have_count(0)
+    assert not await reader.found_fault()
+
+
+async def test_files_are_named_below_a_message_and_pictures_from_elsewhere_are_not_asked_for(
+    reader,
+):
+    conversation_id = await reader.begin()
+    elsewhere = "http://pictures.example/seen.png"
+    args = {
+        "content": "Look",
+        "image_urls": [elsewhere, f"data:image/png;base64,{PIXEL}"],
+        "file_urls": ["/workspace/<b>build\u202e.log", "javascript:alert(1)"],
+    }
+    asked = []
+    reader.page.on("request", lambda request: asked.append(request.url))
+
+    async with httpx.AsyncClient(base_url=reader.url) as client:
+        path = f"/api/conversations/{conversation_id}/events"
+        answer = await client.post(path, json={"action": "message", "args": args})
+    assert answer.is_success, answer.text
+    message = reader.messages_of("user")
+
+    names = ["<b>build⟨U+202E⟩.log", "javascript:alert(1)"]
+    await expect(message.get_by_test_id("file-name")).to_have_text(names)
+    await expect(message.get_by_test_id("picture")).to_have_count(1)
+    await expect(message.locator("a")).to_have_count(0)
+    assert elsewhere not in asked
     assert not await reader.found_fault()
 
 

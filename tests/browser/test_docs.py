@@ -41,6 +41,7 @@ async def test_an_address_is_found_opened_and_shown_with_a_line_to_try(
         reader = await person(context, server.url)
         page = reader.page
         await page.goto(f"{server.url}/docs")
+        await expect(page.locator("html")).to_have_css("color-scheme", scheme)
         entries = await entries_at(server.url)
         await expect(page.get_by_test_id("found")).to_have_text(f"{entries} entries")
 

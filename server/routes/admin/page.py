@@ -12,7 +12,7 @@ from server.routes.describing import Tag, described
 from server.routes.pages import BUILT_IN, MEDIA_TYPES, REVALIDATE, STRICT_POLICY
 
 INDEX = "admin/index.html"
-SHARED = ("icon.svg", "views/dom.js", "styles/tokens.css", "styles/base.css")
+SHARED = ("icon.svg", "theme-boot.js", "views/dom.js", "styles/tokens.css", "styles/base.css")
 """What it has of the other page, which may be replaced by somebody else's build."""
 
 

@@ -1,11 +1,13 @@
 /** One entry of the transcript as an element. */
 
 import { fullTime, hourOf } from "../clock.js";
+import { revealed } from "../text/revealed.js";
 import { speakerText } from "../wording.js";
 import { errorText } from "./cards.js";
 import { commandCard } from "./command-card.js";
 import { h } from "./dom.js";
 import { fileCard } from "./file-card.js";
+import { icon } from "./icons.js";
 import { prose, spoken, thought } from "./prose.js";
 import { stepCard, taskCard } from "./step-card.js";
 
@@ -76,11 +78,33 @@ function drawn(entry) {
 /** @param {Entry} entry */
 function message({ action }) {
   const text = String(action?.args?.content ?? action?.message ?? "");
-  const images = Array.isArray(action?.args?.image_urls) ? action.args.image_urls : [];
-  const shown = images.filter((url) => typeof url === "string" && url.startsWith("data:image/"));
-  if (shown.length === 0) return spoken(text);
-  const figures = shown.map((url) => h("img", { class: "picture", src: url, alt: "Attached image", loading: "lazy" }));
-  return h("div", {}, spoken(text), h("div", { class: "pictures" }, ...figures));
+  // A picture from elsewhere is not asked for: that would tell its host who reads.
+  const pictures = strings(action?.args?.image_urls).filter((url) => url.startsWith("data:image/"));
+  const files = strings(action?.args?.file_urls).filter((path) => !text.includes(path));
+  if (pictures.length + files.length === 0) return spoken(text);
+  return h(
+    "div",
+    {},
+    spoken(text),
+    pictures.length > 0 ? h("div", { class: "pictures" }, ...pictures.map(picture)) : null,
+    files.length > 0 ? h("ul", { class: "files", "aria-label": "Attached files" }, ...files.map(fileName)) : null,
+  );
+}
+
+/** @param {unknown} given @returns {string[]} */
+function strings(given) {
+  return Array.isArray(given) ? given.filter((one) => typeof one === "string") : [];
+}
+
+/** @param {string} url */
+function picture(url) {
+  return h("img", { class: "picture", src: url, alt: "Attached image", loading: "lazy", data: { testid: "picture" } });
+}
+
+/** @param {string} path */
+function fileName(path) {
+  const name = path.split("/").filter(Boolean).pop() ?? path;
+  return h("li", { class: "files__name", title: revealed(path), data: { testid: "file-name" } }, icon("file"), revealed(name));
 }
 
 /** @param {Entry} entry */
