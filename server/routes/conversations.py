@@ -1,10 +1,9 @@
 """`/api/conversations`: create, list, show, rename, delete, start, stop."""
 
-import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import Field, StringConstraints
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -27,13 +26,13 @@ from server.routes.exchange import (
     visible_id,
 )
 from server.routes.info import ConversationInfo, conversation_infos, status_of
+from server.routes.moments import Moment
 from server.routes.services import Services
 from storage.conversations.metadata import (
     ConversationTrigger,
     MetadataChange,
     ProviderType,
     Text,
-    UtcDatetime,
 )
 from storage.conversations.paging import DEFAULT_LIMIT, MAX_LIMIT, ConversationFilter
 from storage.errors import BadCursor, BadKey, ConversationNotFound, KeyExists
@@ -41,20 +40,7 @@ from storage.errors import BadCursor, BadKey, ConversationNotFound, KeyExists
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 
 
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-
 PageId = Annotated[str, Field(json_schema_extra={"format": "page-id"})]
-
-
-def _written_out(text: object) -> object:
-    # A bare number would else be taken for seconds since 1970.
-    if isinstance(text, str) and not _DATE.match(text):
-        raise ValueError("a moment is written as in 2026-03-02T09:15:07Z")
-    return text
-
-
-Moment = Annotated[UtcDatetime, BeforeValidator(_written_out)]
-"""A moment with its offset."""
 
 
 class ListQuery(Query):

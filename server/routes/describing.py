@@ -44,6 +44,8 @@ class Description:
     """A type whose JSON the answer is; None for an answer that is no JSON."""
     status: int
     media_type: str
+    text_type: str | None
+    """The type of the same answer as a text, where one may be asked for."""
     query: type[BaseModel] | None
     body: Any
     """A type whose JSON the body is; None for no body."""
@@ -66,6 +68,7 @@ def described(
     answer: Any = None,
     status: int = 200,
     media_type: str = JSON,
+    text_type: str | None = None,
     query: type[BaseModel] | None = None,
     body: Any = None,
     body_schema: Mapping[str, Any] | None = None,
@@ -93,6 +96,7 @@ def described(
             answer=answer,
             status=status,
             media_type=media_type,
+            text_type=text_type,
             query=query,
             body=body,
             body_schema=body_schema,

@@ -45,8 +45,11 @@ class DocumentRoutes:
     async def openapi(self, _request: Request) -> Response:
         """The REST surface as an OpenAPI 3.1 document."""
         if "openapi" not in self._written:
-            keyless = self._services.config.keyless
-            self._keep("openapi", openapi_document(self._table, keyless=keyless))
+            config = self._services.config
+            document = openapi_document(
+                self._table, keyless=config.keyless, admin_keyless=config.admin_key is None
+            )
+            self._keep("openapi", document)
         return _document(self._written["openapi"])
 
     @described(Tag.DOCUMENTS, answer=dict[str, JsonValue])

@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from openapi_pydantic import OpenAPI
@@ -43,13 +43,18 @@ UNFIT_BODY = "The body does not fit its schema; the text names the field (`inval
 CONVERSATION_ID = r"^(?!task-)(?!.*\.\.)[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}$"
 KEY_NAME = "sessionKey"
 ADMIN_KEY_NAME = "adminKey"
-ADMIN_PATH = "/api/admin/"
+ADMIN_PATH, API_PATH = "/api/admin/", "/api/"
 
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 _INTRODUCTION = (
     "Conversations between people and agents as durable logs of events. What happens in one is"
     " also sent to its sockets as it happens: see the AsyncAPI document at `/asyncapi.json`."
 )
+
+
+Schemas = Mapping[str, Schema]
+Asked = Mapping[str, Sequence[str]]
+"""The keys asked for, by how an address begins; the first that fits counts."""
 
 
 class Endpoint(NamedTuple):
@@ -71,12 +76,18 @@ def endpoints_of(table: Iterable[BaseRoute]) -> Iterator[Endpoint]:
                 yield Endpoint(method, route.path, description)
 
 
-def openapi_document(table: Iterable[BaseRoute], *, keyless: bool) -> dict[str, Any]:
+def openapi_document(
+    table: Iterable[BaseRoute], *, keyless: bool, admin_keyless: bool = True
+) -> dict[str, Any]:
     """The document as JSON values. Raises pydantic.ValidationError where it is no OpenAPI 3.1."""
     endpoints = list(endpoints_of(table))
     schemas = TypeSchemas(_types_in(endpoints))
     components = {**event_schemas(), **schemas.components}
-    writer = _Writer(schemas, components, keyless=keyless)
+    asked = {
+        ADMIN_PATH: () if admin_keyless else (ADMIN_KEY_NAME,),
+        API_PATH: () if keyless else (KEY_NAME,),
+    }
+    writer = _Writer(schemas, components, asked)
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for endpoint in endpoints:
         path = _PARAMETER.sub(r"{\1}", endpoint.path)
@@ -117,12 +128,10 @@ def openapi_document(table: Iterable[BaseRoute], *, keyless: bool) -> dict[str, 
 
 
 class _Writer:
-    def __init__(
-        self, schemas: TypeSchemas, components: Mapping[str, Schema], *, keyless: bool
-    ) -> None:
+    def __init__(self, schemas: TypeSchemas, components: Schemas, asked: Asked) -> None:
         self._schemas = schemas
         self._components = components
-        self._keyless = keyless
+        self._asked = asked
 
     def operation(self, endpoint: Endpoint) -> dict[str, Any]:
         said = endpoint.description
@@ -145,9 +154,8 @@ class _Writer:
         return operation
 
     def _security(self, path: str) -> list[dict[str, list[str]]]:
-        if path.startswith(ADMIN_PATH):
-            return [{ADMIN_KEY_NAME: []}]
-        return [{KEY_NAME: []}] if path.startswith("/api/") and not self._keyless else []
+        asked = (names for start, names in self._asked.items() if path.startswith(start))
+        return [{name: []} for name in next(asked, ())]
 
     def _body_schema(self, said: Description) -> Schema | None:
         if said.body_schema is not None:
@@ -207,8 +215,10 @@ class _Writer:
             if said.media_type.startswith("text/"):
                 schema = {"type": "string"}
             return {"description": said.summary, "content": {said.media_type: {"schema": schema}}}
-        schema = self._schemas.of(said.answer, "serialization")
-        return {"description": said.summary, "content": {said.media_type: self._content(schema)}}
+        content = {said.media_type: self._content(self._schemas.of(said.answer, "serialization"))}
+        if said.text_type is not None:
+            content[said.text_type] = {"schema": {"type": "string"}}
+        return {"description": said.summary, "content": content}
 
 
 def _types_in(endpoints: Iterable[Endpoint]) -> Iterator[tuple[Any, Mode]]:

@@ -20,6 +20,7 @@ from storage.conversations.paging import ListPosition
 from tests.support.servers import ServerProcess, server_process
 
 KEY = "open-sesame"
+ADMIN_KEY = "open-sesame-too-please"
 ONE = "/api/conversations/{conversation_id}"
 NO_500 = ["2xx", "3xx", "4xx"]
 ACCEPTED = ["2xx", "3xx", "401", "403", "404", "409", "429"]
@@ -33,6 +34,7 @@ NOT_OFFERED = (
 )
 """Addresses that answer 501 by decision 0034, or by decision alone: no error of the server's."""
 TELLS_MORE: dict[str, list[str]] = {
+    "/api/admin/conversations": ["400"],
     "/api/reset-settings": ["410"],
     "/api/secrets": ["400"],
     "/api/secrets/{name}": ["400"],
@@ -40,7 +42,8 @@ TELLS_MORE: dict[str, list[str]] = {
     f"{ONE}/select-file": ["400", "415"],
     f"{ONE}/git/diff": ["400", "415"],
 }
-"""Refusals of bodies and queries that fit: names that are taken, paths that lead nowhere."""
+"""Refusals of bodies and queries that fit: names that are taken, paths that lead nowhere, and what
+excludes each other."""
 
 
 @dataclass
@@ -68,7 +71,7 @@ async def fuzzed_server(
     folder: Path, storage: str, key: str | None
 ) -> AsyncIterator[ServerProcess]:
     """A server process; at the end it must still be there and have logged no failure."""
-    environment = {} if key is None else {"SESSION_API_KEY": key}
+    environment = {} if key is None else {"SESSION_API_KEY": key, "PARLEY_ADMIN_KEY": ADMIN_KEY}
     async with server_process(
         folder / "data", "--storage", storage, environment=environment
     ) as server:
@@ -103,6 +106,10 @@ def _configured(key: str | None, seed: int, examples: int, *, whole: bool) -> Sc
         }
         for path, statuses in TELLS_MORE.items()
     ]
+    # A server that is drained takes nothing in, whatever else is asked of it.
+    operations.append(
+        {"include-path": "/api/admin/drain", "include-method": "POST", "enabled": False}
+    )
     # What is not there is null or false at these two, not 404.
     operations.append({"include-path": ONE, "checks": {"use_after_free": {"enabled": False}}})
     settings: dict[str, Any] = {

@@ -1,12 +1,13 @@
 """What is asked of the administration, and what it answers."""
 
-from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, Field
 
 from server.managers.base import ConversationStatus
+from server.routes.conversations import PageId
 from server.routes.exchange import Query, RequestBody
+from server.routes.moments import Day, Moment
 from server.routes.process import Resources
 from storage.audit.model import AuditRecord
 from storage.conversations.metadata import ConversationMetadata, ConversationTrigger
@@ -23,14 +24,14 @@ class Nothing(RequestBody):
 class ConversationsQuery(Query):
     """Which conversations; `owner` is one user's, `unowned` those of nobody."""
 
-    page_id: str | None = None
+    page_id: PageId | None = None
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     owner: str | None = None
     unowned: bool = False
     title: str | None = None
     selected_repository: str | None = None
     conversation_trigger: ConversationTrigger | None = None
-    updated_since: AwareDatetime | None = None
+    updated_since: Moment | None = None
 
 
 class ConversationLine(BaseModel):
@@ -133,8 +134,8 @@ class StorageQuery(Query):
 class UsageQuery(Query):
     """UTC days, both included."""
 
-    since: date | None = None
-    until: date | None = None
+    since: Day | None = None
+    until: Day | None = None
     format: Literal["json", "csv"] = "json"
 
 

@@ -29,7 +29,7 @@ class UsageRoutes:
         self._ledger = ledger
         self._usage = usage
 
-    @described(Tag.ADMINISTRATION, answer=Usage, query=UsageQuery)
+    @described(Tag.ADMINISTRATION, answer=Usage, text_type="text/csv", query=UsageQuery)
     async def read(self, request: Request) -> Response:
         """As JSON, or as CSV with one line per day, user and model."""
         query = read_query(request, UsageQuery)
