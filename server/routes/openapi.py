@@ -117,8 +117,8 @@ def openapi_document(
                     "type": "apiKey",
                     "in": "header",
                     "name": ADMIN_KEY_HEADER,
-                    "description": "The setting `admin_key`; where it is not set, only this machine"
-                    " itself is let in.",
+                    "description": "The setting `admin_key`, here or as a Bearer token; where it is"
+                    " not set, only this machine itself is let in.",
                 },
             },
         },
