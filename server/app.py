@@ -36,7 +36,7 @@ from server.monitoring import Monitor, MonitoringListener
 from server.own_stores import OwnConversationStores
 from server.plugins import made
 from server.rates import Rates
-from server.readiness import Prove, Readiness
+from server.readiness import DRAINING, STOPPING, Prove, Readiness
 from server.routes import routes
 from server.routes.admin.table import Kept, administration
 from server.routes.services import Services
@@ -79,7 +79,7 @@ class Application:
 
     def reasons(self) -> list[str]:
         """Why the server is not ready; empty when it is."""
-        found = {"stopping": self.stopping, "draining": self.draining}
+        found = {STOPPING: self.stopping, DRAINING: self.draining}
         return [reason for reason, holds in found.items() if holds]
 
     def stop_intake(self) -> None:

@@ -21,6 +21,8 @@ SETTLE_SECONDS = 2.5
 FRESH_SECONDS = 1.0
 """How long a look counts that found nothing."""
 
+STOPPING = "stopping"
+DRAINING = "draining"
 LOCK_LOST = "the lock of the data directory is lost"
 READ_ONLY = "the data directory cannot be written"
 NO_ANSWER = "the disk does not answer"

@@ -188,8 +188,8 @@ async def test_what_the_proxy_passes_on_is_taken_with_a_key_and_refused_without(
 
 def test_every_reason_why_a_server_is_not_ready_is_listed():
     section = PAGE.split("### Ready")[1].split("###")[0]
-    constants = (readiness.LOCK_LOST, readiness.READ_ONLY, readiness.NO_ANSWER)
-    reasons = {*constants, readiness.NOT_STORED, readiness.NEARLY_FULL, "stopping"}
+    looks = {readiness.LOCK_LOST, readiness.READ_ONLY, readiness.NO_ANSWER, readiness.NEARLY_FULL}
+    reasons = {*looks, readiness.NOT_STORED, readiness.STOPPING, readiness.DRAINING}
 
     listed = set(re.findall(r"^\| ([^|]+?) \|", section, re.MULTILINE)) - {"reason", "---"}
     assert listed == reasons
