@@ -1,6 +1,7 @@
 """Whose request it is, by address: through trusted proxies, and for which addresses nothing counts."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
@@ -10,6 +11,10 @@ from server.bounds import Bounds
 
 SITE_BITS = 64
 """Of an IPv6 address: the rest is its owner's to choose, and change, as he likes."""
+LONGEST = 64
+"""Characters of an address, with a zone's name behind it; longer text is none, and is not kept."""
+REMEMBERED = 4096
+"""Addresses whose form is known: to read one takes longer than all else that is asked of it."""
 UNKNOWN = "unknown"
 """Where a server is asked without a network, or by something that is no address."""
 
@@ -59,6 +64,7 @@ def peer_of(scope: Mapping[str, Any]) -> str | None:
     return None if client is None else str(client[0])
 
 
+@lru_cache(REMEMBERED)
 def site_of(address: str) -> str:
     """The name under which an address is counted."""
     parsed = _parsed(address)
@@ -68,6 +74,11 @@ def site_of(address: str) -> str:
 
 
 def _parsed(text: str) -> IPv4Address | IPv6Address | None:
+    return _read(text) if len(text) <= LONGEST else None
+
+
+@lru_cache(REMEMBERED)
+def _read(text: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(text)
     except ValueError:

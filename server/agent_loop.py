@@ -168,6 +168,7 @@ class AgentLoop:
                     self._fail(error)
                 self._seen = stored.id
                 self._tell_waiter()
+                await asyncio.sleep(0)  # a long run of events must not keep the loop from others
 
     async def _take(self, event: Event) -> None:
         if event.source == EventSource.USER:

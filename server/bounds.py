@@ -86,12 +86,12 @@ class Bounds(BaseModel):
         "10 seconds.",
     )
     actions_per_second: FiniteFloat = Field(
-        default=200,
+        default=50,
         gt=0,
         description="Events the sockets of an address may send a second, over time.",
     )
     action_burst: int = Field(
-        default=200, ge=1, description="Events the sockets of an address may send at once."
+        default=50, ge=1, description="Events the sockets of an address may send at once."
     )
     max_connections: int = Field(
         default=10_000, ge=1, description="Connections that may be open, of all clients."

@@ -118,11 +118,12 @@ def abort(transport: Transport) -> None:
 
     Without the reset the kernel would keep it for minutes for a reader that is not there.
     """
-    # ValueError: uvloop's word for a socket that is closed already.
+    # ValueError: uvloop's word for a socket that is closed already; AttributeError: asyncio's.
     with contextlib.suppress(OSError, AttributeError, ValueError):
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
+    with contextlib.suppress(AttributeError):  # asyncio's word for a transport that is gone
+        transport.abort()
 
 
 def bound_unsent(listener: socket.socket) -> None:

@@ -34,6 +34,11 @@ class Inbound:
         self._library_bytes = 0
         self._lost = False
 
+    @property
+    def within_long(self) -> bool:
+        """Whether what comes next belongs to a frame that is left to the library as it comes."""
+        return self._library_bytes > 0
+
     def feed(self, data: bytes) -> None:
         """Take what was received."""
         if self._lost:

@@ -1,29 +1,27 @@
 """A websocket on its transport, for the short way: frames in, frames out, and who does not read.
 
-The frames that clients send are cut by `Inbound`; the library sees the rest of them only: control
-frames, fragments, binary, what is malformed.
+The frames that clients send are cut by `Inbound`; what is no whole text message `OtherFrames` reads.
 """
 
 import asyncio
 from asyncio import AbstractEventLoop, Transport
 from collections.abc import Callable
-from typing import Protocol, cast
-
-from websockets.frames import CloseCode, Frame, Opcode
-from websockets.protocol import State
-from websockets.server import ServerProtocol
+from typing import Protocol
 
 from server.sockets.allowance import UNLIMITED, Allowance
 from server.sockets.crowd import Place
 from server.sockets.guard import WRITE_LIMIT_BYTES, StallWatch, Traffic, abort, end
 from server.sockets.inbound import Inbound
+from server.sockets.other_frames import OtherFrames
 from server.sockets.protocol import JOIN_BYTES, MAX_MESSAGE_BYTES
 
 FLOWING = asyncio.Event()
 """Shared by all that were never paused: nobody ever waits for it."""
 FLOWING.set()
-SLICE_BYTES = 4 * 1024
-"""What one client may have looked at before the others get their turn."""
+SLICE_BYTES = 512
+"""What one client may have looked at before the others get their turn: a few short events."""
+LONG_SLICE_BYTES = 16 * 1024
+"""The same within a long frame, of which nothing is done before it is whole."""
 WIDE_SLICE_BYTES = 64 * 1024
 """The same for one to whom no limits apply."""
 
@@ -42,15 +40,13 @@ class Websocket(asyncio.Protocol):
     """One open websocket, behind its handshake. There are many: each holds only what it needs."""
 
     __slots__ = (
-        "_binary",
         "_ends",
         "_fed",
-        "_fragments",
         "_holds",
         "_inbound",
-        "_library",
         "_listener",
         "_longest_bytes",
+        "_other_frames",
         "_pace",
         "_slice_bytes",
         "_traffic",
@@ -97,9 +93,7 @@ class Websocket(asyncio.Protocol):
         self._ends = ends
         self._listener: Listener | None = None
         self._inbound = Inbound(self._take_text, self._leave)
-        self._library: ServerProtocol | None = None
-        self._fragments = bytearray()
-        self._binary = False
+        self._other_frames: OtherFrames | None = None
         self._watch: StallWatch | None = None
         transport.set_write_buffer_limits(high=WRITE_LIMIT_BYTES, low=0)
 
@@ -187,15 +181,15 @@ class Websocket(asyncio.Protocol):
     def widen(self) -> None:
         """Take messages of full length: the client has joined."""
         self._longest_bytes = MAX_MESSAGE_BYTES
-        if self._library is not None:
-            self._library.max_message_size = MAX_MESSAGE_BYTES
+        if self._other_frames is not None:
+            self._other_frames.widen(MAX_MESSAGE_BYTES)
 
     def shutdown(self) -> None:
-        """The server ends: say so. See uvicorn's protocols."""
+        """The server ends: say so."""
         if not self.transport.is_closing():
-            library = self._frames()
-            library.send_close(CloseCode.SERVICE_RESTART)
-            self._answer(library)
+            others = self._others()
+            others.say_restart()
+            self._answer(others)
 
     def end(self) -> None:
         """Close the connection without a farewell."""
@@ -208,7 +202,14 @@ class Websocket(asyncio.Protocol):
     def _feed_slice(self) -> None:
         if self._holds > 0 or not self._unfed:
             return
-        part = self._unfed[self._fed : self._fed + self._slice_bytes]
+        if self._pace.tokens < 0:  # another connection of the address was here first
+            self._slow_down()
+            if self._holds > 0:
+                return
+        size = self._slice_bytes
+        if self._inbound.within_long:
+            size = max(size, LONG_SLICE_BYTES)
+        part = self._unfed[self._fed : self._fed + size]
         self._fed += len(part)
         if self._fed >= len(self._unfed):
             self._unfed, self._fed = b"", 0
@@ -249,7 +250,7 @@ class Websocket(asyncio.Protocol):
     def _take_text(self, message: bytes) -> bool:
         """Take a text message that came in one frame."""
         self._pace.tokens -= 1
-        if self._library is not None and self._library.current_size is not None:
+        if self._other_frames is not None and self._other_frames.within_message:
             return False  # in the midst of fragments it is a fault, which the library tells
         if self.receiver is None or not self.receiver(message):
             self._pass_on(message, text=True)
@@ -259,41 +260,31 @@ class Websocket(asyncio.Protocol):
         if self._listener is not None and not self.transport.is_closing():
             self._listener.receive(message, text=text)
 
-    def _frames(self) -> ServerProtocol:
+    def _others(self) -> OtherFrames:
         """Made for the first frame that needs it."""
-        if self._library is None:
-            self._library = ServerProtocol(state=State.OPEN, max_size=self._longest_bytes)
-        return self._library
+        if self._other_frames is None:
+            self._other_frames = OtherFrames(self._longest_bytes)
+        return self._other_frames
 
     def _leave(self, data: bytes) -> None:
-        library = self._frames()
-        library.receive_data(data)
-        for event in library.events_received():
-            self._take_frame(cast("Frame", event))
-        self._answer(library)
-
-    def _take_frame(self, frame: Frame) -> None:
-        self._pace.tokens -= 1
-        if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
-            self._binary = frame.opcode is Opcode.BINARY
-        elif frame.opcode is not Opcode.CONT:
-            return  # the library answers control frames by itself
-        self._fragments += frame.data
-        if frame.fin:
-            message, text = bytes(self._fragments), not self._binary
-            self._fragments.clear()
+        others = self._others()
+        for completed in others.feed(data):
+            self._pace.tokens -= 1
+            if completed is None:
+                continue
+            message, text = completed
             if not (text and self.receiver is not None and self.receiver(message)):
                 self._pass_on(message, text=text)
+        self._answer(others)
 
-    def _answer(self, library: ServerProtocol) -> None:
+    def _answer(self, others: OtherFrames) -> None:
         """Send what the library has to say; when that is a farewell, end."""
-        frames = b"".join(library.data_to_send())
-        closing = library.state is not State.OPEN
+        frames = others.answer()
         # One who only pings and reads nothing must not fill the buffer.
-        if frames and (self.flowing or closing) and not self.transport.is_closing():
+        if frames and (self.flowing or others.closing) and not self.transport.is_closing():
             self.flush()
             self.transport.write(frames)
-        if library.parser_exc is not None:
+        if others.malformed:
             self.place.violated()
-        if closing:
+        if others.closing:
             self.end()

@@ -3,12 +3,14 @@
 import asyncio
 import socket
 
+import pytest
 import uvloop
 
 from server.sockets.guard import abort
 
 
-def test_a_connection_that_is_closed_already_may_be_aborted_once_more():
+@pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop])
+def test_a_connection_that_is_closed_already_may_be_aborted_once_more(new_loop):
     async def close_and_abort():
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
@@ -25,5 +27,5 @@ def test_a_connection_that_is_closed_already_may_be_aborted_once_more():
             abort(transport)
             return transport.is_closing()
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=new_loop) as runner:
         assert runner.run(close_and_abort())
