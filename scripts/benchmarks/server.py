@@ -191,7 +191,7 @@ async def serve(arguments: argparse.Namespace) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2):
                 await application.handlers.drop_all()
-        runner.should_exit = True
+        runner.end()
         await serving
 
 

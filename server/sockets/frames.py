@@ -9,6 +9,7 @@ import orjson
 from events.event import PLAIN, STATE, AgentState, StoredEvent
 from events.page_reader import PageKey, PageReader
 from events.pages import PageCache, page_bounds, page_of
+from server.sockets.turns import Turns
 from server.sockets.wire import payload_frame, project, stored_frame
 from storage.counters import Counters
 
@@ -122,6 +123,8 @@ class FrameReader:
         self, reader: PageReader, cache_bytes: int, counters: Counters | None = None
     ) -> None:
         self.counters = counters or Counters()
+        self.turns = Turns()
+        """Taken for each page that is made and each slice that is sent."""
         self._reader = reader
         self.cache = self._cache = PageCache[PageKey, FrameRun](cache_bytes)
 
@@ -135,6 +138,8 @@ class FrameReader:
         run = self._cache.get(key)
         if run is None or run.first_id > start_id or run.last_id + 1 < end_id:
             first_id = start_id if run is None else min(start_id, run.first_id)
-            run = run_of(await self._reader.read(conversation_id, first_id, end_id))
+            events = await self._reader.read(conversation_id, first_id, end_id)
+            await self.turns.take()
+            run = run_of(events)
             self._cache.put(key, run, run.size_bytes)
         return run.part(start_id, end_id - 1)

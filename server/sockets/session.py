@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from asyncio import Task
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -20,8 +19,6 @@ logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
 FLUSH_SECONDS = 1.0
-TURN_SECONDS = 0.001
-"""How long a replay may keep the loop when all it needs is cached and its client takes it all."""
 
 
 class LivePath(Protocol):
@@ -61,7 +58,6 @@ class WebSession:
         "_position",
         "_stream",
         "_task",
-        "_turn_began",
         "connection_id",
         "conversation_id",
         "live",
@@ -97,7 +93,6 @@ class WebSession:
         self._owed: bytes | None = None
         """The newest state at joining if it is an `error`, else nothing; None: not known yet."""
         self._paid = self._newest_state is None
-        self._turn_began = 0.0
         self._closed = False
         self._task: Task[None] | None = None
 
@@ -240,18 +235,14 @@ class WebSession:
             next_id = min(next_id, self._joined_at + 1)
         page = await self._frames.read(self.conversation_id, self._position + 1, next_id)
         while self._position < page.last_id:
+            await self._frames.turns.take()
             run = page.after(self._position).head(self._outlet.slice_bytes)
             frames = run.without(self._old_states(run))
             self._frames.counters.replayed_bytes += len(frames)
             self._outlet.write(frames)
+            self._frames.turns.sent(len(frames))
             self._position = run.last_id
             await self._outlet.drained()
-            await self._give_way()
-
-    async def _give_way(self) -> None:
-        if time.perf_counter() - self._turn_began > TURN_SECONDS:
-            await asyncio.sleep(0)
-            self._turn_began = time.perf_counter()
 
     async def _pay(self) -> None:
         """Send the newest state at joining, an `error`: behind the backlog, before what is newer."""

@@ -142,6 +142,7 @@ async def test_states_change_in_the_list_without_a_reload(context, server):
         await expect(row).to_have_attribute("data-status", "RUNNING")
 
         await client.post(f"/api/conversations/{conversation_id}/stop")
+        await reader.look_again()
         await expect(row).to_have_attribute("data-status", "STOPPED")
     await row.hover()
     await row.get_by_test_id("start-conversation").click()
@@ -166,6 +167,7 @@ async def test_a_conversation_the_agent_went_on_with_is_marked_until_it_is_opene
 
         path = f"/api/conversations/{conversation_id}/message"
         await client.post(path, json={"message": "second"})
+        await reader.look_again()
 
         await expect(row.get_by_test_id("unread-mark")).to_be_visible()
     await row.get_by_test_id("conversation-link").click()
@@ -212,6 +214,8 @@ async def test_a_title_given_while_the_page_was_joining_reaches_its_head(context
 
         await context.route(f"**{path}", retitle, times=1)
         await reader.visit(path.removeprefix("/api"))
+        await reader.sees_state("Ready")
+        await reader.look_again()
 
         await expect(reader.part("title")).to_have_text("Told in between")
     assert not await reader.found_fault()

@@ -79,9 +79,9 @@ async def test_without_a_key_only_whoever_sits_at_the_machine_is_let_in(listener
         for (header, given), (host, is_here), (shown, key) in product(
             HEADERS.items(), HOSTS.items(), KEYS.items()
         ):
-            answer = await rest.ask("GET", OVERVIEW, headers={**given, **raw(key), "Host": host})
+            status = await status_of(rest, {**given, **key, "Host": host})
             allowed = listener in LOOPBACK and header in HARMLESS and is_here
-            assert answer.status_code == (200 if allowed else 403), (header, host, shown)
+            assert status == (200 if allowed else 403), (header, host, shown)
             cells += 1
     assert cells == len(HEADERS) * len(HOSTS) * len(KEYS)
 
@@ -90,13 +90,39 @@ async def test_without_a_key_only_whoever_sits_at_the_machine_is_let_in(listener
 async def test_with_a_key_only_that_key_lets_in_wherever_from(listener):
     async with rest_server(**LISTENERS[listener], admin_key=KEY) as rest:
         for (header, given), host, (shown, key) in product(HEADERS.items(), HOSTS, KEYS.items()):
-            answer = await rest.ask("GET", OVERVIEW, headers={**given, **raw(key), "Host": host})
             expected = 200 if shown in RIGHT else 401
-            assert answer.status_code == expected, (header, host, shown)
+            status = await status_of(rest, {**given, **key, "Host": host})
+            assert status == expected, (header, host, shown)
 
 
-def raw(headers):
-    return {name: value.encode("latin-1") for name, value in headers.items()}
+async def status_of(rest, headers):
+    """What the overview answers; asked without a client library, whose part would be the longest."""
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": OVERVIEW,
+        "raw_path": OVERVIEW.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [
+            (name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()
+        ],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 3000),
+    }
+    sent: list[Any] = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(part):
+        sent.append(part)
+
+    await rest.application.asgi(scope, receive, send)
+    return sent[0]["status"]
 
 
 def port_of(live):

@@ -17,7 +17,7 @@ from itertools import count
 from server.sockets.protocol import MAX_MESSAGE_BYTES
 from tests.support.intruder import CONT, TEXT, Intruder, frame, intruder
 
-LIFE_SECONDS = 280.0
+LIFE_SECONDS = 600.0
 FRAMES_PER_SECOND = 10
 EVENT_CONNECTIONS = 10
 EVENTS_PER_SECOND = 10_000

@@ -65,6 +65,10 @@ class Person:
         """Open an address of the page."""
         await self.page.goto(self.url + path)
 
+    async def look_again(self) -> None:
+        """Come back to the tab, on which the list is asked for at once instead of after 5 s."""
+        await self.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
     async def begin(self) -> str:
         """Start a conversation from the front page; its id, when the agent is ready."""
         await self.visit()
@@ -144,6 +148,7 @@ async def person(context: BrowserContext, url: str) -> Person:
 async def new_context(browser: Browser, **options: Any) -> BrowserContext:
     """A browser profile of its own, that reports what the policy forbids."""
     options.setdefault("viewport", {"width": 1280, "height": 800})
+    options.setdefault("reduced_motion", "reduce")  # what breathes without end is drawn without end
     context = await browser.new_context(**options)
     context.set_default_timeout(WAIT_MS)
     await context.add_init_script(REPORT_VIOLATIONS)

@@ -133,5 +133,5 @@ async def serving(config: ServerConfig, application: Application) -> AsyncIterat
         application.stop_intake()
         await application.manager.shutdown()
         await application.handlers.drop_all()
-        runner.should_exit = True
+        runner.end()
         await task

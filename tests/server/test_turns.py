@@ -1,0 +1,112 @@
+"""Replays that are many share one part of each turn of the loop, in the order in which they came."""
+
+import asyncio
+import time
+
+from server.sockets.turns import TURN_BYTES, TURN_SECONDS, WOKEN, Turns
+
+DEADLINE_SECONDS = 20
+MANY = 3 * WOKEN
+
+
+def work_for(seconds: float) -> None:
+    ends = time.perf_counter() + seconds
+    while time.perf_counter() <= ends:
+        continue
+
+
+class Loop:
+    """Counts the turns of the loop, as somebody else who wants his turn."""
+
+    def __init__(self) -> None:
+        self.turn = 0
+
+    async def run(self) -> None:
+        while True:
+            self.turn += 1
+            await asyncio.sleep(0)
+
+
+async def replay(turns, loop, name, done, slices=3, seconds=2 * TURN_SECONDS):
+    for _ in range(slices):
+        await turns.take()
+        done.append((loop.turn, name))
+        work_for(seconds)
+
+
+async def run(*replays, loop):
+    counting = asyncio.create_task(loop.run())
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await asyncio.gather(*replays)
+    counting.cancel()
+
+
+async def test_of_many_long_slices_one_is_worked_on_in_a_turn_of_the_loop():
+    turns, loop, done = Turns(), Loop(), []
+
+    await run(*(replay(turns, loop, name, done) for name in range(MANY)), loop=loop)
+
+    assert len(done) == 3 * MANY
+    in_a_turn = [[one for one, _ in done].count(turn) for turn in {one for one, _ in done}]
+    assert max(in_a_turn) == 1
+
+
+async def test_who_came_first_is_served_first_and_nobody_a_second_time_before_all_were():
+    turns, loop, done = Turns(), Loop(), []
+
+    await run(*(replay(turns, loop, name, done) for name in range(MANY)), loop=loop)
+
+    # The first had its turn before the others came, and then waits before them.
+    everybody = [*range(MANY)]
+    assert [name for _, name in done] == [0, *everybody, *everybody, *everybody[1:]]
+
+
+async def test_so_many_bytes_are_sent_in_a_turn_of_the_loop_and_a_slice_more():
+    turns, loop, done = Turns(), Loop(), []
+
+    async def send(name):
+        for _ in range(4):
+            await turns.take()
+            turns.sent(TURN_BYTES // 2 + 1)
+            done.append((loop.turn, name))
+
+    await run(*(send(name) for name in range(WOKEN)), loop=loop)
+
+    in_a_turn = [[one for one, _ in done].count(turn) for turn in {one for one, _ in done}]
+    assert max(in_a_turn) == 2
+
+
+async def test_short_slices_share_a_turn_of_the_loop():
+    turns, loop, done = Turns(), Loop(), []
+
+    await run(
+        *(replay(turns, loop, name, done, seconds=0.0) for name in range(4 * WOKEN)), loop=loop
+    )
+
+    assert done[-1][0] - done[0][0] < len(done) / 2
+
+
+async def test_who_is_alone_does_not_wait():
+    first_step = Turns().take()
+    try:
+        first_step.send(None)
+    except StopIteration:
+        waited = False
+    else:
+        waited = True
+    assert not waited
+
+
+async def test_one_who_leaves_while_waiting_takes_nobodys_turn():
+    turns, loop, done = Turns(), Loop(), []
+    work = [asyncio.create_task(replay(turns, loop, name, done)) for name in range(MANY)]
+    while not done:
+        await asyncio.sleep(0)
+    for one in work[1::2]:
+        one.cancel()
+
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await asyncio.gather(*work, return_exceptions=True)
+
+    assert {name for _, name in done} == set(range(0, MANY, 2))
+    assert len(done) == 3 * len(work[::2])
