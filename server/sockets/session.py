@@ -162,9 +162,10 @@ class WebSession:
 
     async def drop(self) -> None:
         """Send what is due for a bounded time, then end the transport: the client comes back."""
+        ends = asyncio.get_running_loop().time() + FLUSH_SECONDS
         if self._task is not None:
             await asyncio.wait([self._task], timeout=FLUSH_SECONDS)
-        await self._outlet.end(FLUSH_SECONDS)
+        await self._outlet.end(max(0.0, ends - asyncio.get_running_loop().time()))
 
     def abort(self) -> None:
         """End the transport at once."""

@@ -133,6 +133,7 @@ async def test_the_page_says_when_the_server_is_away_and_goes_on_by_itself(conte
         await reader.visit()
         await expect(reader.part("list-empty")).to_be_attached()
         await server.kill()
+        await reader.look_again()
 
         for width in (1280, 390):
             await reader.page.set_viewport_size({"width": width, "height": 800})

@@ -5,7 +5,7 @@ import pytest
 from tests.support.kill_rounds import run_kill_rounds
 from tests.support.seeds import chosen_seed
 
-ROUNDS = 10
+ROUNDS = 7
 
 
 @pytest.mark.parametrize("storage", ["sqlite", "local"])

@@ -125,7 +125,7 @@ async def test_no_line_holds_content_or_keys_and_each_its_ids(tmp_path, delivery
 
 @pytest.mark.parametrize("delivery", ["direct", "engine"], indirect=True)
 async def test_a_clients_event_that_fails_is_logged_with_its_connection(delivery, caplog):
-    store = FaultyEventStore(MemoryEventStore(), [fails] * 20)
+    store = FaultyEventStore(MemoryEventStore(), [fails] * 4)
     async with live_server(events=store) as live:
         one = await live.new()
         async with live.joined(one) as client:
