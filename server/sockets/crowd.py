@@ -107,6 +107,10 @@ class Crowd:
             del self._waiting_by_address[place.address]
 
 
+def _nothing() -> None:
+    """Ends whoever has left."""
+
+
 class Place:
     """One client's, until it leaves."""
 
@@ -169,6 +173,7 @@ class Place:
     def leave(self) -> None:
         """The client is gone."""
         self.settle()
+        self._end = _nothing  # it leads back to the connection, and would hold it
         if not self._left:
             self._left = True
             self._crowd._places -= 1  # noqa: SLF001 - of one module

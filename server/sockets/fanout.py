@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from events.event import StoredEvent
 from events.stream import EventStream
@@ -22,11 +23,12 @@ class Fanout:
         self.stream = stream
         self._live: dict[WebSession, Send] = {}
         self._senders: tuple[Send, ...] | None = ()
-        self._stop = stream.tap(self._deliver)
+        self._tap = ExitStack()
+        self._tap.callback(stream.tap(self._deliver))
 
     def close(self) -> None:
         """Take nothing more."""
-        self._stop()
+        self._tap.close()
 
     def enter(self, session: WebSession, send: Send) -> None:
         """Send a session that is level all that is published from now on, until `leave`."""

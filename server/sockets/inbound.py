@@ -18,6 +18,14 @@ HELD_BYTES = 64 * 1024
 LONG, VERY_LONG = 126, 127
 
 
+def _taken(_message: bytes) -> bool:
+    return True
+
+
+def _left(_data: bytes) -> None:
+    """Nobody is there any more."""
+
+
 class Inbound:
     """One connection's incoming bytes, from the first frame on.
 
@@ -38,6 +46,10 @@ class Inbound:
     def within_long(self) -> bool:
         """Whether what comes next belongs to a frame that is left to the library as it comes."""
         return self._library_bytes > 0
+
+    def close(self) -> None:
+        """Nothing comes any more: hold nobody who waits for it."""
+        self._take, self._leave = _taken, _left
 
     def feed(self, data: bytes) -> None:
         """Take what was received."""

@@ -5,6 +5,7 @@ reader that stands still is cut.
 """
 
 from asyncio import AbstractEventLoop
+from functools import partial
 from typing import Any, cast
 
 from uvicorn.config import Config
@@ -19,6 +20,14 @@ LONGEST_HEAD_BYTES = 64 * 1024
 UNWANTED_BYTES = 256 * 1024
 """What is read of a body after the answer, so that its sender finds the answer."""
 UNWANTED_SECONDS = 2.0
+
+
+def _with_place(
+    protocol: "type[GuardedProtocol]", place: Place, **arguments: Any
+) -> GuardedProtocol:
+    upgraded = protocol(**arguments)
+    upgraded.place = place
+    return upgraded
 
 
 class PlainHttp(HttpToolsProtocol):
@@ -39,8 +48,8 @@ class PlainHttp(HttpToolsProtocol):
         self._head_bytes = 0
         self._unwanted_bytes = 0
         self._watch: StallWatch | None = None
-        self._guarded = cast("type[GuardedProtocol]", self.ws_protocol_class)
-        self.ws_protocol_class = cast("Any", self._upgraded)
+        guarded = cast("type[GuardedProtocol]", self.ws_protocol_class)
+        self.ws_protocol_class = cast("Any", partial(_with_place, guarded, place))
 
     def data_received(self, data: bytes) -> None:
         """Parse it; an endless head ends the connection."""
@@ -72,7 +81,7 @@ class PlainHttp(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Wait for the rest of a body, not for long, before the next request."""
-        unread = self.cycle.more_body
+        unread = not self.transport.is_closing() and self.cycle.more_body
         super().on_response_complete()
         if unread:
             self.loop.call_later(UNWANTED_SECONDS, self._give_up, self.cycle)
@@ -97,11 +106,7 @@ class PlainHttp(HttpToolsProtocol):
         self._unwatch()
         self._place.leave()
         super().connection_lost(exc)
-
-    def _upgraded(self, **arguments: Any) -> GuardedProtocol:
-        guarded = self._guarded(**arguments)
-        guarded.place = self._place
-        return guarded
+        self.cycle = None  # type: ignore[assignment]  # it leads back here, and would hold us
 
     def _breach(self) -> None:
         self._place.violated()

@@ -176,8 +176,9 @@ class WebSession:
         """The connection is gone: send nothing more."""
         self._closed = True
         self._leave()
-        if self._task is not None:
-            self._task.cancel()
+        task, self._task = self._task, None  # what it ends with leads back here, and would hold us
+        if task is not None:
+            task.cancel()
 
     def _read_on(self, *, first: bool) -> None:
         work = self._replay() if first else self._catch_up()

@@ -121,6 +121,7 @@ class Websocket(asyncio.Protocol):
         self._ends.discard(self)
         self.place.leave()
         self._unfed = b""
+        self._inbound.close()
         self._unwatch()
         self._stop_flowing()
         self.behind = self.receiver = None

@@ -6,6 +6,8 @@ import time
 from server.sockets.turns import TURN_BYTES, TURN_SECONDS, WOKEN, Turns
 
 DEADLINE_SECONDS = 20
+Served = tuple[int, int]
+"""The turn of the loop in which a slice was worked on, and whose it was."""
 MANY = 3 * WOKEN
 
 
@@ -42,7 +44,8 @@ async def run(*replays, loop):
 
 
 async def test_of_many_long_slices_one_is_worked_on_in_a_turn_of_the_loop():
-    turns, loop, done = Turns(), Loop(), []
+    turns, loop = Turns(), Loop()
+    done: list[Served] = []
 
     await run(*(replay(turns, loop, name, done) for name in range(MANY)), loop=loop)
 
@@ -52,7 +55,8 @@ async def test_of_many_long_slices_one_is_worked_on_in_a_turn_of_the_loop():
 
 
 async def test_who_came_first_is_served_first_and_nobody_a_second_time_before_all_were():
-    turns, loop, done = Turns(), Loop(), []
+    turns, loop = Turns(), Loop()
+    done: list[Served] = []
 
     await run(*(replay(turns, loop, name, done) for name in range(MANY)), loop=loop)
 
@@ -62,7 +66,8 @@ async def test_who_came_first_is_served_first_and_nobody_a_second_time_before_al
 
 
 async def test_so_many_bytes_are_sent_in_a_turn_of_the_loop_and_a_slice_more():
-    turns, loop, done = Turns(), Loop(), []
+    turns, loop = Turns(), Loop()
+    done: list[Served] = []
 
     async def send(name):
         for _ in range(4):
@@ -77,7 +82,8 @@ async def test_so_many_bytes_are_sent_in_a_turn_of_the_loop_and_a_slice_more():
 
 
 async def test_short_slices_share_a_turn_of_the_loop():
-    turns, loop, done = Turns(), Loop(), []
+    turns, loop = Turns(), Loop()
+    done: list[Served] = []
 
     await run(
         *(replay(turns, loop, name, done, seconds=0.0) for name in range(4 * WOKEN)), loop=loop
@@ -98,7 +104,8 @@ async def test_who_is_alone_does_not_wait():
 
 
 async def test_one_who_leaves_while_waiting_takes_nobodys_turn():
-    turns, loop, done = Turns(), Loop(), []
+    turns, loop = Turns(), Loop()
+    done: list[Served] = []
     work = [asyncio.create_task(replay(turns, loop, name, done)) for name in range(MANY)]
     while not done:
         await asyncio.sleep(0)

@@ -1,0 +1,108 @@
+"""A connection that has ended is gone at once: none waits for the collector in a ring with itself.
+
+Connections come and go by the thousand, and the collector looks at what is old only now and then.
+"""
+
+import asyncio
+import gc
+from collections import Counter
+
+import pytest
+
+from tests.support.clients import message
+from tests.support.intruder import intruder
+from tests.support.live import live_server
+
+ROUNDS = 10
+OURS = ("server.", "events.", "storage.")
+
+
+async def half_a_head(live, _):
+    async with intruder(live.url) as one:
+        await one.send(b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: lo")
+
+
+async def a_request(live, _):
+    async with intruder(live.url) as one:
+        assert (await one.ask("GET", "/alive")).status == 200
+
+
+async def a_websocket_that_says_nothing(live, conversation_id):
+    async with intruder(live.url) as one:
+        await one.upgrade(f"conversation_id={conversation_id}")
+        await one.message()
+
+
+async def a_refused_client(live, _):
+    async with intruder(live.url) as one:
+        await one.upgrade("conversation_id=unknown")
+        await one.message()
+        await one.text("40")
+        await one.message()
+
+
+async def a_client_that_sends(live, conversation_id):
+    async with live.raw(conversation_id) as client:
+        await client.connect()
+        await client.send(message("/quiet"))
+
+
+async def a_client_that_leaves_during_its_replay(live, conversation_id):
+    async with live.raw(conversation_id) as client:
+        await client.connect()
+
+
+async def nobody_is_there(live):
+    async with asyncio.timeout(5):
+        while live.application.library.visits or len(live.application.library.crowd):
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+def kept_garbage():
+    """What only the collector would have ended, of the types that are ours."""
+    gc.collect()
+    gc.disable()
+
+    def find():
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        gc.set_debug(0)
+        found = Counter(f"{type(one).__module__}.{type(one).__name__}" for one in gc.garbage)
+        gc.garbage.clear()
+        # Once is what an earlier server left; of a connection's it is one for each.
+        return {
+            name: count
+            for name, count in found.items()
+            if name.startswith(OURS) and count >= ROUNDS
+        }
+
+    yield find
+    gc.set_debug(0)
+    gc.garbage.clear()
+    gc.enable()
+
+
+@pytest.mark.parametrize(
+    "come_and_go",
+    [
+        half_a_head,
+        a_request,
+        a_websocket_that_says_nothing,
+        a_refused_client,
+        a_client_that_sends,
+        a_client_that_leaves_during_its_replay,
+    ],
+)
+async def test_a_connection_that_has_ended_waits_for_no_collector(come_and_go, kept_garbage):
+    async with live_server() as live:
+        conversation_id = await live.new()
+        await come_and_go(live, conversation_id)  # what is made at first use stays
+        await nobody_is_there(live)
+        kept_garbage()
+
+        for _ in range(ROUNDS):
+            await come_and_go(live, conversation_id)
+        await nobody_is_there(live)
+
+        assert kept_garbage() == {}
