@@ -173,7 +173,9 @@ async def compose(
             agent_model=users.model,
             is_ready=application.reasons,
             readiness=Readiness(config, application.reasons, event_store.counters, prove),
-            metrics=Metrics(Sources(parts, frames.cache, traffic, watch)),
+            metrics=Metrics(
+                Sources(parts, frames.cache, traffic, watch, (crowd, library.crowd), rates)
+            ),
             started_at=datetime.now(UTC),
             socket_document=asyncapi_document,
         )

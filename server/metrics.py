@@ -1,6 +1,6 @@
 """What Prometheus is told: read off counters at the moment it asks, never pushed for an event."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,6 +35,24 @@ class SlowClients(Protocol):
     aborted: int
 
 
+class Guests(Protocol):
+    """Clients with a place, and what was done about those who only hold one."""
+
+    cut: int
+
+    @property
+    def handshakes(self) -> int:
+        """How many have not said yet what they want."""
+
+
+class Refusals(Protocol):
+    """What was asked too often."""
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """How many by their class."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Where the figures are."""
@@ -43,6 +61,8 @@ class Sources:
     frames: Cache
     slow_clients: SlowClients
     watch: LoopWatch
+    guests: Sequence[Guests]
+    rates: Refusals
 
     @property
     def tallies(self) -> Tallies:
@@ -145,6 +165,18 @@ def _connections(sources: Sources) -> Iterator[Metric]:
     yield _counter("parley_events_delivered", "Events clients were brought past.", delivered)
     yield _counter("parley_connections_paused", "Pauses of writing to a client.", slow.paused)
     yield _counter("parley_connections_aborted", "Clients cut for standing still.", slow.aborted)
+    yield from _defence(sources)
+
+
+def _defence(sources: Sources) -> Iterator[Metric]:
+    handshakes = sum(one.handshakes for one in sources.guests)
+    cut = sum(one.cut for one in sources.guests)
+    yield _gauge("parley_handshakes", "Connections that owe a word.", handshakes)
+    yield _counter("parley_handshakes_cut", "Of these, those that were ended for it.", cut)
+    limited = CounterMetricFamily("parley_rate_limited", "Refused as too many.", labels=["class"])
+    for kind, count in sorted(sources.rates.refused.items()):
+        limited.add_metric([kind], count)
+    yield limited
 
 
 def _requests(tallies: Tallies) -> Iterator[Metric]:

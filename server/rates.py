@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
 
@@ -41,8 +42,8 @@ class Rates:
         self, config: Bounds, addresses: Addresses, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.addresses = addresses
-        self.refused = 0
-        """How many requests were too many."""
+        self.refused: Counter[str] = Counter()
+        """How many were too many, by their class."""
         self._clock = clock
         self._banned: dict[str, float] = {}
         self._windows = BoundedWindows(clock)
@@ -95,7 +96,7 @@ class Rates:
             raise self._refusal(kind, key)
 
     def _refusal(self, kind: RateClass, key: str) -> RateLimited:
-        self.refused += 1
+        self.refused[kind.value] += 1
         if kind is RateClass.HANDSHAKES:
             self.violated(key)  # to refuse it costs nearly as much as to serve it
         stats = self._limiter.get_window_stats(self._limits[kind], kind.value, key)

@@ -1,6 +1,7 @@
 """The figures for Prometheus: what they count, and who may read them."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from httpx import ASGITransport, AsyncClient
@@ -10,10 +11,12 @@ from events.stores.memory import MemoryEventStore
 from runtime_stub.scripted import ScriptedAgent
 from tests.support.clients import ConnectRefused
 from tests.support.faulty_store import FaultyEventStore, fails, unknown_after
+from tests.support.intruder import intruder
 from tests.support.live import live_server
 from tests.support.rest import assert_refused, rest_server
 
 KEY = "a-session-key"
+DEADLINE_SECONDS = 5.0
 METRICS_KEY = "a-key-for-metrics"
 BEARER = {"authorization": f"Bearer {METRICS_KEY}"}
 
@@ -118,6 +121,26 @@ async def test_a_connection_that_is_refused_is_counted_by_its_reason(delivery):
 
     assert found["parley_connections_refused_total", "wrong_key"] == 1
     assert found["parley_connections_refused_total", "not_accepted"] == 1
+
+
+async def test_those_who_ask_too_often_or_only_hold_a_place_are_counted():
+    limits: dict[str, Any] = {"rate_handshakes": "2/minute", "handshake_seconds": 0.3}
+    async with live_server(**limits) as live, AsyncClient(base_url=live.url) as http:
+        async with intruder(live.url) as silent:
+            await silent.upgrade("conversation_id=x")
+            there = await figures(http)
+            await silent.cut(DEADLINE_SECONDS)
+        async with intruder(live.url) as other:
+            assert (await other.upgrade("conversation_id=x")).status == 101
+        async with intruder(live.url) as late:
+            assert (await late.upgrade("conversation_id=x")).status == 429
+        after = await figures(http)
+
+    # The one that asks for the figures has said what it wants.
+    assert there[("parley_handshakes",)] >= 1
+    assert there[("parley_handshakes_cut_total",)] == 0
+    assert after[("parley_handshakes_cut_total",)] >= 1
+    assert after["parley_rate_limited_total", "handshakes"] == 1
 
 
 async def test_failures_of_the_storage_are_counted():

@@ -220,7 +220,7 @@ def test_a_window_moves_and_says_when_there_is_room_again():
     assert refused.value.seconds == 20
     clock.now += 20
     rates.spend(RateClass.READS, "10.0.0.1")
-    assert rates.refused == 1
+    assert rates.refused == {"reads": 1}
 
 
 def test_a_flood_of_addresses_takes_no_more_memory_than_is_set_aside():
