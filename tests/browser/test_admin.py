@@ -4,6 +4,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.support.browser import WAIT_MS, new_context, person
+from tests.support.screenshots import picture
 from tests.support.servers import server_process
 
 pytestmark = [
@@ -163,21 +164,23 @@ async def test_the_page_asks_only_while_it_is_seen(reader):
 
 @pytest.mark.parametrize("viewport", SIZES, ids=lambda size: str(size["width"]))
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_every_part_fits_and_complains_of_nothing(browser, server, viewport, scheme):
-    context = await new_context(browser, viewport=viewport, color_scheme=scheme)
+async def test_every_part_fits_and_complains_of_nothing(browser, context, server, viewport, scheme):
+    await talk(context, server, f"A conversation with a title of some length, {scheme}")
+    own = await new_context(browser, viewport=viewport, color_scheme=scheme)
     try:
-        reader = await person(context, server.url)
+        reader = await person(own, server.url)
         await reader.visit("/admin")
         await expect(reader.page.locator("html")).to_have_css("color-scheme", scheme)
         for part in PARTS:
             await reader.page.locator(f'[data-part="{part}"]').click()
             await expect(reader.part("stage").locator("section").first).to_be_visible()
             assert await reader.fits(), part
+            await picture(reader, f"admin-{part}-{viewport['width']}-{scheme}")
             nameless = "button:not(:has-text('')), input:not([id]), select:not([id])"
             assert await reader.part("stage").locator(nameless).count() == 0
         assert not await complaints(reader)
     finally:
-        await context.close()
+        await own.close()
 
 
 async def test_the_parts_are_reached_by_keyboard(reader):
