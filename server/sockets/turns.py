@@ -7,9 +7,9 @@ from collections import deque
 
 TURN_SECONDS = 0.0003
 """How long all replays together may keep the loop, one slice of the last of them more."""
-TURN_BYTES = 64 * 1024
+TURN_BYTES = 16 * 1024
 """How much they may send, one slice more: it goes to the kernel at the end of the turn, which takes
-longer than to make it."""
+longer than to make it. Of long slices that is one."""
 WOKEN = 8
 """So many that wait are looked at in one turn of the loop; their slices may be short."""
 
