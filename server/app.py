@@ -182,7 +182,7 @@ async def compose(
         plain = socketio.ASGIApp(library, socketio_path=None)
         sockets = PollingRules(plain, library.crowd, library.visits)
         drain = Drain(manager, application.drain_intake)
-        async with administration(config, kept, ledger, drain) as admin:
+        async with administration(config, kept, ledger, drain, rates) as admin:
             application.asgi = Starlette(
                 routes=[Mount("/socket.io", sockets), *routes(services, admin)],
                 middleware=[*chosen.middleware, *middleware(config, authenticator, rates, tallies)],

@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 from openapi_pydantic import OpenAPI
@@ -13,7 +13,6 @@ from events.client_events import CLIENT_ID
 from events.errors import EventsError
 from events.schemas import REFERENCE, Schema, event_schemas
 from events.version import server_version
-from server.auth import KEY_HEADER
 from server.errors import (
     BadRequest,
     ErrorBody,
@@ -26,9 +25,9 @@ from server.errors import (
     UnsupportedMedia,
     answer_of_kind,
 )
-from server.routes.admin.access import KEY_HEADER as ADMIN_KEY_HEADER
 from server.routes.describing import JSON, Description, Tag, description_of
 from server.routes.matching import Resource
+from server.routes.security_schemes import SECURITY_SCHEMES, KeysAsked
 from server.schemas import Mode, TypeSchemas, example_of
 from storage.errors import BadKey, ConversationNotFound, StorageError
 
@@ -40,10 +39,13 @@ WITH_BODY = (BadRequest,)
 WRITING = (UnsupportedMedia,)
 """Where a body, even an unasked one, must be of the type that is taken."""
 UNFIT_BODY = "The body does not fit its schema; the text names the field (`invalid_body`)"
+TOO_MANY = answer_of_kind(RateLimited).status
+RETRY_AFTER = {
+    "description": "Seconds until the next one is served.",
+    "required": True,
+    "schema": {"type": "integer", "minimum": 1},
+}
 CONVERSATION_ID = r"^(?!task-)(?!.*\.\.)[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}$"
-KEY_NAME = "sessionKey"
-ADMIN_KEY_NAME = "adminKey"
-ADMIN_PATH, API_PATH = "/api/admin/", "/api/"
 
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 _INTRODUCTION = (
@@ -53,8 +55,6 @@ _INTRODUCTION = (
 
 
 Schemas = Mapping[str, Schema]
-Asked = Mapping[str, Sequence[str]]
-"""The keys asked for, by how an address begins; the first that fits counts."""
 
 
 class Endpoint(NamedTuple):
@@ -83,10 +83,7 @@ def openapi_document(
     endpoints = list(endpoints_of(table))
     schemas = TypeSchemas(_types_in(endpoints))
     components = {**event_schemas(), **schemas.components}
-    asked = {
-        ADMIN_PATH: () if admin_keyless else (ADMIN_KEY_NAME,),
-        API_PATH: () if keyless else (KEY_NAME,),
-    }
+    asked = KeysAsked(keyless=keyless, admin_keyless=admin_keyless)
     writer = _Writer(schemas, components, asked)
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for endpoint in endpoints:
@@ -105,22 +102,7 @@ def openapi_document(
         "paths": dict(paths),
         "components": {
             "schemas": dict(sorted(components.items())),
-            "securitySchemes": {
-                KEY_NAME: {
-                    "type": "apiKey",
-                    "in": "header",
-                    "name": KEY_HEADER,
-                    "description": "The setting `session_api_key`; none is asked for where it is"
-                    " not set.",
-                },
-                ADMIN_KEY_NAME: {
-                    "type": "apiKey",
-                    "in": "header",
-                    "name": ADMIN_KEY_HEADER,
-                    "description": "The setting `admin_key`, here or as a Bearer token; where it is"
-                    " not set, only this machine itself is let in.",
-                },
-            },
+            "securitySchemes": {name: dict(one) for name, one in SECURITY_SCHEMES.items()},
         },
     }
     OpenAPI.model_validate(document)
@@ -128,7 +110,7 @@ def openapi_document(
 
 
 class _Writer:
-    def __init__(self, schemas: TypeSchemas, components: Schemas, asked: Asked) -> None:
+    def __init__(self, schemas: TypeSchemas, components: Schemas, asked: KeysAsked) -> None:
         self._schemas = schemas
         self._components = components
         self._asked = asked
@@ -141,7 +123,7 @@ class _Writer:
             "summary": said.summary,
             "parameters": [*_path_parameters(endpoint), *self._query(said), *_key_header(said)],
             "responses": self._responses(endpoint),
-            "security": self._security(endpoint.path),
+            "security": self._asked.at(endpoint.path),
         }
         if said.details:
             operation["description"] = said.details
@@ -152,10 +134,6 @@ class _Writer:
                 "content": {said.body_type: self._content(body)},
             }
         return operation
-
-    def _security(self, path: str) -> list[dict[str, list[str]]]:
-        asked = (names for start, names in self._asked.items() if path.startswith(start))
-        return [{name: []} for name in next(asked, ())]
 
     def _body_schema(self, said: Description) -> Schema | None:
         if said.body_schema is not None:
@@ -207,6 +185,8 @@ class _Writer:
                 "description": "\n".join(f"- {cause}" for cause in causes[status]),
                 "content": {JSON: content},
             }
+            if status == TOO_MANY:
+                responses[str(status)]["headers"] = {"Retry-After": RETRY_AFTER}
         return responses
 
     def _success(self, said: Description) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from tests.support.live import live_server
 from tests.support.proxy import forwarding
-from tests.support.rest import assert_refused, rest_server
+from tests.support.rest import assert_refused, client_at, rest_server
 
 KEY = "a long admin key"
 OVERVIEW = "/api/admin/overview"
@@ -219,6 +219,30 @@ async def test_behind_a_proxy_on_this_machine_only_the_key_lets_in():
         assert (await client.get(f"{url}{OVERVIEW}", headers=shown)).status_code == 200
         # A proxy that adds nothing and turns the Host into its upstream's is not let in either.
         assert_refused(await client.get(f"{live.url}{OVERVIEW}"), 401, "unauthorized")
+
+
+async def test_who_tries_keys_is_not_asked_for_another_and_stands_in_the_audit():
+    right = {"X-Admin-API-Key": KEY}
+    async with (
+        rest_server(admin_key=KEY, rate_failures="4/hour") as rest,
+        client_at(rest, "10.0.0.1") as guesser,
+        client_at(rest, "10.0.0.2") as other,
+    ):
+        for _ in range(10):
+            assert_refused(await guesser.get(OVERVIEW), 401, "unauthorized")
+        for number in range(2):
+            for name, start in (("X-Admin-API-Key", ""), ("Authorization", "Bearer ")):
+                tried = {name: f"{start}a guess, the {number}."}
+                assert_refused(await guesser.get(OVERVIEW, headers=tried), 401, "unauthorized")
+
+        refused = await guesser.get(OVERVIEW, headers=right)
+        assert_refused(refused, 429, "rate_limited")
+        assert 1 <= int(refused.headers["retry-after"]) <= 3600
+        assert (await other.get(OVERVIEW, headers=right)).status_code == 200
+        audit = (await other.get(AUDIT, headers=right)).json()["results"]
+    counted = {(one["client"], one["outcome"]): one["count"] for one in audit}
+    assert counted[("10.0.0.1", "unauthorized")] == 14
+    assert counted[("10.0.0.1", "rate_limited")] == 1
 
 
 async def test_the_key_is_nowhere_to_be_read():

@@ -160,13 +160,28 @@ async def test_references_lead_somewhere(openapi):
             assert isinstance(found(document, reference), dict), reference
 
 
-async def test_a_server_with_a_key_says_so(openapi):
-    async with rest_server(session_api_key="sesame") as rest:
+async def test_a_server_with_keys_says_so(openapi):
+    async with rest_server(session_api_key="sesame", admin_key="a long admin key") as rest:
         keyed = (await rest.ask("GET", "/openapi.json")).json()
 
     assert keyed["paths"]["/api/settings"]["get"]["security"] == [{"sessionKey": []}]
+    assert keyed["paths"]["/api/admin/audit"]["get"]["security"] == [
+        {"adminKey": []},
+        {"adminBearer": []},
+    ]
     assert keyed["paths"]["/alive"]["get"]["security"] == []
     assert openapi["paths"]["/api/settings"]["get"]["security"] == []
+    assert openapi["paths"]["/api/admin/audit"]["get"]["security"] == []
+
+
+async def test_who_is_refused_for_a_while_is_told_for_how_long(openapi):
+    told = [
+        operation["responses"]["429"]["headers"]["Retry-After"]["schema"]
+        for operations in openapi["paths"].values()
+        for operation in operations.values()
+    ]
+    assert len(told) > 50
+    assert all(schema == {"type": "integer", "minimum": 1} for schema in told)
 
 
 KINDS = [

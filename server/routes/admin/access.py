@@ -6,9 +6,11 @@ import hmac
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
+from server.addresses import peer_of
 from server.auth import is_loopback, is_same_origin, names_this_machine
 from server.config import ServerConfig
 from server.errors import Forbidden, Unauthorized
+from server.rates import RateClass, Rates
 
 KEY_HEADER = "x-admin-api-key"
 KEYLESS = "keyless-loopback"
@@ -22,30 +24,40 @@ LABEL_CHARACTERS = 8
 
 
 class AdminAccess:
-    """Decides about one request at a time; holds no state.
+    """Decides about one request at a time.
 
     A key that is set is always asked for. Without one, a request must come over a loopback
     listener and from a loopback address, name this machine as its Host, and bear no trace of a
-    proxy. Requests of other sites' pages are refused in either case.
+    proxy. Requests of other sites' pages are refused in either case. Wrong keys count as those of
+    the other addresses do: an address that has shown too many is not asked for another.
     """
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, rates: Rates) -> None:
+        self._rates = rates
         self._listens_here = is_loopback(config.host)
         key = config.admin_key
         self._key = None if key is None else key.get_secret_value().encode()
         self._label = KEYLESS if self._key is None else f"key:{_label(self._key)}"
 
     def check(self, request: Request) -> str:
-        """Who asks, as the audit names him. Raises Forbidden, Unauthorized."""
+        """Who asks, as the audit names him. Raises Forbidden, Unauthorized, RateLimited."""
         headers = request.headers
         if headers.get("sec-fetch-site", "none") not in HERE or not is_same_origin(headers):
             raise Forbidden("Administration takes no requests from other sites")
         if self._key is not None:
-            if not any(hmac.compare_digest(given, self._key) for given in _keys_of(headers)):
-                raise Unauthorized("The admin key is missing or wrong")
+            self._check_key(request, self._key)
         elif not self._is_at_this_machine(request):
             raise Forbidden("Administration is closed here until an admin key is set (admin_key)")
         return self._label
+
+    def _check_key(self, request: Request, key: bytes) -> None:
+        address = self._rates.addresses.client(peer_of(request.scope), request.headers)
+        self._rates.check(RateClass.FAILURES, address)
+        keys = _keys_of(request.headers)
+        if not any(hmac.compare_digest(given, key) for given in keys):
+            if any(keys):
+                self._rates.note(RateClass.FAILURES, address)
+            raise Unauthorized("The admin key is missing or wrong")
 
     def _is_at_this_machine(self, request: Request) -> bool:
         peer = request.client

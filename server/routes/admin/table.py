@@ -10,6 +10,7 @@ from events.usage_ledger import UsageLedger
 from server.config import ServerConfig
 from server.drain import Drain
 from server.fault_counts import FaultCounts
+from server.rates import Rates
 from server.routes.admin.access import AdminAccess
 from server.routes.admin.live import LiveRoutes
 from server.routes.admin.records import RecordRoutes
@@ -44,10 +45,10 @@ class Administration:
 
 @asynccontextmanager
 async def administration(
-    config: ServerConfig, kept: Kept, ledger: UsageLedger, drain: Drain
+    config: ServerConfig, kept: Kept, ledger: UsageLedger, drain: Drain, rates: Rates
 ) -> AsyncIterator[Administration]:
     """Its parts, until the block is left."""
-    trail = AuditTrail(kept.audit, AdminAccess(config))
+    trail = AuditTrail(kept.audit, AdminAccess(config, rates))
     with FaultCounts() as faults:
         try:
             yield Administration(kept, ledger, drain, faults, trail)

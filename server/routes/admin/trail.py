@@ -9,7 +9,7 @@ from functools import wraps
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.errors import Forbidden, Unauthorized, answer_for
+from server.errors import Forbidden, RateLimited, Unauthorized, answer_for
 from server.routes.admin.access import NOBODY, AdminAccess
 from server.routes.matching import Endpoint
 from storage.audit.base import AuditLog
@@ -77,7 +77,7 @@ class AuditTrail:
     async def _checked(self, action: str, request: Request) -> str:
         try:
             return self._access.check(request)
-        except (Forbidden, Unauthorized) as error:
+        except (Forbidden, RateLimited, Unauthorized) as error:
             # Whoever is refused decides about nothing that is kept but his address.
             refused = _record(request, NOBODY, action, _outcome_of(error), acting=False)
             await self._note(refused.model_copy(update={"target": None}))
