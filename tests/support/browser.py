@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright, expect
 
+from tests.support.tls_proxies import PUBLIC_NAME
+
 WAIT_MS = 8_000
 """How long anything a test waits for may take."""
 FLAGS = (
@@ -18,6 +20,7 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    f"--host-resolver-rules=MAP {PUBLIC_NAME} 127.0.0.1",
 )
 REPORT_VIOLATIONS = """
 window.violations = [];

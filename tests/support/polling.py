@@ -43,7 +43,12 @@ class PollingClient:
 async def polling_client(url: str, **query: str) -> AsyncIterator[PollingClient]:
     """An opened session on which CONNECT was not sent yet."""
     async with httpx.AsyncClient(base_url=url, timeout=3.0) as http:
-        asked = {"EIO": "4", "transport": "polling"} | query
-        opening = await http.get("/socket.io/", params=asked)
-        assert opening.text.startswith("0{"), opening.text
-        yield PollingClient(http, orjson.loads(opening.text[1:])["sid"])
+        yield await polling_through(http, **query)
+
+
+async def polling_through(http: httpx.AsyncClient, **query: str) -> PollingClient:
+    """The same through a client that knows the way."""
+    asked = {"EIO": "4", "transport": "polling"} | query
+    opening = await http.get("/socket.io/", params=asked)
+    assert opening.text.startswith("0{"), opening.text
+    return PollingClient(http, orjson.loads(opening.text[1:])["sid"])

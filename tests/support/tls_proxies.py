@@ -1,0 +1,164 @@
+"""The proxies of the operating guide, run as it writes them: on free ports, for one server."""
+
+import asyncio
+import os
+import re
+import shutil
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from server.serving import listen
+
+PAGE = (Path(__file__).parents[2] / "docs" / "operating.md").read_text(encoding="utf-8")
+PUBLIC_NAME = "chat.example.org"
+"""What the guide calls the server."""
+UPSTREAM = "127.0.0.1:3000"
+READY_SECONDS = 10.0
+SEARCHED = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
+
+
+class TlsProxy:
+    """A proxy process in front of the server at a port; killable, restartable at its own port."""
+
+    def __init__(self, name: str, upstream: int, folder: Path) -> None:
+        with listen("127.0.0.1", 0) as free:
+            self.port: int = free.getsockname()[1]
+        path = program(name)
+        assert path is not None
+        self._ready, write = KINDS[name]
+        self._command = [path, *write(self.port, f"127.0.0.1:{upstream}", folder)]
+        self._process: Process | None = None
+        self._reading: asyncio.Task[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where people reach the server."""
+        return f"https://{PUBLIC_NAME}:{self.port}"
+
+    async def start(self) -> None:
+        """Start, and wait until it takes connections."""
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE
+        )
+        said = b""
+        assert self._process.stderr is not None
+        async with asyncio.timeout(READY_SECONDS):
+            while self._ready not in said:
+                line = await self._process.stderr.readline()
+                assert line, f"the proxy ended: {said.decode()}"
+                said += line
+        self._reading = asyncio.create_task(self._process.stderr.read())
+
+    async def stop(self) -> None:
+        """End it and with it all that goes through it."""
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.terminate()
+        async with asyncio.timeout(READY_SECONDS):
+            await self._process.wait()
+            if self._reading is not None:
+                await self._reading
+
+
+@asynccontextmanager
+async def tls_proxy(name: str, upstream: int, folder: Path) -> AsyncIterator[TlsProxy]:
+    """The guide's proxy of that name, until the block is left."""
+    proxy = TlsProxy(name, upstream, folder)
+    try:
+        await proxy.start()
+        yield proxy
+    finally:
+        await proxy.stop()
+
+
+def program(name: str) -> str | None:
+    """Where a proxy is installed; None: it is not."""
+    return shutil.which(name, path=SEARCHED)
+
+
+def shown(language: str, holding: str) -> str:
+    """The guide's code block of that language that holds a text."""
+    blocks: list[str] = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    return next(one for one in blocks if holding in one)
+
+
+def _nginx(port: int, upstream: str, folder: Path) -> list[str]:
+    key, certificate = folder / "proxy.key", folder / "proxy.pem"
+    _certify(key, certificate)
+    block = _changed(
+        shown("nginx", "proxy_pass"),
+        {
+            "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
+            f"/etc/ssl/{PUBLIC_NAME}.pem": str(certificate),
+            f"/etc/ssl/private/{PUBLIC_NAME}.key": str(key),
+            UPSTREAM: upstream,
+        },
+    )
+    kept = "".join(
+        f"{one}_temp_path {folder / one};\n"
+        for one in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    user = "user root;\n" if os.geteuid() == 0 else ""
+    text = (
+        f"{user}daemon off;\npid {folder / 'nginx.pid'};\nerror_log stderr notice;\n"
+        f"events {{}}\nhttp {{\naccess_log off;\n{kept}{block}}}\n"
+    )
+    (folder / "nginx.conf").write_text(text, encoding="utf-8")
+    return ["-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")]
+
+
+def _caddy(port: int, upstream: str, folder: Path) -> list[str]:
+    block = _changed(shown("text", "reverse_proxy"), {UPSTREAM: upstream})
+    # Nobody can look the name up, so the certificate is its own.
+    rest = (
+        "{\nadmin off\nlocal_certs\nskip_install_trust\nauto_https disable_redirects\n"
+        f"https_port {port}\nstorage file_system {folder / 'caddy'}\n}}\n"
+    )
+    (folder / "Caddyfile").write_text(rest + block, encoding="utf-8")
+    return ["run", "--adapter", "caddyfile", "--config", str(folder / "Caddyfile")]
+
+
+def _changed(text: str, changes: dict[str, str]) -> str:
+    for old, new in changes.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
+
+
+def _certify(key: Path, certificate: Path) -> None:
+    if key.exists():
+        return
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, PUBLIC_NAME)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(PUBLIC_NAME)]), critical=False)
+        .sign(private, hashes.SHA256())
+    )
+    encoding, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    form = serialization.PrivateFormat.PKCS8
+    key.write_bytes(private.private_bytes(encoding, form, plain))
+    certificate.write_bytes(made.public_bytes(encoding))
+
+
+Write = Callable[[int, str, Path], list[str]]
+KINDS: dict[str, tuple[bytes, Write]] = {
+    "nginx": (b"start worker process", _nginx),
+    "caddy": (b"serving initial configuration", _caddy),
+}
+"""What each says when it is ready, and what writes its configuration."""
