@@ -53,7 +53,16 @@ class Turns:
     def _end(self) -> None:
         self._began = None
         self._put_back = 0
-        for _ in range(min(WOKEN, len(self._waiting))):
+        woken = 0
+        while self._waiting and woken < WOKEN:
             turn = self._waiting.popleft()
             if not turn.done():  # a session that has ended meanwhile
                 turn.set_result(None)
+                woken += 1
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Call up the next where all who were called up have ended, so that none took his turn."""
+        if self._began is None:
+            self._end()

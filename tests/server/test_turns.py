@@ -3,9 +3,11 @@
 import asyncio
 import time
 
+import pytest
+
 from server.sockets.turns import TURN_BYTES, TURN_SECONDS, WOKEN, Turns
 
-DEADLINE_SECONDS = 20
+DEADLINE_SECONDS = 5
 Served = tuple[int, int]
 """The turn of the loop in which a slice was worked on, and whose it was."""
 MANY = 3 * WOKEN
@@ -117,3 +119,21 @@ async def test_one_who_leaves_while_waiting_takes_nobodys_turn():
 
     assert {name for _, name in done} == set(range(0, MANY, 2))
     assert len(done) == 3 * len(work[::2])
+
+
+@pytest.mark.parametrize("turns_later", range(4))
+async def test_many_who_leave_at_once_take_the_others_turns_with_them_at_no_moment(turns_later):
+    turns, loop = Turns(), Loop()
+    done: list[Served] = []
+    work = [asyncio.create_task(replay(turns, loop, name, done)) for name in range(MANY)]
+    while not done:
+        await asyncio.sleep(0)
+    for _ in range(turns_later):  # some of those who leave may have been called up just now
+        await asyncio.sleep(0)
+    for one in work[: 2 * WOKEN]:
+        one.cancel()
+
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await asyncio.gather(*work, return_exceptions=True)
+
+    assert [name for _, name in done].count(MANY - 1) == 3
