@@ -1,6 +1,6 @@
 """Where work runs and who decides on it. The public contract."""
 
-from runtime_stub.agent import Agent
+from runtime_stub.agent import Agent, Example
 from runtime_stub.base import FileChange, FileVersions, Runtime, RuntimeStatus
 from runtime_stub.builder import RuntimeBuilder
 from runtime_stub.errors import (
@@ -15,6 +15,7 @@ from runtime_stub.errors import (
 __all__ = [
     "Agent",
     "BadWorkspacePath",
+    "Example",
     "FileChange",
     "FileMissing",
     "FileVersions",

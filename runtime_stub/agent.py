@@ -1,6 +1,7 @@
 """The Agent contract: decides what to do next in one conversation."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -30,6 +31,14 @@ class Spent:
     completion_tokens: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A way to begin: a message, and in a few words what comes of it."""
+
+    message: str
+    title: str
+
+
 class Agent(ABC):
     """Decides the next action of one conversation. One instance per running agent loop.
 
@@ -44,6 +53,9 @@ class Agent(ABC):
     model: ClassVar[str | None] = None
     """The language model the agent needs, `provider/name`, or None. Declaring one makes the
     server ask for an API key in the user's settings."""
+
+    examples: ClassVar[Sequence[Example]] = ()
+    """What a page offers to say to it; a few."""
 
     @abstractmethod
     def observe(self, event: Event) -> None:

@@ -3,14 +3,14 @@
 import asyncio
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 from events.actions import Action, MessageAction
 from events.event import Event, EventSource
-from runtime_stub.agent import Agent, Spent
+from runtime_stub.agent import Agent, Example, Spent
 from runtime_stub.instructions import INSTRUCTIONS
 from runtime_stub.script import (
     USAGE,
@@ -48,6 +48,13 @@ class ScriptedAgent(Agent):
     `/ask` holds what follows it back until the next message of the user, `/finish` and `/error`
     until the loop runs again. The agent remembers nothing beyond its own life.
     """
+
+    examples: ClassVar[Sequence[Example]] = (
+        Example("/run echo hello > note.txt\n/run ls", "Run two commands in a fresh workspace"),
+        Example("/write plan.md First, listen.\n/read plan.md", "Write a file and read it back"),
+        Example("/slow 6 700", "Watch six answers arrive one by one"),
+        Example("/ask What should I look at first?", "Let the agent ask you something"),
+    )
 
     def __init__(self) -> None:
         self._messages: deque[str] = deque()

@@ -171,6 +171,7 @@ async def compose(
             default_settings=parts.default_settings,
             users=users,
             agent_model=users.model,
+            agent_examples=chosen.examples(),
             is_ready=application.reasons,
             readiness=Readiness(config, application.reasons, event_store.counters, prove),
             metrics=Metrics(

@@ -1,13 +1,13 @@
 """The classes of a server: the built-in ones, or those that settings name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
 from starlette.middleware import Middleware
 
-from runtime_stub.agent import Agent
+from runtime_stub.agent import Agent, Example
 from runtime_stub.builder import RuntimeBuilder
 from runtime_stub.scripted import ScriptedAgent
 from runtime_stub.stub import StubRuntimeBuilder
@@ -82,6 +82,10 @@ class Chosen:
             model=made("agent_class", self.agent).model,
         )
 
+    def examples(self) -> Sequence[Example]:
+        """What the agent offers to begin with. Raises ConfigError."""
+        return made("agent_class", partial(_examples_of, self.agent))
+
     def traced(self, tracing: Tracing, counters: Counters) -> "Chosen":
         """The same with spans for what they do."""
         return replace(
@@ -118,3 +122,10 @@ def choose(config: ServerConfig) -> Chosen:
         monitoring_listener=find("monitoring_listener_class", MonitoringListener),
         user_auth=find("user_auth_class", UserAuth, Everybody),
     )
+
+
+def _examples_of(agent: type[Agent]) -> Sequence[Example]:
+    found = tuple(agent.examples)
+    if not all(isinstance(one, Example) for one in found):
+        raise TypeError("`examples` holds something that is no runtime_stub.Example")
+    return found

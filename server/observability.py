@@ -25,8 +25,8 @@ class Observability(BaseModel):
     )
     access_log: bool = Field(
         default=True,
-        description="Log a line for each request: method, route, status, milliseconds. Probes and "
-        "the sockets' polling are logged at `debug` only.",
+        description="Log a line for each request: method, route, status, milliseconds. Probes, "
+        "the sockets' polling and the files of pages are logged at `debug` only.",
     )
     slow_callback_seconds: FiniteFloat = Field(
         default=0.5,

@@ -16,10 +16,12 @@ logger = structlog.get_logger(__name__)
 
 QUIET = frozenset(("/alive", "/health", "/ready", "/metrics", "/socket.io"))
 """Routes that are asked all the time."""
+PAGES = frozenset(("/{path:path}", "/admin", "/admin/assets/{path:path}", "/docs", "/docs/{name}"))
+"""Routes of pages and what they are made of, dozens of files for each look; of interest when refused."""
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 UNMATCHED = "unmatched"
 """The route of a request that was answered before one was found, or for want of one."""
-FAULT = 500
+REFUSED, FAULT = 400, 500
 CLIENT_GONE = 499
 """The status of a request whose client did not wait for the answer."""
 REFUSING = ("websocket.close", "websocket.http.response.start")
@@ -87,7 +89,8 @@ class Noted:
     def _note(self, request: Answered, seconds: float) -> None:
         self._tallies.answered(request, seconds)
         if self._access_log:
-            write = logger.debug if request.route in QUIET else logger.info
+            served = request.route in PAGES and request.status < REFUSED
+            write = logger.debug if served or request.route in QUIET else logger.info
             write("request", **request._asdict(), ms=round(seconds * 1000, 2))
 
     def _watch_refusal(self, send: Send) -> Send:

@@ -8,13 +8,18 @@ from collections import deque
 from events.actions import Action, CmdRunAction, FileReadAction, MessageAction
 from events.event import Event, EventSource
 from events.observations import CmdOutputObservation, ErrorObservation, FileReadObservation
-from runtime_stub import Agent
+from runtime_stub import Agent, Example
 
 NOTES = "notes.txt"
 
 
 class NotesAgent(Agent):
     """Understands `note TEXT` and `notes`."""
+
+    examples = (
+        Example("note Water the plants", "Write a note down"),
+        Example("notes", "Read all notes out"),
+    )
 
     def __init__(self) -> None:
         self._next: deque[Action] = deque()

@@ -61,6 +61,7 @@ def routes(services: Services, administration: Administration) -> list[BaseRoute
         resource("/api/options/config", GET=options.config),
         resource("/api/options/models", GET=options.models),
         resource("/api/options/agents", GET=options.agents),
+        resource("/api/options/examples", GET=options.examples),
         resource("/api/options/security-analyzers", GET=options.security_analyzers),
         resource("/api/settings", GET=settings.read, POST=settings.store),
         resource("/api/reset-settings", POST=settings.reset),

@@ -26,6 +26,13 @@ class PageConfig(ResponseBody):
     FEATURE_FLAGS: FeatureFlags = FeatureFlags()
 
 
+class Beginning(ResponseBody):
+    """A message to begin with, and what comes of it."""
+
+    title: str
+    message: str
+
+
 class OptionRoutes:
     """Choices the server offers; each list is sorted."""
 
@@ -47,6 +54,12 @@ class OptionRoutes:
     async def agents(self, _request: Request) -> Response:
         """Names of agents."""
         return JsonResponse([self._services.config.default_agent])
+
+    @described(Tag.OPTIONS, answer=list[Beginning])
+    async def examples(self, _request: Request) -> Response:
+        """What the agent offers to begin with."""
+        offered = self._services.agent_examples
+        return JsonResponse([Beginning(title=one.title, message=one.message) for one in offered])
 
     @described(Tag.OPTIONS, answer=list[str])
     async def security_analyzers(self, _request: Request) -> Response:

@@ -1,12 +1,13 @@
 """What the routes work with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from events.page_reader import PageReader
 from events.stores.base import EventStore
+from runtime_stub.agent import Example
 from server.config import ServerConfig
 from server.connections import ConnectionRegistry
 from server.errors import NotAvailable
@@ -32,6 +33,7 @@ class Services:
     users: UserRecords
     agent_model: str | None
     """The model the agent declares, `provider/name`; None when it needs none."""
+    agent_examples: Sequence[Example]
     is_ready: Callable[[], list[str]]
     """Why the server takes nothing in; empty when it does."""
     readiness: Readiness

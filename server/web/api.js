@@ -33,6 +33,11 @@ export class Api {
     return this.http.call("GET", `/api/conversations?${query}`);
   }
 
+  /** What the agent offers to begin with. @returns {Promise<import("./types.js").Example[]>} */
+  examples() {
+    return this.http.call("GET", "/api/options/examples");
+  }
+
   /**
    * The key makes a retry after a lost answer return the same conversation.
    *

@@ -157,8 +157,9 @@ async function halt(id) {
 
 function start() {
   void catalogue.refresh();
-  // Only the sound hangs on this; whatever else fails is told where it is used.
+  // Only the sound and what is offered hang on these; whatever else fails is told where it is used.
   void account.settings().then(heed, () => {});
+  void api.examples().then((examples) => store.set({ examples }), () => {});
   stage.open(addressedId());
 }
 

@@ -34,6 +34,7 @@ export class Store {
     removals: [],
     reached: true,
     needsKey: false,
+    examples: [],
     ...blankConversation(),
   });
 

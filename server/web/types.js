@@ -20,6 +20,8 @@
  * @property {string} [repository]
  * @property {string} [selected_branch]
  *
+ * @typedef {{title: string, message: string}} Example A message to begin with, and what comes of it.
+ *
  * @typedef {object} Removal A deletion held back; `sent` when it cannot be undone any more.
  * @property {string} id
  * @property {string} title
@@ -100,6 +102,7 @@
  * @property {Pending[]} pending
  * @property {{connection?: string, agent?: string, server?: string, request?: string}} notices
  * @property {boolean} needsKey
+ * @property {Example[]} examples What the agent offers to begin with.
  */
 
 export {};

@@ -36,6 +36,24 @@ async def picture(reader: Person, name: str) -> None:
     await reader.page.screenshot(path=SCREENSHOTS / f"{name}.png", animations="disabled")
 
 
+async def test_what_is_offered_is_the_agents_own(browser, reader, tmp_path):
+    await reader.visit()
+    await expect(reader.part("composer-examples")).to_contain_text("/run echo hello > note.txt")
+    await reader.part("beginning").first.click()
+    await expect(reader.part("transcript")).to_contain_text("note.txt")
+
+    reticent = {"PARLEY_AGENT_CLASS": "tests.support.extensions:ReticentAgent"}
+    async with server_process(tmp_path / "data", environment=reticent) as server:
+        context = await new_context(browser)
+        other = await person(context, server.url)
+        async with other.page.expect_response("**/api/options/examples"):
+            await other.visit()
+        await expect(other.part("composer")).to_be_enabled()
+        await expect(other.part("beginning")).to_have_count(0)
+        await expect(other.part("composer-examples")).to_be_empty()
+        await context.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_the_page_fits_a_desk_and_a_phone(browser, server, scheme):
     context = await new_context(browser, viewport=DESK, color_scheme=scheme)

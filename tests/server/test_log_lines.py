@@ -123,6 +123,30 @@ async def test_no_line_holds_content_or_keys_and_each_its_ids(tmp_path, delivery
     assert "in step" in failure["exception"]
 
 
+async def test_a_look_at_a_page_is_no_heap_of_lines_and_a_page_that_is_missing_is_one(tmp_path):
+    environment = {"PARLEY_LOG_LEVEL": "info"}
+    async with (
+        server_process(tmp_path, environment=environment) as server,
+        httpx.AsyncClient(base_url=server.url) as http,
+    ):
+        served = ("/", "/conversations/x", "/assets/app.js", "/admin", "/docs", "/docs/docs.js")
+        for path in served:
+            assert (await http.get(path)).status_code == 200
+        missing = ("/no-such.js", "/docs/no-such.js")
+        for path in missing:
+            assert (await http.get(path)).status_code == 404
+        await http.get("/api/conversations")
+        await server.stop()
+
+    lines = [json.loads(line) for line in server.stderr.decode().splitlines()]
+    noted = [(one["route"], one["status"]) for one in lines if one["event"] == "request"]
+    assert noted == [
+        ("/{path:path}", 404),
+        ("/docs/{name}", 404),
+        ("/api/conversations", 200),
+    ]
+
+
 @pytest.mark.parametrize("delivery", ["direct", "engine"], indirect=True)
 async def test_a_clients_event_that_fails_is_logged_with_its_connection(delivery, caplog):
     store = FaultyEventStore(MemoryEventStore(), [fails] * 4)

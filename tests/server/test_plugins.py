@@ -53,6 +53,12 @@ def test_a_class_that_leaves_something_open_is_refused_with_what():
         choose(ServerConfig(user_auth_class=f"{HERE}:HalfAuth"))
 
 
+async def test_examples_that_are_none_are_refused_at_the_start():
+    with pytest.raises(ConfigError, match=r"agent_class: .*`examples`.*runtime_stub\.Example"):
+        async with rest_server(agent_class=f"{HERE}:MistakenAgent"):
+            raise AssertionError
+
+
 async def test_a_class_that_cannot_be_made_is_refused_with_the_reason():
     with pytest.raises(ConfigError, match=r"runtime_class: .*no daemon"):
         async with rest_server(runtime_class=f"{HERE}:FailingRuntimeBuilder"):

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from runtime_stub.scripted import ScriptedAgent
 from tests.support.rest import ModelAgent, assert_refused, rest_server
 
 MODEL_AGENT = "tests.support.rest:ModelAgent"
@@ -33,6 +34,18 @@ async def test_an_agent_with_a_model_offers_it():
 async def test_agents_and_security_analyzers_are_lists(rest):
     assert (await rest.ask("GET", "/api/options/agents")).json() == ["scripted"]
     assert (await rest.ask("GET", "/api/options/security-analyzers")).json() == []
+
+
+async def test_an_agent_offers_ways_to_begin(rest):
+    offered = (await rest.ask("GET", "/api/options/examples")).json()
+
+    assert [one["message"] for one in offered] == [one.message for one in ScriptedAgent.examples]
+    assert all(one["title"] for one in offered)
+
+
+async def test_an_agent_that_offers_none_has_none():
+    async with rest_server(agent_class="tests.support.extensions:ReticentAgent") as rest:
+        assert (await rest.ask("GET", "/api/options/examples")).json() == []
 
 
 async def test_with_nothing_stored_settings_are_the_server_s_defaults():

@@ -1,10 +1,11 @@
 """Classes of an embedder's own, as settings name them."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from events.event import Event
+from runtime_stub.agent import Example
 from runtime_stub.base import Runtime
 from runtime_stub.builder import RuntimeBuilder
 from runtime_stub.scripted import ScriptedAgent
@@ -111,3 +112,15 @@ class UnwillingAgent(ScriptedAgent):
         type(self).made += 1
         if type(self).made > 1:
             raise RuntimeError("no model")
+
+
+class ReticentAgent(ScriptedAgent):
+    """An agent that offers nothing to begin with."""
+
+    examples: ClassVar[Sequence[Example]] = ()
+
+
+class MistakenAgent(ScriptedAgent):
+    """An agent whose examples are only texts."""
+
+    examples: ClassVar[Any] = ("/run ls",)

@@ -98,6 +98,7 @@ OPTIONS = (
     ),
     Row("GET /api/options/models", list),
     Row("GET /api/options/agents", ["scripted"]),
+    Row("GET /api/options/examples", list),
     Row("GET /api/options/security-analyzers", []),
 )
 

@@ -2,33 +2,22 @@
 
 import { h, slot } from "./dom.js";
 
-/** @type {[string, string][]} */
-const BEGINNINGS = [
-  ["/run echo hello > note.txt\n/run ls", "Run two commands in a fresh workspace"],
-  ["/write plan.md First, listen.\n/read plan.md", "Write a file and read it back"],
-  ["/slow 6 700", "Watch six answers arrive one by one"],
-  ["/ask What should I look at first?", "Let the agent ask you something"],
-];
+/** @typedef {import("../types.js").Example} Example */
+
+/** So many of the agent's examples stand below the composer, too. */
+const HINTS = 3;
 
 /**
  * @param {import("../store.js").Store} store
  * @param {(text: string) => void} begin
  */
 export function mountWelcome(store, begin) {
-  slot("beginnings").append(
-    ...BEGINNINGS.map(([text, label]) =>
-      h(
-        "li",
-        {},
-        h(
-          "button",
-          { type: "button", class: "beginning", data: { testid: "beginning" }, onclick: () => begin(text) },
-          h("span", { class: "beginning__label" }, label),
-          h("code", { class: "beginning__text" }, text),
-        ),
-      ),
-    ),
-  );
+  store.watch(["examples"], () => {
+    const { examples } = store.state;
+    slot("beginnings").replaceChildren(...examples.map((one) => beginning(one, begin)));
+    slot("beginnings").hidden = examples.length === 0;
+    slot("composer-examples").replaceChildren(...hints(examples));
+  });
   store.watch(["connection", "agentState"], () => {
     // By the time the agent is ready, what there is has come; the style sheet looks whether it is nothing.
     slot("blank").hidden = store.state.connection !== "connected" || store.state.agentState !== "awaiting_user_input";
@@ -39,4 +28,24 @@ export function mountWelcome(store, begin) {
     slot("missing").hidden = !missing;
     slot("sheet").hidden = openId === null || missing;
   });
+}
+
+/** @param {Example} example @param {(text: string) => void} begin */
+function beginning({ title, message }, begin) {
+  return h(
+    "li",
+    {},
+    h(
+      "button",
+      { type: "button", class: "beginning", data: { testid: "beginning" }, onclick: () => begin(message) },
+      h("span", { class: "beginning__label", dir: "auto" }, title),
+      h("code", { class: "beginning__text", dir: "auto" }, message),
+    ),
+  );
+}
+
+/** The first line of a few. @param {Example[]} examples @returns {(string | HTMLElement)[]} */
+function hints(examples) {
+  const lines = examples.slice(0, HINTS).map((one) => h("code", { dir: "auto" }, one.message.split("\n")[0]));
+  return lines.flatMap((line, place) => [place === 0 ? "Try " : ", ", line]).concat(lines.length ? ["."] : []);
 }
