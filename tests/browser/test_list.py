@@ -219,3 +219,23 @@ async def test_a_title_given_while_the_page_was_joining_reaches_its_head(context
 
         await expect(reader.part("title")).to_have_text("Told in between")
     assert not await reader.found_fault()
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "state"),
+    [
+        ("/error no more", "Error", "error"),
+        ("/slow 50 100", "Working", "running"),
+    ],
+)
+async def test_the_open_conversations_row_says_its_state_in_the_colour_of_its_head(
+    reader, text, word, state
+):
+    row = reader.item(await reader.begin())
+    await reader.say(text)
+
+    await expect(reader.part("agent-state")).to_have_attribute("data-state", state)
+    mark = row.get_by_test_id("running-mark")
+    await expect(mark).to_have_text(word)
+    color = "(element) => getComputedStyle(element).color"
+    assert await mark.evaluate(color) == await reader.part("agent-state").evaluate(color)

@@ -38,9 +38,10 @@ async def picture(reader: Person, name: str) -> None:
 
 async def test_what_is_offered_is_the_agents_own(browser, reader, tmp_path):
     await reader.visit()
-    await expect(reader.part("composer-examples")).to_contain_text("/run echo hello > note.txt")
+    await expect(reader.part("composer-examples")).to_be_hidden()  # the whole of them is in sight
     await reader.part("beginning").first.click()
     await expect(reader.part("transcript")).to_contain_text("note.txt")
+    await expect(reader.part("composer-examples")).to_contain_text("/run echo hello > note.txt")
 
     reticent = {"PARLEY_AGENT_CLASS": "tests.support.extensions:ReticentAgent"}
     async with server_process(tmp_path / "data", environment=reticent) as server:

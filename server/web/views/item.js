@@ -59,7 +59,7 @@ export class ItemView {
     else this.link.removeAttribute("aria-current");
     const alive = info.status === "RUNNING" || info.status === "STARTING";
     this.element.dataset.status = info.status;
-    this.mark.textContent = alive ? (info.status === "STARTING" ? "Starting" : "Running") : "";
+    this.mark.textContent = alive ? (info.status === "STARTING" ? "Starting" : "Active") : "";
     this.mark.hidden = !alive;
     this.halt.hidden = !alive;
     this.refreshAge();

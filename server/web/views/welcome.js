@@ -25,6 +25,7 @@ export function mountWelcome(store, begin) {
   store.watch(["openId", "missing"], () => {
     const { openId, missing } = store.state;
     slot("welcome").hidden = openId !== null || missing;
+    slot("composer-examples").hidden = openId === null;
     slot("missing").hidden = !missing;
     slot("sheet").hidden = openId === null || missing;
   });
@@ -47,5 +48,5 @@ function beginning({ title, message }, begin) {
 /** The first line of a few. @param {Example[]} examples @returns {(string | HTMLElement)[]} */
 function hints(examples) {
   const lines = examples.slice(0, HINTS).map((one) => h("code", { dir: "auto" }, one.message.split("\n")[0]));
-  return lines.flatMap((line, place) => [place === 0 ? "Try " : ", ", line]).concat(lines.length ? ["."] : []);
+  return lines.flatMap((line, place) => [place === 0 ? "Try " : " · ", line]);
 }
