@@ -54,6 +54,7 @@ class AppendPump:
         self.last_state_id = head.last_state_id
         self.fence = 0
         self._conversation_id = conversation_id
+        self._ids = {"conversation_id": conversation_id}
         self._store = store
         self._append_seconds = append_seconds
         self._publish = publish
@@ -182,7 +183,7 @@ class AppendPump:
                 self.last_state_id = event.id
 
     def _failed(self, batch: Batch, error: Exception) -> None:
-        logger.error("append to %s failed: %s", self._conversation_id, error)
+        logger.error("append to %s failed: %s", self._conversation_id, error, extra=self._ids)
         self._store.counters.append_failed(len(batch.events))
         self._in_flight = None
         for one in batch.waiting:
@@ -204,7 +205,9 @@ class AppendPump:
 
     def _recover(self, error: Exception) -> None:
         if not isinstance(error, AppendConflict):
-            logger.warning("append to %s: %s; reading back", self._conversation_id, error)
+            logger.warning(
+                "append to %s: %s; reading back", self._conversation_id, error, extra=self._ids
+            )
             self._store.counters.append_unknown()
         task = asyncio.get_running_loop().create_task(self._resolve(error))
         self._recovery = task
@@ -255,9 +258,11 @@ class AppendPump:
                         return None
                     return await self._store.read(self._conversation_id, first_id, head.next_id)
             except (EventsError, TimeoutError) as error:
-                logger.warning("cannot read %s back: %r", self._conversation_id, error)
+                logger.warning(
+                    "cannot read %s back: %r", self._conversation_id, error, extra=self._ids
+                )
             except Exception:  # giving up would hold the whole conversation up for ever
-                logger.exception("cannot read %s back", self._conversation_id)
+                logger.exception("cannot read %s back", self._conversation_id, extra=self._ids)
 
 
 def _fold_of(events: Sequence[StoredEvent]) -> SummaryChange:

@@ -273,7 +273,8 @@ class EventStream:
             try:
                 callback(events, summary)
             except Exception:
-                logger.exception("a tap of %s failed", self.conversation_id)
+                ids = {"conversation_id": self.conversation_id}
+                logger.exception("a tap of %s failed", self.conversation_id, extra=ids)
         for subscription in self._subscriptions:
             if subscription.offer(events):
                 self._store.counters.subscriptions_lagged += 1

@@ -64,7 +64,10 @@ class UsageLedger:
             async with asyncio.timeout(DELETION_SECONDS), self._serial:
                 await self._count(Behind(conversation_id, user_id))
         except (EventsError, StorageError, TimeoutError):
-            logger.exception("%s is deleted before all of it was counted", conversation_id)
+            ids = {"conversation_id": conversation_id}
+            logger.exception(
+                "%s is deleted before all of it was counted", conversation_id, extra=ids
+            )
 
     async def recount(self, conversation_id: str) -> None:
         """Drop the count of a conversation that is there; the next `catch_up` makes it anew."""
@@ -76,7 +79,8 @@ class UsageLedger:
             async with self._serial:
                 await self._count(one)
         except (EventsError, StorageError):
-            logger.exception("what %s used cannot be counted now", one.conversation_id)
+            ids = {"conversation_id": one.conversation_id}
+            logger.exception("what %s used cannot be counted now", one.conversation_id, extra=ids)
             return False
         return True
 

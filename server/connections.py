@@ -111,4 +111,5 @@ class ConnectionRegistry:
             try:
                 connection.notify(payload)
             except Exception:
-                logger.exception("a client of %s was not told", conversation_id)
+                ids = {"conversation_id": conversation_id}
+                logger.exception("a client of %s was not told", conversation_id, extra=ids)

@@ -168,7 +168,8 @@ class FileEventStore(EventStore):
                 try:
                     await self._settle(conversation_id)
                 except (EventsError, StorageError):
-                    logger.exception("conversation %s cannot be repaired", conversation_id)
+                    ids = {"conversation_id": conversation_id}
+                    logger.exception("%s cannot be repaired", conversation_id, extra=ids)
                     return False
                 return True
 
@@ -294,6 +295,6 @@ class FileEventStore(EventStore):
         except (EventsError, StorageError):
             # The tail is whole without it; the next try comes after another page.
             log.seal_at = state.head.next_id + state.head.page_events
-            logger.exception("a page of %s cannot be sealed", log.id)
+            logger.exception("cannot seal a page of %s", log.id, extra={"conversation_id": log.id})
         finally:
             log.sealing = None

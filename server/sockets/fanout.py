@@ -55,7 +55,8 @@ class Fanout:
 
     def _lose(self, send: Send, error: Exception) -> None:
         """A way that fails leads nowhere any more: its client comes back with its cursor."""
-        logger.info("a client of %s is gone: %s", self.stream.conversation_id, error)
+        ids = {"conversation_id": self.stream.conversation_id}
+        logger.info("a client of %s is gone: %s", self.stream.conversation_id, error, extra=ids)
         for session in [one for one, way in self._live.items() if way == send]:
             session.abort()
 

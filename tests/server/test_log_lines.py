@@ -157,6 +157,9 @@ async def test_a_clients_event_that_fails_is_logged_with_its_connection(delivery
             (connection_id,) = live.application.manager.get_connections(None, {one})
 
     assert told["code"] == "not_stored"
+    of_the_log = [one for one in caplog.records if one.name == "events.pump"]
+    assert of_the_log
+    assert all(vars(record)["conversation_id"] == one for record in of_the_log)
     (record,) = [one for one in caplog.records if one.getMessage() == "a client event failed"]
     assert vars(record)["conversation_id"] == one
     assert vars(record)["connection_id"] == connection_id
