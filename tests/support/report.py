@@ -14,14 +14,14 @@ SERVICES = ("memory", "sqlite", "files", "local", "direct", "engine", "node", "c
 OUTCOMES = ("passed", "failed", "skipped")
 BUDGET_SECONDS = {
     "(top)": 30,
-    "browser": 240,
+    "browser": 400,
     "conformance": 60,
     "crash": 150,
     "docs": 60,
     "events": 60,
     "node": 120,
     "runtime_stub": 10,
-    "server": 240,
+    "server": 280,
     "stateful": 120,
     "storage": 45,
 }
