@@ -20,7 +20,7 @@ library_logger = logging.getLogger(__name__)
 LAG_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 """Seconds of lag that are told apart."""
 BEAT_SECONDS = 0.1
-"""How often uvicorn looks whether it should end; the beat comes with that and wakes nobody."""
+"""How often a beat is due: the runner ticks as often, and no other timer is needed."""
 DEEPEST = 12
 """Innermost frames of the stack that are logged."""
 

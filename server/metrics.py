@@ -173,7 +173,7 @@ def _defence(sources: Sources) -> Iterator[Metric]:
     cut = sum(one.cut for one in sources.guests)
     yield _gauge("parley_handshakes", "Connections that owe a word.", handshakes)
     yield _counter("parley_handshakes_cut", "Of these, those that were ended for it.", cut)
-    limited = CounterMetricFamily("parley_rate_limited", "Refused as too many.", labels=["class"])
+    limited = CounterMetricFamily("parley_rate_limited", "Beyond a rate.", labels=["class"])
     for kind, count in sorted(sources.rates.refused.items()):
         limited.add_metric([kind], count)
     yield limited

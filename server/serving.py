@@ -23,7 +23,7 @@ from server.sockets.transport import guarded
 
 logger = logging.getLogger(__name__)
 
-GC_THRESHOLDS = (5_000, 100, 100)
+GC_THRESHOLDS = (5_000, 20, 100)
 """Events and frames make much short-lived garbage without cycles. A pass over 50,000 young objects,
 most of them events in the page cache, kept the loop for 36 ms."""
 OTHER_FILES = 256
@@ -76,7 +76,10 @@ class Runner(uvicorn.Server):
             async with asyncio.timeout(self.config.timeout_graceful_shutdown):
                 await self._wait_tasks_to_complete()
         except TimeoutError:
-            logger.warning("%d requests had to be broken off", len(self.server_state.tasks))
+            requests, connections = len(self.server_state.tasks), len(self.server_state.connections)
+            logger.warning(
+                "%d requests and %d connections had to be broken off", requests, connections
+            )
             for task in self.server_state.tasks:
                 task.cancel("the server ends")
 

@@ -9,6 +9,7 @@ from server.config import ServerConfig
 from server.errors import RateLimited
 from server.rates import RateClass, Rates
 from server.sockets.allowance import UNLIMITED, Allowance
+from server.sockets.pace import UNPACED, Pace
 from server.sockets.protocol import WRONG_KEY, Refused
 
 MAX_REMEMBERED = 10_000
@@ -32,7 +33,7 @@ class Crowd:
         self._by_address: Counter[str] = Counter()
         self._waiting: dict[Place, None] = {}
         self._waiting_by_address: dict[str, dict[Place, None]] = {}
-        self._allowances: dict[str, tuple[Allowance, Allowance]] = {}
+        self._allowances: dict[str, tuple[Allowance, Pace]] = {}
 
     def __len__(self) -> int:
         return self._places
@@ -62,17 +63,17 @@ class Crowd:
         """What the connections of an address may send of events, together."""
         return self._allowed(address)[0]
 
-    def pace(self, address: str) -> Allowance:
+    def pace(self, address: str) -> Pace:
         """What the connections of an address may send of anything, together."""
         return self._allowed(address)[1]
 
-    def _allowed(self, address: str) -> tuple[Allowance, Allowance]:
+    def _allowed(self, address: str) -> tuple[Allowance, Pace]:
         if self.rates.addresses.is_unlimited(address):
-            return UNLIMITED, UNLIMITED
+            return UNLIMITED, UNPACED
         found = self._allowances.pop(address, None)
         if found is None:
             rate, burst = self._config.actions_per_second, self._config.action_burst
-            found = Allowance(rate, burst), Allowance(PACE * rate, PACE * burst)
+            found = Allowance(rate, burst), Pace(PACE * rate, PACE * burst)
         # Kept beyond the last connection, so that to come again is no way to more.
         self._allowances[address] = found
         if len(self._allowances) > MAX_REMEMBERED:

@@ -48,6 +48,10 @@ class FrameRun:
         """What it holds in memory, nearly."""
         return len(self.wire) + END_BYTES * len(self.ends) + RUN_OVERHEAD_BYTES
 
+    def covers(self, first_id: int, last_id: int) -> bool:
+        """Whether the events first_id..last_id, both inclusive, are in it."""
+        return self.first_id <= first_id and last_id <= self.last_id
+
     def part(self, first_id: int, last_id: int) -> "FrameRun":
         """The events first_id..last_id, both inclusive and within the run; itself if that is all."""
         if first_id == self.first_id and last_id == self.last_id:
@@ -136,10 +140,14 @@ class FrameReader:
         key = PageKey(conversation_id, page_of(start_id, self._reader.page_size))
         end_id = min(page_bounds(key.page, self._reader.page_size)[1], next_id)
         run = self._cache.get(key)
-        if run is None or run.first_id > start_id or run.last_id + 1 < end_id:
+        if run is None or not run.covers(start_id, end_id - 1):
             first_id = start_id if run is None else min(start_id, run.first_id)
             events = await self._reader.read(conversation_id, first_id, end_id)
             await self.turns.take()
-            run = run_of(events)
-            self._cache.put(key, run, run.size_bytes)
+            run = self._cache.get(key)  # others may have made it meanwhile
+            if run is None or not run.covers(start_id, end_id - 1):
+                made = run_of(events)
+                if run is None or made.covers(run.first_id, run.last_id):
+                    self._cache.put(key, made, made.size_bytes)
+                run = made
         return run.part(start_id, end_id - 1)

@@ -194,6 +194,7 @@ class SocketHandlers:
         conversation = parts.manager.joined(connection_id)
         if conversation is None:
             raise Refused("The client has left")
+        outlet = arrival.outlet()
         fanout = self._hub.of(info.event_store)
         session = WebSession(
             connection_id,
@@ -201,7 +202,7 @@ class SocketHandlers:
             info.event_store,
             fanout,
             parts.frames,
-            arrival.outlet(),
+            outlet,
             handshake.latest_event_id,
             arrival.allowance,
         )

@@ -33,19 +33,21 @@ class Inbound:
     the bytes of all other frames, in order.
     """
 
-    __slots__ = ("_held", "_leave", "_library_bytes", "_lost", "_take")
+    __slots__ = ("_held", "_lacking_bytes", "_leave", "_library_bytes", "_lost", "_take")
 
     def __init__(self, take: Callable[[bytes], bool], leave: Callable[[bytes], None]) -> None:
         self._take = take
         self._leave = leave
         self._held = b""
+        self._lacking_bytes = 0
+        """Of the frame that is held, once its head has come."""
         self._library_bytes = 0
         self._lost = False
 
     @property
-    def within_long(self) -> bool:
-        """Whether what comes next belongs to a frame that is left to the library as it comes."""
-        return self._library_bytes > 0
+    def lacking_bytes(self) -> int:
+        """How many bytes of the frame that has begun have not come; 0 where that is not known."""
+        return self._library_bytes or self._lacking_bytes
 
     def close(self) -> None:
         """Nothing comes any more: hold nobody who waits for it."""
@@ -58,6 +60,7 @@ class Inbound:
             return
         if self._held:
             data, self._held = self._held + data, b""
+            self._lacking_bytes = 0
         start = self._finish_long(data) if self._library_bytes else 0
         while start < len(data):
             end = self._cut(data, start)
@@ -90,6 +93,7 @@ class Inbound:
         end = body + size
         if body > received or (end > received and end - start <= HELD_BYTES):
             self._held = data[start:]
+            self._lacking_bytes = 0 if body > received else end - received
             return None
         if end > received:
             self._library_bytes = end - received

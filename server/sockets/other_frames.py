@@ -51,6 +51,10 @@ class OtherFrames:
         """The frames that are to be sent now: pongs, a farewell."""
         return b"".join(self._library.data_to_send())
 
+    def close(self) -> None:
+        """Nothing is read any more: the library's parser leads back to itself, and would stay."""
+        self._library.parser.close()
+
     def _message(self, frame: Frame) -> tuple[bytes, bool] | None:
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
             self._binary = frame.opcode is Opcode.BINARY

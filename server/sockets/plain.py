@@ -79,12 +79,19 @@ class PlainHttp(HttpToolsProtocol):
         else:
             super().on_body(body)
 
+    def on_message_complete(self) -> None:
+        """All of a request is there, also of one that was answered before."""
+        if getattr(self.cycle, "response_complete", False):
+            self.cycle.more_body = False
+        super().on_message_complete()
+
     def on_response_complete(self) -> None:
         """Wait for the rest of a body, not for long, before the next request."""
-        unread = not self.transport.is_closing() and self.cycle.more_body
+        cycle = self.cycle  # of the newest request, which may wait behind the one that was answered
+        unread = not self.transport.is_closing() and cycle.response_complete and cycle.more_body
         super().on_response_complete()
         if unread:
-            self.loop.call_later(UNWANTED_SECONDS, self._give_up, self.cycle)
+            self.loop.call_later(UNWANTED_SECONDS, self._give_up, cycle)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, and remember who said it."""

@@ -22,12 +22,14 @@ class Turns:
         """When the first slice of this turn of the loop was begun."""
         self._sent_bytes = 0
         self._waiting: deque[Future[None]] = deque()
+        self._called = False
+        """Whether some were called up who have not gone yet: whoever comes now stands behind them."""
         self._put_back = 0
         """How many were looked at in this turn of the loop and must wait on, at the front."""
 
     async def take(self) -> None:
         """Return when a slice may be worked on, at once where nobody else is at it."""
-        if self._has_room():
+        if not self._waiting and not self._called and self._has_room():
             return
         turn: Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
@@ -59,10 +61,12 @@ class Turns:
             if not turn.done():  # a session that has ended meanwhile
                 turn.set_result(None)
                 woken += 1
-        if self._waiting:
+        self._called = woken > 0
+        if self._waiting or woken:
             asyncio.get_running_loop().call_soon(self._go_on)
 
     def _go_on(self) -> None:
         """Call up the next where all who were called up have ended, so that none took his turn."""
-        if self._began is None:
+        self._called = False
+        if self._began is None and self._waiting:
             self._end()

@@ -8,11 +8,11 @@ from asyncio import AbstractEventLoop, Transport
 from collections.abc import Callable
 from typing import Protocol
 
-from server.sockets.allowance import UNLIMITED, Allowance
 from server.sockets.crowd import Place
 from server.sockets.guard import WRITE_LIMIT_BYTES, StallWatch, Traffic, abort, end
 from server.sockets.inbound import Inbound
 from server.sockets.other_frames import OtherFrames
+from server.sockets.pace import UNPACED, Pace
 from server.sockets.protocol import JOIN_BYTES, MAX_MESSAGE_BYTES
 
 FLOWING = asyncio.Event()
@@ -21,7 +21,7 @@ FLOWING.set()
 SLICE_BYTES = 512
 """What one client may have looked at before the others get their turn: a few short events."""
 LONG_SLICE_BYTES = 16 * 1024
-"""The same within a long frame, of which nothing is done before it is whole."""
+"""As much of a frame that has begun: nothing is done with it before it is whole."""
 WIDE_SLICE_BYTES = 64 * 1024
 """The same for one to whom no limits apply."""
 
@@ -40,6 +40,7 @@ class Websocket(asyncio.Protocol):
     """One open websocket, behind its handshake. There are many: each holds only what it needs."""
 
     __slots__ = (
+        "_coming",
         "_ends",
         "_fed",
         "_holds",
@@ -69,7 +70,7 @@ class Websocket(asyncio.Protocol):
         traffic: Traffic,
         ends: set["Websocket"],
         place: Place,
-        pace: Allowance = UNLIMITED,
+        pace: Pace = UNPACED,
     ) -> None:
         self.transport = transport
         self.loop = loop
@@ -85,9 +86,11 @@ class Websocket(asyncio.Protocol):
         self.place = place
         self._pace = pace
         self._holds = 0
+        self._coming = False
+        """Whether a slice is about to be looked at, or waits its turn among the address's."""
         self._unfed = b""
         self._fed = 0
-        self._slice_bytes = WIDE_SLICE_BYTES if pace is UNLIMITED else SLICE_BYTES
+        self._slice_bytes = WIDE_SLICE_BYTES if pace is UNPACED else SLICE_BYTES
         self._longest_bytes = JOIN_BYTES
         self._traffic = traffic
         self._ends = ends
@@ -105,23 +108,24 @@ class Websocket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Cut it, a slice in each turn of the loop."""
-        if len(data) <= self._slice_bytes and not self._unfed:
+        if len(data) <= self._slice_bytes and not self._unfed and not self._pace.crowded:
             self._inbound.feed(data)
-            if self._pace.tokens < 0:
-                self._slow_down()
             return
-        if not self._unfed:
-            self.transport.pause_reading()
-            self.loop.call_soon(self._feed_slice)
+        self.transport.pause_reading()
         self._unfed = self._unfed[self._fed :] + data
         self._fed = 0
+        self._come()
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - whatever it was
         """Tell everybody, the listener last."""
         self._ends.discard(self)
         self.place.leave()
         self._unfed = b""
+        self._pace.leave(self._take_turn)
         self._inbound.close()
+        if self._other_frames is not None:
+            self._other_frames.close()
+            self._other_frames = None
         self._unwatch()
         self._stop_flowing()
         self.behind = self.receiver = None
@@ -175,7 +179,7 @@ class Websocket(asyncio.Protocol):
             self.transport.pause_reading()
         elif not self._holds:
             if self._unfed:
-                self.loop.call_soon(self._feed_slice)
+                self._come()
             else:
                 self.transport.resume_reading()
 
@@ -200,43 +204,34 @@ class Websocket(asyncio.Protocol):
         """End the connection at once."""
         abort(self.transport)
 
-    def _feed_slice(self) -> None:
+    def _come(self) -> None:
+        if not self._coming:
+            self._coming = True
+            self.loop.call_soon(self._line_up)
+
+    def _line_up(self) -> None:
+        """Look at a slice, or leave what comes faster than it may in the kernel, with the client."""
+        if self._pace.crowded:
+            self._pace.wait(self._take_turn)
+        else:
+            self._take_turn()
+
+    def _take_turn(self) -> None:
+        self._coming = False
         if self._holds > 0 or not self._unfed:
             return
-        if self._pace.tokens < 0:  # another connection of the address was here first
-            self._slow_down()
-            if self._holds > 0:
-                return
-        size = self._slice_bytes
-        if self._inbound.within_long:
-            size = max(size, LONG_SLICE_BYTES)
-        part = self._unfed[self._fed : self._fed + size]
+        lacking = min(self._inbound.lacking_bytes, LONG_SLICE_BYTES)
+        part = self._unfed[self._fed : self._fed + max(self._slice_bytes, lacking)]
         self._fed += len(part)
         if self._fed >= len(self._unfed):
             self._unfed, self._fed = b"", 0
         self._inbound.feed(part)
-        if self._pace.tokens < 0:
-            self._slow_down()
         if self._holds > 0 or self.transport.is_closing():
             return
         if self._unfed:
-            self.loop.call_soon(self._feed_slice)
+            self._come()
         else:
             self.transport.resume_reading()
-
-    def _slow_down(self) -> None:
-        """Leave what comes faster than it may in the kernel, and so with the client."""
-        seconds = self._pace.lacking()
-        if seconds:
-            self.hold_reading(hold=True)
-            self.loop.call_later(seconds, self._go_on)
-
-    def _go_on(self) -> None:
-        seconds = self._pace.lacking()
-        if seconds:  # another connection of the address has had its turn
-            self.loop.call_later(seconds, self._go_on)
-        else:
-            self.hold_reading(hold=False)
 
     def _stop_flowing(self) -> None:
         self.flowing = False

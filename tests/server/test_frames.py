@@ -1,5 +1,7 @@
 """FrameRun: whatever is cut out of a run is what the single frames would have been."""
 
+import asyncio
+
 import orjson
 import pytest
 from hypothesis import given, strategies as st
@@ -8,7 +10,7 @@ from events.actions import MessageAction, NullAction
 from events.conformance.records import append, record, records
 from events.event import AgentState, Event, EventFlag, EventSource, StoredEvent
 from events.observations import AgentStateChangedObservation
-from events.page_reader import PageReader
+from events.page_reader import PageKey, PageReader
 from events.serialization import encode_new
 from events.stores.memory import MemoryEventStore
 from server.sockets.frames import FrameReader, FrameRun, run_of
@@ -124,3 +126,25 @@ async def test_any_read_gives_the_rest_of_its_page_below_the_end(cache_bytes):
             end_id = min(next_id, start_id - start_id % 10 + 10)
             assert (run.first_id, run.last_id) == (start_id, end_id - 1)
             assert run.wire == run_of([record(one) for one in range(start_id, end_id)]).wire
+
+
+async def test_a_page_that_many_want_at_once_is_made_once():
+    store = MemoryEventStore()
+    await append(store, "c", records(0, 10))
+    reader = FrameReader(PageReader(store, page_size=10, cache_bytes=0), 1_000_000)
+
+    runs = await asyncio.gather(*(reader.read("c", 0, 10) for _ in range(50)))
+
+    assert all(run is runs[0] for run in runs)
+
+
+async def test_a_part_of_a_page_does_not_take_the_place_of_more_of_it():
+    store = MemoryEventStore()
+    await append(store, "c", records(0, 10))
+    reader = FrameReader(PageReader(store, page_size=10, cache_bytes=0), 1_000_000)
+
+    await asyncio.gather(*(reader.read("c", start, 10) for start in (0, *range(5, 10))))
+
+    whole = reader.cache.get(PageKey("c", 0))
+    assert whole is not None
+    assert whole.covers(0, 9)

@@ -8,9 +8,10 @@ import gc
 from collections import Counter
 
 import pytest
+from websockets.server import ServerProtocol
 
 from tests.support.clients import message
-from tests.support.intruder import intruder
+from tests.support.intruder import CLOSE, PING, frame, intruder
 from tests.support.live import live_server
 
 ROUNDS = 10
@@ -50,6 +51,14 @@ async def a_client_that_sends(live, conversation_id):
 async def a_client_that_leaves_during_its_replay(live, conversation_id):
     async with live.raw(conversation_id) as client:
         await client.connect()
+
+
+async def a_websocket_that_pings_and_says_farewell(live, conversation_id):
+    async with intruder(live.url) as one:
+        await one.upgrade(f"conversation_id={conversation_id}")
+        await one.message()
+        await one.send(frame(PING, b"") + frame(CLOSE, (1000).to_bytes(2)))
+        await one.cut()
 
 
 async def nobody_is_there(live):
@@ -106,3 +115,15 @@ async def test_a_connection_that_has_ended_waits_for_no_collector(come_and_go, k
         await nobody_is_there(live)
 
         assert kept_garbage() == {}
+
+
+async def test_what_the_library_read_for_a_connection_ends_with_it(kept_garbage):
+    # A suspended generator is in that ring: the collector ends it before it can be asked for it.
+    async with live_server() as live:
+        conversation_id = await live.new()
+        kept_garbage()
+        for _ in range(ROUNDS):
+            await a_websocket_that_pings_and_says_farewell(live, conversation_id)
+        await nobody_is_there(live)
+
+        assert not [one for one in gc.get_objects() if isinstance(one, ServerProtocol)]

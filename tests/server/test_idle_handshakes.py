@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from server.sockets.plain import UNWANTED_SECONDS
 from tests.support.clients import message
 from tests.support.intruder import PING, TEXT, frame, intruder
 from tests.support.live import live_server
@@ -46,6 +47,17 @@ async def test_a_connection_on_which_no_request_comes_is_cut(impatient, said):
     async with intruder(impatient.url) as one:
         await one.send(said)
         assert await one.cut(WITHIN) == b""
+
+
+async def test_a_body_that_comes_after_its_answer_ends_no_connection(impatient):
+    async with intruder(impatient.url) as one:
+        headers = {"Content-Length": "5", "Content-Type": "application/json"}
+        assert (await one.ask("POST", "/alive", headers)).status == 405
+        await one.send(b"{   }")
+
+        with pytest.raises(TimeoutError):
+            await one.cut(UNWANTED_SECONDS + 0.5)
+        assert (await one.ask("GET", "/health")).status == 200
 
 
 async def test_a_second_request_must_come_in_time_as_the_first(impatient):

@@ -137,3 +137,22 @@ async def test_many_who_leave_at_once_take_the_others_turns_with_them_at_no_mome
         await asyncio.gather(*work, return_exceptions=True)
 
     assert [name for _, name in done].count(MANY - 1) == 3
+
+
+@pytest.mark.parametrize("pause", range(6))
+async def test_who_comes_back_from_elsewhere_stands_behind_all_who_wait(pause):
+    turns, loop = Turns(), Loop()
+    done: list[Served] = []
+
+    async def send(name):
+        while len(done) < 10 * MANY:
+            await turns.take()
+            turns.sent(TURN_BYTES)
+            done.append((loop.turn, name))
+            for _ in range(pause):  # until the client has taken it
+                await asyncio.sleep(0)
+
+    await run(*(send(name) for name in range(MANY)), loop=loop)
+
+    served = [[name for _, name in done].count(one) for one in range(MANY)]
+    assert min(served) >= 9, served

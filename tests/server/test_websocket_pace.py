@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import uvloop
@@ -10,9 +12,9 @@ from websockets.frames import Frame, Opcode
 from server.addresses import Addresses
 from server.config import ServerConfig
 from server.rates import Rates
-from server.sockets.allowance import UNLIMITED, Allowance
 from server.sockets.crowd import Crowd
 from server.sockets.guard import Traffic
+from server.sockets.pace import UNPACED, Pace
 from server.sockets.websocket import SLICE_BYTES, Websocket
 
 BODY = b"t" * 58
@@ -30,7 +32,7 @@ def frames(count: int) -> bytes:
 class Ear:
     """A websocket on a real transport, and what it hands on."""
 
-    def __init__(self, pace: Allowance) -> None:
+    def __init__(self, pace: Pace) -> None:
         self.pace = pace
         self.taken = 0
         self.turns = 0
@@ -47,9 +49,9 @@ class Ear:
         self._transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
         config = ServerConfig()
         place = Crowd(config, Rates(config, Addresses(config))).enter("10.0.0.1", lambda: None)
-        one = Websocket(self._transport, loop, Traffic(5.0), set(), place, self.pace)
-        one.receiver = self._take
-        one.open(self)
+        self._ours = Websocket(self._transport, loop, Traffic(5.0), set(), place, self.pace)
+        self._ours.receiver = self._take
+        self._ours.open(self)
 
     def close(self) -> None:
         self._transport.abort()
@@ -84,7 +86,7 @@ class Ear:
         self._in_turn = 0
 
 
-def run(ears: int, count: int, pace: Allowance) -> list[Ear]:
+def run(ears: int, count: int, pace: Pace) -> list[Ear]:
     async def hear() -> list[Ear]:
         made = [Ear(pace) for _ in range(ears)]
         async with asyncio.timeout(DEADLINE_SECONDS):
@@ -101,7 +103,7 @@ def run(ears: int, count: int, pace: Allowance) -> list[Ear]:
 
 @pytest.mark.parametrize("ears", [1, 10])
 def test_an_address_that_is_held_back_owes_a_slice_at_most_however_many_connections_it_has(ears):
-    made = run(ears, 60, Allowance(per_second=400, burst=40))
+    made = run(ears, 60, Pace(per_second=400, burst=40))
 
     assert [ear.taken for ear in made] == [60] * ears
     deepest = min(ear.deepest for ear in made)
@@ -109,13 +111,142 @@ def test_an_address_that_is_held_back_owes_a_slice_at_most_however_many_connecti
 
 
 def test_who_sends_much_has_a_slice_of_it_looked_at_in_each_turn():
-    (ear,) = run(1, 400, Allowance(per_second=1, burst=1000))
+    (ear,) = run(1, 400, Pace(per_second=1, burst=1000))
 
     assert ear.most_in_a_turn <= SLICE_FRAMES + 1
     assert ear.turns >= 400 // (SLICE_FRAMES + 1)
 
 
 def test_whom_no_limits_apply_to_is_not_cut_into_small_slices():
-    (ear,) = run(1, 400, UNLIMITED)
+    (ear,) = run(1, 400, UNPACED)
 
     assert ear.most_in_a_turn > 4 * SLICE_FRAMES
+
+
+def sharing(pace: Pace, ears: int, taken: int) -> list[Ear]:
+    """So many connections that send without an end, until so much was taken of all together."""
+
+    async def flood(ear: Ear) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await loop.sock_sendall(ear._peer, frames(100))
+
+    async def hear() -> list[Ear]:
+        made = [Ear(pace) for _ in range(ears)]
+        for ear in made:
+            await ear.open()
+        floods = [asyncio.create_task(flood(ear)) for ear in made]
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while sum(ear.taken for ear in made) < taken:
+                await asyncio.sleep(0)
+        for task in floods:
+            task.cancel()
+        await asyncio.gather(*floods, return_exceptions=True)
+        for ear in made:
+            ear.close()
+        return made
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(hear())
+
+
+def test_connections_that_send_without_an_end_have_the_same_share():
+    made = sharing(Pace(per_second=1000, burst=10), ears=8, taken=1600)
+
+    shares = sorted(ear.taken for ear in made)
+    assert shares[-1] - shares[0] <= 3 * SLICE_FRAMES, shares
+
+
+@pytest.mark.parametrize("ears", [1, 60])
+def test_short_messages_ask_for_the_allowance_too(ears):
+    async def hear() -> float:
+        pace = Pace(per_second=400, burst=40)
+        made = [Ear(pace) for _ in range(ears)]
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            for ear in made:
+                await ear.open()
+            await asyncio.gather(*(ear.hear(SLICE_FRAMES) for ear in made))
+        for ear in made:
+            ear.close()
+        return min(ear.deepest for ear in made)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(hear()) >= -SLICE_FRAMES - 1
+
+
+def test_a_long_message_is_not_cut_into_the_slices_of_short_ones():
+    async def hear() -> int:
+        ear = Ear(Pace(per_second=400, burst=40))
+        await ear.open()
+        whole = asyncio.Event()
+
+        def take(_message: bytes) -> bool:
+            whole.set()
+            return True
+
+        ear._ours.receiver = take
+        turns, body = 0, b"t" * 60_000
+        data = bytes(Frame(Opcode.TEXT, body).serialize(mask=True, extensions=[]))
+        await asyncio.get_running_loop().sock_sendall(ear._peer, data)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not whole.is_set():
+                turns += 1
+                await asyncio.sleep(0)
+        ear.close()
+        return turns
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(hear()) < 40
+
+
+def test_one_who_leaves_while_waiting_holds_up_nobody():
+    async def wait() -> list[str]:
+        pace, came = Pace(per_second=100, burst=1), asyncio.Event()
+        done: list[str] = []
+        pace.tokens = -1.0
+        waiting: list[Callable[[], None]]
+        waiting = [partial(done.append, "first"), partial(done.append, "second"), came.set]
+        for turn in waiting:
+            assert pace.crowded
+            pace.wait(turn)
+        pace.leave(waiting[0])
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await came.wait()
+        assert not pace.crowded
+        return done
+
+    assert asyncio.run(wait()) == ["second"]
+
+
+def test_who_comes_while_others_wait_stands_behind_them_though_there_is_a_token():
+    async def wait() -> tuple[bool, bool, bool]:
+        pace, came = Pace(per_second=100, burst=1), asyncio.Event()
+        before = pace.crowded
+        pace.wait(came.set)
+        between = pace.crowded
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await came.wait()
+        return before, between, pace.crowded
+
+    assert asyncio.run(wait()) == (False, True, False)
+
+
+def test_a_turn_that_fails_is_not_the_last():
+    async def wait() -> None:
+        pace, came = Pace(per_second=100, burst=1), asyncio.Event()
+        told: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: told.append(str(context["exception"]))
+        )
+
+        def fail() -> None:
+            raise ValueError("no turn")
+
+        pace.tokens = -1.0
+        pace.wait(fail)
+        pace.wait(came.set)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await came.wait()
+        assert told == ["no turn"]
+
+    asyncio.run(wait())

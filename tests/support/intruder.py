@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-TEXT, BINARY, PING, CONT = 1, 2, 9, 0
+TEXT, BINARY, CLOSE, PING, CONT = 1, 2, 8, 9, 0
 ELSEWHERE = "127.0.0.66"
 """An address of this machine to which limits apply."""
 WAIT_SECONDS = 5.0
