@@ -44,8 +44,15 @@ const account = new Account(http);
 const catalogue = new Catalogue(api, store);
 const unread = new Unread(store, (id, atMs) => api.movedSince(id, atMs));
 const removals = new Removals(store, (id, how) => catalogue.remove(id, how));
-const reach = new Reach(store, { ask: () => api.alive(), back: () => void catalogue.recover() });
+const reach = new Reach(store, { ask: () => api.alive(), back });
 const drawer = mountDrawer();
+
+/** The server answers again: what failed for that alone is no news any more. */
+function back() {
+  store.notice("request", "");
+  void catalogue.recover();
+}
+
 const stage = new Stage(store, api, catalogue, unread);
 const router = new Router((id) => {
   drawer.close();
@@ -74,7 +81,14 @@ mountConfirmation(store, {
 });
 mountWelcome(store, (text) => void begin({ initial_user_msg: text }));
 
-const newDialog = mountNewDialog(begin);
+const newDialog = mountNewDialog({
+  begin,
+  trouble() {
+    const text = store.state.notices.request ?? "";
+    store.notice("request", "");
+    return text;
+  },
+});
 const sound = mountSound(store);
 /** @param {Record<string, any>} settings */
 const heed = (settings) => sound(Boolean(settings.enable_sound_notifications));

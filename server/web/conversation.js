@@ -25,6 +25,8 @@ const PASSING = new Set([
   "timeout",
 ]);
 const AGAIN_MS = 2_000;
+/** States in which whatever kept the agent from its place is over. */
+const ALIVE = new Set(["running", "awaiting_user_input"]);
 
 /**
  * @typedef {object} ConversationListener
@@ -190,6 +192,7 @@ export class Conversation {
       const state = String(payload.extras?.agent_state ?? "");
       this.store.set({ agentState: state, status: "" });
       this.store.notice("agent", state === "error" ? reasonText(payload.extras?.reason) : "");
+      if (ALIVE.has(state)) this.store.notice("server", "");
     } else if (payload.observation !== "error") {
       this.store.notice("agent", "");
     }

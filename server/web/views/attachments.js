@@ -9,6 +9,7 @@ import { icon } from "./icons.js";
  * @property {() => Attachments} current Those of the open conversation.
  * @property {(key: string) => void} show The attachments of that draft.
  * @property {(allowed: boolean) => void} allow
+ * @property {(attachments: Attachments) => void} sent They are under way; what was said of them is over.
  */
 
 /** @param {() => void} changed @returns {Shelf} */
@@ -90,6 +91,10 @@ export function mountAttachments(changed) {
       shown = key;
       complain([]);
       draw();
+    },
+    sent(attachments) {
+      attachments.clear();
+      complain([]);
     },
     allow(allowed) {
       button.disabled = !allowed;

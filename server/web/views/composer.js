@@ -4,6 +4,7 @@ import { nothingPacked, withPaths } from "../attachments.js";
 import { mountAttachments } from "./attachments.js";
 import { slot } from "./dom.js";
 import { icon } from "./icons.js";
+import { softKeyboard } from "./soft-keyboard.js";
 
 const MOST_HEIGHT_PX = 220;
 
@@ -64,7 +65,7 @@ export function mountComposer(store, on) {
     }
     input.value = "";
     const kept = !(await on.say(withPaths(text, packed), packed));
-    if (!kept) attachments.clear();
+    if (!kept) shelf.sent(attachments);
     else if (shown === from && input.value === "") input.value = text;
     else drafts.set(from ?? "", text);
     grow();
@@ -77,7 +78,7 @@ export function mountComposer(store, on) {
   });
   input.addEventListener("input", grow);
   input.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || softKeyboard.matches) return;
     event.preventDefault();
     void submit();
   });
@@ -100,9 +101,12 @@ export function mountComposer(store, on) {
   store.watch(["agentState", "connection", "openId"], () => {
     const { agentState, connection, openId } = store.state;
     const connected = connection === "connected";
+    const focused = document.activeElement;
     stop.hidden = agentState !== "running" || !connected;
     const halted = connected && (agentState === "stopped" || agentState === "paused");
     resume.hidden = openId === null || !(halted || connection === "closed");
+    // A button that goes would take the focus with it.
+    if ((stop.hidden && focused === stop) || (resume.hidden && focused === resume)) input.focus({ preventScroll: true });
   });
 
   return { focus: () => input.focus({ preventScroll: true }) };

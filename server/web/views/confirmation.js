@@ -45,6 +45,8 @@ export function mountConfirmation(store, on) {
     answeredId = store.state.awaiting?.id;
     refresh();
     send();
+    // The buttons go, and would take the focus with them.
+    slot("composer").focus({ preventScroll: true });
   };
   confirm.addEventListener("click", answer(on.confirm));
   reject.addEventListener("click", answer(on.reject));

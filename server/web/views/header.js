@@ -25,7 +25,8 @@ export function mountHeader(store) {
 
   store.watch(["agentState", "status", "openId", "connection"], () => {
     const { agentState, status, openId } = store.state;
-    agent.hidden = openId === null || agentState === "";
+    // What the agent does is not known while the line is down.
+    agent.hidden = openId === null || agentState === "" || store.state.connection === "reconnecting";
     agent.dataset.state = agentState;
     agent.textContent = agentStateText(agentState);
     const running = agentState === "running" && store.state.connection === "connected";

@@ -95,10 +95,11 @@ function block(token, depth) {
  */
 function list(token, depth) {
   const items = token.items.map((/** @type {Token} */ item) =>
-    h("li", { dir: "auto", class: item.task ? "prose__task" : undefined }, ...blocks(item.tokens, depth + 1)),
+    h("li", { class: item.task ? "prose__task" : undefined }, ...blocks(item.tokens, depth + 1)),
   );
-  if (!token.ordered) return h("ul", {}, ...items);
-  return h("ol", { start: token.start === 1 ? undefined : Number(token.start) }, ...items);
+  // The direction is the list's: its marks stand in the room that the list leaves for them.
+  if (!token.ordered) return h("ul", { dir: "auto" }, ...items);
+  return h("ol", { dir: "auto", start: token.start === 1 ? undefined : Number(token.start) }, ...items);
 }
 
 /** @param {boolean} checked */

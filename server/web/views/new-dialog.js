@@ -2,21 +2,25 @@
 
 import { h } from "./dom.js";
 import { labelled, makeDialog } from "./dialog.js";
+import { softKeyboard } from "./soft-keyboard.js";
 
 /**
- * @param {(order: import("../types.js").Order) => Promise<boolean>} begin Whether it began.
+ * @param {{begin: (order: import("../types.js").Order) => Promise<boolean>, trouble: () => string}} on
+ *   `begin` says whether it began, `trouble` why it did not.
  * @returns {{open: () => void}}
  */
-export function mountNewDialog(begin) {
+export function mountNewDialog(on) {
   const message = h("textarea", { class: "field field--tall", id: "new-message", rows: 5, autofocus: true, data: { testid: "new-message" } });
   const repository = h("input", { class: "field", id: "new-repository", type: "text", list: "known-repositories", maxlength: 1000, autocomplete: "off", spellcheck: "false", placeholder: "owner/name", data: { testid: "new-repository" } });
   const branch = h("input", { class: "field", id: "new-branch", type: "text", maxlength: 1000, autocomplete: "off", spellcheck: "false", placeholder: "main", data: { testid: "new-branch" } });
   const start = h("button", { class: "button button--strong", type: "submit", data: { testid: "new-start" } }, "Start");
+  const why = h("p", { class: "form__outcome", role: "alert", hidden: true, data: { testid: "new-trouble", bad: "true" } });
   const form = h(
     "form",
     { class: "form" },
     labelled("First message", message, "Optional. Enter starts, Shift Enter breaks the line."),
     h("div", { class: "row-pair" }, labelled("Repository", repository, "Optional."), labelled("Branch", branch)),
+    why,
     h("div", { class: "dialog__buttons" }, h("button", { class: "button", type: "button", onclick: () => close() }, "Cancel"), start),
   );
   const { dialog, open, close } = makeDialog("new-dialog", "New conversation", form);
@@ -29,14 +33,16 @@ export function mountNewDialog(begin) {
     if (message.value.trim()) order.initial_user_msg = message.value.trim();
     if (repository.value.trim()) order.repository = repository.value.trim();
     if (repository.value.trim() && branch.value.trim()) order.selected_branch = branch.value.trim();
-    const begun = await begin(order);
+    const begun = await on.begin(order);
     start.disabled = false;
-    // Closed in either case: what went wrong is told in the page.
+    why.textContent = begun ? "" : on.trouble();
+    why.hidden = why.textContent === "";
+    if (!begun) return;
     close();
-    if (begun) form.reset();
+    form.reset();
   });
   message.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || softKeyboard.matches) return;
     event.preventDefault();
     form.requestSubmit(start);
   });

@@ -11,9 +11,10 @@ const LABELS = { connection: "Connection", agent: "Agent", server: "Server", req
 /** @param {import("../store.js").Store} store */
 export function mountNotices(store) {
   const list = slot("notices");
-  store.watch(["notices"], () => {
+  store.watch(["notices", "reached"], () => {
     const kinds = /** @type {Kind[]} */ (Object.keys(LABELS));
-    const shown = kinds.filter((kind) => store.state.notices[kind]);
+    // While the server is away, the page says so across its whole width.
+    const shown = kinds.filter((kind) => store.state.notices[kind] && (kind !== "connection" || store.state.reached));
     list.replaceChildren(...shown.map((kind) => banner(kind, store.state.notices[kind] ?? "", () => store.notice(kind, ""))));
   });
 }

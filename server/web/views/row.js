@@ -8,9 +8,6 @@ import { ItemView } from "./item.js";
 /** @typedef {import("../types.js").Info} Info */
 /** @typedef {{current: boolean, unread: boolean, agentState: string}} Standing */
 
-/** States of an agent that say more than that it runs. */
-const TELLING = new Set(["running", "awaiting_user_confirmation", "error", "paused", "stopped", "rate_limited"]);
-
 export class RowView {
   /**
    * @param {Info} info
@@ -59,7 +56,7 @@ export class RowView {
     this.repository.textContent = repository;
     this.repository.hidden = repository === "";
     this.element.dataset.agent = agentState;
-    if (TELLING.has(agentState)) {
+    if (agentState !== "") {
       this.item.mark.textContent = agentStateText(agentState);
       this.item.mark.hidden = false;
     }

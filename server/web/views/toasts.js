@@ -40,7 +40,13 @@ function toast({ id, title }, on) {
     "div",
     { class: "toast", data: { testid: "undo-toast" }, onmouseenter: pause, onmouseleave: run, onfocusin: pause, onfocusout: run },
     h("span", { class: "toast__text" }, "Deleted ", h("bdi", { class: "toast__title" }, title || "Untitled")),
-    h("button", { type: "button", class: "toast__button", data: { testid: "undo" }, onclick: () => on.undo(id) }, "Undo"),
+    h("button", { type: "button", class: "toast__button", data: { testid: "undo" }, onclick: () => restore(id, on.undo) }, "Undo"),
     h("button", { type: "button", class: "icon-button", "aria-label": "Delete now", title: "Delete now", data: { testid: "delete-now" }, onclick: () => on.finish(id) }, icon("cross")),
   );
+}
+
+/** The button goes with the toast: who pressed it goes on at what came back. @param {string} id @param {(id: string) => void} undo */
+function restore(id, undo) {
+  undo(id);
+  /** @type {HTMLElement | null} */ (document.querySelector(`[data-conversation-id="${CSS.escape(id)}"] .item__link`))?.focus();
 }

@@ -27,6 +27,7 @@ export function mountWelcome(store, begin) {
     slot("welcome").hidden = openId !== null || missing;
     slot("composer-examples").hidden = openId === null;
     slot("missing").hidden = !missing;
+    slot("composer-hint").hidden = missing;
     slot("sheet").hidden = openId === null || missing;
   });
 }
