@@ -1,7 +1,6 @@
 """The page behind the proxies of the operating guide, over TLS, with the settings it shows."""
 
 import asyncio
-import ssl
 from functools import partial
 
 import httpx
@@ -11,28 +10,21 @@ import pytest_asyncio
 from playwright.async_api import expect
 
 from tests.support.browser import OUTAGE, new_context, person
+from tests.support.guide import shown
+from tests.support.intruder import ELSEWHERE
 from tests.support.official import missing, official_client
 from tests.support.polling import polling_through
 from tests.support.servers import server_process
-from tests.support.tls_proxies import KINDS, PUBLIC_NAME, program, shown, tls_proxy
+from tests.support.tls_proxies import KINDS, PUBLIC_NAME, TlsProxy, tls_proxy
 
 KEY = "0123456789-a-session-key"
 ADMIN_KEY = "0123456789-an-admin-key"
-ELSEWHERE = "127.0.0.66"
-"""An address of this machine that the server counts as anybody's."""
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
 
 
-@pytest.fixture(params=sorted(KINDS))
-def name(request):
-    if program(request.param) is None:
-        pytest.skip(f"{request.param} is not installed: scripts/setup-tools installs it")
-    return request.param
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def proxy(name, tmp_path):
+@pytest_asyncio.fixture(loop_scope="session", params=sorted(KINDS))
+async def proxy(request, tmp_path):
     settings = shown("toml", "parley.toml").replace("/var/lib/parley", str(tmp_path / "data"))
     (tmp_path / "parley.toml").write_text(settings, encoding="utf-8")
     keys = {"SESSION_API_KEY": KEY, "PARLEY_ADMIN_KEY": ADMIN_KEY, "PARLEY_RATE_FAILURES": "2/hour"}
@@ -40,7 +32,7 @@ async def proxy(name, tmp_path):
         server_process(
             tmp_path / "data", "--config", str(tmp_path / "parley.toml"), environment=keys
         ) as server,
-        tls_proxy(name, server.port, tmp_path) as running,
+        tls_proxy(request.param, server.port, tmp_path) as running,
     ):
         yield running
 
@@ -48,13 +40,17 @@ async def proxy(name, tmp_path):
 @pytest_asyncio.fixture(loop_scope="session")
 async def outsider(proxy):
     """A client from another address, as other machines are."""
-    untrusting = ssl.create_default_context()
-    untrusting.check_hostname, untrusting.verify_mode = False, ssl.CERT_NONE
-    transport = httpx.AsyncHTTPTransport(local_address=ELSEWHERE, verify=untrusting)
-    async with httpx.AsyncClient(
-        transport=_Named(transport), base_url=f"https://127.0.0.1:{proxy.port}"
-    ) as http:
+    async with client_through(proxy, ELSEWHERE) as http:
         yield http
+
+
+def client_through(proxy: TlsProxy, source: str | None = None) -> httpx.AsyncClient:
+    """A client of the server behind the proxy, from an address of this machine."""
+    # The certificate is the proxy's own.
+    transport = httpx.AsyncHTTPTransport(local_address=source, verify=False)
+    return httpx.AsyncClient(
+        transport=_Named(transport), base_url=f"https://127.0.0.1:{proxy.port}"
+    )
 
 
 class _Named(httpx.AsyncBaseTransport):
@@ -99,8 +95,7 @@ async def test_the_page_works_behind_it_and_comes_back_when_it_was_away(browser,
 
 
 async def test_the_official_client_talks_through_it(proxy, outsider):
-    if reason := missing():
-        pytest.skip(reason)
+    assert missing() is None, missing()
     one = await begun(outsider)
     options = {
         "query": {"conversation_id": one, "latest_event_id": -1, "session_api_key": KEY},
@@ -164,8 +159,5 @@ async def test_its_clients_are_told_apart_by_their_own_addresses(outsider, proxy
 
     refused = await outsider.get("/api/options/config", headers=right)
     assert refused.status_code == 429
-    transport = httpx.AsyncHTTPTransport(verify=False)
-    async with httpx.AsyncClient(
-        transport=_Named(transport), base_url=f"https://127.0.0.1:{proxy.port}"
-    ) as other:
+    async with client_through(proxy) as other:
         assert (await other.get("/api/options/config", headers=right)).status_code == 200

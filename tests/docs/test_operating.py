@@ -22,21 +22,15 @@ from server.config import ServerConfig
 from server.serving import listen
 from server.sources import ConfigError
 from storage.errors import DataDirectoryLocked, MigrationError, Unavailable, WrongKey
+from tests.support.guide import PAGE, shown
 from tests.support.rest import rest_server
 from tests.support.servers import server_process
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
 KEY = "0123456789-a-session-key"
 WRITERS = 8
 
 pytestmark = pytest.mark.timeout(90)
-
-
-def block(language, holding):
-    """The first code block of that language that holds a text."""
-    blocks = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-    return next(one for one in blocks if holding in one)
 
 
 async def run(lines, folder):
@@ -70,7 +64,7 @@ async def test_a_backup_made_under_load_holds_a_whole_prefix_of_every_log(tmp_pa
         begun = asyncio.Event()
         writing = [asyncio.create_task(keep_writing(http, one, begun)) for one in ids]
         await begun.wait()
-        await run(block("sh", "source.backup(copy)"), tmp_path)
+        await run(shown("sh", "source.backup(copy)"), tmp_path)
         for task in writing:
             task.cancel()
         await asyncio.gather(*writing, return_exceptions=True)
@@ -78,7 +72,7 @@ async def test_a_backup_made_under_load_holds_a_whole_prefix_of_every_log(tmp_pa
         await server.stop()
 
     assert (tmp_path / "backup").stat().st_mode & 0o077 == 0
-    await run(block("sh", "mv parley-data damaged-data"), tmp_path)
+    await run(shown("sh", "mv parley-data damaged-data"), tmp_path)
     async with asked(data_dir=data) as http:
         kept = {one: await log_of(http, one) for one in ids}
         secrets = (await http.get("/api/secrets")).json()
@@ -111,10 +105,10 @@ async def test_files_are_copied_and_brought_back(tmp_path):
         created = await http.post("/api/conversations", json={"initial_user_msg": "hello"})
         one = created.json()["conversation_id"]
 
-    await run(block("sh", "cp -a parley-data backup"), tmp_path)
+    await run(shown("sh", "cp -a parley-data backup"), tmp_path)
     shutil.rmtree(tmp_path / "parley-data")
     (tmp_path / "parley-data").mkdir()
-    await run(block("sh", "mv parley-data damaged-data"), tmp_path)
+    await run(shown("sh", "mv parley-data damaged-data"), tmp_path)
 
     async with asked(**local) as http:
         assert "hello" in [text for _, text in await log_of(http, one)]
@@ -131,7 +125,7 @@ async def test_the_check_names_damage_and_ends_with_1(tmp_path):
 
 
 async def test_a_key_that_is_made_is_long_and_random(tmp_path):
-    lines = block("sh", "token_urlsafe")
+    lines = shown("sh", "token_urlsafe")
 
     first, second = [(await run(lines, tmp_path)).strip() for _ in range(2)]
 
@@ -143,7 +137,7 @@ async def test_the_addresses_to_watch_answer(tmp_path):
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     async with server_process(tmp_path / "data") as server:
-        lines = block("sh", "/ready").replace("http://127.0.0.1:3000", server.url)
+        lines = shown("sh", "/ready").replace("http://127.0.0.1:3000", server.url)
 
         output = await run(lines, tmp_path)
 
@@ -153,14 +147,14 @@ async def test_the_addresses_to_watch_answer(tmp_path):
 
 def test_the_service_starts_what_there_is_and_may_write_where_it_keeps_its_data():
     unit = configparser.ConfigParser(strict=False)
-    unit.read_string(block("ini", "[Service]"))
+    unit.read_string(shown("ini", "[Service]"))
     service = unit["Service"]
-    settings = tomllib.loads(block("toml", "data_dir"))
+    settings = tomllib.loads(shown("toml", "data_dir"))
 
     _, command, *options = service["ExecStart"].split()
 
     assert (command, options[0]) == ("serve", "--config")
-    assert f"# {options[1]}" in block("toml", "data_dir")
+    assert f"# {options[1]}" in shown("toml", "data_dir")
     assert service["ReadWritePaths"] == settings["data_dir"]
     config = ServerConfig(**settings)
     assert int(service["TimeoutStopSec"]) > config.shutdown_seconds + 5

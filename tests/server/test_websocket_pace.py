@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import pytest
@@ -86,19 +86,30 @@ class Ear:
         self._in_turn = 0
 
 
-def run(ears: int, count: int, pace: Pace) -> list[Ear]:
-    async def hear() -> list[Ear]:
-        made = [Ear(pace) for _ in range(ears)]
+def with_ears(count: int, pace: Pace, act: Callable[[list[Ear]], Awaitable[None]]) -> list[Ear]:
+    """Open so many of one address, act, and close them; they keep what they have noted."""
+
+    async def open_and_act() -> list[Ear]:
+        made = [Ear(pace) for _ in range(count)]
         async with asyncio.timeout(DEADLINE_SECONDS):
             for ear in made:
                 await ear.open()
-            await asyncio.gather(*(ear.hear(count) for ear in made))
+            await act(made)
         for ear in made:
             ear.close()
         return made
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(hear())
+        return runner.run(open_and_act())
+
+
+def run(ears: int, count: int, pace: Pace) -> list[Ear]:
+    """Each is sent so many messages at once, until all were taken."""
+
+    async def hear(made: list[Ear]) -> None:
+        await asyncio.gather(*(ear.hear(count) for ear in made))
+
+    return with_ears(ears, pace, hear)
 
 
 @pytest.mark.parametrize("ears", [1, 10])
@@ -123,35 +134,20 @@ def test_whom_no_limits_apply_to_is_not_cut_into_small_slices():
     assert ear.most_in_a_turn > 4 * SLICE_FRAMES
 
 
-def sharing(pace: Pace, ears: int, taken: int) -> list[Ear]:
-    """So many connections that send without an end, until so much was taken of all together."""
-
+def test_connections_that_send_without_an_end_have_the_same_share():
     async def flood(ear: Ear) -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            await loop.sock_sendall(ear._peer, frames(100))
+            await asyncio.get_running_loop().sock_sendall(ear._peer, frames(100))
 
-    async def hear() -> list[Ear]:
-        made = [Ear(pace) for _ in range(ears)]
-        for ear in made:
-            await ear.open()
+    async def share(made: list[Ear]) -> None:
         floods = [asyncio.create_task(flood(ear)) for ear in made]
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while sum(ear.taken for ear in made) < taken:
-                await asyncio.sleep(0)
+        while sum(ear.taken for ear in made) < 1600:
+            await asyncio.sleep(0)
         for task in floods:
             task.cancel()
         await asyncio.gather(*floods, return_exceptions=True)
-        for ear in made:
-            ear.close()
-        return made
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(hear())
-
-
-def test_connections_that_send_without_an_end_have_the_same_share():
-    made = sharing(Pace(per_second=1000, burst=10), ears=8, taken=1600)
+    made = with_ears(8, Pace(per_second=1000, burst=10), share)
 
     shares = sorted(ear.taken for ear in made)
     assert shares[-1] - shares[0] <= 3 * SLICE_FRAMES, shares
@@ -159,25 +155,17 @@ def test_connections_that_send_without_an_end_have_the_same_share():
 
 @pytest.mark.parametrize("ears", [1, 60])
 def test_short_messages_ask_for_the_allowance_too(ears):
-    async def hear() -> float:
-        pace = Pace(per_second=400, burst=40)
-        made = [Ear(pace) for _ in range(ears)]
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            for ear in made:
-                await ear.open()
-            await asyncio.gather(*(ear.hear(SLICE_FRAMES) for ear in made))
-        for ear in made:
-            ear.close()
-        return min(ear.deepest for ear in made)
+    made = run(ears, SLICE_FRAMES, Pace(per_second=400, burst=40))
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        assert runner.run(hear()) >= -SLICE_FRAMES - 1
+    assert min(ear.deepest for ear in made) >= -SLICE_FRAMES - 1
 
 
 def test_a_long_message_is_not_cut_into_the_slices_of_short_ones():
-    async def hear() -> int:
-        ear = Ear(Pace(per_second=400, burst=40))
-        await ear.open()
+    turns = 0
+
+    async def send(made: list[Ear]) -> None:
+        nonlocal turns
+        (ear,) = made
         whole = asyncio.Event()
 
         def take(_message: bytes) -> bool:
@@ -185,18 +173,16 @@ def test_a_long_message_is_not_cut_into_the_slices_of_short_ones():
             return True
 
         ear._ours.receiver = take
-        turns, body = 0, b"t" * 60_000
-        data = bytes(Frame(Opcode.TEXT, body).serialize(mask=True, extensions=[]))
+        frame = Frame(Opcode.TEXT, b"t" * 60_000)
+        data = bytes(frame.serialize(mask=True, extensions=[]))
         await asyncio.get_running_loop().sock_sendall(ear._peer, data)
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not whole.is_set():
-                turns += 1
-                await asyncio.sleep(0)
-        ear.close()
-        return turns
+        while not whole.is_set():
+            turns += 1
+            await asyncio.sleep(0)
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        assert runner.run(hear()) < 40
+    with_ears(1, Pace(per_second=400, burst=40), send)
+
+    assert turns < 40
 
 
 def test_one_who_leaves_while_waiting_holds_up_nobody():

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import shutil
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Callable
@@ -16,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from server.serving import listen
+from tests.support.guide import shown
 
-PAGE = (Path(__file__).parents[2] / "docs" / "operating.md").read_text(encoding="utf-8")
 PUBLIC_NAME = "chat.example.org"
 """What the guide calls the server."""
 UPSTREAM = "127.0.0.1:3000"
@@ -31,8 +30,8 @@ class TlsProxy:
     def __init__(self, name: str, upstream: int, folder: Path) -> None:
         with listen("127.0.0.1", 0) as free:
             self.port: int = free.getsockname()[1]
-        path = program(name)
-        assert path is not None
+        path = shutil.which(name, path=SEARCHED)
+        assert path is not None, f"{name} is not installed; scripts/setup-tools does that"
         self._ready, write = KINDS[name]
         self._command = [path, *write(self.port, f"127.0.0.1:{upstream}", folder)]
         self._process: Process | None = None
@@ -77,17 +76,6 @@ async def tls_proxy(name: str, upstream: int, folder: Path) -> AsyncIterator[Tls
         yield proxy
     finally:
         await proxy.stop()
-
-
-def program(name: str) -> str | None:
-    """Where a proxy is installed; None: it is not."""
-    return shutil.which(name, path=SEARCHED)
-
-
-def shown(language: str, holding: str) -> str:
-    """The guide's code block of that language that holds a text."""
-    blocks: list[str] = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-    return next(one for one in blocks if holding in one)
 
 
 def _nginx(port: int, upstream: str, folder: Path) -> list[str]:
