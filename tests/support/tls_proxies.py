@@ -34,6 +34,9 @@ class TlsProxy:
         assert path is not None, f"{name} is not installed; scripts/setup-tools does that"
         self._ready, write = KINDS[name]
         self._command = [path, *write(self.port, f"127.0.0.1:{upstream}", folder)]
+        # What it keeps of its own stays with the test.
+        kept = str(folder / "proxy")
+        self._environment = os.environ | {"XDG_CONFIG_HOME": kept, "XDG_DATA_HOME": kept}
         self._process: Process | None = None
         self._reading: asyncio.Task[bytes] | None = None
 
@@ -45,7 +48,7 @@ class TlsProxy:
     async def start(self) -> None:
         """Start, and wait until it takes connections."""
         self._process = await asyncio.create_subprocess_exec(
-            *self._command, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE
+            *self._command, env=self._environment, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE
         )
         said = b""
         assert self._process.stderr is not None
@@ -79,8 +82,7 @@ async def tls_proxy(name: str, upstream: int, folder: Path) -> AsyncIterator[Tls
 
 
 def _nginx(port: int, upstream: str, folder: Path) -> list[str]:
-    key, certificate = folder / "proxy.key", folder / "proxy.pem"
-    _certify(key, certificate)
+    certificate, key = _certified(folder)
     block = _changed(
         shown("nginx", "proxy_pass"),
         {
@@ -104,11 +106,16 @@ def _nginx(port: int, upstream: str, folder: Path) -> list[str]:
 
 
 def _caddy(port: int, upstream: str, folder: Path) -> list[str]:
-    block = _changed(shown("text", "reverse_proxy"), {UPSTREAM: upstream})
-    # Nobody can look the name up, so the certificate is its own.
+    certificate, key = _certified(folder)
+    site = f"{PUBLIC_NAME} {{\n"
+    # Nobody can look the name up. One of its own making comes only after it says it is ready.
+    block = _changed(
+        shown("text", "reverse_proxy"),
+        {UPSTREAM: upstream, site: f"{site}tls {certificate} {key}\n"},
+    )
     rest = (
-        "{\nadmin off\nlocal_certs\nskip_install_trust\nauto_https disable_redirects\n"
-        f"https_port {port}\nstorage file_system {folder / 'caddy'}\n}}\n"
+        "{\nadmin off\nauto_https disable_redirects\ndefault_bind 127.0.0.1\n"
+        f"https_port {port}\n}}\n"
     )
     (folder / "Caddyfile").write_text(rest + block, encoding="utf-8")
     return ["run", "--adapter", "caddyfile", "--config", str(folder / "Caddyfile")]
@@ -121,9 +128,9 @@ def _changed(text: str, changes: dict[str, str]) -> str:
     return text
 
 
-def _certify(key: Path, certificate: Path) -> None:
-    if key.exists():
-        return
+def _certified(folder: Path) -> tuple[Path, Path]:
+    """A certificate for the public name that vouches for itself, and its key."""
+    certificate, key = folder / "proxy.pem", folder / "proxy.key"
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, PUBLIC_NAME)])
     now = datetime.now(UTC)
@@ -142,6 +149,7 @@ def _certify(key: Path, certificate: Path) -> None:
     form = serialization.PrivateFormat.PKCS8
     key.write_bytes(private.private_bytes(encoding, form, plain))
     certificate.write_bytes(made.public_bytes(encoding))
+    return certificate, key
 
 
 Write = Callable[[int, str, Path], list[str]]
