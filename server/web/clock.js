@@ -2,6 +2,7 @@
 
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "short" });
 const hour = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const day = new Intl.DateTimeFormat(undefined, { dateStyle: "full" });
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
 /** @type {[Intl.RelativeTimeFormatUnit, number][]} */
@@ -33,6 +34,22 @@ export function ago(iso, nowMs = Date.now()) {
 export function hourOf(iso) {
   const time = Date.parse(iso);
   return Number.isNaN(time) ? "" : hour.format(time);
+}
+
+/** "Monday, March 2, 2026"; "" for what is not a time. @param {string} iso */
+export function dayOf(iso) {
+  const time = Date.parse(iso);
+  return Number.isNaN(time) ? "" : day.format(time);
+}
+
+/**
+ * Whether two moments are of one day where the reader is.
+ *
+ * @param {string | number} one
+ * @param {string | number} other
+ */
+export function sameDay(one, other) {
+  return new Date(one).toDateString() === new Date(other).toDateString();
 }
 
 /** @param {string} iso */

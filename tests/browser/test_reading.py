@@ -1,5 +1,7 @@
 """Reading a transcript: staying where one is, what is new, and logs of 10,000 events."""
 
+from datetime import timedelta
+
 import httpx
 import pytest
 import pytest_asyncio
@@ -10,7 +12,7 @@ from tests.support.frames import RECORD, drawn, look, scroll
 from tests.support.long_log import LONG_LINE, long_log
 from tests.support.screenshots import picture
 from tests.support.servers import server_process
-from tests.support.written_logs import write_log
+from tests.support.written_logs import at_rest, said, write_log
 
 pytestmark = [
     pytest.mark.chromium,
@@ -120,6 +122,34 @@ async def test_the_reader_stays_where_he_is_while_the_agent_goes_on(reader):
     await reader.ask("thanks", "You said: thanks")
     await expect(divider).to_have_count(0)
     assert not await reader.found_fault()
+
+
+async def test_days_are_named_where_they_begin_and_today_only_after_others(browser, tmp_path):
+    says = [said("user" if number % 2 else "agent", f"line {number}") for number in range(40)]
+    says += at_rest(39, 40)
+    await write_log(tmp_path / "data", "week", "A week", says, apart=timedelta(hours=6))
+    async with server_process(tmp_path / "data") as server:
+        context = await new_context(browser, locale="en-GB", timezone_id="Asia/Tokyo")
+        reader = await person(context, server.url)
+        await reader.visit("/conversations/week")
+        await drawn(reader.page)
+        # 09:15 in Greenwich is 18:15 there, so that the first day has one message.
+        named = await reader.part("day").all_inner_texts()
+        assert "2 March 2026" in named[0]
+        assert "3 March 2026" in named[1]
+        assert len(named) == 11
+        following = "(mark) => mark.nextElementSibling.querySelector('.entry__body').innerText"
+        assert await reader.part("day").nth(1).evaluate(following) == "line 1"
+
+        await reader.ask("and today", "You said: and today")
+        await expect(reader.part("day")).to_have_count(12)
+        assert await reader.part("day").last.evaluate(following) == "and today"
+        await picture(reader, "days-1280-light")
+        await reader.begin()
+        await reader.ask("hello", "You said: hello")
+        await expect(reader.part("day")).to_have_count(0)
+        assert not await reader.found_fault()
+        await context.close()
 
 
 async def test_an_outage_moves_nobody_and_what_came_meanwhile_is_marked(context, tmp_path):

@@ -24,14 +24,22 @@ Payload = dict[str, Any]
 
 
 async def write_log(
-    data_dir: Path, conversation_id: str, title: str, payloads: Sequence[Payload]
+    data_dir: Path,
+    conversation_id: str,
+    title: str,
+    payloads: Sequence[Payload],
+    apart: timedelta = timedelta(seconds=1),
 ) -> None:
     """Write a conversation into a data directory that no server has open.
 
-    Ids and times are given here, a second between two events; `cause` counts from this log's start.
+    Ids and times are given here, `apart` between two events; `cause` counts from this log's start.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
-    events = [_stored(number, payload) for number, payload in enumerate(payloads)]
+    moments = [_moment(BEGINNING + number * apart) for number in range(len(payloads))]
+    events = [
+        _stored(number, moment, payload)
+        for number, (moment, payload) in enumerate(zip(moments, payloads, strict=True))
+    ]
     database = await SqliteDatabase.open(data_dir / DATABASE_NAME)
     try:
         records = DatabaseConversationStores(database).for_user(None)
@@ -41,8 +49,8 @@ async def write_log(
         store = DatabaseEventStore(database)
         for start in range(0, len(events), BATCH):
             batch = events[start : start + BATCH]
-            moment = _moment(batch[-1].id)
-            summary = SummaryChange(last_event_id=batch[-1].id, last_updated_at=moment)
+            last = batch[-1].id
+            summary = SummaryChange(last_event_id=last, last_updated_at=moments[last])
             await store.append(conversation_id, start, batch, summary=summary)
     finally:
         await database.close()
@@ -88,13 +96,12 @@ def at_rest(message_id: int, recall_id: int) -> list[Payload]:
     ]
 
 
-def _stored(number: int, payload: Payload) -> StoredEvent:
+def _stored(number: int, moment: str, payload: Payload) -> StoredEvent:
     text = payload.get("args", {}).get("content", payload.get("content", ""))
-    envelope = {"id": number, "timestamp": _moment(number), "message": text}
+    envelope = {"id": number, "timestamp": moment, "message": text}
     whole = envelope | payload
     return StoredEvent(number, flag_of(whole), orjson.dumps(whole))
 
 
-def _moment(number: int) -> str:
-    text = (BEGINNING + timedelta(seconds=number)).isoformat(timespec="microseconds")
-    return re.sub(r"\+00:00$", "Z", text)
+def _moment(time: datetime) -> str:
+    return re.sub(r"\+00:00$", "Z", time.isoformat(timespec="microseconds"))

@@ -8,6 +8,7 @@ import { entryElement } from "./entries.js";
 /**
  * @typedef {object} Place An entry and what its neighbourhood makes of it.
  * @property {Entry} entry
+ * @property {string} day The day that begins here, or "".
  * @property {boolean} continued Whether the same speaker spoke just before.
  * @property {boolean} divided Whether the unread ones begin here.
  */
@@ -37,14 +38,17 @@ export class Block {
     const place = this.places.find(({ entry }) => entry.id === entryId);
     const before = this.#find(entryId);
     if (!place || !before) return;
-    before.previousElementSibling?.matches(".divider") && before.previousElementSibling.remove();
+    unmark(before);
     before.replaceWith(...nodes(place));
   }
 
   /** @param {number} entryId */
   remove(entryId) {
     this.places = this.places.filter(({ entry }) => entry.id !== entryId);
-    this.#find(entryId)?.remove();
+    const element = this.#find(entryId);
+    if (!element) return;
+    unmark(element);
+    element.remove();
   }
 
   paint() {
@@ -98,8 +102,14 @@ export class Block {
  * @param {Place} place
  * @returns {HTMLElement[]}
  */
-function nodes({ entry, continued, divided }) {
-  const element = entryElement(entry, continued && !divided);
-  if (!divided) return [element];
-  return [h("p", { class: "divider", role: "separator", "aria-label": "New from here", data: { testid: "unread-divider" } }, h("span", {}, "New")), element];
+function nodes({ entry, day, continued, divided }) {
+  const marks = [];
+  if (day) marks.push(h("p", { class: "divider divider--day", role: "separator", "aria-label": day, data: { testid: "day" } }, h("time", { datetime: entry.at }, day)));
+  if (divided) marks.push(h("p", { class: "divider", role: "separator", "aria-label": "New from here", data: { testid: "unread-divider" } }, h("span", {}, "New")));
+  return [...marks, entryElement(entry, continued && marks.length === 0)];
+}
+
+/** Takes away what stands before an entry because of it. @param {HTMLElement} element */
+function unmark(element) {
+  while (element.previousElementSibling?.matches(".divider")) element.previousElementSibling.remove();
 }

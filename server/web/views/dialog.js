@@ -38,7 +38,7 @@ export function makeDialog(testid, heading, ...body) {
  *
  * @param {string} label
  * @param {HTMLElement} control
- * @param {string} [hint]
+ * @param {string | Node} [hint]
  */
 export function labelled(label, control, hint) {
   if (hint) control.setAttribute("aria-describedby", `${control.id}-hint`);

@@ -3,6 +3,7 @@
  * cost what a few hundred do.
  */
 
+import { dayOf, sameDay } from "../clock.js";
 import { Block } from "./block.js";
 
 /** @typedef {import("../types.js").Entry} Entry */
@@ -61,10 +62,12 @@ export class Sheet {
    */
   add(entry, divided) {
     if (divided) this.undivide();
-    const last = this.#blocks.at(-1)?.places.at(-1);
+    const last = this.#blocks.findLast(({ places }) => places.length > 0)?.places.at(-1)?.entry;
+    // What is of today needs no heading where everything is.
+    const day = sameDay(entry.at, last?.at ?? Date.now()) ? "" : dayOf(entry.at);
     const block = this.#open();
     this.#byEntry.set(entry.id, block);
-    block.add({ entry, divided, continued: last?.entry.source === entry.source });
+    block.add({ entry, day, divided, continued: last?.source === entry.source });
     if (divided) this.#divided = block;
     if (!block.painted) this.#grown.add(block);
   }
