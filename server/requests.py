@@ -16,7 +16,9 @@ logger = structlog.get_logger(__name__)
 
 QUIET = frozenset(("/alive", "/health", "/ready", "/metrics", "/socket.io"))
 """Routes that are asked all the time."""
-PAGES = frozenset(("/{path:path}", "/admin", "/admin/assets/{path:path}", "/docs", "/docs/{name}"))
+PAGES = frozenset(
+    ("/{path:path}", "/admin", "/admin/assets/{path:path}", "/docs", "/docs/{path:path}")
+)
 """Routes of pages and what they are made of, dozens of files for each look; of interest when refused."""
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 UNMATCHED = "unmatched"

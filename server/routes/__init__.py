@@ -14,7 +14,7 @@ from server.routes.health import HealthRoutes
 from server.routes.matching import NothingHere, PageRoute, resource
 from server.routes.metrics import MetricsRoutes
 from server.routes.options import OptionRoutes
-from server.routes.pages import PageRoutes
+from server.routes.pages import page_routes
 from server.routes.secrets import SecretsRoutes
 from server.routes.services import Services
 from server.routes.settings import SettingsRoutes
@@ -53,7 +53,7 @@ def routes(services: Services, administration: Administration) -> list[BaseRoute
         resource("/openapi.json", GET=documents.openapi),
         resource("/asyncapi.json", GET=documents.asyncapi),
         resource("/docs", GET=documents.page),
-        resource("/docs/{name}", GET=documents.part),
+        resource("/docs/{path:path}", GET=documents.part),
         resource("/alive", GET=health.alive),
         resource("/health", GET=health.health),
         resource("/ready", GET=health.ready),
@@ -106,5 +106,5 @@ def routes(services: Services, administration: Administration) -> list[BaseRoute
         table.append(resource("/admin/assets/{path:path}", GET=admin_page.asset))
     documents.describe(tuple(table))
     if services.config.serve_frontend:
-        table.append(PageRoute("/{path:path}", PageRoutes(services.config).serve))
+        table.append(PageRoute("/{path:path}", page_routes(services.config).serve))
     return [*table, NothingHere()]

@@ -1,10 +1,9 @@
 """The server describes itself: OpenAPI, AsyncAPI, and the page that shows both."""
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
-import anyio
 import orjson
 from pydantic import JsonValue
 from starlette.requests import Request
@@ -15,18 +14,26 @@ from server.errors import NotFound
 from server.routes.describing import Tag, described
 from server.routes.exchange import JsonResponse
 from server.routes.openapi import openapi_document
-from server.routes.pages import BUILT_IN, MEDIA_TYPES, REVALIDATE, STRICT_POLICY
 from server.routes.services import Services
+from server.routes.web_files import BUILT_IN, WebFiles, files_below
 
-FOLDER = BUILT_IN / "docs"
-FILES: Mapping[str, Path] = {
-    **{file.name: file for file in sorted(FOLDER.iterdir())},
-    "tokens.css": BUILT_IN / "styles" / "tokens.css",
-    "theme-boot.js": BUILT_IN / "theme-boot.js",
-    "dom.js": BUILT_IN / "views" / "dom.js",
-    "icon.svg": BUILT_IN / "icon.svg",
+PAGE = BUILT_IN / "docs" / "index.html"
+SHARED = {
+    "tokens.css": "styles/tokens.css",
+    "theme-boot.js": "theme-boot.js",
+    "dom.js": "views/dom.js",
+    "icon.svg": "icon.svg",
 }
-"""All the page is made of, under addresses of its own: it is there whatever is served at `/`."""
+"""What it has of the other page, under addresses of its own: it is there whatever is at `/`."""
+
+
+@cache
+def docs_page() -> WebFiles:
+    """The page that shows the documents, and its files."""
+    own = files_below(PAGE.parent, PAGE.parent)
+    del own[PAGE.name]
+    shared = {name: BUILT_IN / path for name, path in SHARED.items()}
+    return WebFiles(PAGE, own | shared, "/docs")
 
 
 class DocumentRoutes:
@@ -34,6 +41,7 @@ class DocumentRoutes:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._files = docs_page()
         self._table: Iterable[BaseRoute] = ()
         self._written: dict[str, bytes] = {}
 
@@ -60,26 +68,17 @@ class DocumentRoutes:
         return _document(self._written["asyncapi"])
 
     @described(Tag.DOCUMENTS, media_type="text/html")
-    async def page(self, _request: Request) -> Response:
+    async def page(self, request: Request) -> Response:
         """A page that shows both documents."""
-        return await _file(FOLDER / "index.html")
+        return self._files.page(request)
 
     @described(Tag.DOCUMENTS, media_type="*/*", raises=(NotFound,))
     async def part(self, request: Request) -> Response:
         """A script, style or picture of that page."""
-        found = FILES.get(request.path_params["name"])
-        if found is None:
-            raise NotFound("There is no such file")
-        return await _file(found)
+        return self._files.part(request, request.path_params["path"])
 
     def _keep(self, name: str, document: dict[str, Any]) -> None:
         self._written[name] = orjson.dumps(document)
-
-
-async def _file(path: Path) -> Response:
-    body = await anyio.Path(path).read_bytes()
-    headers = {"cache-control": REVALIDATE, "content-security-policy": STRICT_POLICY}
-    return Response(body, headers=headers, media_type=MEDIA_TYPES[path.suffix])
 
 
 def _document(body: bytes) -> Response:

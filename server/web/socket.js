@@ -1,6 +1,6 @@
 /** One conversation's connection: joins, resumes by cursor, comes back by itself. */
 
-import { io } from "/assets/vendor/socket.io.esm.min.js";
+import { io } from "./vendor/socket.io.esm.min.js";
 import { readSessionKey } from "./session-key.js";
 
 /** @typedef {import("./types.js").Ack} Ack */

@@ -142,7 +142,7 @@ async def test_a_look_at_a_page_is_no_heap_of_lines_and_a_page_that_is_missing_i
     noted = [(one["route"], one["status"]) for one in lines if one["event"] == "request"]
     assert noted == [
         ("/{path:path}", 404),
-        ("/docs/{name}", 404),
+        ("/docs/{path:path}", 404),
         ("/api/conversations", 200),
     ]
 

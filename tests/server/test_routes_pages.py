@@ -1,8 +1,11 @@
 """The built-in page and foreign builds: what is served, how, and what never is."""
 
+import re
+
 import pytest
 
-from server.routes.pages import IMMUTABLE, STRICT_POLICY
+from server.routes.preloads import modules_of
+from server.routes.web_files import IMMUTABLE, STRICT_POLICY
 from tests.support.rest import assert_refused, rest_server
 
 NAVIGATION = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -54,15 +57,59 @@ async def test_the_built_in_page_is_protected_strictly_and_always_asked_for_agai
     assert answer.headers["cache-control"] == "no-cache"
 
 
-async def test_everything_the_built_in_page_names_is_there(rest):
-    page = (await rest.ask("GET", "/")).text
-    named = [part.split('"')[0] for part in page.split('"/assets/')[1:]]
+@pytest.mark.parametrize("address", ["/", "/admin", "/docs"])
+async def test_all_a_page_names_has_its_version_is_there_and_is_kept_for_ever(rest, address):
+    page = (await rest.ask("GET", address)).text
+    named = re.findall(r'<(?:script|link)\b[^>]* (?:src|href)="(/[^"]+)"', page)
 
-    assert len(named) > 3
-    for name in named:
-        answer = await rest.ask("GET", f"/assets/{name}")
-        assert answer.status_code == 200, name
-        assert answer.headers["cache-control"] == "no-cache"
+    assert len(named) > 10
+    assert len({re.findall(r"/[0-9a-f]{16}/", path)[0] for path in named}) == 1
+    for path in named:
+        answer = await rest.ask("GET", path)
+        assert answer.status_code == 200, path
+        assert answer.headers["cache-control"] == IMMUTABLE
+
+
+@pytest.mark.parametrize("version", ["", "0123456789abcdef/"])
+async def test_without_the_version_or_with_another_one_there_is_the_file_for_now(rest, version):
+    answer = await rest.ask("GET", f"/assets/{version}app.js")
+
+    assert answer.text == (await rest.ask("GET", "/assets/app.js")).text
+    assert answer.headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize("path", ["/assets/app.js", "/"])
+async def test_a_file_is_packed_for_those_who_take_it_so(rest, path):
+    plain = await rest.ask("GET", path, headers={"accept-encoding": "identity"})
+    packed = await rest.ask("GET", path, headers={"accept-encoding": "br, gzip"})
+
+    assert packed.headers["content-encoding"] == "gzip"
+    assert packed.content == plain.content
+    assert 2 * int(packed.headers["content-length"]) < len(plain.content)
+    assert "content-encoding" not in plain.headers
+    assert all("Accept-Encoding" in one.headers["vary"] for one in (packed, plain))
+    assert packed.headers["etag"] == plain.headers["etag"]
+
+
+def test_the_modules_of_a_script_are_found_once_each_however_they_are_named():
+    sources = {
+        "a.js": """import { b } from "./deep/b.js";
+import {
+  one,
+  other,
+} from "./c.js";
+import "./d.js";
+export * from "./e.js";
+/** @param {import("./types.js").Type} given */
+// import "./no.js";
+""",
+        "deep/b.js": """import { c } from "../c.js";""",
+        "c.js": """import { a } from "./a.js";""",
+        "d.js": "",
+        "e.js": "",
+    }
+
+    assert modules_of("a.js", sources.__getitem__) == ["deep/b.js", "c.js", "d.js", "e.js"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 /** A block of text with a name and a button that copies it. */
 
-import { h } from "/docs/dom.js";
+import { h } from "./dom.js";
 
 const TOLD_MS = 1500;
 

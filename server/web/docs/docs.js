@@ -1,16 +1,16 @@
 /** The page: reads both documents, shows their entries, finds what is searched for. */
 
-import { h, slot } from "/docs/dom.js";
-import { entriesOf } from "/docs/entries.js";
-import { operationPart } from "/docs/operation.js";
-import { prose } from "/docs/prose.js";
-import { messagePart, socketPart } from "/docs/socket.js";
-import { Components } from "/docs/schema.js";
+import { h, slot } from "./dom.js";
+import { entriesOf } from "./entries.js";
+import { operationPart } from "./operation.js";
+import { prose } from "./prose.js";
+import { messagePart, socketPart } from "./socket.js";
+import { Components } from "./schema.js";
 
 const QUIET_MS = 80;
 
 /**
- * @typedef {import("/docs/entries.js").Entry} Entry
+ * @typedef {import("./entries.js").Entry} Entry
  * @typedef {{entry: Entry, part: HTMLElement, link: HTMLElement}} Shown
  */
 

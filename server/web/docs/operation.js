@@ -1,13 +1,13 @@
 /** One address and method: parameters, body, answers, and a line to try it with. */
 
-import { h } from "/docs/dom.js";
-import { exampleBlock } from "/docs/block.js";
-import { prose, words } from "/docs/prose.js";
-import { fieldParts, schemaPart } from "/docs/schema.js";
+import { h } from "./dom.js";
+import { exampleBlock } from "./block.js";
+import { prose, words } from "./prose.js";
+import { fieldParts, schemaPart } from "./schema.js";
 
 /**
- * @param {import("/docs/entries.js").Entry} entry
- * @param {import("/docs/schema.js").Components} components
+ * @param {import("./entries.js").Entry} entry
+ * @param {import("./schema.js").Components} components
  */
 export function operationPart(entry, components) {
   const operation = entry.body;
@@ -42,7 +42,7 @@ export function whenOpened(part, fill) {
 
 /**
  * @param {any} operation
- * @param {import("/docs/schema.js").Components} components
+ * @param {import("./schema.js").Components} components
  * @returns {Node[]}
  */
 function body(operation, components) {
@@ -77,7 +77,7 @@ function body(operation, components) {
 /**
  * @param {string} status
  * @param {any} answer
- * @param {import("/docs/schema.js").Components} components
+ * @param {import("./schema.js").Components} components
  */
 function answerPart(status, answer, components) {
   const causes = answer.description.split("\n").map((/** @type {string} */ line) => line.replace(/^- /, ""));
@@ -99,7 +99,7 @@ function answerPart(status, answer, components) {
 /**
  * @param {string[]} causes
  * @param {any} answer
- * @param {import("/docs/schema.js").Components} components
+ * @param {import("./schema.js").Components} components
  */
 function answerBody(causes, answer, components) {
   const parts = [];

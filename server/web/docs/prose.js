@@ -1,6 +1,6 @@
 /** Texts of the documents: what stands between backquotes is code. */
 
-import { h } from "/docs/dom.js";
+import { h } from "./dom.js";
 
 /**
  * @param {string} text

@@ -1,7 +1,7 @@
 /** Schemas as tables of fields that fold open. */
 
-import { h } from "/docs/dom.js";
-import { prose, words } from "/docs/prose.js";
+import { h } from "./dom.js";
+import { prose, words } from "./prose.js";
 
 /** @typedef {Record<string, any>} Schema */
 

@@ -1,14 +1,14 @@
 /** The socket: its channels, and each message with its fields and an example. */
 
-import { h } from "/docs/dom.js";
-import { exampleBlock } from "/docs/block.js";
-import { prose, words } from "/docs/prose.js";
-import { whenOpened } from "/docs/operation.js";
-import { schemaPart } from "/docs/schema.js";
+import { h } from "./dom.js";
+import { exampleBlock } from "./block.js";
+import { prose, words } from "./prose.js";
+import { whenOpened } from "./operation.js";
+import { schemaPart } from "./schema.js";
 
 /**
- * @param {import("/docs/entries.js").Entry} entry
- * @param {import("/docs/schema.js").Components} components
+ * @param {import("./entries.js").Entry} entry
+ * @param {import("./schema.js").Components} components
  */
 export function socketPart(entry, components) {
   const channel = entry.body;
@@ -22,8 +22,8 @@ export function socketPart(entry, components) {
 }
 
 /**
- * @param {import("/docs/entries.js").Entry} entry
- * @param {import("/docs/schema.js").Components} components
+ * @param {import("./entries.js").Entry} entry
+ * @param {import("./schema.js").Components} components
  */
 export function messagePart(entry, components) {
   const message = entry.body;

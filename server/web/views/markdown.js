@@ -1,6 +1,6 @@
 /** Markdown as elements: a parser makes tokens, and of each kind known here we build a node. */
 
-import { Lexer } from "/assets/vendor/marked.esm.js";
+import { Lexer } from "../vendor/marked.esm.js";
 import { linkAddress } from "../text/links.js";
 import { copyButton } from "./copy.js";
 import { h } from "./dom.js";
