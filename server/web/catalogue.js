@@ -6,6 +6,8 @@ import { ApiError } from "./http.js";
 /** @typedef {import("./types.js").ListFilter} ListFilter */
 
 const REFRESH_MS = 5_000;
+/** A loop mostly starts in less. */
+const STARTING_MS = 500;
 const MOST_ROWS = 100;
 
 export class Catalogue {
@@ -15,6 +17,8 @@ export class Catalogue {
   #asked = 0;
   /** The filter that the rows shown belong to. */
   #shown = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #soon;
   /** Ids are never used again, so a late answer must not bring one back. @type {Set<string>} */
   #gone = new Set();
 
@@ -25,6 +29,7 @@ export class Catalogue {
   constructor(api, store) {
     this.api = api;
     this.store = store;
+    store.watch(["conversations"], () => this.#watchStarts());
     setInterval(() => this.#refreshIfSeen(), REFRESH_MS);
     document.addEventListener("visibilitychange", () => this.#refreshIfSeen());
   }
@@ -197,6 +202,13 @@ export class Catalogue {
     // A title given before the page had joined is told by no notice.
     const open = [...page.results, ...moved].find((info) => info.conversation_id === this.store.state.openId);
     if (open && this.store.state.title !== null) this.store.set({ title: open.title });
+  }
+
+  /** Looks again soon while something starts. */
+  #watchStarts() {
+    clearTimeout(this.#soon);
+    if (!this.store.state.conversations.some(({ status }) => status === "STARTING")) return;
+    this.#soon = setTimeout(() => this.#refreshIfSeen(), STARTING_MS);
   }
 
   /** @param {Info[]} conversations */

@@ -1,8 +1,5 @@
 """One Chromium and one server for the whole folder; a profile per test."""
 
-import shutil
-
-import pytest
 import pytest_asyncio
 
 from tests.support.browser import chromium, new_context, person
@@ -14,8 +11,6 @@ from tests.support.written_logs import write_log
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser():
-    if shutil.which("chromium") is None:
-        pytest.skip("Chromium is not installed: scripts/setup-tools installs it")
     async with chromium() as opened:
         yield opened
 

@@ -1,6 +1,7 @@
 """The list of conversations: endless paging, search, filters, live marks, hostile titles."""
 
 import re
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -151,6 +152,28 @@ async def test_states_change_in_the_list_without_a_reload(context, server):
     await row.get_by_test_id("stop-conversation").click()
 
     await expect(row).to_have_attribute("data-status", "STOPPED")
+    assert not await reader.found_fault()
+
+
+async def test_a_row_is_shown_as_starting_no_longer_than_it_starts(context, server):
+    async with httpx.AsyncClient(base_url=server.url) as client:
+        created = await client.post("/api/conversations", json={})
+        conversation_id = created.json()["conversation_id"]
+        await client.post(f"/api/conversations/{conversation_id}/stop")
+        reader = await person(context, server.url)
+        now = datetime.now(UTC)
+        await reader.page.clock.install(time=now)
+        await reader.visit()
+        row = reader.item(conversation_id)
+        await row.hover()
+        await reader.page.clock.pause_at(now + timedelta(minutes=1))
+        async with reader.page.expect_response("**/start"):
+            await row.get_by_test_id("start-conversation").click()
+        await client.get(f"/api/conversations/{conversation_id}")
+
+        async with reader.page.expect_response("**/api/conversations?*"):
+            await reader.page.clock.run_for(1_000)
+        await expect(row).to_have_attribute("data-status", "RUNNING")
     assert not await reader.found_fault()
 
 
