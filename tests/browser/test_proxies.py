@@ -12,7 +12,7 @@ from playwright.async_api import expect
 from tests.support.browser import OUTAGE, new_context, person
 from tests.support.guide import shown
 from tests.support.intruder import ELSEWHERE
-from tests.support.official import missing, official_client
+from tests.support.official import official_client
 from tests.support.polling import polling_through
 from tests.support.servers import server_process
 from tests.support.tls_proxies import KINDS, PUBLIC_NAME, TlsProxy, tls_proxy
@@ -95,7 +95,6 @@ async def test_the_page_works_behind_it_and_comes_back_when_it_was_away(browser,
 
 
 async def test_the_official_client_talks_through_it(proxy, outsider):
-    assert missing() is None, missing()
     one = await begun(outsider)
     options = {
         "query": {"conversation_id": one, "latest_event_id": -1, "session_api_key": KEY},

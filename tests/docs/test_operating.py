@@ -134,8 +134,6 @@ async def test_a_key_that_is_made_is_long_and_random(tmp_path):
 
 
 async def test_the_addresses_to_watch_answer(tmp_path):
-    if shutil.which("curl") is None:
-        pytest.skip("curl is not installed")
     async with server_process(tmp_path / "data") as server:
         lines = shown("sh", "/ready").replace("http://127.0.0.1:3000", server.url)
 

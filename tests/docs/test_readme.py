@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import re
-import shutil
 from asyncio.subprocess import PIPE
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from tests.support.clients import joined
-from tests.support.official import missing
+from tests.support.official import assert_installed
 from tests.support.servers import server_process
 
 ROOT = Path(__file__).parents[2]
@@ -98,8 +97,6 @@ async def test_the_own_agent_may_be_named_in_the_settings_file(tmp_path):
 
 
 async def test_the_lines_with_curl_create_talk_and_read(server):
-    if shutil.which("curl") is None:
-        pytest.skip("curl is not installed")
     lines = block("sh", "curl -sSf").replace(ADDRESS, server.url)
 
     answers = [await run_lines(lines) for _ in range(2)]
@@ -125,8 +122,7 @@ async def run_lines(lines):
 
 @pytest.mark.node
 async def test_the_lines_with_the_official_client_talk(server, tmp_path):
-    if reason := missing():
-        pytest.skip(reason)
+    assert_installed()
     (tmp_path / "node_modules").symlink_to(ROOT / "tests" / "node" / "node_modules")
     script = tmp_path / "talk.mjs"
     script.write_text(block("js", "socket.io-client").replace(ADDRESS, server.url))

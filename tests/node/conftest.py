@@ -1,17 +1,10 @@
 """Fixtures of the tests with the official client."""
 
-import pytest
 import pytest_asyncio
 
-from tests.support.official import missing, official_client
+from tests.support.official import official_client
 from tests.support.remote import remote
 from tests.support.servers import server_process
-
-
-@pytest.fixture(autouse=True)
-def _node():
-    if reason := missing():
-        pytest.skip(reason)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

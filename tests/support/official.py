@@ -32,13 +32,11 @@ class Joining(NamedTuple):
     at: float
 
 
-def missing() -> str | None:
-    """What is missing to run the official client; None: nothing."""
-    if shutil.which("node") is None:
-        return "node is not installed"
-    if not (FOLDER / "node_modules" / "socket.io-client").is_dir():
-        return "the official client is not installed: run scripts/setup-tools"
-    return None
+def assert_installed() -> None:
+    """Assert that Node and the official client are installed."""
+    client = FOLDER / "node_modules" / "socket.io-client"
+    assert shutil.which("node"), "Node is not installed; scripts/setup-tools does that"
+    assert client.is_dir(), "the official client is not installed; scripts/setup-tools does that"
 
 
 class OfficialClient:
@@ -125,6 +123,7 @@ class OfficialClient:
 @asynccontextmanager
 async def official_client() -> AsyncIterator[OfficialClient]:
     """A running client that has not joined yet; ended with the block."""
+    assert_installed()
     process = await asyncio.create_subprocess_exec(
         "node", "client.mjs", stdin=PIPE, stdout=PIPE, cwd=FOLDER, limit=LINE_BYTES
     )
