@@ -17,6 +17,31 @@ KEY = "a long admin key"
 PARTS = ("overview", "conversations", "connections", "usage", "audit", "server")
 SIZES = ({"width": 1280, "height": 800}, {"width": 390, "height": 844})
 
+REDRAWN = """
+async ([before, after]) => {
+  const { h } = await import("/admin/assets/views/dom.js");
+  const { redraw } = await import("/admin/assets/admin/redraw.js");
+  const parent = h("div");
+  const acts = [];
+  const build = (one) => h("p", { data: { id: one.id } },
+    h("button", one.act ? { onclick: () => acts.push(one.act) } : {}, one.text));
+  redraw(parent, before.map(build));
+  redraw(parent, after.map(build));
+  const buttons = [...parent.querySelectorAll("button")];
+  for (const button of buttons) button.click();
+  return [buttons.map((button) => button.textContent), acts];
+}
+"""
+REDRAWS = {
+    "a place is taken by another": ([("", "A", "a")], [("", "B", "b")]),
+    "the text stays and the act changes": ([("", "Close", "a")], [("", "Close", "b")]),
+    "a row moves": ([("1", "A", "a"), ("2", "B", "b")], [("2", "B", "c"), ("1", "A", "d")]),
+    "a row goes": ([("1", "A", "a"), ("2", "B", "b")], [("2", "B", "c")]),
+    "an act comes": ([("", "A", "")], [("", "A", "a")]),
+    "an act goes": ([("", "A", "a")], [("", "A", "")]),
+    "an id stands twice": ([("1", "A", "a")], [("1", "B", "b"), ("1", "C", "c")]),
+}
+
 
 async def talk(context, server, title):
     """A conversation that a person has begun on the page, and left."""
@@ -60,6 +85,20 @@ async def test_a_loop_is_closed_after_a_question(context, reader, server):
     await reader.page.reload()
     await expect(reader.part("audit")).to_contain_text("close loop")
     await expect(reader.part("audit")).to_contain_text(conversation_id)
+
+
+@pytest.mark.parametrize("case", REDRAWS)
+async def test_a_button_drawn_anew_does_what_it_says(reader, case):
+    before, after = (
+        [dict(zip(("id", "text", "act"), one, strict=True)) for one in side]
+        for side in REDRAWS[case]
+    )
+    await reader.visit("/admin")
+
+    texts, acts = await reader.page.evaluate(REDRAWN, [before, after])
+
+    assert texts == [one["text"] for one in after]
+    assert acts == [one["act"] for one in after if one["act"]]
 
 
 async def test_conversations_are_found_by_a_part_of_their_title(context, reader, server):

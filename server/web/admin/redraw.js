@@ -1,11 +1,14 @@
 /** Draws a part anew without taking away what is under a person's finger. */
 
+import { takeListeners } from "../views/dom.js";
+
 /**
- * Make the children of `parent` like `fresh`. Elements that are there stay, with their listeners and
- * the focus; those with a `data-id` are known by it, all others by their place.
+ * Make the children of `parent` like `fresh`. Elements that are there stay, with the focus, and do
+ * from now on what the fresh ones would do; those with a `data-id` are known by it, all others by
+ * their place.
  *
  * @param {Element} parent
- * @param {Node[]} fresh
+ * @param {Node[]} fresh built by `h`, whose listeners can be moved
  */
 export function redraw(parent, fresh) {
   const known = new Map();
@@ -14,6 +17,8 @@ export function redraw(parent, fresh) {
     const there = parent.childNodes[place] ?? null;
     const id = idOf(node);
     const kept = id ? known.get(id) : there;
+    // An id that is given twice stands for its first element only.
+    known.delete(id);
     if (!kept || kept.nodeName !== node.nodeName || idOf(kept) !== id) {
       parent.insertBefore(node, there);
       return;
@@ -29,11 +34,11 @@ export function redraw(parent, fresh) {
  * @param {Node} fresh of the same name
  */
 function become(kept, fresh) {
-  if (kept.isEqualNode(fresh)) return;
   if (!(kept instanceof Element) || !(fresh instanceof Element)) {
-    kept.nodeValue = fresh.nodeValue;
+    if (kept.nodeValue !== fresh.nodeValue) kept.nodeValue = fresh.nodeValue;
     return;
   }
+  takeListeners(kept, fresh);
   for (const name of kept.getAttributeNames()) if (!fresh.hasAttribute(name)) kept.removeAttribute(name);
   for (const { name, value } of fresh.attributes) if (kept.getAttribute(name) !== value) kept.setAttribute(name, value);
   redraw(kept, [...fresh.childNodes]);

@@ -5,6 +5,9 @@
  *   | Record<string, string | undefined>} Prop
  */
 
+/** The listeners of each element made here, by type. @type {WeakMap<Element, Map<string, (event: any) => void>>} */
+const listeners = new WeakMap();
+
 /**
  * `on*` functions become listeners, `data` the dataset; true sets a bare attribute; false, null and
  * undefined leave it out.
@@ -19,7 +22,7 @@ export function h(tag, props = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(props)) {
     if (value === undefined || value === null || value === false) continue;
-    if (typeof value === "function") element.addEventListener(name.slice(2), value);
+    if (typeof value === "function") listen(element, name.slice(2), value);
     else if (typeof value === "object") setData(element, value);
     else element.setAttribute(name, value === true ? "" : String(value));
   }
@@ -27,6 +30,35 @@ export function h(tag, props = {}, ...children) {
     if (child !== null && child !== undefined) element.append(child);
   }
   return element;
+}
+
+/**
+ * Make `kept` do what `fresh` would do: the listeners that `h` gave `fresh` replace those that it gave `kept`.
+ *
+ * @param {Element} kept
+ * @param {Element} fresh
+ */
+export function takeListeners(kept, fresh) {
+  listeners.delete(kept);
+  for (const [type, act] of listeners.get(fresh) ?? []) listen(kept, type, act);
+}
+
+/**
+ * @param {Element} element
+ * @param {string} type
+ * @param {(event: any) => void} act
+ */
+function listen(element, type, act) {
+  const known = listeners.get(element) ?? new Map();
+  listeners.set(element, known.set(type, act));
+  // The browser adds the same function once only, and it reads the listener of the moment.
+  element.addEventListener(type, dispatch);
+}
+
+/** @param {Event} event */
+function dispatch(event) {
+  const element = /** @type {Element} */ (event.currentTarget);
+  listeners.get(element)?.get(event.type)?.(event);
 }
 
 /**
