@@ -155,7 +155,7 @@ class ErrorObservation(Observation):
 
 
 class AgentStateChangedObservation(Observation):
-    """The agent loop is in a state; `reason` is empty unless that is `error`."""
+    """The agent loop is in a state; `reason` says why it is `error` or `rate_limited`."""
 
     kind: ClassVar[str] = "agent_state_changed"
     agent_state: str

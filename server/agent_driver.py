@@ -22,13 +22,14 @@ Work = Callable[[], Awaitable[AgentState]]
 class AgentDriver:
     """One piece of work at a time. However it ends, a state is set, unless it was halted.
 
-    `set_state` and `fail` must not raise.
+    `set_state` gets the state, the reason that clients know, and what there is to say beyond
+    that; it and `fail` must not raise.
     """
 
     def __init__(
         self,
         conversation_id: str,
-        set_state: Callable[[AgentState, str], None],
+        set_state: Callable[[AgentState, str, str], None],
         fail: Callable[[BaseException], None],
     ) -> None:
         self._conversation_id = conversation_id
@@ -58,7 +59,7 @@ class AgentDriver:
     async def _drive(self, work: Work) -> None:
         me = asyncio.current_task()
         try:
-            due, reason = await _outcome_of(work)
+            outcome = await _outcome_of(work)
         except (Exception, CancelledError) as error:
             # A cancellation without a halt came from inside the agent or its runtime.
             if self._task is not me and isinstance(error, CancelledError):
@@ -68,16 +69,16 @@ class AgentDriver:
                 self._fail(error)
         else:
             if self._task is me:
-                self._set_state(due, reason)
+                self._set_state(*outcome)
 
 
-async def _outcome_of(work: Work) -> tuple[AgentState, str]:
-    """The state that is due after the work, and the reason for it."""
+async def _outcome_of(work: Work) -> tuple[AgentState, str, str]:
+    """Return the state that is due after the work, the reason for it, and the text beside that."""
     try:
-        return await work(), ""
+        return await work(), "", ""
     except LimitReached as limit:
-        return AgentState.ERROR, str(limit)
+        return AgentState.ERROR, str(limit), ""
     except RateLimited as limit:
         if limit.exhausted:
-            return AgentState.ERROR, RATE_LIMIT_ID
-        return AgentState.RATE_LIMITED, ""
+            return AgentState.ERROR, RATE_LIMIT_ID, str(limit)
+        return AgentState.RATE_LIMITED, str(limit), ""

@@ -23,7 +23,16 @@ from runtime_stub.agent import Agent, Spent
 from runtime_stub.base import Runtime
 from runtime_stub.errors import RuntimeUnavailable
 from server.agent_driver import AgentDriver
-from server.agent_states import FAILED_ID, NOT_EXECUTED, STEPPING, STOPPED_ID, WORKING
+from server.agent_states import (
+    ERROR_ID,
+    FAILED_ID,
+    NOT_EXECUTED,
+    RATE_LIMIT_ID,
+    STEPPING,
+    STOPPED_ID,
+    TROUBLED,
+    WORKING,
+)
 from server.agent_steps import AgentSteps, Step, plain_step
 from server.loop_record import LoopRecord
 from server.loop_recovery import find_left_open, has_system_message
@@ -256,13 +265,15 @@ class AgentLoop:
 
     def _fail(self, error: BaseException) -> None:
         reason = f"{type(error).__name__}: {error}"
+        if self.state is AgentState.ERROR:
+            self._record.tell(_error_of(AgentState.ERROR, reason, ""), EventSource.ENVIRONMENT)
         self._set_state(AgentState.ERROR, reason)
         try:
             self._on_error(reason)
         except Exception:
             logger.exception("a failure in %s was not shown", self._stream.conversation_id)
 
-    def _set_state(self, state: AgentState, reason: str = "") -> None:
+    def _set_state(self, state: AgentState, reason: str = "", detail: str = "") -> None:
         if state is self.state:
             return
         self.state = state
@@ -270,7 +281,8 @@ class AgentLoop:
             self._close_pending("was stopped")
         elif state is AgentState.ERROR:
             self._close_pending("failed", FAILED_ID)
-        self._record.tell_state(state, reason)
+        error = _error_of(state, reason, detail) if state in TROUBLED else None
+        self._record.tell_state(state, reason, error)
         if not self.working:
             self._on_rest()
 
@@ -279,3 +291,11 @@ class AgentLoop:
 
     def _command(self, state: AgentState) -> None:
         self._record.tell(ChangeAgentStateAction(agent_state=state), EventSource.ENVIRONMENT)
+
+
+def _error_of(state: AgentState, reason: str, detail: str) -> ErrorObservation:
+    """Return the entry of the log that says why the agent does not go on."""
+    if state is AgentState.RATE_LIMITED or reason == RATE_LIMIT_ID:
+        said = detail if reason == RATE_LIMIT_ID else reason
+        return ErrorObservation(content=said, error_id=RATE_LIMIT_ID)
+    return ErrorObservation(content=detail or reason, error_id=ERROR_ID)

@@ -48,6 +48,10 @@ RUNNABLE = frozenset(
 CONFIRMABLE = frozenset(("run", "run_ipython", "browse_interactive", "edit", "read"))
 """Kinds of action that wait for the user's word in confirmation mode."""
 
+TROUBLED = frozenset((AgentState.ERROR, AgentState.RATE_LIMITED))
+"""Whoever reads the conversation must learn from its log why the agent does not go on."""
+
+ERROR_ID = "STATUS$ERROR"
 RATE_LIMIT_ID = "CHAT_INTERFACE$AGENT_RATE_LIMITED_STOPPED_MESSAGE"
 STOPPED_ID = "AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_STOPPED"
 FAILED_ID = "AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_ERROR"

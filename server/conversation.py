@@ -18,6 +18,7 @@ from runtime_stub.base import Runtime, RuntimeStatus
 from runtime_stub.builder import RuntimeBuilder
 from runtime_stub.replay import ReplayAgent
 from server.agent_loop import AgentLoop
+from server.agent_states import ERROR_ID
 from server.agent_steps import Step, plain_step
 from server.loop_settings import LoopSettings
 from server.metadata_follower import MetadataFollower
@@ -284,4 +285,4 @@ class ServerConversation:
 
     def _show_error(self, reason: str) -> None:
         self._parts.tallies.loop_failures += 1
-        self._audience.notify(self.conversation_id, error_notice("STATUS$ERROR", reason))
+        self._audience.notify(self.conversation_id, error_notice(ERROR_ID, reason))

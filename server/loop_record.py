@@ -7,7 +7,7 @@ from asyncio import Future, TimerHandle
 from events.batch import Appended
 from events.errors import ConversationDeleted, EventsError, StreamClosed
 from events.event import AgentState, Event, EventSource
-from events.observations import AgentStateChangedObservation
+from events.observations import AgentStateChangedObservation, ErrorObservation
 from events.stream import EventStream
 
 logger = logging.getLogger(__name__)
@@ -25,6 +25,7 @@ class LoopRecord:
     def __init__(self, stream: EventStream) -> None:
         self._stream = stream
         self._untold: AgentStateChangedObservation | None = None
+        self._unshown: ErrorObservation | None = None
         self._retry: TimerHandle | None = None
         self._told: Future[None] | None = None
 
@@ -42,9 +43,15 @@ class LoopRecord:
             self._end_if_final(error)
             return None
 
-    def tell_state(self, state: AgentState, reason: str = "") -> None:
-        """Append the state that is now; what is left of earlier ones is given up."""
+    def tell_state(
+        self, state: AgentState, reason: str = "", error: ErrorObservation | None = None
+    ) -> None:
+        """Append the state that is now, behind the error that led to it, if one did.
+
+        What is left of earlier ones is given up.
+        """
         self._untold = AgentStateChangedObservation(agent_state=state, reason=reason)
+        self._unshown = error
         self._append_state()
 
     async def close(self, seconds: float) -> None:
@@ -62,11 +69,28 @@ class LoopRecord:
         fact = self._untold
         if fact is None:
             return
+        self._append_error(fact)
         appending = self.tell(fact, EventSource.ENVIRONMENT)
         if appending is not None:
             appending.add_done_callback(lambda done: self._appended(fact, done))
         elif self._untold is fact:
             self._try_again()
+
+    def _append_error(self, fact: AgentStateChangedObservation) -> None:
+        error = self._unshown
+        if error is None:
+            return
+        appending = self.tell(error, EventSource.ENVIRONMENT)
+        if appending is None:
+            return
+        self._unshown = None
+
+        def appended(done: Future[Appended]) -> None:
+            failed = done.cancelled() or done.exception() is not None
+            if failed and self._untold is fact:
+                self._unshown = error
+
+        appending.add_done_callback(appended)
 
     def _appended(self, fact: AgentStateChangedObservation, done: Future[Appended]) -> None:
         error = None if done.cancelled() else done.exception()
@@ -88,7 +112,7 @@ class LoopRecord:
             self._end()
 
     def _end(self) -> None:
-        self._untold = None
+        self._untold = self._unshown = None
         if self._told is not None and not self._told.done():
             self._told.set_result(None)
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from asyncio import CancelledError
 
+import orjson
 import pytest
 
 from events.actions import ChangeAgentStateAction, CmdRunAction, MessageAction
@@ -116,7 +117,24 @@ async def test_a_state_that_could_not_be_appended_is_told_later(failures):
 
         store.script.append(full_disk)
         said = await one.say("x")
-        await one.state(AgentState.ERROR, said)
+        failed = await one.state(AgentState.ERROR, said)
+        assert await one.errors() == [(failed.id - 1, failed.reason, "STATUS$ERROR")]
+
+
+async def test_a_second_failure_in_the_state_error_is_in_the_log_as_well():
+    class Picky(ScriptedAgent):
+        def observe(self, event):
+            if event.source == EventSource.USER:
+                raise ValueError(event.content)
+
+    async with Running(Picky()) as one:
+        failed = await one.state(AgentState.ERROR, await one.say("one"))
+        assert [text for _, text, _ in await one.errors()] == ["ValueError: one"]
+
+        said = await one.say("two")
+        async with asyncio.timeout(5):
+            first = await anext(one.stream.follow(max(said, failed.id)))
+        assert orjson.loads(first.body)["content"] == "ValueError: two"
 
 
 async def test_a_state_is_told_once_the_stream_takes_events_again(caplog):
@@ -129,7 +147,9 @@ async def test_a_state_is_told_once_the_stream_takes_events_again(caplog):
 
         one.agent.before_step = fill
         said = await one.say("x")
-        await one.state(AgentState.ERROR, said)
+        failed = await one.state(AgentState.ERROR, said)
+        assert [text for _, text, _ in await one.errors()] == ["ValueError: no idea"]
+        assert (await one.errors())[0][0] < failed.id
     assert "could not be appended: 20 events are waiting" in caplog.text
 
 

@@ -36,6 +36,7 @@ async def test_the_step_limit_is_a_visible_error_that_a_message_raises():
         said = await one.say("/run pwd\n/run pwd\n/run pwd\n/run ls")
         stopped = await one.state(AgentState.ERROR, said)
         assert "3 steps" in stopped.reason
+        assert await one.errors() == [(stopped.id - 1, stopped.reason, "STATUS$ERROR")]
         assert one.rests == 2  # when it had come up, and now
 
         await one.say("go on")
@@ -60,20 +61,26 @@ async def test_a_failing_step_is_a_state_with_its_reason_and_the_next_message_wo
         failed = await one.state(AgentState.ERROR, said)
         assert failed.reason == "ValueError: no idea"
         assert one.shown == ["ValueError: no idea"]
+        assert await one.errors() == [(failed.id - 1, "ValueError: no idea", "STATUS$ERROR")]
 
         await one.say("y")
         await one.state(AgentState.AWAITING_USER_INPUT, failed.id)
 
 
 async def test_a_rate_limit_waits_for_the_user_and_an_exhausted_one_is_an_error():
-    limits = RateLimited("slow down"), RateLimited(exhausted=True)
+    limits = RateLimited("slow down"), RateLimited("come back on Monday", exhausted=True)
     async with Running(Scripts(*limits)) as one:
         said = await one.say("x")
         limited = await one.state(AgentState.RATE_LIMITED, said)
 
         await one.say("y")
         failed = await one.state(AgentState.ERROR, limited.id)
+        assert limited.reason == "slow down"
         assert failed.reason == "CHAT_INTERFACE$AGENT_RATE_LIMITED_STOPPED_MESSAGE"
+        assert await one.errors() == [
+            (limited.id - 1, "slow down", failed.reason),
+            (failed.id - 1, "come back on Monday", failed.reason),
+        ]
 
 
 async def test_the_wait_for_confirmation_is_told_before_the_action():

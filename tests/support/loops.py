@@ -7,6 +7,7 @@ import orjson
 
 from events.actions import MessageAction
 from events.event import EventSource
+from events.observations import ErrorObservation
 from events.page_reader import PageReader
 from events.serialization import decode
 from events.stores.memory import MemoryEventStore
@@ -72,6 +73,15 @@ class Running:
                 ):
                     return event
         raise AssertionError(wanted)
+
+    async def errors(self):
+        """Id, text and `error_id` of every error that answers no action."""
+        found = [decode(orjson.loads(one.body)) async for one in self.stream.search_events()]
+        return [
+            (one.id, one.content, one.error_id)
+            for one in found
+            if isinstance(one, ErrorObservation) and one.cause is None
+        ]
 
     async def log(self):
         """Kind and state of every event."""
