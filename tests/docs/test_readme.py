@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import sys
 from asyncio.subprocess import PIPE
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:3000"
 START_SECONDS = 15.0
+CLIENT_SECONDS = 30.0
+EXCHANGE = ["Hello", "You said: Hello"]
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -65,8 +68,12 @@ async def answer_to(text, url):
         return (await client.event(is_answer))["message"]
 
 
+def is_message(event):
+    return event.get("action") == "message"
+
+
 def is_answer(event):
-    return event.get("action") == "message" and event["source"] == "agent"
+    return is_message(event) and event["source"] == "agent"
 
 
 async def test_the_first_command_starts_the_server_where_it_says(tmp_path):
@@ -96,15 +103,16 @@ async def test_the_own_agent_may_be_named_in_the_settings_file(tmp_path):
         assert await answer_to("well", line.split()[-1]) == "WELL"
 
 
-async def test_the_lines_with_curl_create_talk_and_read(server):
+@pytest.mark.parametrize("repeat", [False, True])
+async def test_the_lines_with_curl_create_talk_and_read(server, repeat):
     lines = block("sh", "curl -sSf").replace(ADDRESS, server.url)
+    if repeat:
+        await run_lines(lines)
 
-    answers = [await run_lines(lines) for _ in range(2)]
+    accepted, log = await run_lines(lines)
 
-    (said, log), (said_again, _) = answers
-    assert said == {"success": True, "id": said["id"], "duplicate": False}
-    assert said_again == {"success": True, "id": said["id"], "duplicate": True}
-    assert "Hello" in [event["message"] for event in log["events"]]
+    assert accepted == {"success": True, "id": accepted["id"], "duplicate": False}
+    assert [event["message"] for event in log["events"] if is_message(event)] == EXCHANGE
 
 
 async def run_lines(lines):
@@ -120,19 +128,46 @@ async def run_lines(lines):
     return answers
 
 
+@pytest.mark.parametrize("repeat", [False, True])
+async def test_the_python_client_talks_and_ends(server, tmp_path, repeat):
+    script = tmp_path / "talk.py"
+    script.write_text(block("python", "socketio.AsyncClient").replace(ADDRESS, server.url))
+    if repeat:
+        await printed_by(sys.executable, script)
+
+    lines = await printed_by(sys.executable, script)
+
+    assert {"user: Hello", "agent: You said: Hello"} < lines
+    assert any(
+        re.fullmatch(r"\{'status': 'ok', 'id': \d+, 'duplicate': False\}", one) for one in lines
+    )
+
+
 @pytest.mark.node
-async def test_the_lines_with_the_official_client_talk(server, tmp_path):
+@pytest.mark.parametrize("repeat", [False, True])
+async def test_the_javascript_client_talks_and_ends(server, tmp_path, repeat):
     assert_installed()
     (tmp_path / "node_modules").symlink_to(ROOT / "tests" / "node" / "node_modules")
     script = tmp_path / "talk.mjs"
     script.write_text(block("js", "socket.io-client").replace(ADDRESS, server.url))
+    if repeat:
+        await printed_by("node", script)
 
-    process = await asyncio.create_subprocess_exec("node", str(script), stdout=PIPE)
-    try:
-        lines = {await next_line(process) for _ in range(3)}
-    finally:
-        process.kill()
-        await process.wait()
+    lines = await printed_by("node", script)
 
     assert {"user: Hello", "agent: You said: Hello"} < lines
     assert any(re.fullmatch(r"\{ status: 'ok', id: \d+, duplicate: false \}", one) for one in lines)
+
+
+async def printed_by(program, script):
+    """The lines a client's script printed; it has ended by itself, with success."""
+    process = await asyncio.create_subprocess_exec(program, str(script), stdout=PIPE)
+    try:
+        async with asyncio.timeout(CLIENT_SECONDS):
+            output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0
+    return set(output.decode().splitlines())

@@ -7,6 +7,7 @@ import pytest
 
 from events.batch import Appended
 from events.conformance.records import append, contents, key, records
+from events.draft import draft_of
 from events.errors import (
     AppendFailed,
     ConversationDeleted,
@@ -18,6 +19,7 @@ from events.stores.base import Head
 from tests.support.faulty_store import (
     Held,
     fails,
+    passes,
     unknown_before,
 )
 from tests.support.streams import everything, put, put_one, say
@@ -57,6 +59,27 @@ async def test_what_arrives_while_a_batch_is_in_flight_forms_the_next(pump, stor
     assert store.attempts == [(0, 4), (4, 1)]
     assert store.most_at_once == 1
     assert contents(await everything(store)) == list("abcde")
+
+
+async def test_what_is_said_by_a_caller_that_was_just_told_waits_for_the_batch_in_flight(
+    pump, store
+):
+    held = Held()
+    store.script.extend([passes, held])
+    later = []
+
+    def say_more(_outcome):
+        # The first of these runs after the next batch is submitted, and before the pump's own turn.
+        asyncio.get_running_loop().call_soon(lambda: later.extend(put(pump, "c")))
+        later.extend(put(pump, "b"))
+
+    pump.put(draft_of(say("a")), None, say_more)
+    await held.reached.wait()
+    held.release()
+
+    assert await asyncio.gather(*later) == [Appended(1), Appended(2)]
+    assert store.attempts == [(0, 1), (1, 1), (2, 1)]
+    assert store.most_at_once == 1
 
 
 async def test_a_batch_is_bounded_in_events(store, published):
