@@ -11,11 +11,14 @@ EventsError
 ├── AppendUnknown            the write may or may not have happened (deadline, lost connection)
 ├── StoreUnavailable         a read could not be answered
 ├── DamagedRecord            a stored record fails its checksum or has an unknown format version
+│   └── DamagedHead          the end of a log is not known: its head and its events disagree
 ├── StreamOverloaded         too many appends of one conversation are waiting; nothing was taken
 └── StreamClosed             the stream takes no more events
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+from events.event import StoredEvent
 
 
 class EventsError(Exception):
@@ -73,13 +76,23 @@ class StoreUnavailable(EventsError):
 
 
 class DamagedRecord(EventsError):
-    """Stored records fail their checksum or version: `first_id` to `last_id`, both inclusive."""
+    """Stored records fail their checksum or version: `first_id` to `last_id`, both inclusive.
 
-    def __init__(self, conversation_id: str, first_id: int, last_id: int) -> None:
+    `sound` holds the events of the range asked for that could be read, ascending.
+    """
+
+    def __init__(
+        self, conversation_id: str, first_id: int, last_id: int, sound: Sequence[StoredEvent] = ()
+    ) -> None:
         super().__init__(f"damaged records {first_id}-{last_id} in conversation {conversation_id}")
         self.conversation_id = conversation_id
         self.first_id = first_id
         self.last_id = last_id
+        self.sound = sound
+
+
+class DamagedHead(DamagedRecord):
+    """The end of a log is not known, so that no event of it can be named with certainty."""
 
 
 class StreamOverloaded(EventsError):

@@ -15,6 +15,7 @@ from events.errors import (
     AppendFailed,
     AppendUnknown,
     ConversationDeleted,
+    DamagedHead,
     DuplicateClientId,
     EventsError,
 )
@@ -154,7 +155,7 @@ class AppendPump:
                 rest = (one for place, one in enumerate(batch.waiting) if place not in taken)
                 self._queue.put_back(rest)
                 self._pump()
-            case AppendFailed() if all(one.done for one in self._attempts):
+            case AppendFailed() | DamagedHead() if all(one.done for one in self._attempts):
                 self._failed(batch, error)
             case ConversationDeleted():
                 self._abandon(error)
@@ -217,7 +218,12 @@ class AppendPump:
         batch = self._in_flight
         if batch is None:
             return
-        tail = await self._read_tail(batch.first_id)
+        try:
+            tail = await self._read_tail(batch.first_id)
+        except DamagedHead as damage:
+            self._recovery = None
+            self._abandon(damage)
+            return
         self._recovery = None
         if tail is None:
             self._abandon(ConversationDeleted(self._conversation_id))
@@ -247,7 +253,10 @@ class AppendPump:
         self._pump()
 
     async def _read_tail(self, first_id: int) -> Sequence[StoredEvent] | None:
-        """Events from `first_id` on; None when the log is deleted. Waits as long as it takes."""
+        """Events from `first_id` on; None when the log is deleted. Waits as long as it takes.
+
+        Raises DamagedHead: the end of the log will not be known by waiting.
+        """
         while True:
             await asyncio.sleep(self._pause_seconds)
             self._pause_seconds = min(self._pause_seconds * 2, LONGEST_PAUSE_SECONDS)
@@ -257,6 +266,8 @@ class AppendPump:
                     if head.deleted:
                         return None
                     return await self._store.read(self._conversation_id, first_id, head.next_id)
+            except DamagedHead:
+                raise
             except (EventsError, TimeoutError) as error:
                 logger.warning(
                     "cannot read %s back: %r", self._conversation_id, error, extra=self._ids

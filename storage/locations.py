@@ -50,7 +50,7 @@ def check_key(text: str) -> str:
     Accepted are up to 512 characters: parts of 1 to 128 of `A-Z a-z 0-9 _ . -` joined by slashes,
     none beginning with a dot, none with `..` in it. Raises BadKey.
     """
-    if len(text) > MAX_KEY_LENGTH or not all(_is_part(part) for part in text.split("/")):
+    if len(text) > MAX_KEY_LENGTH or not all(is_part(part) for part in text.split("/")):
         raise BadKey("not an acceptable key")
     return text
 
@@ -96,7 +96,8 @@ UNSETTLED = "open/"
 """What the keys of records, of their lists and of marks on conversations in use begin with."""
 
 
-def _is_part(text: str) -> bool:
+def is_part(text: str) -> bool:
+    """Return whether `text` may stand between two slashes of a key."""
     return (
         len(text) <= MAX_PART_LENGTH and ".." not in text and _ACCEPTED.fullmatch(text) is not None
     )

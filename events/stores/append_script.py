@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from events.errors import AppendConflict, ConversationDeleted, DuplicateClientId
+from events.errors import AppendConflict, ConversationDeleted, DamagedHead, DuplicateClientId
 from events.event import STATE, StoredEvent
 from events.summary import SummaryChange
 from storage.database.base import Row, Rows, Script, Statement
@@ -47,7 +47,8 @@ class Append(NamedTuple):
         """Advance the head or say why not, then insert; the log's number."""
         head = Statement("advance_head", self._head())
         rows = (yield head).rows
-        if not rows and self.expected == 0:
+        is_new = not rows and self.expected == 0
+        if is_new:
             yield Statement("create_head", (self.conversation_id,))
             rows = (yield head).rows
         if not rows:
@@ -56,10 +57,21 @@ class Append(NamedTuple):
                 raise ConversationDeleted(self.conversation_id)
             raise AppendConflict(f"the log of {self.conversation_id} is not at {self.expected}")
         number = int(rows[0][0])
+        if not is_new:
+            yield from self._check_end(number)
         if self.keys:
             yield from self._insert_keys(number)
         yield Statement("insert_events", self._records(number), many=True)
         return number
+
+    def _check_end(self, number: int) -> Script[None]:
+        """Raise DamagedHead where the head would give an id to a second event.
+
+        Appends to a log whose number is known come without this: the script came before them.
+        """
+        newest = (yield Statement("newest_in_place", (number,))).rows[0][0]
+        if newest is not None and newest >= self.expected:
+            raise DamagedHead(self.conversation_id, self.expected, newest)
 
     def _insert_keys(self, number: int) -> Script[None]:
         rows = self._key_rows(number)

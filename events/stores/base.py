@@ -56,13 +56,13 @@ class EventStore(ABC):
 
         Raises AppendConflict when the log's next id differs or `fence` is below the highest one
         seen, DuplicateClientId when keys are taken, ConversationDeleted after a deletion: in all
-        three nothing was written. AppendFailed: nothing was written either. AppendUnknown: only
-        `head` and `read` tell.
+        three nothing was written. AppendFailed, DamagedHead: nothing was written either.
+        AppendUnknown: only `head` and `read` tell.
         """
 
     @abstractmethod
     async def head(self, conversation_id: str) -> Head:
-        """The end of the log as committed now."""
+        """The end of the log as committed now. Raises DamagedHead where it is not known."""
 
     @abstractmethod
     async def read(self, conversation_id: str, start_id: int, end_id: int) -> list[StoredEvent]:

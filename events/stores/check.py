@@ -37,7 +37,8 @@ def _look_at(folder: Path) -> Iterator[str]:
     if kept is None:
         yield f"{DamagedRecord(conversation_id, 0, 0)}: the head"
         return
-    tail = [(int(path.name), content_of(path)) for path in sorted((folder / "tail").glob("[0-9]*"))]
+    paths = sorted(path for path in (folder / "tail").glob("*") if path.name.isdecimal())
+    tail = [(int(path.name), content_of(path)) for path in paths]
     heads = [head_in(seed, content) for _, content in tail]
     if any(head is not None and head.deleted for head in heads):
         return

@@ -12,6 +12,7 @@ from typing import Any
 from events.errors import (
     AppendFailed,
     AppendUnknown,
+    DamagedHead,
     DamagedRecord,
     EventsError,
     StoreUnavailable,
@@ -23,7 +24,7 @@ from events.stores.arrivals import Arrivals
 from events.stores.base import NO_KEYS, EventStore, Head
 from events.summary import SummaryChange
 from storage.database.base import Database, Row, Script, Statement
-from storage.errors import OutcomeUnknown, StorageError
+from storage.errors import Conflict, OutcomeUnknown, StorageError
 from storage.promise import Promise
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ class DatabaseEventStore(EventStore):
         self._numbers: PageCache[str, int] = PageCache(KNOWN_LOGS)
         self._arrivals = Arrivals()
         self._placing = False
+        self._misplaced: set[int] = set()
+        """Numbers of logs that have events without a place, and of which that was told."""
         self._place_later: TimerHandle | None = None
 
     def append(
@@ -104,10 +107,15 @@ class DatabaseEventStore(EventStore):
             self._arrivals.begin()
             self._database.submit(_place()).then(self._placed)
 
-    def _placed(self, done: Promise[None]) -> None:
+    def _placed(self, done: Promise[Sequence[Row]]) -> None:
+        if isinstance(done.error, Conflict):
+            # Somebody's place is taken: the others' events do not wait for that.
+            self._database.submit(_place_fitting()).then(self._placed)
+            return
         self._placing = False
         if done.error is None:
             self._arrivals.placed()
+            self._tell_misplaced(done.result())
         else:
             logger.error("events wait to be put in their place: %s", done.error)
             self._arrivals.failed()
@@ -117,11 +125,28 @@ class DatabaseEventStore(EventStore):
 
     async def head(self, conversation_id: str) -> Head:
         """See EventStore."""
-        row = await self._read(_one(Statement("read_head", (conversation_id,))))
+        known = self._arrivals.of(conversation_id)
+        row = await self._read(_one(Statement("read_checked_head", (conversation_id,))))
         if row is None:
             return Head(0, None, "")
-        _, next_id, last_state_id, epoch, deleted_at, _ = row
-        return Head(next_id, last_state_id, epoch, deleted=deleted_at is not None)
+        next_id, last_state_id, epoch, deleted_at, in_place = row
+        head = Head(next_id, last_state_id, epoch, deleted=deleted_at is not None)
+        # The usual cases first: all is in its place, or the newest is in memory.
+        if not head.deleted and in_place != next_id - 1:
+            in_memory = known[-1].id if known else None
+            if in_memory != next_id - 1 or (in_place is not None and in_place >= next_id):
+                await self._check_end(conversation_id)
+        return head
+
+    async def _check_end(self, conversation_id: str) -> None:
+        row = await self._read(_one(Statement("read_ends", (conversation_id,))))
+        if row is not None and row[0] != row[1]:
+            logger.error(
+                "the head of %s says it ends before %d, its events end before %d",
+                *(conversation_id, *row),
+                extra={"conversation_id": conversation_id},
+            )
+            raise DamagedHead(conversation_id, min(row), max(row) - 1)
 
     async def read(self, conversation_id: str, start_id: int, end_id: int) -> list[StoredEvent]:
         """See EventStore."""
@@ -159,15 +184,44 @@ class DatabaseEventStore(EventStore):
         await self._purge(number)
 
     async def place_arrivals(self) -> None:
-        """Put in their place what an earlier process left; readers are quicker then."""
-        await self._write(_place())
+        """Put in their place what an earlier process left; readers are quicker then.
+
+        What cannot be put there now is logged: it can be read where it is.
+        """
+        try:
+            try:
+                misplaced = await self._database.write(_place())
+            except Conflict:
+                misplaced = await self._database.write(_place_fitting())
+        except StorageError:
+            logger.exception("events wait to be put in their place")
+        else:
+            self._tell_misplaced(misplaced)
+
+    def _tell_misplaced(self, rows: Sequence[Row]) -> None:
+        """Log, once for each log, the events whose places hold others."""
+        for number, conversation_id, first_id, last_id in rows:
+            if number not in self._misplaced:
+                self._misplaced.add(number)
+                logger.error(
+                    "events %d-%d of %s have no place: others have their ids",
+                    *(first_id, last_id, conversation_id),
+                    extra={"conversation_id": conversation_id},
+                )
 
     async def finish_deletions(self) -> int:
-        """Drop what deletions cut short by a crash left over; how many logs that was."""
-        rows = await self._read(_all(Statement("unpurged_conversations")))
-        for (number,) in rows:
-            await self._purge(number)
-        return len(rows)
+        """Drop what deletions cut short by a crash left over; how many logs that was.
+
+        What cannot be dropped is logged and left for the next time.
+        """
+        finished = 0
+        try:
+            for (number,) in await self._read(_all(Statement("unpurged_conversations"))):
+                await self._purge(number)
+                finished += 1
+        except EventsError:
+            logger.exception("deletions wait to be finished")
+        return finished
 
     async def _purge(self, number: int) -> None:
         while await self._write(_purge(number)):
@@ -199,9 +253,17 @@ def _bury(conversation_id: str, now: str) -> Script[int]:
     return int((yield Statement("bury_conversation", (conversation_id, now))).rows[0][0])
 
 
-def _place() -> Script[None]:
+def _place() -> Script[Sequence[Row]]:
     yield Statement("place_arrivals")
     yield Statement("drop_arrivals")
+    return ()
+
+
+def _place_fitting() -> Script[Sequence[Row]]:
+    """Leave the arrivals whose places are taken where they are; these, by log."""
+    yield Statement("place_fitting_arrivals")
+    yield Statement("drop_placed_arrivals")
+    return (yield Statement("arrivals_without_place")).rows
 
 
 def _purge(number: int) -> Script[bool]:
@@ -227,10 +289,15 @@ def _verified(conversation_id: str, rows: list[Row]) -> list[StoredEvent]:
     events: list[StoredEvent] = []
     damaged: list[int] = []
     for event_id, version, flag, crc, body in rows:
-        if version != FORMAT_VERSION or zlib.crc32(body, event_id) != crc:
+        if version != FORMAT_VERSION or not _is_sound(event_id, crc, body):
             damaged.append(event_id)
         else:
             events.append(StoredEvent(event_id, flag, body))
     if damaged:
-        raise DamagedRecord(conversation_id, damaged[0], damaged[-1])
+        raise DamagedRecord(conversation_id, damaged[0], damaged[-1], events)
     return events
+
+
+def _is_sound(event_id: int, crc: int, body: object) -> bool:
+    # A damaged row may hold a value of any type.
+    return isinstance(body, bytes | bytearray) and zlib.crc32(body, event_id) == crc

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from events.errors import DamagedRecord, StoreUnavailable
+from events.errors import DamagedHead, DamagedRecord, StoreUnavailable
 from events.event import StoredEvent
 from events.pages import PageCache
 from events.stores.frames import (
@@ -79,7 +79,7 @@ class LogFiles:
         for first, content in zip(live, contents, strict=True):
             head = head_in(seed, content)
             if head is None and first == live[-1]:
-                raise DamagedRecord(conversation_id, first, first)
+                raise DamagedHead(conversation_id, first, first)
             keys = _keys_in(seed, content)
             if head is not None and head.deleted:
                 state.head = head
@@ -95,16 +95,17 @@ class LogFiles:
     async def first_ids(self, conversation_id: str) -> list[int]:
         """The first ids of the segments that are there, ascending."""
         prefix = log_part(conversation_id, "tail/")
-        return [int(key.removeprefix(prefix)) for key in await self.files.keys(prefix)]
+        names = [key.removeprefix(prefix) for key in await self.files.keys(prefix)]
+        return [int(name) for name in names if name.isdecimal()]
 
     async def _kept_head(self, conversation_id: str) -> LogHead:
         try:
-            content = await self.files.read(log_part(conversation_id, "head"))
+            content = await self._content(log_part(conversation_id, "head"))
         except KeyNotFound:
             return EMPTY
         head = head_in(seed_of(conversation_id), content)
         if head is None:
-            raise DamagedRecord(conversation_id, 0, 0)
+            raise DamagedHead(conversation_id, 0, 0)
         return head
 
     async def segment(self, conversation_id: str, first_id: int) -> bytes:
@@ -184,7 +185,8 @@ def _complete(
     wanted = range(start_id, end_id)
     missing = [event_id for event_id in wanted if event_id not in found]
     if missing:
-        raise DamagedRecord(conversation_id, missing[0], missing[-1])
+        sound = [found[event_id] for event_id in wanted if event_id in found]
+        raise DamagedRecord(conversation_id, missing[0], missing[-1], sound)
     return [found[event_id] for event_id in wanted]
 
 

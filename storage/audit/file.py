@@ -74,7 +74,9 @@ class FileAudit(AuditLog):
         found = [key.removeprefix(_FOLDER) for key in await self._files.keys(_FOLDER)]
         pairs = [name.split("-") for name in found]
         self._ids = {
-            one: sorted(int(number) for number, kind in pairs if kind == one)
+            one: sorted(
+                int(number) for number, *kind in pairs if kind == [one] and number.isdecimal()
+            )
             for one in (_ACTS, _LOOKS)
         }
         self._last_id = max((ids[-1] for ids in self._ids.values() if ids), default=0)

@@ -77,7 +77,10 @@ class KeptListing(Listing):
         """Take in files of blocks, given by key; the keys of those that are damaged."""
         damaged: list[str] = []
         for key, content in contents:
-            self._newest = max(self._newest, int(key.rpartition("/")[2]))
+            name = key.rpartition("/")[2]
+            if not name.isdecimal():
+                continue  # nothing of ours
+            self._newest = max(self._newest, int(name))
             try:
                 self._load(self._newest, checked_body(_KIND, content, key))
             except Damaged:

@@ -23,7 +23,13 @@ from storage.conversations.paging import (
     check_limit,
 )
 from storage.conversations.unsettled import Active, Unsettled
-from storage.errors import ConversationDeleted, ConversationNotFound, Damaged, OwnerConflict
+from storage.errors import (
+    ConversationDeleted,
+    ConversationNotFound,
+    Damaged,
+    OwnerConflict,
+    Unavailable,
+)
 from storage.files.base import FileStore
 from storage.locations import LISTS, RECORDS, UNSETTLED, check_conversation_id
 
@@ -51,7 +57,7 @@ class FileConversationStores(ConversationStores, FoldedRecords):
         damaged: list[str] = []
         for begin in range(0, len(keys), READ_AT_ONCE):
             some = keys[begin : begin + READ_AT_ONCE]
-            contents = await files.read_all(some)
+            contents = await _contents_of(files, some)
             damaged += listing.load(
                 (key, content or b"") for key, content in zip(some, contents, strict=True)
             )
@@ -129,8 +135,19 @@ class FileConversationStores(ConversationStores, FoldedRecords):
         for conversation_id in conversation_ids:
             try:
                 self.in_use.enter(conversation_id, await self.in_use.read(conversation_id))
-            except Damaged as damage:
-                _LOG.error("left out of the lists: %s", damage)
+            except (Damaged, Unavailable) as error:
+                _LOG.error("left out of the lists: %s", error)
+
+
+async def _contents_of(files: FileStore, keys: Sequence[str]) -> list[bytes | None]:
+    """The files in that order; None for one that cannot be read, as for one that is not there."""
+    try:
+        return await files.read_all(keys)
+    except (Damaged, Unavailable) as error:
+        if len(keys) == 1:
+            _LOG.error("%s cannot be read: %s", keys[0], error)
+            return [None]
+        return [content for key in keys for content in await _contents_of(files, [key])]
 
 
 class FileConversationStore(ConversationStore):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
 from storage.database.base import Result, Row, Rows, Script, Translate, as_it_is
-from storage.errors import OutcomeUnknown, StorageError, Unavailable
+from storage.errors import Conflict, OutcomeUnknown, StorageError, Unavailable
 from storage.promise import Promise
 
 T = TypeVar("T")
@@ -168,7 +168,8 @@ class GroupCommit:
             connection.execute("RELEASE script")
             if not isinstance(error, sqlite3.Error):
                 return Outcome(work.promise, None, error)
-            failure = Unavailable(f"write failed: {error}")
+            is_refused = isinstance(error, sqlite3.IntegrityError)
+            failure = (Conflict if is_refused else Unavailable)(f"write failed: {error}")
             failure.__cause__ = error
             return Outcome(work.promise, None, work.failure(failure))
         connection.execute("RELEASE script")

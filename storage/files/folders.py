@@ -10,6 +10,7 @@ from pathlib import Path
 
 from storage.errors import Conflict, Damaged, KeyExists, KeyNotFound, Unavailable
 from storage.files.tree import OPEN_FOLDER, Flush, Tree
+from storage.locations import is_part
 
 TEMPORARY = ".temporary"
 """Holds files until they are linked; no key begins with a dot, so none is ever in it."""
@@ -201,7 +202,7 @@ def _exists(folder: int, name: str) -> bool:
 def _walk(folder: int, path: str) -> Iterator[str]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
+            if not is_part(entry.name):  # nothing of ours, and no call takes such a key
                 continue
             if entry.is_file(follow_symlinks=False):
                 yield path + entry.name

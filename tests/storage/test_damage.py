@@ -6,10 +6,15 @@ from contextlib import closing
 
 import pytest
 
+from events.actions import MessageAction
 from events.conformance.records import append, records
-from events.errors import DamagedRecord
+from events.errors import AppendFailed, ConversationDeleted, DamagedHead, DamagedRecord
+from events.event import EventSource
+from events.page_reader import PageReader
 from events.stores.database import DatabaseEventStore
+from events.stream import EventStream
 from storage.database.sqlite import SqliteDatabase
+from tests.support.faulty_sqlite import Faults
 
 FLIP = (
     "UPDATE TABLE SET body = CAST(substr(body, 1, length(body) - 1) || x'00' AS BLOB)"
@@ -112,3 +117,125 @@ async def test_every_kind_of_damage_is_told(change, statement):
     with pytest.raises(DamagedRecord, match="damaged records 7-7"):
         await store.read("c", 0, 10)
     await store._database.close()
+
+
+HEAD = "UPDATE conversations SET next_id = {} WHERE conversation_id = 'c'"
+
+
+@pytest.fixture
+async def beheaded(change, table):
+    """A store in which the head of `c`, a log of ten events, says that it ends at another id."""
+    opened = []
+
+    async def behead(next_id):
+        opened.append(await change(HEAD.format(next_id)))
+        return opened[0]
+
+    yield behead
+    await opened[0]._database.close()
+
+
+@pytest.mark.parametrize("next_id", [0, 4, 9, 11, 2**31])
+async def test_a_head_that_disagrees_with_its_log_is_told_and_no_id_is_given_twice(
+    beheaded, next_id
+):
+    store = await beheaded(next_id)
+    await store.place_arrivals()
+
+    with pytest.raises(DamagedHead) as caught:
+        await store.head("c")
+
+    ends = sorted((next_id, 10))
+    assert (caught.value.first_id, caught.value.last_id) == (ends[0], ends[1] - 1)
+    if next_id < 10:
+        with pytest.raises(DamagedHead):
+            await append(store, "c", records(next_id, 2, "again"))
+    assert await store.read("c", 0, 10) == records(0, 10)
+    await append(store, "b", records(2, 1))
+    assert (await store.head("b")).next_id == 3
+
+
+async def test_a_log_whose_head_is_damaged_can_be_deleted(beheaded):
+    store = await beheaded(4)
+
+    await store.delete("c")
+
+    assert (await store.head("c")).deleted
+    with pytest.raises(ConversationDeleted):
+        await append(store, "c", records(4, 1))
+
+
+async def test_a_head_that_is_damaged_under_a_stream_ends_its_appends_and_tells_why(tmp_path):
+    path = tmp_path / "parley.db"
+    database = await SqliteDatabase.open(path)
+    store = DatabaseEventStore(database)
+    await append(store, "c", records(0, 10))
+    await store.place_arrivals()
+    stream = await EventStream.open(
+        "c", store, PageReader(store, page_size=10, cache_bytes=100_000)
+    )
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(HEAD.format(7))
+
+    for _ in range(2):
+        with pytest.raises(DamagedHead):
+            await stream.append(MessageAction(content="x"), EventSource.USER)
+    await stream.close()
+    await database.close()
+
+
+@pytest.fixture
+async def doubled(tmp_path):
+    """A database in which events 3 and 4 of `c` were given a second time, beside a sound `b`."""
+    path = tmp_path / "parley.db"
+    database = await SqliteDatabase.open(path)
+    store = DatabaseEventStore(database)
+    await append(store, "c", records(0, 10))
+    await store.place_arrivals()
+    await append(store, "b", records(0, 2))
+    await database.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(
+            "INSERT INTO arrivals (key, version, flag, crc, body)"
+            " SELECT key, version, flag, crc + 1, body FROM events WHERE key & 4294967295 IN (3, 4)"
+        )
+    return path
+
+
+async def test_events_without_a_place_are_told_stay_and_keep_no_others_from_theirs(doubled, caplog):
+    faults = Faults()
+    database = await SqliteDatabase.open(doubled, faults.connect)
+    store = DatabaseEventStore(database)
+    for _ in range(2):
+        await store.place_arrivals()
+    assert await store.finish_deletions() == 0
+
+    with closing(sqlite3.connect(doubled)) as connection:
+        assert (count_of("events", connection), count_of("arrivals", connection)) == (12, 2)
+    assert [one.message for one in caplog.records] == [
+        "events 3-4 of c have no place: others have their ids"
+    ]
+    assert await store.read("c", 0, 10) == records(0, 10)
+    await append(store, "b", records(2, 1))
+    await store.delete("c")
+    await store.place_arrivals()
+    with closing(sqlite3.connect(doubled)) as connection:
+        assert (count_of("events", connection), count_of("arrivals", connection)) == (3, 0)
+    await database.close()
+
+
+async def test_a_start_goes_on_when_nothing_can_be_placed_or_purged(doubled, caplog):
+    faults = Faults()
+    database = await SqliteDatabase.open(doubled, faults.connect)
+    store = DatabaseEventStore(database)
+    faults.before = ["DELETE FROM events"]
+    with pytest.raises(AppendFailed):
+        await store.delete("b")
+    faults.before = ["INSERT INTO events", "DELETE FROM events"]
+
+    await store.place_arrivals()
+    assert await store.finish_deletions() == 0
+
+    assert [one.levelname for one in caplog.records] == ["ERROR", "ERROR"]
+    assert await store.finish_deletions() == 1
+    await database.close()

@@ -13,9 +13,11 @@ from storage.checking import check_storage
 from storage.config import LocalStorage
 from storage.conversations.file import FileConversationStores
 from storage.conversations.metadata import ConversationMetadata
-from storage.errors import Damaged
+from storage.errors import Damaged, Unavailable
+from storage.files.local import LocalFileStore
 from storage.files.memory import MemoryFileStore
 from storage.opening import open_storage
+from tests.support.dying_files import Death, DyingFileStore
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 PAGE_EVENTS = 5
@@ -272,3 +274,54 @@ async def test_a_check_names_damaged_records_and_lists_and_changes_nothing(tmp_p
             "lists/00000000 is damaged",
             "records/c fails its checksum or has an unknown format version",
         ]
+
+
+STRAY = ["lists/not-ours", "lists/of another", "open/what is this", "logs/c/tail/0000000011.bak"]
+
+
+async def test_files_of_somebody_else_in_its_folders_keep_no_store_from_opening(files, tmp_path):
+    await copy_to(tmp_path, files)
+    for name in STRAY:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"not ours")
+
+    local = await LocalFileStore.open(tmp_path)
+    stores, events = await opened(local)
+    await events.repair()
+
+    assert await events.read("c", 0, COUNT) == records(0, COUNT, "c")
+    found = (await stores.for_user("ann").search()).results
+    assert [one.conversation_id for one in found] == ["c", "b"]
+    assert check_logs(tmp_path) == []
+    await local.close()
+    for name in STRAY:
+        assert (tmp_path / name).read_bytes() == b"not ours"
+
+
+class Unreadable(DyingFileStore):
+    """A file store on which a few files cannot be read, as where a disk has bad sectors."""
+
+    def __init__(self, inner, keys):
+        super().__init__(inner, 1_000, Death.after)
+        self._keys = frozenset(keys)
+
+    async def read(self, key):
+        if key in self._keys:
+            raise Unavailable(f"{key}: Input/output error")
+        return await super().read(key)
+
+    async def read_all(self, keys):
+        for name in self._keys.intersection(keys):
+            raise Unavailable(f"{name}: Input/output error")
+        return await super().read_all(keys)
+
+
+async def test_a_list_and_a_record_that_cannot_be_read_keep_no_store_from_opening(files):
+    await files.create("open/b", b"")
+    unreadable = Unreadable(files, ["lists/00000000", "records/b", "logs/b/head"])
+    stores, events = await opened(unreadable)
+    assert await events.repair() == 0
+
+    found = (await stores.for_user("ann").search()).results
+    assert [one.conversation_id for one in found] == ["c"]
+    assert await events.read("c", 0, COUNT) == records(0, COUNT, "c")

@@ -21,6 +21,25 @@ INSERT INTO conversations (conversation_id) VALUES (?) ON CONFLICT (conversation
 -- name: read_head
 SELECT number, next_id, last_state_id, epoch, deleted_at, fence FROM conversations WHERE conversation_id = ?
 
+-- name: read_checked_head
+-- read_head, and the id of the newest event that is in its place; null where none is.
+SELECT next_id, last_state_id, epoch, deleted_at, (
+    SELECT max(key) & 4294967295 FROM events WHERE key BETWEEN number << 32 AND number << 32 | 4294967295
+)
+FROM conversations WHERE conversation_id = ?
+
+-- name: read_ends
+-- Where the head says that a log ends, and where its events end, in their place or not.
+SELECT next_id, max(
+    coalesce((SELECT max(key) FROM events WHERE key BETWEEN number << 32 AND number << 32 | 4294967295), 0),
+    coalesce((SELECT max(key) FROM arrivals WHERE key BETWEEN number << 32 AND number << 32 | 4294967295), 0),
+    (number << 32) - 1
+) - (number << 32) + 1
+FROM conversations WHERE conversation_id = ?
+
+-- name: newest_in_place
+SELECT max(key) & 4294967295 FROM events WHERE key BETWEEN ?1 << 32 AND ?1 << 32 | 4294967295
+
 -- name: insert_events
 INSERT INTO arrivals (key, version, flag, crc, body) VALUES (?, ?, ?, ?, ?)
 
@@ -33,6 +52,21 @@ SELECT key, version, flag, crc, body FROM arrivals ORDER BY key
 
 -- name: drop_arrivals
 DELETE FROM arrivals
+
+-- name: place_fitting_arrivals
+-- Passes over an arrival whose place is taken, and over all but one of those for the same place.
+INSERT INTO events (key, version, flag, crc, body)
+SELECT key, version, flag, crc, body FROM arrivals ORDER BY key, seq ON CONFLICT DO NOTHING
+
+-- name: drop_placed_arrivals
+DELETE FROM arrivals WHERE EXISTS (
+    SELECT 1 FROM events WHERE events.key = arrivals.key AND events.version = arrivals.version
+        AND events.crc = arrivals.crc AND events.body = arrivals.body
+)
+
+-- name: arrivals_without_place
+SELECT key >> 32, conversation_id, min(key) & 4294967295, max(key) & 4294967295
+FROM arrivals LEFT JOIN conversations ON number = key >> 32 GROUP BY key >> 32
 
 -- name: find_client_id
 SELECT event_id FROM client_ids WHERE conversation = ? AND digest = ?
