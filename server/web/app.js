@@ -79,6 +79,12 @@ mountConfirmation(store, {
   confirm: () => void stage.conversation?.command("user_confirmed"),
   reject: () => void stage.conversation?.command("user_rejected"),
 });
+slot("entries").addEventListener("click", (event) => {
+  if (!(event.target instanceof Element && event.target.closest("[data-act=retry]"))) return;
+  stage.conversation?.resume();
+  // The button goes, and would take the focus with it.
+  composer.focus();
+});
 mountWelcome(store, (text) => void begin({ initial_user_msg: text }));
 
 const newDialog = mountNewDialog({

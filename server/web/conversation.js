@@ -3,7 +3,7 @@
 import { newClientId } from "./client-id.js";
 import { Outbox } from "./outbox.js";
 import { Link } from "./socket.js";
-import { Timeline } from "./timeline.js";
+import { isFailure, Timeline } from "./timeline.js";
 import { usageOf } from "./usage.js";
 import { reasonText, statusText } from "./wording.js";
 
@@ -25,8 +25,15 @@ const PASSING = new Set([
   "timeout",
 ]);
 const AGAIN_MS = 2_000;
+/** A failure that is not in the log by then is shown in a banner. */
+const LATE_MS = 2_000;
+const TOO_MANY = "AGENT_ERROR$TOO_MANY_CONVERSATIONS";
 /** States in which whatever kept the agent from its place is over. */
 const ALIVE = new Set(["running", "awaiting_user_input"]);
+/** States by which an agent shows that it has a slot. */
+const STARTING = new Set(["loading", "running"]);
+/** States in which the agent rests because something failed. */
+export const STANDING = new Set(["error", "rate_limited"]);
 
 /**
  * @typedef {object} ConversationListener
@@ -41,6 +48,12 @@ export class Conversation {
   #closed = false;
   /** The highest id known to be in the log. */
   #knownId = -1;
+  /** Whether the log says why the agent failed. */
+  #explained = false;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #late;
+  /** What the conversation waits for a slot since: an event's id and a moment in ms. */
+  #waits = { id: -1, atMs: 0 };
   /** @type {Set<string>} */
   #underWay = new Set();
 
@@ -73,6 +86,7 @@ export class Conversation {
   /** Leaves; nothing of this object touches the store afterwards. */
   close() {
     this.#closed = true;
+    clearTimeout(this.#late);
     this.link.close();
   }
 
@@ -133,6 +147,7 @@ export class Conversation {
     try {
       const ack = await this.link.send(event);
       if (ack?.status === "error") trouble = ack.message;
+      else if (ack?.queued && !this.#closed) this.#wait(ack.id, 0);
     } catch {
       trouble = "No answer from the server; please try again.";
     }
@@ -162,6 +177,8 @@ export class Conversation {
     if (this.#closed) return;
     this.store.set({ connection });
     if (connection !== "connected") return;
+    // Whether there is a slot is told anew after each join.
+    this.store.set({ waits: false });
     this.store.notice("connection", "");
     this.#deliverAll();
     void this.#ask();
@@ -189,25 +206,56 @@ export class Conversation {
     const usage = usageOf(payload);
     if (usage) this.store.set({ usage });
     if (payload.observation === "agent_state_changed") {
-      const state = String(payload.extras?.agent_state ?? "");
-      this.store.set({ agentState: state, status: "" });
-      this.store.notice("agent", state === "error" ? reasonText(payload.extras?.reason) : "");
-      if (ALIVE.has(state)) this.store.notice("server", "");
+      this.#changedState(payload);
+    } else if (isFailure(payload)) {
+      this.#explained = true;
+      clearTimeout(this.#late);
+      this.store.notice("agent", "");
     } else if (payload.observation !== "error") {
+      if (payload.action === "message" && payload.source === "user") this.#explained = false;
       this.store.notice("agent", "");
     }
     this.listener.arrived(payload);
   }
 
+  /** @param {Event} payload */
+  #changedState(payload) {
+    const state = String(payload.extras?.agent_state ?? "");
+    this.store.set({ agentState: state, status: "" });
+    // Logs of older servers hold nothing but the state.
+    const untold = state === "error" && !this.#explained;
+    this.store.notice("agent", untold ? reasonText(payload.extras?.reason) : "");
+    if (!STANDING.has(state)) this.#explained = false;
+    if (ALIVE.has(state)) this.store.notice("server", "");
+    const isNewer = Number(payload.id) > this.#waits.id && Date.parse(payload.timestamp ?? "") >= this.#waits.atMs;
+    if (this.store.state.waits && isNewer && STARTING.has(state)) this.store.set({ waits: false });
+  }
+
   /** @param {Event} update */
   #updated(update) {
+    const id = String(update.id ?? "");
     if (update.conversation_title) this.listener.retitled(update.conversation_title);
-    else if (update.type === "error") {
-      const id = String(update.id ?? "");
-      // What is told of the agent stands in the log as well: one banner for both.
-      this.store.notice(id.startsWith("STATUS$") ? "agent" : "server", reasonText(update.message || id));
+    else if (update.type !== "error") this.store.set({ status: statusText(update) });
+    else if (id === TOO_MANY) this.#wait(-1, Date.parse(update.timestamp ?? "") || 0);
+    else if (!id.startsWith("STATUS$")) this.store.notice("server", reasonText(update.message || id));
+    else {
+      // The log says it as well, at its place, unless it cannot be written.
+      clearTimeout(this.#late);
+      this.#late = setTimeout(() => {
+        if (!this.#explained) this.store.notice("agent", reasonText(update.message || id));
+      }, LATE_MS);
     }
-    else this.store.set({ status: statusText(update) });
+  }
+
+  /**
+   * There is no slot: until the agent starts, which is told by a state after this.
+   *
+   * @param {number} id
+   * @param {number} atMs
+   */
+  #wait(id, atMs) {
+    this.#waits = { id, atMs };
+    this.store.set({ waits: true });
   }
 
   #deliverAll() {
@@ -233,7 +281,7 @@ export class Conversation {
     if (ack?.status === "ok") {
       this.outbox.remove(key);
       this.#knownId = Math.max(this.#knownId, ack.id);
-      if (ack.queued) this.store.set({ status: "Your message is stored and waits for a free agent" });
+      if (ack.queued) this.#wait(ack.id, 0);
       if (ack.id <= this.timeline.lastId) this.#dropPending((pending) => pending.event.client_id === key);
       else this.#stage(key, { stage: ack.queued ? "queued" : "stored", eventId: ack.id });
     } else if (ack?.status === "error" && PASSING.has(ack.code)) {

@@ -1,6 +1,6 @@
 /** What the main part shows: the conversation the address names, or none. */
 
-import { Conversation } from "./conversation.js";
+import { Conversation, STANDING } from "./conversation.js";
 import { blankConversation } from "./store.js";
 import { mountAnnouncer } from "./views/announcer.js";
 import { Transcript } from "./views/transcript.js";
@@ -27,11 +27,16 @@ export class Stage {
     this.transcript = new Transcript({
       drawn: (clientIds) => {
         this.conversation?.drawn(clientIds);
-        store.set({ awaiting: this.conversation?.timeline.awaiting ?? null });
+        const { awaiting = null, failure = null } = this.conversation?.timeline ?? {};
+        store.set({ awaiting, failure });
       },
       waiting: (count) => store.set({ behind: count + (this.conversation?.missing ?? 0) }),
       unread: (count) => store.set({ newEntries: count }),
       spoken: mountAnnouncer(store),
+    });
+    store.watch(["agentState", "failure"], () => {
+      const { agentState, failure } = store.state;
+      this.transcript.offerRetry(STANDING.has(agentState) ? failure : null);
     });
   }
 

@@ -16,8 +16,10 @@ export function blankConversation() {
     newEntries: 0,
     usage: null,
     agentState: "",
+    waits: false,
     status: "",
     awaiting: null,
+    failure: null,
     pending: [],
     notices: {},
   };

@@ -35,6 +35,9 @@ export class Timeline {
   /** The newest action that waits for the user. @type {Entry | null} */
   awaiting = null;
 
+  /** The newest failure that no message of the user follows. @type {Entry | null} */
+  failure = null;
+
   #seen = new Set();
 
   /** @type {Map<number, Entry>} */
@@ -64,6 +67,7 @@ export class Timeline {
     if (UNDRAWN_ACTIONS.has(event.action ?? "")) return null;
     const entry = entryOf(event, event, null);
     this.#byAction.set(entry.id, entry);
+    if (event.action === "message" && event.source === "user") this.failure = null;
     const asked = this.awaiting;
     if (event.args?.confirmation_state === "awaiting_confirmation") {
       this.awaiting = entry;
@@ -84,11 +88,20 @@ export class Timeline {
   #observation(event) {
     if (UNDRAWN_OBSERVATIONS.has(event.observation ?? "")) return null;
     const cause = event.cause === undefined ? undefined : this.#byAction.get(event.cause);
-    if (!cause) return { add: entryOf(event, null, event) };
+    if (!cause) {
+      const entry = entryOf(event, null, event);
+      if (isFailure(event)) this.failure = entry;
+      return { add: entry };
+    }
     cause.observation = event;
     if (this.awaiting === cause) this.awaiting = null;
     return { update: cause };
   }
+}
+
+/** Whether it says why the agent does not go on: an error that answers no action. @param {Event} event */
+export function isFailure(event) {
+  return event.observation === "error" && (event.cause ?? null) === null;
 }
 
 /**

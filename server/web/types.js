@@ -68,6 +68,7 @@
  * @property {string} at ISO time.
  * @property {Event | null} action
  * @property {Event | null} observation
+ * @property {boolean} [retry] Whether it offers to try again: the agent rests because of it.
  *
  * @typedef {object} Usage What a conversation has cost so far; counts are of tokens.
  * @property {number} cost In US dollars.
@@ -95,10 +96,12 @@
  * @property {Connection} connection
  * @property {number} behind Events known to exist or received, and not drawn yet.
  * @property {string} agentState
+ * @property {boolean} waits The agent has no slot: its user's other conversations hold them all.
  * @property {string} status What the server says it is doing, "" for nothing.
  * @property {number} newEntries Entries that came while the reader was elsewhere.
  * @property {Usage | null} usage null until an event says.
  * @property {Entry | null} awaiting The action that waits for the user's confirmation.
+ * @property {Entry | null} failure The newest failure that no message of the user follows.
  * @property {Pending[]} pending
  * @property {{connection?: string, agent?: string, server?: string, request?: string}} notices
  * @property {boolean} needsKey

@@ -17,12 +17,12 @@ const AGENT_STATES = {
   user_confirmed: "Confirmed",
   user_rejected: "Rejected",
   rate_limited: "Rate limited",
+  waiting: "Waiting",
 };
 
 /** @type {Record<string, string>} */
 const REASONS = {
   CHAT_INTERFACE$AGENT_RATE_LIMITED_STOPPED_MESSAGE: "The model's rate limit was reached; the agent has stopped.",
-  AGENT_ERROR$TOO_MANY_CONVERSATIONS: "Too many conversations are running at once.",
   AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_STOPPED: "Not carried out: the agent was stopped.",
   AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_ERROR: "Not carried out: the agent ran into an error.",
   STATUS$ERROR_RUNTIME_DISCONNECTED: "The runtime went away.",
@@ -32,6 +32,9 @@ const REASONS = {
   STATUS$ERROR_LLM_OUT_OF_CREDITS: "The model provider reports that the credit is used up.",
   STATUS$ERROR_LLM_CONTENT_POLICY_VIOLATION: "The model provider refused the content.",
 };
+
+export const WAITING_TEXT =
+  "Waiting for a free agent. Your other conversations use all there are; this one goes on as soon as one of them is done or is stopped.";
 
 /** @type {Record<string, string>} */
 const CONNECTIONS = {
@@ -55,6 +58,15 @@ export function agentStateText(state) {
   return AGENT_STATES[state] ?? state.replaceAll("_", " ");
 }
 
+/**
+ * The agent's state as it is shown: one without a slot is not ready, whatever its log says.
+ *
+ * @param {{agentState: string, waits: boolean}} state
+ */
+export function shownState({ agentState, waits }) {
+  return waits ? "waiting" : agentState;
+}
+
 /** @param {string} connection */
 export function connectionText(connection) {
   return CONNECTIONS[connection] ?? connection;
@@ -67,6 +79,11 @@ export function connectionText(connection) {
  */
 export function reasonText(reason) {
   return REASONS[reason] ?? (reason || "Something went wrong, and no reason was given.");
+}
+
+/** @param {Event} observation */
+export function isRateLimit(observation) {
+  return observation.extras?.error_id === "CHAT_INTERFACE$AGENT_RATE_LIMITED_STOPPED_MESSAGE";
 }
 
 /** @param {Event} update */

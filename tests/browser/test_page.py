@@ -6,6 +6,8 @@ import pytest
 from playwright.async_api import expect
 
 from tests.support.browser import person
+from tests.support.screenshots import picture
+from tests.support.servers import server_process
 
 pytestmark = [
     pytest.mark.chromium,
@@ -148,14 +150,71 @@ async def test_an_error_is_shown_with_its_reason_and_the_next_message_goes_on(re
 
     await reader.say("/error the well is dry")
     await reader.sees_state("Error")
-    await expect(reader.part("error-banner")).to_contain_text("the well is dry")
+    failure = reader.page.locator('[data-testid="entry"][data-kind="error"]')
+    await expect(failure).to_contain_text("the well is dry")
+    await expect(reader.part("retry")).to_be_visible()
+    await picture(reader, "failure-1280-light")
     await reader.page.reload()
     await reader.sees_state("Error")
-    await expect(reader.part("error-banner")).to_contain_text("the well is dry")
+    await expect(failure).to_contain_text("the well is dry")
+    await expect(reader.part("retry")).to_be_visible()
 
     await reader.ask("go on", "You said: go on")
+    await expect(reader.part("retry")).to_have_count(0)
+    await reader.page.reload()
+    await reader.sees_state("Ready")
+    await expect(failure).to_contain_text("the well is dry")
+    kinds = [entry.kind for entry in await reader.entries()]
+    assert kinds == ["message", "error", "message", "message"]
     await expect(reader.part("error-banner")).to_have_count(0)
     assert not await reader.found_fault()
+
+
+async def test_after_an_error_the_agent_tries_again_when_asked_to(reader):
+    await reader.begin()
+    await reader.say("/error the well is dry\nand then this")
+    await reader.sees_state("Error")
+
+    await reader.part("retry").press("Enter")
+
+    await expect(reader.messages_of("agent").last).to_contain_text("and then this")
+    await reader.sees_state("Ready")
+    await expect(reader.part("retry")).to_have_count(0)
+    await expect(reader.part("composer")).to_be_focused()
+    assert not await reader.found_fault()
+
+
+@pytest.mark.parametrize("first_message", ["", "hello there"], ids=["silent", "with a message"])
+async def test_a_new_conversation_without_a_slot_says_that_it_waits_and_for_what(
+    context, tmp_path, first_message
+):
+    one_slot = {"PARLEY_MAX_CONCURRENT_CONVERSATIONS": "1"}
+    async with server_process(tmp_path / "data", environment=one_slot) as server:
+        reader = await person(context, server.url)
+        busy = await reader.begin()
+        await reader.say("/run sleep 60")
+        await reader.sees_state("Working")
+
+        await reader.part("new-conversation").click()
+        await reader.part("new-message").fill(first_message)
+        await reader.part("new-start").click()
+        await reader.page.wait_for_url(lambda url: "/conversations/" in url and busy not in url)
+        await reader.sees_state("Waiting")
+        await expect(reader.part("working")).to_contain_text("Your other conversations use all")
+        await picture(reader, f"waiting-{len(first_message)}")
+        await reader.page.reload()
+        await reader.sees_state("Waiting")
+        await reader.say("and a word more")
+        await expect(reader.messages_of("user").last).to_contain_text("and a word more")
+        await reader.sees_state("Waiting")
+        await expect(reader.part("error-banner")).to_have_count(0)
+
+        await reader.item(busy).hover()
+        await reader.item(busy).get_by_test_id("stop-conversation").click()
+        await expect(reader.messages_of("agent").last).to_contain_text("and a word more")
+        await reader.sees_state("Ready")
+        await expect(reader.part("working")).to_be_hidden()
+        assert not await reader.found_fault()
 
 
 async def test_deleting_a_conversation_ends_it_in_the_other_tab(context, reader):

@@ -1,6 +1,6 @@
 /** What a screen reader is told: states as they change, and new messages of the agent. */
 
-import { agentStateText, connectionText } from "../wording.js";
+import { agentStateText, connectionText, WAITING_TEXT } from "../wording.js";
 import { slot } from "./dom.js";
 
 const MOST_CHARACTERS = 300;
@@ -15,9 +15,10 @@ export function mountAnnouncer(store) {
     const { connection } = store.state;
     if (connection === "connected" || connection === "reconnecting") region.textContent = connectionText(connection);
   });
-  store.watch(["agentState"], () => {
-    const { agentState } = store.state;
-    if (agentState) region.textContent = `Agent: ${agentStateText(agentState)}`;
+  store.watch(["agentState", "waits"], () => {
+    const { agentState, waits } = store.state;
+    if (waits) region.textContent = WAITING_TEXT;
+    else if (agentState) region.textContent = `Agent: ${agentStateText(agentState)}`;
   });
   return (text) => {
     region.textContent = `Agent says: ${text.slice(0, MOST_CHARACTERS)}`;

@@ -2,7 +2,7 @@
 
 import { fullTime, hourOf } from "../clock.js";
 import { revealed } from "../text/revealed.js";
-import { speakerText } from "../wording.js";
+import { isRateLimit, speakerText } from "../wording.js";
 import { errorText } from "./cards.js";
 import { commandCard } from "./command-card.js";
 import { h } from "./dom.js";
@@ -65,7 +65,7 @@ function drawn(entry) {
     case "edit":
       return { kind: "file", body: fileCard(entry) };
     case "error":
-      return { kind: "error", body: observation ? trouble(errorText(observation)) : stepCard(entry) };
+      return { kind: "error", body: observation ? trouble(observation, entry.retry ?? false) : stepCard(entry) };
     case "user_rejected":
       return { kind: "note", body: h("p", { class: "note" }, observation?.content || "You rejected this step.") };
     case "task_tracking":
@@ -120,7 +120,17 @@ function closing(entry) {
   );
 }
 
-/** @param {string} text */
-function trouble(text) {
-  return h("div", { class: "trouble", role: "note" }, h("span", { class: "trouble__label" }, "Error"), prose(text));
+/**
+ * @param {import("../types.js").Event} observation
+ * @param {boolean} retry
+ */
+function trouble(observation, retry) {
+  const label = isRateLimit(observation) ? "Rate limit" : "Error";
+  return h(
+    "div",
+    { class: "trouble", role: "note" },
+    h("span", { class: "trouble__label" }, label),
+    prose(errorText(observation)),
+    retry ? h("button", { type: "button", class: "button button--small trouble__retry", data: { testid: "retry", act: "retry" } }, "Retry") : null,
+  );
 }

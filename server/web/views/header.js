@@ -1,6 +1,6 @@
 /** The head of the open conversation: title, agent state, connection state. */
 
-import { agentStateText, connectionText } from "../wording.js";
+import { agentStateText, connectionText, shownState, WAITING_TEXT } from "../wording.js";
 import { slot } from "./dom.js";
 
 /** A catch-up shorter than this is not worth a word. */
@@ -23,15 +23,16 @@ export function mountHeader(store) {
     document.title = `${newEntries > 0 ? `(${newEntries}) ` : ""}${text ? `${text} · Parley` : "Parley"}`;
   });
 
-  store.watch(["agentState", "status", "openId", "connection"], () => {
-    const { agentState, status, openId } = store.state;
+  store.watch(["agentState", "waits", "status", "openId", "connection"], () => {
+    const { agentState, waits, status, openId } = store.state;
     // What the agent does is not known while the line is down.
-    agent.hidden = openId === null || agentState === "" || store.state.connection === "reconnecting";
-    agent.dataset.state = agentState;
-    agent.textContent = agentStateText(agentState);
-    const running = agentState === "running" && store.state.connection === "connected";
-    working.hidden = !(running || status);
-    working.textContent = status || "The agent is working";
+    agent.hidden = openId === null || (agentState === "" && !waits) || store.state.connection === "reconnecting";
+    agent.dataset.state = shownState(store.state);
+    agent.textContent = agentStateText(shownState(store.state));
+    const connected = store.state.connection === "connected";
+    const text = waits && connected ? WAITING_TEXT : status || (agentState === "running" && connected ? "The agent is working" : "");
+    working.hidden = text === "";
+    working.textContent = text;
   });
 
   const showConnection = () => {

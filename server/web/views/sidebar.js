@@ -1,5 +1,6 @@
 /** The list of conversations. */
 
+import { shownState } from "../wording.js";
 import { slot } from "./dom.js";
 import { icon } from "./icons.js";
 import { walkWithKeys } from "./list-keys.js";
@@ -32,8 +33,9 @@ export function mountSidebar(store, on) {
   );
   const keys = walkWithKeys(list, views);
 
-  store.watch(["conversations", "openId", "unread", "removals", "agentState"], () => {
-    const { openId, unread, removals, agentState } = store.state;
+  store.watch(["conversations", "openId", "unread", "removals", "agentState", "waits"], () => {
+    const { openId, unread, removals } = store.state;
+    const agentState = shownState(store.state);
     const away = new Set(removals.map((one) => one.id));
     const conversations = store.state.conversations.filter((info) => !away.has(info.conversation_id));
     const listed = new Set(conversations.map((info) => info.conversation_id));

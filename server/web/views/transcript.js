@@ -35,6 +35,9 @@ export class Transcript {
   /** @type {import("../timeline.js").Timeline | null} */
   #timeline = null;
 
+  /** The entry that offers to try again. @type {import("../types.js").Entry | null} */
+  #retry = null;
+
   /** @param {TranscriptListener} listener */
   constructor(listener) {
     this.listener = listener;
@@ -53,6 +56,7 @@ export class Transcript {
   show(timeline) {
     this.#timeline = timeline;
     this.#queue = [];
+    this.#retry = null;
     this.#looked = !document.hidden;
     this.sheet.clear();
     delete this.list.dataset.repeated;
@@ -77,6 +81,18 @@ export class Transcript {
   answered() {
     this.sheet.undivide();
     this.toEnd();
+  }
+
+  /** @param {import("../types.js").Entry | null} entry offers to try again from now on, and no other does */
+  offerRetry(entry) {
+    if (entry === this.#retry) return;
+    const changed = [this.#retry, entry];
+    this.#retry = entry;
+    for (const one of changed) {
+      if (!one) continue;
+      one.retry = one === entry;
+      this.sheet.update(one);
+    }
   }
 
   #schedule() {
