@@ -149,23 +149,28 @@ class AppendQueue:
         event_id = next_id - 1
         keys: dict[int, bytes] = {}
         summary: SummaryChange | None = None
+        said: str | None = None
         size = 0
         while self.waiting and len(events) < BATCH_EVENTS and size < BATCH_BYTES:
             one = self.waiting.popleft()
             event_id = next_id + len(events)
             if one.digest is not None:
                 keys[len(events)] = one.digest
-            rest, flag, telling = one.draft
+            rest, flag, telling, says = one.draft
             body = b'{"id":%d%s%s' % (event_id, opening, rest)
             if telling is not None:
                 summary = fold(summary, event_id, telling)
+            if says:
+                said = timestamp
             events.append(StoredEvent(event_id, flag, body))
             waiting.append(one)
             size += len(body)
         if summary is None:
-            summary = SummaryChange(event_id, timestamp)
+            summary = SummaryChange(event_id, timestamp, last_message_at=said)
         else:
-            summary = summary._replace(last_event_id=event_id, last_updated_at=timestamp)
+            summary = summary._replace(
+                last_event_id=event_id, last_updated_at=timestamp, last_message_at=said
+            )
         return Batch(waiting, events, keys, summary, timestamp)
 
     def fail_all(self, error: Exception) -> None:

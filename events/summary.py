@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 Tokens = tuple[int | None, int | None, int | None]
+MESSAGES = frozenset(("message", "finish"))
+SPEAKERS = frozenset(("user", "agent"))
 MAX_COUNT = 2**62
 """A sum of two counts below this fits a signed 64-bit column."""
 
@@ -11,8 +13,8 @@ MAX_COUNT = 2**62
 class SummaryChange(NamedTuple):
     """What a run of events changes in the metadata; None leaves a field as it is.
 
-    `last_updated_at` is ISO 8601 in UTC with `Z`, `accumulated_cost` is in US dollars,
-    `last_state_id` is the id of the newest `agent_state_changed` observation.
+    `last_updated_at` and `last_message_at` are ISO 8601 in UTC with `Z`, `accumulated_cost` is in
+    US dollars, `last_state_id` is the id of the newest `agent_state_changed` observation.
     """
 
     last_event_id: int | None = None
@@ -22,6 +24,7 @@ class SummaryChange(NamedTuple):
     completion_tokens: int | None = None
     total_tokens: int | None = None
     last_state_id: int | None = None
+    last_message_at: str | None = None
 
 
 NO_CHANGE = SummaryChange()
@@ -34,6 +37,7 @@ def fold(change: SummaryChange | None, event_id: int, payload: Mapping[str, Any]
     """
     before = change or NO_CHANGE
     timestamp = payload.get("timestamp")
+    moment = timestamp if isinstance(timestamp, str) else None
     is_state = payload.get("observation") == "agent_state_changed" and not payload.get("action")
     cost = before.accumulated_cost
     tokens = (before.prompt_tokens, before.completion_tokens, before.total_tokens)
@@ -43,11 +47,20 @@ def fold(change: SummaryChange | None, event_id: int, payload: Mapping[str, Any]
         tokens = _tokens_of(metrics, tokens)
     return SummaryChange(
         event_id,
-        timestamp if isinstance(timestamp, str) else before.last_updated_at,
+        moment or before.last_updated_at,
         cost,
         *tokens,
         event_id if is_state else before.last_state_id,
+        (moment if is_message(payload) else None) or before.last_message_at,
     )
+
+
+def is_message(payload: Mapping[str, Any]) -> bool:
+    """Return whether the payload is a message of a person or an agent to the other.
+
+    An agent's `finish` is its closing message.
+    """
+    return payload.get("action") in MESSAGES and payload.get("source") in SPEAKERS
 
 
 def _cost_of(metrics: Mapping[str, Any], known: float | None) -> float | None:

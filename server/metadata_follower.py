@@ -17,6 +17,7 @@ from storage.errors import ConversationNotFound, StorageError
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
+MOMENTS = frozenset(("last_updated_at", "last_message_at"))
 
 
 class MetadataFollower:
@@ -53,8 +54,8 @@ class MetadataFollower:
     async def _write(self) -> None:
         while self._due:
             due, self._due = self._due, {}
-            if isinstance(due.get("last_updated_at"), str):
-                due["last_updated_at"] = datetime.fromisoformat(str(due["last_updated_at"]))
+            for name in MOMENTS & due.keys():
+                due[name] = datetime.fromisoformat(str(due[name]))
             try:
                 change = MetadataChange.model_validate(due)
                 await self._store.update_metadata(self._conversation_id, change)

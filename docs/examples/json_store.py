@@ -18,7 +18,13 @@ from storage.conversations import (
     ConversationStore,
     ConversationStores,
 )
-from storage.conversations.paging import DEFAULT_LIMIT, ListPosition, check_limit
+from storage.conversations.paging import (
+    DEFAULT_LIMIT,
+    EVERYTHING,
+    ListOrder,
+    ListPosition,
+    check_limit,
+)
 from storage.errors import (
     ConversationDeleted,
     ConversationNotFound,
@@ -135,17 +141,19 @@ class JsonConversationStore(ConversationStore):
         filters: ConversationFilter | None = None,
     ) -> ConversationMetadataResultSet:
         check_limit(limit)
-        after = ListPosition.from_page_id(page_id)
+        wanted = filters or EVERYTHING
+        after = ListPosition.from_page_id(page_id, wanted.order)
         await self._book.load()
         found = [
             record
-            for record in self._newest_first()
-            if (after is None or ListPosition.of(record) < after)
-            and (filters is None or filters.accepts(record))
+            for record in self._newest_first(wanted.order)
+            if (after is None or ListPosition.of(record, wanted.order) < after)
+            and wanted.accepts(record)
         ]
         page = [record.checked_copy() for record in found[:limit]]
         more = len(found) > limit
-        next_page_id = ListPosition.of(page[-1]).to_page_id() if more else None
+        last = ListPosition.of(page[-1], wanted.order) if more else None
+        next_page_id = None if last is None else last.to_page_id(wanted.order)
         return ConversationMetadataResultSet(results=page, next_page_id=next_page_id)
 
     async def _visible(self, conversation_id: str) -> ConversationMetadata | None:
@@ -154,9 +162,9 @@ class JsonConversationStore(ConversationStore):
         record = self._book.records.get(conversation_id)
         return record if record is not None and record.user_id == self.user_id else None
 
-    def _newest_first(self) -> Iterator[ConversationMetadata]:
+    def _newest_first(self, order: ListOrder) -> Iterator[ConversationMetadata]:
         own = [one for one in self._book.records.values() if one.user_id == self.user_id]
-        return iter(sorted(own, key=ListPosition.of, reverse=True))
+        return iter(sorted(own, key=lambda one: ListPosition.of(one, order), reverse=True))
 
 
 def replace_durably(path: Path, text: str) -> None:

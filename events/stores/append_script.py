@@ -11,7 +11,7 @@ from storage.database.base import Row, Rows, Script, Statement
 
 FORMAT_VERSION = 1
 KEY_BITS = 32
-NO_CHANGE: Row = (-1, "", -1, -1, -1, -1)
+NO_CHANGE: Row = (-1, "", -1, -1, -1, -1, "")
 """A fold that changes nothing, as a row of `appends` has it."""
 NO_HEAD: Row = (0, 0, *NO_CHANGE)
 NO_KEY = ""
@@ -104,6 +104,7 @@ class Append(NamedTuple):
             summary.prompt_tokens,
             summary.completion_tokens,
             summary.total_tokens,
+            summary.last_message_at,
         )
 
     def _told_fold(self) -> Row:

@@ -25,6 +25,7 @@ def folded_values(summary: SummaryChange) -> dict[str, Any]:
         "prompt_tokens": summary.prompt_tokens,
         "completion_tokens": summary.completion_tokens,
         "total_tokens": summary.total_tokens,
+        "last_message_at": summary.last_message_at,
     }
     return {name: value for name, value in values.items() if value is not None}
 

@@ -34,7 +34,7 @@ from storage.conversations.metadata import (
     ProviderType,
     Text,
 )
-from storage.conversations.paging import DEFAULT_LIMIT, MAX_LIMIT, ConversationFilter
+from storage.conversations.paging import DEFAULT_LIMIT, MAX_LIMIT, ConversationFilter, ListOrder
 from storage.errors import BadCursor, BadKey, ConversationNotFound, KeyExists
 
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
@@ -52,6 +52,7 @@ class ListQuery(Query):
     conversation_trigger: ConversationTrigger | None = None
     title: Text | None = None
     updated_since: Moment | None = None
+    sort: ListOrder = ListOrder.CREATED
 
 
 class Rename(RequestBody):
@@ -111,7 +112,7 @@ class ConversationRoutes:
 
     @described(Tag.CONVERSATIONS, query=ListQuery, answer=ConversationPage, raises=(BadCursor,))
     async def search(self, request: Request) -> Response:
-        """A page of conversations, newest first; filters apply before paging."""
+        """A page of conversations, newest first by `sort`; filters apply before paging."""
         query = read_query(request, ListQuery)
         return await self._list(request, query, query.conversation_trigger)
 
@@ -132,6 +133,7 @@ class ConversationRoutes:
                 trigger=trigger,
                 title_contains=query.title,
                 updated_since=self._since(query.updated_since),
+                order=query.sort,
             ),
         )
         user_id = principal_of(request).user_id

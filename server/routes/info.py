@@ -24,6 +24,7 @@ class ConversationInfo(ResponseBody):
     title: str
     created_at: datetime
     last_updated_at: datetime | None
+    last_message_at: datetime | None
     status: ConversationStatus
     runtime_status: str | None
     selected_repository: str | None
@@ -72,6 +73,7 @@ def _info(
         title=record.title or default_title(record.conversation_id),
         created_at=record.created_at,
         last_updated_at=record.last_updated_at,
+        last_message_at=record.last_message_at,
         status=status,
         runtime_status=None if loop is None else loop.runtime_status,
         selected_repository=record.selected_repository,

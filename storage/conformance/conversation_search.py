@@ -13,7 +13,7 @@ from storage.conversations.metadata import (
     ConversationTrigger,
     MetadataChange,
 )
-from storage.conversations.paging import ConversationFilter, ListPosition, fold_case
+from storage.conversations.paging import ConversationFilter, ListOrder, ListPosition, fold_case
 from storage.errors import BadCursor, BadValue
 from storage.result_set import encode_cursor
 
@@ -24,6 +24,16 @@ async def fill(store, **minutes: int) -> None:
     for key, minute in minutes.items():
         created_at = NOON + timedelta(minutes=minute)
         await store.save_metadata(ConversationMetadata(conversation_id=key, created_at=created_at))
+
+
+BY_MESSAGE = ConversationFilter(order=ListOrder.LAST_MESSAGE)
+
+
+async def say(store, **minutes: int) -> None:
+    """Note messages at those minutes, one after the other."""
+    for key, minute in minutes.items():
+        change = MetadataChange(last_message_at=NOON + timedelta(minutes=minute))
+        await store.update_metadata(key, change)
 
 
 async def keys_of(store, filters: ConversationFilter | None = None, limit: int = 20) -> list[str]:
@@ -128,6 +138,72 @@ class ConversationSearchSuite(StoresSuite[ConversationStores]):
         await fill(store, a=3)
 
         assert await keys_of(store) == ["a", "b"]
+
+    async def test_the_record_with_the_latest_message_comes_first_where_that_order_is_asked_for(
+        self, store
+    ):
+        await fill(store, silent=5, a=0, b=1, c=2, twin=2)
+        await say(store, a=9, b=3, twin=3)
+
+        assert await keys_of(store, BY_MESSAGE, limit=2) == ["a", "silent", "twin", "b", "c"]
+        assert await keys_of(store, limit=2) == ["silent", "twin", "c", "b", "a"]
+        await say(store, c=10, b=11)
+        assert await keys_of(store, BY_MESSAGE) == ["b", "c", "a", "silent", "twin"]
+
+    async def test_other_changes_of_a_record_leave_its_place_by_message(self, store):
+        await fill(store, a=1, b=2)
+        await say(store, a=4, b=3)
+
+        await store.update_metadata("b", MetadataChange(title="new", last_updated_at=NOON))
+        await fill(store, c=0)
+
+        assert await keys_of(store, BY_MESSAGE) == ["a", "b", "c"]
+
+    async def test_a_message_between_two_pages_makes_no_record_appear_twice(self, store):
+        await fill(store, a=1, b=2, c=3, d=4, e=5)
+        first = await store.search(limit=2, filters=BY_MESSAGE)
+
+        await say(store, e=9, b=8)
+        await store.delete_metadata("d")
+        second = await store.search(first.next_page_id, 2, filters=BY_MESSAGE)
+
+        assert [metadata.conversation_id for metadata in first.results] == ["e", "d"]
+        assert [metadata.conversation_id for metadata in second.results] == ["c", "a"]
+        assert second.next_page_id is None
+
+    async def test_filters_apply_in_the_order_of_messages_too(self, store):
+        for index in range(6):
+            await store.save_metadata(
+                ConversationMetadata(
+                    conversation_id=f"c{index}",
+                    created_at=NOON + timedelta(minutes=index),
+                    title="Even one" if index % 2 == 0 else "Odd one",
+                    selected_repository="o/r" if index < 3 else None,
+                    trigger=ConversationTrigger.SLACK if index > 3 else None,
+                    last_updated_at=NOON + timedelta(minutes=index),
+                )
+            )
+        await say(store, c0=9, c1=8, c5=7)
+
+        for filters, expected in (
+            ({"title_contains": "even"}, ["c0", "c4", "c2"]),
+            ({"title_contains": "e"}, ["c0", "c1", "c5", "c4", "c3", "c2"]),
+            ({"selected_repository": "o/r"}, ["c0", "c1", "c2"]),
+            ({"trigger": ConversationTrigger.SLACK}, ["c5", "c4"]),
+            ({"updated_since": NOON + timedelta(minutes=2)}, ["c5", "c4", "c3", "c2"]),
+        ):
+            wanted = ConversationFilter(order=ListOrder.LAST_MESSAGE, **filters)
+            assert await keys_of(store, wanted, limit=1) == expected
+
+    async def test_a_page_id_of_one_order_is_refused_by_the_other(self, store):
+        await fill(store, a=1, b=2)
+        created = (await store.search(limit=1)).next_page_id
+        messaged = (await store.search(limit=1, filters=BY_MESSAGE)).next_page_id
+
+        with pytest.raises(BadCursor):
+            await store.search(created, filters=BY_MESSAGE)
+        with pytest.raises(BadCursor):
+            await store.search(messaged)
 
     async def test_everybody_lists_his_own_records_and_no_owner_means_the_ownerless_ones(
         self, stores

@@ -114,7 +114,11 @@ class ConversationStore(ABC):
         *,
         filters: ConversationFilter | None = None,
     ) -> ConversationMetadataResultSet:
-        """Return a page of at most `limit` (1..100) records, the newest by `created_at` first.
+        """Return a page of at most `limit` (1..100) records, the newest first.
+
+        `filters.order` says by what: `created_at`, or the last message. A record whose message
+        came between two pages is on the first page from then on: it may be missing from the
+        pages behind, and is on none of them twice.
 
         `page_id` is an earlier page's `next_page_id`; None or "" is the first page. Filters apply
         before paging: every page but the last is full, and the last one's `next_page_id` is None.

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 
-from storage.conversations.entries import POSITION, Entry
+from storage.conversations.entries import MESSAGED, POSITION, Entry
 from storage.conversations.listing import Listing
 from storage.conversations.metadata import ConversationMetadata
 from storage.conversations.paging import ListPosition
@@ -42,9 +42,11 @@ class KeptListing(Listing):
         self.dirty.add(entry.block)
         self._insert(key, entry)
 
-    def touch(self, conversation_id: str, moment: datetime | None) -> None:
+    def touch(
+        self, conversation_id: str, moment: datetime | None, message: datetime | None
+    ) -> None:
         """See Listing."""
-        super().touch(conversation_id, moment)
+        super().touch(conversation_id, moment, message)
         entry = self.get(conversation_id)
         if entry is not None and moment is not None:
             self.dirty.add(entry.block)
@@ -63,11 +65,12 @@ class KeptListing(Listing):
             (
                 key,
                 entry.owner,
-                _number(entry.position.created_at),
+                _number(entry.position.moment),
                 entry.repository,
                 entry.trigger,
                 entry.title,
                 _number(entry.updated),
+                _number(entry.messaged.moment),
             )
             for key, entry in self._blocks[block].items()
         )
@@ -91,15 +94,20 @@ class KeptListing(Listing):
         """Bring the lists in order after `load`, before anything else."""
         for entries in self._lists.values():
             entries.sort(key=POSITION)
+        for entries in self._messages.values():
+            entries.sort(key=MESSAGED)
 
     def _load(self, block: int, body: bytes) -> None:
         for line in body.splitlines():
-            key, owner, created, repository, trigger, title, updated = orjson.loads(line)
+            key, owner, created, repository, trigger, title, updated, *rest = orjson.loads(line)
             position = ListPosition(_EPOCH + created * _MICROSECOND, key)
             moment = _EPOCH + updated * _MICROSECOND
-            entry = Entry(block, position, owner, repository, trigger, title, moment)
+            # Where an older version did not say, the last event stands for the last message.
+            message = _EPOCH + rest[0] * _MICROSECOND if rest else moment
+            entry = Entry(block, position, owner, repository, trigger, title, moment, message)
             self._entries[key] = self._blocks[block][key] = entry
             self._updates.add(entry)
+            self._messages[owner].append(entry)
             for name in entry.lists():
                 self._lists[name].append(entry)
 

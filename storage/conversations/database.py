@@ -18,6 +18,7 @@ from storage.conversations.paging import (
     DEFAULT_LIMIT,
     EVERYTHING,
     ConversationFilter,
+    ListOrder,
     ListPosition,
     check_limit,
     fold_case,
@@ -48,6 +49,7 @@ _COLUMNS = (
     "prompt_tokens",
     "completion_tokens",
     "total_tokens",
+    "last_message_at",
 )
 """Fields in the order in which every query of `conversations.sql` gives and takes them."""
 
@@ -135,10 +137,11 @@ class DatabaseConversationStore(ConversationStore):
         filters: ConversationFilter | None = None,
     ) -> ConversationMetadataResultSet:
         """See ConversationStore. A record that cannot be read is left out and logged."""
-        begin = _begin_of(page_id, limit)
         wanted = filters or EVERYTHING
+        begin = _begin_of(page_id, limit, wanted.order)
         parameters = (self.user_id, *begin, *_criteria(wanted), limit + 1)
-        return _page_of(await self._database.read(_list(wanted, parameters)), limit)
+        rows = await self._database.read(_list(wanted, parameters))
+        return _page_of(rows, limit, wanted.order)
 
     async def get_all_metadata(self, conversation_ids: Sequence[str]) -> list[ConversationMetadata]:
         """See ConversationStore. One read, of one moment."""
@@ -157,17 +160,22 @@ class DatabaseConversationStore(ConversationStore):
         return await self._database.read(_ask(statement))
 
 
-def _begin_of(page_id: str | None, limit: int) -> tuple[str, str]:
+def _begin_of(
+    page_id: str | None, limit: int, order: ListOrder = ListOrder.CREATED
+) -> tuple[str, str]:
     check_limit(limit)
-    after = ListPosition.from_page_id(page_id)
-    return _BEFORE_ALL if after is None else (_moment(after.created_at), after.conversation_id)
+    after = ListPosition.from_page_id(page_id, order)
+    return _BEFORE_ALL if after is None else (_moment(after.moment), after.conversation_id)
 
 
-def _page_of(rows: Sequence[Row], limit: int) -> ConversationMetadataResultSet:
+def _page_of(
+    rows: Sequence[Row], limit: int, order: ListOrder = ListOrder.CREATED
+) -> ConversationMetadataResultSet:
     page = rows[:limit]
+    more = len(rows) > limit
     return ConversationMetadataResultSet(
         results=_readable(page),
-        next_page_id=_position_of(page[-1]).to_page_id() if len(rows) > limit else None,
+        next_page_id=_position_of(page[-1], order).to_page_id(order) if more else None,
     )
 
 
@@ -182,7 +190,9 @@ def _list(filters: ConversationFilter, parameters: Sequence[Any]) -> Script[list
         numbers = yield from _find_updated(parameters[0], _moment(filters.updated_since))
     if numbers is None:
         return (yield Statement(_query_for(filters), parameters)).rows
-    return (yield Statement("list_records_by_number", (*parameters, json.dumps(numbers)))).rows
+    by_message = filters.order is ListOrder.LAST_MESSAGE
+    query = "list_records_by_message_and_number" if by_message else "list_records_by_number"
+    return (yield Statement(query, (*parameters, json.dumps(numbers)))).rows
 
 
 def _find_titles(text: str) -> Script[list[int] | None]:
@@ -255,7 +265,9 @@ def _moment(moment: datetime) -> str:
 
 
 def _query_for(filters: ConversationFilter) -> str:
-    """The list's query that can use an index for the filter given."""
+    """The list's query that can use an index for the order or the filter given."""
+    if filters.order is ListOrder.LAST_MESSAGE:
+        return "list_records_by_message"
     if filters.selected_repository is not None:
         return "list_records_by_repository"
     return "list_records" if filters.trigger is None else "list_records_by_trigger"
@@ -271,8 +283,9 @@ def _criteria(filters: ConversationFilter) -> tuple[str | None, ...]:
     )
 
 
-def _position_of(row: Row) -> ListPosition:
-    return ListPosition(datetime.fromisoformat(row[2]), row[0])
+def _position_of(row: Row, order: ListOrder) -> ListPosition:
+    message = row[-1] if order is ListOrder.LAST_MESSAGE else None
+    return ListPosition(datetime.fromisoformat(message or row[2]), row[0])
 
 
 def _readable(rows: Sequence[Row]) -> list[ConversationMetadata]:

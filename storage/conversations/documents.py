@@ -43,6 +43,11 @@ class Document:
         """When the newest event was appended, if there is one and it says so."""
         return self.fold["last_updated_at"] if self.fold else None
 
+    @property
+    def last_message_at(self) -> datetime | None:
+        """When the newest message was appended, if there is one."""
+        return self.fold["last_message_at"] if self.fold else None
+
     def encode(self) -> bytes:
         """The content of its file."""
         record = "null" if self.record is None else self.record.model_dump_json()
@@ -61,6 +66,8 @@ class Document:
         except ValidationError as error:
             raise Damaged(f"{key} cannot be read") from error
         fold = None if stored.fold is None else stored.fold.values()
+        if fold is not None:  # where an older version did not say, the last event stands for it
+            fold.setdefault("last_message_at", fold.get("last_updated_at"))
         return cls(stored.record, fold, stored.deleted)
 
 

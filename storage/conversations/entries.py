@@ -14,15 +14,26 @@ EVERYBODY: ListName = (None, "everybody", None)
 """The list of all owners together."""
 
 POSITION = attrgetter("position")
+MESSAGED = attrgetter("messaged")
 
 
 class Entry:
-    """A record's place, and what filters ask for.
+    """A record's places, and what filters ask for.
 
+    `position` is that in lists by creation, `messaged` that in lists by last message.
     `title` is case-folded; `block` says where the entry is kept, if it is.
     """
 
-    __slots__ = ("block", "owner", "position", "repository", "title", "trigger", "updated")
+    __slots__ = (
+        "block",
+        "messaged",
+        "owner",
+        "position",
+        "repository",
+        "title",
+        "trigger",
+        "updated",
+    )
 
     def __init__(
         self,
@@ -33,6 +44,7 @@ class Entry:
         trigger: str | None,
         title: str | None,
         updated: datetime,
+        messaged: datetime,
     ) -> None:
         self.block = block
         self.position = position
@@ -41,6 +53,7 @@ class Entry:
         self.trigger = trigger
         self.title = title
         self.updated = updated
+        self.messaged = ListPosition(messaged, position.conversation_id)
 
     @classmethod
     def of(cls, record: ConversationMetadata, block: int = 0) -> "Entry":
@@ -50,7 +63,14 @@ class Entry:
         place = ListPosition.of(record)
         trigger = None if record.trigger is None else record.trigger.value
         return cls(
-            block, place, record.user_id, record.selected_repository, trigger, title, updated
+            block,
+            place,
+            record.user_id,
+            record.selected_repository,
+            trigger,
+            title,
+            updated,
+            record.last_message_at or record.created_at,
         )
 
     def lists(self) -> Iterable[ListName]:

@@ -19,6 +19,7 @@ from storage.conversations.paging import (
     DEFAULT_LIMIT,
     EVERYTHING,
     ConversationFilter,
+    ListOrder,
     ListPosition,
     check_limit,
 )
@@ -129,7 +130,8 @@ class FileConversationStores(ConversationStores, FoldedRecords):
         active.document.add(values)
         active.version += 1
         active.kept = False
-        self.listing.touch(conversation_id, active.document.last_updated_at)
+        document = active.document
+        self.listing.touch(conversation_id, document.last_updated_at, document.last_message_at)
 
     async def _enter(self, conversation_ids: Sequence[str]) -> None:
         for conversation_id in conversation_ids:
@@ -229,9 +231,10 @@ class FileConversationStore(ConversationStore):
     ) -> ConversationMetadataResultSet:
         """See ConversationStore. A record that cannot be read is left out and logged."""
         check_limit(limit)
-        after = ListPosition.from_page_id(page_id)
-        await self._clear_doubts()
         wanted = filters or EVERYTHING
+        order = ListOrder.CREATED if self._everybody else wanted.order
+        after = ListPosition.from_page_id(page_id, order)
+        await self._clear_doubts()
         for _ in self._listing.preparing(self.user_id, wanted):
             await asyncio.sleep(0)
         rows: list[_Row] = []
@@ -247,7 +250,7 @@ class FileConversationStore(ConversationStore):
         page = rows[:limit]
         return ConversationMetadataResultSet(
             results=[record for _, record in page if record is not None],
-            next_page_id=page[-1][0].to_page_id() if len(rows) > limit else None,
+            next_page_id=page[-1][0].to_page_id(order) if len(rows) > limit else None,
         )
 
     async def _listed(self, positions: Sequence[ListPosition]) -> list[_Row]:

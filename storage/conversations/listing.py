@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 
-from storage.conversations.entries import EVERYBODY, POSITION, Entry, ListName
+from storage.conversations.entries import EVERYBODY, MESSAGED, POSITION, Entry, ListName
 from storage.conversations.metadata import ConversationMetadata
-from storage.conversations.paging import ConversationFilter, ListPosition, fold_case
+from storage.conversations.paging import ConversationFilter, ListOrder, ListPosition, fold_case
 from storage.conversations.title_index import TitleIndexes
 from storage.conversations.updates import UpdateHours
 
@@ -19,11 +19,15 @@ FEW_UPDATES = 5_000
 
 
 class Listing:
-    """Every record's entry; for each owner a list of all, of each repository, of each trigger."""
+    """Every record's entry; for each owner a list of all, of each repository, of each trigger.
+
+    These are in the order of creation; one more of each owner is in that of the last messages.
+    """
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
         self._lists: defaultdict[ListName, list[Entry]] = defaultdict(list)
+        self._messages: defaultdict[str | None, list[Entry]] = defaultdict(list)
         self._titles = TitleIndexes()
         self._updates = UpdateHours()
 
@@ -43,11 +47,17 @@ class Listing:
         self.remove(record.conversation_id)
         self._insert(record.conversation_id, Entry.of(record))
 
-    def touch(self, conversation_id: str, moment: datetime | None) -> None:
-        """Note when a record was updated; None and absent records are fine."""
+    def touch(
+        self, conversation_id: str, moment: datetime | None, message: datetime | None
+    ) -> None:
+        """Note when a record was updated, and its last message; None and absent are fine."""
         entry = self._entries.get(conversation_id)
-        if entry is not None and moment is not None:
+        if entry is None:
+            return
+        if moment is not None:
             self._updates.touch(entry, moment)
+        if message is not None and message != entry.messaged.moment:
+            self._move(entry, ListPosition(message, conversation_id))
 
     def remove(self, conversation_id: str) -> None:
         """Strike a record; absent is fine."""
@@ -59,6 +69,7 @@ class Listing:
             del entries[bisect_left(entries, entry.position, key=POSITION)]
             if not entries:
                 del self._lists[name]
+        self._strike_message(entry)
         self._titles.remove(entry)
         self._updates.remove(entry)
 
@@ -80,27 +91,50 @@ class Listing:
     ) -> tuple[list[ListPosition], ListPosition | None]:
         """Up to `count` positions of an owner's records that pass, newest first, behind `after`.
 
-        With `everybody` those of all owners.
+        With `everybody` those of all owners, which are in the order of creation only.
 
         Looks at a bounded number of entries; the second value is where to go on, None at the end.
         """
         whole = self._lists.get(EVERYBODY, [])
         entries = whole if everybody else self._shortest(owner, filters)
-        end = len(entries) if after is None else bisect_left(entries, after, key=POSITION)
+        place = POSITION
+        if filters.order is ListOrder.LAST_MESSAGE and not everybody:
+            place = MESSAGED
+            all_of_owner = self._messages.get(owner, [])
+            few = len(entries) < len(all_of_owner) and len(entries) <= FEW_UPDATES
+            entries = sorted(entries, key=place) if few else all_of_owner
+        end = len(entries) if after is None else bisect_left(entries, after, key=place)
         begin = max(end - SLICE, 0)
         passes = _test_of(filters)
-        passing = (entry.position for entry in reversed(entries[begin:end]) if passes(entry))
-        found = list(islice(passing, count))
+        passing = (place(entry) for entry in reversed(entries[begin:end]) if passes(entry))
+        found: list[ListPosition] = list(islice(passing, count))
         if len(found) == count:
             return found, found[-1]
-        return found, entries[begin].position if begin else None
+        return found, place(entries[begin]) if begin else None
 
     def _insert(self, key: str, entry: Entry) -> None:
         self._entries[key] = entry
         for name in entry.lists():
             insort(self._lists[name], entry, key=POSITION)
+        insort(self._messages[entry.owner], entry, key=MESSAGED)
         self._titles.add(entry)
         self._updates.add(entry)
+
+    def _move(self, entry: Entry, place: ListPosition) -> None:
+        """Give an entry another place in the list by last message; mostly that is the end."""
+        entries = self._messages[entry.owner]
+        if entries[-1] is entry and place > entry.messaged:
+            entry.messaged = place
+            return
+        del entries[bisect_left(entries, entry.messaged, key=MESSAGED)]
+        entry.messaged = place
+        insort(entries, entry, key=MESSAGED)
+
+    def _strike_message(self, entry: Entry) -> None:
+        entries = self._messages[entry.owner]
+        del entries[bisect_left(entries, entry.messaged, key=MESSAGED)]
+        if not entries:
+            del self._messages[entry.owner]
 
     def _shortest(self, owner: str | None, filters: ConversationFilter) -> Sequence[Entry]:
         """The shortest list that has all that pass."""

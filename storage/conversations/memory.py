@@ -17,6 +17,7 @@ from storage.conversations.paging import (
     DEFAULT_LIMIT,
     EVERYTHING,
     ConversationFilter,
+    ListOrder,
     ListPosition,
     check_limit,
 )
@@ -29,6 +30,10 @@ class Fold(Protocol):
 
     @property
     def last_updated_at(self) -> str | None:
+        """ISO 8601 in UTC."""
+
+    @property
+    def last_message_at(self) -> str | None:
         """ISO 8601 in UTC."""
 
 
@@ -95,9 +100,12 @@ class MemoryConversations(ConversationStores):
             value = getattr(fold, name)
             if value is not None:
                 values[name] = value
+        moment = message = None
         if fold.last_updated_at is not None:
             moment = values["last_updated_at"] = datetime.fromisoformat(fold.last_updated_at)
-            self.listing.touch(conversation_id, moment)
+        if fold.last_message_at is not None:
+            message = values["last_message_at"] = datetime.fromisoformat(fold.last_message_at)
+        self.listing.touch(conversation_id, moment, message)
 
     def remove(self, record: ConversationMetadata) -> None:
         """Drop the record and spend its id."""
@@ -162,24 +170,27 @@ class MemoryConversationStore(ConversationStore):
     ) -> ConversationMetadataResultSet:
         """See ConversationStore."""
         check_limit(limit)
-        after = ListPosition.from_page_id(page_id)
         wanted, listing = filters or EVERYTHING, self._conversations.listing
+        order = ListOrder.CREATED if self._everybody else wanted.order
+        after = ListPosition.from_page_id(page_id, order)
         for _ in listing.preparing(self.user_id, wanted):
             await asyncio.sleep(0)
         found: list[ConversationMetadata] = []
+        ends: list[ListPosition] = []
         more = True
         while more and len(found) <= limit:
             positions, after = listing.scan(
                 *(self.user_id, wanted, after, limit + 1 - len(found)), everybody=self._everybody
             )
             more = after is not None
+            ends += positions
             found += [self._visible(one.conversation_id).checked_copy() for one in positions]
             if not positions:
                 await asyncio.sleep(0)  # a long search lets others run
         page = found[:limit]
         return ConversationMetadataResultSet(
             results=page,
-            next_page_id=ListPosition.of(page[-1]).to_page_id() if len(found) > limit else None,
+            next_page_id=ends[limit - 1].to_page_id(order) if len(found) > limit else None,
         )
 
     def _visible(self, conversation_id: str) -> ConversationMetadata:

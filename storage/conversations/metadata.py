@@ -28,6 +28,7 @@ MAX_COUNT = 2**63 - 1
 FOLDED_FIELDS = frozenset(
     {
         "last_updated_at",
+        "last_message_at",
         "accumulated_cost",
         "prompt_tokens",
         "completion_tokens",
@@ -116,6 +117,7 @@ class ChangeableMetadata(BaseModel):
     prompt_tokens: Count = 0
     completion_tokens: Count = 0
     total_tokens: Count = 0
+    last_message_at: UtcDatetime | None = None
     sandbox_id: Text | None = None
     conversation_version: Text | None = None
     custom: Annotated[dict[str, JsonValue], AfterValidator(_plain_json)] = Field(

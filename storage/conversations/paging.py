@@ -1,6 +1,7 @@
 """The order, the filters and the cursor of a list of conversations; the same for every store."""
 
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -18,49 +19,67 @@ from storage.result_set import decode_cursor, encode_cursor
 MAX_LIMIT = 100
 DEFAULT_LIMIT = 20
 
-_KIND = "conversations"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-class ListPosition(NamedTuple):
-    """A record's place in a list; lists run from the greatest position to the least."""
+class ListOrder(StrEnum):
+    """What a list is sorted by, the newest first."""
 
-    created_at: datetime
+    CREATED = "created_at"
+    LAST_MESSAGE = "last_message_at"
+
+
+_KINDS = {ListOrder.CREATED: "conversations", ListOrder.LAST_MESSAGE: "conversations by message"}
+"""The kind of each order's page ids, so that one order refuses those of the other."""
+
+
+class ListPosition(NamedTuple):
+    """A record's place in a list; lists run from the greatest position to the least.
+
+    `moment` is what the list is sorted by.
+    """
+
+    moment: datetime
     conversation_id: str
 
     @classmethod
-    def of(cls, metadata: ConversationMetadata) -> Self:
-        """Return the place of that record."""
-        return cls(metadata.created_at, metadata.conversation_id)
+    def of(cls, metadata: ConversationMetadata, order: ListOrder = ListOrder.CREATED) -> Self:
+        """Return the place of that record in lists of that order.
 
-    def to_page_id(self) -> str:
+        A record without messages stands at its creation.
+        """
+        moment = metadata.last_message_at if order is ListOrder.LAST_MESSAGE else None
+        return cls(moment or metadata.created_at, metadata.conversation_id)
+
+    def to_page_id(self, order: ListOrder = ListOrder.CREATED) -> str:
         """Return the opaque page id of the page after this place."""
-        microseconds = (self.created_at - _EPOCH) // _MICROSECOND
-        return encode_cursor(_KIND, (microseconds, self.conversation_id))
+        microseconds = (self.moment - _EPOCH) // _MICROSECOND
+        return encode_cursor(_KINDS[order], (microseconds, self.conversation_id))
 
     @classmethod
-    def from_page_id(cls, page_id: str | None) -> Self | None:
+    def from_page_id(cls, page_id: str | None, order: ListOrder = ListOrder.CREATED) -> Self | None:
         """Return the place a page begins after; None and "" mean the first page.
 
-        Raises BadCursor for everything that `to_page_id` does not give.
+        Raises BadCursor for everything that `to_page_id` does not give for that order.
         """
         if not page_id:
             return None
-        microseconds, conversation_id = decode_cursor(page_id, _KIND, (int, str))
+        microseconds, conversation_id = decode_cursor(page_id, _KINDS[order], (int, str))
         try:
-            created_at = _EPOCH + timedelta(microseconds=microseconds)
-            return cls(created_at, check_conversation_id(conversation_id))
+            moment = _EPOCH + timedelta(microseconds=microseconds)
+            return cls(moment, check_conversation_id(conversation_id))
         except (OverflowError, BadKey) as error:
             raise BadCursor("Not a page id of this list") from error
 
 
 class ConversationFilter(BaseModel):
-    """What a listed record must satisfy; None leaves a criterion out.
+    """What a listed record must satisfy, and the list's order; None leaves a criterion out.
 
     `title_contains` looks into the stored title, ignoring the case of ASCII letters; a record
     without a title contains nothing. `updated_since` (aware, inclusive) is compared with
-    `last_updated_at`, or with `created_at` where that is None.
+    `last_updated_at`, or with `created_at` where that is None. A list for all owners is in the
+    order of creation whatever `order` says.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,6 +88,7 @@ class ConversationFilter(BaseModel):
     trigger: ConversationTrigger | None = None
     title_contains: Text | None = None
     updated_since: UtcDatetime | None = None
+    order: ListOrder = ListOrder.CREATED
 
     def accepts(self, metadata: ConversationMetadata) -> bool:
         """Tell whether the record is listed."""

@@ -84,6 +84,39 @@ async def test_a_list_can_be_narrowed_by_a_part_of_the_title_and_by_age(rest):
     assert await listed(rest, f"title=rocket&updated_since={since}") == ["b"]
 
 
+def is_answer(event):
+    return event["source"] == "agent" and event.get("action") == "message"
+
+
+async def test_opening_starting_stopping_and_renaming_leave_the_last_message_and_the_order(rest):
+    first = await rest.create(initial_user_msg="one")
+    await rest.wait_for(first, is_answer)
+    second = await rest.create(initial_user_msg="two")
+    await rest.wait_for(second, is_answer)
+    before = await info_of(rest, first)
+    assert before["last_message_at"] > before["created_at"]
+    assert await listed(rest, "sort=last_message_at") == [second, first]
+
+    await rest.ask("POST", f"{EVERY}/{first}/stop")
+    await rest.ask("POST", f"{EVERY}/{first}/start", json={})
+    await rest.ask("PATCH", f"{EVERY}/{first}", json={"title": "renamed"})
+    async with rest.application.manager.attach(first, None):
+        pass
+
+    assert (await info_of(rest, first))["last_message_at"] == before["last_message_at"]
+    assert await listed(rest, "sort=last_message_at") == [second, first]
+    assert await listed(rest) == [second, first]
+
+    said = await rest.ask("POST", f"{EVERY}/{first}/message", json={"message": "more"})
+    assert said.status_code == 200, said.text
+    assert await listed(rest, "sort=last_message_at") == [first, second]
+    assert await listed(rest) == [second, first]
+
+
+async def test_an_unknown_order_of_the_list_is_refused_by_name(rest):
+    assert_refused(await rest.ask("GET", f"{EVERY}?sort=title"), 400, "bad_request", "sort")
+
+
 @pytest.mark.parametrize(
     "query",
     [
@@ -119,6 +152,7 @@ async def test_a_conversation_at_rest_is_shown_with_its_record(rest):
         "title": "Rockets",
         "created_at": "2026-03-02T09:00:00Z",
         "last_updated_at": None,
+        "last_message_at": None,
         "status": "STOPPED",
         "runtime_status": None,
         "selected_repository": None,

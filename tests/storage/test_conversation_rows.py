@@ -33,7 +33,7 @@ def store(database):
 
 
 async def append(database: Database, conversation_id: str, *, cost: float) -> None:
-    head = ("2026-05-04T12:00:01.000000Z", cost, 3, 4, 7, conversation_id, 0, 0)
+    head = ("2026-05-04T12:00:01.000000Z", cost, 3, 4, 7, None, conversation_id, 0, 0)
 
     def script() -> Script[None]:
         yield Statement("create_head", (conversation_id,))

@@ -1,8 +1,10 @@
 """What is particular to stores over files: unknown outcomes, bounded marks, sealing that fails."""
 
 import asyncio
+import re
 from datetime import UTC, datetime, timedelta
 
+import orjson
 import pytest
 
 from events.conformance.records import append, key, records
@@ -11,9 +13,12 @@ from events.stores.file import FileEventStore
 from events.summary import SummaryChange
 from storage.conversations.file import FileConversationStores
 from storage.conversations.metadata import ConversationMetadata, MetadataChange
+from storage.conversations.paging import ConversationFilter, ListOrder
 from storage.conversations.unsettled import SETTLE_AT
 from storage.errors import ConversationNotFound, OutcomeUnknown, Unavailable
+from storage.files.checked import checked_body, with_checksum
 from storage.files.memory import MemoryFileStore
+from storage.locations import LISTS, RECORDS
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
@@ -208,6 +213,36 @@ async def test_a_record_that_is_saved_after_its_log_began_has_the_fold(stores, e
     assert (changed.accumulated_cost, changed.prompt_tokens, changed.title) == (0.5, 0, "t")
     assert changed.last_updated_at == NOON
     assert await ann.get_metadata("c") == changed
+
+
+async def test_records_and_lists_without_last_messages_go_by_their_last_events():
+    files = MemoryFileStore()
+    stores = await FileConversationStores.open(files)
+    for number, name in enumerate("abc"):
+        moment = NOON + timedelta(minutes=number)
+        await stores.for_user(None).save_metadata(
+            ConversationMetadata(conversation_id=name, created_at=moment)
+        )
+    await _append_at(FileEventStore(files, stores), "a", 0, NOON + timedelta(hours=1))
+    await stores.close()
+    for name in (RECORDS + "a", f"{LISTS}{0:08}"):
+        kind = "record" if name.startswith(RECORDS) else "list"
+        body = checked_body(kind, (await files.read_all([name]))[0] or b"", name)
+        older = (
+            re.sub(rb',"last_message_at":null', b"", body)
+            if kind == "record"
+            else b"".join(
+                orjson.dumps(orjson.loads(line)[:-1]) + b"\n" for line in body.splitlines()
+            )
+        )
+        assert older != body
+        await files.write(name, with_checksum(kind, older))
+
+    reopened = (await FileConversationStores.open(files)).for_user(None)
+    page = await reopened.search(filters=ConversationFilter(order=ListOrder.LAST_MESSAGE))
+
+    assert [found.conversation_id for found in page.results] == ["a", "c", "b"]
+    assert page.results[0].last_message_at == NOON + timedelta(hours=1)
 
 
 async def _append_at(events, conversation_id, event_id, moment) -> None:

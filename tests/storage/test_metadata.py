@@ -38,6 +38,7 @@ def test_a_new_record_has_the_protocols_defaults():
         "prompt_tokens": 0,
         "completion_tokens": 0,
         "total_tokens": 0,
+        "last_message_at": None,
         "sandbox_id": None,
         "conversation_version": None,
         "custom": {},

@@ -5,7 +5,14 @@ from contextlib import closing
 
 import pytest
 
-from storage.database.migrate import load_migrations, migrate_sqlite, statements_of
+from storage.conversations.database import DatabaseConversationStores
+from storage.conversations.paging import ConversationFilter, ListOrder
+from storage.database.migrate import (
+    SQLITE_MIGRATIONS,
+    load_migrations,
+    migrate_sqlite,
+    statements_of,
+)
 from storage.database.sqlite import SqliteDatabase
 from storage.errors import MigrationError
 
@@ -157,3 +164,33 @@ async def test_opening_a_newer_database_is_refused(tmp_path):
 
     with pytest.raises(MigrationError, match="0099_future"):
         await SqliteDatabase.open(tmp_path / "parley.db")
+
+
+async def test_a_database_without_last_messages_lists_by_its_last_events(tmp_path):
+    path = tmp_path / "parley.db"
+    folder = tmp_path / "migrations"
+    folder.mkdir()
+    for migration in load_migrations(SQLITE_MIGRATIONS)[:8]:
+        (folder / migration.name).write_text(migration.text)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        migrate_sqlite(connection, folder)
+        for key, created, updated in (("a", 1, 9), ("b", 2, None), ("c", 3, 4)):
+            connection.execute(
+                "INSERT INTO conversations (conversation_id, recorded, created_at, last_updated_at)"
+                " VALUES (?, 1, ?, ?)",
+                (key, moment(created), None if updated is None else moment(updated)),
+            )
+
+    database = await SqliteDatabase.open(path)
+    try:
+        store = DatabaseConversationStores(database).for_user(None)
+        page = await store.search(filters=ConversationFilter(order=ListOrder.LAST_MESSAGE))
+    finally:
+        await database.close()
+
+    assert [found.conversation_id for found in page.results] == ["a", "c", "b"]
+    assert page.results[1].last_message_at == page.results[1].last_updated_at
+
+
+def moment(minute):
+    return f"2026-05-04T12:{minute:02}:00.000000Z"

@@ -14,6 +14,7 @@ INFO = {
     "title",
     "created_at",
     "last_updated_at",
+    "last_message_at",
     "status",
     "runtime_status",
     "selected_repository",

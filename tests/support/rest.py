@@ -83,7 +83,8 @@ async def rest_server(
 ) -> AsyncIterator[Rest]:
     """A server with these settings, and a client of it on this machine."""
     config = ServerConfig(storage_kind="memory", **settings)
-    conversations, events = MemoryConversations(), MemoryEventStore()
+    conversations = MemoryConversations()
+    events = MemoryEventStore(conversations.fold)
     kept, secrets = MemorySettings(), MemorySecrets()
     users = choose(config).users(config, settings_stores or kept, secrets)
     async with compose(

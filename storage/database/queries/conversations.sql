@@ -6,8 +6,8 @@ SELECT user_id, recorded, deleted_at IS NOT NULL FROM conversations WHERE conver
 INSERT INTO conversations (
     recorded, conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
     trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
-    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens
-) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at
+) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (conversation_id) DO UPDATE SET
     recorded = 1,
     user_id = excluded.user_id,
@@ -26,13 +26,14 @@ ON CONFLICT (conversation_id) DO UPDATE SET
     accumulated_cost = CASE WHEN next_id > 0 THEN accumulated_cost ELSE excluded.accumulated_cost END,
     prompt_tokens = CASE WHEN next_id > 0 THEN prompt_tokens ELSE excluded.prompt_tokens END,
     completion_tokens = CASE WHEN next_id > 0 THEN completion_tokens ELSE excluded.completion_tokens END,
-    total_tokens = CASE WHEN next_id > 0 THEN total_tokens ELSE excluded.total_tokens END
+    total_tokens = CASE WHEN next_id > 0 THEN total_tokens ELSE excluded.total_tokens END,
+    last_message_at = CASE WHEN next_id > 0 THEN last_message_at ELSE excluded.last_message_at END
 
 -- name: read_record
 SELECT
     conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
     trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
-    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at
 FROM conversations
 WHERE conversation_id = ? AND user_id IS ? AND recorded = 1 AND deleted_at IS NULL
 
@@ -40,7 +41,7 @@ WHERE conversation_id = ? AND user_id IS ? AND recorded = 1 AND deleted_at IS NU
 SELECT
     conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
     trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
-    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at
 FROM conversations
 WHERE conversation_id IN (SELECT value FROM json_each(?)) AND user_id IS ?
     AND recorded = 1 AND deleted_at IS NULL
@@ -50,7 +51,7 @@ WHERE conversation_id IN (SELECT value FROM json_each(?)) AND user_id IS ?
 SELECT
     conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
     trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
-    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at
 FROM conversations
 WHERE user_id IS ?1 AND recorded = 1 AND deleted_at IS NULL
     AND (created_at, conversation_id) < (?2, ?3)
@@ -67,7 +68,7 @@ LIMIT ?8
 SELECT
     conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
     trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
-    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at
 FROM conversations
 WHERE user_id IS ?1 AND recorded = 1 AND deleted_at IS NULL
     AND (created_at, conversation_id) < (?2, ?3)
@@ -84,7 +85,7 @@ LIMIT ?8
 SELECT
     conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
     trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
-    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at
 FROM conversations
 WHERE user_id IS ?1 AND recorded = 1 AND deleted_at IS NULL
     AND (created_at, conversation_id) < (?2, ?3)
@@ -101,7 +102,7 @@ LIMIT ?8
 SELECT
     conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
     trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
-    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at
 FROM json_each(?9) CROSS JOIN conversations ON number = value
 WHERE user_id IS ?1 AND recorded = 1 AND deleted_at IS NULL
     AND (created_at, conversation_id) < (?2, ?3)
@@ -110,6 +111,38 @@ WHERE user_id IS ?1 AND recorded = 1 AND deleted_at IS NULL
     AND (?6 IS NULL OR instr(lower(title), ?6) > 0)
     AND (?7 IS NULL OR coalesce(last_updated_at, created_at) >= ?7)
 ORDER BY created_at DESC, conversation_id DESC
+LIMIT ?8
+
+-- name: list_records_by_message
+-- As list_records, in the order of the last messages.
+SELECT
+    conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
+    trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at
+FROM conversations INDEXED BY conversations_by_message
+WHERE user_id IS ?1 AND recorded = 1 AND deleted_at IS NULL
+    AND (coalesce(last_message_at, created_at), conversation_id) < (?2, ?3)
+    AND (?4 IS NULL OR selected_repository = ?4)
+    AND (?5 IS NULL OR trigger_kind = ?5)
+    AND (?6 IS NULL OR instr(lower(title), ?6) > 0)
+    AND (?7 IS NULL OR coalesce(last_updated_at, created_at) >= ?7)
+ORDER BY coalesce(last_message_at, created_at) DESC, conversation_id DESC
+LIMIT ?8
+
+-- name: list_records_by_message_and_number
+-- As list_records_by_number, in the order of the last messages.
+SELECT
+    conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
+    trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at
+FROM json_each(?9) CROSS JOIN conversations ON number = value
+WHERE user_id IS ?1 AND recorded = 1 AND deleted_at IS NULL
+    AND (coalesce(last_message_at, created_at), conversation_id) < (?2, ?3)
+    AND (?4 IS NULL OR selected_repository = ?4)
+    AND (?5 IS NULL OR trigger_kind = ?5)
+    AND (?6 IS NULL OR instr(lower(title), ?6) > 0)
+    AND (?7 IS NULL OR coalesce(last_updated_at, created_at) >= ?7)
+ORDER BY coalesce(last_message_at, created_at) DESC, conversation_id DESC
 LIMIT ?8
 
 -- name: find_titles
@@ -136,7 +169,7 @@ SELECT term, doc FROM title_terms WHERE term >= ?1 AND term < ?1 || char(1114111
 SELECT
     conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
     trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
-    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at
 FROM conversations
 WHERE recorded = 1 AND deleted_at IS NULL
     AND (created_at, conversation_id) < (?1, ?2)

@@ -7,13 +7,14 @@ UPDATE conversations SET
     accumulated_cost = coalesce(?, accumulated_cost),
     prompt_tokens = coalesce(?, prompt_tokens),
     completion_tokens = coalesce(?, completion_tokens),
-    total_tokens = coalesce(?, total_tokens)
+    total_tokens = coalesce(?, total_tokens),
+    last_message_at = coalesce(?, last_message_at)
 WHERE conversation_id = ? AND next_id = ? AND fence <= ? AND deleted_at IS NULL
 RETURNING number
 
 -- name: append_events
 INSERT INTO appends
-SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) WHERE column1 > 0
+SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) WHERE column1 > 0
 
 -- name: create_head
 INSERT INTO conversations (conversation_id) VALUES (?) ON CONFLICT (conversation_id) DO NOTHING
