@@ -28,7 +28,26 @@ HOSTILE = {
     "mathematics and vectors": "<svg><a xlink:href='javascript:1'>x</a></svg><math></math>",
     "entities": "&lt;b&gt; &#60;script&#62;",
 }
+FORMULAS = {
+    "within a line": ("so \\(a^2 + b_1*c_2*d\\) holds", ["\\(a^2 + b_1*c_2*d\\)"]),
+    "with spacing and braces": (r"\(\{x\,y\}\)", [r"\(\{x\,y\}\)"]),
+    "on lines of its own": (
+        "See\n\\[\n- a \\\\\n= b_1 * c * d\n\\]\nand more",
+        ["\\[\n- a \\\\\n= b_1 * c * d\n\\]"],
+    ),
+    "between dollars": (r"$$x \\ y$$ and $5 or $6", [r"$$x \\ y$$"]),
+    "in a list": ("- \\(a\\)\n- \\[b\\]", ["\\(a\\)", "\\[b\\]"]),
+    "in a table": ("| a |\n| - |\n| \\(b\\) |", ["\\(b\\)"]),
+    "in bold": ("**so \\(a*b*c\\)**", ["\\(a*b*c\\)"]),
+    "in code": ("`\\(a\\)` and\n\n```\n\\[b\\]\n```", []),
+    "never closed": ("\\(a and \\[b and $$c", []),
+    "over a blank line": ("\\(a\n\nb\\)", []),
+}
 HEAVY = {
+    "formulas never closed": "\\(a" * 6_000,
+    "formulas within text": "\\[a\\] x\n" * 2_000,
+    "formulas over blank lines": "\\[a\n\n" * 2_000,
+    "dollars": "$$a\n\n" * 2_000,
     "quotes within quotes": ">" * 6_000,
     "brackets": "[" * 6_000,
     "stars": "*a " * 2_000,
@@ -46,7 +65,9 @@ async (text) => {
   const begun = performance.now();
   box.append(markdown(text));
   const tags = [...box.querySelectorAll("*")].map((element) => element.tagName);
-  return { text: box.textContent, tags, took: performance.now() - begun };
+  const took = performance.now() - begun;
+  const formulas = [...box.querySelectorAll(".formula")].map((element) => element.textContent);
+  return { text: box.textContent, tags, formulas, took };
 }
 """
 
@@ -111,6 +132,14 @@ async def test_markdown_becomes_the_elements_it_means(visitor):
     await expect(answer.locator("blockquote")).to_have_text("The watchdog is right to be strict.")
     await expect(answer.get_by_role("checkbox", name="done", exact=True)).to_be_checked()
     assert not await visitor.found_fault()
+
+
+async def test_a_formula_keeps_every_character(visitor):
+    await visitor.visit("/")
+
+    for name, (text, formulas) in FORMULAS.items():
+        drawn = await visitor.page.evaluate(RENDER, text)
+        assert drawn["formulas"] == formulas, name
 
 
 async def test_code_and_messages_are_copied_as_they_were_written(context, visitor):

@@ -1,6 +1,7 @@
 /** Markdown as elements: a parser makes tokens, and of each kind known here we build a node. */
 
 import { Lexer } from "../vendor/marked.esm.js";
+import { formulas } from "../text/formulas.js";
 import { linkAddress } from "../text/links.js";
 import { copyButton } from "./copy.js";
 import { h } from "./dom.js";
@@ -11,7 +12,7 @@ import { h } from "./dom.js";
 const MOST_CHARACTERS = 20_000;
 const MOST_DEPTH = 24;
 /** What has none of these is one paragraph, whatever the parser would say. */
-const MARKS = /[\\`*_~#<>|[\]\n@]|:\/\/|www\.|^\s*(?:[-+]|\d+[.)])(?:\s|$)|^ {4}|^\t/i;
+const MARKS = /[\\$`*_~#<>|[\]\n@]|:\/\/|www\.|^\s*(?:[-+]|\d+[.)])(?:\s|$)|^ {4}|^\t/i;
 
 /**
  * There is no way through it for markup: what the source holds as HTML, an address of another
@@ -28,7 +29,7 @@ export function markdown(text) {
   }
   let tokens;
   try {
-    tokens = new Lexer({ gfm: true, breaks: true }).lex(text);
+    tokens = new Lexer({ gfm: true, breaks: true, extensions: formulas }).lex(text);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     // Nested deeper than the parser's stack.
@@ -82,6 +83,8 @@ function block(token, depth) {
       return [list(token, depth)];
     case "table":
       return [table(token, depth)];
+    case "formula":
+      return [h("p", { class: "formula", dir: "ltr" }, token.raw.trim())];
     case "checkbox":
       return [checkbox(token.checked)];
     default:
@@ -160,6 +163,8 @@ function inline(token, depth) {
   switch (token.type) {
     case "text":
       return token.tokens ? h("span", {}, ...inlines(token.tokens, depth)) : new Text(token.raw);
+    case "formula":
+      return h("span", { class: "formula", dir: "ltr" }, token.raw);
     case "escape":
       return new Text(token.text);
     case "codespan":
