@@ -54,6 +54,7 @@ from server.user_records import UserRecords
 from storage.config import StorageConfig
 from storage.conversations.base import ConversationStores
 from storage.database.base import Database
+from storage.medium import Medium
 from storage.opening import OpenedStorage, open_storage, place_of
 
 logger = logging.getLogger(__name__)
@@ -109,7 +110,12 @@ async def create_app(config: ServerConfig) -> AsyncIterator[Application]:
         records = chosen.records(config, storage)
         users = chosen.users(config, storage.settings, storage.secrets)
         kept = Kept(storage.usage, storage.audit, storage.inventory)
-        opened = compose(config, records, event_store, users, kept, chosen, storage.prove)
+        opened = compose(
+            config,
+            *(records, event_store, users, kept, chosen),
+            prove=storage.prove,
+            medium=storage.medium,
+        )
         async with opened as application:
             yield application
 
@@ -123,10 +129,12 @@ async def compose(
     kept: Kept,
     chosen: Chosen | None = None,
     prove: Prove | None = None,
+    medium: Medium | None = None,
 ) -> AsyncIterator[Application]:
     """A server over stores that are open; they stay open. Raises ConfigError.
 
-    `prove` makes a small durable write where those of the stores have failed.
+    `prove` makes a small durable write where those of the stores have failed; `medium` is what
+    the stores are kept on.
     """
     chosen = chosen or choose(config)
     user_auth = made("user_auth_class", chosen.user_auth)
@@ -173,7 +181,9 @@ async def compose(
             agent_model=users.model,
             agent_examples=chosen.examples(),
             is_ready=application.reasons,
-            readiness=Readiness(config, application.reasons, event_store.counters, prove),
+            readiness=Readiness(
+                config, application.reasons, event_store.counters, prove, medium=medium
+            ),
             metrics=Metrics(
                 Sources(parts, frames.cache, traffic, watch, (crowd, library.crowd), rates)
             ),

@@ -11,6 +11,7 @@ from pathlib import Path
 from server.config import ServerConfig
 from storage.counters import Counters
 from storage.lock import is_held_by_this_process
+from storage.medium import Medium
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ READ_ONLY = "the data directory cannot be written"
 NO_ANSWER = "the disk does not answer"
 NOT_STORED = "the last write failed"
 NEARLY_FULL = "the disk is nearly full"
+FILES_LOST = "files of the storage were removed or replaced"
 
 Prove = Callable[[], Awaitable[None]]
 """Makes a small durable write. Raises what the storage raises."""
@@ -37,8 +39,10 @@ class Readiness:
     """Asked by `/ready`. Nothing runs between questions; whatever passes is noticed by the next.
 
     `intake` says what stops the intake of requests. Where data is kept in a folder, that is looked
-    at: its lock, free space, whether it may be written. After a failed append a small write is
-    tried, so that a server that gets no requests any more finds out that it could take some.
+    at: its lock, free space, whether it may be written. The `medium` says whether its files are in
+    place, and how old its oldest write is: one that takes longer than a look may is no answer.
+    After a failed append a small write is tried, so that a server that gets no requests any more
+    finds out that it could take some.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class Readiness:
         counters: Counters,
         prove: Prove | None = None,
         *,
+        medium: Medium | None = None,
         look_seconds: float = LOOK_SECONDS,
         settle_seconds: float = SETTLE_SECONDS,
     ) -> None:
@@ -58,13 +63,19 @@ class Readiness:
         self._data_dir = None if config.storage_kind == "memory" else config.data_dir
         self._min_free_bytes = config.min_free_disk_bytes
         self._prove = prove
+        self._medium = medium or Medium()
         self._looking: Task[list[str]] | None = None
         self._found: list[str] = []
         self._found_at = float("-inf")
 
     async def reasons(self) -> list[str]:
         """Why requests should not be sent here; empty when they should."""
-        return [*self._intake(), *await self._look()]
+        found = {FILES_LOST: self._medium.lost is not None}
+        looked = await self._look()
+        if NO_ANSWER not in looked:
+            found[NO_ANSWER] = self._medium.oldest_write_seconds() > self._look_seconds
+        reasons = [reason for reason, holds in found.items() if holds]
+        return [*self._intake(), *reasons, *looked]
 
     async def _look(self) -> list[str]:
         """One look at a time, shared by all who ask; a late one is not followed by another."""

@@ -14,6 +14,7 @@ StorageError
 ├── Conflict                     another writer was first; nothing was written
 ├── Unavailable                  the medium did not answer, or the write did not happen
 ├── OutcomeUnknown               the write may or may not have happened (deadline, lost connection)
+│   └── MediumLost               its files were removed or replaced while it is open
 ├── Damaged                      a stored record cannot be read back
 ├── WrongKey                     the stored secrets were sealed with a key that is not at hand
 ├── DataDirectoryLocked          another process works on the data directory
@@ -87,6 +88,10 @@ class Conflict(StorageError):
 
 class Unavailable(StorageError):
     """The medium did not answer a read, or a write certainly did not happen; it may be retried."""
+
+
+class MediumLost(Unavailable):
+    """Files of the medium were removed or replaced while it is open; nothing was written."""
 
 
 class OutcomeUnknown(StorageError):

@@ -29,6 +29,7 @@ from storage.files.local import LocalFileStore
 from storage.inventory import FileInventory, Inventory, MemoryInventory, SqliteInventory
 from storage.locations import DATABASE_NAME, FILES_NAME
 from storage.lock import data_directory_lock
+from storage.medium import Medium, watching
 from storage.proof import prove_database, prove_files
 from storage.secrets import base as secrets_base
 from storage.secrets.base import SecretsStore, SecretsStores
@@ -67,6 +68,11 @@ class OpenedStorage:
     fold: Callable[[str, Fold], None] | None = None
     prove: Callable[[], Awaitable[None]] | None = None
     """Makes a small durable write. Raises StorageError."""
+
+    @property
+    def medium(self) -> Medium | None:
+        """Return what the stores are kept on; None in memory."""
+        return self.database or self.files
 
 
 class Holding(AbstractAsyncContextManager[OpenedStorage]):
@@ -163,6 +169,7 @@ def _lock(data_dir: Path, stack: AsyncExitStack) -> None:
 async def _opened_database(config: SqliteStorage, stack: AsyncExitStack) -> OpenedStorage:
     database = await SqliteDatabase.open(config.data_dir / DATABASE_NAME)
     stack.push_async_callback(database.close)
+    stack.enter_context(watching(database))
     key = SealingKey(DatabaseKeyMark(database), config.data_dir, config.secret_key)
     await key.for_reading()
     return OpenedStorage(
@@ -180,6 +187,7 @@ async def _opened_database(config: SqliteStorage, stack: AsyncExitStack) -> Open
 async def _opened_files(config: LocalStorage, stack: AsyncExitStack) -> OpenedStorage:
     files = await LocalFileStore.open(config.data_dir / FILES_NAME)
     stack.push_async_callback(files.close)
+    stack.enter_context(watching(files))
     key = SealingKey(FileKeyMark(files), config.data_dir, config.secret_key)
     await key.for_reading()
     records = await FileConversationStores.open(files)

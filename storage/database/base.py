@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from storage.counters import Counters
 from storage.errors import StorageError
+from storage.medium import Medium
 from storage.promise import Promise
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ def as_it_is(error: StorageError) -> Exception:
     return error
 
 
-class Database(ABC):
+class Database(Medium, ABC):
     """A store of rows. Drivers' errors leave it as `storage.errors` only."""
 
     counters: Counters
@@ -79,8 +80,8 @@ class Database(ABC):
 
         Scripts run in the order of the calls. What the script raises undoes it alone and is the
         promise's error; a commit that fails, fails every script in it. Whoever stops waiting does
-        not stop the script. Told: Unavailable when nothing was written and OutcomeUnknown when
-        only reading tells.
+        not stop the script. Told: Unavailable when nothing was written (MediumLost while `lost`
+        says why) and OutcomeUnknown when only reading tells.
         """
 
     @property

@@ -27,7 +27,8 @@ from storage.database.base import (
 )
 from storage.database.group_commit import STATEMENTS, Connect, GroupCommit, Outcome, Work
 from storage.database.migrate import migrate_sqlite
-from storage.errors import Unavailable
+from storage.errors import MediumLost, Unavailable
+from storage.medium import FileIdentity
 from storage.promise import Promise
 
 T = TypeVar("T")
@@ -77,6 +78,11 @@ class SqliteDatabase(Database):
         self._gathered: list[Work] = []
         self._waiting: SimpleQueue[list[Work] | None] = SimpleQueue()
         self._outstanding = 0
+        self._ages: deque[tuple[float, int]] = deque()
+        """When the outstanding writes were taken, and how many each time."""
+        self._files = {
+            one: FileIdentity.at(one) for one in (path, path.with_name(f"{path.name}-wal"))
+        }
         self._closed = False
         self._readers: list[aiosqlite.Connection] = []
         self._turn = cycle(self._readers)
@@ -116,6 +122,8 @@ class SqliteDatabase(Database):
         if self._closed or self._outstanding >= WAITING_LIMIT:
             reason = "the database is closed" if self._closed else "too many writes are waiting"
             return Promise[T].rejected(failure(Unavailable(reason)))
+        if self.lost is not None:
+            return Promise[T].rejected(failure(MediumLost(self.lost)))
         self._outstanding += 1
         if not self._gathered:
             self._loop.call_soon(self._hand_over)
@@ -126,6 +134,20 @@ class SqliteDatabase(Database):
     def closed(self) -> bool:
         """See Database."""
         return self._closed
+
+    def oldest_write_seconds(self) -> float:
+        """See Medium."""
+        return time.monotonic() - self._ages[0][0] if self._ages else 0.0
+
+    def missing(self) -> str | None:
+        """See Medium. The file of the WAL is there as long as the database is open."""
+        for path, opened in self._files.items():
+            found = FileIdentity.at(path)
+            if opened is None:
+                self._files[path] = found
+            elif found != opened:
+                return f"{path.name} was {'removed' if found is None else 'replaced'}"
+        return None
 
     async def read(self, script: Script[T]) -> T:
         """See Database."""
@@ -159,6 +181,7 @@ class SqliteDatabase(Database):
         """Give the writer what this turn of the loop brought, in one piece."""
         turn, self._gathered = self._gathered, []
         if turn:
+            self._ages.append((time.monotonic(), len(turn)))
             self._waiting.put(turn)
 
     def _run(self) -> None:
@@ -181,6 +204,7 @@ class SqliteDatabase(Database):
 
     def _complete(self, outcomes: list[Outcome], seconds: float) -> None:
         self._outstanding -= len(outcomes)
+        self._count_down(len(outcomes))
         self.counters.waiting_writes = self._outstanding
         self.counters.committed(len(outcomes), seconds)
         for promise, value, error in outcomes:
@@ -188,3 +212,11 @@ class SqliteDatabase(Database):
                 promise.resolve(value)
             else:
                 promise.reject(error)
+
+    def _count_down(self, done: int) -> None:
+        """Forget the times of the oldest writes: they are committed in the order they came."""
+        while done:
+            taken_at, count = self._ages.popleft()
+            if count > done:
+                self._ages.appendleft((taken_at, count - done))
+            done -= min(count, done)

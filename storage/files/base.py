@@ -3,8 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from storage.medium import Medium
 
-class FileStore(ABC):
+
+class FileStore(Medium, ABC):
     """Keeps bytes under keys such as `logs/c1/pages/00000003`.
 
     A key is what `storage.locations.check_key` accepts; what is a file is never a folder as well.
@@ -14,7 +16,7 @@ class FileStore(ABC):
     answer or a write certainly did not happen. Writes raise OutcomeUnknown where only reading
     tells (deadline, failed flush, a call that was cancelled); one that is still under way then is
     waited for by later calls on its key, so that they tell for good. A write that returned is
-    durable.
+    durable. While `lost` says why, writes raise MediumLost.
     """
 
     @abstractmethod

@@ -30,6 +30,10 @@ class Folders:
             self._tree.close()
             raise
 
+    def missing(self) -> str | None:
+        """Look which of the store's folders is not where it was."""
+        return self._tree.missing()
+
     def close(self) -> None:
         """Let go of the folder."""
         os.close(self._temporary)

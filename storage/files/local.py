@@ -3,13 +3,14 @@
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from storage.errors import OutcomeUnknown, StorageError, Unavailable
+from storage.errors import MediumLost, OutcomeUnknown, StorageError, Unavailable
 from storage.files.base import FileStore
 from storage.files.folders import Folders
 from storage.files.tree import Flush, flush_file
@@ -37,6 +38,8 @@ class LocalFileStore(FileStore):
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="files")
         self._outstanding = 0
         self._counter = threading.Lock()
+        self._writes: dict[Future[Any], float] = {}
+        """When the writes under way were taken, in that order."""
         self._late: dict[asyncio.Future[Any], str] = {}
         """Writes under way whose callers have gone, and the keys they concern."""
         self._closed = False
@@ -100,6 +103,16 @@ class LocalFileStore(FileStore):
         work = partial(self._folders.delete_tree, check_key(folder))
         await self._run(OutcomeUnknown, folder, work)
 
+    def oldest_write_seconds(self) -> float:
+        """See Medium."""
+        with self._counter:
+            taken_at = next(iter(self._writes.values()), None)
+        return 0.0 if taken_at is None else time.monotonic() - taken_at
+
+    def missing(self) -> str | None:
+        """See Medium."""
+        return self._folders.missing()
+
     async def close(self) -> None:
         """See FileStore."""
         if self._closed:
@@ -112,11 +125,12 @@ class LocalFileStore(FileStore):
         if self._closed or self._outstanding >= WAITING_LIMIT:
             reason = "is closed" if self._closed else "has too many calls waiting"
             raise Unavailable(f"the file store {reason}")
+        writes = late is OutcomeUnknown
+        if writes and self.lost is not None:
+            raise MediumLost(self.lost)
         if self._late:
             await self._wait_for_late(key)
-        self._count(1)
-        job = self._workers.submit(work)
-        job.add_done_callback(lambda _: self._count(-1))
+        job = self._submit(work, writes=writes)
         answer = asyncio.wrap_future(job)
         try:
             async with asyncio.timeout(self._deadline_seconds):
@@ -153,6 +167,16 @@ class LocalFileStore(FileStore):
         if not answer.cancelled():
             answer.exception()
 
-    def _count(self, change: int) -> None:
+    def _submit(self, work: Callable[[], T], *, writes: bool) -> Future[T]:
         with self._counter:
-            self._outstanding += change
+            self._outstanding += 1
+            job = self._workers.submit(work)
+            if writes:
+                self._writes[job] = time.monotonic()
+        job.add_done_callback(self._ended)
+        return job
+
+    def _ended(self, job: Future[Any]) -> None:
+        with self._counter:
+            self._outstanding -= 1
+            self._writes.pop(job, None)

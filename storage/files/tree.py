@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
-from storage.errors import OutcomeUnknown, Unavailable
+from storage.errors import MediumLost, OutcomeUnknown, Unavailable
+from storage.medium import FileIdentity
 
 KNOWN_LIMIT = 10_000
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -30,7 +31,10 @@ class Tree:
         """Folders whose names are on the disk."""
         self._lock = threading.Lock()
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.root = os.open(root.resolve(), OPEN_FOLDER)
+        self._path = root.resolve()
+        self._folders: dict[str, FileIdentity] = {}
+        """The folders directly below the root, as they were first seen."""
+        self.root = os.open(self._path, OPEN_FOLDER)
         above = os.open("..", OPEN_FOLDER, dir_fd=self.root)
         try:
             flush(above)
@@ -45,6 +49,22 @@ class Tree:
         """Raise Unavailable when a flush has failed: what the disk holds is not known."""
         if self._broken:
             raise Unavailable("a flush of the disk failed; the store must be opened anew")
+
+    def missing(self) -> str | None:
+        """Look which folder is not where it was: the root, or one directly below it."""
+        if FileIdentity.at(self._path) != FileIdentity.of(os.fstat(self.root)):
+            return f"{self._path.name} was removed or replaced"
+        with os.scandir(self.root) as entries:
+            found = {
+                entry.name: FileIdentity.of(entry.stat(follow_symlinks=False))
+                for entry in entries
+                if entry.is_dir(follow_symlinks=False)
+            }
+        for name, seen in self._folders.items():
+            if found.get(name) != seen:
+                return f"{self._path.name}/{name} was removed or replaced"
+        self._folders = found
+        return None
 
     def settle(self, folder: int) -> None:
         """Make the names in a folder durable. Raises OutcomeUnknown."""
@@ -81,11 +101,16 @@ class Tree:
             yield folder, name
 
     def _step(self, folder: int, name: str, path: str) -> int:
+        settled = path in self._settled
         try:
             os.mkdir(name, 0o700, dir_fd=folder)
-            settled = False
         except FileExistsError:
-            settled = path in self._settled
+            pass
+        else:
+            if settled and path in self._settled:  # this store did not remove it meanwhile
+                os.rmdir(name, dir_fd=folder)
+                raise MediumLost(f"{path} was removed while the storage is in use")
+            settled = False
         inner = _open(folder, name)
         try:
             if not settled:

@@ -167,7 +167,13 @@ async def test_what_a_proxy_passes_on_is_refused_without_a_key():
 def test_every_reason_why_a_server_is_not_ready_is_listed():
     section = PAGE.split("### Ready")[1].split("###")[0]
     looks = {readiness.LOCK_LOST, readiness.READ_ONLY, readiness.NO_ANSWER, readiness.NEARLY_FULL}
-    reasons = {*looks, readiness.NOT_STORED, readiness.STOPPING, readiness.DRAINING}
+    reasons = {
+        *looks,
+        readiness.NOT_STORED,
+        readiness.FILES_LOST,
+        readiness.STOPPING,
+        readiness.DRAINING,
+    }
 
     listed = set(re.findall(r"^\| ([^|]+?) \|", section, re.MULTILINE)) - {"reason", "---"}
     assert listed == reasons

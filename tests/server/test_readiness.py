@@ -1,6 +1,11 @@
 """Whether requests should be sent here: every reason is told, and passes by itself."""
 
 import asyncio
+import logging
+import shutil
+import sqlite3
+import threading
+from contextlib import closing
 
 import pytest
 from httpx import ASGITransport, AsyncClient
@@ -9,7 +14,9 @@ from events.stores.memory import MemoryEventStore
 from server.app import create_app
 from server.config import ServerConfig
 from server.readiness import (
+    FILES_LOST,
     LOCK_LOST,
+    LOOK_SECONDS,
     NEARLY_FULL,
     NO_ANSWER,
     NOT_STORED,
@@ -17,15 +24,22 @@ from server.readiness import (
     SETTLE_SECONDS,
     Readiness,
 )
+from storage.config import LocalStorage, SqliteStorage
+from storage.conversations.metadata import ConversationMetadata
 from storage.counters import Counters
+from storage.database.base import Statement
 from storage.database.sqlite import SqliteDatabase
-from storage.errors import OutcomeUnknown, Unavailable
+from storage.errors import MediumLost, OutcomeUnknown, Unavailable
+from storage.files.local import LocalFileStore
 from storage.lock import data_directory_lock
+from storage.medium import Medium
+from storage.opening import open_storage
 from storage.proof import prove_database, prove_files
 from tests.support.backends import FILE_STORES, open_file_store
 from tests.support.faulty_sqlite import Faults
 from tests.support.faulty_store import FaultyEventStore, fails
 from tests.support.live import live_server
+from tests.support.remote import CONVERSATIONS
 from tests.support.rest import assert_refused, rest_server
 
 
@@ -34,9 +48,11 @@ def nothing():
     return []
 
 
-def readiness(folder, counters=None, prove=None, **settings):
+def readiness(folder, counters=None, prove=None, medium=None, **settings):
     config = ServerConfig(data_dir=folder, **settings)
-    return Readiness(config, nothing, counters or Counters(), prove, settle_seconds=0)
+    return Readiness(
+        config, nothing, counters or Counters(), prove, medium=medium, settle_seconds=0
+    )
 
 
 async def test_a_locked_writable_folder_is_ready(tmp_path):
@@ -210,3 +226,177 @@ async def test_files_prove_that_they_can_be_written_and_leave_nothing(kind, tmp_
         await files.close()
         with pytest.raises(Unavailable):
             await prove_files(files)
+
+
+MEDIA = {
+    "sqlite, all": (SqliteStorage, "parley.sqlite3*"),
+    "sqlite, only the WAL": (SqliteStorage, "parley.sqlite3-wal"),
+    "local, the folder": (LocalStorage, "files"),
+    "local, a folder in it": (LocalStorage, "files/records"),
+}
+
+
+class Noticed(logging.Handler):
+    """Wakes a test by the lines that the watch of a medium writes."""
+
+    def __init__(self):
+        super().__init__()
+        self._loop = asyncio.get_running_loop()
+        self._lines: asyncio.Queue[logging.LogRecord] = asyncio.Queue()
+
+    def emit(self, record):
+        self._loop.call_soon_threadsafe(self._lines.put_nowait, record)
+
+    async def next(self):
+        async with asyncio.timeout(20):
+            return await self._lines.get()
+
+
+@pytest.fixture
+async def noticed():
+    handler = Noticed()
+    logging.getLogger("storage.medium").addHandler(handler)
+    yield handler
+    logging.getLogger("storage.medium").removeHandler(handler)
+
+
+@pytest.mark.parametrize("medium", MEDIA)
+async def test_files_that_are_removed_under_a_server_are_told_and_nothing_is_written(
+    tmp_path, medium, noticed
+):
+    kind, pattern = MEDIA[medium]
+    away = tmp_path / "away"
+    away.mkdir()
+    async with open_storage(kind(data_dir=tmp_path / "data")) as storage:
+        ann = storage.conversations.for_user("ann")
+        await ann.save_metadata(ConversationMetadata(conversation_id="before"))
+        asked = readiness(tmp_path / "data", medium=storage.medium)
+        assert await asked.reasons() == []
+        assert storage.medium is not None
+        assert storage.prove is not None
+        assert storage.medium.missing() is None
+        moved = [(one, away / one.name) for one in (tmp_path / "data").glob(pattern)]
+        for one, other in moved:
+            one.rename(other)
+
+        assert (await noticed.next()).levelname == "ERROR"
+        assert FILES_LOST in await asked.reasons()
+        for write in (
+            ann.save_metadata(ConversationMetadata(conversation_id="lost")),
+            ann.delete_metadata("before"),
+            storage.prove(),
+        ):
+            with pytest.raises(MediumLost):
+                await write
+
+        for one, other in moved:
+            other.rename(one)
+        assert (await noticed.next()).levelname == "WARNING"
+        await ann.save_metadata(ConversationMetadata(conversation_id="after"))
+        assert await asked.reasons() == []
+
+    async with open_storage(kind(data_dir=tmp_path / "data")) as storage:
+        found = await storage.conversations.for_user("ann").search()
+    assert {one.conversation_id for one in found.results} == {"before", "after"}
+
+
+async def test_a_folder_that_was_removed_and_is_written_to_at_once_is_not_made_anew(tmp_path):
+    store = await LocalFileStore.open(tmp_path / "files")
+    await store.write("logs/c/tail/0", b"x")
+    shutil.rmtree(tmp_path / "files" / "logs" / "c")
+
+    with pytest.raises(MediumLost):
+        await store.write("logs/c/tail/1", b"x")
+    await store.write("logs/d/tail/0", b"x")
+
+    assert await store.keys() == ["logs/d/tail/0"]
+    await store.close()
+
+
+async def test_a_server_whose_database_is_replaced_refuses_what_it_cannot_keep(tmp_path, noticed):
+    config = ServerConfig(data_dir=tmp_path)
+    async with (
+        create_app(config) as application,
+        AsyncClient(
+            transport=ASGITransport(application.asgi), base_url="http://localhost:3000"
+        ) as client,
+    ):
+        created = (await client.post(CONVERSATIONS, json={})).json()["conversation_id"]
+        (tmp_path / "parley.sqlite3").rename(tmp_path / "gone")
+        (tmp_path / "parley.sqlite3").write_bytes((tmp_path / "gone").read_bytes())
+        told = await noticed.next()
+
+        answer = await client.get("/ready")
+        refused = await client.post(f"{CONVERSATIONS}/{created}/message", json={"message": "x"})
+
+    assert "parley.sqlite3 was replaced" in told.getMessage()
+    assert_refused(answer, 503, "not_ready", FILES_LOST)
+    assert_refused(refused, 503, "not_stored")
+
+
+class Hanging:
+    """A flush that waits, as on a disk that does not answer."""
+
+    def __init__(self):
+        self.hangs = threading.Event()
+        self.go_on = threading.Event()
+
+    def __call__(self, descriptor):
+        if self.hangs.is_set():
+            self.go_on.wait(30)
+
+
+async def test_a_file_store_knows_how_old_its_oldest_write_is(tmp_path):
+    flush = Hanging()
+    store = await LocalFileStore.open(tmp_path / "files", flush=flush)
+    flush.hangs.set()
+    writing = [asyncio.ensure_future(store.write(name, b"x")) for name in "ab"]
+    reading = asyncio.ensure_future(store.exists("a"))
+    assert not await reading
+    first = store.oldest_write_seconds()
+
+    assert 0 < first <= store.oldest_write_seconds()
+    flush.go_on.set()
+    await asyncio.gather(*writing)
+
+    assert store.oldest_write_seconds() == 0
+    await store.close()
+
+
+async def test_a_database_knows_how_old_its_oldest_write_is(tmp_path):
+    database = await SqliteDatabase.open(tmp_path / "parley.db")
+    with closing(sqlite3.connect(tmp_path / "parley.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        writing = [asyncio.ensure_future(prove_database(database)) for _ in range(3)]
+        await database.read(key_mark())
+        writing.append(asyncio.ensure_future(prove_database(database)))
+        first = database.oldest_write_seconds()
+        assert 0 < first <= database.oldest_write_seconds()
+        other.execute("COMMIT")
+    await asyncio.gather(*writing)
+
+    assert database.oldest_write_seconds() == 0
+    await database.close()
+
+
+def key_mark():
+    return (yield Statement("read_key_mark")).rows
+
+
+class Slow(Medium):
+    """A medium whose oldest write has waited for so long."""
+
+    seconds = 0.0
+
+    def oldest_write_seconds(self):
+        return self.seconds
+
+
+async def test_a_write_that_takes_longer_than_a_look_may_is_no_answer_until_it_is_done(tmp_path):
+    medium = Slow()
+    asked = readiness(tmp_path, medium=medium, storage_kind="memory")
+    assert await asked.reasons() == []
+    medium.seconds = LOOK_SECONDS + 0.1
+    assert await asked.reasons() == [NO_ANSWER]
+    medium.seconds = 0.1
+    assert await asked.reasons() == []

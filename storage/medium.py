@@ -1,0 +1,89 @@
+"""What readiness asks of a medium, and the thread that notices when its files are gone."""
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.4
+"""Seconds between two looks at the files of a medium."""
+
+
+class FileIdentity(NamedTuple):
+    """The file that a path leads to, whatever is written to it."""
+
+    device: int
+    inode: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> "FileIdentity":
+        """Return the identity of a file that was looked at."""
+        return cls(found.st_dev, found.st_ino)
+
+    @classmethod
+    def at(cls, path: Path) -> "FileIdentity | None":
+        """Return the identity of the file at a path, None where there is none. Raises OSError."""
+        try:
+            return cls.of(path.stat())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+
+class Medium:
+    """What a database and a file store have in common for those who watch them."""
+
+    lost: str | None = None
+    """Which of its files were removed or replaced while it is open; None while all are in place.
+
+    While something is lost, every write is refused with MediumLost: what would be acknowledged
+    would not be there after a restart.
+    """
+
+    def oldest_write_seconds(self) -> float:
+        """Return how long the oldest write taken and not yet told has waited; 0.0 without any."""
+        return 0.0
+
+    def missing(self) -> str | None:
+        """Look which files are not where they were opened. It blocks. Raises OSError."""
+        return None
+
+
+@contextmanager
+def watching(medium: Medium) -> Iterator[None]:
+    """Keep `medium.lost` up to date, and log what changes, until the block is left.
+
+    A thread, and no task: it holds up no loop, and a program that never ends it may end.
+    """
+    ended = threading.Event()
+    thread = threading.Thread(
+        target=_watch, args=(medium, ended), name="watch of the medium", daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _watch(medium: Medium, ended: threading.Event) -> None:
+    while not ended.wait(LOOK_SECONDS):
+        try:
+            found = medium.missing()
+        except OSError:
+            continue  # the disk does not answer: readiness says so
+        if found == medium.lost or ended.is_set():
+            continue
+        medium.lost = found
+        if found is None:
+            logger.warning("the storage is whole again; writes are taken")
+        else:
+            logger.error(
+                "%s while the storage is in use; nothing is written any more."
+                " Stop the server, bring the files back, run parley check",
+                found,
+            )
