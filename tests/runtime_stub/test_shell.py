@@ -127,7 +127,7 @@ OPERANDS = ("init", "add", "commit", "checkout", "-b", "-m", "-r", "--", ".", ".
 SIGNS = ("'", '"', "\\", "$", "${A}", ">", ">>", "&&", "||", ";", "\n", "#", "\0", "9", "\ud800")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(
         st.sampled_from(COMMANDS + OPERANDS + SIGNS),

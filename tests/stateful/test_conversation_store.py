@@ -175,6 +175,4 @@ class ConversationStoreMachine(RuleBasedStateMachine):
 def test_any_history_of_calls_agrees_with_a_plain_dict(kind):
     machine = type("Machine", (ConversationStoreMachine,), {"kind": kind})
 
-    run_state_machine_as_test(
-        machine, settings=settings(max_examples=40, stateful_step_count=30, deadline=None)
-    )
+    run_state_machine_as_test(machine, settings=settings(max_examples=40, stateful_step_count=30))

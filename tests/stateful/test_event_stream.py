@@ -274,9 +274,7 @@ def test_any_history_of_a_stream_agrees_with_a_plain_list(kind, record_property)
 
     run_state_machine_as_test(
         machine,
-        settings=settings(
-            max_examples=200, stateful_step_count=30, deadline=None, derandomize=True
-        ),
+        settings=settings(max_examples=200, stateful_step_count=30, derandomize=True),
     )
 
     record_property("figures", ", ".join(f"{n} {what}" for what, n in sorted(figures.items())))
