@@ -2,9 +2,11 @@
 
 import asyncio
 import io
+import logging
 import zipfile
 from collections.abc import Mapping, Sequence
 
+import anyio
 import anyio.to_thread
 from pydantic import Field
 from starlette.requests import Request
@@ -21,15 +23,21 @@ from runtime_stub.errors import (
 from server.errors import NotFound, TooLarge
 from server.routes.describing import Tag, described
 from server.routes.exchange import JsonResponse, Query, ResponseBody, read_query
-from server.routes.ignoring import Rule, read_rules, shown
+from server.routes.ignoring import Rule, RuleFile, read_rules, shown
 from server.routes.running import running_runtime
 from server.routes.services import Services
 from server.routes.workspace import text_of
+
+_LOG = logging.getLogger(__name__)
 
 ROOT = "/workspace"
 IGNORE_FILE = ".gitignore"
 IGNORE_BYTES = 64 * 1024
 """A longer .gitignore is not heeded."""
+IGNORE_DEPTH = 256
+"""Folders, from the listed one up, whose .gitignore is read."""
+LISTINGS_AT_ONCE = 2
+"""Threads that match names; others wait."""
 ARCHIVE_BYTES = 32 * 1024 * 1024
 ARCHIVE_FILES = 10_000
 FIXED_DATE = (1980, 1, 1, 0, 0, 0)
@@ -62,6 +70,7 @@ class FileRoutes:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._listings = anyio.CapacityLimiter(LISTINGS_AT_ONCE)
 
     @described(
         Tag.WORKSPACE,
@@ -74,8 +83,13 @@ class FileRoutes:
         path = read_query(request, FolderQuery).path
         async with running_runtime(request, self._services) as runtime:
             names = await runtime.list_files(path)
-            rules = await _rules_above(runtime, path)
-        return JsonResponse(shown(names, rules))
+            files = await _rules_above(runtime, path)
+        if not files:
+            return JsonResponse(shown(names, ())[0])
+        found, heeded = await anyio.to_thread.run_sync(shown, names, files, limiter=self._listings)
+        if not heeded:
+            _LOG.warning("the rules of a .gitignore take too long; names they may hide are listed")
+        return JsonResponse(found)
 
     @described(
         Tag.WORKSPACE,
@@ -102,26 +116,25 @@ class FileRoutes:
         )
 
 
-async def _rules_above(runtime: Runtime, path: str) -> list[tuple[str, Sequence[Rule]]]:
-    """The rules that hold in a folder: its own and those of the folders around it."""
+async def _rules_above(runtime: Runtime, path: str) -> list[RuleFile]:
+    """The rules that hold in a folder: its own first, then those of the folders around it."""
     inside = path.removeprefix(ROOT).strip("/")
     parts = inside.split("/") if inside else []
-    found: list[tuple[str, Sequence[Rule]]] = []
-    for depth in range(len(parts) + 1):
-        folder = "/".join(parts[:depth])
-        rules = await _rules_in(runtime, folder)
+    found: list[RuleFile] = []
+    for depth in range(len(parts), max(len(parts) - IGNORE_DEPTH, -1), -1):
+        rules = await _rules_in(runtime, "/".join(parts[:depth]))
         if rules:
-            found.append(("".join(f"{part}/" for part in parts[depth:]), rules))
+            found.append(RuleFile("".join(f"{part}/" for part in parts[depth:]), rules))
     return found
 
 
-async def _rules_in(runtime: Runtime, folder: str) -> list[Rule]:
+async def _rules_in(runtime: Runtime, folder: str) -> Sequence[Rule]:
     path = f"{folder}/{IGNORE_FILE}" if folder else IGNORE_FILE
     try:
         content = await runtime.read_file(path)
     except WorkspaceError:
-        return []  # most folders have none; a folder of that name rules nothing
-    return read_rules(content.decode(errors="replace")) if len(content) <= IGNORE_BYTES else []
+        return ()  # most folders have none; a folder of that name rules nothing
+    return read_rules(content.decode(errors="replace")) if len(content) <= IGNORE_BYTES else ()
 
 
 async def _everything(runtime: Runtime) -> dict[str, bytes]:

@@ -1,11 +1,13 @@
 """The files of a running workspace, and what changed in it."""
 
+import asyncio
 import io
 import zipfile
 
 import pytest
 
 from server.routes.files import ARCHIVE_BYTES
+from server.routes.ignoring import RuleFile, read_rules, shown
 from tests.support.rest import EVERY, assert_refused
 
 ONE = f"{EVERY}/c1"
@@ -65,6 +67,67 @@ async def test_what_gitignore_names_is_not_listed_here_and_below(rest, workspace
 
     assert root.json() == [".gitignore", "a/", "keep.log"]
     assert inside.json() == [".gitignore", "z"]
+
+
+async def test_rules_made_to_take_for_ever_hold_nobody_up(rest, workspace):
+    deep = "/".join(["a"] * 120)
+    lines = [f"**/a/**/{'*a' * 20}b{number}" for number in range(900)]
+    await workspace.write_file(".gitignore", "\n".join(lines).encode())
+    await workspace.write_file(f"{deep}/{'a' * 200}", b"")
+
+    ticks = Ticks()
+
+    answer = await rest.ask("GET", f"{ONE}/list-files?path={deep}")
+
+    assert answer.json() == ["a" * 200]
+    assert ticks.count > 10  # the loop served others meanwhile
+
+
+class Ticks:
+    """Count how often the event loop gets round to something else."""
+
+    def __init__(self):
+        self.count = 0
+        self._loop = asyncio.get_running_loop()
+        self._tick()
+
+    def _tick(self):
+        self.count += 1
+        self._loop.call_later(0.01, self._tick)
+
+
+def names_shown(text, *names, below=""):
+    return shown(names, [RuleFile(below, read_rules(text))])[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden", "visible"),
+    [
+        ("*.log\n!keep.log", ["x.log"], ["keep.log", "x.logs"]),
+        ("build/", ["build/"], ["build", "rebuild/"]),
+        ("build", ["build/", "build"], []),
+        ("/top", ["top"], ["stop"]),
+        ("a/**/b", [], ["b"]),
+        ("\\#x\n# comment\n\\!y", ["#x", "!y"], ["# comment"]),
+        ("te[sx]t\nname[a-c]?", ["test", "text", "nameb1"], ["tet", "named1"]),
+        ("trailing   \nkeep\\ ", ["trailing", "keep "], ["keep"]),
+        ("[z-a]\n[", [], ["z", "["]),
+        ("*", ["anything", "folder/"], []),
+        ("\u00e9\u00e8*", ["\u00e9\u00e8\u00ea"], ["e"]),
+    ],
+)
+def test_rules_are_read_as_git_reads_them(text, hidden, visible):
+    assert names_shown(text, *hidden, *visible) == visible
+
+
+def test_a_folder_that_is_ignored_shows_what_it_has_to_whoever_asks_for_it():
+    assert names_shown("build/", "o.txt", "build/", below="build/") == ["o.txt"]
+
+
+def test_the_nearest_rules_count():
+    near, far = read_rules("!x.log"), read_rules("*.log")
+
+    assert shown(["x.log", "y.log"], [RuleFile("", near), RuleFile("a/", far)]) == (["x.log"], True)
 
 
 @pytest.mark.parametrize(
