@@ -1,18 +1,22 @@
-"""Reads a log page by page: single-flight, cached, and verified to be dense."""
+"""Reads a log page by page: single-flight, cached, and without a hole."""
 
 import asyncio
+import logging
 from asyncio import Task
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import orjson
 
-from events.errors import ConversationDeleted, DamagedRecord, StoreUnavailable
+from events.damage import whole
+from events.errors import ConversationDeleted, DamagedHead, DamagedRecord, StoreUnavailable
 from events.event import StoredEvent
 from events.filter import EventFilter
 from events.pages import PageCache, page_bounds, page_of
 from events.stores.base import EventStore
+
+logger = logging.getLogger(__name__)
 
 OVERHEAD_BYTES = 200
 """What a record costs in memory beside its body."""
@@ -36,6 +40,9 @@ class Load(NamedTuple):
 class PageReader:
     """Serves records of any conversation from one cache.
 
+    An event that is damaged is logged, and a marker stands for it, see `events.damage`: what lies
+    beside it can be read, and whoever reads on gets past it.
+
     Stored events never change, so a part of a page that is cached is right as far as it goes.
     Who needs more of it has it loaded again from the first id that somebody asked for: clients
     that come back to a log's end after a start need few events, at once.
@@ -56,7 +63,7 @@ class PageReader:
         """Committed events from `start_id` to the end of its page, below `next_id`.
 
         At least one when start_id < next_id, none otherwise. Raises StoreUnavailable (also past
-        the deadline) and DamagedRecord.
+        the deadline), DamagedHead and ConversationDeleted.
         """
         if start_id >= next_id:
             return ()
@@ -132,17 +139,41 @@ class PageReader:
     async def _load(self, key: PageKey, first_id: int, end_id: int) -> tuple[StoredEvent, ...]:
         try:
             async with asyncio.timeout(self._read_seconds):
-                events = tuple(await self._store.read(key.conversation_id, first_id, end_id))
-                short = first_id + len(events) < end_id
-                if short and (await self._store.head(key.conversation_id)).deleted:
-                    raise ConversationDeleted(key.conversation_id)
+                events = tuple(await self._read(key.conversation_id, first_id, end_id))
         except TimeoutError as error:
             raise StoreUnavailable(f"no answer within {self._read_seconds:g} s") from error
-        for place, event in enumerate(events):
-            if event.id != first_id + place:
-                raise DamagedRecord(key.conversation_id, first_id + place, event.id - 1)
-        if short:
-            raise DamagedRecord(key.conversation_id, first_id + len(events), end_id - 1)
         size = sum(len(event.body) for event in events) + OVERHEAD_BYTES * len(events)
         self.cache.put(key, events, size)
         return events
+
+    async def _read(
+        self, conversation_id: str, first_id: int, end_id: int
+    ) -> Sequence[StoredEvent]:
+        damage: DamagedRecord | None = None
+        try:
+            events: Sequence[StoredEvent] = await self._store.read(
+                conversation_id, first_id, end_id
+            )
+        except DamagedHead:
+            raise
+        except DamagedRecord as error:
+            events, damage = error.sound, error
+        if _is_whole(events, first_id, end_id):
+            return events
+        if (await self._store.head(conversation_id)).deleted:
+            raise ConversationDeleted(conversation_id)
+        found = whole(events, first_id, end_id)
+        if damage is None:
+            known = {event.id for event in events}
+            lost = [event.id for event in found if event.id not in known]
+            damage = DamagedRecord(conversation_id, lost[0], lost[-1])
+        logger.error(
+            "%s; markers stand for them", damage, extra={"conversation_id": conversation_id}
+        )
+        return found
+
+
+def _is_whole(events: Sequence[StoredEvent], first_id: int, end_id: int) -> bool:
+    return len(events) == end_id - first_id and all(
+        event.id == first_id + place for place, event in enumerate(events)
+    )

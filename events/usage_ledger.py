@@ -2,9 +2,12 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from events.errors import EventsError
+from events.damage import whole
+from events.errors import DamagedHead, DamagedRecord, EventsError
+from events.event import StoredEvent
 from events.stores.base import EventStore
 from events.usage import counted
 from storage.errors import StorageError
@@ -91,7 +94,7 @@ class UsageLedger:
         saved = usage.position
         while True:
             end = usage.position + SLICE
-            events = await self._events.read(one.conversation_id, usage.position, end)
+            events = await self._read(one.conversation_id, usage.position, end)
             usage = counted(usage, events)
             await asyncio.sleep(0)
             if len(events) < SLICE:
@@ -100,3 +103,15 @@ class UsageLedger:
                 await self._usage.save(usage, saved)
                 saved = usage.position
         await self._usage.save(usage.model_copy(update={"mark": one.mark}), saved)
+
+    async def _read(
+        self, conversation_id: str, first_id: int, end_id: int
+    ) -> Sequence[StoredEvent]:
+        """The next events of a log; markers stand for damaged ones, which have used nothing."""
+        try:
+            return await self._events.read(conversation_id, first_id, end_id)
+        except DamagedHead:
+            raise
+        except DamagedRecord as damage:
+            last_id = max([damage.last_id, *(event.id for event in damage.sound[-1:])])
+            return whole(damage.sound, first_id, min(last_id + 1, end_id))

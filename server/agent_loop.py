@@ -14,6 +14,7 @@ from events.actions import (
     RecallAction,
     SystemMessageAction,
 )
+from events.damage import is_marker
 from events.event import AgentState, Event, EventSource, RecallType, StoredEvent
 from events.observations import ErrorObservation, Observation, RecallObservation
 from events.serialization import decode
@@ -146,6 +147,8 @@ class AgentLoop:
         async with self._serial:
             after = self._seen = self._stream.next_id - 1
             self._subscription = self._stream.subscribe("agent loop", self._handle, after=after)
+            for marker in left.damaged:
+                self._agent.observe(marker)
             waiting = left.messages + await self._messages_since(last_id, after)
             if waiting:
                 self._command(AgentState.RUNNING)
@@ -185,7 +188,9 @@ class AgentLoop:
                 await self._on_message(event)
             elif isinstance(event, ChangeAgentStateAction):
                 await self._on_command(event.agent_state)
-        elif event.source == EventSource.AGENT and isinstance(event, Action | Observation):
+        elif isinstance(event, Action | Observation) and (
+            event.source == EventSource.AGENT or is_marker(event)
+        ):
             self._agent.observe(event)
 
     async def _on_message(self, message: MessageAction) -> None:

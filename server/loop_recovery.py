@@ -7,16 +7,17 @@ from typing import Any
 import orjson
 
 from events.actions import Action, MessageAction, RecallAction
-from events.event import EventSource, StoredEvent
+from events.damage import is_marker
+from events.event import EventFlag, EventSource, StoredEvent
 from events.filter import EventFilter
-from events.observations import AgentStateChangedObservation
+from events.observations import AgentStateChangedObservation, ErrorObservation
 from events.serialization import decode
 from events.stream import EventStream
 from server.agent_states import RESTING, RUNNABLE
 
 USER_MARK = b'"source":"user"'
 FRONT_BYTES = 120
-STATE_KIND = AgentStateChangedObservation.kind
+ALWAYS_READ = frozenset((AgentStateChangedObservation.kind, ErrorObservation.kind))
 TAKEN_UP_KINDS = frozenset((MessageAction.kind, RecallAction.kind))
 OPENING_EVENTS = 200
 """How far from its start a log is searched for its `system` message."""
@@ -28,6 +29,8 @@ class LeftOpen:
 
     messages: list[MessageAction] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
+    damaged: list[ErrorObservation] = field(default_factory=list)
+    """What stands for damaged events among those that were read, ascending."""
     taken_up_before: bool = False
 
 
@@ -38,15 +41,14 @@ async def find_left_open(stream: EventStream, last_id: int) -> LeftOpen:
     no message before the newest such one is open, and no action before a state of rest.
     """
     found = LeftOpen()
-    answered: set[int] = set()
+    answered: set[int | None] = set()
     taken_up = -1
     rested = False
     async for stored in stream.search_events(0, max(last_id, 0), reverse=True):
-        if stored.id > last_id or (rested and not _is_by_user(stored)):
+        if stored.id > last_id or (rested and not _matters_at_rest(stored)):
             continue
         payload = orjson.loads(stored.body)
-        if payload.get("cause") is not None:
-            answered.add(payload["cause"])
+        answered.add(payload.get("cause"))
         if not _may_matter(payload):
             continue
         event = decode(payload)
@@ -55,6 +57,8 @@ async def find_left_open(stream: EventStream, last_id: int) -> LeftOpen:
                 rested = rested or event.agent_state in RESTING
             case RecallAction(source=EventSource.USER, cause=int(cause)):
                 taken_up = max(taken_up, cause)
+            case ErrorObservation() if is_marker(event):
+                found.damaged.append(event)
             case MessageAction(source=EventSource.USER) if stored.id > taken_up:
                 found.messages.append(event)
             case Action() if event.kind in RUNNABLE and stored.id not in answered and not rested:
@@ -64,6 +68,7 @@ async def find_left_open(stream: EventStream, last_id: int) -> LeftOpen:
         if rested and stored.id <= taken_up:
             break
     found.taken_up_before = taken_up >= 0
+    found.damaged.reverse()
     found.messages.reverse()
     found.actions.reverse()
     return found
@@ -73,12 +78,12 @@ def _may_matter(payload: Mapping[str, Any]) -> bool:
     # Decoding a page of events takes the loop for milliseconds, at a moment when a client waits.
     kind = payload.get("action") or payload.get("observation")
     by_user = payload.get("source") == EventSource.USER
-    return kind == STATE_KIND or kind in RUNNABLE or (by_user and kind in TAKEN_UP_KINDS)
+    return kind in ALWAYS_READ or kind in RUNNABLE or (by_user and kind in TAKEN_UP_KINDS)
 
 
-def _is_by_user(stored: StoredEvent) -> bool:
+def _matters_at_rest(stored: StoredEvent) -> bool:
     # The source stands near the front of every record: a long turn is passed over unparsed.
-    return USER_MARK in stored.body[:FRONT_BYTES]
+    return USER_MARK in stored.body[:FRONT_BYTES] or stored.flag == EventFlag.SPECIAL
 
 
 async def has_system_message(stream: EventStream) -> bool:

@@ -7,6 +7,7 @@ from typing import Self
 
 from events.actions import Action
 from events.batch import Settled
+from events.errors import DamagedHead
 from events.event import AgentState
 from events.stream import EventStream
 from server.conversation import ServerConversation
@@ -144,15 +145,16 @@ class StandaloneConversationManager(ConversationManager):
             conversation = await self._conversations.acquire(sid, user_id)
         except ConversationNotFound:
             return False
+        except DamagedHead:
+            # It cannot be opened, so that nobody is connected to it and no loop runs.
+            await self._delete_stored(sid, user_id)
+            return True
         try:
             had_loop = await self._loops.stop(conversation)
             if not had_loop and conversation.stream.next_id > 0:
                 await conversation.say_state(AgentState.STOPPED)
             await conversation.stream.flush()
-            if self._parts.before_deletion is not None:
-                await self._parts.before_deletion(sid, user_id)
-            await self._parts.event_store.delete(sid)
-            await self._parts.conversation_stores.for_user(user_id).delete_metadata(sid)
+            await self._delete_stored(sid, user_id)
             await conversation.stream.mark_deleted()
         finally:
             self._conversations.release(conversation)
@@ -160,6 +162,12 @@ class StandaloneConversationManager(ConversationManager):
         await asyncio.gather(*(connection.drop() for connection in connections))
         await self._conversations.close(sid)
         return True
+
+    async def _delete_stored(self, sid: str, user_id: str | None) -> None:
+        if self._parts.before_deletion is not None:
+            await self._parts.before_deletion(sid, user_id)
+        await self._parts.event_store.delete(sid)
+        await self._parts.conversation_stores.for_user(user_id).delete_metadata(sid)
 
     def is_agent_loop_running(self, sid: str) -> bool:
         """See ConversationManager."""

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from events.errors import DamagedRecord
+from events.errors import DamagedHead
 from events.event import StoredEvent
 from events.stores.memory import MemoryEventStore
 from events.summary import fold
@@ -159,7 +159,7 @@ async def test_a_conversation_that_cannot_be_read_keeps_no_other_from_being_coun
     class Broken(MemoryEventStore):
         async def read(self, conversation_id, start_id, end_id):
             if conversation_id == "c1":
-                raise DamagedRecord(conversation_id, 0, 0)
+                raise DamagedHead(conversation_id, 0, 0)
             return await super().read(conversation_id, start_id, end_id)
 
     records = MemoryConversations()

@@ -1,12 +1,16 @@
-"""PageReader: any range is what the store holds, loaded once, refused when it has a hole."""
+"""PageReader: any range is what the store holds, loaded once, a marker in each hole."""
 
 import asyncio
 
+import orjson
 import pytest
 
 from events.conformance.records import append, contents, record, records
-from events.errors import ConversationDeleted, DamagedRecord, StoreUnavailable
+from events.damage import is_marker
+from events.errors import ConversationDeleted, DamagedHead, DamagedRecord, StoreUnavailable
+from events.event import EventFlag
 from events.page_reader import PageReader
+from events.serialization import decode
 from events.stores.memory import MemoryEventStore
 from tests.support.faulty_store import FaultyEventStore
 
@@ -162,19 +166,55 @@ async def test_a_load_without_an_answer_by_the_deadline_is_unavailable(store):
         await reader.read("c", 0, 35)
 
 
-async def test_a_hole_is_reported_with_its_range_and_never_skipped(store):
+async def test_a_marker_stands_for_an_event_that_is_not_there_and_the_rest_is_served(store, caplog):
     reader = PageReader(Thinned(store), page_size=SIZE, cache_bytes=1_000_000)
 
-    with pytest.raises(DamagedRecord, match="13-13"):
-        await reader.read("c", 10, 35)
-    with pytest.raises(DamagedRecord, match="13-13"):
-        await reader.read("c", 10, 14)
+    page = await reader.read("c", 10, 35)
+    assert [event.id for event in page] == list(range(10, 20))
+    assert [*page[:3], *page[4:]] == [record(one) for one in range(10, 20) if one != 13]
+    assert is_marker(decode(orjson.loads(page[3].body)))
+    assert page[3].flag == EventFlag.SPECIAL
+    assert (await reader.read("c", 13, 14))[0] == page[3]
     assert len(await reader.read("c", 0, 35)) == 10
+    assert [one.getMessage() for one in caplog.records] == [
+        "damaged records 13-13 in conversation c; markers stand for them"
+    ]
 
 
-async def test_a_log_shorter_than_its_head_is_damaged(reader):
-    with pytest.raises(DamagedRecord, match="35-36"):
-        await reader.read("c", 30, 37)
+async def test_markers_stand_for_the_end_of_a_log_that_is_shorter_than_its_head(reader):
+    page = await reader.read("c", 30, 37)
+
+    assert [event.id for event in page] == list(range(30, 37))
+    assert [is_marker(decode(orjson.loads(one.body))) for one in page] == [False] * 5 + [True] * 2
+
+
+class Damaging(FaultyEventStore):
+    """Reads that tell of damage, and what could be read beside it."""
+
+    async def read(self, conversation_id, start_id, end_id):
+        events = await super().read(conversation_id, start_id, end_id)
+        sound = [event for event in events if event.id not in (13, 17)]
+        if len(sound) < len(events):
+            raise DamagedRecord(conversation_id, 13, 17, sound)
+        return events
+
+
+async def test_of_several_damaged_events_each_has_its_marker_and_those_between_are_served(store):
+    reader = PageReader(Damaging(store), page_size=SIZE, cache_bytes=1_000_000)
+
+    page = await reader.read("c", 10, 35)
+
+    marked = [one.id for one in page if is_marker(decode(orjson.loads(one.body)))]
+    assert marked == [13, 17]
+    assert page[4:7] == (record(14), record(15), record(16))
+
+
+async def test_a_log_whose_end_is_not_known_is_not_read(store):
+    store.unreadable, store.read_error = 1, DamagedHead("c", 30, 34)
+    reader = PageReader(store, page_size=SIZE, cache_bytes=1_000_000)
+
+    with pytest.raises(DamagedHead):
+        await reader.read("c", 30, 35)
 
 
 async def test_a_log_deleted_under_the_reader_says_so(reader, store):

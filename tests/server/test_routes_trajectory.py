@@ -5,6 +5,7 @@ import asyncio
 import orjson
 
 from events.conformance.records import append, records
+from events.damage import DAMAGED_ID
 from events.event import EventFlag, StoredEvent
 from tests.support.rest import EVERY, assert_refused
 
@@ -76,8 +77,11 @@ async def test_exporting_opens_nothing_and_starts_nothing(rest):
     assert rest.application.manager.get_agent_loop_info() == []
 
 
-async def test_a_log_that_cannot_be_read_is_answered_as_an_error(rest):
+async def test_a_marker_stands_for_an_event_that_cannot_be_read(rest):
     await rest.keep("c1", None)
     await append(rest.events, "c1", [*records(0, 1), StoredEvent(2, EventFlag.PLAIN, b"{}")])
 
-    assert_refused(await rest.ask("GET", TRAJECTORY), 500, "damaged")
+    events = (await rest.ask("GET", TRAJECTORY)).json()["trajectory"]
+
+    assert [event["id"] for event in events] == [0, 1]
+    assert events[1]["extras"] == {"error_id": DAMAGED_ID}
