@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from events.event import EventSource
+from storage.unicode_text import fold_case
 
 DATA_URL = re.compile(r"data:[\w.+/;=-]{0,200};base64,[\w+/=-]*")
 
@@ -56,8 +57,8 @@ class EventFilter:
     def _query_passes(self, payload: Mapping[str, Any]) -> bool:
         if not self.query:
             return True
-        sought = self.query.casefold()
-        return any(sought in text.casefold() for text in _readable_texts(payload))
+        sought = fold_case(self.query)
+        return any(sought in fold_case(text) for text in _readable_texts(payload))
 
 
 def is_hidden(payload: Mapping[str, Any]) -> bool:

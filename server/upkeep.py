@@ -19,6 +19,7 @@ from server.notices import title_notice
 from storage.conversations.base import ConversationStore
 from storage.conversations.metadata import MetadataChange
 from storage.errors import ConversationNotFound
+from storage.unicode_text import beginning, is_blank, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +156,7 @@ class Upkeep:
             return None
         async for stored in self._stream.search_events(0, last_id, filter=USER_MESSAGES):
             content: str = orjson.loads(stored.body)["args"]["content"]
-            if content.strip():
+            if not is_blank(content):
                 return content
         return None
 
@@ -163,7 +164,8 @@ class Upkeep:
         model = self._parts.title_model
         if model is None:
             return excerpt(message)
-        shown = message if len(message) <= MODEL_INPUT else message[:MODEL_INPUT] + CUT_MARK
+        begin = beginning(message, MODEL_INPUT)
+        shown = message if begin == message else begin + CUT_MARK
         try:
             # Half of the time is left for the excerpt to be stored instead.
             async with asyncio.timeout(self._parts.seconds / 2):
@@ -192,12 +194,12 @@ def may_switch(payload: Mapping[str, Any]) -> bool:
 
 
 def excerpt(message: str) -> str:
-    """The beginning of a message as a title of one line."""
-    line = " ".join(message.split())
-    return line if len(line) <= EXCERPT else line[:EXCERPT].rstrip() + "..."
+    """Return the beginning of a message as a title of one line."""
+    line = one_line(message)
+    return line if len(line) <= EXCERPT else beginning(line, EXCERPT).rstrip() + "..."
 
 
 def shortened(title: str) -> str:
-    """A model's title in one line of at most LONGEST_TITLE characters; "" when it is blank."""
-    line = " ".join(title.split())
-    return line if len(line) <= LONGEST_TITLE else line[: LONGEST_TITLE - 3] + "..."
+    """Return a model's title in one line of at most LONGEST_TITLE characters; "" when it is blank."""
+    line = one_line(title)
+    return line if len(line) <= LONGEST_TITLE else beginning(line, LONGEST_TITLE - 3) + "..."

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -36,8 +36,22 @@ from storage.conversations.metadata import (
 )
 from storage.conversations.paging import DEFAULT_LIMIT, MAX_LIMIT, ConversationFilter, ListOrder
 from storage.errors import BadCursor, BadKey, ConversationNotFound, KeyExists
+from storage.unicode_text import one_line
 
-Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+
+def _line(title: str) -> str:
+    line = one_line(title)
+    if not line:
+        raise ValueError("nothing of it can be seen")
+    return line
+
+
+Title = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
+    AfterValidator(_line),
+]
+"""One line: white space becomes a space, controls are left out."""
 
 
 PageId = Annotated[str, Field(json_schema_extra={"format": "page-id"})]

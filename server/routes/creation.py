@@ -25,6 +25,7 @@ from storage.conversations.metadata import (
 )
 from storage.errors import ConversationNotFound, KeyExists
 from storage.locations import check_conversation_id
+from storage.unicode_text import is_blank
 
 MAX_NAME = 1000
 MAX_IMAGES = 100
@@ -76,7 +77,7 @@ class NewConversation(RequestBody):
         """
         recording = None if self.replay_json is None else read_recording(self.replay_json)
         replay = () if recording is None else recording.actions
-        words = self.initial_user_msg if (self.initial_user_msg or "").strip() else None
+        words = None if is_blank(self.initial_user_msg or "") else self.initial_user_msg
         if words is None and recording is not None and not self.image_urls:
             said = recording.first_message
             return Opening(said.content, said.image_urls, replay)

@@ -13,9 +13,10 @@ from storage.conversations.metadata import (
     ConversationTrigger,
     MetadataChange,
 )
-from storage.conversations.paging import ConversationFilter, ListOrder, ListPosition, fold_case
+from storage.conversations.paging import ConversationFilter, ListOrder, ListPosition
 from storage.errors import BadCursor, BadValue
 from storage.result_set import encode_cursor
+from storage.unicode_text import fold_case
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
@@ -62,6 +63,7 @@ TITLES = (
     "tab\tand\nline\r\n",
     "\U0001f600\U0010ffff\U0001f600",
     "e\u0301 e \u00e9",
+    "Cafe\u0301 \u00c4RGER \ufb01ne \uff21\uff22 \u03a3\u03a3\u03c2",
     "on and on and on, " * 9,
 )
 
@@ -252,6 +254,32 @@ class ConversationSearchSuite(StoresSuite[ConversationStores]):
             expected = [name for name in TITLES if fold_case(text) in fold_case(name)]
             found = await store.search(limit=100, filters=ConversationFilter(title_contains=text))
             assert [record.title for record in found.results] == expected[::-1], repr(text)
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("Caf\u00e9 in Paris", "cafe\u0301"),
+            ("Cafe\u0301 in Paris", "CAF\u00c9"),
+            ("GRO\u00dfER \u00c4RGER", "gr\u00f6\u00dfer"[:2]),
+            ("GRO\u00dfER \u00c4RGER", "\u00e4rger"),
+            ("GRO\u00dfER \u00c4RGER", "GROSSER"),
+            ("\u0414\u041e\u041c", "\u0434\u043e\u043c"),
+            ("\uff34\uff45\uff53\uff54 \u2460", "test 1"),
+            ("\u1100\u1161\u11a8", "\uac01"),
+            ("\u039f\u03a3\u039f\u03a3", "\u03bf\u03c3\u03bf\u03c2"),
+        ],
+    )
+    async def test_a_title_is_found_however_its_letters_are_written(self, store, name, text):
+        await title(store, name, "something else")
+
+        assert await keys_of(store, ConversationFilter(title_contains=text)) == ["t0"]
+        await store.update_metadata("t0", MetadataChange(title="changed"))
+        assert await keys_of(store, ConversationFilter(title_contains=text)) == []
+
+    async def test_an_accent_makes_another_letter(self, store):
+        await title(store, "caf\u00e9", "cafe")
+
+        assert await keys_of(store, ConversationFilter(title_contains="cafe")) == ["t1"]
 
     async def test_a_title_is_found_as_it_is_now_and_no_longer_as_it_was(self, store):
         await title(store, "first words", None, "given away", "soon without")

@@ -12,6 +12,7 @@ from storage.conversations.metadata import ConversationMetadata
 from storage.conversations.paging import ListPosition
 from storage.errors import Damaged
 from storage.files.checked import checked_body, with_checksum
+from storage.unicode_text import fold_case
 
 BLOCK = 500
 """Entries of a block, by the order in which they came: those in use together lie together."""
@@ -102,6 +103,8 @@ class KeptListing(Listing):
             key, owner, created, repository, trigger, title, updated, *rest = orjson.loads(line)
             position = ListPosition(_EPOCH + created * _MICROSECOND, key)
             moment = _EPOCH + updated * _MICROSECOND
+            # Older versions folded the case of ASCII letters only.
+            title = None if title is None else fold_case(title)
             # Where an older version did not say, the last event stands for the last message.
             message = _EPOCH + rest[0] * _MICROSECOND if rest else moment
             entry = Entry(block, position, owner, repository, trigger, title, moment, message)

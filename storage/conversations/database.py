@@ -21,12 +21,12 @@ from storage.conversations.paging import (
     ListOrder,
     ListPosition,
     check_limit,
-    fold_case,
 )
 from storage.conversations.titles import ASKED, LETTERS, match_all, match_any, threes_of
 from storage.database.base import Database, Row, Script, Statement
 from storage.errors import ConversationDeleted, ConversationNotFound, Damaged, OwnerConflict
 from storage.locations import check_conversation_id
+from storage.unicode_text import fold_case
 
 _LOG = logging.getLogger(__name__)
 
@@ -250,7 +250,8 @@ def _delete(conversation_id: str, user_id: str | None) -> Script[None]:
 
 
 def _values_of(record: ConversationMetadata) -> list[Any]:
-    return [_stored(name, getattr(record, name)) for name in _COLUMNS]
+    folded = None if record.title is None else fold_case(record.title)
+    return [*(_stored(name, getattr(record, name)) for name in _COLUMNS), folded]
 
 
 def _stored(name: str, value: Any) -> Any:

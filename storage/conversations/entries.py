@@ -6,7 +6,8 @@ from operator import attrgetter
 from typing import TypeAlias
 
 from storage.conversations.metadata import ConversationMetadata
-from storage.conversations.paging import ListPosition, fold_case
+from storage.conversations.paging import ListPosition
+from storage.unicode_text import fold_case
 
 ListName: TypeAlias = tuple[str | None, str, str | None]
 """An owner, what his list is of, and which of those."""

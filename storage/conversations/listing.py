@@ -8,9 +8,10 @@ from itertools import islice
 
 from storage.conversations.entries import EVERYBODY, MESSAGED, POSITION, Entry, ListName
 from storage.conversations.metadata import ConversationMetadata
-from storage.conversations.paging import ConversationFilter, ListOrder, ListPosition, fold_case
+from storage.conversations.paging import ConversationFilter, ListOrder, ListPosition
 from storage.conversations.title_index import TitleIndexes
 from storage.conversations.updates import UpdateHours
+from storage.unicode_text import fold_case
 
 SLICE = 5_000
 """Entries looked at in one go."""

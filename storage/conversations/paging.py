@@ -15,6 +15,7 @@ from storage.conversations.metadata import (
 from storage.errors import BadCursor, BadKey, BadValue
 from storage.locations import check_conversation_id
 from storage.result_set import decode_cursor, encode_cursor
+from storage.unicode_text import fold_case
 
 MAX_LIMIT = 100
 DEFAULT_LIMIT = 20
@@ -76,8 +77,8 @@ class ListPosition(NamedTuple):
 class ConversationFilter(BaseModel):
     """What a listed record must satisfy, and the list's order; None leaves a criterion out.
 
-    `title_contains` looks into the stored title, ignoring the case of ASCII letters; a record
-    without a title contains nothing. `updated_since` (aware, inclusive) is compared with
+    `title_contains` looks into the stored title, both in the form of `fold_case`; a record without
+    a title contains nothing. `updated_since` (aware, inclusive) is compared with
     `last_updated_at`, or with `created_at` where that is None. A list for all owners is in the
     order of creation whatever `order` says.
     """
@@ -107,11 +108,6 @@ class ConversationFilter(BaseModel):
 
 
 EVERYTHING = ConversationFilter()
-
-
-def fold_case(text: str) -> str:
-    """Return `text` with ASCII letters in lower case, which every medium can do alike."""
-    return text.encode().lower().decode()
 
 
 def check_limit(limit: int) -> int:

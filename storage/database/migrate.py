@@ -4,9 +4,12 @@ import hashlib
 import sqlite3
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from storage.errors import MigrationError
+from storage.unicode_text import fold_case
+
+SqlValue: TypeAlias = str | bytes | int | float | None
 
 SQLITE_MIGRATIONS = files("storage.database") / "migrations" / "sqlite"
 
@@ -60,6 +63,7 @@ def migrate_sqlite(connection: sqlite3.Connection, folder: Traversable = SQLITE_
         "CREATE TABLE IF NOT EXISTS migrations"
         " (number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL)"
     )
+    connection.create_function("fold_title", 1, _fold_title, deterministic=True)
     known = load_migrations(folder)
     applied = connection.execute("SELECT number, name, checksum FROM migrations ORDER BY number")
     done = applied.fetchall()
@@ -81,3 +85,8 @@ def migrate_sqlite(connection: sqlite3.Connection, folder: Traversable = SQLITE_
         except sqlite3.Error:
             connection.execute("ROLLBACK")
             raise
+
+
+def _fold_title(title: SqlValue) -> SqlValue:
+    """Serve migrations as the function `fold_title`; damaged titles stay as they are."""
+    return fold_case(title) if isinstance(title, str) else title

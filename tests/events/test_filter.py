@@ -51,6 +51,11 @@ def test_all_conditions_must_hold(conditions, matching):
     assert [payload for payload in (RUN, OUTPUT) if chosen.matches(payload)] == matching
 
 
+@pytest.mark.parametrize("query", ["STRASSE", "stra\u00dfe", "\uff33trasse"])
+def test_a_query_finds_its_text_however_that_is_written(query):
+    assert EventFilter(query=query).matches(RUN)
+
+
 def test_an_event_without_a_source_fails_a_source_condition():
     assert not EventFilter(source=EventSource.AGENT).matches({"action": "run"})
 

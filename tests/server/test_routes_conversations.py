@@ -183,6 +183,16 @@ async def test_a_running_conversation_is_shown_with_its_loop_and_connections(res
     assert info == (await rest.ask("GET", EVERY)).json()["results"][0]
 
 
+@pytest.mark.parametrize("title", ["a\nb", "a\x00 b\x1b", "\ufeffa\u2028\u202eb"])
+async def test_a_title_becomes_one_line_without_controls(rest, title):
+    await rest.keep("c1", None)
+
+    answer = await rest.ask("PATCH", f"{EVERY}/c1", json={"title": title})
+
+    assert (answer.status_code, answer.json()) == (200, True)
+    assert (await info_of(rest, "c1"))["title"] == "a b"
+
+
 async def test_a_title_that_is_empty_is_shown_as_the_default(rest):
     await rest.keep("abcdefgh", None, title="")
 
@@ -211,7 +221,17 @@ async def test_a_rename_is_stored_stripped_and_told_to_whoever_is_connected(rest
 
 
 @pytest.mark.parametrize(
-    "body", [{"title": ""}, {"title": " \t"}, {"title": "x" * 201}, {"title": 1}, {}, {"x": "y"}]
+    "body",
+    [
+        {"title": ""},
+        {"title": " \t"},
+        {"title": "\u200b"},
+        {"title": "\u3164\x00"},
+        {"title": "x" * 201},
+        {"title": 1},
+        {},
+        {"x": "y"},
+    ],
 )
 async def test_an_unfit_title_is_refused_and_changes_nothing(rest, body):
     await rest.keep("c1", None, title="Before")

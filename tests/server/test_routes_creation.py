@@ -71,7 +71,7 @@ async def test_pictures_alone_are_a_first_message(rest):
     assert await user_messages(rest, conversation_id) == [""]
 
 
-@pytest.mark.parametrize("blank", ["", "  \n"])
+@pytest.mark.parametrize("blank", ["", "  \n", "\u200b", "\u3164", "\ufeff"])
 async def test_a_blank_first_message_is_none(rest, blank):
     conversation_id = await rest.create(initial_user_msg=blank)
 

@@ -12,7 +12,7 @@ from events.redaction import MASK
 from events.stores.memory import MemoryEventStore
 from events.stream import EventStream
 from runtime_stub.stub import StubRuntime
-from server.upkeep import Upkeep, UpkeepParts, excerpt
+from server.upkeep import Upkeep, UpkeepParts, excerpt, shortened
 from storage.conversations.memory import MemoryConversations
 from storage.conversations.metadata import ConversationMetadata, MetadataChange
 from tests.support.rest import EVERY
@@ -211,6 +211,32 @@ def test_a_short_message_is_its_own_title():
     assert excerpt(" Fix\tit ") == "Fix it"
     assert excerpt("x" * 30) == "x" * 30
     assert excerpt("x" * 31) == "x" * 30 + "..."
+
+
+@pytest.mark.parametrize("one", ["e\u0301", "\U0001f1e9\U0001f1ea", "\U0001f44d\U0001f3ff"])
+def test_a_title_is_cut_between_characters(one):
+    assert excerpt("x" * 29 + one) == "x" * 29 + "..."
+    assert shortened("x" * 46 + one * 9) == "x" * 46 + "..."
+
+
+async def test_a_message_that_cannot_be_seen_makes_no_title(rest):
+    conversation_id = await rest.create(initial_user_msg="\u200b\u3164")
+    await rest.wait_until_idle(conversation_id)
+    await rest.ask("POST", f"{EVERY}/{conversation_id}/message", json={"message": "\u2800 \ufeff"})
+    said = await rest.ask(
+        "POST", f"{EVERY}/{conversation_id}/message", json={"message": "a\x00\nb"}
+    )
+    assert said.status_code == 200, said.text
+    async with rest.application.manager.attach(conversation_id, None) as conversation:
+        await conversation.stream.flush()
+        task = conversation._upkeep._task
+        if task is not None:
+            await asyncio.wait([task], timeout=3)
+
+    events = (await rest.ask("GET", f"{EVERY}/{conversation_id}/events?source=user")).json()
+    assert "\u200b\u3164" not in [event["message"] for event in events["events"]]
+    info = (await rest.ask("GET", f"{EVERY}/{conversation_id}")).json()
+    assert info["title"] == "a b"
 
 
 async def test_a_conversation_is_named_by_what_its_user_says_first(rest):

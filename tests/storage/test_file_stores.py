@@ -245,6 +245,25 @@ async def test_records_and_lists_without_last_messages_go_by_their_last_events()
     assert page.results[0].last_message_at == NOON + timedelta(hours=1)
 
 
+async def test_titles_of_which_an_older_version_folded_ascii_only_are_found():
+    files = MemoryFileStore()
+    stores = await FileConversationStores.open(files)
+    await stores.for_user(None).save_metadata(
+        ConversationMetadata(conversation_id="a", title="Cafe\u0301 \u00c4RGER")
+    )
+    await stores.close()
+    name = f"{LISTS}{0:08}"
+    body = checked_body("list", (await files.read_all([name]))[0] or b"", name)
+    older = body.replace("caf\u00e9 \u00e4rger".encode(), "cafe\u0301 \u00c4rger".encode())
+    assert older != body
+    await files.write(name, with_checksum("list", older))
+
+    reopened = (await FileConversationStores.open(files)).for_user(None)
+    found = await reopened.search(filters=ConversationFilter(title_contains="CAF\u00c9 \u00e4"))
+
+    assert [one.conversation_id for one in found.results] == ["a"]
+
+
 async def _append_at(events, conversation_id, event_id, moment) -> None:
     text = moment.isoformat().replace("+00:00", "Z")
     summary = SummaryChange(event_id, text, accumulated_cost=0.5)

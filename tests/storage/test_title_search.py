@@ -102,14 +102,15 @@ async def test_titles_that_were_there_before_the_index_are_found(tmp_path):
         migrate_sqlite(connection, older)
         connection.execute(
             "INSERT INTO conversations (conversation_id, recorded, user_id, created_at, title)"
-            " VALUES ('c', 1, 'ann', '2026-05-04T12:00:00.000000Z', 'An old Title')"
+            " VALUES ('c', 1, 'ann', '2026-05-04T12:00:00.000000Z', 'An old Title of \u00c4RGER')"
         )
 
     database = await SqliteDatabase.open(tmp_path / "parley.db")
     store = DatabaseConversationStores(database).for_user("ann")
 
-    assert await found(store, "old title") == ["An old Title"]
-    assert await found(store, "d ") == ["An old Title"]
+    title = "An old Title of \u00c4RGER"
+    for text in ("old title", "d ", "\u00e4rger", "of a\u0308"):
+        assert await found(store, text) == [title]
     await store.update_metadata("c", MetadataChange(title="New"))
     assert await found(store, "old title") == []
     await database.close()

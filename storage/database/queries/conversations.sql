@@ -6,13 +6,14 @@ SELECT user_id, recorded, deleted_at IS NOT NULL FROM conversations WHERE conver
 INSERT INTO conversations (
     recorded, conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
     trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
-    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at
-) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at, folded_title
+) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (conversation_id) DO UPDATE SET
     recorded = 1,
     user_id = excluded.user_id,
     created_at = excluded.created_at,
     title = excluded.title,
+    folded_title = excluded.folded_title,
     selected_repository = excluded.selected_repository,
     selected_branch = excluded.selected_branch,
     git_provider = excluded.git_provider,
@@ -57,7 +58,7 @@ WHERE user_id IS ?1 AND recorded = 1 AND deleted_at IS NULL
     AND (created_at, conversation_id) < (?2, ?3)
     AND (?4 IS NULL OR selected_repository = ?4)
     AND (?5 IS NULL OR trigger_kind = ?5)
-    AND (?6 IS NULL OR instr(lower(title), ?6) > 0)
+    AND (?6 IS NULL OR instr(folded_title, ?6) > 0)
     AND (?7 IS NULL OR coalesce(last_updated_at, created_at) >= ?7)
 ORDER BY created_at DESC, conversation_id DESC
 LIMIT ?8
@@ -74,7 +75,7 @@ WHERE user_id IS ?1 AND recorded = 1 AND deleted_at IS NULL
     AND (created_at, conversation_id) < (?2, ?3)
     AND selected_repository = ?4
     AND (?5 IS NULL OR trigger_kind = ?5)
-    AND (?6 IS NULL OR instr(lower(title), ?6) > 0)
+    AND (?6 IS NULL OR instr(folded_title, ?6) > 0)
     AND (?7 IS NULL OR coalesce(last_updated_at, created_at) >= ?7)
 ORDER BY created_at DESC, conversation_id DESC
 LIMIT ?8
@@ -91,7 +92,7 @@ WHERE user_id IS ?1 AND recorded = 1 AND deleted_at IS NULL
     AND (created_at, conversation_id) < (?2, ?3)
     AND (?4 IS NULL OR selected_repository = ?4)
     AND trigger_kind = ?5
-    AND (?6 IS NULL OR instr(lower(title), ?6) > 0)
+    AND (?6 IS NULL OR instr(folded_title, ?6) > 0)
     AND (?7 IS NULL OR coalesce(last_updated_at, created_at) >= ?7)
 ORDER BY created_at DESC, conversation_id DESC
 LIMIT ?8
@@ -108,7 +109,7 @@ WHERE user_id IS ?1 AND recorded = 1 AND deleted_at IS NULL
     AND (created_at, conversation_id) < (?2, ?3)
     AND (?4 IS NULL OR selected_repository = ?4)
     AND (?5 IS NULL OR trigger_kind = ?5)
-    AND (?6 IS NULL OR instr(lower(title), ?6) > 0)
+    AND (?6 IS NULL OR instr(folded_title, ?6) > 0)
     AND (?7 IS NULL OR coalesce(last_updated_at, created_at) >= ?7)
 ORDER BY created_at DESC, conversation_id DESC
 LIMIT ?8
@@ -124,7 +125,7 @@ WHERE user_id IS ?1 AND recorded = 1 AND deleted_at IS NULL
     AND (coalesce(last_message_at, created_at), conversation_id) < (?2, ?3)
     AND (?4 IS NULL OR selected_repository = ?4)
     AND (?5 IS NULL OR trigger_kind = ?5)
-    AND (?6 IS NULL OR instr(lower(title), ?6) > 0)
+    AND (?6 IS NULL OR instr(folded_title, ?6) > 0)
     AND (?7 IS NULL OR coalesce(last_updated_at, created_at) >= ?7)
 ORDER BY coalesce(last_message_at, created_at) DESC, conversation_id DESC
 LIMIT ?8
@@ -140,7 +141,7 @@ WHERE user_id IS ?1 AND recorded = 1 AND deleted_at IS NULL
     AND (coalesce(last_message_at, created_at), conversation_id) < (?2, ?3)
     AND (?4 IS NULL OR selected_repository = ?4)
     AND (?5 IS NULL OR trigger_kind = ?5)
-    AND (?6 IS NULL OR instr(lower(title), ?6) > 0)
+    AND (?6 IS NULL OR instr(folded_title, ?6) > 0)
     AND (?7 IS NULL OR coalesce(last_updated_at, created_at) >= ?7)
 ORDER BY coalesce(last_message_at, created_at) DESC, conversation_id DESC
 LIMIT ?8
@@ -175,7 +176,7 @@ WHERE recorded = 1 AND deleted_at IS NULL
     AND (created_at, conversation_id) < (?1, ?2)
     AND (?3 IS NULL OR selected_repository = ?3)
     AND (?4 IS NULL OR trigger_kind = ?4)
-    AND (?5 IS NULL OR instr(lower(title), ?5) > 0)
+    AND (?5 IS NULL OR instr(folded_title, ?5) > 0)
     AND (?6 IS NULL OR coalesce(last_updated_at, created_at) >= ?6)
 ORDER BY created_at DESC, conversation_id DESC
 LIMIT ?7

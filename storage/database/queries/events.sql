@@ -99,7 +99,7 @@ ORDER BY key
 -- name: bury_conversation
 INSERT INTO conversations (conversation_id, deleted_at) VALUES (?, ?)
 ON CONFLICT (conversation_id) DO UPDATE SET
-    deleted_at = coalesce(deleted_at, excluded.deleted_at), title = NULL, custom = '{}',
+    deleted_at = coalesce(deleted_at, excluded.deleted_at), title = NULL, folded_title = NULL, custom = '{}',
     selected_repository = NULL, selected_branch = NULL, recorded = 0
 RETURNING number
 
