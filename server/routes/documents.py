@@ -21,6 +21,7 @@ PAGE = BUILT_IN / "docs" / "index.html"
 SHARED = {
     "tokens.css": "styles/tokens.css",
     "theme-boot.js": "theme-boot.js",
+    "base.js": "base.js",
     "dom.js": "views/dom.js",
     "icon.svg": "icon.svg",
 }

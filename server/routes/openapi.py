@@ -97,7 +97,8 @@ def openapi_document(
             "description": _INTRODUCTION,
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "servers": [{"url": "/"}],
+        # Read from where the document is: a proxy may have put a path before it.
+        "servers": [{"url": "./"}],
         "tags": [{"name": tag.value} for tag in Tag],
         "paths": dict(paths),
         "components": {

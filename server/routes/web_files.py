@@ -9,16 +9,18 @@ from pathlib import Path, PurePosixPath
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from server.errors import NotFound
-from server.routes.preloads import modules_of
+from server.routes.bundles import join_scripts, join_styles
 
 BUILT_IN = Path(__file__).parent.parent / "web"
 STRICT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
     " connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self';"
-    " frame-ancestors 'none'"
+    " frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
+"""Nothing from elsewhere, nothing inline, and no text that a browser would read as markup or code."""
 REVALIDATE = "no-cache"
 IMMUTABLE = "public, max-age=2592000, immutable"
 MEDIA_TYPES: Mapping[str, str] = {
@@ -35,8 +37,14 @@ MEDIA_TYPES: Mapping[str, str] = {
 }
 """Browsers are told not to guess, and the system's own table may be wrong."""
 PACKED_FROM_BYTES = 512
+DEEPEST = 16
+"""Slashes in an address of a page: each makes every address in it longer."""
+JOINED_SCRIPT, JOINED_STYLES = "joined.js", "joined.css"
 
 _VERSION = re.compile(r"[0-9a-f]{16}")
+_STYLES = re.compile(r'[ \t]*<link rel="stylesheet" href="/([^"]+)">\n')
+_SCRIPT = re.compile(r'<script type="module" src="/([^"]+)">')
+_FROM_THE_ROOT = re.compile(r'((?:href|src)=")/')
 
 
 class WebFile:
@@ -72,22 +80,52 @@ class WebFile:
 class WebFiles:
     """A page and the files it is made of, which stand below one address.
 
-    The page names them by addresses with a version in them, which changes when any of them does:
-    so browsers keep them, and ask for the page alone.
+    Its modules are joined into one script, its style sheets into one; single files are there as
+    well. The page names them by addresses with a version in them, which changes when any of them
+    does: so browsers keep them, and ask for the page alone. All its addresses are relative to the
+    one it was asked for at, and it is told where the server begins: a proxy may have put a path
+    before it that the server does not know.
     """
 
     def __init__(self, page: Path, parts: Mapping[str, Path], prefix: str) -> None:
-        self._prefix = prefix
-        self._parts = {name: WebFile(name, path.read_bytes()) for name, path in parts.items()}
+        sources = {name: path.read_bytes() for name, path in parts.items()}
+        text = page.read_text("utf-8")
+        below = len(prefix)
+
+        def source_of(name: str) -> str:
+            return sources[name].decode()
+
+        joined = {
+            JOINED_SCRIPT: join_scripts(
+                _SCRIPT.findall(text)[0][below:], source_of, f"{JOINED_SCRIPT}.map"
+            ),
+            JOINED_STYLES: join_styles(
+                [one[below:] for one in _STYLES.findall(text)], source_of, f"{JOINED_STYLES}.map"
+            ),
+        }
+        for name, bundle in joined.items():
+            sources[name] = bundle.text.encode()
+            sources[f"{name}.map"] = bundle.source_map.encode()
+        self._parts = {name: WebFile(name, body) for name, body in sources.items()}
         whole = sha256()
-        for name, part in self._parts.items():
-            whole.update(f"{name}\0{len(part.body)}\0".encode() + part.body)
+        for name, body in sources.items():
+            whole.update(f"{name}\0{len(body)}\0".encode() + body)
         self._version = whole.hexdigest()[:16]
-        self._page = WebFile(page.name, self._with_versions(page.read_text("utf-8")).encode())
+        self._name = page.name
+        self._text = _with_joined(text, prefix).replace(
+            f'"{prefix}/', f'"{prefix}/{self._version}/'
+        )
+        self._pages: dict[int, WebFile] = {}
+        """By how many folders the address is deep at which they are asked for."""
 
     def page(self, request: Request) -> Response:
-        """The page, which browsers ask for anew each time."""
-        return self._page.answer(request, REVALIDATE)
+        """The page, which browsers ask for anew each time. Raises NotFound."""
+        depth = _depth_of(request.scope)
+        if depth > DEEPEST:
+            raise NotFound("There is no page this deep")
+        if depth not in self._pages:
+            self._pages[depth] = WebFile(self._name, _seen_from(depth, self._text).encode())
+        return self._pages[depth].answer(request, REVALIDATE)
 
     def part(self, request: Request, path: str) -> Response:
         """A file, kept for ever where its path begins with the version. Raises NotFound.
@@ -100,18 +138,29 @@ class WebFiles:
             raise NotFound("There is no such file")
         return part.answer(request, IMMUTABLE if version == self._version else REVALIDATE)
 
-    def _with_versions(self, page: str) -> str:
-        """The page, with all its modules at its end, so that none waits until another names it."""
-        script = f'<script type="module" src="{self._prefix}/'
-        start = page.index(script) + len(script)
-        entry = page[start : page.index('"', start)]
-        # What is drawn first, its text and the styles, comes before them.
-        links = "".join(
-            f'<link rel="modulepreload" fetchpriority="low" href="{self._prefix}/{module}">\n'
-            for module in modules_of(entry, lambda name: self._parts[name].body.decode())
-        )
-        whole = page.replace("</body>", f"{links}</body>", 1)
-        return whole.replace(f'"{self._prefix}/', f'"{self._prefix}/{self._version}/')
+
+def _with_joined(page: str, prefix: str) -> str:
+    """The page, which names one style sheet and one script."""
+    sheet = f'    <link rel="stylesheet" href="{prefix}/{JOINED_STYLES}">\n'
+    first = _STYLES.search(page)
+    page = _STYLES.sub(
+        lambda found: sheet if first and found.start() == first.start() else "", page
+    )
+    return _SCRIPT.sub(lambda _: f'<script type="module" src="{prefix}/{JOINED_SCRIPT}">', page)
+
+
+def _depth_of(scope: Scope) -> int:
+    """The folders between the server's root and the address as the browser wrote it."""
+    path: bytes = scope.get("raw_path") or scope["path"].encode()
+    root: str = scope.get("root_path", "")
+    return path.removeprefix(root.encode()).count(b"/") - 1
+
+
+def _seen_from(depth: int, page: str) -> str:
+    """The page with relative addresses, and with where the server begins as `data-base`."""
+    base = "../" * depth or "./"
+    relative = _FROM_THE_ROOT.sub(rf"\1{base}", page)
+    return relative.replace("<html ", f'<html data-base="{base}" ', 1)
 
 
 def files_below(folder: Path, base: Path) -> dict[str, Path]:

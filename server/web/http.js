@@ -1,5 +1,6 @@
 /** One request to the server: key, deadline, failures in words for people. */
 
+import { located } from "./base.js";
 import { readSessionKey } from "./session-key.js";
 
 const TIMEOUT_MS = 20_000;
@@ -45,7 +46,7 @@ export class Http {
 
   /**
    * @param {string} method
-   * @param {string} url
+   * @param {string} url as the server calls it
    * @param {Content} [content]
    * @returns {Promise<any>} the JSON answer. Raises ApiError.
    */
@@ -81,7 +82,7 @@ export class Http {
     let response;
     try {
       const signal = AbortSignal.timeout(timeoutMs);
-      response = await fetch(url, { method, headers, body, keepalive, signal });
+      response = await fetch(located(url), { method, headers, body, keepalive, signal });
     } catch {
       this.listener.reached(false);
       throw new ApiError("The server cannot be reached.", 0);

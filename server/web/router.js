@@ -1,8 +1,11 @@
-/** Addresses: `/` is the front page, `/conversations/{id}` a conversation. */
+/** Addresses: the base is the front page, `conversations/{id}` below it a conversation. */
+
+import { BASE, located } from "./base.js";
 
 /** @returns {string | null} id of the conversation the address names */
 export function addressedId() {
-  const match = /^\/conversations\/([^/]+)\/?$/.exec(location.pathname);
+  if (!location.pathname.startsWith(BASE)) return null;
+  const match = /^conversations\/([^/]+)\/?$/.exec(location.pathname.slice(BASE.length));
   if (!match) return null;
   try {
     return decodeURIComponent(match[1]);
@@ -13,7 +16,7 @@ export function addressedId() {
 
 /** @param {string | null} id */
 export function addressOf(id) {
-  return id === null ? "/" : `/conversations/${encodeURIComponent(id)}`;
+  return located(id === null ? "/" : `/conversations/${encodeURIComponent(id)}`);
 }
 
 export class Router {
@@ -21,6 +24,7 @@ export class Router {
   constructor(arrived) {
     this.arrived = arrived;
     addEventListener("popstate", () => arrived(addressedId()));
+    settle();
     document.addEventListener("click", (event) => this.#follow(event));
   }
 
@@ -42,4 +46,13 @@ export class Router {
     event.preventDefault();
     this.go(target.dataset.route || null);
   }
+}
+
+/** Relative addresses would mean others as soon as the page's own address changes. */
+function settle() {
+  const named = /** @type {NodeListOf<HTMLAnchorElement | HTMLLinkElement>} */ (
+    document.querySelectorAll("a[data-route], link[rel='icon']")
+  );
+  // Read, an address is whole.
+  for (const element of named) element.href = `${element.href}`;
 }

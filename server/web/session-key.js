@@ -1,6 +1,8 @@
 /** The server's session key, kept for this tab only. */
 
-const SLOT = "parley.session-key";
+import { slotName } from "./base.js";
+
+const SLOT = slotName("parley.session-key");
 
 /** @returns {string | null} */
 export function readSessionKey() {

@@ -1,6 +1,7 @@
 /** One conversation's connection: joins, resumes by cursor, comes back by itself. */
 
 import { io } from "./vendor/socket.io.esm.min.js";
+import { located } from "./base.js";
 import { readSessionKey } from "./session-key.js";
 
 /** @typedef {import("./types.js").Ack} Ack */
@@ -35,7 +36,7 @@ export class Link {
     this.conversationId = conversationId;
     this.listener = listener;
     this.socket = io(location.origin, {
-      path: "/socket.io",
+      path: located("/socket.io"),
       transports: ["websocket"],
       forceNew: true,
       autoConnect: false,

@@ -1,8 +1,10 @@
 /** Which conversations the agent went on with while they were not open. */
 
+import { slotName } from "./base.js";
+
 /** @typedef {import("./types.js").Info} Info */
 
-const SLOT = "parley.seen";
+const SLOT = slotName("parley.seen");
 const MOST_KEPT = 1_000;
 
 export class Unread {

@@ -1,6 +1,8 @@
 """The page behind the proxies of the operating guide, over TLS, with the settings it shows."""
 
 import asyncio
+import re
+from contextlib import asynccontextmanager
 from functools import partial
 
 import httpx
@@ -14,6 +16,7 @@ from tests.support.guide import shown
 from tests.support.intruder import ELSEWHERE
 from tests.support.official import official_client
 from tests.support.polling import polling_through
+from tests.support.screenshots import picture
 from tests.support.servers import server_process
 from tests.support.tls_proxies import KINDS, PUBLIC_NAME, TlsProxy, tls_proxy
 
@@ -23,17 +26,31 @@ ADMIN_KEY = "0123456789-an-admin-key"
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
 
 
-@pytest_asyncio.fixture(loop_scope="session", params=sorted(KINDS))
-async def proxy(request, tmp_path):
-    settings = shown("toml", "parley.toml").replace("/var/lib/parley", str(tmp_path / "data"))
-    (tmp_path / "parley.toml").write_text(settings, encoding="utf-8")
+@asynccontextmanager
+async def opened(name, folder, below=""):
+    """A server with the guide's settings, and a proxy in front of it."""
+    settings = shown("toml", "parley.toml").replace("/var/lib/parley", str(folder / "data"))
+    (folder / "parley.toml").write_text(settings, encoding="utf-8")
     keys = {"SESSION_API_KEY": KEY, "PARLEY_ADMIN_KEY": ADMIN_KEY, "PARLEY_RATE_FAILURES": "2/hour"}
     async with (
         server_process(
-            tmp_path / "data", "--config", str(tmp_path / "parley.toml"), environment=keys
+            folder / "data", "--config", str(folder / "parley.toml"), environment=keys
         ) as server,
-        tls_proxy(request.param, server.port, tmp_path) as running,
+        tls_proxy(name, server.port, folder, below) as running,
     ):
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="session", params=sorted(KINDS))
+async def proxy(request, tmp_path):
+    async with opened(request.param, tmp_path) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="session", params=sorted(KINDS))
+async def below(request, tmp_path):
+    """A proxy that has the server below a path."""
+    async with opened(request.param, tmp_path, "/parley") as running:
         yield running
 
 
@@ -78,10 +95,7 @@ async def test_the_page_works_behind_it_and_comes_back_when_it_was_away(browser,
     await reader.begin()
     await reader.ask("through the proxy", "You said: through the proxy")
 
-    await proxy.stop()
-    await expect(reader.part("connection-state")).to_have_text("Reconnecting")
-    await proxy.start()
-
+    await proxy_restarts(reader, proxy)
     await reader.ask("and again", "You said: and again")
     entries = await reader.entries()
     ids = [one.event_id for one in entries]
@@ -92,6 +106,107 @@ async def test_the_page_works_behind_it_and_comes_back_when_it_was_away(browser,
     ]
     assert not await reader.found_fault(excused=rf"401|{OUTAGE}")
     await context.close()
+
+
+async def test_below_a_path_everything_the_page_does_stays_below_it(browser, below):
+    context = await new_context(browser, ignore_https_errors=True)
+    reader = await person(context, below.url)
+    reached = urls_reached(reader)
+    # Without its slash the path leads to the page, too.
+    await reader.visit("")
+    await expect(reader.page).to_have_url(f"{below.url}/")
+    await reader.part("key-input").fill(KEY)
+    await reader.part("key-submit").click()
+    await expect(reader.part("key-form")).to_be_hidden()
+    conversation_id = await reader.begin()
+    await expect(reader.page).to_have_url(f"{below.url}/conversations/{conversation_id}")
+    await reader.ask("below a path", "You said: below a path")
+    await picture(reader, "sub-path-1280-light")
+
+    await proxy_restarts(reader, below)
+    await reader.ask("and again", "You said: and again")
+    await reader.page.reload()
+    await expect(reader.messages_of("agent").last).to_contain_text("You said: and again")
+    await reader.sees_state("Ready")
+    await reader.part("export").click()
+    async with reader.page.expect_download() as download:
+        await reader.part("export-trajectory").click()
+    assert (await (await download.value).path()).stat().st_size > 0
+    brand = reader.page.locator(".brand")
+    assert await brand.evaluate("(one) => one.href") == f"{below.url}/"
+    await brand.click()
+    await expect(reader.page).to_have_url(f"{below.url}/")
+    await reader.item(conversation_id).get_by_test_id("conversation-link").click()
+    await expect(reader.messages_of("agent").last).to_contain_text("You said: and again")
+    await reader.page.go_back()
+    await expect(reader.page).to_have_url(f"{below.url}/")
+
+    # A download is handed over by an address of the tab's own.
+    assert strays(reached, below) == [below.url]
+    assert not await context.cookies()
+    assert not await reader.found_fault(excused=rf"401|{OUTAGE}")
+    await context.close()
+
+
+async def test_below_a_path_the_other_pages_are_whole(browser, below):
+    context = await new_context(browser, ignore_https_errors=True)
+    reader = await person(context, below.url)
+    reached = urls_reached(reader)
+    await reader.visit("/admin")
+    await reader.part("key-input").fill(ADMIN_KEY)
+    await reader.part("key-submit").click()
+    await expect(reader.part("ready")).to_have_attribute("data-state", "good")
+    await expect(reader.part("stage")).to_contain_text("No agent loop runs now")
+    await picture(reader, "sub-path-admin-1280-light")
+    await reader.visit("/docs")
+    await expect(reader.part("content")).to_have_attribute("aria-busy", "false")
+    found = reader.part("entry").filter(has_text="/api/options/models").first
+    await found.click()
+    await expect(found).to_contain_text(f'curl -sS "{below.url}/api/options/models"')
+    await expect(reader.page.locator(".about").first).to_contain_text('path: "/parley/socket.io"')
+
+    assert not strays(reached, below)
+    assert not [one for one in reader.complaints if "401" not in one]
+    assert not await reader.page.evaluate("window.violations")
+    await context.close()
+
+
+async def test_below_a_path_clients_talk_and_metrics_stay_closed(below):
+    async with client_through(below, ELSEWHERE) as http:
+        assert (await http.get("/parley/metrics")).status_code == 404
+        assert (await http.get("/parley/alive")).status_code == 200
+        one = await begun(http, "/parley")
+        options = {
+            "path": "/parley/socket.io",
+            "query": {"conversation_id": one, "latest_event_id": -1, "session_api_key": KEY},
+            "rejectUnauthorized": False,
+            "servername": PUBLIC_NAME,
+            "extraHeaders": {"Host": f"{PUBLIC_NAME}:{below.port}"},
+        }
+        async with official_client() as client:
+            await client.join(f"https://127.0.0.1:{below.port}", one, **options)
+            answer = await client.send({"action": "message", "args": {"content": "hello"}})
+            await client.until(partial(client.has, answer["id"]))
+
+
+def urls_reached(reader):
+    """The addresses the tab asks for from now on, sockets too."""
+    reached: list[str] = []
+    reader.page.on("request", lambda request: reached.append(request.url))
+    reader.page.on("websocket", lambda socket: reached.append(re.sub("^wss", "https", socket.url)))
+    return reached
+
+
+def strays(reached, proxy):
+    """Those that are not below the proxy's path."""
+    return [url for url in reached if not url.startswith((f"{proxy.url}/", "blob:"))]
+
+
+async def proxy_restarts(reader, proxy):
+    """End the proxy and start it anew, and see that the page noticed."""
+    await proxy.stop()
+    await expect(reader.part("connection-state")).to_have_text("Reconnecting")
+    await proxy.start()
 
 
 async def test_the_official_client_talks_through_it(proxy, outsider):
@@ -122,9 +237,11 @@ async def test_polls_through_it_are_answered_when_there_is_something(outsider):
         await waiting
 
 
-async def begun(http):
+async def begun(http, below=""):
     """A new conversation."""
-    created = await http.post("/api/conversations", json={}, headers={"x-session-api-key": KEY})
+    created = await http.post(
+        f"{below}/api/conversations", json={}, headers={"x-session-api-key": KEY}
+    )
     return created.json()["conversation_id"]
 
 

@@ -1,14 +1,16 @@
 """The built-in page and foreign builds: what is served, how, and what never is."""
 
 import re
+from pathlib import PurePosixPath
+from urllib.parse import urljoin
 
 import pytest
 
-from server.routes.preloads import modules_of
 from server.routes.web_files import IMMUTABLE, STRICT_POLICY
 from tests.support.rest import assert_refused, rest_server
 
 NAVIGATION = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+VERSION = re.compile(r"/[0-9a-f]{16}/")
 
 
 @pytest.fixture
@@ -57,17 +59,63 @@ async def test_the_built_in_page_is_protected_strictly_and_always_asked_for_agai
     assert answer.headers["cache-control"] == "no-cache"
 
 
-@pytest.mark.parametrize("address", ["/", "/admin", "/docs"])
-async def test_all_a_page_names_has_its_version_is_there_and_is_kept_for_ever(rest, address):
-    page = (await rest.ask("GET", address)).text
-    named = re.findall(r'<(?:script|link)\b[^>]* (?:src|href)="(/[^"]+)"', page)
+NAMED = re.compile(r'<(?:script|link|a)\b[^>]* (?:src|href)="([^"#]+)"')
 
-    assert len(named) > 10
-    assert len({re.findall(r"/[0-9a-f]{16}/", path)[0] for path in named}) == 1
+
+@pytest.mark.parametrize("address", ["/", "/admin", "/docs"])
+async def test_all_a_page_is_made_of_has_its_version_is_there_and_is_kept_for_ever(rest, address):
+    page = (await rest.ask("GET", address)).text
+    named = [urljoin(address, one) for one in NAMED.findall(page) if VERSION.search(one)]
+
+    kinds = sorted(PurePosixPath(path).suffix for path in named)
+    assert kinds == [".css", ".js", ".js", ".svg"]
+    assert len({VERSION.findall(path)[0] for path in named}) == 1
     for path in named:
         answer = await rest.ask("GET", path)
         assert answer.status_code == 200, path
         assert answer.headers["cache-control"] == IMMUTABLE
+
+
+@pytest.mark.parametrize("prefix", ["", "/parley", "/a/b"])
+@pytest.mark.parametrize(
+    ("address", "base"),
+    [
+        ("/", "./"),
+        ("/index.html", "./"),
+        ("/admin", "./"),
+        ("/docs", "./"),
+        ("/conversations/abc", "../"),
+        ("/conversations/a%2Fb", "../"),
+        ("/conversations/abc/", "../../"),
+        ("/somewhere/else/entirely", "../../"),
+    ],
+)
+async def test_a_page_names_nothing_but_what_is_below_the_server_wherever_a_proxy_puts_it(
+    rest, prefix, address, base
+):
+    answer = await rest.ask("GET", address, headers=NAVIGATION)
+
+    assert f'<html data-base="{base}"' in answer.text
+    seen_at = f"https://example.org{prefix}{address}"
+    assert urljoin(seen_at, base) == f"https://example.org{prefix}/"
+    named = NAMED.findall(answer.text)
+    assert len(named) > 4
+    for one in named:
+        below = urljoin(seen_at, one).removeprefix(f"https://example.org{prefix}")
+        assert (await rest.ask("GET", below)).status_code == 200, one
+
+
+async def test_an_address_without_end_is_no_page(rest):
+    assert_refused(await rest.ask("GET", "/a" * 40, headers=NAVIGATION), 404, "not_found")
+
+
+async def test_the_described_addresses_begin_where_the_description_is(rest):
+    document = (await rest.ask("GET", "/openapi.json")).json()
+
+    (server,) = document["servers"]
+    assert urljoin("https://example.org/parley/openapi.json", server["url"]) == (
+        "https://example.org/parley/"
+    )
 
 
 @pytest.mark.parametrize("version", ["", "0123456789abcdef/"])
@@ -89,27 +137,6 @@ async def test_a_file_is_packed_for_those_who_take_it_so(rest, path):
     assert "content-encoding" not in plain.headers
     assert all("Accept-Encoding" in one.headers["vary"] for one in (packed, plain))
     assert packed.headers["etag"] == plain.headers["etag"]
-
-
-def test_the_modules_of_a_script_are_found_once_each_however_they_are_named():
-    sources = {
-        "a.js": """import { b } from "./deep/b.js";
-import {
-  one,
-  other,
-} from "./c.js";
-import "./d.js";
-export * from "./e.js";
-/** @param {import("./types.js").Type} given */
-// import "./no.js";
-""",
-        "deep/b.js": """import { c } from "../c.js";""",
-        "c.js": """import { a } from "./a.js";""",
-        "d.js": "",
-        "e.js": "",
-    }
-
-    assert modules_of("a.js", sources.__getitem__) == ["deep/b.js", "c.js", "d.js", "e.js"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Callable
@@ -27,13 +28,14 @@ SEARCHED = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
 class TlsProxy:
     """A proxy process in front of the server at a port; killable, restartable at its own port."""
 
-    def __init__(self, name: str, upstream: int, folder: Path) -> None:
+    def __init__(self, name: str, upstream: int, folder: Path, below: str = "") -> None:
         with listen("127.0.0.1", 0) as free:
             self.port: int = free.getsockname()[1]
         path = shutil.which(name, path=SEARCHED)
         assert path is not None, f"{name} is not installed; scripts/setup-tools does that"
         self._ready, write = KINDS[name]
-        self._command = [path, *write(self.port, f"127.0.0.1:{upstream}", folder)]
+        self._command = [path, *write(self.port, f"127.0.0.1:{upstream}", folder, below)]
+        self._below = below
         # What it keeps of its own stays with the test.
         kept = str(folder / "proxy")
         self._environment = os.environ | {"XDG_CONFIG_HOME": kept, "XDG_DATA_HOME": kept}
@@ -43,7 +45,7 @@ class TlsProxy:
     @property
     def url(self) -> str:
         """Where people reach the server."""
-        return f"https://{PUBLIC_NAME}:{self.port}"
+        return f"https://{PUBLIC_NAME}:{self.port}{self._below}"
 
     async def start(self) -> None:
         """Start, and wait until it takes connections."""
@@ -71,9 +73,11 @@ class TlsProxy:
 
 
 @asynccontextmanager
-async def tls_proxy(name: str, upstream: int, folder: Path) -> AsyncIterator[TlsProxy]:
-    """The guide's proxy of that name, until the block is left."""
-    proxy = TlsProxy(name, upstream, folder)
+async def tls_proxy(
+    name: str, upstream: int, folder: Path, below: str = ""
+) -> AsyncIterator[TlsProxy]:
+    """The guide's proxy of that name, until the block is left; `below` is "" or the guide's path."""
+    proxy = TlsProxy(name, upstream, folder, below)
     try:
         await proxy.start()
         yield proxy
@@ -81,10 +85,14 @@ async def tls_proxy(name: str, upstream: int, folder: Path) -> AsyncIterator[Tls
         await proxy.stop()
 
 
-def _nginx(port: int, upstream: str, folder: Path) -> list[str]:
+def _nginx(port: int, upstream: str, folder: Path, below: str) -> list[str]:
     certificate, key = _certified(folder)
+    whole = shown("nginx", "proxy_pass")
+    if below:
+        locations = shown("nginx", f"location {below}/ ")
+        whole = re.sub(r"    location .*^    }\n", locations, whole, flags=re.MULTILINE | re.DOTALL)
     block = _changed(
-        shown("nginx", "proxy_pass"),
+        whole,
         {
             "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
             f"/etc/ssl/{PUBLIC_NAME}.pem": str(certificate),
@@ -105,12 +113,15 @@ def _nginx(port: int, upstream: str, folder: Path) -> list[str]:
     return ["-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")]
 
 
-def _caddy(port: int, upstream: str, folder: Path) -> list[str]:
+def _caddy(port: int, upstream: str, folder: Path, below: str) -> list[str]:
     certificate, key = _certified(folder)
     site = f"{PUBLIC_NAME} {{\n"
     # Nobody can look the name up. One of its own making comes only after it says it is ready.
+    whole = shown("text", "reverse_proxy")
+    if below:
+        whole = f"{site}{shown('text', f'handle_path {below}/')}}}\n"
     block = _changed(
-        shown("text", "reverse_proxy"),
+        whole,
         {UPSTREAM: upstream, site: f"{site}tls {certificate} {key}\n"},
     )
     rest = (
@@ -152,7 +163,7 @@ def _certified(folder: Path) -> tuple[Path, Path]:
     return certificate, key
 
 
-Write = Callable[[int, str, Path], list[str]]
+Write = Callable[[int, str, Path, str], list[str]]
 KINDS: dict[str, tuple[bytes, Write]] = {
     "nginx": (b"start worker process", _nginx),
     "caddy": (b"serving initial configuration", _caddy),

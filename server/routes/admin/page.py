@@ -10,7 +10,14 @@ from server.routes.describing import Tag, described
 from server.routes.web_files import BUILT_IN, WebFiles, files_below
 
 PAGE = BUILT_IN / "admin" / "index.html"
-SHARED = ("icon.svg", "theme-boot.js", "views/dom.js", "styles/tokens.css", "styles/base.css")
+SHARED = (
+    "icon.svg",
+    "theme-boot.js",
+    "base.js",
+    "views/dom.js",
+    "styles/tokens.css",
+    "styles/base.css",
+)
 """What it has of the other page, which may be replaced by somebody else's build."""
 
 

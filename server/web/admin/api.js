@@ -1,6 +1,8 @@
 /** The administration's addresses. */
 
-const SLOT = "parley.admin-key";
+import { located, slotName } from "../base.js";
+
+const SLOT = slotName("parley.admin-key");
 const TIMEOUT_MS = 30_000;
 
 export class AdminError extends Error {
@@ -73,7 +75,7 @@ export class AdminApi {
     try {
       const signal = AbortSignal.timeout(TIMEOUT_MS);
       const text = body === undefined ? undefined : JSON.stringify(body);
-      response = await fetch(`/api/admin/${path}`, { method, headers, body: text, signal });
+      response = await fetch(located(`/api/admin/${path}`), { method, headers, body: text, signal });
     } catch {
       throw new AdminError("The server cannot be reached.", 0);
     }

@@ -1,5 +1,6 @@
 /** The page: reads both documents, shows their entries, finds what is searched for. */
 
+import { located } from "./base.js";
 import { h, slot } from "./dom.js";
 import { entriesOf } from "./entries.js";
 import { operationPart } from "./operation.js";
@@ -16,7 +17,7 @@ const QUIET_MS = 80;
 
 /** @param {string} address */
 async function documentAt(address) {
-  const answer = await fetch(address);
+  const answer = await fetch(located(address));
   if (!answer.ok) throw new Error(`${address} was answered ${answer.status}`);
   return answer.json();
 }

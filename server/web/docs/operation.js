@@ -1,5 +1,6 @@
 /** One address and method: parameters, body, answers, and a line to try it with. */
 
+import { located } from "./base.js";
 import { h } from "./dom.js";
 import { exampleBlock } from "./block.js";
 import { prose, words } from "./prose.js";
@@ -129,7 +130,7 @@ function curlLine(operation) {
   const query = operation.parameters
     .filter((/** @type {any} */ one) => one.in === "query" && one.required)
     .map((/** @type {any} */ one) => `${one.name}=...`);
-  const address = `${location.origin}${path}${query.length ? `?${query.join("&")}` : ""}`;
+  const address = `${location.origin}${located(path)}${query.length ? `?${query.join("&")}` : ""}`;
   const lines = [`curl -sS${operation.method === "get" ? "" : ` -X ${operation.method.toUpperCase()}`} "${address}"`];
   if (operation.security.length) lines.push('-H "X-Session-API-Key: $KEY"');
   if (operation.requestBody) {

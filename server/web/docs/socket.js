@@ -1,5 +1,6 @@
 /** The socket: its channels, and each message with its fields and an example. */
 
+import { BASE, located } from "./base.js";
 import { h } from "./dom.js";
 import { exampleBlock } from "./block.js";
 import { prose, words } from "./prose.js";
@@ -52,6 +53,7 @@ export function messagePart(entry, components) {
 function clientLines() {
   return [
     `const socket = io("${location.origin}", {`,
+    ...(BASE === "/" ? [] : [`  path: "${located("/socket.io")}",`]),
     "  transports: [\"websocket\"],",
     "  query: { conversation_id: id, latest_event_id: -1 },",
     "});",

@@ -1,0 +1,179 @@
+"""Joins the modules of a page into one script, and its style sheets into one, with source maps.
+
+Nothing is minified or renamed: each module becomes a function that gives what it exports, and every
+line stays a line, so that a map needs no parser. Only the forms of `import` and `export` that the
+pages use are understood; any other one is refused, with the module's name.
+"""
+
+import json
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+SourceOf = Callable[[str], str]
+"""Gives a file's text by its path, and raises where there is none."""
+
+_IMPORT = re.compile(r'^import\s+(?:\{([^{}]*)\}\s*from\s*)?"(\.{1,2}/[^"]+)";', re.MULTILINE)
+_DECLARED = re.compile(
+    r"^export\s+(?=(?:(?:async\s+)?function\*?|class|const)\s+([\w$]+))", re.MULTILINE
+)
+_LISTED = re.compile(r"(?:^|(?<=[;}]))export\s*\{([^{}]*)\};?\s*\Z", re.MULTILINE)
+_LAZY = re.compile(r'(?<=\bimport\()"(\.{1,2}/[^"]+)"(?=\))')
+_LEFT = re.compile(r"^\s*(?:import\s*[\w{*\"']|export\b).*", re.MULTILINE)
+_DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+
+class CannotJoin(ValueError):
+    """A module cannot be joined with others; the text says which, and why."""
+
+
+class Bundle(NamedTuple):
+    """A joined file and its source map."""
+
+    text: str
+    source_map: str
+
+
+class _Module(NamedTuple):
+    path: str
+    source: str
+    needs: list[str]
+
+
+def join_scripts(entry: str, source_of: SourceOf, map_name: str) -> Bundle:
+    """Join a module and all that it imports, each after those it needs. Raises CannotJoin.
+
+    Those of `import("...")` stay files of their own; the script must lie where paths begin.
+    """
+    modules = _in_order(entry, source_of)
+    names = {
+        one.path: f"${number}_{re.sub(r'[^0-9A-Za-z]', '_', one.path)}"
+        for number, one in enumerate(modules)
+    }
+    return _joined(
+        (
+            _Part(one.path, f"const {names[one.path]} = (() => {{", *_as_function(one, names))
+            for one in modules
+        ),
+        f"//# sourceMappingURL={map_name}\n",
+    )
+
+
+def join_styles(paths: Iterable[str], source_of: SourceOf, map_name: str) -> Bundle:
+    """Join style sheets in their order."""
+    return _joined(
+        (_Part(path, f"/* {path} */", source_of(path), "") for path in paths),
+        f"/*# sourceMappingURL={map_name} */\n",
+    )
+
+
+def _in_order(entry: str, source_of: SourceOf) -> list[_Module]:
+    """All modules that one needs and itself, each behind those it imports."""
+    found: dict[str, _Module] = {}
+    on_the_way: list[str] = []
+
+    def visit(path: str) -> None:
+        if path in on_the_way:
+            circle = " -> ".join([*on_the_way[on_the_way.index(path) :], path])
+            raise CannotJoin(f"modules import each other in a circle: {circle}")
+        if path in found:
+            return
+        on_the_way.append(path)
+        source = source_of(path)
+        needs = [_resolved(path, target) for _, target in _IMPORT.findall(source)]
+        for needed in needs:
+            visit(needed)
+        on_the_way.pop()
+        found[path] = _Module(path, source, needs)
+
+    visit(entry)
+    return list(found.values())
+
+
+def _as_function(module: _Module, names: dict[str, str]) -> tuple[str, str]:
+    """A module's lines as a function's body, and the line that gives what it exports."""
+    exported: dict[str, str] = {}
+
+    def taken(found: re.Match[str]) -> str:
+        listed, target = found.groups()
+        # Every line stays a line.
+        lines = "\n" * found[0].count("\n")
+        if listed is None:
+            return lines
+        fields = ", ".join(
+            name if name == own else f"{name}: {own}" for name, own in _named(listed)
+        )
+        return f"const {{ {fields} }} = {names[_resolved(module.path, target)]};{lines}"
+
+    def given(found: re.Match[str]) -> str:
+        exported.update({name: own for own, name in _named(found[1])})
+        return "\n" * found[0].rstrip().count("\n")
+
+    def declared(found: re.Match[str]) -> str:
+        exported[found[1]] = found[1]
+        return ""
+
+    def lazy(found: re.Match[str]) -> str:
+        return f'"./{_resolved(module.path, found[1])}"'
+
+    text = _IMPORT.sub(taken, module.source)
+    text = _DECLARED.sub(declared, text)
+    text = _LAZY.sub(lazy, _LISTED.sub(given, text))
+    left = _LEFT.search(text)
+    if left is not None:
+        raise CannotJoin(f"{module.path}: a form that cannot be joined: {left[0].strip()[:80]}")
+    fields = ", ".join(name if name == own else f"{name}: {own}" for name, own in exported.items())
+    return text, f"return {{ {fields} }};\n}})();\n"
+
+
+def _named(listed: str) -> Iterator[tuple[str, str]]:
+    """The pairs of `{ a, b as c }`."""
+    for one in listed.split(","):
+        name, _, alias = (part.strip() for part in one.strip().partition(" as "))
+        if name:
+            yield name, alias or name
+
+
+def _resolved(path: str, target: str) -> str:
+    return posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+
+
+class _Part(NamedTuple):
+    path: str
+    before: str
+    """One line, without its end."""
+    source: str
+    after: str
+
+
+def _joined(parts: Iterable[_Part], end: str) -> Bundle:
+    text: list[str] = []
+    sources: list[str] = []
+    mappings: list[str] = []
+    line_before = 0
+    for part in parts:
+        sources.append(part.path)
+        source = part.source if part.source.endswith("\n") else f"{part.source}\n"
+        text += [part.before, "\n", source, part.after]
+        mappings.append("")
+        for line in range(source.count("\n")):
+            # Where the line begins: column 0 of it, the next source or the same, the line there.
+            file_step = 1 if line == 0 and len(sources) > 1 else 0
+            mappings.append(f"A{'AC'[file_step]}{_digits(line - line_before)}A")
+            line_before = line
+        mappings += [""] * part.after.count("\n")
+    text.append(end)
+    source_map = {"version": 3, "sources": sources, "names": [], "mappings": ";".join(mappings)}
+    return Bundle("".join(text), json.dumps(source_map))
+
+
+def _digits(number: int) -> str:
+    """A number in the base 64 of source maps, the sign in the lowest bit."""
+    rest = -number << 1 | 1 if number < 0 else number << 1
+    digits = ""
+    while True:
+        rest, digit = rest >> 5, rest & 31
+        digits += _DIGITS[digit | 32 if rest else digit]
+        if not rest:
+            return digits
