@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel
 
 from storage.conversations.listing import Listing
 from storage.database.base import Database, Row, Script, Statement
+from storage.database.wal import wal_of
 from storage.errors import Unavailable
 
 CHECK_SECONDS = 60.0
@@ -104,9 +105,7 @@ class SqliteInventory(Inventory):
             medium="sqlite",
             place=str(self._path),
             bytes_used=size,
-            wal_bytes=await asyncio.to_thread(
-                _size, self._path.with_name(f"{self._path.name}-wal")
-            ),
+            wal_bytes=await asyncio.to_thread(_size, wal_of(self._path)),
             conversations=conversations,
             deleted_conversations=deleted,
             events=events,

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import sqlite3
 import time
 from asyncio import AbstractEventLoop
@@ -27,11 +28,14 @@ from storage.database.base import (
 )
 from storage.database.group_commit import STATEMENTS, Connect, GroupCommit, Outcome, Work
 from storage.database.migrate import migrate_sqlite
+from storage.database.wal import read_wal, wal_of
 from storage.errors import MediumLost, Unavailable
 from storage.medium import FileIdentity
 from storage.promise import Promise
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 GROUP_LIMIT = 100
 """Writes in one commit at most: the next is made while the loop still tells of this one."""
@@ -80,9 +84,7 @@ class SqliteDatabase(Database):
         self._outstanding = 0
         self._ages: deque[tuple[float, int]] = deque()
         """When the outstanding writes were taken, and how many each time."""
-        self._files = {
-            one: FileIdentity.at(one) for one in (path, path.with_name(f"{path.name}-wal"))
-        }
+        self._files = {one: FileIdentity.at(one) for one in (path, wal_of(path))}
         self._closed = False
         self._readers: list[aiosqlite.Connection] = []
         self._turn = cycle(self._readers)
@@ -92,10 +94,15 @@ class SqliteDatabase(Database):
     async def open(cls, path: Path, connect: Connect = connect_writer) -> Self:
         """Open, create and migrate the file. Raises Unavailable, MigrationError.
 
+        Commits in its WAL that SQLite will pass over are logged, see `storage.database.wal`.
+
         `connect` makes the writer's connection, now and again after a failed commit.
         """
 
         def prepare() -> GroupCommit:
+            problem = read_wal(wal_of(path)).problem()
+            if problem is not None:
+                logger.error("%s: %s", path.name, problem)
             writer = GroupCommit(path, connect, load_queries())
             migrate_sqlite(writer.connection)
             return writer
@@ -111,6 +118,8 @@ class SqliteDatabase(Database):
                 await database._readers[-1].execute_fetchall("SELECT count(*) FROM migrations")
         except sqlite3.Error as error:
             raise Unavailable(f"cannot open {path.name}: {error}") from error
+        except OSError as error:
+            raise Unavailable(f"cannot use {path}: {error.strerror}") from error
         database._thread.start()
         return database
 
