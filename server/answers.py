@@ -1,13 +1,15 @@
 """Errors as HTTP answers."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from math import ceil
 
 import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from server.errors import Answer, RateLimited, answer_for
+from server.errors import Answer, RateLimited, UpgradeRequired, answer_for
+from server.headers import PROTECTION
 
 CLOSE = {"connection": "close"}
 """Told where a body is left unread: what still comes of it is not waited for."""
@@ -25,13 +27,28 @@ def response_of(error: Exception, headers: Mapping[str, str] | None = None) -> R
     told = dict(headers or {})
     if isinstance(error, RateLimited):
         told["retry-after"] = str(ceil(error.seconds))
+    if isinstance(error, UpgradeRequired):
+        told |= {"upgrade": "websocket", "sec-websocket-version": "13"}
     return error_response(answer_for(error), told)
+
+
+def refusal_bytes(error: Exception) -> bytes:
+    """The whole answer to an error, after which the connection ends; for where no ASGI is spoken."""
+    response = response_of(error, {**PROTECTION, **CLOSE})
+    status = HTTPStatus(response.status_code)
+    fields = b"".join(b"%b: %b\r\n" % field for field in response.raw_headers)
+    line = f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
+    return line + fields + b"\r\n" + bytes(response.body)
 
 
 async def refuse_socket(error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a websocket's request by an error; as ASGI, before it is accepted."""
     await receive()
-    response = response_of(error)
+    await send_refusal(response_of(error), scope, send)
+
+
+async def send_refusal(response: Response, scope: Scope, send: Send) -> None:
+    """Answer a websocket's request that was received and not accepted."""
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 1008})
         return

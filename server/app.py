@@ -161,10 +161,10 @@ async def compose(
             ),
             tallies,
         )
-        library = SocketServer(handlers, Crowd(config, rates))
+        crowd = Crowd(config, rates)
+        library = SocketServer(handlers, crowd)
         traffic = Traffic(config.stall_abort_seconds)
         reads = read_plain if _is_direct(config) else nothing_plain
-        crowd = Crowd(config, rates)
         entrance = Entrance(handlers, authenticator, traffic, crowd, tallies, reads)
         application = Application(
             Starlette(), entrance, traffic, manager, handlers, library, parts.connections, watch
@@ -184,14 +184,12 @@ async def compose(
             readiness=Readiness(
                 config, application.reasons, event_store.counters, prove, medium=medium
             ),
-            metrics=Metrics(
-                Sources(parts, frames.cache, traffic, watch, (crowd, library.crowd), rates)
-            ),
+            metrics=Metrics(Sources(parts, frames.cache, traffic, watch, crowd, rates)),
             started_at=datetime.now(UTC),
             socket_document=asyncapi_document,
         )
         plain = socketio.ASGIApp(library, socketio_path=None)
-        sockets = PollingRules(plain, library.crowd, library.visits)
+        sockets = PollingRules(plain, crowd, library.visits)
         drain = Drain(manager, application.drain_intake)
         async with administration(config, kept, ledger, drain, rates) as admin:
             application.asgi = Starlette(

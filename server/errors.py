@@ -11,6 +11,8 @@ ServerError
 ├── SettingsNotStored     the storage did not take the settings
 ├── UnsupportedMedia      the body is not of the type the route takes
 ├── TooLarge              the body exceeds the bound
+├── HeadTooLarge          the request's line and fields exceed the bound
+├── UpgradeRequired       a websocket was asked for in a version that is not spoken
 ├── SettingsNotFound      nothing is stored and the server requires settings
 ├── ModelKeyMissing       the agent declares a model and no API key is set
 ├── RateLimited           too much was asked for in a short time
@@ -96,6 +98,17 @@ class UnsupportedMedia(ServerError):
 
 class TooLarge(ServerError):
     """The body exceeds the bound."""
+
+
+class HeadTooLarge(ServerError):
+    """The request's line and fields exceed the bound."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The request's head exceeds {limit // 1024} KiB")
+
+
+class UpgradeRequired(ServerError):
+    """A websocket was asked for in a version that is not spoken."""
 
 
 class SettingsNotFound(ServerError):
@@ -195,6 +208,8 @@ TABLE: tuple[tuple[type[Exception], Answer | tuple[int, str] | tuple[int, str, s
     (SettingsNotStored, (500, "settings_not_stored", "Something went wrong storing settings")),
     (UnsupportedMedia, (415, "unsupported_media_type")),
     (TooLarge, (413, "too_large")),
+    (HeadTooLarge, (431, "head_too_large")),
+    (UpgradeRequired, (426, "upgrade_required")),
     (
         SettingsNotFound,
         Answer(400, "settings_not_found", "Settings not found", "CONFIGURATION$SETTINGS_NOT_FOUND"),

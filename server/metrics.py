@@ -1,6 +1,6 @@
 """What Prometheus is told: read off counters at the moment it asks, never pushed for an event."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,6 +40,9 @@ class Guests(Protocol):
 
     cut: int
 
+    def __len__(self) -> int:
+        """Network connections, and sessions that poll."""
+
     @property
     def handshakes(self) -> int:
         """How many have not said yet what they want."""
@@ -61,7 +64,7 @@ class Sources:
     frames: Cache
     slow_clients: SlowClients
     watch: LoopWatch
-    guests: Sequence[Guests]
+    guests: Guests
     rates: Refusals
 
     @property
@@ -169,10 +172,14 @@ def _connections(sources: Sources) -> Iterator[Metric]:
 
 
 def _defence(sources: Sources) -> Iterator[Metric]:
-    handshakes = sum(one.handshakes for one in sources.guests)
-    cut = sum(one.cut for one in sources.guests)
-    yield _gauge("parley_handshakes", "Connections that owe a word.", handshakes)
-    yield _counter("parley_handshakes_cut", "Of these, those that were ended for it.", cut)
+    guests = sources.guests
+    yield _gauge("parley_clients", "Network connections and polling sessions open.", len(guests))
+    yield _gauge(
+        "parley_handshakes",
+        "Of these, those without a whole request or CONNECT.",
+        guests.handshakes,
+    )
+    yield _counter("parley_handshakes_cut", "Clients ended while that was due.", guests.cut)
     limited = CounterMetricFamily("parley_rate_limited", "Beyond a rate.", labels=["class"])
     for kind, count in sorted(sources.rates.refused.items()):
         limited.add_metric([kind], count)

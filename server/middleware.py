@@ -14,11 +14,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from events.errors import EventsError
 from runtime_stub.errors import RuntimeFloorError
 from server.addresses import peer_of
-from server.answers import error_response, refuse_socket, response_of
+from server.answers import error_response, refuse_socket, response_of, send_refusal
 from server.auth import KEY_HEADER, Authenticator, Principal
 from server.bodies import ENVELOPE_BYTES, WRITING, BodyRules, is_api, is_upload
 from server.config import ServerConfig
-from server.errors import Answer, Forbidden, ServerError, Unauthorized, answer_for
+from server.errors import Answer, Forbidden, NotFound, ServerError, Unauthorized, answer_for
 from server.headers import PROTECTION, TRANSPORT_SECURITY, ProtectiveHeaders
 from server.rates import RateClass, Rates
 from server.requests import Noted, route_of
@@ -35,6 +35,7 @@ CODES: Mapping[int, str] = {
     405: "method_not_allowed",
     422: "invalid_body",
 }
+NO_WEBSOCKET = "There is no websocket at this address; see /socket.io/"
 TEXTS: Mapping[int, str] = {404: "There is nothing at this address"}
 
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
@@ -160,13 +161,16 @@ def rate_class(scope: Scope) -> RateClass:
 
 
 class Unforeseen:
-    """Answers what nobody foresaw."""
+    """Answers what nobody foresaw, websockets at addresses that have none among it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI."""
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, _refusing_in_words(scope, send))
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -185,6 +189,20 @@ class Unforeseen:
                 raise
             logger.exception("%s %s failed", scope["method"], route_of(scope))
             await error_response(answer_for(error))(scope, receive, send_watched)
+
+
+def _refusing_in_words(scope: Scope, send: Send) -> Send:
+    accepted = False
+
+    async def send_in_words(message: Message) -> None:
+        nonlocal accepted
+        accepted = accepted or message["type"] != "websocket.close"
+        if accepted:
+            await send(message)
+        else:
+            await send_refusal(response_of(NotFound(NO_WEBSOCKET)), scope, send)
+
+    return send_in_words
 
 
 async def _answer(request: Request, error: Exception) -> Response:

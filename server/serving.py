@@ -187,7 +187,7 @@ def uvicorn_config(config: ServerConfig, application: Application) -> uvicorn.Co
     return uvicorn.Config(
         application.asgi,
         http=application.entrance.door(),
-        ws=guarded(application.traffic),
+        ws=guarded(application.traffic, application.entrance.tallies),
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,
         ws_ping_interval=None,

@@ -1,16 +1,19 @@
 """Who is connected: counted in all and per address, and those who only hold a place are sent away."""
 
 import asyncio
+import logging
 from asyncio import TimerHandle
 from collections import Counter
 from collections.abc import Callable
 
 from server.config import ServerConfig
-from server.errors import RateLimited
+from server.errors import NotAvailable, RateLimited
 from server.rates import RateClass, Rates
 from server.sockets.allowance import UNLIMITED, Allowance
 from server.sockets.pace import UNPACED, Pace
 from server.sockets.protocol import WRONG_KEY, Refused
+
+logger = logging.getLogger(__name__)
 
 MAX_REMEMBERED = 10_000
 """Addresses whose allowance is known; the oldest is forgotten."""
@@ -22,7 +25,10 @@ RETRY_SECONDS = 5.0
 
 
 class Crowd:
-    """The clients of one server. Nothing is counted for unlimited addresses but the whole."""
+    """The clients of one server: network connections, and sessions that poll.
+
+    Nothing is counted for unlimited addresses but the whole.
+    """
 
     def __init__(self, config: ServerConfig, rates: Rates) -> None:
         self.rates = rates
@@ -44,15 +50,20 @@ class Crowd:
         return len(self._waiting)
 
     def check(self, address: str) -> None:
-        """Raise RateLimited when no more can come from an address."""
+        """Raise RateLimited when no more can come from an address, NotAvailable from any."""
+        if self._places >= self._config.max_connections:
+            raise NotAvailable("The server has as many connections as it takes; try again later")
+        self._check_address(address)
+
+    def _check_address(self, address: str) -> None:
         crowded = self._by_address[address] >= self._config.max_connections_per_address
         if not self._by_address[address]:
             del self._by_address[address]
-        if crowded or self._places >= self._config.max_connections or self.rates.is_banned(address):
+        if crowded or self.rates.is_banned(address):
             raise RateLimited(RETRY_SECONDS)
 
     def enter(self, address: str, end: Callable[[], object]) -> "Place":
-        """A place of an address; `end` takes it back. Raises RateLimited."""
+        """A place of an address; `end` takes it back. Raises what `check` raises."""
         self.check(address)
         place = Place(self, address, end)
         self._places += 1
@@ -141,11 +152,15 @@ class Place:
             self._timer = None
             self._crowd._settle(self)  # noqa: SLF001 - of one module
 
+    def end_by(self, end: Callable[[], object]) -> None:
+        """Call this to end the client, from now on."""
+        self._end = end
+
     def move(self, address: str) -> None:
         """It is another address's, as a proxy says. Raises RateLimited."""
         if address == self.address:
             return
-        self._crowd.check(address)
+        self._crowd._check_address(address)  # noqa: SLF001 - of one module
         waiting = self.waiting
         self.settle()
         self._crowd._count(self.address, -1)  # noqa: SLF001 - of one module
@@ -168,6 +183,7 @@ class Place:
         """End the client, which said nothing."""
         self.settle()
         self._crowd.cut += 1
+        logger.info("%s was cut: it did not say in time what it wants", self.address)
         self.violated()
         self._end()
 

@@ -17,6 +17,7 @@ from server.sockets.protocol import (
     MAX_ATTACHMENTS,
     PING_SECONDS,
     PONG_SECONDS,
+    UNKNOWN_NAMESPACE,
     ClientPacket,
     Refused,
     connected,
@@ -175,7 +176,7 @@ class EngineConnection:
         namespace = packet.namespace or "/"
         match packet.packet_type:
             case kinds.CONNECT if namespace != "/":
-                self._write(refusal(Refused("Unable to connect"), namespace))
+                self._write(refusal(Refused(UNKNOWN_NAMESPACE), namespace))
             case kinds.CONNECT if not self._joined:
                 self._summon()
             case kinds.DISCONNECT if self._joined and namespace == "/":

@@ -106,8 +106,6 @@ def end(transport: Transport, loop: AbstractEventLoop, traffic: Traffic) -> None
 
     What is buffered is sent first; a reader that does not take it is aborted.
     """
-    if transport.is_closing():
-        return
     transport.close()
     if transport.get_write_buffer_size():
         loop.call_later(traffic.stall_seconds, abort, transport)

@@ -9,23 +9,33 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from http import HTTPStatus
 from typing import Any
+from urllib.parse import parse_qs
 
+import engineio
+import orjson
 import socketio
-from engineio.async_drivers.asgi import WebSocket
+from engineio.async_drivers.asgi import WebSocket, make_response as answer
+from engineio.packet import Packet
 from socketio.exceptions import ConnectionRefusedError as SocketRefused
+from socketio.packet import CONNECT_ERROR
 from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
 
 from server.addresses import peer_of
-from server.errors import RateLimited
-from server.sockets.crowd import Crowd
+from server.answers import error_response, send_refusal
+from server.errors import Answer, NotAvailable, RateLimited
+from server.sockets.crowd import Crowd, Place
 from server.sockets.handlers import Arrival, SocketHandlers
 from server.sockets.outlet import EngineOutlet, check_engine, end_poll
 from server.sockets.protocol import (
     MAX_ATTACHMENTS,
     MAX_MESSAGE_BYTES,
+    MAX_PACKETS,
     PING_SECONDS,
     PONG_SECONDS,
+    UNKNOWN_NAMESPACE,
     ClientPacket,
     Refused,
 )
@@ -35,24 +45,113 @@ logger = logging.getLogger(__name__)
 
 
 class Visit:
-    """One Engine.IO connection of the plain way: its place, and what it may still send."""
+    """One Engine.IO connection of the plain way: its place, and what it may still send.
 
-    __slots__ = ("allowance", "pace", "place")
+    A websocket has the place of its network connection; one that polls has a place besides those of
+    its requests' connections.
+    """
 
-    def __init__(self, crowd: Crowd, address: str, end: Callable[[], None]) -> None:
-        self.place = crowd.enter(address, end)
+    __slots__ = ("_shared", "allowance", "pace", "place")
+
+    def __init__(
+        self, crowd: Crowd, address: str, end: Callable[[], None], shared: Place | None = None
+    ) -> None:
+        if shared is not None:
+            shared.move(address)
+        self.place = shared or crowd.enter(address, end)
+        self._shared = shared is not None
         self.allowance = crowd.allowance(address)
         self.pace = crowd.pace(address)
+
+    def leave(self) -> None:
+        """Give the place up, unless a network connection still has it."""
+        if not self._shared:
+            self.place.leave()
 
 
 NO_PACKET = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What the library's parser lets through; it would log each with its whole stack and go on."""
 
+UPGRADE = "5"
+"""What a client that polled says when it goes on by websocket."""
+
 _ENGINE_PACKET = re.compile("[0-6]")
 
 
+class PollAnswers(asyncio.Queue[Packet | None]):
+    """Packets due to one client, of which an answer to a poll takes only so many.
+
+    The library takes with `get`, and then without waiting for as long as there are any.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._taken = 0
+
+    async def get(self) -> Packet | None:
+        """The first packet of an answer."""
+        while True:
+            self._taken = 0
+            with contextlib.suppress(asyncio.QueueEmpty):  # another poll filled up meanwhile
+                return await super().get()
+
+    def get_nowait(self) -> Packet | None:
+        """A further packet. Raises QueueEmpty when there is none, or the answer is full."""
+        if self._taken >= MAX_PACKETS:
+            raise asyncio.QueueEmpty
+        packet = super().get_nowait()
+        self._taken += 1
+        return packet
+
+
+class EngineServer(engineio.AsyncServer):  # type: ignore[misc]  # the library is untyped
+    """Engine.IO with bounds it does not have."""
+
+    def create_queue(self, *args: Any, **kwargs: Any) -> PollAnswers:  # noqa: ARG002 - the library's
+        """The queue of one client."""
+        return PollAnswers()
+
+    async def handle_request(self, scope: Scope, receive: Receive, send: Send) -> Any:
+        """Serve a request; a session that has ended is one that never was."""
+        for sid in parse_qs(scope["query_string"].decode("latin-1")).get("sid", ()):
+            found = self.sockets.get(sid)
+            if found is not None and found.closed:
+                del self.sockets[sid]  # the library raises KeyError instead
+        return await super().handle_request(scope, receive, send)
+
+    async def disconnect(self, sid: str | None = None) -> None:
+        """End one client, or all, without waiting until it has fetched what is due: it may never."""
+        for one in [sid] if sid is not None else list(self.sockets):
+            found = self.sockets.get(one)
+            if found is not None:
+                await found.close(wait=False, reason=self.reason.SERVER_DISCONNECT)
+                self.sockets.pop(one, None)
+
+
 class PacketSocket(WebSocket):  # type: ignore[misc]  # the library is untyped
-    """A websocket that counts as gone with the first text that is no packet of Engine.IO."""
+    """A websocket that counts as gone with the first text that is no packet of Engine.IO.
+
+    One to which a polling client changes over must say so in time, as any other handshake.
+    """
+
+    async def __call__(self, environ: Mapping[str, Any]) -> Any:
+        """Serve it until it is over."""
+        engine_socket = self.handler.__self__
+        changes = engine_socket.connected
+        if changes and engine_socket.upgrading:
+            return engine_socket.server._bad_request("Another upgrade is under way")  # noqa: SLF001
+        protocol = protocol_of(environ.get("asgi.scope", {}))
+        place = None if protocol is None else protocol.place
+        self._probed = place if changes else None
+        self.asgi_receive, self.asgi_send = environ["asgi.receive"], environ["asgi.send"]
+        await self.asgi_send({"type": "websocket.accept"})
+        if place is not None:
+            place.wait()  # for CONNECT, or for the change to be made
+        try:
+            await self.handler(self)
+        finally:
+            engine_socket.upgrading = False  # the library forgets it when the change is broken off
+        return ""
 
     async def wait(self) -> str | bytes:
         """The next message. Raises OSError, as where the client has left."""
@@ -60,6 +159,9 @@ class PacketSocket(WebSocket):  # type: ignore[misc]  # the library is untyped
         if isinstance(message, str) and _ENGINE_PACKET.match(message) is None:
             logger.warning("a connection ended: no packet of Engine.IO")
             raise OSError
+        if self._probed is not None and message == UPGRADE:
+            self._probed.settle()
+            self._probed = None
         return message
 
 
@@ -114,17 +216,19 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
         self.visits: dict[str, Visit] = {}
         """Of each Engine.IO connection."""
         self.crowd = crowd
-        """Of Engine.IO connections: those that poll hold no other place."""
-        self.eio._async = {**self.eio._async, "websocket": PacketSocket}  # noqa: SLF001 - no other way
+        own = {"websocket": PacketSocket, "make_response": make_response}
+        self.eio._async = {**self.eio._async, **own}  # noqa: SLF001 - no other way
         self._handlers = handlers
         self.register_namespace(Namespace(handlers))
 
     async def _handle_eio_connect(self, eio_sid: str, environ: Mapping[str, Any]) -> bool | None:
         scope = environ["asgi.scope"]
         address = self.crowd.rates.addresses.client(peer_of(scope), Headers(scope=scope))
+        protocol = protocol_of(scope)
+        shared = None if protocol is None else protocol.place
         try:
-            visit = Visit(self.crowd, address, partial(self._end, eio_sid, protocol_of(scope)))
-        except RateLimited:
+            visit = Visit(self.crowd, address, partial(self._end, eio_sid, protocol), shared)
+        except (RateLimited, NotAvailable):
             return False  # between the gate's check and this the last place was taken
         self.visits[eio_sid] = visit
         visit.place.wait()
@@ -157,6 +261,18 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
         if packet is not None and packet.attachment_count > MAX_ATTACHMENTS:
             raise ValueError("too many attachments")
 
+    async def _handle_connect(self, eio_sid: str, namespace: str | None, data: object) -> None:
+        if (namespace or "/") == "/":
+            await super()._handle_connect(eio_sid, namespace, data)
+            return
+        # The library says only text, of which the official client shows nothing.
+        told = {"message": UNKNOWN_NAMESPACE}
+        refusal = self.packet_class(CONNECT_ERROR, data=told, namespace=namespace)
+        await self._send_packet(eio_sid, refusal)
+
+    def _engineio_server_class(self) -> type[EngineServer]:
+        return EngineServer
+
     async def _handle_disconnect(
         self, eio_sid: str, namespace: str, reason: str | None = None
     ) -> None:
@@ -170,7 +286,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
         self._binary_packet.pop(eio_sid, None)
         visit = self.visits.pop(eio_sid, None)
         if visit is not None:
-            visit.place.leave()
+            visit.leave()
         end_poll(self.eio, eio_sid)
 
     def _end(self, eio_sid: str, protocol: GuardedProtocol | None) -> None:
@@ -187,3 +303,21 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
         id: int | None,  # noqa: A002 - the library's name
     ) -> None:
         self._handlers.take(sid, ClientPacket(data[0], list(data[1:]), id))
+
+
+async def make_response(
+    status: str, headers: Sequence[tuple[str, str]], payload: bytes, environ: Mapping[str, Any]
+) -> None:
+    """Answer a request as the library does, but a websocket that it refuses in words."""
+    scope = environ["asgi.scope"]
+    if scope["type"] != "websocket" or status.startswith("200 "):
+        await answer(status, headers, payload, environ)
+        return
+    code, _, phrase = status.partition(" ")
+    try:
+        told = str(orjson.loads(payload))
+    except orjson.JSONDecodeError:
+        told = phrase.capitalize()
+    word = "unauthorized" if int(code) == HTTPStatus.UNAUTHORIZED else "bad_request"
+    refused = Answer(int(code), word, told)
+    await send_refusal(error_response(refused), scope, environ["asgi.send"])

@@ -1,33 +1,74 @@
 """uvicorn's HTTP protocol, with bounds it does not have.
 
-A request's head must come in time and be short; a body that nobody wants is not read for ever; a
-reader that stands still is cut.
+A request's head must come in time and be short; a body that nobody wants is read so far that its
+sender finds the answer, and no further; a reader that stands still is cut. What is no request is
+answered in words. Each stretch of a connection's life has a deadline:
+
+- until a head is whole, and until an upgrade is answered: the place's, `handshake_seconds`;
+- while the application answers: its own, and that of the body it asks for (`server.bodies`);
+- a body that is not wanted any more: `UNWANTED_SECONDS` of silence, `UNWANTED_LONGEST_SECONDS` in all;
+- between requests: uvicorn's `timeout_keep_alive`;
+- bytes that the client does not take: `stall_abort_seconds`.
 """
 
-from asyncio import AbstractEventLoop
-from functools import partial
+import logging
+from asyncio import AbstractEventLoop, TimerHandle
 from typing import Any, cast
 
+import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
+from websockets.datastructures import Headers
+from websockets.http11 import Request
 
+from server.answers import refusal_bytes
+from server.errors import (
+    BadRequest,
+    HeadTooLarge,
+    ServerError,
+    TooSlow,
+    UpgradeRequired,
+    answer_for,
+)
 from server.sockets.crowd import Place
-from server.sockets.guard import StallWatch, Traffic, abort
+from server.sockets.guard import StallWatch, Traffic, abort, end
 from server.sockets.transport import GuardedProtocol
+from server.tallies import Tallies
+
+logger = logging.getLogger(__name__)
 
 LONGEST_HEAD_BYTES = 64 * 1024
-UNWANTED_BYTES = 256 * 1024
-"""What is read of a body after the answer, so that its sender finds the answer."""
+UNWANTED_BYTES = 64 * 1024 * 1024
+"""Bytes of a body that are read and dropped after its answer: twice the longest body that any route
+takes. Many clients send all of it before they read, and would lose the answer to a reset."""
 UNWANTED_SECONDS = 2.0
+"""Seconds without a byte of it after which the connection is closed."""
+UNWANTED_LONGEST_SECONDS = 30.0
+"""Seconds it may take in all."""
+REFUSED_SECONDS = 1.0
+"""Seconds for which a connection is read on after it was refused, so that its client finds out why."""
 
 
-def _with_place(
-    protocol: "type[GuardedProtocol]", place: Place, **arguments: Any
-) -> GuardedProtocol:
-    upgraded = protocol(**arguments)
-    upgraded.place = place
-    return upgraded
+class _CycleTransport:
+    """The transport as a request's answer sees it: to close it is left to the protocol."""
+
+    __slots__ = ("_protocol",)
+
+    def __init__(self, protocol: "PlainHttp") -> None:
+        self._protocol = protocol
+
+    def write(self, data: bytes) -> None:
+        """Write it."""
+        self._protocol.transport.write(data)
+
+    def is_closing(self) -> bool:
+        """Whether the connection is over."""
+        return self._protocol.transport.is_closing()
+
+    def close(self) -> None:
+        """Close the connection when what is left of a request has come."""
+        self._protocol.close_after_answer()
 
 
 class PlainHttp(HttpToolsProtocol):
@@ -41,62 +82,142 @@ class PlainHttp(HttpToolsProtocol):
         loop: AbstractEventLoop,
         place: Place,
         traffic: Traffic,
+        tallies: Tallies,
     ) -> None:
         super().__init__(config, server_state, app_state, loop)
         self._place = place
         self._traffic = traffic
+        self._tallies = tallies
+        self._in_head = False
+        self._in_message = False
+        self._upgrading = False
+        self._refused = False
+        self._closing = False
+        """Whether the connection ends as soon as the body is whole that nobody wants."""
+        self._fault: ServerError | None = None
         self._head_bytes = 0
+        """Of the fields that are whole."""
+        self._fed_bytes = 0
+        """Since the segment in which the head began."""
         self._unwanted_bytes = 0
+        self._heard_at = 0.0
+        self._drain: TimerHandle | None = None
         self._watch: StallWatch | None = None
-        guarded = cast("type[GuardedProtocol]", self.ws_protocol_class)
-        self.ws_protocol_class = cast("Any", partial(_with_place, guarded, place))
+        place.end_by(self._expire)
 
     def data_received(self, data: bytes) -> None:
-        """Parse it; an endless head ends the connection."""
-        super().data_received(data)
-        if self._place.waiting:
-            self._head_bytes += len(data)
-            if self._head_bytes > LONGEST_HEAD_BYTES:
-                self._breach()
+        """Parse it; what is no request, or a head too long, is refused."""
+        if self._refused:
+            self._drop(len(data))
+            return
+        self._unset_keepalive_if_required()
+        if not self._in_message and not self._answering:
+            # Blank lines between requests are part of none, and must not hold the place either.
+            self._place.wait()
+        went_on = self._in_head
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._upgrade(data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserError:
+            if not self.transport.is_closing():
+                self._refuse(self._fault or BadRequest("What came is no HTTP request"))
+            return
+        if self._in_head:
+            self._fed_bytes = self._fed_bytes + len(data) if went_on else 0
+            if max(self._fed_bytes, self._head_bytes) > LONGEST_HEAD_BYTES:
+                self._refuse(HeadTooLarge(LONGEST_HEAD_BYTES))
 
     def on_message_begin(self) -> None:
         """Wait for a head."""
         super().on_message_begin()
-        self._head_bytes = self._unwanted_bytes = 0
+        self._in_head = self._in_message = True
+        self._upgrading = False
+        self._head_bytes = self._fed_bytes = self._unwanted_bytes = 0
         self._place.wait()
 
+    def on_url(self, url: bytes) -> None:
+        """Count it."""
+        super().on_url(url)
+        self._head_bytes += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count it."""
+        super().on_header(name, value)
+        self._head_bytes += len(name) + len(value) + len(b": \r\n")
+
     def on_headers_complete(self) -> None:
-        """It is there."""
+        """It is there. Raises what is wrong with it."""
+        self._in_head = False
+        if self.transport.is_closing():
+            raise BadRequest("The connection ends with the answer before")
+        if self._head_bytes > LONGEST_HEAD_BYTES:
+            self._fault = HeadTooLarge(LONGEST_HEAD_BYTES)
+            raise self._fault
         self._place.settle()
+        if self.parser.should_upgrade() and self._should_upgrade():
+            self._upgrading = True
+            self._place.wait()
+            return
         super().on_headers_complete()
+        self.cycle.transport = cast("Any", _CycleTransport(self))
 
     def on_body(self, body: bytes) -> None:
         """Give it to the application, if that still wants it."""
+        if self._upgrading:
+            return
         if self.cycle.response_complete:
-            self._unwanted_bytes += len(body)
-            if self._unwanted_bytes > UNWANTED_BYTES:
-                self._breach()
+            self._drop(len(body))
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """All of a request is there, also of one that was answered before."""
-        if getattr(self.cycle, "response_complete", False):
-            self.cycle.more_body = False
-        super().on_message_complete()
+        self._in_message = False
+        if self._upgrading:
+            return
+        if not self.cycle.response_complete:
+            super().on_message_complete()
+            return
+        self.cycle.more_body = False
+        self._stop_draining()
+        if self._closing:
+            self.end()
+        else:
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def on_response_complete(self) -> None:
         """Wait for the rest of a body, not for long, before the next request."""
+        if self._closing:
+            self.server_state.total_requests += 1
+            self.flow.resume_reading()
+            return
         cycle = self.cycle  # of the newest request, which may wait behind the one that was answered
-        unread = not self.transport.is_closing() and cycle.response_complete and cycle.more_body
         super().on_response_complete()
-        if unread:
-            self.loop.call_later(UNWANTED_SECONDS, self._give_up, cycle)
+        if not self.transport.is_closing() and cycle.response_complete and cycle.more_body:
+            self._unset_keepalive_if_required()
+            self._drain_body()
 
-    def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP, and remember who said it."""
-        self._place.violated()
-        super().send_400_response(msg)
+    def close_after_answer(self) -> None:
+        """End the connection; where a body is on its way to an answer, once that has come."""
+        cycle: RequestResponseCycle | None = self.cycle  # None when the connection is lost
+        if cycle is not None and cycle.response_complete and cycle.more_body:
+            self._closing = True
+            self._drain_body()
+        else:
+            self.end()
+
+    def end(self) -> None:
+        """Close the connection; a reader that does not take what is due is aborted."""
+        end(self.transport, self.loop, self._traffic)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing came after an answer."""
+        self.end()
 
     def pause_writing(self) -> None:
         """Start to watch whether the reader reads."""
@@ -111,17 +232,116 @@ class PlainHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Give up the place."""
         self._unwatch()
+        self._stop_draining()
+        self._unset_keepalive_if_required()
         self._place.leave()
         super().connection_lost(exc)
         self.cycle = None  # type: ignore[assignment]  # it leads back here, and would hold us
 
-    def _breach(self) -> None:
-        self._place.violated()
-        abort(self.transport)
+    @property
+    def _answering(self) -> bool:
+        """Whether an answer is due, or under way."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
 
-    def _give_up(self, cycle: object) -> None:
-        if self.cycle is cycle and self.cycle.more_body and not self.transport.is_closing():
+    def _upgrade(self, rest: bytes) -> None:
+        """Hand the connection over, to who reads what stands behind the head."""
+        if not self._should_upgrade():
+            # Answered as if it had not been asked for; the parser reads no further.
+            if self._answering:
+                self.cycle.keep_alive = False
+            else:
+                self.end()
+            return
+        if self._answering:
+            self._refuse(BadRequest("An upgrade must wait for the answers before it"))
+            return
+        try:
+            request = self._request()
+        except ServerError as error:
+            self._refuse(error)
+            return
+        self.connections.discard(self)
+        protocol_class = cast("type[GuardedProtocol]", self.ws_protocol_class)
+        protocol = protocol_class(
+            config=self.config, server_state=self.server_state, app_state=self.app_state
+        )
+        protocol.take_over(self.transport, self._place, request)
+        if rest:
+            protocol.data_received(rest)
+
+    def _request(self) -> Request:
+        """The head that was parsed, for a library that would parse it anew, and in bounds of its own.
+
+        Raises BadRequest, UpgradeRequired.
+        """
+        given = dict(self.headers)
+        if given.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in given:
+            raise BadRequest("A websocket's request has no body")
+        if b"sec-websocket-version" in given and given[b"sec-websocket-version"] != b"13":
+            raise UpgradeRequired("Only version 13 of the websocket protocol is spoken here")
+        try:
+            parsed = httptools.parse_url(self.url)
+            path = parsed.path.decode("ascii")
+            if parsed.query is not None:
+                path += "?" + parsed.query.decode("ascii")
+        except (httptools.HttpParserError, UnicodeDecodeError) as error:
+            raise BadRequest("The address is not acceptable") from error
+        fields = Headers()
+        for name, value in self.headers:
+            fields[name.decode("ascii")] = value.decode("latin-1")
+        version = self.parser.get_http_version()
+        return Request(path, fields, self.parser.get_method().decode("ascii"), f"HTTP/{version}")
+
+    def _expire(self) -> None:
+        """No whole head came in time, or too many wait for theirs."""
+        if self._in_head and not self._answering and not self._refused:
+            self._refuse(TooSlow("No whole request came in time"), breach=False)
+        else:
             abort(self.transport)
+
+    def _refuse(self, error: ServerError, *, breach: bool = True) -> None:
+        """Answer what cannot be served, and end the connection when its client can have read why."""
+        self._refused = True
+        self._tallies.refused[answer_for(error).code] += 1
+        logger.info("%s was refused: %s", self._place.address, error)
+        self._place.settle()
+        if breach:
+            self._place.violated()
+        if self.transport.is_closing() or self._answering:
+            self.end()  # another answer is due first, or under way
+            return
+        self.transport.write(refusal_bytes(error))
+        self.transport.write_eof()
+        self._drain = self.loop.call_later(REFUSED_SECONDS, self.end)
+
+    def _drop(self, size: int) -> None:
+        self._unwanted_bytes += size
+        self._heard_at = self.loop.time()
+        if self._unwanted_bytes > UNWANTED_BYTES:
+            self._place.violated()
+            abort(self.transport)
+
+    def _drain_body(self) -> None:
+        """Read on, and drop what comes of a body, within bounds."""
+        self.flow.resume_reading()
+        self._heard_at = self.loop.time()
+        self._drain = self.loop.call_later(
+            UNWANTED_SECONDS, self._check_drain, self._heard_at + UNWANTED_LONGEST_SECONDS
+        )
+
+    def _check_drain(self, last: float) -> None:
+        now = self.loop.time()
+        silent = now - self._heard_at
+        if silent >= UNWANTED_SECONDS or now >= last:
+            self.end()
+        else:
+            self._drain = self.loop.call_later(UNWANTED_SECONDS - silent, self._check_drain, last)
+
+    def _stop_draining(self) -> None:
+        if self._drain is not None:
+            self._drain.cancel()
+            self._drain = None
 
     def _unwatch(self) -> None:
         if self._watch is not None:

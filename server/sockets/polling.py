@@ -14,12 +14,13 @@ from server.addresses import peer_of
 from server.answers import CLOSE, refuse_socket, response_of
 from server.errors import BadRequest, ServerError, TooLarge
 from server.sockets.crowd import Crowd
+from server.sockets.protocol import MAX_PACKETS
+from server.sockets.transport import protocol_of
 
 SEPARATOR = b"\x1e"
-MAX_PACKETS = 16
-"""Of one body; the library takes no more."""
 
-_PACKET = re.compile(rb"[0-6]|b")
+_PACKET = re.compile(rb"[1345]|b")
+"""What a client may post: not what opens a session, pings or means nothing."""
 
 
 class PollingRules:
@@ -35,7 +36,7 @@ class PollingRules:
         address = self._crowd.rates.addresses.client(peer_of(scope), Headers(scope=scope))
         try:
             if b"sid=" not in scope.get("query_string", b""):
-                self._crowd.check(address)
+                self._let_in(scope, address)
             if scope["type"] == "http" and scope["method"] == "POST" and self._is_known(scope):
                 receive = await _read(scope, receive)
         except ClientDisconnect:
@@ -49,6 +50,14 @@ class PollingRules:
             await response_of(error, CLOSE)(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+    def _let_in(self, scope: Scope, address: str) -> None:
+        """Raise RateLimited, NotAvailable when a new connection may not come."""
+        protocol = protocol_of(scope)
+        if protocol is None or protocol.place is None:
+            self._crowd.check(address)
+        else:  # it has the place of its network connection
+            protocol.place.move(address)
 
     def _is_known(self, scope: Scope) -> bool:
         """Whether the library will read the body; it refuses others without."""

@@ -19,6 +19,9 @@ JOIN_BYTES = 64 * 1024
 """The longest message of one who has not joined: there is nothing long to say yet."""
 MAX_ATTACHMENTS = 64
 """Of one message; none is ever used."""
+MAX_PACKETS = 16
+"""Of one body of a poll, or of its answer: python-socketio's client and server take no more."""
+UNKNOWN_NAMESPACE = "Unable to connect"
 MAX_ACK_DIGITS = 15
 PING_SECONDS = 15
 PONG_SECONDS = 25

@@ -1,22 +1,29 @@
 """uvicorn's websocket protocol for the plain way, made to notice readers that do not read."""
 
 import logging
-from asyncio import BaseTransport
+from asyncio import BaseTransport, TimerHandle, Transport
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
+from websockets.http11 import Request
 
 from server.sockets.crowd import Place
 from server.sockets.guard import WRITE_LIMIT_BYTES, StallWatch, Traffic, abort, end
 from server.sockets.protocol import JOIN_BYTES, MAX_MESSAGE_BYTES
+from server.tallies import NOT_ACCEPTED, Tallies
 
+logger = logging.getLogger(__name__)
 connection_log = logging.getLogger("uvicorn.websocket")
 """Apart from the server's own, so that connections can be silent and failures are told."""
 
 EXTENSION = "parley.transport"
 PACKET_TYPES = b"0123456"
+STAND_IN = b"GET / HTTP/1.1\r\n\r\n"
+"""What the library's parser reads where a head was parsed already: it has bounds of its own, and is
+silent about what is beyond them."""
 WAITING_MESSAGES = 8192
 """Messages of one client that may wait for the application; more cannot be honest."""
 
@@ -25,9 +32,36 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
     """Hands itself to the application in the scope, and aborts a connection that stands still."""
 
     traffic: ClassVar[Traffic]
+    tallies: ClassVar[Tallies]
     place: Place | None = None
+    _head: Request | None = None
     _parts: bytearray
     _watch: StallWatch | None = None
+    _last: TimerHandle | None = None
+
+    def take_over(self, transport: Transport, place: Place, request: Request) -> None:
+        """Serve a connection from a request on that was parsed; its place waits for the answer."""
+        self.place = place
+        self._head = request
+        place.end_by(partial(abort, transport))
+        self.connection_made(transport)
+        transport.set_protocol(self)
+        self.data_received(STAND_IN)
+
+    def handle_connect(self, event: Request) -> None:
+        """Take the request that was parsed before; what is no handshake the library refuses."""
+        super().handle_connect(self._head or event)
+        self._head = None
+        if self.close_sent:
+            self.tallies.refused[NOT_ACCEPTED] += 1
+            logger.info("a websocket was refused: %s", self.conn.handshake_exc)
+            self.end()
+
+    async def send(self, message: Any) -> None:
+        """Send it; a request that is accepted came in time."""
+        await super().send(message)
+        if message["type"] == "websocket.accept" and self.place is not None:
+            self.place.settle()
 
     def connection_made(self, transport: BaseTransport) -> None:
         """Bound what the transport may hold; for the kernel see `bound_unsent`."""
@@ -42,6 +76,11 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
         if b"sid=" not in self.scope["query_string"]:
             self.conn.max_message_size = JOIN_BYTES
         await super().run_asgi()
+        # The library closes, at once or after the client's farewell, and would wait for ever until
+        # the last bytes were taken.
+        seconds = self.close_timeout + self.traffic.stall_seconds
+        if not self.disconnected:
+            self._last = self.loop.call_later(seconds, self.abort)
 
     def widen(self) -> None:
         """Take messages of full length: the client has joined."""
@@ -101,6 +140,8 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop watching, and give up the place."""
         self._unwatch()
+        if self._last is not None:
+            self._last.cancel()
         if self.place is not None:
             self.place.leave()
         super().connection_lost(exc)
@@ -139,6 +180,7 @@ def protocol_of(scope: Mapping[str, Any]) -> GuardedProtocol | None:
     return protocol if isinstance(protocol, GuardedProtocol) else None
 
 
-def guarded(traffic: Traffic) -> type[GuardedProtocol]:
+def guarded(traffic: Traffic, tallies: Tallies) -> type[GuardedProtocol]:
     """The protocol class of one server."""
-    return type("GuardedProtocol", (GuardedProtocol,), {"traffic": traffic})
+    members = {"traffic": traffic, "tallies": tallies}
+    return type("GuardedProtocol", (GuardedProtocol,), members)

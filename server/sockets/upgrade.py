@@ -7,13 +7,13 @@ uvicorn as it came, which serves it, or refuses it, the plain way.
 
 import asyncio
 import binascii
+import logging
 import re
-from asyncio import AbstractEventLoop, BaseTransport, Transport
+from asyncio import AbstractEventLoop, BaseTransport, TimerHandle, Transport
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import sha1
-from http import HTTPStatus
 from typing import Any, ClassVar, NamedTuple, cast
 
 from starlette.datastructures import Headers
@@ -21,18 +21,19 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from server.addresses import UNKNOWN, site_of
-from server.answers import CLOSE, response_of
+from server.answers import refusal_bytes
 from server.auth import Authenticator
-from server.errors import Forbidden, RateLimited
-from server.headers import PROTECTION
+from server.errors import Forbidden, NotAvailable, RateLimited, ServerError, answer_for
 from server.rates import RateClass
 from server.sockets.crowd import Crowd, Place
 from server.sockets.engine import EngineConnection
-from server.sockets.guard import Traffic, abort
+from server.sockets.guard import Traffic, abort, end
 from server.sockets.handlers import SocketHandlers
-from server.sockets.plain import PlainHttp
+from server.sockets.plain import REFUSED_SECONDS, PlainHttp
 from server.sockets.websocket import Websocket
 from server.tallies import NOT_ACCEPTED, Tallies
+
+logger = logging.getLogger(__name__)
 
 Fields = Sequence[tuple[bytes, bytes]]
 
@@ -46,6 +47,8 @@ ANSWER = (
 )
 UNCOMMON = (b"sec-websocket-protocol", b"content-length", b"transfer-encoding")
 LONGEST_REQUEST_BYTES = 16 * 1024
+MOST_TURNED_AWAY = 64
+"""Connections without a place that may be told so at the same time."""
 
 _REQUEST = re.compile(
     rb"GET /socket\.io/?\?([!\"$-~]+) HTTP/1\.1\r\n"
@@ -130,20 +133,45 @@ class Entrance:
         self._handlers = handlers
         self._authenticator = authenticator
         self._crowd = crowd
+        self._turned_away = 0
 
     def door(self) -> "type[Door]":
         """The class of the protocols that look at a connection first, for uvicorn."""
         return type("Door", (Door,), {"entrance": self})
 
-    def enter(self, transport: Transport) -> Place | None:
-        """A place for a connection that came in, which owes a word from now on; None ends it."""
+    def enter(self, transport: Transport) -> Place:
+        """A place for a connection that came in, which owes a word from now on.
+
+        Raises RateLimited, NotAvailable.
+        """
         address = site_of(_peer_of(transport) or UNKNOWN)
         try:
             place = self._crowd.enter(address, partial(abort, transport))
-        except RateLimited:
-            return None
+        except (RateLimited, NotAvailable) as error:
+            self.tallies.refused[answer_for(error).code] += 1
+            if not self._crowd.rates.is_banned(address):  # which was logged when it was
+                logger.info("%s was refused: %s", address, error)
+            raise
         place.wait()
         return place
+
+    def turn_away(self, transport: Transport, error: ServerError) -> bool:
+        """Say why a connection gets no place, and whether it is still to be read from for a while.
+
+        A client that is banned, and those beyond so many at once, are cut without a word.
+        """
+        banned = self._crowd.rates.is_banned(site_of(_peer_of(transport) or UNKNOWN))
+        if banned or self._turned_away >= MOST_TURNED_AWAY:
+            abort(transport)
+            return False
+        self._turned_away += 1
+        transport.write(refusal_bytes(error))
+        transport.write_eof()
+        return True
+
+    def gone(self) -> None:
+        """One of those who were turned away has gone."""
+        self._turned_away -= 1
 
     def admit(self, request: PlainRequest, transport: Transport, place: Place) -> None:
         """Check where it comes from, and how often. Raises Forbidden, RateLimited."""
@@ -195,14 +223,18 @@ class Door(asyncio.Protocol):
         self._loop = _loop or asyncio.get_running_loop()
         self._transport: Transport | None = None
         self._place: Place | None = None
+        self._turned_away: TimerHandle | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:
         """Wait for the first bytes, if there is a place."""
         self._transport = cast("Transport", transport)
         self._server.connections.add(cast("Any", self))
-        self._place = self.entrance.enter(self._transport)
-        if self._place is None:
-            abort(self._transport)
+        try:
+            self._place = self.entrance.enter(self._transport)
+        except (RateLimited, NotAvailable) as error:
+            if self.entrance.turn_away(self._transport, error):
+                # Until its client has read the answer, whatever it sends meanwhile.
+                self._turned_away = self._loop.call_later(REFUSED_SECONDS, abort, self._transport)
 
     def data_received(self, data: bytes) -> None:
         """Decide."""
@@ -219,6 +251,7 @@ class Door(asyncio.Protocol):
                 self._loop,
                 place,
                 self.entrance.traffic,
+                self.entrance.tallies,
             )
             plain.connection_made(transport)
             transport.set_protocol(plain)
@@ -229,8 +262,8 @@ class Door(asyncio.Protocol):
         except (Forbidden, RateLimited) as error:
             self.entrance.tallies.refused[NOT_ACCEPTED] += 1
             self._place = place  # given up when the connection is
-            transport.write(_refusal(error))
-            transport.close()
+            transport.write(refusal_bytes(error))
+            end(transport, self._loop, self.entrance.traffic)
             return
         ends: set[Any] = self._server.connections
         connection = self.entrance.connect(request, transport, self._loop, ends, place)
@@ -242,6 +275,10 @@ class Door(asyncio.Protocol):
         """Nobody said anything that could be served."""
         if self._place is not None:
             self._place.leave()
+        if self._turned_away is not None:
+            self._turned_away.cancel()
+            self._turned_away = None
+            self.entrance.gone()
         self._leave()
 
     def shutdown(self) -> None:
@@ -262,11 +299,3 @@ def nothing_plain(data: bytes) -> None:
 def _peer_of(transport: Transport) -> str | None:
     name = transport.get_extra_info("peername")
     return str(name[0]) if name else None
-
-
-def _refusal(error: Exception) -> bytes:
-    response = response_of(error, {**PROTECTION, **CLOSE})
-    status = HTTPStatus(response.status_code)
-    fields = b"".join(b"%b: %b\r\n" % field for field in response.raw_headers)
-    line = f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
-    return line + fields + b"\r\n" + bytes(response.body)

@@ -3,7 +3,6 @@
 Connections come and go by the thousand, and the collector looks at what is old only now and then.
 """
 
-import asyncio
 import gc
 from collections import Counter
 
@@ -11,7 +10,7 @@ import pytest
 from websockets.server import ServerProtocol
 
 from tests.support.clients import message
-from tests.support.intruder import CLOSE, PING, frame, intruder
+from tests.support.intruder import CLOSE, PING, frame, intruder, until_figure
 from tests.support.live import live_server
 
 ROUNDS = 10
@@ -61,12 +60,6 @@ async def a_websocket_that_pings_and_says_farewell(live, conversation_id):
         await one.cut()
 
 
-async def nobody_is_there(live):
-    async with asyncio.timeout(5):
-        while live.application.library.visits or len(live.application.library.crowd):
-            await asyncio.sleep(0)
-
-
 @pytest.fixture
 def kept_garbage():
     """What only the collector would have ended, of the types that are ours."""
@@ -107,12 +100,12 @@ async def test_a_connection_that_has_ended_waits_for_no_collector(come_and_go, k
     async with live_server() as live:
         conversation_id = await live.new()
         await come_and_go(live, conversation_id)  # what is made at first use stays
-        await nobody_is_there(live)
+        await until_figure(live.url, "parley_clients", 1)  # who asks
         kept_garbage()
 
         for _ in range(ROUNDS):
             await come_and_go(live, conversation_id)
-        await nobody_is_there(live)
+        await until_figure(live.url, "parley_clients", 1)  # who asks
 
         assert kept_garbage() == {}
 
@@ -124,6 +117,6 @@ async def test_what_the_library_read_for_a_connection_ends_with_it(kept_garbage)
         kept_garbage()
         for _ in range(ROUNDS):
             await a_websocket_that_pings_and_says_farewell(live, conversation_id)
-        await nobody_is_there(live)
+        await until_figure(live.url, "parley_clients", 1)  # who asks
 
         assert not [one for one in gc.get_objects() if isinstance(one, ServerProtocol)]

@@ -6,7 +6,15 @@ import pytest
 
 from server.sockets.plain import UNWANTED_SECONDS
 from tests.support.clients import message
-from tests.support.intruder import PING, TEXT, frame, intruder
+from tests.support.intruder import (
+    PING,
+    TEXT,
+    frame,
+    intruder,
+    join,
+    still_serves,
+    until_figure,
+)
 from tests.support.live import live_server
 from tests.support.polling import polling_client
 
@@ -21,32 +29,24 @@ async def impatient():
         yield opened
 
 
-async def still_serves(live):
-    async with live.raw(await live.new()) as good:
-        await good.connect()
-        assert (await good.send(message("/quiet hello")))["status"] == "ok"
-
-
-async def join(live, one):
-    assert (await one.upgrade(f"conversation_id={await live.new()}")).status == 101
-    await one.message()
-    await one.text("40")
-    assert (await one.message()).startswith("40{")
+async def test_a_connection_on_which_nothing_comes_is_cut(impatient):
+    async with intruder(impatient.url) as one:
+        assert await one.cut(WITHIN) == b""
 
 
 @pytest.mark.parametrize(
     "said",
     [
-        b"",
         b"G",
         b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: local",
         b"GET /alive HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 4000,
     ],
 )
-async def test_a_connection_on_which_no_request_comes_is_cut(impatient, said):
+async def test_a_request_that_does_not_come_in_time_is_answered_so(impatient, said):
     async with intruder(impatient.url) as one:
         await one.send(said)
-        assert await one.cut(WITHIN) == b""
+        assert (await one.answer()).status == 408
+        assert b'"too_slow"' in await one.cut(WITHIN)
 
 
 async def test_a_body_that_comes_after_its_answer_ends_no_connection(impatient):
@@ -71,7 +71,7 @@ async def test_a_websocket_that_never_asks_to_join_is_cut(impatient):
     async with intruder(impatient.url) as one:
         assert (await one.upgrade(f"conversation_id={await impatient.new()}")).status == 101
         assert b'0{"sid"' in await one.cut(WITHIN)
-    await nobody_waits(impatient)
+    await until_figure(impatient.url, "parley_handshakes", 0)
 
 
 async def test_a_websocket_that_only_pings_is_cut_as_well(impatient):
@@ -101,13 +101,7 @@ async def test_a_session_that_polls_and_never_asks_to_join_is_ended(impatient):
     async with polling_client(impatient.url) as client, asyncio.timeout(WITHIN):
         while (await client.poll()).status_code == 200:
             continue
-    await nobody_waits(impatient)
-
-
-async def nobody_waits(live):
-    async with asyncio.timeout(WITHIN):
-        while live.application.library.visits or live.application.library.crowd.handshakes:
-            await asyncio.sleep(0)
+    await until_figure(impatient.url, "parley_handshakes", 0)
 
 
 async def test_one_who_has_joined_may_be_silent_for_as_long_as_he_likes(impatient):

@@ -20,7 +20,9 @@ async def test_an_address_may_have_so_many_connections_and_no_more():
         assert (await first.upgrade("conversation_id=x")).status == 101
         assert (await second.upgrade("conversation_id=x")).status == 101
         async with intruder(live.url) as third:
-            assert await third.cut() == b""
+            answer = await third.answer()
+            assert (answer.status, answer.headers["retry-after"]) == (429, "5")
+            assert b'"rate_limited"' in await third.cut()
         async with intruder(live.url, "127.0.0.67") as other:
             assert (await other.ask("GET", "/alive")).status == 200
         first.close()
@@ -57,7 +59,8 @@ async def test_all_together_may_have_so_many_connections_and_no_more():
         intruder(live.url, "127.0.0.1"),
         intruder(live.url, "127.0.0.1") as third,
     ):
-        assert await third.cut() == b""
+        assert (await third.answer()).status == 503
+        assert b'"not_available"' in await third.cut()
 
 
 async def test_an_address_that_does_not_stop_knocking_is_cut_before_it_is_heard():

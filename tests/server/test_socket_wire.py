@@ -158,7 +158,13 @@ async def test_a_client_that_says_it_leaves_is_let_go(live):
 
 
 @pytest.mark.parametrize("query", [{"EIO": "3"}, {"transport": "carrier"}, {"sid": "unknown"}])
-async def test_a_request_of_another_kind_is_refused_before_it_is_a_websocket(live, query):
-    with pytest.raises(InvalidStatus, match="HTTP 403"):
+async def test_a_request_of_another_kind_is_refused_in_words_before_it_is_a_websocket(live, query):
+    with pytest.raises(InvalidStatus, match="HTTP 400") as refused:
         async with live.raw(await live.new(), query=query):
             pass
+
+    told = orjson.loads(refused.value.response.body)
+    assert (told["code"], told["message"].partition(" ")[0]) in {
+        ("bad_request", "The"),
+        ("bad_request", "Invalid"),
+    }

@@ -6,7 +6,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
+import httpx
 import orjson
+
+from tests.support.clients import message
+from tests.support.live import Live
 
 TEXT, BINARY, CLOSE, PING, CONT = 1, 2, 8, 9, 0
 ELSEWHERE = "127.0.0.66"
@@ -61,6 +65,11 @@ class Intruder:
         async with asyncio.timeout(WAIT_SECONDS):
             return Answer(await self._reader.readuntil(b"\r\n\r\n"))
 
+    async def body(self, answer: Answer) -> bytes:
+        """The body of an answer whose head says how long it is."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            return await self._reader.readexactly(int(answer.headers["content-length"]))
+
     async def opened(self) -> str:
         """The id of the session that a poll has opened, from the answer's body."""
         async with asyncio.timeout(WAIT_SECONDS):
@@ -111,6 +120,35 @@ def frame(opcode: int, body: bytes, *, fin: bool = True, announced: int | None =
     else:
         head += b"\xff" + size.to_bytes(8)
     return head + bytes(4) + body
+
+
+async def join(live: Live, one: Intruder) -> None:
+    """Take a connection into a new conversation."""
+    assert (await one.upgrade(f"conversation_id={await live.new()}")).status == 101
+    await one.message()
+    await one.text("40")
+    assert (await one.message()).startswith("40{")
+
+
+async def still_serves(live: Live) -> None:
+    """Check that an honest client is served."""
+    async with live.raw(await live.new()) as good:
+        await good.connect()
+        assert (await good.send(message("/quiet hello")))["status"] == "ok"
+
+
+async def until_figure(url: str, family: str, wanted: float) -> None:
+    """Wait until a figure of the server has a value, by asking for it again and again."""
+    async with httpx.AsyncClient(base_url=url) as client, asyncio.timeout(WAIT_SECONDS):
+        while figure(await client.get("/metrics"), family) != wanted:
+            continue
+
+
+def figure(told: httpx.Response, family: str) -> float:
+    """The value of a figure; 0 where it is not told."""
+    assert told.status_code == 200, told.text
+    lines = [line for line in told.text.splitlines() if line.startswith(f"{family} ")]
+    return float(lines[0].partition(" ")[2]) if lines else 0.0
 
 
 @asynccontextmanager
