@@ -5,7 +5,7 @@ import hmac
 import logging
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, NamedTuple
@@ -100,8 +100,18 @@ class Authenticator:
         """Whether this is the key; always where none is set."""
         if self._key is None:
             return True
-        given = (text or "").encode(errors="surrogateescape")
+        given = (text or "").encode(errors="surrogatepass")  # no text is an error, whatever it is
         return hmac.compare_digest(given, self._key) and text not in NO_KEY
+
+    def connection_key_matches(self, given: Iterable[str | None], scope: Mapping[str, Any]) -> bool:
+        """Whether one of these, or what the headers of a handshake's scope give, is the key.
+
+        A header of another purpose, as a token by which users are told apart, is no wrong key.
+        """
+        headers = Headers(raw=scope.get("headers", []))
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        bearer = token.strip() if scheme.lower() == "bearer" else None
+        return any(map(self.key_matches, (*given, headers.get(KEY_HEADER), bearer)))
 
     async def principal(self, scope: Mapping[str, Any]) -> Principal:
         """Who asks, by the headers of the ASGI scope. Raises Unauthorized, NotAvailable."""

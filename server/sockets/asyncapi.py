@@ -185,7 +185,12 @@ def _own_schemas() -> dict[str, Schema]:
                     " -1, what lies past the end as the end.",
                 },
                 "providers_set": text | {"description": f"Of {', '.join(PROVIDERS)}; with commas."},
-                "session_api_key": text | {"description": "The server's key, where it has one."},
+                "session_api_key": text
+                | {
+                    "description": "The server's key, where it has one. It may also come in"
+                    " Socket.IO's `auth` under the same name, or in a header of the handshake,"
+                    " `X-Session-API-Key` or `Authorization: Bearer`."
+                },
             },
             ["conversation_id"],
             "Blank values count as absent; of a repeated parameter the first counts.",

@@ -38,6 +38,7 @@ class EngineConnection:
 
     __slots__ = (
         "_allowance",
+        "_auth",
         "_beat",
         "_binary",
         "_busy",
@@ -67,6 +68,8 @@ class EngineConnection:
         self._query = query
         self._scope = scope
         self._allowance = allowance
+        self._auth: object = None
+        """What came with CONNECT, until it is looked at."""
         self._busy = False
         self._gone = False
         self._joined = False
@@ -124,10 +127,12 @@ class EngineConnection:
         websocket = self._websocket
         websocket.place.settle()
         outlet = partial(DirectOutlet, websocket)
+        auth, self._auth = self._auth, None
+        arrival = Arrival(
+            self._id, self._query, self._scope, outlet, websocket, self._allowance, auth
+        )
         try:
-            await self._handlers.join(
-                Arrival(self._id, self._query, self._scope, outlet, websocket, self._allowance)
-            )
+            await self._handlers.join(arrival)
         except Refused as refused:
             websocket.place.refused(refused)
             self._write(refusal(refused))
@@ -178,6 +183,7 @@ class EngineConnection:
             case kinds.CONNECT if namespace != "/":
                 self._write(refusal(Refused(UNKNOWN_NAMESPACE), namespace))
             case kinds.CONNECT if not self._joined:
+                self._auth = packet.data
                 self._summon()
             case kinds.DISCONNECT if self._joined and namespace == "/":
                 self._websocket.receiver = None  # nothing that follows is taken any more

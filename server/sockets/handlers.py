@@ -24,10 +24,12 @@ from server.sockets.frames import FrameReader
 from server.sockets.outlet import Outlet
 from server.sockets.protocol import (
     EVENTS_IN,
+    WRONG_KEY,
     ClientPacket,
     Handshake,
     Refused,
     failed_ack,
+    key_of_auth,
     parse_handshake,
     refusal_of,
 )
@@ -110,6 +112,8 @@ class Arrival(NamedTuple):
     websocket: Websocket | None = None
     """Where its events are taken from; None where somebody else calls `take`."""
     allowance: Allowance = UNLIMITED
+    auth: object = None
+    """What came with CONNECT: JSON, or None."""
 
 
 class SocketHandlers:
@@ -184,8 +188,9 @@ class SocketHandlers:
         parts = self._parts
         connection_id = arrival.connection_id
         handshake: Handshake = parse_handshake(arrival.query)
-        if not parts.authenticator.key_matches(handshake.session_api_key):
-            raise Refused("invalid_session_api_key")
+        given = (handshake.session_api_key, key_of_auth(arrival.auth))
+        if not parts.authenticator.connection_key_matches(given, arrival.scope):
+            raise Refused(WRONG_KEY)
         principal: Principal = await parts.authenticator.principal(arrival.scope)
         await parts.admit(principal.user_id)
         info = await parts.manager.join_conversation(

@@ -172,7 +172,7 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]  # the library i
         super().__init__("/")
         self._handlers = handlers
 
-    async def on_connect(self, sid: str, environ: Mapping[str, Any], auth: object = None) -> None:  # noqa: ARG002 - the library gives it
+    async def on_connect(self, sid: str, environ: Mapping[str, Any], auth: object = None) -> None:
         """Join. The library sends CONNECT without a pause after this."""
         scope = environ.get("asgi.scope", {})
         engine_id = str(self.server.manager.eio_sid_from_sid(sid, "/"))
@@ -182,7 +182,9 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]  # the library i
         visit: Visit = self.server.visits[engine_id]
         visit.place.settle()
         try:
-            await self._handlers.join(Arrival(sid, query, scope, outlet, allowance=visit.allowance))
+            await self._handlers.join(
+                Arrival(sid, query, scope, outlet, allowance=visit.allowance, auth=auth)
+            )
         except Refused as refused:
             visit.place.refused(refused)
             told = (str(refused),) if refused.data is None else (str(refused), refused.data)

@@ -80,6 +80,12 @@ def parse_handshake(query_string: str) -> Handshake:
     )
 
 
+def key_of_auth(auth: object) -> str | None:
+    """The session key in what a client sends with CONNECT (Socket.IO's `auth`), if it holds one."""
+    key = auth.get("session_api_key") if isinstance(auth, dict) else None
+    return key if isinstance(key, str) else None
+
+
 WRONG_KEY = "invalid_session_api_key"
 NOT_FOUND_TEXT = "Conversation not found"
 NOT_FOUND_DATA = {"msg_id": "CONVERSATION$NOT_FOUND"}

@@ -26,7 +26,10 @@ async def live():
 
 
 async def refusal(live: Live, conversation_id: str | None, **query: str) -> Any:
-    client = RecordingClient(live.url, conversation_id, query=dict(query))
+    return await refused_to(RecordingClient(live.url, conversation_id, query=dict(query)))
+
+
+async def refused_to(client: RecordingClient) -> Any:
     try:
         async with asyncio.timeout(REFUSED_SECONDS):
             with pytest.raises(ConnectRefused) as refused:
@@ -132,6 +135,54 @@ async def test_the_right_key_is_taken():
 
         async with live.joined(conversation_id, query={"session_api_key": "right"}) as client:
             assert client.io.connected
+
+
+WAYS = {
+    "query": {"query": {"session_api_key": "right"}},
+    "auth": {"auth": {"session_api_key": "right"}},
+    "header": {"headers": {"X-Session-API-Key": "right"}},
+    "bearer": {"headers": {"Authorization": "Bearer right"}},
+    "bearer in lower case": {"headers": {"authorization": "bearer right"}},
+    "query beside a token for users": {
+        "query": {"session_api_key": "right"},
+        "headers": {"Authorization": "Bearer of-a-user"},
+    },
+}
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+@pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
+async def test_the_key_is_taken_wherever_a_client_can_put_it(way, transport):
+    async with live_server(session_api_key="right") as live:
+        conversation_id = await live.new()
+
+        async with live.joined(conversation_id, transports=(transport,), **way) as client:
+            assert client.io.connected
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        {"auth": {"session_api_key": "wrong"}},
+        {"auth": {"session_api_key": "\ud800"}},
+        {"auth": {"session_api_key": None}},
+        {"auth": {"session_api_key": ["right"]}},
+        {"auth": {"token": "right"}},
+        {"auth": ["right"]},
+        {"headers": {"X-Session-API-Key": "wrong"}},
+        {"headers": {"Authorization": "right"}},
+        {"headers": {"Authorization": "Basic right"}},
+        {"headers": {"Authorization": "Bearer"}},
+    ],
+)
+async def test_what_is_not_the_key_is_refused_wherever_it_stands(way, transport, caplog):
+    async with live_server(session_api_key="right") as live:
+        client = RecordingClient(live.url, await live.new(), transports=(transport,), **way)
+        told = await refused_to(client)
+
+        assert told == {"message": "invalid_session_api_key"}
+    assert "Traceback" not in caplog.text
 
 
 async def test_settings_that_are_required_and_missing_are_refused():

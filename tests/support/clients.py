@@ -40,6 +40,7 @@ class RecordingClient:
         transports: tuple[str, ...] = ("websocket",),
         reconnection: bool = False,
         headers: dict[str, str] | None = None,
+        auth: Any = None,
     ) -> None:
         self.cursor = cursor
         self.payloads: list[Payload] = []
@@ -50,6 +51,7 @@ class RecordingClient:
         self._query = query or {}
         self._transports = list(transports)
         self._headers = headers or {}
+        self._auth = auth
         self._changed = asyncio.Condition()
         self._told: Any = None
         self.io = socketio.AsyncClient(
@@ -80,6 +82,7 @@ class RecordingClient:
             await self.io.connect(
                 self._address,
                 headers=self._headers,
+                auth=self._auth,
                 transports=self._transports,
                 wait_timeout=WAIT_SECONDS,
             )
