@@ -55,6 +55,18 @@ async def test_the_budget_is_a_visible_error_that_a_message_raises():
         await one.state(AgentState.AWAITING_USER_INPUT, stopped.id)
 
 
+async def test_a_budget_that_is_spent_exactly_stops_the_agent():
+    async with Running(ScriptedAgent(), max_budget_per_task=1.0) as one:
+        said = await one.say("/cost 0.5\n/cost 0.5\n/run ls")
+        stopped = await one.state(AgentState.ERROR, said)
+
+        assert "1.00 of 1.00" in stopped.reason
+        assert "run" not in [kind for kind, _ in await one.log()]
+
+        await one.say("go on")
+        await one.state(AgentState.AWAITING_USER_INPUT, stopped.id)
+
+
 async def test_a_failing_step_is_a_state_with_its_reason_and_the_next_message_works():
     async with Running(Scripts(ValueError("no idea"), MessageAction(content="again"))) as one:
         said = await one.say("x")

@@ -3,17 +3,19 @@
 import asyncio
 from typing import Any
 
+import httpx
 import pytest
 
 from server.addresses import Addresses
 from server.config import ServerConfig
 from server.errors import RateLimited
-from server.rates import RateClass, Rates
+from server.rates import BAN_SECONDS, MAX_BANS, RateClass, Rates
 from server.sources import ConfigError
 from server.windows import MAX_KEYS, BoundedWindows
 from tests.support.clients import message
-from tests.support.intruder import intruder
+from tests.support.intruder import ELSEWHERE, intruder, join
 from tests.support.live import live_server
+from tests.support.polling import polling_through
 from tests.support.rest import assert_refused, client_at, rest_server
 
 BOTH_WAYS = True
@@ -40,6 +42,52 @@ async def served(client, kind):
     method, path, arguments = CLASSES[kind]
     answer = await client.request(method, path, **arguments)
     return answer if answer.status_code == 429 else None
+
+
+def rates_of(clock, **settings):
+    config = ServerConfig(**settings)
+    return Rates(config, Addresses(config), clock)
+
+
+def banned(rates, address):
+    while not rates.is_banned(address):
+        rates.violated(address)
+
+
+def test_exactly_the_limit_is_served():
+    rates = rates_of(Clock(), rate_reads="3/minute")
+    for _ in range(3):
+        rates.check(RateClass.READS, "10.0.0.1")
+        rates.spend(RateClass.READS, "10.0.0.1")
+    with pytest.raises(RateLimited):
+        rates.check(RateClass.READS, "10.0.0.1")
+    with pytest.raises(RateLimited):
+        rates.spend(RateClass.READS, "10.0.0.1")
+
+
+def test_of_too_many_bans_the_one_that_was_renewed_longest_ago_is_forgotten():
+    rates = rates_of(Clock(), rate_violations="1/hour")
+    for number in range(MAX_BANS):
+        banned(rates, f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
+    rates.violated("10.0.0.0")
+    banned(rates, "192.168.0.1")
+
+    assert rates.is_banned("10.0.0.0")
+    assert not rates.is_banned("10.0.0.1")
+    assert rates.is_banned("10.0.0.2")
+    assert rates.is_banned("192.168.0.1")
+
+
+def test_a_ban_lasts_from_the_last_breach_on():
+    clock = Clock()
+    rates = rates_of(clock, rate_violations="1/hour")
+    banned(rates, "10.0.0.1")
+    clock.now += BAN_SECONDS - 1
+    rates.violated("10.0.0.1")
+    clock.now += BAN_SECONDS - 1
+    assert rates.is_banned("10.0.0.1")
+    clock.now += 1
+    assert not rates.is_banned("10.0.0.1")
 
 
 @pytest.mark.parametrize("kind", CLASSES)
@@ -245,3 +293,44 @@ def test_a_flood_of_addresses_takes_no_more_memory_than_is_set_aside():
 def test_a_bound_that_cannot_be_read_stops_the_start(setting, value):
     with pytest.raises(ConfigError, match=setting):
         ServerConfig(**{setting: value})
+
+
+async def test_websockets_and_sessions_that_poll_share_what_their_address_may_send():
+    limits: dict[str, Any] = {
+        "actions_per_second": 0.001,
+        "action_burst": 3,
+        "unlimited_addresses": ["127.0.0.1"],
+    }
+    event = '["oh_user_action",{"action":"none"}]'
+    async with (
+        live_server(**limits) as live,
+        intruder(live.url) as one,
+        httpx.AsyncClient(
+            base_url=live.url, transport=httpx.AsyncHTTPTransport(local_address=ELSEWHERE)
+        ) as http,
+    ):
+        await join(live, one)
+        poller = await polling_through(http, conversation_id=await live.new())
+        await poller.connect()
+        told = []
+        for number in range(2):
+            await one.text(f"42{number}{event}")
+            while not (answer := await one.message()).startswith(f"43{number}["):
+                continue
+            told.append("rate_limited" in answer)
+            await poller.send(f"42{number}{event}")
+            while not (answer := await poller.packet()).startswith(f"43{number}["):
+                continue
+            told.append("rate_limited" in answer)
+        assert told == [False, False, False, True]
+
+
+async def test_a_websocket_has_one_place_however_it_is_served():
+    async with (
+        live_server(max_connections_per_address=2) as live,
+        intruder(live.url) as first,
+        intruder(live.url) as second,
+    ):
+        await join(live, first)
+        await join(live, second)
+        assert len(live.application.library.crowd) == 2
