@@ -8,6 +8,7 @@ from typing import Any
 from starlette.datastructures import Headers
 
 from server.bounds import Bounds
+from server.errors import Forbidden
 
 SITE_BITS = 64
 """Of an IPv6 address: the rest is its owner's to choose, and change, as he likes."""
@@ -15,6 +16,10 @@ LONGEST = 64
 """Characters of an address, with a zone's name behind it; longer text is none, and is not kept."""
 REMEMBERED = 4096
 """Addresses whose form is known: to read one takes longer than all else that is asked of it."""
+SECURE: Mapping[str, bool] = {"http": False, "https": True, "ws": False, "wss": True}
+"""Schemes as proxies write them, and whether the client's connection is encrypted."""
+SHOWN = 20
+"""Characters of a word that is refused."""
 UNKNOWN = "unknown"
 """Where a server is asked without a network, or by something that is no address."""
 
@@ -44,7 +49,7 @@ class Addresses:
         if self._proxies and self.is_proxy(address):
             forwarded = ",".join(headers.getlist("x-forwarded-for")).split(",")
             for part in reversed(forwarded):
-                told = _parsed(part.strip())
+                told = _told(part)
                 if told is None:
                     break
                 address = str(told)
@@ -53,9 +58,20 @@ class Addresses:
         return site_of(address)
 
     def is_https(self, peer: str | None, headers: Headers) -> bool:
-        """Whether a trusted proxy says that it was asked by https."""
-        told = headers.getlist("x-forwarded-proto")
-        return told == ["https"] and peer is not None and self.is_proxy(peer)
+        """Return whether a trusted proxy says that the client came by https, or wss.
+
+        Of a list the first word counts, which is that of the proxy next to the client. Raises
+        Forbidden for a word that names no scheme of the web.
+        """
+        if peer is None or not self.is_proxy(peer):
+            return False
+        told = ",".join(headers.getlist("x-forwarded-proto")).split(",")
+        word = next((word for part in told if (word := part.strip(' \t"').lower())), "http")
+        if word not in SECURE:
+            raise Forbidden(
+                f"X-Forwarded-Proto is {word[:SHOWN]!r}: http, https, ws or wss is expected"
+            )
+        return SECURE[word]
 
 
 def peer_of(scope: Mapping[str, Any]) -> str | None:
@@ -71,6 +87,14 @@ def site_of(address: str) -> str:
     if isinstance(parsed, IPv6Address):
         return str(IPv6Network((int(parsed) >> SITE_BITS << SITE_BITS, SITE_BITS)))
     return address if parsed is None else str(parsed)
+
+
+def _told(part: str) -> IPv4Address | IPv6Address | None:
+    """Return the address in a part of X-Forwarded-For; some proxies add a port to it."""
+    text = part.strip(' \t"')
+    if text.startswith("["):
+        return _parsed(text[1:].partition("]")[0])
+    return _parsed(text.partition(":")[0] if text.count(":") == 1 else text)
 
 
 def _parsed(text: str) -> IPv4Address | IPv6Address | None:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -16,6 +16,7 @@ from starlette.datastructures import Headers
 from server.addresses import Addresses, peer_of
 from server.config import ServerConfig
 from server.errors import Forbidden, NotAvailable, Unauthorized
+from server.origins import DEFAULT_PORTS, Authority, authority_of, normal_origin
 
 logger = logging.getLogger(__name__)
 
@@ -23,12 +24,8 @@ KEY_HEADER = "x-session-api-key"
 LOCAL_NAMES = frozenset(("localhost", "127.0.0.1", "::1"))
 NO_KEY = frozenset(("", "null", "undefined"))
 """What a browser's query says when its page has no key."""
-DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
 
 _USER_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}")
-_AUTHORITY = re.compile(
-    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::(?P<port>\d{1,5}))?"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +57,6 @@ class Everybody(UserAuth):
         return None
 
 
-class Authority(NamedTuple):
-    """The host and port of a Host header; the name is in lower case, IPv6 without brackets."""
-
-    name: str
-    port: int | None
-
-
 class Authenticator:
     """Checks keys, hosts and origins.
 
@@ -90,8 +80,8 @@ class Authenticator:
         self._addresses = Addresses(config)
         self._https = config.https
         permitted = (urlsplit(origin).hostname for origin in self._origins)
-        own = config.host.lower()
-        named = {host.strip("[]").lower() for host in config.permitted_hosts}
+        own = _own_name(config.host)
+        named = set(config.permitted_hosts)
         self._names = LOCAL_NAMES | {own} | named | {name for name in permitted if name}
         self._any_host = self._key is not None and not named
         self._open = not _is_local(own)
@@ -139,7 +129,11 @@ class Authenticator:
         if not self.host_allowed(headers):
             raise Forbidden("This host name is not one of the server's; use localhost")
         if not self.origin_allowed(headers, peer_of(scope)):
-            raise Forbidden("This origin is not permitted; see permitted_cors_origins")
+            own = f"{self._own_scheme(headers, peer_of(scope))}://{_authority_of(headers) or '-'}"
+            raise Forbidden(
+                f"This origin is not permitted: here it is {own}; "
+                "see permitted_cors_origins, and https or trusted_proxies behind a proxy"
+            )
         if "origin" not in headers and _crosses_sites(scope, headers):
             raise Forbidden("Another site may not ask for this")
 
@@ -153,16 +147,22 @@ class Authenticator:
         return authority.name in self._names or (self._open and _is_address(authority.name))
 
     def origin_allowed(self, headers: Headers, peer: str | None = None) -> bool:
-        """Whether there is no Origin, or one that may use the server; `peer` is the other end."""
+        """Return whether there is no Origin, or one that may use the server.
+
+        `peer` is the other end. Raises Forbidden for a scheme of a trusted proxy's that is none.
+        """
         origins = headers.getlist("origin")
         if not origins:
             return True
         if len(origins) > 1:
             return False
-        if origins[0].lower() in self._origins:
+        if normal_origin(origins[0]) in self._origins:
             return True
-        https = self._https or self._addresses.is_https(peer, headers)
-        return _is_own(origins[0], _authority_of(headers), "https" if https else "http")
+        scheme = self._own_scheme(headers, peer)
+        return _is_own(origins[0], _authority_of(headers), scheme)
+
+    def _own_scheme(self, headers: Headers, peer: str | None) -> str:
+        return "https" if self._https or self._addresses.is_https(peer, headers) else "http"
 
 
 def is_same_origin(headers: Headers) -> bool:
@@ -185,23 +185,20 @@ def is_loopback(host: str) -> bool:
     return _is_local(host.lower())
 
 
+def _own_name(host: str) -> str:
+    authority = authority_of(f"[{host}]" if ":" in host and "[" not in host else host)
+    return host.lower() if authority is None else authority.name
+
+
 def _authority_of(headers: Headers) -> Authority | None:
     hosts = headers.getlist("host")
-    found = _AUTHORITY.fullmatch(hosts[0]) if len(hosts) == 1 else None
-    if found is None:
-        return None
-    port = found["port"]
-    return Authority((found["v6"] or found["name"]).lower(), None if port is None else int(port))
+    return authority_of(hosts[0]) if len(hosts) == 1 else None
 
 
 def _is_own(origin: str, own: Authority | None, own_scheme: str) -> bool:
-    scheme, separator, rest = origin.partition("://")
-    found = _AUTHORITY.fullmatch(rest)
-    if not separator or found is None or own is None or scheme.lower() != own_scheme:
+    if own is None:
         return False
-    name = (found["v6"] or found["name"]).lower()
-    default = DEFAULT_PORTS[own_scheme]
-    return name == own.name and int(found["port"] or default) == (own.port or default)
+    return normal_origin(origin) == normal_origin(f"{own_scheme}://{own}")
 
 
 def _crosses_sites(scope: Mapping[str, Any], headers: Headers) -> bool:

@@ -16,6 +16,8 @@ UPLOAD_BYTES = 32 * 1024 * 1024
 """Bytes of one upload, all its files together."""
 SLOWEST_BYTES_PER_SECOND = 4096
 """Who sends more slowly than that, after the first seconds, is not waited for."""
+LONGEST_NUMBER = 18
+"""Digits of a length that is read at all."""
 WRITING = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 
 _UPLOAD = re.compile(r"/api/conversations/[^/]+/upload-files")
@@ -104,7 +106,7 @@ def is_upload(scope: Scope) -> bool:
 
 def _check(scope: Scope, headers: Headers, limit: int) -> None:
     announced = headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > limit:
+    if announced.isdecimal() and (len(announced) > LONGEST_NUMBER or int(announced) > limit):
         raise _too_large(limit)
     if scope["method"] in WRITING and is_api(scope):
         demanded = "multipart/form-data" if is_upload(scope) else "application/json"

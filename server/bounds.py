@@ -7,6 +7,8 @@ import limits
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, FiniteFloat
 from pydantic_settings import NoDecode
 
+from server.origins import given_host
+
 
 def _split(value: object) -> object:
     if not isinstance(value, str):
@@ -30,7 +32,9 @@ def _check_rate(value: str) -> str:
     return value
 
 
-Names = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+Names = Annotated[
+    list[Annotated[str, AfterValidator(given_host)]], NoDecode, BeforeValidator(_split)
+]
 Networks = Annotated[
     list[Annotated[str, AfterValidator(_check_network)]], NoDecode, BeforeValidator(_split)
 ]

@@ -1,7 +1,6 @@
 """Settings: the only reader of the environment and of parley.toml."""
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -27,6 +26,7 @@ from server.administrable import Administrable
 from server.bounds import Bounds
 from server.extensions import Extensions
 from server.observability import Observability
+from server.origins import given_origin
 from server.sources import (
     CONFIG_VARIABLE,
     ENVIRONMENT_PREFIX,
@@ -41,8 +41,6 @@ from server.sources import (
 from storage.config import LocalStorage, MemoryStorage, SqliteStorage, StorageConfig
 
 DEFAULT_TOML = Path("parley.toml")
-
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*]+")
 
 
 class ServerConfig(Bounds, Extensions, Observability, Administrable, BaseSettings):
@@ -261,10 +259,7 @@ class ServerConfig(Bounds, Extensions, Observability, Administrable, BaseSetting
     @field_validator("permitted_cors_origins")
     @classmethod
     def _check_origins(cls, value: list[str]) -> list[str]:
-        origins = [origin.strip().lower().removesuffix("/") for origin in value if origin.strip()]
-        if not all(_ORIGIN.fullmatch(origin) for origin in origins):
-            raise ValueError("an origin is written scheme://host or scheme://host:port")
-        return origins
+        return [given_origin(origin) for origin in value if origin.strip()]
 
     @model_validator(mode="wrap")
     @classmethod

@@ -153,9 +153,10 @@ def failed_ack(answer: Answer) -> dict[str, Any]:
 
 def _cursor(text: str) -> int:
     digits = text.removeprefix("-")
-    if not digits.isascii() or not digits.isdigit() or len(digits) > 16:  # noqa: PLR2004
-        return NO_CURSOR
-    return max(NO_CURSOR, min(int(text), LAST_ID))
+    if not digits.isascii() or not digits.isdigit() or digits != text:
+        return NO_CURSOR  # all below 0 are the same
+    significant = digits.lstrip("0") or "0"
+    return LAST_ID if len(significant) > len(str(LAST_ID)) else min(int(significant), LAST_ID)
 
 
 def _providers(values: list[str]) -> tuple[ProviderType, ...]:

@@ -114,6 +114,84 @@ def test_the_own_scheme_is_https_by_setting_or_by_a_trusted_proxy_s_word():
     assert not behind.origin_allowed(told, "192.168.0.1")
 
 
+@pytest.mark.parametrize(
+    ("told", "scheme"),
+    [
+        (["https"], "https"),
+        (["wss"], "https"),
+        (["HTTPS"], "https"),
+        ([" Wss "], "https"),
+        (['"https"'], "https"),
+        (["https, http"], "https"),
+        (["https,http", "http"], "https"),
+        (["https", "https"], "https"),
+        (["http"], "http"),
+        (["ws"], "http"),
+        (["http, https"], "http"),
+        ([""], "http"),
+        ([" , "], "http"),
+        ([], "http"),
+    ],
+)
+def test_the_scheme_is_understood_however_a_trusted_proxy_writes_it(told, scheme):
+    behind = authenticator(session_api_key="k", trusted_proxies=["10.0.0.0/8"])
+    said = [("x-forwarded-proto", one) for one in told]
+
+    for asked in ("http", "https"):
+        given = headers(("host", "a.example"), ("origin", f"{asked}://a.example"), *said)
+        assert behind.origin_allowed(given, "10.1.2.3") is (asked == scheme)
+
+
+def test_a_scheme_of_a_trusted_proxy_that_is_none_is_refused_by_name():
+    behind = authenticator(session_api_key="k", trusted_proxies=["10.0.0.0/8"])
+    told = headers(
+        ("host", "a.example"), ("origin", "https://a.example"), ("x-forwarded-proto", "on")
+    )
+
+    with pytest.raises(Forbidden, match="X-Forwarded-Proto is 'on'"):
+        behind.origin_allowed(told, "10.1.2.3")
+    assert not behind.origin_allowed(told, "192.168.0.1")
+
+
+@pytest.mark.parametrize(
+    ("permitted", "origin"),
+    [
+        ("https://a.example:443", "https://a.example"),
+        ("http://a.example:80/", "http://a.example"),
+        ("HTTPS://A.Example", "https://a.example:443"),
+        ("https://a.example.", "https://a.example"),
+        ("https://a.example:0444", "https://a.example:444"),
+        ("https://b\u00fccher.example:443", "https://xn--bcher-kva.example"),
+        ("http://[0:0:0:0:0:0:0:1]:80", "http://[::1]"),
+        ("app://ui.local", "app://ui.local"),
+        ("vscode-webview://0f3c", "vscode-webview://0F3C"),
+    ],
+)
+def test_a_permitted_origin_matches_however_it_is_written(permitted, origin):
+    chosen = authenticator(permitted_cors_origins=[permitted])
+
+    assert chosen.origin_allowed(from_origin(origin))
+    assert not chosen.origin_allowed(from_origin("https://a.example:8443"))
+
+
+@pytest.mark.parametrize(
+    ("permitted", "host"),
+    [
+        ("a.example:443", "a.example"),
+        ("A.example.", "a.example:3000"),
+        ("b\u00fccher.example", "xn--bcher-kva.example"),
+        ("[2001:DB8:0::1]:443", "[2001:db8::1]"),
+        ("2001:db8::1", "[2001:db8:0:0::1]:3000"),
+        ("a.example", "a.example."),
+    ],
+)
+def test_a_permitted_host_matches_however_it_is_written(permitted, host):
+    named = authenticator(session_api_key="k", permitted_hosts=[permitted])
+
+    assert named.host_allowed(headers(("host", host)))
+    assert not named.host_allowed(headers(("host", "evil.example")))
+
+
 def test_named_hosts_are_accepted_and_with_them_a_key_does_not_open_others():
     named = authenticator(session_api_key="k", permitted_hosts=["chat.example"])
 
