@@ -32,6 +32,22 @@ async ([before, after]) => {
   return [buttons.map((button) => button.textContent), acts];
 }
 """
+BROKEN_WORDS = """
+() => [...document.querySelectorAll("td, th")].flatMap((cell) => {
+  const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+  const broken = [];
+  while (texts.nextNode()) {
+    for (const { index, 0: word } of texts.currentNode.data.matchAll(/\\S{1,20}(?!\\S)/g)) {
+      if (index > 0 && /\\S/.test(texts.currentNode.data[index - 1])) continue;
+      const range = document.createRange();
+      range.setStart(texts.currentNode, index);
+      range.setEnd(texts.currentNode, index + word.length);
+      if (new Set([...range.getClientRects()].map((line) => Math.round(line.top))).size > 1) broken.push(word);
+    }
+  }
+  return broken;
+})
+"""
 REDRAWS = {
     "a place is taken by another": ([("", "A", "a")], [("", "B", "b")]),
     "the text stays and the act changes": ([("", "Close", "a")], [("", "Close", "b")]),
@@ -65,7 +81,7 @@ async def test_the_overview_draws_what_goes_on(context, reader, server):
     for chart in ("events", "latency", "loops", "connections", "lag", "errors"):
         await expect(reader.part(f"chart-{chart}").locator("svg")).to_be_visible()
     row = reader.page.locator(f'[data-id="{conversation_id}"]')
-    await expect(row).to_contain_text("Resting")
+    await expect(row).to_contain_text("Idle")
     assert not await complaints(reader)
 
 
@@ -220,6 +236,27 @@ async def test_every_part_fits_and_complains_of_nothing(browser, context, server
         assert not await complaints(reader)
     finally:
         await own.close()
+
+
+@pytest.mark.parametrize("width", [800, 1000, 1280])
+async def test_short_words_of_a_table_stay_whole_beside_long_ones(context, server, width):
+    other = await person(context, server.url)
+    conversation_id = await other.begin()
+    await other.say("/cost 1.2345\nfine")
+    await expect(other.messages_of("agent").last).to_contain_text("You said: fine")
+    reader = await person(context, server.url)
+    path = f"/api/conversations/{conversation_id}"
+    for title in ("w" * 200, "long words " * 18):
+        await reader.page.request.patch(server.url + path, data={"title": title})
+        await reader.page.set_viewport_size({"width": width, "height": 800})
+        for part in ("overview", "conversations", "connections", "audit"):
+            await reader.visit(f"/admin#{part}")
+            await reader.page.reload()
+            await expect(reader.part("stage").locator("table").first).to_be_visible()
+            await picture(reader, f"admin-{part}-{width}-long")
+
+            assert await reader.page.evaluate(BROKEN_WORDS) == [], part
+            assert await reader.fits(), part
 
 
 async def test_the_parts_are_reached_by_keyboard(reader):

@@ -8,7 +8,7 @@ import { audit } from "./views/audit.js";
 import { connections } from "./views/connections.js";
 import { conversations } from "./views/conversations.js";
 import { mountKeyForm } from "./views/key-form.js";
-import { History, overview } from "./views/overview.js";
+import { closingText, History, overview } from "./views/overview.js";
 import { server } from "./views/server.js";
 import { usage } from "./views/usage.js";
 
@@ -106,7 +106,7 @@ function tell(now) {
 
 /** @param {string} id */
 async function closeLoop(id) {
-  const sure = await confirmed("Close this loop?", `The agent of ${id} stops what it is at. Its user can start it again.`, "Close loop");
+  const sure = await confirmed("Close this loop?", closingText(id), "Close loop");
   if (sure && await attempt(() => api.post(`loops/${encodeURIComponent(id)}/close`))) poll();
 }
 
@@ -115,7 +115,7 @@ async function switchDrain() {
     if (await attempt(() => api.remove("drain"))) poll();
     return;
   }
-  const text = "New conversations and connections are refused, and agents stop when they rest, or in 30 seconds. Those connected stay. You can end the drain at any time.";
+  const text = "New conversations and connections are refused. Agents stop when they are idle, or after 30 seconds. Open connections stay. You can end the drain at any time.";
   if (await confirmed("Drain this server?", text, "Drain") && await attempt(() => api.post("drain", { deadline_seconds: 30 }))) poll();
 }
 

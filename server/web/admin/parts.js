@@ -31,12 +31,22 @@ export function panel(title, tools, ...children) {
  */
 export function table(label, columns, rows, empty, numbers = new Set()) {
   if (!rows.length) return h("p", { class: "nothing" }, empty);
-  const head = columns.map((name, place) => h("th", { scope: "col", class: numbers.has(place) ? "number" : null }, name));
+  const head = columns.map((name, place) => h("th", { scope: "col", class: numbers.has(place) ? "number" : null },
+    name || h("span", { class: "unseen" }, "Actions")));
   const body = rows.map((row) =>
     h("tr", { data: { id: row.id } }, ...row.cells.map((cell, place) =>
       h("td", { class: numbers.has(place) ? "number" : null, data: { column: columns[place] } }, cell))));
   return h("table", { class: "table", "aria-label": label },
     h("thead", {}, h("tr", {}, ...head)), h("tbody", {}, ...body));
+}
+
+/**
+ * A text of any length, which breaks where it must; other cells keep their words whole.
+ *
+ * @param {string} text
+ */
+export function free(text) {
+  return h("span", { class: "free", dir: "auto" }, text);
 }
 
 /**

@@ -54,6 +54,12 @@ export function span(seconds) {
   return `${Math.floor(hours / 24)} days`;
 }
 
+/** "minute", "5 minutes". @param {number} seconds */
+export function minutes(seconds) {
+  const count = Math.max(1, Math.round(seconds / 60));
+  return count === 1 ? "minute" : `${count} minutes`;
+}
+
 /** @param {string | null} owner */
 export function ownerName(owner) {
   return owner ?? "nobody";

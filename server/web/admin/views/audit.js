@@ -7,9 +7,9 @@ import { moment, whole } from "../wording.js";
 /** @param {import("../parts.js").Tools} tools */
 export function audit(tools) {
   const only = h("select", { class: "field", id: "audit-kind", data: { testid: "audit-kind" } },
-    h("option", { value: "" }, "Everything"), h("option", { value: "true" }, "Acts only"));
+    h("option", { value: "" }, "Everything"), h("option", { value: "true" }, "Actions only"));
   const list = h("div", { data: { testid: "audit" } });
-  const more = button("Earlier calls", () => load(false), { hidden: true });
+  const more = button("Older entries", () => load(false), { hidden: true });
   /** @type {any[]} */
   let found = [];
   let before = "";
@@ -22,7 +22,7 @@ export function audit(tools) {
     found = anew ? page.results : [...found, ...page.results];
     before = page.next_before ? String(page.next_before) : "";
     more.hidden = !before;
-    const columns = ["When", "Who", "From", "What", "On", "Outcome", "Times"];
+    const columns = ["Time", "Actor", "Address", "Action", "Target", "Outcome", "Count"];
     const rows = found.map((one) => ({
       id: String(one.id),
       cells: [
@@ -30,11 +30,11 @@ export function audit(tools) {
         h("span", { class: one.outcome === "done" ? "" : "behind" }, one.outcome.replaceAll("_", " ")), whole(one.count),
       ],
     }));
-    list.replaceChildren(table("Audit", columns, rows, "Nothing was asked yet.", new Set([6])));
+    list.replaceChildren(table("Audit", columns, rows, "No entries yet.", new Set([6])));
   }
 
   only.addEventListener("change", () => load(true));
   load(true);
-  const again = button("Read again", () => load(true));
+  const again = button("Refresh", () => load(true));
   return [panel("Audit", [labelled("Show", only), again], list, h("div", { class: "panel__foot" }, more))];
 }

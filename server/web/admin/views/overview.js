@@ -2,8 +2,8 @@
 
 import { h } from "../../views/dom.js";
 import { lineChart } from "../charts.js";
-import { panel, table } from "../parts.js";
-import { bytes, ownerName, short, span, whole } from "../wording.js";
+import { free, panel, table } from "../parts.js";
+import { bytes, minutes, ownerName, short, span, whole } from "../wording.js";
 
 const ROOM = 150;
 const LEAST_ROOM = 30;
@@ -53,23 +53,24 @@ export function overview(history, loops, closeLoop) {
     const newest = values.findLast((value) => value !== null);
     const shown = newest === undefined || newest === null ? "–" : `${short(newest)}${one.unit}`;
     const room = Math.max(values.length, LEAST_ROOM);
-    const time = span(room * POLL_SECONDS);
-    const most = `${short(Math.max(...values.map((value) => value ?? 0)))}${one.unit}`;
+    const time = minutes(room * POLL_SECONDS);
+    const known = values.filter((value) => value !== null);
+    const most = known.length > 0 ? `${short(Math.max(...known))}${one.unit}` : "–";
     return h("section", { class: "tile", data: { testid: `chart-${one.id}` } },
-      h("h3", { class: "tile__title" }, one.title),
+      h("h2", { class: "tile__title" }, one.title),
       h("p", { class: "tile__now" }, shown),
-      lineChart(values, room, `${one.title}: now ${shown}, at most ${most} in the last ${time}`),
-      h("p", { class: "tile__most" }, `Last ${time}, at most ${most}`));
+      lineChart(values, room, `${one.title}: ${shown} now, highest in the last ${time} ${most}`),
+      h("p", { class: "tile__most" }, `Highest in the last ${time}: ${most}`));
   });
   const facts = [
-    ["Up", span(now.uptime_seconds)],
+    ["Uptime", span(now.uptime_seconds)],
     ["Memory", bytes(now.resources.memory.rss)],
     ["CPU", `${short(now.resources.cpu_percent)} %`],
     ["Disk free", bytes(now.resources.disk.free)],
     ["Events since start", whole(now.counters.events)],
-    ["Writes waiting", whole(now.counters.waiting_writes)],
-    ["On its way to clients", bytes(now.connections.queued_bytes)],
-    ["Warnings / errors", `${whole(now.faults.warnings)} / ${whole(now.faults.errors)}`],
+    ["Pending writes", whole(now.counters.waiting_writes)],
+    ["Queued for clients", bytes(now.connections.queued_bytes)],
+    ["Warnings, errors", `${whole(now.faults.warnings)}, ${whole(now.faults.errors)}`],
   ];
   return [
     h("div", { class: "tiles" }, ...charts),
@@ -78,23 +79,28 @@ export function overview(history, loops, closeLoop) {
       table("Agent loops", ["Conversation", "Owner", "State", "Events", "Watching", ""], loops.map((loop) => ({
         id: loop.conversation_id,
         cells: [
-          h("code", {}, loop.conversation_id), ownerName(loop.user_id), stateOf(loop), whole(loop.events), whole(loop.connections),
-          h("button", { class: "button", type: "button", "aria-label": `Close the loop of ${loop.conversation_id}`, onclick: () => closeLoop(loop.conversation_id) }, "Close loop"),
+          h("code", {}, loop.conversation_id), free(ownerName(loop.user_id)), stateOf(loop), whole(loop.events), whole(loop.connections),
+          h("button", { class: "button", type: "button", "aria-label": `Close loop of ${loop.conversation_id}`, onclick: () => closeLoop(loop.conversation_id) }, "Close loop"),
         ],
-      })), "No agent loop runs now.", new Set([3, 4]))),
+      })), "No agent loop is running.", new Set([3, 4]))),
   ];
+}
+
+/** What closing the loop of a conversation means. @param {string} id */
+export function closingText(id) {
+  return `The agent of ${id} stops its current work. Its user can start it again.`;
 }
 
 /** @param {any} loop */
 export function stateOf(loop) {
-  if (loop.queued) return "Waits for a slot";
-  if (loop.working) return "At work";
-  return { STARTING: "Starting", RUNNING: "Resting", STOPPED: "No loop" }[loop.status] ?? loop.status;
+  if (loop.queued) return "Waiting for a slot";
+  if (loop.working) return "Working";
+  return { STARTING: "Starting", RUNNING: "Idle", STOPPED: "No loop" }[loop.status] ?? loop.status;
 }
 
 /** @param {any} loops */
 function counted(loops) {
-  return `${loops.working} at work, ${loops.running - loops.working} resting, ${loops.starting} starting, ${loops.waiting} waiting`;
+  return `${loops.working} working, ${loops.running - loops.working} idle, ${loops.starting} starting, ${loops.waiting} waiting`;
 }
 
 /**

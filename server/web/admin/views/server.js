@@ -16,9 +16,9 @@ export function server(tools) {
     const told = (value) => (value === null ? "–" : whole(value));
     const mark = found.integrity
       ? `${found.integrity.sound ? "Sound" : found.integrity.text}, ${moment(found.integrity.checked_at)}`
-      : found.medium === "sqlite" ? "Not checked since the start" : "Every record is checked when it is read";
+      : found.medium === "sqlite" ? "Not checked since the server started" : "Each record is checked when it is read";
     const facts = [
-      ["Medium", found.medium], ["Place", found.place ?? "–"], ["Size", bytes(found.bytes_used)],
+      ["Medium", found.medium], ["Location", found.place ?? "–"], ["Size", bytes(found.bytes_used)],
       ["Write-ahead log", bytes(found.wal_bytes)], ["Files", told(found.files)], ["Conversations", told(found.conversations)],
       ["Deleted", told(found.deleted_conversations)], ["Events", told(found.events)],
       ["Schema", told(found.schema_version)], ["Integrity", mark],
@@ -33,13 +33,13 @@ export function server(tools) {
     const rows = found.results.map((one) => ({
       id: one.name, cells: [h("code", {}, one.name), h("code", {}, text(one.value)), one.source],
     }));
-    settings.replaceChildren(table("Settings in force", ["Setting", "Value", "Found in"], rows, "None."));
+    settings.replaceChildren(table("Effective settings", ["Setting", "Value", "Source"], rows, "None."));
   }
 
   loadStorage(false);
   loadSettings();
-  const check = button("Check for damage", () => loadStorage(true), { data: { testid: "check" } });
-  return [panel("Storage", [check], storage), panel("Settings in force", [], settings)];
+  const check = button("Check integrity", () => loadStorage(true), { data: { testid: "check" } });
+  return [panel("Storage", [check], storage), panel("Effective settings", [], settings)];
 }
 
 /** @param {any} value */

@@ -2,7 +2,7 @@
 
 import { h } from "../../views/dom.js";
 import { barChart } from "../charts.js";
-import { button, labelled, panel, table } from "../parts.js";
+import { button, free, labelled, panel, table } from "../parts.js";
 import { money, ownerName, roundMoney, whole } from "../wording.js";
 
 const DAY_MS = 86_400_000;
@@ -40,16 +40,16 @@ export function usage(tools) {
     });
     const all = [...days.values()].reduce((sum, one) => sum + of(one), 0);
     const columns = [GROUPS[group.value], "Events", "Prompt tokens", "Completion tokens", "Cost"];
-    const rows = [...sums].map(([name, sum]) => ({ cells: [name, whole(sum.events), whole(sum.prompt), whole(sum.completion), money(sum.cost)] }));
+    const rows = [...sums].map(([name, sum]) => ({ cells: [free(name), whole(sum.events), whole(sum.prompt), whole(sum.completion), money(sum.cost)] }));
     body.replaceChildren(
       h("div", { class: "tile tile--wide", data: { testid: "usage-chart" } },
         h("h3", { class: "tile__title" }, `${MEASURES[measure.value]} per day`),
         h("p", { class: "tile__now" }, shown(all)),
-        barChart(bars, `${MEASURES[measure.value]} per day, together ${shown(all)}`),
+        barChart(bars, `${MEASURES[measure.value]} per day, ${shown(all)} in total`),
         h("div", { class: "axis" }, h("span", {}, bars[0]?.name ?? ""), h("span", {}, bars.at(-1)?.name ?? ""))),
-      ...(answer.complete ? [] : [h("p", { class: "nothing" }, "Counting is not finished: ask again in a moment.")]),
-      ...(answer.truncated ? [h("p", { class: "nothing" }, "There is more than is shown: choose fewer days.")] : []),
-      table(`Usage by ${group.value}`, columns, rows, "Nothing was used in these days.", new Set([1, 2, 3, 4])),
+      ...(answer.complete ? [] : [h("p", { class: "nothing" }, "Still counting. Reload in a moment to see everything.")]),
+      ...(answer.truncated ? [h("p", { class: "nothing" }, "Not everything is shown: choose fewer days.")] : []),
+      table(`Usage by ${group.value}`, columns, rows, "No usage in this period.", new Set([1, 2, 3, 4])),
     );
   }
 
