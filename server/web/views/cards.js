@@ -27,8 +27,8 @@ export function card(entry, { testid, label, head, outcome, tool = null, body })
     { class: "deed" },
     why ? thought(why) : null,
     h(
-      "section",
-      { class: "card", data: { testid, stage }, "aria-label": label },
+      "div",
+      { class: "card", role: "group", data: { testid, stage }, "aria-label": label },
       h("div", { class: "card__head" }, h("div", { class: "card__line" }, head), verdict(entry, stage, outcome), tool),
       ...body,
     ),

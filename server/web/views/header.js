@@ -17,10 +17,10 @@ export function mountHeader(store) {
 
   store.watch(["title", "openId", "missing", "newEntries"], () => {
     const { openId, missing, newEntries } = store.state;
-    const text = missing ? "Not found" : (store.state.title ?? (openId ? "Conversation" : ""));
+    const text = missing ? "Not found" : (store.state.title ?? (openId ? "Conversation" : "New conversation"));
     title.textContent = text;
     title.title = text;
-    document.title = `${newEntries > 0 ? `(${newEntries}) ` : ""}${text ? `${text} · Parley` : "Parley"}`;
+    document.title = `${newEntries > 0 ? `(${newEntries}) ` : ""}${openId || missing ? `${text} · Parley` : "Parley"}`;
   });
 
   store.watch(["agentState", "waits", "status", "openId", "connection"], () => {

@@ -36,8 +36,28 @@ export function markdown(text) {
     result.append(paragraph(text));
     return result;
   }
+  rank(tokens, []);
   result.append(...blocks(tokens, 0));
   return result;
+}
+
+/**
+ * Give every heading its level on the page: below the conversation's title, and none left out, whichever the
+ * author began with.
+ *
+ * @param {Token[]} tokens
+ * @param {number[]} above Depths of the headings it stands under.
+ */
+function rank(tokens, above) {
+  for (const token of tokens) {
+    if (token.type === "heading") {
+      while ((above.at(-1) ?? 0) >= token.depth) above.pop();
+      above.push(token.depth);
+      token.level = Math.min(above.length + 1, 6);
+    } else {
+      rank(token.items ?? token.tokens ?? [], above);
+    }
+  }
 }
 
 /** @param {...(Node | string)} children */
@@ -70,8 +90,8 @@ function block(token, depth) {
     case "text":
       return token.tokens ? inlines(token.tokens, depth) : [new Text(token.raw)];
     case "heading": {
-      const level = /** @type {"h3" | "h4" | "h5" | "h6"} */ (`h${Math.min(token.depth + 2, 6)}`);
-      return [h(level, { dir: "auto" }, ...inlines(token.tokens, depth))];
+      const level = /** @type {"h2" | "h3" | "h4" | "h5" | "h6"} */ (`h${token.level}`);
+      return [h(level, { dir: "auto", data: { depth: String(token.depth) } }, ...inlines(token.tokens, depth))];
     }
     case "code":
       return [codeBlock(token.text, token.lang)];
@@ -120,7 +140,7 @@ function table(token, depth) {
     row.map((cell) => h(tag, { dir: "auto", data: { align: cell.align ?? undefined } }, ...inlines(cell.tokens, depth)));
   return h(
     "div",
-    { class: "prose__table", tabindex: "0", role: "region", "aria-label": "Table" },
+    { class: "prose__table", tabindex: "0", role: "group", "aria-label": "Table" },
     h(
       "table",
       {},
@@ -140,7 +160,7 @@ export function codeBlock(text, language) {
     "div",
     { class: "code", data: { testid: "code" } },
     h("div", { class: "code__head" }, h("span", { class: "code__language" }, name || "text"), copyButton("Copy the code", () => text, "copy-code")),
-    h("pre", { class: "code__text", tabindex: "0", dir: "ltr", role: "region", "aria-label": name ? `Code, ${name}` : "Code" }, h("code", {}, text)),
+    h("pre", { class: "code__text", tabindex: "0", dir: "ltr", role: "group", "aria-label": name ? `Code, ${name}` : "Code" }, h("code", {}, text)),
   );
 }
 

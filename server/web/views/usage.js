@@ -16,9 +16,10 @@ export function mountUsage(store) {
     const tokens = usage.prompt + usage.completion;
     button.replaceChildren(
       h("span", {}, costText(usage.cost)),
+      " ",
       h("span", { class: "usage__tokens" }, `${tokenText(tokens)} tokens`),
     );
-    button.setAttribute("aria-label", `Cost ${costText(usage.cost)}, ${tokens.toLocaleString("en")} tokens. Show details`);
+    button.setAttribute("aria-label", `${costText(usage.cost)} ${tokenText(tokens)} tokens, show details`);
     slot("usage-rows").replaceChildren(...rows(usage).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
   });
 }
