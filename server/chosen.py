@@ -29,8 +29,7 @@ from server.user_records import UserRecords
 from storage.conversations.base import ConversationStore, ConversationStores
 from storage.counters import Counters
 from storage.opening import OpenedStorage
-from storage.secrets.base import SecretsStore, SecretsStores
-from storage.settings.base import SettingsStore, SettingsStores
+from storage.users.base import SecretsStore, SecretsStores, SettingsStore, SettingsStores
 
 T = TypeVar("T")
 

@@ -2,10 +2,16 @@
 
 from server.stores_by_owner import StoresByOwner
 from storage.config import HasStorage
-from storage.secrets.base import SecretsChange, SecretsStore, SecretsStores
-from storage.secrets.model import Secrets
-from storage.settings.base import SettingsChange, SettingsStore, SettingsStores
-from storage.settings.model import Settings
+from storage.users.base import (
+    SecretsChange,
+    SecretsStore,
+    SecretsStores,
+    SettingsChange,
+    SettingsStore,
+    SettingsStores,
+)
+from storage.users.secrets import Secrets
+from storage.users.settings import Settings
 
 
 class OwnSettingsStores(SettingsStores):

@@ -1,7 +1,7 @@
 """What must be stored before a conversation may begin or be joined."""
 
 from server.errors import ModelKeyMissing, ServerError, SettingsNotFound
-from storage.settings.model import Settings
+from storage.users.settings import Settings
 
 KEYLESS_PROVIDERS = ("bedrock/", "lemonade/")
 """Prefixes of models that are reached without an API key."""

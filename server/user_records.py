@@ -5,16 +5,15 @@ from asyncio import Task
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, TypeVar
-from weakref import WeakValueDictionary
 
 from events.redaction import Redactor
 from server.loop_settings import LoopSettings
 from server.prerequisites import missing, needs_key
 from storage.errors import OutcomeUnknown
-from storage.secrets.base import SecretsChange, SecretsStores
-from storage.secrets.model import Secrets
-from storage.settings.base import SettingsChange, SettingsStores
-from storage.settings.model import Settings
+from storage.keyed_locks import KeyedLocks
+from storage.users.base import SecretsChange, SecretsStores, SettingsChange, SettingsStores
+from storage.users.secrets import Secrets
+from storage.users.settings import Settings
 
 T = TypeVar("T")
 
@@ -73,7 +72,7 @@ class UserRecords:
         self._require_settings = require_settings
         self.model = model
         self._circles: dict[str | None, _Circle] = {}
-        self._turns: WeakValueDictionary[str | None, asyncio.Lock] = WeakValueDictionary()
+        self._locks: KeyedLocks[str | None] = KeyedLocks()
         self._tasks: set[Task[Any]] = set()
 
     async def settings(self, user_id: str | None) -> Settings | None:
@@ -187,10 +186,10 @@ class UserRecords:
                 confidant.learn(values, environment)
 
     async def _in_turn(self, user_id: str | None, work: Callable[[], Awaitable[T]]) -> T:
-        turn = self._turns.setdefault(user_id, asyncio.Lock())
+        lock = self._locks.of(user_id)
 
         async def serial() -> T:
-            async with turn:
+            async with lock:
                 return await work()
 
         return await asyncio.shield(self._spawn(serial()))

@@ -9,7 +9,7 @@ from storage.database.base import load_queries
 from storage.database.sqlite import read_only_uri
 from storage.errors import StorageError
 from storage.locations import DATABASE_NAME, FILES_NAME, KEY_MARK
-from storage.secrets.keys import find_cipher
+from storage.users.sealing_key import find_cipher
 
 
 def check_storage(config: StorageConfig) -> list[str]:

@@ -31,21 +31,17 @@ from storage.locations import DATABASE_NAME, FILES_NAME
 from storage.lock import data_directory_lock
 from storage.medium import Medium, watching
 from storage.proof import prove_database, prove_files
-from storage.secrets import base as secrets_base
-from storage.secrets.base import SecretsStore, SecretsStores
-from storage.secrets.database import DatabaseKeyMark, DatabaseSecretsStores
-from storage.secrets.file import FileKeyMark, FileSecretsStores
-from storage.secrets.keys import SealingKey
-from storage.secrets.memory import MemorySecrets
-from storage.settings import base as settings_base
-from storage.settings.base import SettingsStore, SettingsStores
-from storage.settings.database import DatabaseSettingsStores
-from storage.settings.file import FileSettingsStores
-from storage.settings.memory import MemorySettings
 from storage.usage.base import UsageStore
 from storage.usage.database import DatabaseUsage
 from storage.usage.file import FileUsage
 from storage.usage.memory import MemoryUsage
+from storage.users import base as users_base
+from storage.users.base import SecretsStore, SecretsStores, SettingsStore, SettingsStores
+from storage.users.database import DatabaseKeyMark, DatabaseUserRecords
+from storage.users.file import FileKeyMark, FileUserRecords
+from storage.users.memory import MemoryUserRecords
+from storage.users.sealed import SealedSecrets, SealedSettings
+from storage.users.sealing_key import EphemeralKey, SealingKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +144,9 @@ def open_storage(config: StorageConfig) -> Holding:
 async def _opened(config: StorageConfig, stack: AsyncExitStack) -> OpenedStorage:
     if isinstance(config, MemoryStorage):
         records = MemoryConversations()
+        users, ephemeral = MemoryUserRecords(), EphemeralKey()
         return OpenedStorage(
-            *(records, MemorySettings(), MemorySecrets()),
+            *(records, SealedSettings(users, ephemeral), SealedSecrets(users, ephemeral)),
             *(MemoryUsage(records.everybodys), MemoryAudit(), MemoryInventory(records)),
             fold=records.fold,
         )
@@ -172,10 +169,11 @@ async def _opened_database(config: SqliteStorage, stack: AsyncExitStack) -> Open
     stack.enter_context(watching(database))
     key = SealingKey(DatabaseKeyMark(database), config.data_dir, config.secret_key)
     await key.for_reading()
+    users = DatabaseUserRecords(database)
     return OpenedStorage(
         DatabaseConversationStores(database),
-        DatabaseSettingsStores(database, key),
-        DatabaseSecretsStores(database, key),
+        SealedSettings(users, key),
+        SealedSecrets(users, key),
         DatabaseUsage(database),
         DatabaseAudit(database),
         SqliteInventory(database, config.data_dir / DATABASE_NAME),
@@ -192,10 +190,11 @@ async def _opened_files(config: LocalStorage, stack: AsyncExitStack) -> OpenedSt
     await key.for_reading()
     records = await FileConversationStores.open(files)
     stack.push_async_callback(records.close)
+    users = FileUserRecords(files)
     return OpenedStorage(
         records,
-        FileSettingsStores(files, key),
-        FileSecretsStores(files, key),
+        SealedSettings(users, key),
+        SealedSecrets(users, key),
         FileUsage(files, records.listing),
         FileAudit(files),
         FileInventory(config.data_dir / FILES_NAME, records.listing),
@@ -264,5 +263,5 @@ class _Keeper:
 _keepers: dict[StorageConfig, _Keeper] = {}
 
 conversations_base.SEAM.register(_conversations)
-settings_base.SEAM.register(_settings)
-secrets_base.SEAM.register(_secrets)
+users_base.SETTINGS.register(_settings)
+users_base.SECRETS.register(_secrets)

@@ -1,10 +1,8 @@
 """Begins conversations: the request, the id a retry finds again, the record, the first message."""
 
-import asyncio
 import hashlib
 import uuid
 from typing import Annotated, Any, NamedTuple
-from weakref import WeakValueDictionary
 
 import orjson
 from pydantic import Field, JsonValue
@@ -24,6 +22,7 @@ from storage.conversations.metadata import (
     ProviderType,
 )
 from storage.errors import ConversationNotFound, KeyExists
+from storage.keyed_locks import KeyedLocks
 from storage.locations import check_conversation_id
 from storage.unicode_text import is_blank
 
@@ -134,7 +133,7 @@ class ConversationCreator:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks: KeyedLocks[str] = KeyedLocks()
 
     async def create(self, request: Request) -> AgentLoopInfo:
         """Create the conversation a request asks for and start its loop if it can.
@@ -155,8 +154,7 @@ class ConversationCreator:
             identity.conversation_id, principal.user_id, _trigger_of(request, order)
         )
         # Two requests with one key must not write the record twice: the second would undo a title.
-        lock = self._locks.setdefault(identity.conversation_id, asyncio.Lock())
-        async with lock:
+        async with self._locks.of(identity.conversation_id):
             await self._save(record)
         return await self._services.manager.maybe_start_agent_loop(
             identity.conversation_id,

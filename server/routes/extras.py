@@ -1,10 +1,8 @@
 """Side doors of a conversation: feedback is kept, what needs a model or an analyzer is refused."""
 
-import asyncio
 from datetime import UTC, datetime
 from typing import Annotated, Literal, NoReturn
 from uuid import uuid4
-from weakref import WeakValueDictionary
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from starlette.requests import Request
@@ -25,6 +23,7 @@ from server.routes.exchange import (
 )
 from server.routes.services import Services
 from storage.conversations.metadata import MetadataChange
+from storage.keyed_locks import KeyedLocks
 
 FEEDBACK = "feedback"
 """Key in a record's `custom`."""
@@ -72,7 +71,7 @@ class ExtraRoutes:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks: KeyedLocks[str] = KeyedLocks()
 
     @described(Tag.CONVERSATIONS, body=Feedback, answer=FeedbackKept)
     async def submit_feedback(self, request: Request) -> Response:
@@ -119,8 +118,7 @@ class ExtraRoutes:
     async def _keep(self, request: Request, conversation_id: str, entry: JsonValue) -> None:
         store = store_of(request, self._services.conversation_stores)
         # `custom` is replaced whole: two judgements at one time must not undo each other.
-        lock = self._locks.setdefault(conversation_id, asyncio.Lock())
-        async with lock:
+        async with self._locks.of(conversation_id):
             custom = (await store.get_metadata(conversation_id)).custom
             kept = custom.get(FEEDBACK)
             kept = [*kept, entry] if isinstance(kept, list) else [entry]

@@ -13,7 +13,7 @@ from server.routes.exchange import JsonResponse, ResponseBody, principal_of, rea
 from server.routes.services import Services
 from storage.conversations.metadata import ProviderType, Text
 from storage.errors import BadValue, SecretExists, SecretNotFound
-from storage.secrets.model import (
+from storage.users.secrets import (
     MAX_DESCRIPTION_CHARACTERS,
     MAX_HOST_CHARACTERS,
     MAX_NAME_CHARACTERS,

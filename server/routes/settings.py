@@ -13,8 +13,8 @@ from server.routes.exchange import JsonResponse, ResponseBody, principal_of, rea
 from server.routes.secrets import Told
 from server.routes.services import Services
 from storage.errors import BadValue, StorageError
-from storage.secrets.model import Secrets
-from storage.settings.model import Settings
+from storage.users.secrets import Secrets
+from storage.users.settings import Settings
 
 
 class ShownSettings(ResponseBody):

@@ -11,6 +11,7 @@ from storage.conformance.conversation_store import ConversationStoreSuite
 from storage.conformance.secrets_store import SecretsStoreRestartSuite, SecretsStoreSuite
 from storage.conformance.settings_store import SettingsStoreRestartSuite, SettingsStoreSuite
 from storage.conformance.usage_store import UsageStoreRestartSuite, UsageStoreSuite
+from storage.conformance.user_records import UserRecordsRestartSuite, UserRecordsSuite
 
 __all__ = [
     "AuditLogRestartSuite",
@@ -23,4 +24,6 @@ __all__ = [
     "SettingsStoreSuite",
     "UsageStoreRestartSuite",
     "UsageStoreSuite",
+    "UserRecordsRestartSuite",
+    "UserRecordsSuite",
 ]

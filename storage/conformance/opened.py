@@ -17,15 +17,16 @@ class Stores(Protocol[StoreT_co]):
         """A store bound to that owner."""
 
 
+OpenedT = TypeVar("OpenedT")
 StoresT = TypeVar("StoresT", bound=Stores[object])
 
 
-class OpenedSuite(Generic[StoresT]):
-    """Tests of stores; a subclass says how a medium is opened."""
+class OpenedSuite(Generic[OpenedT]):
+    """Tests of records; a subclass says how a medium is opened."""
 
     pytestmark = pytest.mark.asyncio
 
-    def open(self, folder: Path) -> AbstractAsyncContextManager[StoresT]:
+    def open(self, folder: Path) -> AbstractAsyncContextManager[OpenedT]:
         """The records of all owners over the medium in `folder`; closed with the block.
 
         A folder that was never used is empty; what outlasts the process is found in it again.

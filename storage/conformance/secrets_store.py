@@ -8,8 +8,8 @@ from pydantic import SecretStr
 from storage.conformance.opened import OpenedSuite, StoresSuite
 from storage.conversations.metadata import ProviderType
 from storage.errors import BadValue, SecretExists, SecretNotFound
-from storage.secrets.base import SecretsStores
-from storage.secrets.model import MAX_SECRETS, CustomSecret, ProviderToken, Secrets
+from storage.users.base import SecretsStores
+from storage.users.secrets import MAX_SECRETS, CustomSecret, ProviderToken, Secrets
 
 
 def secret(value: str, description: str = "") -> CustomSecret:

@@ -6,9 +6,9 @@ import pytest
 from pydantic import SecretStr
 
 from storage.conformance.opened import OpenedSuite, StoresSuite
-from storage.settings.base import SettingsStores
-from storage.settings.mcp import McpConfig
-from storage.settings.model import Settings
+from storage.users.base import SettingsStores
+from storage.users.mcp import McpConfig
+from storage.users.settings import Settings
 
 TOOLS = {
     "sse_servers": [{"url": "https://tools.example.org/sse", "api_key": "sse key"}],

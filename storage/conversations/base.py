@@ -12,8 +12,8 @@ from storage.conversations.metadata import (
 )
 from storage.conversations.paging import DEFAULT_LIMIT, ConversationFilter
 from storage.errors import ConversationNotFound, OwnerConflict, Unavailable
+from storage.keyed_locks import lock_of
 from storage.seam import Seam
-from storage.serial import lock_of
 
 
 class ConversationStore(ABC):

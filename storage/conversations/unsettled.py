@@ -6,12 +6,12 @@ from asyncio import Lock, Task
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
-from weakref import WeakValueDictionary
 
 from storage.conversations.blocks import KeptListing
 from storage.conversations.documents import Document
 from storage.errors import KeyExists, OutcomeUnknown, StorageError
 from storage.files.base import FileStore
+from storage.keyed_locks import KeyedLocks
 from storage.locations import LISTS, RECORDS, UNSETTLED
 
 _LOG = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Unsettled:
         self._files = files
         self._listing = listing
         self._active: OrderedDict[str, Active] = OrderedDict()
-        self._locks: WeakValueDictionary[str, Lock] = WeakValueDictionary()
+        self._locks: KeyedLocks[str] = KeyedLocks()
         self._clearing: set[str] = set()
         self._cleared = asyncio.Event()
         self._settling = Lock()
@@ -58,7 +58,7 @@ class Unsettled:
 
     def lock(self, conversation_id: str) -> Lock:
         """Whoever changes a document holds this."""
-        return self._locks.setdefault(conversation_id, Lock())
+        return self._locks.of(conversation_id)
 
     def get(self, conversation_id: str) -> Active | None:
         """The conversation if it is in use and what is known of it is certain."""

@@ -9,8 +9,8 @@ from server.config import ServerConfig
 from server.own_user_stores import OwnSecretsStores, OwnSettingsStores
 from storage.conformance import SecretsStoreSuite, SettingsStoreSuite
 from storage.errors import OutcomeUnknown, Unavailable
-from storage.secrets.model import CustomSecret, Secrets
-from storage.settings.model import Settings
+from storage.users.secrets import CustomSecret, Secrets
+from storage.users.settings import Settings
 from tests.support.own_user_stores import (
     BookOfSecrets,
     BookOfSettings,
@@ -66,7 +66,7 @@ async def test_settings_are_kept_by_the_class_that_the_setting_names():
         assert (await rest.ask("GET", "/api/settings")).json()["language"] == "de"
 
     assert BookOfSettings.kept == {None: Settings(language="de")}
-    assert rest.settings.by_owner == {}
+    assert await rest.settings.for_user(None).load() is None
 
 
 async def test_secrets_are_kept_by_the_class_that_the_setting_names_and_are_masked():
@@ -78,4 +78,4 @@ async def test_secrets_are_kept_by_the_class_that_the_setting_names_and_are_mask
 
     assert stored
     assert b"planted value" not in b"".join(event.body for event in stored)
-    assert rest.secrets.by_owner == {}
+    assert await rest.secrets.for_user(None).load() == Secrets()

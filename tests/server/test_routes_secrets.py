@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from storage.conversations.metadata import ProviderType
-from storage.secrets.model import CustomSecret, ProviderToken, Secrets
+from storage.users.secrets import CustomSecret, ProviderToken, Secrets
 from tests.support.rest import assert_refused
 
 SECRETS = "/api/secrets"
@@ -30,8 +30,8 @@ async def names(rest):
     return {one["name"]: one["description"] for one in answer.json()["custom_secrets"]}
 
 
-def kept(rest, user_id=None):
-    return rest.secrets.by_owner.get(user_id, Secrets())
+async def kept(rest, user_id=None):
+    return await rest.secrets.for_user(user_id).load()
 
 
 async def provide(rest, **tokens):
@@ -53,7 +53,7 @@ async def test_a_secret_is_listed_by_name_and_description_and_never_by_value(res
     await add(rest, "OTHER")
 
     assert await names(rest) == {"TOKEN": "for the tests", "OTHER": ""}
-    assert kept(rest).environment() == {"TOKEN": "planted value", "OTHER": "planted value"}
+    assert (await kept(rest)).environment() == {"TOKEN": "planted value", "OTHER": "planted value"}
 
 
 async def test_a_name_that_is_taken_is_refused_and_the_value_stays(rest):
@@ -62,7 +62,7 @@ async def test_a_name_that_is_taken_is_refused_and_the_value_stays(rest):
     answer = await rest.ask("POST", SECRETS, json={"name": "TOKEN", "value": "another"})
 
     assert_refused(answer, 400, "secret_exists", "Secret TOKEN already exists")
-    assert kept(rest).environment() == {"TOKEN": "planted value"}
+    assert (await kept(rest)).environment() == {"TOKEN": "planted value"}
 
 
 async def test_of_many_with_one_name_at_a_time_one_is_kept(rest):
@@ -116,7 +116,7 @@ async def test_a_secret_is_renamed_and_described_and_keeps_its_value(rest):
     assert renamed.json() == {"message": "Secret updated successfully"}
     assert (renamed.status_code, described.status_code) == (200, 200)
     assert await names(rest) == {"KEY": "new"}
-    assert kept(rest).environment() == {"KEY": "planted value"}
+    assert (await kept(rest)).environment() == {"KEY": "planted value"}
 
 
 async def test_changing_has_its_refusals(rest):
@@ -157,7 +157,7 @@ async def test_one_user_s_secrets_are_not_another_s(rest):
     assert unset.status_code == 200
     assert await names(rest) == {"THEIRS": ""}
     assert await hosts(rest) == {}
-    assert kept(rest, "ann") == THEIRS
+    assert await kept(rest, "ann") == THEIRS
 
 
 async def test_tokens_of_git_hosts_are_told_by_host_only(rest):
@@ -165,7 +165,7 @@ async def test_tokens_of_git_hosts_are_told_by_host_only(rest):
 
     assert await hosts(rest) == {"github": None, "gitlab": "g.example"}
     assert "planted" not in (await rest.ask("GET", "/api/settings")).text
-    assert kept(rest).environment() == {"GITHUB_TOKEN": "planted", "GITLAB_TOKEN": "t"}
+    assert (await kept(rest)).environment() == {"GITHUB_TOKEN": "planted", "GITLAB_TOKEN": "t"}
 
 
 async def test_an_empty_token_keeps_the_one_that_is_stored(rest):
@@ -175,7 +175,7 @@ async def test_an_empty_token_keeps_the_one_that_is_stored(rest):
     await provide(rest, **everything | {"github": {"token": "", "host": "git.example.org"}})
 
     assert await hosts(rest) == {"github": "git.example.org"}
-    assert kept(rest).environment() == {"GITHUB_TOKEN": "planted"}
+    assert (await kept(rest)).environment() == {"GITHUB_TOKEN": "planted"}
 
 
 @pytest.mark.parametrize("token", ["two words", "tab\there", "ünfit", "x" * 4097])
@@ -186,7 +186,7 @@ async def test_what_no_git_host_gives_out_is_no_token_and_nothing_is_stored(rest
 
     text = "Invalid token. Please make sure it is a valid github token."
     assert_refused(answer, 401, "invalid_token", text)
-    assert kept(rest) == Secrets()
+    assert await kept(rest) == Secrets()
 
 
 @pytest.mark.parametrize(

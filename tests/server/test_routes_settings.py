@@ -4,8 +4,8 @@ import pytest
 from pydantic import SecretStr
 
 from storage.errors import Unavailable
-from storage.settings.mcp import HIDDEN
-from storage.settings.model import Settings
+from storage.users.mcp import HIDDEN
+from storage.users.settings import Settings
 from tests.support.faulty_users import FailingSettings
 from tests.support.rest import assert_refused, rest_server
 
@@ -94,7 +94,7 @@ async def test_tool_servers_keep_their_keys_when_they_are_saved_as_they_were_sho
 
     await store(rest, **shown)
 
-    kept = rest.settings.by_owner[None].mcp_config
+    kept = (await rest.settings.for_user(None).load()).mcp_config
     assert shown["mcp_config"]["shttp_servers"][0]["api_key"] == HIDDEN
     assert kept.revealed()["shttp_servers"][0]["api_key"] == "planted"
 
@@ -105,7 +105,7 @@ async def test_a_hidden_key_for_a_new_address_is_refused(rest):
     answer = await rest.ask("POST", SETTINGS, json={"mcp_config": servers})
 
     assert_refused(answer, 400, "bad_value", "must be given again")
-    assert rest.settings.by_owner == {}
+    assert await rest.settings.for_user(None).load() is None
 
 
 async def test_unknown_and_computed_fields_are_ignored(rest):
@@ -132,7 +132,7 @@ async def test_what_does_not_fit_is_named_and_nothing_is_stored(rest, body, fiel
 
     assert_refused(answer, 422, "invalid_body", field)
     assert "planted" not in answer.text
-    assert rest.settings.by_owner == {}
+    assert await rest.settings.for_user(None).load() is None
 
 
 async def test_what_is_not_json_is_refused(rest):
@@ -164,7 +164,7 @@ async def test_one_user_s_settings_are_not_another_s(rest):
     await store(rest, email="me@example.org")
 
     assert (await read(rest))["language"] == "en"
-    assert rest.settings.by_owner["ann"] == theirs
+    assert await rest.settings.for_user("ann").load() == theirs
 
 
 async def test_required_settings_open_the_door_once_they_are_stored():

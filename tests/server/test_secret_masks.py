@@ -8,12 +8,12 @@ from pydantic import SecretStr
 from events.redaction import MASK
 from server.user_records import UserRecords
 from storage.errors import OutcomeUnknown
-from storage.secrets.model import CustomSecret, Secrets
-from storage.settings.memory import MemorySettings
-from storage.settings.model import Settings
+from storage.users.secrets import CustomSecret, Secrets
+from storage.users.settings import Settings
 from tests.support.clients import WAIT_SECONDS
 from tests.support.faulty_users import GatedSecrets
 from tests.support.rest import EVERY
+from tests.support.user_backends import memory_user_stores
 
 VALUE = "planted value 7341"
 
@@ -169,7 +169,7 @@ class Listener:
 
 
 def records(secrets) -> UserRecords:
-    return UserRecords(MemorySettings(), secrets, require_settings=False, model=None)
+    return UserRecords(memory_user_stores().settings, secrets, require_settings=False, model=None)
 
 
 def adding(name, value):

@@ -8,7 +8,7 @@ import pytest
 
 from events.actions import MessageAction
 from events.event import EventSource
-from storage.settings.model import Settings
+from storage.users.settings import Settings
 from tests.support.clients import ConnectRefused, RecordingClient, message
 from tests.support.live import Live, live_server
 from tests.support.polling import polling_client

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from storage.errors import Damaged, WrongKey
-from storage.secrets.cipher import Cipher, Place, derive_key, new_key
+from storage.users.cipher import Cipher, Place, derive_key, new_key
 
 PLACE = Place("ann", "secrets", "custom_secrets/TOKEN")
 CIPHER = Cipher(new_key())

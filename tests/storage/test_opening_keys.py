@@ -7,10 +7,9 @@ from storage.checking import check_storage
 from storage.config import LocalStorage, SqliteStorage
 from storage.errors import WrongKey
 from storage.opening import open_storage
-from storage.secrets.base import SecretsStore
-from storage.secrets.model import CustomSecret, Secrets
-from storage.settings.base import SettingsStore
-from storage.settings.model import Settings
+from storage.users.base import SecretsStore, SettingsStore
+from storage.users.secrets import CustomSecret, Secrets
+from storage.users.settings import Settings
 
 SECRETS = Secrets(custom_secrets={"TOKEN": CustomSecret(value=SecretStr("value"))})
 GIVEN = SecretStr("a long text that somebody chose")

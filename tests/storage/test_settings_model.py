@@ -4,8 +4,8 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from storage.errors import BadValue
-from storage.settings.mcp import HIDDEN, MAX_SERVERS, McpConfig
-from storage.settings.model import Settings
+from storage.users.mcp import HIDDEN, MAX_SERVERS, McpConfig
+from storage.users.settings import Settings
 
 URL = "https://tools.example.org/sse"
 STORED = Settings.model_validate(

@@ -9,11 +9,10 @@ from pydantic import SecretStr
 
 from storage.errors import Damaged, WrongKey
 from storage.files.checked import checked_body, with_checksum
-from storage.secrets.cipher import Cipher, Place, new_key
-from storage.secrets.document import decode_secrets, encode_secrets
-from storage.secrets.model import CustomSecret, Secrets
-from storage.settings.document import decode_settings, encode_settings
-from storage.settings.model import Settings
+from storage.users.cipher import Cipher, Place, new_key
+from storage.users.codecs import decode_secrets, decode_settings, encode_secrets, encode_settings
+from storage.users.secrets import CustomSecret, Secrets
+from storage.users.settings import Settings
 
 CIPHER = Cipher(new_key())
 SETTINGS = encode_settings(Settings(llm_api_key=SecretStr("planted")), "ann", CIPHER)

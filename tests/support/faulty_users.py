@@ -3,11 +3,16 @@
 import asyncio
 
 from storage.errors import OutcomeUnknown, StorageError
-from storage.secrets.base import SecretsChange, SecretsStore, SecretsStores
-from storage.secrets.memory import MemorySecrets
-from storage.secrets.model import Secrets
-from storage.settings.base import SettingsStore, SettingsStores
-from storage.settings.model import Settings
+from storage.users.base import (
+    SecretsChange,
+    SecretsStore,
+    SecretsStores,
+    SettingsStore,
+    SettingsStores,
+)
+from storage.users.secrets import Secrets
+from storage.users.settings import Settings
+from tests.support.user_backends import memory_user_stores
 
 
 class FailingSettings(SettingsStores):
@@ -44,7 +49,7 @@ class GatedSecrets(SecretsStores):
     reads = 0
 
     def __init__(self) -> None:
-        self.inner = MemorySecrets()
+        self.inner = memory_user_stores().secrets
         self.gate = asyncio.Event()
         self.gate.set()
         self.waiting = asyncio.Event()

@@ -28,9 +28,9 @@ from server.sources import ConfigError
 from storage.conversations.paging import ListPosition
 from storage.errors import BadCursor, BadValue, Damaged, WrongKey
 from storage.files.checked import with_checksum
-from storage.secrets.cipher import Cipher
-from storage.settings.document import decode_settings, encode_settings
-from storage.settings.model import Settings
+from storage.users.cipher import Cipher
+from storage.users.codecs import decode_settings, encode_settings
+from storage.users.settings import Settings
 
 LONGEST_REFUSAL = 600
 SEED = seed_of("c")

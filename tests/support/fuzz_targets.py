@@ -22,7 +22,7 @@ from server.routes.conversations import ListQuery
 from server.routes.events import EventQuery
 from server.sources import PLAIN_VARIABLES, variable_names
 from storage.conversations.paging import ListPosition
-from storage.settings.model import Settings
+from storage.users.settings import Settings
 from tests.support.fuzz_checks import (
     SEED,
     check_any_value,

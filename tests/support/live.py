@@ -18,12 +18,11 @@ from server.user_records import UserRecords
 from storage.conversations.base import ConversationStores
 from storage.conversations.memory import MemoryConversations
 from storage.conversations.metadata import ConversationMetadata
-from storage.secrets.memory import MemorySecrets
-from storage.settings.memory import MemorySettings
 from tests.support.clients import RecordingClient, joined
 from tests.support.kept import kept_in_memory
 from tests.support.raw_client import RawClient, raw_client
 from tests.support.servers import LoopServer, serving
+from tests.support.user_backends import memory_user_stores
 
 EVERYTHING = 2**31
 
@@ -105,7 +104,8 @@ async def live_server(
     config = ServerConfig(storage_kind="memory", delivery=Delivery.chosen, **settings)
     records = conversations or MemoryConversations()
     log = events or MemoryEventStore()
-    users = choose(config).users(config, MemorySettings(), MemorySecrets())
+    kept = memory_user_stores()
+    users = choose(config).users(config, kept.settings, kept.secrets)
     async with (
         compose(config, records, log, users, kept_in_memory(records)) as application,
         serving(config, application) as server,

@@ -4,10 +4,9 @@ import asyncio
 from typing import ClassVar, NoReturn
 
 from storage.config import HasStorage, StorageConfig
-from storage.secrets.base import SecretsStore
-from storage.secrets.model import Secrets
-from storage.settings.base import SettingsStore
-from storage.settings.model import Settings
+from storage.users.base import SecretsStore, SettingsStore
+from storage.users.secrets import Secrets
+from storage.users.settings import Settings
 
 
 class BookOfSettings(SettingsStore):

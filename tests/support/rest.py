@@ -18,10 +18,9 @@ from server.config import ServerConfig
 from storage.audit.base import AuditLog
 from storage.conversations.memory import MemoryConversations
 from storage.conversations.metadata import ConversationMetadata
-from storage.secrets.memory import MemorySecrets
-from storage.settings.base import SettingsStores
-from storage.settings.memory import MemorySettings
+from storage.users.base import SecretsStores, SettingsStores
 from tests.support.kept import kept_in_memory
+from tests.support.user_backends import memory_user_stores
 
 EVERY = "/api/conversations"
 BOUND_SECONDS = 5.0
@@ -35,8 +34,8 @@ class Rest:
     application: Application
     conversations: MemoryConversations
     events: MemoryEventStore
-    settings: MemorySettings
-    secrets: MemorySecrets
+    settings: SettingsStores
+    secrets: SecretsStores
 
     async def ask(self, method: str, path: str, **arguments: Any) -> Response:
         """Send a request."""
@@ -85,14 +84,14 @@ async def rest_server(
     config = ServerConfig(storage_kind="memory", **settings)
     conversations = MemoryConversations()
     events = MemoryEventStore(conversations.fold)
-    kept, secrets = MemorySettings(), MemorySecrets()
-    users = choose(config).users(config, settings_stores or kept, secrets)
+    kept = memory_user_stores()
+    users = choose(config).users(config, settings_stores or kept.settings, kept.secrets)
     async with compose(
         config, conversations, events, users, kept_in_memory(conversations, audit)
     ) as application:
         transport = ASGITransport(application.asgi)
         async with AsyncClient(transport=transport, base_url="http://localhost:3000") as client:
-            yield Rest(client, application, conversations, events, kept, secrets)
+            yield Rest(client, application, conversations, events, kept.settings, kept.secrets)
 
 
 @asynccontextmanager

@@ -11,28 +11,36 @@ from storage.database.sqlite import SqliteDatabase
 from storage.files.base import FileStore
 from storage.files.local import LocalFileStore
 from storage.files.memory import MemoryFileStore
-from storage.secrets.base import SecretsStores
-from storage.secrets.database import DatabaseKeyMark, DatabaseSecretsStores
-from storage.secrets.file import FileKeyMark, FileSecretsStores
-from storage.secrets.keys import SealingKey
-from storage.secrets.memory import MemorySecrets
-from storage.settings.base import SettingsStores
-from storage.settings.database import DatabaseSettingsStores
-from storage.settings.file import FileSettingsStores
-from storage.settings.memory import MemorySettings
+from storage.users.base import SecretsStores, SettingsStores, UserRecords
+from storage.users.database import DatabaseKeyMark, DatabaseUserRecords
+from storage.users.file import FileKeyMark, FileUserRecords
+from storage.users.memory import MemoryUserRecords
+from storage.users.sealed import Key, SealedSecrets, SealedSettings
+from storage.users.sealing_key import EphemeralKey, SealingKey
 
 
 class UserStores(NamedTuple):
-    """The stores of one medium; `key` is None where nothing is sealed."""
+    """The records of one medium, the stores over them, and the key they are sealed with."""
 
+    records: UserRecords
     settings: SettingsStores
     secrets: SecretsStores
-    key: SealingKey | None
+    key: Key
+
+
+def user_stores(records: UserRecords, key: Key) -> UserStores:
+    """Return the stores over a medium's records."""
+    return UserStores(records, SealedSettings(records, key), SealedSecrets(records, key), key)
+
+
+def memory_user_stores() -> UserStores:
+    """Return fresh stores in memory."""
+    return user_stores(MemoryUserRecords(), EphemeralKey())
 
 
 @asynccontextmanager
 async def _memory(folder: Path, given: SecretStr | None) -> AsyncIterator[UserStores]:
-    yield UserStores(MemorySettings(), MemorySecrets(), None)
+    yield memory_user_stores()
 
 
 @asynccontextmanager
@@ -40,9 +48,7 @@ async def _sqlite(folder: Path, given: SecretStr | None) -> AsyncIterator[UserSt
     database = await SqliteDatabase.open(folder / "parley.db")
     try:
         key = SealingKey(DatabaseKeyMark(database), folder, given)
-        yield UserStores(
-            DatabaseSettingsStores(database, key), DatabaseSecretsStores(database, key), key
-        )
+        yield user_stores(DatabaseUserRecords(database), key)
     finally:
         await database.close()
 
@@ -65,7 +71,7 @@ async def _files(
 ) -> AsyncIterator[UserStores]:
     try:
         key = SealingKey(FileKeyMark(files), folder, given)
-        yield UserStores(FileSettingsStores(files, key), FileSecretsStores(files, key), key)
+        yield user_stores(FileUserRecords(files), key)
     finally:
         await files.close()
 
@@ -103,3 +109,10 @@ async def open_secrets_stores(kind: str, folder: Path) -> AsyncIterator[SecretsS
     """Open the secrets of that kind in `folder`, and close them."""
     async with open_user_stores(kind, folder) as opened:
         yield opened.secrets
+
+
+@asynccontextmanager
+async def open_user_records(kind: str, folder: Path) -> AsyncIterator[UserRecords]:
+    """Open the records of that kind in `folder`, and close them."""
+    async with open_user_stores(kind, folder) as opened:
+        yield opened.records

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from storage.errors import Unavailable, WrongKey
-from storage.secrets.cipher import KEY_BYTES, Cipher, derive_key, new_key
+from storage.users.cipher import KEY_BYTES, Cipher, derive_key, new_key
 
 KEY_NAME = "secret.key"
 """The key file's name in the data directory: 64 hex digits, readable by its owner only."""
@@ -63,6 +63,21 @@ class SealingKey:
             marked = await self._mark.claim(made.key_id)
             self._cipher = _checked(made, marked, self._folder)
             return self._cipher
+
+
+class EphemeralKey:
+    """A key for a storage that ends with the process: made at once and written nowhere."""
+
+    def __init__(self) -> None:
+        self._cipher = Cipher(new_key())
+
+    async def for_reading(self) -> Cipher | None:
+        """Return the cipher."""
+        return self._cipher
+
+    async def for_writing(self) -> Cipher:
+        """Return the cipher."""
+        return self._cipher
 
 
 def find_cipher(marked: str, folder: Path, given: SecretStr | None) -> Cipher:

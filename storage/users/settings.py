@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, SecretStr
 
 from storage.conversations.metadata import MAX_COUNT, WHOLE, Text
-from storage.settings.mcp import McpConfig
+from storage.users.mcp import McpConfig
 
 MAX_CHARACTERS = 1000
 MAX_KEY_CHARACTERS = 8192

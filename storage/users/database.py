@@ -1,0 +1,66 @@
+"""Users' records over a Database: one row per owner and kind."""
+
+from storage.database.base import Database, Row, Script, Statement
+from storage.locations import owner_part
+from storage.users.base import RecordChange, UserRecords
+from storage.users.sealing_key import KeyMark
+
+
+class DatabaseUserRecords(UserRecords):
+    """The records of all users in one database; `update` is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__()
+        self._database = database
+
+    async def read(self, user_id: str | None, kind: str) -> bytes | None:
+        """See UserRecords."""
+        rows = await self._database.read(_rows(_lookup(user_id, kind)))
+        return rows[0][0] if rows else None
+
+    async def write(self, user_id: str | None, kind: str, record: bytes) -> None:
+        """See UserRecords."""
+        await self._database.write(_write(user_id, kind, record))
+
+    async def update(self, user_id: str | None, kind: str, change: RecordChange) -> None:
+        """See UserRecords."""
+        await self._database.write(_update(user_id, kind, change))
+
+
+class DatabaseKeyMark(KeyMark):
+    """The mark of the sealing key as a row beside the records."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def read(self) -> str | None:
+        """See KeyMark."""
+        rows = await self._database.read(_rows(Statement("read_key_mark")))
+        return rows[0][0] if rows else None
+
+    async def claim(self, key_id: str) -> str:
+        """See KeyMark."""
+        return await self._database.write(_claim(key_id))
+
+
+def _lookup(user_id: str | None, kind: str) -> Statement:
+    return Statement("read_user_record", (owner_part(user_id), kind))
+
+
+def _rows(statement: Statement) -> Script[list[Row]]:
+    return (yield statement).rows
+
+
+def _write(user_id: str | None, kind: str, record: bytes) -> Script[None]:
+    yield Statement("write_user_record", (owner_part(user_id), kind, record))
+
+
+def _update(user_id: str | None, kind: str, change: RecordChange) -> Script[None]:
+    rows = (yield _lookup(user_id, kind)).rows
+    yield from _write(user_id, kind, change(rows[0][0] if rows else None))
+
+
+def _claim(key_id: str) -> Script[str]:
+    yield Statement("claim_key_mark", (key_id,))
+    found: str = (yield Statement("read_key_mark")).rows[0][0]
+    return found

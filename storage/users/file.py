@@ -1,0 +1,52 @@
+"""Users' records over a FileStore: one file per owner and kind."""
+
+from storage.errors import Damaged, KeyExists, KeyNotFound
+from storage.files.base import FileStore
+from storage.locations import KEY_MARK, user_record_key
+from storage.users.base import UserRecords
+from storage.users.sealing_key import KeyMark
+
+
+class FileUserRecords(UserRecords):
+    """The records of all users as files; `update` is the contract's, as one process writes."""
+
+    def __init__(self, files: FileStore) -> None:
+        super().__init__()
+        self._files = files
+
+    async def read(self, user_id: str | None, kind: str) -> bytes | None:
+        """See UserRecords."""
+        try:
+            return await self._files.read(user_record_key(user_id, kind))
+        except KeyNotFound:
+            return None
+
+    async def write(self, user_id: str | None, kind: str, record: bytes) -> None:
+        """See UserRecords."""
+        await self._files.write(user_record_key(user_id, kind), record)
+
+
+class FileKeyMark(KeyMark):
+    """The mark of the sealing key as a file beside the records."""
+
+    def __init__(self, files: FileStore) -> None:
+        self._files = files
+
+    async def read(self) -> str | None:
+        """See KeyMark."""
+        try:
+            raw = await self._files.read(KEY_MARK)
+        except KeyNotFound:
+            return None
+        try:
+            return raw.decode("ascii").strip()
+        except UnicodeDecodeError as error:
+            raise Damaged("the mark of the sealing key cannot be read") from error
+
+    async def claim(self, key_id: str) -> str:
+        """See KeyMark."""
+        try:
+            await self._files.create(KEY_MARK, f"{key_id}\n".encode())
+        except KeyExists:
+            return await self.read() or ""
+        return key_id
