@@ -137,7 +137,9 @@ async def test_what_was_sealed_for_one_user_cannot_be_given_to_another(kind, tmp
         await ann.store(SECRETS)
         await bob.store(SECRETS)
         # As one who can write to the medium could.
-        await opened.records.write("bob", "secrets", await opened.records.read("ann", "secrets"))
+        record = await opened.records.read("ann", "secrets")
+        assert record is not None
+        await opened.records.write("bob", "secrets", record)
 
         with pytest.raises(Damaged, match="altered or moved"):
             await bob.load()

@@ -40,7 +40,7 @@ def hold(reached, gate):
     """Keep the writer busy until the gate opens, so that what follows has to wait."""
     yield Statement("create_head", ("held",))
     reached.set()
-    assert gate.wait(3)
+    assert gate.wait(60)
 
 
 def names():
@@ -51,7 +51,7 @@ def names():
 async def held(database):
     reached, gate = Event(), Event()
     holding = database.write(hold(reached, gate))
-    assert await asyncio.to_thread(reached.wait, 3)
+    assert await asyncio.to_thread(reached.wait, 60)
     return holding, gate
 
 
