@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from events.byte_budget import ByteBudget
 from events.draft import Draft
 from events.errors import StreamOverloaded
 from events.event import StoredEvent
@@ -16,6 +17,11 @@ logger = logging.getLogger(__name__)
 
 BATCH_EVENTS = 500
 BATCH_BYTES = 4 * 1024 * 1024
+WAITING_BYTES = 32 * 1024 * 1024
+"""Bytes of one conversation's events that may wait for the store, unless a setting says otherwise."""
+GRANT_BYTES = 64 * 1024
+"""A queue asks the process's budget for so much at a time, and has the first of them for nothing:
+most queues never ask."""
 
 
 class Appended(NamedTuple):
@@ -89,6 +95,8 @@ class Batch(NamedTuple):
     keys: dict[int, bytes]
     summary: SummaryChange
     timestamp: str
+    size_bytes: int
+    """Bytes of its drafts."""
 
     @property
     def first_id(self) -> int:
@@ -97,24 +105,42 @@ class Batch(NamedTuple):
 
 
 class AppendQueue:
-    """Bounded queue of waiting events, and the keys under way."""
+    """Queue of waiting events, bounded in number and bytes, and the keys under way.
 
-    def __init__(self, limit: int) -> None:
+    The bytes of a batch count until `end` is told of it. `budget` is what all queues of the process
+    may hold together.
+    """
+
+    def __init__(
+        self, limit: int, limit_bytes: int = WAITING_BYTES, budget: ByteBudget | None = None
+    ) -> None:
         self.waiting: deque[Waiting] = deque()
+        self.size_bytes = 0
+        """Bytes of the events that wait or are in a batch that has not ended."""
         self._limit = limit
+        self._limit_bytes = limit_bytes
+        self._budget = budget
+        self._granted_bytes = GRANT_BYTES
         self._clock = Clock()
         self._under_way: dict[bytes, Waiting] = {}
 
-    def put(self, draft: Draft, digest: bytes | None, caller: Settled) -> None:
+    def put(
+        self, draft: Draft, digest: bytes | None, caller: Settled, *, own: bool = False
+    ) -> None:
         """Queue an event. One whose key is under way shares the first one's outcome.
 
-        Raises StreamOverloaded when the bound is reached; nothing was taken then.
+        Raises StreamOverloaded when a bound is reached; nothing was taken then. An event is never
+        too long for a queue that is empty. The server's `own` events may take twice the bytes, and
+        are not refused for what other conversations hold.
         """
         if digest is not None and digest in self._under_way:
             self._under_way[digest].callers.append(caller)
             return
         if len(self.waiting) >= self._limit:
             raise StreamOverloaded(f"{self._limit} events are waiting in this conversation")
+        self.size_bytes += len(draft.rest)
+        if self.size_bytes > self._granted_bytes:
+            self._ask(len(draft.rest), own=own)
         waiting = Waiting(draft, digest, caller)
         if digest is not None:
             self._under_way[digest] = waiting
@@ -137,8 +163,14 @@ class AppendQueue:
         waiting.fail(error)
 
     def put_back(self, waiting: Iterable[Waiting]) -> None:
-        """Queue events again, in their order, before all others."""
-        self.waiting.extendleft(reversed(list(waiting)))
+        """Queue events of a batch that has ended again, in their order, before all others."""
+        again = list(waiting)
+        self.waiting.extendleft(reversed(again))
+        self.size_bytes += sum(len(one.draft.rest) for one in again)
+
+    def end(self, batch: Batch) -> None:
+        """Count a batch's bytes no more."""
+        self._release(batch.size_bytes)
 
     def form(self, next_id: int, not_before: str) -> Batch:
         """Take the next batch: ids from `next_id`, one timestamp, never before `not_before`."""
@@ -164,19 +196,50 @@ class AppendQueue:
                 said = timestamp
             events.append(StoredEvent(event_id, flag, body))
             waiting.append(one)
-            size += len(body)
+            size += len(rest)
         if summary is None:
             summary = SummaryChange(event_id, timestamp, last_message_at=said)
         else:
             summary = summary._replace(
                 last_event_id=event_id, last_updated_at=timestamp, last_message_at=said
             )
-        return Batch(waiting, events, keys, summary, timestamp)
+        return Batch(waiting, events, keys, summary, timestamp, size)
 
     def fail_all(self, error: Exception) -> None:
         """Refuse everything that waits."""
         while self.waiting:
-            self.fail(self.waiting.popleft(), error)
+            one = self.waiting.popleft()
+            self._release(len(one.draft.rest))
+            self.fail(one, error)
+
+    def _ask(self, size_bytes: int, *, own: bool) -> None:
+        """Make room for an event that was counted. Raises StreamOverloaded, counting it no more."""
+        held = self.size_bytes - size_bytes
+        if held and self.size_bytes > self._limit_bytes * (1 + own):
+            self.size_bytes = held
+            kib = self._limit_bytes // 1024
+            raise StreamOverloaded(f"{kib} KiB of events are waiting in this conversation")
+        lacking = _grants(self.size_bytes) - self._granted_bytes
+        if self._budget is not None and own:
+            self._budget.take_anyway(lacking)
+        elif self._budget is not None and not self._budget.take(lacking):
+            self.size_bytes = held
+            kib = self._budget.limit_bytes // 1024
+            raise StreamOverloaded(f"{kib} KiB of events are waiting in this server")
+        self._granted_bytes += lacking
+
+    def _release(self, size_bytes: int) -> None:
+        self.size_bytes -= size_bytes
+        spare = self._granted_bytes - max(GRANT_BYTES, _grants(self.size_bytes))
+        if spare > 0:
+            self._granted_bytes -= spare
+            if self._budget is not None:
+                self._budget.give_back(spare)
+
+
+def _grants(size_bytes: int) -> int:
+    """Whole grants that hold so many bytes."""
+    return -(-size_bytes // GRANT_BYTES) * GRANT_BYTES
 
 
 def digest_of(client_id: str) -> bytes:

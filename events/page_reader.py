@@ -1,4 +1,4 @@
-"""Reads a log page by page: single-flight, cached, and without a hole."""
+"""Reads a log page by page: single-flight, cached, bounded in bytes, and without a hole."""
 
 import asyncio
 import logging
@@ -22,6 +22,10 @@ OVERHEAD_BYTES = 200
 """What a record costs in memory beside its body."""
 
 
+PART_BYTES = 4 * 1024 * 1024
+"""A page of long events is read in parts: each ends with the event that makes it so long."""
+
+
 class PageKey(NamedTuple):
     """Names a page among all conversations."""
 
@@ -29,12 +33,29 @@ class PageKey(NamedTuple):
     page: int
 
 
+class Part(NamedTuple):
+    """Consecutive events of a page. `is_full`: more of the page does not go into this part."""
+
+    events: tuple[StoredEvent, ...]
+    is_full: bool
+
+    @property
+    def first_id(self) -> int:
+        """The id of the first event."""
+        return self.events[0].id
+
+    def serves(self, start_id: int, end_id: int) -> bool:
+        """Whether a read from `start_id` on, below `end_id`, can be answered with it."""
+        last_id = self.events[-1].id
+        return self.first_id <= start_id <= last_id and (self.is_full or last_id + 1 >= end_id)
+
+
 class Load(NamedTuple):
     """Events of a page on their way from the store; shared by all whom they suffice."""
 
     first_id: int
     end_id: int
-    task: Task[tuple[StoredEvent, ...]]
+    task: Task[Part]
 
 
 class PageReader:
@@ -49,18 +70,25 @@ class PageReader:
     """
 
     def __init__(
-        self, store: EventStore, *, page_size: int, cache_bytes: int, read_seconds: float = 10.0
+        self,
+        store: EventStore,
+        *,
+        page_size: int,
+        cache_bytes: int,
+        read_seconds: float = 10.0,
+        part_bytes: int = PART_BYTES,
     ) -> None:
         self.page_size = page_size
+        self._part_bytes = part_bytes
         self._store = store
         self._read_seconds = read_seconds
-        self.cache: PageCache[PageKey, tuple[StoredEvent, ...]] = PageCache(cache_bytes)
+        self.cache: PageCache[PageKey, Part] = PageCache(cache_bytes)
         self._loads: dict[PageKey, Load] = {}
 
     async def read(
         self, conversation_id: str, start_id: int, next_id: int
     ) -> tuple[StoredEvent, ...]:
-        """Committed events from `start_id` to the end of its page, below `next_id`.
+        """Committed events from `start_id` on, below `next_id`, to the end of its page or part.
 
         At least one when start_id < next_id, none otherwise. Raises StoreUnavailable (also past
         the deadline), DamagedHead and ConversationDeleted.
@@ -69,12 +97,24 @@ class PageReader:
             return ()
         key = PageKey(conversation_id, page_of(start_id, self.page_size))
         end_id = min(page_bounds(key.page, self.page_size)[1], next_id)
-        events = self.cache.get(key)
-        if events is None or events[0].id > start_id or events[-1].id + 1 < end_id:
-            first_id = start_id if events is None else min(start_id, events[0].id)
-            events = await self._load_once(key, first_id, end_id)
-        first_id = events[0].id
-        return events[start_id - first_id : end_id - first_id]
+        part = self.cache.get(key)
+        if part is None or not part.serves(start_id, end_id):
+            extends = part is not None and not part.is_full
+            first_id = min(start_id, part.first_id) if part is not None and extends else start_id
+            part = await self._load_once(key, first_id, end_id)
+            if not part.serves(start_id, end_id):  # it was full before it came to `start_id`
+                part = await self._load_once(key, start_id, end_id, exactly=True)
+        return part.events[start_id - part.first_id : end_id - part.first_id]
+
+    async def read_last(
+        self, conversation_id: str, start_id: int, next_id: int
+    ) -> tuple[StoredEvent, ...]:
+        """`read`, of a range within a page, but its last events where it is in more than one part."""
+        while True:
+            events = await self.read(conversation_id, start_id, next_id)
+            if not events or events[-1].id + 1 == next_id:
+                return events
+            start_id = (events[-1].id + 1 + next_id) // 2
 
     async def search(
         self,
@@ -102,8 +142,8 @@ class PageReader:
                 first_id = max(
                     start_id, page_bounds(page_of(position, self.page_size), self.page_size)[0]
                 )
-                events = await self.read(conversation_id, first_id, position + 1)
-                position = first_id - 1
+                events = await self.read_last(conversation_id, first_id, position + 1)
+                position = events[0].id - 1
                 events = events[::-1]
             else:
                 events = await self.read(conversation_id, position, last_id + 1)
@@ -121,39 +161,45 @@ class PageReader:
         for page in range(page_of(max(next_id - 1, 0), self.page_size) + 1):
             self.cache.discard(PageKey(conversation_id, page))
 
-    async def _load_once(self, key: PageKey, first_id: int, end_id: int) -> tuple[StoredEvent, ...]:
+    async def _load_once(
+        self, key: PageKey, first_id: int, end_id: int, *, exactly: bool = False
+    ) -> Part:
         load = self._loads.get(key)
-        if load is None or load.first_id > first_id or load.end_id < end_id:
+        if (
+            load is None
+            or load.first_id > first_id
+            or load.end_id < end_id
+            or (exactly and load.first_id < first_id)
+        ):
             task = asyncio.create_task(self._load(key, first_id, end_id))
             load = self._loads[key] = Load(first_id, end_id, task)
             task.add_done_callback(partial(self._loaded, key))
         return await asyncio.shield(load.task)
 
-    def _loaded(self, key: PageKey, task: Task[tuple[StoredEvent, ...]]) -> None:
+    def _loaded(self, key: PageKey, task: Task[Part]) -> None:
         load = self._loads.get(key)
         if load is not None and load.task is task:
             del self._loads[key]
         if not task.cancelled():
             task.exception()  # whoever still waits gets it through the shield
 
-    async def _load(self, key: PageKey, first_id: int, end_id: int) -> tuple[StoredEvent, ...]:
+    async def _load(self, key: PageKey, first_id: int, end_id: int) -> Part:
         try:
             async with asyncio.timeout(self._read_seconds):
-                events = tuple(await self._read(key.conversation_id, first_id, end_id))
+                events = await self._read(key.conversation_id, first_id, end_id)
         except TimeoutError as error:
             raise StoreUnavailable(f"no answer within {self._read_seconds:g} s") from error
-        size = sum(len(event.body) for event in events) + OVERHEAD_BYTES * len(events)
-        self.cache.put(key, events, size)
-        return events
+        part = _part_of(events, end_id, self._part_bytes)
+        size = sum(len(event.body) for event in part.events) + OVERHEAD_BYTES * len(part.events)
+        self.cache.put(key, part, size)
+        return part
 
     async def _read(
         self, conversation_id: str, first_id: int, end_id: int
     ) -> Sequence[StoredEvent]:
         damage: DamagedRecord | None = None
         try:
-            events: Sequence[StoredEvent] = await self._store.read(
-                conversation_id, first_id, end_id
-            )
+            events, end_id = await self._read_part(conversation_id, first_id, end_id)
         except DamagedHead:
             raise
         except DamagedRecord as error:
@@ -171,6 +217,33 @@ class PageReader:
             "%s; markers stand for them", damage, extra={"conversation_id": conversation_id}
         )
         return found
+
+    async def _read_part(
+        self, conversation_id: str, first_id: int, end_id: int
+    ) -> tuple[Sequence[StoredEvent], int]:
+        """Read as much as a part takes; one past the last id that was looked at."""
+        try:
+            events = await self._store.read_part(
+                conversation_id, first_id, end_id, self._part_bytes
+            )
+        except DamagedHead:
+            raise
+        except DamagedRecord:
+            # How far a part came that is damaged is not known: the whole range is read for once.
+            return await self._store.read(conversation_id, first_id, end_id), end_id
+        if sum(len(event.body) for event in events) >= self._part_bytes:
+            return events, events[-1].id + 1
+        return events, end_id
+
+
+def _part_of(events: Sequence[StoredEvent], end_id: int, part_bytes: int) -> Part:
+    """As many of the first events as a part takes, at least one."""
+    size = 0
+    for count, event in enumerate(events, 1):
+        size += len(event.body)
+        if size >= part_bytes and event.id + 1 < end_id:
+            return Part(tuple(events[:count]), is_full=True)
+    return Part(tuple(events), is_full=False)
 
 
 def _is_whole(events: Sequence[StoredEvent], first_id: int, end_id: int) -> bool:

@@ -30,8 +30,8 @@ CONFLICT_TRIES = 8
 FIRST_PAUSE_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 1.0
 
-Publish = Callable[[Sequence[StoredEvent], SummaryChange], None]
-"""Takes what was committed, and its fold."""
+Publish = Callable[[Sequence[StoredEvent], SummaryChange, int], None]
+"""Takes what was committed, its fold, and about how many bytes it is."""
 
 
 class AppendPump:
@@ -47,7 +47,7 @@ class AppendPump:
         store: EventStore,
         head: Head,
         *,
-        waiting_limit: int,
+        queue: AppendQueue,
         append_seconds: float,
         publish: Publish,
     ) -> None:
@@ -59,7 +59,7 @@ class AppendPump:
         self._store = store
         self._append_seconds = append_seconds
         self._publish = publish
-        self._queue = AppendQueue(waiting_limit)
+        self._queue = queue
         self._in_flight: Batch | None = None
         self._attempts: list[Promise[object]] = []
         self._deadline: TimerHandle | None = None
@@ -73,11 +73,13 @@ class AppendPump:
         self._idle: Promise[None] | None = None
         self._stopped: EventsError | None = None
 
-    def put(self, draft: Draft, digest: bytes | None, caller: Settled) -> None:
+    def put(
+        self, draft: Draft, digest: bytes | None, caller: Settled, *, own: bool = False
+    ) -> None:
         """Queue an event; see AppendQueue.put. Raises what `stop` was given."""
         if self._stopped is not None:
             raise self._stopped
-        self._queue.put(draft, digest, caller)
+        self._queue.put(draft, digest, caller, own=own)
         if self._in_flight is None and not self._scheduled:
             # What else this turn of the loop brings goes into the same batch.
             self._scheduled = True
@@ -149,7 +151,7 @@ class AppendPump:
             case None:
                 self._committed(batch)
             case DuplicateClientId(taken=taken):
-                self._in_flight = None
+                self._end(batch)
                 for place, event_id in taken.items():
                     self._queue.settle(batch.waiting[place], Appended(event_id, duplicate=True))
                 rest = (one for place, one in enumerate(batch.waiting) if place not in taken)
@@ -163,7 +165,7 @@ class AppendPump:
                 self._recover(error)
 
     def _committed(self, batch: Batch) -> None:
-        self._in_flight = None
+        self._end(batch)
         self._conflicts = 0
         self._pause_seconds = FIRST_PAUSE_SECONDS
         self._last_timestamp = batch.timestamp
@@ -173,9 +175,13 @@ class AppendPump:
             if one.digest is not None:
                 self._queue.release(one.digest)
             one.settle(Appended(event.id))
-        self._publish(batch.events, batch.summary)
+        self._publish(batch.events, batch.summary, batch.size_bytes)
         if self._queue.waiting or self._idle is not None:
             self._pump()
+
+    def _end(self, batch: Batch) -> None:
+        self._in_flight = None
+        self._queue.end(batch)
 
     def _advance(self, events: Sequence[StoredEvent]) -> None:
         self.next_id = events[-1].id + 1
@@ -186,7 +192,7 @@ class AppendPump:
     def _failed(self, batch: Batch, error: Exception) -> None:
         logger.error("append to %s failed: %s", self._conversation_id, error, extra=self._ids)
         self._store.counters.append_failed(len(batch.events))
-        self._in_flight = None
+        self._end(batch)
         for one in batch.waiting:
             self._queue.fail(one, error)
         self._pump()
@@ -198,9 +204,11 @@ class AppendPump:
             self._deadline = None
         if self._recovery is not None and self._recovery is not asyncio.current_task():
             self._recovery.cancel()
-        batch, self._in_flight = self._in_flight, None
-        for one in batch.waiting if batch else ():
-            self._queue.fail(one, error)
+        batch = self._in_flight
+        if batch is not None:
+            self._end(batch)
+            for one in batch.waiting:
+                self._queue.fail(one, error)
         self._queue.fail_all(error)
         self._pump()
 
@@ -238,7 +246,7 @@ class AppendPump:
 
     def _overtaken(self, batch: Batch, tail: Sequence[StoredEvent]) -> None:
         """Another writer was first: publish what it wrote, then try again behind it."""
-        self._in_flight = None
+        self._end(batch)
         self._conflicts += 1
         self._advance(tail)
         self._last_timestamp = max(self._last_timestamp, _timestamp_of(tail[-1]))
@@ -249,7 +257,7 @@ class AppendPump:
                 self._queue.fail(one, late)
         else:
             self._queue.put_back(batch.waiting)
-        self._publish(tail, _fold_of(tail))
+        self._publish(tail, _fold_of(tail), sum(len(event.body) for event in tail))
         self._pump()
 
     async def _read_tail(self, first_id: int) -> Sequence[StoredEvent] | None:

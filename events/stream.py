@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, Self
 
-from events.batch import Appended, Settled, digest_of
+from events.batch import WAITING_BYTES, Appended, AppendQueue, Settled, digest_of
+from events.byte_budget import ByteBudget
 from events.draft import draft_of, draft_of_text
 from events.errors import BadEvent, ConversationDeleted, StreamClosed
 from events.event import Event, EventSource, StoredEvent
@@ -32,6 +33,9 @@ class StreamLimits(NamedTuple):
     waiting_appends: int = 10_000
     subscription_queue: int = 1024
     append_seconds: float = 10.0
+    waiting_bytes: int = WAITING_BYTES
+    budget: ByteBudget | None = None
+    """What waits to be appended in all streams together."""
 
 
 class EventStream:
@@ -113,17 +117,23 @@ class EventStream:
         tells as an error.
         """
         future: Future[Appended] = asyncio.get_running_loop().create_future()
-        self.submit(event, source, partial(_tell, future), client_id=client_id)
+        self.submit(event, source, partial(_tell, future), client_id=client_id, own=True)
         return future
 
     def submit(
-        self, event: Event, source: EventSource, settled: Settled, *, client_id: str | None = None
+        self,
+        event: Event,
+        source: EventSource,
+        settled: Settled,
+        *,
+        client_id: str | None = None,
+        own: bool = False,
     ) -> None:
         """Take an event for appending, in the order of the calls; `settled` is told the outcome.
 
         It is called in the step in which the event becomes durable, before that is published.
         `client_id` is the idempotency key: an event with a key the log knows is not appended again
-        and gives the first one's id.
+        and gives the first one's id. For the server's `own` events see AppendQueue.put.
         Raises at once, taking nothing: StreamClosed, ConversationDeleted, StreamOverloaded,
         BadEvent (it was stored already). Told: AppendFailed, ConversationDeleted, StreamClosed.
         """
@@ -131,7 +141,7 @@ class EventStream:
             raise BadEvent("an event that has an id was stored already", code="forbidden_field")
         payload = self._redactor.redact(encode_new(event, source, client_id))
         digest = None if client_id is None else digest_of(client_id)
-        self._pump.put(draft_of(payload), digest, settled)
+        self._pump.put(draft_of(payload), digest, settled, own=own)
 
     def submit_text(
         self, text: str, source: EventSource, settled: Settled, *, client_id: str | None = None
@@ -262,13 +272,17 @@ class EventStream:
                 self.conversation_id,
                 self._store,
                 self._head,
-                waiting_limit=self._limits.waiting_appends,
+                queue=AppendQueue(
+                    self._limits.waiting_appends, self._limits.waiting_bytes, self._limits.budget
+                ),
                 append_seconds=self._limits.append_seconds,
                 publish=self._publish,
             )
         return self._appends
 
-    def _publish(self, events: Sequence[StoredEvent], summary: SummaryChange) -> None:
+    def _publish(
+        self, events: Sequence[StoredEvent], summary: SummaryChange, size_bytes: int
+    ) -> None:
         for callback in self._taps:
             try:
                 callback(events, summary)
@@ -276,7 +290,7 @@ class EventStream:
                 ids = {"conversation_id": self.conversation_id}
                 logger.exception("a tap of %s failed", self.conversation_id, extra=ids)
         for subscription in self._subscriptions:
-            if subscription.offer(events):
+            if subscription.offer(events, size_bytes):
                 self._store.counters.subscriptions_lagged += 1
         self._wake_followers()
 

@@ -13,6 +13,8 @@ from events.event import StoredEvent
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
+QUEUE_BYTES = 4 * 1024 * 1024
+"""Bytes of the events one subscriber may lag behind."""
 
 Callback = Callable[[Sequence[StoredEvent]], Awaitable[None]]
 """Takes 1..N events, ascending and without a hole since the last call."""
@@ -31,7 +33,14 @@ class Subscription:
     """
 
     def __init__(
-        self, name: str, callback: Callback, read: Read, *, position: int, capacity: int
+        self,
+        name: str,
+        callback: Callback,
+        read: Read,
+        *,
+        position: int,
+        capacity: int,
+        capacity_bytes: int = QUEUE_BYTES,
     ) -> None:
         self.name = name
         self.position = position
@@ -40,18 +49,27 @@ class Subscription:
         self._callback = callback
         self._read = read
         self._capacity = capacity
+        self._capacity_bytes = capacity_bytes
+        self._queued_bytes = 0
         self._queue: deque[StoredEvent] = deque()
         self._lagging = False
         self._closed = False
         self._task: Task[None] | None = None
         self._context = copy_context()
 
-    def offer(self, events: Sequence[StoredEvent]) -> bool:
-        """Take note of newly committed events; returns at once whether it began to lag by this."""
+    def offer(self, events: Sequence[StoredEvent], size_bytes: int = 0) -> bool:
+        """Take note of newly committed events; returns at once whether it began to lag by this.
+
+        `size_bytes` is about what they are together.
+        """
         if self._closed:
             return False
         lagged = self.lagged
-        if not self._lagging and len(self._queue) + len(events) > self._capacity:
+        self._queued_bytes += size_bytes
+        if not self._lagging and (
+            len(self._queue) + len(events) > self._capacity
+            or self._queued_bytes > self._capacity_bytes
+        ):
             self._queue.clear()
             self._lagging = True
             self.lagged += 1
@@ -125,6 +143,7 @@ class Subscription:
             self._lagging = False
         events = [event for event in self._queue if event.id > self.position]
         self._queue.clear()
+        self._queued_bytes = 0
         return events
 
     async def _hand_over(self, events: Sequence[StoredEvent]) -> None:

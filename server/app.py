@@ -11,6 +11,7 @@ import socketio
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from events.byte_budget import ByteBudget
 from events.page_reader import PageReader
 from events.stores.base import EventStore
 from events.stores.database import DatabaseEventStore
@@ -232,6 +233,8 @@ def manager_parts(
         users=users,
         stream_limits=StreamLimits(
             waiting_appends=config.max_waiting_appends,
+            waiting_bytes=config.max_waiting_bytes,
+            budget=ByteBudget(config.max_waiting_bytes_in_all),
             subscription_queue=config.subscription_queue,
             append_seconds=config.append_deadline_seconds,
         ),

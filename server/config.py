@@ -173,6 +173,17 @@ class ServerConfig(Bounds, Extensions, Observability, Administrable, BaseSetting
     max_waiting_appends: int = Field(
         default=10_000, ge=1, description="Appends of one conversation that may wait for the store."
     )
+    max_waiting_bytes: int = Field(
+        default=32 * 1024 * 1024,
+        ge=64 * 1024,
+        description="Bytes of events of one conversation that may wait for the store.",
+    )
+    max_waiting_bytes_in_all: int = Field(
+        default=128 * 1024 * 1024,
+        ge=16 * 1024 * 1024,
+        description="Bytes of events of all conversations that may wait for the store, beyond the "
+        "first 64 KiB of each.",
+    )
     subscription_queue: int = Field(
         default=1024,
         ge=1,

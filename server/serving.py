@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import uvicorn
 import uvloop
 
+from server.allocator import return_large_blocks
 from server.app import Application, create_app
 from server.config import ServerConfig
 from server.logs import configure
@@ -98,6 +99,7 @@ class Runner(uvicorn.Server):
 def run(config: ServerConfig) -> int:
     """Serve until SIGTERM or SIGINT; the exit code. Raises what `create_app` raises."""
     configure(config.log_level, config.log_format)
+    return_large_blocks()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve(config))
 

@@ -141,13 +141,13 @@ class TracedHandlers(WatchedHandlers):
         super().__init__(parts, tallies)
         self._tracing = tracing
 
-    def take(self, sid: str, packet: ClientPacket) -> int:
+    def take(self, sid: str, packet: ClientPacket) -> None:
         """See SocketHandlers."""
         span = self._tracing.begin("socket event", {CONNECTION: sid}, kind="server")
         current = Current(span, ended_by_append=True)
         token = _current.set(current)
         try:
-            return super().take(sid, packet)
+            super().take(sid, packet)
         finally:
             _current.reset(token)
             if not current.taken:

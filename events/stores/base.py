@@ -71,6 +71,21 @@ class EventStore(ABC):
         A deleted conversation reads as empty. Raises DamagedRecord naming the damaged range.
         """
 
+    async def read_part(
+        self,
+        conversation_id: str,
+        start_id: int,
+        end_id: int,
+        limit_bytes: int | None,  # noqa: ARG002 - for stores that can stop early
+    ) -> list[StoredEvent]:
+        """`read`, which may end early: behind the event with which `limit_bytes` are reached.
+
+        What it gives besides is at least one event where `read` gives one.
+
+        A store that does not stop there holds the whole range in memory.
+        """
+        return await self.read(conversation_id, start_id, end_id)
+
     @abstractmethod
     async def find(self, conversation_id: str, key: bytes) -> int | None:
         """The id of the event stored with that key's digest, or None."""

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import zlib
 from asyncio import TimerHandle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -150,24 +150,34 @@ class DatabaseEventStore(EventStore):
 
     async def read(self, conversation_id: str, start_id: int, end_id: int) -> list[StoredEvent]:
         """See EventStore."""
+        return await self.read_part(conversation_id, start_id, end_id, None)
+
+    async def read_part(
+        self, conversation_id: str, start_id: int, end_id: int, limit_bytes: int | None
+    ) -> list[StoredEvent]:
+        """See EventStore. What has not been placed yet is in memory and counts for nothing."""
         if end_id <= start_id or start_id > LAST_ID:
             return []
         start_id = max(0, start_id)
         newest = self._arrivals.of(conversation_id)
         if not newest or end_id <= newest[0].id or end_id > newest[-1].id + 1:
-            return await self._read_rows(conversation_id, start_id, end_id)
+            return await self._read_rows(conversation_id, start_id, end_id, limit_bytes)
         first_id = newest[0].id
         if start_id >= first_id:
             return newest[start_id - first_id : end_id - first_id]
         known = newest[: end_id - first_id]
-        return await self._read_rows(conversation_id, start_id, first_id) + known
+        older = await self._read_rows(conversation_id, start_id, first_id, limit_bytes)
+        return older if _fill(limit_bytes, (one.body for one in older)) else older + known
 
-    async def _read_rows(self, conversation_id: str, first: int, end_id: int) -> list[StoredEvent]:
+    async def _read_rows(
+        self, conversation_id: str, first: int, end_id: int, limit_bytes: int | None
+    ) -> list[StoredEvent]:
         last = min(end_id - 1, LAST_ID)
         bounds = (first, conversation_id, last, conversation_id)
-        rows = await self._read(_all(Statement("read_events", bounds)))
-        if len(rows) <= last - first:
-            everywhere = Statement("read_all_events", (first, last, conversation_id))
+        rows = await self._read(_all(Statement("read_events", bounds, limit_bytes=limit_bytes)))
+        if len(rows) <= last - first and not _fill(limit_bytes, (row[-1] for row in rows)):
+            placed_or_not = (first, last, conversation_id)
+            everywhere = Statement("read_all_events", placed_or_not, limit_bytes=limit_bytes)
             rows = await self._read(_all(everywhere))
         return _verified(conversation_id, rows)
 
@@ -283,6 +293,10 @@ def _one(statement: Statement) -> Script[Row | None]:
 
 def _all(statement: Statement) -> Script[list[Row]]:
     return (yield statement).rows
+
+
+def _fill(limit_bytes: int | None, bodies: Iterable[bytes]) -> bool:
+    return limit_bytes is not None and sum(map(len, bodies)) >= limit_bytes
 
 
 def _verified(conversation_id: str, rows: list[Row]) -> list[StoredEvent]:

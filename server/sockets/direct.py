@@ -9,13 +9,12 @@ import contextlib
 from collections.abc import Callable
 from importlib.metadata import version
 
+from server.sockets.intake import Intake
 from server.sockets.outlet import ClientGone, Outlet, Send
 from server.sockets.protocol import ClientPacket, parse_event
 from server.sockets.websocket import Websocket
 
 TESTED = {"uvicorn": "0.54.0", "python-socketio": "5.18.1"}
-HOLD_AT = 512
-"""Events of one client that are taken and unanswered before no more is read from it."""
 
 
 def unsupported() -> str | None:
@@ -82,16 +81,15 @@ class DirectOutlet(Outlet):
         self._websocket.end()
 
 
-class Intake:
+class DirectIntake(Intake):
     """Takes a client's events off its websocket in the order they come, without a task."""
 
-    __slots__ = ("_take", "_websocket", "held")
+    __slots__ = ("_take", "_websocket")
 
-    def __init__(self, websocket: Websocket, take: Callable[[ClientPacket], int]) -> None:
+    def __init__(self, websocket: Websocket, take: Callable[[ClientPacket], None]) -> None:
+        super().__init__()
         self._websocket = websocket
         self._take = take
-        self.held = False
-        """Whether nothing more is read until most of what was taken is answered."""
         websocket.receiver = self.receive
 
     def receive(self, message: bytes) -> bool:
@@ -99,17 +97,12 @@ class Intake:
         packet = parse_event(message)
         if packet is None:
             return False
-        if self._take(packet) >= HOLD_AT and not self.held:
-            self.held = True
-            self._websocket.hold_reading(hold=True)
+        self._take(packet)
         return True
-
-    def answered(self, waiting: int) -> None:
-        """Note how many events are unanswered now; read on when they have become few."""
-        if self.held and waiting <= HOLD_AT // 2:
-            self.held = False
-            self._websocket.hold_reading(hold=False)
 
     def close(self) -> None:
         """Leave everything to Engine.IO again."""
         self._websocket.receiver = None
+
+    def _hold(self, *, hold: bool) -> None:
+        self._websocket.hold_reading(hold=hold)

@@ -14,6 +14,7 @@ from server.sockets.allowance import Allowance
 from server.sockets.direct import DirectOutlet
 from server.sockets.handlers import Arrival, SocketHandlers
 from server.sockets.protocol import (
+    LONG_BYTES,
     MAX_ATTACHMENTS,
     PING_SECONDS,
     PONG_SECONDS,
@@ -75,7 +76,8 @@ class EngineConnection:
         self._joined = False
         self._pinged = False
         self._held: list[tuple[bytes, bool]] = []
-        self._binary: Packet | None = None
+        self._binary: tuple[Packet, int] | None = None
+        """A packet whose attachments have not all come, and its length."""
         self._wake: Future[None] | None = None
         self._beat: TimerHandle | None = None
 
@@ -171,11 +173,11 @@ class EngineConnection:
         elif message == b"1":
             self._websocket.end()
         elif message[:1] == b"4":
-            self._take_packet(Packet(encoded_packet=message[1:].decode()))
+            self._take_packet(Packet(encoded_packet=message[1:].decode()), len(message))
         else:
             raise ValueError("no packet of Engine.IO")
 
-    def _take_packet(self, packet: Packet) -> None:
+    def _take_packet(self, packet: Packet, size_bytes: int) -> None:
         if self._binary is not None:
             raise ValueError("an attachment is missing")
         namespace = packet.namespace or "/"
@@ -189,33 +191,34 @@ class EngineConnection:
                 self._websocket.receiver = None  # nothing that follows is taken any more
                 self._summon()
             case kinds.EVENT | kinds.BINARY_EVENT | kinds.BINARY_ACK if packet.attachment_count:
-                self._await_attachments(packet)
+                self._await_attachments(packet, size_bytes)
             case kinds.EVENT | kinds.BINARY_EVENT:
-                self._take_event(packet)
+                self._take_event(packet, size_bytes)
             case kinds.CONNECT | kinds.DISCONNECT | kinds.ACK:
                 pass  # nothing follows from it: it is so already, or nobody asked
             case _:
                 raise ValueError("no packet that a client sends")
 
-    def _await_attachments(self, packet: Packet) -> None:
+    def _await_attachments(self, packet: Packet, size_bytes: int) -> None:
         if packet.attachment_count > MAX_ATTACHMENTS:
             raise ValueError("too many attachments")
-        self._binary = packet
+        self._binary = packet, size_bytes
 
     def _attach(self) -> None:
         """Count an attachment; what it holds is not kept, since no event may have one."""
-        packet = self._binary
-        if packet is None:
+        if self._binary is None:
             raise ValueError("an attachment of nothing")
+        packet, size_bytes = self._binary
         if packet.add_attachment(b""):
             self._binary = None
             if packet.packet_type == kinds.BINARY_EVENT:
-                self._take_event(packet)
+                self._take_event(packet, size_bytes)
 
-    def _take_event(self, packet: Packet) -> None:
+    def _take_event(self, packet: Packet, size_bytes: int) -> None:
         event, *arguments = packet.data
         if self._joined and packet.namespace in (None, "/"):
-            self._handlers.take(self._id, ClientPacket(event, arguments, packet.id))
+            extra = size_bytes // LONG_BYTES
+            self._handlers.take(self._id, ClientPacket(event, arguments, packet.id, extra))
 
     def _schedule_ping(self) -> None:
         """A first time, and then with every answer to the one before."""

@@ -23,10 +23,11 @@ class FrameRun:
 
     `wire` is what clients see of the events from `first_id` to `last_id`; hidden ones have no
     bytes in it. `ends` holds for each event where its frame ends. `states` are the ids of changes
-    of the agent's state, `errors` those of them that tell of an error. A run never changes.
+    of the agent's state, `errors` those of them that tell of an error. `is_full`: it ends where a
+    part of a page does. A run never changes.
     """
 
-    __slots__ = ("ends", "errors", "first_id", "last_id", "states", "wire")
+    __slots__ = ("ends", "errors", "first_id", "is_full", "last_id", "states", "wire")
 
     def __init__(
         self,
@@ -35,6 +36,8 @@ class FrameRun:
         ends: "array[int]",
         states: Sequence[int] = (),
         errors: Sequence[int] = (),
+        *,
+        is_full: bool = False,
     ) -> None:
         self.first_id = first_id
         self.last_id = first_id + len(ends) - 1
@@ -42,6 +45,7 @@ class FrameRun:
         self.ends = ends
         self.states = states
         self.errors = errors
+        self.is_full = is_full
 
     @property
     def size_bytes(self) -> int:
@@ -51,6 +55,10 @@ class FrameRun:
     def covers(self, first_id: int, last_id: int) -> bool:
         """Whether the events first_id..last_id, both inclusive, are in it."""
         return self.first_id <= first_id and last_id <= self.last_id
+
+    def serves(self, first_id: int, last_id: int) -> bool:
+        """Whether a read of these events can be answered with it, in part where it is full."""
+        return self.covers(first_id, first_id if self.is_full else last_id)
 
     def part(self, first_id: int, last_id: int) -> "FrameRun":
         """The events first_id..last_id, both inclusive and within the run; itself if that is all."""
@@ -66,16 +74,12 @@ class FrameRun:
             [one for one in self.errors if first_id <= one <= last_id],
         )
 
-    def after(self, position: int) -> "FrameRun":
-        """The part above a position, which is below `last_id`."""
-        return self.part(max(position + 1, self.first_id), self.last_id)
-
-    def head(self, limit_bytes: int) -> "FrameRun":
-        """As many of the first events as fit the limit, at least one."""
-        if len(self.wire) <= limit_bytes:
-            return self
-        fitting = bisect_right(self.ends, limit_bytes)
-        return self.part(self.first_id, self.first_id + max(fitting, 1) - 1)
+    def slice(self, position: int, limit_bytes: int) -> "FrameRun":
+        """As many events above a position, which is below `last_id`, as fit; at least one."""
+        place = max(position + 1 - self.first_id, 0)
+        begin = self.ends[place - 1] if place else 0
+        end = max(bisect_right(self.ends, begin + limit_bytes, place), place + 1)
+        return self.part(self.first_id + place, self.first_id + end - 1)
 
     def without(self, ids: Iterable[int]) -> bytes:
         """The bytes with the frames of some events, given in ascending order, left out."""
@@ -93,7 +97,7 @@ class FrameRun:
         return self.part(state_id, state_id).wire if state_id in self.errors else b""
 
 
-def run_of(events: Sequence[StoredEvent]) -> FrameRun:
+def run_of(events: Sequence[StoredEvent], *, is_full: bool = False) -> FrameRun:
     """The frames of 1..N consecutive events.
 
     An event's JSON is used as stored wherever the projection is the identity.
@@ -117,7 +121,8 @@ def run_of(events: Sequence[StoredEvent]) -> FrameRun:
         frames.append(frame)
         end += len(frame)
         ends.append(end)
-    return FrameRun(events[0].id, b"".join(frames), ends, states, errors)
+    wire = frames[0] if len(frames) == 1 else b"".join(frames)
+    return FrameRun(events[0].id, wire, ends, states, errors, is_full=is_full)
 
 
 class FrameReader:
@@ -133,21 +138,24 @@ class FrameReader:
         self.cache = self._cache = PageCache[PageKey, FrameRun](cache_bytes)
 
     async def read(self, conversation_id: str, start_id: int, next_id: int) -> FrameRun:
-        """Frames from `start_id` to the end of its page, below `next_id`, which is above it.
+        """Frames from `start_id` to the end of its page or part, below `next_id`, which is above it.
 
         Raises what PageReader.read raises.
         """
         key = PageKey(conversation_id, page_of(start_id, self._reader.page_size))
         end_id = min(page_bounds(key.page, self._reader.page_size)[1], next_id)
         run = self._cache.get(key)
-        if run is None or not run.covers(start_id, end_id - 1):
-            first_id = start_id if run is None else min(start_id, run.first_id)
+        if run is None or not run.serves(start_id, end_id - 1):
+            extends = run is not None and not run.is_full
+            first_id = min(start_id, run.first_id) if run is not None and extends else start_id
             events = await self._reader.read(conversation_id, first_id, end_id)
+            if events[-1].id < start_id:  # a part ended before it
+                events = await self._reader.read(conversation_id, start_id, end_id)
             await self.turns.take()
             run = self._cache.get(key)  # others may have made it meanwhile
-            if run is None or not run.covers(start_id, end_id - 1):
-                made = run_of(events)
-                if run is None or made.covers(run.first_id, run.last_id):
+            if run is None or not run.serves(start_id, end_id - 1):
+                made = run_of(events, is_full=events[-1].id + 1 < end_id)
+                if run is None or run.is_full or made.covers(run.first_id, run.last_id):
                     self._cache.put(key, made, made.size_bytes)
                 run = made
-        return run.part(start_id, end_id - 1)
+        return run.part(start_id, min(end_id - 1, run.last_id))

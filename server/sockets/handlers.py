@@ -18,9 +18,10 @@ from server.loop_settings import LoopSettings
 from server.managers.base import ConversationManager
 from server.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice
 from server.sockets.allowance import UNLIMITED, Allowance
-from server.sockets.direct import Intake
+from server.sockets.direct import DirectIntake
 from server.sockets.fanout import Fanout, FanoutHub
 from server.sockets.frames import FrameReader
+from server.sockets.intake import HOLD_AT, AwaitedIntake, Intake
 from server.sockets.outlet import Outlet
 from server.sockets.protocol import (
     EVENTS_IN,
@@ -65,30 +66,32 @@ class Entry(NamedTuple):
     session: WebSession
     fanout: Fanout
     conversation: ServerConversation
-    intake: Intake | None
+    intake: Intake
 
 
 class Reply:
     """What one client event is answered, once its outcome is known."""
 
-    __slots__ = ("_ack_id", "_entry", "queued")
+    __slots__ = ("_ack_id", "_entry", "_extra", "queued")
 
-    def __init__(self, entry: Entry, ack_id: int | None) -> None:
+    def __init__(self, entry: Entry, ack_id: int | None, extra: int) -> None:
         self._entry = entry
         self._ack_id = ack_id
+        self._extra = extra
         self.queued = False
 
     def settle(self, outcome: Appended | Exception) -> None:
         """Acknowledge, or say why not."""
         session, _, _, intake = self._entry
         session.waiting -= 1
+        session.waiting_extra -= self._extra
         if isinstance(outcome, Appended):
             if self._ack_id is not None:
                 session.acknowledge(accepted_frame(self._ack_id, outcome, queued=self.queued))
         else:
             self._refuse(session, outcome)
-        if intake is not None and intake.held:
-            intake.answered(session.waiting)
+        if intake.held:
+            intake.note(session.waiting + session.waiting_extra)
 
     def _refuse(self, session: WebSession, error: Exception) -> None:
         answer = answer_for(error)
@@ -151,24 +154,24 @@ class SocketHandlers:
         entry = self._sessions.pop(connection_id, None)
         if entry is not None:
             entry.session.close()
-            if entry.intake is not None:
-                entry.intake.close()
+            entry.intake.close()
             self._parts.connections.remove(connection_id)
             self._hub.leave(entry.session, entry.fanout)
         await self._parts.manager.disconnect_from_session(connection_id)
 
-    def take(self, sid: str, packet: ClientPacket) -> int:
+    def take(self, sid: str, packet: ClientPacket) -> None:
         """Enqueue a client's event at once, so that order is kept, and answer when it is durable.
 
         A failure that nobody asked to be acknowledged is shown to that connection by a notice
-        instead. Gives how many of the client's events are unanswered now.
+        instead. Nothing more is read from one of whom too much is unanswered.
         """
         entry = self._sessions.get(sid)
         if entry is None:
-            return 0  # its connection went while it waited for its turn
+            return  # its connection went while it waited for its turn
         session = entry.session
         session.waiting += 1
-        reply = Reply(entry, packet.ack_id)
+        session.waiting_extra += packet.extra
+        reply = Reply(entry, packet.ack_id, packet.extra)
         try:
             session.spend()
             _check_event(packet.event, session.waiting)
@@ -176,7 +179,15 @@ class SocketHandlers:
             reply.queued = self._parts.manager.take(entry.conversation, data, reply.settle)
         except Exception as error:  # noqa: BLE001 - every failure is answered by the table
             reply.settle(error)
-        return session.waiting
+        unanswered = session.waiting + session.waiting_extra
+        if unanswered >= HOLD_AT:
+            entry.intake.note(unanswered)
+
+    async def ready(self, sid: str) -> None:
+        """Wait until the next event of a client may be taken, or it has left."""
+        entry = self._sessions.get(sid)
+        if entry is not None and isinstance(entry.intake, AwaitedIntake):
+            await entry.intake.ready()
 
     async def drop_all(self) -> None:
         """End every transport after a bounded flush, so that clients come back by themselves."""
@@ -211,9 +222,9 @@ class SocketHandlers:
             handshake.latest_event_id,
             arrival.allowance,
         )
-        intake = None
+        intake: Intake = AwaitedIntake()
         if arrival.websocket is not None:
-            intake = Intake(arrival.websocket, partial(self.take, connection_id))
+            intake = DirectIntake(arrival.websocket, partial(self.take, connection_id))
         fanout.sessions[connection_id] = session
         self._sessions[connection_id] = Entry(session, fanout, conversation, intake)
         parts.connections.add(session)

@@ -30,6 +30,7 @@ from server.sockets.crowd import Crowd, Place
 from server.sockets.handlers import Arrival, SocketHandlers
 from server.sockets.outlet import EngineOutlet, check_engine, end_poll
 from server.sockets.protocol import (
+    LONG_BYTES,
     MAX_ATTACHMENTS,
     MAX_MESSAGE_BYTES,
     MAX_PACKETS,
@@ -51,7 +52,7 @@ class Visit:
     its requests' connections.
     """
 
-    __slots__ = ("_shared", "allowance", "pace", "place")
+    __slots__ = ("_shared", "allowance", "message_bytes", "pace", "place")
 
     def __init__(
         self, crowd: Crowd, address: str, end: Callable[[], None], shared: Place | None = None
@@ -62,6 +63,8 @@ class Visit:
         self._shared = shared is not None
         self.allowance = crowd.allowance(address)
         self.pace = crowd.pace(address)
+        self.message_bytes = 0
+        """Of the message that is being taken, which begins with a packet's text."""
 
     def leave(self) -> None:
         """Give the place up, unless a network connection still has it."""
@@ -257,6 +260,8 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
         awaited = eio_sid in self._binary_packet
         if awaited != isinstance(data, bytes):
             raise ValueError("an attachment is missing, or of nothing")
+        if not awaited:
+            self.visits[eio_sid].message_bytes = len(data)
         # What an attachment holds is not kept, since no event may have one.
         await super()._handle_eio_message(eio_sid, b"" if awaited else data)
         packet = self._binary_packet.get(eio_sid)
@@ -299,12 +304,16 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
         self,
         server: object,  # noqa: ARG002 - the library gives it
         sid: str,
-        eio_sid: str,  # noqa: ARG002 - the library gives it
+        eio_sid: str,
         data: Sequence[Any],
         namespace: str,  # noqa: ARG002 - there is only one
         id: int | None,  # noqa: A002 - the library's name
     ) -> None:
-        self._handlers.take(sid, ClientPacket(data[0], list(data[1:]), id))
+        visit = self.visits.get(eio_sid)
+        extra = 0 if visit is None else visit.message_bytes // LONG_BYTES
+        self._handlers.take(sid, ClientPacket(data[0], list(data[1:]), id, extra))
+        # Nothing more is read from the client before this returns.
+        await self._handlers.ready(sid)
 
 
 async def make_response(

@@ -91,12 +91,20 @@ NOT_FOUND_TEXT = "Conversation not found"
 NOT_FOUND_DATA = {"msg_id": "CONVERSATION$NOT_FOUND"}
 
 
+LONG_BYTES = 16 * 1024
+"""A client's event counts as one, and as one more for each of these bytes."""
+
+
 class ClientPacket(NamedTuple):
-    """A client's event: its name, what came with it, and the id under which it wants an answer."""
+    """A client's event: its name, what came with it, and the id under which it wants an answer.
+
+    `extra` is what it counts for beyond one, by its length.
+    """
 
     event: object
     arguments: list[Any]
     ack_id: int | None
+    extra: int = 0
 
 
 def parse_event(message: bytes) -> ClientPacket | None:
@@ -114,7 +122,10 @@ def parse_event(message: bytes) -> ClientPacket | None:
         data = orjson.loads(message[start:])
     except orjson.JSONDecodeError:
         return None
-    return ClientPacket(data[0], data[1:], int(digits) if digits else None) if data else None
+    if not data:
+        return None
+    ack_id = int(digits) if digits else None
+    return ClientPacket(data[0], data[1:], ack_id, len(message) // LONG_BYTES)
 
 
 def refusal_of(answer: Answer) -> Refused:

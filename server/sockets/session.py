@@ -63,6 +63,7 @@ class WebSession:
         "live",
         "user_id",
         "waiting",
+        "waiting_extra",
     )
 
     def __init__(
@@ -82,6 +83,8 @@ class WebSession:
         self.live = False
         self.waiting = 0
         """Events of this client that are taken and not yet answered."""
+        self.waiting_extra = 0
+        """What these count for beyond their number, by their length."""
         self._allowance = allowance
         self._position = self._cursor = min(cursor, stream.next_id - 1)
         self._stream = stream
@@ -238,7 +241,7 @@ class WebSession:
         page = await self._frames.read(self.conversation_id, self._position + 1, next_id)
         while self._position < page.last_id:
             await self._frames.turns.take()
-            run = page.after(self._position).head(self._outlet.slice_bytes)
+            run = page.slice(self._position, self._outlet.slice_bytes)
             frames = run.without(self._old_states(run))
             self._frames.counters.replayed_bytes += len(frames)
             self._outlet.write(frames)

@@ -19,11 +19,16 @@ Row = tuple[Any, ...]
 
 
 class Statement(NamedTuple):
-    """One named query and its positional parameters; `many` runs it once per row of parameters."""
+    """One named query and its positional parameters; `many` runs it once per row of parameters.
+
+    With `limit_bytes` a read ends with the row whose last column makes all of them together reach
+    so many bytes.
+    """
 
     query: str
     parameters: Sequence[Any] = ()
     many: bool = False
+    limit_bytes: int | None = None
 
 
 class Result(NamedTuple):

@@ -7,11 +7,12 @@ import sqlite3
 import time
 from asyncio import AbstractEventLoop
 from collections import deque
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import aiosqlite
 
@@ -65,6 +66,27 @@ def connect_writer(path: Path) -> sqlite3.Connection:
 def read_only_uri(path: Path) -> str:
     """Names the file for a connection that cannot write, and so never checkpoints."""
     return f"{path.absolute().as_uri()}?mode=ro"
+
+
+async def _fetch_within(
+    reader: Any, query: str, parameters: Sequence[Any], limit_bytes: int
+) -> list[Row]:
+    """Fetch rows until their last columns reach so many bytes."""
+
+    def fetch() -> list[Row]:
+        rows: list[Row] = []
+        size = 0
+        with contextlib.closing(reader._conn.execute(query, parameters)) as cursor:  # noqa: SLF001 - see below
+            for row in cursor:
+                rows.append(row)
+                size += len(row[-1])
+                if size >= limit_bytes:
+                    break
+        return rows
+
+    # Through aiosqlite's own cursors each row would be a visit to the reader's thread.
+    rows: list[Row] = await reader._execute(fetch)  # noqa: SLF001 - aiosqlite has no other way
+    return rows
 
 
 class SqliteDatabase(Database):
@@ -167,8 +189,13 @@ class SqliteDatabase(Database):
             statement = next(script)
             while True:
                 query = self._queries[statement.query]
-                rows = await reader.execute_fetchall(query, statement.parameters)
-                statement = script.send(Result(cast("list[Row]", list(rows)), -1))
+                limit = statement.limit_bytes
+                rows: list[Any]
+                if limit is None:
+                    rows = list(await reader.execute_fetchall(query, statement.parameters))
+                else:
+                    rows = await _fetch_within(reader, query, statement.parameters, limit)
+                statement = script.send(Result(cast("list[Row]", rows), -1))
         except StopIteration as stop:
             return cast("T", stop.value)
         except (sqlite3.Error, ValueError) as error:

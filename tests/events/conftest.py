@@ -2,6 +2,7 @@
 
 import pytest
 
+from events.batch import AppendQueue
 from events.pump import AppendPump
 from events.stores.base import Head
 from events.stores.memory import MemoryEventStore
@@ -34,7 +35,7 @@ def pump(store, published, waiting_limit):
         "c",
         store,
         Head(0, None, ""),
-        waiting_limit=waiting_limit,
+        queue=AppendQueue(waiting_limit),
         append_seconds=10.0,
-        publish=lambda events, _summary: published.extend(events),
+        publish=lambda events, _summary, _size: published.extend(events),
     )

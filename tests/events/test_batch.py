@@ -4,6 +4,7 @@ import orjson
 import pytest
 
 from events.batch import Appended, AppendQueue, digest_of
+from events.byte_budget import ByteBudget
 from events.draft import draft_of
 from events.errors import AppendFailed, StreamOverloaded
 from events.event import EventFlag
@@ -162,3 +163,65 @@ def test_any_text_has_a_digest_of_its_own():
 
     assert len(digests) == 6
     assert all(len(digest) == 32 for digest in digests)
+
+
+LONG = 100_000
+"""Characters of a message, whose event has them twice."""
+
+
+def put_all(queue, count, text="x" * LONG, **options):
+    """Put until the queue refuses; how many it took."""
+    for number in range(count):
+        try:
+            queue.put(say(text), None, ignore, **options)
+        except StreamOverloaded:
+            return number
+    return count
+
+
+async def test_what_waits_is_bounded_in_bytes_and_room_is_there_again_when_a_batch_has_ended():
+    queue = AppendQueue(1_000, 1_000_000)
+
+    taken = put_all(queue, 100)
+    assert queue.size_bytes <= 1_000_000 < queue.size_bytes + LONG + 1_000
+    batch = queue.form(0, PAST)
+    assert put_all(queue, 1) == 0
+    queue.end(batch)
+
+    assert queue.size_bytes == 0
+    assert put_all(queue, 100) == taken
+
+
+async def test_an_event_longer_than_the_bound_is_taken_where_nothing_waits():
+    queue = AppendQueue(1_000, 70_000)
+
+    assert put_all(queue, 2) == 1
+
+
+async def test_short_events_are_taken_whatever_other_conversations_hold():
+    budget = ByteBudget(1_000_000)
+    full, other = (AppendQueue(1_000, 10_000_000, budget) for _ in range(2))
+    put_all(full, 100)
+
+    assert put_all(other, 1) == 0
+    assert put_all(other, 100, "short") == 100
+    assert put_all(other, 5, own=True) == 5
+
+
+async def test_the_process_s_bytes_are_given_back_however_events_end():
+    budget = ByteBudget(1_000_000)
+    queue = AppendQueue(1_000, 10_000_000, budget)
+    taken = put_all(queue, 100)
+    assert 0 < budget.used_bytes <= 1_000_000
+
+    batch = queue.form(0, PAST)
+    queue.end(batch)
+    queue.put_back(batch.waiting[1:])
+    for waiting in queue.form(0, PAST).waiting:
+        queue.fail(waiting, AppendFailed("full"))
+    queue.end(batch._replace(size_bytes=queue.size_bytes))
+    assert budget.used_bytes == 0
+
+    assert put_all(queue, 100) == taken
+    queue.fail_all(AppendFailed("the end"))
+    assert (budget.used_bytes, queue.size_bytes) == (0, 0)

@@ -253,3 +253,77 @@ async def test_a_page_larger_than_the_whole_bound_is_served_all_the_same(store):
     reader = PageReader(store, page_size=SIZE, cache_bytes=100)
 
     assert list(await reader.read("c", 0, 35)) == [record(event_id) for event_id in range(10)]
+
+
+async def test_a_load_that_ends_too_early_is_not_shared(store):
+    held = HeldReads(store)
+    reader = PageReader(held, page_size=SIZE, cache_bytes=1_000_000)
+    short, whole = (asyncio.ensure_future(reader.read("c", *span)) for span in ((30, 33), (33, 35)))
+    await asyncio.sleep(0)
+    held.gate.set()
+
+    assert [event.id for event in await short] == [30, 31, 32]
+    assert [event.id for event in await whole] == [33, 34]
+
+
+class Parts:
+    """A log of ten events a page, some of them long, read in parts of 1,000 bytes."""
+
+    def __init__(self, sizes):
+        self.store = FaultyEventStore(MemoryEventStore())
+        self.events = [record(one, "x" * size) for one, size in enumerate(sizes)]
+        self.reader = PageReader(
+            self.store, page_size=SIZE, cache_bytes=1_000_000, part_bytes=1_000
+        )
+
+    async def write(self):
+        await append(self.store.inner, "c", self.events)
+        return self
+
+
+def longest(events):
+    """The bytes of all but the last, with which a part may have become too long."""
+    return sum(len(event.body) for event in events[:-1])
+
+
+SIZES = [
+    [10] * 25,
+    [5_000] * 25,
+    [400] * 25,
+    [10] * 9 + [5_000] + [10] * 15,
+    [5_000] + [10] * 24,
+    [10, 900, 10, 5_000, 10] * 5,
+]
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+async def test_a_page_of_long_events_is_read_in_parts_that_make_up_the_whole(sizes):
+    log = await Parts(sizes).write()
+    for first in (0, 3, 12, 24, *range(25)):
+        position, found = first, []
+        while events := await log.reader.read("c", position, 25):
+            assert longest(events) < 1_000
+            found += events
+            position = events[-1].id + 1
+
+        assert found == log.events[first:]
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+async def test_long_events_are_found_backwards_too(sizes):
+    log = await Parts(sizes).write()
+    for last in (24, 11, 0, *range(25)):
+        found = [one async for one in log.reader.search("c", 25, end_id=last, reverse=True)]
+
+        assert found == log.events[: last + 1][::-1]
+    part = await log.reader.read_last("c", 20, 25)
+    assert part[-1].id == 24
+    assert longest(part) < 1_000
+
+
+async def test_readers_of_one_page_at_different_parts_get_what_they_asked_for():
+    log = await Parts([5_000] * 10).write()
+
+    found = await asyncio.gather(*(log.reader.read("c", one, 10) for one in range(10)))
+
+    assert [[event.id for event in events] for events in found] == [[one] for one in range(10)]

@@ -5,7 +5,7 @@ import asyncio
 import orjson
 import pytest
 
-from events.batch import Appended
+from events.batch import Appended, AppendQueue
 from events.conformance.records import append, contents, key, records
 from events.draft import draft_of
 from events.errors import (
@@ -87,9 +87,9 @@ async def test_a_batch_is_bounded_in_events(store, published):
         "c",
         store,
         Head(0, None, ""),
-        waiting_limit=2000,
+        queue=AppendQueue(2000),
         append_seconds=10.0,
-        publish=lambda events, _summary: published.extend(events),
+        publish=lambda events, _summary, _size: published.extend(events),
     )
 
     await asyncio.gather(*put(pump, *map(str, range(1001))))

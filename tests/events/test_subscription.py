@@ -39,8 +39,10 @@ class Log:
             raise self.failures.pop(0)
         return self.events[start_id : start_id + 10]
 
-    def subscribe(self, *, position=-1, capacity=1000):
-        return Subscription("test", self.hand_over, self.read, position=position, capacity=capacity)
+    def subscribe(self, *, position=-1, capacity=1000, **options):
+        return Subscription(
+            "test", self.hand_over, self.read, position=position, capacity=capacity, **options
+        )
 
     async def hand_over(self, events):
         await self.callback(events)
@@ -103,6 +105,29 @@ async def test_what_does_not_fit_makes_it_lag_and_is_read_from_the_log(log, capa
     assert log.seen == list(range(40))
     assert subscription.lagged == 1
     assert log.reads > 0
+
+
+async def test_what_is_too_long_for_its_queue_makes_it_lag_too(log):
+    started, gate = asyncio.Event(), asyncio.Event()
+
+    async def held(events):
+        started.set()
+        await gate.wait()
+        await log.note(events)
+
+    log.callback = held
+    subscription = log.subscribe(capacity_bytes=1_000)
+    subscription.offer(log.grow(1), 900)
+    await started.wait()
+    lags = [subscription.offer(log.grow(1), 400) for _ in range(4)]
+    gate.set()
+    await subscription.level()
+
+    assert lags == [False, False, True, False]
+    assert log.seen == list(range(5))
+    assert not subscription.offer(log.grow(1), 900)
+    await subscription.level()
+    assert log.seen == list(range(6))
 
 
 async def test_a_subscription_that_is_level_again_takes_from_its_queue(log):

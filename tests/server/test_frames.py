@@ -79,15 +79,15 @@ def test_a_part_of_a_part_is_what_was_asked_for(names, data):
 
 
 @given(kinds, st.integers(0, 200_000))
-def test_heads_within_a_limit_make_up_the_whole(names, limit):
+def test_slices_within_a_limit_make_up_the_whole(names, limit):
     run, _ = run_and_frames(names)
     position, written = FIRST - 1, b""
 
     while position < run.last_id:
-        head = run.after(position).head(limit)
-        assert len(head.wire) <= limit or head.first_id == head.last_id
-        written += head.wire
-        position = head.last_id
+        part = run.slice(position, limit)
+        assert len(part.wire) <= limit or part.first_id == part.last_id
+        written += part.wire
+        position = part.last_id
 
     assert written == run.wire
 
