@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import uvicorn
 import uvloop
 
+from events.errors import EventsError
 from server.allocator import return_large_blocks
 from server.app import Application, create_app
 from server.config import ServerConfig
@@ -21,12 +22,15 @@ from server.loop_watch import report
 from server.sockets.guard import bound_unsent
 from server.sockets.protocol import MAX_MESSAGE_BYTES
 from server.sockets.transport import guarded
+from storage.errors import StorageError
 
 logger = logging.getLogger(__name__)
 
 GC_THRESHOLDS = (5_000, 20, 100)
 """Events and frames make much short-lived garbage without cycles. A pass over 50,000 young objects,
 most of them events in the page cache, kept the loop for 36 ms."""
+EXIT_NOT_CLOSED = 3
+"""The server ran and was stopped, and the storage could not be closed in order."""
 OTHER_FILES = 256
 TICK_SECONDS = 0.1
 CLOSING_TURNS = 3
@@ -108,8 +112,22 @@ async def serve(config: ServerConfig) -> int:
     """Serve until SIGTERM or SIGINT, then stop in order.
 
     Stop intake, stop loops, drain what was taken, drop transports so that clients come back with
-    their cursor, close the storage.
+    their cursor, close the storage. What keeps the storage from being closed after the server ran
+    is logged and has an exit code of its own. Raises what `create_app` raises at the start.
     """
+    ran = asyncio.Event()
+    try:
+        await _serve(config, ran)
+    except (StorageError, EventsError, OSError) as error:
+        if not ran.is_set():
+            raise
+        logger.error("stopped, but the storage could not be closed in order: %s", error)  # noqa: TRY400 - it says what the disk did
+        return EXIT_NOT_CLOSED
+    return 0
+
+
+async def _serve(config: ServerConfig, ran: asyncio.Event) -> None:
+    """`serve`; `ran` is set once requests are served."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(report)
@@ -126,12 +144,12 @@ async def serve(config: ServerConfig) -> int:
                 gc.set_threshold(*GC_THRESHOLDS)
                 gc.collect()
                 gc.freeze()
+                ran.set()
                 announce(listener)
                 stopping = loop.create_task(stop.wait())
                 await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
                 stopping.cancel()
             await wind_down(application, runner, serving, config.shutdown_seconds)
-    return 0
 
 
 async def wind_down(

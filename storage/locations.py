@@ -18,6 +18,9 @@ DATABASE_NAME = "parley.sqlite3"
 FILES_NAME = "files"
 """The folder of a data directory in which records are plain files."""
 
+RESERVE_NAME = "reserve"
+"""The file of a data directory whose room is kept for deletions."""
+
 KEY_MARK = "sealing/key-id"
 """The key of the file that names the key of all sealed values."""
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from storage.reserve import Reserve
+
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.4
@@ -44,6 +46,9 @@ class Medium:
     would not be there after a restart.
     """
 
+    reserve: Reserve | None = None
+    """Room that is kept for deletions, where there is any."""
+
     def oldest_write_seconds(self) -> float:
         """Return how long the oldest write taken and not yet told has waited; 0.0 without any."""
         return 0.0
@@ -51,6 +56,17 @@ class Medium:
     def missing(self) -> str | None:
         """Look which files are not where they were opened. It blocks. Raises OSError."""
         return None
+
+
+@contextmanager
+def reserving(medium: Medium, path: Path) -> Iterator[None]:
+    """Keep room for deletions in the file `path` until the block is left. It blocks."""
+    medium.reserve = Reserve(path)
+    medium.reserve.fill()
+    try:
+        yield
+    finally:
+        medium.reserve.close()
 
 
 @contextmanager

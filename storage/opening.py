@@ -27,9 +27,9 @@ from storage.errors import Unavailable, WrongKey
 from storage.files.base import FileStore
 from storage.files.local import LocalFileStore
 from storage.inventory import FileInventory, Inventory, MemoryInventory, SqliteInventory
-from storage.locations import DATABASE_NAME, FILES_NAME
+from storage.locations import DATABASE_NAME, FILES_NAME, RESERVE_NAME
 from storage.lock import data_directory_lock
-from storage.medium import Medium, watching
+from storage.medium import Medium, reserving, watching
 from storage.proof import prove_database, prove_files
 from storage.usage.base import UsageStore
 from storage.usage.database import DatabaseUsage
@@ -167,6 +167,7 @@ async def _opened_database(config: SqliteStorage, stack: AsyncExitStack) -> Open
     database = await SqliteDatabase.open(config.data_dir / DATABASE_NAME)
     stack.push_async_callback(database.close)
     stack.enter_context(watching(database))
+    stack.enter_context(reserving(database, config.data_dir / RESERVE_NAME))
     key = SealingKey(DatabaseKeyMark(database), config.data_dir, config.secret_key)
     await key.for_reading()
     users = DatabaseUserRecords(database)
@@ -186,6 +187,7 @@ async def _opened_files(config: LocalStorage, stack: AsyncExitStack) -> OpenedSt
     files = await LocalFileStore.open(config.data_dir / FILES_NAME)
     stack.push_async_callback(files.close)
     stack.enter_context(watching(files))
+    stack.enter_context(reserving(files, config.data_dir / RESERVE_NAME))
     key = SealingKey(FileKeyMark(files), config.data_dir, config.secret_key)
     await key.for_reading()
     records = await FileConversationStores.open(files)

@@ -26,6 +26,7 @@ from events.summary import SummaryChange
 from storage.database.base import Database, Row, Script, Statement
 from storage.errors import Conflict, OutcomeUnknown, StorageError
 from storage.promise import Promise
+from storage.reserve import making_room
 
 logger = logging.getLogger(__name__)
 
@@ -188,6 +189,13 @@ class DatabaseEventStore(EventStore):
 
     async def delete(self, conversation_id: str) -> None:
         """See EventStore."""
+        await making_room(
+            self._database.reserve,
+            partial(self._delete, conversation_id),
+            (AppendFailed, AppendUnknown),
+        )
+
+    async def _delete(self, conversation_id: str) -> None:
         now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         number = await self._write(_bury(conversation_id, now))
         self._arrivals.forget(conversation_id)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from asyncio import Task
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from events.errors import (
     AppendConflict,
@@ -33,6 +34,7 @@ from storage.errors import (
 )
 from storage.files.base import FileStore
 from storage.locations import log_part, segment_key
+from storage.reserve import making_room
 
 logger = logging.getLogger(__name__)
 
@@ -144,13 +146,20 @@ class FileEventStore(EventStore):
 
     async def delete(self, conversation_id: str) -> None:
         """See EventStore."""
-        log = self._logs.get(conversation_id)
+        await making_room(
+            self._files.reserve,
+            partial(self._delete, self._logs.get(conversation_id)),
+            (AppendFailed, AppendUnknown, StoreUnavailable),
+        )
+
+    async def _delete(self, log: KnownLog) -> None:
         async with log.lock:
             try:
-                async with self._records.writing(conversation_id):
+                try:
+                    async with self._records.writing(log.id):
+                        await self._bury(log)
+                except RecordDeleted:
                     await self._bury(log)
-            except RecordDeleted:
-                await self._bury(log)
             except StorageError as error:
                 raise AppendFailed(str(error)) from error
 

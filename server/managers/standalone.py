@@ -1,13 +1,14 @@
 """The conversation manager of a single process."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
 from events.actions import Action
 from events.batch import Settled
-from events.errors import DamagedHead
+from events.errors import DamagedHead, EventsError
 from events.event import AgentState
 from events.stream import EventStream
 from server.conversation import ServerConversation
@@ -23,6 +24,11 @@ from server.managers.openings import OpenConversations
 from server.managers.parts import ManagerParts
 from server.metadata_follower import MetadataFollower
 from storage.errors import ConversationNotFound
+
+logger = logging.getLogger(__name__)
+
+FAREWELL_SECONDS = 2.0
+"""How long a deletion tries to store the last state."""
 
 
 class StandaloneConversationManager(ConversationManager):
@@ -152,7 +158,7 @@ class StandaloneConversationManager(ConversationManager):
         try:
             had_loop = await self._loops.stop(conversation)
             if not had_loop and conversation.stream.next_id > 0:
-                await conversation.say_state(AgentState.STOPPED)
+                await self._say_stopped(conversation)
             await conversation.stream.flush()
             await self._delete_stored(sid, user_id)
             await conversation.stream.mark_deleted()
@@ -162,6 +168,16 @@ class StandaloneConversationManager(ConversationManager):
         await asyncio.gather(*(connection.drop() for connection in connections))
         await self._conversations.close(sid)
         return True
+
+    async def _say_stopped(self, conversation: ServerConversation) -> None:
+        """Tell who is connected that this is the end; where nothing can be stored, do without."""
+        try:
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await conversation.say_state(AgentState.STOPPED)
+        except (EventsError, TimeoutError) as error:
+            sid = conversation.conversation_id
+            ids = {"conversation_id": sid}
+            logger.warning("%s is deleted without its last state: %r", sid, error, extra=ids)
 
     async def _delete_stored(self, sid: str, user_id: str | None) -> None:
         if self._parts.before_deletion is not None:

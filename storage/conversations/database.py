@@ -24,8 +24,16 @@ from storage.conversations.paging import (
 )
 from storage.conversations.titles import ASKED, LETTERS, match_all, match_any, threes_of
 from storage.database.base import Database, Row, Script, Statement
-from storage.errors import ConversationDeleted, ConversationNotFound, Damaged, OwnerConflict
+from storage.errors import (
+    ConversationDeleted,
+    ConversationNotFound,
+    Damaged,
+    OutcomeUnknown,
+    OwnerConflict,
+    Unavailable,
+)
 from storage.locations import check_conversation_id
+from storage.reserve import making_room
 from storage.unicode_text import fold_case
 
 _LOG = logging.getLogger(__name__)
@@ -123,7 +131,11 @@ class DatabaseConversationStore(ConversationStore):
     async def delete_metadata(self, conversation_id: str) -> None:
         """See ConversationStore. Leaves the tombstone on the head of the log."""
         check_conversation_id(conversation_id)
-        await self._database.write(_delete(conversation_id, self.user_id))
+        await making_room(
+            self._database.reserve,
+            lambda: self._database.write(_delete(conversation_id, self.user_id)),
+            (Unavailable, OutcomeUnknown),
+        )
 
     async def exists(self, conversation_id: str) -> bool:
         """See ConversationStore."""

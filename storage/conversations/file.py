@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, ClassVar, Self, TypeAlias
 
 from storage.conversations.base import ConversationStore, ConversationStores
@@ -28,11 +29,13 @@ from storage.errors import (
     ConversationDeleted,
     ConversationNotFound,
     Damaged,
+    OutcomeUnknown,
     OwnerConflict,
     Unavailable,
 )
 from storage.files.base import FileStore
 from storage.locations import LISTS, RECORDS, UNSETTLED, check_conversation_id
+from storage.reserve import Reserve, making_room
 
 _LOG = logging.getLogger(__name__)
 
@@ -49,6 +52,11 @@ class FileConversationStores(ConversationStores, FoldedRecords):
         self.listing = listing
         self.in_use = unsettled
         self._files = files
+
+    @property
+    def reserve(self) -> Reserve | None:
+        """Return the room that the file store keeps for deletions."""
+        return self._files.reserve
 
     @classmethod
     async def open(cls, files: FileStore) -> Self:
@@ -164,6 +172,7 @@ class FileConversationStore(ConversationStore):
         self._everybody = everybody
         self._listing = stores.listing
         self._in_use = stores.in_use
+        self._stores = stores
 
     async def save_metadata(self, metadata: ConversationMetadata) -> None:
         """See ConversationStore."""
@@ -210,6 +219,11 @@ class FileConversationStore(ConversationStore):
     async def delete_metadata(self, conversation_id: str) -> None:
         """See ConversationStore."""
         key = check_conversation_id(conversation_id)
+        await making_room(
+            self._stores.reserve, partial(self._delete, key), (Unavailable, OutcomeUnknown)
+        )
+
+    async def _delete(self, key: str) -> None:
         async with self._in_use.lock(key):
             known = await self._in_use.read(key)
             if known.record is not None and known.record.user_id == self.user_id:

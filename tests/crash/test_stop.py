@@ -1,6 +1,7 @@
 """An orderly stop under load, and starts that must not succeed."""
 
 import asyncio
+import resource
 import signal
 import sys
 from asyncio.subprocess import PIPE
@@ -10,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from tests.support.checker import Counts, DeliveryChecker
-from tests.support.clients import joined
+from tests.support.clients import joined, message
 from tests.support.raw_client import raw_client
 from tests.support.remote import as_stored, remote
 from tests.support.servers import READY_SECONDS, REPOSITORY, server_process
@@ -124,3 +125,25 @@ async def test_ready_is_503_while_the_server_stops(server):
     assert before == 200
     assert 503 in seen
     assert code == 0
+
+
+@pytest.mark.parametrize(("storage", "expected"), [("local", 3), ("sqlite", 0)])
+async def test_a_stop_on_a_disk_that_takes_nothing_is_told_by_its_exit_code_and_loses_nothing(
+    tmp_path, storage, expected
+):
+    async with (
+        server_process(tmp_path, "--storage", storage) as server,
+        remote(server.url) as api,
+    ):
+        created = await api.create()
+        said = await api.post(created, message("kept"))
+        # From now on the system lets the server write to no file.
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+
+        assert await server.stop() == expected
+        assert (b"the storage could not be closed in order" in server.stderr) == bool(expected)
+        assert b"Traceback" not in server.stderr.splitlines()[-1]
+
+        await server.start()
+        assert said["id"] in [event["id"] for event in await api.log(created)]
+        assert await server.stop() == 0
