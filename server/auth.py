@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 
 from server.addresses import Addresses, peer_of
 from server.config import ServerConfig
-from server.errors import Forbidden, NotAvailable, Unauthorized
+from server.errors import Forbidden, NotAvailable, SessionKeyRequired, Unauthorized
 from server.origins import DEFAULT_PORTS, Authority, authority_of, normal_origin
 
 logger = logging.getLogger(__name__)
@@ -119,9 +119,9 @@ class Authenticator:
         return Principal(user_id)
 
     def check_key(self, headers: Headers) -> None:
-        """Raise Unauthorized unless the header holds the key, or none is set."""
+        """Raise SessionKeyRequired unless the header holds the key, or none is set."""
         if not self.key_matches(headers.get(KEY_HEADER)):
-            raise Unauthorized("The session API key is missing or wrong")
+            raise SessionKeyRequired("The session API key is missing or wrong")
 
     def check_source(self, scope: Mapping[str, Any]) -> None:
         """Raise Forbidden when Host or Origin of an ASGI scope is not acceptable."""

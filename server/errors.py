@@ -2,7 +2,8 @@
 
 ServerError
 ├── BadRequest            the request is malformed; the text says how
-├── Unauthorized          the session key is missing or wrong, or nobody known asks
+├── Unauthorized          nobody known asks, or another key is missing or wrong
+│   └── SessionKeyRequired    the session key is missing or wrong
 ├── GitTokenRequired      a git host would have to be asked, and no token for one is stored
 ├── Forbidden             the request came from a host or origin that is not allowed
 ├── NotFound              no such route, file or record
@@ -65,7 +66,11 @@ class BadRequest(ServerError):
 
 
 class Unauthorized(ServerError):
-    """The session key is missing or wrong, or nobody known asks."""
+    """A key is missing or wrong, or nobody known asks."""
+
+
+class SessionKeyRequired(Unauthorized):
+    """The session key is missing or wrong."""
 
 
 class GitTokenRequired(ServerError):
@@ -199,6 +204,15 @@ TABLE: tuple[tuple[type[Exception], Answer | tuple[int, str] | tuple[int, str, s
     (RuntimeUnavailable, (503, "runtime_unavailable")),
     (RuntimeFloorError, (500, "runtime_error")),
     (BadRequest, (400, "bad_request")),
+    (
+        SessionKeyRequired,
+        Answer(
+            401,
+            "unauthorized",
+            "The session API key is missing or wrong",
+            "invalid_session_api_key",
+        ),
+    ),
     (Unauthorized, (401, "unauthorized")),
     (GitTokenRequired, (401, "git_token_required")),
     (Forbidden, (403, "forbidden")),

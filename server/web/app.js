@@ -24,6 +24,7 @@ import { mountNewDialog } from "./views/new-dialog.js";
 import { mountNotices } from "./views/notices.js";
 import { mountOffline } from "./views/offline.js";
 import { mountPending } from "./views/pending.js";
+import { mountRefusal } from "./views/refusal.js";
 import { mountSearch } from "./views/search.js";
 import { mountSecretsDialog } from "./views/secrets-dialog.js";
 import { mountSettingsDialog } from "./views/settings-dialog.js";
@@ -36,7 +37,7 @@ import { mountWelcome } from "./views/welcome.js";
 
 const store = new Store();
 const http = new Http({
-  unauthorised: () => store.set({ needsKey: true }),
+  keptOut: (error) => store.set(error.asksForKey ? { needsKey: true } : { refusal: error.message }),
   reached: (reached) => reach.heard(reached),
 });
 const api = new Api(http);
@@ -121,8 +122,9 @@ mountToasts(store, {
   run: (id) => removals.run(id),
 });
 mountThemeButton();
-mountKeyForm(store, (key) => {
-  saveSessionKey(key);
+mountRefusal(store);
+mountKeyForm(store, (key, remembered) => {
+  saveSessionKey(key, remembered);
   store.set({ needsKey: false });
   start();
 });

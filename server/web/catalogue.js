@@ -217,8 +217,8 @@ export class Catalogue {
   }
 
   async #refreshIfSeen() {
-    const { needsKey, reached } = this.store.state;
-    if (document.hidden || needsKey || !reached || this.#refreshing) return;
+    const { needsKey, refusal, reached } = this.store.state;
+    if (document.hidden || needsKey || refusal || !reached || this.#refreshing) return;
     this.#refreshing = true;
     await this.refresh();
     this.#refreshing = false;
@@ -240,7 +240,7 @@ export class Catalogue {
 
   /** @param {unknown} error */
   #complain(error) {
-    if (error instanceof ApiError && error.asksForKey) return;
+    if (error instanceof ApiError && error.keepsOut) return;
     this.store.notice("request", error instanceof Error ? error.message : String(error));
   }
 }

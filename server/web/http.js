@@ -12,23 +12,30 @@ export class ApiError extends Error {
    * @param {string} message
    * @param {number} status
    * @param {string} [code]
+   * @param {string} [msgId]
    */
-  constructor(message, status, code = "") {
+  constructor(message, status, code = "", msgId = "") {
     super(message);
     this.status = status;
     this.code = code;
+    this.msgId = msgId;
   }
 
-  /** Whether the key dialog is what answers this. */
-  get asksForKey() {
+  /** Whether the person may not come in, which a dialog says. */
+  get keepsOut() {
     return this.code === "unauthorized";
+  }
+
+  /** Whether a session key is all that is wanting. */
+  get asksForKey() {
+    return this.keepsOut && this.msgId === "invalid_session_api_key";
   }
 }
 
 /**
  * @typedef {object} HttpListener
- * @property {() => void} unauthorised Called when the session key is missing or wrong, before the
- *   call rejects.
+ * @property {(error: ApiError) => void} keptOut Called when the session key is missing or wrong, or the server
+ *   does not know who asks; before the call rejects.
  * @property {(reached: boolean) => void} reached After each call, whether there was any answer.
  *
  * @typedef {object} Content
@@ -91,8 +98,8 @@ export class Http {
     if (response.ok) return response;
     const answer = await response.json().catch(() => null);
     const text = answer?.error || answer?.message || `The server answered ${response.status}.`;
-    const error = new ApiError(String(text), response.status, answer?.code);
-    if (error.asksForKey) this.listener.unauthorised();
+    const error = new ApiError(String(text), response.status, answer?.code, answer?.msg_id);
+    if (error.keepsOut) this.listener.keptOut(error);
     throw error;
   }
 }

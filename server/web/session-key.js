@@ -1,19 +1,44 @@
-/** The server's session key, kept for this tab only. */
+/** The server's session key: kept for this tab, or in this browser where the person wants that. */
 
-import { slotName } from "./base.js";
-
-const SLOT = slotName("parley.session-key");
+const SLOT = "parley.session-key";
+/** What a browser without storage keeps until the page is left. @type {string | null} */
+let held = null;
 
 /** @returns {string | null} */
 export function readSessionKey() {
+  return held ?? stored("sessionStorage") ?? stored("localStorage");
+}
+
+/** Whether other tabs find the key, too. */
+export function remembersKey() {
+  return stored("localStorage") !== null;
+}
+
+/** @param {string} key @param {boolean} remembered */
+export function saveSessionKey(key, remembered) {
+  forgetSessionKey();
   try {
-    return sessionStorage.getItem(SLOT);
+    window[remembered ? "localStorage" : "sessionStorage"].setItem(SLOT, key);
   } catch {
-    return null;
+    held = key;
   }
 }
 
-/** @param {string} key */
-export function saveSessionKey(key) {
-  sessionStorage.setItem(SLOT, key);
+export function forgetSessionKey() {
+  held = null;
+  try {
+    sessionStorage.removeItem(SLOT);
+    localStorage.removeItem(SLOT);
+  } catch {
+    // Without storage there is nothing else that holds it.
+  }
+}
+
+/** @param {"localStorage" | "sessionStorage"} where */
+function stored(where) {
+  try {
+    return window[where].getItem(SLOT);
+  } catch {
+    return null;
+  }
 }

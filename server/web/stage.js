@@ -75,7 +75,7 @@ export class Stage {
     try {
       info = await this.api.get(id);
     } catch (error) {
-      if (store.state.openId === id && !store.state.needsKey) {
+      if (store.state.openId === id && !store.state.needsKey && !store.state.refusal) {
         store.notice("connection", error instanceof Error ? error.message : String(error));
         setTimeout(() => store.state.openId === id && !this.conversation && void this.#join(id), AGAIN_MS);
       }

@@ -36,6 +36,7 @@ export class Store {
     removals: [],
     reached: true,
     needsKey: false,
+    refusal: "",
     examples: [],
     ...blankConversation(),
   });

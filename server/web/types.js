@@ -105,6 +105,7 @@
  * @property {Pending[]} pending
  * @property {{connection?: string, agent?: string, server?: string, request?: string}} notices
  * @property {boolean} needsKey
+ * @property {string} refusal Why the server lets this person do nothing, "" when it does.
  * @property {Example[]} examples What the agent offers to begin with.
  */
 

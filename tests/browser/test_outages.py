@@ -8,6 +8,7 @@ import pytest_asyncio
 from playwright.async_api import expect
 
 from tests.support.browser import OUTAGE, new_context, person
+from tests.support.screenshots import picture
 from tests.support.servers import server_process
 
 pytestmark = [
@@ -132,4 +133,55 @@ async def test_a_server_with_a_key_is_asked_for_it_once(browser, tmp_path):
         await reader.sees_state("Ready")
         await expect(reader.part("key-form")).to_be_hidden()
         assert not await reader.found_fault(excused="401")
+        await context.close()
+
+
+async def test_a_key_is_remembered_in_the_browser_where_the_person_wants_that(browser, tmp_path):
+    keyed = {"SESSION_API_KEY": KEY}
+    async with server_process(tmp_path / "data", environment=keyed) as server:
+        context = await new_context(browser)
+        reader, other = [await person(context, server.url) for _ in range(2)]
+        await reader.visit()
+        await reader.part("key-input").fill(KEY)
+        await reader.part("key-submit").click()
+        await expect(reader.part("key-form")).to_be_hidden()
+        await other.visit()
+        await expect(other.part("key-form")).to_be_visible()
+
+        await picture(other, "key-1280-light")
+        await other.part("key-remember").check()
+        await other.part("key-input").fill(KEY)
+        await other.part("key-submit").click()
+        await other.begin()
+        third = await person(context, server.url)
+        await third.begin()
+        await expect(third.part("key-form")).to_be_hidden()
+
+        await third.part("open-settings").click()
+        await third.part("forget-key").click()
+        await expect(third.part("key-form")).to_be_visible()
+        fourth = await person(context, server.url)
+        await fourth.visit()
+        await expect(fourth.part("key-form")).to_be_visible()
+        assert not await third.found_fault(excused="401")
+        await context.close()
+
+
+async def test_a_person_whom_the_server_does_not_know_is_told_so_and_not_asked_for_a_key(
+    browser, tmp_path
+):
+    known = {"PARLEY_USER_AUTH_CLASS": "tests.support.extensions:HeaderAuth"}
+    async with server_process(tmp_path / "data", environment=known) as server:
+        context = await new_context(browser)
+        reader = await person(context, server.url)
+        await reader.visit()
+
+        await expect(reader.part("refusal")).to_contain_text("Nobody known asks")
+        await picture(reader, "refusal-1280-light")
+        await expect(reader.part("key-form")).to_be_hidden()
+        assert not await reader.found_fault(excused="401")
+        await context.set_extra_http_headers({"x-forwarded-user": "ann"})
+        await reader.part("refusal-retry").click()
+        await expect(reader.part("list-empty")).to_be_visible()
+        await expect(reader.part("refusal")).to_be_hidden()
         await context.close()

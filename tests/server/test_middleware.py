@@ -142,7 +142,9 @@ async def test_under_api_the_key_is_asked_for_and_nowhere_else(keyed):
     for key in (None, "", "null", "undefined", "wrong"):
         headers = {} if key is None else {"X-Session-API-Key": key}
         assert_refused(await keyed.get("/api/echo", headers=headers), 401, "unauthorized")
-    assert_refused(await keyed.get("/api/nowhere"), 401, "unauthorized")
+    answer = await keyed.get("/api/nowhere")
+    assert_refused(answer, 401, "unauthorized")
+    assert answer.json()["msg_id"] == "invalid_session_api_key"
 
     right = await keyed.get("/api/echo", headers={"X-Session-API-Key": KEY})
 

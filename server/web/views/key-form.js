@@ -4,12 +4,13 @@ import { slot } from "./dom.js";
 
 /**
  * @param {import("../store.js").Store} store
- * @param {(key: string) => void} entered
+ * @param {(key: string, remembered: boolean) => void} entered
  */
 export function mountKeyForm(store, entered) {
   const dialog = /** @type {HTMLDialogElement} */ (slot("key-dialog"));
   const form = slot("key-form");
   const input = /** @type {HTMLInputElement} */ (slot("key-input"));
+  const remember = /** @type {HTMLInputElement} */ (slot("key-remember"));
   const again = slot("key-again");
   let tried = false;
   // Nothing works without the key, so Escape must not close the form.
@@ -20,7 +21,7 @@ export function mountKeyForm(store, entered) {
     if (!key) return;
     tried = true;
     input.value = "";
-    entered(key);
+    entered(key, remember.checked);
   });
   store.watch(["needsKey"], () => {
     if (store.state.needsKey && !dialog.open) {

@@ -1,5 +1,6 @@
 /** The user's settings: what is changed is sent, and nothing else. */
 
+import { forgetSessionKey, remembersKey } from "../session-key.js";
 import { changeOf, LANGUAGES, SETTING_GROUPS } from "../settings-fields.js";
 import { h } from "./dom.js";
 import { labelled, makeDialog } from "./dialog.js";
@@ -40,7 +41,7 @@ export function mountSettingsDialog(account, read) {
         h("fieldset", { class: "group" }, h("legend", { class: "group__heading" }, heading),
           ...some.map((field) => row(field, stored, { ...choices, languages: LANGUAGES }, controls))),
       );
-      fields.replaceChildren(...groups);
+      fields.replaceChildren(...groups, ...browserGroup());
       save.disabled = false;
     } catch (error) {
       tell(error instanceof Error ? error.message : String(error), true);
@@ -82,6 +83,16 @@ export function mountSettingsDialog(account, read) {
     },
     close,
   };
+}
+
+/** What is kept in this browser alone. */
+function browserGroup() {
+  if (!remembersKey()) return [];
+  const forget = h("button", { type: "button", class: "button", data: { testid: "forget-key" }, onclick: () => {
+    forgetSessionKey();
+    location.reload();
+  } }, "Forget the session key");
+  return [h("fieldset", { class: "group" }, h("legend", { class: "group__heading" }, "This browser"), forget)];
 }
 
 /**
