@@ -46,8 +46,9 @@ class Agent(ABC):
     once and never while `step` has not been started or suspended elsewhere: it must return at
     once. While the agent's state is `running` the loop awaits `step` again and again: it returns
     the next action, or None when there is nothing to do until something new is observed. `step`
-    may be cancelled at any await (pause, stop); what it was about to do is then dropped. An
-    exception from `step` becomes the visible state `error` with its text as the reason.
+    may be cancelled at any await (pause, stop); what it was about to do is then dropped. Whatever
+    a method raises becomes the visible state `error` with its text as the reason; a message at
+    which `observe` raises is not observed again.
     """
 
     model: ClassVar[str | None] = None
@@ -80,5 +81,5 @@ class Agent(ABC):
         return None
 
     async def close(self) -> None:
-        """Release what the agent holds; called once when its loop ends."""
+        """Release what the agent holds; called once when its loop ends, and given a few seconds."""
         return

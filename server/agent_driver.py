@@ -10,6 +10,7 @@ from runtime_stub.agent import RateLimited
 from server.agent_states import RATE_LIMIT_ID
 from server.agent_steps import LimitReached
 from server.logs import context_of
+from server.user_code import text_of
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,12 @@ class AgentDriver:
         loop = asyncio.get_running_loop()
         self._task = loop.create_task(self._drive(work), name=name, context=self._context)
 
+    def drop(self) -> None:
+        """Cancel the work under way without waiting for its end; it changes nothing any more."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+
     async def halt(self) -> None:
         """Cancel the work under way; what ignores that is left behind and changes nothing."""
         task, self._task = self._task, None
@@ -60,9 +67,9 @@ class AgentDriver:
         me = asyncio.current_task()
         try:
             outcome = await _outcome_of(work)
-        except (Exception, CancelledError) as error:
+        except BaseException as error:
             # A cancellation without a halt came from inside the agent or its runtime.
-            if self._task is not me and isinstance(error, CancelledError):
+            if self._task is not me and isinstance(error, CancelledError | GeneratorExit):
                 raise
             logger.exception("agent of %s failed", self._conversation_id)
             if self._task is me:
@@ -80,5 +87,5 @@ async def _outcome_of(work: Work) -> tuple[AgentState, str, str]:
         return AgentState.ERROR, str(limit), ""
     except RateLimited as limit:
         if limit.exhausted:
-            return AgentState.ERROR, RATE_LIMIT_ID, str(limit)
-        return AgentState.RATE_LIMITED, str(limit), ""
+            return AgentState.ERROR, RATE_LIMIT_ID, text_of(limit)
+        return AgentState.RATE_LIMITED, text_of(limit), ""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from asyncio import Future
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import orjson
 
@@ -35,15 +35,18 @@ from server.agent_states import (
     WORKING,
 )
 from server.agent_steps import AgentSteps, Step, plain_step
+from server.contained import ContainedAgent, ContainedRuntime, Deadlines
 from server.loop_record import LoopRecord
 from server.loop_recovery import find_left_open, has_system_message
 from server.loop_settings import LoopSettings
+from server.user_code import UserCode, reason_of, text_of
 
 logger = logging.getLogger(__name__)
 
-CONNECT_SECONDS = 60.0
 CLOSE_SECONDS = 5.0
 """How long the last state is tried to be told."""
+LONGEST_REASON = 2000
+"""Characters of a reason that are kept."""
 OnError = Callable[[str], None]
 """Shows a failure to whoever watches now; the state `error` with its reason is in the log."""
 
@@ -67,17 +70,21 @@ class AgentLoop:
         on_error: OnError,
         on_rest: Callable[[], None],
         step: Step = plain_step,
+        code: UserCode | None = None,
+        deadlines: Deadlines = Deadlines(),  # noqa: B008 - immutable
     ) -> None:
         self.state: AgentState | None = None
-        self.runtime = runtime
+        self._code = code or UserCode(stream.conversation_id)
+        self._agent = ContainedAgent(agent, self._code, deadlines)
+        self.runtime = ContainedRuntime(runtime, self._code, deadlines)
         self._stream = stream
-        self._agent = agent
         self._record = LoopRecord(stream)
         self._steps = AgentSteps(
-            stream, agent, runtime, settings, spent, self._set_state, self._record.tell, step
+            *(stream, self._agent, self.runtime, settings, spent),
+            *(self._set_state, self._record.tell, step),
         )
         self._driver = AgentDriver(stream.conversation_id, self._set_state, self._fail)
-        agent.resume(spent)
+        self._agent.resume(spent)
         self._on_error = on_error
         self._on_rest = on_rest
         self._subscription: Subscription | None = None
@@ -109,23 +116,43 @@ class AgentLoop:
             raise
 
     async def close(self) -> None:
-        """Halt the agent, record `stopped`, release everything."""
+        """Halt the agent, record `stopped`, release everything.
+
+        Where the agent or the runtime fails at being closed, the state is `error` at the end.
+        """
         await self._driver.halt()
         await self._unsubscribe()
         self._set_state(AgentState.STOPPED)
+        for failed in await self.release():
+            self._fail(failed)
         await self._record.close(CLOSE_SECONDS)
+
+    async def release(self) -> list[Exception]:
+        """Close the agent and the runtime; what failed at that, which is logged."""
+        closed = await asyncio.gather(
+            self._agent.close(), self.runtime.close(), return_exceptions=True
+        )
+        self._code.ended = True
+        failed = [one for one in closed if isinstance(one, Exception)]
+        for error in failed:
+            about = "closing the agent or runtime of %s failed"
+            logger.error(about, self._stream.conversation_id, exc_info=error)
+        return failed
+
+    def set_environment(self, variables: Mapping[str, str | None]) -> None:
+        """Have commands see these variables; the loop fails where its runtime does."""
         try:
-            await self._agent.close()
-        finally:
-            await self.runtime.close()
+            self.runtime.set_environment(variables)
+        except Exception as error:
+            logger.exception("the environment of %s was not set", self._stream.conversation_id)
+            self._driver.drop()
+            self._fail(error)
 
     async def _connect(self) -> None:
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                await self.runtime.connect()
+            await self.runtime.connect()
         except TimeoutError as error:
-            late = f"the runtime did not connect within {CONNECT_SECONDS:g} seconds"
-            raise RuntimeUnavailable(late) from error
+            raise RuntimeUnavailable(f"the runtime did not connect: {text_of(error)}") from error
 
     async def _unsubscribe(self) -> None:
         subscription, self._subscription = self._subscription, None
@@ -140,8 +167,9 @@ class AgentLoop:
             self._record.tell(closing, EventSource.AGENT)
         if not await has_system_message(self._stream):
             opening = SystemMessageAction(
-                content=self._agent.system_prompt(), agent_class=type(self._agent).__name__
+                content=self._agent.system_prompt(), agent_class=self._agent.name
             )
+            self._steps.check_size(opening, "the agent's system_prompt")
             self._record.tell(opening, EventSource.AGENT)
         self._took_up_before = left.taken_up_before
         async with self._serial:
@@ -194,20 +222,31 @@ class AgentLoop:
             self._agent.observe(event)
 
     async def _on_message(self, message: MessageAction) -> None:
-        self._agent.observe(message)
-        self._steps.news = True
         first = not self._took_up_before
         self._took_up_before = True
         kind = RecallType.WORKSPACE_CONTEXT if first else RecallType.KNOWLEDGE
         recall = RecallAction(recall_type=kind, query=message.content, cause=message.id)
         recalled = self._stream.enqueue(recall, EventSource.USER)
+        # Marked before it is observed: a message that breaks the agent must not break the next one.
+        try:
+            self._agent.observe(message)
+        except Exception as error:
+            about = "the agent of %s failed at message %s"
+            logger.exception(about, self._stream.conversation_id, message.id)
+            await self._driver.halt()
+            self._fail(error)
+        else:
+            self._go_on()
+        appended = await asyncio.shield(recalled)
+        answer = RecallObservation(recall_type=kind, cause=appended.id)
+        self._record.tell(answer, EventSource.ENVIRONMENT)
+
+    def _go_on(self) -> None:
+        self._steps.news = True
         if self.state is AgentState.AWAITING_USER_CONFIRMATION:
             text = NOT_EXECUTED.format(why="was given a new message instead of a confirmation")
             self._steps.close_pending(text, STOPPED_ID)
         self._run()
-        appended = await asyncio.shield(recalled)
-        answer = RecallObservation(recall_type=kind, cause=appended.id)
-        self._record.tell(answer, EventSource.ENVIRONMENT)
 
     async def _on_command(self, wanted: str) -> None:
         match wanted:
@@ -269,7 +308,7 @@ class AgentLoop:
                 waiter.set_result(None)
 
     def _fail(self, error: BaseException) -> None:
-        reason = f"{type(error).__name__}: {error}"
+        reason = self._shown(reason_of(error))
         if self.state is AgentState.ERROR:
             self._record.tell(_error_of(AgentState.ERROR, reason, ""), EventSource.ENVIRONMENT)
         self._set_state(AgentState.ERROR, reason)
@@ -286,10 +325,16 @@ class AgentLoop:
             self._close_pending("was stopped")
         elif state is AgentState.ERROR:
             self._close_pending("failed", FAILED_ID)
-        error = _error_of(state, reason, detail) if state in TROUBLED else None
+        reason = self._shown(reason)
+        error = _error_of(state, reason, self._shown(detail)) if state in TROUBLED else None
         self._record.tell_state(state, reason, error)
         if not self.working:
             self._on_rest()
+
+    def _shown(self, text: str) -> str:
+        # Masked before it is cut: no half of a secret may be left.
+        text = self._stream.masked(text)
+        return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
 
     def _close_pending(self, why: str, error_id: str = STOPPED_ID) -> None:
         self._steps.close_pending(NOT_EXECUTED.format(why=why), error_id)

@@ -1,9 +1,11 @@
 """Runs an agent's steps: asks for the next action, records it, has it carried out."""
 
 import asyncio
-from asyncio import CancelledError, Future
-from collections.abc import Awaitable, Callable
+from asyncio import Future
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+
+from pydantic import BaseModel
 
 from events.actions import (
     Action,
@@ -30,7 +32,8 @@ from server.agent_states import CONFIRMABLE, RUNNABLE
 from server.loop_settings import LoopSettings
 
 REJECTED_TEXT = "Action has been rejected by the user! Waiting for further user input."
-
+NODE_BYTES = 8
+"""What a value counts beside its text: long lists of numbers are long, and endless ones end."""
 
 Step = Callable[[Agent, str], Awaitable[Action | None]]
 """Asks an agent, that of the conversation named, for its next action."""
@@ -39,6 +42,10 @@ Step = Callable[[Agent, str], Awaitable[Action | None]]
 def plain_step(agent: Agent, _conversation_id: str) -> Awaitable[Action | None]:
     """Ask it."""
     return agent.step()
+
+
+class EventTooLong(Exception):
+    """An agent's or a runtime's event exceeds the bound; the text says so."""
 
 
 class LimitReached(Exception):
@@ -95,7 +102,6 @@ class AgentSteps:
             self._check_limits()
             self.news = False
             action = await self._step(self._agent, self._stream.conversation_id)
-            _stop_if_cancelled()
             if action is None:
                 if self.news:
                     continue
@@ -137,6 +143,12 @@ class AgentSteps:
             answer(recorded)
         else:
             recorded.add_done_callback(answer)
+
+    def check_size(self, event: Event, what: str) -> None:
+        """Raise EventTooLong when an event is longer than is kept."""
+        limit = self._settings.max_event_bytes
+        if not is_within(event, limit):
+            raise EventTooLong(f"{what} is longer than {limit} bytes (max_message_bytes)")
 
     def _check_limits(self) -> None:
         if self._iterations >= self._max_iterations:
@@ -194,7 +206,10 @@ class AgentSteps:
         except TimeoutError:
             text = f"The action did not finish within {seconds:g} seconds and was given up."
             observation = ErrorObservation(content=text)
-        _stop_if_cancelled()
+        try:
+            self.check_size(observation, "the action's result")
+        except EventTooLong as error:
+            observation = ErrorObservation(content=str(error))
         await self._answer(appended.id, observation)
 
     async def _answer(self, cause: int, observation: Observation) -> None:
@@ -212,6 +227,7 @@ class AgentSteps:
             cost = metrics.get("accumulated_cost")
             self._cost = cost if isinstance(cost, int | float) else self._cost
             action = action.model_copy(update={"llm_metrics": metrics})
+        self.check_size(action, f"the agent's {action.kind}")
         return self._stream.enqueue(action, EventSource.AGENT)
 
     def _needs_confirmation(self, action: Action) -> bool:
@@ -230,11 +246,28 @@ class AgentSteps:
         return _with_confirmation(action, decision).model_copy(update=changes)
 
 
-def _stop_if_cancelled() -> None:
-    # Agents and runtimes that swallow their cancellation must not change anything after it.
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise CancelledError
+def is_within(event: Event, limit: int) -> bool:
+    """Whether an event has at most so many bytes: those of its texts, and NODE_BYTES for each value."""
+    due: list[object] = [event.__dict__]
+    size = 0
+    while due and size <= limit:
+        value = due.pop()
+        size += NODE_BYTES
+        match value:
+            case str():
+                size += len(value) if value.isascii() else len(value.encode("utf-8", "replace"))
+            case BaseModel():
+                due.append(value.__dict__)
+            case Mapping() | list() | tuple() if size + NODE_BYTES * len(value) > limit:
+                return False
+            case Mapping():
+                due += value.keys()
+                due += value.values()
+            case list() | tuple():
+                due += value
+            case _:
+                pass
+    return size <= limit
 
 
 def _with_confirmation(action: Action, state: ConfirmationState) -> Action:

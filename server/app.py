@@ -24,6 +24,7 @@ from server.auth import Authenticator
 from server.chosen import Chosen, choose
 from server.config import ServerConfig
 from server.connections import ConnectionRegistry
+from server.contained import Deadlines
 from server.conversation import LoopParts
 from server.drain import Drain
 from server.loop_settings import LoopSettings
@@ -221,6 +222,12 @@ def manager_parts(
         loop_parts=LoopParts(
             chosen.agent,
             made("runtime_class", chosen.runtime_builder),
+            deadlines=Deadlines(
+                start=config.runtime_start_seconds,
+                other=config.action_timeout_seconds,
+                # A stop must have time for the rest.
+                close=min(config.agent_close_seconds, config.shutdown_seconds / 2),
+            ),
             step=chosen.step,
             monitor=Monitor(None if type(listener) is MonitoringListener else listener),
         ),
@@ -229,6 +236,7 @@ def manager_parts(
             max_budget_per_task=config.max_budget_per_task,
             confirmation_mode=config.confirmation_mode,
             action_timeout_seconds=config.action_timeout_seconds,
+            max_event_bytes=config.max_message_bytes,
         ),
         users=users,
         stream_limits=StreamLimits(

@@ -139,14 +139,29 @@ class ServerConfig(Bounds, Extensions, Observability, Administrable, BaseSetting
         default="scripted", min_length=1, description="Name of the agent of a new conversation."
     )
     action_timeout_seconds: FiniteFloat = Field(
-        default=120, gt=0, description="Seconds the runtime may take to carry out one action."
+        default=120,
+        gt=0,
+        description="Seconds the runtime may take to carry out one action, or to answer for a file.",
+    )
+    runtime_start_seconds: FiniteFloat = Field(
+        default=60,
+        gt=0,
+        description="Seconds the runtime may take to be built, and again to connect.",
+    )
+    agent_close_seconds: FiniteFloat = Field(
+        default=3,
+        gt=0,
+        description="Seconds an agent and its runtime may take to be closed, at most half of "
+        "`shutdown_seconds`; they are left behind then.",
     )
 
     append_deadline_seconds: FiniteFloat = Field(
         default=10, gt=0, description="Seconds one durable write may take until it counts as lost."
     )
     shutdown_seconds: FiniteFloat = Field(
-        default=8, gt=0, description="Seconds an orderly stop may take."
+        default=8,
+        gt=0,
+        description="Seconds an orderly stop may take; one second later the process is ended.",
     )
     handshake_seconds: FiniteFloat = Field(
         default=10,
@@ -168,7 +183,9 @@ class ServerConfig(Bounds, Extensions, Observability, Administrable, BaseSetting
         default=64 * 1024 * 1024, ge=0, description="Bytes all cached pages may take together."
     )
     max_message_bytes: int = Field(
-        default=4 * 1024 * 1024, ge=1024, description="Bytes of the longest message taken in."
+        default=4 * 1024 * 1024,
+        ge=1024,
+        description="Bytes of the longest message taken in, from a client, an agent or a runtime.",
     )
     max_waiting_appends: int = Field(
         default=10_000, ge=1, description="Appends of one conversation that may wait for the store."

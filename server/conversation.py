@@ -5,6 +5,7 @@ import logging
 from asyncio import Future, Task, TimerHandle
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from events.actions import Action, MessageAction
@@ -17,15 +18,17 @@ from runtime_stub.agent import Agent, Spent
 from runtime_stub.base import Runtime, RuntimeStatus
 from runtime_stub.builder import RuntimeBuilder
 from runtime_stub.replay import ReplayAgent
-from server.agent_loop import AgentLoop
+from server.agent_loop import LONGEST_REASON, AgentLoop
 from server.agent_states import ERROR_ID
 from server.agent_steps import Step, plain_step
+from server.contained import Deadlines
 from server.loop_settings import LoopSettings
 from server.metadata_follower import MetadataFollower
 from server.monitoring import SILENT, Monitor
 from server.notices import error_notice
 from server.tallies import Tallies
 from server.upkeep import Upkeep, UpkeepParts
+from server.user_code import UserCode, fitting, reason_of
 from storage.conversations.base import ConversationStore
 
 logger = logging.getLogger(__name__)
@@ -46,7 +49,7 @@ class LoopParts:
 
     make_agent: Callable[[], Agent]
     runtime_builder: RuntimeBuilder
-    runtime_seconds: float = 60.0
+    deadlines: Deadlines = Deadlines()  # noqa: RUF009 - immutable
     upkeep: UpkeepParts = UpkeepParts()  # noqa: RUF009 - immutable
     monitor: Monitor = SILENT
     tallies: Tallies = field(default_factory=Tallies)
@@ -148,7 +151,7 @@ class ServerConversation:
         withdrawn = dict.fromkeys(self._environment.keys() - environment.keys())
         self._environment = environment
         if self.loop is not None:
-            self.loop.runtime.set_environment({**withdrawn, **environment})
+            self.loop.set_environment({**withdrawn, **environment})
 
     def accept(self, data: object, settled: Settled) -> None:
         """Enqueue a client's event before any await. Raises BadEvent and what enqueueing raises."""
@@ -220,27 +223,31 @@ class ServerConversation:
         return ReplayAgent(recorded, agent) if recorded else agent
 
     async def _start_loop(self, settings: LoopSettings, on_rest: Callable[[], None]) -> None:
+        code = UserCode(self.conversation_id)
         runtime: Runtime | None = None
         try:
             record = await self._records.get_metadata(self.conversation_id)
-            runtime = await self._build_runtime()
-            runtime.set_environment(self._environment)
+            runtime = await self._build_runtime(code)
+            code.call(runtime.set_environment, self._environment)
             loop = AgentLoop(
                 self.stream,
-                self._make_agent(),
+                fitting(code.call(self._make_agent), Agent, "the agent class"),
                 runtime,
                 settings,
                 Spent(record.accumulated_cost, record.prompt_tokens, record.completion_tokens),
                 on_error=self._show_error,
                 on_rest=on_rest,
                 step=self._step,
+                code=code,
+                deadlines=self._parts.deadlines,
             )
         except Exception as error:
             try:
                 await self._say_failed(error)
             finally:
                 if runtime is not None:
-                    await runtime.close()
+                    closing = runtime.close
+                    await code.wait(closing, self._parts.deadlines.close, "the runtime's close")
             raise
         self.loop = loop
         self._parts.tallies.loops += 1
@@ -248,7 +255,7 @@ class ServerConversation:
         self._upkeep = Upkeep(
             self.stream,
             self._records,
-            runtime,
+            loop.runtime,
             self._audience.notify,
             self._parts.upkeep,
             titled=record.title is not None,
@@ -259,19 +266,20 @@ class ServerConversation:
             await self._end_loop(loop.close)
             raise
         except Exception:
-            await self._end_loop(runtime.close)
+            await self._end_loop(loop.release)
             raise
 
-    async def _build_runtime(self) -> Runtime:
-        async with asyncio.timeout(self._parts.runtime_seconds):
-            return await self._parts.runtime_builder.build(self.conversation_id, self.user_id)
+    async def _build_runtime(self, code: UserCode) -> Runtime:
+        build = partial(self._parts.runtime_builder.build, self.conversation_id, self.user_id)
+        runtime = await code.wait(build, self._parts.deadlines.start, "the runtime's build")
+        return fitting(runtime, Runtime, "the runtime's build")
 
     async def _say_failed(self, error: Exception) -> None:
-        reason = f"{type(error).__name__}: {error}"
+        reason = self.stream.masked(reason_of(error))[:LONGEST_REASON]
         self._show_error(reason)
         await self.say_state(AgentState.ERROR, reason)
 
-    async def _end_loop(self, close: Callable[[], Awaitable[None]]) -> None:
+    async def _end_loop(self, close: Callable[[], Awaitable[object]]) -> None:
         self.loop = None
         self._parts.tallies.loops -= 1
         upkeep, self._upkeep = self._upkeep, None

@@ -42,6 +42,10 @@ class LoopRecord:
             )
             self._end_if_final(error)
             return None
+        except Exception:
+            # An event that cannot be written: whoever tells it must not fail at that.
+            logger.exception("%s of %s is no event", event.kind, self._stream.conversation_id)
+            return None
 
     def tell_state(
         self, state: AgentState, reason: str = "", error: ErrorObservation | None = None

@@ -92,11 +92,15 @@ class LoopWatch:
                 patience = self._slow_seconds
 
 
-def _sample(loop: AbstractEventLoop, thread_id: int) -> Sample:
+def stack_of(thread_id: int) -> list[str]:
+    """Return where a thread is: `file:line function`, the innermost last."""
     frames = traceback.extract_stack(sys._current_frames().get(thread_id), limit=DEEPEST)  # noqa: SLF001 - its documented use
+    return [f"{one.filename}:{one.lineno} {one.name}" for one in frames]
+
+
+def _sample(loop: AbstractEventLoop, thread_id: int) -> Sample:
     task = asyncio.current_task(loop)
-    stack = [f"{one.filename}:{one.lineno} {one.name}" for one in frames]
-    return Sample(stack, None if task is None else task.get_name())
+    return Sample(stack_of(thread_id), None if task is None else task.get_name())
 
 
 def report(_loop: AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from events.stream import EventStream
 from events.summary import SummaryChange
 from storage.conversations.base import ConversationStore
 from storage.conversations.metadata import FOLDED_FIELDS, MetadataChange
-from storage.errors import ConversationNotFound, StorageError
+from storage.errors import ConversationNotFound
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class MetadataFollower:
                 await self._store.update_metadata(self._conversation_id, change)
             except ConversationNotFound:
                 break  # deleted meanwhile: there is nothing left to keep up to date
-            except StorageError:
+            except Exception:  # the store may be anybody's
                 logger.exception("the record of %s is behind its log", self._conversation_id)
                 self._due = due | self._due
                 await asyncio.sleep(RETRY_SECONDS)

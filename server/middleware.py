@@ -1,6 +1,7 @@
 """What surrounds every route: headers, the gate, bounds of bodies, answers to errors."""
 
 import logging
+from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,7 +19,15 @@ from server.answers import error_response, refuse_socket, response_of, send_refu
 from server.auth import KEY_HEADER, Authenticator, Principal
 from server.bodies import ENVELOPE_BYTES, WRITING, BodyRules, is_api, is_upload
 from server.config import ServerConfig
-from server.errors import Answer, Forbidden, NotFound, ServerError, Unauthorized, answer_for
+from server.errors import (
+    INTERNAL,
+    Answer,
+    Forbidden,
+    NotFound,
+    ServerError,
+    Unauthorized,
+    answer_for,
+)
 from server.headers import PROTECTION, TRANSPORT_SECURITY, ProtectiveHeaders
 from server.rates import RateClass, Rates
 from server.requests import Noted, route_of
@@ -183,12 +192,16 @@ class Unforeseen:
 
         try:
             await self._app(scope, receive, send_watched)
-        except Exception as error:
+        except (CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:
+            # Classes that settings name may raise anything, SystemExit as well.
             if started:
                 # Only a broken connection tells the client that the answer is not whole.
                 raise
             logger.exception("%s %s failed", scope["method"], route_of(scope))
-            await error_response(answer_for(error))(scope, receive, send_watched)
+            answer = answer_for(error) if isinstance(error, Exception) else INTERNAL
+            await error_response(answer)(scope, receive, send_watched)
 
 
 def _refusing_in_words(scope: Scope, send: Send) -> Send:

@@ -9,6 +9,7 @@ import orjson
 from events.event import Event, StoredEvent
 from events.serialization import decode
 from events.stream import EventStream
+from server.user_code import UserCode
 
 logger = logging.getLogger(__name__)
 
@@ -68,9 +69,11 @@ class Monitor:
 
 def _tell(call: Callable[[], None]) -> None:
     try:
-        call()
+        _code.call(call)
     except Exception:
         logger.exception("the monitoring listener failed")
 
+
+_code = UserCode("monitoring_listener_class")
 
 SILENT = Monitor()

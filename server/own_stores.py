@@ -49,39 +49,39 @@ class OwnConversationStore(ConversationStore):
     async def save_metadata(self, metadata: ConversationMetadata) -> None:
         """See ConversationStore."""
         store = await self._store()
-        await self._stores.writing(store.save_metadata(metadata))
+        await self._stores.writing(lambda: store.save_metadata(metadata))
 
     async def update_metadata(
         self, conversation_id: str, change: MetadataChange
     ) -> ConversationMetadata:
         """See ConversationStore."""
         store = await self._store()
-        return await self._stores.writing(store.update_metadata(conversation_id, change))
+        return await self._stores.writing(lambda: store.update_metadata(conversation_id, change))
 
     async def give_title(self, conversation_id: str, title: str) -> bool:
         """See ConversationStore."""
         store = await self._store()
-        return await self._stores.writing(store.give_title(conversation_id, title))
+        return await self._stores.writing(lambda: store.give_title(conversation_id, title))
 
     async def get_metadata(self, conversation_id: str) -> ConversationMetadata:
         """See ConversationStore."""
         store = await self._store()
-        return await self._stores.reading(store.get_metadata(conversation_id))
+        return await self._stores.reading(lambda: store.get_metadata(conversation_id))
 
     async def validate_metadata(self, conversation_id: str, user_id: str | None) -> bool:
         """See ConversationStore."""
         store = await self._store()
-        return await self._stores.reading(store.validate_metadata(conversation_id, user_id))
+        return await self._stores.reading(lambda: store.validate_metadata(conversation_id, user_id))
 
     async def delete_metadata(self, conversation_id: str) -> None:
         """See ConversationStore."""
         store = await self._store()
-        await self._stores.writing(store.delete_metadata(conversation_id))
+        await self._stores.writing(lambda: store.delete_metadata(conversation_id))
 
     async def exists(self, conversation_id: str) -> bool:
         """See ConversationStore."""
         store = await self._store()
-        return await self._stores.reading(store.exists(conversation_id))
+        return await self._stores.reading(lambda: store.exists(conversation_id))
 
     async def search(
         self,
@@ -92,12 +92,12 @@ class OwnConversationStore(ConversationStore):
     ) -> ConversationMetadataResultSet:
         """See ConversationStore."""
         store = await self._store()
-        return await self._stores.reading(store.search(page_id, limit, filters=filters))
+        return await self._stores.reading(lambda: store.search(page_id, limit, filters=filters))
 
     async def get_all_metadata(self, conversation_ids: Sequence[str]) -> list[ConversationMetadata]:
         """See ConversationStore."""
         store = await self._store()
-        return await self._stores.reading(store.get_all_metadata(conversation_ids))
+        return await self._stores.reading(lambda: store.get_all_metadata(conversation_ids))
 
     async def _store(self) -> ConversationStore:
         return await self._stores.of(self.user_id)

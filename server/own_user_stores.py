@@ -39,17 +39,17 @@ class OwnSettingsStore(SettingsStore):
     async def load(self) -> Settings | None:
         """See SettingsStore."""
         store = await self._stores.of(self.user_id)
-        return await self._stores.reading(store.load())
+        return await self._stores.reading(store.load)
 
     async def store(self, settings: Settings) -> None:
         """See SettingsStore."""
         store = await self._stores.of(self.user_id)
-        await self._stores.writing(store.store(settings))
+        await self._stores.writing(lambda: store.store(settings))
 
     async def update(self, change: SettingsChange) -> Settings:
         """See SettingsStore."""
         store = await self._stores.of(self.user_id)
-        return await self._stores.writing(store.update(change))
+        return await self._stores.writing(lambda: store.update(change))
 
 
 class OwnSecretsStores(SecretsStores):
@@ -75,14 +75,14 @@ class OwnSecretsStore(SecretsStore):
     async def load(self) -> Secrets:
         """See SecretsStore."""
         store = await self._stores.of(self.user_id)
-        return await self._stores.reading(store.load())
+        return await self._stores.reading(store.load)
 
     async def store(self, secrets: Secrets) -> None:
         """See SecretsStore."""
         store = await self._stores.of(self.user_id)
-        await self._stores.writing(store.store(secrets))
+        await self._stores.writing(lambda: store.store(secrets))
 
     async def update(self, change: SecretsChange) -> Secrets:
         """See SecretsStore."""
         store = await self._stores.of(self.user_id)
-        return await self._stores.writing(store.update(change))
+        return await self._stores.writing(lambda: store.update(change))

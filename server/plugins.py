@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from server.sources import ConfigError
+from server.user_code import reason_of
 
 T = TypeVar("T")
 
@@ -21,8 +22,10 @@ def load_class(setting: str, name: str | None, contract: type[T], default: type[
     module_name, _, class_name = name.rpartition(":" if ":" in name else ".")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
-    except Exception as error:
-        why = f"{type(error).__name__}: {error}"
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        why = reason_of(error)
         raise ConfigError(f"{setting}: cannot import {name}: {why}") from error
     if not (isinstance(found, type) and issubclass(found, contract)):
         raise ConfigError(f"{setting}: {name} is not a subclass of {_name_of(contract)}")
@@ -38,8 +41,10 @@ def made(setting: str, make: Callable[[], T]) -> T:
     """What a class gives when it is called at the start. Raises ConfigError in one line."""
     try:
         return make()
-    except Exception as error:
-        why = f"{type(error).__name__}: {error}"
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        why = reason_of(error)
         raise ConfigError(f"{setting}: the class cannot be used: {why}") from error
 
 

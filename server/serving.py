@@ -4,24 +4,24 @@ import asyncio
 import gc
 import logging
 import resource
-import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
-import uvloop
 
 from events.errors import EventsError
 from server.allocator import return_large_blocks
 from server.app import Application, create_app
 from server.config import ServerConfig
+from server.event_loop import run_to_end
 from server.logs import configure
-from server.loop_watch import report
 from server.sockets.guard import bound_unsent
 from server.sockets.protocol import MAX_MESSAGE_BYTES
 from server.sockets.transport import guarded
+from server.watchdog import Watchdog
 from storage.errors import StorageError
 
 logger = logging.getLogger(__name__)
@@ -101,15 +101,18 @@ class Runner(uvicorn.Server):
 
 
 def run(config: ServerConfig) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code. Raises what `create_app` raises."""
+    """Serve until SIGTERM or SIGINT; the exit code. Raises what `create_app` raises.
+
+    Ends the process, instead of returning, when something holds it up at its end.
+    """
     configure(config.log_level, config.log_format)
     return_large_blocks()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(config))
+    with Watchdog(config.shutdown_seconds) as watchdog:
+        return run_to_end(partial(serve, config, watchdog), watchdog.listen)
 
 
-async def serve(config: ServerConfig) -> int:
-    """Serve until SIGTERM or SIGINT, then stop in order.
+async def serve(config: ServerConfig, watchdog: Watchdog) -> int:
+    """Serve until the watchdog says to stop, then stop in order.
 
     Stop intake, stop loops, drain what was taken, drop transports so that clients come back with
     their cursor, close the storage. What keeps the storage from being closed after the server ran
@@ -117,7 +120,7 @@ async def serve(config: ServerConfig) -> int:
     """
     ran = asyncio.Event()
     try:
-        await _serve(config, ran)
+        await _serve(config, watchdog, ran)
     except (StorageError, EventsError, OSError) as error:
         if not ran.is_set():
             raise
@@ -126,13 +129,11 @@ async def serve(config: ServerConfig) -> int:
     return 0
 
 
-async def _serve(config: ServerConfig, ran: asyncio.Event) -> None:
+async def _serve(config: ServerConfig, watchdog: Watchdog, ran: asyncio.Event) -> None:
     """`serve`; `ran` is set once requests are served."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(report)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    watchdog.on_stop(partial(loop.call_soon_threadsafe, stop.set))
     allow_files(config.max_connections)
     with listen(config.host, config.port) as listener:
         async with create_app(config) as application:

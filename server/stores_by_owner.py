@@ -1,10 +1,11 @@
 """Stores of a class of the embedder's own, one per owner, found by its `get_instance`."""
 
-import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
+from server.user_code import UserCode, UserCodeLate
 from storage.config import HasStorage
 from storage.errors import OutcomeUnknown, StorageError, Unavailable
 
@@ -36,17 +37,18 @@ class StoresByOwner(Generic[S]):
         self._config = config
         self._seconds = seconds
         self._what = what
+        self._code = UserCode(f"the {what}")
         self._stores: OrderedDict[str | None, S] = OrderedDict()
 
     async def of(self, user_id: str | None) -> S:
         """The owner's store. Raises Unavailable when it takes too long."""
-        return await self.reading(self._find(user_id))
+        return await self.reading(partial(self._find, user_id))
 
-    async def reading(self, call: Awaitable[T]) -> T:
+    async def reading(self, call: Callable[[], Awaitable[T]]) -> T:
         """What a call gives that changes nothing. Raises Unavailable when it takes too long."""
         return await self._within_time(call, Unavailable)
 
-    async def writing(self, call: Awaitable[T]) -> T:
+    async def writing(self, call: Callable[[], Awaitable[T]]) -> T:
         """What a call gives that may change something. Raises OutcomeUnknown likewise."""
         return await self._within_time(call, OutcomeUnknown)
 
@@ -60,9 +62,8 @@ class StoresByOwner(Generic[S]):
             self._stores.popitem(last=False)
         return store
 
-    async def _within_time(self, call: Awaitable[T], late: type[StorageError]) -> T:
+    async def _within_time(self, call: Callable[[], Awaitable[T]], late: type[StorageError]) -> T:
         try:
-            async with asyncio.timeout(self._seconds):
-                return await call
-        except TimeoutError as error:
+            return await self._code.wait(call, self._seconds, f"a call of the {self._what}")
+        except UserCodeLate as error:
             raise late(f"the {self._what} does not answer") from error

@@ -6,6 +6,7 @@ from asyncio import Task
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ from events.stream import EventStream
 from events.summary import SummaryChange
 from runtime_stub.base import Runtime
 from server.notices import title_notice
+from server.user_code import UserCode
 from storage.conversations.base import ConversationStore
 from storage.conversations.metadata import MetadataChange
 from storage.errors import ConversationNotFound
@@ -168,8 +170,9 @@ class Upkeep:
         shown = message if begin == message else begin + CUT_MARK
         try:
             # Half of the time is left for the excerpt to be stored instead.
-            async with asyncio.timeout(self._parts.seconds / 2):
-                return shortened(await model(shown)) or excerpt(message)
+            code, seconds = UserCode(self._stream.conversation_id), self._parts.seconds / 2
+            title = await code.wait(partial(model, shown), seconds, "the title model")
+            return shortened(title) or excerpt(message)
         except Exception:
             logger.exception("no model's title for %s", self._stream.conversation_id)
             return excerpt(message)

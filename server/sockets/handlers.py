@@ -37,6 +37,7 @@ from server.sockets.protocol import (
 from server.sockets.session import WebSession
 from server.sockets.websocket import Websocket
 from server.sockets.wire import accepted_frame, ack_frame
+from server.user_code import UserCodeFailed, exceptions_only
 
 logger = logging.getLogger(__name__)
 
@@ -179,6 +180,8 @@ class SocketHandlers:
             reply.queued = self._parts.manager.take(entry.conversation, data, reply.settle)
         except Exception as error:  # noqa: BLE001 - every failure is answered by the table
             reply.settle(error)
+        except BaseException as error:  # noqa: BLE001 - the manager may be of somebody else's class
+            reply.settle(UserCodeFailed(type(error).__name__))
         unanswered = session.waiting + session.waiting_extra
         if unanswered >= HOLD_AT:
             entry.intake.note(unanswered)
@@ -204,9 +207,8 @@ class SocketHandlers:
             raise Refused(WRONG_KEY)
         principal: Principal = await parts.authenticator.principal(arrival.scope)
         await parts.admit(principal.user_id)
-        info = await parts.manager.join_conversation(
-            handshake.conversation_id, connection_id, parts.settings, principal.user_id
-        )
+        asked = handshake.conversation_id, connection_id, parts.settings, principal.user_id
+        info = await exceptions_only(partial(parts.manager.join_conversation, *asked))
         conversation = parts.manager.joined(connection_id)
         if conversation is None:
             raise Refused("The client has left")

@@ -7,7 +7,12 @@ from asyncio import CancelledError
 import orjson
 import pytest
 
-from events.actions import ChangeAgentStateAction, CmdRunAction, MessageAction
+from events.actions import (
+    AgentFinishAction,
+    ChangeAgentStateAction,
+    CmdRunAction,
+    MessageAction,
+)
 from events.errors import StreamOverloaded
 from events.event import AgentState, EventSource
 from events.observations import CmdOutputObservation
@@ -15,7 +20,7 @@ from events.stores.memory import MemoryEventStore
 from runtime_stub.errors import RuntimeUnavailable
 from runtime_stub.scripted import ScriptedAgent
 from runtime_stub.stub import StubRuntime
-from tests.support.faulty_store import FaultyEventStore, fails
+from tests.support.faulty_store import FaultyEventStore, Held, fails
 from tests.support.loops import Running, Scripts
 
 
@@ -109,13 +114,7 @@ async def test_an_event_the_agent_cannot_take_in_stops_neither_it_nor_those_afte
 async def test_a_state_that_could_not_be_appended_is_told_later(failures):
     store = FaultyEventStore(MemoryEventStore())
     async with Running(Scripts(ValueError("no idea")), store=store) as one:
-
-        async def full_disk(attempt):
-            # The step fails in the same turn as its state.
-            store.script.extend([fails] * failures)
-            await attempt.write()
-
-        store.script.append(full_disk)
+        one.agent.before_step = lambda: store.script.extend([fails] * failures)
         said = await one.say("x")
         failed = await one.state(AgentState.ERROR, said)
         assert await one.errors() == [(failed.id - 1, failed.reason, "STATUS$ERROR")]
@@ -131,21 +130,23 @@ async def test_a_second_failure_in_the_state_error_is_in_the_log_as_well():
         failed = await one.state(AgentState.ERROR, await one.say("one"))
         assert [text for _, text, _ in await one.errors()] == ["ValueError: one"]
 
-        said = await one.say("two")
+        await one.say("two")
         async with asyncio.timeout(5):
-            first = await anext(one.stream.follow(max(said, failed.id)))
-        assert orjson.loads(first.body)["content"] == "ValueError: two"
+            async for stored in one.stream.follow(failed.id):
+                if orjson.loads(stored.body).get("content", "").startswith("ValueError"):
+                    break
+        assert [text for _, text, _ in await one.errors()] == ["ValueError: one", "ValueError: two"]
 
 
 async def test_a_state_is_told_once_the_stream_takes_events_again(caplog):
-    async with Running(Scripts(ValueError("no idea")), waiting_appends=20) as one:
-
-        def fill():
+    class Filling(Scripts):
+        def metrics(self):
             with contextlib.suppress(StreamOverloaded):
                 while True:
                     one.stream.enqueue(MessageAction(content="x"), EventSource.ENVIRONMENT)
+            raise ValueError("no idea")
 
-        one.agent.before_step = fill
+    async with Running(Filling(MessageAction(content="y")), waiting_appends=20) as one:
         said = await one.say("x")
         failed = await one.state(AgentState.ERROR, said)
         assert [text for _, text, _ in await one.errors()] == ["ValueError: no idea"]
@@ -221,3 +222,278 @@ async def test_a_loop_that_fails_at_what_waited_leaves_nothing_behind_that_answe
     assert said == last
     assert one.stream.next_id == said + 1
     await one.stream.close()
+
+
+class Panic(BaseException):
+    """As extension modules raise it."""
+
+
+class Mute(Exception):
+    """Fails when it is asked what it is."""
+
+    def __str__(self):
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize(
+    ("raised", "reason"),
+    [
+        (Panic("lost"), "Panic: lost"),
+        (GeneratorExit(), "GeneratorExit"),
+        (SystemExit(3), "SystemExit: 3"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (BaseExceptionGroup("two", [Panic("a"), Panic("b")]), "BaseExceptionGroup: two"),
+        (ValueError("a \ud800 b"), "ValueError: a \ufffd b"),
+        (Mute(), "Mute: (its text cannot be made)"),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+async def test_whatever_a_step_raises_is_a_state_with_its_reason_and_the_next_message_works(
+    raised, reason
+):
+    async with Running(Scripts(raised, MessageAction(content="again"))) as one:
+        failed = await one.state(AgentState.ERROR, await one.say("x"))
+        assert failed.reason.startswith(reason)
+
+        await one.say("y")
+        await one.state(AgentState.AWAITING_USER_INPUT, failed.id)
+
+
+async def test_a_long_reason_is_masked_before_it_is_cut():
+    secret = "s3cr3t-" * 10
+    async with Running(Scripts(ValueError("x" * 1950 + secret + "y" * 10_000))) as one:
+        one.stream.update_secrets({"KEY": secret})
+        failed = await one.state(AgentState.ERROR, await one.say("x"))
+
+    assert len(failed.reason) < 2100
+    assert "s3cr3t" not in failed.reason
+
+
+class Picky(ScriptedAgent):
+    """Cannot stand one message."""
+
+    def observe(self, event):
+        if getattr(event, "content", "") == "bad":
+            raise Panic("cannot stand it")
+        super().observe(event)
+
+
+async def test_a_message_an_agent_fails_at_is_taken_up_and_fails_no_later_loop():
+    store = MemoryEventStore()
+    async with Running(Picky(), store=store) as one:
+        failed = await one.state(AgentState.ERROR, await one.say("bad"))
+        assert failed.reason == "Panic: cannot stand it"
+    last = one.stream.next_id - 1
+
+    async with Running(Picky(), store=store) as again:
+        await again.state(AgentState.AWAITING_USER_INPUT, last)
+        said = await again.say("good")
+        await again.state(AgentState.AWAITING_USER_INPUT, said)
+
+
+async def test_of_messages_that_waited_only_the_one_an_agent_fails_at_is_lost():
+    store = MemoryEventStore()
+    one = Running(Picky(), store=store)
+    await one.open()
+    for text in ("bad", "good"):
+        await one.say(text)
+
+    async with one:
+        await one.state(AgentState.AWAITING_USER_INPUT)
+        kinds = [kind for kind, _ in await one.log()]
+        assert kinds.count("recall") == 4  # two marks, and what came of them
+        assert kinds.count("message") == 3
+
+
+class Closing(Scripts):
+    """Is closed as a test wants."""
+
+    def __init__(self, *things, close):
+        super().__init__(*things)
+        self._close = close
+
+    async def close(self):
+        await self._close()
+
+
+class ClosingRuntime(StubRuntime):
+    """Is closed as a test wants."""
+
+    def __init__(self, close):
+        super().__init__()
+        self._end = close
+
+    async def close(self):
+        await super().close()
+        await self._end()
+
+
+async def hang():
+    await asyncio.Event().wait()
+
+
+class Swallowing:
+    """Ignores its cancellation until it is let go."""
+
+    def __init__(self):
+        self.begun = asyncio.Event()
+        self._go = asyncio.Event()
+        self._over = asyncio.Event()
+
+    async def __call__(self):
+        self.begun.set()
+        while not self._go.is_set():
+            with contextlib.suppress(CancelledError):
+                await self._go.wait()
+        self._over.set()
+
+    async def let_go(self):
+        self._go.set()
+        await self._over.wait()
+
+
+async def panic():
+    raise Panic("stuck")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("whose", ["agent", "runtime"])
+@pytest.mark.parametrize(
+    ("close", "reason"),
+    [
+        (hang, "close did not end within 0.1 seconds"),
+        (Swallowing, "close did not end within 0.1 seconds"),
+        (panic, "Panic: stuck"),
+    ],
+)
+async def test_an_end_that_fails_or_does_not_come_is_told_and_keeps_nobody(whose, close, reason):
+    swallowing = Swallowing() if close is Swallowing else None
+    close = swallowing or close
+    agent = Closing(close=close) if whose == "agent" else Scripts()
+    runtime = ClosingRuntime(close) if whose == "runtime" else None
+    async with Running(agent, runtime=runtime, close_seconds=0.1) as one:
+        pass
+
+    log = await one.log()
+    states = [state for kind, state in log if kind == "agent_state_changed"]
+    assert states[-2:] == [AgentState.STOPPED, AgentState.ERROR]
+    assert reason in (await one.errors())[-1][1]
+    if swallowing is not None:
+        await swallowing.let_go()
+
+
+async def test_what_an_agent_or_runtime_gives_has_a_bound_that_is_told():
+    class Verbose(StubRuntime):
+        async def perform(self, action):
+            return CmdOutputObservation(content="ok", command="x" * 5000)
+
+    long = MessageAction(content="x" * 5000)
+    deep = MessageAction(content="x", tool_call_metadata={"a": [{"b": "é" * 2500}]})
+    endless: dict[str, object] = {}
+    endless["again"] = endless
+    circle = MessageAction.model_construct(content="x", tool_call_metadata=endless)
+    agent = Scripts(CmdRunAction(command="pwd"), long, deep, circle, MessageAction(content="short"))
+    async with Running(agent, runtime=Verbose(), max_event_bytes=4000) as one:
+        after = await one.say("x")
+        for _ in range(3):
+            failed = await one.state(AgentState.ERROR, after)
+            assert failed.reason.endswith("longer than 4000 bytes (max_message_bytes)")
+            after = await one.say("again")
+        await one.state(AgentState.AWAITING_USER_INPUT, after)
+        bodies = [stored.body async for stored in one.stream.search_events()]
+
+    assert any(b"the action's result is longer than 4000 bytes" in body for body in bodies)
+    assert max(map(len, bodies)) < 4000
+
+
+async def test_an_agent_left_in_its_step_is_asked_for_no_other():
+    class Stuck(Scripts):
+        async def step(self):
+            await step()
+
+    step = Swallowing()
+    async with Running(Stuck()) as one:
+        await one.state(AgentState.RUNNING, await one.say("x"))
+        await command(one, AgentState.PAUSED)
+        paused = await one.state(AgentState.PAUSED)
+        await command(one, AgentState.RUNNING)
+        failed = await one.state(AgentState.ERROR, paused.id)
+    await step.let_go()
+
+    assert "still at its last step" in failed.reason
+
+
+@pytest.mark.parametrize("state", ["awaiting_user_input", "finished", "error"])
+async def test_a_pause_where_nothing_works_changes_no_state(state):
+    rest = {
+        "awaiting_user_input": MessageAction(content="done"),
+        "finished": AgentFinishAction(),
+        "error": ValueError("planned"),
+    }
+    async with Running(Scripts(rest[state])) as one:
+        await one.state(state, await one.say("x"))
+        last = (await command(one, AgentState.PAUSED)).id
+        await one.stream.flush()
+
+        assert one.loop.state == state
+        assert [kind for kind, _ in (await one.log())[last + 1 :]] == []
+
+
+@pytest.mark.parametrize("halt", [AgentState.STOPPED, AgentState.PAUSED])
+async def test_an_action_that_ignores_its_halt_adds_nothing_after_it(halt):
+    class Stubborn(StubRuntime):
+        async def perform(self, action):
+            await performing()
+            return CmdOutputObservation(content="too late", command=action.command)
+
+    performing = Swallowing()
+    agent = Scripts(CmdRunAction(command="pwd"), MessageAction(content="too late"))
+    async with Running(agent, runtime=Stubborn()) as one:
+        await one.say("x")
+        await performing.begun.wait()
+        await command(one, halt)
+        halted = await one.state(halt)
+        await performing.let_go()
+        await one.stream.flush()
+        log = [stored.body async for stored in one.stream.search_events(halted.id)]
+
+    assert not any(b"too late" in body for body in log)
+
+
+async def test_live_events_do_not_overtake_messages_that_waited():
+    class Noting(Scripts):
+        def __init__(self):
+            super().__init__()
+            self.texts = []
+
+        def observe(self, event):
+            if event.source == EventSource.USER:
+                self.texts.append(event.content)
+
+    store = FaultyEventStore(MemoryEventStore())
+    held = Held()
+    one = Running(Noting(), store=store)
+    await one.open()
+    for text in ("first", "second"):
+        await one.say(text)
+    recalls = 0
+
+    async def hold_first_recall(attempt):
+        nonlocal recalls
+        if not recalls and any(b'"action":"recall"' in event.body for event in attempt.events):
+            recalls += 1
+            await held(attempt)
+        else:
+            await attempt.write()
+
+    store.script.extend([hold_first_recall] * 50)
+    starting = asyncio.create_task(one.loop.start())
+    await held.reached.wait()
+    third = one.stream.enqueue(MessageAction(content="third"), EventSource.USER)
+    held.release()
+    await starting
+    await one.state(AgentState.AWAITING_USER_INPUT, (await third).id)
+    await one.loop.close()
+    await one.stream.close()
+
+    assert one.agent.texts == ["first", "second", "third"]

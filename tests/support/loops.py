@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from typing import Any
 
 import orjson
 
@@ -15,6 +16,7 @@ from events.stream import EventStream, StreamLimits
 from runtime_stub.agent import Agent, Spent
 from runtime_stub.stub import StubRuntime
 from server.agent_loop import AgentLoop
+from server.contained import Deadlines
 from server.loop_settings import LoopSettings
 
 
@@ -22,7 +24,15 @@ class Running:
     """A loop that is started with the block, and its stream."""
 
     def __init__(
-        self, agent, *, store=None, runtime=None, on_error=None, waiting_appends=10_000, **settings
+        self,
+        agent,
+        *,
+        store=None,
+        runtime=None,
+        on_error=None,
+        waiting_appends=10_000,
+        close_seconds=3.0,
+        **settings,
     ):
         self.agent = agent
         self.store = store or MemoryEventStore()
@@ -30,7 +40,9 @@ class Running:
         self.settings = LoopSettings(**settings)
         self.shown: list[str] = []
         self.rests = 0
+        self.stream: Any = None
         self._on_error = on_error or self.shown.append
+        self._deadlines = Deadlines(close=close_seconds)
         self._limits = StreamLimits(waiting_appends=waiting_appends)
 
     async def open(self):
@@ -45,10 +57,12 @@ class Running:
             Spent(),
             on_error=self._on_error,
             on_rest=self._rested,
+            deadlines=self._deadlines,
         )
 
     async def __aenter__(self):
-        await self.open()
+        if self.stream is None:
+            await self.open()
         await self.loop.start()
         return self
 

@@ -16,7 +16,7 @@ BUDGET_SECONDS = {
     "(top)": 30,
     "browser": 400,
     "conformance": 60,
-    "crash": 150,
+    "crash": 220,
     "docs": 60,
     "events": 60,
     "node": 120,

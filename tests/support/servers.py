@@ -67,6 +67,18 @@ class ServerProcess:
         """Ask for an orderly stop; the exit code."""
         return await self._end(number)
 
+    async def line(self) -> str:
+        """Return the next line on stdout, waiting for it."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        async with asyncio.timeout(READY_SECONDS):
+            return (await self._process.stdout.readline()).decode().rstrip()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal and do not wait."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     async def printed(self) -> str:
         """What came on stdout after the ready line, once the process has ended."""
         assert self._process is not None

@@ -1,0 +1,165 @@
+"""An agent and a runtime of whatever kind, each call contained and what it gives checked."""
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from events.actions import Action
+from events.event import Event
+from events.observations import ErrorObservation, Observation
+from runtime_stub.agent import Agent, Spent
+from runtime_stub.base import FileChange, FileVersions, Runtime, RuntimeStatus
+from server.user_code import UserCode, UserCodeLate, fitting
+
+logger = logging.getLogger(__name__)
+
+STEP = "the agent's step"
+PERFORM = "the runtime's action"
+STUCK_AGENT = "the agent ignored its stop and is still at its last step; stop the conversation to have a new one"
+STUCK_RUNTIME = "The runtime is still busy with an action that did not stop when it was given up."
+
+T = TypeVar("T")
+
+
+class Deadlines(NamedTuple):
+    """Seconds that calls into an agent or a runtime may take.
+
+    `start` is for each of building and connecting a runtime, `close` for each of closing either,
+    `other` for everything else that is awaited but an agent's step and a runtime's action.
+    """
+
+    start: float = 60.0
+    other: float = 120.0
+    close: float = 3.0
+
+
+class ContainedAgent(Agent):
+    """Hands every call on to an agent. Raises Exceptions only, and TypeError for what is nonsense."""
+
+    def __init__(self, inner: Agent, code: UserCode, deadlines: Deadlines) -> None:
+        self.name = type(inner).__name__
+        self._inner = inner
+        self._code = code
+        self._deadlines = deadlines
+
+    def observe(self, event: Event) -> None:
+        """See Agent."""
+        given: object = self._code.call(self._inner.observe, event)
+        if inspect.iscoroutine(given):
+            given.close()
+            raise TypeError("the agent's observe is `async def`, and must not be")
+
+    async def step(self) -> Action | None:
+        """See Agent; it may take as long as it wants."""
+        if self._code.is_stuck(STEP):
+            raise UserCodeLate(STUCK_AGENT)
+        action: object = await self._code.wait(self._inner.step, None, STEP)
+        return None if action is None else fitting(action, Action, STEP)
+
+    def resume(self, spent: Spent) -> None:
+        """See Agent."""
+        self._code.call(self._inner.resume, spent)
+
+    def system_prompt(self) -> str:
+        """See Agent."""
+        return fitting(self._code.call(self._inner.system_prompt), str, "the agent's system_prompt")
+
+    def metrics(self) -> dict[str, Any] | None:
+        """See Agent."""
+        metrics: object = self._code.call(self._inner.metrics)
+        return None if metrics is None else fitting(metrics, dict, "the agent's metrics")
+
+    async def close(self) -> None:
+        """See Agent."""
+        seconds = self._deadlines.close
+        await self._code.wait(self._inner.close, seconds, "the agent's close")
+
+
+class ContainedRuntime(Runtime):
+    """Hands every call on to a runtime; each ends by a deadline, `perform` by that of its caller.
+
+    Raises Exceptions only: UserCodeLate, and TypeError for what is nonsense.
+    """
+
+    def __init__(self, inner: Runtime, code: UserCode, deadlines: Deadlines) -> None:
+        self._inner = inner
+        self._code = code
+        self._deadlines = deadlines
+        self._told = False
+
+    @property
+    def status(self) -> RuntimeStatus:
+        """The runtime's status; ERROR when it does not say. Lists of conversations show it."""
+        try:
+            return self._status()
+        except Exception:
+            if not self._told:
+                logger.exception("the runtime of %s does not tell its status", self._code.owner)
+            self._told = True
+            return RuntimeStatus.ERROR
+
+    async def connect(self) -> None:
+        """See Runtime; it must be able to tell its status then."""
+        await self._wait(self._inner.connect, "connect", self._deadlines.start)
+        self._status()
+
+    async def close(self) -> None:
+        """See Runtime."""
+        await self._wait(self._inner.close, "close", self._deadlines.close)
+
+    async def perform(self, action: Action) -> Observation:
+        """See Runtime."""
+        if self._code.is_stuck(PERFORM):
+            return ErrorObservation(content=STUCK_RUNTIME)
+        given: object = await self._code.wait(lambda: self._inner.perform(action), None, PERFORM)
+        return fitting(given, Observation, "the runtime's perform")
+
+    def set_environment(self, variables: Mapping[str, str | None]) -> None:
+        """See Runtime."""
+        self._code.call(self._inner.set_environment, variables)
+
+    async def read_file(self, path: str) -> bytes:
+        """See Runtime."""
+        given = await self._wait(lambda: self._inner.read_file(path), "read_file")
+        return fitting(given, bytes, "the runtime's read_file")
+
+    async def write_file(self, path: str, content: bytes) -> str:
+        """See Runtime."""
+        given = await self._wait(lambda: self._inner.write_file(path, content), "write_file")
+        return fitting(given, str, "the runtime's write_file")
+
+    async def list_files(self, path: str = "") -> Sequence[str]:
+        """See Runtime."""
+        given = await self._wait(lambda: self._inner.list_files(path), "list_files")
+        return _fitting_list(given, str, "the runtime's list_files")
+
+    async def changes(self) -> Sequence[FileChange] | None:
+        """See Runtime."""
+        given = await self._wait(self._inner.changes, "changes")
+        return None if given is None else _fitting_list(given, FileChange, "the runtime's changes")
+
+    async def versions(self, path: str) -> FileVersions | None:
+        """See Runtime."""
+        given = await self._wait(lambda: self._inner.versions(path), "versions")
+        return None if given is None else fitting(given, FileVersions, "the runtime's versions")
+
+    async def branch(self) -> str | None:
+        """See Runtime."""
+        given = await self._wait(self._inner.branch, "branch")
+        return None if given is None else fitting(given, str, "the runtime's branch")
+
+    def _status(self) -> RuntimeStatus:
+        return RuntimeStatus(self._code.call(lambda: self._inner.status))
+
+    async def _wait(
+        self, call: Callable[[], Awaitable[T]], name: str, seconds: float | None = None
+    ) -> T:
+        limit = self._deadlines.other if seconds is None else seconds
+        return await self._code.wait(call, limit, f"the runtime's {name}")
+
+
+def _fitting_list(given: object, kind: type[T], what: str) -> Sequence[T]:
+    if not isinstance(given, list | tuple):
+        raise TypeError(f"{what} gave {type(given).__name__}, not a list")
+    return [fitting(one, kind, f"an entry of {what}") for one in given]

@@ -1,0 +1,92 @@
+"""Runs an event loop that nobody's exit ends, and ends it in bounded time."""
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+import time
+from asyncio import AbstractEventLoop, Task
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import uvloop
+
+from server.loop_watch import report
+from server.user_code import contained_task
+
+logger = logging.getLogger(__name__)
+
+ENDING_SECONDS = 0.5
+"""How long what is left at the end, and then its generators, may take to end."""
+
+T = TypeVar("T")
+
+
+def run_to_end(work: Callable[[], Coroutine[Any, Any, T]], begins: Callable[[], None]) -> T:
+    """Run a coroutine in an event loop of its own, and return what it gives or raise what it raises.
+
+    Neither SystemExit nor KeyboardInterrupt out of another task ends it, nor does `loop.stop`.
+    Tasks that are left are cancelled; what ignores that, or a thread that goes on, would hold the
+    process: it is ended then, with the exit code that the result is. `begins` is called each time
+    the loop begins to run.
+    """
+    loop = uvloop.new_event_loop()
+    loop.set_task_factory(contained_task)
+    loop.set_exception_handler(report)
+    try:
+        main = loop.create_task(work(), name="server")
+        _run(loop, main, begins)
+        result = main.result()
+    except BaseException:
+        _end(loop)
+        raise
+    left = _end(loop)
+    left += _threads_left()
+    if left and isinstance(result, int):
+        logger.error("the process is ended although these go on: %s", ", ".join(left))
+        sys.stdout.flush()
+        os._exit(result)
+    return result
+
+
+def _run(loop: AbstractEventLoop, main: Task[Any], begins: Callable[[], None]) -> None:
+    while not main.done() and not loop.is_closed():
+        loop.call_soon(begins)
+        try:
+            loop.run_until_complete(main)
+        except BaseException as error:  # noqa: BLE001 - whoever wants the process to end may not
+            if not main.done():
+                kind = type(error).__name__
+                logger.error("something tried to end the event loop by %s, which goes on", kind)  # noqa: TRY400 - the task that raised it is gone
+
+
+def _end(loop: AbstractEventLoop) -> list[str]:
+    """Cancel what is left, and close the loop; the names of the tasks that ignored that."""
+    late: set[Task[Any]] = set()
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        waiting = loop.create_task(asyncio.wait(tasks, timeout=ENDING_SECONDS))
+        _run(loop, waiting, _nothing)
+        _, late = waiting.result()
+    generators = loop.create_task(loop.shutdown_asyncgens())
+    _run(loop, loop.create_task(asyncio.wait((generators,), timeout=ENDING_SECONDS)), _nothing)
+    names = [task.get_name() for task in (*late, generators) if not task.done()]
+    loop.close()
+    return names
+
+
+def _threads_left() -> list[str]:
+    """Wait for the threads that the process would wait for; the names of those that go on."""
+    due = time.monotonic() + ENDING_SECONDS
+    main = threading.main_thread()
+    threads = [one for one in threading.enumerate() if one is not main and not one.daemon]
+    for thread in threads:
+        thread.join(max(0.0, due - time.monotonic()))
+    return [one.name for one in threads if one.is_alive()]
+
+
+def _nothing() -> None:
+    """Do nothing where nobody wants to be told."""

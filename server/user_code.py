@@ -1,0 +1,182 @@
+"""Calls into code of others - agents, runtimes, stores, listeners - so that it harms its caller only.
+
+What such code raises comes to its caller as an Exception, even where it is none (SystemExit, a
+panic of an extension module); what it awaits ends by a deadline, even where it ignores its
+cancellation; and from within it no task can be cancelled but its own.
+"""
+
+import asyncio
+import logging
+import re
+from asyncio import AbstractEventLoop, CancelledError, Task
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context, ContextVar
+from typing import Any, ParamSpec, TypeVar
+
+logger = logging.getLogger(__name__)
+
+GRACE_SECONDS = 0.5
+"""How long cancelled code may take to end before it is left behind."""
+LONGEST_TEXT = 65_536
+"""Characters of an error's text that are read at most."""
+NO_TEXT = "(its text cannot be made)"
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class UserCodeFailed(Exception):
+    """The code raised what is no Exception, or cancelled itself; that is the cause."""
+
+
+class UserCodeLate(TimeoutError):
+    """The code did not end by its deadline, or still is at what should have ended; the text says so."""
+
+
+class UserCode:
+    """What belongs together: one conversation's agent and runtime, or one class of stores.
+
+    Its tasks, and those they begin, may cancel each other and nobody else's.
+    """
+
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
+        """Whose it is, for the log."""
+        self.ended = False
+        """Nothing of it is needed any more; anybody may cancel what is left of it."""
+        self._left_behind: set[Task[Any]] = set()
+
+    def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function that must not wait. Raises UserCodeFailed and the Exceptions it raises."""
+        token = _within.set(self)
+        try:
+            return function(*args, **kwargs)
+        except Exception:
+            raise
+        except BaseException as error:
+            raise UserCodeFailed(type(error).__name__) from error
+        finally:
+            _within.reset(token)
+
+    async def wait(self, call: Callable[[], Awaitable[T]], seconds: float | None, name: str) -> T:
+        """Await what `call` gives, in a task of its own; `name` says what that is.
+
+        After `seconds`, or when the caller is cancelled, it is cancelled, and left behind if it
+        ignores that. Raises UserCodeFailed, UserCodeLate and the Exceptions it raises.
+        """
+        task = self._begin(call, name)
+        try:
+            done, _ = await asyncio.wait((task,), timeout=seconds)
+        except CancelledError:
+            await self._give_up(task)
+            raise
+        if not done:
+            await self._give_up(task)
+            raise UserCodeLate(f"{name} did not end within {seconds:g} seconds")
+        try:
+            return task.result()
+        except CancelledError as error:
+            raise UserCodeFailed("CancelledError") from error
+
+    def is_stuck(self, name: str) -> bool:
+        """Whether something of that name was left behind and has not ended yet."""
+        return any(task.get_name() == self._named(name) for task in self._left_behind)
+
+    def _named(self, name: str) -> str:
+        return f"{name} of {self.owner}"
+
+    def _begin(self, call: Callable[[], Awaitable[T]], name: str) -> Task[T]:
+        token = _within.set(self)
+        try:
+            return asyncio.get_running_loop().create_task(
+                exceptions_only(call), name=self._named(name)
+            )
+        finally:
+            _within.reset(token)
+
+    async def _give_up(self, task: Task[Any]) -> None:
+        task.cancel()
+        self._left_behind.add(task)
+        task.add_done_callback(self._forget)
+        _, late = await asyncio.wait((task,), timeout=GRACE_SECONDS)
+        if late:
+            logger.error("%s ignores its cancellation and is left behind", task.get_name())
+
+    def _forget(self, task: Task[Any]) -> None:
+        self._left_behind.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.debug("%s failed when given up", task.get_name())
+
+
+class ContainedTask(Task[T]):
+    """A task that user code can cancel only if it belongs to the same code, or to none that lives."""
+
+    __slots__ = ("_owner",)
+
+    def __init__(
+        self,
+        coro: Coroutine[Any, Any, T],
+        *,
+        loop: AbstractEventLoop,
+        name: str | None = None,
+        context: Context | None = None,
+    ) -> None:
+        super().__init__(coro, loop=loop, name=name, context=context)
+        self._owner = _within.get() if context is None else context.get(_within)
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Ask the task to end; refused, and logged, where code of others may not."""
+        canceller = _within.get()
+        if canceller is None or self._owner is canceller:
+            return super().cancel(msg)
+        if self._owner is not None and self._owner.ended:
+            return super().cancel(msg)
+        name = self.get_name()
+        logger.error("code of %s tried to cancel %s, which is not its own", canceller.owner, name)
+        return False
+
+
+def contained_task(loop: AbstractEventLoop, coro: Any, **options: Any) -> Task[Any]:
+    """Make every task of an event loop a ContainedTask; to be set as its task factory."""
+    return ContainedTask(coro, loop=loop, **options)
+
+
+def text_of(error: BaseException) -> str:
+    """Return an error's text as it can be stored: cut at LONGEST_TEXT, without lone surrogates."""
+    try:
+        text = str.__str__(str(error))
+    except BaseException:  # noqa: BLE001 - an error of others may raise anything when asked
+        return NO_TEXT
+    return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text[:LONGEST_TEXT])
+
+
+def reason_of(error: BaseException) -> str:
+    """Return `Type: text` of what code of others has raised, or of any other error."""
+    if isinstance(error, UserCodeFailed) and error.__cause__ is not None:
+        error = error.__cause__
+    text = text_of(error)
+    if isinstance(error, UserCodeLate):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def fitting(given: object, kind: type[T], what: str) -> T:
+    """Return what code of others has given. Raises TypeError unless it is of that kind."""
+    if not isinstance(given, kind):
+        raise TypeError(f"{what} gave {type(given).__name__}, not {kind.__name__}")
+    return given
+
+
+async def exceptions_only(call: Callable[[], Awaitable[T]]) -> T:
+    """Await what `call` gives. Raises UserCodeFailed for what it raises that is no Exception."""
+    try:
+        return await call()
+    except (Exception, CancelledError):
+        raise
+    except BaseException as error:
+        raise UserCodeFailed(type(error).__name__) from error
+
+
+_within: ContextVar[UserCode | None] = ContextVar("within", default=None)
+"""The code of others that runs now."""

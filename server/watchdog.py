@@ -1,0 +1,118 @@
+"""Watches over a stop: what is not over in time is ended, whatever holds the event loop."""
+
+import faulthandler
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Self
+
+import structlog
+
+from server.loop_watch import stack_of
+
+logger = structlog.get_logger(__name__)
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+EXIT_ENDED = 1
+"""The exit code of a process whose stop took too long."""
+END_SECONDS = 0.5
+"""How long after the bound of a stop the process is ended."""
+LAST_SECONDS = 0.8
+"""How long after it that is done without Python, which an extension module may hold."""
+AT_ONCE_SECONDS = 0.2
+"""How long a second signal may take to end a process whose Python is held."""
+
+
+class Watchdog:
+    """Takes SIGTERM and SIGINT: the first begins a stop, a second ends the process at once.
+
+    A stop that takes `seconds` and a little is logged, with what the main thread is at, and the
+    process is ended. That is done by a thread which the kernel wakes at a signal, and where Python
+    itself is held, by faulthandler's timer. What was acknowledged is durable before and after.
+    To be entered in the main thread; it stays on guard after a signal, else it ends with the block.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._stop: Callable[[], object] = _nothing
+        self._asked = False
+        self._armed = False
+        self._before: dict[signal.Signals, Any] = {}
+        self._main = threading.get_ident()
+        self._ours, self._kernels = socket.socketpair()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Take the signals."""
+        self._kernels.setblocking(False)  # noqa: FBT003 - the socket API
+        for number in SIGNALS:
+            self._before[number] = signal.signal(number, self._signalled)
+        self.listen()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave the signals as they were, unless there was one."""
+        if self._asked:
+            return
+        signal.set_wakeup_fd(-1)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._kernels.close()
+        self._thread.join()
+        self._ours.close()
+
+    def listen(self) -> None:
+        """Have the kernel wake the thread; an event loop that begins to run takes that for itself."""
+        signal.set_wakeup_fd(self._kernels.fileno(), warn_on_full_buffer=False)
+
+    def on_stop(self, stop: Callable[[], object]) -> None:
+        """Call `stop`, in another thread, at the first signal; now if there was one. Maybe twice."""
+        self._stop = stop
+        if self._asked:
+            stop()
+
+    def _signalled(self, _number: int, _frame: FrameType | None) -> None:
+        # Runs in the main thread, also where an extension holds Python and only looks for signals.
+        seconds = AT_ONCE_SECONDS if self._armed else self._seconds + LAST_SECONDS
+        self._armed = True
+        faulthandler.dump_traceback_later(seconds, exit=True)
+
+    def _watch(self) -> None:
+        number = self._next_signal(None)
+        if number is None:
+            return
+        self._asked = True
+        try:
+            self._stop()
+        except RuntimeError as error:
+            logger.warning("a signal came when the event loop was closed", error=str(error))
+        number = self._next_signal(self._seconds + END_SECONDS)
+        # The line below may wait for whoever reads it, and this ends the process whatever waits.
+        signal.setitimer(signal.ITIMER_REAL, LAST_SECONDS - END_SECONDS)
+        if number is not None:
+            logger.warning("a second signal: the process ends at once")
+            os._exit(128 + number)
+        where = stack_of(self._main)
+        logger.critical("the stop took too long: the process ends", where=where)
+        os._exit(EXIT_ENDED)
+
+    def _next_signal(self, seconds: float | None) -> int | None:
+        """Wait for one of ours; None after so many seconds, or when the block was left."""
+        due = None if seconds is None else time.monotonic() + seconds
+        while True:
+            self._ours.settimeout(None if due is None else max(0.001, due - time.monotonic()))
+            try:
+                told = self._ours.recv(1)
+            except TimeoutError:
+                return None
+            if not told or told[0] in SIGNALS:
+                return told[0] if told else None
+
+
+def _nothing() -> None:
+    """Begin no stop: nothing has asked to be told yet."""

@@ -1,0 +1,89 @@
+"""Agents and runtimes that misbehave harm their own conversation only, and the server ends in time."""
+
+import asyncio
+import itertools
+import signal
+
+import pytest
+
+from tests.support.misbehaving import CALLBACKS, ENDLESS, FAULTS, GOOD, Plan
+from tests.support.misbehaving_run import CLASSES, begin, carry_out, ends_in_time, hold_up
+from tests.support.remote import remote
+from tests.support.servers import server_process
+
+AT_ONCE = 24
+SHUTDOWN_SECONDS = 1.0
+QUICK = CLASSES | {"PARLEY_SHUTDOWN_SECONDS": str(SHUTDOWN_SECONDS)}
+
+
+@pytest.mark.timeout(240)
+async def test_each_fault_in_each_callback_ends_in_a_state_that_says_so(tmp_path, record_property):
+    plans = [Plan(*pair) for pair in itertools.product(CALLBACKS, FAULTS)]
+    gate = asyncio.Semaphore(AT_ONCE)
+    clock = asyncio.get_running_loop().time
+    async with server_process(tmp_path, environment=CLASSES) as server, remote(server.url) as api:
+
+        async def one(planned, number):
+            async with gate:
+                return await carry_out(api, server.url, planned, number)
+
+        began = clock()
+        found = await asyncio.gather(*map(one, plans, itertools.count()))
+        took = clock() - began
+        problems = [problem for problem in found if problem is not None]
+        assert not problems, "\n".join(problems)
+        assert await carry_out(api, server.url, Plan(GOOD, "block"), 0) is None
+        began = clock()
+        code = await server.stop()
+        ended = clock() - began
+
+    record_property("figures", f"{len(plans)} plans in {took:.1f} s, ended in {ended:.1f} s")
+    assert code == 0
+
+
+@pytest.mark.timeout(60)
+async def test_steps_and_closings_that_ignore_their_cancellation_do_not_keep_a_stop(tmp_path):
+    async with server_process(tmp_path, environment=CLASSES) as server, remote(server.url) as api:
+        for number, callback in enumerate(("step", "close", "release", "perform")):
+            await begin(api, server.url, Plan(callback, "swallow"), number)
+        code, took = await ends_in_time(server)
+
+    assert code == 0
+    assert took < 8
+    assert b"ignores its cancellation" in server.stderr
+
+
+@pytest.mark.timeout(60)
+async def test_exits_and_steps_left_behind_end_no_server(tmp_path):
+    async with server_process(tmp_path, environment=CLASSES) as server, remote(server.url) as api:
+        for fault in ("swallow", "exit", "exit_in_task", "interrupt", "stop_loop"):
+            await begin(api, server.url, Plan("step", fault), 0)
+        assert await carry_out(api, server.url, Plan(GOOD, "block"), 0) is None
+        code, _ = await ends_in_time(server)
+
+    assert code == 0
+    assert b"SystemExit" in server.stderr
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("fault", ENDLESS)
+async def test_a_server_that_an_agent_holds_up_ends_all_the_same(tmp_path, fault):
+    async with server_process(tmp_path, environment=QUICK) as server, remote(server.url) as api:
+        await hold_up(api, server, Plan("step", fault))
+        code, took = await ends_in_time(server)
+
+    assert code == 1
+    assert SHUTDOWN_SECONDS < took < SHUTDOWN_SECONDS + 3  # a second, and what the machine takes
+    assert b"misbehaving.py" in server.stderr  # where it was
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("fault", ["sleep", "match", "query"])
+async def test_a_second_signal_ends_a_server_at_once(tmp_path, fault):
+    slow = CLASSES | {"PARLEY_SHUTDOWN_SECONDS": "600"}
+    async with server_process(tmp_path, environment=slow) as server, remote(server.url) as api:
+        await hold_up(api, server, Plan("step", fault))
+        server.send(signal.SIGTERM)
+        code = await server.stop(signal.SIGINT)
+
+    assert code in (128 + signal.SIGTERM, 128 + signal.SIGINT, 1)
