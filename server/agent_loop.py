@@ -43,8 +43,8 @@ from server.user_code import UserCode, reason_of, text_of
 
 logger = logging.getLogger(__name__)
 
-CLOSE_SECONDS = 5.0
-"""How long the last state is tried to be told."""
+CLOSE_SHARE = 0.4
+"""How much of the time for an end the last state is tried to be told."""
 LONGEST_REASON = 2000
 """Characters of a reason that are kept."""
 OnError = Callable[[str], None]
@@ -74,6 +74,7 @@ class AgentLoop:
         deadlines: Deadlines = Deadlines(),  # noqa: B008 - immutable
     ) -> None:
         self.state: AgentState | None = None
+        self._deadlines = deadlines
         self._code = code or UserCode(stream.conversation_id)
         self._agent = ContainedAgent(agent, self._code, deadlines)
         self.runtime = ContainedRuntime(runtime, self._code, deadlines)
@@ -112,7 +113,7 @@ class AgentLoop:
             await self._driver.halt()
             await self._unsubscribe()
             self._fail(error)
-            await self._record.close(CLOSE_SECONDS)
+            await self._record.close(self._deadlines.stop * CLOSE_SHARE)
             raise
 
     async def close(self) -> None:
@@ -125,7 +126,7 @@ class AgentLoop:
         self._set_state(AgentState.STOPPED)
         for failed in await self.release():
             self._fail(failed)
-        await self._record.close(CLOSE_SECONDS)
+        await self._record.close(self._deadlines.stop * CLOSE_SHARE)
 
     async def release(self) -> list[Exception]:
         """Close the agent and the runtime; what failed at that, which is logged."""

@@ -226,7 +226,8 @@ def manager_parts(
                 start=config.runtime_start_seconds,
                 other=config.action_timeout_seconds,
                 # A stop must have time for the rest.
-                close=min(config.agent_close_seconds, config.shutdown_seconds / 2),
+                close=min(config.agent_close_seconds, config.shutdown_seconds / 4),
+                stop=config.shutdown_seconds * 3 / 4,
             ),
             step=chosen.step,
             monitor=Monitor(None if type(listener) is MonitoringListener else listener),

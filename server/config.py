@@ -149,9 +149,9 @@ class ServerConfig(Bounds, Extensions, Observability, Administrable, BaseSetting
         description="Seconds the runtime may take to be built, and again to connect.",
     )
     agent_close_seconds: FiniteFloat = Field(
-        default=3,
+        default=2,
         gt=0,
-        description="Seconds an agent and its runtime may take to be closed, at most half of "
+        description="Seconds an agent and its runtime may take to be closed, at most a quarter of "
         "`shutdown_seconds`; they are left behind then.",
     )
 

@@ -23,15 +23,17 @@ T = TypeVar("T")
 
 
 class Deadlines(NamedTuple):
-    """Seconds that calls into an agent or a runtime may take.
+    """Seconds that parts of a conversation's life may take.
 
-    `start` is for each of building and connecting a runtime, `close` for each of closing either,
-    `other` for everything else that is awaited but an agent's step and a runtime's action.
+    `start` is for each of building and connecting a runtime, `close` for closing it and the agent,
+    `other` for each call of a runtime but those and its actions. `stop` is for the whole end of a
+    conversation, in which what was taken becomes durable.
     """
 
     start: float = 60.0
     other: float = 120.0
-    close: float = 3.0
+    close: float = 2.0
+    stop: float = 6.0
 
 
 class ContainedAgent(Agent):

@@ -34,6 +34,8 @@ from storage.conversations.base import ConversationStore
 logger = logging.getLogger(__name__)
 
 NOTHING: Mapping[str, str] = {}
+LEAST_SECONDS = 0.2
+"""How long what was taken may take to become durable, however long the loop took to stop."""
 
 
 class Audience(Protocol):
@@ -205,12 +207,16 @@ class ServerConversation:
         self._parts.tallies.conversations -= 1
         if self.idle_timer is not None:
             self.idle_timer.cancel()
+        due = self._loop.time() + self._parts.deadlines.stop
         await self.stop_loop()
-        await self.stream.close()
+        await self.stream.close(drain_seconds=self._left(due))
         if self._follower is not None:
-            await self._follower.close()
+            await self._follower.close(self._left(due))
         if self._on_closed is not None:
             self._on_closed(self)
+
+    def _left(self, due: float) -> float:
+        return max(LEAST_SECONDS, due - self._loop.time())
 
     def _turn(self) -> asyncio.Lock:
         if self._serial is None:
