@@ -134,7 +134,7 @@ def _storage(counters: Counters) -> Iterator[Metric]:
         "parley_subscriptions_lagged", "Subscribers that lagged.", counters.subscriptions_lagged
     )
     yield _counter(
-        "parley_clients_fallen_behind", "Clients that fell behind.", counters.clients_behind
+        "parley_clients_fallen_behind", "Live clients that were too slow.", counters.clients_behind
     )
     yield _counter(
         "parley_replayed_bytes", "Bytes sent from the log, not live.", counters.replayed_bytes

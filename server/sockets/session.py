@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from asyncio import Task
+from asyncio import Task, TimerHandle
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from server.errors import RateLimited
 from server.logs import context_of
 from server.sockets.allowance import UNLIMITED, Allowance
 from server.sockets.frames import FrameReader, FrameRun
-from server.sockets.outlet import ClientGone, Outlet, Send
+from server.sockets.outlet import SLOW_SECONDS, ClientGone, Outlet, Send
 from server.sockets.wire import payload_frame
 
 logger = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ class WebSession:
 
     __slots__ = (
         "_allowance",
+        "_behind",
         "_closed",
         "_cursor",
         "_fanout",
@@ -97,6 +98,8 @@ class WebSession:
         """The newest state at joining if it is an `error`, else nothing; None: not known yet."""
         self._paid = self._newest_state is None
         self._closed = False
+        self._behind: TimerHandle | None = None
+        """Set while it has left the live path and may still be back before it counts as slow."""
         self._task: Task[None] | None = None
 
     def start(self) -> None:
@@ -179,6 +182,7 @@ class WebSession:
         """The connection is gone: send nothing more."""
         self._closed = True
         self._leave()
+        self._forget_behind()
         task, self._task = self._task, None  # what it ends with leads back here, and would hold us
         if task is not None:
             task.cancel()
@@ -199,6 +203,7 @@ class WebSession:
             if self._is_level():
                 # The same step, without an await, that saw the position: nothing slips between.
                 self._task = None
+                self._forget_behind()
                 self.live = True
                 self._fanout.enter(self, self._outlet.live_sender(self._fall_behind))
                 return
@@ -221,9 +226,22 @@ class WebSession:
 
     def _fall_behind(self) -> None:
         if self.live:
-            self._frames.counters.clients_behind += 1
             self._leave()
             self._read_on(first=False)
+            transport = self._outlet.transport
+            if transport is None or not transport.is_closing():  # else it leaves, slow or not
+                # A burst is more than the quickest client takes at once.
+                loop = asyncio.get_running_loop()
+                self._behind = loop.call_later(SLOW_SECONDS, self._count_behind)
+
+    def _count_behind(self) -> None:
+        self._behind = None
+        self._frames.counters.clients_behind += 1
+
+    def _forget_behind(self) -> None:
+        if self._behind is not None:
+            self._behind.cancel()
+            self._behind = None
 
     def _leave(self) -> None:
         self._position = self.position

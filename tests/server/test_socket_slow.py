@@ -10,7 +10,7 @@ import pytest
 from events.actions import MessageAction
 from events.event import EventSource
 from server.sockets.guard import held_bytes
-from server.sockets.outlet import CAP_BYTES
+from server.sockets.outlet import CAP_BYTES, SLOW_SECONDS
 from server.sockets.transport import GuardedProtocol
 from server.sockets.websocket import Websocket
 from tests.support.clients import RecordingClient, message
@@ -227,3 +227,23 @@ async def test_a_client_that_falls_behind_while_it_is_told_gets_everything_once(
                 received += await read_until(client, told[-1])
 
             assert received == told
+
+
+async def test_only_clients_that_are_slow_count_as_fallen_behind():
+    async with live_server(stall_abort_seconds=4 * SLOW_SECONDS) as live:
+        key = await live.new()
+        for _ in range(5):
+            async with live.raw(key) as client:  # it is cut, while it is level
+                await client.connect()
+                await client.send(message("/quiet"))
+                (last_id, *_) = await fill(live, key, 1)
+                await read_until(client, last_id)
+        assert live.events.counters.clients_behind == 0
+
+        async with live.raw(key, cursor=last_id, receive_bytes=4096) as deaf:
+            await deaf.connect()
+            deaf.stop_reading()
+            for _ in range(EVENTS):  # one at a time: it is level before the first
+                await fill(live, key, 1)
+            await deaf.wait_cut(60)
+        assert live.events.counters.clients_behind == 1
