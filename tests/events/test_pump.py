@@ -82,6 +82,29 @@ async def test_what_is_said_by_a_caller_that_was_just_told_waits_for_the_batch_i
     assert store.most_at_once == 1
 
 
+async def test_callers_are_told_before_an_event_is_published_and_in_the_same_step(store):
+    journal = []
+
+    def tell(outcome):
+        journal.append("told")
+        asyncio.get_running_loop().call_soon(journal.append, "the next step")
+
+    pump = AppendPump(
+        "c",
+        store,
+        Head(0, None, ""),
+        queue=AppendQueue(10),
+        append_seconds=10.0,
+        publish=lambda _events, _summary, _size: journal.append("published"),
+    )
+    pump.put(draft_of(say("a")), None, tell)
+    await put_one(pump, say("b"), None)
+    pump.stop(StreamClosed("closed"))
+    await pump.drain(10.0)
+
+    assert journal == ["told", "published", "the next step"]
+
+
 async def test_a_batch_is_bounded_in_events(store, published):
     pump = AppendPump(
         "c",
@@ -248,9 +271,13 @@ async def test_draining_gives_up_at_its_deadline_with_the_reason(pump, store):
 
 
 async def test_draining_when_nothing_is_under_way_returns_at_once(pump):
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
     pump.stop(StreamClosed("closed"))
 
-    await pump.drain(0.0)
+    await pump.drain(60.0)
+
+    assert loop.time() == begun
 
 
 async def test_a_deleted_log_refuses_what_waits_and_what_comes(pump, store):

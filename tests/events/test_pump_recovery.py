@@ -7,7 +7,7 @@ import pytest
 
 from events.batch import Appended
 from events.conformance.records import contents, key, record, records
-from events.errors import AppendFailed, ConversationDeleted
+from events.errors import AppendFailed, ConversationDeleted, DuplicateClientId
 from events.event import EventFlag, StoredEvent
 from events.pump import CONFLICT_TRIES
 from tests.support.faulty_store import (
@@ -19,7 +19,7 @@ from tests.support.faulty_store import (
     unknown_after,
     unknown_before,
 )
-from tests.support.streams import everything, put, put_one
+from tests.support.streams import everything, put, put_one, say
 
 
 async def texts_in(store) -> list[str]:
@@ -226,3 +226,26 @@ async def test_a_key_is_kept_through_an_unknown_outcome(pump, store):
     assert [one.id for one in await asyncio.gather(*taken)] == [0, 1, 0, 1]
     assert await store.inner.find("c", key("l")) == 1
     assert await put_one(pump, dict(payload), key("k")) == Appended(0, duplicate=True)
+
+
+async def duplicate(attempt):
+    """The event is in the log already, as a later attempt has put it there."""
+    raise DuplicateClientId({0: 0})
+
+
+@pytest.mark.parametrize("late", [unknown_before, fails, duplicate])
+async def test_the_late_failure_of_an_attempt_that_was_given_up_changes_nothing(pump, store, late):
+    given_up, second = Held(late), Held()
+    store.script += [given_up, second]
+    taken = put_one(pump, say("a"), key("k"))
+    await second.reached.wait()
+    reads = store.reads
+
+    given_up.release()
+    await asyncio.wait([taken], timeout=5.0)
+
+    assert not taken.done()
+    assert store.reads == reads
+    second.release()
+    assert await taken == Appended(0)
+    assert contents(await everything(store)) == ["a"]

@@ -35,7 +35,7 @@ def nested(levels: int) -> list[Any]:
 )
 def test_a_value_that_cannot_be_stored_is_refused(value, words):
     assert words in str(refusal_of(value))
-    assert words in str(refusal_of({"args": [{"a": value}]})) or "64 levels" in words
+    assert words in str(refusal_of({"args": [{"a": value}]}))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ async def test_an_idle_unwatched_loop_makes_room_for_a_new_message():
             await until(lambda: conversation.idle)
 
         info = await manager.maybe_start_agent_loop(second, SETTINGS, None, "hello")
-        assert not info.queued or info.status == "RUNNING"
+        assert (info.status, info.queued) == ("RUNNING", True)
         await until(lambda: manager.get_running_agent_loops(None) == {second})
 
         assert not manager.is_agent_loop_running(first)

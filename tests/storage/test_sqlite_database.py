@@ -157,8 +157,13 @@ async def test_closing_finishes_the_writes_taken_and_refuses_later_ones(tmp_path
 
 
 async def test_closing_twice_is_no_error(database):
+    await database.write(create("c"))
     await database.close()
     await database.close()
+
+    assert database.closed
+    with pytest.raises(Unavailable, match="closed"):
+        await database.write(create("late"))
 
 
 async def test_closing_leaves_one_file_without_a_log_beside_it(database, tmp_path):
