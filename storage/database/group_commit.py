@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from storage.database.base import Result, Row, Rows, Script, Translate, as_it_is
 from storage.errors import Conflict, OutcomeUnknown, StorageError, Unavailable
+from storage.failpoints import failpoint
 from storage.promise import Promise
 
 T = TypeVar("T")
@@ -101,11 +102,13 @@ class GroupCommit:
         except sqlite3.Error as error:
             self._reopen()
             return _all_failed(group, Unavailable(f"nothing was written: {error}"))
+        failpoint("commit.begun")
         try:
             self.connection.execute("COMMIT")
         except sqlite3.Error as error:
             self._reopen()
             return _all_failed(group, OutcomeUnknown(f"commit failed: {error}"))
+        failpoint("commit.done")
         return outcomes
 
     def _run_alone(self, statement: str, parameters: Sequence[Any]) -> bool:
@@ -120,6 +123,7 @@ class GroupCommit:
         except sqlite3.Error:
             self._reopen()
             return False
+        failpoint("commit.done")
         return True
 
     def _apply_all(

@@ -7,6 +7,7 @@ from importlib.resources.abc import Traversable
 from typing import NamedTuple, TypeAlias
 
 from storage.errors import MigrationError
+from storage.failpoints import failpoint
 from storage.unicode_text import fold_case
 
 SqlValue: TypeAlias = str | bytes | int | float | None
@@ -81,6 +82,7 @@ def migrate_sqlite(connection: sqlite3.Connection, folder: Traversable = SQLITE_
                 "INSERT INTO migrations (number, name, checksum) VALUES (?, ?, ?)",
                 (migration.number, migration.name, migration.checksum),
             )
+            failpoint("migration.begun")
             connection.execute("COMMIT")
         except sqlite3.Error:
             connection.execute("ROLLBACK")

@@ -9,6 +9,7 @@ from itertools import count, groupby
 from pathlib import Path
 
 from storage.errors import Conflict, Damaged, KeyExists, KeyNotFound, Unavailable
+from storage.failpoints import failpoint
 from storage.files.tree import OPEN_FOLDER, Flush, Tree
 from storage.locations import is_part
 
@@ -96,7 +97,7 @@ class Folders:
                 if stat.S_ISDIR(_mode(folder, name)):
                     raise IsADirectoryError(key) from error
                 raise KeyExists(key) from error
-            self._tree.settle(folder)
+            self._settle_file(folder)
 
     def write(self, key: str, content: bytes) -> None:
         """A file in the place of what was there."""
@@ -106,7 +107,7 @@ class Folders:
             self._tree.parent(key, make=True) as (folder, name),
         ):
             os.replace(temporary, name, src_dir_fd=self._temporary, dst_dir_fd=folder)
-            self._tree.settle(folder)
+            self._settle_file(folder)
 
     def delete(self, keys: Sequence[str]) -> None:
         """No files under those keys; one flush for neighbours that are given one after another."""
@@ -116,6 +117,7 @@ class Folders:
                     name = key.rpartition("/")[2]
                     with suppress(FileNotFoundError, IsADirectoryError):
                         os.unlink(name, dir_fd=folder)
+                failpoint("file.unlinked")
                 self._tree.settle(folder)
 
     def delete_tree(self, key: str) -> None:
@@ -127,9 +129,15 @@ class Folders:
                 self._tree.parent(key) as (folder, name),
             ):
                 _remove(folder, name)
+                failpoint("file.unlinked")
                 self._tree.settle(folder)
         finally:
             self._tree.forget()
+
+    def _settle_file(self, folder: int) -> None:
+        failpoint("file.linked")
+        self._tree.settle(folder)
+        failpoint("file.settled")
 
     def _prepare(self) -> int:
         """Make the folder for files that are not linked yet, or remove what is left in it."""
@@ -163,6 +171,7 @@ class Folders:
                 while rest:
                     rest = rest[file.write(rest) :]
                 self._tree.flush(descriptor)
+            failpoint("file.flushed")
             yield name
         finally:
             with suppress(OSError):  # it was moved to its place; what is left goes at the next open

@@ -1,0 +1,113 @@
+"""A process that works on a storage and ends itself at a failpoint; what it was told is printed.
+
+`python -m tests.support.crashing DATA_DIR STORAGE POINT HIT`: the HIT-th time POINT is reached
+the process is gone at once, as by SIGKILL. Without a POINT that is reached it ends with 0.
+"""
+
+import asyncio
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+from events.page_reader import PageReader
+from events.stores.base import EventStore
+from events.stores.database import DatabaseEventStore
+from events.stores.file import FileEventStore
+from events.stream import EventStream
+from storage import failpoints
+from storage.config import LocalStorage, SqliteStorage, StorageConfig
+from storage.conversations.metadata import ConversationMetadata, MetadataChange
+from storage.opening import OpenedStorage, open_storage
+from storage.users import Settings
+from tests.support.streams import USER, message
+
+CRASHED = 70
+KEPT, DELETED = "kept", "deleted"
+ROUNDS = 6
+BATCH = 5
+PAGE_EVENTS = 10
+"""Small, so that pages are sealed on files."""
+
+
+def config_of(kind: str, data_dir: Path) -> StorageConfig:
+    """Return the storage of that kind."""
+    return (SqliteStorage if kind == "sqlite" else LocalStorage)(data_dir=data_dir)
+
+
+async def events_of(storage: OpenedStorage) -> EventStore:
+    """Return the event store over an open storage, as a server has it after its start."""
+    if storage.database is not None:
+        store: EventStore = DatabaseEventStore(storage.database)
+        assert isinstance(store, DatabaseEventStore)
+        await store.place_arrivals()
+        await store.finish_deletions()
+        return store
+    assert storage.files is not None
+    assert storage.folded is not None
+    files = FileEventStore(storage.files, storage.folded, page_events=PAGE_EVENTS)
+    await files.repair()
+    return files
+
+
+async def stream_of(store: EventStore, conversation_id: str) -> EventStream:
+    """Return a stream over a store."""
+    reader = PageReader(store, page_size=PAGE_EVENTS, cache_bytes=100_000, read_seconds=10.0)
+    return await EventStream.open(conversation_id, store, reader)
+
+
+async def work(config: StorageConfig) -> None:
+    """Write two logs, records and settings, then delete one log; print what was acknowledged."""
+    async with open_storage(config) as storage:
+        store = await events_of(storage)
+        records = storage.conversations.for_user(None)
+        for one in (KEPT, DELETED):
+            await records.save_metadata(ConversationMetadata(conversation_id=one))
+        streams = {one: await stream_of(store, one) for one in (KEPT, DELETED)}
+        for number in range(ROUNDS):
+            for name, stream in streams.items():
+                await asyncio.gather(*(_say(name, stream, f"{number}-{n}") for n in range(BATCH)))
+            await records.update_metadata(KEPT, MetadataChange(title=f"title {number}"))
+            _tell("titled", number)
+            await storage.settings.for_user(None).store(Settings(max_iterations=number + 1))
+            _tell("set", number + 1)
+        _tell("deleting", DELETED)
+        await store.delete(DELETED)
+        await records.delete_metadata(DELETED)
+        _tell("deleted", DELETED)
+        await asyncio.gather(_say(KEPT, streams[KEPT], "last"))
+        for stream in streams.values():
+            await stream.close()
+        if isinstance(store, FileEventStore):
+            await store.close()
+
+
+async def _say(name: str, stream: EventStream, key: str) -> None:
+    _tell("sent", name, key)
+    appended = await stream.append(message(f"text {key}"), USER, client_id=key)
+    _tell("ok", name, key, appended.id)
+
+
+def _tell(*words: object) -> None:
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
+
+
+def _crash_at(hit: int) -> None:
+    _reached.append(None)
+    if len(_reached) == hit:
+        os._exit(CRASHED)
+
+
+_reached: list[None] = []
+
+
+def main() -> None:
+    """Run the work with the failpoint of the command line enabled."""
+    data_dir, kind, point, hit = sys.argv[1:]
+    failpoints.enable(point, partial(_crash_at, int(hit)))
+    asyncio.run(work(config_of(kind, Path(data_dir))))
+
+
+if __name__ == "__main__":
+    main()
