@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from events.errors import AppendConflict, ConversationDeleted
 from events.stores.base import NO_KEYS, EventStore
 from events.summary import SummaryChange
 from storage.conversations.base import ConversationStores
-from storage.conversations.metadata import ConversationMetadata
+from storage.conversations.metadata import FOLDED_FIELDS, ConversationMetadata
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 CHANGE = SummaryChange(1, "2026-05-04T13:00:00.000001Z", 1.5, 10, 3, 13, None)
@@ -135,6 +135,26 @@ class EventStoreLifetimeSuite:
             "total_tokens": 13,
         }
         expected = saved.model_copy(update=folded) if stores.events.folds_metadata else saved
+        assert await users.get_metadata("c") == expected
+        assert (await users.search()).results == [expected]
+
+    async def test_every_folded_field_survives_a_save_by_one_who_knows_older_values(self, stores):
+        users = stores.conversations.for_user("ann")
+        saved = ConversationMetadata(conversation_id="c", user_id="ann", created_at=NOON)
+        await users.save_metadata(saved)
+        change = CHANGE._replace(last_message_at="2026-05-04T13:00:00.000002Z")
+        await stores.events.append("c", 0, records(0, 2), summary=change)
+        folded = (await users.get_metadata("c")).model_dump(include=set(FOLDED_FIELDS))
+        others = {
+            name: value + timedelta(1) if isinstance(value, datetime) else value + 1
+            for name, value in folded.items()
+        }
+        stale = saved.model_copy(update={**others, "title": "new"})
+
+        await users.save_metadata(stale)
+
+        folds = stores.events.folds_metadata
+        expected = stale.model_copy(update=folded) if folds else stale
         assert await users.get_metadata("c") == expected
         assert (await users.search()).results == [expected]
 

@@ -46,6 +46,8 @@ class MemoryConversations(ConversationStores):
     def __init__(self) -> None:
         self._records: dict[str, ConversationMetadata] = {}
         self._deleted: set[str] = set()
+        self._folded: set[str] = set()
+        """Conversations whose logs have said what the folded fields are."""
         self.listing = Listing()
 
     def for_user(self, user_id: str | None) -> "MemoryConversationStore":
@@ -80,13 +82,16 @@ class MemoryConversations(ConversationStores):
         return self._records.get(conversation_id)
 
     def put(self, record: ConversationMetadata) -> None:
-        """Keep `record` itself. Raises ConversationDeleted, OwnerConflict."""
+        """Keep `record`, but for what its log has said. Raises ConversationDeleted, OwnerConflict."""
         key = record.conversation_id
         if key in self._deleted:
             raise ConversationDeleted(key)
         previous = self._records.get(key)
         if previous is not None and previous.user_id != record.user_id:
             raise OwnerConflict(key)
+        if previous is not None and key in self._folded:
+            known = {name: getattr(previous, name) for name in FOLDED_FIELDS}
+            record = record.copy_with(known)
         self._records[key] = record
         self.listing.put(record)
 
@@ -95,6 +100,7 @@ class MemoryConversations(ConversationStores):
         record = self._records.get(conversation_id)
         if record is None:
             return
+        self._folded.add(conversation_id)
         values = record.__dict__  # nothing here needs validation, which costs more than the append
         for name in FOLDED_FIELDS:
             value = getattr(fold, name)
@@ -111,6 +117,7 @@ class MemoryConversations(ConversationStores):
         """Drop the record and spend its id."""
         key = record.conversation_id
         self._deleted.add(key)
+        self._folded.discard(key)
         del self._records[key]
         self.listing.remove(key)
 
@@ -136,7 +143,7 @@ class MemoryConversationStore(ConversationStore):
         """See ConversationStore."""
         changed = change.apply_to(self._visible(conversation_id))
         self._conversations.put(changed)
-        return changed.copy_with({})
+        return self._visible(conversation_id).copy_with({})
 
     async def give_title(self, conversation_id: str, title: str) -> bool:
         """See ConversationStore."""

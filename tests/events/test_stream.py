@@ -211,6 +211,21 @@ async def test_a_deleted_conversation_cannot_be_opened_or_written_or_read(stream
         await open_stream(store)
 
 
+async def test_no_page_of_a_deleted_conversation_is_left_in_the_cache(store):
+    stream = await open_stream(store, page_size=2)
+    for number in range(7):
+        await stream.append(message(str(number)), USER)
+    for first_id in (0, 2, 4, 6):
+        await stream.read(first_id)
+    cache = stream._reader.cache
+    assert len(cache) == 4
+    await store.delete("c")
+
+    await stream.mark_deleted()
+
+    assert (len(cache), cache.size_bytes) == (0, 0)
+
+
 async def test_what_waits_when_the_conversation_is_deleted_is_refused(stream, store):
     held = Held()
     store.script.append(held)

@@ -81,6 +81,46 @@ async def test_after_an_unknown_append_the_log_tells_whether_it_landed(files, ev
     await append(events, "c", records(landed, 1))
 
 
+class LingeringFiles(MemoryFileStore):
+    """Segments are created at once, and it is told only when the gate is opened."""
+
+    def __init__(self):
+        super().__init__()
+        self.landed = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def create(self, key: str, content: bytes) -> None:
+        """See FileStore."""
+        await super().create(key, content)
+        if key.startswith("logs/"):
+            self.landed.set()
+            await self.gate.wait()
+
+
+async def test_a_create_that_lands_after_its_caller_was_cancelled_is_seen_at_once():
+    files = LingeringFiles()
+    stores = await FileConversationStores.open(files)
+    events = FileEventStore(files, stores, page_events=5)
+    await append(events, "c", records(0, 2))
+    files.gate.clear()
+    files.landed.clear()
+    late = records(2, 2, "late")
+    cut = asyncio.ensure_future(append(events, "c", late, keys={0: key("a")}))
+    await files.landed.wait()
+    cut.cancel()
+    await asyncio.gather(cut, return_exceptions=True)
+    files.gate.set()
+
+    assert cut.cancelled()
+    assert (await events.head("c")).next_id == 4
+    assert await events.read("c", 2, 9) == late
+    assert await events.find("c", key("a")) == 2
+    await append(events, "c", records(4, 1))
+    await events.close()
+    await stores.close()
+
+
 async def test_an_append_that_certainly_failed_leaves_the_log_as_it_is(files, events):
     await append(events, "c", records(0, 2))
     files.prefix, files.error = "logs/", Unavailable
