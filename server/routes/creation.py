@@ -15,6 +15,7 @@ from server.auth import Principal
 from server.managers.base import AgentLoopInfo
 from server.routes.exchange import RequestBody, idempotency_key, principal_of, read_body
 from server.routes.services import Services
+from storage.conversations.base import ConversationStore
 from storage.conversations.metadata import (
     WHOLE,
     ConversationMetadata,
@@ -26,6 +27,8 @@ from storage.keyed_locks import KeyedLocks
 from storage.locations import check_conversation_id
 from storage.unicode_text import is_blank
 
+CREATION_KEY = "creation_key"
+"""Key in the `custom` of a record whose creator chose its id: under which key he did."""
 MAX_NAME = 1000
 MAX_IMAGES = 100
 
@@ -123,6 +126,8 @@ class Identity(NamedTuple):
 
     conversation_id: str
     client_id: str | None
+    chosen: bool = False
+    """The creator chose the id, which so may be taken."""
 
 
 class ConversationCreator:
@@ -153,9 +158,11 @@ class ConversationCreator:
         record = order.record(
             identity.conversation_id, principal.user_id, _trigger_of(request, order)
         )
+        if identity.chosen and identity.client_id is not None:
+            record.custom = {CREATION_KEY: identity.client_id}
         # Two requests with one key must not write the record twice: the second would undo a title.
         async with self._locks.of(identity.conversation_id):
-            await self._save(record)
+            await self._save(record, chosen=identity.chosen)
         return await self._services.manager.maybe_start_agent_loop(
             identity.conversation_id,
             self._services.default_settings,
@@ -172,16 +179,23 @@ class ConversationCreator:
         client_id = None if digest is None else f"create:{digest}"
         if not isinstance(order, NamedConversation) or order.conversation_id is None:
             return Identity(digest or uuid.uuid4().hex, client_id)
-        return Identity(check_conversation_id(order.conversation_id), client_id)
+        return Identity(check_conversation_id(order.conversation_id), client_id, chosen=True)
 
-    async def _save(self, record: ConversationMetadata) -> None:
+    async def _save(self, record: ConversationMetadata, *, chosen: bool) -> None:
         store = self._services.conversation_stores.for_user(record.user_id)
         if await store.exists(record.conversation_id):
+            if chosen and not await self._is_retry(store, record):
+                raise KeyExists("There is a conversation of this id; choose another or none")
             return
         try:
             await store.save_metadata(record)
         except ConversationNotFound as error:
             raise KeyExists("This conversation id was used before") from error
+
+    async def _is_retry(self, store: ConversationStore, record: ConversationMetadata) -> bool:
+        key = record.custom.get(CREATION_KEY)
+        known = (await store.get_metadata(record.conversation_id)).custom.get(CREATION_KEY)
+        return key is not None and key == known
 
 
 def _trigger_of(request: Request, order: NewConversation) -> ConversationTrigger:

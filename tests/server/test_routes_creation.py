@@ -246,9 +246,33 @@ async def test_a_deleted_conversation_does_not_come_back_by_its_key(rest):
 
 async def test_a_creator_may_choose_the_id_where_that_is_allowed():
     async with rest_server(allow_set_conversation_id=True) as rest:
-        assert await rest.create(conversation_id="mine") == "mine"
-        assert await rest.create(conversation_id="mine", initial_user_msg="more") == "mine"
-        assert await user_messages(rest, "mine") == ["more"]
+        assert await rest.create(conversation_id="mine", initial_user_msg="one") == "mine"
+        assert await user_messages(rest, "mine") == ["one"]
+
+
+async def test_an_id_that_its_owner_has_used_is_taken():
+    async with rest_server(allow_set_conversation_id=True) as rest:
+        await rest.create(conversation_id="mine", initial_user_msg="one")
+
+        for headers in ({}, {"idempotency-key": "k"}):
+            body = {"conversation_id": "mine", "initial_user_msg": "two"}
+            answer = await rest.ask("POST", EVERY, json=body, headers=headers)
+            assert_refused(answer, 409, "exists")
+
+        assert await user_messages(rest, "mine") == ["one"]
+
+
+@pytest.mark.parametrize("message", [{}, {"initial_user_msg": "one"}])
+async def test_a_retry_with_a_chosen_id_and_the_same_key_is_answered_like_the_first(message):
+    async with rest_server(allow_set_conversation_id=True) as rest:
+        body = {"conversation_id": "mine", **message}
+        answers = [
+            await rest.ask("POST", EVERY, json=body, headers={"idempotency-key": key})
+            for key in ("k", "k", "other")
+        ]
+
+        assert [answer.status_code for answer in answers] == [200, 200, 409]
+        assert await user_messages(rest, "mine") == [*message.values()]
 
 
 async def test_a_chosen_id_must_be_acceptable_and_free():
