@@ -22,15 +22,15 @@ from server.routes.trajectory import TrajectoryRoutes
 from server.routes.uploads import UploadRoutes
 from server.routes.workspace import WorkspaceRoutes
 
-GIT_HOST_PATHS = (
-    "info",
+GIT_HOST_LISTS = (
     "installations",
     "repositories",
     "search/repositories",
-    "repository/branches",
     "repository/{name:path}/microagents",
-    "repository/{name:path}/microagents/content",
 )
+"""Addresses of lists of what a user has at his git hosts."""
+GIT_HOST_RECORDS = ("info", "repository/{name:path}/microagents/content")
+"""Addresses of single things there."""
 
 
 def routes(services: Services, administration: Administration) -> list[BaseRoute]:
@@ -93,7 +93,9 @@ def routes(services: Services, administration: Administration) -> list[BaseRoute
         resource(f"{one}/remember-prompt", GET=extras.remember_prompt),
         resource(f"{one}/exp-config", POST=extras.experiment),
         resource(f"{one}/security/{{path:path}}", GET=extras.security, POST=extras.security),
-        *(resource(f"/api/user/{path}", GET=git_hosts.nothing) for path in GIT_HOST_PATHS),
+        *(resource(f"/api/user/{path}", GET=git_hosts.nothing) for path in GIT_HOST_RECORDS),
+        resource("/api/user/repository/branches", GET=git_hosts.page_of_branches),
+        *(resource(f"/api/user/{path}", GET=git_hosts.empty_list) for path in GIT_HOST_LISTS),
         resource("/api/user/search/branches", GET=git_hosts.branches),
         resource("/api/user/suggested-tasks", GET=git_hosts.suggested_tasks),
     ]
@@ -107,4 +109,4 @@ def routes(services: Services, administration: Administration) -> list[BaseRoute
     documents.describe(tuple(table))
     if services.config.serve_frontend:
         table.append(PageRoute("/{path:path}", page_routes(services.config).serve))
-    return [*table, NothingHere()]
+    return [*table, NothingHere(table)]

@@ -3,7 +3,9 @@
 import asyncio
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import count
+from pathlib import PurePosixPath
 
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -25,6 +27,8 @@ from server.errors import (
 from server.routes.describing import Tag, described
 from server.routes.exchange import JsonResponse, ResponseBody, principal_of, visible_id
 from server.routes.services import Services
+from storage.keyed_locks import KeyedLocks
+from storage.unicode_text import fold_case
 
 MAX_FILES = 100
 MAX_FILE_MB = 3
@@ -69,6 +73,7 @@ class UploadRoutes:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._locks: KeyedLocks[str] = KeyedLocks()
         self._start_seconds = min(START_SECONDS, services.config.action_timeout_seconds)
 
     @described(
@@ -90,7 +95,8 @@ class UploadRoutes:
     async def upload(self, request: Request) -> Response:
         """Write the files into the workspace, byte for byte, starting the loop if need be.
 
-        A file that cannot be taken is told with its reason, and the others are taken. Raises
+        A file whose name is taken gets one of its own, which is answered. A file that cannot be
+        taken is told with its reason, and the others are taken. Raises
         NotAvailable when the workspace is not there in time.
         """
         conversation_id = await visible_id(request, self._services.conversation_stores)
@@ -109,7 +115,9 @@ class UploadRoutes:
                     conversation_id, self._services.default_settings, user_id
                 )
                 runtime = await self._runtime_of(conversation)
-                return JsonResponse(await _write_all(runtime, files))
+                # Two uploads at one time must not take the same name.
+                async with self._locks.of(conversation_id):
+                    return JsonResponse(await _write_all(runtime, files))
 
     async def _runtime_of(self, conversation: ServerConversation) -> Runtime:
         news = asyncio.Event()
@@ -134,10 +142,11 @@ class UploadRoutes:
 async def _write_all(runtime: Runtime, files: Sequence[UploadFile]) -> Uploaded:
     written: list[str] = []
     skipped: list[SkippedFile] = []
+    taken = {fold_case(name.rstrip("/")) for name in await runtime.list_files()}
     for file in files:
         name = base_name(file.filename or "")
         try:
-            path = await _write(runtime, name, file, written)
+            path = await _write(runtime, name, file, taken)
         except WorkspaceError as error:
             skipped.append(SkippedFile(name=name, reason=str(error)))
         else:
@@ -145,14 +154,27 @@ async def _write_all(runtime: Runtime, files: Sequence[UploadFile]) -> Uploaded:
     return Uploaded(uploaded_files=written, skipped_files=skipped)
 
 
-async def _write(runtime: Runtime, name: str, file: UploadFile, written: Sequence[str]) -> str:
+async def _write(runtime: Runtime, name: str, file: UploadFile, taken: set[str]) -> str:
     if name in ("", ".", ".."):
         raise WorkspaceError("The file has no usable name")
     if (file.size or 0) > MAX_FILE_BYTES:
         raise WorkspaceError(f"The file exceeds {MAX_FILE_MB} MB")
-    if any(path.rpartition("/")[2] == name for path in written):
-        raise WorkspaceError("Another file of this upload has the same name")
-    return await runtime.write_file(name, await file.read())
+    free = free_name(name, taken)
+    path = await runtime.write_file(free, await file.read())
+    taken.add(fold_case(free))
+    return path
+
+
+def free_name(name: str, taken: Collection[str]) -> str:
+    """Return the name, with a number before its ending where it is taken.
+
+    `taken` are names as `fold_case` gives them: some file systems take no other ones apart.
+    """
+    if fold_case(name) not in taken:
+        return name
+    path = PurePosixPath(name)
+    numbered = (f"{path.stem}-{number}{path.suffix}" for number in count(2))
+    return next(one for one in numbered if fold_case(one) not in taken)
 
 
 def base_name(name: str) -> str:

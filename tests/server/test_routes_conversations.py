@@ -326,3 +326,26 @@ async def test_stopping_an_unknown_conversation_is_refused(rest):
     answer = await rest.ask("POST", f"{EVERY}/unknown/stop")
 
     assert_refused(answer, 404, "conversation_not_found")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_last_slash_leads_to_the_address_without_it(rest, method):
+    answer = await rest.ask(method, f"{EVERY}/?limit=1&title=%C3%A9")
+
+    assert answer.status_code == 307
+    assert answer.headers["location"] == f"{EVERY}?limit=1&title=%C3%A9"
+
+
+async def test_a_request_with_a_last_slash_is_answered_like_one_without(rest):
+    answer = await rest.ask("POST", f"{EVERY}/", json={}, follow_redirects=True)
+    conversation_id = answer.json()["conversation_id"]
+    shown = await rest.ask("GET", f"{EVERY}/{conversation_id}/", follow_redirects=True)
+
+    assert shown.json()["conversation_id"] == conversation_id
+
+
+@pytest.mark.parametrize("path", ["/api/nothing/", "/api/", "//evil.example/api/", f"{EVERY}//"])
+async def test_where_there_is_nothing_without_the_slash_there_is_nothing_with_it(rest, path):
+    answer = await rest.client.get(f"http://localhost:3000{path}")
+
+    assert_refused(answer, 404, "not_found")

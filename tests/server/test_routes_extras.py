@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from events.redaction import MASK
-from server.routes import GIT_HOST_PATHS
+from server.routes import GIT_HOST_LISTS, GIT_HOST_RECORDS
 from storage.conversations.metadata import ConversationTrigger
 from tests.support.rest import EVERY, assert_refused
 
@@ -102,7 +102,7 @@ async def test_a_prompt_is_asked_for_by_an_event(rest, query):
     assert_refused(await rest.ask("GET", f"{ONE}/remember-prompt{query}"), 400, "bad_request")
 
 
-@pytest.mark.parametrize("path", GIT_HOST_PATHS)
+@pytest.mark.parametrize("path", [*GIT_HOST_LISTS, *GIT_HOST_RECORDS, "repository/branches"])
 async def test_without_a_token_no_git_host_is_asked(rest, path):
     answer = await rest.ask("GET", f"/api/user/{path.replace('{name:path}', 'acme/rocket')}")
 
@@ -119,14 +119,41 @@ async def test_the_two_lists_of_a_git_host_have_texts_of_their_own(rest):
     assert (branches.status_code, tasks.status_code) == (401, 401)
 
 
-@pytest.mark.parametrize("path", [*GIT_HOST_PATHS, "search/branches", "suggested-tasks"])
-async def test_with_a_token_it_is_said_that_no_git_host_is_asked(rest, path):
+async def ask_with_a_token(rest, path):
     tokens = {"provider_tokens": {"github": {"token": "ghp_1"}}}
     await rest.ask("POST", "/api/add-git-providers", json=tokens)
+    return await rest.ask("GET", f"/api/user/{path.replace('{name:path}', 'acme/rocket')}")
 
-    answer = await rest.ask("GET", f"/api/user/{path.replace('{name:path}', 'acme/rocket')}")
+
+@pytest.mark.parametrize("path", GIT_HOST_RECORDS)
+async def test_with_a_token_it_is_said_that_no_git_host_is_asked(rest, path):
+    answer = await ask_with_a_token(rest, path)
 
     assert_refused(answer, 501, "not_supported", "asks no git host")
+
+
+@pytest.mark.parametrize("path", [*GIT_HOST_LISTS, "search/branches", "suggested-tasks"])
+async def test_with_a_token_the_lists_of_a_git_host_are_empty(rest, path):
+    answer = await ask_with_a_token(rest, path)
+
+    assert (answer.status_code, answer.json()) == (200, [])
+
+
+async def test_with_a_token_a_page_of_branches_is_empty_and_the_last(rest):
+    answer = await ask_with_a_token(rest, "repository/branches?repository=a/b&page=2&per_page=5")
+
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {
+            "branches": [],
+            "has_next_page": False,
+            "current_page": 2,
+            "per_page": 5,
+            "total_count": 0,
+        },
+    )
+    refused = await ask_with_a_token(rest, f"repository/branches?page={2**70}")
+    assert_refused(refused, 400, "bad_request", "page")
 
 
 async def test_conversations_that_write_microagents_have_a_list_of_their_own(rest):

@@ -1,5 +1,7 @@
 """What a page asks of a workspace, and uploads into it."""
 
+import asyncio
+
 import pytest
 
 from server.routes.uploads import MAX_FILE_BYTES, MAX_FILES, base_name
@@ -97,11 +99,40 @@ async def test_a_file_that_cannot_be_taken_is_told_and_the_others_are_taken(rest
     )
 
     body = answer.json()
-    assert body["uploaded_files"] == ["/workspace/fits.bin", "/workspace/same.txt"]
+    assert body["uploaded_files"] == [
+        "/workspace/fits.bin",
+        "/workspace/same.txt",
+        "/workspace/same-2.txt",
+    ]
     skipped = {file["name"]: file["reason"] for file in body["skipped_files"]}
-    assert list(skipped) == ["large.bin", "..", "same.txt", "n" * 300]
+    assert list(skipped) == ["large.bin", "..", "n" * 300]
     assert "3 MB" in skipped["large.bin"]
     assert all(skipped.values())
+
+
+async def test_an_upload_replaces_no_file_and_answers_the_name_it_got(rest):
+    await rest.keep("c1", None)
+    uploads = [upload(rest, ("image.png", bytes([number]))) for number in range(4)]
+
+    answers = await asyncio.gather(*uploads)
+    other = await upload(rest, ("IMAGE.PNG", b"x"), (".env", b"y"), (".env", b"z"))
+
+    paths = [answer.json()["uploaded_files"][0] for answer in answers]
+    assert sorted(paths) == [
+        "/workspace/image-2.png",
+        "/workspace/image-3.png",
+        "/workspace/image-4.png",
+        "/workspace/image.png",
+    ]
+    assert other.json()["uploaded_files"] == [
+        "/workspace/IMAGE-5.PNG",
+        "/workspace/.env",
+        "/workspace/.env-2",
+    ]
+    async with rest.application.manager.attach("c1", None) as conversation:
+        runtime = conversation.loop.runtime
+        for number, path in enumerate(paths):
+            assert await runtime.read_file(path) == bytes([number])
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from server.routes import GIT_HOST_PATHS
+from server.routes import GIT_HOST_LISTS, GIT_HOST_RECORDS
 
 ONE = "/api/conversations/{conversation_id}"
 LOST = (404, "conversation_not_found")
 MESSAGE = {"action": "message", "args": {"content": "x"}}
-FILES = [("files", ("a.txt", b"x"))]
+FILES = [("files", ("up.txt", b"x"))]
 INFO = {
     "conversation_id",
     "title",
@@ -221,7 +221,7 @@ CONVERSATION = (
     Row(f"GET {ONE}/trajectory", {"trajectory"}, unknown=LOST),
     Row(
         f"POST {ONE}/upload-files",
-        {"uploaded_files": ["/workspace/a.txt"], "skipped_files": []},
+        {"uploaded_files": ["/workspace/up.txt"], "skipped_files": []},
         request={"files": FILES},
         unknown=LOST,
         refusals=(
@@ -264,7 +264,13 @@ CONVERSATION = (
 
 GIT_HOSTS = tuple(
     Row(f"GET /api/user/{path}", "git_token_required", status=401)
-    for path in (*GIT_HOST_PATHS, "search/branches", "suggested-tasks")
+    for path in (
+        *GIT_HOST_RECORDS,
+        *GIT_HOST_LISTS,
+        "repository/branches",
+        "search/branches",
+        "suggested-tasks",
+    )
 )
 
 ROWS = (*HEALTH, *OPTIONS, *MANAGING, *CONVERSATION, *GIT_HOSTS)
