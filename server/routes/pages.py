@@ -2,6 +2,7 @@
 
 import re
 from functools import cache
+from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 
 from starlette.exceptions import HTTPException
@@ -84,12 +85,19 @@ class ForeignPage:
             response = await self._files.get_response(path, request.scope)
         except HTTPException as error:
             raise NotFound("There is no such file") from error
+        if response.status_code == HTTPStatus.OK and _has_any(request):
+            response = Response(status_code=304, headers={"etag": response.headers["etag"]})
         media_type = MEDIA_TYPES.get(PurePosixPath(path).suffix.lower())
         if media_type is not None and "content-type" in response.headers:
             response.headers["content-type"] = media_type
         response.headers["cache-control"] = IMMUTABLE if _HASHED.fullmatch(path) else REVALIDATE
         response.headers["content-security-policy"] = FOREIGN_POLICY
         return response
+
+
+def _has_any(request: Request) -> bool:
+    """Return whether the client has some form of the file, which is all that `*` says."""
+    return request.headers.get("if-none-match", "").strip() == "*"
 
 
 def _is_address_of_the_page(request: Request, path: str) -> bool:

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from server.errors import NotFound
+from server.negotiation import is_known, takes_gzip
 from server.routes.bundles import join_scripts, join_styles
 
 BUILT_IN = Path(__file__).parent.parent / "web"
@@ -65,9 +66,10 @@ class WebFile:
             "etag": self._etag,
             "vary": "Accept-Encoding",
         }
-        if self._etag.removeprefix("W/") in request.headers.get("if-none-match", ""):
+        if is_known(self._etag, ",".join(request.headers.getlist("if-none-match"))):
             return Response(status_code=304, headers=headers)
-        if "gzip" not in request.headers.get("accept-encoding", "") or not self._packed:
+        accepted = ",".join(request.headers.getlist("accept-encoding"))
+        if not takes_gzip(accepted) or not self._packed:
             return Response(self.body, headers=headers, media_type=self._media_type)
         headers["content-encoding"] = "gzip"
         return Response(self._packed, headers=headers, media_type=self._media_type)

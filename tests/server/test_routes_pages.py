@@ -161,6 +161,46 @@ async def test_a_file_that_has_not_changed_is_not_sent_again(rest):
     assert again.headers["cache-control"] == "no-cache"
 
 
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [
+        ("gzip", True),
+        ("GZIP", True),
+        ("x-gzip", True),
+        ("br;q=1.0, gzip;q=0.8, *;q=0.1", True),
+        ("*", True),
+        ("gzip;q=0.001", True),
+        ("gzip ; q=1", True),
+        ("gzip;q=0", False),
+        ("gzip;q=0.0", False),
+        ("gzip; q=0.000, *", False),
+        ("*;q=0", False),
+        ("identity, *;q=0", False),
+        ("notgzip", False),
+        ("gzip;q=2", False),
+        ("", False),
+        ("br", False),
+    ],
+)
+async def test_a_file_is_packed_only_where_the_header_means_that(rest, accepted, packed):
+    answer = await rest.ask("GET", "/assets/app.js", headers={"accept-encoding": accepted})
+
+    assert ("content-encoding" in answer.headers) is packed
+
+
+async def test_a_file_is_compared_with_every_tag_that_is_sent(rest):
+    etag = (await rest.ask("GET", "/assets/app.js")).headers["etag"]
+    strong = etag.removeprefix("W/")
+    bare = strong.strip('"')
+
+    for known in ("*", " * ", etag, strong, f'"other", {etag}', f'W/"a,b",{strong}'):
+        answer = await rest.ask("GET", "/assets/app.js", headers={"if-none-match": known})
+        assert (answer.status_code, answer.content) == (304, b""), known
+    for unknown in ('"*"', bare, f'"x{bare}x"', f'"{bare}', '"other"', ""):
+        answer = await rest.ask("GET", "/assets/app.js", headers={"if-none-match": unknown})
+        assert answer.status_code == 200, unknown
+
+
 async def test_a_head_request_has_no_body(rest):
     answer = await rest.ask("HEAD", "/")
 
@@ -183,7 +223,7 @@ async def test_a_missing_file_is_missing_also_for_a_navigation(rest, path):
     assert_refused(await rest.ask("GET", path, headers=NAVIGATION), 404, "not_found")
 
 
-@pytest.mark.parametrize("path", ["/api", "/api/", "/api/unknown", "/api/conversations/"])
+@pytest.mark.parametrize("path", ["/api", "/api/", "/api/unknown", "/api/unknown/"])
 async def test_what_is_under_api_is_never_a_page(rest, path):
     for method in ("GET", "POST"):
         assert_refused(await rest.ask(method, path, headers=NAVIGATION), 404, "not_found")
