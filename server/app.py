@@ -1,10 +1,10 @@
 """The composition root: names every concrete class once and ties their lives together."""
 
 import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 
 import socketio
@@ -187,7 +187,8 @@ async def compose(
                 config, application.reasons, event_store.counters, prove, medium=medium
             ),
             metrics=Metrics(Sources(parts, frames.cache, traffic, watch, crowd, rates)),
-            started_at=datetime.now(UTC),
+            rates=rates,
+            started=time.monotonic(),
             socket_document=asyncapi_document,
         )
         plain = socketio.ASGIApp(library, socketio_path=None)

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -192,8 +192,8 @@ class Unforeseen:
 
         try:
             await self._app(scope, receive, send_watched)
-        except (CancelledError, GeneratorExit):
-            raise
+        except (CancelledError, GeneratorExit, ClientDisconnect):
+            raise  # of a client that has left, there is nobody to answer
         except BaseException as error:
             # Classes that settings name may raise anything, SystemExit as well.
             if started:

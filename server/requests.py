@@ -7,6 +7,7 @@ import time
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars, unbind_contextvars
 
@@ -80,6 +81,9 @@ class Noted:
             except asyncio.CancelledError:
                 status = CLIENT_GONE
                 raise
+            except ClientDisconnect:
+                status = CLIENT_GONE
+                logger.debug("the client left before its request was whole")
             except Exception:
                 status = FAULT
                 raise

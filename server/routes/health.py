@@ -1,6 +1,6 @@
 """Whether the server lives, whether it is ready, and what it uses."""
 
-from datetime import UTC, datetime
+import time
 from typing import Literal
 
 from starlette.requests import Request
@@ -35,7 +35,7 @@ class HealthRoutes:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._figures = ProcessFigures(services.config.data_dir)
-        self._seen_busy_at = services.started_at
+        self._seen_busy_at = services.started
 
     @described(Tag.HEALTH, answer=Status)
     async def alive(self, _request: Request) -> Response:
@@ -59,13 +59,13 @@ class HealthRoutes:
     @described(Tag.HEALTH, answer=ServerInfo)
     async def server_info(self, _request: Request) -> Response:
         """Seconds up, seconds since anybody was seen connected, resources, and what was done."""
-        now = datetime.now(UTC)
+        now = time.monotonic()
         if len(self._services.connections) > 0:
             self._seen_busy_at = now
         return JsonResponse(
             ServerInfo(
-                uptime=(now - self._services.started_at).total_seconds(),
-                idle_time=(now - self._seen_busy_at).total_seconds(),
+                uptime=now - self._services.started,
+                idle_time=now - self._seen_busy_at,
                 resources=await self._figures.read(),
                 counters=self._services.event_store.counters,
             )

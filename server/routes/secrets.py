@@ -18,8 +18,8 @@ from storage.users.secrets import (
     MAX_HOST_CHARACTERS,
     MAX_NAME_CHARACTERS,
     CustomSecret,
+    NewSecretName,
     ProviderToken,
-    SecretName,
     Secrets,
     SecretValue,
 )
@@ -43,7 +43,7 @@ class _Body(BaseModel):
 class NewSecret(_Body):
     """A secret to keep."""
 
-    name: SecretName
+    name: NewSecretName
     value: SecretValue
     description: Description | None = None
 
@@ -51,7 +51,7 @@ class NewSecret(_Body):
 class ChangedSecret(_Body):
     """Another name or description for a secret; its value stays."""
 
-    name: SecretName
+    name: NewSecretName
     description: Description | None = None
 
 

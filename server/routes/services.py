@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from events.page_reader import PageReader
@@ -14,6 +13,7 @@ from server.errors import NotAvailable
 from server.loop_settings import LoopSettings
 from server.managers.base import ConversationManager
 from server.metrics import Metrics
+from server.rates import Rates
 from server.readiness import Readiness
 from server.user_records import UserRecords
 from storage.conversations.base import ConversationStores
@@ -38,7 +38,9 @@ class Services:
     """Why the server takes nothing in; empty when it does."""
     readiness: Readiness
     metrics: Metrics
-    started_at: datetime
+    rates: Rates
+    started: float
+    """When the server started, by `time.monotonic`: the wall clock may be set."""
     socket_document: Callable[[], dict[str, Any]]
     """The AsyncAPI document."""
 

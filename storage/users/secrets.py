@@ -32,6 +32,12 @@ def _named(name: str) -> str:
     return name
 
 
+def _addressable(name: str) -> str:
+    if name in (".", ".."):
+        raise ValueError("a name is not . or .., which no browser can ask for")
+    return _named(name)
+
+
 def _encodable(value: SecretStr) -> SecretStr:
     try:
         value.get_secret_value().encode()
@@ -46,6 +52,15 @@ SecretName = Annotated[
     WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"}),
 ]
 """1 to 128 letters, digits and `_ . -`."""
+
+NewSecretName = Annotated[
+    str,
+    AfterValidator(_addressable),
+    WithJsonSchema(
+        {"type": "string", "pattern": f"^{_NAME.pattern}$", "not": {"enum": [".", ".."]}}
+    ),
+]
+"""The same for a secret that is given this name now: an address ends where `.` or `..` stands."""
 
 SecretValue = Annotated[
     SecretStr, Field(min_length=1, max_length=MAX_VALUE_CHARACTERS), AfterValidator(_encodable)
@@ -151,6 +166,6 @@ class Secrets(BaseModel):
 
 def _checked(name: str) -> str:
     try:
-        return _named(name)
+        return _addressable(name)
     except ValueError as error:
         raise BadValue(f"name: {error}") from None

@@ -298,3 +298,45 @@ async def test_the_lifespan_of_an_application_is_none_of_the_gate_s_business():
     await app({"type": "lifespan"}, receive, send)
 
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type"),
+    [
+        ("/api/conversations", "application/json"),
+        ("/api/conversations/c1/upload-files", "multipart/form-data; boundary=x"),
+    ],
+)
+async def test_a_client_that_leaves_amidst_its_body_is_no_fault_of_the_server(
+    rest, caplog, path, content_type
+):
+    await rest.keep("c1", None)
+    parts = iter(({"type": "http.request", "body": b"--x\r\n", "more_body": True},))
+    sent = []
+
+    async def receive():
+        return next(parts, {"type": "http.disconnect"})
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "query_string": b"",
+        "client": ("127.0.0.1", 1),
+        "headers": [
+            (b"host", b"localhost:3000"),
+            (b"content-type", content_type.encode()),
+            (b"content-length", b"1000"),
+        ],
+    }
+    with caplog.at_level("DEBUG"):
+        await rest.application.asgi(scope, receive, send)
+
+    assert sent == []
+    assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+    figures = (await rest.ask("GET", "/metrics")).text
+    assert 'status="499"' in figures
+    assert 'status="500"' not in figures

@@ -189,6 +189,27 @@ async def test_wrong_keys_close_the_door_and_missing_ones_do_not():
         assert (await other.get(path, headers=right)).status_code == 200
 
 
+async def test_wrong_keys_for_the_metrics_count_as_well():
+    async with (
+        rest_server(
+            session_api_key="right", metrics_key="metrics-key-0123456789", rate_failures="3/hour"
+        ) as rest,
+        client_at(rest, "10.0.0.1") as guesser,
+        client_at(rest, "10.0.0.2") as other,
+    ):
+        for _ in range(5):
+            assert (await guesser.get("/metrics")).status_code == 401
+        for number in range(3):
+            name = "x-session-api-key" if number % 2 else "authorization"
+            tried = {name: f"Bearer guess {number}"}
+            assert (await guesser.get("/metrics", headers=tried)).status_code == 401
+
+        right = {"x-session-api-key": "right"}
+        assert_refused(await guesser.get("/metrics", headers=right), 429, "rate_limited")
+        assert_refused(await guesser.get("/api/options/config", headers=right), 429, "rate_limited")
+        assert (await other.get("/metrics", headers=right)).status_code == 200
+
+
 async def test_wrong_keys_of_sockets_count_as_well():
     limits: dict[str, Any] = {"unlimited_addresses": [], "rate_failures": "2/hour"}
     async with live_server(session_api_key="right", **limits) as live:

@@ -133,6 +133,26 @@ async def test_changing_has_its_refusals(rest):
     assert await names(rest) == {"ONE": "", "TWO": ""}
 
 
+@pytest.mark.parametrize("name", [".", ".."])
+async def test_a_name_that_no_browser_can_ask_for_is_refused(rest, name):
+    await add(rest, "TOKEN")
+
+    created = await rest.ask("POST", "/api/secrets", json={"name": name, "value": "value"})
+    renamed = await rest.ask("PUT", "/api/secrets/TOKEN", json={"name": name})
+
+    assert_refused(created, 422, "invalid_body", "name")
+    assert_refused(renamed, 422, "invalid_body", "name")
+    assert await names(rest) == {"TOKEN": ""}
+    await add(rest, "...")
+    assert "..." in await names(rest)
+
+
+def test_a_secret_that_an_older_version_stored_under_such_a_name_stays_readable():
+    stored = Secrets.model_validate({"custom_secrets": {"..": {"value": "v"}}})
+
+    assert list(stored.removed("..").custom_secrets) == []
+
+
 async def test_a_secret_is_deleted_once(rest):
     await add(rest, "TOKEN")
 

@@ -35,6 +35,8 @@ NOT_OFFERED = (
 """Addresses that answer 501 by decision 0034, or by decision alone: no error of the server's."""
 TELLS_MORE: dict[str, list[str]] = {
     "/api/admin/conversations": ["400"],
+    "/api/conversations": ["400"],
+    "/api/microagent-management/conversations": ["400"],
     "/api/reset-settings": ["410"],
     "/api/secrets": ["400"],
     "/api/secrets/{name}": ["400"],
@@ -42,8 +44,8 @@ TELLS_MORE: dict[str, list[str]] = {
     f"{ONE}/select-file": ["400", "415"],
     f"{ONE}/git/diff": ["400", "415"],
 }
-"""Refusals of bodies and queries that fit: names that are taken, paths that lead nowhere, and what
-excludes each other."""
+"""Refusals of bodies and queries that fit: names that are taken, paths that lead nowhere, page ids
+of another order, and what excludes each other."""
 
 
 @dataclass

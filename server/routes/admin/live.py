@@ -1,5 +1,6 @@
 """What goes on now: loops, connections, figures; and what may be done about them."""
 
+import time
 from collections import Counter
 from datetime import UTC, datetime
 
@@ -46,12 +47,11 @@ class LiveRoutes:
     async def overview(self, _request: Request) -> Response:
         """Counts of what goes on, and counters to take differences of."""
         services = self._services
-        now = datetime.now(UTC)
         lines = [_connection_line(one) for one in services.connections.all()]
         return answer(
             Overview(
-                at=now,
-                uptime_seconds=(now - services.started_at).total_seconds(),
+                at=datetime.now(UTC),
+                uptime_seconds=time.monotonic() - services.started,
                 not_ready=services.is_ready(),
                 loops=_loop_counts(services.manager.every_agent_loop()),
                 connections=ConnectionCounts(
