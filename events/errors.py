@@ -2,7 +2,8 @@
 
 EventsError
 ├── BadEvent                 a payload is not an acceptable event (carries a machine-readable code)
-│   └── BadRecording         a recorded conversation cannot be acted out again
+│   ├── BadRecording         a recorded conversation cannot be acted out again
+│   └── EventTooLarge        an event has more bytes than are stored of one
 ├── EventNotFound            no event of that id
 ├── ConversationDeleted      the log carries a tombstone; its id is never used again
 ├── AppendConflict           another writer took the expected id; nothing was written
@@ -38,6 +39,16 @@ class BadRecording(BadEvent):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="bad_replay")
+
+
+class EventTooLarge(BadEvent):
+    """An event has more bytes than are stored of one; nothing of it is stored."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(
+            f"The event has {size:,} bytes, and at most {limit:,} are stored of one",
+            code="event_too_large",
+        )
 
 
 class EventNotFound(EventsError):

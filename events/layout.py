@@ -40,6 +40,7 @@ class Layout:
     fields: tuple[tuple[str, str], ...]
     by_wire_name: dict[str, str]
     wire_names: frozenset[str]
+    required: frozenset[str]
     words: tuple[tuple[str, type[Enum]], ...]
     is_plain: bool
     """Every field goes over the wire as it is."""
@@ -60,6 +61,7 @@ def layout_of(kind: type[Event]) -> Layout:
         fields=fields,
         by_wire_name={wire_name: name for name, wire_name in fields},
         wire_names=frozenset(wire_name for _, wire_name in fields),
+        required=frozenset(wire_name for name, wire_name in fields if own[name].is_required()),
         words=words,
         is_plain=not words and not issubclass(kind, NOT_PLAIN),
     )

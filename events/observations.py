@@ -2,14 +2,13 @@
 
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from events.event import Event, FileEditSource, FileReadSource, RecallType
 
 MAX_OUTPUT_CHARACTERS = 30_000
 CUT_MARK = "[... Observation truncated due to length ...]"
-STORED = "stored"
-"""The validation context's key that marks content from a log, which is never cut again."""
+"""Stands in the place of what was cut from a command's output."""
 
 
 class Observation(Event):
@@ -42,7 +41,11 @@ class CmdOutputMetadata(BaseModel):
 
 
 class CmdOutputObservation(Observation):
-    """A command's output; beyond 30,000 characters only both ends are kept, unless hidden."""
+    """A command's output; of more than 30,000 characters both ends are stored, unless hidden.
+
+    It is cut when it is appended, after its secrets were masked: a cut through a secret would leave
+    two halves that nothing finds.
+    """
 
     kind: ClassVar[str] = "run"
     wording: ClassVar[str] = "Command `{command}` executed with exit code {metadata.exit_code}."
@@ -54,21 +57,6 @@ class CmdOutputObservation(Observation):
     def success(self) -> bool:
         """Whether the exit code is 0."""
         return self.metadata.exit_code == 0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _keep_both_ends(cls, values: Any, info: ValidationInfo) -> Any:
-        if not isinstance(values, dict) or (info.context and info.context.get(STORED)):
-            return values
-        content = values.get("content")
-        if (
-            values.get("hidden")
-            or not isinstance(content, str)
-            or len(content) <= MAX_OUTPUT_CHARACTERS
-        ):
-            return values
-        half = MAX_OUTPUT_CHARACTERS // 2
-        return {**values, "content": f"{content[:half]}\n{CUT_MARK}\n{content[-half:]}"}
 
 
 class IPythonRunCellObservation(Observation):

@@ -1,7 +1,8 @@
 """Events to and from the JSON object that is stored and sent."""
 
 from collections.abc import Mapping
-from typing import Any
+from enum import Enum
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -11,15 +12,15 @@ from events.event import Event, EventFlag, EventSource
 from events.layout import envelope_of, layout_of
 from events.legacy import modern_args, modern_run_extras
 from events.observations import (
+    CUT_MARK,
+    MAX_OUTPUT_CHARACTERS,
     OBSERVATIONS,
-    STORED,
     CmdOutputMetadata,
     CmdOutputObservation,
     Observation,
 )
 from events.unknown import UnknownAction, UnknownObservation
 
-FROM_LOG = {STORED: True}
 CLIENT_SOURCES = frozenset((EventSource.AGENT, EventSource.USER))
 PROJECTED_ACTIONS = frozenset(("null",))
 PROJECTED_OBSERVATIONS = frozenset(("null", "browse", "browse_interactive"))
@@ -94,8 +95,7 @@ def _put_result(payload: dict[str, Any], event: Observation) -> None:
 def decode(payload: Mapping[str, Any]) -> Event:
     """Read a stored event's JSON object, in today's or an older spelling.
 
-    `payload` is never changed, but nested containers are shared with the event. Output from a log
-    is never cut again. What is undeclared or does not fit is kept (`unknown_fields`,
+    `payload` is never changed, but nested containers are shared with the event. What is undeclared or does not fit is kept (`unknown_fields`,
     `unknown_arguments`, UnknownAction, UnknownObservation). Raises BadEvent only for what is no
     event at all.
     """
@@ -121,9 +121,65 @@ def decode(payload: Mapping[str, Any]) -> Event:
         raise BadEvent("An event's keys must be texts.", code="bad_value") from error
 
 
+class Misfit(NamedTuple):
+    """An argument by its wire name, and what is wrong with it."""
+
+    name: str
+    why: str
+
+
+def misfits_of(payload: Mapping[str, Any]) -> list[Misfit]:
+    """Say which arguments keep an action's payload, in today's spelling, from being its kind.
+
+    Empty for one that fits, and for one whose kind is not declared.
+    """
+    declared = ACTIONS.get(payload["action"])
+    if declared is None:
+        return []
+    values, _, _ = _values_of(declared, payload, payload.get("args") or {})
+    layout = layout_of(declared)
+    misfits = {}
+    for name, word in layout.words:
+        try:
+            _set_word(values, name, word)
+        except ValueError:
+            misfits[name] = "is no word of the protocol"
+            del values[name]
+    try:
+        declared.model_validate(values)
+    except ValidationError as error:
+        for problem in error.errors(include_url=False, include_input=False, include_context=False):
+            name = str(problem["loc"][0]) if problem["loc"] else ""
+            missing = problem["type"] == "missing"
+            misfits.setdefault(name, "is missing" if missing else f"is unfit: {problem['msg']}")
+    names = dict(layout.fields)
+    return [Misfit(names.get(name, name), why) for name, why in misfits.items()]
+
+
 def _decode_declared(
     declared: type[Event], payload: Mapping[str, Any], inner: Mapping[str, Any]
 ) -> Event | None:
+    values, unknown_fields, unknown_arguments = _values_of(declared, payload, inner)
+    try:
+        for name, word in layout_of(declared).words:
+            _set_word(values, name, word)
+        if isinstance(values.get("metadata"), dict):
+            values["metadata"] = CmdOutputMetadata.model_validate(values["metadata"])
+        return declared.model_validate(
+            values
+            | {
+                "unknown_fields": unknown_fields or None,
+                "unknown_arguments": unknown_arguments or None,
+            }
+        )
+    except ValueError:
+        return None
+
+
+def _values_of(
+    declared: type[Event], payload: Mapping[str, Any], inner: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Part a payload into declared values, unknown fields and unknown arguments."""
     layout = layout_of(declared)
     values, unknown_fields = envelope_of(payload, declared)
     if issubclass(declared, Action):
@@ -137,22 +193,12 @@ def _decode_declared(
             unknown_arguments[wire_name] = value
         else:
             values[name] = value
-    try:
-        for name, word in layout.words:
-            if type(values.get(name)) in (str, int):
-                values[name] = word(values[name])
-        if isinstance(values.get("metadata"), dict):
-            values["metadata"] = CmdOutputMetadata.model_validate(values["metadata"])
-        return declared.model_validate(
-            values
-            | {
-                "unknown_fields": unknown_fields or None,
-                "unknown_arguments": unknown_arguments or None,
-            },
-            context=FROM_LOG,
-        )
-    except ValueError:
-        return None
+    return values, unknown_fields, unknown_arguments
+
+
+def _set_word(values: dict[str, Any], name: str, word: type[Enum]) -> None:
+    if type(values.get(name)) in (str, int):
+        values[name] = word(values[name])
 
 
 def _decode_unknown(
@@ -201,6 +247,24 @@ def flag_of(payload: Mapping[str, Any]) -> EventFlag:
     ):
         return EventFlag.SPECIAL
     return EventFlag.PLAIN
+
+
+def is_long_output(payload: Mapping[str, Any]) -> bool:
+    """Tell whether a payload is a command's output of which only both ends are stored."""
+    content = payload.get("content")
+    return (
+        isinstance(content, str)
+        and len(content) > MAX_OUTPUT_CHARACTERS
+        and payload.get("observation") == CmdOutputObservation.kind
+        and not payload["extras"].get("hidden")
+    )
+
+
+def both_ends(payload: dict[str, Any]) -> dict[str, Any]:
+    """Copy a payload with both ends of its content; what must not be seen is masked before."""
+    half = MAX_OUTPUT_CHARACTERS // 2
+    content = payload["content"]
+    return {**payload, "content": f"{content[:half]}\n{CUT_MARK}\n{content[-half:]}"}
 
 
 def trajectory_form(

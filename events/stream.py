@@ -7,21 +7,27 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, Self
 
+import orjson
+
 from events.batch import WAITING_BYTES, Appended, AppendQueue, Settled, digest_of
 from events.byte_budget import ByteBudget
-from events.draft import draft_of, draft_of_text
+from events.draft import Prepared, prepare, prepare_text
 from events.errors import BadEvent, ConversationDeleted, StreamClosed
 from events.event import Event, EventSource, StoredEvent
 from events.filter import EventFilter
 from events.page_reader import PageReader
 from events.pump import AppendPump
 from events.redaction import Redactor
-from events.serialization import encode_new
+from events.serialization import decode
 from events.stores.base import EventStore, Head
+from events.strictness import whole_text
 from events.subscription import Callback, Subscription
 from events.summary import SummaryChange
 
 logger = logging.getLogger(__name__)
+
+GIVEN_LAST = ("id", "timestamp")
+"""What a batch gives an event."""
 
 Tap = Callable[[Sequence[StoredEvent], SummaryChange], None]
 """Takes events as they are committed, and their fold."""
@@ -36,6 +42,10 @@ class StreamLimits(NamedTuple):
     waiting_bytes: int = WAITING_BYTES
     budget: ByteBudget | None = None
     """What waits to be appended in all streams together."""
+    event_bytes: int = 16 * 1024 * 1024
+    """The most bytes of one event."""
+    unmasked_bytes: int = 8 * 1024 * 1024
+    """The most bytes of events held without their masks until the agent has seen them."""
 
 
 class EventStream:
@@ -59,6 +69,8 @@ class EventStream:
         "_store",
         "_subscriptions",
         "_taps",
+        "_unmasked",
+        "_unmasked_bytes",
         "conversation_id",
         "epoch",
     )
@@ -80,6 +92,8 @@ class EventStream:
         self._limits = limits
         self._appends: AppendPump | None = None
         self._taps: tuple[Tap, ...] = ()
+        self._unmasked: dict[int, bytes] = {}
+        self._unmasked_bytes = 0
         self._subscriptions: tuple[Subscription, ...] = ()
         self._growth: Future[None] | None = None
         self._closed = False
@@ -135,24 +149,21 @@ class EventStream:
         `client_id` is the idempotency key: an event with a key the log knows is not appended again
         and gives the first one's id. For the server's `own` events see AppendQueue.put.
         Raises at once, taking nothing: StreamClosed, ConversationDeleted, StreamOverloaded,
-        BadEvent (it was stored already). Told: AppendFailed, ConversationDeleted, StreamClosed.
+        BadEvent (it was stored already, or cannot be encoded), EventTooLarge. Told: AppendFailed,
+        ConversationDeleted, StreamClosed.
         """
         if event.id is not None:
             raise BadEvent("an event that has an id was stored already", code="forbidden_field")
-        payload = self._redactor.redact(encode_new(event, source, client_id))
-        digest = None if client_id is None else digest_of(client_id)
-        self._pump.put(draft_of(payload), digest, settled, own=own)
+        limit = self._limits.event_bytes
+        prepared = prepare(event, source, client_id, self._redactor, limit)
+        self._put(prepared, settled, client_id, own=own)
 
     def submit_text(
         self, text: str, source: EventSource, settled: Settled, *, client_id: str | None = None
     ) -> None:
         """`submit` a message that is nothing but a text, of which no event need be made first."""
-        masked = self._redactor.redact_text
-        if client_id is None:
-            self._pump.put(draft_of_text(masked(text), source, None), None, settled)
-        else:
-            draft = draft_of_text(masked(text), source, masked(client_id))
-            self._pump.put(draft, digest_of(client_id), settled)
+        limit = self._limits.event_bytes
+        self._put(prepare_text(text, source, client_id, self._redactor, limit), settled, client_id)
 
     async def append(
         self, event: Event, source: EventSource, *, client_id: str | None = None
@@ -166,7 +177,28 @@ class EventStream:
 
     def masked(self, text: str) -> str:
         """A text as an event appended now would hold it."""
-        return self._redactor.redact_text(text)
+        return self._redactor.redact_text(whole_text(text))
+
+    def unmasked(self, stored: StoredEvent) -> Event:
+        """Return an event as it was handed over, for the agent of this conversation only.
+
+        What is stored and sent holds masks in the place of secrets. The texts without masks are in
+        memory alone, until `forget_unmasked`, and of the newest `unmasked_bytes`; beyond that, and
+        after a restart, there is what is stored. Raises BadEvent.
+        """
+        payload = orjson.loads(stored.body)
+        unmasked = self._unmasked.get(stored.id)
+        if unmasked is not None:
+            payload = {**orjson.loads(unmasked), **{key: payload[key] for key in GIVEN_LAST}}
+        return decode(payload)
+
+    def forget_unmasked(self, event_id: int) -> None:
+        """Let go of the texts without masks up to an event: the agent has seen it."""
+        while self._unmasked:
+            first = next(iter(self._unmasked))
+            if first > event_id:
+                break
+            self._unmasked_bytes -= len(self._unmasked.pop(first))
 
     def subscribe(self, name: str, callback: Callback, *, after: int | None = None) -> Subscription:
         """Hand every event after `after` (default: after now) to a callback, in order, each once."""
@@ -279,6 +311,26 @@ class EventStream:
                 publish=self._publish,
             )
         return self._appends
+
+    def _put(
+        self, prepared: Prepared, settled: Settled, client_id: str | None, *, own: bool = False
+    ) -> None:
+        draft, unmasked = prepared
+        digest = None if client_id is None else digest_of(client_id)
+        if unmasked is not None:
+            settled = partial(self._hold_unmasked, unmasked, settled)
+        self._pump.put(draft, digest, settled, own=own)
+
+    def _hold_unmasked(
+        self, unmasked: bytes, settled: Settled, outcome: Appended | Exception
+    ) -> None:
+        # In the step in which the event becomes durable, before any subscriber hears of it.
+        if isinstance(outcome, Appended) and not outcome.duplicate:
+            self._unmasked[outcome.id] = unmasked
+            self._unmasked_bytes += len(unmasked)
+            while self._unmasked_bytes > self._limits.unmasked_bytes and len(self._unmasked) > 1:
+                self.forget_unmasked(next(iter(self._unmasked)))
+        settled(outcome)
 
     def _publish(
         self, events: Sequence[StoredEvent], summary: SummaryChange, size_bytes: int

@@ -1,6 +1,10 @@
-"""What every JSON value from outside must keep to, so that it can be stored and sent again."""
+"""JSON values that can be stored and sent again: refusals for clients, repairs for our own side."""
 
+from collections.abc import Mapping, Set as AbstractSet
+from enum import Enum
 from math import isfinite
+
+from pydantic import BaseModel
 
 MAX_DEPTH = 64
 MAX_VALUES = 10_000
@@ -36,6 +40,68 @@ def refusal_of(value: object) -> str | None:
         elif isinstance(current, list):
             pending.extend((path, item, depth + 1) for item in current)
     return None
+
+
+def storable(value: object) -> object:
+    """Return a copy of a value made by an agent or a runtime in which everything can be stored.
+
+    Lone surrogates become U+FFFD, integers beyond 64 bits and keys that are no strings their text,
+    NaN and infinities null, bytes and unknown objects text, models objects, other collections
+    lists. What is nested deeper than 64 levels (or within itself) becomes "...".
+    """
+    return _storable(value, 1)
+
+
+def whole_text(text: str) -> str:
+    """Return the text with each lone surrogate replaced by U+FFFD."""
+    if _is_unicode(text):
+        return text
+    # Two surrogates that belong together are one character.
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _storable(value: object, depth: int) -> object:
+    if isinstance(value, BaseModel):
+        value = value.__dict__
+    if not isinstance(value, (Mapping, list, tuple, AbstractSet)):
+        return _storable_scalar(value)
+    if depth > MAX_DEPTH:
+        return "..."
+    if isinstance(value, Mapping):
+        return {_key_of(key): _storable(item, depth + 1) for key, item in value.items()}
+    return [_storable(item, depth + 1) for item in value]
+
+
+def _storable_scalar(value: object) -> object:
+    if isinstance(value, Enum):
+        value = value.value
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return int(value) if MIN_INTEGER <= value <= MAX_INTEGER else _text_of_integer(value)
+    if isinstance(value, float):
+        return float(value) if isfinite(value) else None
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value).decode("utf-8", "replace")
+    return whole_text(_text_of(value))
+
+
+def _key_of(key: object) -> str:
+    return str(_storable_scalar(key))
+
+
+def _text_of_integer(value: int) -> str:
+    try:
+        return str(int(value))
+    except ValueError:  # Python refuses to spell very long ones in decimal
+        return hex(value)
+
+
+def _text_of(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - an agent's object may do anything
+        return f"<{type(value).__name__}>"
 
 
 def shown(name: str) -> str:

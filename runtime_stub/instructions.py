@@ -22,9 +22,8 @@ MAX_ECHO_CHARACTERS = 10_000
 
 def _say(argument: str) -> Action:
     if len(argument) > MAX_ECHO_CHARACTERS:
-        shown = argument[:MAX_ECHO_CHARACTERS]
-        text = f"You said {len(argument)} characters, beginning with: {shown}"
-        return MessageAction(content=text)
+        # Not their beginning: a secret that is cut in half is masked nowhere.
+        return MessageAction(content=f"You said {len(argument)} characters.")
     return MessageAction(content=f"You said: {argument}" if argument else "You said nothing.")
 
 

@@ -5,8 +5,6 @@ import logging
 from asyncio import Future
 from collections.abc import Callable, Mapping, Sequence
 
-import orjson
-
 from events.actions import (
     Action,
     ChangeAgentStateAction,
@@ -17,7 +15,6 @@ from events.actions import (
 from events.damage import is_marker
 from events.event import AgentState, Event, EventSource, RecallType, StoredEvent
 from events.observations import ErrorObservation, Observation, RecallObservation
-from events.serialization import decode
 from events.stream import EventStream
 from events.subscription import Subscription
 from runtime_stub.agent import Agent, Spent
@@ -186,12 +183,13 @@ class AgentLoop:
                 self._set_state(AgentState.AWAITING_USER_INPUT)
             for message in waiting:
                 await self._on_message(message)
+            self._stream.forget_unmasked(after)
 
     async def _messages_since(self, last_id: int, until: int) -> list[MessageAction]:
         """User messages that arrived while the loop came up."""
         found: list[MessageAction] = []
         async for stored in self._stream.search_events(last_id + 1, max(until, 0)):
-            event = decode(orjson.loads(stored.body))
+            event = self._stream.unmasked(stored)
             if isinstance(event, MessageAction) and event.source == EventSource.USER:
                 found.append(event)
         return found
@@ -200,7 +198,7 @@ class AgentLoop:
         async with self._serial:  # what waited before the loop came up is taken up first
             for stored in events:
                 try:
-                    await self._take(decode(orjson.loads(stored.body)))
+                    await self._take(self._stream.unmasked(stored))
                 except Exception as error:
                     logger.exception(
                         "agent loop of %s at event %d", self._stream.conversation_id, stored.id
@@ -208,6 +206,7 @@ class AgentLoop:
                     await self._driver.halt()
                     self._fail(error)
                 self._seen = stored.id
+                self._stream.forget_unmasked(stored.id)
                 self._tell_waiter()
                 await asyncio.sleep(0)  # a long run of events must not keep the loop from others
 

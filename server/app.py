@@ -21,6 +21,7 @@ from events.stream import StreamLimits
 from events.usage_ledger import UsageLedger
 from server.addresses import Addresses
 from server.auth import Authenticator
+from server.bodies import ENVELOPE_BYTES
 from server.chosen import Chosen, choose
 from server.config import ServerConfig
 from server.connections import ConnectionRegistry
@@ -242,6 +243,7 @@ def manager_parts(
         ),
         users=users,
         stream_limits=StreamLimits(
+            event_bytes=max(config.max_event_bytes, 2 * config.max_message_bytes + ENVELOPE_BYTES),
             waiting_appends=config.max_waiting_appends,
             waiting_bytes=config.max_waiting_bytes,
             budget=ByteBudget(config.max_waiting_bytes_in_all),

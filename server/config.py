@@ -187,6 +187,18 @@ class ServerConfig(Bounds, Extensions, Observability, Administrable, BaseSetting
         ge=1024,
         description="Bytes of the longest message taken in, from a client, an agent or a runtime.",
     )
+    max_recording_bytes: int = Field(
+        default=32 * 1024 * 1024,
+        ge=1024,
+        description="Bytes of the longest recording (`replay_json`) that a conversation may begin "
+        "with.",
+    )
+    max_event_bytes: int = Field(
+        default=16 * 1024 * 1024,
+        ge=64 * 1024,
+        description="Bytes of the longest event stored. One that an agent or a runtime makes longer "
+        "is refused with its size; twice `max_message_bytes` is always taken.",
+    )
     max_waiting_appends: int = Field(
         default=10_000, ge=1, description="Appends of one conversation that may wait for the store."
     )

@@ -11,7 +11,6 @@ from events.damage import is_marker
 from events.event import EventFlag, EventSource, StoredEvent
 from events.filter import EventFilter
 from events.observations import AgentStateChangedObservation, ErrorObservation
-from events.serialization import decode
 from events.stream import EventStream
 from server.agent_states import RESTING, RUNNABLE
 
@@ -51,7 +50,7 @@ async def find_left_open(stream: EventStream, last_id: int) -> LeftOpen:
         answered.add(payload.get("cause"))
         if not _may_matter(payload):
             continue
-        event = decode(payload)
+        event = stream.unmasked(stored)
         match event:
             case AgentStateChangedObservation():
                 rested = rested or event.agent_state in RESTING

@@ -35,9 +35,11 @@ def without_quotes(error: BaseException) -> str:
     kind = type(error)
     name = kind.__qualname__
     own = kind.__module__.partition(".")[0] in OWN
+    quotes = getattr(kind, "quotes", False)
     if not own:
         name = name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"
-    text = str(error) if own or _is_made_below(kind) else LEFT_OUT
+    told = (own and not quotes) or _is_made_below(kind)
+    text = str(error) if told else LEFT_OUT
     return f"{name}: {text}" if text else name
 
 

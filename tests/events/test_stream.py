@@ -1,19 +1,26 @@
 """EventStream: the stream owns appends, and publishes each event once, in order, when durable."""
 
 import asyncio
+import re
 
 import orjson
 import pytest
 
+from events.actions import AgentFinishAction, MCPAction, RecallAction
 from events.batch import Appended
 from events.conformance.records import records
 from events.errors import (
     AppendFailed,
     BadEvent,
     ConversationDeleted,
+    EventTooLarge,
     StreamClosed,
     StreamOverloaded,
 )
+from events.event import EventSource, RecallType
+from events.observations import CUT_MARK, AgentStateChangedObservation, CmdOutputObservation
+from events.redaction import MASK
+from events.serialization import decode
 from events.stores.memory import MemoryEventStore
 from tests.support.faulty_store import FaultyEventStore, Held, Overtaken, fails, unknown_after
 from tests.support.streams import AGENT, USER, Recorder, log_of, message, open_stream, texts
@@ -115,7 +122,11 @@ async def test_a_key_is_compared_before_it_is_masked(stream, store):
 
     assert (first, second) == (Appended(0), Appended(1))
     assert again == Appended(0, duplicate=True)
-    assert b"hunter22" not in b"".join(event.body for event in await log_of(store))
+    stored = [orjson.loads(event.body) for event in await log_of(store)]
+    assert [(one["message"], one["client_id"]) for one in stored] == [
+        (MASK, "hunter22"),
+        (MASK, "passw0rd"),
+    ]
 
 
 async def test_a_key_is_known_to_the_next_stream(stream, store):
@@ -263,6 +274,160 @@ async def test_a_text_is_stored_as_its_message_would_be_and_masked_alike(stream,
     stored = [
         {**orjson.loads(event.body), "id": None, "timestamp": None} for event in await log_of(store)
     ]
-    assert stored[0] == {**stored[3], "client_id": "key <secret_hidden>"}
+    assert stored[0] == {**stored[3], "client_id": "key hunter22"}
     assert stored[1] == stored[2]
-    assert "hunter22" not in str(stored)
+    assert {one["message"] for one in stored} == {f"say {MASK}"}
+
+
+PLANTED = "QZX-7341-QZX-9"
+
+
+async def test_the_agent_reads_what_was_handed_over_until_it_has_seen_it(stream, store):
+    stream.update_secrets({"one": PLANTED})
+    told: list[Appended | Exception] = []
+    stream.submit_text(f"say {PLANTED}", USER, told.append, client_id="k")
+    await stream.append(message(f"no, {PLANTED}"), AGENT)
+    await stream.append(message("without"), AGENT)
+    stored = await log_of(store)
+
+    read = [stream.unmasked(event) for event in stored]
+    stream.forget_unmasked(0)
+    later = [stream.unmasked(event) for event in stored]
+
+    assert PLANTED.encode() not in b"".join(event.body for event in stored)
+    assert [event.message for event in read] == [f"say {PLANTED}", f"no, {PLANTED}", "without"]
+    assert [event.message for event in later] == [f"say {MASK}", f"no, {PLANTED}", "without"]
+    assert read[0] == decode(orjson.loads(stored[0].body)).model_copy(
+        update={"content": f"say {PLANTED}"}
+    )
+
+
+async def test_of_texts_without_masks_only_the_newest_bytes_are_held(store):
+    stream = await open_stream(store, unmasked_bytes=1000)
+    stream.update_secrets({"one": PLANTED})
+    for number in range(20):
+        await stream.append(message(f"{number} {PLANTED}"), USER)
+    stored = await log_of(store)
+
+    whole = [
+        number for number, event in enumerate(stored) if PLANTED in stream.unmasked(event).message
+    ]
+
+    assert whole == list(range(20))[-len(whole) :]
+    assert 2 <= len(whole) < 10
+    await stream.close()
+
+
+async def test_an_event_above_the_bound_is_refused_with_its_size_and_the_next_one_taken(store):
+    stream = await open_stream(store, event_bytes=100_000)
+
+    for event in (message("x" * 60_000), MCPAction(name="t", arguments={"a": "x" * 120_000})):
+        with pytest.raises(
+            EventTooLarge, match=r"has [12][0-9]{2},[0-9]{3} bytes.* 100,000"
+        ) as refused:
+            await stream.append(event, AGENT)
+        assert refused.value.code == "event_too_large"
+    with pytest.raises(EventTooLarge):
+        stream.submit_text("x" * 60_000, USER, lambda _: None)
+
+    assert await stream.append(message("short"), AGENT) == Appended(0)
+    await stream.close()
+
+
+async def test_long_output_is_masked_before_it_is_cut(stream, store):
+    stream.update_secrets({"one": PLANTED})
+    for place in range(15_000 - len(PLANTED), 15_001):
+        text = "a" * place + PLANTED + "b" * 40_000
+        for content in (text, text[::-1].replace(PLANTED[::-1], PLANTED)):
+            await stream.append(CmdOutputObservation(command="ls", content=content), AGENT)
+
+    for event in await log_of(store):
+        content = orjson.loads(event.body)["content"]
+        assert CUT_MARK in content
+        assert len(content) <= 30_000 + len(CUT_MARK) + 2
+        assert not re.search("[QZX0-9]", content)
+
+
+async def test_a_shortened_text_is_derived_from_masked_fields(stream, store):
+    stream.update_secrets({"one": PLANTED})
+    query = "x" * 40 + PLANTED
+
+    await stream.append(RecallAction(recall_type=RecallType.KNOWLEDGE, query=query), USER)
+
+    (stored,) = await log_of(store)
+    assert orjson.loads(stored.body)["message"] == f"Retrieving content for: {'x' * 40}{MASK[:10]}"
+
+
+class Plan:
+    """An agent's own object."""
+
+    def __str__(self):
+        return f"plan {PLANTED}"
+
+
+class Unspeakable:
+    """It cannot be spelled."""
+
+    def __repr__(self):
+        raise RuntimeError(PLANTED)
+
+
+nested: dict[str, object] = {}
+nested["self"] = nested
+UNFIT = [
+    ("a\ud800b", "a\ufffdb"),
+    ("\ud83d\ude00", "\U0001f600"),
+    (2**64, str(2**64)),
+    (-(10**5000), hex(-(10**5000))),
+    (float("nan"), None),
+    (float("-inf"), None),
+    ({1: 2, None: 3, (1, 2): 4}, {"1": 2, "None": 3, "(1, 2)": 4}),
+    ({"k\udfff": 1}, {"k\ufffd": 1}),
+    (b"\xffbytes", "\ufffdbytes"),
+    ({7}, [7]),
+    ((PLANTED, 1), [MASK, 1]),
+    (Plan(), f"plan {MASK}"),
+    (Unspeakable(), "<Unspeakable>"),
+    (EventSource.AGENT, "agent"),
+]
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"), UNFIT, ids=[type(value).__name__ for value, _ in UNFIT]
+)
+async def test_what_an_agent_says_is_stored_whatever_it_holds(stream, store, value, stored):
+    stream.update_secrets({"one": PLANTED})
+    said = MCPAction(name="tool", arguments={"deep": [{"value": value}]}, thought="t\udc00")
+    metrics = {"accumulated_cost": value if isinstance(value, float) else 0.5, "more": [value]}
+
+    await stream.append(said.model_copy(update={"llm_metrics": metrics}), AGENT)
+
+    (event,) = await log_of(store)
+    body = orjson.loads(event.body)
+    assert body["args"]["arguments"] == {"deep": [{"value": stored}]}
+    assert body["args"]["thought"] == "t\ufffd"
+    assert body["llm_metrics"]["more"] == [stored]
+    assert isinstance(stream.unmasked(event), MCPAction)
+
+
+async def test_what_is_nested_within_itself_is_stored_in_part(stream, store):
+    await stream.append(MCPAction(name="tool", arguments=nested), AGENT)
+    await stream.append(AgentFinishAction(outputs={"deep": deeply_nested(2000)}), AGENT)
+    state = AgentStateChangedObservation(agent_state="error", reason="why \udcff")
+    await stream.append(state, AGENT)
+    output = CmdOutputObservation(command="ls \ud800", content="\udcff" * 40_000)
+    await stream.append(output, AGENT)
+
+    called, finished, failed, ran = [orjson.loads(event.body) for event in await log_of(store)]
+    assert called["args"]["arguments"]["self"]["self"]
+    assert finished["args"]["outputs"]["deep"][0][0]
+    assert failed["extras"]["reason"] == "why \ufffd"
+    assert ran["content"].startswith("\ufffd" * 15_000 + "\n[...")
+    assert ran["message"] == "Command `ls \ufffd` executed with exit code -1."
+
+
+def deeply_nested(levels):
+    value: list[object] = []
+    for _ in range(levels):
+        value = [value]
+    return value

@@ -59,11 +59,8 @@ async def test_plain_text_is_answered_by_one_message(agent):
     assert await replies(agent, "") == ["You said nothing."]
 
 
-async def test_a_long_text_is_answered_by_its_beginning(agent):
-    (reply,) = await replies(agent, "x" * 20_000)
-
-    assert reply.startswith("You said 20000 characters, beginning with: xxx")
-    assert len(reply) < 11_000
+async def test_a_long_text_is_answered_by_its_length(agent):
+    assert await replies(agent, "x" * 20_000) == ["You said 20000 characters."]
 
 
 async def test_only_messages_of_the_user_are_taken_up(agent):
