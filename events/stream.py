@@ -26,6 +26,8 @@ from events.summary import SummaryChange
 
 logger = logging.getLogger(__name__)
 
+EVENT_BYTES = 16 * 1024 * 1024
+"""The most bytes of one event as it is stored."""
 GIVEN_LAST = ("id", "timestamp")
 """What a batch gives an event."""
 
@@ -42,8 +44,7 @@ class StreamLimits(NamedTuple):
     waiting_bytes: int = WAITING_BYTES
     budget: ByteBudget | None = None
     """What waits to be appended in all streams together."""
-    event_bytes: int = 16 * 1024 * 1024
-    """The most bytes of one event."""
+    event_bytes: int = EVENT_BYTES
     unmasked_bytes: int = 8 * 1024 * 1024
     """The most bytes of events held without their masks until the agent has seen them."""
 

@@ -58,6 +58,11 @@ class Agent(ABC):
     examples: ClassVar[Sequence[Example]] = ()
     """What a page offers to say to it; a few."""
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether `step` is to be asked again at once even after an action that ends the work."""
+        return False
+
     @abstractmethod
     def observe(self, event: Event) -> None:
         """Take note of a user message, an own action or the observation that answers it."""

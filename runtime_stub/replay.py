@@ -1,6 +1,5 @@
 """ReplayAgent: does what an earlier agent did, then leaves the conversation to another."""
 
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,14 +11,23 @@ from runtime_stub.agent import Agent, Spent
 class ReplayAgent(Agent):
     """Takes the recorded actions one by one, whatever comes of them; then `inner` goes on.
 
-    `inner` observes everything but the first user message, which the recording answers. The
-    recording is not stored: a loop that is started again goes on with `inner` at once.
+    A recorded end (`finish`, `reject`, a message that waits) ends nothing while actions follow, or
+    while a message waits for `inner`. `inner` observes everything but the first user message,
+    which the recording answers. The recording is not stored: a loop that is started again goes on
+    with `inner` at once.
     """
 
     def __init__(self, actions: Sequence[Action], inner: Agent) -> None:
-        self._actions = deque(actions)
+        self._actions = actions
+        self._done = 0
         self._inner = inner
         self._answered = False
+        self._asked = False
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether recorded actions are left, or what was asked meanwhile waits for `inner`."""
+        return self._done < len(self._actions) or self._asked or self._inner.goes_on
 
     def observe(self, event: Event) -> None:
         """Let `inner` take note."""
@@ -28,11 +36,18 @@ class ReplayAgent(Agent):
             self._answered = True
             if first:
                 return
+            self._asked = self._done < len(self._actions) or self._asked
         self._inner.observe(event)
 
     async def step(self) -> Action | None:
-        """The next recorded action, else what `inner` decides."""
-        return self._actions.popleft() if self._actions else await self._inner.step()
+        """Return the next recorded action, else what `inner` decides."""
+        if self._done < len(self._actions):
+            action = self._actions[self._done]
+            self._done += 1
+            return action
+        self._actions, self._done = (), 0
+        self._asked = False
+        return await self._inner.step()
 
     def resume(self, spent: Spent) -> None:
         """See Agent."""

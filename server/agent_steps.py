@@ -20,6 +20,7 @@ from events.batch import Appended
 from events.event import AgentState, ConfirmationState, Event, EventSource, SecurityRisk
 from events.observations import (
     AgentThinkObservation,
+    CmdOutputObservation,
     ErrorObservation,
     Observation,
     RecallObservation,
@@ -31,6 +32,8 @@ from runtime_stub.base import Runtime
 from server.agent_states import CONFIRMABLE, RUNNABLE
 from server.loop_settings import LoopSettings
 
+ENDS = frozenset((AgentState.AWAITING_USER_INPUT, AgentState.FINISHED, AgentState.REJECTED))
+"""What an action may bring about by itself, and a recording passes over."""
 REJECTED_TEXT = "Action has been rejected by the user! Waiting for further user input."
 NODE_BYTES = 8
 """What a value counts beside its text: long lists of numbers are long, and endless ones end."""
@@ -110,6 +113,8 @@ class AgentSteps:
             due = await self._act(action)
             if due is AgentState.AWAITING_USER_INPUT and self.news:
                 continue
+            if due in ENDS and self._agent.goes_on:
+                continue
             if due is not None:
                 return due
 
@@ -147,6 +152,8 @@ class AgentSteps:
     def check_size(self, event: Event, what: str) -> None:
         """Raise EventTooLong when an event is longer than is kept."""
         limit = self._settings.max_event_bytes
+        if isinstance(event, CmdOutputObservation) and not event.hidden:
+            return  # its content is cut when it is appended
         if not is_within(event, limit):
             raise EventTooLong(f"{what} is longer than {limit} bytes (max_message_bytes)")
 

@@ -17,7 +17,7 @@ from events.stores.base import EventStore
 from events.stores.database import DatabaseEventStore
 from events.stores.file import FileEventStore
 from events.stores.memory import MemoryEventStore
-from events.stream import StreamLimits
+from events.stream import EVENT_BYTES, StreamLimits
 from events.usage_ledger import UsageLedger
 from server.addresses import Addresses
 from server.auth import Authenticator
@@ -243,7 +243,7 @@ def manager_parts(
         ),
         users=users,
         stream_limits=StreamLimits(
-            event_bytes=max(config.max_event_bytes, 2 * config.max_message_bytes + ENVELOPE_BYTES),
+            event_bytes=max(EVENT_BYTES, 2 * config.max_message_bytes + ENVELOPE_BYTES),
             waiting_appends=config.max_waiting_appends,
             waiting_bytes=config.max_waiting_bytes,
             budget=ByteBudget(config.max_waiting_bytes_in_all),

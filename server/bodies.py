@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,6 +24,16 @@ WRITING = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 _UPLOAD = re.compile(r"/api/conversations/[^/]+/upload-files")
 
 
+class Bound(NamedTuple):
+    """The most bytes a body may have, and the setting that says so, if one does."""
+
+    size: int
+    setting: str | None = None
+
+
+UPLOADS = Bound(UPLOAD_BYTES)
+
+
 class BodyRules:
     """Bounds what is sent, and takes nothing but JSON (or an upload) where state may change.
 
@@ -30,9 +41,14 @@ class BodyRules:
     a body may take in all, longer by a second for each 4 KiB that came.
     """
 
-    def __init__(self, app: ASGIApp, json_bytes: int, seconds: float) -> None:
+    def __init__(
+        self, app: ASGIApp, message_bytes: int, recording_bytes: int, seconds: float
+    ) -> None:
         self._app = app
-        self._json_bytes = json_bytes
+        self._messages = Bound(message_bytes + ENVELOPE_BYTES, "max_message_bytes")
+        self._recordings = Bound(
+            max(message_bytes, recording_bytes) + ENVELOPE_BYTES, "max_recording_bytes"
+        )
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -41,7 +57,7 @@ class BodyRules:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        limit = UPLOAD_BYTES if is_upload(scope) else self._json_bytes
+        limit = self._bound_of(scope)
         try:
             _check(scope, headers, limit)
         except ServerError as error:
@@ -50,12 +66,17 @@ class BodyRules:
         bounded = BoundedBody(receive, limit, self._seconds)
         await self._app(scope, bounded.receive, _closing(send, bounded))
 
+    def _bound_of(self, scope: Scope) -> Bound:
+        if is_upload(scope):
+            return UPLOADS
+        return self._recordings if is_creation(scope) else self._messages
+
 
 class BoundedBody:
     """A body on its way in."""
 
     def __init__(
-        self, receive: Callable[[], Awaitable[Message]], limit: int, seconds: float
+        self, receive: Callable[[], Awaitable[Message]], limit: Bound, seconds: float
     ) -> None:
         self.whole = False
         self._receive = receive
@@ -82,8 +103,8 @@ class BoundedBody:
         except TimeoutError as error:
             raise TooSlow("The body did not come in time") from error
         self._taken += len(message.get("body", b""))
-        if self._taken > self._limit:
-            raise _too_large(self._limit)
+        if self._taken > self._limit.size:
+            raise too_large(*self._limit)
         self.whole = not message.get("more_body", False)
         return message
 
@@ -104,10 +125,16 @@ def is_upload(scope: Scope) -> bool:
     return _UPLOAD.fullmatch(scope["path"]) is not None
 
 
-def _check(scope: Scope, headers: Headers, limit: int) -> None:
+def is_creation(scope: Scope) -> bool:
+    """Whether a request begins a conversation, which may bring a recording."""
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return scope["method"] == "POST" and path.rstrip("/") == "/api/conversations"
+
+
+def _check(scope: Scope, headers: Headers, limit: Bound) -> None:
     announced = headers.get("content-length", "0")
-    if announced.isdecimal() and (len(announced) > LONGEST_NUMBER or int(announced) > limit):
-        raise _too_large(limit)
+    if announced.isdecimal() and (len(announced) > LONGEST_NUMBER or int(announced) > limit.size):
+        raise too_large(*limit)
     if scope["method"] in WRITING and is_api(scope):
         demanded = "multipart/form-data" if is_upload(scope) else "application/json"
         has_body = announced != "0" or "transfer-encoding" in headers
@@ -116,8 +143,10 @@ def _check(scope: Scope, headers: Headers, limit: int) -> None:
             raise UnsupportedMedia(f"The body must be {demanded}")
 
 
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"The body exceeds {limit // 1024} KiB")
+def too_large(size: int, setting: str | None) -> TooLarge:
+    """Return the refusal of a body above `size` bytes, which names the setting that allows more."""
+    hint = "" if setting is None else f"; the setting {setting} allows more"
+    return TooLarge(f"The body exceeds {size // 1024} KiB{hint}")
 
 
 def _closing(send: Send, body: BoundedBody) -> Send:

@@ -193,12 +193,6 @@ class ServerConfig(Bounds, Extensions, Observability, Administrable, BaseSetting
         description="Bytes of the longest recording (`replay_json`) that a conversation may begin "
         "with.",
     )
-    max_event_bytes: int = Field(
-        default=16 * 1024 * 1024,
-        ge=64 * 1024,
-        description="Bytes of the longest event stored. One that an agent or a runtime makes longer "
-        "is refused with its size; twice `max_message_bytes` is always taken.",
-    )
     max_waiting_appends: int = Field(
         default=10_000, ge=1, description="Appends of one conversation that may wait for the store."
     )

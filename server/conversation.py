@@ -106,7 +106,7 @@ class ServerConversation:
         self.starting: Task[None] | None = None
         self.watchers = 0
         """How many connections are attached."""
-        self.replay: tuple[Action, ...] = ()
+        self.replay: Sequence[Action] = ()
         self.idle_timer: TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self.last_activity = self._loop.time()
@@ -167,10 +167,19 @@ class ServerConversation:
         self.touch()
 
     def say(
-        self, content: str, image_urls: Sequence[str] | None, client_id: str | None
+        self,
+        content: str,
+        image_urls: Sequence[str] | None,
+        client_id: str | None,
+        *,
+        file_urls: Sequence[str] | None = None,
     ) -> Future[Appended]:
         """Enqueue a user message made by the server for its user."""
-        message = MessageAction(content=content, image_urls=list(image_urls or []))
+        message = MessageAction(
+            content=content,
+            file_urls=None if file_urls is None else list(file_urls),
+            image_urls=list(image_urls or []),
+        )
         return self.stream.enqueue(message, EventSource.USER, client_id=client_id)
 
     async def start_loop(self, settings: LoopSettings, on_rest: Callable[[], None]) -> None:
@@ -299,4 +308,5 @@ class ServerConversation:
 
     def _show_error(self, reason: str) -> None:
         self._parts.tallies.loop_failures += 1
-        self._audience.notify(self.conversation_id, error_notice(ERROR_ID, reason))
+        shown = self.stream.masked(reason)
+        self._audience.notify(self.conversation_id, error_notice(ERROR_ID, shown))

@@ -17,7 +17,7 @@ from runtime_stub.errors import RuntimeFloorError
 from server.addresses import peer_of
 from server.answers import error_response, refuse_socket, response_of, send_refusal
 from server.auth import KEY_HEADER, Authenticator, Principal
-from server.bodies import ENVELOPE_BYTES, WRITING, BodyRules, is_api, is_upload
+from server.bodies import WRITING, BodyRules, is_api, is_upload
 from server.config import ServerConfig
 from server.errors import (
     INTERNAL,
@@ -54,14 +54,18 @@ def middleware(
     config: ServerConfig, authenticator: Authenticator, rates: Rates, tallies: Tallies
 ) -> list[Middleware]:
     """What every request passes, outermost first. Knows nothing of the routes."""
-    limit = config.max_message_bytes + ENVELOPE_BYTES
     told = {**PROTECTION, **(TRANSPORT_SECURITY if config.https else {})}
     return [
         Middleware(Noted, tallies, access_log=config.access_log),
         Middleware(ProtectiveHeaders, told),
         Middleware(Gate, authenticator, rates),
         Middleware(Unforeseen),
-        Middleware(BodyRules, limit, config.handshake_seconds),
+        Middleware(
+            BodyRules,
+            config.max_message_bytes,
+            config.max_recording_bytes,
+            config.handshake_seconds,
+        ),
     ]
 
 

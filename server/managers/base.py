@@ -123,6 +123,7 @@ class ConversationManager(ABC):
         initial_user_msg: str | None = None,
         *,
         image_urls: Sequence[str] | None = None,
+        file_urls: Sequence[str] | None = None,
         client_id: str | None = None,
         replay: Sequence[Action] = (),
     ) -> AgentLoopInfo:

@@ -76,6 +76,7 @@ class EmbeddedConversationManager(ConversationManager):
         initial_user_msg: str | None = None,
         *,
         image_urls: Sequence[str] | None = None,
+        file_urls: Sequence[str] | None = None,
         client_id: str | None = None,
         replay: Sequence[Action] = (),
     ) -> AgentLoopInfo:
@@ -87,6 +88,7 @@ class EmbeddedConversationManager(ConversationManager):
             user_id,
             initial_user_msg,
             image_urls=image_urls,
+            file_urls=file_urls,
             client_id=client_id,
             replay=replay,
         )

@@ -107,17 +107,20 @@ class StandaloneConversationManager(ConversationManager):
         initial_user_msg: str | None = None,
         *,
         image_urls: Sequence[str] | None = None,
+        file_urls: Sequence[str] | None = None,
         client_id: str | None = None,
         replay: Sequence[Action] = (),
     ) -> AgentLoopInfo:
         """See ConversationManager."""
         async with self.attach(sid, user_id) as conversation:
             if replay and conversation.stream.next_id == 0:
-                conversation.replay = tuple(replay)
-            if initial_user_msg is not None or image_urls:
-                said = conversation.say(initial_user_msg or "", image_urls, client_id)
+                conversation.replay = replay
+            if initial_user_msg is not None or image_urls or file_urls:
+                said = conversation.say(
+                    initial_user_msg or "", image_urls, client_id, file_urls=file_urls
+                )
                 await asyncio.shield(said)
-            has_work = bool(initial_user_msg or image_urls)
+            has_work = bool(initial_user_msg or image_urls or file_urls)
             self._loops.ensure(conversation, settings, has_work=has_work)
             return self._info(conversation)
 

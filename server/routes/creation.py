@@ -1,7 +1,9 @@
 """Begins conversations: the request, the id a retry finds again, the record, the first message."""
 
+import asyncio
 import hashlib
 import uuid
+from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
 
 import orjson
@@ -12,6 +14,7 @@ from events.actions import Action
 from events.client_events import decode_client
 from events.replay import read_recording
 from server.auth import Principal
+from server.bodies import ENVELOPE_BYTES, too_large
 from server.managers.base import AgentLoopInfo
 from server.routes.exchange import RequestBody, idempotency_key, principal_of, read_body
 from server.routes.services import Services
@@ -31,7 +34,8 @@ CREATION_KEY = "creation_key"
 """Key in the `custom` of a record whose creator chose its id: under which key he did."""
 MAX_NAME = 1000
 MAX_IMAGES = 100
-
+LONG_RECORDING = 256 * 1024
+"""Characters from which on a recording is read in a thread: others are served meanwhile."""
 
 RECORDING = Field(
     json_schema_extra={"format": "recording"},
@@ -82,8 +86,8 @@ class NewConversation(RequestBody):
         words = None if is_blank(self.initial_user_msg or "") else self.initial_user_msg
         if words is None and recording is not None and not self.image_urls:
             said = recording.first_message
-            return Opening(said.content, said.image_urls, replay)
-        return Opening(words or self._task(), self.image_urls, replay)
+            return Opening(said.content, said.image_urls, said.file_urls, replay)
+        return Opening(words or self._task(), self.image_urls, None, replay)
 
     def _task(self) -> str | None:
         if self.suggested_task is None:
@@ -118,7 +122,8 @@ class Opening(NamedTuple):
 
     message: str | None
     image_urls: list[str] | None
-    replay: tuple[Action, ...]
+    file_urls: list[str] | None
+    replay: Sequence[Action]
 
 
 class Identity(NamedTuple):
@@ -139,6 +144,7 @@ class ConversationCreator:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._locks: KeyedLocks[str] = KeyedLocks()
+        self._reading = asyncio.Lock()
 
     async def create(self, request: Request) -> AgentLoopInfo:
         """Create the conversation a request asks for and start its loop if it can.
@@ -152,9 +158,10 @@ class ConversationCreator:
         self._services.check_intake()
         await self._services.users.admit(principal.user_id)
         identity = self._identify(request, order, principal)
-        opening = order.opening()
-        if opening.message is not None or opening.image_urls:
-            decode_client(_message_event(opening.message or "", opening.image_urls))
+        await self._check_size(request, order)
+        opening = await self._opening_of(order)
+        if opening.message is not None or opening.image_urls or opening.file_urls:
+            decode_client(_message_event(opening))
         record = order.record(
             identity.conversation_id, principal.user_id, _trigger_of(request, order)
         )
@@ -169,9 +176,28 @@ class ConversationCreator:
             principal.user_id,
             opening.message,
             image_urls=opening.image_urls,
+            file_urls=opening.file_urls,
             client_id=identity.client_id,
             replay=opening.replay,
         )
+
+    async def _check_size(self, request: Request, order: NewConversation) -> None:
+        """Raise TooLarge: all but a recording keeps to the limit of messages."""
+        limit = self._services.config.max_message_bytes + ENVELOPE_BYTES
+        if len(await request.body()) <= limit:
+            return
+        rest = (
+            order if order.replay_json is None else order.model_copy(update={"replay_json": None})
+        )
+        if len(rest.model_dump_json()) > limit:
+            raise too_large(limit, "max_message_bytes")
+
+    async def _opening_of(self, order: NewConversation) -> Opening:
+        if len(order.replay_json or "") < LONG_RECORDING:
+            return order.opening()
+        # One at a time, so that many long ones neither fill the memory nor take all threads.
+        async with self._reading:
+            return await asyncio.to_thread(order.opening)
 
     def _identify(self, request: Request, order: NewConversation, principal: Principal) -> Identity:
         key = idempotency_key(request)
@@ -208,8 +234,13 @@ def _trigger_of(request: Request, order: NewConversation) -> ConversationTrigger
     return ConversationTrigger.GUI
 
 
-def _message_event(content: str, image_urls: list[str] | None) -> dict[str, Any]:
-    return {"action": "message", "args": {"content": content, "image_urls": image_urls or []}}
+def _message_event(opening: Opening) -> dict[str, Any]:
+    arguments = {
+        "content": opening.message or "",
+        "image_urls": opening.image_urls or [],
+        "file_urls": opening.file_urls,
+    }
+    return {"action": "message", "args": arguments}
 
 
 def _digest_of(user_id: str | None, key: str) -> str:

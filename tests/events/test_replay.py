@@ -1,11 +1,14 @@
 """What of a recorded conversation is done again."""
 
 import json
+import tracemalloc
+from contextlib import suppress
 
 import pytest
+from hypothesis import given, strategies as st
 
-from events.actions import AgentFinishAction, CmdRunAction, MessageAction
-from events.errors import BadEvent
+from events.actions import Action, AgentFinishAction, CmdRunAction, MCPAction, MessageAction
+from events.errors import BadEvent, BadRecording
 from events.replay import read_recording
 
 
@@ -86,6 +89,17 @@ def test_an_exported_trajectory_can_be_read_as_it_is():
         ("[]", "no user message"),
         (json.dumps([run("ls")]), "no user message"),
         (json.dumps([user("x"), {"source": "agent", "action": "run", "args": {}}]), "Event 1"),
+        (json.dumps([user("x"), run(None)]), "Event 1 of replay_json: the argument `command`"),
+        (json.dumps([user("x"), run(7)]), "`command` of the action run is unfit"),
+        (json.dumps([user("x"), run("ls") | {"args": []}]), "Event 1 of replay_json: `args`"),
+        ('[{"action": "message", "source": "user", "args": {}}]', "`content` .* is missing"),
+        (json.dumps([user("x"), None]), "event 1 is not an object"),
+        (json.dumps([user("x")]) + " x", "not JSON: Extra data"),
+        ("[{}, ]", "not JSON"),
+        ("[{} {}]", "not JSON"),
+        ('{"trajectory": [] "a": 1}', "not JSON"),
+        ('{"a": ' + "[" * 100_000, "nested too deeply"),
+        ("", "not JSON"),
     ],
 )
 def test_what_is_no_recording_is_refused_with_a_reason(text, why):
@@ -93,3 +107,91 @@ def test_what_is_no_recording_is_refused_with_a_reason(text, why):
         read_recording(text)
 
     assert caught.value.code == "bad_replay"
+
+
+def test_what_the_agent_did_not_do_is_left_out():
+    recording = read(
+        user("x"),
+        run("env") | {"source": "environment"},
+        run("null") | {"source": None},
+        run("system") | {"source": "system"},
+        {"action": "run", "args": {"command": "none"}},
+        run("ls"),
+    )
+
+    assert [action.command for action in recording.actions] == ["ls"]
+
+
+def test_files_and_pictures_of_the_first_message_are_kept():
+    said = {"content": "see", "file_urls": ["/workspace/a.txt"], "image_urls": ["data:,"]}
+    recording = read(user("x") | {"args": said}, user("later"))
+
+    assert recording.first_message.file_urls == ["/workspace/a.txt"]
+    assert recording.first_message.image_urls == ["data:,"]
+
+
+def test_what_recorders_write_beyond_json_is_read():
+    text = (
+        '\ufeff {"version": NaN, "more": {"trajectory": 1}, "trajectory": [ '
+        '{"source": "user", "action": "message", "args": {"content": "a\\ud800b"}, '
+        '"llm_metrics": {"accumulated_cost": NaN}, "id": -Infinity, "cause": "x"}, '
+        '{"source": "agent", "action": "call_tool_mcp", "tool_call_metadata": "\\udfff", '
+        '"timestamp": 7, "args": {"name": "t", "arguments": {"big": 99999999999999999999, "nan": NaN, '
+        f'"long": {"9" * 5000}}}}}}}, '
+        '{"source": "agent", "action": "run", "args": {"command": "ls", "thought": null, "blocking": '
+        'null, "security_risk": "HIGH", "cwd": null, "is_input": "no", "confirmation_state": null, '
+        '"hidden": 3}, "timeout": null}], "rest": [1, {"a": []}] }\n'
+    )
+
+    recording = read_recording(text)
+
+    tool, run_again = recording.actions
+    assert recording.first_message.content == "a\ufffdb"
+    assert isinstance(tool, MCPAction)
+    assert tool.arguments == {"big": "99999999999999999999", "nan": None, "long": "9" * 5000}
+    assert run_again == CmdRunAction(command="ls")
+
+
+def test_many_recorded_actions_are_held_in_little_memory():
+    thinking = '{"source":"agent","action":"think","args":{"thought":"x"}}'
+    text = f"[{json.dumps(user('x'))}{f',{thinking}' * 40_000}]"
+    tracemalloc.start()
+
+    recording = read_recording(text)
+
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(recording.actions) == 40_000
+    assert peak < 4 * len(text)
+
+
+EVENTS = st.one_of(
+    st.just(run("ls")),
+    st.just(user("more")),
+    st.dictionaries(
+        st.sampled_from(("action", "source", "args", "timeout", "observation", "message")),
+        st.recursive(
+            st.none()
+            | st.text(max_size=3)
+            | st.integers()
+            | st.floats()
+            | st.sampled_from(("run", "message", "agent", "user", "edit", "finish", "\ud800")),
+            lambda inner: (
+                st.lists(inner, max_size=2)
+                | st.dictionaries(
+                    st.sampled_from(("content", "command", "path", "outputs", "x")),
+                    inner,
+                    max_size=3,
+                )
+            ),
+            max_leaves=4,
+        ),
+    ),
+)
+
+
+@given(st.lists(EVENTS, max_size=5))
+def test_a_recording_is_read_or_refused_and_what_is_read_can_be_acted_out(events):
+    with suppress(BadRecording):
+        recording = read(user("x"), *events)
+        assert all(isinstance(action, Action) for action in recording.actions)

@@ -46,3 +46,10 @@ def test_the_opening_text_is_the_other_agents():
 
     assert agent.system_prompt() == inner.system_prompt()
     assert agent.metrics() == inner.metrics()
+
+
+def test_it_goes_on_while_recorded_actions_are_left_and_until_later_questions_are_answered():
+    agent = ReplayAgent([CmdRunAction(command="ls")], ScriptedAgent())
+
+    assert agent.goes_on
+    assert not ReplayAgent([], ScriptedAgent()).goes_on

@@ -2,11 +2,16 @@
 
 import asyncio
 
+import orjson
 import pytest
 
-from events.actions import CmdRunAction, MessageAction
+from events.actions import AgentFinishAction, CmdRunAction, FileWriteAction, MessageAction
 from events.event import AgentState
+from events.observations import CmdOutputObservation
+from events.redaction import MASK
+from events.serialization import decode
 from runtime_stub.agent import Agent, RateLimited
+from runtime_stub.replay import ReplayAgent
 from runtime_stub.scripted import ScriptedAgent
 from tests.support.loops import Running, Scripts
 
@@ -123,3 +128,102 @@ async def test_an_agent_that_swallows_its_stop_is_left_behind_and_changes_nothin
         for _ in range(20):
             await asyncio.sleep(0)
         assert (await one.log())[-1] == ("agent_state_changed", AgentState.STOPPED)
+
+
+def ending(text):
+    return MessageAction(content=text), AgentFinishAction(final_thought=text)
+
+
+async def test_a_recording_is_acted_out_over_its_ends_and_the_next_question_is_answered():
+    agent = ReplayAgent([*ending("a"), *ending("b")], ScriptedAgent())
+    async with Running(agent) as one:
+        said = await one.say("the recorded question")
+        ended = await one.state(AgentState.FINISHED, said)
+
+        await one.say("a new question")
+        await one.state(AgentState.AWAITING_USER_INPUT, ended.id)
+
+        said = [event.message async for event in decoded(one) if event.kind == "message"]
+        assert said == [
+            "the recorded question",
+            "a",
+            "b",
+            "a new question",
+            "You said: a new question",
+        ]
+        assert [kind for kind, _ in await one.log()].count("finish") == 2
+
+
+async def test_what_is_asked_during_a_replay_is_answered_behind_its_last_end():
+    agent = ReplayAgent([CmdRunAction(command="sleep 0.2"), *ending("b")], ScriptedAgent())
+    async with Running(agent) as one:
+        await one.say("the recorded question")
+        asked = await one.say("asked meanwhile")
+        await one.state(AgentState.AWAITING_USER_INPUT, asked)
+
+        messages = [event.message async for event in decoded(one) if event.kind == "message"]
+        assert messages[-1] == "You said: asked meanwhile"
+
+
+async def decoded(one):
+    async for stored in one.stream.search_events():
+        yield decode(orjson.loads(stored.body))
+
+
+PLANTED = "planted-value-7341"
+
+
+class Listening(Scripts):
+    """Keeps what it was given."""
+
+    def __init__(self, *things):
+        super().__init__(*things)
+        self.given = []
+
+    def observe(self, event):
+        self.given.append(event)
+
+    @property
+    def said(self):
+        return [event.content for event in self.given if isinstance(event, MessageAction)]
+
+
+async def test_an_agent_and_its_runtime_are_given_what_was_written_and_the_log_masks():
+    write = FileWriteAction(path="cm.yaml", content=f"key: {PLANTED}\n")
+    agent = Listening(write, CmdRunAction(command="cat cm.yaml"), MessageAction(content=PLANTED))
+    async with Running(agent) as one:
+        one.stream.update_secrets({"key": PLANTED})
+        said = await one.say(f"write {PLANTED}")
+        await one.state(AgentState.AWAITING_USER_INPUT, said)
+
+        assert agent.said == [f"write {PLANTED}", PLANTED]
+        assert [event for event in agent.given if MASK in str(event)] == []
+        (shown,) = [event for event in agent.given if isinstance(event, CmdOutputObservation)]
+        assert shown.content == f"key: {PLANTED}"
+        assert await one.runtime.read_file("cm.yaml") == f"key: {PLANTED}\n".encode()
+        assert PLANTED not in "".join([event.model_dump_json() async for event in decoded(one)])
+        assert one.stream._unmasked == {}
+
+
+async def test_a_message_that_waited_for_the_loop_is_given_as_it_was_written():
+    one = Running(Listening())
+    await one.open()
+    one.stream.update_secrets({"key": PLANTED})
+    said = await one.say(f"first {PLANTED}")
+    await one.loop.start()
+    await one.state(AgentState.AWAITING_USER_INPUT, said)
+
+    assert one.agent.said == [f"first {PLANTED}"]
+    await one.loop.close()
+    await one.stream.close()
+
+
+async def test_after_a_restart_an_agent_is_given_what_is_stored():
+    first = Running(Listening())
+    await first.open()
+    first.stream.update_secrets({"key": PLANTED})
+    await first.say(f"first {PLANTED}")
+    await first.stream.close()
+
+    async with Running(Listening(), store=first.store) as one:
+        assert one.agent.said == [f"first {MASK}"]

@@ -1,6 +1,7 @@
 """POST /api/conversations: what is created, what is refused, what a retry does."""
 
 import asyncio
+import json
 
 import pytest
 
@@ -166,6 +167,44 @@ async def test_what_is_no_recording_is_refused_and_nothing_is_written(rest, text
 
     assert_refused(answer, 400, "bad_replay", "replay_json")
     assert await list_all(rest) == []
+
+
+async def test_files_of_a_recordings_first_message_are_kept(rest):
+    said = {"content": "look", "file_urls": ["/workspace/a.txt"], "image_urls": ["data:,"]}
+    recording = [{"source": "user", "action": "message", "args": said}]
+
+    conversation_id = await rest.create(replay_json=json.dumps(recording))
+
+    answer = await rest.ask("GET", f"{EVERY}/{conversation_id}/events?source=user")
+    first = answer.json()["events"][0]["args"]
+    assert {name: first[name] for name in said} == said
+
+
+async def test_a_recording_has_a_limit_of_its_own_and_its_refusal_names_the_setting():
+    async with rest_server(max_message_bytes=1024, max_recording_bytes=300_000) as rest:
+        fits = recording_of(200_000)
+        conversation_id = await rest.create(replay_json=fits)
+        assert await user_messages(rest, conversation_id) == ["do it"]
+
+        too_long = await rest.ask("POST", EVERY, json={"replay_json": recording_of(400_000)})
+        assert_refused(too_long, 413, "too_large", "max_recording_bytes")
+        message = await rest.ask("POST", EVERY, json={"initial_user_msg": "x" * 80_000})
+        assert_refused(message, 413, "too_large", "max_message_bytes")
+        both = {"initial_user_msg": "x" * 80_000, "replay_json": fits}
+        assert_refused(
+            await rest.ask("POST", EVERY, json=both), 413, "too_large", "max_message_bytes"
+        )
+        elsewhere = f"{EVERY}/{conversation_id}/message"
+        answer = await rest.ask("POST", elsewhere, json={"message": "x" * 80_000})
+        assert_refused(answer, 413, "too_large", "max_message_bytes")
+
+
+def recording_of(size):
+    """A recording of that many characters; its agent thinks it over."""
+    said = {"source": "user", "action": "message", "args": {"content": "do it"}}
+    thought = {"source": "agent", "action": "think", "args": {"thought": "x" * 500}}
+    count = size // len(json.dumps(thought))
+    return json.dumps([said, *[thought] * count])
 
 
 async def test_required_settings_are_checked_before_anything_is_written():
