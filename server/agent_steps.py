@@ -153,7 +153,7 @@ class AgentSteps:
         """Raise EventTooLong when an event is longer than is kept."""
         limit = self._settings.max_event_bytes
         if isinstance(event, CmdOutputObservation) and not event.hidden:
-            return  # its content is cut when it is appended
+            event = event.model_copy(update={"content": ""})  # it is cut when it is appended
         if not is_within(event, limit):
             raise EventTooLong(f"{what} is longer than {limit} bytes (max_message_bytes)")
 

@@ -45,6 +45,11 @@ class ContainedAgent(Agent):
         self._code = code
         self._deadlines = deadlines
 
+    @property
+    def goes_on(self) -> bool:
+        """See Agent."""
+        return bool(self._code.call(lambda: self._inner.goes_on))
+
     def observe(self, event: Event) -> None:
         """See Agent."""
         given: object = self._code.call(self._inner.observe, event)
