@@ -21,11 +21,11 @@ from engineio.packet import Packet
 from socketio.exceptions import ConnectionRefusedError as SocketRefused
 from socketio.packet import CONNECT_ERROR
 from starlette.datastructures import Headers
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from server.addresses import peer_of
-from server.answers import error_response, send_refusal
-from server.errors import Answer, NotAvailable, RateLimited
+from server.answers import error_response, response_of, send_refusal
+from server.errors import Answer, BadRequest, NotAvailable, RateLimited
 from server.sockets.crowd import Crowd, Place
 from server.sockets.handlers import Arrival, SocketHandlers
 from server.sockets.outlet import EngineOutlet, check_engine, end_poll
@@ -75,6 +75,7 @@ class Visit:
 NO_PACKET = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What the library's parser lets through; it would log each with its whole stack and go on."""
 
+NO_TRANSPORT = "A websocket must ask for transport=websocket"
 UPGRADE = "5"
 """What a client that polled says when it goes on by websocket."""
 
@@ -116,11 +117,27 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]  # the library i
 
     async def handle_request(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Serve a request; a session that has ended is one that never was."""
-        for sid in parse_qs(scope["query_string"].decode("latin-1")).get("sid", ()):
+        first = await receive()
+        if first["type"] not in ("http.request", "websocket.connect"):
+            return None  # the client has left
+        told = [first]
+
+        async def receive_again() -> Message:
+            return told.pop() if told else await receive()
+
+        query = parse_qs(scope["query_string"].decode("latin-1"))
+        if scope["type"] == "websocket" and query.get("transport") != ["websocket"]:
+            await send_refusal(response_of(BadRequest(NO_TRANSPORT)), scope, send)
+            return None
+        if scope["type"] == "http":
+            # What is no websocket's request by all its lines is none by some of them.
+            fields = [field for field in scope["headers"] if field[0] != b"upgrade"]
+            scope = {**scope, "headers": fields}
+        for sid in query.get("sid", ()):
             found = self.sockets.get(sid)
             if found is not None and found.closed:
                 del self.sockets[sid]  # the library raises KeyError instead
-        return await super().handle_request(scope, receive, send)
+        return await super().handle_request(scope, receive_again, send)
 
     async def disconnect(self, sid: str | None = None) -> None:
         """End one client, or all, without waiting until it has fetched what is due: it may never."""
@@ -147,7 +164,12 @@ class PacketSocket(WebSocket):  # type: ignore[misc]  # the library is untyped
         place = None if protocol is None else protocol.place
         self._probed = place if changes else None
         self.asgi_receive, self.asgi_send = environ["asgi.receive"], environ["asgi.send"]
-        await self.asgi_send({"type": "websocket.accept"})
+        try:
+            await self.asgi_send({"type": "websocket.accept"})
+        except Exception:
+            if not changes:
+                await engine_socket.close(wait=False, abort=True)
+            raise
         if place is not None:
             place.wait()  # for CONNECT, or for the change to be made
         try:

@@ -59,12 +59,13 @@ class _CycleTransport:
         self._protocol = protocol
 
     def write(self, data: bytes) -> None:
-        """Write it."""
-        self._protocol.transport.write(data)
+        """Write it, unless the connection is over: its end may be on its way to the application."""
+        if not self.is_closing():
+            self._protocol.transport.write(data)
 
     def is_closing(self) -> bool:
-        """Whether the connection is over."""
-        return self._protocol.transport.is_closing()
+        """Whether nothing can be written any more."""
+        return self._protocol.finished or self._protocol.transport.is_closing()
 
     def close(self) -> None:
         """Close the connection when what is left of a request has come."""
@@ -92,6 +93,8 @@ class PlainHttp(HttpToolsProtocol):
         self._in_message = False
         self._upgrading = False
         self._refused = False
+        self.finished = False
+        """Whether the last answer of the connection is written."""
         self._closing = False
         """Whether the connection ends as soon as the body is whole that nobody wants."""
         self._fault: ServerError | None = None
@@ -244,6 +247,14 @@ class PlainHttp(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
 
+    def _get_upgrade(self) -> bytes | None:
+        """What the connection is to be upgraded to, by all lines that say so."""
+        fields = self.headers
+        tokens = b",".join(value for name, value in fields if name == b"connection").lower()
+        if b"upgrade" not in [token.strip() for token in tokens.split(b",")]:
+            return None
+        return next((value.lower() for name, value in fields if name == b"upgrade"), None)
+
     def _upgrade(self, rest: bytes) -> None:
         """Hand the connection over, to who reads what stands behind the head."""
         if not self._should_upgrade():
@@ -266,9 +277,7 @@ class PlainHttp(HttpToolsProtocol):
         protocol = protocol_class(
             config=self.config, server_state=self.server_state, app_state=self.app_state
         )
-        protocol.take_over(self.transport, self._place, request)
-        if rest:
-            protocol.data_received(rest)
+        protocol.take_over(self.transport, self._place, request, rest)
 
     def _request(self) -> Request:
         """The head that was parsed, for a library that would parse it anew, and in bounds of its own.
@@ -308,11 +317,19 @@ class PlainHttp(HttpToolsProtocol):
         self._place.settle()
         if breach:
             self._place.violated()
-        if self.transport.is_closing() or self._answering:
-            self.end()  # another answer is due first, or under way
-            return
+        if self._answering:
+            if not self._in_message or self._in_head:
+                self.cycle.keep_alive = False  # the answers that are due come first
+                return
+            if self.pipeline or self.cycle.response_started:
+                self.end()
+                return
+            # It is a body that cannot be read; the application waits for it in vain.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         self.transport.write(refusal_bytes(error))
         self.transport.write_eof()
+        self.finished = True
         self._drain = self.loop.call_later(REFUSED_SECONDS, self.end)
 
     def _drop(self, size: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar, cast
 
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.http11 import Request
@@ -35,18 +36,25 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
     tallies: ClassVar[Tallies]
     place: Place | None = None
     _head: Request | None = None
+    _rest = b""
     _parts: bytearray
     _watch: StallWatch | None = None
     _last: TimerHandle | None = None
 
-    def take_over(self, transport: Transport, place: Place, request: Request) -> None:
-        """Serve a connection from a request on that was parsed; its place waits for the answer."""
+    def take_over(self, transport: Transport, place: Place, request: Request, rest: bytes) -> None:
+        """Serve a connection from a request on that was parsed; its place waits for the answer.
+
+        `rest` came behind the request. It, and what follows, is read once the request is accepted.
+        """
         self.place = place
         self._head = request
         place.end_by(partial(abort, transport))
         self.connection_made(transport)
         transport.set_protocol(self)
         self.data_received(STAND_IN)
+        if not transport.is_closing():
+            self._rest = rest
+            transport.pause_reading()
 
     def handle_connect(self, event: Request) -> None:
         """Take the request that was parsed before; what is no handshake the library refuses."""
@@ -58,10 +66,18 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
             self.end()
 
     async def send(self, message: Any) -> None:
-        """Send it; a request that is accepted came in time."""
+        """Send it; a request that is accepted came in time. Raises ClientDisconnected."""
+        if self.transport.is_closing() and not self.handshake_complete:
+            raise ClientDisconnected  # the library would take it for a fault of the application
         await super().send(message)
+        if message["type"] == "websocket.http.response.body" and self.close_sent:
+            self.handshake_complete = True  # with a refusal, which the library takes for a fault
         if message["type"] == "websocket.accept" and self.place is not None:
             self.place.settle()
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
+                rest, self._rest = self._rest, b""
+                self.data_received(rest)
 
     def connection_made(self, transport: BaseTransport) -> None:
         """Bound what the transport may hold; for the kernel see `bound_unsent`."""

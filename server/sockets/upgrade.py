@@ -52,9 +52,12 @@ MOST_TURNED_AWAY = 64
 
 _REQUEST = re.compile(
     rb"GET /socket\.io/?\?([!\"$-~]+) HTTP/1\.1\r\n"
-    rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ \t]*[\t -~\x80-\xff]*\r\n)+)\r\n"
+    rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r\n)+)\r\n"
 )
-"""A whole request and nothing behind it; the grammar is no wider than RFC 9112's."""
+"""A whole request and nothing behind it; the grammar is no wider than RFC 9112's.
+
+No part can end in two ways, so that what does not match is found out in one pass.
+"""
 
 
 class PlainRequest(NamedTuple):

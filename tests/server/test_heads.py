@@ -203,6 +203,13 @@ async def test_what_is_no_request_is_answered_in_words(live, said):
     await until_figure(live.url, 'parley_connections_refused_total{reason="bad_request"}', 1)
 
 
+async def test_a_head_that_does_not_match_in_the_end_is_found_out_in_one_pass(live):
+    blanks = {f"X-{number}": " " * 300 for number in range(30)}
+    async with intruder(live.url) as one:
+        await one.send(upgrade_of("x", blanks)[:-2] + b"X: \x00\r\n\r\n")
+        await refused(one, 400, "bad_request")
+
+
 async def test_blank_lines_between_requests_hold_no_place(impatient):
     async with intruder(impatient.url) as one:
         await one.body(await one.ask("GET", "/alive"))
@@ -237,3 +244,71 @@ async def test_every_connection_is_counted(live):
         await join(live, one)
         await until_figure(live.url, "parley_clients", 4)
         await until_figure(live.url, "parley_handshakes", 2)
+
+
+async def test_an_upgrade_may_be_said_in_several_lines(live):
+    lines = b"Connection: keep-alive\r\nConnection: Upgrade\r\nConnection: x\r\n"
+    head = upgrade_of(await live.new(), {}).replace(b"Connection: Upgrade\r\n", lines)
+    async with intruder(live.url) as one:
+        await one.send(head)
+        await joins(one)
+
+
+async def test_a_websocket_s_request_by_some_of_its_lines_only_is_none(live, caplog):
+    asked = {name: WEBSOCKET[name] for name in WEBSOCKET if name != "Connection"}
+    async with intruder(live.url) as one:
+        answer = await one.ask("GET", "/socket.io/?EIO=4&transport=websocket", asked)
+        assert answer.status == 400
+    assert "Traceback" not in caplog.text
+
+
+async def test_a_websocket_that_asks_for_polling_is_refused(live):
+    async with intruder(live.url) as one:
+        answer = await one.ask("GET", "/socket.io/?EIO=4&transport=polling", WEBSOCKET)
+        assert answer.status == 400
+        assert orjson.loads(await one.body(answer))["code"] == "bad_request"
+    assert not live.application.library.visits
+
+
+@pytest.mark.parametrize("behind", [b"\xff" * 50, frame(TEXT, b"\xff"), b"GET / HTTP/1.1\r\n\r\n"])
+async def test_what_stands_behind_a_head_that_is_refused_is_not_read(live, behind, caplog):
+    async with intruder(live.url) as one:
+        await one.send(upgrade_of("x", {"Origin": "https://evil.example"}) + behind)
+        await refused(one, 403, "forbidden")
+    assert not [line for line in caplog.records if line.levelname in ("ERROR", "CRITICAL")]
+
+
+async def test_a_request_before_what_is_none_is_answered(live):
+    async with intruder(live.url) as one:
+        await one.send(head_of("/alive", {"Host": "localhost"}) + b"nonsense\r\n\r\n")
+        answer = await one.answer()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        await one.body(answer)
+        assert await one.cut(WITHIN) == b""
+
+
+@pytest.mark.parametrize("expects", [{}, {"Expect": "100-continue"}])
+async def test_a_body_that_cannot_be_read_is_refused_in_words(live, expects, caplog):
+    asked = {"Content-Type": "application/json", "Transfer-Encoding": "chunked"} | expects
+    async with intruder(live.url) as one:
+        await one.send(
+            head_of("/api/conversations", {"Host": "localhost"} | asked).replace(b"GET", b"POST", 1)
+            + b"5\r\nhello"
+        )
+        await until_figure(live.url, "parley_handshakes", 0)
+        if expects:
+            assert (await one.answer()).status == 100
+        await one.send(b"not a chunk")
+        await refused(one, 400, "bad_request")
+    assert "Traceback" not in caplog.text
+
+
+async def test_clients_that_leave_at_once_are_no_faults(live, caplog):
+    for target in ("/socket.io/?EIO=4&transport=polling", "/socket.io/?EIO=4&transport=websocket"):
+        for fields in ({}, WEBSOCKET, WEBSOCKET | {"X": "y" * 9_000}):
+            for _ in range(10):
+                async with intruder(live.url) as one:
+                    await one.send(head_of(target, {"Host": "localhost"} | fields))
+    async with intruder(live.url) as one:
+        assert (await one.ask("GET", "/alive")).status == 200
+    assert "Traceback" not in caplog.text

@@ -164,7 +164,5 @@ async def test_a_request_of_another_kind_is_refused_in_words_before_it_is_a_webs
             pass
 
     told = orjson.loads(refused.value.response.body)
-    assert (told["code"], told["message"].partition(" ")[0]) in {
-        ("bad_request", "The"),
-        ("bad_request", "Invalid"),
-    }
+    assert told["code"] == "bad_request"
+    assert told["message"]
