@@ -1,8 +1,8 @@
 """What surrounds every route: headers, the gate, bounds of bodies, answers to errors."""
 
 import logging
-from asyncio import CancelledError
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -20,7 +20,6 @@ from server.auth import KEY_HEADER, Authenticator, Principal
 from server.bodies import WRITING, BodyRules, is_api, is_upload
 from server.config import ServerConfig
 from server.errors import (
-    INTERNAL,
     Answer,
     Forbidden,
     NotFound,
@@ -32,6 +31,7 @@ from server.headers import PROTECTION, TRANSPORT_SECURITY, ProtectiveHeaders
 from server.rates import RateClass, Rates
 from server.requests import Noted, route_of
 from server.tallies import Tallies
+from server.user_code import exceptions_only
 from storage.errors import StorageError
 
 logger = logging.getLogger(__name__)
@@ -195,17 +195,16 @@ class Unforeseen:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_watched)
-        except (CancelledError, GeneratorExit, ClientDisconnect):
-            raise  # of a client that has left, there is nobody to answer
-        except BaseException as error:
             # Classes that settings name may raise anything, SystemExit as well.
+            await exceptions_only(partial(self._app, scope, receive, send_watched))
+        except ClientDisconnect:
+            raise  # of a client that has left, there is nobody to answer
+        except Exception as error:
             if started:
                 # Only a broken connection tells the client that the answer is not whole.
                 raise
             logger.exception("%s %s failed", scope["method"], route_of(scope))
-            answer = answer_for(error) if isinstance(error, Exception) else INTERNAL
-            await error_response(answer)(scope, receive, send_watched)
+            await error_response(answer_for(error))(scope, receive, send_watched)
 
 
 def _refusing_in_words(scope: Scope, send: Send) -> Send:

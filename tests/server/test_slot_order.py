@@ -1,0 +1,93 @@
+"""Whose loop gives way, and who is next: other users are left alone, and no turn is lost."""
+
+import asyncio
+from typing import ClassVar
+
+import orjson
+
+from runtime_stub.scripted import ScriptedAgent
+from server.loop_settings import LoopSettings
+from tests.support.clients import message
+from tests.support.live import live_server
+
+SETTINGS = LoopSettings()
+BUSY = "/run sleep 30"
+
+
+class HeldAgent(ScriptedAgent):
+    """Is closed when a test lets it."""
+
+    closing: ClassVar[asyncio.Event]
+    gate: ClassVar[asyncio.Event]
+
+    async def close(self):
+        self.closing.set()
+        await self.gate.wait()
+
+
+async def rests(conversation):
+    """Wait until the conversation's loop has come up and rests."""
+    async with asyncio.timeout(5):
+        async for stored in conversation.stream.follow(-1):
+            event = orjson.loads(stored.body)
+            if (event.get("extras") or {}).get("agent_state") == "awaiting_user_input":
+                break
+        if conversation.starting is not None:
+            await asyncio.wait([conversation.starting])
+
+
+def is_answer(payload):
+    return (payload.get("action"), payload.get("source")) == ("message", "agent")
+
+
+async def test_a_loop_of_another_user_is_never_closed_to_make_room():
+    async with live_server(max_concurrent_conversations=1) as live:
+        manager = live.application.manager
+        busy, waiting, idle = await live.new("ann"), await live.new("ann"), await live.new("bob")
+        await manager.maybe_start_agent_loop(idle, SETTINGS, "bob", "hello")
+        async with manager.attach(idle, "bob") as conversation:
+            await rests(conversation)
+            assert conversation.idle
+            await manager.maybe_start_agent_loop(busy, SETTINGS, "ann", BUSY)
+
+            async with manager.attach(waiting, "ann") as queued:
+                taken = await manager.accept(queued, message("hello"))
+
+                assert taken.queued
+                assert manager.get_running_agent_loops("ann") == {busy}
+                assert conversation.idle
+        log = [one.body for one in await live.log(idle)]
+        assert not any(b'"agent_state":"stopped"' in body for body in log)
+
+
+async def test_a_message_during_a_stop_is_answered_although_somebody_joins_meanwhile():
+    HeldAgent.closing, HeldAgent.gate = asyncio.Event(), asyncio.Event()
+    async with live_server(agent_class=f"{__name__}:HeldAgent") as live:
+        manager = live.application.manager
+        conversation_id = await live.new()
+        await manager.maybe_start_agent_loop(conversation_id, SETTINGS, None, "hello")
+        async with manager.attach(conversation_id, None) as conversation:
+            await rests(conversation)
+            stopping = asyncio.create_task(manager.close_session(conversation_id))
+            await HeldAgent.closing.wait()
+            said = await manager.accept(conversation, message("are you there?"))
+            async with live.joined(conversation_id) as client:
+                HeldAgent.gate.set()
+                await stopping
+                await client.event(lambda one: is_answer(one) and one["id"] > said.id)
+
+
+async def test_one_that_waits_with_work_keeps_its_turn_when_somebody_joins_it():
+    async with live_server(max_concurrent_conversations=1) as live:
+        manager = live.application.manager
+        busy, first, second = [await live.new() for _ in range(3)]
+        await manager.maybe_start_agent_loop(busy, SETTINGS, None, BUSY)
+        async with manager.attach(first, None) as one, manager.attach(second, None) as two:
+            assert (await manager.accept(one, message("hello"))).queued
+            async with live.joined(first) as client:
+                assert (await manager.accept(two, message("hello"))).queued
+                await manager.close_session(busy)
+                await client.event(is_answer)
+
+                assert manager.get_running_agent_loops(None) == {first}
+        assert not any(b'"agent_state":"loading"' in one.body for one in await live.log(second))
