@@ -16,7 +16,7 @@ export class Api {
   }
 
   /**
-   * Newest first.
+   * The one with the newest message first.
    *
    * @param {string | null} pageId
    * @param {ListFilter} filter
@@ -24,7 +24,7 @@ export class Api {
    * @returns {Promise<{results: Info[], next_page_id: string | null}>}
    */
   list(pageId, filter, limit = PAGE_SIZE) {
-    const query = new URLSearchParams({ limit: String(limit) });
+    const query = new URLSearchParams({ limit: String(limit), sort: "last_message_at" });
     if (pageId) query.set("page_id", pageId);
     if (filter.text) query.set("title", filter.text);
     if (filter.repository) query.set("selected_repository", filter.repository);

@@ -10,6 +10,11 @@ const REFRESH_MS = 5_000;
 const STARTING_MS = 500;
 const MOST_ROWS = 100;
 
+/** The moment by which the list is ordered, and which its rows show. @param {Info} info */
+export function momentOf(info) {
+  return info.last_message_at ?? info.created_at;
+}
+
 export class Catalogue {
   #loadingMore = false;
   #refreshing = false;
@@ -184,24 +189,37 @@ export class Catalogue {
    * @param {Info[]} moved
    */
   #lay(page, moved) {
-    const { conversations, nextPage } = this.store.state;
-    const fresh = new Set(page.results.map((info) => info.conversation_id));
-    const oldest = page.results.at(-1)?.created_at ?? "";
-    const news = new Map(moved.map((info) => [info.conversation_id, info]));
-    // Of the pages below only what is older than the newest page can still be there.
-    const below =
-      page.next_page_id && this.#shown === this.#asked
-        ? conversations.filter((info) => !fresh.has(info.conversation_id) && info.created_at <= oldest)
-        : [];
+    const { nextPage } = this.store.state;
+    const below = page.next_page_id && this.#shown === this.#asked ? this.#below(page.results, moved) : [];
     this.#shown = this.#asked;
     this.store.set({
-      conversations: this.#kept([...page.results, ...below.map((info) => news.get(info.conversation_id) ?? info)]),
+      conversations: this.#kept([...page.results, ...below]),
       nextPage: below.length > 0 ? nextPage : page.next_page_id,
       listStage: "ready",
     });
     // A title given before the page had joined is told by no notice.
     const open = [...page.results, ...moved].find((info) => info.conversation_id === this.store.state.openId);
     if (open && this.store.state.title !== null) this.store.set({ title: open.title });
+  }
+
+  /**
+   * What is known of the pages below the newest one, in order.
+   *
+   * @param {Info[]} newest
+   * @param {Info[]} moved What changed meanwhile; it may belong to rows that were not read yet.
+   */
+  #below(newest, moved) {
+    const fresh = new Set(newest.map((info) => info.conversation_id));
+    const { conversations } = this.store.state;
+    const known = new Map([...conversations, ...moved].map((info) => [info.conversation_id, info]));
+    const oldest = Date.parse(momentOf(newest[newest.length - 1]));
+    const last = Math.min(...conversations.map((info) => Date.parse(momentOf(info))));
+    // What is newer than the newest page is not there any more; what is older than all rows comes with its page.
+    const rows = [...known.values()].filter((info) => {
+      const atMs = Date.parse(momentOf(info));
+      return !fresh.has(info.conversation_id) && atMs <= oldest && atMs >= last;
+    });
+    return rows.sort((one, other) => Date.parse(momentOf(other)) - Date.parse(momentOf(one)));
   }
 
   /** Looks again soon while something starts. */

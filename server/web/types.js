@@ -4,7 +4,8 @@
  * @typedef {object} Info One conversation as the server lists it.
  * @property {string} conversation_id
  * @property {string} title
- * @property {string | null} last_updated_at
+ * @property {string | null} last_updated_at Of any event, be it only that its agent started.
+ * @property {string | null} last_message_at
  * @property {string} created_at
  * @property {"STARTING" | "RUNNING" | "STOPPED" | "ARCHIVED" | "ERROR"} status
  * @property {string | null} [selected_repository]

@@ -262,3 +262,59 @@ async def test_the_open_conversations_row_says_its_state_in_the_colour_of_its_he
     await expect(mark).to_have_text(word)
     color = "(element) => getComputedStyle(element).color"
     assert await mark.evaluate(color) == await reader.part("agent-state").evaluate(color)
+
+
+async def ids_of(reader):
+    rows = reader.part("conversation-item")
+    return await rows.evaluate_all("(rows) => rows.map((row) => row.dataset.conversationId)")
+
+
+async def listed_again(reader):
+    """Have the list read once more, and wait until it is shown."""
+    async with reader.page.expect_response("**/api/conversations?*"):
+        await reader.look_again()
+    await expect(reader.part("conversation-list")).to_have_attribute("aria-busy", "false")
+
+
+async def test_the_newest_message_comes_first_and_opening_changes_nothing(context, tmp_path):
+    async with (
+        server_process(tmp_path / "data") as server,
+        httpx.AsyncClient(base_url=server.url) as client,
+    ):
+        made = []
+        for text in ("one", "two", "three"):
+            created = await client.post("/api/conversations", json={"initial_user_msg": text})
+            made.append(created.json()["conversation_id"])
+            path = f"/api/conversations/{made[-1]}"
+            reader = await person(context, server.url)
+            await reader.visit(path.removeprefix("/api"))
+            await expect(reader.messages_of("agent").last).to_contain_text(f"You said: {text}")
+            await reader.page.close()
+            await client.post(f"{path}/stop")
+        oldest, middle, newest = made
+        reader = await person(context, server.url)
+        await reader.visit(f"/conversations/{oldest}")
+        await reader.sees_state("Ready")
+        age = reader.item(oldest).locator("time")
+        before = await age.get_attribute("datetime")
+
+        await listed_again(reader)
+        assert await ids_of(reader) == [newest, middle, oldest]
+        assert await age.get_attribute("datetime") == before
+
+        await reader.ask("once more", "You said: once more")
+        await expect(reader.part("conversation-item").first).to_contain_text("one", timeout=10_000)
+        assert await ids_of(reader) == [oldest, newest, middle]
+        assert await age.get_attribute("datetime") != before
+
+        await reader.item(middle).hover()
+        await reader.item(middle).get_by_test_id("rename").click()
+        await reader.part("rename-input").fill("half a ti")
+        await client.post(f"/api/conversations/{middle}/message", json={"message": "moves"})
+        await reader.look_again()
+        await expect(reader.part("conversation-item").first).to_have_attribute(
+            "data-conversation-id", middle
+        )
+        await expect(reader.part("rename-input")).to_be_focused()
+        await expect(reader.part("rename-input")).to_have_value("half a ti")
+        assert not await reader.found_fault()

@@ -1,5 +1,6 @@
 /** One conversation in the list, with its inline rename. */
 
+import { momentOf } from "../catalogue.js";
 import { ago, fullTime } from "../clock.js";
 import { addressOf } from "../router.js";
 import { h } from "./dom.js";
@@ -66,7 +67,7 @@ export class ItemView {
   }
 
   refreshAge() {
-    const when = this.info.last_updated_at ?? this.info.created_at;
+    const when = momentOf(this.info);
     this.age.textContent = ago(when);
     this.age.dateTime = when ?? "";
     this.age.title = fullTime(when ?? "");

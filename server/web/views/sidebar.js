@@ -56,7 +56,7 @@ export function mountSidebar(store, on) {
       // An element that stands right is not moved: moving would take the focus from it.
       /** @type {ChildNode | null} */
       const next = previous ? previous.nextSibling : list.firstChild;
-      if (next !== view.element) list.insertBefore(view.element, next);
+      if (next !== view.element) place(list, view.element, next);
       previous = view.element;
     }
     keys.settle(focused);
@@ -71,6 +71,18 @@ export function mountSidebar(store, on) {
     for (const view of views.values()) view.refreshAge();
   }, AGE_REFRESH_MS);
   return { focusFirst: keys.focusFirst };
+}
+
+/**
+ * A row that moves keeps the focus and a title that is being written, where the browser can do that.
+ *
+ * @param {HTMLElement} list
+ * @param {HTMLElement} row
+ * @param {ChildNode | null} next
+ */
+function place(list, row, next) {
+  if (row.parentElement === list && "moveBefore" in list) /** @type {any} */ (list).moveBefore(row, next);
+  else list.insertBefore(row, next);
 }
 
 /** @param {import("../store.js").Store} store */
