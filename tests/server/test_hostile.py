@@ -72,7 +72,7 @@ async def test_an_endless_head_is_refused_in_words(live):
         assert b'"head_too_large"' in await one.cut(WITHIN)
 
 
-@pytest.mark.parametrize("path", ["/api/conversations", "/socket.io/?EIO=4&sid={sid}"])
+@pytest.mark.parametrize("path", ["/api/settings", "/socket.io/?EIO=4&sid={sid}"])
 async def test_an_endless_body_is_refused_at_the_limit_and_not_read_for_ever(live, path):
     async with polling_client(live.url) as session, intruder(live.url) as one:
         target = path.format(sid=session._asked["sid"])

@@ -27,7 +27,7 @@ async def live():
 
 KEY = {"X-Session-API-Key": "k"}
 REFUSALS = [
-    ("/api/conversations", JSON | KEY, 413),
+    ("/api/settings", JSON | KEY, 413),
     ("/api/conversations", JSON, 401),
     ("/api/nowhere", JSON | KEY, 413),
     ("/nowhere", JSON, 413),
@@ -73,7 +73,7 @@ async def test_after_an_answered_body_the_connection_serves_the_next_request(liv
 async def test_what_comes_behind_the_last_answer_is_dropped(live):
     async with intruder(live.url) as one:
         headers = JSON | KEY | {"Content-Length": str(len(BODY))}
-        answer = await one.ask("POST", "/api/conversations", headers, BODY)
+        answer = await one.ask("POST", "/api/settings", headers, BODY)
         assert answer.status == 413
         await one.send(b"GET /alive HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"HTTP" not in await one.cut(WITHIN)
@@ -96,5 +96,5 @@ async def all_of(one, size):
 async def test_a_client_that_waits_for_leave_to_send_is_refused_before_it_does(live):
     async with httpx.AsyncClient(base_url=live.url) as client:
         headers = JSON | KEY | {"Expect": "100-continue"}
-        answer = await client.post("/api/conversations", headers=headers, content=BODY)
+        answer = await client.post("/api/settings", headers=headers, content=BODY)
         assert answer.status_code == 413
