@@ -30,9 +30,10 @@ def run_suite(tmp_path):
     (folder / "test_sample.py").write_text(SUITE)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = node\n")
 
-    def run(**variables):
+    def run(*arguments, **variables):
         environ = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
         command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.support.report", "tests"]
+        command += arguments
         return subprocess.run(
             command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
         )
@@ -40,8 +41,9 @@ def run_suite(tmp_path):
     return run
 
 
-def test_the_run_ends_with_back_ends_by_outcome_and_seconds_by_folder(run_suite):
-    outcome = run_suite(CI="")
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_the_run_ends_with_back_ends_by_outcome_and_seconds_by_folder(run_suite, workers):
+    outcome = run_suite("-n", workers, CI="")
 
     rows = [line.split() for line in outcome.stdout.splitlines()]
     assert ["memory", "1", "0", "0"] in rows
@@ -57,8 +59,9 @@ def test_the_run_ends_with_the_figures_tests_recorded(run_suite):
     assert "events/test_sample.py::test_client: joined 7 times" in outcome.stdout
 
 
-def test_a_skip_fails_the_run_on_ci(run_suite):
-    outcome = run_suite(CI="true")
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_skip_fails_the_run_on_ci(run_suite, workers):
+    outcome = run_suite("-n", workers, CI="true")
 
     assert "1 skipped, which fails the run" in outcome.stdout
     assert outcome.returncode == 1

@@ -13,7 +13,7 @@ import pytest
 SERVICES = ("memory", "sqlite", "files", "local", "direct", "engine", "node", "chromium")
 OUTCOMES = ("passed", "failed", "skipped")
 BUDGET_SECONDS = {
-    "(top)": 30,
+    "(top)": 90,
     "browser": 400,
     "conformance": 60,
     "crash": 220,
@@ -32,23 +32,10 @@ class Tally:
     """Counts outcomes per service and seconds per folder as pytest reports them."""
 
     def __init__(self) -> None:
-        self.services: dict[str, list[str]] = {}
         self.outcomes: dict[str, Counter[str]] = {name: Counter() for name in SERVICES}
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.figures: list[tuple[str, object]] = []
         self.skipped = 0
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        for item in items:
-            parameters = (
-                item.callspec.id.split("-")
-                if isinstance(item, pytest.Function) and hasattr(item, "callspec")
-                else []
-            )
-            marks = [mark.name for mark in item.iter_markers()]
-            self.services[item.nodeid] = [
-                name for name in SERVICES if name in {*parameters, *marks}
-            ]
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         self.skipped += report.skipped
@@ -62,7 +49,7 @@ class Tally:
         self.figures += [
             (report.nodeid, value) for name, value in report.user_properties if name == "figures"
         ]
-        for name in self.services.get(report.nodeid, ()):
+        for name in services_of(report):
             self.outcomes[name][report.outcome] += 1
 
     @pytest.hookimpl(tryfirst=True)
@@ -94,6 +81,15 @@ class Tally:
             write(f"{nodeid.removeprefix('tests/')}: {value}")
         if self.refuses_skips:
             write(f"CI=true: {self.skipped} skipped, which fails the run", red=True)
+
+
+def services_of(report: pytest.TestReport) -> list[str]:
+    """Return the back-ends and services of a test, by its parameters and its marks.
+
+    A report has both wherever the test ran, in this process or in a worker of it.
+    """
+    parameters = report.nodeid.partition("[")[2].rstrip("]").split("-")
+    return [name for name in SERVICES if name in {*parameters, *report.keywords}]
 
 
 def folder_of(nodeid: str) -> str:
