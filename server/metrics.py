@@ -1,5 +1,6 @@
 """What Prometheus is told: read off counters at the moment it asks, never pushed for an event."""
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -111,6 +112,8 @@ class ServerCollector(Collector):
         )
         watch = self._sources.watch
         yield _histogram("parley_event_loop_lag_seconds", "How late the loop was.", watch.lags)
+        tasks = len(asyncio.all_tasks())
+        yield _gauge("parley_event_loop_tasks", "Tasks of the event loop.", tasks)
         yield _counter("parley_slow_callbacks", "How often the loop was held up.", watch.slow)
 
 

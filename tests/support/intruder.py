@@ -70,6 +70,13 @@ class Intruder:
         async with asyncio.timeout(WAIT_SECONDS):
             return await self._reader.readexactly(int(answer.headers["content-length"]))
 
+    async def rest(self, answer: Answer) -> bytes:
+        """Read the body of an answer, after its head."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            if "content-length" in answer.headers:
+                return await self._reader.readexactly(int(answer.headers["content-length"]))
+            return await self._reader.readuntil(b"0\r\n\r\n")
+
     async def opened(self) -> str:
         """The id of the session that a poll has opened, from the answer's body."""
         async with asyncio.timeout(WAIT_SECONDS):

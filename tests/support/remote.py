@@ -45,6 +45,11 @@ class Remote:
         assert answer.status_code == 200, answer.text
         return cast("dict[str, Any]", answer.json())
 
+    async def delete(self, conversation_id: str) -> None:
+        """Delete a conversation."""
+        answer = await self.client.delete(f"{CONVERSATIONS}/{conversation_id}")
+        assert answer.status_code == 200, answer.text
+
     async def listed(self) -> dict[str, dict[str, Any]]:
         """Every conversation as lists show it, by id."""
         found: dict[str, dict[str, Any]] = {}
