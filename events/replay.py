@@ -39,6 +39,8 @@ NOT_NEEDED = frozenset(
 )
 """Fields of a recorded action that are another conversation's; their values are not even read."""
 LIST_KEY = "trajectory"
+ENTRY_BYTES = 48
+"""What an action costs in memory beside its JSON."""
 
 _BLANK = re.compile(r"[ \t\r\n]*")
 
@@ -46,10 +48,12 @@ _BLANK = re.compile(r"[ \t\r\n]*")
 class RecordedActions(Sequence[Action]):
     """Actions as JSON, each decoded when it is asked for: a recording may hold very many."""
 
-    __slots__ = ("_encoded",)
+    __slots__ = ("__weakref__", "_encoded", "size_bytes")
 
     def __init__(self, encoded: Sequence[bytes]) -> None:
         self._encoded = encoded
+        self.size_bytes = sum(map(len, encoded)) + ENTRY_BYTES * len(encoded)
+        """What it holds in memory, nearly."""
 
     def __len__(self) -> int:
         return len(self._encoded)

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from starlette.requests import Request
 from starlette.responses import Response
 
-from events.errors import BadEvent, BadRecording
+from events.errors import BadEvent, BadRecording, StreamOverloaded
 from server.errors import ModelKeyMissing, NotAvailable, SettingsNotFound
 from server.managers.base import AgentLoopInfo, ConversationStatus
 from server.notices import title_notice
@@ -114,7 +114,7 @@ class ConversationRoutes:
         body=NewConversation,
         answer=LoopTold,
         takes_key=True,
-        raises=(*UNPREPARED, BadEvent, BadRecording, BadKey, KeyExists),
+        raises=(*UNPREPARED, BadEvent, BadRecording, BadKey, KeyExists, StreamOverloaded),
     )
     async def create(self, request: Request) -> Response:
         """Create a conversation, say its first message and start its loop if it can be.

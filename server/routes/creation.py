@@ -5,14 +5,17 @@ import hashlib
 import uuid
 from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
+from weakref import finalize
 
 import orjson
 from pydantic import Field, JsonValue
 from starlette.requests import Request
 
 from events.actions import Action
+from events.byte_budget import ByteBudget
 from events.client_events import decode_client
-from events.replay import read_recording
+from events.errors import StreamOverloaded
+from events.replay import RecordedActions, read_recording
 from server.auth import Principal
 from server.bodies import ENVELOPE_BYTES, too_large
 from server.managers.base import AgentLoopInfo
@@ -37,6 +40,8 @@ MAX_IMAGES = 100
 LONG_RECORDING = 256 * 1024
 """Characters from which on a recording is read in a thread: others are served meanwhile."""
 
+RECORDINGS_BYTES = 64 * 1024 * 1024
+"""What all recordings together may hold that were not acted out to their end."""
 RECORDING = Field(
     json_schema_extra={"format": "recording"},
     description="A trajectory as text; what its agent did is done again.",
@@ -145,12 +150,13 @@ class ConversationCreator:
         self._services = services
         self._locks: KeyedLocks[str] = KeyedLocks()
         self._reading = asyncio.Lock()
+        self._recordings = ByteBudget(RECORDINGS_BYTES)
 
     async def create(self, request: Request) -> AgentLoopInfo:
         """Create the conversation a request asks for and start its loop if it can.
 
         Raises what reading raises, SettingsNotFound, ModelKeyMissing, BadEvent (the message),
-        BadRecording, BadKey and KeyExists (the id).
+        BadRecording, BadKey, KeyExists (the id) and StreamOverloaded (too much is to be done again).
         """
         principal = principal_of(request)
         chooses = self._services.config.allow_set_conversation_id
@@ -160,6 +166,7 @@ class ConversationCreator:
         identity = self._identify(request, order, principal)
         await self._check_size(request, order)
         opening = await self._opening_of(order)
+        self._hold(opening.replay)
         if opening.message is not None or opening.image_urls or opening.file_urls:
             decode_client(_message_event(opening))
         record = order.record(
@@ -198,6 +205,15 @@ class ConversationCreator:
         # One at a time, so that many long ones neither fill the memory nor take all threads.
         async with self._reading:
             return await asyncio.to_thread(order.opening)
+
+    def _hold(self, replay: Sequence[Action]) -> None:
+        """Count a recording as long as anybody holds it. Raises StreamOverloaded."""
+        if not isinstance(replay, RecordedActions):
+            return
+        if not self._recordings.take(replay.size_bytes):
+            mib = RECORDINGS_BYTES // 2**20
+            raise StreamOverloaded(f"{mib} MiB of recordings are being acted out; try again later")
+        finalize(replay, self._recordings.give_back, replay.size_bytes).atexit = False
 
     def _identify(self, request: Request, order: NewConversation, principal: Principal) -> Identity:
         key = idempotency_key(request)

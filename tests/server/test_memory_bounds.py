@@ -14,6 +14,8 @@ from tests.support.servers import server_process
 MEBIBYTE = 2**20
 GROWTH_BYTES = 320 * MEBIBYTE
 """What docs/defence.md allows one client that sends without waiting."""
+RECORDINGS_GROWTH_BYTES = 160 * MEBIBYTE
+"""What it allows fourteen recordings that wait."""
 LONG_BYTES = 4_000_000
 FLOOD_SECONDS = 3.0
 
@@ -79,3 +81,27 @@ async def test_one_client_that_sends_without_waiting_cannot_fill_the_memory(
         record_property("figures", figures)
         assert grown - kept <= GROWTH_BYTES, figures
         assert server.running
+
+
+@pytest.mark.timeout(120)
+async def test_recordings_that_wait_cannot_fill_the_memory(tmp_path, record_property):
+    said = {"source": "user", "action": "message", "args": {"content": "/quiet"}}
+    thought = {"source": "agent", "action": "think", "args": {"thought": "x" * 100}}
+    recording = orjson.dumps([said, *[thought] * 15_000]).decode()
+    environment = {"PARLEY_MAX_CONCURRENT_CONVERSATIONS": "1", "PARLEY_LOG_LEVEL": "error"}
+    async with (
+        server_process(tmp_path, environment=environment) as server,
+        remote(server.url) as api,
+    ):
+        await api.create("/run sleep 600")
+        before = status_bytes(server.pid, "VmRSS")
+
+        for _ in range(14):
+            answer = await api.client.post(
+                "/api/conversations", json={"replay_json": recording}, timeout=60
+            )
+            assert answer.status_code == 200, answer.text
+
+        grown = status_bytes(server.pid, "VmHWM") - before
+        record_property("figures", f"+{grown // MEBIBYTE} MiB")
+        assert grown <= RECORDINGS_GROWTH_BYTES

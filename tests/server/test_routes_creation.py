@@ -324,3 +324,19 @@ async def test_a_chosen_id_must_be_acceptable_and_free():
         taken = await rest.ask("POST", EVERY, json={"conversation_id": "theirs"})
 
         assert_refused(taken, 409, "exists")
+
+
+async def test_recordings_that_wait_are_bounded_together_and_room_is_there_again_when_one_is_gone():
+    async with rest_server(max_concurrent_conversations=1) as rest:
+        busy = await rest.create(initial_user_msg="/run sleep 60")
+        recording = recording_of(30_000_000)
+        waiting = [await rest.create(replay_json=recording) for _ in range(2)]
+        before = len(await list_all(rest))
+
+        refused = await rest.ask("POST", EVERY, json={"replay_json": recording})
+        assert_refused(refused, 503, "overloaded", "recordings")
+        assert len(await list_all(rest)) == before
+
+        for gone in (waiting[0], busy):
+            assert (await rest.ask("DELETE", f"{EVERY}/{gone}")).status_code == 200
+        await rest.create(replay_json=recording)
