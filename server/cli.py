@@ -10,17 +10,15 @@ from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from events.stores.check import check_logs
+from server.checking import shown_progress, storage_problems
 from server.chosen import choose
 from server.config import ServerConfig
 from server.packaging import DISTRIBUTION, packaging_problems
 from server.serving import run
 from server.sources import ConfigError
 from server.tracing import load_tracing
-from storage.checking import check_storage
-from storage.config import LocalStorage
+from storage.checking import describe_storage
 from storage.errors import StorageError
-from storage.locations import FILES_NAME
 
 EXIT_PROBLEMS = 1
 EXIT_USAGE = 2
@@ -93,20 +91,14 @@ def check(options: Options = NO_OPTIONS) -> int:
         "settings": [],
         "packaging": list(packaging_problems()),
         "classes": class_problems(options.load()),
-        "storage": storage_problems(options.load()),
     }
+    storage = options.load().storage
+    with shown_progress() as track:
+        found["storage"] = storage_problems(storage, track)
+    there = {"storage": describe_storage(storage)}
     for subject, problems in found.items():
-        print(f"{subject}: {'; '.join(problems) or 'ok'}")
+        print(f"{subject}: {'; '.join(problems) or there.get(subject, 'ok')}")
     return EXIT_PROBLEMS if any(found.values()) else 0
-
-
-def storage_problems(config: ServerConfig) -> Sequence[str]:
-    """List what is wrong with the store, which is only read; nothing if there is none yet."""
-    storage = config.storage
-    problems = check_storage(storage)
-    if isinstance(storage, LocalStorage):
-        problems += check_logs(storage.data_dir / FILES_NAME)
-    return problems
 
 
 def class_problems(config: ServerConfig) -> Sequence[str]:

@@ -17,6 +17,7 @@ StorageError
 │   └── MediumLost               its files were removed or replaced while it is open
 ├── Damaged                      a stored record cannot be read back
 ├── WrongKey                     the stored secrets were sealed with a key that is not at hand
+├── ForeignData                  the data directory holds the data of somebody else
 ├── DataDirectoryLocked          another process works on the data directory
 └── MigrationError               the medium's schema cannot be brought to the version this code needs
 """
@@ -104,6 +105,10 @@ class Damaged(StorageError):
 
 class WrongKey(StorageError):
     """The stored secrets were sealed with a key that is not at hand; nothing was written."""
+
+
+class ForeignData(StorageError):
+    """The data directory holds none of the medium's data, but somebody else's; the text says whose."""
 
 
 class DataDirectoryLocked(StorageError):

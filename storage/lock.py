@@ -3,10 +3,14 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from storage.errors import DataDirectoryLocked
+
+OPEN = "open\n"
+"""What stands behind the pid while the medium is open."""
 
 
 @contextmanager
@@ -21,15 +25,40 @@ def data_directory_lock(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
-            raise DataDirectoryLocked(folder, file.read().strip()) from error
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+            pid = file.readline().strip()
+            raise DataDirectoryLocked(folder, pid) from error
+        _write(file, str(os.getpid()))
         _held[folder.absolute()] = os.fstat(file.fileno())
         try:
             yield
+            _write(file, str(os.getpid()))
         finally:
             del _held[folder.absolute()]
+
+
+def mark_open(folder: Path) -> None:
+    """Note beside the holder's pid that the medium is open, until the lock is let go in order."""
+    with suppress(OSError), (folder / "lock").open("a") as file:
+        file.write(OPEN)
+
+
+def was_left_open(folder: Path) -> bool:
+    """Return whether a process has opened the medium and not closed it. Raises OSError.
+
+    Directories that an earlier version worked on say nothing of that.
+    """
+    try:
+        return (folder / "lock").read_text("utf-8", "replace").endswith(OPEN)
+    except FileNotFoundError:
+        return False
+
+
+def _write(file: TextIO, text: str) -> None:
+    # On a full disk the file stays empty: the kernel's lock holds, whatever is in it.
+    with suppress(OSError):
+        file.truncate(0)
+        file.write(f"{text}\n")
+        file.flush()
 
 
 def is_held_by_this_process(folder: Path) -> bool:

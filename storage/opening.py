@@ -1,6 +1,7 @@
 """Opens a storage once per data directory and process; names the back-ends, as `checking` does."""
 
 import asyncio
+import logging
 from asyncio import AbstractEventLoop
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -23,12 +24,13 @@ from storage.conversations.folded import FoldedRecords
 from storage.conversations.memory import Fold, MemoryConversations
 from storage.database.base import Database
 from storage.database.sqlite import SqliteDatabase
+from storage.directory import check_directory, lost_wal
 from storage.errors import Unavailable, WrongKey
 from storage.files.base import FileStore
 from storage.files.local import LocalFileStore
 from storage.inventory import FileInventory, Inventory, MemoryInventory, SqliteInventory
 from storage.locations import DATABASE_NAME, FILES_NAME, RESERVE_NAME
-from storage.lock import data_directory_lock
+from storage.lock import data_directory_lock, mark_open
 from storage.medium import Medium, reserving, watching
 from storage.proof import prove_database, prove_files
 from storage.usage.base import UsageStore
@@ -42,6 +44,8 @@ from storage.users.file import FileKeyMark, FileUserRecords
 from storage.users.memory import MemoryUserRecords
 from storage.users.sealed import SealedSecrets, SealedSettings
 from storage.users.sealing_key import EphemeralKey, SealingKey
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +139,8 @@ _open: dict[StorageConfig, _Shared] = {}
 def open_storage(config: StorageConfig) -> Holding:
     """Open a storage and lock its data directory, or join those who use it in this process.
 
-    The last one to leave closes it. Raises DataDirectoryLocked, Unavailable, MigrationError, and
-    WrongKey when its secrets were sealed, or it is open, with another key.
+    The last one to leave closes it. Raises DataDirectoryLocked, ForeignData, Unavailable,
+    MigrationError, and WrongKey when its secrets were sealed, or it is open, with another key.
     """
     return Holding(config)
 
@@ -150,10 +154,22 @@ async def _opened(config: StorageConfig, stack: AsyncExitStack) -> OpenedStorage
             *(MemoryUsage(records.everybodys), MemoryAudit(), MemoryInventory(records)),
             fold=records.fold,
         )
+    try:
+        await asyncio.to_thread(_look_at, config)
+    except OSError as error:
+        raise Unavailable(f"cannot use {config.data_dir}: {error.strerror}") from error
     _lock(config.data_dir, stack)
     if isinstance(config, SqliteStorage):
         return await _opened_database(config, stack)
     return await _opened_files(config, stack)
+
+
+def _look_at(config: SqliteStorage | LocalStorage) -> None:
+    # Before the lock is taken, which says anew who works here.
+    check_directory(config)
+    lost = lost_wal(config.data_dir / DATABASE_NAME)
+    if lost is not None:
+        logger.error(lost)
 
 
 def _lock(data_dir: Path, stack: AsyncExitStack) -> None:
@@ -165,6 +181,7 @@ def _lock(data_dir: Path, stack: AsyncExitStack) -> None:
 
 async def _opened_database(config: SqliteStorage, stack: AsyncExitStack) -> OpenedStorage:
     database = await SqliteDatabase.open(config.data_dir / DATABASE_NAME)
+    await asyncio.to_thread(mark_open, config.data_dir)
     stack.push_async_callback(database.close)
     stack.enter_context(watching(database))
     stack.enter_context(reserving(database, config.data_dir / RESERVE_NAME))

@@ -10,16 +10,18 @@ from events.stores.log_state import page_name
 from events.stores.sealing import TABLE_PAGES
 from storage.conversations.check import content_of, shortened
 from storage.locations import log_part
+from storage.progress import Track, untracked
 
 LOGS = log_part("")
 TRIES = 3
 """How often a log is read that seems damaged: a server may be moving events to a page."""
 
 
-def check_logs(root: Path) -> list[str]:
+def check_logs(root: Path, track: Track = untracked) -> list[str]:
     """What is wrong with the logs below `root`, by ranges of ids; nothing without any. Blocks."""
     folders = sorted((root / LOGS).glob("*"))
-    return shortened([problem for folder in folders for problem in _problems_of(folder)])
+    tracked = track(folders, "logs", len(folders))
+    return shortened([problem for folder in tracked for problem in _problems_of(folder)])
 
 
 def _problems_of(folder: Path) -> list[str]:

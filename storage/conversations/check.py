@@ -7,12 +7,13 @@ from storage.conversations.blocks import KeptListing
 from storage.conversations.documents import Document
 from storage.errors import Damaged
 from storage.locations import LISTS, RECORDS
+from storage.progress import Track, untracked
 
 NAMED = 10
 """Problems that are named at most."""
 
 
-def check_records(root: Path) -> list[str]:
+def check_records(root: Path, track: Track = untracked) -> list[str]:
     """What is wrong with records and lists below `root`; nothing where there are none. Blocks."""
     problems: list[str] = []
     for path in sorted((root / LISTS).glob("*")):
@@ -20,7 +21,8 @@ def check_records(root: Path) -> list[str]:
         problems += (
             f"{damaged} is damaged" for damaged in KeptListing().load([(key, content_of(path))])
         )
-    for path in sorted((root / RECORDS).glob("*")):
+    paths = sorted((root / RECORDS).glob("*"))
+    for path in track(paths, "records", len(paths)):
         try:
             Document.decode(str(path.relative_to(root)), content_of(path))
         except Damaged as damage:

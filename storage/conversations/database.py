@@ -311,6 +311,15 @@ def _readable(rows: Sequence[Row]) -> list[ConversationMetadata]:
     return records
 
 
+def record_problem(row: Row) -> str | None:
+    """Return what is wrong with a row of the query `all_records`; None when nothing is."""
+    try:
+        _record_of(row)
+    except Damaged as damage:
+        return str(damage)
+    return None
+
+
 def _record_of(row: Row) -> ConversationMetadata:
     values = dict(zip(_COLUMNS, row, strict=True))
     try:

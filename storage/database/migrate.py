@@ -2,6 +2,8 @@
 
 import hashlib
 import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import NamedTuple, TypeAlias
@@ -15,6 +17,12 @@ SqlValue: TypeAlias = str | bytes | int | float | None
 SQLITE_MIGRATIONS = files("storage.database") / "migrations" / "sqlite"
 
 
+TABLE = (
+    "CREATE TABLE IF NOT EXISTS migrations"
+    " (number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL)"
+)
+
+
 class Migration(NamedTuple):
     """One numbered SQL file."""
 
@@ -26,6 +34,47 @@ class Migration(NamedTuple):
     def checksum(self) -> str:
         """SHA-256 of the file's text."""
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def schema_problems(
+    connection: sqlite3.Connection, folder: Traversable = SQLITE_MIGRATIONS
+) -> list[str]:
+    """Return how a database's tables differ from what its migrations made; changes nothing.
+
+    Fewer migrations than there are is no problem: the next start applies the rest.
+    """
+    known = load_migrations(folder)
+    try:
+        done = connection.execute(
+            "SELECT name, checksum FROM migrations ORDER BY number"
+        ).fetchall()
+    except sqlite3.OperationalError:
+        return ["the table migrations is missing"]
+    if len(done) > len(known):
+        return [f"the database is from a newer version (migration {done[-1][0]})"]
+    problems = [
+        f"the applied migration {name} differs from this version's"
+        for (name, checksum), migration in zip(done, known, strict=False)
+        if checksum != migration.checksum
+    ]
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
+        _apply(fresh, known[: len(done)])
+        expected, found = _objects(fresh), _objects(connection)
+    for (kind, name), text in expected.items():
+        if (kind, name) not in found:
+            problems.append(f"the {kind} {name} is missing")
+        elif found[kind, name] != text:
+            problems.append(f"the {kind} {name} is not as this version made it")
+    return problems + [
+        f"the {kind} {name} is none of this server's"
+        for kind, name in found
+        if (kind, name) not in expected and not name.startswith("sqlite_")
+    ]
+
+
+def _objects(connection: sqlite3.Connection) -> dict[tuple[str, str], str | None]:
+    rows = connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY type, name")
+    return {(kind, name): text for kind, name, text in rows}
 
 
 def load_migrations(folder: Traversable) -> list[Migration]:
@@ -60,11 +109,7 @@ def migrate_sqlite(connection: sqlite3.Connection, folder: Traversable = SQLITE_
     A crash between two migrations leaves the first one applied. Raises MigrationError when the
     database was written by a newer version, or an applied migration has since been changed.
     """
-    connection.execute(
-        "CREATE TABLE IF NOT EXISTS migrations"
-        " (number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL)"
-    )
-    connection.create_function("fold_title", 1, _fold_title, deterministic=True)
+    connection.execute(TABLE)
     known = load_migrations(folder)
     applied = connection.execute("SELECT number, name, checksum FROM migrations ORDER BY number")
     done = applied.fetchall()
@@ -73,7 +118,13 @@ def migrate_sqlite(connection: sqlite3.Connection, folder: Traversable = SQLITE_
     for (_, name, checksum), migration in zip(done, known, strict=False):
         if checksum != migration.checksum:
             raise MigrationError(f"the applied migration {name} differs from this version's")
-    for migration in known[len(done) :]:
+    _apply(connection, known[len(done) :])
+
+
+def _apply(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> None:
+    connection.execute(TABLE)
+    connection.create_function("fold_title", 1, _fold_title, deterministic=True)
+    for migration in migrations:
         connection.execute("BEGIN IMMEDIATE")
         try:
             for statement in statements_of(migration.text):

@@ -29,6 +29,7 @@ from storage.database.base import (
 )
 from storage.database.group_commit import STATEMENTS, Connect, GroupCommit, Outcome, Work
 from storage.database.migrate import migrate_sqlite
+from storage.database.reading import read_only_uri
 from storage.database.wal import read_wal, wal_of
 from storage.errors import MediumLost, Unavailable
 from storage.medium import FileIdentity
@@ -61,11 +62,6 @@ def connect_writer(path: Path) -> sqlite3.Connection:
     ):
         connection.execute(f"PRAGMA {pragma}")
     return connection
-
-
-def read_only_uri(path: Path) -> str:
-    """Names the file for a connection that cannot write, and so never checkpoints."""
-    return f"{path.absolute().as_uri()}?mode=ro"
 
 
 async def _fetch_within(

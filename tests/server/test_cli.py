@@ -1,14 +1,21 @@
 """The parley command, as a process and by its entry point."""
 
+import asyncio
 import json
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from events.conformance.records import append, records
+from events.stores.database import DatabaseEventStore
 from server.cli import main
+from storage.config import SqliteStorage
+from storage.conversations.metadata import ConversationMetadata
+from storage.opening import open_storage
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -85,7 +92,7 @@ def test_check_finds_a_sound_installation_sound_and_creates_nothing(tmp_path):
         "settings: ok",
         "packaging: ok",
         "classes: ok",
-        "storage: ok",
+        "storage: nothing is in kept yet: it does not exist",
     ]
     assert (outcome.returncode, outcome.stderr) == (0, "")
     assert list(tmp_path.iterdir()) == []
@@ -100,6 +107,58 @@ def test_check_names_what_is_damaged_of_a_log_of_local_files(tmp_path):
 
     assert outcome.returncode == 1
     assert "storage: damaged records 0-0 in conversation c: the head\n" in outcome.stdout
+
+
+def test_check_shows_on_a_terminal_how_far_it_has_come(tmp_path):
+    asyncio.run(fill(tmp_path / "kept"))
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
+    command = [sys.executable, "-m", "server", "check", "--data-dir", str(tmp_path / "kept")]
+    screen, terminal = pty.openpty()
+    outcome = subprocess.run(
+        command, env=environ, stdout=subprocess.PIPE, stderr=terminal, check=False, timeout=60
+    )
+    os.close(terminal)
+    shown = os.read(screen, 100_000).decode(errors="replace")
+    os.close(screen)
+
+    assert b"storage: ok, 1 conversations, 1 events in parley.sqlite3\n" in outcome.stdout
+    assert outcome.returncode == 0
+    assert "records" in shown
+    assert "events" in shown
+    assert "1/1" in shown
+
+
+async def fill(folder):
+    async with open_storage(SqliteStorage(data_dir=folder)) as storage:
+        assert storage.database is not None
+        record = ConversationMetadata(conversation_id="c")
+        await storage.conversations.for_user(None).save_metadata(record)
+        await append(DatabaseEventStore(storage.database), "c", records(0, 1))
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+@pytest.mark.parametrize(
+    ("left", "arguments", "named"),
+    [
+        ("parley.sqlite3", ["--storage", "local"], "start with --storage sqlite"),
+        ("sessions/abc/metadata.json", [], "of an OpenHands V0 server"),
+    ],
+)
+def test_data_of_another_storage_or_server_is_refused_in_one_line(
+    command, left, arguments, named, tmp_path, capsys
+):
+    (tmp_path / left).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / left).touch()
+    before = sorted(tmp_path.rglob("*"))
+
+    code = main([command, "--port", "0", "--data-dir", str(tmp_path), *arguments])
+
+    written = capsys.readouterr()
+    assert code == (1 if command == "check" else 2)
+    told = written.out if command == "check" else written.err
+    (line,) = [one for one in told.splitlines() if named in one]
+    assert line.startswith("storage: " if command == "check" else "parley: ")
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_check_names_a_distribution_that_brings_one_of_our_packages(intruder, tmp_path):

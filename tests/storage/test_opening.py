@@ -7,7 +7,7 @@ import pytest
 from storage.config import LocalStorage, MemoryStorage, SqliteStorage
 from storage.conversations.base import ConversationStore
 from storage.conversations.metadata import ConversationMetadata
-from storage.errors import DataDirectoryLocked, Unavailable
+from storage.errors import DataDirectoryLocked, ForeignData, Unavailable
 from storage.lock import data_directory_lock
 from storage.opening import open_storage
 
@@ -111,3 +111,41 @@ async def test_memory_is_shared_while_it_is_open_and_forgotten_after():
 
     async with open_storage(MemoryStorage()) as third:
         assert not await third.conversations.for_user(None).exists("c")
+
+
+LEFT = {
+    "sqlite": lambda folder: (folder / "parley.sqlite3").touch(),
+    "local": lambda folder: (folder / "files").mkdir(),
+    "v0 settings": lambda folder: (folder / "settings.json").touch(),
+    "v0 sessions": lambda folder: (folder / "sessions" / "a" / "events").mkdir(parents=True),
+}
+
+
+@pytest.mark.parametrize(
+    ("left", "kind"),
+    [
+        ("sqlite", LocalStorage),
+        ("local", SqliteStorage),
+        ("v0 settings", SqliteStorage),
+        ("v0 settings", LocalStorage),
+        ("v0 sessions", SqliteStorage),
+        ("v0 sessions", LocalStorage),
+    ],
+)
+async def test_a_directory_of_somebody_elses_data_is_refused_and_left_alone(tmp_path, left, kind):
+    LEFT[left](tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+
+    with pytest.raises(ForeignData, match=r"another data directory$"):
+        async with open_storage(kind(data_dir=tmp_path)):
+            pass
+
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+async def test_a_directory_that_holds_both_is_opened_as_either(tmp_path):
+    async with open_storage(SqliteStorage(data_dir=tmp_path)):
+        (tmp_path / "files").mkdir()
+    for kind in (SqliteStorage, LocalStorage):
+        async with open_storage(kind(data_dir=tmp_path)) as storage:
+            assert (await storage.conversations.for_user(None).search()).results == []

@@ -180,3 +180,10 @@ WHERE recorded = 1 AND deleted_at IS NULL
     AND (?6 IS NULL OR coalesce(last_updated_at, created_at) >= ?6)
 ORDER BY created_at DESC, conversation_id DESC
 LIMIT ?7
+
+-- name: all_records
+SELECT
+    conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
+    trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at
+FROM conversations WHERE recorded = 1 AND deleted_at IS NULL

@@ -1,0 +1,54 @@
+"""A database file that is only looked at: by a check, beside a server or on a medium that is read-only."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from storage.database.wal import wal_of
+from storage.errors import Unavailable
+
+BUSY_SECONDS = 1.0
+"""How long a statement waits for who else holds the file."""
+
+
+def read_only_uri(path: Path) -> str:
+    """Names the file for a connection that cannot write, and so never checkpoints."""
+    return f"{path.absolute().as_uri()}?mode=ro"
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """Give a connection that changes nothing. Raises Unavailable, in words that begin with its name.
+
+    A database without a WAL was closed, and is read as a file that nobody changes: SQLite would
+    else make files beside it, and leave them. Beside a WAL they are there, or must be made.
+    """
+    wal = wal_of(path)
+    if not wal.exists():
+        yield from _opened(path, f"{path.absolute().as_uri()}?immutable=1")
+        return
+    try:
+        yield from _opened(path, read_only_uri(path))
+    except _CannotOpen as error:
+        if wal.stat().st_size == 0:
+            yield from _opened(path, f"{path.absolute().as_uri()}?immutable=1")
+            return
+        raise Unavailable(
+            f"{path.name} cannot be read: it has a write-ahead log, and SQLite can make no file"
+            " beside it; copy the data directory to where it can be written, and check the copy"
+        ) from error
+
+
+class _CannotOpen(Unavailable):
+    """SQLite lacks a file it wants, or may not make it."""
+
+
+def _opened(path: Path, uri: str) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)) as connection:
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.Error as error:
+            kind = _CannotOpen if isinstance(error, sqlite3.OperationalError) else Unavailable
+            raise kind(f"{path.name} cannot be read: {error}") from error
+        yield connection

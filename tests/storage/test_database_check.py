@@ -1,0 +1,246 @@
+"""What a check says of a database: what is there, and what is wrong with each kind of record."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
+
+import pytest
+from pydantic import SecretStr
+
+from events.conformance.records import append, key, records
+from events.stores.database import DatabaseEventStore
+from events.stores.database_check import check_database_logs
+from server.checking import storage_problems
+from storage.audit.model import AuditRecord
+from storage.checking import check_storage, describe_storage
+from storage.config import LocalStorage, MemoryStorage, SqliteStorage
+from storage.conversations.metadata import ConversationMetadata
+from storage.opening import open_storage
+from storage.users import CustomSecret, Secrets
+
+NAME = "parley.sqlite3"
+NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
+ACT = AuditRecord(
+    at=NOON, last_at=NOON, who="ann", client=None, action="drain", outcome="done", acting=True
+)
+
+
+@pytest.fixture
+async def filled(tmp_path):
+    """A data directory with two logs, their records, a user's secrets, usage and an act."""
+    async with open_storage(SqliteStorage(data_dir=tmp_path)) as storage:
+        assert storage.database is not None
+        events = DatabaseEventStore(storage.database)
+        for name in ("b", "c"):
+            record = ConversationMetadata(conversation_id=name, title=name)
+            await storage.conversations.for_user("ann").save_metadata(record)
+            await append(events, name, records(0, 10), keys={3: key("k")})
+        secrets = Secrets(custom_secrets={"t": CustomSecret(value=SecretStr("x"))})
+        await storage.secrets.for_user("ann").store(secrets)
+        await storage.audit.add(ACT)
+        await events.place_arrivals()
+        await append(events, "c", records(10, 2))
+    return tmp_path
+
+
+def change(folder, statement):
+    with closing(sqlite3.connect(folder / NAME, isolation_level=None)) as connection:
+        assert connection.execute(statement).rowcount != 0
+
+
+def problems(folder):
+    return storage_problems(SqliteStorage(data_dir=folder))
+
+
+async def test_a_sound_database_is_found_sound_and_is_not_changed(filled):
+    before = {path.name: path.read_bytes() for path in filled.iterdir()}
+
+    assert problems(filled) == []
+    assert (
+        describe_storage(SqliteStorage(data_dir=filled))
+        == f"ok, 2 conversations, 22 events in {NAME}"
+    )
+
+    assert {path.name: path.read_bytes() for path in filled.iterdir()} == before
+
+
+DAMAGES = {
+    "a body": (
+        "UPDATE events SET body = CAST('x' AS BLOB) WHERE key IN (2 << 32 | 4, 2 << 32 | 5)",
+        "damaged records 4-5 in conversation c",
+    ),
+    "an arrival": (
+        "UPDATE arrivals SET crc = 0 WHERE key & 4294967295 = 11",
+        "damaged records 11-11 in conversation c",
+    ),
+    "a lost event": (
+        "DELETE FROM events WHERE key = 2 << 32 | 7",
+        "damaged records 7-7 in conversation c",
+    ),
+    "a head too low": (
+        "UPDATE conversations SET next_id = 5 WHERE conversation_id = 'c'",
+        "c: the head says it ends before 5, its events end before 12",
+    ),
+    "a head too high": (
+        "UPDATE conversations SET next_id = 15 WHERE conversation_id = 'c'",
+        "c: the head says it ends before 15, its events end before 12",
+    ),
+    "an id given twice": (
+        "INSERT INTO arrivals SELECT 999, * FROM events WHERE key = 2 << 32 | 4",
+        "damaged records 4-4 in conversation c: ids given twice",
+    ),
+    "a lost log": (
+        "DELETE FROM events WHERE key >> 32 = 1",
+        "damaged records 0-9 in conversation b: none is there",
+    ),
+    "a lost head": (
+        "DELETE FROM conversations WHERE conversation_id = 'b'",
+        "events 0-9 belong to no conversation (number 1)",
+    ),
+    "a key": (
+        "UPDATE client_ids SET event_id = 20 WHERE conversation = 2",
+        "damaged records 20-20 in conversation c: keys of events beyond its end",
+    ),
+    "a record": (
+        "UPDATE conversations SET custom = '{' WHERE conversation_id = 'b'",
+        "the record of conversation b cannot be read",
+    ),
+    "a user's secrets": (
+        "UPDATE user_records SET body = CAST('x' AS BLOB)",
+        "fails its checksum or has an unknown format version",
+    ),
+    "an act": ("UPDATE audit SET body = '{}'", "audit record 1 cannot be read"),
+    "usage": (
+        "INSERT INTO usage_lines VALUES ('c', 'today', '', 1, 0, 0, 0)",
+        "the usage of conversation c cannot be read",
+    ),
+    "a missing table": ("DROP TABLE audit", f"{NAME}: the table audit is missing"),
+    "a missing index": (
+        "DROP INDEX usage_lines_by_day",
+        f"{NAME}: the index usage_lines_by_day is missing",
+    ),
+    "a changed table": (
+        "ALTER TABLE audit ADD COLUMN more TEXT",
+        f"{NAME}: the table audit is not as this version made it",
+    ),
+    "a strange table": (
+        "CREATE TABLE more (a)",
+        f"{NAME}: the table more is none of this server's",
+    ),
+    "a newer version": (
+        "INSERT INTO migrations VALUES (9999, '9999_more.sql', 'x')",
+        f"{NAME}: the database is from a newer version (migration 9999_more.sql)",
+    ),
+    "a changed migration": (
+        "UPDATE migrations SET checksum = 'x' WHERE number = 2",
+        f"{NAME}: the applied migration 0002_list_filters.sql differs from this version's",
+    ),
+    "a lost table of migrations": (
+        "DROP TABLE migrations",
+        f"{NAME}: the table migrations is missing",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_a_check_names_whatever_is_damaged(filled, damage):
+    statement, expected = DAMAGES[damage]
+    change(filled, statement)
+
+    found = problems(filled)
+
+    assert any(one.endswith(expected) for one in found), found
+
+
+async def test_a_deleted_conversation_is_no_damage_while_its_events_are_being_removed(filled):
+    change(
+        filled,
+        "UPDATE conversations SET deleted_at = 'now', recorded = 0, title = NULL WHERE number = 1",
+    )
+
+    assert problems(filled) == []
+
+
+async def test_progress_is_told_for_every_kind_of_record(filled):
+    seen = {}
+
+    def track(items, subject, total):
+        seen[subject] = [total, 0]
+        for item in items:
+            seen[subject][1] += 1
+            yield item
+
+    assert storage_problems(SqliteStorage(data_dir=filled), track) == []
+    assert seen == {
+        "records": [2, 2],
+        "users": [1, 1],
+        "usage": [0, 0],
+        "audit": [1, 1],
+        "events": [22, 22],
+    }
+
+
+async def test_what_a_directory_lacks_is_said(tmp_path):
+    gone = tmp_path / "gone"
+    for kind, name in ((SqliteStorage, NAME), (LocalStorage, "files")):
+        assert describe_storage(kind(data_dir=gone)) == (
+            f"nothing is in {gone} yet: it does not exist"
+        )
+        assert describe_storage(kind(data_dir=tmp_path)) == (
+            f"nothing is in {tmp_path} yet: no {name} in it"
+        )
+        assert storage_problems(kind(data_dir=gone)) == []
+    assert not gone.exists()
+    assert describe_storage(MemoryStorage()) == "ok, nothing outlives the process"
+
+
+async def test_an_empty_file_is_no_database(tmp_path):
+    (tmp_path / NAME).touch()
+
+    assert problems(tmp_path) == [f"{NAME} is empty: 0 bytes, where a database should be"]
+    assert describe_storage(SqliteStorage(data_dir=tmp_path)) == f"ok, 0 bytes in {NAME}"
+
+
+async def test_a_database_that_lost_its_log_in_a_crash_says_so(tmp_path, caplog):
+    async with open_storage(SqliteStorage(data_dir=tmp_path / "one")) as storage:
+        ann = storage.conversations.for_user("ann")
+        await ann.save_metadata(ConversationMetadata(conversation_id="c"))
+        shutil.copytree(tmp_path / "one", tmp_path / "killed")
+        assert problems(tmp_path / "one") == []
+    assert problems(tmp_path / "killed") == []
+    (tmp_path / "killed" / f"{NAME}-wal").unlink()
+    (tmp_path / "killed" / f"{NAME}-shm").unlink()
+
+    told = f"{NAME} was not closed in order, and its write-ahead log is missing"
+    assert problems(tmp_path / "killed")[0].startswith(told)
+    async with open_storage(SqliteStorage(data_dir=tmp_path / "killed")):
+        assert [one for one in caplog.messages if one.startswith(told)]
+    assert problems(tmp_path / "killed") == problems(tmp_path / "one") == []
+
+
+async def test_a_broken_log_of_writes_is_named(tmp_path):
+    async with open_storage(SqliteStorage(data_dir=tmp_path / "one")) as storage:
+        for number in range(9):
+            record = ConversationMetadata(conversation_id=f"c{number}")
+            await storage.conversations.for_user("ann").save_metadata(record)
+        shutil.copytree(tmp_path / "one", tmp_path / "killed")
+    wal = tmp_path / "killed" / f"{NAME}-wal"
+    content = bytearray(wal.read_bytes())
+    content[-6000] ^= 1
+    wal.write_bytes(content)
+
+    (first, *_) = check_storage(SqliteStorage(data_dir=tmp_path / "killed"))
+    assert first.startswith("the write-ahead log is broken after")
+
+
+async def test_a_database_beside_which_no_file_can_be_made_is_read_if_it_was_closed(filled):
+    # As on a medium that is mounted read-only: SQLite cannot make the files it wants.
+    (filled / f"{NAME}-shm").symlink_to(filled / "missing" / "file")
+    (filled / f"{NAME}-wal").touch()
+    assert problems(filled) == []
+
+    (filled / f"{NAME}-wal").write_bytes(b"x" * 5000)
+    found = [one for one in problems(filled) if "cannot be read" in one]
+    assert "copy the data directory to where it can be written" in found[0]
+    assert check_database_logs(filled / NAME) == []
