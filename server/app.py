@@ -52,6 +52,7 @@ from server.sockets.handlers import SocketHandlers, SocketParts
 from server.sockets.library import SocketServer
 from server.sockets.polling import PollingRules
 from server.sockets.upgrade import Entrance, nothing_plain, read_plain
+from server.sockets.wire import sent_body
 from server.tracing import load_tracing
 from server.user_records import UserRecords
 from storage.config import StorageConfig
@@ -191,6 +192,7 @@ async def compose(
             rates=rates,
             started=time.monotonic(),
             socket_document=asyncapi_document,
+            sent_body=sent_body,
         )
         plain = socketio.ASGIApp(library, socketio_path=None)
         sockets = PollingRules(plain, crowd, library.visits)

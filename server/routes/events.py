@@ -77,6 +77,10 @@ class EventQuery(Query):
     end_date: Moment | None = None
     exclude_hidden: bool = False
     query: str | None = None
+    as_sent: bool = Field(
+        default=False,
+        description="Only events that sockets are sent, in the form in which they are sent.",
+    )
 
     def filter(self) -> EventFilter | None:
         """The conditions; None when every event passes."""
@@ -137,15 +141,14 @@ class EventRoutes:
 
     @described(Tag.EVENTS, query=EventQuery, answer=EventPage, raises=(DamagedRecord,))
     async def search(self, request: Request) -> Response:
-        """Events exactly as they are stored. An answer may end before `limit` when it is large."""
+        """Events as they are stored, or sent. An answer may end before `limit` when it is large."""
         conversation_id = await visible_id(request, self._services.conversation_stores)
         query = read_query(request, EventQuery)
         head = await self._services.event_store.head(conversation_id)
-        events, has_more = await self._find(conversation_id, head.next_id, query)
-        bodies = b",".join(event.body for event in events)
+        bodies, has_more = await self._find(conversation_id, head.next_id, query)
         tail = b"true" if has_more else b"false"
         return Response(
-            b'{"events":[' + bodies + b'],"has_more":' + tail + b"}",
+            b'{"events":[' + b",".join(bodies) + b'],"has_more":' + tail + b"}",
             media_type=JsonResponse.media_type,
         )
 
@@ -185,9 +188,10 @@ class EventRoutes:
 
     async def _find(
         self, conversation_id: str, next_id: int, query: EventQuery
-    ) -> tuple[Sequence[StoredEvent], bool]:
+    ) -> tuple[Sequence[bytes], bool]:
         condition = query.filter()
-        found: list[StoredEvent] = []
+        form = self._services.sent_body if query.as_sent else _as_stored
+        found: list[bytes] = []
         size = 0
         for first_id, last_id in _slices(query, next_id):
             async for event in self._services.page_reader.search(
@@ -198,12 +202,19 @@ class EventRoutes:
                 reverse=query.reverse,
                 filter=condition,
             ):
-                if len(found) == query.limit or (found and size + len(event.body) > ANSWER_BYTES):
+                body = form(event)
+                if body is None:
+                    continue
+                if len(found) == query.limit or (found and size + len(body) > ANSWER_BYTES):
                     return found, True
-                found.append(event)
-                size += len(event.body)
+                found.append(body)
+                size += len(body)
             await asyncio.sleep(0)
         return found, False
+
+
+def _as_stored(event: StoredEvent) -> bytes:
+    return event.body
 
 
 def _slices(query: EventQuery, next_id: int) -> Iterator[tuple[int, int]]:

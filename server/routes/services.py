@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from events.event import StoredEvent
 from events.page_reader import PageReader
 from events.stores.base import EventStore
 from runtime_stub.agent import Example
@@ -43,6 +44,8 @@ class Services:
     """When the server started, by `time.monotonic`: the wall clock may be set."""
     socket_document: Callable[[], dict[str, Any]]
     """The AsyncAPI document."""
+    sent_body: Callable[[StoredEvent], bytes | None]
+    """An event's JSON as sockets are sent it; None for one that they are not."""
 
     def check_intake(self) -> None:
         """Raise NotAvailable while the server takes nothing in."""

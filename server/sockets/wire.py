@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from events.batch import Appended
+from events.event import PLAIN, StoredEvent
 from server.sockets.protocol import EVENT_OUT
 
 PREFIX = f'42["{EVENT_OUT}",'.encode()
@@ -59,6 +60,14 @@ def project(payload: Mapping[str, Any]) -> dict[str, Any] | None:
     if observation in ("browse", "browse_interactive") and isinstance(extras, dict):
         shown["extras"] = {key: value for key, value in extras.items() if key not in HEAVY_EXTRAS}
     return shown
+
+
+def sent_body(event: StoredEvent) -> bytes | None:
+    """The JSON of a stored event as clients see it; None for one that they do not."""
+    if event.flag == PLAIN:
+        return event.body
+    shown = project(orjson.loads(event.body))
+    return None if shown is None else orjson.dumps(shown)
 
 
 def stored_frame(body: bytes) -> bytes:

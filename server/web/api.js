@@ -7,7 +7,10 @@ import { ApiError } from "./http.js";
 /** @typedef {import("./types.js").ListFilter} ListFilter */
 /** @typedef {import("./types.js").Order} Order */
 
+/** @typedef {import("./types.js").Event} Event */
+
 const PAGE_SIZE = 20;
+const EVENTS_PAGE_SIZE = 100;
 
 export class Api {
   /** @param {import("./http.js").Http} http */
@@ -78,14 +81,44 @@ export class Api {
   }
 
   /**
-   * The id of one of the last events, of a kind that every client is sent.
+   * The events that end before one, or the newest, as the socket would send them.
    *
    * @param {string} id
-   * @returns {Promise<number>} -1 when there is none among them
+   * @param {number | null} beforeId null for the newest
+   * @returns {Promise<{events: Event[], more: boolean}>} oldest first; whether there are older ones
+   */
+  async eventsBefore(id, beforeId) {
+    const range = beforeId === null ? {} : { end_id: String(beforeId - 1) };
+    const { events, has_more } = await this.#newestFirst(id, EVENTS_PAGE_SIZE, range);
+    return { events: events.reverse(), more: has_more };
+  }
+
+  /** @param {string} id @returns {Promise<Event | null>} the agent's newest state */
+  async newestState(id) {
+    const { events } = await this.#newestFirst(id, 1, { include_kinds: "agent_state_changed" });
+    return events[0] ?? null;
+  }
+
+  /**
+   * The id of the last event that every client is sent; states are not.
+   *
+   * @param {string} id
+   * @returns {Promise<number>} -1 when there is none
    */
   async lateEventId(id) {
-    const { events } = await this.http.call("GET", `${path(id)}/events?reverse=true&limit=50`);
-    return events.find((/** @type {any} */ event) => event.action === "message")?.id ?? -1;
+    const { events } = await this.#newestFirst(id, 1, { exclude_kinds: "agent_state_changed" });
+    return Number(events[0]?.id ?? -1);
+  }
+
+  /**
+   * @param {string} id
+   * @param {number} limit
+   * @param {Record<string, string>} which
+   * @returns {Promise<{events: Event[], has_more: boolean}>}
+   */
+  #newestFirst(id, limit, which) {
+    const query = new URLSearchParams({ as_sent: "true", reverse: "true", limit: String(limit), ...which });
+    return this.http.call("GET", `${path(id)}/events?${query}`);
   }
 
   /** @param {string} id */

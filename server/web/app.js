@@ -17,6 +17,7 @@ import { mountComposer } from "./views/composer.js";
 import { mountConfirmation } from "./views/confirmation.js";
 import { slot } from "./views/dom.js";
 import { mountDrawer } from "./views/drawer.js";
+import { mountEarlier } from "./views/earlier.js";
 import { mountExportMenu } from "./views/export-menu.js";
 import { mountHeader } from "./views/header.js";
 import { mountKeyForm } from "./views/key-form.js";
@@ -72,6 +73,7 @@ mountUsage(store);
 mountNotices(store);
 mountOffline(store, () => reach.retry());
 mountExportMenu(store, api);
+mountEarlier(store, { more: () => stage.readEarlier() });
 mountPending(store, {
   retry: (clientId) => stage.conversation?.retry(clientId),
   discard: (clientId) => stage.conversation?.discard(clientId),

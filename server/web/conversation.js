@@ -10,6 +10,7 @@ import { reasonText, statusText } from "./wording.js";
 /** @typedef {import("./types.js").ClientEvent} ClientEvent */
 /** @typedef {import("./types.js").Event} Event */
 /** @typedef {import("./types.js").Pending} Pending */
+/** @typedef {{events: Event[], more: boolean}} EventsPage */
 
 /** A packet may have 4 MiB; the frame and the event name need a little of it. */
 const MESSAGE_LIMIT_BYTES = 4 * 1024 * 1024 - 1024;
@@ -25,6 +26,8 @@ const PASSING = new Set([
   "timeout",
 ]);
 const AGAIN_MS = 2_000;
+/** Drawn at once when somebody goes to the beginning. */
+const PAGES_TOGETHER = 10;
 /** A failure that is not in the log by then is shown in a banner. */
 const LATE_MS = 2_000;
 const TOO_MANY = "AGENT_ERROR$TOO_MANY_CONVERSATIONS";
@@ -38,6 +41,9 @@ export const STANDING = new Set(["error", "rate_limited"]);
 /**
  * @typedef {object} ConversationListener
  * @property {(event: Event) => void} arrived An event to be drawn, in order.
+ * @property {(events: Event[]) => void} preceded Events to be drawn before all others.
+ * @property {(beforeId: number) => Promise<EventsPage>} eventsBefore See `Api.eventsBefore`.
+ * @property {() => Promise<Event | null>} newestState See `Api.newestState`.
  * @property {() => Promise<number>} lateEventId See `Api.lateEventId`.
  * @property {(title: string) => void} retitled
  * @property {(why: "gone" | "key") => void} lost
@@ -48,6 +54,11 @@ export class Conversation {
   #closed = false;
   /** The highest id known to be in the log. */
   #knownId = -1;
+  /** The lowest id that is here. */
+  #firstId = 0;
+  #wasConnected = false;
+  /** @type {Promise<void>} */
+  #reading = Promise.resolve();
   /** Whether the log says why the agent failed. */
   #explained = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -59,10 +70,11 @@ export class Conversation {
 
   /**
    * @param {string} id
+   * @param {EventsPage} newest What there is to begin with; the socket goes on from its end.
    * @param {import("./store.js").Store} store
    * @param {ConversationListener} listener
    */
-  constructor(id, store, listener) {
+  constructor(id, newest, store, listener) {
     this.id = id;
     this.store = store;
     this.listener = listener;
@@ -74,13 +86,76 @@ export class Conversation {
         reason,
       })),
     });
-    this.link = new Link(id, {
+    this.newest = newest;
+    const cursor = Math.max(-1, ...newest.events.map((event) => Number(event.id)));
+    this.link = new Link(id, cursor, {
       received: (payload) => this.#received(payload),
       changed: (connection) => this.#changed(connection),
       troubled: (message) => store.notice("connection", message),
       refused: (why) => listener.lost(why),
     });
+  }
+
+  /** Shows what there is to begin with, and connects. */
+  open() {
+    const { events, more } = this.newest;
+    this.#reaches(events, more);
+    // As at a join: of the states only the newest, and an error behind everything else.
+    const state = events.findLast(isState);
+    const isError = state?.extras?.agent_state === "error";
+    for (const event of events) if (!isState(event) || (event === state && !isError)) this.#heed(event);
+    if (state && isError) this.#heed(state);
+    this.listener.preceded(events);
+    this.drawn(new Set(events.flatMap((event) => event.client_id ?? [])));
+    if (!state && more) void this.#askState();
     this.link.open();
+  }
+
+  /**
+   * Reads what comes before the first event that is here, unless that is under way.
+   *
+   * @param {number} [pages] how many are drawn together
+   */
+  readEarlier(pages = 1) {
+    const { earlier } = this.store.state;
+    const idle = !this.#closed && earlier.left > 0 && earlier.stage !== "reading";
+    if (idle) this.#reading = this.#readEarlier(pages);
+    return this.#reading;
+  }
+
+  /** @param {number} pages */
+  async #readEarlier(pages) {
+    this.store.set({ earlier: { ...this.store.state.earlier, stage: "reading" } });
+    /** @type {Event[]} */
+    const events = [];
+    let page = { events, more: true };
+    let failed = false;
+    let firstId = this.#firstId;
+    try {
+      for (let count = 0; count < pages && page.more; count += 1) {
+        page = await this.listener.eventsBefore(firstId);
+        events.unshift(...page.events);
+        firstId = Number(page.events[0]?.id ?? 0);
+      }
+    } catch {
+      // Why is told by the banner of the page; what was read is shown.
+      failed = true;
+    }
+    if (this.#closed) return;
+    if (events.length > 0) this.listener.preceded(events);
+    const usage = this.store.state.usage ?? events.map(usageOf).findLast(Boolean) ?? null;
+    this.store.set({ usage });
+    if (failed) this.#firstId = firstId;
+    else this.#reaches(events, page.more);
+    if (failed) this.store.set({ earlier: { left: firstId, stage: "failed" } });
+  }
+
+  /** @returns {Promise<boolean>} whether the very first event is here now */
+  async readAll() {
+    await this.#reading;
+    do await this.readEarlier(PAGES_TOGETHER);
+    while (!this.#closed && this.store.state.earlier.stage === "ready" && this.store.state.earlier.left > 0);
+    return !this.#closed && this.store.state.earlier.left === 0;
   }
 
   /** Leaves; nothing of this object touches the store afterwards. */
@@ -181,7 +256,26 @@ export class Conversation {
     this.store.set({ waits: false });
     this.store.notice("connection", "");
     this.#deliverAll();
-    void this.#ask();
+    // At first everything that is known is here.
+    if (this.#wasConnected || this.newest.events.length === 0) void this.#ask();
+    this.#wasConnected = true;
+  }
+
+  /** @param {Event[]} events the oldest that are here @param {boolean} more whether there are older ones */
+  #reaches(events, more) {
+    this.#firstId = more ? Number(events[0]?.id ?? 0) : 0;
+    this.store.set({ earlier: { left: this.#firstId, stage: "ready" } });
+  }
+
+  /** The newest state may be older than what is here. */
+  async #askState() {
+    let state = null;
+    try {
+      state = await this.listener.newestState();
+    } catch {
+      // Only the mark is missing until the state changes.
+    }
+    if (state && !this.#closed && this.store.state.agentState === "") this.#heed(state);
   }
 
   /** What a long replay is still going to bring shows how far behind the page is. */
@@ -203,6 +297,12 @@ export class Conversation {
     if (this.#closed) return;
     if (payload.status_update) return this.#updated(payload);
     if (payload.error === true) return this.store.notice("server", reasonText(payload.message ?? ""));
+    this.#heed(payload);
+    this.listener.arrived(payload);
+  }
+
+  /** What an event changes beside the transcript. @param {Event} payload */
+  #heed(payload) {
     const usage = usageOf(payload);
     if (usage) this.store.set({ usage });
     if (payload.observation === "agent_state_changed") {
@@ -215,7 +315,6 @@ export class Conversation {
       if (payload.action === "message" && payload.source === "user") this.#explained = false;
       this.store.notice("agent", "");
     }
-    this.listener.arrived(payload);
   }
 
   /** @param {Event} payload */
@@ -313,4 +412,9 @@ export class Conversation {
     const { pending } = this.store.state;
     if (pending.some(settled)) this.store.set({ pending: pending.filter((one) => !settled(one)) });
   }
+}
+
+/** @param {Event} event */
+function isState(event) {
+  return event.observation === "agent_state_changed";
 }

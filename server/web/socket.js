@@ -23,16 +23,19 @@ const STEADY_MS = 5_000;
  */
 
 export class Link {
-  #cursor = -1;
+  /** @type {number} */
+  #cursor;
   #tries = 0;
   #retryTimer = 0;
   #steadyTimer = 0;
 
   /**
    * @param {string} conversationId
+   * @param {number} cursor Id of the last event that is here already, -1 for none.
    * @param {LinkListener} listener
    */
-  constructor(conversationId, listener) {
+  constructor(conversationId, cursor, listener) {
+    this.#cursor = cursor;
     this.conversationId = conversationId;
     this.listener = listener;
     this.socket = io(location.origin, {

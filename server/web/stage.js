@@ -1,6 +1,7 @@
 /** What the main part shows: the conversation the address names, or none. */
 
 import { Conversation, STANDING } from "./conversation.js";
+import { ApiError } from "./http.js";
 import { blankConversation } from "./store.js";
 import { mountAnnouncer } from "./views/announcer.js";
 import { Transcript } from "./views/transcript.js";
@@ -33,7 +34,9 @@ export class Stage {
       waiting: (count) => store.set({ behind: count + (this.conversation?.missing ?? 0) }),
       unread: (count) => store.set({ newEntries: count }),
       spoken: mountAnnouncer(store),
+      rewound: () => void this.#rewind(),
     });
+    store.watch(["earlier"], () => this.transcript.offerBeginning(store.state.earlier.left > 0));
     store.watch(["agentState", "failure"], () => {
       const { agentState, failure } = store.state;
       this.transcript.offerRetry(STANDING.has(agentState) ? failure : null);
@@ -72,8 +75,9 @@ export class Stage {
   async #join(id) {
     const { store, catalogue } = this;
     let info;
+    let newest;
     try {
-      info = await this.api.get(id);
+      [info, newest] = await Promise.all([this.api.get(id), this.#newest(id)]);
     } catch (error) {
       if (store.state.openId === id && !store.state.needsKey && !store.state.refusal) {
         store.notice("connection", error instanceof Error ? error.message : String(error));
@@ -86,17 +90,48 @@ export class Stage {
     store.set({ title: info.title });
     catalogue.patch(id, info);
     this.unread.saw(id, Date.parse(info.last_updated_at ?? ""));
-    this.conversation = new Conversation(id, store, {
+    this.conversation = new Conversation(id, newest, store, {
       arrived: (event) => {
         this.unread.saw(id, Date.parse(event.timestamp ?? ""));
         this.transcript.push(event);
       },
+      preceded: (events) => this.transcript.precede(events),
+      eventsBefore: (beforeId) => this.api.eventsBefore(id, beforeId),
+      newestState: () => this.api.newestState(id),
       lateEventId: () => this.api.lateEventId(id),
       retitled: (title) => catalogue.patch(id, { title }),
       lost: (why) => (why === "key" ? store.set({ needsKey: true }) : this.#lose(id)),
     });
     this.transcript.show(this.conversation.timeline);
+    this.conversation.open();
     if (matchMedia("(pointer: fine)").matches) this.ready();
+  }
+
+  /** Reads on towards the beginning. */
+  readEarlier() {
+    void this.conversation?.readEarlier();
+  }
+
+  /** Goes to the very beginning. */
+  async #rewind() {
+    const { conversation } = this;
+    if ((await conversation?.readAll()) && conversation === this.conversation) this.transcript.toStart();
+  }
+
+  /**
+   * What is shown at once. Where the log cannot be read back, the socket sends what it can.
+   *
+   * @param {string} id
+   * @returns {Promise<import("./conversation.js").EventsPage>}
+   */
+  async #newest(id) {
+    try {
+      return await this.api.eventsBefore(id, null);
+    } catch (error) {
+      const unreadable = error instanceof ApiError && [404, 500].includes(error.status);
+      if (unreadable) return { events: [], more: false };
+      throw error;
+    }
   }
 
   /** The address leads to nothing, or to nothing any more. @param {string} id */

@@ -43,6 +43,15 @@ export class Timeline {
   /** @type {Map<number, Entry>} */
   #byAction = new Map();
 
+  /** Observations drawn alone, by the action they answer, which may come with older events. @type {Map<number, Entry>} */
+  #unclaimed = new Map();
+
+  /** The first action that may be the decision on a question among older events. @type {Event | null} */
+  #firstDecided = null;
+
+  /** Whether a message of the user follows what is older. */
+  #answered = false;
+
   /**
    * @param {Event} event
    * @returns {Change | null} null when nothing is to be drawn
@@ -60,6 +69,55 @@ export class Timeline {
   }
 
   /**
+   * Folds what comes right before all that is folded.
+   *
+   * @param {Event[]} events oldest first
+   * @returns {{added: Entry[], removed: Entry[]}} new entries in their order; those that became part of one
+   */
+  precede(events) {
+    const older = new Timeline();
+    /** @type {Set<Entry>} */
+    const added = new Set();
+    /** @type {Entry[]} */
+    const removed = [];
+    for (const event of events) {
+      if (this.#seen.has(event.id)) {
+        if (event.observation !== "agent_state_changed") this.repeated += 1;
+        continue;
+      }
+      const change = older.fold(event);
+      if (change === null || "update" in change) continue;
+      if (change.replaces) added.delete(change.replaces);
+      added.add(change.add);
+    }
+    for (const [cause, entry] of this.#unclaimed) {
+      const action = older.#byAction.get(cause);
+      if (!action) continue;
+      action.observation = entry.observation;
+      if (older.awaiting === action) older.awaiting = null;
+      removed.push(entry);
+      this.#unclaimed.delete(cause);
+    }
+    const asked = older.awaiting;
+    if (asked && this.#firstDecided && sameDeed(asked.action, this.#firstDecided)) added.delete(asked);
+    else this.awaiting ??= asked;
+    if (!this.#answered) this.failure ??= older.failure;
+    this.#take(older);
+    return { added: [...added], removed };
+  }
+
+  /** Knows what another one knows, which is older. @param {Timeline} older */
+  #take(older) {
+    this.repeated += older.repeated;
+    this.lastId = Math.max(this.lastId, older.lastId);
+    this.#firstDecided = older.#firstDecided ?? this.#firstDecided;
+    this.#answered ||= older.#answered;
+    for (const id of older.#seen) this.#seen.add(id);
+    for (const [id, entry] of older.#byAction) this.#byAction.set(id, entry);
+    for (const [id, entry] of older.#unclaimed) this.#unclaimed.set(id, entry);
+  }
+
+  /**
    * @param {Event} event
    * @returns {Change | null}
    */
@@ -67,12 +125,16 @@ export class Timeline {
     if (UNDRAWN_ACTIONS.has(event.action ?? "")) return null;
     const entry = entryOf(event, event, null);
     this.#byAction.set(entry.id, entry);
-    if (event.action === "message" && event.source === "user") this.failure = null;
+    if (event.action === "message" && event.source === "user") {
+      this.#answered = true;
+      this.failure = null;
+    }
     const asked = this.awaiting;
     if (event.args?.confirmation_state === "awaiting_confirmation") {
       this.awaiting = entry;
       return { add: entry };
     }
+    if (event.args?.confirmation_state) this.#firstDecided ??= event;
     if (asked && sameDeed(asked.action, event)) {
       // The decision appends the action once more; the question has then served its purpose.
       this.awaiting = null;
@@ -91,6 +153,7 @@ export class Timeline {
     if (!cause) {
       const entry = entryOf(event, null, event);
       if (isFailure(event)) this.failure = entry;
+      if (event.cause !== undefined) this.#unclaimed.set(event.cause, entry);
       return { add: entry };
     }
     cause.observation = event;

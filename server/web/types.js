@@ -81,6 +81,10 @@
  * @property {number} turn In the last exchange.
  * @property {number} window Of the model; 0 when unknown.
  *
+ * @typedef {object} Earlier
+ * @property {number} left Events before the first one that is here, 0 for none.
+ * @property {"ready" | "reading" | "failed"} stage
+ *
  * @typedef {"idle" | "connecting" | "connected" | "reconnecting" | "closed"} Connection
  *
  * @typedef {object} State
@@ -95,6 +99,7 @@
  * @property {string | null} title Title of the open conversation.
  * @property {boolean} missing The address names a conversation that is not there.
  * @property {Connection} connection
+ * @property {Earlier} earlier What came before the part that is shown.
  * @property {number} behind Events known to exist or received, and not drawn yet.
  * @property {string} agentState
  * @property {boolean} waits The agent has no slot: its user's other conversations hold them all.

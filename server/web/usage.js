@@ -3,7 +3,8 @@
 /** @typedef {import("./types.js").Event} Event */
 /** @typedef {import("./types.js").Usage} Usage */
 
-const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+/** Made when first needed: the first formatter of a page takes its time. @type {Intl.NumberFormat | undefined} */
+let compact;
 
 /**
  * @param {Event} event
@@ -33,6 +34,7 @@ export function costText(usd) {
 
 /** @param {number} count */
 export function tokenText(count) {
+  compact ??= new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
   return compact.format(count);
 }
 

@@ -1,5 +1,6 @@
 """Reading a transcript: staying where one is, what is new, and logs of 10,000 events."""
 
+import re
 from datetime import timedelta
 
 import httpx
@@ -12,7 +13,7 @@ from tests.support.frames import RECORD, drawn, look, scroll
 from tests.support.long_log import LONG_LINE, long_log
 from tests.support.screenshots import picture
 from tests.support.servers import server_process
-from tests.support.written_logs import at_rest, said, write_log
+from tests.support.written_logs import at_rest, did, ran, said, write_log
 
 pytestmark = [
     pytest.mark.chromium,
@@ -37,6 +38,19 @@ PLACE = """
   return [entry.dataset.eventId, Math.round(entry.getBoundingClientRect().top)];
 }
 """
+NOTE_PLACE = """
+() => {
+  const transcript = document.getElementById("transcript");
+  // Where an entry is seen in each frame from the one on in which the reader is at the top.
+  window.tops = [];
+  const frame = () => {
+    if (transcript.scrollTop === 0 || window.tops.length > 0) window.tops.push(document.querySelector("[data-event-id='154']").getBoundingClientRect().top);
+    requestAnimationFrame(frame);
+  };
+  frame();
+}
+"""
+MOVED = "() => Math.round(window.tops.at(-1) - window.tops[0])"
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -44,10 +58,17 @@ async def recorded(browser, library):
     context = await new_context(browser)
     await context.add_init_script(RECORD + NOTE_MARKS)
     reader = await person(context, library.url)
-    await reader.visit("/conversations/ten-thousand")
-    await drawn(reader.page)
     yield reader
     await context.close()
+
+
+async def rewind(reader):
+    """Go to the very beginning of a long conversation."""
+    await drawn(reader.page)
+    await scroll(reader.page, 0.5, 1)
+    await reader.part("jump-beginning").click()
+    await expect(reader.part("earlier")).to_be_hidden(timeout=60_000)
+    await drawn(reader.page)
 
 
 async def say_by_rest(reader, conversation_id, text):
@@ -58,15 +79,23 @@ async def say_by_rest(reader, conversation_id, text):
 
 
 async def test_ten_thousand_events_are_read_without_jank(recorded, record_property):
-    loading = await look(recorded.page)
-    await scroll(recorded.page, 0.96, 200)
+    await recorded.visit("/conversations/ten-thousand")
+    await drawn(recorded.page)
+    opening = await look(recorded.page)
+    await rewind(recorded)
+    await expect(recorded.page.locator('[data-event-id="0"]')).to_be_in_viewport()
+    rewinding = await look(recorded.page)
+    await scroll(recorded.page, 0.04, 200)
     reading = await look(recorded.page)
-    await scroll(recorded.page, 0, 200)
+    await scroll(recorded.page, 1, 200)
     flying = await look(recorded.page)
 
-    await expect(recorded.page.locator('[data-event-id="0"]')).to_be_visible()
-    record_property("figures", f"loading: {loading}. reading: {reading}. flying: {flying}")
-    for seen in (loading, reading, flying):
+    await expect(recorded.page.locator('[data-event-id="9996"]')).to_be_in_viewport()
+    record_property(
+        "figures",
+        f"opening: {opening}. rewinding: {rewinding}. reading: {reading}. flying: {flying}",
+    )
+    for seen in (opening, rewinding, reading, flying):
         assert seen.entries <= MOST_ENTRIES
         assert seen.elements <= MOST_ELEMENTS
     assert reading.longest_frame < JANK_MS
@@ -74,19 +103,159 @@ async def test_ten_thousand_events_are_read_without_jank(recorded, record_proper
     assert not await recorded.found_fault()
 
 
-async def test_while_a_long_log_comes_the_page_says_how_far_behind_it_is(recorded):
-    marks = await recorded.page.evaluate("window.marks")
+async def test_a_page_that_was_away_for_long_says_how_far_behind_it_is(browser, tmp_path):
+    await write_log(tmp_path / "data", "long", "Long", long_log(1_000))
+    async with server_process(tmp_path / "data") as server:
+        context = await new_context(browser)
+        await context.add_init_script(NOTE_MARKS)
+        reader = await person(context, server.url)
+        await reader.visit("/conversations/long")
+        await drawn(reader.page)
+        path = "/api/conversations/long/events?reverse=true&limit=1"
+        async with httpx.AsyncClient(base_url=server.url) as client:
+            last_id = (await client.get(path)).json()["events"][0]["id"]
 
-    behind = [int(mark.split()[0].replace(",", "")) for mark in marks if mark.endswith("behind")]
-    assert behind
-    assert behind == sorted(behind, reverse=True)
-    await recorded.sees_state("Ready")
+        await server.kill()
+        await expect(reader.part("connection-state")).to_have_text("Reconnecting")
+        missed = [said("agent", f"meanwhile {number}") for number in range(10_000)]
+        await write_log(tmp_path / "data", "long", "Long", missed, begin=last_id + 1)
+        await server.start()
+        await reader.sees_state("Ready")
+        await expect(reader.messages_of("agent").last).to_contain_text("meanwhile 9999")
+
+        marks = await reader.page.evaluate("window.marks")
+        behind = [
+            int(mark.split()[0].replace(",", "")) for mark in marks if mark.endswith("behind")
+        ]
+        assert behind
+        assert behind == sorted(behind, reverse=True)
+        assert not await reader.found_fault(excused=OUTAGE)
+        await context.close()
+
+
+async def test_a_conversation_of_any_length_opens_with_its_newest_page_alone(context, library):
+    reader = await person(context, library.url)
+    asked: list[str] = []
+    sent: list[str] = []
+    reader.page.on("request", lambda request: asked.append(request.url))
+    reader.page.on(
+        "websocket",
+        lambda socket: socket.on("framereceived", lambda frame: sent.append(str(frame))),
+    )
+    await reader.visit("/conversations/ten-thousand")
+    await reader.sees_state("Ready")
+
+    await expect(reader.page.locator('[data-event-id="9996"]')).to_be_in_viewport()
+    await expect(reader.part("earlier")).to_contain_text("earlier events")
+    assert len([url for url in asked if "/events?" in url]) == 1
+    # What is sent is what the agent does as somebody comes.
+    ids = [int(one) for frame in sent for one in re.findall(r'"id":(\d+)', frame)]
+    assert all(one > 9_996 for one in ids), ids
+    entries = await reader.entries()
+    assert len(entries) < 100
+    assert entries[0].event_id >= 9_900
+    assert not await reader.found_fault()
+
+
+def in_pages():
+    """253 events, so that pages of 100 part actions from their answers and a question from its decision."""
+    log = [said("agent", f"line {number}") for number in range(250)]
+    log[52] = did("run", command="make it", confirmation_state="awaiting_confirmation")
+    log[53] = did("run", command="make it", confirmation_state="confirmed")
+    log[54] = ran(53, "make it", "made")
+    log[152] = did("run", command="make more", confirmation_state="confirmed")
+    log[153] = ran(152, "make more", "made more")
+    log[200] = said("user", "go on")
+    return [*log, *at_rest(200, 250)]
+
+
+async def test_older_events_come_as_the_reader_goes_up_and_fit_what_is_there(context, tmp_path):
+    await write_log(tmp_path / "data", "pages", "Pages", in_pages())
+    async with server_process(tmp_path / "data") as server:
+        reader = await person(context, server.url)
+        await reader.visit("/conversations/pages")
+        await reader.sees_state("Ready")
+        assert (await reader.entries())[0].event_id == 153
+        await expect(reader.part("command")).to_have_count(1)
+        await reader.page.evaluate(NOTE_PLACE)
+
+        await scroll(reader.page, 0, 1)
+        await expect(reader.part("earlier")).to_have_text(re.compile(r"\b53 earlier"))
+        entries = await reader.entries()
+        assert [entries[0].event_id, entries[-1].event_id] == [53, 249]
+        assert 153 not in [one.event_id for one in entries]
+        moved = await reader.page.evaluate(MOVED)
+        assert abs(moved) <= 2, f"the reader was moved by {moved} px"
+
+        await scroll(reader.page, 0, 1)
+        await expect(reader.part("earlier")).to_be_hidden()
+        ids = [one.event_id for one in await reader.entries()]
+        # The question went into its decision, and answers into their actions.
+        assert ids == [one for one in range(250) if one not in (52, 54, 153)]
+        assert await reader.part("command").count() == 2
+        await expect(reader.part("command").first).to_contain_text("made")
+        assert not await reader.found_fault()
+
+
+async def test_the_beginning_is_a_button_away_and_the_reader_stays_there(context, tmp_path):
+    await write_log(tmp_path / "data", "long", "Long", long_log(1_000))
+    async with server_process(tmp_path / "data") as server:
+        reader = await person(context, server.url)
+        await reader.visit("/conversations/long")
+        await rewind(reader)
+        await expect(reader.page.locator('[data-event-id="0"]')).to_be_in_viewport()
+        await say_by_rest(reader, "long", "still reading")
+        await expect(reader.part("jump-latest")).to_have_text("2 new")
+        await expect(reader.page.locator('[data-event-id="0"]')).to_be_in_viewport()
+
+        await reader.part("jump-latest").click()
+        await expect(reader.messages_of("agent").last).to_contain_text("You said: still reading")
+        await expect(reader.messages_of("agent").last).to_be_in_viewport()
+        assert not await reader.found_fault()
+
+
+async def test_older_events_that_cannot_be_read_can_be_asked_for_again(context, tmp_path):
+    await write_log(tmp_path / "data", "long", "Long", long_log(1_000))
+    async with server_process(tmp_path / "data") as server:
+        reader = await person(context, server.url)
+        await reader.visit("/conversations/long")
+        await drawn(reader.page)
+        await server.kill()
+        await expect(reader.part("connection-state")).to_have_text("Reconnecting")
+        await scroll(reader.page, 0, 1)
+        await expect(reader.part("earlier")).to_contain_text("could not be read")
+        await picture(reader, "earlier-failed-1280-light")
+
+        await server.start()
+        await expect(reader.part("connection-state")).to_have_text("Connected")
+        await reader.part("earlier").get_by_role("button", name="Try again").click()
+        await expect(reader.part("earlier")).to_have_text(re.compile(r"\b800 earlier"))
+        ids = [one.event_id for one in await reader.entries()]
+        assert ids == sorted(set(ids))
+        assert not await reader.found_fault(excused=OUTAGE)
+
+
+async def test_nothing_is_missed_or_doubled_between_the_page_read_and_the_socket(context, reader):
+    conversation_id = await reader.begin()
+    await reader.say("/slow 400 10")
+    tabs = []
+    for number in (20, 60, 120, 180):
+        await expect(reader.messages_of("agent").nth(number)).to_be_attached()
+        tabs.append(await person(context, reader.url))
+        await tabs[-1].visit(f"/conversations/{conversation_id}")
+    await expect(reader.messages_of("agent").last).to_contain_text("Message 400 of 400")
+
+    for tab in tabs:
+        await expect(tab.messages_of("agent").last).to_contain_text("Message 400 of 400")
+        if await tab.part("earlier").is_visible():
+            await rewind(tab)
+        assert await tab.entries() == await reader.entries()
+        assert not await tab.found_fault()
 
 
 async def test_a_long_line_in_a_long_log_widens_nothing(visitor):
     await visitor.visit("/conversations/thousand")
-    await drawn(visitor.page)
-    await scroll(visitor.page, 0, 1)
+    await rewind(visitor)
     line = visitor.page.locator('[data-event-id="8"]')
     await expect(line).to_be_visible()
 

@@ -7,6 +7,7 @@ import pytest
 
 from events.conformance.records import append
 from events.event import EventFlag, StoredEvent
+from events.serialization import flag_of
 from tests.support.rest import EVERY, assert_refused, rest_server
 
 EVENTS = f"{EVERY}/c1/events"
@@ -68,6 +69,40 @@ async def test_a_range_across_slices_has_no_gap_in_either_direction(rest):
     assert await ids(rest, "start_id=480&limit=50") == (list(range(480, 530)), True)
     backwards = list(range(519, 469, -1))
     assert await ids(rest, "start_id=10&end_id=519&limit=50&reverse=1") == (backwards, True)
+
+
+async def test_on_demand_events_are_those_that_sockets_are_sent_in_their_form(rest):
+    def state(event_id):
+        extras = {"agent_state": "running", "reason": ""}
+        return special(event_id, observation="agent_state_changed", content="", extras=extras)
+
+    def special(event_id, **fields):
+        payload = {"id": event_id, "source": "environment", **fields}
+        return StoredEvent(event_id, flag_of(payload), orjson.dumps(payload))
+
+    heavy = {"url": "https://example.org", "dom_object": {"a": 1}}
+    await fill(
+        rest,
+        [
+            stored(0, "hello"),
+            special(1, action="system", args={}),
+            state(2),
+            special(3, source="agent", observation="browse", content="", extras=heavy),
+            special(4, source="agent", observation="null", content="", extras={}),
+            *(special(number, action="system", args={}) for number in range(5, 700)),
+            stored(701 - 1, "bye"),
+        ],
+    )
+
+    answer = (await rest.ask("GET", f"{EVENTS}?as_sent=true")).json()
+
+    assert answer["has_more"] is False
+    assert [one["id"] for one in answer["events"]] == [0, 2, 3, 700]
+    assert answer["events"][1]["source"] == "agent"
+    assert answer["events"][2]["extras"] == {"url": "https://example.org"}
+    # Events that are not sent count neither for the limit nor for what is left.
+    assert await ids(rest, "as_sent=true&reverse=true&limit=2") == ([700, 3], True)
+    assert await ids(rest, "as_sent=true&reverse=true&end_id=2&limit=2") == ([2, 0], False)
 
 
 async def test_a_log_without_events_reads_as_empty(rest):

@@ -29,29 +29,32 @@ async def write_log(
     title: str,
     payloads: Sequence[Payload],
     apart: timedelta = timedelta(seconds=1),
+    begin: int = 0,
 ) -> None:
     """Write a conversation into a data directory that no server has open.
 
-    Ids and times are given here, `apart` between two events; `cause` counts from this log's start.
+    Ids and times are given here, `apart` between two events; `cause` is an id. With `begin`, what
+    is given follows the events of a conversation that has so many.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
-    moments = [_moment(BEGINNING + number * apart) for number in range(len(payloads))]
+    moments = [_moment(BEGINNING + (begin + number) * apart) for number in range(len(payloads))]
     events = [
-        _stored(number, moment, payload)
+        _stored(begin + number, moment, payload)
         for number, (moment, payload) in enumerate(zip(moments, payloads, strict=True))
     ]
     database = await SqliteDatabase.open(data_dir / DATABASE_NAME)
     try:
-        records = DatabaseConversationStores(database).for_user(None)
-        await records.save_metadata(
-            ConversationMetadata(conversation_id=conversation_id, title=title)
-        )
+        if begin == 0:
+            records = DatabaseConversationStores(database).for_user(None)
+            await records.save_metadata(
+                ConversationMetadata(conversation_id=conversation_id, title=title)
+            )
         store = DatabaseEventStore(database)
         for start in range(0, len(events), BATCH):
             batch = events[start : start + BATCH]
             last = batch[-1].id
-            summary = SummaryChange(last_event_id=last, last_updated_at=moments[last])
-            await store.append(conversation_id, start, batch, summary=summary)
+            summary = SummaryChange(last_event_id=last, last_updated_at=moments[last - begin])
+            await store.append(conversation_id, begin + start, batch, summary=summary)
     finally:
         await database.close()
 

@@ -42,7 +42,8 @@ export function mountComposer(store, on) {
 
   const grow = () => {
     input.style.height = "auto";
-    input.style.height = `${Math.min(input.scrollHeight, MOST_HEIGHT_PX)}px`;
+    // Measured only where there is something: it makes the browser lay out the whole page at once.
+    if (input.value) input.style.height = `${Math.min(input.scrollHeight, MOST_HEIGHT_PX)}px`;
     const blank = input.value.trim() === "" && shelf.current().items.length === 0;
     send.disabled = input.disabled || busy || blank;
   };

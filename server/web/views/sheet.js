@@ -63,13 +63,42 @@ export class Sheet {
   add(entry, divided) {
     if (divided) this.undivide();
     const last = this.#blocks.findLast(({ places }) => places.length > 0)?.places.at(-1)?.entry;
-    // What is of today needs no heading where everything is.
-    const day = sameDay(entry.at, last?.at ?? Date.now()) ? "" : dayOf(entry.at);
     const block = this.#open();
     this.#byEntry.set(entry.id, block);
-    block.add({ entry, day, divided, continued: last?.source === entry.source });
+    block.add({ entry, divided, ...between(last, entry) });
     if (divided) this.#divided = block;
     if (!block.painted) this.#grown.add(block);
+  }
+
+  /**
+   * Adds entries before all others.
+   *
+   * @param {Entry[]} entries
+   * @param {boolean} painted Whether they are to be there at once, so that their height is known.
+   */
+  precede(entries, painted) {
+    const first = this.#blocks.find(({ places }) => places.length > 0)?.places[0];
+    /** @type {Block[]} */
+    const blocks = [];
+    /** @type {Entry | undefined} */
+    let last;
+    for (const entry of entries) {
+      let block = blocks.at(-1);
+      if (!block || block.places.length === BLOCK_ENTRIES) blocks.push((block = new Block()));
+      this.#byEntry.set(entry.id, block);
+      block.add({ entry, divided: false, ...between(last, entry) });
+      last = entry;
+    }
+    for (const block of blocks) {
+      if (painted && blocks.length <= MOST_PAINTED_BLOCKS / 2) block.paint();
+      else block.reserve(this.#entryHeight);
+    }
+    this.#blocks.unshift(...blocks);
+    this.list.prepend(...blocks.map(({ element }) => element));
+    for (const { element } of blocks) this.observer.observe(element);
+    if (!first || !last) return;
+    Object.assign(first, between(last, first.entry));
+    this.#byEntry.get(first.entry.id)?.redraw(first.entry.id);
   }
 
   /** @param {Entry} entry */
@@ -151,4 +180,16 @@ export class Sheet {
     if (entries > 0) this.#entryHeight = (this.#entryHeight + height / entries) / 2;
     for (const block of leaving) block.empty();
   }
+}
+
+/**
+ * What an entry's neighbour makes of it.
+ *
+ * @param {Entry | undefined} before
+ * @param {Entry} entry
+ */
+function between(before, entry) {
+  // What is of today needs no heading where everything is.
+  const day = sameDay(entry.at, before?.at ?? Date.now()) ? "" : dayOf(entry.at);
+  return { day, continued: before?.source === entry.source };
 }

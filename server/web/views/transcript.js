@@ -20,6 +20,7 @@ const BEHIND_FROM = 20;
  * @property {(clientIds: Set<string>) => void} drawn After each batch.
  * @property {(count: number) => void} waiting How many events are yet to be drawn.
  * @property {(count: number) => void} unread How many entries came while the reader was elsewhere.
+ * @property {() => void} rewound The reader wants to go to the very beginning, which is not here.
  * @property {(text: string) => void} spoken A new message of the agent, when level with the log.
  */
 
@@ -32,6 +33,7 @@ export class Transcript {
   #top = 0;
   #paintedAt = -Infinity;
   #unread = 0;
+  #rewinds = false;
   /** @type {import("../timeline.js").Timeline | null} */
   #timeline = null;
 
@@ -45,7 +47,8 @@ export class Transcript {
     this.list = slot("entries");
     this.sheet = new Sheet(this.list, this.scroller, () => this.#schedule());
     this.jump = h("button", { type: "button", class: "jump", hidden: true, data: { testid: "jump-latest" }, onclick: () => this.toEnd() });
-    slot("jump").append(this.jump);
+    this.first = h("button", { type: "button", class: "jump", hidden: true, data: { testid: "jump-beginning" }, onclick: () => listener.rewound() }, icon("send"), "Beginning");
+    slot("jump").append(this.first, this.jump);
     this.scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     document.addEventListener("visibilitychange", () => this.#looks());
     new ResizeObserver(() => this.#follow()).observe(slot("sheet"));
@@ -60,12 +63,60 @@ export class Transcript {
     this.#looked = !document.hidden;
     this.sheet.clear();
     delete this.list.dataset.repeated;
-    this.toEnd();
+    this.#atEnd = true;
+    this.#setUnread(0);
+    this.#schedule();
   }
 
   /** @param {Event} event */
   push(event) {
     if (this.#queue.push(event) === 1) this.list.setAttribute("aria-busy", "true");
+    this.#schedule();
+  }
+
+  /** Shows events before all others; the reader stays where he is. @param {Event[]} events oldest first */
+  precede(events) {
+    if (!this.#timeline) return;
+    const { added, removed } = this.#timeline.precede(events);
+    const held = this.#atEnd ? null : this.#firstSeen(new Set(removed.map(({ id }) => String(id))));
+    for (const entry of removed) this.sheet.remove(entry);
+    this.sheet.precede(added, held !== null);
+    this.list.setAttribute("aria-busy", "true");
+    this.#schedule();
+    if (!held) return;
+    // At the very top browsers do not hold the reader's place, and elsewhere it must not be held twice.
+    this.scroller.style.overflowAnchor = "none";
+    const top = this.list.querySelector(`[data-event-id="${held.id}"]`)?.getBoundingClientRect().top;
+    this.scroller.scrollTop += (top ?? held.top) - held.top;
+    this.#top = this.scroller.scrollTop;
+    this.scroller.style.overflowAnchor = "";
+  }
+
+  /** @param {boolean} offered whether the beginning is not here yet */
+  offerBeginning(offered) {
+    this.#rewinds = offered;
+    this.first.hidden = this.#atEnd || !offered;
+  }
+
+  /**
+   * The first entry that the reader sees, and where.
+   *
+   * @param {Set<string>} leaving ids of those that do not count
+   */
+  #firstSeen(leaving) {
+    const edge = this.scroller.getBoundingClientRect().top;
+    for (const entry of this.list.querySelectorAll("article")) {
+      const { top, bottom } = entry.getBoundingClientRect();
+      const id = entry.dataset.eventId ?? "";
+      if (bottom > edge && !leaving.has(id)) return { id, top };
+    }
+    return null;
+  }
+
+  toStart() {
+    this.#atEnd = false;
+    this.scroller.scrollTop = this.#top = 0;
+    this.#setUnread(this.#unread);
     this.#schedule();
   }
 
@@ -182,6 +233,7 @@ export class Transcript {
   /** @param {number} count */
   #setUnread(count) {
     this.jump.hidden = this.#atEnd;
+    this.first.hidden = this.#atEnd || !this.#rewinds;
     if (count === this.#unread && this.jump.childElementCount > 0) return;
     this.#unread = count;
     this.jump.replaceChildren(icon("down"), count > 0 ? `${count.toLocaleString("en")} new` : "Latest");
