@@ -188,7 +188,15 @@ async def compose(
             readiness=Readiness(
                 config, application.reasons, event_store.counters, prove, medium=medium
             ),
-            metrics=Metrics(Sources(parts, frames.cache, traffic, watch, crowd, rates)),
+            metrics=Metrics(
+                Sources(
+                    event_store.counters,
+                    parts.loop_parts.tallies,
+                    parts.connections,
+                    {"events": parts.page_reader.cache, "frames": frames.cache},
+                    *(traffic, watch, crowd, rates),
+                )
+            ),
             rates=rates,
             started=time.monotonic(),
             socket_document=asyncapi_document,

@@ -19,6 +19,7 @@ ServerError
 ├── RateLimited           too much was asked for in a short time
 ├── TooSlow               a request did not come in time
 ├── NotAvailable          the server is stopping, or a deadline passed
+├── Refused               a Socket.IO handshake is refused with the message that clients know
 └── NotSupported          the server does not offer this
 """
 
@@ -153,6 +154,18 @@ class ErrorBody(BaseModel):
     message: str
     code: str
     msg_id: str | None = None
+
+
+WRONG_KEY = "invalid_session_api_key"
+"""The message of a handshake refused for its key."""
+
+
+class Refused(ServerError):
+    """A handshake is refused with this message; `data` travels beside the message."""
+
+    def __init__(self, message: str, data: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.data = data
 
 
 class Answer(NamedTuple):

@@ -14,7 +14,6 @@ from prometheus_client.registry import Collector
 
 from events.version import server_version
 from server.loop_watch import LoopWatch
-from server.managers.parts import ManagerParts
 from server.tallies import Tallies
 from storage.counters import Counters, Histogram
 
@@ -27,6 +26,22 @@ class Cache(Protocol):
     size_bytes: int
     hits: int
     misses: int
+
+
+class Client(Protocol):
+    """A client connected to a conversation."""
+
+    @property
+    def delivered(self) -> int:
+        """Events of the log it has passed."""
+
+    @property
+    def live(self) -> bool:
+        """Whether it has caught up with the log."""
+
+    @property
+    def waiting(self) -> int:
+        """Its events that are not acknowledged yet."""
 
 
 class SlowClients(Protocol):
@@ -61,17 +76,15 @@ class Refusals(Protocol):
 class Sources:
     """Where the figures are."""
 
-    parts: ManagerParts
-    frames: Cache
+    storage: Counters
+    tallies: Tallies
+    connections: Iterable[Client]
+    pages: Mapping[str, Cache]
+    """The caches of pages by name."""
     slow_clients: SlowClients
     watch: LoopWatch
     guests: Guests
     rates: Refusals
-
-    @property
-    def tallies(self) -> Tallies:
-        """What loops, connections and requests did."""
-        return self.parts.loop_parts.tallies
 
 
 class Metrics:
@@ -103,13 +116,11 @@ class ServerCollector(Collector):
         build = GaugeMetricFamily("parley_build", "Always 1.", labels=["version"])
         build.add_metric([server_version() or "unknown"], 1)
         yield build
-        yield from _storage(self._sources.parts.event_store.counters)
+        yield from _storage(self._sources.storage)
         yield from _work(self._sources.tallies)
         yield from _connections(self._sources)
         yield from _requests(self._sources.tallies)
-        yield from _caches(
-            {"events": self._sources.parts.page_reader.cache, "frames": self._sources.frames}
-        )
+        yield from _caches(self._sources.pages)
         watch = self._sources.watch
         yield _histogram("parley_event_loop_lag_seconds", "How late the loop was.", watch.lags)
         tasks = len(asyncio.all_tasks())
@@ -154,7 +165,7 @@ def _work(tallies: Tallies) -> Iterator[Metric]:
 
 def _connections(sources: Sources) -> Iterator[Metric]:
     tallies, slow = sources.tallies, sources.slow_clients
-    now = list(sources.parts.connections)
+    now = list(sources.connections)
     delivered = tallies.delivered + sum(one.delivered for one in now)
     behind = sum(not one.live for one in now)
     waiting = sum(one.waiting for one in now)

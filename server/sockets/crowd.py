@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Callable
 
 from server.config import ServerConfig
-from server.errors import NotAvailable, RateLimited
+from server.errors import WRONG_KEY, NotAvailable, RateLimited, Refused
 from server.rates import RateClass, Rates
 from server.sockets.allowance import UNLIMITED, Allowance
 from server.sockets.pace import UNPACED, Pace
-from server.sockets.protocol import WRONG_KEY, Refused
 
 logger = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ from typing import Any
 from socketio import packet as kinds
 from socketio.packet import Packet
 
+from server.errors import Refused
 from server.sockets.allowance import Allowance
 from server.sockets.direct import DirectOutlet
 from server.sockets.handlers import Arrival, SocketHandlers
@@ -20,7 +21,6 @@ from server.sockets.protocol import (
     PONG_SECONDS,
     UNKNOWN_NAMESPACE,
     ClientPacket,
-    Refused,
     connected,
     opening,
     refusal,

@@ -13,7 +13,7 @@ from events.errors import StreamClosed
 from server.auth import Authenticator, Principal
 from server.connections import ConnectionRegistry
 from server.conversation import ServerConversation
-from server.errors import BadRequest, answer_for
+from server.errors import WRONG_KEY, BadRequest, Refused, answer_for
 from server.loop_settings import LoopSettings
 from server.managers.base import ConversationManager
 from server.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice
@@ -25,10 +25,8 @@ from server.sockets.intake import HOLD_AT, AwaitedIntake, Intake
 from server.sockets.outlet import Outlet
 from server.sockets.protocol import (
     EVENTS_IN,
-    WRONG_KEY,
     ClientPacket,
     Handshake,
-    Refused,
     failed_ack,
     key_of_auth,
     parse_handshake,

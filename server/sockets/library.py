@@ -25,7 +25,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from server.addresses import peer_of
 from server.answers import error_response, response_of, send_refusal
-from server.errors import Answer, BadRequest, NotAvailable, RateLimited
+from server.errors import Answer, BadRequest, NotAvailable, RateLimited, Refused
 from server.sockets.crowd import Crowd, Place
 from server.sockets.handlers import Arrival, SocketHandlers
 from server.sockets.outlet import EngineOutlet, check_engine, end_poll
@@ -38,7 +38,6 @@ from server.sockets.protocol import (
     PONG_SECONDS,
     UNKNOWN_NAMESPACE,
     ClientPacket,
-    Refused,
 )
 from server.sockets.transport import GuardedProtocol, protocol_of
 

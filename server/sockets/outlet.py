@@ -15,8 +15,7 @@ from typing import Any
 from engineio import AsyncServer as EngineServer
 from engineio.packet import MESSAGE, NOOP, Packet
 
-from server.errors import ServerError
-from server.sockets.protocol import Refused
+from server.errors import Refused, ServerError
 from server.sockets.transport import GuardedProtocol
 from server.sockets.wire import packet_texts
 

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs
 import orjson
 
 from events.strictness import shown
-from server.errors import Answer, ServerError
+from server.errors import Answer, Refused
 from storage.conversations.metadata import ProviderType
 from storage.errors import BadKey
 from storage.locations import check_conversation_id
@@ -32,14 +32,6 @@ MAX_PARAMETERS = 100
 PROVIDERS = {provider.value: provider for provider in ProviderType}
 LAST_ID = 2**53 - 1
 """The largest id a browser can count to."""
-
-
-class Refused(ServerError):
-    """A handshake is refused; `data` travels beside the message."""
-
-    def __init__(self, message: str, data: dict[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.data = data
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +78,6 @@ def key_of_auth(auth: object) -> str | None:
     return key if isinstance(key, str) else None
 
 
-WRONG_KEY = "invalid_session_api_key"
 NOT_FOUND_TEXT = "Conversation not found"
 NOT_FOUND_DATA = {"msg_id": "CONVERSATION$NOT_FOUND"}
 

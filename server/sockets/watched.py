@@ -2,9 +2,8 @@
 
 from structlog.contextvars import bound_contextvars
 
-from server.errors import answer_for
+from server.errors import Refused, answer_for
 from server.sockets.handlers import Arrival, SocketHandlers, SocketParts
-from server.sockets.protocol import Refused
 from server.tallies import Tallies
 
 TEXTS = {

@@ -14,11 +14,12 @@ from events.event import EventSource
 from events.observations import OBSERVATIONS
 from events.schemas import event_schemas
 from events.serialization import encode
-from server import notices
+from server import errors, notices
 from server.errors import TABLE
 from server.routes.describing import DESCRIPTIONS, Tag, described, description_of
 from server.routes.matching import Resource, resource
 from server.routes.openapi import endpoints_of, openapi_document
+from server.sockets import protocol
 from server.sockets.asyncapi import HIDDEN_KINDS, REFUSALS, asyncapi_document
 from tests.support.event_kinds import ACTION_TABLE, OBSERVATION_TABLE
 from tests.support.rest import rest_server
@@ -229,15 +230,18 @@ def test_every_kind_that_is_sent_is_a_message_of_the_socket():
 
 def test_every_refusal_of_the_handshake_is_told():
     texts = set()
-    for module in SOCKETS.glob("*.py"):
+    for module in SOCKETS.rglob("*.py"):
         for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "Refused":
                 texts.add(_beginning(node.args[0]))
 
-    assert texts - {""} == REFUSALS.keys() - {"Conversation not found"}
+    assert texts - {""} == REFUSALS.keys() - {"Conversation not found", protocol.UNKNOWN_NAMESPACE}
 
 
 def _beginning(node):
+    """The text a refusal begins with, written there or under a name of its own."""
+    if isinstance(node, ast.Name):
+        return getattr(errors, node.id, None) or getattr(protocol, node.id, "")
     if isinstance(node, ast.JoinedStr):
         node = node.values[0]
     return node.value if isinstance(node, ast.Constant) else ""

@@ -2,7 +2,8 @@
 
 import pytest
 
-from server.sockets.protocol import Refused, parse_handshake, refusal
+from server.errors import Refused
+from server.sockets.protocol import parse_handshake, refusal
 
 
 @pytest.mark.parametrize("name", ["\u202egithub", "a%0Ab", "a%00", "\ud800", "x" * 500])

@@ -21,9 +21,10 @@ from events.stores.frames import (
 )
 from events.strictness import refusal_of
 from server.config import ServerConfig
+from server.errors import Refused
 from server.routes.conversations import ListQuery
 from server.routes.events import EventQuery
-from server.sockets.protocol import ClientPacket, Handshake, Refused, parse_event, parse_handshake
+from server.sockets.protocol import ClientPacket, Handshake, parse_event, parse_handshake
 from server.sources import ConfigError
 from storage.conversations.paging import ListPosition
 from storage.errors import BadCursor, BadValue, Damaged, WrongKey
