@@ -36,9 +36,10 @@ export function mountExportMenu(store, api) {
     const open = menu.matches(":popover-open");
     button.setAttribute("aria-expanded", String(open));
     if (!open) return;
-    const { bottom, right } = button.getBoundingClientRect();
-    menu.style.top = `${bottom + 4}px`;
-    menu.style.right = `${document.documentElement.clientWidth - right}px`;
+    const { bottom, left, right } = button.getBoundingClientRect();
+    const beyond = button.matches(":dir(rtl)") ? left : document.documentElement.clientWidth - right;
+    menu.style.insetBlockStart = `${bottom + 4}px`;
+    menu.style.insetInlineEnd = `${beyond}px`;
   });
   store.watch(["openId", "missing"], () => {
     button.hidden = store.state.openId === null || store.state.missing;
