@@ -101,7 +101,7 @@ async def log_of(http, conversation_id):
 
 async def test_files_are_copied_and_brought_back(tmp_path):
     local = {"data_dir": tmp_path / "parley-data", "storage_kind": "local"}
-    (tmp_path / "parley.toml").write_text('storage_kind = "local"')
+    (tmp_path / "parley.toml").write_text('storage = "local"')
     async with asked(**local) as http:
         created = await http.post("/api/conversations", json={"initial_user_msg": "hello"})
         one = created.json()["conversation_id"]
