@@ -21,14 +21,14 @@ export const SHORTCUTS = [
   { keys: [["Alt", "N"]], does: "New conversation", act: "create", hit: (event) => option(event) && event.code === "KeyN" },
   { keys: [["Alt", "M"]], does: "Go to the message field", act: "write", hit: (event) => option(event) && event.code === "KeyM" },
   { keys: [["Ctrl", ","], ["⌘", ","]], does: "Settings", act: "settings", hit: (event) => command(event) && event.key === "," },
-  { keys: [["?"]], does: "These shortcuts", act: "help", hit: (event) => alone(event) && event.key === "?" },
+  { keys: [["?"]], does: "Keyboard shortcuts", act: "help", hit: (event) => alone(event) && event.key === "?" },
   { keys: [["↓"], ["↑"]], does: "In the list: next, previous conversation" },
   { keys: [["Home"], ["End"]], does: "In the list: first, last conversation" },
   { keys: [["F2"]], does: "In the list: rename" },
-  { keys: [["Delete"]], does: "In the list: delete, with some seconds to undo it" },
+  { keys: [["Delete"]], does: "In the list: delete (can be undone for a few seconds)" },
   { keys: [["Enter"]], does: "In the message field: send" },
   { keys: [["Shift", "Enter"]], does: "In the message field: new line" },
-  { keys: [["Esc"]], does: "Close what is open, leave what is begun" },
+  { keys: [["Esc"]], does: "Close what is open, cancel editing" },
 ];
 
 /** @param {Record<string, () => void>} acts by the table's names */

@@ -25,7 +25,7 @@ const REASONS = {
   CHAT_INTERFACE$AGENT_RATE_LIMITED_STOPPED_MESSAGE: "The model's rate limit was reached; the agent has stopped.",
   AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_STOPPED: "Not carried out: the agent was stopped.",
   AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_ERROR: "Not carried out: the agent ran into an error.",
-  STATUS$ERROR_RUNTIME_DISCONNECTED: "The runtime went away.",
+  STATUS$ERROR_RUNTIME_DISCONNECTED: "The runtime disconnected.",
   STATUS$ERROR_LLM_AUTHENTICATION: "The model provider did not accept the API key.",
   STATUS$ERROR_LLM_SERVICE_UNAVAILABLE: "The model provider is not available.",
   STATUS$ERROR_LLM_INTERNAL_SERVER_ERROR: "The model provider failed.",

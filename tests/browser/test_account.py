@@ -54,7 +54,7 @@ async def test_a_key_is_stored_and_never_shown(reader):
     await reader.part("settings-save").click()
 
     await expect(reader.part("settings-outcome")).to_have_text("Saved.")
-    await expect(reader.part("settings-dialog")).to_contain_text("One is stored.")
+    await expect(reader.part("settings-dialog")).to_contain_text("A key is stored.")
     assert PLANTED not in await reader.page.evaluate(ALL_TEXT)
     assert not await reader.found_fault()
 

@@ -111,7 +111,7 @@ async def test_a_task_list_tells_the_state_of_each_task(visitor):
     names = await states.evaluate_all(
         "(marks) => marks.map((mark) => mark.getAttribute('aria-label'))"
     )
-    assert names == ["done", "under way", "to do"]
+    assert names == ["done", "in progress", "to do"]
 
 
 async def test_thoughts_failures_and_the_end_are_told_apart(visitor):
@@ -134,11 +134,11 @@ async def test_cost_and_tokens_stand_in_the_head_and_move_with_the_conversation(
     await expect(reader.part("usage")).to_be_hidden()
 
     await reader.ask("/cost 0.25", "0.25 USD")
-    await expect(reader.part("usage")).to_have_text("$0.25120 tokens")
+    await expect(reader.part("usage")).to_have_text("$0.25 120 tokens")
     await reader.ask("/cost 0.5", "0.75 USD")
-    await expect(reader.part("usage")).to_have_text("$0.75240 tokens")
+    await expect(reader.part("usage")).to_have_text("$0.75 240 tokens")
     await reader.page.reload()
-    await expect(reader.part("usage")).to_have_text("$0.75240 tokens")
+    await expect(reader.part("usage")).to_have_text("$0.75 240 tokens")
 
     await reader.part("usage").click()
     await expect(reader.part("usage-panel")).to_contain_text("Tokens received40")

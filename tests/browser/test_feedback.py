@@ -60,6 +60,7 @@ async def test_the_drawer_takes_the_focus_and_gives_it_back(browser, server):
 async def test_buttons_that_go_leave_the_focus_to_the_composer(reader):
     await reader.begin()
     await reader.say("/slow 100 100")
+    await expect(reader.part("stop")).to_be_visible()
     await reader.part("stop").press("Enter")
     await expect(reader.part("resume")).to_be_visible()
     await expect(reader.part("composer")).to_be_focused()

@@ -138,7 +138,7 @@ async def test_the_page_says_when_the_server_is_away_and_goes_on_by_itself(conte
         for width in (1280, 390):
             await reader.page.set_viewport_size({"width": width, "height": 800})
             await expect(reader.part("offline-banner")).to_be_visible()
-            await expect(reader.part("offline-banner")).to_contain_text("does not answer")
+            await expect(reader.part("offline-banner")).to_contain_text("is not responding")
             assert await reader.fits()
         await server.start()
 

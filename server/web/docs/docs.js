@@ -41,7 +41,7 @@ function partOf(entry, components) {
 function show(entries, components, introductions) {
   const content = slot("content");
   const contents = slot("contents");
-  content.replaceChildren(h("h1", { class: "title" }, "The interfaces"), ...introductions);
+  content.replaceChildren(h("h1", { class: "title" }, "API reference"), ...introductions);
   /** @type {Shown[]} */
   const shown = [];
   let group = "";
@@ -75,7 +75,7 @@ function search(shown) {
   }
   hideEmptyGroups(slot("content"), "group");
   hideEmptyGroups(slot("contents"), "contents__group");
-  const note = count ? "" : "Nothing fits. A word may be part of an address, a field or a text.";
+  const note = count ? "" : "No matches. Search for a part of an address, a field or a description.";
   slot("found").textContent = words.length ? `${count} of ${shown.length}` : `${shown.length} entries`;
   slot("content").dataset.empty = note;
 }

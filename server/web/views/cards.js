@@ -65,7 +65,7 @@ export function errorText(observation) {
 function verdict(entry, stage, outcome) {
   const code = entry.observation?.extras?.metadata?.exit_code;
   const texts = {
-    asking: "waits for your answer",
+    asking: "waiting for your answer",
     rejected: "rejected",
     running: "running",
     failed: typeof code === "number" ? `exit ${code}` : "failed",

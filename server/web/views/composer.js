@@ -96,7 +96,7 @@ export function mountComposer(store, on) {
     }
     input.disabled = missing;
     shelf.allow(openId !== null && !missing);
-    input.placeholder = missing ? "Open a conversation to write" : openId ? "Write to the agent" : "Write to begin a conversation";
+    input.placeholder = missing ? "Open a conversation to write" : openId ? "Write to the agent" : "Write to start a conversation";
     grow();
   });
   store.watch(["agentState", "connection", "openId"], () => {

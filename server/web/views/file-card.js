@@ -68,7 +68,7 @@ function between(old, fresh) {
  */
 function changed(lines, path) {
   if (lines.length > 0) return diffView(lines, `Changes to ${path}`);
-  return h("p", { class: "card__empty" }, "nothing changed");
+  return h("p", { class: "card__empty" }, "no changes");
 }
 
 /** @param {Line[]} lines */

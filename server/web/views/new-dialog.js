@@ -18,7 +18,7 @@ export function mountNewDialog(on) {
   const form = h(
     "form",
     { class: "form" },
-    labelled("First message", message, h("span", {}, "Optional. ", h("span", { class: "keys-hint" }, "Enter starts, Shift Enter breaks the line."))),
+    labelled("First message", message, h("span", {}, "Optional. ", h("span", { class: "keys-hint" }, "Enter starts, Shift Enter adds a line."))),
     h("div", { class: "row-pair" }, labelled("Repository", repository, "Optional."), labelled("Branch", branch)),
     why,
     h("div", { class: "dialog__buttons" }, h("button", { class: "button", type: "button", onclick: () => close() }, "Cancel"), start),

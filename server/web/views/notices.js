@@ -6,7 +6,7 @@ import { icon } from "./icons.js";
 /** @typedef {"connection" | "agent" | "server" | "request"} Kind */
 
 /** @type {Record<Kind, string>} */
-const LABELS = { connection: "Connection", agent: "Agent", server: "Server", request: "Not done" };
+const LABELS = { connection: "Connection", agent: "Agent", server: "Server", request: "Request failed" };
 
 /** @param {import("../store.js").Store} store */
 export function mountNotices(store) {

@@ -12,7 +12,7 @@ export function mountOffline(store, retry) {
   store.watch(["reached"], () => {
     banner.hidden = store.state.reached;
     slot("offline-text").textContent = navigator.onLine
-      ? "The server does not answer. What you see may be out of date."
+      ? "The server is not responding. What you see may be out of date."
       : "You are offline. What you see may be out of date.";
   });
 }

@@ -28,7 +28,7 @@ function bubble(pending, offline, on) {
     waiting: offline ? "Waiting for the connection" : "Sending",
     sending: "Sending",
     stored: "Sent",
-    queued: "Stored, waits for a free agent",
+    queued: "Saved, waiting for a free agent",
     failed: `Not sent: ${reason ?? ""}`,
   };
   const id = event.client_id;

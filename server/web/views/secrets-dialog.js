@@ -13,7 +13,7 @@ import { tokenSection } from "./token-section.js";
  */
 export function mountSecretsDialog(account) {
   const list = h("ul", { class: "secrets", data: { testid: "secrets" } });
-  const empty = h("p", { class: "row__hint" }, "No secret yet.");
+  const empty = h("p", { class: "row__hint" }, "No secrets yet.");
   const outcome = h("p", { class: "form__outcome", role: "status", data: { testid: "secrets-outcome" } });
   const name = h("input", { class: "field field--mono", id: "secret-name", type: "text", maxlength: 128, pattern: "[A-Za-z0-9_.\\-]+", title: "Letters, digits and _ . -", required: true, autocomplete: "off", spellcheck: "false", data: { testid: "secret-name" } });
   const value = h("input", { class: "field", id: "secret-value", type: "password", maxlength: 65536, required: true, autocomplete: "new-password", data: { testid: "secret-value" } });
@@ -23,7 +23,7 @@ export function mountSecretsDialog(account) {
     { class: "form" },
     h("h3", { class: "group__heading" }, "Add a secret"),
     h("div", { class: "row-pair" }, labelled("Name", name), labelled("Value", value)),
-    labelled("What it is for", description, "Commands of your workspaces see the value as $NAME; it is hidden in everything that is shown."),
+    labelled("Description", description, "Commands in your workspaces see the value as $NAME. It is masked wherever it would be shown."),
     h("div", { class: "dialog__buttons" }, h("button", { class: "button button--strong", type: "submit", data: { testid: "secret-add" } }, "Add")),
   );
 
@@ -83,7 +83,7 @@ export function mountSecretsDialog(account) {
 function row(secret, on) {
   const element = h("li", { class: "secret", data: { testid: "secret", name: secret.name } });
   const show = () => {
-    const sure = h("button", { type: "button", class: "button button--danger button--small", hidden: true, data: { testid: "secret-delete-sure" }, onclick: () => on.remove(secret.name), onblur: () => ask(false) }, "Delete for good");
+    const sure = h("button", { type: "button", class: "button button--danger button--small", hidden: true, data: { testid: "secret-delete-sure" }, onclick: () => on.remove(secret.name), onblur: () => ask(false) }, "Delete permanently");
     const bin = h("button", { type: "button", class: "icon-button", "aria-label": `Delete ${secret.name}`, title: "Delete", data: { testid: "secret-delete" }, onclick: () => ask(true) }, icon("bin"));
     /** @param {boolean} asking */
     const ask = (asking) => {
@@ -100,10 +100,10 @@ function row(secret, on) {
   };
   const edit = () => {
     const name = h("input", { class: "field field--mono", type: "text", maxlength: 128, pattern: "[A-Za-z0-9_.\\-]+", required: true, "aria-label": "Name", data: { testid: "secret-new-name" } });
-    const description = h("input", { class: "field", type: "text", maxlength: 1000, "aria-label": "What it is for", data: { testid: "secret-new-description" } });
+    const description = h("input", { class: "field", type: "text", maxlength: 1000, "aria-label": "Description", data: { testid: "secret-new-description" } });
     name.value = secret.name;
     description.value = secret.description ?? "";
-    const form = h("form", { class: "secret__form" }, name, description, h("button", { class: "button button--small", type: "submit", data: { testid: "secret-keep" } }, "Keep"));
+    const form = h("form", { class: "secret__form" }, name, description, h("button", { class: "button button--small", type: "submit", data: { testid: "secret-keep" } }, "Save"));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       void on.change(secret.name, { name: name.value.trim(), description: description.value.trim() });

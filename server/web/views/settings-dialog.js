@@ -63,7 +63,7 @@ export function mountSettingsDialog(account, read) {
       const value = changeOf(field, control, stored[field.name]);
       if (value !== undefined) change[field.name] = value;
     }
-    if (Object.keys(change).length === 0) return tell("Nothing was changed.");
+    if (Object.keys(change).length === 0) return tell("There are no changes.");
     save.disabled = true;
     try {
       await account.changeSettings(change);
@@ -111,7 +111,7 @@ function row(field, stored, choices, controls) {
     return h("div", { class: "row row--switch" }, control, h("label", { for: id }, field.label), field.hint ? h("p", { class: "row__hint" }, field.hint) : null);
   }
   if (field.kind === "key") {
-    const hint = stored[`${field.name}_set`] ? "One is stored. Write another to replace it." : "None is stored.";
+    const hint = stored[`${field.name}_set`] ? "A key is stored. Enter another to replace it." : "No key is stored.";
     return labelled(field.label, control, hint);
   }
   const line = labelled(field.label, control, field.hint);

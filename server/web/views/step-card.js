@@ -18,7 +18,7 @@ const VERBS = {
 };
 
 /** @type {Record<string, string>} */
-const TASK_STATES = { todo: "to do", in_progress: "under way", done: "done" };
+const TASK_STATES = { todo: "to do", in_progress: "in progress", done: "done" };
 
 /** @param {Entry} entry */
 export function stepCard(entry) {

@@ -8,7 +8,7 @@ import { icon } from "./icons.js";
 
 /** @type {Record<Theme, {next: Theme, text: string, icon: "half" | "sun" | "moon"}>} */
 const LOOKS = {
-  system: { next: "light", text: "as the system", icon: "half" },
+  system: { next: "light", text: "system", icon: "half" },
   light: { next: "dark", text: "light", icon: "sun" },
   dark: { next: "system", text: "dark", icon: "moon" },
 };

@@ -26,9 +26,9 @@ export function tokenSection(account, run) {
   const form = h(
     "form",
     { class: "form" },
-    h("div", { class: "row-pair" }, labelled("Git host", provider), labelled("Its address", host, "Empty for the host's own.")),
+    h("div", { class: "row-pair" }, labelled("Git host", provider), labelled("Host name", host, "Leave empty for the public one.")),
     labelled("Token", token),
-    h("div", { class: "dialog__buttons" }, unset, h("button", { class: "button button--strong", type: "submit", data: { testid: "token-add" } }, "Store the token")),
+    h("div", { class: "dialog__buttons" }, unset, h("button", { class: "button button--strong", type: "submit", data: { testid: "token-add" } }, "Save the token")),
   );
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -36,7 +36,7 @@ export function tokenSection(account, run) {
     token.value = "";
     if (await run(() => account.addToken(provider.value, value, host.value.trim()), `The token of ${PROVIDERS[provider.value]} is stored.`)) form.reset();
   });
-  unset.addEventListener("click", () => void run(() => account.removeTokens(), "No token is stored any more."));
+  unset.addEventListener("click", () => void run(() => account.removeTokens(), "All tokens were removed."));
 
   return {
     element: h("section", { class: "group", "aria-labelledby": "tokens-heading" }, h("h3", { class: "group__heading", id: "tokens-heading" }, "Git hosts"), stored, form),
