@@ -167,8 +167,7 @@ class AgentLoop:
             opening = SystemMessageAction(
                 content=self._agent.system_prompt(), agent_class=self._agent.name
             )
-            self._steps.check_size(opening, "the agent's system_prompt")
-            self._record.tell(opening, EventSource.AGENT)
+            _ = self._stream.enqueue(opening, EventSource.AGENT)
         self._took_up_before = left.taken_up_before
         async with self._serial:
             after = self._seen = self._stream.next_id - 1

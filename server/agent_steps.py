@@ -2,10 +2,8 @@
 
 import asyncio
 from asyncio import Future
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
-
-from pydantic import BaseModel
 
 from events.actions import (
     Action,
@@ -17,16 +15,16 @@ from events.actions import (
     RecallAction,
 )
 from events.batch import Appended
+from events.errors import EventTooLarge
 from events.event import AgentState, ConfirmationState, Event, EventSource, SecurityRisk
 from events.observations import (
     AgentThinkObservation,
-    CmdOutputObservation,
     ErrorObservation,
     Observation,
     RecallObservation,
     UserRejectObservation,
 )
-from events.stream import EventStream
+from events.stream import EVENT_BYTES, EventStream
 from runtime_stub.agent import Agent, Spent
 from runtime_stub.base import Runtime
 from server.agent_states import CONFIRMABLE, RUNNABLE
@@ -35,9 +33,6 @@ from server.loop_settings import LoopSettings
 ENDS = frozenset((AgentState.AWAITING_USER_INPUT, AgentState.FINISHED, AgentState.REJECTED))
 """What an action may bring about by itself, and a recording passes over."""
 REJECTED_TEXT = "Action has been rejected by the user! Waiting for further user input."
-NODE_BYTES = 8
-"""What a value counts beside its text: long lists of numbers are long, and endless ones end."""
-
 Step = Callable[[Agent, str], Awaitable[Action | None]]
 """Asks an agent, that of the conversation named, for its next action."""
 
@@ -45,10 +40,6 @@ Step = Callable[[Agent, str], Awaitable[Action | None]]
 def plain_step(agent: Agent, _conversation_id: str) -> Awaitable[Action | None]:
     """Ask it."""
     return agent.step()
-
-
-class EventTooLong(Exception):
-    """An agent's or a runtime's event exceeds the bound; the text says so."""
 
 
 class LimitReached(Exception):
@@ -149,14 +140,6 @@ class AgentSteps:
         else:
             recorded.add_done_callback(answer)
 
-    def check_size(self, event: Event, what: str) -> None:
-        """Raise EventTooLong when an event is longer than is kept."""
-        limit = self._settings.max_event_bytes
-        if isinstance(event, CmdOutputObservation) and not event.hidden:
-            event = event.model_copy(update={"content": ""})  # it is cut when it is appended
-        if not is_within(event, limit):
-            raise EventTooLong(f"{what} is longer than {limit} bytes (max_message_bytes)")
-
     def _check_limits(self) -> None:
         if self._iterations >= self._max_iterations:
             raise LimitReached(
@@ -213,15 +196,15 @@ class AgentSteps:
         except TimeoutError:
             text = f"The action did not finish within {seconds:g} seconds and was given up."
             observation = ErrorObservation(content=text)
-        try:
-            self.check_size(observation, "the action's result")
-        except EventTooLong as error:
-            observation = ErrorObservation(content=str(error))
         await self._answer(appended.id, observation)
 
     async def _answer(self, cause: int, observation: Observation) -> None:
         answer = observation.model_copy(update={"cause": cause})
-        answered = self._stream.enqueue(answer, EventSource.AGENT)
+        try:
+            answered = self._stream.enqueue(answer, EventSource.AGENT)
+        except EventTooLarge as error:
+            told = ErrorObservation(content=str(error), cause=cause)
+            answered = self._stream.enqueue(told, EventSource.AGENT)
         self.pending = None
         await asyncio.shield(answered)
 
@@ -229,12 +212,12 @@ class AgentSteps:
         return await asyncio.shield(self._record(action))
 
     def _record(self, action: Action) -> Future[Appended]:
+        _check_texts(action)
         metrics = self._agent.metrics()
         if metrics is not None:
             cost = metrics.get("accumulated_cost")
             self._cost = cost if isinstance(cost, int | float) else self._cost
             action = action.model_copy(update={"llm_metrics": metrics})
-        self.check_size(action, f"the agent's {action.kind}")
         return self._stream.enqueue(action, EventSource.AGENT)
 
     def _needs_confirmation(self, action: Action) -> bool:
@@ -253,28 +236,11 @@ class AgentSteps:
         return _with_confirmation(action, decision).model_copy(update=changes)
 
 
-def is_within(event: Event, limit: int) -> bool:
-    """Whether an event has at most so many bytes: those of its texts, and NODE_BYTES for each value."""
-    due: list[object] = [event.__dict__]
-    size = 0
-    while due and size <= limit:
-        value = due.pop()
-        size += NODE_BYTES
-        match value:
-            case str():
-                size += len(value) if value.isascii() else len(value.encode("utf-8", "replace"))
-            case BaseModel():
-                due.append(value.__dict__)
-            case Mapping() | list() | tuple() if size + NODE_BYTES * len(value) > limit:
-                return False
-            case Mapping():
-                due += value.keys()
-                due += value.values()
-            case list() | tuple():
-                due += value
-            case _:
-                pass
-    return size <= limit
+def _check_texts(event: Event) -> None:
+    """Raise EventTooLarge for texts no event may hold, before they are encoded and searched."""
+    size = sum(len(value) for value in event.__dict__.values() if isinstance(value, str))
+    if size > EVENT_BYTES:
+        raise EventTooLarge(size, EVENT_BYTES)
 
 
 def _with_confirmation(action: Action, state: ConfirmationState) -> Action:

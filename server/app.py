@@ -249,7 +249,6 @@ def manager_parts(
             max_budget_per_task=config.max_budget_per_task,
             confirmation_mode=config.confirmation_mode,
             action_timeout_seconds=config.action_timeout_seconds,
-            max_event_bytes=config.max_message_bytes,
         ),
         users=users,
         stream_limits=StreamLimits(

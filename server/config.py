@@ -185,7 +185,7 @@ class ServerConfig(Bounds, Extensions, Observability, Administrable, BaseSetting
     max_message_bytes: int = Field(
         default=4 * 1024 * 1024,
         ge=1024,
-        description="Bytes of the longest message taken in, from a client, an agent or a runtime.",
+        description="Bytes of the longest message taken in.",
     )
     max_recording_bytes: int = Field(
         default=32 * 1024 * 1024,

@@ -9,11 +9,9 @@ class LoopSettings:
 
     `max_iterations` counts agent steps and `max_budget_per_task` is in USD (None: no limit);
     reaching one ends in the state `error`, and going on raises it by as much again.
-    `max_event_bytes` bounds what an agent or a runtime may give at once.
     """
 
     max_iterations: int = 500
     max_budget_per_task: float | None = None
     confirmation_mode: bool = False
     action_timeout_seconds: float = 120.0
-    max_event_bytes: int = 4 * 1024 * 1024

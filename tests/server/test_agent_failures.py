@@ -13,7 +13,7 @@ from events.actions import (
     CmdRunAction,
     MessageAction,
 )
-from events.errors import StreamOverloaded
+from events.errors import EventTooLarge, StreamOverloaded
 from events.event import AgentState, EventSource
 from events.observations import CmdOutputObservation
 from events.stores.memory import MemoryEventStore
@@ -388,22 +388,33 @@ async def test_what_an_agent_or_runtime_gives_has_a_bound_that_is_told():
             return CmdOutputObservation(content="ok", command="x" * 5000)
 
     long = MessageAction(content="x" * 5000)
-    deep = MessageAction(content="x", tool_call_metadata={"a": [{"b": "é" * 2500}]})
-    endless: dict[str, object] = {}
-    endless["again"] = endless
-    circle = MessageAction.model_construct(content="x", tool_call_metadata=endless)
-    agent = Scripts(CmdRunAction(command="pwd"), long, deep, circle, MessageAction(content="short"))
-    async with Running(agent, runtime=Verbose(), max_event_bytes=4000) as one:
+    wide = MessageAction(content="x", tool_call_metadata={"a": [{"b": "\u00e9" * 2500}]})
+    agent = Scripts(CmdRunAction(command="pwd"), long, wide, MessageAction(content="short"))
+    async with Running(agent, runtime=Verbose(), event_bytes=4000) as one:
         after = await one.say("x")
-        for _ in range(3):
+        for _ in range(2):
             failed = await one.state(AgentState.ERROR, after)
-            assert failed.reason.endswith("longer than 4000 bytes (max_message_bytes)")
+            assert failed.reason.endswith("bytes, and at most 4,000 are stored of one")
             after = await one.say("again")
         await one.state(AgentState.AWAITING_USER_INPUT, after)
         bodies = [stored.body async for stored in one.stream.search_events()]
 
-    assert any(b"the action's result is longer than 4000 bytes" in body for body in bodies)
+    told = [body for body in bodies if b"are stored of one" in body and b'"cause"' in body]
+    assert len(told) == 1  # the action's result, where it would stand
     assert max(map(len, bodies)) < 4000
+
+
+async def test_a_system_prompt_that_is_too_long_is_an_error():
+    class Verbose(Scripts):
+        def system_prompt(self):
+            return "x" * 5000
+
+    one = Running(Verbose(), event_bytes=4000)
+    await one.open()
+    with pytest.raises(EventTooLarge):
+        await one.loop.start()
+    assert "stored of one" in (await one.state(AgentState.ERROR)).reason
+    await one.stream.close()
 
 
 async def test_an_agent_left_in_its_step_is_asked_for_no_other():

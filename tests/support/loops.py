@@ -32,6 +32,7 @@ class Running:
         on_error=None,
         waiting_appends=10_000,
         close_seconds=3.0,
+        event_bytes=1_000_000,
         **settings,
     ):
         self.agent = agent
@@ -43,7 +44,7 @@ class Running:
         self.stream: Any = None
         self._on_error = on_error or self.shown.append
         self._deadlines = Deadlines(close=close_seconds)
-        self._limits = StreamLimits(waiting_appends=waiting_appends)
+        self._limits = StreamLimits(waiting_appends, event_bytes=event_bytes)
 
     async def open(self):
         """Make the stream and the loop."""

@@ -83,7 +83,7 @@ OTHER = (
     "exit_in_task",
 )  # fmt: skip
 FAULTS = (*RAISED, *NONSENSE, *OTHER)
-HARMLESS = frozenset(("block", "exit_in_task", "stop_loop"))
+HARMLESS = frozenset(("nothing", "block", "exit_in_task", "stop_loop"))
 """Faults that harm nobody, not even their own conversation."""
 CHECKED = frozenset(("init", "step", "metrics", "build", "status", "perform"))
 """Callbacks that must give something of a kind."""
@@ -94,6 +94,14 @@ class Plan(NamedTuple):
 
     callback: str
     fault: str
+
+    @property
+    def blocks(self) -> bool:
+        """Whether the whole server has to wait meanwhile, if only for what the fault is made of."""
+        waits = self.callback in AWAITED
+        return self.fault in ("block", "huge", "huge_error", "deep") or (
+            self.fault in ("hang", "swallow") and not waits
+        )
 
     def outcomes(self) -> set[str]:
         """Return the states in which the conversation may be at the end."""
@@ -239,9 +247,9 @@ class MisbehavingAgent(ScriptedAgent):
     async def step(self) -> Any:
         given = await misbehave_waiting("step")
         if isinstance(given, str):
-            return MessageAction(content=given)
+            return MessageAction(content=given, wait_for_response=True)
         if isinstance(given, dict):
-            return MessageAction(content="deep", tool_call_metadata=given)
+            return MessageAction(content="deep", tool_call_metadata=given, wait_for_response=True)
         return await super().step() if given is None else given
 
     def metrics(self) -> Any:
