@@ -246,11 +246,14 @@ class _Search:
 _compiled: WeakValueDictionary[frozenset[str], SecretPatterns] = WeakValueDictionary()
 
 
-def patterns_of(values: frozenset[str]) -> SecretPatterns:
-    """Return the search for these values, compiled once as long as somebody holds it."""
+def patterns_of(values: frozenset[str], compiled: SecretPatterns | None = None) -> SecretPatterns:
+    """Return the search for these values, compiled once as long as somebody holds it.
+
+    `compiled` is the search made meanwhile, if that was done elsewhere.
+    """
     found = _compiled.get(values)
     if found is None:
-        found = _compiled[values] = SecretPatterns(values)
+        found = _compiled[values] = compiled or SecretPatterns(values)
     return found
 
 

@@ -23,7 +23,7 @@ from events.observations import (
     Observation,
 )
 from runtime_stub.editing import difference, edited, rewritten, selected
-from runtime_stub.errors import WorkspaceError
+from runtime_stub.errors import WorkspaceError, named
 from runtime_stub.workspace import Workspace, resolve
 
 MAX_TEXT_BYTES = 4 * 1024 * 1024
@@ -123,7 +123,7 @@ def _browse(action: BrowseURLAction) -> Observation:
     except ValueError:
         usable = False
     if not usable:
-        raise WorkspaceError(f"{action.url[:200]} is not an address that a browser can open.")
+        raise WorkspaceError(f"{named(action.url)} is not an address that a browser can open.")
     return BrowserOutputObservation(
         content=_PAGE.format(url=action.url), url=action.url, trigger_by_action=action.kind
     )

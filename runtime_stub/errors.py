@@ -9,6 +9,9 @@ RuntimeFloorError
     └── BadWorkspacePath  the path leaves the workspace or is not valid
 """
 
+LONGEST_QUOTE = 4096
+"""Characters of a path or an address that an error quotes."""
+
 
 class RuntimeFloorError(Exception):
     """Root of the runtime floor's errors."""
@@ -32,3 +35,11 @@ class NotText(WorkspaceError):
 
 class BadWorkspacePath(WorkspaceError):
     """The path leaves the workspace or is not valid."""
+
+
+def named(text: str) -> str:
+    """Return a path or an address as an error may quote it: whole, or not at all.
+
+    A part of it might hold half of a secret, which nothing would mask.
+    """
+    return text if len(text) <= LONGEST_QUOTE else f"({len(text)} characters)"

@@ -9,16 +9,20 @@ from runtime_stub.syntax import SimpleCommand, SyntaxRefused, Word, parse
 from runtime_stub.workspace import ROOT, Workspace, resolve
 
 USER = "dev"
-SHOWN_BYTES = 128 * 1024
-"""Of a longer output only this much of both ends is kept: more than an observation shows."""
+SHOWN_BYTES = 384 * 1024
+"""Of a longer output only this much of both ends is kept: what an observation shows of each, and the
+longest secret that may reach beyond it."""
+WHOLE_BYTES = 8 * 1024 * 1024
+"""The longest output that is kept whole where that is asked for."""
 
 
 def run(
-    workspace: Workspace, line: str, environment: Mapping[str, str]
+    workspace: Workspace, line: str, environment: Mapping[str, str], *, whole: bool = False
 ) -> Generator[float, None, Outcome]:
     """Run `line`; yields seconds to wait before it goes on, returns what was shown and the code.
 
-    The outcome's `output` is everything shown, errors included, in order. The workspace changes
+    The outcome's `output` is everything shown, errors included, in order; without `whole` both ends of
+    a long one. The workspace changes
     as the commands run: who must be able to give up in between runs the line on a copy.
     """
     try:
@@ -41,7 +45,9 @@ def run(
             yield outcome.pause_seconds
         exit_code = outcome.exit_code
         shown += outcome.output + outcome.errors.encode("utf-8", "replace")
-        if len(shown) > 2 * SHOWN_BYTES:
+        if whole and len(shown) > WHOLE_BYTES:
+            raise WorkspaceError(f"the output exceeds {WHOLE_BYTES} bytes")
+        if not whole and len(shown) > 2 * SHOWN_BYTES:
             del shown[SHOWN_BYTES:-SHOWN_BYTES]
     return Outcome(output=bytes(shown), exit_code=exit_code)
 

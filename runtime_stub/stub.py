@@ -17,7 +17,7 @@ from runtime_stub import shell
 from runtime_stub.answers import answer
 from runtime_stub.base import FileChange, FileVersions, Runtime, RuntimeStatus
 from runtime_stub.builder import RuntimeBuilder
-from runtime_stub.errors import BadWorkspacePath, RuntimeUnavailable, WorkspaceError
+from runtime_stub.errors import BadWorkspacePath, RuntimeUnavailable, WorkspaceError, named
 from runtime_stub.outcome import Outcome, failed
 from runtime_stub.workspace import MAX_BYTES, Workspace, resolve
 
@@ -118,7 +118,7 @@ class StubRuntime(Runtime):
             return None
         target = resolve(path, repository.root)
         if not target.startswith(f"{repository.root}/"):
-            raise BadWorkspacePath(f"{path[:100]}: the path leaves the repository")
+            raise BadWorkspacePath(f"{named(path)}: the path leaves the repository")
         name = target.removeprefix(f"{repository.root}/")
         committed = repository.head.files if repository.head else {}
         return FileVersions(committed.get(name), workspace.files.get(target))
@@ -154,7 +154,7 @@ class StubRuntime(Runtime):
             return _told(action, draft, failed("No command is waiting for input."))
         self._draft = draft
         try:
-            outcome = await self._follow(draft, action.command)
+            outcome = await self._follow(draft, action)
         finally:
             self._draft = None
         self._ready_workspace()
@@ -164,8 +164,8 @@ class StubRuntime(Runtime):
         self._workspace = draft
         return observation
 
-    async def _follow(self, draft: Workspace, command: str) -> Outcome:
-        steps = shell.run(draft, command, self._environment)
+    async def _follow(self, draft: Workspace, action: CmdRunAction) -> Outcome:
+        steps = shell.run(draft, action.command, self._environment, whole=action.hidden)
         while True:
             try:
                 pause_seconds = next(steps)

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from runtime_stub.errors import BadWorkspacePath, FileMissing, NotText, WorkspaceError
+from runtime_stub.errors import BadWorkspacePath, FileMissing, NotText, WorkspaceError, named
 from runtime_stub.repository import Repository
 
 ROOT = "/workspace"
@@ -152,20 +152,20 @@ def resolve(path: str, base: str = ROOT) -> str:
     Raises BadWorkspacePath when it is empty, too long, has control characters or leaves ROOT.
     """
     if not path or len(path) > MAX_PATH_CHARACTERS or _UNFIT_FOR_PATHS.search(path):
-        raise BadWorkspacePath(f"{path[:100]!r}: not a valid path")
+        raise BadWorkspacePath(f"{named(path)!r}: not a valid path")
     parts: list[str] = []
     for part in (path if path.startswith("/") else f"{base}/{path}").split("/"):
         if len(part.encode()) > MAX_NAME_BYTES:
-            raise BadWorkspacePath(f"{part[:100]}...: File name too long")
+            raise BadWorkspacePath(f"{named(part)}: File name too long")
         if part == "..":
             parts = parts[:-1]
         elif part not in ("", "."):
             parts.append(part)
     found = "/" + "/".join(parts)
     if not _is_within(found, ROOT):
-        raise BadWorkspacePath(f"{path[:100]}: the path leaves the workspace ({ROOT})")
+        raise BadWorkspacePath(f"{named(path)}: the path leaves the workspace ({ROOT})")
     if len(found) > MAX_PATH_CHARACTERS:
-        raise BadWorkspacePath(f"{path[:100]}...: File name too long")
+        raise BadWorkspacePath(f"{named(path)}: File name too long")
     return found
 
 

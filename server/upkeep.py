@@ -159,7 +159,8 @@ class Upkeep:
         async for stored in self._stream.search_events(0, last_id, filter=USER_MESSAGES):
             content: str = orjson.loads(stored.body)["args"]["content"]
             if not is_blank(content):
-                return content
+                # The message may be older than the secret in it.
+                return self._stream.masked(content)
         return None
 
     async def _title_for(self, message: str) -> str:
@@ -172,7 +173,7 @@ class Upkeep:
             # Half of the time is left for the excerpt to be stored instead.
             code, seconds = UserCode(self._stream.conversation_id), self._parts.seconds / 2
             title = await code.wait(partial(model, shown), seconds, "the title model")
-            return shortened(title) or excerpt(message)
+            return shortened(self._stream.masked(title)) or excerpt(message)
         except Exception:
             logger.exception("no model's title for %s", self._stream.conversation_id)
             return excerpt(message)

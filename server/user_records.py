@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from events.redaction import Redactor
+from events.redaction import Redactor, maskable
+from events.secret_patterns import SecretPatterns, patterns_of
 from server.loop_settings import LoopSettings
 from server.prerequisites import missing, needs_key
 from storage.errors import OutcomeUnknown
@@ -14,6 +15,9 @@ from storage.keyed_locks import KeyedLocks
 from storage.users.base import SecretsChange, SecretsStores, SettingsChange, SettingsStores
 from storage.users.secrets import Secrets
 from storage.users.settings import Settings
+
+LONG_VALUES = 16 * 1024
+"""Characters of all values from which on their search is compiled in a thread."""
 
 T = TypeVar("T")
 
@@ -36,6 +40,11 @@ class _Known(NamedTuple):
     values: Mapping[str, str]
     environment: Mapping[str, str]
 
+    @property
+    def masks(self) -> dict[str, str]:
+        """All values that are masked."""
+        return {**self.keys, **self.values}
+
 
 class _Circle:
     """A user's open conversations, what they were told, and how often that has changed."""
@@ -44,14 +53,16 @@ class _Circle:
         self.confidants: dict[Confidant, None] = {}
         """In the order in which they came; one user may have many thousands."""
         self.known: _Known | None = None
+        self.patterns: SecretPatterns | None = None
+        """What is compiled of it, held for those who enter."""
         self.changes = 0
 
 
 class UserRecords:
     """Reads and changes settings and secrets, and tells open conversations at once.
 
-    A change is told to the user's conversations in the step that sees it durable, before its
-    caller hears of it; one that is being opened meanwhile reads again. So whoever was told that a
+    A change is told to the user's conversations as soon as it is durable, before its caller hears
+    of it; one that is being opened meanwhile reads again. So whoever was told that a
     secret is stored can rely on its being masked. After a write of unknown outcome what is there
     is read and told. Changes of one user are serial, and a caller
     that goes away does not stop them.
@@ -110,10 +121,10 @@ class UserRecords:
         while circle.known is None:
             seen = circle.changes
             known = await self._read(user_id)
+            patterns = await _compiled(known.masks)
             if seen == circle.changes:
-                circle.known = known
-        known = circle.known
-        confidant.learn({**known.keys, **known.values}, known.environment)
+                circle.known, circle.patterns = known, patterns
+        confidant.learn(circle.known.masks, circle.known.environment)
 
     def leave(self, confidant: Confidant) -> None:
         """Tell a conversation nothing more; one that has not entered is no error."""
@@ -123,13 +134,20 @@ class UserRecords:
             if not circle.confidants:
                 del self._circles[confidant.user_id]
 
-    async def masked(self, user_id: str | None, text: str) -> str:
-        """A text of the user's as it may be stored outside a log, his secrets masked."""
+    async def redactor(self, user_id: str | None) -> Redactor:
+        """Return what masks the user's secrets in texts that are kept or shown outside a log."""
         circle = self._circles.get(user_id)
         known = None if circle is None else circle.known
         if known is None:
             known = await self._read(user_id)
-        return Redactor({**known.keys, **known.values}).redact_text(text)
+        patterns = await _compiled(known.masks)
+        redactor = Redactor(known.masks)
+        del patterns  # held until the redactor has taken it
+        return redactor
+
+    async def masked(self, user_id: str | None, text: str) -> str:
+        """A text of the user's as it may be stored outside a log, his secrets masked."""
+        return (await self.redactor(user_id)).redact_text(text)
 
     async def change_settings(self, user_id: str | None, change: SettingsChange) -> Settings:
         """Change what a user has chosen. Raises what `change` raises."""
@@ -139,9 +157,9 @@ class UserRecords:
                 settings = await self._settings.for_user(user_id).update(change)
             except OutcomeUnknown:
                 found = await self.settings(user_id)
-                self._tell_keys(user_id, found.masks() if found else {})
+                await self._tell(user_id, keys=found.masks() if found else {})
                 raise
-            self._tell_keys(user_id, settings.masks())
+            await self._tell(user_id, keys=settings.masks())
             return settings
 
         return await self._in_turn(user_id, work)
@@ -154,9 +172,9 @@ class UserRecords:
                 secrets = await self._secrets.for_user(user_id).update(change)
             except OutcomeUnknown:
                 found = await self.secrets(user_id)
-                self._tell_secrets(user_id, found)
+                await self._tell(user_id, secrets=found)
                 raise
-            self._tell_secrets(user_id, secrets)
+            await self._tell(user_id, secrets=secrets)
             return secrets
 
         return await self._in_turn(user_id, work)
@@ -166,24 +184,29 @@ class UserRecords:
         keys = settings.masks() if settings else {}
         return _Known(keys, secrets.masks(), secrets.environment())
 
-    def _tell_keys(self, user_id: str | None, keys: Mapping[str, str]) -> None:
+    async def _tell(
+        self,
+        user_id: str | None,
+        *,
+        keys: Mapping[str, str] | None = None,
+        secrets: Secrets | None = None,
+    ) -> None:
+        """Tell what was changed to all open conversations; one that opens meanwhile reads again."""
         circle = self._circles.get(user_id)
-        if circle is not None:
-            circle.changes += 1
-            if circle.known is not None:
-                circle.known = circle.known._replace(keys=keys)
-            for confidant in circle.confidants:
-                confidant.learn(keys)
-
-    def _tell_secrets(self, user_id: str | None, secrets: Secrets) -> None:
-        circle = self._circles.get(user_id)
-        if circle is not None:
-            values, environment = secrets.masks(), secrets.environment()
-            circle.changes += 1
-            if circle.known is not None:
-                circle.known = circle.known._replace(values=values, environment=environment)
-            for confidant in circle.confidants:
-                confidant.learn(values, environment)
+        if circle is None:
+            return
+        before = circle.known or _Known({}, {}, {})
+        changed: dict[str, Mapping[str, str]] = {} if keys is None else {"keys": keys}
+        if secrets is not None:
+            changed = {"values": secrets.masks(), "environment": secrets.environment()}
+        patterns = await _compiled(before._replace(**changed).masks)
+        # What is known may have been read meanwhile; that it changes is another's only.
+        known = (circle.known or before)._replace(**changed)
+        circle.changes += 1
+        if circle.known is not None:
+            circle.known, circle.patterns = known, patterns
+        for confidant in circle.confidants:
+            confidant.learn(known.masks, None if secrets is None else known.environment)
 
     async def _in_turn(self, user_id: str | None, work: Callable[[], Awaitable[T]]) -> T:
         lock = self._locks.of(user_id)
@@ -199,3 +222,11 @@ class UserRecords:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+async def _compiled(masks: Mapping[str, str]) -> SecretPatterns:
+    """Compile the search for these values; of many, in a thread."""
+    values = maskable(masks)
+    if sum(map(len, values)) < LONG_VALUES:
+        return patterns_of(values)
+    return patterns_of(values, await asyncio.to_thread(SecretPatterns, values))

@@ -2,13 +2,14 @@
 
 import asyncio
 import hashlib
+import re
 import uuid
 from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
 from weakref import finalize
 
 import orjson
-from pydantic import Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue
 from starlette.requests import Request
 
 from events.actions import Action
@@ -42,6 +43,31 @@ LONG_RECORDING = 256 * 1024
 
 RECORDINGS_BYTES = 64 * 1024 * 1024
 """What all recordings together may hold that were not acted out to their end."""
+_CREDENTIALS = re.compile(
+    r"""
+    https?://[^/\s?#]*@  # a user name there is a token
+    | [a-z][a-z0-9+.-]*://[^/\s?#:@]*:[^/\s?#]*@
+    | ^[^/\s:@]+(?::[^/\s@]*)?@[^/\s:]+/
+    | ^[^/\s:@]+:[^/\s@]+@
+    | [?&][^=&\s]*(?:token|key|secret|password|auth)[^=&\s]*=[^&\s]
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+"""How an address holds a token or a password: before its host, or in its query."""
+
+
+def _without_credentials(text: str) -> str:
+    if _CREDENTIALS.search(text):
+        raise ValueError(
+            "an address may hold no token and no password, as it is stored and shown; keep them as"
+            " a secret, or as the token of the git host"
+        )
+    return text
+
+
+ShownText = Annotated[str, Field(max_length=MAX_NAME), AfterValidator(_without_credentials)]
+"""A repository, a branch or what else is shown of where work is done."""
+
 RECORDING = Field(
     json_schema_extra={"format": "recording"},
     description="A trajectory as text; what its agent did is done again.",
@@ -53,26 +79,26 @@ class SuggestedTask(RequestBody):
     """A piece of work a git host offers."""
 
     git_provider: ProviderType
-    task_type: str = Field(max_length=MAX_NAME)
-    repo: str = Field(max_length=MAX_NAME)
+    task_type: ShownText
+    repo: ShownText
     issue_number: Annotated[int, WHOLE]
-    title: str = Field(max_length=MAX_NAME)
+    title: ShownText
 
 
 class NewMicroagent(RequestBody):
     """A microagent to write for a repository."""
 
-    repo: str = Field(max_length=MAX_NAME)
+    repo: ShownText
     git_provider: ProviderType | None = None
-    title: str | None = Field(default=None, max_length=MAX_NAME)
+    title: ShownText | None = None
 
 
 class NewConversation(RequestBody):
     """What a conversation begins with. Instructions and tool servers are for agents that use them."""
 
-    repository: str | None = Field(default=None, max_length=MAX_NAME)
+    repository: ShownText | None = None
     git_provider: ProviderType | None = None
-    selected_branch: str | None = Field(default=None, max_length=MAX_NAME)
+    selected_branch: ShownText | None = None
     initial_user_msg: str | None = None
     image_urls: list[str] | None = Field(default=None, max_length=MAX_IMAGES)
     replay_json: Annotated[str, RECORDING] | None = None
@@ -169,8 +195,8 @@ class ConversationCreator:
         self._hold(opening.replay)
         if opening.message is not None or opening.image_urls or opening.file_urls:
             decode_client(_message_event(opening))
-        record = order.record(
-            identity.conversation_id, principal.user_id, _trigger_of(request, order)
+        record = await self._masked(
+            order.record(identity.conversation_id, principal.user_id, _trigger_of(request, order))
         )
         if identity.chosen and identity.client_id is not None:
             record.custom = {CREATION_KEY: identity.client_id}
@@ -198,6 +224,14 @@ class ConversationCreator:
         )
         if len(rest.model_dump_json()) > limit:
             raise too_large(limit, "max_message_bytes")
+
+    async def _masked(self, record: ConversationMetadata) -> ConversationMetadata:
+        redactor = await self._services.users.redactor(record.user_id)
+        shown = ("selected_repository", "selected_branch")
+        texts = {name: getattr(record, name) for name in shown}
+        return record.copy_with(
+            {name: redactor.redact_text(text) for name, text in texts.items() if text is not None}
+        )
 
     async def _opening_of(self, order: NewConversation) -> Opening:
         if len(order.replay_json or "") < LONG_RECORDING:

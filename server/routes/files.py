@@ -22,7 +22,7 @@ from runtime_stub.errors import (
 )
 from server.errors import NotFound, TooLarge
 from server.routes.describing import Tag, described
-from server.routes.exchange import JsonResponse, Query, ResponseBody, read_query
+from server.routes.exchange import JsonResponse, Query, ResponseBody, principal_of, read_query
 from server.routes.ignoring import Rule, RuleFile, read_rules, shown
 from server.routes.running import running_runtime
 from server.routes.services import Services
@@ -79,17 +79,18 @@ class FileRoutes:
         raises=(*NOT_THERE, FileMissing, BadWorkspacePath, WorkspaceError),
     )
     async def names(self, request: Request) -> Response:
-        """Names in a folder, folders with a trailing slash, without what is ignored."""
+        """Names in a folder, folders with a trailing slash, secrets masked, without what is ignored."""
         path = read_query(request, FolderQuery).path
         async with running_runtime(request, self._services) as runtime:
             names = await runtime.list_files(path)
             files = await _rules_above(runtime, path)
+        redactor = await self._services.users.redactor(principal_of(request).user_id)
         if not files:
-            return JsonResponse(shown(names, ())[0])
+            return JsonResponse([redactor.redact_text(name) for name in shown(names, ())[0]])
         found, heeded = await anyio.to_thread.run_sync(shown, names, files, limiter=self._listings)
         if not heeded:
             _LOG.warning("the rules of a .gitignore take too long; names they may hide are listed")
-        return JsonResponse(found)
+        return JsonResponse([redactor.redact_text(name) for name in found])
 
     @described(
         Tag.WORKSPACE,

@@ -10,7 +10,14 @@ from starlette.responses import Response
 from runtime_stub.errors import BadWorkspacePath, NotText, RuntimeUnavailable
 from server.errors import NotFound
 from server.routes.describing import Tag, described
-from server.routes.exchange import JsonResponse, Query, ResponseBody, read_query, visible_id
+from server.routes.exchange import (
+    JsonResponse,
+    Query,
+    ResponseBody,
+    principal_of,
+    read_query,
+    visible_id,
+)
 from server.routes.running import running_runtime
 from server.routes.services import Services
 
@@ -102,7 +109,13 @@ class WorkspaceRoutes:
             changes = await runtime.changes()
         if changes is None:
             raise NotFound(NO_REPOSITORY)
-        return JsonResponse([FileChange.model_validate(asdict(one)) for one in changes])
+        redactor = await self._services.users.redactor(principal_of(request).user_id)
+        return JsonResponse(
+            [
+                FileChange.model_validate(asdict(one) | {"path": redactor.redact_text(one.path)})
+                for one in changes
+            ]
+        )
 
     @described(
         Tag.WORKSPACE,

@@ -20,6 +20,8 @@ MAX_SECRETS = 200
 MAX_NAME_CHARACTERS = 128
 MAX_VALUE_CHARACTERS = 64 * 1024
 MAX_DESCRIPTION_CHARACTERS = 1000
+MAX_ALL_CHARACTERS = 1024 * 1024
+"""Of all values of a user together: each is searched for in everything his agents say."""
 MAX_HOST_CHARACTERS = 253
 
 _NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_NAME_CHARACTERS}}}")
@@ -95,11 +97,17 @@ class Secrets(BaseModel):
     provider_tokens: Mapping[ProviderType, ProviderToken] = Field(default_factory=dict)
 
     def added(self, name: str, secret: CustomSecret) -> Self:
-        """These and one more. Raises SecretExists, BadValue (a bad name, or too many)."""
+        """These and one more. Raises SecretExists, BadValue (a bad name, or too much)."""
         if name in self.custom_secrets:
             raise SecretExists(name)
         if len(self.custom_secrets) >= MAX_SECRETS:
             raise BadValue(f"There are {MAX_SECRETS} secrets already, which is the limit")
+        total = sum(len(one.value) for one in (*self.custom_secrets.values(), secret))
+        if total > MAX_ALL_CHARACTERS:
+            raise BadValue(
+                f"All secrets together would have {total:,} characters, and {MAX_ALL_CHARACTERS:,}"
+                " is the limit; delete some"
+            )
         return self._named({**self.custom_secrets, _checked(name): secret})
 
     def renamed(self, name: str, new_name: str, description: str | None) -> Self:

@@ -177,7 +177,7 @@ def test_waits_are_handed_to_the_caller_in_their_place():
 
 def test_of_a_long_output_both_ends_are_kept():
     workspace = Workspace()
-    workspace.write("/workspace/a", b"<" + b"-" * 300_000 + b">")
+    workspace.write("/workspace/a", b"<" + b"-" * 1_000_000 + b">")
 
     outcome = run(workspace, "cat a")
 

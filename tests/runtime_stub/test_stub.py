@@ -216,3 +216,29 @@ async def test_the_task_list_is_shown_in_words(runtime):
 
     assert empty.content == "The task list is empty."
     assert planned.content == "1. [done] Begin\n2. [todo] End"
+
+
+async def test_a_hidden_output_is_whole_or_refused(runtime):
+    for count, content in ((1, 900_000), (12, None)):
+        await runtime.write_file("a", b"x" * 900_000)
+        line = "; ".join(["cat a"] * count)
+        answer = await runtime.perform(CmdRunAction(command=line, hidden=True))
+        if content is None:
+            assert isinstance(answer, ErrorObservation)
+            assert "the output exceeds 8388608 bytes" in answer.content
+        else:
+            assert len(answer.content) == content
+
+
+@pytest.mark.parametrize("command", ["read", "write", "browse"])
+async def test_an_error_quotes_a_path_whole_or_not_at_all(runtime, command):
+    for name, quoted in (("../" + "xxx/" * 100, True), ("../" + "xxx/" * 1500, False)):
+        action = {
+            "read": FileReadAction(path=name),
+            "write": FileWriteAction(path=name, content=""),
+            "browse": BrowseURLAction(url=name),
+        }[command]
+        answer = await runtime.perform(action)
+        assert isinstance(answer, ErrorObservation)
+        assert (name in answer.content) is quoted
+        assert ("xxx" in answer.content) is quoted

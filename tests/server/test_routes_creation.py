@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from events.redaction import MASK
 from storage.conversations.metadata import ConversationTrigger
 from tests.support.rest import EVERY, assert_refused, rest_server
 
@@ -340,3 +341,56 @@ async def test_recordings_that_wait_are_bounded_together_and_room_is_there_again
         for gone in (waiting[0], busy):
             assert (await rest.ask("DELETE", f"{EVERY}/{gone}")).status_code == 200
         await rest.create(replay_json=recording)
+
+
+CREDENTIAL = "ghp-0123456789"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"repository": f"https://{CREDENTIAL}@github.com/acme/rocket"},
+        {"repository": f"HTTPS://x:{CREDENTIAL}@github.com/acme/rocket.git"},
+        {"repository": f"ssh://git:{CREDENTIAL}@github.com/acme/rocket"},
+        {"repository": f"{CREDENTIAL}@github.com/acme/rocket"},
+        {"repository": f"x:{CREDENTIAL}@github.com:acme/rocket"},
+        {"repository": f"https://github.com/acme/rocket?private_token={CREDENTIAL}"},
+        {"selected_branch": f"https://{CREDENTIAL}@github.com/acme"},
+        {"suggested_task": TASK | {"repo": f"https://{CREDENTIAL}@github.com/acme/rocket"}},
+        {"suggested_task": TASK | {"title": f"clone https://{CREDENTIAL}@github.com/acme/rocket"}},
+        {"create_microagent": {"repo": f"https://{CREDENTIAL}@github.com/acme/rocket"}},
+    ],
+)
+async def test_an_address_with_a_token_is_refused_and_not_quoted(rest, body):
+    answer = await rest.ask("POST", EVERY, json=body)
+
+    assert_refused(answer, 422, "invalid_body", "may hold no token")
+    assert CREDENTIAL not in answer.text
+    assert await list_all(rest) == []
+
+
+@pytest.mark.parametrize(
+    "repository",
+    [
+        *("acme/rocket", "https://github.com/acme/rocket.git", "git@github.com:acme/rocket.git"),
+        *("ssh://git@github.com/acme/rocket", "@scope/name", "https://github.com/a?tab=readme"),
+    ],
+)
+async def test_an_address_without_a_token_is_kept(rest, repository):
+    conversation_id = await rest.create(repository=repository)
+
+    info = (await rest.ask("GET", f"{EVERY}/{conversation_id}")).json()
+    assert info["selected_repository"] == repository
+
+
+async def test_a_secret_in_what_is_listed_of_a_conversation_is_masked(rest):
+    await rest.ask("POST", "/api/secrets", json={"name": "A", "value": CREDENTIAL})
+    task = TASK | {"repo": f"acme/{CREDENTIAL}"}
+
+    await rest.create(repository=f"acme/{CREDENTIAL}", selected_branch=f"b-{CREDENTIAL}")
+    await rest.create(suggested_task=task)
+
+    listed = await list_all(rest)
+    assert {info["selected_repository"] for info in listed} == {f"acme/{MASK}"}
+    assert {info["selected_branch"] for info in listed} == {f"b-{MASK}", None}
+    assert CREDENTIAL not in json.dumps(listed)

@@ -12,7 +12,8 @@ from storage.users.secrets import CustomSecret, Secrets
 from storage.users.settings import Settings
 from tests.support.clients import WAIT_SECONDS
 from tests.support.faulty_users import GatedSecrets
-from tests.support.rest import EVERY
+from tests.support.live import live_server
+from tests.support.rest import EVERY, assert_refused
 from tests.support.user_backends import memory_user_stores
 
 VALUE = "planted value 7341"
@@ -248,3 +249,67 @@ async def test_whoever_has_left_is_told_nothing_more():
     assert other.masks == {}
     assert sorted(there.masks.values()) == ["llm key", "value"]
     assert there.environment == {"A": "value"}
+
+
+async def test_all_values_of_a_user_together_have_a_limit_that_is_told(rest):
+    for number in range(16):
+        await add(rest, f"S{number}", f"{number:02}" + "x" * 65_534)
+
+    body = {"name": "MORE", "value": "one more value"}
+    answer = await rest.ask("POST", "/api/secrets", json=body)
+
+    assert_refused(answer, 400, "bad_value", "together would have 1,048,590 characters")
+    await rest.ask("DELETE", "/api/secrets/S0")
+    await add(rest, "MORE", "one more value")
+
+
+async def test_many_long_values_are_masked_at_once_in_every_open_conversation(rest):
+    first, second = await rest.create(), await rest.create()
+    values = [f"{number} " + "line of plain words\n" * 3000 for number in range(12)]
+    for number, value in enumerate(values):
+        await add(rest, f"S{number}", value)
+
+    for conversation_id in (first, second):
+        await say(rest, conversation_id, f"<{values[3]}{values[11]}> line of plain words")
+        log = await log_of(rest, conversation_id)
+        assert f"<{MASK}> line of plain words" in log
+    redactors = []
+    for conversation_id in (first, second):
+        async with rest.application.manager.attach(conversation_id, None) as conversation:
+            redactors.append(conversation.stream._redactor)
+    assert redactors[0]._current is redactors[1]._current
+
+
+async def test_a_masked_failure_is_shown_to_those_who_watch():
+    async with live_server() as live:
+        secret = SecretStr(VALUE)
+        await live.users.change_secrets(
+            None, lambda old: old.added("A", CustomSecret(value=secret))
+        )
+        one = await live.new()
+        async with live.joined(one) as client:
+            await client.say(f"/error {VALUE} and half of it: {VALUE[:-1]}")
+            await client.state("error")
+            await client.say(f"{VALUE} {'x' * 12_000}")
+            await client.event(lambda told: "characters" in str(told.get("message")))
+        assert VALUE not in str(client.payloads)
+        assert f"ScriptedFailure: {MASK} and half" in str(client.payloads)
+
+
+async def test_names_of_files_are_masked_where_they_are_listed(rest):
+    await add(rest)
+    conversation_id = await rest.create()
+    name = VALUE.replace(" ", "-")
+    await add(rest, "NAME", name)
+    await output(rest, conversation_id, "git init .")
+    async with rest.application.manager.attach(conversation_id, None) as conversation:
+        await conversation.loop.runtime.write_file(f"{name}.txt", b"a\n")
+        await conversation.loop.runtime.write_file(".gitignore", f"{name}.tmp".encode())
+
+    for path in ("list-files", "git/changes"):
+        answer = await rest.ask("GET", f"{EVERY}/{conversation_id}/{path}")
+        assert answer.status_code == 200, answer.text
+        assert name not in answer.text
+        assert f"{MASK}.txt" in answer.text
+    answer = await rest.ask("GET", f"{EVERY}/{conversation_id}/select-file?file={name}.txt")
+    assert answer.json() == {"code": "a\n"}
