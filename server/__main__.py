@@ -3,11 +3,13 @@
 import gc
 import sys
 
+from parley_main import find_packages_at_home
 from server.packaging import packaging_problems
 
 
 def main() -> int:
     """Run the command line and give its exit code; 2 when our packages are not ours."""
+    find_packages_at_home()
     gc.disable()  # nothing of what is imported is garbage: looking takes an eighth of the start
     try:
         from server import cli  # noqa: PLC0415 - what it imports may have been overwritten

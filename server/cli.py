@@ -119,6 +119,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = app(list(sys.argv[1:] if arguments is None else arguments))
     except (ConfigError, CycloptsError, StorageError, OSError) as error:
-        print("parley:", " ".join(str(error).split()), file=sys.stderr)
+        print("parley:", " ".join(_text_of(error).split()), file=sys.stderr)
         return EXIT_USAGE
     return result if isinstance(result, int) else 0
+
+
+def _text_of(error: Exception) -> str:
+    """Return what people read; the system's errors begin with a number."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)

@@ -1,12 +1,20 @@
 """The settings that name classes of the embedder's own."""
 
+import re
 from typing import Annotated
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field
 
-ClassName = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*[:.][A-Za-z_]\w*$")
-]
+_CLASS_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*[:.][^\W\d]\w*")
+
+
+def _check_class_name(value: str) -> str:
+    if _CLASS_NAME.fullmatch(value) is None:
+        raise ValueError("a class is written package.module:Class")
+    return value
+
+
+ClassName = Annotated[str, AfterValidator(_check_class_name)]
 """`package.module:Class`; a dot before the class is taken as well."""
 
 

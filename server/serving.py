@@ -1,6 +1,7 @@
 """Runs the server: our own runner over uvicorn, with an orderly stop."""
 
 import asyncio
+import errno
 import gc
 import logging
 import resource
@@ -21,6 +22,7 @@ from server.logs import configure
 from server.sockets.guard import bound_unsent
 from server.sockets.protocol import MAX_MESSAGE_BYTES
 from server.sockets.transport import guarded
+from server.sources import ConfigError
 from server.watchdog import Watchdog
 from storage.errors import StorageError
 
@@ -179,20 +181,34 @@ def allow_files(connections: int) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises OSError."""
+    """Return a listening socket. Raises ConfigError, which says why not and what to do."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Named, since asyncio sends at once only on sockets that say they are TCP.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-    except OSError:
+        bound_unsent(listener)
+        listener.listen(2048)
+    except OSError as error:
         listener.close()
-        raise
-    bound_unsent(listener)
-    listener.listen(2048)
+        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        raise ConfigError(f"cannot listen at {shown}: {_reason_of(error)}") from error
     listener.setblocking(False)  # noqa: FBT003 - the socket API
     return listener
+
+
+def _reason_of(error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return "there is no such host; name an address of this machine (--host, PARLEY_HOST)"
+    reasons = {
+        errno.EADDRINUSE: "the port is in use; stop what uses it, or choose another one"
+        " (--port, PARLEY_PORT)",
+        errno.EADDRNOTAVAIL: "that is no address of this machine (--host, PARLEY_HOST)",
+        errno.EACCES: "this user may not use that port; choose one from 1024 on"
+        " (--port, PARLEY_PORT)",
+    }
+    return reasons.get(error.errno or 0, error.strerror or str(error))
 
 
 def announce(listener: socket.socket) -> None:

@@ -12,6 +12,4 @@ def test_no_other_distribution_owns_one_of_the_four_packages():
 def test_the_installed_command_is_parley():
     scripts = distribution(DISTRIBUTION).entry_points.select(group="console_scripts")
 
-    assert [(script.name, script.value) for script in scripts] == [
-        ("parley", "server.__main__:main")
-    ]
+    assert [(script.name, script.value) for script in scripts] == [("parley", "parley_main:main")]

@@ -212,7 +212,7 @@ async def test_what_keeps_it_from_opening_its_parts_is_listed(kind, settings):
 async def test_a_directory_and_a_port_in_use_are_listed(tmp_path):
     async with server_process(tmp_path) as server:
         await assert_refused_as_listed(DataDirectoryLocked, data_dir=tmp_path)
-        with pytest.raises(OSError, match="in use") as refused:
+        with pytest.raises(ConfigError, match="in use") as refused:
             listen("127.0.0.1", server.port)
 
     assert_listed(f"parley: {refused.value}\n")

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import pty
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -172,12 +173,81 @@ def test_check_names_a_distribution_that_brings_one_of_our_packages(intruder, tm
     assert "package events also belongs to the distribution intruder" in outcome.stdout
 
 
-def test_a_package_hidden_by_another_is_named_instead_of_a_traceback(intruder, tmp_path):
+def test_a_package_that_stands_before_ours_is_named_and_hides_nothing(intruder, tmp_path):
     outcome = run_parley("check", cwd=tmp_path, PYTHONPATH=f"{intruder}{os.pathsep}{ROOT}")
 
+    assert outcome.returncode == 1
+    assert "package events also belongs to the distribution intruder" in outcome.stdout
+    assert outcome.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [("server", True), ("events", False), ("storage", True), ("runtime_stub", False)],
+)
+def test_what_a_user_has_under_a_name_of_ours_is_not_in_the_way(tmp_path, name, package):
+    if package:
+        (tmp_path / name).mkdir()
+    source = tmp_path / (f"{name}/__init__.py" if package else f"{name}.py")
+    source.write_text("raise ImportError('not this one')\n")
+    (tmp_path / "shouting.py").write_text(
+        "from runtime_stub.scripted import ScriptedAgent\n\n\nclass Shouting(ScriptedAgent):\n    pass\n"
+    )
+    command = [str(Path(sys.executable).with_name("parley")), "check"]
+
+    for path in ("", "."):
+        environ = {**os.environ, "PYTHONPATH": path} | (
+            {"PARLEY_AGENT_CLASS": "shouting:Shouting"} if path else {}
+        )
+        outcome = subprocess.run(
+            command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+        )
+
+        assert (outcome.returncode, outcome.stderr) == (0, "")
+        assert "classes: ok\n" in outcome.stdout
+
+
+def test_a_port_in_use_is_named_with_what_to_do(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        outcome = run_parley("serve", "--port", str(port), "--storage", "memory", cwd=tmp_path)
+
     assert outcome.returncode == 2
-    assert f"package events is taken from {intruder}" in outcome.stderr
-    assert outcome.stderr.count("\n") == 1
+    assert outcome.stdout == ""
+    assert f"127.0.0.1:{port}: the port is in use" in outcome.stderr
+    assert "--port" in outcome.stderr
+    assert "Errno" not in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("no-such-host.invalid", "no such host"),
+        ("192.0.2.1", "no address of this machine"),
+        ("2001:db8::1", "no address of this machine"),
+    ],
+)
+def test_a_host_that_cannot_be_listened_at_is_named_with_what_to_do(tmp_path, host, reason):
+    outcome = run_parley(
+        *("serve", "--host", host, "--insecure", "--port", "0", "--storage", "memory"),
+        cwd=tmp_path,
+    )
+
+    assert outcome.returncode == 2
+    assert host in outcome.stderr
+    assert reason in outcome.stderr
+    assert "--host" in outcome.stderr
+    assert "Errno" not in outcome.stderr
+
+
+@pytest.mark.parametrize("name", ["shouting", "shouting:", "a b:C", "1:C", "a:b:C"])
+def test_a_class_that_is_not_written_as_one_is_refused_with_the_form(tmp_path, name):
+    outcome = run_parley("check", cwd=tmp_path, PARLEY_AGENT_CLASS=name)
+
+    assert outcome.returncode == 2
+    assert outcome.stderr == (
+        "parley: PARLEY_AGENT_CLASS: a class is written package.module:Class\n"
+    )
 
 
 def test_help_tells_what_the_options_do(capsys):
