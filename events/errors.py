@@ -13,6 +13,7 @@ EventsError
 ├── StoreUnavailable         a read could not be answered
 ├── DamagedRecord            a stored record fails its checksum or has an unknown format version
 │   └── DamagedHead          the end of a log is not known: its head and its events disagree
+├── NewerFormat              a log was written by a newer version; nothing of it is touched
 ├── StreamOverloaded         too many appends of one conversation are waiting; nothing was taken
 └── StreamClosed             the stream takes no more events
 """
@@ -104,6 +105,15 @@ class DamagedRecord(EventsError):
 
 class DamagedHead(DamagedRecord):
     """The end of a log is not known, so that no event of it can be named with certainty."""
+
+
+class NewerFormat(EventsError):
+    """A whole record of a log was written by a newer version; nothing of the log is touched."""
+
+    def __init__(self, found: int, known: int) -> None:
+        super().__init__(
+            f"the log is from a newer version (format {found}, this one reads {known})"
+        )
 
 
 class StreamOverloaded(EventsError):

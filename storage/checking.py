@@ -18,6 +18,7 @@ from storage.database.wal import read_wal, wal_of
 from storage.directory import check_directory, lost_wal
 from storage.errors import Damaged, StorageError
 from storage.files.checked import checked_body
+from storage.files.format import FORMAT, FORMAT_KEY, format_in
 from storage.locations import DATABASE_NAME, FILES_NAME, KEY_MARK, RECORDS
 from storage.progress import Track, untracked
 from storage.usage.model import ConversationUsage
@@ -63,6 +64,9 @@ def check_storage(config: StorageConfig, track: Track = untracked) -> list[str]:
     if isinstance(config, LocalStorage):
         root = config.data_dir / FILES_NAME
         problems = [*check_records(root, track), *_check_small_files(root, track)]
+        note = root / FORMAT_KEY
+        if note.exists() and format_in(content_of(note)) > FORMAT:
+            problems.insert(0, f"{FILES_NAME} is from a newer version")
         path = root / KEY_MARK
         marks = [path.read_text("utf-8", "replace").strip()] if path.exists() else []
     else:
@@ -102,7 +106,7 @@ def _check_database(path: Path, track: Track) -> tuple[list[str], list[str]]:
     """Return what is wrong with a database, and which key seals its secrets, if any does."""
     if not path.exists():
         return [], []
-    problems = [found for found in (lost_wal(path), read_wal(wal_of(path)).problem()) if found]
+    problems = [found for found in (lost_wal(path), _wal_problem(path)) if found]
     if path.stat().st_size == 0 and read_wal(wal_of(path)).taken == 0:
         return [*problems, f"{path.name} is empty: 0 bytes, where a database should be"], []
     try:
@@ -117,6 +121,13 @@ def _check_database(path: Path, track: Track) -> tuple[list[str], list[str]]:
         return [*problems, str(error)], []
     except sqlite3.Error as error:
         return [*problems, f"{path.name} cannot be read: {error}"], []
+
+
+def _wal_problem(path: Path) -> str | None:
+    found = read_wal(wal_of(path))
+    if found.problem() is None or read_wal(wal_of(path)) != found:  # a server is writing to it
+        return None
+    return found.problem()
 
 
 def _check_rows(connection: sqlite3.Connection, track: Track) -> Iterator[str]:

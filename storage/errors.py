@@ -16,6 +16,7 @@ StorageError
 ├── OutcomeUnknown               the write may or may not have happened (deadline, lost connection)
 │   └── MediumLost               its files were removed or replaced while it is open
 ├── Damaged                      a stored record cannot be read back
+│   └── NewerFormat              it was written by a newer version
 ├── WrongKey                     the stored secrets were sealed with a key that is not at hand
 ├── ForeignData                  the data directory holds the data of somebody else
 ├── DataDirectoryLocked          another process works on the data directory
@@ -101,6 +102,13 @@ class OutcomeUnknown(StorageError):
 
 class Damaged(StorageError):
     """A stored record cannot be read back (checksum, format version or shape)."""
+
+
+class NewerFormat(Damaged):
+    """A whole record was written by a newer version; nothing may be written in its place."""
+
+    def __init__(self, key: str, found: int, known: int) -> None:
+        super().__init__(f"{key} is from a newer version (format {found}, this one reads {known})")
 
 
 class WrongKey(StorageError):

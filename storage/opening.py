@@ -27,6 +27,7 @@ from storage.database.sqlite import SqliteDatabase
 from storage.directory import check_directory, lost_wal
 from storage.errors import Unavailable, WrongKey
 from storage.files.base import FileStore
+from storage.files.format import check_format
 from storage.files.local import LocalFileStore
 from storage.inventory import FileInventory, Inventory, MemoryInventory, SqliteInventory
 from storage.locations import DATABASE_NAME, FILES_NAME, RESERVE_NAME
@@ -203,6 +204,7 @@ async def _opened_database(config: SqliteStorage, stack: AsyncExitStack) -> Open
 async def _opened_files(config: LocalStorage, stack: AsyncExitStack) -> OpenedStorage:
     files = await LocalFileStore.open(config.data_dir / FILES_NAME)
     stack.push_async_callback(files.close)
+    await check_format(files)
     stack.enter_context(watching(files))
     stack.enter_context(reserving(files, config.data_dir / RESERVE_NAME))
     key = SealingKey(FileKeyMark(files), config.data_dir, config.secret_key)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from events.errors import DamagedRecord
+from events.errors import DamagedRecord, NewerFormat
 from events.stores.frames import EMPTY, FrameKind, LogHead, events_in, head_in, read_frames, seed_of
 from events.stores.log_state import page_name
 from events.stores.sealing import TABLE_PAGES
@@ -27,7 +27,10 @@ def check_logs(root: Path, track: Track = untracked) -> list[str]:
 def _problems_of(folder: Path) -> list[str]:
     found: list[str] = []
     for _ in range(TRIES):
-        before, found = found, list(_look_at(folder))
+        try:
+            before, found = found, list(_look_at(folder))
+        except NewerFormat as newer:
+            return [f"conversation {folder.name}: {newer}"]
         if before == found:
             break
     return found

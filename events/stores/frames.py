@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from events.errors import NewerFormat
 from events.event import StoredEvent
 
 VERSION = 1
@@ -30,7 +31,7 @@ class FrameKind(IntEnum):
 
 
 class Frame(NamedTuple):
-    """A frame whose header is whole; `body` is None when it is damaged or of another version."""
+    """A frame whose header is whole; `body` is None when it is damaged."""
 
     kind: int
     flag: int
@@ -82,7 +83,7 @@ def encode_head(seed: int, head: LogHead) -> bytes:
 
 
 def read_frames(seed: int, content: bytes) -> Iterator[Frame]:
-    """Give the frames of a file as far as their headers are whole."""
+    """Give the frames of a file as far as their headers are whole. Raises NewerFormat."""
     view, place = memoryview(content), 0
     while place + _HEADER_SIZE <= len(view):
         fields = view[place : place + _FIELDS.size]
@@ -91,6 +92,8 @@ def read_frames(seed: int, content: bytes) -> Iterator[Frame]:
         (expected,) = _CHECKSUM.unpack(view[place - _CHECKSUM.size : place])
         if zlib.crc32(fields, seed) != expected:
             return
+        if version > VERSION:
+            raise NewerFormat(version, VERSION)
         body = bytes(view[place : place + length])
         place += length
         whole = version == VERSION and len(body) == length and zlib.crc32(body, seed) == checksum

@@ -10,7 +10,7 @@ from storage.conversations.entries import MESSAGED, POSITION, Entry
 from storage.conversations.listing import Listing
 from storage.conversations.metadata import ConversationMetadata
 from storage.conversations.paging import ListPosition
-from storage.errors import Damaged
+from storage.errors import Damaged, NewerFormat
 from storage.files.checked import checked_body, with_checksum
 from storage.unicode_text import fold_case
 
@@ -78,7 +78,10 @@ class KeptListing(Listing):
         return with_checksum(_KIND, b"".join(orjson.dumps(row) + b"\n" for row in rows))
 
     def load(self, contents: Iterable[tuple[str, bytes]]) -> list[str]:
-        """Take in files of blocks, given by key; the keys of those that are damaged."""
+        """Take in files of blocks, given by key; the keys of those that are damaged.
+
+        Raises NewerFormat: such a block must not be made anew.
+        """
         damaged: list[str] = []
         for key, content in contents:
             name = key.rpartition("/")[2]
@@ -87,6 +90,8 @@ class KeptListing(Listing):
             self._newest = max(self._newest, int(name))
             try:
                 self._load(self._newest, checked_body(_KIND, content, key))
+            except NewerFormat:
+                raise
             except Damaged:
                 damaged.append(key)
         return damaged

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from storage.conversations.blocks import KeptListing
 from storage.conversations.documents import Document
-from storage.errors import Damaged
+from storage.errors import Damaged, NewerFormat
 from storage.locations import LISTS, RECORDS
 from storage.progress import Track, untracked
 
@@ -18,9 +18,12 @@ def check_records(root: Path, track: Track = untracked) -> list[str]:
     problems: list[str] = []
     for path in sorted((root / LISTS).glob("*")):
         key = str(path.relative_to(root))
-        problems += (
-            f"{damaged} is damaged" for damaged in KeptListing().load([(key, content_of(path))])
-        )
+        try:
+            damaged = KeptListing().load([(key, content_of(path))])
+        except NewerFormat as newer:
+            problems.append(str(newer))
+        else:
+            problems += (f"{one} is damaged" for one in damaged)
     paths = sorted((root / RECORDS).glob("*"))
     for path in track(paths, "records", len(paths)):
         try:

@@ -60,7 +60,10 @@ class FileConversationStores(ConversationStores, FoldedRecords):
 
     @classmethod
     async def open(cls, files: FileStore) -> Self:
-        """Read the lists; look at the records that a crash left behind. Raises Unavailable."""
+        """Read the lists; look at the records that a crash left behind.
+
+        Raises Unavailable, and NewerFormat for lists that a newer version has written.
+        """
         listing = KeptListing()
         keys = await files.keys(LISTS)
         damaged: list[str] = []

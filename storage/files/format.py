@@ -1,0 +1,42 @@
+"""The format of a folder of files as a whole: which versions can work on it."""
+
+import logging
+
+from storage.errors import Damaged, KeyNotFound, MigrationError, StorageError
+from storage.files.base import FileStore
+from storage.files.checked import checked_body, with_checksum
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Raised by a version whose files earlier ones must not touch."""
+FORMAT_KEY = "format"
+
+
+async def check_format(files: FileStore) -> None:
+    """Note the format in a folder that says none. Raises MigrationError for a newer one, StorageError.
+
+    The note is not needed by this version: a disk that takes nothing keeps no server from starting.
+    """
+    try:
+        found = await files.read(FORMAT_KEY)
+    except KeyNotFound:
+        try:
+            await files.write(FORMAT_KEY, with_checksum(FORMAT_KEY, f"{FORMAT}\n".encode()))
+        except StorageError:
+            logger.exception("the format of the files cannot be noted")
+        return
+    number = format_in(found)
+    if number > FORMAT:
+        raise MigrationError(
+            f"the folder of files is from a newer version (format {number}, this one reads {FORMAT})"
+        )
+
+
+def format_in(content: bytes) -> int:
+    """Return the format that a note names; this version's where it is damaged."""
+    try:
+        return int(checked_body(FORMAT_KEY, content, FORMAT_KEY))
+    except (Damaged, ValueError):
+        logger.warning("the note of the files' format cannot be read")
+        return FORMAT
