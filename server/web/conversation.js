@@ -91,6 +91,9 @@ export class Conversation {
     this.link = new Link(id, cursor, {
       received: (payload) => this.#received(payload),
       changed: (connection) => this.#changed(connection),
+      carried: (polls) => {
+        if (!this.#closed) store.set({ polls });
+      },
       troubled: (message) => store.notice("connection", message),
       refused: (why) => listener.lost(why),
     });

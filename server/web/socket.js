@@ -10,6 +10,8 @@ import { readSessionKey } from "./session-key.js";
 /** @typedef {import("./types.js").Event} Event */
 
 const ACK_TIMEOUT_MS = 15_000;
+/** A transport that is not open by then is taken for one that the network swallows. */
+const OPEN_TIMEOUT_MS = 8_000;
 const RETRY_FIRST_MS = 1_000;
 const RETRY_MOST_MS = 30_000;
 const STEADY_MS = 5_000;
@@ -18,6 +20,7 @@ const STEADY_MS = 5_000;
  * @typedef {object} LinkListener
  * @property {(payload: Event) => void} received Every `oh_event`, in order.
  * @property {(connection: Connection) => void} changed
+ * @property {(polls: boolean) => void} carried Whether by polling, since no websocket comes through.
  * @property {(message: string) => void} troubled Shown until the next connect; the link retries.
  * @property {(why: "gone" | "key", message: string) => void} refused Final; the link is closed.
  */
@@ -26,6 +29,8 @@ export class Link {
   /** @type {number} */
   #cursor;
   #tries = 0;
+  /** Whether the next attempt begins with polling and tries a websocket from there. */
+  #pollsFirst = false;
   #retryTimer = 0;
   #steadyTimer = 0;
 
@@ -40,7 +45,8 @@ export class Link {
     this.listener = listener;
     this.socket = io(location.origin, {
       path: located("/socket.io"),
-      transports: ["websocket"],
+      tryAllTransports: true,
+      timeout: OPEN_TIMEOUT_MS,
       forceNew: true,
       autoConnect: false,
       reconnectionDelay: 500,
@@ -96,18 +102,27 @@ export class Link {
     this.socket.connect();
   }
 
-  /** The query is read when a transport opens, so it has to be right before each attempt. */
+  /** Query and transports are read when a connection opens, so they have to be right before each attempt. */
   #aim() {
     /** @type {Record<string, string>} */
     const query = { conversation_id: this.conversationId, latest_event_id: String(this.#cursor) };
     const key = readSessionKey();
     if (key) query.session_api_key = key;
     this.socket.io.opts.query = query;
+    this.socket.io.opts.transports = this.#pollsFirst ? ["polling", "websocket"] : ["websocket", "polling"];
   }
 
   #connected() {
     this.#steadyTimer = setTimeout(() => (this.#tries = 0), STEADY_MS);
+    this.#carried();
+    this.socket.io.engine.once("upgrade", () => this.#carried());
     this.listener.changed("connected");
+  }
+
+  #carried() {
+    const polls = this.socket.io.engine.transport.name === "polling";
+    if (!polls) this.#pollsFirst = false;
+    this.listener.carried(polls);
   }
 
   /** @param {string} reason */
@@ -126,6 +141,8 @@ export class Link {
     if (error.data?.msg_id === "CONVERSATION$NOT_FOUND") return this.#refuse("gone", error.message);
     if (error.message === "invalid_session_api_key") return this.#refuse("key", error.message);
     this.listener.changed("reconnecting");
+    // A refused websocket is followed by polling within the attempt, one without any answer is not.
+    if (error.message === "timeout") this.#pollsFirst = !this.#pollsFirst;
     if (this.socket.active) {
       this.listener.troubled("The server cannot be reached. Trying again.");
     } else {

@@ -12,6 +12,7 @@ export function blankConversation() {
     title: null,
     missing: false,
     connection: "idle",
+    polls: false,
     earlier: { left: 0, stage: "ready" },
     behind: 0,
     newEntries: 0,

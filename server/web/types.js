@@ -99,6 +99,7 @@
  * @property {string | null} title Title of the open conversation.
  * @property {boolean} missing The address names a conversation that is not there.
  * @property {Connection} connection
+ * @property {boolean} polls Whether the connection is carried by polling.
  * @property {Earlier} earlier What came before the part that is shown.
  * @property {number} behind Events known to exist or received, and not drawn yet.
  * @property {string} agentState

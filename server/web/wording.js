@@ -67,8 +67,12 @@ export function shownState({ agentState, waits }) {
   return waits ? "waiting" : agentState;
 }
 
-/** @param {string} connection */
-export function connectionText(connection) {
+/**
+ * @param {string} connection
+ * @param {boolean} polls whether it is carried by polling
+ */
+export function connectionText(connection, polls) {
+  if (connection === "connected" && polls) return "Connected by polling";
   return CONNECTIONS[connection] ?? connection;
 }
 

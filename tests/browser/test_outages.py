@@ -1,5 +1,6 @@
 """The built-in page while its server is killed, comes back, or asks for a key."""
 
+import re
 from typing import Any
 
 import httpx
@@ -7,9 +8,11 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
+from tests.support.blocking_proxy import blocked
 from tests.support.browser import OUTAGE, new_context, person
 from tests.support.screenshots import picture
 from tests.support.servers import server_process
+from tests.support.written_logs import at_rest, said, write_log
 
 pytestmark = [
     pytest.mark.chromium,
@@ -18,6 +21,8 @@ pytestmark = [
 ]
 
 KEY = "open sesame"
+UNTIL_POLLED_MS = 30_000
+"""A websocket that is never answered is waited for."""
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -184,4 +189,80 @@ async def test_a_person_whom_the_server_does_not_know_is_told_so_and_not_asked_f
         await reader.part("refusal-retry").click()
         await expect(reader.part("list-empty")).to_be_visible()
         await expect(reader.part("refusal")).to_be_hidden()
+        await context.close()
+
+
+@pytest.mark.parametrize("blocks", ["refused", "swallowed"])
+async def test_where_no_websocket_comes_through_the_page_polls_and_says_so(browser, mortal, blocks):
+    async with blocked(mortal.port, blocks) as proxy:
+        context = await new_context(browser)
+        reader = await person(context, proxy.url)
+        await reader.visit()
+        await reader.part("new-conversation").click()
+        await reader.part("new-start").click()
+        connection = reader.part("connection-state")
+        await expect(connection).to_have_text("Connected by polling", timeout=UNTIL_POLLED_MS)
+        await expect(connection).to_have_attribute("title", re.compile("no websocket"))
+        await expect(reader.part("agent-state")).to_have_text("Ready")
+        await reader.say("by polling")
+        await expect(reader.messages_of("agent").last).to_contain_text("You said: by polling")
+        await picture(reader, f"polling-{blocks}-1280-light")
+        assert proxy.met
+
+        await mortal.kill()
+        await expect(connection).to_have_text("Reconnecting", timeout=UNTIL_POLLED_MS)
+        await reader.say("written while nobody listened")
+        await mortal.start()
+        await expect(reader.messages_of("agent").last).to_contain_text(
+            "nobody listened", timeout=UNTIL_POLLED_MS
+        )
+        await expect(connection).to_have_text("Connected by polling", timeout=UNTIL_POLLED_MS)
+        drawn, stored = await drawn_and_stored(reader, reader.page.url.rsplit("/", 1)[1])
+        assert drawn == stored
+
+        proxy.blocks = "nothing"
+        await mortal.kill()
+        await mortal.start()
+        await expect(connection).to_have_text("Connected", timeout=UNTIL_POLLED_MS)
+        await reader.ask("by websocket", "You said: by websocket")
+        assert not await reader.found_fault(excused=rf"{OUTAGE}|40[03]|ERR_INCOMPLETE")
+        await context.close()
+
+
+async def test_an_error_state_that_is_told_again_moves_no_cursor(browser, tmp_path):
+    failed = {"agent_state": "error", "reason": "out of ideas"}
+    state = {"source": "environment", "observation": "agent_state_changed", "content": ""}
+    says = [said("user", "hello"), *at_rest(0, 1), state | {"extras": failed}]
+    says += [said("agent", f"after the error {number}") for number in range(5)]
+    await write_log(tmp_path / "data", "failed", "Failed", says)
+    one_loop = {"PARLEY_MAX_CONCURRENT_CONVERSATIONS": "1"}
+    async with server_process(tmp_path / "data", environment=one_loop) as server:
+        context = await new_context(browser)
+        busy = await person(context, server.url)
+        await busy.begin()
+        reader = await person(context, server.url)
+        sent: list[str] = []
+        reader.page.on(
+            "websocket",
+            lambda socket: socket.on("framereceived", lambda frame: sent.append(str(frame))),
+        )
+        # No loop can be had that would set another state, so that the error comes with each join.
+        async with reader.page.expect_event(
+            "websocket", lambda socket: "latest_event_id=9" in socket.url
+        ):
+            await reader.visit("/conversations/failed")
+        await expect(reader.part("connection-state")).to_have_text("Connected")
+        await expect(reader.messages_of("agent").last).to_contain_text("after the error 4")
+        await expect(reader.part("agent-state")).to_have_text("Waiting")
+        assert [frame for frame in sent if "out of ideas" in frame]
+
+        async with reader.page.expect_event(
+            "websocket", lambda socket: "transport=websocket" in socket.url
+        ) as again:
+            await server.kill()
+            await server.start()
+
+        assert "latest_event_id=9" in (await again.value).url
+        await expect(reader.part("connection-state")).to_have_text("Connected")
+        assert not await reader.found_fault(excused=OUTAGE)
         await context.close()

@@ -54,7 +54,8 @@ function clientLines() {
   return [
     `const socket = io("${location.origin}", {`,
     ...(BASE === "/" ? [] : [`  path: "${located("/socket.io")}",`]),
-    "  transports: [\"websocket\"],",
+    '  transports: ["websocket", "polling"],',
+    "  tryAllTransports: true,",
     "  query: { conversation_id: id, latest_event_id: -1 },",
     "});",
     'socket.on("oh_event", (event) => console.log(event.id, event.message));',

@@ -11,9 +11,9 @@ const MOST_CHARACTERS = 300;
  */
 export function mountAnnouncer(store) {
   const region = slot("announcer");
-  store.watch(["connection"], () => {
-    const { connection } = store.state;
-    if (connection === "connected" || connection === "reconnecting") region.textContent = connectionText(connection);
+  store.watch(["connection", "polls"], () => {
+    const { connection, polls } = store.state;
+    if (connection === "connected" || connection === "reconnecting") region.textContent = connectionText(connection, polls);
   });
   store.watch(["agentState", "waits"], () => {
     const { agentState, waits } = store.state;

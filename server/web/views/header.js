@@ -5,6 +5,7 @@ import { slot } from "./dom.js";
 
 /** A catch-up shorter than this is not worth a word. */
 const BEHIND_AFTER_MS = 300;
+const POLLS_WHY = "The network lets no websocket through. Everything works; what happens may be seen a little later.";
 
 /** @param {import("../store.js").Store} store */
 export function mountHeader(store) {
@@ -40,9 +41,10 @@ export function mountHeader(store) {
     const behind = behindSeen && state.connection === "connected" && state.behind > 0;
     connection.hidden = state.openId === null || state.missing;
     connection.dataset.state = behind ? "behind" : state.connection;
-    connection.textContent = behind ? `${state.behind.toLocaleString("en")} behind` : connectionText(state.connection);
+    connection.textContent = behind ? `${state.behind.toLocaleString("en")} behind` : connectionText(state.connection, state.polls);
+    connection.title = state.connection === "connected" && state.polls ? POLLS_WHY : "";
   };
-  store.watch(["connection", "openId", "missing", "behind"], () => {
+  store.watch(["connection", "polls", "openId", "missing", "behind"], () => {
     if (store.state.behind === 0) {
       clearTimeout(behindTimer);
       behindTimer = 0;
