@@ -46,8 +46,8 @@ def method_of(scope: Scope) -> str:
 class Noted:
     """Gives a request its id, in log lines and as X-Request-ID; counts it and logs one line of it.
 
-    The outermost of all, so that refused requests are seen as well. Of websockets it counts those
-    that are not accepted.
+    The outermost of all, so that refused requests are seen as well. Of websockets it counts
+    and logs those that are not accepted.
     """
 
     def __init__(self, app: ASGIApp, tallies: Tallies, *, access_log: bool) -> None:
@@ -108,6 +108,8 @@ class Noted:
             if message["type"] in REFUSING and not accepted:
                 accepted = True
                 self._tallies.refused[NOT_ACCEPTED] += 1
+                if self._access_log:
+                    logger.info("a websocket was refused", status=message.get("status"))
             await send(message)
 
         return send_watched

@@ -46,6 +46,9 @@ UNWANTED_SECONDS = 2.0
 """Seconds without a byte of it after which the connection is closed."""
 UNWANTED_LONGEST_SECONDS = 30.0
 """Seconds it may take in all."""
+MOST_PIPELINED = 64
+"""Requests of a connection that may wait behind one that is being answered; what follows is dropped,
+and the connection ends with the last answer."""
 REFUSED_SECONDS = 1.0
 """Seconds for which a connection is read on after it was refused, so that its client finds out why."""
 
@@ -158,6 +161,10 @@ class PlainHttp(HttpToolsProtocol):
         if self._head_bytes > LONGEST_HEAD_BYTES:
             self._fault = HeadTooLarge(LONGEST_HEAD_BYTES)
             raise self._fault
+        if len(self.pipeline) >= MOST_PIPELINED:
+            self._in_message = False
+            self._fault = BadRequest(f"More than {MOST_PIPELINED} requests wait for an answer")
+            raise self._fault
         self._place.settle()
         if self.parser.should_upgrade() and self._should_upgrade():
             self._upgrading = True
@@ -239,7 +246,9 @@ class PlainHttp(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._place.leave()
         super().connection_lost(exc)
-        self.cycle = None  # type: ignore[assignment]  # it leads back here, and would hold us
+        # They lead back here, the error by its traceback, and would hold us.
+        self.cycle = None  # type: ignore[assignment]
+        self._fault = None
 
     @property
     def _answering(self) -> bool:

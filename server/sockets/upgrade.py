@@ -264,6 +264,7 @@ class Door(asyncio.Protocol):
             self.entrance.admit(request, transport, place)
         except (Forbidden, RateLimited) as error:
             self.entrance.tallies.refused[NOT_ACCEPTED] += 1
+            logger.info("a websocket of %s was refused: %s", place.address, error)
             self._place = place  # given up when the connection is
             transport.write(refusal_bytes(error))
             end(transport, self._loop, self.entrance.traffic)

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from server.sockets.plain import LONGEST_HEAD_BYTES
+from server.sockets.plain import LONGEST_HEAD_BYTES, MOST_PIPELINED
 from tests.support.clients import message
 from tests.support.intruder import TEXT, WEBSOCKET, frame, intruder, join, until_figure
 from tests.support.live import live_server
@@ -312,3 +312,33 @@ async def test_clients_that_leave_at_once_are_no_faults(live, caplog):
     async with intruder(live.url) as one:
         assert (await one.ask("GET", "/alive")).status == 200
     assert "Traceback" not in caplog.text
+
+
+async def test_of_requests_that_do_not_wait_for_answers_so_many_are_answered(live):
+    head = head_of("/alive", {"Host": "localhost"})
+    async with intruder(live.url) as one:
+        await one.send(head * 4 * MOST_PIPELINED)
+        answered = (await one.cut(WITHIN)).count(b"HTTP/1.1 200")
+    assert answered == MOST_PIPELINED + 1
+    async with intruder(live.url) as one:
+        await one.send(head * MOST_PIPELINED)
+        for _ in range(MOST_PIPELINED):
+            await one.body(await one.answer())
+        assert (await one.ask("GET", "/alive")).status == 200
+
+
+async def test_whoever_is_cut_or_refused_is_a_line_of_the_log(impatient, caplog, capsys):
+    caplog.set_level("INFO")
+    async with intruder(impatient.url) as one, intruder(impatient.url) as other:
+        await one.send(b"GET /alive HTTP/1.1\r\nX: y")
+        await other.send(b"nonsense\r\n\r\n")
+        await one.cut(WITHIN)
+        await other.cut(WITHIN)
+    for foreign in ({}, {"X": "y" * 9_000}):  # read by the direct reader, and by the other
+        async with intruder(impatient.url) as one:
+            await one.upgrade("conversation_id=x", {"Origin": "https://evil.example"} | foreign)
+    said = [record.getMessage() for record in caplog.records if record.name[:6] == "server"]
+    said += capsys.readouterr().out.splitlines()
+    assert "127.0.0.66 was cut: it did not say in time what it wants" in said
+    assert "127.0.0.66 was refused: What came is no HTTP request" in said
+    assert sum("websocket" in line and "refused" in line for line in said) == 2
