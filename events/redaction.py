@@ -11,6 +11,8 @@ from events.secret_patterns import MIN_CHARACTERS, SecretPatterns, Span, merged,
 from events.strictness import whole_text
 
 NOTHING: frozenset[str] = frozenset()
+MAX_FORMER = 8
+"""Sets of values told before that are searched one by one; more are compiled into one."""
 MASK = "<secret_hidden>"
 _MASK = MASK.encode()
 NEVER_MASKED = frozenset(
@@ -38,39 +40,35 @@ class Redactor:
     value stays masked after its name has got another one, because it may still be valid elsewhere.
     """
 
-    __slots__ = ("_current", "_former", "_values")
+    __slots__ = ("_shortest", "_told", "_values")
 
     def __init__(self, secrets: Mapping[str, str] | None = None) -> None:
         self._values = NOTHING
-        self._current: SecretPatterns | None = None
-        self._former: SecretPatterns | None = None
-        """Of values that were told once and are not among those told last."""
+        self._told: tuple[SecretPatterns, ...] = ()
+        """What is compiled of the values told last, and of those before that are not among them."""
+        self._shortest = 0
         self.update(secrets or {})
 
     def __repr__(self) -> str:
         return f"Redactor({len(self._values)} values)"
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to mask."""
-        return self._current is None
 
     def update(self, secrets: Mapping[str, str]) -> None:
         """Add secrets, name to value, to those already masked."""
         told = maskable(secrets)
         if told <= self._values:
             return
-        # Conversations that were told the same share what is compiled of it.
-        former = self._values - told
-        self._current = patterns_of(told)
-        self._former = patterns_of(former) if former else None
+        # Conversations that were told the same share what is compiled of it, also of what was
+        # told before: compiling may take a while.
+        former = tuple(one for one in self._told if not one.values <= told)
+        if len(former) > MAX_FORMER:
+            former = (patterns_of(self._values - told),)
+        self._told = (patterns_of(told), *former)
+        self._shortest = min(one.shortest for one in self._told)
         self._values |= told
 
     def may_change(self, body: bytes) -> bool:
         """Whether an event's JSON may hold a secret; no is certain, and found in little time."""
-        return (self._current is not None and self._current.may_be_in(body)) or (
-            self._former is not None and self._former.may_be_in(body)
-        )
+        return any(one.may_be_in(body) for one in self._told) if self._told else False
 
     def redact(self, payload: dict[str, Any]) -> dict[str, Any]:
         """Copy an event's JSON object with every secret masked, keys and derived texts included.
@@ -81,7 +79,7 @@ class Redactor:
         of them tells nothing there, and masking it would break the event. A payload without a
         secret is returned itself.
         """
-        if self._current is None:
+        if not self._told:
             return payload
         masked = {
             self._key(key): value if key in NEVER_MASKED else self._value(value, key)
@@ -91,16 +89,16 @@ class Redactor:
 
     def redact_text(self, text: str) -> str:
         """Mask the secrets in one text."""
-        current, former = self._current, self._former
-        if current is None or (former is None and len(text) < current.shortest):
+        if not self._told or len(text) < self._shortest:
             return text
         try:
             encoded = text.encode()
         except UnicodeEncodeError:
             return self.redact_text(whole_text(text))
-        spans = current.find(encoded)
-        if former is not None:
-            spans = merged(spans + former.find(encoded))
+        first, *former = self._told
+        spans = first.find(encoded)
+        if former:
+            spans = merged((*spans, *(span for one in former for span in one.find(encoded))))
         return _masked(encoded, spans).decode() if spans else text
 
     def _value(self, value: Any, key: str) -> Any:

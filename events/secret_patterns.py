@@ -7,7 +7,7 @@ import json
 import re
 from base64 import b64encode, urlsafe_b64encode
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice, pairwise
 from typing import NamedTuple
@@ -34,6 +34,8 @@ HEAD_BYTES = 64
 """Of a longer spelling only so much is in the automaton; the rest is compared where that is found."""
 MAX_OVERLAPS = 100
 """Occurrences of a long spelling that are looked for at every byte; then those side by side."""
+MAX_COMPARED = 200
+"""Weak spellings that are compared with each other; of more, any may begin within any."""
 MAX_LOOKS = 200_000
 """Overlapping hits looked at in one text; a text that asks for more is masked more than it must."""
 
@@ -51,6 +53,8 @@ _WORD_SEPARATORS = re.compile(r"[-_. ]")
 _WORDS = re.compile(r"[A-Za-z0-9+/_.~-]{12,}={0,2}")
 _SEPARATORS = re.compile(r"[^A-Za-z0-9]+")
 _BASE64_RUNS = re.compile(rb";base64,[A-Za-z0-9+/=_-]+|[A-Za-z0-9+/=_-]{100,}")
+_FIRST_NOT_ASCII = 0x80
+_WORD_BYTES = frozenset(b"_0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _LAST_SPACED_SCRIPT = "\u0e00"
 _HANGUL = ("\uac00", "\ud7a3")
 
@@ -72,9 +76,10 @@ class SecretPatterns:
     is looked for, too.
     """
 
-    __slots__ = ("__weakref__", "_any", "_bodies", "_groups", "count", "shortest")
+    __slots__ = ("__weakref__", "_any", "_bodies", "_groups", "count", "shortest", "values")
 
-    def __init__(self, values: Iterable[str]) -> None:
+    def __init__(self, values: frozenset[str]) -> None:
+        self.values = values
         strong, weak, longer = _spellings_by_kind(values)
         heads: dict[bytes, list[bytes]] = {}
         for spelling in sorted(longer):
@@ -85,11 +90,14 @@ class SecretPatterns:
         """Characters of the shortest spelling: no shorter text holds one."""
         self._any = _Automaton(every)
         self._bodies = _Automaton(sorted({orjson.dumps(_text_before(one))[1:-1] for one in every}))
+        weakest = sorted(weak - strong)
         self._groups = _Groups(
             _Automaton(sorted(strong)),
-            _Automaton(sorted(weak - strong)),
+            _Automaton(weakest),
             _Automaton([*heads]),
             heads,
+            [_edges_of(one) for one in weakest],
+            _nested_in(weakest),
         )
 
     def may_be_in(self, body: bytes) -> bool:
@@ -138,6 +146,10 @@ class _Groups(NamedTuple):
     weak: _Automaton
     heads: _Automaton
     longer: Mapping[bytes, list[bytes]]
+    edges: Sequence[tuple[bool, bool]]
+    """Whether each weak one begins, and ends, with a character of a word."""
+    nested: frozenset[int]
+    """Weak ones in which another one begins."""
 
 
 class _Search:
@@ -193,7 +205,7 @@ class _Search:
         for hit in weak.hits(self._text):
             if self._is_word(hit):
                 yield Span(*hit[1:])
-            elif len(weak.patterns) > 1 and self._looks > 0:
+            elif hit[0] in self._groups.nested and self._looks > 0:
                 again = weak.hits_from(self._text, *hit[1:])
                 self._looks -= len(again)
                 yield from (Span(*one[1:]) for one in again if self._is_word(one))
@@ -225,15 +237,21 @@ class _Search:
     def _is_word(self, hit: Hit) -> bool:
         """Whether a weak value is no part of a longer word, and not within base64."""
         which, start, stop = hit
-        value = self._groups.weak.patterns[which]
-        if _joins_words(_first_character(value)) and _joins_words(
-            _last_character(self._text[max(0, start - 4) : start])
-        ):
-            return False
-        if _joins_words(_last_character(value)) and _joins_words(
-            _first_character(self._text[stop : stop + 4])
-        ):
-            return False
+        text = self._text
+        begins, ends = self._groups.edges[which]
+        if begins and start > 0:
+            before = text[start - 1]
+            if before in _WORD_BYTES or (
+                before >= _FIRST_NOT_ASCII
+                and _joins_words(_last_character(text[max(0, start - 4) : start]))
+            ):
+                return False
+        if ends and stop < len(text):
+            after = text[stop]
+            if after in _WORD_BYTES or (
+                after >= _FIRST_NOT_ASCII and _joins_words(_first_character(text[stop : stop + 4]))
+            ):
+                return False
         return not self._in_base64(start, stop)
 
     def _in_base64(self, start: int, stop: int) -> bool:
@@ -382,6 +400,25 @@ def merged(spans: Iterable[Span]) -> list[Span]:
 def _text_before(head: bytes) -> str:
     """Return a head as text, without a character that is cut at its end."""
     return head.decode("utf-8", "ignore")
+
+
+def _edges_of(value: bytes) -> tuple[bool, bool]:
+    return _joins_words(_first_character(value)), _joins_words(_last_character(value))
+
+
+def _nested_in(patterns: Sequence[bytes]) -> frozenset[int]:
+    """Return the places of patterns within which another one may begin."""
+    if len(patterns) > MAX_COMPARED:
+        return frozenset(range(len(patterns)))
+    return frozenset(
+        place
+        for place, one in enumerate(patterns)
+        if any(
+            other != one and (other.startswith(one[at:]) or one.startswith(other, at))
+            for other in patterns
+            for at in range(len(one))
+        )
+    )
 
 
 def _first_character(text: bytes) -> str:

@@ -12,6 +12,8 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from events.redaction import Redactor
+from events.strictness import whole_text
 from runtime_stub.base import Runtime
 from runtime_stub.errors import (
     BadWorkspacePath,
@@ -86,11 +88,11 @@ class FileRoutes:
             files = await _rules_above(runtime, path)
         redactor = await self._services.users.redactor(principal_of(request).user_id)
         if not files:
-            return JsonResponse([redactor.redact_text(name) for name in shown(names, ())[0]])
+            return JsonResponse([_told(redactor, name) for name in shown(names, ())[0]])
         found, heeded = await anyio.to_thread.run_sync(shown, names, files, limiter=self._listings)
         if not heeded:
             _LOG.warning("the rules of a .gitignore take too long; names they may hide are listed")
-        return JsonResponse([redactor.redact_text(name) for name in found])
+        return JsonResponse([_told(redactor, name) for name in found])
 
     @described(
         Tag.WORKSPACE,
@@ -115,6 +117,11 @@ class FileRoutes:
         return Response(
             body, media_type="application/zip", headers={"content-disposition": disposition}
         )
+
+
+def _told(redactor: Redactor, name: str) -> str:
+    # A runtime may give bytes that are no UTF-8 as lone surrogates.
+    return redactor.redact_text(whole_text(name))
 
 
 async def _rules_above(runtime: Runtime, path: str) -> list[RuleFile]:

@@ -122,10 +122,12 @@ class SecretsRoutes:
 
     @described(Tag.SECRETS, answer=SecretList)
     async def search(self, request: Request) -> Response:
-        """Names and descriptions."""
-        secrets = await self._users.secrets(principal_of(request).user_id)
+        """Names and descriptions, secrets masked in these."""
+        user_id = principal_of(request).user_id
+        secrets = await self._users.secrets(user_id)
+        redactor = await self._users.redactor(user_id)
         named = [
-            NamedSecret(name=name, description=one.description)
+            NamedSecret(name=name, description=redactor.redact_text(one.description))
             for name, one in secrets.custom_secrets.items()
         ]
         return JsonResponse(SecretList(custom_secrets=named))

@@ -7,6 +7,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from events.strictness import whole_text
 from runtime_stub.errors import BadWorkspacePath, NotText, RuntimeUnavailable
 from server.errors import NotFound
 from server.routes.describing import Tag, described
@@ -112,7 +113,9 @@ class WorkspaceRoutes:
         redactor = await self._services.users.redactor(principal_of(request).user_id)
         return JsonResponse(
             [
-                FileChange.model_validate(asdict(one) | {"path": redactor.redact_text(one.path)})
+                FileChange.model_validate(
+                    asdict(one) | {"path": redactor.redact_text(whole_text(one.path))}
+                )
                 for one in changes
             ]
         )

@@ -274,13 +274,24 @@ def test_a_value_told_later_does_not_uncover_one_told_before():
     assert redactor.redact_text("-abcdef12ghij-other-3333") == f"-{MASK}-{MASK}"
 
 
+def test_however_often_values_are_told_all_of_them_stay_masked():
+    redactor = Redactor()
+    values = [f"value-number-{number:03}" for number in range(40)]
+
+    for value in values:
+        redactor.update({"A": value})
+
+    assert redactor.redact_text(" ".join(values)) == " ".join([MASK] * 40)
+    assert all(redactor.may_change(value.encode()) for value in values)
+
+
 def test_conversations_that_know_the_same_share_what_is_compiled_of_it():
     values = {"A": "abcdef12", "B": "other-3333"}
     first, second = Redactor(values), Redactor({"A": "abcdef12"})
 
     second.update(values)
 
-    assert first._current is second._current
+    assert first._told[0] is second._told[0]
 
 
 def test_a_secret_of_very_many_lines_is_masked_as_a_whole():

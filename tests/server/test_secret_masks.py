@@ -277,7 +277,7 @@ async def test_many_long_values_are_masked_at_once_in_every_open_conversation(re
     for conversation_id in (first, second):
         async with rest.application.manager.attach(conversation_id, None) as conversation:
             redactors.append(conversation.stream._redactor)
-    assert redactors[0]._current is redactors[1]._current
+    assert redactors[0]._told[0] is redactors[1]._told[0]
 
 
 async def test_a_masked_failure_is_shown_to_those_who_watch():
@@ -294,6 +294,15 @@ async def test_a_masked_failure_is_shown_to_those_who_watch():
             await client.event(lambda told: "characters" in str(told.get("message")))
         assert VALUE not in str(client.payloads)
         assert f"ScriptedFailure: {MASK} and half" in str(client.payloads)
+
+
+async def test_a_value_in_the_description_of_a_secret_is_masked_where_it_is_listed(rest):
+    body = {"name": "A", "value": VALUE, "description": f"it is {VALUE}"}
+    await rest.ask("POST", "/api/secrets", json=body)
+
+    listed = (await rest.ask("GET", "/api/secrets")).json()["custom_secrets"]
+
+    assert listed == [{"name": "A", "description": f"it is {MASK}"}]
 
 
 async def test_names_of_files_are_masked_where_they_are_listed(rest):
