@@ -11,7 +11,7 @@ from server.routes.extras import ExtraRoutes
 from server.routes.files import FileRoutes
 from server.routes.git_hosts import GitHostRoutes
 from server.routes.health import HealthRoutes
-from server.routes.matching import NothingHere, PageRoute, resource
+from server.routes.matching import LastSlash, NothingHere, PageRoute, resource
 from server.routes.metrics import MetricsRoutes
 from server.routes.options import OptionRoutes
 from server.routes.pages import page_routes
@@ -107,6 +107,7 @@ def routes(services: Services, administration: Administration) -> list[BaseRoute
         table.append(resource("/admin", GET=admin_page.index))
         table.append(resource("/admin/assets/{path:path}", GET=admin_page.asset))
     documents.describe(tuple(table))
+    table.append(LastSlash(table))
     if services.config.serve_frontend:
         table.append(PageRoute("/{path:path}", page_routes(services.config).serve))
-    return [*table, NothingHere(table)]
+    return [*table, NothingHere()]

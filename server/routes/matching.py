@@ -51,29 +51,36 @@ class PageRoute(Route):
         return (Match.NONE, {}) if reserved else (match, child_scope)
 
 
-class NothingHere(BaseRoute):
-    """The last route: whatever no other one takes in any method is not there.
-
-    An address that is there without its last slash is answered with that one, by 307, which keeps
-    method and body.
-    """
+class LastSlash(BaseRoute):
+    """Answers an address that is there without its last slash, by 307, which keeps method and body."""
 
     def __init__(self, table: Sequence[BaseRoute]) -> None:
         self._table = [route for route in table if isinstance(route, Resource)]
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Match weakly, so that a route with another method is preferred and answers 405."""
-        return (Match.PARTIAL if scope["type"] == "http" else Match.NONE), {}
+        """Match where there is such an address, whatever its methods are."""
+        path: str = scope["path"]
+        if scope["type"] != "http" or not path.endswith("/"):
+            return Match.NONE, {}
+        bare = {**scope, "path": path.removesuffix("/")}
+        found = any(route.matches(bare)[0] is not Match.NONE for route in self._table)
+        return (Match.FULL if found else Match.NONE), {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Redirect to the address without its last slash. Raises NotFound where none is there."""
-        path: str = scope["path"]
-        bare = {**scope, "path": path.removesuffix("/")}
-        if not path.endswith("/") or not any(
-            route.matches(bare)[0] is not Match.NONE for route in self._table
-        ):
-            raise NotFound("There is nothing at this address")
-        address = quote(bare["path"], safe="/:@!$&'()*+,;=~")
+        """Redirect."""
+        address = quote(scope["path"].removesuffix("/"), safe="/:@!$&'()*+,;=~")
         query = scope.get("query_string", b"").decode("latin-1")
         response = RedirectResponse(f"{address}?{query}" if query else address, 307)
         await response(scope, receive, send)
+
+
+class NothingHere(BaseRoute):
+    """The last route: whatever no other one takes in any method is not there."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Match weakly, so that a route with another method is preferred and answers 405."""
+        return (Match.PARTIAL if scope["type"] == "http" else Match.NONE), {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Raise NotFound."""
+        raise NotFound("There is nothing at this address")

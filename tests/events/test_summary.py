@@ -86,3 +86,25 @@ def test_malformed_tokens_are_left_out(name, count):
 @pytest.mark.parametrize("given", [None, 7, [], {}, {"accumulated_token_usage": []}])
 def test_metrics_of_another_shape_change_nothing(given):
     assert fold(None, 1, {"llm_metrics": given}) == SummaryChange(last_event_id=1)
+
+
+@pytest.mark.parametrize(
+    ("payload", "is_said"),
+    [
+        ({"action": "message", "source": "user"}, True),
+        ({"action": "message", "source": "agent"}, True),
+        ({"action": "finish", "source": "agent"}, True),
+        ({"action": "message", "source": "environment"}, False),
+        ({"action": "run", "source": "agent"}, False),
+        ({"action": "recall", "source": "user"}, False),
+        ({"observation": "agent_state_changed", "source": "environment"}, False),
+        ({"observation": "message", "source": "user"}, False),
+    ],
+)
+def test_states_and_results_are_no_messages(payload, is_said):
+    known = SummaryChange(last_message_at="2026-01-01T00:00:00.000000Z")
+
+    change = fold(known, 1, {"timestamp": STAMP, **payload})
+
+    assert change.last_updated_at == STAMP
+    assert change.last_message_at == (STAMP if is_said else known.last_message_at)

@@ -344,6 +344,13 @@ async def test_a_request_with_a_last_slash_is_answered_like_one_without(rest):
     assert shown.json()["conversation_id"] == conversation_id
 
 
+@pytest.mark.parametrize("path", ["/alive", "/metrics", "/api/settings", "/openapi.json"])
+async def test_every_address_may_have_a_last_slash(rest, path):
+    answer = await rest.ask("GET", f"{path}/")
+
+    assert (answer.status_code, answer.headers["location"]) == (307, path)
+
+
 @pytest.mark.parametrize("path", ["/api/nothing/", "/api/", "//evil.example/api/", f"{EVERY}//"])
 async def test_where_there_is_nothing_without_the_slash_there_is_nothing_with_it(rest, path):
     answer = await rest.client.get(f"http://localhost:3000{path}")
