@@ -134,6 +134,10 @@ async def test_a_transcript_breaks_no_rule(browser, appearance, library):
         await inspector.look(f"gallery {part}")
     await reader.part("usage").click()
     await inspector.look("usage")
+    await reader.visit("/conversations/thousand")
+    await drawn(reader.page)
+    await scroll(reader.page, 0, 1)
+    await inspector.look("earlier entries")
     await context.close()
     assert not inspector.broken, inspector
 
