@@ -34,6 +34,10 @@ most of them events in the page cache, kept the loop for 36 ms."""
 EXIT_NOT_CLOSED = 3
 """The server ran and was stopped, and the storage could not be closed in order."""
 OTHER_FILES = 256
+"""Files that are kept from connections where the system permits so many."""
+NEEDED_FILES = {"memory": 32, "sqlite": 40, "local": 56}
+"""Files that are kept from connections in any case: the process itself opens 16 to 24, each thread of
+the local files up to four more."""
 TICK_SECONDS = 0.1
 CLOSING_TURNS = 3
 """Turns of the loop after which a connection that was closed is gone, if nothing holds it."""
@@ -136,7 +140,7 @@ async def _serve(config: ServerConfig, watchdog: Watchdog, ran: asyncio.Event) -
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     watchdog.on_stop(partial(loop.call_soon_threadsafe, stop.set))
-    allow_files(config.max_connections)
+    config = within_files(config)
     with listen(config.host, config.port) as listener:
         async with create_app(config) as application:
             runner = Runner(uvicorn_config(config, application), application.watch.beat)
@@ -171,13 +175,34 @@ async def wind_down(
     await serving
 
 
-def allow_files(connections: int) -> None:
-    """Let the process open so many connections beside its files, as far as the system permits."""
+def within_files(config: ServerConfig) -> ServerConfig:
+    """Return the settings with as many connections as the process may open beside its own files.
+
+    The limit of the system is raised first, as far as that permits. Raises ConfigError where no
+    connection would be left.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + OTHER_FILES
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        granted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
+    if soft == resource.RLIM_INFINITY:
+        return config
+    wanted = config.max_connections + OTHER_FILES
+    if soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    needed = NEEDED_FILES[config.storage_kind]
+    kept = max(needed, min(OTHER_FILES, soft // 4))
+    connections = min(config.max_connections, soft - kept)
+    if connections < 1:
+        raise ConfigError(
+            f"the process may open {soft} files, and --storage {config.storage_kind} needs {needed}:"
+            " raise LimitNOFILE, or ulimit -n"
+        )
+    if connections < config.max_connections:
+        logger.warning(
+            "at most %d connections are taken, not max_connections = %d: the process may open %d"
+            " files (LimitNOFILE, ulimit -n), and %d are kept for the storage",
+            *(connections, config.max_connections, soft, kept),
+        )
+    return config.model_copy(update={"max_connections": connections})
 
 
 def listen(host: str, port: int) -> socket.socket:

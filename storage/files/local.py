@@ -1,6 +1,7 @@
 """Files on a local disk: contained in their root, flushed before they count, one step each."""
 
 import asyncio
+import errno
 import os
 import threading
 import time
@@ -23,6 +24,11 @@ WORKERS = 8
 WAITING_LIMIT = 10_000
 """Operations that may wait for a thread; one more is refused with Unavailable."""
 DEADLINE_SECONDS = 10.0
+FILES_SECONDS = 5.0
+FILES_PAUSE_SECONDS = 0.02
+"""How long an operation waits for a file to be closed where the process has as many as it may have,
+and how long it pauses between two tries. Connections that come at once take what there is until they
+are refused."""
 
 
 class LocalFileStore(FileStore):
@@ -170,7 +176,7 @@ class LocalFileStore(FileStore):
     def _submit(self, work: Callable[[], T], *, writes: bool) -> Future[T]:
         with self._counter:
             self._outstanding += 1
-            job = self._workers.submit(work)
+            job = self._workers.submit(_patiently, work)
             if writes:
                 self._writes[job] = time.monotonic()
         job.add_done_callback(self._ended)
@@ -180,3 +186,20 @@ class LocalFileStore(FileStore):
         with self._counter:
             self._outstanding -= 1
             self._writes.pop(job, None)
+
+
+def _patiently(work: Callable[[], T]) -> T:
+    """Do the work in a worker's thread; where the process has no file left, wait for one.
+
+    What lacks a file has changed nothing that doing it again would not find as it wants it.
+    """
+    ends = time.monotonic() + FILES_SECONDS
+    while True:
+        try:
+            return work()
+        except Unavailable as error:
+            cause = error.__cause__
+            lacks = isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE)
+            if not lacks or time.monotonic() > ends:
+                raise
+        time.sleep(FILES_PAUSE_SECONDS)

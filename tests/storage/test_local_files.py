@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import resource
 import stat
 import threading
 from contextlib import asynccontextmanager
@@ -228,3 +229,31 @@ async def test_a_call_that_found_no_thread_in_time_has_done_nothing(tmp_path):
     assert [type(one) for one in outcomes] == [OutcomeUnknown] * 8 + [Unavailable] * 4
     async with opened(tmp_path / "root") as store:
         assert await store.keys() == sorted(f"k{number}" for number in range(8))
+
+
+def take_all(taken):
+    """Open files until no more can be."""
+    while True:
+        taken.append(os.open(os.devnull, os.O_RDONLY))
+
+
+async def test_an_operation_waits_for_a_file_where_the_process_has_none_left(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with opened(tmp_path / "root") as store:
+        await store.write("a/b", b"1")
+        taken: list[int] = []
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, limits[1]))
+        try:
+            with pytest.raises(OSError, match="Too many open files"):
+                take_all(taken)
+            writing = asyncio.ensure_future(store.write("a/c", b"2"))
+            reading = asyncio.ensure_future(store.read("a/b"))
+            done, _ = await asyncio.wait([writing, reading], timeout=0.2)
+            assert not done
+        finally:
+            for descriptor in taken:
+                os.close(descriptor)
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+        await writing
+        assert [await reading, await store.read("a/c")] == [b"1", b"2"]

@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from server.app import Application
@@ -21,12 +23,19 @@ REPOSITORY = Path(__file__).parents[2]
 class ServerProcess:
     """`parley serve` on a free port over one data directory; killable, restartable."""
 
-    def __init__(self, data_dir: Path, *arguments: str, environment: dict[str, str] | None = None):
+    def __init__(
+        self,
+        data_dir: Path,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        files: int | None = None,
+    ):
         self.data_dir = data_dir
         self.port = 0
         self.stderr = b""
         self._arguments = arguments
         self._environment = environment or {}
+        self._limits = None if files is None else partial(_limit_files, files)
         self._process: Process | None = None
         self._reading: asyncio.Task[None] | None = None
 
@@ -47,7 +56,12 @@ class ServerProcess:
         command += ["--data-dir", str(self.data_dir), *self._arguments]
         environment = {**os.environ, "PARLEY_LOG_LEVEL": "warning", **self._environment}
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, *command, stdout=PIPE, stderr=PIPE, env=environment, cwd=REPOSITORY
+            *(sys.executable, *command),
+            stdout=PIPE,
+            stderr=PIPE,
+            env=environment,
+            cwd=REPOSITORY,
+            preexec_fn=self._limits,
         )
         self._reading = asyncio.create_task(self._read_stderr(self._process))
         assert self._process.stdout is not None
@@ -106,12 +120,19 @@ class ServerProcess:
             self.stderr = (self.stderr + chunk)[-200_000:]
 
 
+def _limit_files(files: int) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+
+
 @asynccontextmanager
 async def server_process(
-    data_dir: Path, *arguments: str, environment: dict[str, str] | None = None
+    data_dir: Path,
+    *arguments: str,
+    environment: dict[str, str] | None = None,
+    files: int | None = None,
 ) -> AsyncIterator[ServerProcess]:
-    """A server process, ended when the block is left."""
-    server = ServerProcess(data_dir, *arguments, environment=environment)
+    """A server process, ended when the block is left; it may open so many `files`."""
+    server = ServerProcess(data_dir, *arguments, environment=environment, files=files)
     await server.start()
     try:
         yield server
