@@ -258,6 +258,8 @@ export class Conversation {
     // Whether there is a slot is told anew after each join.
     this.store.set({ waits: false });
     this.store.notice("connection", "");
+    const { earlier } = this.store.state;
+    if (earlier.stage === "failed") this.store.set({ earlier: { ...earlier, stage: "ready" } });
     this.#deliverAll();
     // At first everything that is known is here.
     if (this.#wasConnected || this.newest.events.length === 0) void this.#ask();

@@ -207,6 +207,10 @@ async def test_where_no_websocket_comes_through_the_page_polls_and_says_so(brows
         await reader.say("by polling")
         await expect(reader.messages_of("agent").last).to_contain_text("You said: by polling")
         await picture(reader, f"polling-{blocks}-1280-light")
+        await reader.page.set_viewport_size({"width": 390, "height": 800})
+        assert await connection.evaluate("(one) => one.scrollWidth <= one.clientWidth")
+        assert await reader.fits()
+        await picture(reader, f"polling-{blocks}-390-light")
         assert proxy.met
 
         await mortal.kill()

@@ -40,9 +40,10 @@ export function mountHeader(store) {
     const state = store.state;
     const behind = behindSeen && state.connection === "connected" && state.behind > 0;
     connection.hidden = state.openId === null || state.missing;
-    connection.dataset.state = behind ? "behind" : state.connection;
+    const polls = state.connection === "connected" && state.polls;
+    connection.dataset.state = behind ? "behind" : polls ? "polling" : state.connection;
     connection.textContent = behind ? `${state.behind.toLocaleString("en")} behind` : connectionText(state.connection, state.polls);
-    connection.title = state.connection === "connected" && state.polls ? POLLS_WHY : "";
+    connection.title = polls ? POLLS_WHY : "";
   };
   store.watch(["connection", "polls", "openId", "missing", "behind"], () => {
     if (store.state.behind === 0) {
