@@ -12,7 +12,7 @@ from events.actions import Action, MessageAction
 from events.batch import Appended, Settled
 from events.client_events import decode_client, text_of
 from events.event import AgentState, EventSource
-from events.observations import AgentStateChangedObservation
+from events.observations import AgentStateChangedObservation, ErrorObservation
 from events.stream import EventStream
 from runtime_stub.agent import Agent, Spent
 from runtime_stub.base import Runtime, RuntimeStatus
@@ -33,6 +33,8 @@ from storage.conversations.base import ConversationStore
 
 logger = logging.getLogger(__name__)
 
+Settle = Callable[[], Awaitable[LoopSettings]]
+"""Gives what a loop is to start with. Raises what the storage raises."""
 NOTHING: Mapping[str, str] = {}
 LEAST_SECONDS = 0.2
 """How long what was taken may take to become durable, however long the loop took to stop."""
@@ -182,8 +184,11 @@ class ServerConversation:
         )
         return self.stream.enqueue(message, EventSource.USER, client_id=client_id)
 
-    async def start_loop(self, settings: LoopSettings, on_rest: Callable[[], None]) -> None:
-        """Build the runtime and start the loop unless there is one. Raises what that raises."""
+    async def start_loop(self, settings: Settle, on_rest: Callable[[], None]) -> None:
+        """Build the runtime and start the loop unless there is one. Raises what that raises.
+
+        A failure is the conversation's state, `settings` failing as well.
+        """
         async with self._turn():
             if self.loop is not None:
                 return
@@ -237,10 +242,11 @@ class ServerConversation:
         recorded, self.replay = self.replay, ()
         return ReplayAgent(recorded, agent) if recorded else agent
 
-    async def _start_loop(self, settings: LoopSettings, on_rest: Callable[[], None]) -> None:
+    async def _start_loop(self, settings: Settle, on_rest: Callable[[], None]) -> None:
         code = UserCode(self.conversation_id)
         runtime: Runtime | None = None
         try:
+            settled = await settings()
             record = await self._records.get_metadata(self.conversation_id)
             runtime = await self._build_runtime(code)
             code.call(runtime.set_environment, self._environment)
@@ -248,7 +254,7 @@ class ServerConversation:
                 self.stream,
                 fitting(code.call(self._make_agent), Agent, "the agent class"),
                 runtime,
-                settings,
+                settled,
                 Spent(record.accumulated_cost, record.prompt_tokens, record.completion_tokens),
                 on_error=self._show_error,
                 on_rest=on_rest,
@@ -292,6 +298,8 @@ class ServerConversation:
     async def _say_failed(self, error: Exception) -> None:
         reason = self.stream.masked(reason_of(error))[:LONGEST_REASON]
         self._show_error(reason)
+        shown = ErrorObservation(content=reason, error_id=ERROR_ID)
+        _ = self.stream.enqueue(shown, EventSource.ENVIRONMENT)
         await self.say_state(AgentState.ERROR, reason)
 
     async def _end_loop(self, close: Callable[[], Awaitable[object]]) -> None:

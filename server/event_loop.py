@@ -8,19 +8,46 @@ import threading
 import time
 from asyncio import AbstractEventLoop, Task
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
 
 import uvloop
 
 from server.loop_watch import report
-from server.user_code import contained_task
+from server.user_code import contained_task, runs_now
 
 logger = logging.getLogger(__name__)
 
 ENDING_SECONDS = 0.5
 """How long what is left at the end, and then its generators, may take to end."""
 
+OTHERS_THREADS = 32
+"""Threads of all agents, runtimes and stores together."""
+
+P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class SeparateThreads(ThreadPoolExecutor):
+    """Threads of the server's; what code of others wants done in threads goes to others.
+
+    So agents whose threads hang keep none from the server, which needs some to stop in order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(thread_name_prefix="server")
+        self._others = ThreadPoolExecutor(OTHERS_THREADS, thread_name_prefix="code of others")
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Have a call done in a thread; code of others waits for its own where all are at work."""
+        if runs_now():
+            return self._others.submit(fn, *args, **kwargs)
+        return super().submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - the library's
+        """Take no more calls."""
+        self._others.shutdown(wait=False, cancel_futures=True)
+        super().shutdown(wait, cancel_futures=cancel_futures)
 
 
 def run_to_end(work: Callable[[], Coroutine[Any, Any, T]], begins: Callable[[], None]) -> T:
@@ -34,6 +61,7 @@ def run_to_end(work: Callable[[], Coroutine[Any, Any, T]], begins: Callable[[], 
     loop = uvloop.new_event_loop()
     loop.set_task_factory(contained_task)
     loop.set_exception_handler(report)
+    loop.set_default_executor(SeparateThreads())
     try:
         main = loop.create_task(work(), name="server")
         _run(loop, main, begins)

@@ -168,6 +168,11 @@ def fitting(given: object, kind: type[T], what: str) -> T:
     return given
 
 
+def runs_now() -> bool:
+    """Return whether it is code of others that asks."""
+    return _within.get() is not None
+
+
 async def exceptions_only(call: Callable[[], Awaitable[T]]) -> T:
     """Await what `call` gives. Raises UserCodeFailed for what it raises that is no Exception."""
     try:

@@ -157,7 +157,7 @@ class LoopKeeper:
     async def _start(self, conversation: ServerConversation) -> None:
         given = self._settings.get(conversation.conversation_id, self._default_settings)
         try:
-            settings = await self._refine(conversation.user_id, given)
+            settings = partial(self._refine, conversation.user_id, given)
             await conversation.start_loop(settings, partial(self._rested, conversation))
         except Exception:
             logger.exception("the loop of %s did not start", conversation.conversation_id)

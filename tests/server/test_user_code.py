@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sys
+import threading
 from asyncio import CancelledError
 from collections.abc import Mapping
 
@@ -10,7 +11,7 @@ import pytest
 
 from server.auth import UserAuth
 from server.config import ServerConfig
-from server.event_loop import run_to_end
+from server.event_loop import OTHERS_THREADS, run_to_end
 from server.managers.base import AgentLoopInfo
 from server.managers.standalone import StandaloneConversationManager
 from server.monitoring import MonitoringListener
@@ -297,3 +298,44 @@ async def test_a_store_that_exits_or_does_not_let_go_fails_the_one_call():
         await store.store(Settings())
     FaultySettings.gate.set()
     await FaultySettings.over.wait()
+
+
+class FailingLater(BookOfSettings):
+    """Can be read once."""
+
+    loads = 0
+
+    async def load(self):
+        type(self).loads += 1
+        if type(self).loads > 1:
+            raise Panic("gone")
+
+
+async def test_settings_that_cannot_be_read_are_the_state_of_the_conversation_that_starts():
+    FailingLater.loads = 0
+    name = f"{__name__}:FailingLater"
+    async with live_server(settings_store_class=name) as live:
+        conversation_id = await live.new()
+        async with live.joined(conversation_id) as client:
+            failed = await client.state("error")
+
+    assert failed["extras"]["reason"] == "Panic: gone"
+
+
+def test_threads_of_others_that_hang_keep_none_from_the_server():
+    gate = threading.Event()
+
+    async def main():
+        loop = asyncio.get_running_loop()
+
+        def fill():
+            return [loop.run_in_executor(None, gate.wait) for _ in range(OTHERS_THREADS + 1)]
+
+        waiting = UserCode("mine").call(fill)
+        try:
+            return await asyncio.to_thread(lambda: "done")
+        finally:
+            gate.set()
+            await asyncio.wait(waiting)
+
+    assert run_to_end(main, lambda: None) == "done"

@@ -5,6 +5,7 @@ import contextlib
 import re
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ HUGE = 50_000_000
 BLOCKED_SECONDS = 0.1
 LONG_SECONDS = 600.0
 DEEP = 100_000
+MANY = 50
 
 AGENT_CALLBACKS = ("init", "resume", "system_prompt", "observe", "step", "metrics", "close")
 RUNTIME_CALLBACKS = (
@@ -80,10 +82,12 @@ NONSENSE: Mapping[str, Callable[[], Any]] = {
 """What is given where something else, or something shorter, is due."""
 OTHER = (
     "recursion", "hang", "swallow", "block", "cancel_others", "cancel_itself", "stop_loop",
-    "exit_in_task",
+    "exit_in_task", "start_thread", "fill_threads",
 )  # fmt: skip
 FAULTS = (*RAISED, *NONSENSE, *OTHER)
-HARMLESS = frozenset(("nothing", "block", "exit_in_task", "stop_loop"))
+HARMLESS = frozenset(
+    ("nothing", "block", "exit_in_task", "stop_loop", "start_thread", "fill_threads")
+)
 """Faults that harm nobody, not even their own conversation."""
 CHECKED = frozenset(("init", "step", "metrics", "build", "status", "perform"))
 """Callbacks that must give something of a kind."""
@@ -176,6 +180,12 @@ def _exit_in_task() -> None:
     _exiting.add(asyncio.get_running_loop().create_task(_exit()))
 
 
+def _fill_threads() -> None:
+    loop = asyncio.get_running_loop()
+    for _ in range(MANY):
+        loop.run_in_executor(None, time.sleep, LONG_SECONDS)
+
+
 DONE: Mapping[str, Callable[[], Any]] = {
     "recursion": recurse,
     "hang": _block,
@@ -185,6 +195,8 @@ DONE: Mapping[str, Callable[[], Any]] = {
     "cancel_itself": _cancel_itself,
     "stop_loop": _stop_loop,
     "exit_in_task": _exit_in_task,
+    "start_thread": lambda: threading.Thread(target=time.sleep, args=(LONG_SECONDS,)).start(),
+    "fill_threads": _fill_threads,
 }
 
 
