@@ -22,6 +22,7 @@ from events.usage_ledger import UsageLedger
 from server.addresses import Addresses
 from server.auth import Authenticator
 from server.bodies import ENVELOPE_BYTES
+from server.checking import storage_problems
 from server.chosen import Chosen, choose
 from server.config import ServerConfig
 from server.connections import ConnectionRegistry
@@ -113,6 +114,7 @@ async def create_app(config: ServerConfig) -> AsyncIterator[Application]:
             chosen = chosen.traced(tracing, event_store.counters)
         records = chosen.records(config, storage)
         users = chosen.users(config, storage.settings, storage.secrets)
+        storage.inventory.check = partial(storage_problems, config.storage)
         kept = Kept(storage.usage, storage.audit, storage.inventory)
         opened = compose(
             config,

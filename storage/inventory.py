@@ -2,9 +2,12 @@
 
 import asyncio
 import os
+import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Sized
+from collections.abc import Callable, Iterable, Sized
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from pydantic import AwareDatetime, BaseModel
@@ -12,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel
 from storage.conversations.listing import Listing
 from storage.database.base import Database, Row, Script, Statement
 from storage.database.wal import wal_of
-from storage.errors import Unavailable
+from storage.progress import T, Track
 
 CHECK_SECONDS = 60.0
 WALK_SECONDS = 60.0
@@ -44,21 +47,59 @@ class StorageReport(BaseModel):
     integrity: IntegrityMark | None = None
 
 
+Check = Callable[[Track], list[str]]
+"""Reads a whole storage and returns what is wrong with it. Blocks."""
+
+BREATH = 20
+"""Records that are checked before the event loop may have the interpreter, if it wants it."""
+
+
 class Inventory(ABC):
     """Takes stock of one opened storage."""
 
+    def __init__(self) -> None:
+        self.check: Check | None = None
+        """The check of the whole storage, set by whoever knows all that is kept there."""
+        self.mark: IntegrityMark | None = None
+
     @abstractmethod
     async def take(self, *, check: bool = False) -> StorageReport:
-        """Look; with `check`, read the whole medium for damage first where it can be told.
+        """Look; with `check`, read the whole storage for damage first.
 
         Raises Unavailable, TimeoutError.
         """
+
+    async def run_check(self) -> None:
+        """Check in a thread, and note what was found. Raises TimeoutError; the thread then ends."""
+        if self.check is None:
+            return
+        ended = threading.Event()
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                problems = await asyncio.to_thread(self.check, partial(_until, ended))
+        finally:
+            ended.set()
+        text = "; ".join(problems) or "ok"
+        self.mark = IntegrityMark(checked_at=datetime.now(UTC), sound=not problems, text=text)
+
+
+def _until(
+    ended: threading.Event, items: Iterable[T], _subject: str, _total: int, /
+) -> Iterable[T]:
+    """Hand items on until nobody waits for the check any more."""
+    for number, item in enumerate(items):
+        if number % BREATH == 0:
+            if ended.is_set():
+                return
+            time.sleep(0)
+        yield item
 
 
 class MemoryInventory(Inventory):
     """Of records in memory."""
 
     def __init__(self, records: Sized) -> None:
+        super().__init__()
         self._records = records
 
     async def take(self, *, check: bool = False) -> StorageReport:  # noqa: ARG002 - nothing to check
@@ -70,11 +111,14 @@ class FileInventory(Inventory):
     """Of a folder of files."""
 
     def __init__(self, folder: Path, listing: Listing) -> None:
+        super().__init__()
         self._folder = folder
         self._listing = listing
 
-    async def take(self, *, check: bool = False) -> StorageReport:  # noqa: ARG002 - checked when read
-        """See Inventory. Every record is checked when it is read, so there is no mark."""
+    async def take(self, *, check: bool = False) -> StorageReport:
+        """See Inventory."""
+        if check:
+            await self.run_check()
         async with asyncio.timeout(WALK_SECONDS):
             files, size = await asyncio.to_thread(_walk, self._folder)
         return StorageReport(
@@ -83,6 +127,7 @@ class FileInventory(Inventory):
             bytes_used=size,
             files=files,
             conversations=len(self._listing),
+            integrity=self.mark,
         )
 
 
@@ -90,15 +135,14 @@ class SqliteInventory(Inventory):
     """Of a SQLite database."""
 
     def __init__(self, database: Database, path: Path) -> None:
+        super().__init__()
         self._database = database
         self._path = path
-        self._mark: IntegrityMark | None = None
 
     async def take(self, *, check: bool = False) -> StorageReport:
         """See Inventory."""
         if check:
-            async with asyncio.timeout(CHECK_SECONDS):
-                await self._check()
+            await self.run_check()
         rows = await self._database.read(_ask(Statement("inventory")))
         size, conversations, deleted, events, version = rows[0]
         return StorageReport(
@@ -110,15 +154,8 @@ class SqliteInventory(Inventory):
             deleted_conversations=deleted,
             events=events,
             schema_version=version,
-            integrity=self._mark,
+            integrity=self.mark,
         )
-
-    async def _check(self) -> None:
-        try:
-            text = str((await self._database.read(_ask(Statement("quick_check"))))[0][0])
-        except Unavailable as error:
-            text = str(error)
-        self._mark = IntegrityMark(checked_at=datetime.now(UTC), sound=text == "ok", text=text)
 
 
 def _ask(statement: Statement) -> Script[list[Row]]:

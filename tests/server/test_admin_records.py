@@ -3,6 +3,8 @@
 import csv
 import io
 import logging
+import sqlite3
+from contextlib import closing
 
 import pytest
 from httpx import ASGITransport, AsyncClient
@@ -146,13 +148,34 @@ async def test_the_storage_report_tells_sizes_and_counts(tmp_path, kind):
 
     assert (before["medium"], before["conversations"], before["integrity"]) == (kind, 1, None)
     assert before["bytes_used"] > 0
+    assert checked["integrity"]["sound"] is True
     if kind == "sqlite":
-        assert checked["integrity"]["sound"] is True
         assert before["wal_bytes"] > 0
         assert before["events"] > 0
         assert before["schema_version"] >= 6
     else:
         assert before["files"] > 0
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "local"])
+async def test_a_check_of_the_storage_finds_a_damaged_event(tmp_path, kind):
+    config = ServerConfig(storage_kind=kind, data_dir=tmp_path)
+    async with create_app(config) as application, client_of(application) as client:
+        made = (await client.post(EVERY, json={"initial_user_msg": "hello"})).json()
+        if kind == "sqlite":
+            with closing(sqlite3.connect(tmp_path / "parley.sqlite3", timeout=30)) as connection:
+                connection.execute("UPDATE events SET crc = 0 WHERE key & 4294967295 = 0")
+                connection.execute("UPDATE arrivals SET crc = 0 WHERE key & 4294967295 = 0")
+                connection.commit()
+        else:
+            log = tmp_path / "files" / "logs" / made["conversation_id"] / "tail"
+            path = min(log.iterdir())
+            path.write_bytes(path.read_bytes().replace(b"hello", b"hellu"))
+        checked = (await client.get(f"{ADMIN}/storage?check=true")).json()["integrity"]
+
+    assert checked["sound"] is False
+    named = f"damaged records 0-0 in conversation {made['conversation_id']}"
+    assert named in checked["text"]
 
 
 async def test_settings_are_told_with_their_source_and_without_secrets(tmp_path):

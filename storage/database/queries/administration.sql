@@ -58,6 +58,3 @@ SELECT
     (SELECT count(*) FROM conversations WHERE deleted_at IS NOT NULL),
     (SELECT coalesce(sum(next_id), 0) FROM conversations WHERE deleted_at IS NULL),
     (SELECT coalesce(max(number), 0) FROM migrations)
-
--- name: quick_check
-SELECT quick_check FROM pragma_quick_check(1)
