@@ -5,7 +5,7 @@ import { Outbox } from "./outbox.js";
 import { Link } from "./socket.js";
 import { isFailure, Timeline } from "./timeline.js";
 import { usageOf } from "./usage.js";
-import { reasonText, statusText } from "./wording.js";
+import { reasonText, statusText, WAITS_FOR_SLOT, WAITS_WITH_MESSAGE } from "./wording.js";
 
 /** @typedef {import("./types.js").ClientEvent} ClientEvent */
 /** @typedef {import("./types.js").Event} Event */
@@ -65,6 +65,8 @@ export class Conversation {
   #late;
   /** What the conversation waits for a slot since: an event's id and a moment in ms. */
   #waits = { id: -1, atMs: 0 };
+  /** The newest state by which the agent showed that it has a slot. */
+  #startedId = -1;
   /** @type {Set<string>} */
   #underWay = new Set();
 
@@ -225,7 +227,7 @@ export class Conversation {
     try {
       const ack = await this.link.send(event);
       if (ack?.status === "error") trouble = ack.message;
-      else if (ack?.queued && !this.#closed) this.#wait(ack.id, 0);
+      else if (ack?.queued && !this.#closed) this.#wait(ack.id, 0, WAITS_WITH_MESSAGE);
     } catch {
       trouble = "No answer from the server; please try again.";
     }
@@ -256,7 +258,7 @@ export class Conversation {
     this.store.set({ connection });
     if (connection !== "connected") return;
     // Whether there is a slot is told anew after each join.
-    this.store.set({ waits: false });
+    this.store.set({ waits: "" });
     this.store.notice("connection", "");
     const { earlier } = this.store.state;
     if (earlier.stage === "failed") this.store.set({ earlier: { ...earlier, stage: "ready" } });
@@ -331,8 +333,9 @@ export class Conversation {
     this.store.notice("agent", untold ? reasonText(payload.extras?.reason) : "");
     if (!STANDING.has(state)) this.#explained = false;
     if (ALIVE.has(state)) this.store.notice("server", "");
+    if (STARTING.has(state)) this.#startedId = Number(payload.id);
     const isNewer = Number(payload.id) > this.#waits.id && Date.parse(payload.timestamp ?? "") >= this.#waits.atMs;
-    if (this.store.state.waits && isNewer && STARTING.has(state)) this.store.set({ waits: false });
+    if (this.store.state.waits && isNewer && STARTING.has(state)) this.store.set({ waits: "" });
   }
 
   /** @param {Event} update */
@@ -340,7 +343,7 @@ export class Conversation {
     const id = String(update.id ?? "");
     if (update.conversation_title) this.listener.retitled(update.conversation_title);
     else if (update.type !== "error") this.store.set({ status: statusText(update) });
-    else if (id === TOO_MANY) this.#wait(-1, Date.parse(update.timestamp ?? "") || 0);
+    else if (id === TOO_MANY) this.#wait(-1, Date.parse(update.timestamp ?? "") || 0, WAITS_FOR_SLOT);
     else if (!id.startsWith("STATUS$")) this.store.notice("server", reasonText(update.message || id));
     else {
       // The log says it as well, at its place, unless it cannot be written.
@@ -354,12 +357,14 @@ export class Conversation {
   /**
    * There is no slot: until the agent starts, which is told by a state after this.
    *
-   * @param {number} id
+   * @param {number} id -1 where only the moment is known
    * @param {number} atMs
+   * @param {string} text
    */
-  #wait(id, atMs) {
+  #wait(id, atMs, text) {
+    if (id !== -1 && this.#startedId > id) return;
     this.#waits = { id, atMs };
-    this.store.set({ waits: true });
+    this.store.set({ waits: this.store.state.waits || text });
   }
 
   #deliverAll() {
@@ -385,7 +390,7 @@ export class Conversation {
     if (ack?.status === "ok") {
       this.outbox.remove(key);
       this.#knownId = Math.max(this.#knownId, ack.id);
-      if (ack.queued) this.#wait(ack.id, 0);
+      if (ack.queued) this.#wait(ack.id, 0, WAITS_WITH_MESSAGE);
       if (ack.id <= this.timeline.lastId) this.#dropPending((pending) => pending.event.client_id === key);
       else this.#stage(key, { stage: ack.queued ? "queued" : "stored", eventId: ack.id });
     } else if (ack?.status === "error" && PASSING.has(ack.code)) {

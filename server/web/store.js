@@ -18,7 +18,7 @@ export function blankConversation() {
     newEntries: 0,
     usage: null,
     agentState: "",
-    waits: false,
+    waits: "",
     status: "",
     awaiting: null,
     failure: null,

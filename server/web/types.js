@@ -103,7 +103,7 @@
  * @property {Earlier} earlier What came before the part that is shown.
  * @property {number} behind Events known to exist or received, and not drawn yet.
  * @property {string} agentState
- * @property {boolean} waits The agent has no slot: its user's other conversations hold them all.
+ * @property {string} waits What the agent waits for before it can start, "" when it does not wait.
  * @property {string} status What the server says it is doing, "" for nothing.
  * @property {number} newEntries Entries that came while the reader was elsewhere.
  * @property {Usage | null} usage null until an event says.

@@ -33,8 +33,10 @@ const REASONS = {
   STATUS$ERROR_LLM_CONTENT_POLICY_VIOLATION: "The model provider refused the content.",
 };
 
-export const WAITING_TEXT =
+export const WAITS_FOR_SLOT =
   "Waiting for a free agent. Your other conversations use all there are; this one goes on as soon as one of them is done or is stopped.";
+/** Why there is no agent is not told with a message: the server may be about to stop. */
+export const WAITS_WITH_MESSAGE = "Waiting for a free agent. Your message is saved and will be answered as soon as there is one.";
 
 /** @type {Record<string, string>} */
 const CONNECTIONS = {
@@ -61,7 +63,7 @@ export function agentStateText(state) {
 /**
  * The agent's state as it is shown: one without a slot is not ready, whatever its log says.
  *
- * @param {{agentState: string, waits: boolean}} state
+ * @param {{agentState: string, waits: string}} state
  */
 export function shownState({ agentState, waits }) {
   return waits ? "waiting" : agentState;

@@ -249,3 +249,22 @@ async def rename(someone, conversation_id, title):
     await someone.part("rename-input").fill(title)
     await someone.part("rename-input").press("Enter")
     await expect(item).to_contain_text(title)
+
+
+async def test_a_message_during_a_drain_waits_and_is_answered_when_it_has_ended(context, tmp_path):
+    async with server_process(tmp_path / "data") as server:
+        reader = await person(context, server.url)
+        await reader.begin()
+        request = reader.page.request
+        await request.post(f"{server.url}/api/admin/drain", data={"deadline_seconds": 5})
+        await reader.sees_state("Stopped")
+
+        await reader.say("is anybody there?")
+        await reader.sees_state("Waiting")
+        await expect(reader.part("working")).to_contain_text("Your message is saved")
+
+        await request.delete(f"{server.url}/api/admin/drain")
+        await expect(reader.messages_of("agent").last).to_contain_text("is anybody there?")
+        await reader.sees_state("Ready")
+        await expect(reader.part("working")).to_be_hidden()
+        assert not await reader.found_fault()

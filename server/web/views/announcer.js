@@ -1,6 +1,6 @@
 /** What a screen reader is told: states as they change, and new messages of the agent. */
 
-import { agentStateText, connectionText, WAITING_TEXT } from "../wording.js";
+import { agentStateText, connectionText } from "../wording.js";
 import { slot } from "./dom.js";
 
 const MOST_CHARACTERS = 300;
@@ -17,7 +17,7 @@ export function mountAnnouncer(store) {
   });
   store.watch(["agentState", "waits"], () => {
     const { agentState, waits } = store.state;
-    if (waits) region.textContent = WAITING_TEXT;
+    if (waits) region.textContent = waits;
     else if (agentState) region.textContent = `Agent: ${agentStateText(agentState)}`;
   });
   return (text) => {

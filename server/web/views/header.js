@@ -1,6 +1,6 @@
 /** The head of the open conversation: title, agent state, connection state. */
 
-import { agentStateText, connectionText, shownState, WAITING_TEXT } from "../wording.js";
+import { agentStateText, connectionText, shownState } from "../wording.js";
 import { slot } from "./dom.js";
 
 /** A catch-up shorter than this is not worth a word. */
@@ -31,7 +31,7 @@ export function mountHeader(store) {
     agent.dataset.state = shownState(store.state);
     agent.textContent = agentStateText(shownState(store.state));
     const connected = store.state.connection === "connected";
-    const text = waits && connected ? WAITING_TEXT : status || (agentState === "running" && connected ? "The agent is working" : "");
+    const text = waits && connected ? waits : status || (agentState === "running" && connected ? "The agent is working" : "");
     working.hidden = text === "";
     working.textContent = text;
   });
