@@ -394,3 +394,18 @@ async def test_a_secret_in_what_is_listed_of_a_conversation_is_masked(rest):
     assert {info["selected_repository"] for info in listed} == {f"acme/{MASK}"}
     assert {info["selected_branch"] for info in listed} == {f"b-{MASK}", None}
     assert CREDENTIAL not in json.dumps(listed)
+
+
+async def test_an_own_export_above_the_limit_of_messages_is_a_recording_again(rest):
+    first = await rest.create(initial_user_msg="/big 1500000\n/big 1500000\n/finish a\n/run pwd")
+    await rest.wait_for(first, lambda event: event.get("action") == "finish")
+    await rest.ask("POST", f"{EVERY}/{first}/message", json={"message": "/run echo b"})
+    await rest.wait_for(first, lambda event: event.get("observation") == "run")
+    recording = (await rest.ask("GET", f"{EVERY}/{first}/trajectory")).text
+    assert len(recording) > 4 * 1024 * 1024
+
+    second = await rest.create(replay_json=recording)
+    await rest.wait_for(second, lambda event: event.get("observation") == "run")
+
+    events = await rest.ask("GET", f"{EVERY}/{second}/events?source=agent&include_kinds=message")
+    assert [len(event["message"]) for event in events.json()["events"]][:2] == [1_500_000] * 2

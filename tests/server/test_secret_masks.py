@@ -322,3 +322,44 @@ async def test_names_of_files_are_masked_where_they_are_listed(rest):
         assert f"{MASK}.txt" in answer.text
     answer = await rest.ask("GET", f"{EVERY}/{conversation_id}/select-file?file={name}.txt")
     assert answer.json() == {"code": "a\n"}
+
+
+KUBECONFIG = "apiVersion: v1\nkind: Config\nusers:\n- user:\n    token: k8s-aws-v1.0123\n"
+
+
+async def test_a_file_written_by_a_users_words_is_as_he_wrote_it_beside_secrets_of_many_lines(rest):
+    await add(rest, "KUBECONFIG", KUBECONFIG)
+    await add(rest, "DOTENV", "NODE_ENV=production\nTOKEN=tr0ub4dor-and-3\n")
+    conversation_id = await rest.create()
+
+    await say(
+        rest,
+        conversation_id,
+        "/write cm.yaml kind: ConfigMap, NODE_ENV=production, k8s-aws-v1.0123",
+    )
+    written = await rest.wait_for(conversation_id, lambda event: event.get("action") == "write")
+
+    shown = f"kind: ConfigMap, NODE_ENV=production, {MASK}"
+    assert written["args"]["content"] == shown
+    answer = await rest.ask("GET", f"{EVERY}/{conversation_id}/select-file?file=cm.yaml")
+    assert answer.json() == {"code": shown.replace(MASK, "k8s-aws-v1.0123")}
+
+
+async def test_pictures_and_keys_of_clients_are_left_alone(rest):
+    await add(rest, "YEAR", "2024")
+    conversation_id = await rest.create()
+    picture = "data:image/png;base64,AAAA2024AAAA"
+    event = {
+        "action": "message",
+        "args": {"content": "In 2024, not in 20240", "image_urls": [picture]},
+        "client_id": "msg-2024-1",
+    }
+
+    first = await rest.ask("POST", f"{EVERY}/{conversation_id}/events", json=event)
+    again = await rest.ask("POST", f"{EVERY}/{conversation_id}/events", json=event)
+
+    assert first.status_code == again.status_code == 200
+    stored = await rest.wait_for(conversation_id, lambda event: event.get("client_id") is not None)
+    assert stored["client_id"] == "msg-2024-1"
+    assert stored["args"]["image_urls"] == [picture]
+    assert stored["message"] == f"In {MASK}, not in 20240"
