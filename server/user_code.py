@@ -8,9 +8,10 @@ cancellation; and from within it no task can be cancelled but its own.
 import asyncio
 import logging
 import re
-from asyncio import AbstractEventLoop, CancelledError, Task
+from asyncio import AbstractEventLoop, CancelledError, Future, Task
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, ContextVar
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 logger = logging.getLogger(__name__)
@@ -65,13 +66,22 @@ class UserCode:
         After `seconds`, or when the caller is cancelled, it is cancelled, and left behind if it
         ignores that. Raises UserCodeFailed, UserCodeLate and the Exceptions it raises.
         """
+        loop = asyncio.get_running_loop()
         task = self._begin(call, name)
+        # As asyncio.wait, in a fraction of its time: every step of an agent comes by here.
+        waiter: Future[None] = loop.create_future()
+        wake = partial(_wake, waiter)
+        task.add_done_callback(wake)
+        timer = None if seconds is None else loop.call_later(seconds, wake)
         try:
-            done, _ = await asyncio.wait((task,), timeout=seconds)
+            await waiter
         except CancelledError:
             await self._give_up(task)
             raise
-        if not done:
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if not task.done():
             await self._give_up(task)
             raise UserCodeLate(f"{name} did not end within {seconds:g} seconds")
         try:
@@ -166,6 +176,11 @@ def fitting(given: object, kind: type[T], what: str) -> T:
     if not isinstance(given, kind):
         raise TypeError(f"{what} gave {type(given).__name__}, not {kind.__name__}")
     return given
+
+
+def _wake(waiter: Future[None], *_: object) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def runs_now() -> bool:

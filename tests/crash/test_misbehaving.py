@@ -1,11 +1,13 @@
 """Agents and runtimes that misbehave harm their own conversation only, and the server ends in time."""
 
 import asyncio
+import contextlib
 import itertools
 import signal
 
 import pytest
 
+from server.managers.standalone import StandaloneConversationManager
 from tests.support.misbehaving import CALLBACKS, ENDLESS, FAULTS, GOOD, Plan
 from tests.support.misbehaving_run import CLASSES, begin, carry_out, ends_in_time, hold_up
 from tests.support.remote import remote
@@ -75,6 +77,26 @@ async def test_a_server_that_an_agent_holds_up_ends_all_the_same(tmp_path, fault
     assert code == 1
     assert SHUTDOWN_SECONDS < took < SHUTDOWN_SECONDS + 3  # a second, and what the machine takes
     assert b"misbehaving.py" in server.stderr  # where it was
+
+
+class EndlessManager(StandaloneConversationManager):
+    """Never comes to its end, whoever wants it to."""
+
+    async def shutdown(self):
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+
+@pytest.mark.timeout(60)
+async def test_a_server_whose_manager_never_ends_is_ended(tmp_path):
+    named = QUICK | {"PARLEY_CONVERSATION_MANAGER_CLASS": f"{__name__}:EndlessManager"}
+    async with server_process(tmp_path, environment=named) as server:
+        code, took = await ends_in_time(server)
+
+    assert code == 1
+    assert took < SHUTDOWN_SECONDS + 3
+    assert b"the stop took too long" in server.stderr
 
 
 @pytest.mark.timeout(60)
