@@ -19,6 +19,8 @@ from events.event import StoredEvent
 VERSION = 1
 _FIELDS = struct.Struct(">BBHIII")
 _CHECKSUM = struct.Struct(">I")
+_MARK = bytes([VERSION])
+"""What a header begins with."""
 _HEADER_SIZE = _FIELDS.size + _CHECKSUM.size
 
 
@@ -83,15 +85,22 @@ def encode_head(seed: int, head: LogHead) -> bytes:
 
 
 def read_frames(seed: int, content: bytes) -> Iterator[Frame]:
-    """Give the frames of a file as far as their headers are whole. Raises NewerFormat."""
+    """Give the frames of a file whose headers are whole. Raises NewerFormat.
+
+    Behind a header that is damaged the next whole one is looked for. No body can be taken for one:
+    events are JSON, which has no such byte as a header begins with, and keys are digests.
+    """
     view, place = memoryview(content), 0
     while place + _HEADER_SIZE <= len(view):
         fields = view[place : place + _FIELDS.size]
-        version, kind, flag, frame_id, length, checksum = _FIELDS.unpack(fields)
-        place += _HEADER_SIZE
+        begin, place = place, place + _HEADER_SIZE
         (expected,) = _CHECKSUM.unpack(view[place - _CHECKSUM.size : place])
         if zlib.crc32(fields, seed) != expected:
-            return
+            place = content.find(_MARK, begin + 1)
+            if place < 0:
+                return
+            continue
+        version, kind, flag, frame_id, length, checksum = _FIELDS.unpack(fields)
         if version > VERSION:
             raise NewerFormat(version, VERSION)
         body = bytes(view[place : place + length])

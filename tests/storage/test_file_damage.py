@@ -172,6 +172,18 @@ async def test_what_lies_beside_a_damaged_event_can_be_read_and_written(files):
     assert (await events.head("c")).next_id == COUNT + 20
 
 
+async def test_what_lies_behind_an_event_whose_header_is_damaged_can_be_read(files):
+    page = await files.read("logs/c/pages/00000000")
+    at = page.index(b'"id":2') - 10
+    await files.write("logs/c/pages/00000000", damaged(page, at, "flipped"))
+    _, events = await opened(files)
+
+    with pytest.raises(DamagedRecord, match="damaged records 2-2") as caught:
+        await events.read("c", 0, COUNT)
+
+    assert caught.value.sound == [*records(0, 2, "c"), *records(3, 10, "c")]
+
+
 async def test_a_lost_file_is_told_with_its_range(files):
     await files.delete("logs/c/pages/00000000")
     _, events = await opened(files)
