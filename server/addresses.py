@@ -2,7 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -12,6 +19,8 @@ from server.errors import Forbidden
 
 SITE_BITS = 64
 """Of an IPv6 address: the rest is its owner's to choose, and change, as he likes."""
+MAPPED_BITS = 96
+"""Bits of an IPv6 address before the IPv4 address that it stands for (`::ffff:10.0.0.1`)."""
 LONGEST = 64
 """Characters of an address, with a zone's name behind it; longer text is none, and is not kept."""
 REMEMBERED = 4096
@@ -28,8 +37,8 @@ class Addresses:
     """Tells clients apart by their address, an IPv6 one by its network."""
 
     def __init__(self, config: Bounds) -> None:
-        self._proxies = [ip_network(text) for text in config.trusted_proxies]
-        self._unlimited = [ip_network(text) for text in config.unlimited_addresses]
+        self._proxies = [_network(text) for text in config.trusted_proxies]
+        self._unlimited = [_network(text) for text in config.unlimited_addresses]
 
     def is_proxy(self, peer: str) -> bool:
         """Whether what this peer says of others is believed."""
@@ -109,6 +118,16 @@ def _read(text: str) -> IPv4Address | IPv6Address | None:
         return None
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return address if mapped is None else mapped
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    """Return a network in the form in which addresses are compared with it, IPv4 where it is."""
+    network = ip_network(text)
+    first = network.network_address
+    mapped = first.ipv4_mapped if isinstance(first, IPv6Address) else None
+    if mapped is None or network.prefixlen < MAPPED_BITS:
+        return network
+    return IPv4Network((mapped, network.prefixlen - MAPPED_BITS))
 
 
 def _is_within(text: str, networks: Sequence[Any]) -> bool:

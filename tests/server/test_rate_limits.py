@@ -357,3 +357,21 @@ async def test_a_websocket_has_one_place_however_it_is_served():
         await join(live, first)
         await join(live, second)
         assert len(live.application.library.crowd) == 2
+
+
+@pytest.mark.parametrize(
+    ("network", "peer", "within"),
+    [
+        ("::ffff:10.0.0.0/104", "10.1.2.3", True),
+        ("::ffff:10.0.0.0/104", "::ffff:10.1.2.3", True),
+        ("::ffff:10.0.0.1", "10.0.0.1", True),
+        ("::ffff:10.0.0.0/104", "11.1.2.3", False),
+        ("10.0.0.0/8", "::ffff:10.1.2.3", True),
+        ("::/0", "2001:db8::1", True),
+    ],
+)
+def test_a_network_holds_an_address_however_both_are_written(network, peer, within):
+    addresses = Addresses(ServerConfig(trusted_proxies=[network], unlimited_addresses=[network]))
+
+    assert addresses.is_proxy(peer) is within
+    assert addresses.is_unlimited(peer) is within
