@@ -15,6 +15,7 @@ from storage.conversations.metadata import (
     ProviderType,
     default_title,
 )
+from storage.unicode_text import one_line
 
 
 class ConversationInfo(ResponseBody):
@@ -70,7 +71,7 @@ def _info(
     status = ConversationStatus.STOPPED if loop is None else loop.status
     return ConversationInfo(
         conversation_id=record.conversation_id,
-        title=record.title or default_title(record.conversation_id),
+        title=one_line(record.title or "") or default_title(record.conversation_id),
         created_at=record.created_at,
         last_updated_at=record.last_updated_at,
         last_message_at=record.last_message_at,

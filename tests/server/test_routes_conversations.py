@@ -193,10 +193,17 @@ async def test_a_title_becomes_one_line_without_controls(rest, title):
     assert (await info_of(rest, "c1"))["title"] == "a b"
 
 
-async def test_a_title_that_is_empty_is_shown_as_the_default(rest):
-    await rest.keep("abcdefgh", None, title="")
+@pytest.mark.parametrize("title", ["", "\u200b", " \u3164\n"])
+async def test_a_title_of_which_nothing_can_be_seen_is_shown_as_the_default(rest, title):
+    await rest.keep("abcdefgh", None, title=title)
 
     assert (await info_of(rest, "abcdefgh"))["title"] == "Conversation abcde"
+
+
+async def test_a_title_of_an_older_version_is_shown_as_one_line(rest):
+    await rest.keep("c1", None, title="a\nb\x00")
+
+    assert (await info_of(rest, "c1"))["title"] == "a b"
 
 
 async def test_an_unknown_conversation_is_shown_as_null(rest):
