@@ -351,12 +351,11 @@ def _secret_parts_of(value: str) -> Iterator[str]:
             named = _NAMED.match(line.strip())
             if named and _SECRET_NAME.search(named["name"]):
                 part = named["value"].strip().rstrip(",;").strip().strip("\"'")
-                if (
-                    len(part) >= MIN_PART_CHARACTERS
-                    and part != value
-                    and not _REFERENCE.match(part)
-                ):
-                    yield part
+                if part != value and not _REFERENCE.match(part):
+                    if len(part) >= MIN_PART_CHARACTERS:
+                        yield part
+                    elif len(part) >= MIN_CHARACTERS:
+                        yield line.strip()  # by itself it might be any word
             for word in _WORDS.findall(line):
                 if _is_random(word) and word != value:
                     yield word.rstrip("=") or word

@@ -9,6 +9,8 @@ RuntimeFloorError
     └── BadWorkspacePath  the path leaves the workspace or is not valid
 """
 
+from typing import ClassVar
+
 LONGEST_QUOTE = 4096
 """Characters of a path or an address that an error quotes."""
 
@@ -23,6 +25,9 @@ class RuntimeUnavailable(RuntimeFloorError):
 
 class WorkspaceError(RuntimeFloorError):
     """A file operation was refused."""
+
+    quotes: ClassVar[bool] = True
+    """Its text quotes paths, which have no place in the server's log."""
 
 
 class FileMissing(WorkspaceError):

@@ -190,6 +190,11 @@ def test_a_secret_is_masked_without_the_line_break_it_was_pasted_with():
             ["NODE_ENV=production", "production", "API_TOKEN"],
         ),
         (
+            "kind=test\n  PASSWORD=test\nPIN=1234\n",
+            ["PASSWORD=test"],
+            ["test", "kind=test", "PASSWORD=", "PIN=1234"],
+        ),
+        (
             (
                 "kind: Config\nusers:\n- name: admin\n  user:\n    token: k8s-aws-v1.token\n"
                 "    client-key-data: LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCk1JSUV2UQ==\n"

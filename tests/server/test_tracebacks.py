@@ -5,6 +5,8 @@ import sqlite3
 import pytest
 
 from events.errors import AppendFailed
+from runtime_stub.errors import FileMissing
+from runtime_stub.scripted import ScriptedFailure
 from server.tracebacks import without_quotes, written
 
 
@@ -26,6 +28,8 @@ class OddFault(OSError):
         (TimeoutError(), "TimeoutError"),
         (ValueError("private"), "ValueError: (text left out)"),
         (KeyError("private"), "KeyError: (text left out)"),
+        (ScriptedFailure("private"), "ScriptedFailure: (text left out)"),
+        (FileMissing("/workspace/private"), "FileMissing: (text left out)"),
         (AgentTrouble("private"), f"{__name__}.AgentTrouble: (text left out)"),
         (OddFault("private"), f"{__name__}.OddFault: (text left out)"),
     ],
