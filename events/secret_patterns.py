@@ -264,6 +264,11 @@ class _Search:
 _compiled: WeakValueDictionary[frozenset[str], SecretPatterns] = WeakValueDictionary()
 
 
+def compiled_patterns(values: frozenset[str]) -> SecretPatterns | None:
+    """Return the search for these values if somebody holds it."""
+    return _compiled.get(values)
+
+
 def patterns_of(values: frozenset[str], compiled: SecretPatterns | None = None) -> SecretPatterns:
     """Return the search for these values, compiled once as long as somebody holds it.
 

@@ -2,12 +2,13 @@
 
 import asyncio
 from asyncio import Task
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from events.redaction import Redactor, maskable
-from events.secret_patterns import SecretPatterns, patterns_of
+from events.secret_patterns import SecretPatterns, compiled_patterns, patterns_of
 from server.loop_settings import LoopSettings
 from server.prerequisites import missing, needs_key
 from storage.errors import OutcomeUnknown
@@ -16,6 +17,8 @@ from storage.users.base import SecretsChange, SecretsStores, SettingsChange, Set
 from storage.users.secrets import Secrets
 from storage.users.settings import Settings
 
+RECENT = 4
+"""Compiled searches that are held although no open conversation needs them."""
 LONG_VALUES = 16 * 1024
 """Characters of all values from which on their search is compiled in a thread."""
 
@@ -83,6 +86,7 @@ class UserRecords:
         self._require_settings = require_settings
         self.model = model
         self._circles: dict[str | None, _Circle] = {}
+        self._recent: deque[SecretPatterns] = deque(maxlen=RECENT)
         self._locks: KeyedLocks[str | None] = KeyedLocks()
         self._tasks: set[Task[Any]] = set()
 
@@ -121,7 +125,7 @@ class UserRecords:
         while circle.known is None:
             seen = circle.changes
             known = await self._read(user_id)
-            patterns = await _compiled(known.masks)
+            patterns = await self._compile(known.masks)
             if seen == circle.changes:
                 circle.known, circle.patterns = known, patterns
         confidant.learn(circle.known.masks, circle.known.environment)
@@ -140,10 +144,8 @@ class UserRecords:
         known = None if circle is None else circle.known
         if known is None:
             known = await self._read(user_id)
-        patterns = await _compiled(known.masks)
-        redactor = Redactor(known.masks)
-        del patterns  # held until the redactor has taken it
-        return redactor
+        await self._compile(known.masks)
+        return Redactor(known.masks)
 
     async def masked(self, user_id: str | None, text: str) -> str:
         """A text of the user's as it may be stored outside a log, his secrets masked."""
@@ -199,7 +201,7 @@ class UserRecords:
         changed: dict[str, Mapping[str, str]] = {} if keys is None else {"keys": keys}
         if secrets is not None:
             changed = {"values": secrets.masks(), "environment": secrets.environment()}
-        patterns = await _compiled(before._replace(**changed).masks)
+        patterns = await self._compile(before._replace(**changed).masks)
         # What is known may have been read meanwhile; that it changes is another's only.
         known = (circle.known or before)._replace(**changed)
         circle.changes += 1
@@ -207,6 +209,19 @@ class UserRecords:
             circle.known, circle.patterns = known, patterns
         for confidant in circle.confidants:
             confidant.learn(known.masks, None if secrets is None else known.environment)
+
+    async def _compile(self, masks: Mapping[str, str]) -> SecretPatterns:
+        """Return the search for these values; that for many is compiled in a thread."""
+        values = maskable(masks)
+        patterns = compiled_patterns(values)
+        if patterns is None:
+            made = None
+            if sum(map(len, values)) >= LONG_VALUES:
+                made = await asyncio.to_thread(SecretPatterns, values)
+            patterns = patterns_of(values, made)
+        if patterns not in self._recent:
+            self._recent.append(patterns)
+        return patterns
 
     async def _in_turn(self, user_id: str | None, work: Callable[[], Awaitable[T]]) -> T:
         lock = self._locks.of(user_id)
@@ -222,11 +237,3 @@ class UserRecords:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-async def _compiled(masks: Mapping[str, str]) -> SecretPatterns:
-    """Compile the search for these values; of many, in a thread."""
-    values = maskable(masks)
-    if sum(map(len, values)) < LONG_VALUES:
-        return patterns_of(values)
-    return patterns_of(values, await asyncio.to_thread(SecretPatterns, values))

@@ -1,6 +1,7 @@
 """Secrets in running conversations: given to commands, masked in everything that is stored."""
 
 import asyncio
+import weakref
 
 import pytest
 from pydantic import SecretStr
@@ -363,3 +364,15 @@ async def test_pictures_and_keys_of_clients_are_left_alone(rest):
     assert stored["client_id"] == "msg-2024-1"
     assert stored["args"]["image_urls"] == [picture]
     assert stored["message"] == f"In {MASK}, not in 20240"
+
+
+async def test_the_search_for_many_values_is_compiled_once_though_no_conversation_is_open():
+    value = "a long value " * 2000
+    users = records(GatedSecrets())
+    await users.change_secrets(None, adding("A", value))
+
+    assert (await users.redactor(None)).redact_text(f"<{value}>") == f"<{MASK}>"
+    held = weakref.ref((await users.redactor(None))._told[0])
+
+    assert held() is not None
+    assert (await users.redactor(None))._told[0] is held()
