@@ -152,8 +152,6 @@ class Entrance:
             place = self._crowd.enter(address, partial(abort, transport))
         except (RateLimited, NotAvailable) as error:
             self.tallies.refused[answer_for(error).code] += 1
-            if not self._crowd.rates.is_banned(address):  # which was logged when it was
-                logger.info("%s was refused: %s", address, error)
             raise
         place.wait()
         return place
@@ -168,6 +166,8 @@ class Entrance:
             abort(transport)
             return False
         self._turned_away += 1
+        # Of those who are cut there may be too many for a line each; the ban was logged.
+        logger.info("%s was refused: %s", site_of(_peer_of(transport) or UNKNOWN), error)
         transport.write(refusal_bytes(error))
         transport.write_eof()
         return True
