@@ -316,6 +316,8 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
         if visit is not None:
             visit.leave()
         end_poll(self.eio, eio_sid)
+        # The library looks for those that are closed 25 s apart, and a second time for the last.
+        self.eio.sockets.pop(eio_sid, None)
 
     def _end(self, eio_sid: str, protocol: GuardedProtocol | None) -> None:
         with contextlib.suppress(Refused):
