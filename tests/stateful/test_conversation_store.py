@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 
 from storage.conversations.base import ConversationStore, ConversationStores
 from storage.conversations.metadata import ConversationMetadata, ConversationTrigger, MetadataChange
-from storage.conversations.paging import ConversationFilter, ListPosition
+from storage.conversations.paging import ConversationFilter, ListOrder, ListPosition
 from storage.errors import ConversationDeleted, ConversationNotFound, OwnerConflict
 from tests.support.backends import CONVERSATION_STORES, DURABLE, open_conversation_stores
 
@@ -37,6 +37,7 @@ FIELDS = st.fixed_dictionaries(
         "selected_repository": st.sampled_from([None, "o/r"]),
         "trigger": st.sampled_from([None, ConversationTrigger.GUI]),
         "last_updated_at": st.none() | MOMENTS,
+        "last_message_at": st.none() | MOMENTS,
         "accumulated_cost": st.floats(allow_nan=False, allow_infinity=False),
         "pr_number": st.lists(st.integers(0, 2**63 - 1), max_size=2),
         "custom": st.dictionaries(st.text(max_size=2), st.text(max_size=3), max_size=2),
@@ -48,6 +49,7 @@ FILTERS = st.builds(
     trigger=st.sampled_from([None, ConversationTrigger.GUI]),
     title_contains=st.none() | st.text(max_size=1),
     updated_since=st.none() | MOMENTS,
+    order=st.sampled_from(ListOrder),
 )
 
 
@@ -124,7 +126,7 @@ class ConversationStoreMachine(RuleBasedStateMachine):
     def list_all_pages(self, owner, limit, filters):
         expected = sorted(
             (record for record in self.owned_by(owner) if filters.accepts(record)),
-            key=ListPosition.of,
+            key=lambda record: ListPosition.of(record, filters.order),
             reverse=True,
         )
 
