@@ -7,7 +7,14 @@ from events.actions import ACTIONS
 from events.event import AgentState, ConfirmationState, FileEditSource, FileReadSource, RecallType
 from events.layout import ENVELOPE, layout_of
 from events.observations import OBSERVATIONS, CmdOutputMetadata
-from events.secret_patterns import MIN_CHARACTERS, SecretPatterns, Span, merged, patterns_of
+from events.secret_patterns import (
+    MIN_CHARACTERS,
+    SecretPatterns,
+    Span,
+    groups_of,
+    merged,
+    patterns_of,
+)
 from events.strictness import whole_text
 
 NOTHING: frozenset[str] = frozenset()
@@ -61,8 +68,8 @@ class Redactor:
         # told before: compiling may take a while.
         former = tuple(one for one in self._told if not one.values <= told)
         if len(former) > MAX_FORMER:
-            former = (patterns_of(self._values - told),)
-        self._told = (patterns_of(told), *former)
+            former = tuple(map(patterns_of, groups_of(self._values - told)))
+        self._told = (*map(patterns_of, groups_of(told)), *former)
         self._shortest = min(one.shortest for one in self._told)
         self._values |= told
 

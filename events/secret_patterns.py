@@ -36,6 +36,10 @@ MAX_OVERLAPS = 100
 """Occurrences of a long spelling that are looked for at every byte; then those side by side."""
 MAX_COMPARED = 200
 """Weak spellings that are compared with each other; of more, any may begin within any."""
+LONG_CHARACTERS = 4096
+"""Values of so many characters are compiled alone."""
+MAX_ALONE = 4
+"""The most of them; each costs every text a search."""
 MAX_LOOKS = 200_000
 """Overlapping hits looked at in one text; a text that asks for more is masked more than it must."""
 
@@ -262,6 +266,17 @@ class _Search:
 
 
 _compiled: WeakValueDictionary[frozenset[str], SecretPatterns] = WeakValueDictionary()
+
+
+def groups_of(values: frozenset[str]) -> tuple[frozenset[str], ...]:
+    """Return the values as they are compiled: long ones alone, so that a change costs one of them."""
+    long = sorted(
+        (value for value in values if len(value) >= LONG_CHARACTERS),
+        key=lambda value: (-len(value), value),
+    )
+    alone = [frozenset((value,)) for value in long[:MAX_ALONE]]
+    rest = values.difference(*alone)
+    return (rest, *alone) if rest else (*alone,)
 
 
 def compiled_patterns(values: frozenset[str]) -> SecretPatterns | None:

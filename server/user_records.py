@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from events.redaction import Redactor, maskable
-from events.secret_patterns import SecretPatterns, compiled_patterns, patterns_of
+from events.secret_patterns import SecretPatterns, compiled_patterns, groups_of, patterns_of
 from server.loop_settings import LoopSettings
 from server.prerequisites import missing, needs_key
 from storage.errors import OutcomeUnknown
@@ -19,7 +19,7 @@ from storage.users.settings import Settings
 
 RECENT = 4
 """Compiled searches that are held although no open conversation needs them."""
-LONG_VALUES = 16 * 1024
+LONG_VALUES = 4 * 1024
 """Characters of all values from which on their search is compiled in a thread."""
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class _Circle:
         self.confidants: dict[Confidant, None] = {}
         """In the order in which they came; one user may have many thousands."""
         self.known: _Known | None = None
-        self.patterns: SecretPatterns | None = None
+        self.patterns: tuple[SecretPatterns, ...] = ()
         """What is compiled of it, held for those who enter."""
         self.changes = 0
 
@@ -86,7 +86,7 @@ class UserRecords:
         self._require_settings = require_settings
         self.model = model
         self._circles: dict[str | None, _Circle] = {}
-        self._recent: deque[SecretPatterns] = deque(maxlen=RECENT)
+        self._recent: deque[tuple[SecretPatterns, ...]] = deque(maxlen=RECENT)
         self._locks: KeyedLocks[str | None] = KeyedLocks()
         self._tasks: set[Task[Any]] = set()
 
@@ -210,18 +210,12 @@ class UserRecords:
         for confidant in circle.confidants:
             confidant.learn(known.masks, None if secrets is None else known.environment)
 
-    async def _compile(self, masks: Mapping[str, str]) -> SecretPatterns:
+    async def _compile(self, masks: Mapping[str, str]) -> tuple[SecretPatterns, ...]:
         """Return the search for these values; that for many is compiled in a thread."""
-        values = maskable(masks)
-        patterns = compiled_patterns(values)
-        if patterns is None:
-            made = None
-            if sum(map(len, values)) >= LONG_VALUES:
-                made = await asyncio.to_thread(SecretPatterns, values)
-            patterns = patterns_of(values, made)
-        if patterns not in self._recent:
-            self._recent.append(patterns)
-        return patterns
+        compiled = tuple([await _compiled(group) for group in groups_of(maskable(masks))])
+        if compiled not in self._recent:
+            self._recent.append(compiled)
+        return compiled
 
     async def _in_turn(self, user_id: str | None, work: Callable[[], Awaitable[T]]) -> T:
         lock = self._locks.of(user_id)
@@ -237,3 +231,10 @@ class UserRecords:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+async def _compiled(values: frozenset[str]) -> SecretPatterns:
+    found = compiled_patterns(values)
+    if found is not None or sum(map(len, values)) < LONG_VALUES:
+        return found or patterns_of(values)
+    return patterns_of(values, await asyncio.to_thread(SecretPatterns, values))
