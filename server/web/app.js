@@ -15,6 +15,7 @@ import { Store } from "./store.js";
 import { Unread } from "./unread.js";
 import { mountComposer } from "./views/composer.js";
 import { mountConfirmation } from "./views/confirmation.js";
+import { whenOpened } from "./views/dialog.js";
 import { slot } from "./views/dom.js";
 import { mountDrawer } from "./views/drawer.js";
 import { mountEarlier } from "./views/earlier.js";
@@ -68,6 +69,8 @@ const composer = mountComposer(store, {
   resume: () => stage.conversation?.resume(),
 });
 stage.ready = () => composer.focus();
+// What is asked for first comes while the rest of the page is built.
+stage.open(addressedId());
 mountHeader(store);
 mountUsage(store);
 mountNotices(store);
@@ -90,20 +93,20 @@ slot("entries").addEventListener("click", (event) => {
 });
 mountWelcome(store, (text) => void begin({ initial_user_msg: text }));
 
-const newDialog = mountNewDialog({
+const newDialog = whenOpened(() => mountNewDialog({
   begin,
   trouble() {
     const text = store.state.notices.request ?? "";
     store.notice("request", "");
     return text;
   },
-});
+}));
 const sound = mountSound(store);
 /** @param {Record<string, any>} settings */
 const heed = (settings) => sound(Boolean(settings.enable_sound_notifications));
-const settingsDialog = mountSettingsDialog(account, heed);
-const secretsDialog = mountSecretsDialog(account);
-const shortcutsDialog = mountShortcutsDialog();
+const settingsDialog = whenOpened(() => mountSettingsDialog(account, heed));
+const secretsDialog = whenOpened(() => mountSecretsDialog(account));
+const shortcutsDialog = whenOpened(mountShortcutsDialog);
 const sidebar = mountSidebar(store, {
   create: () => newDialog.open(),
   more: () => void catalogue.more(),
@@ -129,6 +132,7 @@ mountKeyForm(store, (key, remembered) => {
   saveSessionKey(key, remembered);
   store.set({ needsKey: false });
   start();
+  stage.open(addressedId());
 });
 slot("open-settings").addEventListener("click", () => settingsDialog.open());
 slot("open-secrets").addEventListener("click", () => secretsDialog.open());
@@ -184,7 +188,6 @@ function start() {
   // Only the sound and what is offered hang on these; whatever else fails is told where it is used.
   void account.settings().then(heed, () => {});
   void api.examples().then((examples) => store.set({ examples }), () => {});
-  stage.open(addressedId());
 }
 
 start();

@@ -104,7 +104,9 @@ export class Stage {
     });
     this.transcript.show(this.conversation.timeline);
     this.conversation.open();
-    if (matchMedia("(pointer: fine)").matches) this.ready();
+    if (!matchMedia("(pointer: fine)").matches) return;
+    // Behind the drawing of the transcript, in the same frame: the layout is computed once.
+    requestAnimationFrame(() => store.state.openId === id && this.ready());
   }
 
   /** Reads on towards the beginning. */

@@ -34,6 +34,22 @@ export function makeDialog(testid, heading, ...body) {
 }
 
 /**
+ * A dialog that is built when it is opened for the first time: few are, and the page is seen sooner.
+ *
+ * @param {() => {open: () => void}} make
+ */
+export function whenOpened(make) {
+  /** @type {{open: () => void} | undefined} */
+  let made;
+  return {
+    open() {
+      made ??= make();
+      made.open();
+    },
+  };
+}
+
+/**
  * A labelled control.
  *
  * @param {string} label
