@@ -166,8 +166,10 @@ class Visit:
 
     async def run(self) -> None:
         """Send everything, wait for the last answer, and where it stays for the end as well."""
-        # A body may take a second for each 4 KiB of it, and the rest is on its way meanwhile.
+        # A body may take a second for each 4 KiB of it. What is meant as a request may be the end of
+        # the body before it: then nothing is due any more but the end of the connection.
         within = HANDSHAKE_SECONDS + self._plan.size / SLOWEST_BYTES_PER_SECOND
+        within += KEEP_ALIVE_SECONDS
         told = SILENT
         for turn in self._plan.turns:
             await self._send(turn)
