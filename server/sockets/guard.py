@@ -14,6 +14,8 @@ logger = logging.getLogger(__name__)
 UNSENT_LIMIT_BYTES = 16 * 1024
 """Unsent bytes the kernel may hold for a connection: more would hide that its reader is slow."""
 WRITE_LIMIT_BYTES = 4 * 1024
+UNTAKEN_LIMIT_BYTES = 256 * 1024 * 1024
+"""Bytes that all clients who are written to more slowly than they should be may leave untaken."""
 CHECKS_PER_STALL = 5
 TCP_NOTSENT_LOWAT = 25
 """Linux; the socket module names it from Python 3.12 on."""
@@ -37,9 +39,29 @@ class Traffic:
         self.paused = 0
         """How often writing was paused."""
         self.aborted = 0
-        """Connections aborted for standing still."""
+        """Connections aborted for standing still, or for what they and others left untaken."""
+        self.untaken_limit_bytes = UNTAKEN_LIMIT_BYTES
+        self._untaken: dict[StallWatch, int] = {}
+        """Bytes in the buffers of those whose writing is paused, by who waits longest."""
+        self._untaken_bytes = 0
         self.unsent: list[Flushing] = []
         """Those to flush at the end of this turn of the loop."""
+
+    def hold(self, watch: "StallWatch", size_bytes: int) -> None:
+        """Note what a client leaves untaken; too much of all, and those who began first are cut.
+
+        They lose nothing: what they were sent is in the log, and they come back with their cursor.
+        """
+        self._untaken_bytes += size_bytes - self._untaken.get(watch, 0)
+        self._untaken[watch] = size_bytes
+        while self._untaken_bytes > self.untaken_limit_bytes and len(self._untaken) > 1:
+            oldest = next(iter(self._untaken))
+            self.release(oldest)
+            oldest.cut()
+
+    def release(self, watch: "StallWatch") -> None:
+        """Forget a client that takes what it is sent again, or is gone."""
+        self._untaken_bytes -= self._untaken.pop(watch, 0)
 
     def flush_all(self) -> None:
         """Write what is due on every connection."""
@@ -69,10 +91,18 @@ class StallWatch:
         self._held = held_bytes(transport)
         self._moved_at = loop.time()
         self._timer: TimerHandle = self._schedule()
+        traffic.hold(self, transport.get_write_buffer_size())
 
     def stop(self) -> None:
         """The transport flows again, or is gone."""
         self._timer.cancel()
+        self._traffic.release(self)
+
+    def cut(self) -> None:
+        """Abort the transport."""
+        self._timer.cancel()
+        self._traffic.aborted += 1
+        abort(self._transport)
 
     def _schedule(self) -> TimerHandle:
         seconds = self._traffic.stall_seconds / CHECKS_PER_STALL
@@ -85,10 +115,10 @@ class StallWatch:
             self._moved_at = now
         self._held = held
         if now - self._moved_at >= self._traffic.stall_seconds:
-            self._traffic.aborted += 1
-            abort(self._transport)
+            self.cut()
         else:
             self._timer = self._schedule()
+            self._traffic.hold(self, self._transport.get_write_buffer_size())
 
 
 def held_bytes(transport: Transport) -> int:

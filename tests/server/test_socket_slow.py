@@ -249,3 +249,29 @@ async def test_only_clients_that_are_slow_count_as_fallen_behind():
                 await fill(live, key, 1)
             await deaf.wait_cut(60)
         assert live.events.counters.clients_behind == 1
+
+
+async def test_one_of_those_who_leave_too_much_untaken_together_is_cut_and_the_others_stay():
+    async with live_server(stall_abort_seconds=1_000) as live, AsyncExitStack() as stack:
+        live.traffic.untaken_limit_bytes = 2_500_000
+        key = await live.new()
+        deaf = [
+            await stack.enter_async_context(live.raw(key, receive_bytes=4096)) for _ in range(3)
+        ]
+        for client in deaf:
+            await client.connect()
+            client.stop_reading()
+        cuts = {asyncio.create_task(client.wait_cut(60)): client for client in deaf}
+
+        # A frame of a million bytes for each.
+        await live.append(key, (MessageAction(content="x" * 500_000), EventSource.AGENT))
+        (cut,), waiting = await asyncio.wait(cuts, return_when=asyncio.FIRST_COMPLETED)
+        cut.result()
+        for task in waiting:
+            task.cancel()
+
+        assert live.traffic.aborted == 1
+        for task in waiting:
+            cuts[task].start_reading()
+            while len((await cuts[task].event(60)).get("message", "")) < 500_000:
+                continue
