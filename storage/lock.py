@@ -54,11 +54,11 @@ def was_left_open(folder: Path) -> bool:
 
 
 def _write(file: TextIO, text: str) -> None:
-    # On a full disk the file stays empty: the kernel's lock holds, whatever is in it.
+    # On a full disk the file stays empty: the kernel's lock holds, whatever is in it. Past the
+    # file's buffer, since what is left there would fail once more when the file is closed.
     with suppress(OSError):
-        file.truncate(0)
-        file.write(f"{text}\n")
-        file.flush()
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), f"{text}\n".encode())
 
 
 def is_held_by_this_process(folder: Path) -> bool:

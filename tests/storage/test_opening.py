@@ -1,6 +1,7 @@
 """One opened storage per data directory and process, for as long as somebody uses it."""
 
 import asyncio
+import resource
 
 import pytest
 
@@ -8,7 +9,7 @@ from storage.config import LocalStorage, MemoryStorage, SqliteStorage
 from storage.conversations.base import ConversationStore
 from storage.conversations.metadata import ConversationMetadata
 from storage.errors import DataDirectoryLocked, ForeignData, Unavailable
-from storage.lock import data_directory_lock
+from storage.lock import data_directory_lock, mark_open, was_left_open
 from storage.opening import open_storage
 
 RECORD = ConversationMetadata(conversation_id="c")
@@ -149,3 +150,17 @@ async def test_a_directory_that_holds_both_is_opened_as_either(tmp_path):
     for kind in (SqliteStorage, LocalStorage):
         async with open_storage(kind(data_dir=tmp_path)) as storage:
             assert (await storage.conversations.for_user(None).search()).results == []
+
+
+async def test_a_full_disk_keeps_no_lock_from_being_taken_and_let_go(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with data_directory_lock(tmp_path):
+            mark_open(tmp_path)
+            with pytest.raises(DataDirectoryLocked), data_directory_lock(tmp_path):
+                pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert not was_left_open(tmp_path)
