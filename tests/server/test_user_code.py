@@ -333,7 +333,8 @@ def test_threads_of_others_that_hang_keep_none_from_the_server():
 
         waiting = UserCode("mine").call(fill)
         try:
-            return await asyncio.to_thread(lambda: "done")
+            async with asyncio.timeout(5):
+                return await asyncio.to_thread(lambda: "done")
         finally:
             gate.set()
             await asyncio.wait(waiting)
