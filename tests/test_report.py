@@ -10,6 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 SUITE = """
+import logging
+
 import pytest
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
@@ -20,6 +22,10 @@ def test_store(kind):
 @pytest.mark.node
 def test_client(record_property):
     record_property("figures", "joined 7 times")
+
+def test_half_a_character(request):
+    logging.getLogger().warning("half of a character: %s", chr(0xD800))
+    assert not request.config.getoption("verbose") > 0, chr(0xD800)
 """
 
 
@@ -57,6 +63,14 @@ def test_the_run_ends_with_the_figures_tests_recorded(run_suite):
     outcome = run_suite(CI="")
 
     assert "events/test_sample.py::test_client: joined 7 times" in outcome.stdout
+
+
+def test_a_worker_can_send_whatever_a_test_has_logged_or_failed_with(run_suite):
+    outcome = run_suite("-n", "2", "-vv", CI="")
+
+    assert "test_half_a_character - AssertionError" in outcome.stdout
+    assert "INTERNALERROR" not in outcome.stdout
+    assert outcome.returncode == 1
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])

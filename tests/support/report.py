@@ -7,6 +7,7 @@ With CI=true a skipped test fails the run, since a skip there is a service nobod
 
 import os
 from collections import Counter, defaultdict
+from collections.abc import Generator
 
 import pytest
 
@@ -81,6 +82,22 @@ class Tally:
             write(f"{nodeid.removeprefix('tests/')}: {value}")
         if self.refuses_skips:
             write(f"CI=true: {self.skipped} skipped, which fails the run", red=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Make every text of a report one that a worker can send, whatever a test has logged."""
+    report = yield
+    report.sections = [(_sendable(name), _sendable(text)) for name, text in report.sections]
+    if report.longrepr is not None and _sendable(shown := str(report.longrepr)) != shown:
+        report.longrepr = _sendable(shown)
+    return report
+
+
+def _sendable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def services_of(report: pytest.TestReport) -> list[str]:
