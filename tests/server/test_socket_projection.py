@@ -202,5 +202,9 @@ async def test_a_newest_state_error_comes_before_the_states_told_after_joining()
         async with opened.joined(conversation_id) as client:
             await client.state("paused")
 
-    assert client.ids[:6] == [1, 2, 3, 4, 0, 5]
-    assert [event["extras"]["agent_state"] for event in client.events[4:6]] == ["error", "loading"]
+    # Whether the loop's own `loading` comes before or after what the hook appends is left open.
+    assert client.ids[:5] == [1, 2, 3, 4, 0]
+    assert client.ids[5:] == sorted(set(client.ids[5:]))
+    told = [event["extras"]["agent_state"] for event in client.events if "extras" in event]
+    assert told[0] == "error"
+    assert [one for one in told if one != "loading"][1:3] == ["running", "paused"]
