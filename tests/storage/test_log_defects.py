@@ -8,7 +8,7 @@ import pytest
 
 from events.client_events import decode_client
 from events.conformance.records import append, record, records
-from events.errors import BadEvent
+from events.errors import BadEvent, EventTooLarge
 from events.event import EventFlag, StoredEvent
 from events.filter import EventFilter
 from events.page_reader import PageReader
@@ -48,12 +48,12 @@ async def test_d20_pages_stay_aligned_over_a_restart(store):
         assert [event.id for event in page] == list(range(start, min(start // 25 * 25 + 25, 90)))
 
 
-async def test_d21_an_event_that_cannot_be_encoded_takes_no_id(store):
-    stream = await open_stream(store)
+async def test_d21_an_event_that_cannot_be_stored_takes_no_id(store):
+    stream = await open_stream(store, event_bytes=1000)
     await say(stream, "before")
 
-    with pytest.raises(TypeError):
-        await stream.append(message("a lone surrogate: \ud800"), USER)
+    with pytest.raises(EventTooLarge):
+        await stream.append(message("x" * 1001), USER)
     await say(stream, "after")
 
     assert len(await log_of(store)) == 2
