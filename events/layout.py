@@ -5,12 +5,32 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import Field
 
 from events.actions import Action
 from events.event import Event, EventSource
 from events.observations import CmdOutputObservation, Observation
-from events.unknown import UnknownAction, UnknownObservation
+
+
+class UnknownAction(Action):
+    """An action whose `args` are as stored; `text` is the stored message."""
+
+    wording: ClassVar[str] = "{text}"
+    kind: str  # type: ignore[misc]  # differs by instance here, and only here
+    args: dict[str, Any] = Field(default_factory=dict)
+    text: str = ""
+
+
+class UnknownObservation(Observation):
+    """An observation whose `extras` are as stored; `text` is the stored message."""
+
+    wording: ClassVar[str] = "{text}"
+    kind: str  # type: ignore[misc]  # differs by instance here, and only here
+    extras: dict[str, Any] = Field(default_factory=dict)
+    text: str = ""
+
 
 WIRE_NAMES = {"diff_cache": "_diff_cache"}
 SOURCES = frozenset(EventSource)

@@ -8,8 +8,7 @@ from functools import partial
 
 import orjson
 
-from events.batch import Appended, AppendQueue, Batch, Settled
-from events.draft import Draft
+from events.batch import Appended, AppendQueue, Batch, Draft, Settled
 from events.errors import (
     AppendConflict,
     AppendFailed,

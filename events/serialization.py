@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from events.actions import ACTIONS, Action
 from events.errors import BadEvent
 from events.event import Event, EventFlag, EventSource
-from events.layout import envelope_of, layout_of
+from events.layout import UnknownAction, UnknownObservation, envelope_of, layout_of
 from events.legacy import modern_args, modern_run_extras
 from events.observations import (
     CUT_MARK,
@@ -19,7 +19,6 @@ from events.observations import (
     CmdOutputObservation,
     Observation,
 )
-from events.unknown import UnknownAction, UnknownObservation
 
 CLIENT_SOURCES = frozenset((EventSource.AGENT, EventSource.USER))
 PROJECTED_ACTIONS = frozenset(("null",))

@@ -9,9 +9,17 @@ from typing import NamedTuple, Self
 
 import orjson
 
-from events.batch import WAITING_BYTES, Appended, AppendQueue, Settled, digest_of
+from events.batch import (
+    WAITING_BYTES,
+    Appended,
+    AppendQueue,
+    Prepared,
+    Settled,
+    digest_of,
+    prepare,
+    prepare_text,
+)
 from events.byte_budget import ByteBudget
-from events.draft import Prepared, prepare, prepare_text
 from events.errors import BadEvent, ConversationDeleted, StreamClosed
 from events.event import Event, EventSource, StoredEvent
 from events.filter import EventFilter

@@ -1,14 +1,23 @@
 """The fold of events into what their conversation has used."""
 
+import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any, NamedTuple
 
 import orjson
 
+from events.damage import whole
+from events.errors import DamagedHead, DamagedRecord, EventsError
 from events.event import StoredEvent
+from events.stores.base import EventStore
 from events.summary import fold
-from storage.usage.model import ConversationUsage, UsageLine
+from storage.errors import StorageError
+from storage.usage.base import PAGE, UsageStore
+from storage.usage.model import Behind, ConversationUsage, UsageLine
+
+logger = logging.getLogger(__name__)
 
 NO_DAY = date.min
 MODEL_CHARACTERS = 200
@@ -87,3 +96,104 @@ def _model_of(payload: Mapping[str, Any]) -> str:
     except (KeyError, TypeError):
         return ""
     return model[:MODEL_CHARACTERS] if isinstance(model, str) else ""
+
+
+SLICE = 200
+"""Events that are read and counted in one go; then others have their turn."""
+SAVE_EVERY = 5_000
+"""Events of one conversation that are counted between two writes."""
+DELETION_SECONDS = 5.0
+
+
+class CaughtUp(NamedTuple):
+    """Whether every log was counted to its end, and which conversations could not be."""
+
+    complete: bool
+    failed: int
+
+
+class UsageLedger:
+    """Counts what logs have gained since they were counted last. Appending knows nothing of it.
+
+    What it keeps can be dropped and counted anew, but for conversations that are deleted: those
+    are counted to their end just before, and stay as they are.
+    """
+
+    def __init__(self, events: EventStore, usage: UsageStore) -> None:
+        self._events = events
+        self._usage = usage
+        self._serial = asyncio.Lock()
+
+    async def catch_up(self, seconds: float) -> CaughtUp:
+        """Count all that is in the logs now, for at most that long; a later call goes on.
+
+        Raises StorageError where the counts themselves cannot be read.
+        """
+        failed = 0
+        try:
+            async with asyncio.timeout(seconds):
+                after = ""
+                while page := await self._usage.behind(after):
+                    for one in page:
+                        failed += not await self._counted(one)
+                    after = page[-1].conversation_id
+                    if len(page) < PAGE:
+                        break
+        except TimeoutError:
+            return CaughtUp(complete=False, failed=failed)
+        return CaughtUp(complete=not failed, failed=failed)
+
+    async def before_deletion(self, conversation_id: str, user_id: str | None) -> None:
+        """Count a conversation to its end; what cannot be counted in time is logged and lost."""
+        try:
+            async with asyncio.timeout(DELETION_SECONDS), self._serial:
+                await self._count(Behind(conversation_id, user_id))
+        except (EventsError, StorageError, TimeoutError):
+            ids = {"conversation_id": conversation_id}
+            logger.exception(
+                "%s is deleted before all of it was counted", conversation_id, extra=ids
+            )
+
+    async def recount(self, conversation_id: str) -> None:
+        """Drop the count of a conversation that is there; the next `catch_up` makes it anew."""
+        async with self._serial:
+            await self._usage.forget(conversation_id)
+
+    async def _counted(self, one: Behind) -> bool:
+        try:
+            async with self._serial:
+                await self._count(one)
+        except (EventsError, StorageError):
+            ids = {"conversation_id": one.conversation_id}
+            logger.exception("what %s used cannot be counted now", one.conversation_id, extra=ids)
+            return False
+        return True
+
+    async def _count(self, one: Behind) -> None:
+        kept = await self._usage.load(one.conversation_id)
+        usage = kept or ConversationUsage(conversation_id=one.conversation_id)
+        usage = usage.model_copy(update={"user_id": one.user_id})
+        saved = usage.position
+        while True:
+            end = usage.position + SLICE
+            events = await self._read(one.conversation_id, usage.position, end)
+            usage = counted(usage, events)
+            await asyncio.sleep(0)
+            if len(events) < SLICE:
+                break
+            if usage.position - saved >= SAVE_EVERY:
+                await self._usage.save(usage, saved)
+                saved = usage.position
+        await self._usage.save(usage.model_copy(update={"mark": one.mark}), saved)
+
+    async def _read(
+        self, conversation_id: str, first_id: int, end_id: int
+    ) -> Sequence[StoredEvent]:
+        """The next events of a log; markers stand for damaged ones, which have used nothing."""
+        try:
+            return await self._events.read(conversation_id, first_id, end_id)
+        except DamagedHead:
+            raise
+        except DamagedRecord as damage:
+            last_id = max([damage.last_id, *(event.id for event in damage.sound[-1:])])
+            return whole(damage.sound, first_id, min(last_id + 1, end_id))

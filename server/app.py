@@ -18,7 +18,7 @@ from events.stores.database import DatabaseEventStore
 from events.stores.file import FileEventStore
 from events.stores.memory import MemoryEventStore
 from events.stream import EVENT_BYTES, StreamLimits
-from events.usage_ledger import UsageLedger
+from events.usage import UsageLedger
 from server.addresses import Addresses
 from server.auth import Authenticator
 from server.bodies import ENVELOPE_BYTES

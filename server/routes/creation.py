@@ -16,7 +16,7 @@ from events.actions import Action
 from events.byte_budget import ByteBudget
 from events.client_events import decode_client
 from events.errors import StreamOverloaded
-from events.replay import RecordedActions, read_recording
+from events.recording import RecordedActions, read_recording
 from server.auth import Principal
 from server.bodies import ENVELOPE_BYTES, too_large
 from server.managers.base import AgentLoopInfo

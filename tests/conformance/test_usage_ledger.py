@@ -10,8 +10,7 @@ from events.errors import DamagedHead
 from events.event import StoredEvent
 from events.stores.memory import MemoryEventStore
 from events.summary import fold
-from events.usage import NO_DAY, counted
-from events.usage_ledger import SLICE, UsageLedger
+from events.usage import NO_DAY, SLICE, UsageLedger, counted
 from storage.conversations.memory import MemoryConversations
 from storage.conversations.metadata import ConversationMetadata
 from storage.usage.memory import MemoryUsage

@@ -3,9 +3,8 @@
 import orjson
 import pytest
 
-from events.batch import Appended, AppendQueue, digest_of
+from events.batch import Appended, AppendQueue, digest_of, draft_of
 from events.byte_budget import ByteBudget
-from events.draft import draft_of
 from events.errors import AppendFailed, StreamOverloaded
 from events.event import EventFlag
 

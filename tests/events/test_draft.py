@@ -3,8 +3,8 @@
 from hypothesis import given, strategies as st
 
 from events.actions import MessageAction
+from events.batch import draft_of, draft_of_text
 from events.client_events import decode_client, text_of
-from events.draft import draft_of, draft_of_text
 from events.errors import BadEvent
 from events.event import EventSource
 from events.serialization import encode_new

@@ -5,9 +5,8 @@ import asyncio
 import orjson
 import pytest
 
-from events.batch import Appended, AppendQueue
+from events.batch import Appended, AppendQueue, draft_of
 from events.conformance.records import append, contents, key, records
-from events.draft import draft_of
 from events.errors import (
     AppendFailed,
     ConversationDeleted,

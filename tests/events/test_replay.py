@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 
 from events.actions import Action, AgentFinishAction, CmdRunAction, MCPAction, MessageAction
 from events.errors import BadEvent, BadRecording
-from events.replay import read_recording
+from events.recording import read_recording
 
 
 def user(content, **more):

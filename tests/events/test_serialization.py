@@ -9,9 +9,9 @@ from hypothesis import given, strategies as st
 from events.actions import ACTIONS, CmdRunAction, MessageAction
 from events.errors import BadEvent
 from events.event import EventFlag, EventSource
+from events.layout import UnknownAction, UnknownObservation
 from events.observations import OBSERVATIONS, CmdOutputObservation
 from events.serialization import decode, encode, flag_of, trajectory_form
-from events.unknown import UnknownAction, UnknownObservation
 from tests.support.event_kinds import ACTION_TABLE, OBSERVATION_TABLE, SUCCESS
 
 METRICS = {"accumulated_cost": 0.5, "accumulated_token_usage": {"prompt_tokens": 1}}

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from events.client_events import decode_client
 from events.errors import BadEvent
-from events.replay import read_recording
+from events.recording import read_recording
 from events.serialization import decode, encode
 from events.stores.frames import (
     encode_head,

@@ -7,8 +7,7 @@ from typing import Any
 import orjson
 
 from events.actions import MessageAction
-from events.batch import Appended
-from events.draft import draft_of
+from events.batch import Appended, draft_of
 from events.event import Event, EventSource, StoredEvent
 from events.page_reader import PageReader
 from events.pump import AppendPump

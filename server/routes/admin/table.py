@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from starlette.routing import BaseRoute
 
-from events.usage_ledger import UsageLedger
+from events.usage import UsageLedger
 from server.config import ServerConfig
 from server.drain import Drain
 from server.fault_counts import FaultCounts

@@ -6,7 +6,7 @@ import io
 from starlette.requests import Request
 from starlette.responses import Response
 
-from events.usage_ledger import UsageLedger
+from events.usage import UsageLedger
 from server.routes.admin.answers import answer
 from server.routes.admin.models import Nothing, Recounted, Usage, UsageQuery
 from server.routes.describing import Tag, described

@@ -10,11 +10,10 @@ import orjson
 from events.actions import ACTIONS, Action, MessageAction
 from events.errors import BadRecording
 from events.event import ConfirmationState, EventSource
-from events.layout import layout_of
+from events.layout import UnknownAction, layout_of
 from events.legacy import modern_args
 from events.serialization import decode, misfits_of
 from events.strictness import MAX_INTEGER, MIN_INTEGER, shown, storable
-from events.unknown import UnknownAction
 
 REPLAYED = frozenset(
     (
