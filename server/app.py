@@ -14,7 +14,7 @@ from starlette.routing import Mount
 from events.byte_budget import ByteBudget
 from events.page_reader import PageReader
 from events.stores.base import EventStore
-from events.stores.database import DatabaseEventStore
+from events.stores.database.store import DatabaseEventStore
 from events.stores.file import FileEventStore
 from events.stores.memory import MemoryEventStore
 from events.stream import EVENT_BYTES, StreamLimits

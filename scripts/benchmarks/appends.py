@@ -15,7 +15,7 @@ from benchmarks.payload import text
 from events.actions import MessageAction
 from events.event import EventSource
 from events.page_reader import PageReader
-from events.stores.database import DatabaseEventStore
+from events.stores.database.store import DatabaseEventStore
 from events.stream import EventStream
 from server.serving import GC_THRESHOLDS
 from storage.config import SqliteStorage

@@ -3,7 +3,7 @@
 import pytest
 
 from events.conformance.records import records
-from events.stores.arrivals import OVERHEAD_BYTES, Arrivals
+from events.stores.database.arrivals import OVERHEAD_BYTES, Arrivals
 
 
 @pytest.fixture

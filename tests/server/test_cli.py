@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from events.conformance.records import append, records
-from events.stores.database import DatabaseEventStore
+from events.stores.database.store import DatabaseEventStore
 from server.cli import main
 from storage.config import SqliteStorage
 from storage.conversations.metadata import ConversationMetadata

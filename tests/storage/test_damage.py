@@ -11,7 +11,7 @@ from events.conformance.records import append, records
 from events.errors import AppendFailed, ConversationDeleted, DamagedHead, DamagedRecord
 from events.event import EventSource
 from events.page_reader import PageReader
-from events.stores.database import DatabaseEventStore
+from events.stores.database.store import DatabaseEventStore
 from events.stream import EventStream
 from storage.database.sqlite import SqliteDatabase
 from tests.support.faulty_sqlite import Faults

@@ -9,8 +9,8 @@ import pytest
 from pydantic import SecretStr
 
 from events.conformance.records import append, key, records
-from events.stores.database import DatabaseEventStore
-from events.stores.database_check import check_database_logs
+from events.stores.database.check import check_database_logs
+from events.stores.database.store import DatabaseEventStore
 from server.checking import storage_problems
 from storage.audit.model import AuditRecord
 from storage.checking import check_storage, describe_storage

@@ -13,7 +13,7 @@ from events.event import EventFlag, StoredEvent
 from events.filter import EventFilter
 from events.page_reader import PageReader
 from events.redaction import Redactor
-from events.stores.database import DatabaseEventStore
+from events.stores.database.store import DatabaseEventStore
 from events.stores.memory import MemoryEventStore
 from storage.database.base import Script, Statement
 from storage.database.sqlite import SqliteDatabase

@@ -8,7 +8,7 @@ import pytest
 
 from events.conformance.records import append, records
 from events.errors import AppendFailed, AppendUnknown
-from events.stores.database import DatabaseEventStore
+from events.stores.database.store import DatabaseEventStore
 from events.stores.file import FileEventStore
 from storage.config import LocalStorage, SqliteStorage
 from storage.conversations.database import DatabaseConversationStores

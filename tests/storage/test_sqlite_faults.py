@@ -8,7 +8,7 @@ import pytest
 
 from events.conformance.records import append, records
 from events.errors import AppendConflict, AppendFailed, AppendUnknown, ConversationDeleted
-from events.stores.database import PLACE_COUNT, DatabaseEventStore
+from events.stores.database.store import PLACE_COUNT, DatabaseEventStore
 from storage.database.sqlite import SqliteDatabase
 from storage.errors import Unavailable
 from tests.support.faulty_sqlite import Faults

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from events.conformance.records import append, records
-from events.stores.database import DatabaseEventStore
+from events.stores.database.store import DatabaseEventStore
 from storage.conversations.database import FEW, DatabaseConversationStores
 from storage.conversations.metadata import ConversationMetadata, MetadataChange
 from storage.conversations.paging import ConversationFilter

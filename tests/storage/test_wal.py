@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from events.conformance.records import append, records
-from events.stores.database import DatabaseEventStore
+from events.stores.database.store import DatabaseEventStore
 from storage.database.sqlite import SqliteDatabase
 from storage.database.wal import NO_FRAMES, read_wal, wal_of
 

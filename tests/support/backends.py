@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from events.stores.base import EventStore
-from events.stores.database import DatabaseEventStore
+from events.stores.database.store import DatabaseEventStore
 from events.stores.file import FileEventStore
 from events.stores.memory import MemoryEventStore
 from storage.conversations.base import ConversationStores

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from events.page_reader import PageReader
 from events.stores.base import EventStore
-from events.stores.database import DatabaseEventStore
+from events.stores.database.store import DatabaseEventStore
 from events.stores.file import FileEventStore
 from events.stream import EventStream
 from storage import failpoints

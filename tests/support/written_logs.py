@@ -10,7 +10,7 @@ import orjson
 
 from events.event import StoredEvent
 from events.serialization import flag_of
-from events.stores.database import DatabaseEventStore
+from events.stores.database.store import DatabaseEventStore
 from events.summary import SummaryChange
 from storage.conversations.database import DatabaseConversationStores
 from storage.conversations.metadata import ConversationMetadata

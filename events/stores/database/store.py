@@ -19,9 +19,9 @@ from events.errors import (
 )
 from events.event import StoredEvent
 from events.pages import PageCache
-from events.stores.append_script import FORMAT_VERSION, KEY_BITS, Append
-from events.stores.arrivals import Arrivals
 from events.stores.base import NO_KEYS, EventStore, Head
+from events.stores.database.append import FORMAT_VERSION, KEY_BITS, Append
+from events.stores.database.arrivals import Arrivals
 from events.summary import SummaryChange
 from storage.database.base import Database, Row, Script, Statement
 from storage.errors import Conflict, OutcomeUnknown, StorageError

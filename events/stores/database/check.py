@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from events.errors import DamagedRecord
-from events.stores.append_script import FORMAT_VERSION, KEY_BITS
+from events.stores.database.append import FORMAT_VERSION, KEY_BITS
 from storage.conversations.check import shortened
 from storage.database.base import Row
 from storage.database.reading import reading
