@@ -15,7 +15,7 @@ from events.byte_budget import ByteBudget
 from events.page_reader import PageReader
 from events.stores.base import EventStore
 from events.stores.database.store import DatabaseEventStore
-from events.stores.file import FileEventStore
+from events.stores.files.store import FileEventStore
 from events.stores.memory import MemoryEventStore
 from events.stream import EVENT_BYTES, StreamLimits
 from events.usage import UsageLedger

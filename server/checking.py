@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from events.stores.check import check_logs
 from events.stores.database.check import check_database_logs
+from events.stores.files.check import check_logs
 from storage.checking import check_storage
 from storage.config import LocalStorage, SqliteStorage, StorageConfig
 from storage.locations import DATABASE_NAME, FILES_NAME

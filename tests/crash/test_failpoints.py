@@ -7,7 +7,7 @@ from asyncio.subprocess import DEVNULL, PIPE
 import orjson
 import pytest
 
-from events.stores.file import FileEventStore
+from events.stores.files.store import FileEventStore
 from storage import failpoints
 from storage.errors import ConversationNotFound
 from storage.opening import open_storage

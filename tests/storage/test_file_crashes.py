@@ -9,7 +9,7 @@ import pytest
 
 from events.conformance.records import key, records
 from events.errors import ConversationDeleted, EventsError
-from events.stores.file import FileEventStore
+from events.stores.files.store import FileEventStore
 from events.summary import SummaryChange
 from storage.conversations.file import FileConversationStores
 from storage.conversations.metadata import ConversationMetadata, MetadataChange

@@ -7,8 +7,8 @@ import pytest
 
 from events.conformance.records import append, key, records
 from events.errors import DamagedRecord, EventsError
-from events.stores.check import check_logs
-from events.stores.file import FileEventStore
+from events.stores.files.check import check_logs
+from events.stores.files.store import FileEventStore
 from storage.checking import check_storage
 from storage.config import LocalStorage
 from storage.conversations.file import FileConversationStores

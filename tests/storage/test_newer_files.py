@@ -9,9 +9,9 @@ from pydantic import SecretStr
 
 from events.conformance.records import append, records
 from events.errors import NewerFormat as NewerLog
-from events.stores.check import check_logs
-from events.stores.file import FileEventStore
-from events.stores.frames import seed_of
+from events.stores.files.check import check_logs
+from events.stores.files.format import seed_of
+from events.stores.files.store import FileEventStore
 from storage.checking import check_storage
 from storage.config import LocalStorage
 from storage.conversations.metadata import ConversationMetadata

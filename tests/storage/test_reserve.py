@@ -9,7 +9,7 @@ import pytest
 from events.conformance.records import append, records
 from events.errors import AppendFailed, AppendUnknown
 from events.stores.database.store import DatabaseEventStore
-from events.stores.file import FileEventStore
+from events.stores.files.store import FileEventStore
 from storage.config import LocalStorage, SqliteStorage
 from storage.conversations.database import DatabaseConversationStores
 from storage.conversations.file import FileConversationStores

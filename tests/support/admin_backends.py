@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from events.stores.base import EventStore
 from events.stores.database.store import DatabaseEventStore
-from events.stores.file import FileEventStore
+from events.stores.files.store import FileEventStore
 from events.stores.memory import MemoryEventStore
 from storage.audit.base import AuditLog
 from storage.audit.database import DatabaseAudit

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from events.stores.base import EventStore
 from events.stores.database.store import DatabaseEventStore
-from events.stores.file import FileEventStore
+from events.stores.files.store import FileEventStore
 from events.stores.memory import MemoryEventStore
 from storage.conversations.base import ConversationStores
 from storage.conversations.database import DatabaseConversationStores

@@ -13,7 +13,7 @@ from pathlib import Path
 from events.page_reader import PageReader
 from events.stores.base import EventStore
 from events.stores.database.store import DatabaseEventStore
-from events.stores.file import FileEventStore
+from events.stores.files.store import FileEventStore
 from events.stream import EventStream
 from storage import failpoints
 from storage.config import LocalStorage, SqliteStorage, StorageConfig

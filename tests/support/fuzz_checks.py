@@ -12,7 +12,7 @@ from events.client_events import decode_client
 from events.errors import BadEvent
 from events.recording import read_recording
 from events.serialization import decode, encode
-from events.stores.frames import (
+from events.stores.files.format import (
     encode_head,
     events_in,
     head_in,

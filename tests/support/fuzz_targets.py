@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from events.actions import ACTIONS
 from events.event import AgentState, StoredEvent
-from events.stores.frames import (
+from events.stores.files.format import (
     EMPTY,
     FrameKind,
     encode_events,

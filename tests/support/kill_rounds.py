@@ -12,7 +12,7 @@ from random import Random
 import orjson
 
 from events.event import AgentState
-from events.stores.file import FileEventStore
+from events.stores.files.store import FileEventStore
 from events.summary import SummaryChange, fold
 from storage.config import LocalStorage
 from storage.conversations.base import ConversationStore

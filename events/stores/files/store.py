@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from asyncio import Task
+from asyncio import Lock, Task
 from collections.abc import Mapping, Sequence
 from functools import partial
+from weakref import WeakValueDictionary
 
 from events.errors import (
     AppendConflict,
@@ -17,12 +18,18 @@ from events.errors import (
     StoreUnavailable,
 )
 from events.event import StoredEvent
+from events.pages import PageCache
 from events.stores.base import NO_KEYS, EventStore, Head
-from events.stores.frames import EMPTY, encode_head, seed_of
-from events.stores.known_logs import KnownLog, KnownLogs
-from events.stores.log_state import LogFiles, LogState
-from events.stores.sealing import KeyTables, seal_pages
-from events.stores.segments import advanced_head, encode_segment, folded_values
+from events.stores.files.format import (
+    EMPTY,
+    advanced_head,
+    encode_head,
+    encode_segment,
+    folded_values,
+    seed_of,
+)
+from events.stores.files.sealing import KeyTables, seal_pages
+from events.stores.files.state import LogFiles, LogState
 from events.summary import SummaryChange
 from storage.conversations.folded import FoldedRecords
 from storage.counters import Counters
@@ -37,6 +44,40 @@ from storage.locations import log_part, segment_key
 from storage.reserve import making_room
 
 logger = logging.getLogger(__name__)
+
+
+class KnownLog:
+    """One log; `state` is None when it must be read.
+
+    Appends and deletions hold the lock. `sealing` is the task that seals pages, which needs none;
+    after a failure the next one waits until the log has reached `seal_at`.
+    """
+
+    __slots__ = ("__weakref__", "id", "lock", "seal_at", "sealing", "state")
+
+    def __init__(self, conversation_id: str) -> None:
+        self.id = conversation_id
+        self.lock = Lock()
+        self.state: LogState | None = None
+        self.sealing: Task[None] | None = None
+        self.seal_at = 0
+
+
+class KnownLogs:
+    """Keeps the last `limit` of them, and every one that somebody holds."""
+
+    def __init__(self, limit: int) -> None:
+        self._held: WeakValueDictionary[str, KnownLog] = WeakValueDictionary()
+        self._recent: PageCache[str, KnownLog] = PageCache(limit)
+
+    def get(self, conversation_id: str) -> KnownLog:
+        """The one object of that log."""
+        log = self._recent.get(conversation_id) or self._held.get(conversation_id)
+        if log is None:
+            log = self._held[conversation_id] = KnownLog(conversation_id)
+        self._recent.put(conversation_id, log, 1)
+        return log
+
 
 KNOWN_LOGS = 5_000
 """Logs whose state is kept in memory; others are read again when they are used."""

@@ -5,9 +5,17 @@ from itertools import pairwise
 from pathlib import Path
 
 from events.errors import DamagedRecord, NewerFormat
-from events.stores.frames import EMPTY, FrameKind, LogHead, events_in, head_in, read_frames, seed_of
-from events.stores.log_state import page_name
-from events.stores.sealing import TABLE_PAGES
+from events.stores.files.format import (
+    EMPTY,
+    FrameKind,
+    LogHead,
+    events_in,
+    head_in,
+    read_frames,
+    seed_of,
+)
+from events.stores.files.sealing import TABLE_PAGES
+from events.stores.files.state import page_name
 from storage.conversations.check import content_of, shortened
 from storage.locations import log_part
 from storage.progress import Track, untracked

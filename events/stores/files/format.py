@@ -5,6 +5,7 @@ length of the body u32, CRC-32 of the body u32, CRC-32 of the 16 bytes before u3
 begin with the CRC-32 of the conversation's id, so that a frame of another log is damage too.
 """
 
+import secrets
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,43 @@ from typing import Any, NamedTuple
 import orjson
 
 from events.errors import NewerFormat
-from events.event import StoredEvent
+from events.event import EventFlag, StoredEvent
+from events.summary import SummaryChange
+
+DIGEST_BYTES = 32
+_ID_BYTES = 4
+_ROW_BYTES = DIGEST_BYTES + _ID_BYTES
+
+
+def build_table(keys: Mapping[bytes, int]) -> bytes:
+    """The table that holds those keys."""
+    return b"".join(
+        digest + event_id.to_bytes(_ID_BYTES, "big") for digest, event_id in sorted(keys.items())
+    )
+
+
+def rows_of(table: bytes) -> Iterator[tuple[bytes, int]]:
+    """Every digest with its event's id, ascending."""
+    for place in range(0, len(table), _ROW_BYTES):
+        end = place + DIGEST_BYTES
+        yield table[place:end], int.from_bytes(table[end : end + _ID_BYTES], "big")
+
+
+def find_in(table: bytes, digest: bytes) -> int | None:
+    """The id beside that digest, or None."""
+    low, high = 0, len(table) // _ROW_BYTES
+    while low < high:
+        middle = (low + high) // 2
+        place = middle * _ROW_BYTES
+        found = table[place : place + DIGEST_BYTES]
+        if found == digest:
+            return int.from_bytes(table[place + DIGEST_BYTES : place + _ROW_BYTES], "big")
+        if found < digest:
+            low = middle + 1
+        else:
+            high = middle
+    return None
+
 
 VERSION = 1
 _FIELDS = struct.Struct(">BBHIII")
@@ -124,3 +161,44 @@ def head_in(seed: int, content: bytes) -> LogHead | None:
     if frame is None or frame.kind != FrameKind.HEAD or frame.body is None:
         return None
     return LogHead(**orjson.loads(frame.body))
+
+
+def folded_values(summary: SummaryChange) -> dict[str, Any]:
+    """The fields of a record that a summary changes, with their new values."""
+    values = {
+        "last_updated_at": summary.last_updated_at,
+        "accumulated_cost": summary.accumulated_cost,
+        "prompt_tokens": summary.prompt_tokens,
+        "completion_tokens": summary.completion_tokens,
+        "total_tokens": summary.total_tokens,
+        "last_message_at": summary.last_message_at,
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def advanced_head(
+    head: LogHead,
+    events: Sequence[StoredEvent],
+    fold: Mapping[str, Any],
+    fence: int,
+    page_events: int,
+) -> LogHead:
+    """The head after a batch; a log gets its epoch and page size with the first one."""
+    states = [event.id for event in events if event.flag == EventFlag.STATE]
+    return head._replace(
+        next_id=head.next_id + len(events),
+        last_state_id=states[-1] if states else head.last_state_id,
+        epoch=head.epoch or secrets.token_hex(8),
+        fence=fence,
+        summary={**head.summary, **fold},
+        page_events=head.page_events or page_events,
+    )
+
+
+def encode_segment(
+    conversation_id: str, head: LogHead, keys: Mapping[bytes, int], events: Sequence[StoredEvent]
+) -> bytes:
+    """A batch as the file that is created for it: head, keys, events."""
+    seed = seed_of(conversation_id)
+    table = encode_frame(seed, FrameKind.KEYS, events[0].id, build_table(keys))
+    return b"".join((encode_head(seed, head), table, encode_events(seed, events)))

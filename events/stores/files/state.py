@@ -9,16 +9,16 @@ from itertools import pairwise
 from events.errors import DamagedHead, DamagedRecord, StoreUnavailable
 from events.event import StoredEvent
 from events.pages import PageCache
-from events.stores.frames import (
+from events.stores.files.format import (
     EMPTY,
     FrameKind,
     LogHead,
     events_in,
     head_in,
     read_frames,
+    rows_of,
     seed_of,
 )
-from events.stores.key_table import rows_of
 from storage.errors import Damaged, KeyNotFound
 from storage.files.base import FileStore
 from storage.locations import log_part, segment_key

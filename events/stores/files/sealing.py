@@ -5,16 +5,18 @@ from collections.abc import Mapping
 
 from events.errors import DamagedRecord
 from events.pages import PageCache
-from events.stores.frames import (
+from events.stores.files.format import (
     FrameKind,
+    build_table,
     encode_events,
     encode_frame,
     encode_head,
+    find_in,
     read_frames,
+    rows_of,
     seed_of,
 )
-from events.stores.key_table import build_table, find_in, rows_of
-from events.stores.log_state import LogFiles, LogState, page_name
+from events.stores.files.state import LogFiles, LogState, page_name
 from storage.errors import Damaged, KeyNotFound
 from storage.locations import log_part
 
