@@ -23,11 +23,12 @@ from server.addresses import Addresses
 from server.auth import Authenticator
 from server.bodies import ENVELOPE_BYTES
 from server.checking import storage_problems
-from server.chosen import Chosen, choose
+from server.components import Chosen, choose, made
 from server.config import ServerConfig
 from server.connections import ConnectionRegistry
 from server.contained import Deadlines
 from server.conversation import LoopParts
+from server.custom_stores import OwnConversationStores
 from server.drain import Drain
 from server.loop_settings import LoopSettings
 from server.loop_watch import LoopWatch
@@ -37,8 +38,6 @@ from server.managers.parts import ManagerParts
 from server.metrics import Metrics, Sources
 from server.middleware import exception_handlers, middleware
 from server.monitoring import Monitor, MonitoringListener
-from server.own_stores import OwnConversationStores
-from server.plugins import made
 from server.rates import Rates
 from server.readiness import DRAINING, STOPPING, Prove, Readiness
 from server.routes import routes

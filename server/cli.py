@@ -11,10 +11,10 @@ from typing import Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 from server.checking import shown_progress, storage_problems
-from server.chosen import choose
+from server.components import choose
 from server.config import ServerConfig
 from server.packaging import DISTRIBUTION, packaging_problems
-from server.serving import run
+from server.runner import run
 from server.sources import ConfigError
 from server.tracing import load_tracing
 from storage.checking import describe_storage

@@ -24,7 +24,7 @@ from server.app import Application, create_app
 from server.config import ServerConfig
 from server.conversation import ServerConversation
 from server.loop_settings import LoopSettings
-from server.serving import GC_THRESHOLDS, Runner, listen, uvicorn_config
+from server.runner import GC_THRESHOLDS, Runner, listen, uvicorn_config
 from storage.conversations.metadata import ConversationMetadata
 
 AT_ONCE = 2_000

@@ -19,7 +19,7 @@ from server import readiness
 from server.app import create_app
 from server.cli import main
 from server.config import ServerConfig
-from server.serving import listen
+from server.runner import listen
 from server.sources import ConfigError
 from storage.errors import DataDirectoryLocked, MigrationError, Unavailable, WrongKey
 from tests.support.guide import PAGE, shown

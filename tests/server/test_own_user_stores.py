@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from server.config import ServerConfig
-from server.own_user_stores import OwnSecretsStores, OwnSettingsStores
+from server.custom_stores import OwnSecretsStores, OwnSettingsStores
 from storage.conformance import SecretsStoreSuite, SettingsStoreSuite
 from storage.errors import OutcomeUnknown, Unavailable
 from storage.users.secrets import CustomSecret, Secrets

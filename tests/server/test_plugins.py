@@ -4,11 +4,10 @@ import asyncio
 
 import pytest
 
-from server.chosen import choose
 from server.cli import main
+from server.components import choose, load_class
 from server.config import ServerConfig
 from server.extensions import Extensions
-from server.plugins import load_class
 from server.sources import ConfigError
 from tests.support.clients import ConnectRefused
 from tests.support.extensions import CountingManager, HeaderAuth, RecordingListener

@@ -11,11 +11,11 @@ import pytest
 
 from server.auth import UserAuth
 from server.config import ServerConfig
+from server.custom_stores import OwnSettingsStores
 from server.event_loop import OTHERS_THREADS, run_to_end
 from server.managers.base import AgentLoopInfo
 from server.managers.standalone import StandaloneConversationManager
 from server.monitoring import MonitoringListener
-from server.own_user_stores import OwnSettingsStores
 from server.user_code import (
     ContainedTask,
     UserCode,

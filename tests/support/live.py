@@ -11,7 +11,7 @@ from events.stores.base import EventStore
 from events.stores.memory import MemoryEventStore
 from events.stream import EventStream
 from server.app import Application, compose
-from server.chosen import choose
+from server.components import choose
 from server.config import ServerConfig
 from server.sockets.guard import Traffic
 from server.user_records import UserRecords

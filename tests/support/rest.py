@@ -13,7 +13,7 @@ from events.event import AgentState
 from events.stores.memory import MemoryEventStore
 from runtime_stub.scripted import ScriptedAgent
 from server.app import Application, compose
-from server.chosen import choose
+from server.components import choose
 from server.config import ServerConfig
 from storage.audit.base import AuditLog
 from storage.conversations.memory import MemoryConversations

@@ -1,5 +1,7 @@
 """The classes of a server: the built-in ones, or those that settings name."""
 
+import importlib
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,22 +16,66 @@ from runtime_stub.stub import StubRuntimeBuilder
 from server.agent_steps import Step, plain_step
 from server.auth import Everybody, UserAuth
 from server.config import ServerConfig
+from server.custom_stores import OwnConversationStores, OwnSecretsStores, OwnSettingsStores
 from server.managers.base import ConversationManager
 from server.managers.parts import ManagerParts
 from server.managers.standalone import StandaloneConversationManager
 from server.monitoring import MonitoringListener
-from server.own_stores import OwnConversationStores
-from server.own_user_stores import OwnSecretsStores, OwnSettingsStores
-from server.plugins import load_class, made
 from server.sockets.handlers import SocketHandlers, SocketParts
 from server.sockets.watched import WatchedHandlers
+from server.sources import ConfigError
 from server.tallies import Tallies
 from server.tracing import TracedHandlers, TracedRequests, Tracing, traced_manager, traced_step
+from server.user_code import reason_of
 from server.user_records import UserRecords
 from storage.conversations.base import ConversationStore, ConversationStores
 from storage.counters import Counters
 from storage.opening import OpenedStorage
 from storage.users.base import SecretsStore, SecretsStores, SettingsStore, SettingsStores
+
+T = TypeVar("T")
+
+
+def load_class(setting: str, name: str | None, contract: type[T], default: type[T]) -> type[T]:
+    """The class that `setting` names, a subclass of `contract` without anything left abstract.
+
+    None stands for `default`. Raises ConfigError in one line: the name leads nowhere, its module
+    does not import, or what it leads to is not such a class.
+    """
+    if name is None:
+        return default
+    module_name, _, class_name = name.rpartition(":" if ":" in name else ".")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        why = reason_of(error)
+        raise ConfigError(f"{setting}: cannot import {name}: {why}") from error
+    if not (isinstance(found, type) and issubclass(found, contract)):
+        raise ConfigError(f"{setting}: {name} is not a subclass of {_name_of(contract)}")
+    if inspect.isabstract(found):
+        missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
+        raise ConfigError(
+            f"{setting}: {name} leaves open what {_name_of(contract)} asks: {missing}"
+        )
+    return found
+
+
+def made(setting: str, make: Callable[[], T]) -> T:
+    """What a class gives when it is called at the start. Raises ConfigError in one line."""
+    try:
+        return make()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        why = reason_of(error)
+        raise ConfigError(f"{setting}: the class cannot be used: {why}") from error
+
+
+def _name_of(contract: type) -> str:
+    return f"{contract.__module__}.{contract.__name__}"
+
 
 T = TypeVar("T")
 

@@ -1,6 +1,8 @@
 """Runs the server: our own runner over uvicorn, with an orderly stop."""
 
 import asyncio
+import contextlib
+import ctypes
 import errno
 import gc
 import logging
@@ -14,7 +16,6 @@ from functools import partial
 import uvicorn
 
 from events.errors import EventsError
-from server.allocator import return_large_blocks
 from server.app import Application, create_app
 from server.config import ServerConfig
 from server.event_loop import run_to_end
@@ -27,6 +28,23 @@ from server.watchdog import Watchdog
 from storage.errors import StorageError
 
 logger = logging.getLogger(__name__)
+
+M_MMAP_THRESHOLD = -3
+"""A parameter of mallopt(3)."""
+LARGE_BYTES = 1024 * 1024
+"""Blocks from this size on are mappings of their own."""
+
+
+def return_large_blocks() -> None:
+    """Fix from which size on a block is a mapping of its own, for the life of the process.
+
+    By itself glibc raises that size up to 32 MiB, with every large block that is freed; messages of
+    some MiB then leave holes in its heaps, and the process keeps two to three times what it uses.
+    Other allocators have no such call, and nothing is done.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
+
 
 GC_THRESHOLDS = (5_000, 20, 100)
 """Events and frames make much short-lived garbage without cycles. A pass over 50,000 young objects,
