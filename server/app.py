@@ -19,8 +19,10 @@ from events.stores.files.store import FileEventStore
 from events.stores.memory import MemoryEventStore
 from events.stream import EVENT_BYTES, StreamLimits
 from events.usage import UsageLedger
-from server.addresses import Addresses
-from server.auth import Authenticator
+from server.access.auth import Authenticator
+from server.access.client_address import Addresses
+from server.access.connection_limits import Crowd
+from server.access.rate_limits import Rates
 from server.bodies import ENVELOPE_BYTES
 from server.checking import storage_problems
 from server.components import Chosen, choose, made
@@ -38,13 +40,11 @@ from server.managers.parts import ManagerParts
 from server.metrics import Metrics, Sources
 from server.middleware import exception_handlers, middleware
 from server.monitoring import Monitor, MonitoringListener
-from server.rates import Rates
 from server.readiness import DRAINING, STOPPING, Prove, Readiness
 from server.routes import routes
 from server.routes.admin.table import Kept, administration
 from server.routes.services import Services
 from server.sockets.asyncapi import asyncapi_document
-from server.sockets.crowd import Crowd
 from server.sockets.direct import unsupported
 from server.sockets.frames import FrameReader
 from server.sockets.guard import Traffic

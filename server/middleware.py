@@ -14,9 +14,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from events.errors import EventsError
 from runtime_stub.errors import RuntimeFloorError
-from server.addresses import peer_of
+from server.access.auth import KEY_HEADER, Authenticator, Principal
+from server.access.client_address import peer_of
+from server.access.rate_limits import RateClass, Rates
 from server.answers import error_response, refuse_socket, response_of, send_refusal
-from server.auth import KEY_HEADER, Authenticator, Principal
 from server.bodies import WRITING, BodyRules, is_api, is_upload
 from server.config import ServerConfig
 from server.errors import (
@@ -28,7 +29,6 @@ from server.errors import (
     answer_for,
 )
 from server.headers import PROTECTION, TRANSPORT_SECURITY, ProtectiveHeaders
-from server.rates import RateClass, Rates
 from server.requests import Noted, route_of
 from server.tallies import Tallies
 from server.user_code import exceptions_only

@@ -17,7 +17,7 @@ from events.byte_budget import ByteBudget
 from events.client_events import decode_client
 from events.errors import StreamOverloaded
 from events.recording import RecordedActions, read_recording
-from server.auth import Principal
+from server.access.auth import Principal
 from server.bodies import ENVELOPE_BYTES, too_large
 from server.managers.base import AgentLoopInfo
 from server.routes.exchange import RequestBody, idempotency_key, principal_of, read_body

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from events.client_events import CLIENT_ID
-from server.auth import Principal
+from server.access.auth import Principal
 from server.errors import BadRequest, UnsupportedMedia
 from storage.conversations.base import ConversationStore, ConversationStores
 from storage.errors import ConversationNotFound

@@ -7,12 +7,12 @@ from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.addresses import peer_of
-from server.auth import KEY_HEADER
+from server.access.auth import KEY_HEADER
+from server.access.client_address import peer_of
+from server.access.rate_limits import RateClass
 from server.config import ServerConfig
 from server.errors import Unauthorized
 from server.metrics import CONTENT_TYPE
-from server.rates import RateClass
 from server.routes.describing import Tag, described
 from server.routes.services import Services
 

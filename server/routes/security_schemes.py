@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from server.auth import KEY_HEADER
+from server.access.auth import KEY_HEADER
 from server.routes.admin.access import KEY_HEADER as ADMIN_KEY_HEADER
 
 KEY_NAME = "sessionKey"

@@ -8,13 +8,13 @@ from events.event import StoredEvent
 from events.page_reader import PageReader
 from events.stores.base import EventStore
 from runtime_stub.agent import Example
+from server.access.rate_limits import Rates
 from server.config import ServerConfig
 from server.connections import ConnectionRegistry
 from server.errors import NotAvailable
 from server.loop_settings import LoopSettings
 from server.managers.base import ConversationManager
 from server.metrics import Metrics
-from server.rates import Rates
 from server.readiness import Readiness
 from server.user_records import UserRecords
 from storage.conversations.base import ConversationStores

@@ -10,8 +10,8 @@ from typing import Any
 from socketio import packet as kinds
 from socketio.packet import Packet
 
+from server.access.connection_limits import Allowance
 from server.errors import Refused
-from server.sockets.allowance import Allowance
 from server.sockets.direct import DirectOutlet
 from server.sockets.handlers import Arrival, SocketHandlers
 from server.sockets.protocol import (

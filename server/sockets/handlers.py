@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 from events.batch import Appended
 from events.errors import StreamClosed
-from server.auth import Authenticator, Principal
+from server.access.auth import Authenticator, Principal
+from server.access.connection_limits import UNLIMITED, Allowance
 from server.connections import ConnectionRegistry
 from server.conversation import ServerConversation
 from server.errors import WRONG_KEY, BadRequest, Refused, answer_for
 from server.loop_settings import LoopSettings
 from server.managers.base import ConversationManager
 from server.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice
-from server.sockets.allowance import UNLIMITED, Allowance
 from server.sockets.direct import DirectIntake
 from server.sockets.fanout import Fanout, FanoutHub
 from server.sockets.frames import FrameReader

@@ -23,10 +23,10 @@ from socketio.packet import CONNECT_ERROR
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
-from server.addresses import peer_of
+from server.access.client_address import peer_of
+from server.access.connection_limits import Crowd, Place
 from server.answers import error_response, response_of, send_refusal
 from server.errors import Answer, BadRequest, NotAvailable, RateLimited, Refused
-from server.sockets.crowd import Crowd, Place
 from server.sockets.handlers import Arrival, SocketHandlers
 from server.sockets.outlet import EngineOutlet, check_engine, end_poll
 from server.sockets.protocol import (

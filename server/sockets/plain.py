@@ -22,6 +22,7 @@ from uvicorn.server import ServerState
 from websockets.datastructures import Headers
 from websockets.http11 import Request
 
+from server.access.connection_limits import Place
 from server.answers import refusal_bytes
 from server.errors import (
     BadRequest,
@@ -31,7 +32,6 @@ from server.errors import (
     UpgradeRequired,
     answer_for,
 )
-from server.sockets.crowd import Place
 from server.sockets.guard import StallWatch, Traffic, abort, end
 from server.sockets.transport import GuardedProtocol
 from server.tallies import Tallies

@@ -10,10 +10,10 @@ from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.addresses import peer_of
+from server.access.client_address import peer_of
+from server.access.connection_limits import Crowd
 from server.answers import CLOSE, refuse_socket, response_of
 from server.errors import BadRequest, ServerError, TooLarge
-from server.sockets.crowd import Crowd
 from server.sockets.protocol import MAX_PACKETS
 from server.sockets.transport import protocol_of
 

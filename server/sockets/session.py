@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 from events.errors import ConversationDeleted, EventsError
 from events.stream import EventStream
+from server.access.connection_limits import UNLIMITED, Allowance
 from server.errors import RateLimited
 from server.logs import context_of
-from server.sockets.allowance import UNLIMITED, Allowance
 from server.sockets.frames import FrameReader, FrameRun
 from server.sockets.outlet import SLOW_SECONDS, ClientGone, Outlet, Send
 from server.sockets.wire import payload_frame

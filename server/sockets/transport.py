@@ -11,7 +11,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 from websockets.http11 import Request
 
-from server.sockets.crowd import Place
+from server.access.connection_limits import Place
 from server.sockets.guard import WRITE_LIMIT_BYTES, StallWatch, Traffic, abort, end
 from server.sockets.protocol import JOIN_BYTES, MAX_MESSAGE_BYTES
 from server.tallies import NOT_ACCEPTED, Tallies

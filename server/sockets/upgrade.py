@@ -20,12 +20,12 @@ from starlette.datastructures import Headers
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from server.addresses import UNKNOWN, site_of
+from server.access.auth import Authenticator
+from server.access.client_address import UNKNOWN, site_of
+from server.access.connection_limits import Crowd, Place
+from server.access.rate_limits import RateClass
 from server.answers import refusal_bytes
-from server.auth import Authenticator
 from server.errors import Forbidden, NotAvailable, RateLimited, ServerError, answer_for
-from server.rates import RateClass
-from server.sockets.crowd import Crowd, Place
 from server.sockets.engine import EngineConnection
 from server.sockets.guard import Traffic, abort, end
 from server.sockets.handlers import SocketHandlers

@@ -8,11 +8,10 @@ from asyncio import AbstractEventLoop, Transport
 from collections.abc import Callable
 from typing import Protocol
 
-from server.sockets.crowd import Place
+from server.access.connection_limits import UNPACED, Pace, Place
 from server.sockets.guard import WRITE_LIMIT_BYTES, StallWatch, Traffic, abort, end
 from server.sockets.inbound import Inbound
 from server.sockets.other_frames import OtherFrames
-from server.sockets.pace import UNPACED, Pace
 from server.sockets.protocol import JOIN_BYTES, MAX_MESSAGE_BYTES
 
 FLOWING = asyncio.Event()

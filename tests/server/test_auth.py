@@ -3,7 +3,7 @@
 import pytest
 from starlette.datastructures import Headers
 
-from server.auth import Authenticator, Principal
+from server.access.auth import Authenticator, Principal
 from server.config import ServerConfig
 from server.errors import Forbidden, Unauthorized
 

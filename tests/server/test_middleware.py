@@ -8,8 +8,9 @@ from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Mount, Route
 
 from events.errors import BadEvent, StoreUnavailable
-from server.addresses import Addresses
-from server.auth import Authenticator
+from server.access.auth import Authenticator
+from server.access.client_address import Addresses
+from server.access.rate_limits import Rates
 from server.bodies import ENVELOPE_BYTES, UPLOAD_BYTES
 from server.config import ServerConfig
 from server.headers import PROTECTION
@@ -17,7 +18,6 @@ from server.middleware import (
     exception_handlers,
     middleware,
 )
-from server.rates import Rates
 from server.tallies import Tallies
 from storage.errors import ConversationNotFound
 from tests.support.rest import assert_refused

@@ -6,12 +6,18 @@ from typing import Any
 import httpx
 import pytest
 
-from server.addresses import Addresses
+from server.access.client_address import Addresses
+from server.access.rate_limits import (
+    BAN_SECONDS,
+    MAX_BANS,
+    MAX_KEYS,
+    BoundedWindows,
+    RateClass,
+    Rates,
+)
 from server.config import ServerConfig
 from server.errors import RateLimited
-from server.rates import BAN_SECONDS, MAX_BANS, RateClass, Rates
 from server.sources import ConfigError
-from server.windows import MAX_KEYS, BoundedWindows
 from tests.support.clients import message
 from tests.support.intruder import ELSEWHERE, intruder, join
 from tests.support.live import live_server

@@ -9,12 +9,11 @@ import pytest
 import uvloop
 from websockets.frames import Frame, Opcode
 
-from server.addresses import Addresses
+from server.access.client_address import Addresses
+from server.access.connection_limits import UNPACED, Crowd, Pace
+from server.access.rate_limits import Rates
 from server.config import ServerConfig
-from server.rates import Rates
-from server.sockets.crowd import Crowd
 from server.sockets.guard import Traffic
-from server.sockets.pace import UNPACED, Pace
 from server.sockets.websocket import SLICE_BYTES, Websocket
 
 BODY = b"t" * 58

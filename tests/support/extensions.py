@@ -10,7 +10,7 @@ from runtime_stub.base import Runtime
 from runtime_stub.builder import RuntimeBuilder
 from runtime_stub.scripted import ScriptedAgent
 from runtime_stub.stub import StubRuntime
-from server.auth import UserAuth
+from server.access.auth import UserAuth
 from server.errors import Unauthorized
 from server.managers.base import AgentLoopInfo
 from server.managers.standalone import StandaloneConversationManager

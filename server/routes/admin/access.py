@@ -6,11 +6,11 @@ import hmac
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from server.addresses import peer_of
-from server.auth import is_loopback, is_same_origin, names_this_machine
+from server.access.auth import is_loopback, is_same_origin, names_this_machine
+from server.access.client_address import peer_of
+from server.access.rate_limits import RateClass, Rates
 from server.config import ServerConfig
 from server.errors import Forbidden, Unauthorized
-from server.rates import RateClass, Rates
 
 KEY_HEADER = "x-admin-api-key"
 KEYLESS = "keyless-loopback"

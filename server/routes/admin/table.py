@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from starlette.routing import BaseRoute
 
 from events.usage import UsageLedger
+from server.access.rate_limits import Rates
 from server.config import ServerConfig
 from server.drain import Drain
 from server.fault_counts import FaultCounts
-from server.rates import Rates
 from server.routes.admin.access import AdminAccess
 from server.routes.admin.live import LiveRoutes
 from server.routes.admin.records import RecordRoutes

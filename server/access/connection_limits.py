@@ -3,16 +3,87 @@
 import asyncio
 import logging
 from asyncio import TimerHandle
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
+from math import inf
+from time import monotonic
 
+from server.access.rate_limits import RateClass, Rates
 from server.config import ServerConfig
 from server.errors import WRONG_KEY, NotAvailable, RateLimited, Refused
-from server.rates import RateClass, Rates
-from server.sockets.allowance import UNLIMITED, Allowance
-from server.sockets.pace import UNPACED, Pace
 
 logger = logging.getLogger(__name__)
+
+
+class Allowance:
+    """Whoever takes one lowers `tokens` by one; only when none is left the clock is looked at."""
+
+    __slots__ = ("_at", "_burst", "_rate", "tokens")
+
+    def __init__(self, per_second: float, burst: float) -> None:
+        self.tokens = burst
+        self._rate = per_second
+        self._burst = burst
+        self._at = monotonic()
+
+    def lacking(self) -> float:
+        """Fill with what time has brought; the seconds until no token is lacking, 0.0 if none is."""
+        now = monotonic()
+        self.tokens = min(self._burst, self.tokens + (now - self._at) * self._rate)
+        self._at = now
+        return max(0.0, -self.tokens / self._rate)
+
+
+UNLIMITED = Allowance(1.0, inf)
+"""Never lacks one, and may be shared by all."""
+
+
+class Pace(Allowance):
+    """An allowance with a queue: whoever finds it used up, or others before him, waits his turn.
+
+    The turn is a call; who is called takes what he needs in it, and comes again for more. One is
+    called in a turn of the loop, since not all that is looked at takes a token.
+    """
+
+    __slots__ = ("_timer", "_waiting")
+
+    def __init__(self, per_second: float, burst: float) -> None:
+        super().__init__(per_second, burst)
+        self._waiting: OrderedDict[Callable[[], None], None] = OrderedDict()
+        self._timer: TimerHandle | None = None
+
+    @property
+    def crowded(self) -> bool:
+        """Whether whoever comes now has to wait."""
+        return bool(self._waiting) or (self.tokens < 0 and self.lacking() > 0)
+
+    def wait(self, turn: Callable[[], None]) -> None:
+        """Call `turn`, once, when it is its turn; the order is that of the calls of this."""
+        self._waiting[turn] = None
+        if self._timer is None:
+            self._set_timer()
+
+    def leave(self, turn: Callable[[], None]) -> None:
+        """Wait no more."""
+        self._waiting.pop(turn, None)
+
+    def _set_timer(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self.lacking(), self._call_up)
+
+    def _call_up(self) -> None:
+        self._timer = None
+        try:
+            if self._waiting and not self.lacking():
+                turn, _ = self._waiting.popitem(last=False)
+                turn()
+        finally:
+            if self._waiting:
+                self._set_timer()
+
+
+UNPACED = Pace(1.0, inf)
+"""Never lacks a token, and may be shared by all."""
+
 
 MAX_REMEMBERED = 10_000
 """Addresses whose allowance is known; the oldest is forgotten."""
