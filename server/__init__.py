@@ -7,7 +7,7 @@ __all__ = ["ConversationManager", "LoopSettings", "ServerConfig"]
 
 _HOMES = {
     "ConversationManager": "server.managers.base",
-    "LoopSettings": "server.loop_settings",
+    "LoopSettings": "server.agent.states",
     "ServerConfig": "server.config",
 }
 

@@ -23,16 +23,16 @@ from server.access.auth import Authenticator
 from server.access.client_address import Addresses
 from server.access.connection_limits import Crowd
 from server.access.rate_limits import Rates
+from server.agent.contained import Deadlines
+from server.agent.states import LoopSettings
 from server.bodies import ENVELOPE_BYTES
 from server.checking import storage_problems
 from server.components import Chosen, choose, made
 from server.config import ServerConfig
 from server.connections import ConnectionRegistry
-from server.contained import Deadlines
 from server.conversation import LoopParts
 from server.custom_stores import OwnConversationStores
 from server.drain import Drain
-from server.loop_settings import LoopSettings
 from server.loop_watch import LoopWatch
 from server.managers.base import ConversationManager, register_embedding
 from server.managers.embedded import EmbeddedConversationManager

@@ -14,7 +14,7 @@ from runtime_stub.builder import RuntimeBuilder
 from runtime_stub.scripted import ScriptedAgent
 from runtime_stub.stub import StubRuntimeBuilder
 from server.access.auth import Everybody, UserAuth
-from server.agent_steps import Step, plain_step
+from server.agent.steps import Step, plain_step
 from server.config import ServerConfig
 from server.custom_stores import OwnConversationStores, OwnSecretsStores, OwnSettingsStores
 from server.managers.base import ConversationManager

@@ -18,11 +18,10 @@ from runtime_stub.agent import Agent, Spent
 from runtime_stub.base import Runtime, RuntimeStatus
 from runtime_stub.builder import RuntimeBuilder
 from runtime_stub.replay import ReplayAgent
-from server.agent_loop import LONGEST_REASON, AgentLoop
-from server.agent_states import ERROR_ID
-from server.agent_steps import Step, plain_step
-from server.contained import Deadlines
-from server.loop_settings import LoopSettings
+from server.agent.contained import Deadlines
+from server.agent.loop import LONGEST_REASON, AgentLoop
+from server.agent.states import ERROR_ID, LoopSettings
+from server.agent.steps import Step, plain_step
 from server.metadata_follower import MetadataFollower
 from server.monitoring import SILENT, Monitor
 from server.notices import error_notice

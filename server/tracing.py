@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from events.actions import Action
 from events.batch import Appended, Settled
 from runtime_stub.agent import Agent
-from server.agent_steps import Step
+from server.agent.steps import Step
 from server.conversation import ServerConversation
 from server.managers.base import ConversationManager
 from server.requests import method_of, route_of

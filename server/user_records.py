@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from events.redaction import Redactor, maskable
 from events.secret_patterns import SecretPatterns, compiled_patterns, groups_of, patterns_of
-from server.loop_settings import LoopSettings
+from server.agent.states import LoopSettings
 from server.prerequisites import missing, needs_key
 from storage.errors import OutcomeUnknown
 from storage.keyed_locks import KeyedLocks

@@ -10,10 +10,10 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 from events.actions import Action
 from events.batch import Appended, Settled
 from events.stream import EventStream
+from server.agent.states import LoopSettings
 from server.config import ServerConfig
 from server.conversation import ServerConversation
 from server.errors import NotAvailable, NotSupported
-from server.loop_settings import LoopSettings
 from server.managers.parts import ManagerParts
 from storage.promise import Promise
 

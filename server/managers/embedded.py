@@ -8,8 +8,8 @@ from typing import Self
 
 from events.actions import Action
 from events.batch import Settled
+from server.agent.states import LoopSettings
 from server.conversation import ServerConversation
-from server.loop_settings import LoopSettings
 from server.managers.base import Accepted, AgentLoopInfo, ConversationManager
 
 Life = Callable[[], AsyncGenerator[ConversationManager]]

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
+from server.agent.states import LoopSettings
 from server.conversation import ServerConversation
 from server.logs import context_of
-from server.loop_settings import LoopSettings
 from server.managers.openings import OpenConversations
 from server.managers.slots import LoopSlots
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from events.page_reader import PageReader
 from events.stores.base import EventStore
 from events.stream import StreamLimits
+from server.agent.states import LoopSettings
 from server.connections import ConnectionRegistry
 from server.conversation import LoopParts
-from server.loop_settings import LoopSettings
 from server.user_records import UserRecords
 from storage.conversations.base import ConversationStores
 

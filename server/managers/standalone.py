@@ -11,8 +11,8 @@ from events.batch import Settled
 from events.errors import DamagedHead, EventsError
 from events.event import AgentState
 from events.stream import EventStream
+from server.agent.states import LoopSettings
 from server.conversation import ServerConversation
-from server.loop_settings import LoopSettings
 from server.managers.base import (
     Accepted,
     AgentLoopInfo,

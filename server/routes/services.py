@@ -9,10 +9,10 @@ from events.page_reader import PageReader
 from events.stores.base import EventStore
 from runtime_stub.agent import Example
 from server.access.rate_limits import Rates
+from server.agent.states import LoopSettings
 from server.config import ServerConfig
 from server.connections import ConnectionRegistry
 from server.errors import NotAvailable
-from server.loop_settings import LoopSettings
 from server.managers.base import ConversationManager
 from server.metrics import Metrics
 from server.readiness import Readiness

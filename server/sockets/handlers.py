@@ -12,10 +12,10 @@ from events.batch import Appended
 from events.errors import StreamClosed
 from server.access.auth import Authenticator, Principal
 from server.access.connection_limits import UNLIMITED, Allowance
+from server.agent.states import LoopSettings
 from server.connections import ConnectionRegistry
 from server.conversation import ServerConversation
 from server.errors import WRONG_KEY, BadRequest, Refused, answer_for
-from server.loop_settings import LoopSettings
 from server.managers.base import ConversationManager
 from server.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice
 from server.sockets.direct import DirectIntake

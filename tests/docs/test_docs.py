@@ -14,7 +14,8 @@ from events.client_events import CLIENT_ACTIONS, CLIENT_STATES
 from events.event import AgentState
 from events.layout import layout_of
 from events.observations import OBSERVATIONS
-from server import agent_states, notices
+from server import notices
+from server.agent import states as agent_states
 from server.cli import app
 from server.config import ServerConfig
 from server.errors import TABLE, Answer

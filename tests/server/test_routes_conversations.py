@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from server.loop_settings import LoopSettings
+from server.agent.states import LoopSettings
 from storage.conversations.metadata import ConversationTrigger
 from tests.support.rest import EVERY, assert_refused, rest_server
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 import orjson
 
 from runtime_stub.scripted import ScriptedAgent
-from server.loop_settings import LoopSettings
+from server.agent.states import LoopSettings
 from tests.support.clients import message
 from tests.support.live import live_server
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from server.loop_settings import LoopSettings
+from server.agent.states import LoopSettings
 from tests.support.clients import message
 from tests.support.live import live_server
 

@@ -15,9 +15,9 @@ from events.stores.memory import MemoryEventStore
 from events.stream import EventStream, StreamLimits
 from runtime_stub.agent import Agent, Spent
 from runtime_stub.stub import StubRuntime
-from server.agent_loop import AgentLoop
-from server.contained import Deadlines
-from server.loop_settings import LoopSettings
+from server.agent.contained import Deadlines
+from server.agent.loop import AgentLoop
+from server.agent.states import LoopSettings
 
 
 class Running:

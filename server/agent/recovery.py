@@ -12,7 +12,7 @@ from events.event import EventFlag, EventSource, StoredEvent
 from events.filter import EventFilter
 from events.observations import AgentStateChangedObservation, ErrorObservation
 from events.stream import EventStream
-from server.agent_states import RESTING, RUNNABLE
+from server.agent.states import RESTING, RUNNABLE
 
 USER_MARK = b'"source":"user"'
 FRONT_BYTES = 120

@@ -27,8 +27,7 @@ from events.observations import (
 from events.stream import EVENT_BYTES, EventStream
 from runtime_stub.agent import Agent, Spent
 from runtime_stub.base import Runtime
-from server.agent_states import CONFIRMABLE, RUNNABLE
-from server.loop_settings import LoopSettings
+from server.agent.states import CONFIRMABLE, RUNNABLE, LoopSettings
 
 ENDS = frozenset((AgentState.AWAITING_USER_INPUT, AgentState.FINISHED, AgentState.REJECTED))
 """What an action may bring about by itself, and a recording passes over."""

@@ -1,6 +1,23 @@
 """What an agent's states and action kinds mean for its loop."""
 
+from dataclasses import dataclass
+
 from events.event import AgentState
+
+
+@dataclass(frozen=True, slots=True)
+class LoopSettings:
+    """Limits and manners of one agent loop.
+
+    `max_iterations` counts agent steps and `max_budget_per_task` is in USD (None: no limit);
+    reaching one ends in the state `error`, and going on raises it by as much again.
+    """
+
+    max_iterations: int = 500
+    max_budget_per_task: float | None = None
+    confirmation_mode: bool = False
+    action_timeout_seconds: float = 120.0
+
 
 WORKING = frozenset(
     (

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from asyncio import Future
-from collections.abc import Callable, Mapping, Sequence
+from asyncio import CancelledError, Future, Task
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from events.actions import (
     Action,
@@ -17,11 +17,13 @@ from events.event import AgentState, Event, EventSource, RecallType, StoredEvent
 from events.observations import ErrorObservation, Observation, RecallObservation
 from events.stream import EventStream
 from events.subscription import Subscription
-from runtime_stub.agent import Agent, Spent
+from runtime_stub.agent import Agent, RateLimited, Spent
 from runtime_stub.base import Runtime
 from runtime_stub.errors import RuntimeUnavailable
-from server.agent_driver import AgentDriver
-from server.agent_states import (
+from server.agent.contained import ContainedAgent, ContainedRuntime, Deadlines
+from server.agent.journal import LoopRecord
+from server.agent.recovery import find_left_open, has_system_message
+from server.agent.states import (
     ERROR_ID,
     FAILED_ID,
     NOT_EXECUTED,
@@ -30,15 +32,90 @@ from server.agent_states import (
     STOPPED_ID,
     TROUBLED,
     WORKING,
+    LoopSettings,
 )
-from server.agent_steps import AgentSteps, Step, plain_step
-from server.contained import ContainedAgent, ContainedRuntime, Deadlines
-from server.loop_record import LoopRecord
-from server.loop_recovery import find_left_open, has_system_message
-from server.loop_settings import LoopSettings
+from server.agent.steps import AgentSteps, LimitReached, Step, plain_step
+from server.logs import context_of
 from server.user_code import UserCode, reason_of, text_of
 
 logger = logging.getLogger(__name__)
+
+HALT_SECONDS = 0.8
+"""How long a cancelled step may take to end before it is left behind."""
+Work = Callable[[], Awaitable[AgentState]]
+"""Steps up to the state that is then due."""
+
+
+class AgentDriver:
+    """One piece of work at a time. However it ends, a state is set, unless it was halted.
+
+    `set_state` gets the state, the reason that clients know, and what there is to say beyond
+    that; it and `fail` must not raise.
+    """
+
+    def __init__(
+        self,
+        conversation_id: str,
+        set_state: Callable[[AgentState, str, str], None],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self._conversation_id = conversation_id
+        self._set_state = set_state
+        self._fail = fail
+        self._task: Task[None] | None = None
+        self._context = context_of(conversation_id=conversation_id)
+
+    def begin(self, work: Work) -> None:
+        """Start to work; what was under way changes no state any more."""
+        name = f"agent of {self._conversation_id}"
+        loop = asyncio.get_running_loop()
+        self._task = loop.create_task(self._drive(work), name=name, context=self._context)
+
+    def drop(self) -> None:
+        """Cancel the work under way without waiting for its end; it changes nothing any more."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+
+    async def halt(self) -> None:
+        """Cancel the work under way; what ignores that is left behind and changes nothing."""
+        task, self._task = self._task, None
+        if task is None or task.done():
+            return
+        task.cancel()
+        _, late = await asyncio.wait([task], timeout=HALT_SECONDS)
+        if late:
+            logger.error(
+                "%s did not stop within %g s and is left behind", task.get_name(), HALT_SECONDS
+            )
+
+    async def _drive(self, work: Work) -> None:
+        me = asyncio.current_task()
+        try:
+            outcome = await _outcome_of(work)
+        except BaseException as error:
+            # A cancellation without a halt came from inside the agent or its runtime.
+            if self._task is not me and isinstance(error, CancelledError | GeneratorExit):
+                raise
+            logger.exception("agent of %s failed", self._conversation_id)
+            if self._task is me:
+                self._fail(error)
+        else:
+            if self._task is me:
+                self._set_state(*outcome)
+
+
+async def _outcome_of(work: Work) -> tuple[AgentState, str, str]:
+    """Return the state that is due after the work, the reason for it, and the text beside that."""
+    try:
+        return await work(), "", ""
+    except LimitReached as limit:
+        return AgentState.ERROR, str(limit), ""
+    except RateLimited as limit:
+        if limit.exhausted:
+            return AgentState.ERROR, RATE_LIMIT_ID, text_of(limit)
+        return AgentState.RATE_LIMITED, text_of(limit), ""
+
 
 CLOSE_SHARE = 0.4
 """How much of the time for an end the last state is tried to be told."""
