@@ -8,7 +8,7 @@ __all__ = ["ConversationManager", "LoopSettings", "ServerConfig"]
 _HOMES = {
     "ConversationManager": "server.managers.base",
     "LoopSettings": "server.agent.states",
-    "ServerConfig": "server.config",
+    "ServerConfig": "server.config.settings",
 }
 
 

@@ -28,7 +28,7 @@ from server.agent.states import LoopSettings
 from server.bodies import ENVELOPE_BYTES
 from server.checking import storage_problems
 from server.components import Chosen, choose, made
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
 from server.connections import ConnectionRegistry
 from server.conversation import LoopParts
 from server.custom_stores import OwnConversationStores

@@ -12,10 +12,10 @@ from cyclopts import App, CycloptsError, Parameter
 
 from server.checking import shown_progress, storage_problems
 from server.components import choose
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
+from server.config.sources import ConfigError
 from server.packaging import DISTRIBUTION, packaging_problems
 from server.runner import run
-from server.sources import ConfigError
 from server.tracing import load_tracing
 from storage.checking import describe_storage
 from storage.errors import StorageError

@@ -15,7 +15,8 @@ from runtime_stub.scripted import ScriptedAgent
 from runtime_stub.stub import StubRuntimeBuilder
 from server.access.auth import Everybody, UserAuth
 from server.agent.steps import Step, plain_step
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
+from server.config.sources import ConfigError
 from server.custom_stores import OwnConversationStores, OwnSecretsStores, OwnSettingsStores
 from server.managers.base import ConversationManager
 from server.managers.parts import ManagerParts
@@ -23,7 +24,6 @@ from server.managers.standalone import StandaloneConversationManager
 from server.monitoring import MonitoringListener
 from server.sockets.handlers import SocketHandlers, SocketParts
 from server.sockets.watched import WatchedHandlers
-from server.sources import ConfigError
 from server.tallies import Tallies
 from server.tracing import TracedHandlers, TracedRequests, Tracing, traced_manager, traced_step
 from server.user_code import reason_of
@@ -149,7 +149,7 @@ class Chosen:
 def choose(config: ServerConfig) -> Chosen:
     """Find every class by its setting. Raises ConfigError for the first that cannot be used.
 
-    A further setting is a line in `server/extensions.py`, a field of `Chosen` and a line here.
+    A further setting is a line in `server/config/settings.py`, a field of `Chosen` and a line here.
     """
 
     def find(setting: str, contract: type[T], default: type[T] | None = None) -> type[T]:

@@ -19,7 +19,7 @@ from server.access.client_address import peer_of
 from server.access.rate_limits import RateClass, Rates
 from server.answers import error_response, refuse_socket, response_of, send_refusal
 from server.bodies import WRITING, BodyRules, is_api, is_upload
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
 from server.errors import (
     Answer,
     Forbidden,

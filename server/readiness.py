@@ -8,7 +8,7 @@ from asyncio import Task
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
 from storage.counters import Counters
 from storage.lock import is_held_by_this_process
 from storage.medium import Medium

@@ -17,13 +17,13 @@ import uvicorn
 
 from events.errors import EventsError
 from server.app import Application, create_app
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
+from server.config.sources import ConfigError
 from server.event_loop import run_to_end
 from server.logs import configure
 from server.sockets.guard import bound_unsent
 from server.sockets.protocol import MAX_MESSAGE_BYTES
 from server.sockets.transport import guarded
-from server.sources import ConfigError
 from server.watchdog import Watchdog
 from storage.errors import StorageError
 

@@ -5,7 +5,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-from server.sources import ENVIRONMENT_PREFIX, PLAIN_VARIABLES
+from server.config.sources import ENVIRONMENT_PREFIX, PLAIN_VARIABLES
 
 pytest.register_assert_rewrite(
     "events.conformance", "runtime_stub.conformance", "storage.conformance"

@@ -8,7 +8,7 @@ import json
 import sys
 
 from server import ConversationManager, LoopSettings
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
 from storage import ConversationMetadata, ConversationStore, ProviderType
 
 

@@ -22,7 +22,7 @@ from events.event import EventSource
 from events.stream import EventStream
 from server.agent.states import LoopSettings
 from server.app import Application, create_app
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
 from server.conversation import ServerConversation
 from server.runner import GC_THRESHOLDS, Runner, listen, uvicorn_config
 from storage.conversations.metadata import ConversationMetadata

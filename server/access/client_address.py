@@ -14,7 +14,7 @@ from typing import Any
 
 from starlette.datastructures import Headers
 
-from server.bounds import Bounds
+from server.config.settings import Bounds
 from server.errors import Forbidden
 
 SITE_BITS = 64

@@ -9,7 +9,7 @@ from math import inf
 from time import monotonic
 
 from server.access.rate_limits import RateClass, Rates
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
 from server.errors import WRONG_KEY, NotAvailable, RateLimited, Refused
 
 logger = logging.getLogger(__name__)

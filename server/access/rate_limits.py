@@ -12,7 +12,7 @@ from limits.storage.base import MovingWindowSupport, Storage
 from limits.strategies import MovingWindowRateLimiter
 
 from server.access.client_address import Addresses
-from server.bounds import Bounds
+from server.config.settings import Bounds
 from server.errors import RateLimited
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from events.actions import Action
 from events.batch import Appended, Settled
 from events.stream import EventStream
 from server.agent.states import LoopSettings
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
 from server.conversation import ServerConversation
 from server.errors import NotAvailable, NotSupported
 from server.managers.parts import ManagerParts

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from server.access.auth import KEY_HEADER
 from server.access.client_address import peer_of
 from server.access.rate_limits import RateClass
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
 from server.errors import Unauthorized
 from server.metrics import CONTENT_TYPE
 from server.routes.describing import Tag, described

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
 from server.errors import NotFound
 from server.routes.web_files import (
     BUILT_IN,

@@ -10,7 +10,7 @@ from events.stores.base import EventStore
 from runtime_stub.agent import Example
 from server.access.rate_limits import Rates
 from server.agent.states import LoopSettings
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
 from server.connections import ConnectionRegistry
 from server.errors import NotAvailable
 from server.managers.base import ConversationManager

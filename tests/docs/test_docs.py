@@ -17,11 +17,11 @@ from events.observations import OBSERVATIONS
 from server import notices
 from server.agent import states as agent_states
 from server.cli import app
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
+from server.config.sources import PLAIN_VARIABLES, public_name, variable_names
 from server.errors import TABLE, Answer
 from server.middleware import CODES
 from server.sockets import protocol as socket_protocol
-from server.sources import PLAIN_VARIABLES, public_name, variable_names
 from tests.support.rest import rest_server
 
 ROOT = Path(__file__).parents[2]

@@ -18,9 +18,9 @@ from httpx import ASGITransport
 from server import readiness
 from server.app import create_app
 from server.cli import main
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
+from server.config.sources import ConfigError
 from server.runner import listen
-from server.sources import ConfigError
 from storage.errors import DataDirectoryLocked, MigrationError, Unavailable, WrongKey
 from tests.support.guide import PAGE, shown
 from tests.support.rest import rest_server

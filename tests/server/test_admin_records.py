@@ -10,7 +10,7 @@ import pytest
 from httpx import ASGITransport, AsyncClient
 
 from server.app import create_app
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
 from storage.conversations.memory import MemoryConversations, MemoryConversationStore
 from tests.support.rest import EVERY, assert_refused, rest_server
 

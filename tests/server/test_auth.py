@@ -4,7 +4,7 @@ import pytest
 from starlette.datastructures import Headers
 
 from server.access.auth import Authenticator, Principal
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
 from server.errors import Forbidden, Unauthorized
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict, SecretStr
 
-from server.config import ServerConfig
-from server.sources import ConfigError
+from server.config.settings import ServerConfig
+from server.config.sources import ConfigError
 from storage.config import LocalStorage, MemoryStorage, SqliteStorage
 
 

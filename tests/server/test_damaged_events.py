@@ -13,7 +13,7 @@ from events.serialization import decode
 from events.stores.memory import MemoryEventStore
 from runtime_stub.scripted import ScriptedAgent
 from server.app import create_app
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
 from tests.support.clients import joined, message
 from tests.support.loops import Running
 from tests.support.remote import Remote

@@ -12,7 +12,7 @@ from server.access.auth import Authenticator
 from server.access.client_address import Addresses
 from server.access.rate_limits import Rates
 from server.bodies import ENVELOPE_BYTES, UPLOAD_BYTES
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
 from server.headers import PROTECTION
 from server.middleware import (
     exception_handlers,

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 import pytest
 from pydantic import SecretStr
 
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
 from server.custom_stores import OwnSecretsStores, OwnSettingsStores
 from storage.conformance import SecretsStoreSuite, SettingsStoreSuite
 from storage.errors import OutcomeUnknown, Unavailable

@@ -6,9 +6,8 @@ import pytest
 
 from server.cli import main
 from server.components import choose, load_class
-from server.config import ServerConfig
-from server.extensions import Extensions
-from server.sources import ConfigError
+from server.config.settings import Extensions, ServerConfig
+from server.config.sources import ConfigError
 from tests.support.clients import ConnectRefused
 from tests.support.extensions import CountingManager, HeaderAuth, RecordingListener
 from tests.support.live import live_server

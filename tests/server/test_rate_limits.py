@@ -15,9 +15,9 @@ from server.access.rate_limits import (
     RateClass,
     Rates,
 )
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
+from server.config.sources import ConfigError
 from server.errors import RateLimited
-from server.sources import ConfigError
 from tests.support.clients import message
 from tests.support.intruder import ELSEWHERE, intruder, join
 from tests.support.live import live_server

@@ -12,7 +12,7 @@ from httpx import ASGITransport, AsyncClient
 
 from events.stores.memory import MemoryEventStore
 from server.app import create_app
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
 from server.readiness import (
     FILES_LOST,
     LOCK_LOST,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import pytest
 
 from server.access.auth import UserAuth
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
 from server.custom_stores import OwnSettingsStores
 from server.event_loop import OTHERS_THREADS, run_to_end
 from server.managers.base import AgentLoopInfo

@@ -12,7 +12,7 @@ from websockets.frames import Frame, Opcode
 from server.access.client_address import Addresses
 from server.access.connection_limits import UNPACED, Crowd, Pace
 from server.access.rate_limits import Rates
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
 from server.sockets.guard import Traffic
 from server.sockets.websocket import SLICE_BYTES, Websocket
 

@@ -20,12 +20,12 @@ from events.stores.files.format import (
     seed_of,
 )
 from events.strictness import refusal_of
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
+from server.config.sources import ConfigError
 from server.errors import Refused
 from server.routes.conversations import ListQuery
 from server.routes.events import EventQuery
 from server.sockets.protocol import ClientPacket, Handshake, parse_event, parse_handshake
-from server.sources import ConfigError
 from storage.conversations.paging import ListPosition
 from storage.errors import BadCursor, BadValue, Damaged, WrongKey
 from storage.files.checked import with_checksum

@@ -17,10 +17,10 @@ from events.stores.files.format import (
     encode_frame,
     encode_head,
 )
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
+from server.config.sources import PLAIN_VARIABLES, variable_names
 from server.routes.conversations import ListQuery
 from server.routes.events import EventQuery
-from server.sources import PLAIN_VARIABLES, variable_names
 from storage.conversations.paging import ListPosition
 from storage.users.settings import Settings
 from tests.support.fuzz_checks import (

@@ -12,7 +12,7 @@ from events.stores.memory import MemoryEventStore
 from events.stream import EventStream
 from server.app import Application, compose
 from server.components import choose
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
 from server.sockets.guard import Traffic
 from server.user_records import UserRecords
 from storage.conversations.base import ConversationStores

@@ -14,7 +14,7 @@ from events.stores.memory import MemoryEventStore
 from runtime_stub.scripted import ScriptedAgent
 from server.app import Application, compose
 from server.components import choose
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
 from storage.audit.base import AuditLog
 from storage.conversations.memory import MemoryConversations
 from storage.conversations.metadata import ConversationMetadata

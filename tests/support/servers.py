@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from server.app import Application
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
 from server.runner import Runner, listen, uvicorn_config
 
 READY_SECONDS = 15.0

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from server.access.auth import is_loopback, is_same_origin, names_this_machine
 from server.access.client_address import peer_of
 from server.access.rate_limits import RateClass, Rates
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
 from server.errors import Forbidden, Unauthorized
 
 KEY_HEADER = "x-admin-api-key"

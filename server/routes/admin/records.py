@@ -5,7 +5,8 @@ from collections import Counter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.config import ServerConfig
+from server.config.settings import ServerConfig
+from server.config.sources import public_name
 from server.errors import BadRequest
 from server.managers.base import ConversationStatus
 from server.routes.admin.answers import answer
@@ -23,7 +24,6 @@ from server.routes.admin.trail import AuditTrail
 from server.routes.describing import Tag, described
 from server.routes.exchange import read_query
 from server.routes.services import Services
-from server.sources import public_name
 from storage.audit.base import AuditLog
 from storage.conversations.metadata import ConversationMetadata, ConversationMetadataResultSet
 from storage.conversations.paging import ConversationFilter

@@ -1,15 +1,21 @@
 """Settings: the only reader of the environment and of parley.toml."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import limits
 from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
     Field,
     FiniteFloat,
     ModelWrapValidatorHandler,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     field_validator,
@@ -22,12 +28,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from server.administrable import Administrable
-from server.bounds import Bounds
-from server.extensions import Extensions
-from server.observability import Observability
-from server.origins import given_origin
-from server.sources import (
+from server.config.sources import (
     CONFIG_VARIABLE,
     ENVIRONMENT_PREFIX,
     ConfigError,
@@ -38,7 +39,234 @@ from server.sources import (
     read_overrides,
     read_toml,
 )
+from server.origins import given_host, given_origin
 from storage.config import LocalStorage, MemoryStorage, SqliteStorage, StorageConfig
+
+
+def _split(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _check_network(value: str) -> str:
+    try:
+        ip_network(value)
+    except ValueError as error:
+        raise ValueError("an address (127.0.0.1) or a network (10.0.0.0/8) is needed") from error
+    return value
+
+
+def _check_rate(value: str) -> str:
+    try:
+        limits.parse(value)
+    except ValueError as error:
+        raise ValueError("a rate is written 600/minute or 20/5 seconds") from error
+    return value
+
+
+Names = Annotated[
+    list[Annotated[str, AfterValidator(given_host)]], NoDecode, BeforeValidator(_split)
+]
+Networks = Annotated[
+    list[Annotated[str, AfterValidator(_check_network)]], NoDecode, BeforeValidator(_split)
+]
+Rate = Annotated[str, AfterValidator(_check_rate)]
+
+
+class Bounds(BaseModel):
+    """What is allowed to one address, one user, one connection, and to all together."""
+
+    permitted_hosts: Names = Field(
+        default_factory=list,
+        description="Names under which the server is reached (`chat.example.org`), as a list or "
+        "separated by commas, besides its own. Empty: any if there is a `session_api_key`, else none.",
+    )
+    https: bool = Field(
+        default=False,
+        description="Clients reach the server by https only, through a proxy that ends TLS: its own "
+        "origin is https, and browsers are told to keep to it (HSTS).",
+    )
+    trusted_proxies: Networks = Field(
+        default_factory=list,
+        description="Addresses or networks of proxies whose `X-Forwarded-For` and "
+        "`X-Forwarded-Proto` are believed, as a list or separated by commas.",
+    )
+    unlimited_addresses: Networks = Field(
+        default_factory=lambda: ["127.0.0.1", "::1"],
+        description="Addresses or networks to which rates and counts per address do not apply, as a "
+        "list or separated by commas.",
+    )
+    rate_reads: Rate = Field(
+        default="6000/minute", description="Requests of a user or an address that change nothing."
+    )
+    rate_writes: Rate = Field(
+        default="3000/minute", description="Requests of a user or an address that change something."
+    )
+    rate_creations: Rate = Field(
+        default="300/minute", description="Conversations a user or an address may create."
+    )
+    rate_uploads: Rate = Field(default="120/minute", description="Uploads of a user or an address.")
+    rate_handshakes: Rate = Field(
+        default="600/minute", description="Socket connections an address may open."
+    )
+    rate_polls: Rate = Field(
+        default="12000/minute", description="Requests of an address for sockets that poll."
+    )
+    rate_failures: Rate = Field(
+        default="60/minute",
+        description="Wrong keys and foreign origins of an address; beyond it, it is not served.",
+    )
+    rate_violations: Rate = Field(
+        default="20/minute",
+        description="Breaches of the protocol by an address; beyond it, its connections are cut for "
+        "10 seconds.",
+    )
+    actions_per_second: FiniteFloat = Field(
+        default=50,
+        gt=0,
+        description="Events the sockets of an address may send a second, over time.",
+    )
+    action_burst: int = Field(
+        default=50, ge=1, description="Events the sockets of an address may send at once."
+    )
+    max_connections: int = Field(
+        default=10_000, ge=1, description="Connections that may be open, of all clients."
+    )
+    max_connections_per_address: int = Field(
+        default=500, ge=1, description="Connections that may be open from one address."
+    )
+    max_handshakes: int = Field(
+        default=2048,
+        ge=8,
+        description="Connections that may be open and have not joined a conversation or asked for "
+        "anything yet; then the oldest gives way. One address may have an eighth.",
+    )
+
+
+_CLASS_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*[:.][^\W\d]\w*")
+
+
+def _check_class_name(value: str) -> str:
+    if _CLASS_NAME.fullmatch(value) is None:
+        raise ValueError("a class is written package.module:Class")
+    return value
+
+
+ClassName = Annotated[str, AfterValidator(_check_class_name)]
+"""`package.module:Class`; a dot before the class is taken as well."""
+
+
+class Extensions(BaseModel):
+    """One setting per contract that a custom class may fill; None leaves the built-in one."""
+
+    agent_class: ClassName | None = Field(
+        default=None,
+        description="An own agent class as `package.module:Class`, used in place of the built-in.",
+    )
+    runtime_class: ClassName | None = Field(
+        default=None,
+        description="An own class that builds runtimes, a `RuntimeBuilder`, as `package.module:Class`.",
+    )
+    conversation_store_class: ClassName | None = Field(
+        default=None,
+        description="An own class of conversation records, a `ConversationStore`, as `package.module:Class`; "
+        "events stay where `storage` keeps them.",
+    )
+    settings_store_class: ClassName | None = Field(
+        default=None,
+        description="An own class of users' settings, a `SettingsStore`, as `package.module:Class`.",
+    )
+    secrets_store_class: ClassName | None = Field(
+        default=None,
+        description="An own class of users' secrets, a `SecretsStore`, as `package.module:Class`; it seals "
+        "them itself.",
+    )
+    conversation_manager_class: ClassName | None = Field(
+        default=None,
+        description="An own `ConversationManager` as `package.module:Class`; it is made with the parts that "
+        "the built-in one is made with.",
+    )
+    monitoring_listener_class: ClassName | None = Field(
+        default=None,
+        description="An own `MonitoringListener` as `package.module:Class`, told of sessions, events and loops.",
+    )
+    user_auth_class: ClassName | None = Field(
+        default=None,
+        description="An own `UserAuth` as `package.module:Class`, which tells users apart by what they send.",
+    )
+
+
+SHORTEST_SLOW_SECONDS = 0.2
+"""Twice the time between two beats."""
+
+_ENDPOINT = re.compile(r"https?://(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?/[!-?A-~]*")
+
+
+class Observability(BaseModel):
+    """Nothing of this costs anything for each event."""
+
+    metrics: Literal["guarded", "open", "off"] = Field(
+        default="guarded",
+        description="Who may read `/metrics`. `guarded`: who shows the session key or `metrics_key`, and, where "
+        "neither is set, who asks a loopback address directly; `open`: everybody; `off`: nobody.",
+    )
+    metrics_key: Annotated[SecretStr, Field(min_length=8)] | None = Field(
+        default=None,
+        description="A key that opens `/metrics` and nothing else, sent as `Authorization: Bearer KEY`.",
+    )
+    access_log: bool = Field(
+        default=True,
+        description="Log a line for each request: method, route, status, milliseconds. Probes, "
+        "the sockets' polling and the files of pages are logged at `debug` only.",
+    )
+    slow_callback_seconds: FiniteFloat = Field(
+        default=0.5,
+        ge=0,
+        description="Seconds after which whatever holds up the event loop is logged, with the stack it was "
+        "found in; at least 0.2, or 0 to not look.",
+    )
+    min_free_disk_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=0,
+        description="Free bytes of the data directory's disk below which `/ready` says that it is nearly full.",
+    )
+    otel_endpoint: str | None = Field(
+        default=None,
+        description="Where traces are sent by OTLP over HTTP, such as `http://127.0.0.1:4318/v1/traces`; "
+        "needs the extra `otel`. Unset makes none.",
+    )
+
+    @field_validator("slow_callback_seconds")
+    @classmethod
+    def _check_seconds(cls, value: float) -> float:
+        if 0 < value < SHORTEST_SLOW_SECONDS:
+            raise ValueError(f"at least {SHORTEST_SLOW_SECONDS}, or 0")
+        return value
+
+    @field_validator("otel_endpoint")
+    @classmethod
+    def _check_endpoint(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not _ENDPOINT.fullmatch(value):
+            raise ValueError("an endpoint is written http://host:port/v1/traces, without a key")
+        return value
+
+
+class Administrable(BaseModel):
+    """Settings that say where they come from."""
+
+    admin_key: Annotated[SecretStr, Field(min_length=16)] | None = Field(
+        default=None,
+        description="The key of `/api/admin`. Unset, only this machine, without a proxy, may use it.",
+    )
+    _places: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def place_of(self, field: str) -> str:
+        """Where a setting was found, in a person's words; "default" where nowhere."""
+        return self._places.get(field, "default")
+
 
 DEFAULT_TOML = Path("parley.toml")
 
