@@ -6,7 +6,7 @@ from typing import Any
 __all__ = ["ConversationManager", "LoopSettings", "ServerConfig"]
 
 _HOMES = {
-    "ConversationManager": "server.managers.base",
+    "ConversationManager": "server.conversations.manager",
     "LoopSettings": "server.agent.states",
     "ServerConfig": "server.config.settings",
 }

@@ -29,17 +29,17 @@ from server.bodies import ENVELOPE_BYTES
 from server.checking import storage_problems
 from server.components import Chosen, choose, made
 from server.config.settings import ServerConfig
-from server.connections import ConnectionRegistry
-from server.conversation import LoopParts
+from server.conversations.connections import ConnectionRegistry
+from server.conversations.conversation import LoopParts
+from server.conversations.drain import Drain
+from server.conversations.embedded import EmbeddedConversationManager
+from server.conversations.manager import ConversationManager, ManagerParts, register_embedding
+from server.conversations.monitoring import Monitor, MonitoringListener
+from server.conversations.users import UserRecords
 from server.custom_stores import OwnConversationStores
-from server.drain import Drain
 from server.loop_watch import LoopWatch
-from server.managers.base import ConversationManager, register_embedding
-from server.managers.embedded import EmbeddedConversationManager
-from server.managers.parts import ManagerParts
 from server.metrics import Metrics, Sources
 from server.middleware import exception_handlers, middleware
-from server.monitoring import Monitor, MonitoringListener
 from server.readiness import DRAINING, STOPPING, Prove, Readiness
 from server.routes import routes
 from server.routes.admin.table import Kept, administration
@@ -54,7 +54,6 @@ from server.sockets.polling import PollingRules
 from server.sockets.upgrade import Entrance, nothing_plain, read_plain
 from server.sockets.wire import sent_body
 from server.tracing import load_tracing
-from server.user_records import UserRecords
 from storage.config import StorageConfig
 from storage.conversations.base import ConversationStores
 from storage.database.base import Database

@@ -17,17 +17,16 @@ from server.access.auth import Everybody, UserAuth
 from server.agent.steps import Step, plain_step
 from server.config.settings import ServerConfig
 from server.config.sources import ConfigError
+from server.conversations.manager import ConversationManager, ManagerParts
+from server.conversations.monitoring import MonitoringListener
+from server.conversations.standalone import StandaloneConversationManager
+from server.conversations.users import UserRecords
 from server.custom_stores import OwnConversationStores, OwnSecretsStores, OwnSettingsStores
-from server.managers.base import ConversationManager
-from server.managers.parts import ManagerParts
-from server.managers.standalone import StandaloneConversationManager
-from server.monitoring import MonitoringListener
 from server.sockets.handlers import SocketHandlers, SocketParts
 from server.sockets.watched import WatchedHandlers
 from server.tallies import Tallies
 from server.tracing import TracedHandlers, TracedRequests, Tracing, traced_manager, traced_step
 from server.user_code import reason_of
-from server.user_records import UserRecords
 from storage.conversations.base import ConversationStore, ConversationStores
 from storage.counters import Counters
 from storage.opening import OpenedStorage

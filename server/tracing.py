@@ -19,8 +19,8 @@ from events.batch import Appended, Settled
 from runtime_stub.agent import Agent
 from server.agent.steps import Step
 from server.config.sources import ConfigError
-from server.conversation import ServerConversation
-from server.managers.base import ConversationManager
+from server.conversations.conversation import ServerConversation
+from server.conversations.manager import ConversationManager
 from server.requests import method_of, route_of
 from server.sockets.handlers import SocketParts
 from server.sockets.protocol import ClientPacket

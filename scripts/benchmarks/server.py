@@ -23,7 +23,7 @@ from events.stream import EventStream
 from server.agent.states import LoopSettings
 from server.app import Application, create_app
 from server.config.settings import ServerConfig
-from server.conversation import ServerConversation
+from server.conversations.conversation import ServerConversation
 from server.runner import GC_THRESHOLDS, Runner, listen, uvicorn_config
 from storage.conversations.metadata import ConversationMetadata
 

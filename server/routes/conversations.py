@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from events.errors import BadEvent, BadRecording, StreamOverloaded
+from server.conversations.manager import AgentLoopInfo, ConversationStatus
+from server.conversations.notices import title_notice
 from server.errors import ModelKeyMissing, NotAvailable, SettingsNotFound
-from server.managers.base import AgentLoopInfo, ConversationStatus
-from server.notices import title_notice
 from server.routes.creation import ConversationCreator, NewConversation
 from server.routes.describing import Tag, described
 from server.routes.exchange import (

@@ -19,7 +19,7 @@ from events.errors import StreamOverloaded
 from events.recording import RecordedActions, read_recording
 from server.access.auth import Principal
 from server.bodies import ENVELOPE_BYTES, too_large
-from server.managers.base import AgentLoopInfo
+from server.conversations.manager import AgentLoopInfo
 from server.routes.exchange import RequestBody, idempotency_key, principal_of, read_body
 from server.routes.services import Services
 from storage.conversations.base import ConversationStore

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from server.managers.base import AgentLoopInfo, ConversationManager, ConversationStatus
+from server.conversations.manager import AgentLoopInfo, ConversationManager, ConversationStatus
 from server.routes.exchange import ResponseBody
 from storage.conversations.metadata import (
     ConversationMetadata,

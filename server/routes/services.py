@@ -11,12 +11,12 @@ from runtime_stub.agent import Example
 from server.access.rate_limits import Rates
 from server.agent.states import LoopSettings
 from server.config.settings import ServerConfig
-from server.connections import ConnectionRegistry
+from server.conversations.connections import ConnectionRegistry
+from server.conversations.manager import ConversationManager
+from server.conversations.users import UserRecords
 from server.errors import NotAvailable
-from server.managers.base import ConversationManager
 from server.metrics import Metrics
 from server.readiness import Readiness
-from server.user_records import UserRecords
 from storage.conversations.base import ConversationStores
 
 

@@ -6,8 +6,8 @@ from pydantic import JsonValue
 from starlette.requests import Request
 from starlette.responses import Response
 
+from server.conversations.users import needs_key
 from server.errors import Gone, SettingsNotFound, SettingsNotStored, answer_for
-from server.prerequisites import needs_key
 from server.routes.describing import Tag, described
 from server.routes.exchange import JsonResponse, ResponseBody, principal_of, read_body
 from server.routes.secrets import Told

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from events.event import StoredEvent
 from runtime_stub.base import Runtime
 from runtime_stub.errors import RuntimeUnavailable, WorkspaceError
-from server.conversation import ServerConversation
+from server.conversations.conversation import ServerConversation
 from server.errors import (
     BadRequest,
     ModelKeyMissing,

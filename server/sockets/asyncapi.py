@@ -9,9 +9,9 @@ from events.errors import BadEvent
 from events.observations import OBSERVATIONS
 from events.schemas import REFERENCE, Schema, event_schemas
 from events.version import server_version
+from server.conversations.manager import Accepted
+from server.conversations.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice, title_notice
 from server.errors import ModelKeyMissing, SettingsNotFound, answer_of_kind
-from server.managers.base import Accepted
-from server.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice, title_notice
 from server.schemas import example_of
 from server.sockets.protocol import (
     EVENT_OUT,

@@ -13,11 +13,11 @@ from events.errors import StreamClosed
 from server.access.auth import Authenticator, Principal
 from server.access.connection_limits import UNLIMITED, Allowance
 from server.agent.states import LoopSettings
-from server.connections import ConnectionRegistry
-from server.conversation import ServerConversation
+from server.conversations.connections import ConnectionRegistry
+from server.conversations.conversation import ServerConversation
+from server.conversations.manager import ConversationManager
+from server.conversations.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice
 from server.errors import WRONG_KEY, BadRequest, Refused, answer_for
-from server.managers.base import ConversationManager
-from server.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice
 from server.sockets.direct import DirectIntake
 from server.sockets.fanout import Fanout, FanoutHub
 from server.sockets.frames import FrameReader

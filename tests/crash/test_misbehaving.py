@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from server.managers.standalone import StandaloneConversationManager
+from server.conversations.standalone import StandaloneConversationManager
 from tests.support.misbehaving import CALLBACKS, ENDLESS, FAULTS, GOOD, Plan
 from tests.support.misbehaving_run import CLASSES, begin, carry_out, ends_in_time, hold_up
 from tests.support.remote import remote

@@ -14,11 +14,11 @@ from events.client_events import CLIENT_ACTIONS, CLIENT_STATES
 from events.event import AgentState
 from events.layout import layout_of
 from events.observations import OBSERVATIONS
-from server import notices
 from server.agent import states as agent_states
 from server.cli import app
 from server.config.settings import ServerConfig
 from server.config.sources import PLAIN_VARIABLES, public_name, variable_names
+from server.conversations import notices
 from server.errors import TABLE, Answer
 from server.middleware import CODES
 from server.sockets import protocol as socket_protocol

@@ -14,7 +14,8 @@ from events.event import EventSource
 from events.observations import OBSERVATIONS
 from events.schemas import event_schemas
 from events.serialization import encode
-from server import errors, notices
+from server import errors
+from server.conversations import notices
 from server.errors import TABLE
 from server.routes.describing import DESCRIPTIONS, Tag, described, description_of
 from server.routes.matching import Resource, resource

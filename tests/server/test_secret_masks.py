@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from events.redaction import MASK
-from server.user_records import UserRecords
+from server.conversations.users import UserRecords
 from storage.errors import OutcomeUnknown
 from storage.users.secrets import CustomSecret, Secrets
 from storage.users.settings import Settings

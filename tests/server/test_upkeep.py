@@ -12,7 +12,7 @@ from events.redaction import MASK
 from events.stores.memory import MemoryEventStore
 from events.stream import EventStream
 from runtime_stub.stub import StubRuntime
-from server.upkeep import Upkeep, UpkeepParts, excerpt, shortened
+from server.conversations.record_updates import Upkeep, UpkeepParts, excerpt, shortened
 from storage.conversations.memory import MemoryConversations
 from storage.conversations.metadata import ConversationMetadata, MetadataChange
 from tests.support.rest import EVERY

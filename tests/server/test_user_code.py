@@ -11,11 +11,11 @@ import pytest
 
 from server.access.auth import UserAuth
 from server.config.settings import ServerConfig
+from server.conversations.manager import AgentLoopInfo
+from server.conversations.monitoring import MonitoringListener
+from server.conversations.standalone import StandaloneConversationManager
 from server.custom_stores import OwnSettingsStores
 from server.event_loop import OTHERS_THREADS, run_to_end
-from server.managers.base import AgentLoopInfo
-from server.managers.standalone import StandaloneConversationManager
-from server.monitoring import MonitoringListener
 from server.user_code import (
     ContainedTask,
     UserCode,

@@ -11,10 +11,10 @@ from runtime_stub.builder import RuntimeBuilder
 from runtime_stub.scripted import ScriptedAgent
 from runtime_stub.stub import StubRuntime
 from server.access.auth import UserAuth
+from server.conversations.manager import AgentLoopInfo
+from server.conversations.monitoring import MonitoringListener
+from server.conversations.standalone import StandaloneConversationManager
 from server.errors import Unauthorized
-from server.managers.base import AgentLoopInfo
-from server.managers.standalone import StandaloneConversationManager
-from server.monitoring import MonitoringListener
 
 NOT_A_CLASS = "text"
 

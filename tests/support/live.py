@@ -13,8 +13,8 @@ from events.stream import EventStream
 from server.app import Application, compose
 from server.components import choose
 from server.config.settings import ServerConfig
+from server.conversations.users import UserRecords
 from server.sockets.guard import Traffic
-from server.user_records import UserRecords
 from storage.conversations.base import ConversationStores
 from storage.conversations.memory import MemoryConversations
 from storage.conversations.metadata import ConversationMetadata

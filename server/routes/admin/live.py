@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.connections import Connection
-from server.drain import Drain
+from server.conversations.connections import Connection
+from server.conversations.drain import Drain
+from server.conversations.manager import AgentLoopInfo, ConversationStatus
 from server.errors import NotFound
 from server.fault_counts import FaultCounts
-from server.managers.base import AgentLoopInfo, ConversationStatus
 from server.routes.admin.answers import answer
 from server.routes.admin.models import (
     Closed,

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, Field
 
-from server.managers.base import ConversationStatus
+from server.conversations.manager import ConversationStatus
 from server.routes.conversations import PageId
 from server.routes.exchange import Query, RequestBody
 from server.routes.moments import Day, Moment

@@ -7,8 +7,8 @@ from starlette.responses import Response
 
 from server.config.settings import ServerConfig
 from server.config.sources import public_name
+from server.conversations.manager import ConversationStatus
 from server.errors import BadRequest
-from server.managers.base import ConversationStatus
 from server.routes.admin.answers import answer
 from server.routes.admin.models import (
     Audit,

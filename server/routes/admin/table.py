@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute
 from events.usage import UsageLedger
 from server.access.rate_limits import Rates
 from server.config.settings import ServerConfig
-from server.drain import Drain
+from server.conversations.drain import Drain
 from server.fault_counts import FaultCounts
 from server.routes.admin.access import AdminAccess
 from server.routes.admin.live import LiveRoutes

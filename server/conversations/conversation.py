@@ -22,11 +22,10 @@ from server.agent.contained import Deadlines
 from server.agent.loop import LONGEST_REASON, AgentLoop
 from server.agent.states import ERROR_ID, LoopSettings
 from server.agent.steps import Step, plain_step
-from server.metadata_follower import MetadataFollower
-from server.monitoring import SILENT, Monitor
-from server.notices import error_notice
+from server.conversations.monitoring import SILENT, Monitor
+from server.conversations.notices import error_notice
+from server.conversations.record_updates import MetadataFollower, Upkeep, UpkeepParts
 from server.tallies import Tallies
-from server.upkeep import Upkeep, UpkeepParts
 from server.user_code import UserCode, fitting, reason_of
 from storage.conversations.base import ConversationStore
 

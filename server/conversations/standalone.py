@@ -12,17 +12,17 @@ from events.errors import DamagedHead, EventsError
 from events.event import AgentState
 from events.stream import EventStream
 from server.agent.states import LoopSettings
-from server.conversation import ServerConversation
-from server.managers.base import (
+from server.conversations.conversation import ServerConversation
+from server.conversations.loop_scheduler import LoopKeeper
+from server.conversations.manager import (
     Accepted,
     AgentLoopInfo,
     ConversationManager,
     ConversationStatus,
+    ManagerParts,
 )
-from server.managers.loops import LoopKeeper
-from server.managers.openings import OpenConversations
-from server.managers.parts import ManagerParts
-from server.metadata_follower import MetadataFollower
+from server.conversations.record_updates import MetadataFollower
+from server.conversations.registry import OpenConversations
 from storage.errors import ConversationNotFound
 
 logger = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """The ConversationManager contract: who may talk to which conversation, and where it lives."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,13 +9,37 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
 from events.actions import Action
 from events.batch import Appended, Settled
-from events.stream import EventStream
+from events.page_reader import PageReader
+from events.stores.base import EventStore
+from events.stream import EventStream, StreamLimits
 from server.agent.states import LoopSettings
 from server.config.settings import ServerConfig
-from server.conversation import ServerConversation
+from server.conversations.connections import ConnectionRegistry
+from server.conversations.conversation import LoopParts, ServerConversation
+from server.conversations.users import UserRecords
 from server.errors import NotAvailable, NotSupported
-from server.managers.parts import ManagerParts
+from storage.conversations.base import ConversationStores
 from storage.promise import Promise
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerParts:
+    """What the manager works with; everything is opened and closed by its owner."""
+
+    event_store: EventStore
+    page_reader: PageReader
+    conversation_stores: ConversationStores
+    connections: ConnectionRegistry
+    loop_parts: LoopParts
+    default_settings: LoopSettings
+    users: UserRecords
+    stream_limits: StreamLimits = StreamLimits()  # noqa: RUF009 - immutable
+    metadata_in_commit: bool = False
+    max_concurrent_conversations: int = 3
+    close_delay_seconds: float = 3600.0
+    secrets: Mapping[str, str] | None = None
+    before_deletion: Callable[[str, str | None], Awaitable[None]] | None = None
+    """Told of a conversation and its owner just before its log is dropped. Raises nothing."""
 
 
 class ConversationStatus(StrEnum):

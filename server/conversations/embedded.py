@@ -9,8 +9,8 @@ from typing import Self
 from events.actions import Action
 from events.batch import Settled
 from server.agent.states import LoopSettings
-from server.conversation import ServerConversation
-from server.managers.base import Accepted, AgentLoopInfo, ConversationManager
+from server.conversations.conversation import ServerConversation
+from server.conversations.manager import Accepted, AgentLoopInfo, ConversationManager
 
 Life = Callable[[], AsyncGenerator[ConversationManager]]
 """Begins a manager and whatever it needs, gives it once, and ends all of that when it is closed."""

@@ -6,7 +6,7 @@ from asyncio import Task
 from collections.abc import Awaitable, Callable, Iterator
 
 from events.errors import StreamClosed
-from server.conversation import ServerConversation
+from server.conversations.conversation import ServerConversation
 from server.logs import context_of
 from storage.errors import ConversationNotFound
 

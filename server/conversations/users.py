@@ -10,12 +10,32 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from events.redaction import Redactor, maskable
 from events.secret_patterns import SecretPatterns, compiled_patterns, groups_of, patterns_of
 from server.agent.states import LoopSettings
-from server.prerequisites import missing, needs_key
+from server.errors import ModelKeyMissing, ServerError, SettingsNotFound
 from storage.errors import OutcomeUnknown
 from storage.keyed_locks import KeyedLocks
 from storage.users.base import SecretsChange, SecretsStores, SettingsChange, SettingsStores
 from storage.users.secrets import Secrets
 from storage.users.settings import Settings
+
+KEYLESS_PROVIDERS = ("bedrock/", "lemonade/")
+"""Prefixes of models that are reached without an API key."""
+
+
+def needs_key(model: str | None) -> bool:
+    """Whether an agent that declares `model` needs an API key."""
+    return model is not None and not model.startswith(KEYLESS_PROVIDERS)
+
+
+def missing(
+    settings: Settings | None, *, require_settings: bool, model: str | None
+) -> ServerError | None:
+    """What is missing in a user's settings, None where none are stored; None when nothing is."""
+    if require_settings and settings is None:
+        return SettingsNotFound("Settings not found")
+    if needs_key(model) and not (settings is not None and settings.has("llm_api_key")):
+        return ModelKeyMissing("The agent's model needs an API key")
+    return None
+
 
 RECENT = 4
 """Compiled searches that are held although no open conversation needs them."""

@@ -6,7 +6,7 @@ from asyncio import Task
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from server.managers.base import ConversationManager
+from server.conversations.manager import ConversationManager
 
 logger = logging.getLogger(__name__)
 
