@@ -25,7 +25,6 @@ from server.access.connection_limits import Crowd
 from server.access.rate_limits import Rates
 from server.agent.contained import Deadlines
 from server.agent.states import LoopSettings
-from server.bodies import ENVELOPE_BYTES
 from server.checking import storage_problems
 from server.components import Chosen, choose, made
 from server.config.settings import ServerConfig
@@ -37,9 +36,10 @@ from server.conversations.manager import ConversationManager, ManagerParts, regi
 from server.conversations.monitoring import Monitor, MonitoringListener
 from server.conversations.users import UserRecords
 from server.custom_stores import OwnConversationStores
+from server.http.body_limits import ENVELOPE_BYTES
+from server.http.middleware import exception_handlers, middleware
 from server.loop_watch import LoopWatch
 from server.metrics import Metrics, Sources
-from server.middleware import exception_handlers, middleware
 from server.readiness import DRAINING, STOPPING, Prove, Readiness
 from server.routes import routes
 from server.routes.admin.table import Kept, administration

@@ -21,7 +21,7 @@ from server.agent.steps import Step
 from server.config.sources import ConfigError
 from server.conversations.conversation import ServerConversation
 from server.conversations.manager import ConversationManager
-from server.requests import method_of, route_of
+from server.http.access_log import method_of, route_of
 from server.sockets.handlers import SocketParts
 from server.sockets.protocol import ClientPacket
 from server.sockets.watched import WatchedHandlers

@@ -18,8 +18,8 @@ from events.client_events import decode_client
 from events.errors import StreamOverloaded
 from events.recording import RecordedActions, read_recording
 from server.access.auth import Principal
-from server.bodies import ENVELOPE_BYTES, too_large
 from server.conversations.manager import AgentLoopInfo
+from server.http.body_limits import ENVELOPE_BYTES, too_large
 from server.routes.exchange import RequestBody, idempotency_key, principal_of, read_body
 from server.routes.services import Services
 from storage.conversations.base import ConversationStore

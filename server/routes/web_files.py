@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from server.errors import NotFound
-from server.negotiation import is_known, takes_gzip
+from server.http.negotiation import is_known, takes_gzip
 from server.routes.bundles import join_scripts, join_styles
 
 BUILT_IN = Path(__file__).parent.parent / "web"

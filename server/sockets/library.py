@@ -25,8 +25,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from server.access.client_address import peer_of
 from server.access.connection_limits import Crowd, Place
-from server.answers import error_response, response_of, send_refusal
 from server.errors import Answer, BadRequest, NotAvailable, RateLimited, Refused
+from server.http.responses import error_response, response_of, send_refusal
 from server.sockets.handlers import Arrival, SocketHandlers
 from server.sockets.outlet import EngineOutlet, check_engine, end_poll
 from server.sockets.protocol import (

@@ -5,7 +5,7 @@ sender finds the answer, and no further; a reader that stands still is cut. What
 answered in words. Each stretch of a connection's life has a deadline:
 
 - until a head is whole, and until an upgrade is answered: the place's, `handshake_seconds`;
-- while the application answers: its own, and that of the body it asks for (`server.bodies`);
+- while the application answers: its own, and that of the body it asks for (`server.http.body_limits`);
 - a body that is not wanted any more: `UNWANTED_SECONDS` of silence, `UNWANTED_LONGEST_SECONDS` in all;
 - between requests: uvicorn's `timeout_keep_alive`;
 - bytes that the client does not take: `stall_abort_seconds`.
@@ -23,7 +23,6 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request
 
 from server.access.connection_limits import Place
-from server.answers import refusal_bytes
 from server.errors import (
     BadRequest,
     HeadTooLarge,
@@ -32,6 +31,7 @@ from server.errors import (
     UpgradeRequired,
     answer_for,
 )
+from server.http.responses import refusal_bytes
 from server.sockets.guard import StallWatch, Traffic, abort, end
 from server.sockets.transport import GuardedProtocol
 from server.tallies import Tallies

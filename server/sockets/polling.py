@@ -12,8 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.access.client_address import peer_of
 from server.access.connection_limits import Crowd
-from server.answers import CLOSE, refuse_socket, response_of
 from server.errors import BadRequest, ServerError, TooLarge
+from server.http.responses import CLOSE, refuse_socket, response_of
 from server.sockets.protocol import MAX_PACKETS
 from server.sockets.transport import protocol_of
 

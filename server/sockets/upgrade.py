@@ -24,8 +24,8 @@ from server.access.auth import Authenticator
 from server.access.client_address import UNKNOWN, site_of
 from server.access.connection_limits import Crowd, Place
 from server.access.rate_limits import RateClass
-from server.answers import refusal_bytes
 from server.errors import Forbidden, NotAvailable, RateLimited, ServerError, answer_for
+from server.http.responses import refusal_bytes
 from server.sockets.engine import EngineConnection
 from server.sockets.guard import Traffic, abort, end
 from server.sockets.handlers import SocketHandlers

@@ -20,7 +20,7 @@ from server.config.settings import ServerConfig
 from server.config.sources import PLAIN_VARIABLES, public_name, variable_names
 from server.conversations import notices
 from server.errors import TABLE, Answer
-from server.middleware import CODES
+from server.http.middleware import CODES
 from server.sockets import protocol as socket_protocol
 from tests.support.rest import rest_server
 

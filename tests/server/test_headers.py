@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.headers import PROTECTION, TRANSPORT_SECURITY
+from server.http.security_headers import PROTECTION, TRANSPORT_SECURITY
 from tests.support.intruder import intruder
 from tests.support.live import live_server
 from tests.support.rest import rest_server

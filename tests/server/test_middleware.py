@@ -11,13 +11,13 @@ from events.errors import BadEvent, StoreUnavailable
 from server.access.auth import Authenticator
 from server.access.client_address import Addresses
 from server.access.rate_limits import Rates
-from server.bodies import ENVELOPE_BYTES, UPLOAD_BYTES
 from server.config.settings import ServerConfig
-from server.headers import PROTECTION
-from server.middleware import (
+from server.http.body_limits import ENVELOPE_BYTES, UPLOAD_BYTES
+from server.http.middleware import (
     exception_handlers,
     middleware,
 )
+from server.http.security_headers import PROTECTION
 from server.tallies import Tallies
 from storage.errors import ConversationNotFound
 from tests.support.rest import assert_refused

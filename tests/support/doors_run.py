@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 import psutil  # type: ignore[import-untyped]  # its stubs are a package of their own
 
-from server.bodies import SLOWEST_BYTES_PER_SECOND
+from server.http.body_limits import SLOWEST_BYTES_PER_SECOND
 from server.sockets.plain import REFUSED_SECONDS, UNWANTED_SECONDS
 from tests.support.intruder import figure
 from tests.support.request_heads import KEY, Plan, plan

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.answers import CLOSE, response_of
 from server.errors import ServerError, TooLarge, TooSlow, UnsupportedMedia
+from server.http.responses import CLOSE, response_of
 
 ENVELOPE_BYTES = 64 * 1024
 """What JSON may add around the longest message."""

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from server.errors import Answer, RateLimited, UpgradeRequired, answer_for
-from server.headers import PROTECTION
+from server.http.security_headers import PROTECTION
 
 CLOSE = {"connection": "close"}
 """Told where a body is left unread: what still comes of it is not waited for."""

@@ -17,8 +17,6 @@ from runtime_stub.errors import RuntimeFloorError
 from server.access.auth import KEY_HEADER, Authenticator, Principal
 from server.access.client_address import peer_of
 from server.access.rate_limits import RateClass, Rates
-from server.answers import error_response, refuse_socket, response_of, send_refusal
-from server.bodies import WRITING, BodyRules, is_api, is_upload
 from server.config.settings import ServerConfig
 from server.errors import (
     Answer,
@@ -28,8 +26,10 @@ from server.errors import (
     Unauthorized,
     answer_for,
 )
-from server.headers import PROTECTION, TRANSPORT_SECURITY, ProtectiveHeaders
-from server.requests import Noted, route_of
+from server.http.access_log import Noted, route_of
+from server.http.body_limits import WRITING, BodyRules, is_api, is_upload
+from server.http.responses import error_response, refuse_socket, response_of, send_refusal
+from server.http.security_headers import PROTECTION, TRANSPORT_SECURITY, ProtectiveHeaders
 from server.tallies import Tallies
 from server.user_code import exceptions_only
 from storage.errors import StorageError
