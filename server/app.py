@@ -38,9 +38,9 @@ from server.conversations.users import UserRecords
 from server.custom_stores import OwnConversationStores
 from server.http.body_limits import ENVELOPE_BYTES
 from server.http.middleware import exception_handlers, middleware
-from server.loop_watch import LoopWatch
-from server.metrics import Metrics, Sources
-from server.readiness import DRAINING, STOPPING, Prove, Readiness
+from server.observability.event_loop_watch import LoopWatch
+from server.observability.metrics import Metrics, Sources
+from server.observability.readiness import DRAINING, STOPPING, Prove, Readiness
 from server.routes import routes
 from server.routes.admin.table import Kept, administration
 from server.routes.services import Services

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import uvloop
 
-from server.loop_watch import report
+from server.observability.event_loop_watch import report
 from server.user_code import contained_task, runs_now
 
 logger = logging.getLogger(__name__)

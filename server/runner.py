@@ -20,7 +20,7 @@ from server.app import Application, create_app
 from server.config.settings import ServerConfig
 from server.config.sources import ConfigError
 from server.event_loop import run_to_end
-from server.logs import configure
+from server.observability.logs import configure
 from server.sockets.guard import bound_unsent
 from server.sockets.protocol import MAX_MESSAGE_BYTES
 from server.sockets.transport import guarded

@@ -22,10 +22,10 @@ from server.config.sources import ConfigError
 from server.conversations.conversation import ServerConversation
 from server.conversations.manager import ConversationManager
 from server.http.access_log import method_of, route_of
+from server.observability.counters import Tallies
 from server.sockets.handlers import SocketParts
 from server.sockets.protocol import ClientPacket
 from server.sockets.watched import WatchedHandlers
-from server.tallies import Tallies
 from storage.counters import Counters
 
 FAULT = 500

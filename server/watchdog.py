@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import structlog
 
-from server.loop_watch import stack_of
+from server.observability.event_loop_watch import stack_of
 
 logger = structlog.get_logger(__name__)
 

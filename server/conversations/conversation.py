@@ -25,7 +25,7 @@ from server.agent.steps import Step, plain_step
 from server.conversations.monitoring import SILENT, Monitor
 from server.conversations.notices import error_notice
 from server.conversations.record_updates import MetadataFollower, Upkeep, UpkeepParts
-from server.tallies import Tallies
+from server.observability.counters import Tallies
 from server.user_code import UserCode, fitting, reason_of
 from storage.conversations.base import ConversationStore
 

@@ -10,7 +10,7 @@ from typing import Any
 from server.agent.states import LoopSettings
 from server.conversations.conversation import ServerConversation
 from server.conversations.registry import OpenConversations
-from server.logs import context_of
+from server.observability.logs import context_of
 
 logger = logging.getLogger(__name__)
 

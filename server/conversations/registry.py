@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from events.errors import StreamClosed
 from server.conversations.conversation import ServerConversation
-from server.logs import context_of
+from server.observability.logs import context_of
 from storage.errors import ConversationNotFound
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars, unbind_contextvars
 
-from server.tallies import NOT_ACCEPTED, Answered, Tallies
+from server.observability.counters import NOT_ACCEPTED, Answered, Tallies
 
 logger = structlog.get_logger(__name__)
 

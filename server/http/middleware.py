@@ -30,7 +30,7 @@ from server.http.access_log import Noted, route_of
 from server.http.body_limits import WRITING, BodyRules, is_api, is_upload
 from server.http.responses import error_response, refuse_socket, response_of, send_refusal
 from server.http.security_headers import PROTECTION, TRANSPORT_SECURITY, ProtectiveHeaders
-from server.tallies import Tallies
+from server.observability.counters import Tallies
 from server.user_code import exceptions_only
 from storage.errors import StorageError
 

@@ -12,7 +12,7 @@ from server.access.client_address import peer_of
 from server.access.rate_limits import RateClass
 from server.config.settings import ServerConfig
 from server.errors import Unauthorized
-from server.metrics import CONTENT_TYPE
+from server.observability.metrics import CONTENT_TYPE
 from server.routes.describing import Tag, described
 from server.routes.services import Services
 

@@ -15,8 +15,8 @@ from server.conversations.connections import ConnectionRegistry
 from server.conversations.manager import ConversationManager
 from server.conversations.users import UserRecords
 from server.errors import NotAvailable
-from server.metrics import Metrics
-from server.readiness import Readiness
+from server.observability.metrics import Metrics
+from server.observability.readiness import Readiness
 from storage.conversations.base import ConversationStores
 
 

@@ -32,9 +32,9 @@ from server.errors import (
     answer_for,
 )
 from server.http.responses import refusal_bytes
+from server.observability.counters import Tallies
 from server.sockets.guard import StallWatch, Traffic, abort, end
 from server.sockets.transport import GuardedProtocol
-from server.tallies import Tallies
 
 logger = logging.getLogger(__name__)
 

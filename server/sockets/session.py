@@ -10,7 +10,7 @@ from events.errors import ConversationDeleted, EventsError
 from events.stream import EventStream
 from server.access.connection_limits import UNLIMITED, Allowance
 from server.errors import RateLimited
-from server.logs import context_of
+from server.observability.logs import context_of
 from server.sockets.frames import FrameReader, FrameRun
 from server.sockets.outlet import SLOW_SECONDS, ClientGone, Outlet, Send
 from server.sockets.wire import payload_frame

@@ -12,9 +12,9 @@ from websockets.frames import Frame
 from websockets.http11 import Request
 
 from server.access.connection_limits import Place
+from server.observability.counters import NOT_ACCEPTED, Tallies
 from server.sockets.guard import WRITE_LIMIT_BYTES, StallWatch, Traffic, abort, end
 from server.sockets.protocol import JOIN_BYTES, MAX_MESSAGE_BYTES
-from server.tallies import NOT_ACCEPTED, Tallies
 
 logger = logging.getLogger(__name__)
 connection_log = logging.getLogger("uvicorn.websocket")

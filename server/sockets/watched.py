@@ -3,8 +3,8 @@
 from structlog.contextvars import bound_contextvars
 
 from server.errors import Refused, answer_for
+from server.observability.counters import Tallies
 from server.sockets.handlers import Arrival, SocketHandlers, SocketParts
-from server.tallies import Tallies
 
 TEXTS = {
     "invalid_session_api_key": "wrong_key",

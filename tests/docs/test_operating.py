@@ -15,11 +15,11 @@ import orjson
 import pytest
 from httpx import ASGITransport
 
-from server import readiness
 from server.app import create_app
 from server.cli import main
 from server.config.settings import ServerConfig
 from server.config.sources import ConfigError
+from server.observability import readiness
 from server.runner import listen
 from storage.errors import DataDirectoryLocked, MigrationError, Unavailable, WrongKey
 from tests.support.guide import PAGE, shown

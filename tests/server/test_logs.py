@@ -6,7 +6,7 @@ import logging
 import pytest
 import structlog
 
-from server.logs import configure, context_of
+from server.observability.logs import configure, context_of
 
 
 @pytest.fixture

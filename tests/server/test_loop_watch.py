@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from runtime_stub.scripted import ScriptedAgent
-from server.loop_watch import LoopWatch, report
+from server.observability.event_loop_watch import LoopWatch, report
 from tests.support.clients import joined
 from tests.support.servers import server_process
 

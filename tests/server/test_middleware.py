@@ -18,7 +18,7 @@ from server.http.middleware import (
     middleware,
 )
 from server.http.security_headers import PROTECTION
-from server.tallies import Tallies
+from server.observability.counters import Tallies
 from storage.errors import ConversationNotFound
 from tests.support.rest import assert_refused
 

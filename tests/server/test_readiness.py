@@ -13,7 +13,7 @@ from httpx import ASGITransport, AsyncClient
 from events.stores.memory import MemoryEventStore
 from server.app import create_app
 from server.config.settings import ServerConfig
-from server.readiness import (
+from server.observability.readiness import (
     FILES_LOST,
     LOCK_LOST,
     LOOK_SECONDS,

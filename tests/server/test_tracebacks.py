@@ -7,7 +7,7 @@ import pytest
 from events.errors import AppendFailed
 from runtime_stub.errors import FileMissing
 from runtime_stub.scripted import ScriptedFailure
-from server.tracebacks import without_quotes, written
+from server.observability.logs import without_quotes, written
 
 
 class AgentTrouble(Exception):

@@ -11,7 +11,7 @@ from server.conversations.connections import Connection
 from server.conversations.drain import Drain
 from server.conversations.manager import AgentLoopInfo, ConversationStatus
 from server.errors import NotFound
-from server.fault_counts import FaultCounts
+from server.observability.logs import FaultCounts
 from server.routes.admin.answers import answer
 from server.routes.admin.models import (
     Closed,

@@ -10,7 +10,7 @@ from events.usage import UsageLedger
 from server.access.rate_limits import Rates
 from server.config.settings import ServerConfig
 from server.conversations.drain import Drain
-from server.fault_counts import FaultCounts
+from server.observability.logs import FaultCounts
 from server.routes.admin.access import AdminAccess
 from server.routes.admin.live import LiveRoutes
 from server.routes.admin.records import RecordRoutes

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 import structlog
 
-from server.tracebacks import without_quotes
+from server.observability.logs import without_quotes
 from storage.counters import Histogram
 
 logger = structlog.get_logger(__name__)

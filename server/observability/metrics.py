@@ -13,8 +13,8 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from events.version import server_version
-from server.loop_watch import LoopWatch
-from server.tallies import Tallies
+from server.observability.counters import Tallies
+from server.observability.event_loop_watch import LoopWatch
 from storage.counters import Counters, Histogram
 
 CONTENT_TYPE: str = CONTENT_TYPE_PLAIN_0_0_4
