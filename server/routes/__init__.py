@@ -6,19 +6,16 @@ from server.routes.admin.page import AdminPageRoutes
 from server.routes.admin.table import Administration, admin_routes
 from server.routes.conversations import ConversationRoutes
 from server.routes.documents import DocumentRoutes
-from server.routes.events import EventRoutes
-from server.routes.extras import ExtraRoutes
+from server.routes.endpoint import LastSlash, NothingHere, PageRoute, resource
+from server.routes.events import EventRoutes, TrajectoryRoutes
 from server.routes.files import FileRoutes
-from server.routes.git_hosts import GitHostRoutes
-from server.routes.health import HealthRoutes
-from server.routes.matching import LastSlash, NothingHere, PageRoute, resource
-from server.routes.metrics import MetricsRoutes
+from server.routes.health import HealthRoutes, MetricsRoutes
+from server.routes.not_offered import ExtraRoutes, GitHostRoutes
 from server.routes.options import OptionRoutes
 from server.routes.pages import page_routes
 from server.routes.secrets import SecretsRoutes
 from server.routes.services import Services
 from server.routes.settings import SettingsRoutes
-from server.routes.trajectory import TrajectoryRoutes
 from server.routes.uploads import UploadRoutes
 from server.routes.workspace import WorkspaceRoutes
 

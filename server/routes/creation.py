@@ -20,7 +20,7 @@ from events.recording import RecordedActions, read_recording
 from server.access.auth import Principal
 from server.conversations.manager import AgentLoopInfo
 from server.http.body_limits import ENVELOPE_BYTES, too_large
-from server.routes.exchange import RequestBody, idempotency_key, principal_of, read_body
+from server.routes.request import RequestBody, idempotency_key, principal_of, read_body
 from server.routes.services import Services
 from storage.conversations.base import ConversationStore
 from storage.conversations.metadata import (

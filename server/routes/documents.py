@@ -11,11 +11,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from server.errors import NotFound
-from server.routes.describing import Tag, described
-from server.routes.exchange import JsonResponse
+from server.routes.endpoint import Tag, described
 from server.routes.openapi import openapi_document
+from server.routes.request import JsonResponse
 from server.routes.services import Services
-from server.routes.web_files import BUILT_IN, WebFiles, files_below
+from server.routes.static_files import BUILT_IN, WebFiles, files_below
 
 PAGE = BUILT_IN / "docs" / "index.html"
 SHARED = {

@@ -1,17 +1,77 @@
 """Whether the server lives, whether it is ready, and what it uses."""
 
+import hmac
 import time
+from collections.abc import Sequence
 from typing import Literal
 
+from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.errors import Answer
-from server.routes.describing import Tag, described
-from server.routes.exchange import JsonResponse, ResponseBody
+from server.access.auth import KEY_HEADER
+from server.access.client_address import peer_of
+from server.access.rate_limits import RateClass
+from server.config.settings import ServerConfig
+from server.errors import Answer, Unauthorized
+from server.observability.metrics import CONTENT_TYPE
+from server.routes.endpoint import Tag, described
 from server.routes.process import ProcessFigures, Resources
+from server.routes.request import JsonResponse, ResponseBody
 from server.routes.services import Services
 from storage.counters import Counters
+
+FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
+"""Who sends one of these was reached by somebody else first."""
+BEARER = "bearer "
+
+
+class MetricsRoutes:
+    """Answers whom the setting `metrics` lets read."""
+
+    def __init__(self, services: Services) -> None:
+        self._metrics = services.metrics
+        self._config = services.config
+        self._rates = services.rates
+
+    @described(Tag.HEALTH, media_type=CONTENT_TYPE.partition(";")[0], raises=(Unauthorized,))
+    async def read(self, request: Request) -> Response:
+        """All families in the text format. Raises Unauthorized, RateLimited."""
+        given = _keys_of(request)
+        address = self._rates.addresses.client(peer_of(request.scope), request.headers)
+        if given and self._config.metrics != "open":
+            self._rates.check(RateClass.FAILURES, address)
+        if not may_read(self._config, request, given):
+            if given:
+                self._rates.note(RateClass.FAILURES, address)
+            raise Unauthorized("The metrics need the session key or the metrics key")
+        return Response(self._metrics.text(), headers={"content-type": CONTENT_TYPE})
+
+
+def may_read(config: ServerConfig, request: Request, given: Sequence[str]) -> bool:
+    """Return whether a request that shows these keys may see the metrics."""
+    if config.metrics == "open":
+        return True
+    keys = [key for key in (config.session_api_key, config.metrics_key) if key is not None]
+    if not keys:
+        direct = not any(name in request.headers for name in FORWARDED)
+        return config.local and direct
+    # All of them, so that the time taken tells nothing.
+    found = [_fits(text, key) for text in given for key in keys]
+    return any(found)
+
+
+def _keys_of(request: Request) -> list[str]:
+    given = [request.headers.get(KEY_HEADER, "")]
+    authorization = request.headers.get("authorization", "")
+    if authorization[: len(BEARER)].lower() == BEARER:
+        given.append(authorization[len(BEARER) :].strip())
+    return [key for key in given if key]
+
+
+def _fits(text: str, key: SecretStr) -> bool:
+    given = text.encode(errors="surrogateescape")
+    return hmac.compare_digest(given, key.get_secret_value().encode())
 
 
 class Status(ResponseBody):

@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from openapi_pydantic import OpenAPI
@@ -13,6 +13,7 @@ from events.client_events import CLIENT_ID
 from events.errors import EventsError
 from events.schemas import REFERENCE, Schema, event_schemas
 from events.version import server_version
+from server.access.auth import KEY_HEADER
 from server.errors import (
     BadRequest,
     ErrorBody,
@@ -25,11 +26,52 @@ from server.errors import (
     UnsupportedMedia,
     answer_of_kind,
 )
-from server.routes.describing import JSON, Description, Tag, description_of
-from server.routes.matching import Resource
-from server.routes.security_schemes import SECURITY_SCHEMES, KeysAsked
+from server.routes.admin.access import KEY_HEADER as ADMIN_KEY_HEADER
+from server.routes.endpoint import JSON, Description, Resource, Tag, description_of
 from server.schemas import Mode, TypeSchemas, example_of
 from storage.errors import BadKey, ConversationNotFound, StorageError
+
+KEY_NAME = "sessionKey"
+ADMIN_KEY_NAME = "adminKey"
+ADMIN_BEARER_NAME = "adminBearer"
+ADMIN_PATH, API_PATH = "/api/admin/", "/api/"
+
+SECURITY_SCHEMES: Mapping[str, Mapping[str, str]] = {
+    KEY_NAME: {
+        "type": "apiKey",
+        "in": "header",
+        "name": KEY_HEADER,
+        "description": "The setting `session_api_key`; none is asked for where it is not set.",
+    },
+    ADMIN_KEY_NAME: {
+        "type": "apiKey",
+        "in": "header",
+        "name": ADMIN_KEY_HEADER,
+        "description": "The setting `admin_key`; where it is not set, only this machine itself is"
+        " let in.",
+    },
+    ADMIN_BEARER_NAME: {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The same key as a Bearer token.",
+    },
+}
+
+
+class KeysAsked:
+    """What a server asks for: none of the keys that are not set."""
+
+    def __init__(self, *, keyless: bool, admin_keyless: bool) -> None:
+        self._names: Mapping[str, Sequence[str]] = {
+            ADMIN_PATH: () if admin_keyless else (ADMIN_KEY_NAME, ADMIN_BEARER_NAME),
+            API_PATH: () if keyless else (KEY_NAME,),
+        }
+
+    def at(self, path: str) -> list[dict[str, list[Any]]]:
+        """The `security` of an address's operations: one of these will do."""
+        asked = (names for start, names in self._names.items() if path.startswith(start))
+        return [{name: []} for name in next(asked, ())]
+
 
 EVERYWHERE = (Forbidden, RateLimited, EventsError)
 """What any address may answer; the second one stands for all that nobody foresaw."""

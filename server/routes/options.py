@@ -5,8 +5,8 @@ from typing import Literal
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.routes.describing import Tag, described
-from server.routes.exchange import JsonResponse, ResponseBody
+from server.routes.endpoint import Tag, described
+from server.routes.request import JsonResponse, ResponseBody
 from server.routes.services import Services
 
 

@@ -12,7 +12,7 @@ from starlette.staticfiles import StaticFiles
 
 from server.config.settings import ServerConfig
 from server.errors import NotFound
-from server.routes.web_files import (
+from server.routes.static_files import (
     BUILT_IN,
     IMMUTABLE,
     MEDIA_TYPES,

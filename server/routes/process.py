@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio.to_thread
 
-from server.routes.exchange import ResponseBody
+from server.routes.request import ResponseBody
 
 PROC = Path("/proc")
 KIB = 1024

@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.errors import InvalidToken
-from server.routes.describing import Tag, described
-from server.routes.exchange import JsonResponse, ResponseBody, principal_of, read_body
+from server.routes.endpoint import Tag, described
+from server.routes.request import JsonResponse, ResponseBody, principal_of, read_body
 from server.routes.services import Services
 from storage.conversations.metadata import ProviderType, Text
 from storage.errors import BadValue, SecretExists, SecretNotFound

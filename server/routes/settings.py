@@ -8,8 +8,8 @@ from starlette.responses import Response
 
 from server.conversations.users import needs_key
 from server.errors import Gone, SettingsNotFound, SettingsNotStored, answer_for
-from server.routes.describing import Tag, described
-from server.routes.exchange import JsonResponse, ResponseBody, principal_of, read_body
+from server.routes.endpoint import Tag, described
+from server.routes.request import JsonResponse, ResponseBody, principal_of, read_body
 from server.routes.secrets import Told
 from server.routes.services import Services
 from storage.errors import BadValue, StorageError

@@ -24,8 +24,8 @@ from server.errors import (
     TooLarge,
     UnsupportedMedia,
 )
-from server.routes.describing import Tag, described
-from server.routes.exchange import JsonResponse, ResponseBody, principal_of, visible_id
+from server.routes.endpoint import Tag, described
+from server.routes.request import JsonResponse, ResponseBody, principal_of, visible_id
 from server.routes.services import Services
 from storage.keyed_locks import KeyedLocks
 from storage.unicode_text import fold_case

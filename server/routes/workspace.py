@@ -1,5 +1,8 @@
 """What a page asks of a conversation's workspace as soon as it opens it, and its changes."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Literal
 
@@ -8,10 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from events.strictness import whole_text
+from runtime_stub.base import Runtime
 from runtime_stub.errors import BadWorkspacePath, NotText, RuntimeUnavailable
 from server.errors import NotFound
-from server.routes.describing import Tag, described
-from server.routes.exchange import (
+from server.routes.endpoint import Tag, described
+from server.routes.request import (
     JsonResponse,
     Query,
     ResponseBody,
@@ -19,8 +23,32 @@ from server.routes.exchange import (
     read_query,
     visible_id,
 )
-from server.routes.running import running_runtime
 from server.routes.services import Services
+
+NOT_RUNNING = "The conversation's workspace is not running"
+
+
+@asynccontextmanager
+async def running_runtime(
+    request: Request, services: Services, *, absent: str = NOT_RUNNING
+) -> AsyncIterator[Runtime]:
+    """The ready runtime of the conversation in the path; nothing is started for it.
+
+    Raises BadKey, ConversationNotFound, and NotFound with the text `absent` where no loop is ready;
+    TimeoutError when the block takes longer than an action may.
+    """
+    conversation_id = await visible_id(request, services.conversation_stores)
+    manager = services.manager
+    if not manager.is_agent_loop_running(conversation_id):
+        raise NotFound(absent)
+    async with (
+        asyncio.timeout(services.config.action_timeout_seconds),
+        manager.attach(conversation_id, principal_of(request).user_id) as conversation,
+    ):
+        if conversation.loop is None or not conversation.ready:
+            raise NotFound(absent)
+        yield conversation.loop.runtime
+
 
 NO_REPOSITORY = "Not a git repository"
 """Pages look for this very text."""

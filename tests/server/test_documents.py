@@ -17,8 +17,7 @@ from events.serialization import encode
 from server import errors
 from server.conversations import notices
 from server.errors import TABLE
-from server.routes.describing import DESCRIPTIONS, Tag, described, description_of
-from server.routes.matching import Resource, resource
+from server.routes.endpoint import DESCRIPTIONS, Resource, Tag, described, description_of, resource
 from server.routes.openapi import endpoints_of, openapi_document
 from server.sockets import protocol
 from server.sockets.asyncapi import HIDDEN_KINDS, REFUSALS, asyncapi_document

@@ -6,8 +6,7 @@ import zipfile
 
 import pytest
 
-from server.routes.files import ARCHIVE_BYTES
-from server.routes.ignoring import RuleFile, read_rules, shown
+from server.routes.files import ARCHIVE_BYTES, RuleFile, read_rules, shown
 from tests.support.rest import EVERY, assert_refused
 
 ONE = f"{EVERY}/c1"

@@ -6,7 +6,7 @@ from urllib.parse import urljoin
 
 import pytest
 
-from server.routes.web_files import IMMUTABLE, STRICT_POLICY
+from server.routes.static_files import IMMUTABLE, STRICT_POLICY
 from tests.support.rest import assert_refused, rest_server
 
 NAVIGATION = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}

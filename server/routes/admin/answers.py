@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel
 
-from server.routes.exchange import JsonResponse
+from server.routes.request import JsonResponse
 
 
 def answer(model: BaseModel) -> JsonResponse:

@@ -28,9 +28,9 @@ from server.routes.admin.models import (
     Nothing,
     Overview,
 )
-from server.routes.describing import Tag, described
-from server.routes.exchange import conversation_id_of, read_body, read_query
+from server.routes.endpoint import Tag, described
 from server.routes.process import ProcessFigures
+from server.routes.request import conversation_id_of, read_body, read_query
 from server.routes.services import Services
 
 

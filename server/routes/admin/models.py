@@ -6,9 +6,8 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from server.conversations.manager import ConversationStatus
 from server.routes.conversations import PageId
-from server.routes.exchange import Query, RequestBody
-from server.routes.moments import Day, Moment
 from server.routes.process import Resources
+from server.routes.request import Day, Moment, Query, RequestBody
 from storage.audit.model import AuditRecord
 from storage.conversations.metadata import ConversationMetadata, ConversationTrigger
 from storage.counters import Counters

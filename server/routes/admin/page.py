@@ -6,8 +6,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.errors import NotFound
-from server.routes.describing import Tag, described
-from server.routes.web_files import BUILT_IN, WebFiles, files_below
+from server.routes.endpoint import Tag, described
+from server.routes.static_files import BUILT_IN, WebFiles, files_below
 
 PAGE = BUILT_IN / "admin" / "index.html"
 SHARED = (

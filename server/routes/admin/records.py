@@ -21,8 +21,8 @@ from server.routes.admin.models import (
     StorageQuery,
 )
 from server.routes.admin.trail import AuditTrail
-from server.routes.describing import Tag, described
-from server.routes.exchange import read_query
+from server.routes.endpoint import Tag, described
+from server.routes.request import read_query
 from server.routes.services import Services
 from storage.audit.base import AuditLog
 from storage.conversations.metadata import ConversationMetadata, ConversationMetadataResultSet

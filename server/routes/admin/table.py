@@ -16,7 +16,7 @@ from server.routes.admin.live import LiveRoutes
 from server.routes.admin.records import RecordRoutes
 from server.routes.admin.trail import AuditTrail
 from server.routes.admin.usage import UsageRoutes
-from server.routes.matching import resource
+from server.routes.endpoint import resource
 from server.routes.services import Services
 from storage.audit.base import AuditLog
 from storage.inventory import Inventory

@@ -9,8 +9,8 @@ from starlette.responses import Response
 from events.usage import UsageLedger
 from server.routes.admin.answers import answer
 from server.routes.admin.models import Nothing, Recounted, Usage, UsageQuery
-from server.routes.describing import Tag, described
-from server.routes.exchange import read_body, read_query
+from server.routes.endpoint import Tag, described
+from server.routes.request import read_body, read_query
 from server.routes.services import Services
 from storage.usage.base import UsageStore
 from storage.usage.model import Span, UsageTotal

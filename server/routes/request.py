@@ -1,20 +1,45 @@
 """Reads what a request says and checks it, and writes JSON answers."""
 
+import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from datetime import date
+from typing import Annotated, Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, WithJsonSchema
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from events.client_events import CLIENT_ID
+from events.schemas import REFERENCE
 from server.access.auth import Principal
 from server.errors import BadRequest, UnsupportedMedia
 from storage.conversations.base import ConversationStore, ConversationStores
+from storage.conversations.metadata import UtcDatetime
 from storage.errors import ConversationNotFound
 from storage.locations import check_conversation_id
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+def _written_out(text: object) -> object:
+    # A bare number would else be taken for seconds since 1970.
+    if isinstance(text, str) and not _DATE.match(text):
+        raise ValueError("a moment is written as in 2026-03-02T09:15:07Z, a day as in 2026-03-02")
+    return text
+
+
+Moment = Annotated[UtcDatetime, BeforeValidator(_written_out)]
+"""A moment with its offset."""
+Day = Annotated[date, BeforeValidator(_written_out)]
+
+
+EventJson = Annotated[dict[str, Any], WithJsonSchema({"$ref": REFERENCE.format(model="Event")})]
+ClientEventJson = Annotated[
+    dict[str, Any], WithJsonSchema({"$ref": REFERENCE.format(model="ClientEvent")})
+]
+
 
 SHOWN_CHARACTERS = 100
 

@@ -1,0 +1,196 @@
+"""How an address finds its route, and what happens where there is none."""
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Receive, Scope, Send
+from structlog.contextvars import bind_contextvars
+
+from server.errors import NotFound
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+_ID = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
+RESERVED = ("api", "socket.io")
+"""First parts of addresses that never are a page's."""
+
+
+class Resource(Route):
+    """One address with an endpoint per method; 405 names them all."""
+
+    def __init__(self, path: str, endpoints: Mapping[str, Endpoint]) -> None:
+        async def dispatch(request: Request) -> Response:
+            method = "GET" if request.method == "HEAD" else request.method
+            conversation_id = request.path_params.get("conversation_id", "")
+            if _ID.fullmatch(conversation_id):
+                bind_contextvars(conversation_id=conversation_id)
+            return await endpoints[method](request)
+
+        super().__init__(path, dispatch, methods=list(endpoints))
+        self.endpoints = endpoints
+
+
+def resource(path: str, **endpoints: Endpoint) -> Resource:
+    """One address with an endpoint per method."""
+    return Resource(path, endpoints)
+
+
+class PageRoute(Route):
+    """Matches every address that is not reserved for the interfaces."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Match as a route does, but nothing below the reserved names."""
+        match, child_scope = super().matches(scope)
+        path: str = child_scope.get("path_params", {}).get("path", "")
+        reserved = path.partition("/")[0] in RESERVED
+        return (Match.NONE, {}) if reserved else (match, child_scope)
+
+
+class LastSlash(BaseRoute):
+    """Answers an address that is there without its last slash, by 307, which keeps method and body."""
+
+    def __init__(self, table: Sequence[BaseRoute]) -> None:
+        self._table = [route for route in table if isinstance(route, Resource)]
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Match where there is such an address, whatever its methods are."""
+        path: str = scope["path"]
+        if scope["type"] != "http" or not path.endswith("/"):
+            return Match.NONE, {}
+        bare = {**scope, "path": path.removesuffix("/")}
+        found = any(route.matches(bare)[0] is not Match.NONE for route in self._table)
+        return (Match.FULL if found else Match.NONE), {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Redirect."""
+        address = quote(scope["path"].removesuffix("/"), safe="/:@!$&'()*+,;=~")
+        query = scope.get("query_string", b"").decode("latin-1")
+        response = RedirectResponse(f"{address}?{query}" if query else address, 307)
+        await response(scope, receive, send)
+
+
+class NothingHere(BaseRoute):
+    """The last route: whatever no other one takes in any method is not there."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Match weakly, so that a route with another method is preferred and answers 405."""
+        return (Match.PARTIAL if scope["type"] == "http" else Match.NONE), {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Raise NotFound."""
+        raise NotFound("There is nothing at this address")
+
+
+JSON = "application/json"
+
+_RAISES = re.compile(r"\s*Raises\s.*?\.(?=\s|$)", re.DOTALL)
+_Marked = TypeVar("_Marked", bound=Callable[..., Any])
+
+
+class Tag(StrEnum):
+    """The groups in which addresses are shown, in this order; the values are shown."""
+
+    CONVERSATIONS = "Conversations"
+    EVENTS = "Events"
+    WORKSPACE = "Workspace"
+    SETTINGS = "Settings"
+    SECRETS = "Secrets"
+    OPTIONS = "Options"
+    GIT_HOSTS = "Git hosts"
+    HEALTH = "Health"
+    DOCUMENTS = "Documents"
+    ADMINISTRATION = "Administration"
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """One endpoint; `name` is its function's, for messages."""
+
+    name: str
+    tag: Tag
+    summary: str
+    details: str
+    answer: Any
+    """A type whose JSON the answer is; None for an answer that is no JSON."""
+    status: int
+    media_type: str
+    text_type: str | None
+    """The type of the same answer as a text, where one may be asked for."""
+    query: type[BaseModel] | None
+    body: Any
+    """A type whose JSON the body is; None for no body."""
+    body_schema: Mapping[str, Any] | None
+    body_type: str
+    takes_key: bool
+    """Whether an Idempotency-Key is heeded."""
+    raises: tuple[type[Exception], ...]
+    statuses: Mapping[int, str]
+    """Answers with a status that the table of errors does not give, and what they mean."""
+
+
+DESCRIPTIONS: dict[Callable[..., Any], Description] = {}
+"""Every described function."""
+
+
+def described(
+    tag: Tag,
+    *,
+    answer: Any = None,
+    status: int = 200,
+    media_type: str = JSON,
+    text_type: str | None = None,
+    query: type[BaseModel] | None = None,
+    body: Any = None,
+    body_schema: Mapping[str, Any] | None = None,
+    body_type: str = JSON,
+    takes_key: bool = False,
+    raises: Iterable[type[Exception]] = (),
+    statuses: Mapping[int, str] | None = None,
+) -> Callable[[_Marked], _Marked]:
+    """Describe the endpoint below for /openapi.json.
+
+    The docstring's first line is its summary, the rest without "Raises ..." its description.
+    `query` and `body` are the models the endpoint reads with, `answer` the type it answers with;
+    `raises` are the refusals of its own. What follows from the address (ids, the key), from a
+    query or a body, and what every address may answer, is added by server/routes/openapi.py.
+    """
+
+    def mark(endpoint: _Marked) -> _Marked:
+        text = inspect.getdoc(endpoint) or ""
+        summary, _, details = _RAISES.sub("", text).strip().partition("\n")
+        DESCRIPTIONS[endpoint] = Description(
+            name=f"{endpoint.__module__}.{endpoint.__qualname__}",
+            tag=tag,
+            summary=summary.strip().removesuffix("."),
+            details=details.strip(),
+            answer=answer,
+            status=status,
+            media_type=media_type,
+            text_type=text_type,
+            query=query,
+            body=body,
+            body_schema=body_schema,
+            body_type=body_type,
+            takes_key=takes_key,
+            raises=tuple(raises),
+            statuses=statuses or {},
+        )
+        return endpoint
+
+    return mark
+
+
+def description_of(endpoint: Endpoint) -> Description | None:
+    """The description of an endpoint of the route table; None when it has none."""
+    inner = inspect.unwrap(endpoint)
+    return DESCRIPTIONS.get(getattr(inner, "__func__", inner))
