@@ -12,7 +12,6 @@ from server.conversations.drain import Drain
 from server.conversations.manager import AgentLoopInfo, ConversationStatus
 from server.errors import NotFound
 from server.observability.logs import FaultCounts
-from server.routes.admin.answers import answer
 from server.routes.admin.models import (
     Closed,
     ConnectionCounts,
@@ -27,6 +26,7 @@ from server.routes.admin.models import (
     Loops,
     Nothing,
     Overview,
+    answer,
 )
 from server.routes.endpoint import Tag, described
 from server.routes.process import ProcessFigures

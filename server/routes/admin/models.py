@@ -7,11 +7,17 @@ from pydantic import AwareDatetime, BaseModel, Field
 from server.conversations.manager import ConversationStatus
 from server.routes.conversations import PageId
 from server.routes.process import Resources
-from server.routes.request import Day, Moment, Query, RequestBody
+from server.routes.request import Day, JsonResponse, Moment, Query, RequestBody
 from storage.audit.model import AuditRecord
 from storage.conversations.metadata import ConversationMetadata, ConversationTrigger
 from storage.counters import Counters
 from storage.usage.model import UsageTotal
+
+
+def answer(model: BaseModel) -> JsonResponse:
+    """A model as JSON."""
+    return JsonResponse(model.model_dump())
+
 
 LAST_AUDIT_ID = 2**63 - 1
 

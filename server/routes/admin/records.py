@@ -9,7 +9,6 @@ from server.config.settings import ServerConfig
 from server.config.sources import public_name
 from server.conversations.manager import ConversationStatus
 from server.errors import BadRequest
-from server.routes.admin.answers import answer
 from server.routes.admin.models import (
     Audit,
     AuditQuery,
@@ -19,6 +18,7 @@ from server.routes.admin.models import (
     SettingLine,
     SettingsInForce,
     StorageQuery,
+    answer,
 )
 from server.routes.admin.trail import AuditTrail
 from server.routes.endpoint import Tag, described

@@ -7,8 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from events.usage import UsageLedger
-from server.routes.admin.answers import answer
-from server.routes.admin.models import Nothing, Recounted, Usage, UsageQuery
+from server.routes.admin.models import Nothing, Recounted, Usage, UsageQuery, answer
 from server.routes.endpoint import Tag, described
 from server.routes.request import read_body, read_query
 from server.routes.services import Services
