@@ -51,8 +51,8 @@ from server.sockets.guard import Traffic
 from server.sockets.handlers import SocketHandlers, SocketParts
 from server.sockets.library import SocketServer
 from server.sockets.polling import PollingRules
+from server.sockets.protocol import sent_body
 from server.sockets.upgrade import Entrance, nothing_plain, read_plain
-from server.sockets.wire import sent_body
 from server.tracing import load_tracing
 from storage.config import StorageConfig
 from storage.conversations.base import ConversationStores

@@ -23,8 +23,7 @@ from server.conversations.standalone import StandaloneConversationManager
 from server.conversations.users import UserRecords
 from server.custom_stores import OwnConversationStores, OwnSecretsStores, OwnSettingsStores
 from server.observability.counters import Tallies
-from server.sockets.handlers import SocketHandlers, SocketParts
-from server.sockets.watched import WatchedHandlers
+from server.sockets.handlers import SocketHandlers, SocketParts, WatchedHandlers
 from server.tracing import TracedHandlers, TracedRequests, Tracing, traced_manager, traced_step
 from server.user_code import reason_of
 from storage.conversations.base import ConversationStore, ConversationStores

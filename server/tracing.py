@@ -23,9 +23,8 @@ from server.conversations.conversation import ServerConversation
 from server.conversations.manager import ConversationManager
 from server.http.access_log import method_of, route_of
 from server.observability.counters import Tallies
-from server.sockets.handlers import SocketParts
+from server.sockets.handlers import SocketParts, WatchedHandlers
 from server.sockets.protocol import ClientPacket
-from server.sockets.watched import WatchedHandlers
 from storage.counters import Counters
 
 FAULT = 500

@@ -17,7 +17,7 @@ import uvloop
 
 from benchmarks.control import Subject, serve_control
 from benchmarks.payload import event_json
-from server.sockets.wire import websocket_frame
+from server.sockets.protocol import websocket_frame
 
 OPEN = b'0{"sid":"x","upgrades":[],"pingTimeout":20000,"pingInterval":25000,"maxPayload":1000000}'
 

@@ -24,9 +24,9 @@ from server.sockets.protocol import (
     connected,
     opening,
     refusal,
+    websocket_frame,
 )
 from server.sockets.websocket import Websocket
-from server.sockets.wire import websocket_frame
 
 logger = logging.getLogger(__name__)
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+from structlog.contextvars import bound_contextvars
+
 from events.batch import Appended
 from events.errors import StreamClosed
 from server.access.auth import Authenticator, Principal
@@ -18,6 +20,7 @@ from server.conversations.conversation import ServerConversation
 from server.conversations.manager import ConversationManager
 from server.conversations.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice
 from server.errors import WRONG_KEY, BadRequest, Refused, answer_for
+from server.observability.counters import Tallies
 from server.sockets.direct import DirectIntake
 from server.sockets.fanout import Fanout, FanoutHub
 from server.sockets.frames import FrameReader
@@ -27,6 +30,8 @@ from server.sockets.protocol import (
     EVENTS_IN,
     ClientPacket,
     Handshake,
+    accepted_frame,
+    ack_frame,
     failed_ack,
     key_of_auth,
     parse_handshake,
@@ -34,7 +39,6 @@ from server.sockets.protocol import (
 )
 from server.sockets.session import WebSession
 from server.sockets.websocket import Websocket
-from server.sockets.wire import accepted_frame, ack_frame
 from server.user_code import UserCodeFailed, exceptions_only
 
 logger = logging.getLogger(__name__)
@@ -245,3 +249,45 @@ def _refused(error: Exception) -> Refused:
     if answer.status >= FAULT and not isinstance(error, StreamClosed):
         logger.error("handshake failed", exc_info=error)
     return refusal_of(answer)
+
+
+TEXTS = {
+    "invalid_session_api_key": "wrong_key",
+    "Conversation not found": "conversation_not_found",
+    "The client has left": "client_left",
+}
+"""Refusals that no other error stands behind; all others are about the query."""
+
+
+class WatchedHandlers(SocketHandlers):
+    """Counts who joins and who is refused; nothing is done for an event."""
+
+    def __init__(self, parts: SocketParts, tallies: Tallies) -> None:
+        super().__init__(parts)
+        self._connections = parts.connections
+        self._tallies = tallies
+
+    async def join(self, arrival: Arrival) -> None:
+        """See SocketHandlers. What it begins carries the connection's id."""
+        with bound_contextvars(connection_id=arrival.connection_id):
+            try:
+                await super().join(arrival)
+            except Refused as refused:
+                self._tallies.refused[reason_of(refused)] += 1
+                raise
+        self._tallies.connections += 1
+
+    async def leave(self, connection_id: str) -> None:
+        """See SocketHandlers. What it was brought past is counted on."""
+        connection = self._connections.get(connection_id)
+        if connection is not None:
+            self._tallies.delivered += connection.delivered
+        await super().leave(connection_id)
+
+
+def reason_of(refused: Refused) -> str:
+    """One of few words for why a connection was refused."""
+    cause = refused.__cause__
+    if isinstance(cause, Exception) and not isinstance(cause, Refused):
+        return answer_for(cause).code
+    return TEXTS.get(str(refused), "bad_query")

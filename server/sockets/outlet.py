@@ -16,8 +16,8 @@ from engineio import AsyncServer as EngineServer
 from engineio.packet import MESSAGE, NOOP, Packet
 
 from server.errors import Refused, ServerError
+from server.sockets.protocol import packet_texts
 from server.sockets.transport import GuardedProtocol
-from server.sockets.wire import packet_texts
 
 SLICE_BYTES = 64 * 1024
 SLOW_SECONDS = 0.5

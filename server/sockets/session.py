@@ -13,7 +13,7 @@ from server.errors import RateLimited
 from server.observability.logs import context_of
 from server.sockets.frames import FrameReader, FrameRun
 from server.sockets.outlet import SLOW_SECONDS, ClientGone, Outlet, Send
-from server.sockets.wire import payload_frame
+from server.sockets.protocol import payload_frame
 
 logger = logging.getLogger(__name__)
 

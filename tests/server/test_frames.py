@@ -14,7 +14,7 @@ from events.page_reader import PageKey, PageReader
 from events.serialization import encode_new
 from events.stores.memory import MemoryEventStore
 from server.sockets.frames import FrameReader, FrameRun, run_of
-from server.sockets.wire import packet_texts
+from server.sockets.protocol import packet_texts
 
 FIRST = 7
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from server.sockets.turns import TURN_BYTES, TURN_SECONDS, WOKEN, Turns
+from server.sockets.frames import TURN_BYTES, TURN_SECONDS, WOKEN, Turns
 
 DEADLINE_SECONDS = 5
 Served = tuple[int, int]

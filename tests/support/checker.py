@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from events.event import StoredEvent
-from server.sockets.wire import project
+from server.sockets.protocol import project
 
 Payload = dict[str, Any]
 
