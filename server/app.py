@@ -45,14 +45,14 @@ from server.routes import routes
 from server.routes.admin.table import Kept, administration
 from server.routes.services import Services
 from server.sockets.asyncapi import asyncapi_document
-from server.sockets.direct import unsupported
+from server.sockets.direct.connection import unsupported
+from server.sockets.direct.upgrade import Entrance, nothing_plain, read_plain
 from server.sockets.frames import FrameReader
 from server.sockets.guard import Traffic
 from server.sockets.handlers import SocketHandlers, SocketParts
 from server.sockets.library import SocketServer
 from server.sockets.polling import PollingRules
 from server.sockets.protocol import sent_body
-from server.sockets.upgrade import Entrance, nothing_plain, read_plain
 from server.tracing import load_tracing
 from storage.config import StorageConfig
 from storage.conversations.base import ConversationStores

@@ -21,7 +21,8 @@ from server.conversations.manager import ConversationManager
 from server.conversations.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice
 from server.errors import WRONG_KEY, BadRequest, Refused, answer_for
 from server.observability.counters import Tallies
-from server.sockets.direct import DirectIntake
+from server.sockets.direct.connection import DirectIntake
+from server.sockets.direct.websocket import Websocket
 from server.sockets.fanout import Fanout, FanoutHub
 from server.sockets.frames import FrameReader
 from server.sockets.intake import HOLD_AT, AwaitedIntake, Intake
@@ -38,7 +39,6 @@ from server.sockets.protocol import (
     refusal_of,
 )
 from server.sockets.session import WebSession
-from server.sockets.websocket import Websocket
 from server.user_code import UserCodeFailed, exceptions_only
 
 logger = logging.getLogger(__name__)

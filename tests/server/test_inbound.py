@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
-from server.sockets.inbound import HELD_BYTES, Inbound
+from server.sockets.direct.frame_parser import HELD_BYTES, Inbound
 
 SIZES = st.sampled_from([0, 1, 125, 126, 127, 500, 65535, 65536, 70_000])
 KINDS = st.sampled_from(["text", "refused text", "binary", "ping", "first part", "last part"])

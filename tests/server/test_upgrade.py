@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.sockets.upgrade import LONGEST_REQUEST_BYTES, read_plain
+from server.sockets.direct.upgrade import LONGEST_REQUEST_BYTES, read_plain
 
 QUERY = "EIO=4&transport=websocket&conversation_id=x"
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="

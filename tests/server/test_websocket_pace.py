@@ -13,8 +13,8 @@ from server.access.client_address import Addresses
 from server.access.connection_limits import UNPACED, Crowd, Pace
 from server.access.rate_limits import Rates
 from server.config.settings import ServerConfig
+from server.sockets.direct.websocket import SLICE_BYTES, Websocket
 from server.sockets.guard import Traffic
-from server.sockets.websocket import SLICE_BYTES, Websocket
 
 BODY = b"t" * 58
 FRAME_BYTES = len(BODY) + 6

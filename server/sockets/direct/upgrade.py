@@ -27,11 +27,11 @@ from server.access.rate_limits import RateClass
 from server.errors import Forbidden, NotAvailable, RateLimited, ServerError, answer_for
 from server.http.responses import refusal_bytes
 from server.observability.counters import NOT_ACCEPTED, Tallies
-from server.sockets.engine import EngineConnection
+from server.sockets.direct.connection import EngineConnection
+from server.sockets.direct.websocket import Websocket
 from server.sockets.guard import Traffic, abort, end
 from server.sockets.handlers import SocketHandlers
 from server.sockets.plain import REFUSED_SECONDS, PlainHttp
-from server.sockets.websocket import Websocket
 
 logger = logging.getLogger(__name__)
 

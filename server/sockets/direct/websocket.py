@@ -9,9 +9,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from server.access.connection_limits import UNPACED, Pace, Place
+from server.sockets.direct.frame_parser import Inbound, OtherFrames
 from server.sockets.guard import WRITE_LIMIT_BYTES, StallWatch, Traffic, abort, end
-from server.sockets.inbound import Inbound
-from server.sockets.other_frames import OtherFrames
 from server.sockets.protocol import JOIN_BYTES, MAX_MESSAGE_BYTES
 
 FLOWING = asyncio.Event()
