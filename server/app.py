@@ -50,8 +50,8 @@ from server.sockets.direct.upgrade import Entrance, nothing_plain, read_plain
 from server.sockets.frames import FrameReader
 from server.sockets.guard import Traffic
 from server.sockets.handlers import SocketHandlers, SocketParts
-from server.sockets.library import SocketServer
-from server.sockets.polling import PollingRules
+from server.sockets.library.polling import PollingRules
+from server.sockets.library.server import SocketServer
 from server.sockets.protocol import sent_body
 from server.tracing import load_tracing
 from storage.config import StorageConfig
