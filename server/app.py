@@ -48,11 +48,11 @@ from server.sockets.asyncapi import asyncapi_document
 from server.sockets.direct.connection import unsupported
 from server.sockets.direct.upgrade import Entrance, nothing_plain, read_plain
 from server.sockets.frames import FrameReader
-from server.sockets.guard import Traffic
 from server.sockets.handlers import SocketHandlers, SocketParts
 from server.sockets.library.polling import PollingRules
 from server.sockets.library.server import SocketServer
 from server.sockets.protocol import sent_body
+from server.sockets.transport.stall_watch import Traffic
 from server.tracing import load_tracing
 from storage.config import StorageConfig
 from storage.conversations.base import ConversationStores

@@ -21,9 +21,9 @@ from server.config.settings import ServerConfig
 from server.config.sources import ConfigError
 from server.event_loop import run_to_end
 from server.observability.logs import configure
-from server.sockets.guard import bound_unsent
 from server.sockets.protocol import MAX_MESSAGE_BYTES
-from server.sockets.transport import guarded
+from server.sockets.transport.stall_watch import bound_unsent
+from server.sockets.transport.uvicorn_websocket import guarded
 from server.watchdog import Watchdog
 from storage.errors import StorageError
 

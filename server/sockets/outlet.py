@@ -17,7 +17,7 @@ from engineio.packet import MESSAGE, NOOP, Packet
 
 from server.errors import Refused, ServerError
 from server.sockets.protocol import packet_texts
-from server.sockets.transport import GuardedProtocol
+from server.sockets.transport.uvicorn_websocket import GuardedProtocol
 
 SLICE_BYTES = 64 * 1024
 SLOW_SECONDS = 0.5

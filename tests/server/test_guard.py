@@ -6,7 +6,7 @@ import socket
 import pytest
 import uvloop
 
-from server.sockets.guard import abort
+from server.sockets.transport.stall_watch import abort
 
 
 @pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop])

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from server.sockets.plain import LONGEST_HEAD_BYTES, MOST_PIPELINED
+from server.sockets.transport.uvicorn_http import LONGEST_HEAD_BYTES, MOST_PIPELINED
 from tests.support.clients import message
 from tests.support.intruder import TEXT, WEBSOCKET, frame, intruder, join, until_figure
 from tests.support.live import live_server

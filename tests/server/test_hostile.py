@@ -7,8 +7,8 @@ import httpx
 import orjson
 import pytest
 
-from server.sockets.plain import UNWANTED_BYTES
 from server.sockets.protocol import JOIN_BYTES, MAX_MESSAGE_BYTES
+from server.sockets.transport.uvicorn_http import UNWANTED_BYTES
 from tests.support.clients import message
 from tests.support.intruder import (
     BINARY,

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from server.sockets.plain import UNWANTED_SECONDS
+from server.sockets.transport.uvicorn_http import UNWANTED_SECONDS
 from tests.support.clients import message
 from tests.support.intruder import (
     PING,

@@ -10,9 +10,9 @@ import pytest
 from events.actions import MessageAction
 from events.event import EventSource
 from server.sockets.direct.websocket import Websocket
-from server.sockets.guard import held_bytes
 from server.sockets.outlet import CAP_BYTES, SLOW_SECONDS
-from server.sockets.transport import GuardedProtocol
+from server.sockets.transport.stall_watch import held_bytes
+from server.sockets.transport.uvicorn_websocket import GuardedProtocol
 from tests.support.clients import RecordingClient, message
 from tests.support.live import Live, live_server
 from tests.support.proxy import throttled

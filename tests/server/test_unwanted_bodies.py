@@ -8,8 +8,8 @@ import httpx
 import orjson
 import pytest
 
-from server.sockets.plain import UNWANTED_BYTES
 from server.sockets.protocol import MAX_MESSAGE_BYTES
+from server.sockets.transport.uvicorn_http import UNWANTED_BYTES
 from tests.support.intruder import intruder
 from tests.support.live import live_server
 from tests.support.polling import polling_client

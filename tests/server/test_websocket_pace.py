@@ -14,7 +14,7 @@ from server.access.connection_limits import UNPACED, Crowd, Pace
 from server.access.rate_limits import Rates
 from server.config.settings import ServerConfig
 from server.sockets.direct.websocket import SLICE_BYTES, Websocket
-from server.sockets.guard import Traffic
+from server.sockets.transport.stall_watch import Traffic
 
 BODY = b"t" * 58
 FRAME_BYTES = len(BODY) + 6

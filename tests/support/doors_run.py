@@ -14,7 +14,7 @@ import httpx
 import psutil  # type: ignore[import-untyped]  # its stubs are a package of their own
 
 from server.http.body_limits import SLOWEST_BYTES_PER_SECOND
-from server.sockets.plain import REFUSED_SECONDS, UNWANTED_SECONDS
+from server.sockets.transport.uvicorn_http import REFUSED_SECONDS, UNWANTED_SECONDS
 from tests.support.intruder import figure
 from tests.support.request_heads import KEY, Plan, plan
 from tests.support.seeds import choices

@@ -14,7 +14,7 @@ from server.app import Application, compose
 from server.components import choose
 from server.config.settings import ServerConfig
 from server.conversations.users import UserRecords
-from server.sockets.guard import Traffic
+from server.sockets.transport.stall_watch import Traffic
 from storage.conversations.base import ConversationStores
 from storage.conversations.memory import MemoryConversations
 from storage.conversations.metadata import ConversationMetadata

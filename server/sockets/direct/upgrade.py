@@ -29,9 +29,9 @@ from server.http.responses import refusal_bytes
 from server.observability.counters import NOT_ACCEPTED, Tallies
 from server.sockets.direct.connection import EngineConnection
 from server.sockets.direct.websocket import Websocket
-from server.sockets.guard import Traffic, abort, end
 from server.sockets.handlers import SocketHandlers
-from server.sockets.plain import REFUSED_SECONDS, PlainHttp
+from server.sockets.transport.stall_watch import Traffic, abort, end
+from server.sockets.transport.uvicorn_http import REFUSED_SECONDS, PlainHttp
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from server.access.connection_limits import UNPACED, Pace, Place
 from server.sockets.direct.frame_parser import Inbound, OtherFrames
-from server.sockets.guard import WRITE_LIMIT_BYTES, StallWatch, Traffic, abort, end
 from server.sockets.protocol import JOIN_BYTES, MAX_MESSAGE_BYTES
+from server.sockets.transport.stall_watch import WRITE_LIMIT_BYTES, StallWatch, Traffic, abort, end
 
 FLOWING = asyncio.Event()
 """Shared by all that were never paused: nobody ever waits for it."""

@@ -15,7 +15,7 @@ from server.access.connection_limits import Crowd
 from server.errors import BadRequest, ServerError, TooLarge
 from server.http.responses import CLOSE, refuse_socket, response_of
 from server.sockets.protocol import MAX_PACKETS
-from server.sockets.transport import protocol_of
+from server.sockets.transport.uvicorn_websocket import protocol_of
 
 SEPARATOR = b"\x1e"
 

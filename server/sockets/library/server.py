@@ -39,7 +39,7 @@ from server.sockets.protocol import (
     UNKNOWN_NAMESPACE,
     ClientPacket,
 )
-from server.sockets.transport import GuardedProtocol, protocol_of
+from server.sockets.transport.uvicorn_websocket import GuardedProtocol, protocol_of
 
 logger = logging.getLogger(__name__)
 

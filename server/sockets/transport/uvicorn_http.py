@@ -33,8 +33,8 @@ from server.errors import (
 )
 from server.http.responses import refusal_bytes
 from server.observability.counters import Tallies
-from server.sockets.guard import StallWatch, Traffic, abort, end
-from server.sockets.transport import GuardedProtocol
+from server.sockets.transport.stall_watch import StallWatch, Traffic, abort, end
+from server.sockets.transport.uvicorn_websocket import GuardedProtocol
 
 logger = logging.getLogger(__name__)
 

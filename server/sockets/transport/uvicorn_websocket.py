@@ -13,8 +13,8 @@ from websockets.http11 import Request
 
 from server.access.connection_limits import Place
 from server.observability.counters import NOT_ACCEPTED, Tallies
-from server.sockets.guard import WRITE_LIMIT_BYTES, StallWatch, Traffic, abort, end
 from server.sockets.protocol import JOIN_BYTES, MAX_MESSAGE_BYTES
+from server.sockets.transport.stall_watch import WRITE_LIMIT_BYTES, StallWatch, Traffic, abort, end
 
 logger = logging.getLogger(__name__)
 connection_log = logging.getLogger("uvicorn.websocket")
