@@ -11,7 +11,7 @@ from events.stores.database.check import check_database_logs
 from events.stores.files.check import check_logs
 from storage.checking import check_storage
 from storage.config import LocalStorage, SqliteStorage, StorageConfig
-from storage.locations import DATABASE_NAME, FILES_NAME
+from storage.keys import DATABASE_NAME, FILES_NAME
 from storage.progress import T, Track, untracked
 
 

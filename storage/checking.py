@@ -19,7 +19,7 @@ from storage.directory import check_directory, lost_wal
 from storage.errors import Damaged, StorageError
 from storage.files.checked import checked_body
 from storage.files.format import FORMAT, FORMAT_KEY, format_in
-from storage.locations import DATABASE_NAME, FILES_NAME, KEY_MARK, RECORDS
+from storage.keys import DATABASE_NAME, FILES_NAME, KEY_MARK, RECORDS
 from storage.progress import Track, untracked
 from storage.usage.model import ConversationUsage
 from storage.users.sealing_key import find_cipher

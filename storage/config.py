@@ -1,9 +1,12 @@
 """Where records are kept: one variant per medium; nothing here reads the environment."""
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Annotated, Generic, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from storage.errors import Unavailable
 
 
 class _Medium(BaseModel):
@@ -55,3 +58,25 @@ class HasStorage(Protocol):
 def storage_config_of(config: StorageConfig | HasStorage) -> StorageConfig:
     """Return the storage part of `config`, which may be that part itself."""
     return config.storage if isinstance(config, HasStorage) else config
+
+
+StoreT = TypeVar("StoreT")
+
+Opener: TypeAlias = Callable[[StorageConfig, str | None], Awaitable[StoreT]]
+
+
+class Seam(Generic[StoreT]):
+    """Opens one owner's store once somebody has said how."""
+
+    def __init__(self) -> None:
+        self._opener: Opener[StoreT] | None = None
+
+    def register(self, opener: Opener[StoreT]) -> None:
+        """Say how a medium is found; the last call counts."""
+        self._opener = opener
+
+    async def open(self, config: StorageConfig | HasStorage, user_id: str | None) -> StoreT:
+        """The owner's store over the medium that `config` names. Raises Unavailable."""
+        if self._opener is None:
+            raise Unavailable("no back-end is known: storage.opening was not imported")
+        return await self._opener(storage_config_of(config), user_id)

@@ -5,7 +5,7 @@ from pathlib import Path
 from storage.config import LocalStorage, MemoryStorage, StorageConfig
 from storage.database.wal import wal_of
 from storage.errors import ForeignData
-from storage.locations import DATABASE_NAME, FILES_NAME
+from storage.keys import DATABASE_NAME, FILES_NAME
 from storage.lock import was_left_open
 
 SESSIONS = "sessions"

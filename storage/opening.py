@@ -30,7 +30,7 @@ from storage.files.base import FileStore
 from storage.files.format import check_format
 from storage.files.local import LocalFileStore
 from storage.inventory import FileInventory, Inventory, MemoryInventory, SqliteInventory
-from storage.locations import DATABASE_NAME, FILES_NAME, RESERVE_NAME
+from storage.keys import DATABASE_NAME, FILES_NAME, RESERVE_NAME
 from storage.lock import data_directory_lock, mark_open
 from storage.medium import Medium, reserving, watching
 from storage.proof import prove_database, prove_files

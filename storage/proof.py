@@ -2,7 +2,7 @@
 
 from storage.database.base import Database, Script, Statement
 from storage.files.base import FileStore
-from storage.locations import PROOF
+from storage.keys import PROOF
 
 
 async def prove_database(database: Database) -> None:

@@ -32,7 +32,7 @@ from storage.errors import (
     OwnerConflict,
     Unavailable,
 )
-from storage.locations import check_conversation_id
+from storage.keys import check_conversation_id
 
 
 class JsonBook(ConversationStores):

@@ -31,7 +31,7 @@ from storage.conversations.metadata import (
 )
 from storage.errors import ConversationNotFound, KeyExists
 from storage.keyed_locks import KeyedLocks
-from storage.locations import check_conversation_id
+from storage.keys import check_conversation_id
 from storage.unicode_text import is_blank
 
 CREATION_KEY = "creation_key"

@@ -18,7 +18,7 @@ from server.errors import BadRequest, UnsupportedMedia
 from storage.conversations.base import ConversationStore, ConversationStores
 from storage.conversations.metadata import UtcDatetime
 from storage.errors import ConversationNotFound
-from storage.locations import check_conversation_id
+from storage.keys import check_conversation_id
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 

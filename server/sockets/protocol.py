@@ -13,7 +13,7 @@ from events.strictness import shown
 from server.errors import Answer, Refused
 from storage.conversations.metadata import ProviderType
 from storage.errors import BadKey
-from storage.locations import check_conversation_id
+from storage.keys import check_conversation_id
 
 EVENT_OUT = "oh_event"
 EVENTS_IN = ("oh_user_action", "oh_action")

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
-from storage.config import HasStorage, StorageConfig
+from storage.config import HasStorage, Seam, StorageConfig
 from storage.conversations.metadata import (
     ConversationMetadata,
     ConversationMetadataResultSet,
@@ -13,7 +13,6 @@ from storage.conversations.metadata import (
 from storage.conversations.paging import DEFAULT_LIMIT, ConversationFilter
 from storage.errors import ConversationNotFound, OwnerConflict, Unavailable
 from storage.keyed_locks import lock_of
-from storage.seam import Seam
 
 
 class ConversationStore(ABC):

@@ -6,7 +6,7 @@ from pathlib import Path
 from storage.conversations.blocks import KeptListing
 from storage.conversations.documents import Document
 from storage.errors import Damaged, NewerFormat
-from storage.locations import LISTS, RECORDS
+from storage.keys import LISTS, RECORDS
 from storage.progress import Track, untracked
 
 NAMED = 10

@@ -32,7 +32,7 @@ from storage.errors import (
     OwnerConflict,
     Unavailable,
 )
-from storage.locations import check_conversation_id
+from storage.keys import check_conversation_id
 from storage.reserve import making_room
 from storage.unicode_text import fold_case
 

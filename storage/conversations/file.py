@@ -34,7 +34,7 @@ from storage.errors import (
     Unavailable,
 )
 from storage.files.base import FileStore
-from storage.locations import LISTS, RECORDS, UNSETTLED, check_conversation_id
+from storage.keys import LISTS, RECORDS, UNSETTLED, check_conversation_id
 from storage.reserve import Reserve, making_room
 
 _LOG = logging.getLogger(__name__)

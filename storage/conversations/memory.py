@@ -22,7 +22,7 @@ from storage.conversations.paging import (
     check_limit,
 )
 from storage.errors import ConversationDeleted, ConversationNotFound, OwnerConflict
-from storage.locations import check_conversation_id
+from storage.keys import check_conversation_id
 
 
 class Fold(Protocol):

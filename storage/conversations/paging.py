@@ -13,7 +13,7 @@ from storage.conversations.metadata import (
     UtcDatetime,
 )
 from storage.errors import BadCursor, BadKey, BadValue
-from storage.locations import check_conversation_id
+from storage.keys import check_conversation_id
 from storage.result_set import decode_cursor, encode_cursor
 from storage.unicode_text import fold_case
 

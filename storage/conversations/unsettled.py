@@ -12,7 +12,7 @@ from storage.conversations.documents import Document
 from storage.errors import KeyExists, OutcomeUnknown, StorageError
 from storage.files.base import FileStore
 from storage.keyed_locks import KeyedLocks
-from storage.locations import LISTS, RECORDS, UNSETTLED
+from storage.keys import LISTS, RECORDS, UNSETTLED
 
 _LOG = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from storage.medium import Medium
 class FileStore(Medium, ABC):
     """Keeps bytes under keys such as `logs/c1/pages/00000003`.
 
-    A key is what `storage.locations.check_key` accepts; what is a file is never a folder as well.
+    A key is what `storage.keys.check_key` accepts; what is a file is never a folder as well.
     Folders come and go with the files in them. A reader sees a file whole or not at all.
 
     Every call raises BadKey before the medium is asked, and Unavailable when the medium did not

@@ -11,7 +11,7 @@ from pathlib import Path
 from storage.errors import Conflict, Damaged, KeyExists, KeyNotFound, Unavailable
 from storage.failpoints import failpoint
 from storage.files.tree import OPEN_FOLDER, Flush, Tree
-from storage.locations import is_part
+from storage.keys import is_part
 
 TEMPORARY = ".temporary"
 """Holds files until they are linked; no key begins with a dot, so none is ever in it."""

@@ -15,7 +15,7 @@ from storage.errors import MediumLost, OutcomeUnknown, StorageError, Unavailable
 from storage.files.base import FileStore
 from storage.files.folders import Folders
 from storage.files.tree import Flush, flush_file
-from storage.locations import check_key, check_prefix
+from storage.keys import check_key, check_prefix
 
 T = TypeVar("T")
 

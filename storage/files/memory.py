@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from storage.errors import Conflict, KeyExists, KeyNotFound, Unavailable
 from storage.files.base import FileStore
-from storage.locations import check_key, check_prefix
+from storage.keys import check_key, check_prefix
 
 
 class MemoryFileStore(FileStore):

@@ -4,9 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Generic, TypeAlias, TypeVar
 
-from storage.config import HasStorage, StorageConfig
+from storage.config import HasStorage, Seam, StorageConfig
 from storage.keyed_locks import KeyedLocks, lock_of
-from storage.seam import Seam
 from storage.users.secrets import Secrets
 from storage.users.settings import Settings
 

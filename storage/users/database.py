@@ -1,7 +1,7 @@
 """Users' records over a Database: one row per owner and kind."""
 
 from storage.database.base import Database, Row, Script, Statement
-from storage.locations import owner_part
+from storage.keys import owner_part
 from storage.users.base import RecordChange, UserRecords
 from storage.users.sealing_key import KeyMark
 

@@ -2,7 +2,7 @@
 
 from storage.errors import Damaged, KeyExists, KeyNotFound
 from storage.files.base import FileStore
-from storage.locations import KEY_MARK, user_record_key
+from storage.keys import KEY_MARK, user_record_key
 from storage.users.base import UserRecords
 from storage.users.sealing_key import KeyMark
 

@@ -18,7 +18,7 @@ from storage.conversations.unsettled import SETTLE_AT
 from storage.errors import ConversationNotFound, OutcomeUnknown, Unavailable
 from storage.files.checked import checked_body, with_checksum
 from storage.files.memory import MemoryFileStore
-from storage.locations import LISTS, RECORDS
+from storage.keys import LISTS, RECORDS
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from storage.errors import BadKey
-from storage.locations import (
+from storage.keys import (
     MAX_ID_LENGTH,
     check_conversation_id,
     check_key,

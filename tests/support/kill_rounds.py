@@ -18,7 +18,7 @@ from storage.config import LocalStorage
 from storage.conversations.base import ConversationStore
 from storage.conversations.database import DatabaseConversationStores
 from storage.database.sqlite import SqliteDatabase
-from storage.locations import DATABASE_NAME
+from storage.keys import DATABASE_NAME
 from storage.opening import open_storage
 from tests.support.checker import Payload, is_state
 from tests.support.clients import joined

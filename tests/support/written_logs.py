@@ -15,7 +15,7 @@ from events.summary import SummaryChange
 from storage.conversations.database import DatabaseConversationStores
 from storage.conversations.metadata import ConversationMetadata
 from storage.database.sqlite import SqliteDatabase
-from storage.locations import DATABASE_NAME
+from storage.keys import DATABASE_NAME
 
 BATCH = 1_000
 BEGINNING = datetime(2026, 3, 2, 9, 15, tzinfo=UTC)

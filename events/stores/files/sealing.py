@@ -18,7 +18,7 @@ from events.stores.files.format import (
 )
 from events.stores.files.state import LogFiles, LogState, page_name
 from storage.errors import Damaged, KeyNotFound
-from storage.locations import log_part
+from storage.keys import log_part
 
 PAGES_AT_ONCE = 16
 TABLE_PAGES = 64

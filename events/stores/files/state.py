@@ -21,7 +21,7 @@ from events.stores.files.format import (
 )
 from storage.errors import Damaged, KeyNotFound
 from storage.files.base import FileStore
-from storage.locations import log_part, segment_key
+from storage.keys import log_part, segment_key
 
 TRIES = 5
 """How often a read begins anew when pages are sealed under it."""

@@ -40,7 +40,7 @@ from storage.errors import (
     StorageError,
 )
 from storage.files.base import FileStore
-from storage.locations import log_part, segment_key
+from storage.keys import log_part, segment_key
 from storage.reserve import making_room
 
 logger = logging.getLogger(__name__)
