@@ -15,14 +15,18 @@ from storage.conversations.metadata import (
     MetadataChange,
 )
 from storage.conversations.paging import (
+    ASKED,
     DEFAULT_LIMIT,
     EVERYTHING,
+    LETTERS,
     ConversationFilter,
     ListOrder,
     ListPosition,
     check_limit,
+    match_all,
+    match_any,
+    threes_of,
 )
-from storage.conversations.titles import ASKED, LETTERS, match_all, match_any, threes_of
 from storage.database.base import Database, Row, Script, Statement
 from storage.errors import (
     ConversationDeleted,

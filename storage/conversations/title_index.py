@@ -5,8 +5,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 
 from storage.conversations.entries import POSITION, Entry
-from storage.conversations.paging import ListPosition
-from storage.conversations.titles import LETTERS, threes_of
+from storage.conversations.paging import LETTERS, ListPosition, threes_of
 
 WORTH = 500
 """Records of an owner from which on his titles are indexed; fewer are looked at in no time."""
