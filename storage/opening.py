@@ -19,7 +19,7 @@ from storage.config import LocalStorage, MemoryStorage, SqliteStorage, StorageCo
 from storage.conversations import base as conversations_base
 from storage.conversations.base import ConversationStore, ConversationStores
 from storage.conversations.database import DatabaseConversationStores
-from storage.conversations.file import FileConversationStores
+from storage.conversations.files.store import FileConversationStores
 from storage.conversations.folded import FoldedRecords
 from storage.conversations.memory import Fold, MemoryConversations
 from storage.database.base import Database

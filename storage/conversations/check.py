@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from storage.conversations.blocks import KeptListing
-from storage.conversations.documents import Document
+from storage.conversations.files.blocks import KeptListing
+from storage.conversations.files.documents import Document
 from storage.errors import Damaged, NewerFormat
 from storage.keys import LISTS, RECORDS
 from storage.progress import Track, untracked

@@ -11,7 +11,7 @@ from events.conformance.records import key, records
 from events.errors import ConversationDeleted, EventsError
 from events.stores.files.store import FileEventStore
 from events.summary import SummaryChange
-from storage.conversations.file import FileConversationStores
+from storage.conversations.files.store import FileConversationStores
 from storage.conversations.metadata import ConversationMetadata, MetadataChange
 from storage.errors import ConversationNotFound, StorageError
 from storage.files.memory import MemoryFileStore

@@ -11,7 +11,7 @@ from events.stores.files.check import check_logs
 from events.stores.files.store import FileEventStore
 from storage.checking import check_storage
 from storage.config import LocalStorage
-from storage.conversations.file import FileConversationStores
+from storage.conversations.files.store import FileConversationStores
 from storage.conversations.metadata import ConversationMetadata
 from storage.errors import Damaged, Unavailable
 from storage.files.local import LocalFileStore

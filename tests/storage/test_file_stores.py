@@ -11,10 +11,10 @@ from events.conformance.records import append, key, records
 from events.errors import AppendConflict, AppendFailed, AppendUnknown, ConversationDeleted
 from events.stores.files.store import FileEventStore
 from events.summary import SummaryChange
-from storage.conversations.file import FileConversationStores
+from storage.conversations.files.settling import SETTLE_AT
+from storage.conversations.files.store import FileConversationStores
 from storage.conversations.metadata import ConversationMetadata, MetadataChange
 from storage.conversations.paging import ConversationFilter, ListOrder
-from storage.conversations.unsettled import SETTLE_AT
 from storage.errors import ConversationNotFound, OutcomeUnknown, Unavailable
 from storage.files.checked import checked_body, with_checksum
 from storage.files.memory import MemoryFileStore

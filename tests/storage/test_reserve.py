@@ -12,7 +12,7 @@ from events.stores.database.store import DatabaseEventStore
 from events.stores.files.store import FileEventStore
 from storage.config import LocalStorage, SqliteStorage
 from storage.conversations.database import DatabaseConversationStores
-from storage.conversations.file import FileConversationStores
+from storage.conversations.files.store import FileConversationStores
 from storage.conversations.metadata import ConversationMetadata
 from storage.database.sqlite import SqliteDatabase
 from storage.errors import StorageError, Unavailable

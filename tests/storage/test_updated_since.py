@@ -7,9 +7,9 @@ import pytest
 
 from storage.conversations.database import FEW
 from storage.conversations.entries import Entry
+from storage.conversations.listing import UpdateHours
 from storage.conversations.metadata import ConversationMetadata
 from storage.conversations.paging import ConversationFilter, ListPosition
-from storage.conversations.updates import UpdateHours
 from tests.support.backends import CONVERSATION_STORES, open_conversation_stores
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)

@@ -16,7 +16,7 @@ from storage.audit.memory import MemoryAudit
 from storage.conformance.audit_log import KEPT
 from storage.conversations.base import ConversationStores
 from storage.conversations.database import DatabaseConversationStores
-from storage.conversations.file import FileConversationStores
+from storage.conversations.files.store import FileConversationStores
 from storage.conversations.memory import MemoryConversations
 from storage.database.sqlite import SqliteDatabase
 from storage.files.local import LocalFileStore

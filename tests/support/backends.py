@@ -11,7 +11,7 @@ from events.stores.files.store import FileEventStore
 from events.stores.memory import MemoryEventStore
 from storage.conversations.base import ConversationStores
 from storage.conversations.database import DatabaseConversationStores
-from storage.conversations.file import FileConversationStores
+from storage.conversations.files.store import FileConversationStores
 from storage.conversations.memory import MemoryConversations
 from storage.database.sqlite import SqliteDatabase
 from storage.files.base import FileStore

@@ -7,8 +7,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 
-from storage.conversations.blocks import KeptListing
-from storage.conversations.documents import Document
+from storage.conversations.files.blocks import KeptListing
+from storage.conversations.files.documents import Document
 from storage.errors import KeyExists, OutcomeUnknown, StorageError
 from storage.files.base import FileStore
 from storage.keyed_locks import KeyedLocks

@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any, ClassVar, Self, TypeAlias
 
 from storage.conversations.base import ConversationStore, ConversationStores
-from storage.conversations.blocks import KeptListing
-from storage.conversations.documents import Document
+from storage.conversations.files.blocks import KeptListing
+from storage.conversations.files.documents import Document
+from storage.conversations.files.settling import Active, Unsettled
 from storage.conversations.folded import Fold, FoldedRecords
 from storage.conversations.metadata import (
     ConversationMetadata,
@@ -24,7 +25,6 @@ from storage.conversations.paging import (
     ListPosition,
     check_limit,
 )
-from storage.conversations.unsettled import Active, Unsettled
 from storage.errors import (
     ConversationDeleted,
     ConversationNotFound,
