@@ -73,7 +73,7 @@ async def test_events_steps_and_loops_are_counted(rest):
 
 
 async def test_an_agent_that_fails_is_counted():
-    async with rest_server(agent_class="tests.server.test_metrics:Failing") as rest:
+    async with rest_server(agent_class="tests.server.observability.test_metrics:Failing") as rest:
         one = await rest.create(initial_user_msg="hello")
         await rest.wait_for(
             one, lambda event: event.get("extras", {}).get("agent_state") == "error"
