@@ -270,7 +270,7 @@ class TaskTrackingAction(Action):
 
     @property
     def message(self) -> str:
-        """How many tasks are managed."""
+        """Return the number of managed tasks."""
         count = len(self.task_list)
         if not count:
             return "Clearing the task list."

@@ -1,4 +1,4 @@
-"""What waits to be appended, and the batches formed of it."""
+"""The queue of events waiting to be appended, and the batches formed of it."""
 
 import hashlib
 import logging
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class Draft(NamedTuple):
-    """What is known of an event before it has a place in a log.
+    """An event before it has a place in a log.
 
     `rest` is its JSON object from behind the opening brace. `telling` is the payload if it changes
     the metadata by more than its id and time, else None. `says` is True for a message.
@@ -161,7 +161,7 @@ def _repaired(event: Event) -> Event:
 
 @cache
 def _around_text(source: EventSource) -> tuple[bytes, bytes, bytes, EventFlag, bool]:
-    """What stands before, between and behind the two places of a message's text, flag and `says`.
+    """Return the parts of a message's JSON around the two places of its text, its flag, and `says`.
 
     The client's id has its place right behind the first one.
     """

@@ -54,7 +54,7 @@ class ClientText(NamedTuple):
 
 
 class ClientEvent(NamedTuple):
-    """What a client asked to append, and its idempotency key (also in `event.client_id`)."""
+    """An event a client asked to append, and its idempotency key (also in `event.client_id`)."""
 
     event: Event
     client_id: str | None

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class EventSource(StrEnum):
-    """Who appended an event."""
+    """The author of an event."""
 
     AGENT = "agent"
     USER = "user"
@@ -40,7 +40,7 @@ class ConfirmationState(StrEnum):
 
 
 class SecurityRisk(IntEnum):
-    """How dangerous an action was judged to be."""
+    """The judged risk of an action."""
 
     UNKNOWN = -1
     LOW = 0
@@ -49,7 +49,7 @@ class SecurityRisk(IntEnum):
 
 
 class RecallType(StrEnum):
-    """What is recalled from memory."""
+    """The kind of knowledge recalled from memory."""
 
     WORKSPACE_CONTEXT = "workspace_context"
     KNOWLEDGE = "knowledge"
@@ -101,7 +101,7 @@ class Event(BaseModel):
 
 
 class EventFlag(IntEnum):
-    """What a reader may know of a stored event without parsing it."""
+    """The class of a stored event, known without parsing it."""
 
     PLAIN = 0
     """From agent or user, of a kind that every client may see as it is stored."""

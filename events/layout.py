@@ -1,4 +1,4 @@
-"""Where an event's fields stand in its JSON object, and what may stand there."""
+"""The layout of events as JSON objects: the places of their fields, and the values allowed."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ BOTH_KINDS = frozenset(("action", "observation"))
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a kind's own fields are spelled in `args` or `extras`, in order."""
+    """The spelling of a kind's own fields in `args` or `extras`, in order."""
 
     fields: tuple[tuple[str, str], ...]
     by_wire_name: dict[str, str]

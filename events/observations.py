@@ -26,7 +26,7 @@ class Observation(Event):
 
 
 class CmdOutputMetadata(BaseModel):
-    """What the shell said beside its output; -1 means unknown. Keeps undeclared keys."""
+    """Facts about a command beside its output; -1 means unknown. Keeps undeclared keys."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow")
 
@@ -128,7 +128,7 @@ class BrowserOutputObservation(Observation):
 
 
 class AgentDelegateObservation(Observation):
-    """What another agent made of a task."""
+    """Another agent's result for a task."""
 
     kind: ClassVar[str] = "delegate"
     outputs: dict[str, Any]
@@ -158,7 +158,7 @@ class UserRejectObservation(Observation):
 
 
 class RecallObservation(Observation):
-    """What memory knows. `runtime_hosts` maps URLs to ports."""
+    """Knowledge recalled from memory. `runtime_hosts` maps URLs to ports."""
 
     kind: ClassVar[str] = "recall"
     recall_type: RecallType
@@ -183,7 +183,7 @@ class RecallObservation(Observation):
 
 
 class MCPObservation(Observation):
-    """What a connected tool answered."""
+    """The response of a connected tool."""
 
     kind: ClassVar[str] = "mcp"
     wording: ClassVar[str] = "{content}"

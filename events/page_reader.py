@@ -19,7 +19,7 @@ from events.stores.base import EventStore
 logger = logging.getLogger(__name__)
 
 OVERHEAD_BYTES = 200
-"""What a record costs in memory beside its body."""
+"""Bytes a record costs in memory beside its body."""
 
 
 PART_BYTES = 4 * 1024 * 1024

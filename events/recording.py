@@ -1,4 +1,4 @@
-"""What a recorded conversation asks an agent to do once more."""
+"""Recordings of conversations, as input for an agent that repeats their actions."""
 
 import json
 import re
@@ -52,7 +52,7 @@ class RecordedActions(Sequence[Action]):
     def __init__(self, encoded: Sequence[bytes]) -> None:
         self._encoded = encoded
         self.size_bytes = sum(map(len, encoded)) + ENTRY_BYTES * len(encoded)
-        """What it holds in memory, nearly."""
+        """Approximate bytes held in memory."""
 
     def __len__(self) -> int:
         return len(self._encoded)

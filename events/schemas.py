@@ -14,7 +14,7 @@ from events.layout import layout_of
 from events.observations import OBSERVATIONS, Observation
 
 REFERENCE = "#/components/schemas/{model}"
-"""Where both documents keep what is referred to."""
+"""The place of referenced schemas in both documents."""
 
 Schema = dict[str, Any]
 

@@ -11,7 +11,7 @@ MAX_COUNT = 2**62
 
 
 class SummaryChange(NamedTuple):
-    """What a run of events changes in the metadata; None leaves a field as it is.
+    """The change a run of events makes to the metadata; None leaves a field as it is.
 
     `last_updated_at` and `last_message_at` are ISO 8601 in UTC with `Z`, `accumulated_cost` is in
     US dollars, `last_state_id` is the id of the newest `agent_state_changed` observation.

@@ -1,4 +1,4 @@
-"""Where work runs and who decides on it. The public contract."""
+"""Runtimes and agents: the places work runs in, and the deciders on it. The public contract."""
 
 from runtime_stub.agent import Agent, Example
 from runtime_stub.base import FileChange, FileVersions, Runtime, RuntimeStatus

@@ -24,7 +24,7 @@ class RateLimited(RuntimeFloorError):
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a conversation has used up so far: USD and tokens."""
+    """A conversation's spending so far: USD and tokens."""
 
     cost: float = 0.0
     prompt_tokens: int = 0
@@ -56,7 +56,7 @@ class Agent(ABC):
     server ask for an API key in the user's settings."""
 
     examples: ClassVar[Sequence[Example]] = ()
-    """What a page offers to say to it; a few."""
+    """A few example messages for a page to offer."""
 
     @property
     def goes_on(self) -> bool:

@@ -1,4 +1,4 @@
-"""How a workspace answers the actions that need no shell: files, pages, thoughts, refusals."""
+"""A workspace's answers to actions that need no shell: files, pages, thoughts, refusals."""
 
 from urllib.parse import urlsplit
 

@@ -84,4 +84,4 @@ INSTRUCTIONS: Mapping[str, Callable[[str], Action]] = MappingProxyType(
         "help": _help,
     }
 )
-"""What each instruction asks for, by its name."""
+"""The arguments of each instruction, by its name."""

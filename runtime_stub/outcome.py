@@ -1,4 +1,4 @@
-"""What one shell command came to."""
+"""The outcome of one shell command."""
 
 from dataclasses import dataclass
 

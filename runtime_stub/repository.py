@@ -25,7 +25,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class FileStatus:
-    """What changed from the last commit to the index (`staged`) and on to the files (`working`).
+    """A file's changes from the last commit to the index (`staged`) and on to the files (`working`).
 
     Each is one of M A D, a space for no change; both are `?` for a file nobody added.
     """

@@ -29,7 +29,7 @@ _USD = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,9})?")
 
 
 class ScriptedFailure(Exception):
-    """What `/error TEXT` raises; its text is TEXT."""
+    """The error raised by `/error TEXT`; its text is TEXT."""
 
     quotes: ClassVar[bool] = True
     """Its text is a user's, and has no place in the server's log."""

@@ -1,4 +1,4 @@
-"""Who asks, over which wire. The public contract."""
+"""The server: REST, Socket.IO, and the conversations behind them. The public contract."""
 
 from importlib import import_module
 from typing import Any

@@ -34,7 +34,7 @@ from server.conversations.drain import Drain
 from server.conversations.embedded import EmbeddedConversationManager
 from server.conversations.manager import ConversationManager, ManagerParts, register_embedding
 from server.conversations.monitoring import Monitor, MonitoringListener
-from server.conversations.users import UserRecords
+from server.conversations.users import Users
 from server.custom_stores import OwnConversationStores
 from server.http.body_limits import ENVELOPE_BYTES
 from server.http.middleware import exception_handlers, middleware
@@ -129,7 +129,7 @@ async def compose(
     config: ServerConfig,
     conversation_stores: ConversationStores,
     event_store: EventStore,
-    users: UserRecords,
+    users: Users,
     kept: Kept,
     chosen: Chosen | None = None,
     prove: Prove | None = None,
@@ -220,9 +220,9 @@ def manager_parts(
     chosen: Chosen,
     conversation_stores: ConversationStores,
     event_store: EventStore,
-    users: UserRecords,
+    users: Users,
 ) -> ManagerParts:
-    """What a conversation manager works with, over stores that are open. Raises ConfigError."""
+    """Return a conversation manager's dependencies over open stores. Raise ConfigError."""
     listener = made("monitoring_listener_class", chosen.monitoring_listener)
     return ManagerParts(
         event_store=event_store,

@@ -102,7 +102,7 @@ def check(options: Options = NO_OPTIONS) -> int:
 
 
 def class_problems(config: ServerConfig) -> Sequence[str]:
-    """What is wrong with the first setting that names what cannot be used."""
+    """Return what is wrong with the first setting that names an unusable class."""
     try:
         choose(config)
         load_tracing(config.otel_endpoint)

@@ -20,7 +20,7 @@ from server.config.sources import ConfigError
 from server.conversations.manager import ConversationManager, ManagerParts
 from server.conversations.monitoring import MonitoringListener
 from server.conversations.standalone import StandaloneConversationManager
-from server.conversations.users import UserRecords
+from server.conversations.users import Users
 from server.custom_stores import OwnConversationStores, OwnSecretsStores, OwnSettingsStores
 from server.observability.counters import Tallies
 from server.sockets.handlers import SocketHandlers, SocketParts, WatchedHandlers
@@ -61,7 +61,7 @@ def load_class(setting: str, name: str | None, contract: type[T], default: type[
 
 
 def made(setting: str, make: Callable[[], T]) -> T:
-    """What a class gives when it is called at the start. Raises ConfigError in one line."""
+    """Return what a class makes when called at start. Raise ConfigError with a message of one line."""
     try:
         return make()
     except KeyboardInterrupt:
@@ -73,9 +73,6 @@ def made(setting: str, make: Callable[[], T]) -> T:
 
 def _name_of(contract: type) -> str:
     return f"{contract.__module__}.{contract.__name__}"
-
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +90,7 @@ class Chosen:
     handlers: Callable[[SocketParts, Tallies], SocketHandlers] = WatchedHandlers
     step: Step = plain_step
     middleware: tuple[Middleware, ...] = ()
-    """What a request passes before all else."""
+    """Middleware outside every other."""
 
     def records(self, config: ServerConfig, storage: OpenedStorage) -> ConversationStores:
         """The conversation records, in the storage unless a class of its own keeps them."""
@@ -103,22 +100,22 @@ class Chosen:
         return OwnConversationStores(self.conversation_store, config, seconds)
 
     def settings(self, config: ServerConfig, kept: SettingsStores) -> SettingsStores:
-        """What users have chosen: `kept` unless a class of its own keeps it."""
+        """Return the users' settings stores: `kept` unless a custom class is set."""
         if self.settings_store is SettingsStore:
             return kept
         return OwnSettingsStores(self.settings_store, config, config.append_deadline_seconds)
 
     def secrets(self, config: ServerConfig, kept: SecretsStores) -> SecretsStores:
-        """What users keep secret: `kept` unless a class of its own keeps it."""
+        """Return the users' secrets stores: `kept` unless a custom class is set."""
         if self.secrets_store is SecretsStore:
             return kept
         return OwnSecretsStores(self.secrets_store, config, config.append_deadline_seconds)
 
     def users(
         self, config: ServerConfig, settings: SettingsStores, secrets: SecretsStores
-    ) -> UserRecords:
-        """What is kept of users, with what the server demands of them. Raises ConfigError."""
-        return UserRecords(
+    ) -> Users:
+        """Return the users' records with the settings the server requires. Raise ConfigError."""
+        return Users(
             self.settings(config, settings),
             self.secrets(config, secrets),
             require_settings=config.require_settings,
@@ -126,7 +123,7 @@ class Chosen:
         )
 
     def examples(self) -> Sequence[Example]:
-        """What the agent offers to begin with. Raises ConfigError."""
+        """Return the agent's example messages. Raise ConfigError."""
         return made("agent_class", partial(_examples_of, self.agent))
 
     def traced(self, tracing: Tracing, counters: Counters) -> "Chosen":

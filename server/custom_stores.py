@@ -36,7 +36,7 @@ KEPT_STORES = 256
 
 
 class StoreClass(Protocol[S_co]):
-    """What finds one owner's store."""
+    """A class that finds one owner's store."""
 
     async def get_instance(self, config: HasStorage, user_id: str | None, /) -> S_co:
         """The store of that owner."""
@@ -63,11 +63,11 @@ class StoresByOwner(Generic[S]):
         return await self.reading(partial(self._find, user_id))
 
     async def reading(self, call: Callable[[], Awaitable[T]]) -> T:
-        """What a call gives that changes nothing. Raises Unavailable when it takes too long."""
+        """Return the result of a call that changes nothing. Raise Unavailable when it takes too long."""
         return await self._within_time(call, Unavailable)
 
     async def writing(self, call: Callable[[], Awaitable[T]]) -> T:
-        """What a call gives that may change something. Raises OutcomeUnknown likewise."""
+        """Return the result of a call that may change something. Raise OutcomeUnknown when it takes too long."""
         return await self._within_time(call, OutcomeUnknown)
 
     async def _find(self, user_id: str | None) -> S:

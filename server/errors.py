@@ -88,7 +88,7 @@ class NotFound(ServerError):
 
 
 class Gone(ServerError):
-    """What was here once is not offered any more."""
+    """This endpoint of an earlier version is no longer offered."""
 
 
 class InvalidToken(ServerError):
@@ -170,7 +170,7 @@ class Refused(ServerError):
 
 
 class Answer(NamedTuple):
-    """How an error is told: HTTP status, stable code, text for people, message id of the page."""
+    """An error as clients see it: HTTP status, stable code, text for people, message id of the page."""
 
     status: int
     code: str
@@ -261,7 +261,7 @@ TABLE: tuple[tuple[type[Exception], Answer | tuple[int, str] | tuple[int, str, s
 
 
 def answer_of_kind(kind: type[Exception]) -> Answer:
-    """How errors of a class are answered; without a text where that is the error's own."""
+    """Return the answer for errors of a class; its text is empty where the error brings its own."""
     for known, told in TABLE:
         if issubclass(kind, known):
             return told if isinstance(told, Answer) else Answer(*(*told, "")[:3])
@@ -269,7 +269,7 @@ def answer_of_kind(kind: type[Exception]) -> Answer:
 
 
 def answer_for(error: Exception) -> Answer:
-    """How to answer an error; what is not in the table is an internal error without details."""
+    """Return the answer for an error; one not in the table is an internal error without details."""
     for kind, told in TABLE:
         if isinstance(error, kind):
             if isinstance(told, Answer):

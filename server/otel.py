@@ -19,13 +19,13 @@ from server.tracing import Attributes, Span, Tracing
 logger = logging.getLogger(__name__)
 
 SEND_SECONDS = 5
-"""How long one request to the collector may take, with all it is tried."""
+"""Seconds one request to the collector may take, retries included."""
 CLOSE_SECONDS = 2.0
 QUEUE_SPANS = 4096
 """Spans that may wait to be sent; those that come then are dropped."""
 SEND_SPANS = 512
 PAUSE_MILLISECONDS = 1000
-"""How often what waits is sent."""
+"""Milliseconds between two exports."""
 
 
 class _Span(Span):

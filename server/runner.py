@@ -113,7 +113,7 @@ class Runner(uvicorn.Server):
                 task.cancel("the server ends")
 
     async def on_tick(self, counter: int) -> bool:
-        """What is due ten times a second; the watch of the loop lives on that, too."""
+        """Run the work due ten times a second, the beat of the event loop's watch included."""
         if self._beat is not None:
             self._beat()
         return await super().on_tick(counter)
@@ -263,7 +263,7 @@ def announce(listener: socket.socket) -> None:
 
 
 def uvicorn_config(config: ServerConfig, application: Application) -> uvicorn.Config:
-    """How uvicorn is used: our websocket protocol, no deflate, no lifespan, no own logs."""
+    """Return uvicorn's configuration: our websocket protocol, no deflate, no lifespan, no logs of its own."""
     return uvicorn.Config(
         application.asgi,
         http=application.entrance.door(),

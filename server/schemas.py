@@ -1,4 +1,4 @@
-"""What both documents share: schemas of Python types, and examples made of schemas."""
+"""JSON schemas of Python types, and examples made of them, for both API documents."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal

@@ -85,7 +85,7 @@ _current: ContextVar[Current | None] = ContextVar("current", default=None)
 
 
 def load_tracing(endpoint: str | None) -> Tracing | None:
-    """What sends traces there; None where none are wanted. Raises ConfigError without the extra."""
+    """Return the exporter of traces for an endpoint, None without one. Raise ConfigError without the extra."""
     if endpoint is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What is kept: files, rows and records. The public contract."""
+"""Storage: files, rows and records. The public contract."""
 
 from storage.conversations.base import ConversationStore
 from storage.conversations.metadata import (

@@ -1,4 +1,4 @@
-"""Where records are kept: one variant per medium; nothing here reads the environment."""
+"""Storage configuration, one variant per medium; nothing here reads the environment."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path

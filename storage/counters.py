@@ -12,7 +12,7 @@ COMMIT_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 1
 
 @dataclass(slots=True)
 class Histogram:
-    """How often which values came: `counts[i]` of those up to `bounds[i]`, the last of all others."""
+    """A histogram: `counts[i]` counts values up to `bounds[i]`, the last one all others."""
 
     bounds: tuple[float, ...]
     counts: list[int] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Histogram:
 
 @dataclass(slots=True)
 class Counters:
-    """What was done since the storage was opened; only the event loop's thread adds to it."""
+    """Counters since the storage was opened; only the event loop's thread adds to them."""
 
     events: int = 0
     """Events appended."""
@@ -43,19 +43,19 @@ class Counters:
     waiting_writes: int = 0
     """Writes taken and not yet told, now."""
     subscriptions_lagged: int = 0
-    """How often a subscriber's queue was full, so that it read on from the log."""
+    """Times a subscriber's queue was full, so that it read on from the log."""
     clients_behind: int = 0
-    """How often a live client fell behind and read on from the log."""
+    """Times a live client fell behind and read on from the log."""
     replayed_bytes: int = 0
     """Bytes of frames sent to clients from the log instead of live."""
     appends_failed: int = 0
     """Events that were not appended because the storage failed."""
     appends_unknown: int = 0
-    """How often the outcome of an append had to be read back."""
+    """Times the outcome of an append had to be read back."""
     last_commit_seconds: float = 0.0
     commit_times: Histogram = field(default_factory=lambda: Histogram(COMMIT_BOUNDS))
     failed_at: int | None = None
-    """What `events` was at the last failure; None when a write has been proved possible since."""
+    """The value of `events` at the last failure; None once a later write has succeeded."""
     failure_seconds: float = 0.0
     """When that was, by the monotonic clock."""
 

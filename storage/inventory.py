@@ -1,4 +1,4 @@
-"""What a storage holds and how much room it takes."""
+"""The contents of a storage and the room they take."""
 
 import asyncio
 import os

@@ -96,7 +96,7 @@ def segment_key(conversation_id: str, first_id: int) -> str:
 RECORDS = "records/"
 LISTS = "lists/"
 UNSETTLED = "open/"
-"""What the keys of records, of their lists and of marks on conversations in use begin with."""
+"""Prefixes of the keys of records, of their lists and of the marks on conversations in use."""
 
 
 def is_part(text: str) -> bool:

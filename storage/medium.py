@@ -1,4 +1,4 @@
-"""What readiness asks of a medium, and the thread that notices when its files are gone."""
+"""The probe of a medium for readiness, and the thread that notices when its files are gone."""
 
 import logging
 import os
@@ -37,7 +37,7 @@ class FileIdentity(NamedTuple):
 
 
 class Medium:
-    """What a database and a file store have in common for those who watch them."""
+    """The part of a database and of a file store that readiness watches."""
 
     lost: str | None = None
     """Which of its files were removed or replaced while it is open; None while all are in place.

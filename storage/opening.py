@@ -226,7 +226,7 @@ async def _opened_files(config: LocalStorage, stack: AsyncExitStack) -> OpenedSt
 
 
 def place_of(config: StorageConfig) -> StorageConfig:
-    """What two configurations of one storage have in common; the key is not part of it."""
+    """Return the identity of a storage, equal for two configurations of it; the key is not part of it."""
     if isinstance(config, MemoryStorage):
         return config
     return config.model_copy(update={"data_dir": config.data_dir.absolute(), "secret_key": None})

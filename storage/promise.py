@@ -16,7 +16,7 @@ class Abandoned(Exception):
 
 
 class Promise(Generic[T]):
-    """What a future is, for callers that must not wait a turn of the loop for their outcome.
+    """A future for callers that must get their outcome in the step that knows it.
 
     Callbacks run inside `resolve` and `reject`, so that one step can complete a whole commit; a
     callback that raises is logged and harms nobody else. Awaiting it costs a future, cancelling

@@ -1,4 +1,4 @@
-"""What every EventStore does, as tests of pytest and pytest-asyncio."""
+"""The conformance suite of an EventStore, as tests of pytest and pytest-asyncio."""
 
 import asyncio
 from contextlib import AbstractAsyncContextManager
@@ -19,7 +19,7 @@ async def everything(store, conversation_id="c"):
 
 
 class EventStoreSuite:
-    """What every EventStore does; a subclass says how one is opened."""
+    """The contract of an EventStore; a subclass says how one is opened."""
 
     pytestmark = pytest.mark.asyncio
 

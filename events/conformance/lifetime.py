@@ -1,4 +1,4 @@
-"""What every EventStore does at a log's end, over a restart, and for the records beside it."""
+"""The conformance suite of an EventStore for deletion, restarts, and the records beside the log."""
 
 import asyncio
 from contextlib import AbstractAsyncContextManager
@@ -33,7 +33,7 @@ class Stores(Protocol):
 
 
 class EventStoreLifetimeSuite:
-    """What every EventStore does at a log's end, and for the metadata beside it."""
+    """The contract of an EventStore for deletion and for the metadata beside the log."""
 
     pytestmark = pytest.mark.asyncio
 
@@ -175,7 +175,7 @@ class EventStoreLifetimeSuite:
 
 
 class EventStoreRestartSuite:
-    """What an EventStore keeps that is to outlive its process."""
+    """The contract of an EventStore over a restart."""
 
     pytestmark = pytest.mark.asyncio
 

@@ -45,5 +45,5 @@ async def append(
 
 
 def contents(events) -> list[str]:
-    """What the messages among stored events say, in order."""
+    """Return the texts of the messages among stored events, in order."""
     return [orjson.loads(event.body)["args"]["content"] for event in events]

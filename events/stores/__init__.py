@@ -1,0 +1,1 @@
+"""Event stores: one contract, and one back-end for each kind of medium."""

@@ -13,7 +13,7 @@ NO_KEYS: Mapping[int, bytes] = {}
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where a log ends: the id the next event gets, the newest state event, the log's epoch.
+    """The end of a log: the id the next event gets, the newest state event, the log's epoch.
 
     The epoch is a random text made with the log; an unknown conversation has `next_id` 0 and the
     epoch "".
@@ -35,7 +35,7 @@ class EventStore(ABC):
     folds_metadata: bool = False
     """The summary given to `append` reaches the conversation's record in the same commit."""
     counters: Counters = Counters()
-    """What is counted of this store; a class that makes none shares this one."""
+    """Counters of this store; classes that make none share this object."""
 
     @abstractmethod
     def append(

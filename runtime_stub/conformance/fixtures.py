@@ -1,4 +1,4 @@
-"""What the suites for runtimes begin with."""
+"""Fixtures of the suites for runtimes."""
 
 import pytest
 import pytest_asyncio

@@ -1,4 +1,4 @@
-"""What every Runtime tells of its repository, as tests of pytest and pytest-asyncio."""
+"""The conformance suite of a Runtime's repository, as tests of pytest and pytest-asyncio."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from runtime_stub.errors import BadWorkspacePath
 
 
 class RuntimeRepositorySuite(RuntimeFixtures):
-    """What every Runtime tells of its repository."""
+    """The contract of a Runtime's repository."""
 
     async def test_changes_are_those_since_the_last_commit(self, runtime):
         assert await runtime.changes() is None

@@ -1,4 +1,4 @@
-"""What every Runtime does whose commands are a shell's, as tests of pytest and pytest-asyncio."""
+"""The conformance suite of a Runtime with a shell, as tests of pytest and pytest-asyncio."""
 
 import asyncio
 
@@ -31,7 +31,7 @@ from runtime_stub.errors import BadWorkspacePath, FileMissing, RuntimeUnavailabl
 
 
 class RuntimeSuite(RuntimeFixtures):
-    """What every Runtime does with actions and files."""
+    """The contract of a Runtime for actions and files."""
 
     async def test_a_runtime_is_stopped_until_it_is_connected_and_after_it_is_closed(self, builder):
         runtime = await builder.build("conversation", "ann")

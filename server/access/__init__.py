@@ -1,0 +1,1 @@
+"""Access control: keys, hosts, origins, client addresses, rates and connection limits."""

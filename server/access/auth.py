@@ -1,4 +1,4 @@
-"""Who asks, and whether the request came from where requests may come from."""
+"""Authentication: keys, hosts, origins, and the principal behind a request."""
 
 import hmac
 import logging
@@ -24,14 +24,14 @@ logger = logging.getLogger(__name__)
 KEY_HEADER = "x-session-api-key"
 LOCAL_NAMES = frozenset(("localhost", "127.0.0.1", "::1"))
 NO_KEY = frozenset(("", "null", "undefined"))
-"""What a browser's query says when its page has no key."""
+"""Values a page sends for its key when it has none."""
 
 _USER_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}")
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks. None: nobody in particular, to whom the records without an owner belong."""
+    """The user behind a request. None is the anonymous user, who owns the records without an owner."""
 
     user_id: str | None = None
 
@@ -44,7 +44,7 @@ class UserAuth(ABC):
 
     @abstractmethod
     async def user_id(self, headers: Mapping[str, str]) -> str | None:
-        """Who sent a request with these headers, whose names are in lower case.
+        """Return the id of the user who sent a request with these headers (names in lower case).
 
         None owns what has no owner. Raises Unauthorized to refuse; its text is shown.
         """
@@ -106,7 +106,7 @@ class Authenticator:
         return any(map(self.key_matches, (*given, headers.get(KEY_HEADER), bearer)))
 
     async def principal(self, scope: Mapping[str, Any]) -> Principal:
-        """Who asks, by the headers of the ASGI scope. Raises Unauthorized, NotAvailable."""
+        """Return the principal of an ASGI scope. Raise Unauthorized, NotAvailable."""
         if type(self._users) is Everybody:
             return Principal()
         headers = Headers(raw=scope.get("headers", []))

@@ -1,4 +1,4 @@
-"""Whose request it is, by address: through trusted proxies, and for which addresses nothing counts."""
+"""Client addresses: the peer or, behind trusted proxies, the address they forward."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -30,7 +30,7 @@ SECURE: Mapping[str, bool] = {"http": False, "https": True, "ws": False, "wss": 
 SHOWN = 20
 """Characters of a word that is refused."""
 UNKNOWN = "unknown"
-"""Where a server is asked without a network, or by something that is no address."""
+"""The address of a client without one, such as a Unix socket's."""
 
 
 class Addresses:

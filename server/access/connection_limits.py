@@ -1,4 +1,4 @@
-"""Who is connected: counted in all and per address, and those who only hold a place are sent away."""
+"""Connection limits, in all and per address, and the deadline for handshakes."""
 
 import asyncio
 import logging
@@ -116,7 +116,7 @@ class Crowd:
 
     @property
     def handshakes(self) -> int:
-        """How many have not said yet what they want."""
+        """Connections whose handshake is not complete."""
         return len(self._waiting)
 
     def check(self, address: str) -> None:
@@ -141,11 +141,11 @@ class Crowd:
         return place
 
     def allowance(self, address: str) -> Allowance:
-        """What the connections of an address may send of events, together."""
+        """Return the token bucket for events that the connections of an address share."""
         return self._allowed(address)[0]
 
     def pace(self, address: str) -> Pace:
-        """What the connections of an address may send of anything, together."""
+        """Return the token bucket for packets that the connections of an address share."""
         return self._allowed(address)[1]
 
     def _allowed(self, address: str) -> tuple[Allowance, Pace]:

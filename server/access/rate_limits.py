@@ -1,4 +1,4 @@
-"""How often an address or a user may ask, by what is asked for."""
+"""Request rate limits by address and by user, for each class of request."""
 
 import logging
 import math
@@ -71,7 +71,7 @@ class BoundedWindows(Storage, MovingWindowSupport):
         return self.get(key)
 
     def get(self, key: str) -> int:
-        """How many hits are kept of a key."""
+        """Return how many hits of a key are remembered."""
         return len(self._hits.get(key, ()))
 
     def get_expiry(self, key: str) -> float:
@@ -110,7 +110,7 @@ MAX_BANS = 10_000
 
 
 class RateClass(StrEnum):
-    """What is counted together."""
+    """Requests counted together."""
 
     READS = "reads"
     WRITES = "writes"
@@ -130,7 +130,7 @@ class Rates:
     ) -> None:
         self.addresses = addresses
         self.refused: Counter[str] = Counter()
-        """How many were too many, by their class."""
+        """Requests refused, by class."""
         self._clock = clock
         self._banned: dict[str, float] = {}
         self._windows = BoundedWindows(clock)

@@ -1,4 +1,4 @@
-"""What an agent loop says in the log without waiting for it; its newest state is always told."""
+"""The loop's own events, appended without waiting; its newest state always reaches the log."""
 
 import asyncio
 import logging

@@ -41,7 +41,7 @@ from server.user_code import UserCode, reason_of, text_of
 logger = logging.getLogger(__name__)
 
 HALT_SECONDS = 0.8
-"""How long a cancelled step may take to end before it is left behind."""
+"""Seconds a cancelled step may take to end before it is abandoned."""
 Work = Callable[[], Awaitable[AgentState]]
 """Steps up to the state that is then due."""
 

@@ -1,4 +1,4 @@
-"""What an earlier life of the loop left open, found by reading the log's tail backwards."""
+"""Work that an earlier loop left open, found by reading the log's tail backwards."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ FRONT_BYTES = 120
 ALWAYS_READ = frozenset((AgentStateChangedObservation.kind, ErrorObservation.kind))
 TAKEN_UP_KINDS = frozenset((MessageAction.kind, RecallAction.kind))
 OPENING_EVENTS = 200
-"""How far from its start a log is searched for its `system` message."""
+"""Events from the start of a log searched for its `system` message."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""What an agent's states and action kinds mean for its loop."""
+"""Agent states and action kinds, classified for the loop."""
 
 from dataclasses import dataclass
 

@@ -75,7 +75,7 @@ Rate = Annotated[str, AfterValidator(_check_rate)]
 
 
 class Bounds(BaseModel):
-    """What is allowed to one address, one user, one connection, and to all together."""
+    """Limits per address, user and connection, and for all together."""
 
     permitted_hosts: Names = Field(
         default_factory=list,
@@ -264,7 +264,7 @@ class Administrable(BaseModel):
     _places: dict[str, str] = PrivateAttr(default_factory=dict)
 
     def place_of(self, field: str) -> str:
-        """Where a setting was found, in a person's words; "default" where nowhere."""
+        """Return a description of where a setting was found; "default" if nowhere."""
         return self._places.get(field, "default")
 
 
@@ -479,7 +479,7 @@ class ServerConfig(Bounds, Extensions, Observability, Administrable, BaseSetting
 
     @property
     def storage(self) -> StorageConfig:
-        """What storage.opening needs to open the store."""
+        """The configuration `storage.opening` opens the store with."""
         if self.storage_kind == "memory":
             return MemoryStorage()
         if self.storage_kind == "local":

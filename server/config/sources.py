@@ -1,4 +1,4 @@
-"""Where settings come from: environment variables, a toml file and the command line."""
+"""Sources of settings: environment variables, a TOML file and the command line."""
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,7 +52,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """What one source says: field values, and the place each was found, in a person's words."""
+    """The values of one source, and for each a description of where it was found."""
 
     values: dict[str, Any] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Conversations in this process: the manager, its registry, the scheduling of agent loops."""

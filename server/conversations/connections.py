@@ -20,7 +20,7 @@ class Connection(Protocol):
 
     @property
     def user_id(self) -> str | None:
-        """Whose it is."""
+        """The owner."""
 
     @property
     def client(self) -> str | None:
@@ -48,7 +48,7 @@ class Connection(Protocol):
 
     @property
     def delivered(self) -> int:
-        """How many events of the log it was brought past."""
+        """Events of the log it has passed."""
 
     def notify(self, payload: Mapping[str, Any]) -> None:
         """Send a payload that is not an event of the log; lost if the connection is."""
@@ -93,7 +93,7 @@ class ConnectionRegistry:
         return tuple(self._by_conversation.get(conversation_id, {}).values())
 
     def count(self, conversation_id: str) -> int:
-        """How many connections a conversation has."""
+        """Return how many connections a conversation has."""
         return len(self._by_conversation.get(conversation_id, ()))
 
     def __iter__(self) -> Iterator[Connection]:

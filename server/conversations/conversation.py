@@ -39,7 +39,7 @@ LEAST_SECONDS = 0.2
 
 
 class Audience(Protocol):
-    """Where payloads go that are not events: the connections of a conversation."""
+    """The connections of a conversation, as receivers of payloads that are not events."""
 
     def notify(self, conversation_id: str, payload: dict[str, object]) -> None:
         """Send to every connection of the conversation."""
@@ -47,7 +47,7 @@ class Audience(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoopParts:
-    """What an agent loop is made of."""
+    """The parts of an agent loop."""
 
     make_agent: Callable[[], Agent]
     runtime_builder: RuntimeBuilder
@@ -56,7 +56,7 @@ class LoopParts:
     monitor: Monitor = SILENT
     tallies: Tallies = field(default_factory=Tallies)
     step: Step = plain_step
-    """How a step of an agent is asked for."""
+    """The call of an agent's step."""
 
 
 class ServerConversation:
@@ -105,7 +105,7 @@ class ServerConversation:
         self.loop: AgentLoop | None = None
         self.starting: Task[None] | None = None
         self.watchers = 0
-        """How many connections are attached."""
+        """Attached connections."""
         self.replay: Sequence[Action] = ()
         self.idle_timer: TimerHandle | None = None
         self._loop = asyncio.get_running_loop()

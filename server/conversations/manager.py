@@ -16,7 +16,7 @@ from server.agent.states import LoopSettings
 from server.config.settings import ServerConfig
 from server.conversations.connections import ConnectionRegistry
 from server.conversations.conversation import LoopParts, ServerConversation
-from server.conversations.users import UserRecords
+from server.conversations.users import Users
 from server.errors import NotAvailable, NotSupported
 from storage.conversations.base import ConversationStores
 from storage.promise import Promise
@@ -24,7 +24,7 @@ from storage.promise import Promise
 
 @dataclass(frozen=True, slots=True)
 class ManagerParts:
-    """What the manager works with; everything is opened and closed by its owner."""
+    """Dependencies of the manager; their owner opens and closes them."""
 
     event_store: EventStore
     page_reader: PageReader
@@ -32,7 +32,7 @@ class ManagerParts:
     connections: ConnectionRegistry
     loop_parts: LoopParts
     default_settings: LoopSettings
-    users: UserRecords
+    users: Users
     stream_limits: StreamLimits = StreamLimits()  # noqa: RUF009 - immutable
     metadata_in_commit: bool = False
     max_concurrent_conversations: int = 3
@@ -52,7 +52,7 @@ class ConversationStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AgentLoopInfo:
-    """Where a conversation's agent loop is and how far it has come."""
+    """The location and state of a conversation's agent loop."""
 
     conversation_id: str
     url: str | None

@@ -109,7 +109,7 @@ USER_MESSAGES = EventFilter(include_kinds=("message",), source=EventSource.USER)
 
 @dataclass(frozen=True, slots=True)
 class UpkeepParts:
-    """What the updates are made with: a model for titles, if any, and how long one may take."""
+    """Dependencies of the updates: the model for titles, if any, and its deadline."""
 
     title_model: TitleModel | None = None
     seconds: float = 15.0

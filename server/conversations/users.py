@@ -1,4 +1,4 @@
-"""What is kept of users, and what follows from it for their conversations."""
+"""Users' settings and secrets, and their effect on the users' open conversations."""
 
 import asyncio
 from asyncio import Task
@@ -29,7 +29,7 @@ def needs_key(model: str | None) -> bool:
 def missing(
     settings: Settings | None, *, require_settings: bool, model: str | None
 ) -> ServerError | None:
-    """What is missing in a user's settings, None where none are stored; None when nothing is."""
+    """Return the error for what a user's settings lack (None: none are stored); None when they suffice."""
     if require_settings and settings is None:
         return SettingsNotFound("Settings not found")
     if needs_key(model) and not (settings is not None and settings.has("llm_api_key")):
@@ -50,14 +50,14 @@ class Confidant(Protocol):
 
     @property
     def user_id(self) -> str | None:
-        """Whose it is."""
+        """The owner."""
 
     def learn(self, masks: Mapping[str, str], environment: Mapping[str, str] | None = None) -> None:
         """Mask these values from now on, and give commands these variables."""
 
 
 class _Known(NamedTuple):
-    """What a conversation is told: masks by settings, masks by secrets, commands' variables."""
+    """Values handed to a conversation: masks from settings, masks from secrets, environment of commands."""
 
     keys: Mapping[str, str]
     values: Mapping[str, str]
@@ -81,7 +81,7 @@ class _Circle:
         self.changes = 0
 
 
-class UserRecords:
+class Users:
     """Reads and changes settings and secrets, and tells open conversations at once.
 
     A change is told to the user's conversations as soon as it is durable, before its caller hears

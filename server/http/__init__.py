@@ -1,0 +1,1 @@
+"""The HTTP layer around every endpoint: middleware, body limits, security headers, access log."""

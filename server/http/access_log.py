@@ -1,4 +1,4 @@
-"""What is noted of every request: its id, how long it took, how it was answered."""
+"""The access log: id, duration and status of every request."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""What a request's body may be: its type, its size, and the time it may take to come."""
+"""Limits of request bodies: type, size, and the time to arrive."""
 
 import asyncio
 import re
@@ -12,11 +12,11 @@ from server.errors import ServerError, TooLarge, TooSlow, UnsupportedMedia
 from server.http.responses import CLOSE, response_of
 
 ENVELOPE_BYTES = 64 * 1024
-"""What JSON may add around the longest message."""
+"""Bytes that JSON may add around the longest message."""
 UPLOAD_BYTES = 32 * 1024 * 1024
 """Bytes of one upload, all its files together."""
 SLOWEST_BYTES_PER_SECOND = 4096
-"""Who sends more slowly than that, after the first seconds, is not waited for."""
+"""Rate below which a body, after the first seconds, is no longer waited for."""
 LONGEST_NUMBER = 18
 """Digits of a length that is read at all."""
 WRITING = frozenset(("POST", "PUT", "PATCH", "DELETE"))

@@ -1,4 +1,4 @@
-"""What surrounds every route: headers, the gate, bounds of bodies, answers to errors."""
+"""The middleware around every route: headers, access checks, body limits, error responses."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -53,7 +53,7 @@ _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 def middleware(
     config: ServerConfig, authenticator: Authenticator, rates: Rates, tallies: Tallies
 ) -> list[Middleware]:
-    """What every request passes, outermost first. Knows nothing of the routes."""
+    """Return the middleware of every request, outermost first. It knows nothing of the routes."""
     told = {**PROTECTION, **(TRANSPORT_SECURITY if config.https else {})}
     return [
         Middleware(Noted, tallies, access_log=config.access_log),
@@ -70,7 +70,7 @@ def middleware(
 
 
 def exception_handlers() -> dict[Any, Callable[[Request, Exception], Any]]:
-    """How errors that a route raises become the one error body."""
+    """Return the handlers that turn a route's errors into the one error body."""
     kinds = (
         HTTPException,
         ServerError,
@@ -159,7 +159,7 @@ class Gate:
 
 
 def rate_class(scope: Scope) -> RateClass:
-    """What a request counts as."""
+    """Return the rate class of a request."""
     path: str = scope["path"].removeprefix(scope.get("root_path", ""))
     if path.startswith("/socket.io"):
         follows = b"sid=" in scope.get("query_string", b"")

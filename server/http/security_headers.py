@@ -1,4 +1,4 @@
-"""What every answer tells browsers about itself."""
+"""Security headers of every response."""
 
 from collections.abc import Mapping
 

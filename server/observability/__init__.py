@@ -1,0 +1,1 @@
+"""Logs, counters, metrics, readiness and the watch on the event loop."""

@@ -11,7 +11,7 @@ REQUEST_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 
 
 class Answered(NamedTuple):
-    """What requests are told apart by; each of few values."""
+    """Labels of a request; each has few values."""
 
     method: str
     route: str

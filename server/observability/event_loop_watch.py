@@ -20,13 +20,13 @@ library_logger = logging.getLogger(__name__)
 LAG_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 """Seconds of lag that are told apart."""
 BEAT_SECONDS = 0.1
-"""How often a beat is due: the runner ticks as often, and no other timer is needed."""
+"""Seconds between beats; the runner ticks as often, so no other timer is needed."""
 DEEPEST = 12
 """Innermost frames of the stack that are logged."""
 
 
 class Sample(NamedTuple):
-    """Where the loop was found: `file:line function`, the innermost last, and its task's name."""
+    """A stack of the event loop: `file:line function`, the innermost last, and the task's name."""
 
     where: list[str]
     task: str | None
@@ -42,9 +42,9 @@ class LoopWatch:
 
     def __init__(self, slow_seconds: float) -> None:
         self.lags = Histogram(LAG_BOUNDS)
-        """How late each beat came, in seconds."""
+        """Seconds each beat was late."""
         self.slow = 0
-        """How often the loop was held up."""
+        """Times the event loop was held up."""
         self._slow_seconds = slow_seconds
         self._beaten_at = 0.0
         self._found: Sample | None = None

@@ -115,7 +115,7 @@ class FaultCounts(logging.Handler):
 
 MASK = "******"
 IDS = ("conversation_id", "connection_id")
-"""What `extra` may add to a line of the standard library's loggers."""
+"""Keys of `extra` that a line of the standard library's loggers carries."""
 
 _LIBRARY_FLOORS = {
     "uvicorn": logging.INFO,

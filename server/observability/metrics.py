@@ -1,4 +1,4 @@
-"""What Prometheus is told: read off counters at the moment it asks, never pushed for an event."""
+"""The metrics for Prometheus, read from counters when it scrapes and never pushed per event."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
@@ -45,7 +45,7 @@ class Client(Protocol):
 
 
 class SlowClients(Protocol):
-    """What is counted of clients that do not read."""
+    """Counters of clients that do not read."""
 
     paused: int
     aborted: int
@@ -61,20 +61,20 @@ class Guests(Protocol):
 
     @property
     def handshakes(self) -> int:
-        """How many have not said yet what they want."""
+        """Connections whose handshake is not complete."""
 
 
 class Refusals(Protocol):
-    """What was asked too often."""
+    """Counters of refused requests."""
 
     @property
     def refused(self) -> Mapping[str, int]:
-        """How many by their class."""
+        """Requests refused, by class."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the figures are."""
+    """The objects the metrics are read from."""
 
     storage: Counters
     tallies: Tallies
@@ -113,7 +113,9 @@ class ServerCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Every family, named in docs/metrics.md."""
-        build = GaugeMetricFamily("parley_build", "Always 1.", labels=["version"])
+        build = GaugeMetricFamily(
+            "parley_build", "Always 1; the label holds the version.", labels=["version"]
+        )
         build.add_metric([server_version() or "unknown"], 1)
         yield build
         yield from _storage(self._sources.storage)
@@ -122,45 +124,67 @@ class ServerCollector(Collector):
         yield from _requests(self._sources.tallies)
         yield from _caches(self._sources.pages)
         watch = self._sources.watch
-        yield _histogram("parley_event_loop_lag_seconds", "How late the loop was.", watch.lags)
+        yield _histogram(
+            "parley_event_loop_lag_seconds",
+            "Delay of the event loop's beat in seconds.",
+            watch.lags,
+        )
         tasks = len(asyncio.all_tasks())
         yield _gauge("parley_event_loop_tasks", "Tasks of the event loop.", tasks)
-        yield _counter("parley_slow_callbacks", "How often the loop was held up.", watch.slow)
+        yield _counter(
+            "parley_slow_callbacks",
+            "Times a callback held the event loop up for longer than slow_callback_seconds.",
+            watch.slow,
+        )
 
 
 def _storage(counters: Counters) -> Iterator[Metric]:
-    yield _counter("parley_events_appended", "Events that became durable.", counters.events)
+    yield _counter("parley_events_appended", "Events appended durably.", counters.events)
     yield _counter(
-        "parley_appends_failed", "Events the storage failed for.", counters.appends_failed
+        "parley_appends_failed",
+        "Events not stored because the storage failed.",
+        counters.appends_failed,
     )
     yield _counter(
-        "parley_appends_unknown", "Outcomes that were read back.", counters.appends_unknown
+        "parley_appends_unknown",
+        "Appends whose outcome was unknown and had to be read back.",
+        counters.appends_unknown,
     )
     yield _histogram(
-        "parley_commit_seconds", "Time of a commit, its flush included.", counters.commit_times
+        "parley_commit_seconds",
+        "Duration of a commit in seconds, including the flush to disk.",
+        counters.commit_times,
     )
     yield _counter("parley_commit_writes", "Writes in all commits.", counters.commit_writes)
-    yield _gauge("parley_commit_largest", "Writes of the largest commit.", counters.largest_commit)
     yield _gauge(
-        "parley_storage_writes_waiting", "Writes taken and not yet told.", counters.waiting_writes
+        "parley_commit_largest", "Writes in the largest commit so far.", counters.largest_commit
+    )
+    yield _gauge(
+        "parley_storage_writes_waiting",
+        "Writes accepted by the database whose outcome is not known yet.",
+        counters.waiting_writes,
     )
     yield _counter(
-        "parley_subscriptions_lagged", "Subscribers that lagged.", counters.subscriptions_lagged
+        "parley_subscriptions_lagged",
+        "Times a subscriber's queue was full and it read on from the log.",
+        counters.subscriptions_lagged,
     )
     yield _counter(
         "parley_clients_fallen_behind", "Live clients that were too slow.", counters.clients_behind
     )
     yield _counter(
-        "parley_replayed_bytes", "Bytes sent from the log, not live.", counters.replayed_bytes
+        "parley_replayed_bytes",
+        "Bytes of replayed events sent to clients.",
+        counters.replayed_bytes,
     )
 
 
 def _work(tallies: Tallies) -> Iterator[Metric]:
-    yield _gauge("parley_conversations_open", "Conversations open now.", tallies.conversations)
-    yield _gauge("parley_agent_loops", "Agent loops there now.", tallies.loops)
-    yield _counter("parley_agent_loops_started", "Agent loops made.", tallies.loops_started)
-    yield _counter("parley_agent_loop_failures", "Failures in agent loops.", tallies.loop_failures)
-    yield _counter("parley_agent_steps", "Steps asked of agents.", tallies.agent_steps)
+    yield _gauge("parley_conversations_open", "Open conversations.", tallies.conversations)
+    yield _gauge("parley_agent_loops", "Existing agent loops.", tallies.loops)
+    yield _counter("parley_agent_loops_started", "Agent loops started.", tallies.loops_started)
+    yield _counter("parley_agent_loop_failures", "Failures of agent loops.", tallies.loop_failures)
+    yield _counter("parley_agent_steps", "Agent steps requested.", tallies.agent_steps)
 
 
 def _connections(sources: Sources) -> Iterator[Metric]:
@@ -169,19 +193,33 @@ def _connections(sources: Sources) -> Iterator[Metric]:
     delivered = tallies.delivered + sum(one.delivered for one in now)
     behind = sum(not one.live for one in now)
     waiting = sum(one.waiting for one in now)
-    yield _gauge("parley_connections", "Connections there now.", len(now))
-    yield _gauge("parley_connections_behind", "Of these, those not level with the log.", behind)
-    yield _gauge("parley_client_events_waiting", "Clients' events not yet answered.", waiting)
-    yield _counter("parley_connections_accepted", "Connections that joined.", tallies.connections)
+    yield _gauge("parley_connections", "Connections joined to a conversation.", len(now))
+    yield _gauge(
+        "parley_connections_behind", "Connections that have not caught up with the log.", behind
+    )
+    yield _gauge("parley_client_events_waiting", "Client events not acknowledged yet.", waiting)
+    yield _counter(
+        "parley_connections_accepted",
+        "Connections that joined a conversation.",
+        tallies.connections,
+    )
     refused = CounterMetricFamily(
-        "parley_connections_refused", "Connections refused.", labels=["reason"]
+        "parley_connections_refused", "Connections refused, by reason.", labels=["reason"]
     )
     for reason, count in sorted(tallies.refused.items()):
         refused.add_metric([reason], count)
     yield refused
-    yield _counter("parley_events_delivered", "Events clients were brought past.", delivered)
-    yield _counter("parley_connections_paused", "Pauses of writing to a client.", slow.paused)
-    yield _counter("parley_connections_aborted", "Clients cut for standing still.", slow.aborted)
+    yield _counter("parley_events_delivered", "Events delivered to clients.", delivered)
+    yield _counter(
+        "parley_connections_paused",
+        "Times writing to a client paused because its buffer was full.",
+        slow.paused,
+    )
+    yield _counter(
+        "parley_connections_aborted",
+        "Clients disconnected because they read nothing for stall_abort_seconds.",
+        slow.aborted,
+    )
     yield from _defence(sources)
 
 
@@ -194,7 +232,11 @@ def _defence(sources: Sources) -> Iterator[Metric]:
         guests.handshakes,
     )
     yield _counter("parley_handshakes_cut", "Clients ended while that was due.", guests.cut)
-    limited = CounterMetricFamily("parley_rate_limited", "Beyond a rate.", labels=["class"])
+    limited = CounterMetricFamily(
+        "parley_rate_limited",
+        "Requests, connections and failures refused by a rate limit, by class.",
+        labels=["class"],
+    )
     for kind, count in sorted(sources.rates.refused.items()):
         limited.add_metric([kind], count)
     yield limited
@@ -203,7 +245,7 @@ def _defence(sources: Sources) -> Iterator[Metric]:
 def _requests(tallies: Tallies) -> Iterator[Metric]:
     family = HistogramMetricFamily(
         "parley_http_request_seconds",
-        "Requests by route, with their time.",
+        "Duration of requests in seconds, by method, route and status.",
         labels=["method", "route", "status"],
     )
     for request, times in list(tallies.requests.items()):
@@ -213,9 +255,9 @@ def _requests(tallies: Tallies) -> Iterator[Metric]:
 
 
 def _caches(caches: Mapping[str, Cache]) -> Iterator[Metric]:
-    size = GaugeMetricFamily("parley_cache_bytes", "Bytes a cache holds.", labels=["cache"])
-    hits = CounterMetricFamily("parley_cache_hits", "Pages found.", labels=["cache"])
-    misses = CounterMetricFamily("parley_cache_misses", "Pages not found.", labels=["cache"])
+    size = GaugeMetricFamily("parley_cache_bytes", "Bytes held by a cache.", labels=["cache"])
+    hits = CounterMetricFamily("parley_cache_hits", "Cache hits.", labels=["cache"])
+    misses = CounterMetricFamily("parley_cache_misses", "Cache misses.", labels=["cache"])
     for name, cache in caches.items():
         size.add_metric([name], cache.size_bytes)
         hits.add_metric([name], cache.hits)

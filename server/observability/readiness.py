@@ -16,11 +16,11 @@ from storage.medium import Medium
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
-"""How long the disk and the storage may take to answer."""
+"""Seconds the disk and the storage may take to answer."""
 SETTLE_SECONDS = 2.5
-"""How long no append may have failed before a small write says that all is well again."""
+"""Seconds without a failed append before a probe write may declare the storage healthy again."""
 FRESH_SECONDS = 1.0
-"""How long a look counts that found nothing."""
+"""Seconds a probe without findings stays valid."""
 
 STOPPING = "stopping"
 DRAINING = "draining"

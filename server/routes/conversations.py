@@ -84,7 +84,7 @@ def conversation_infos(
 def status_of(
     manager: ConversationManager, user_id: str | None, conversation_id: str
 ) -> ConversationStatus:
-    """What one conversation's loop is doing."""
+    """Return the status of one conversation's loop."""
     found = manager.get_agent_loop_info(user_id, filter_to_sids={conversation_id})
     return found[0].status if found else ConversationStatus.STOPPED
 

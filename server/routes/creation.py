@@ -94,7 +94,7 @@ class NewMicroagent(RequestBody):
 
 
 class NewConversation(RequestBody):
-    """What a conversation begins with. Instructions and tool servers are for agents that use them."""
+    """The request for a new conversation. Instructions and tool servers are for agents that use them."""
 
     repository: ShownText | None = None
     git_provider: ProviderType | None = None
@@ -108,7 +108,7 @@ class NewConversation(RequestBody):
     mcp_config: dict[str, JsonValue] | None = None
 
     def opening(self) -> "Opening":
-        """What is said first: the user's words and pictures, else the recording's or the task's.
+        """Return the first message: the user's words and pictures, else the recording's or the task's.
 
         Raises BadRecording.
         """

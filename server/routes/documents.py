@@ -25,7 +25,7 @@ SHARED = {
     "dom.js": "views/dom.js",
     "icon.svg": "icon.svg",
 }
-"""What it has of the other page, under addresses of its own: it is there whatever is at `/`."""
+"""Files shared with the chat page, served at addresses of their own: they exist whatever is at `/`."""
 
 
 @cache

@@ -1,4 +1,4 @@
-"""How an address finds its route, and what happens where there is none."""
+"""Route matching, and the answer where no route matches."""
 
 import inspect
 import re

@@ -42,7 +42,7 @@ MAX_RULES = 1000
 MAX_LINE = 500
 """Characters of a line that is heeded."""
 SECONDS = 1.0
-"""How long the rules of one folder may take; the names left then are shown."""
+"""Seconds for the rules of one folder; names not matched by then are shown."""
 KNOWN_FILES = 64
 """Files whose compiled rules are remembered."""
 

@@ -22,7 +22,7 @@ from server.routes.services import Services
 from storage.counters import Counters
 
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
-"""Who sends one of these was reached by somebody else first."""
+"""Headers that a proxy adds: a request with one of them was forwarded."""
 BEARER = "bearer "
 
 

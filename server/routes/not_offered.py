@@ -136,7 +136,7 @@ class Feedback(BaseModel):
 
 
 class FeedbackKept(ResponseBody):
-    """Where a judgement went, and its id."""
+    """The place a feedback was stored, and its id."""
 
     status: Literal["ok"] = "ok"
     message: str = "Kept on this server"

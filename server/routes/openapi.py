@@ -59,7 +59,7 @@ SECURITY_SCHEMES: Mapping[str, Mapping[str, str]] = {
 
 
 class KeysAsked:
-    """What a server asks for: none of the keys that are not set."""
+    """The keys a server asks for: only those that are set."""
 
     def __init__(self, *, keyless: bool, admin_keyless: bool) -> None:
         self._names: Mapping[str, Sequence[str]] = {
@@ -74,12 +74,12 @@ class KeysAsked:
 
 
 EVERYWHERE = (Forbidden, RateLimited, EventsError)
-"""What any address may answer; the second one stands for all that nobody foresaw."""
+"""Errors every endpoint may answer with."""
 UNDER_API = (Unauthorized, NotAvailable, TooLarge, StorageError)
 WITH_QUERY = (BadRequest,)
 WITH_BODY = (BadRequest,)
 WRITING = (UnsupportedMedia,)
-"""Where a body, even an unasked one, must be of the type that is taken."""
+"""Errors of methods with a body, whose type is checked even if the endpoint reads none."""
 UNFIT_BODY = "The body does not fit its schema; the text names the field (`invalid_body`)"
 TOO_MANY = answer_of_kind(RateLimited).status
 RETRY_AFTER = {

@@ -1,4 +1,4 @@
-"""What a page asks before anything else: /api/options."""
+"""Options a page needs before anything else: /api/options."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ from server.routes.services import Services
 
 
 class FeatureFlags(ResponseBody):
-    """What a page may show."""
+    """Features a page may show."""
 
     ENABLE_BILLING: bool = False
     HIDE_LLM_SETTINGS: bool = False
@@ -57,7 +57,7 @@ class OptionRoutes:
 
     @described(Tag.OPTIONS, answer=list[Beginning])
     async def examples(self, _request: Request) -> Response:
-        """What the agent offers to begin with."""
+        """Return the agent's example messages."""
         offered = self._services.agent_examples
         return JsonResponse([Beginning(title=one.title, message=one.message) for one in offered])
 

@@ -1,4 +1,4 @@
-"""What this process uses of its machine."""
+"""Resources this process uses."""
 
 import os
 import resource
@@ -34,7 +34,7 @@ class Disk(ResponseBody):
 
 
 class Transfers(ResponseBody):
-    """What the process has read and written."""
+    """Bytes the process has read and written."""
 
     read_bytes: int
     write_bytes: int

@@ -125,7 +125,7 @@ def idempotency_key(request: Request) -> str | None:
 
 
 def principal_of(request: Request) -> Principal:
-    """Who asks."""
+    """Return the principal of a request."""
     principal: Principal = request.state.principal
     return principal
 
@@ -158,7 +158,7 @@ def _fields_of(value: object) -> dict[str, Any]:
 
 
 def _problem_of(error: ValidationError) -> tuple[str, bool]:
-    """What is wrong in one line, and whether it is JSON at least."""
+    """Return the problem in one line, and whether the input is JSON at all."""
     first: Mapping[str, Any] = error.errors(include_url=False, include_input=False)[0]
     kind, message = first["type"], first["msg"].removeprefix("Value error, ")
     if kind == "json_invalid":

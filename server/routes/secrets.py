@@ -1,4 +1,4 @@
-"""What the user keeps secret: named values and tokens of git hosts."""
+"""The user's secrets: named values and tokens of git hosts."""
 
 import re
 from typing import Annotated
@@ -65,7 +65,7 @@ class GivenToken(_Body):
     def in_place_of(
         self, provider: ProviderType, stored: ProviderToken | None
     ) -> ProviderToken | None:
-        """What to keep; None when nothing is stored and nothing given. Raises InvalidToken."""
+        """Return the token to store; None when none is stored or given. Raise InvalidToken."""
         given = "" if self.token is None else self.token.get_secret_value().strip()
         host = self.host or None
         if given:
@@ -109,7 +109,7 @@ class SecretList(ResponseBody):
 
 
 class Told(ResponseBody):
-    """What was done."""
+    """The outcome of a change."""
 
     message: str
 

@@ -1,4 +1,4 @@
-"""What the routes work with."""
+"""Dependencies of the routes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from server.agent.states import LoopSettings
 from server.config.settings import ServerConfig
 from server.conversations.connections import ConnectionRegistry
 from server.conversations.manager import ConversationManager
-from server.conversations.users import UserRecords
+from server.conversations.users import Users
 from server.errors import NotAvailable
 from server.observability.metrics import Metrics
 from server.observability.readiness import Readiness
@@ -31,7 +31,7 @@ class Services:
     page_reader: PageReader
     connections: ConnectionRegistry
     default_settings: LoopSettings
-    users: UserRecords
+    users: Users
     agent_model: str | None
     """The model the agent declares, `provider/name`; None when it needs none."""
     agent_examples: Sequence[Example]

@@ -64,7 +64,7 @@ class SettingsRoutes:
         statuses={404: "Nothing is stored, and the server requires settings"},
     )
     async def read(self, request: Request) -> Response:
-        """What is stored, defaults for the rest; 404 where the server requires settings.
+        """Return the stored settings, with defaults for the rest; 404 where the server requires settings.
 
         No key is ever shown. With nothing stored, `llm_api_key_set` is true when the agent needs
         no key.

@@ -34,7 +34,7 @@ MAX_FILES = 100
 MAX_FILE_MB = 3
 MAX_FILE_BYTES = MAX_FILE_MB * 1024 * 1024
 START_SECONDS = 20.0
-"""How long an upload waits for the workspace, unless an action may take less."""
+"""Seconds an upload waits for the workspace, unless an action may take less."""
 
 _PATH_MARKS = re.compile(r"[\\/]")
 

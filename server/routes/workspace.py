@@ -1,4 +1,4 @@
-"""What a page asks of a conversation's workspace as soon as it opens it, and its changes."""
+"""The workspace of a conversation: addresses a page asks for on opening, and its git changes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -68,7 +68,7 @@ class WorkspaceIds(ResponseBody):
 
 
 class EditorAddress(ResponseBody):
-    """Where an editor is."""
+    """The address of an editor."""
 
     vscode_url: str | None
 

@@ -1,0 +1,1 @@
+"""Socket.IO: handlers, sessions and fan-out, and the two transports below them."""

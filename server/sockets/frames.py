@@ -17,9 +17,9 @@ from server.sockets.protocol import payload_frame, project, stored_frame
 from storage.counters import Counters
 
 TURN_SECONDS = 0.0003
-"""How long all replays together may keep the loop, one slice of the last of them more."""
+"""Seconds all replays together may hold the event loop per iteration, plus one slice."""
 TURN_BYTES = 16 * 1024
-"""How much they may send, one slice more: it goes to the kernel at the end of the turn, which takes
+"""Bytes they may send per iteration, plus one slice: the write at the end of the iteration takes
 longer than to make it. Of long slices that is one."""
 WOKEN = 8
 """So many that wait are looked at in one turn of the loop; their slices may be short."""
@@ -36,7 +36,7 @@ class Turns:
         self._called = False
         """Whether some were called up who have not gone yet: whoever comes now stands behind them."""
         self._put_back = 0
-        """How many were looked at in this turn of the loop and must wait on, at the front."""
+        """Waiters examined in this iteration that must go on waiting, at the front."""
 
     async def take(self) -> None:
         """Return when a slice may be worked on, at once where nobody else is at it."""
@@ -85,7 +85,7 @@ class Turns:
 
 RUN_OVERHEAD_BYTES = 400
 END_BYTES = 8
-"""What an entry of a run's table takes."""
+"""Bytes of an entry in a run's table."""
 
 
 class FrameRun:
@@ -119,7 +119,7 @@ class FrameRun:
 
     @property
     def size_bytes(self) -> int:
-        """What it holds in memory, nearly."""
+        """Approximate bytes held in memory."""
         return len(self.wire) + END_BYTES * len(self.ends) + RUN_OVERHEAD_BYTES
 
     def covers(self, first_id: int, last_id: int) -> bool:

@@ -1,4 +1,4 @@
-"""What clients do: join, send events and have them answered, leave; whatever serves their wire."""
+"""The handlers of the default namespace: join, event, leave; the same for every transport."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from structlog.contextvars import bound_contextvars
 
@@ -21,8 +21,6 @@ from server.conversations.manager import ConversationManager
 from server.conversations.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice
 from server.errors import WRONG_KEY, BadRequest, Refused, answer_for
 from server.observability.counters import Tallies
-from server.sockets.direct.connection import DirectIntake
-from server.sockets.direct.websocket import Websocket
 from server.sockets.fanout import Fanout, FanoutHub
 from server.sockets.frames import FrameReader
 from server.sockets.intake import HOLD_AT, AwaitedIntake, Intake
@@ -51,7 +49,7 @@ WAITING_LIMIT = 4096
 
 @dataclass(frozen=True, slots=True)
 class SocketParts:
-    """What the handlers work with."""
+    """Dependencies of the handlers."""
 
     manager: ConversationManager
     connections: ConnectionRegistry
@@ -73,7 +71,7 @@ class Entry(NamedTuple):
 
 
 class Reply:
-    """What one client event is answered, once its outcome is known."""
+    """The acknowledgement of one client event, sent once its outcome is known."""
 
     __slots__ = ("_ack_id", "_entry", "_extra", "queued")
 
@@ -106,6 +104,15 @@ class Reply:
             session.acknowledge(ack_frame(self._ack_id, failed_ack(answer)))
 
 
+Take: TypeAlias = Callable[[ClientPacket], None]
+"""Takes one packet of a client; what becomes of it is acknowledged later."""
+
+
+def awaited(_take: Take) -> Intake:
+    """Return the intake of a client whose packets are handed to `SocketHandlers.take` by a task."""
+    return AwaitedIntake()
+
+
 class Arrival(NamedTuple):
     """A client that asks to join."""
 
@@ -115,8 +122,8 @@ class Arrival(NamedTuple):
     """The ASGI scope of its request, or as much of it as tells who asks."""
     outlet: Callable[[], Outlet]
     """Gives its way out. Raises Refused when it has left already."""
-    websocket: Websocket | None = None
-    """Where its events are taken from; None where somebody else calls `take`."""
+    intake: Callable[[Take], Intake] = awaited
+    """Makes the source of its events, which hands each on to a `Take`."""
     allowance: Allowance = UNLIMITED
     auth: object = None
     """What came with CONNECT: JSON, or None."""
@@ -226,9 +233,7 @@ class SocketHandlers:
             handshake.latest_event_id,
             arrival.allowance,
         )
-        intake: Intake = AwaitedIntake()
-        if arrival.websocket is not None:
-            intake = DirectIntake(arrival.websocket, partial(self.take, connection_id))
+        intake = arrival.intake(partial(self.take, connection_id))
         fanout.sessions[connection_id] = session
         self._sessions[connection_id] = Entry(session, fanout, conversation, intake)
         parts.connections.add(session)

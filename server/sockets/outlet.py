@@ -21,7 +21,7 @@ from server.sockets.transport.uvicorn_websocket import GuardedProtocol
 
 SLICE_BYTES = 64 * 1024
 SLOW_SECONDS = 0.5
-"""Who takes longer for a slice is slow until he has taken one faster."""
+"""Seconds for a slice beyond which a client counts as slow, until it takes one faster."""
 SLOW_SLICE_BYTES = 8 * 1024
 """A ping waits behind all that is on its way, and must be answered within 20 s on a slow line."""
 CAP_BYTES = 64 * 1024
@@ -50,7 +50,7 @@ class Outlet(ABC):
 
     @property
     def slice_bytes(self) -> int:
-        """How much may be written between two waits for `drained`."""
+        """Bytes that may be written between two waits for `drained`."""
         return SLOW_SLICE_BYTES if self.slow else SLICE_BYTES
 
     @property
@@ -61,7 +61,7 @@ class Outlet(ABC):
     @property
     @abstractmethod
     def transport(self) -> Transport | None:
-        """Where its bytes go, to look at; None where there is none for long."""
+        """The transport, for inspection; None for a client without a lasting one."""
 
     @abstractmethod
     def write(self, frames: bytes) -> None:

@@ -39,7 +39,7 @@ LAST_ID = 2**53 - 1
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """What a client asks for when it connects.
+    """The parameters of a client's connection request.
 
     `latest_event_id` is the last id the client has; replay starts after it.
     """
@@ -205,7 +205,7 @@ def packet_texts(frames: bytes) -> Iterator[str]:
 
 
 def project(payload: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What a client sees of a stored event; None: nothing.
+    """Return a stored event as clients see it; None for one they do not see.
 
     Environment events are shown as the agent's if they are facts about the work, and hidden
     otherwise; null events are hidden; what browsers cannot use is left out of browse results.

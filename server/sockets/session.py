@@ -22,7 +22,7 @@ FLUSH_SECONDS = 1.0
 
 
 class LivePath(Protocol):
-    """What a conversation publishes, as it is handed to the sessions that are level with it."""
+    """The live path of a conversation: its published events go to the sessions that have caught up."""
 
     @property
     def published(self) -> int:
@@ -108,12 +108,12 @@ class WebSession:
 
     @property
     def ids(self) -> dict[str, str]:
-        """What its log lines name it by."""
+        """The ids its log lines carry."""
         return {"conversation_id": self.conversation_id, "connection_id": self.connection_id}
 
     @property
     def delivered(self) -> int:
-        """How many events of the log it was brought past: sent, or not for clients to see."""
+        """Events of the log it has passed, whether sent or invisible to clients."""
         return self.position - self._cursor
 
     @property

@@ -1,1 +1,1 @@
-"""Who did what to the server."""
+"""The audit: a durable record of administration."""

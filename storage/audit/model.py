@@ -4,7 +4,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 
 class AuditRecord(BaseModel):
-    """Who called what, from where, with what outcome; never a key or content.
+    """One call of the administration: caller, action, origin and outcome; never a key or content.
 
     `acting` tells calls that change something and were let in. The same look, or the same
     refusal, again within a short time is counted in `count` and `last_at`. `id` is 0 until it is

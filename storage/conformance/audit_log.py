@@ -1,4 +1,4 @@
-"""What every AuditLog promises, as tests of pytest and pytest-asyncio."""
+"""The conformance suite of an AuditLog, as tests of pytest and pytest-asyncio."""
 
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ def call(action: str = "look", *, acting: bool = False) -> AuditRecord:
 
 
 class AuditLogSuite:
-    """What every AuditLog does; a subclass says how a medium is opened."""
+    """The contract of an AuditLog; a subclass says how a medium is opened."""
 
     pytestmark = pytest.mark.asyncio
 
@@ -92,7 +92,7 @@ class AuditLogSuite:
 
 
 class AuditLogRestartSuite:
-    """What a durable AuditLog keeps."""
+    """The contract of a durable AuditLog over a restart."""
 
     pytestmark = pytest.mark.asyncio
 

@@ -1,4 +1,4 @@
-"""How every ConversationStore lists its records, as tests of pytest and pytest-asyncio."""
+"""The conformance suite for lists of a ConversationStore, as tests of pytest and pytest-asyncio."""
 
 import asyncio
 from collections.abc import Sequence
@@ -91,7 +91,7 @@ def parts_of(names: Sequence[str]) -> set[str]:
 
 
 class ConversationSearchSuite(StoresSuite[ConversationStores]):
-    """How every ConversationStore lists its records; a subclass says how a medium is opened."""
+    """The contract of a ConversationStore's lists; a subclass says how a medium is opened."""
 
     async def test_the_newest_record_comes_first_and_equal_moments_are_ordered_by_id(self, store):
         await fill(store, old=0, new=2, twin_a=1, twin_b=1)

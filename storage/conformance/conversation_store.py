@@ -1,4 +1,4 @@
-"""What every ConversationStore does, as tests of pytest and pytest-asyncio."""
+"""The conformance suite of a ConversationStore, as tests of pytest and pytest-asyncio."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -50,7 +50,7 @@ def record(conversation_id: str, **fields) -> ConversationMetadata:
 
 
 class ConversationStoreSuite(StoresSuite[ConversationStores]):
-    """What every ConversationStore does; a subclass says how a medium is opened."""
+    """The contract of a ConversationStore; a subclass says how a medium is opened."""
 
     async def test_every_field_comes_back_as_it_was_saved(self, store):
         await store.save_metadata(FULL)

@@ -1,4 +1,4 @@
-"""What the suites of the records have in common: a medium, opened for each test."""
+"""The base of the suites for records: a medium, opened for each test."""
 
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path

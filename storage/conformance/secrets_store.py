@@ -1,4 +1,4 @@
-"""What every SecretsStore promises, as tests of pytest and pytest-asyncio."""
+"""The conformance suite of a SecretsStore, as tests of pytest and pytest-asyncio."""
 
 import asyncio
 
@@ -30,7 +30,7 @@ FULL = Secrets(
 
 
 class SecretsStoreSuite(StoresSuite[SecretsStores]):
-    """What every SecretsStore does; a subclass says how a medium is opened."""
+    """The contract of a SecretsStore; a subclass says how a medium is opened."""
 
     async def test_a_user_without_secrets_has_none(self, store):
         assert await store.load() == Secrets()
@@ -123,7 +123,7 @@ class SecretsStoreSuite(StoresSuite[SecretsStores]):
 
 
 class SecretsStoreRestartSuite(OpenedSuite[SecretsStores]):
-    """What every SecretsStore does whose secrets outlast the process."""
+    """The contract of a SecretsStore whose secrets outlast the process."""
 
     async def test_secrets_outlast_the_process(self, tmp_path):
         async with self.open(tmp_path) as stores:

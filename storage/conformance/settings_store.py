@@ -1,4 +1,4 @@
-"""What every SettingsStore promises, as tests of pytest and pytest-asyncio."""
+"""The conformance suite of a SettingsStore, as tests of pytest and pytest-asyncio."""
 
 import asyncio
 
@@ -31,7 +31,7 @@ FULL = Settings(
 
 
 class SettingsStoreSuite(StoresSuite[SettingsStores]):
-    """What every SettingsStore does; a subclass says how a medium is opened."""
+    """The contract of a SettingsStore; a subclass says how a medium is opened."""
 
     async def test_a_user_who_has_stored_nothing_has_no_settings(self, store):
         assert await store.load() is None
@@ -98,7 +98,7 @@ class SettingsStoreSuite(StoresSuite[SettingsStores]):
 
 
 class SettingsStoreRestartSuite(OpenedSuite[SettingsStores]):
-    """What every SettingsStore does whose settings outlast the process."""
+    """The contract of a SettingsStore whose settings outlast the process."""
 
     async def test_settings_outlast_the_process(self, tmp_path):
         async with self.open(tmp_path) as stores:

@@ -1,4 +1,4 @@
-"""What every UsageStore promises, as tests of pytest and pytest-asyncio."""
+"""The conformance suite of a UsageStore, as tests of pytest and pytest-asyncio."""
 
 from contextlib import AbstractAsyncContextManager
 from datetime import date
@@ -31,7 +31,7 @@ def count(conversation_id: str = "c1", user_id: str | None = "ann", position: in
 
 
 class UsageStoreSuite:
-    """What every UsageStore does; a subclass says how a medium is opened."""
+    """The contract of a UsageStore; a subclass says how a medium is opened."""
 
     pytestmark = pytest.mark.asyncio
 
@@ -115,7 +115,7 @@ class UsageStoreSuite:
 
 
 class UsageStoreRestartSuite:
-    """What a durable UsageStore keeps."""
+    """The contract of a durable UsageStore over a restart."""
 
     pytestmark = pytest.mark.asyncio
 

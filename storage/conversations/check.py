@@ -14,7 +14,7 @@ NAMED = 10
 
 
 def check_records(root: Path, track: Track = untracked) -> list[str]:
-    """What is wrong with records and lists below `root`; nothing where there are none. Blocks."""
+    """Return the problems of records and lists below `root`; none where there are none. Blocks."""
     problems: list[str] = []
     for path in sorted((root / LISTS).glob("*")):
         key = str(path.relative_to(root))

@@ -1,4 +1,4 @@
-"""What lists know of a record."""
+"""The entries of lists."""
 
 from collections.abc import Iterable
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What an event store tells the records that fold its logs without sharing a commit with them."""
+"""The channel from an event store to records that fold its logs outside its commits."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence

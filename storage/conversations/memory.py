@@ -26,7 +26,7 @@ from storage.keys import check_conversation_id
 
 
 class Fold(Protocol):
-    """What a run of events changes in a record; None leaves a field as it is."""
+    """The change a run of events makes to a record; None leaves a field as it is."""
 
     @property
     def last_updated_at(self) -> str | None:

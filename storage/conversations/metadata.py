@@ -1,4 +1,4 @@
-"""What is known of a conversation besides its events, and changes of single fields of it."""
+"""Metadata of a conversation, and changes of single fields of it."""
 
 import json
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ class ProviderType(StrEnum):
 
 
 class ConversationTrigger(StrEnum):
-    """What made a conversation begin."""
+    """The origin of a conversation."""
 
     RESOLVER = "resolver"
     GUI = "gui"

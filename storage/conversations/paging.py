@@ -54,7 +54,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class ListOrder(StrEnum):
-    """What a list is sorted by, the newest first."""
+    """The sort key of a list, the newest first."""
 
     CREATED = "created_at"
     LAST_MESSAGE = "last_message_at"
@@ -104,7 +104,7 @@ class ListPosition(NamedTuple):
 
 
 class ConversationFilter(BaseModel):
-    """What a listed record must satisfy, and the list's order; None leaves a criterion out.
+    """The conditions on listed records, and the list's order; None leaves a criterion out.
 
     `title_contains` looks into the stored title, both in the form of `fold_case`; a record without
     a title contains nothing. `updated_since` (aware, inclusive) is compared with

@@ -1,0 +1,1 @@
+"""Databases: the contract, group commit, migrations, SQLite."""

@@ -32,7 +32,7 @@ class Statement(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a statement gave: the rows it returned and how many rows it touched."""
+    """The result of a statement: the rows it returned, and how many rows it touched."""
 
     rows: list[Row]
     touched: int

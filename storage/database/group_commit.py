@@ -55,7 +55,7 @@ class Work(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of it."""
+    """The outcome of a script."""
 
     promise: Promise[Any]
     value: Any

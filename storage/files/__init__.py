@@ -1,0 +1,1 @@
+"""File stores: the contract, memory and local files."""

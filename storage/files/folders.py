@@ -1,4 +1,4 @@
-"""What the local file store does with the disk. It blocks and belongs in a worker thread."""
+"""The disk operations of the local file store. They block and belong in a worker thread."""
 
 import errno
 import os

@@ -1,1 +1,1 @@
-"""What conversations have used: events, tokens and cost by day and model."""
+"""Usage of conversations: events, tokens and cost by day and model."""

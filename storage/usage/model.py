@@ -1,4 +1,4 @@
-"""What one conversation has used, and what all of them have."""
+"""Usage of one conversation, and totals of all."""
 
 from datetime import date
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class UsageLine(BaseModel):
-    """What was used of one model on one UTC day; the model "" stands for events without one.
+    """Usage of one model on one UTC day; the model "" stands for events without one.
 
     Cost is in US dollars. Tokens and cost are differences of what events say was used until then,
     so that a correction downwards is a negative number.
@@ -24,7 +24,7 @@ class UsageLine(BaseModel):
 
 
 class ConversationUsage(BaseModel):
-    """What a conversation used in its events below `position`.
+    """A conversation's usage in its events below `position`.
 
     `cost`, `prompt_tokens` and `completion_tokens` are the sums that its newest metrics told;
     `mark` is what its back-end knows the log by at that position, "" for nothing.

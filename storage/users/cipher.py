@@ -21,7 +21,7 @@ _SALT = b"parley secret key 1"
 
 
 class Place(NamedTuple):
-    """Where a sealed value belongs; it can be opened nowhere else."""
+    """The place a sealed value belongs to; it can be opened nowhere else."""
 
     user_id: str | None
     record: str

@@ -1,4 +1,4 @@
-"""What a user keeps secret: named values for the workspace, and tokens of git hosts."""
+"""A user's secrets: named values for the workspace, and tokens of git hosts."""
 
 import re
 from collections.abc import Mapping
@@ -137,7 +137,7 @@ class Secrets(BaseModel):
         return type(self)(custom_secrets=self.custom_secrets, provider_tokens=dict(tokens))
 
     def environment(self) -> dict[str, str]:
-        """What commands of the workspace may use: names to values.
+        """The environment of the workspace's commands: names to values.
 
         Tokens are `GITHUB_TOKEN` and the like; a secret of the same name wins. Secrets whose name
         cannot be a variable's are left out.

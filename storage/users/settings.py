@@ -1,4 +1,4 @@
-"""What a user has chosen, and the changes he sends."""
+"""A user's settings, and changes to them."""
 
 from typing import Annotated, Any
 

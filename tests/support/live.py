@@ -13,7 +13,7 @@ from events.stream import EventStream
 from server.app import Application, compose
 from server.components import choose
 from server.config.settings import ServerConfig
-from server.conversations.users import UserRecords
+from server.conversations.users import Users
 from server.sockets.transport.stall_watch import Traffic
 from storage.conversations.base import ConversationStores
 from storage.conversations.memory import MemoryConversations
@@ -34,7 +34,7 @@ class Live:
     server: LoopServer
     conversations: ConversationStores
     events: EventStore
-    users: UserRecords
+    users: Users
 
     @property
     def url(self) -> str:

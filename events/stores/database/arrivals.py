@@ -1,11 +1,11 @@
-"""What is committed and not yet in its place, held in memory for readers."""
+"""Committed events that are not in their place yet, held in memory for readers."""
 
 from collections.abc import Sequence
 
 from events.event import StoredEvent
 
 OVERHEAD_BYTES = 150
-"""What an event costs beside its JSON."""
+"""Bytes an event costs beside its JSON."""
 
 
 class Arrivals:

@@ -1,0 +1,1 @@
+"""Logs as files of a file store."""

@@ -22,11 +22,11 @@ from storage.progress import Track, untracked
 
 LOGS = log_part("")
 TRIES = 3
-"""How often a log is read that seems damaged: a server may be moving events to a page."""
+"""Attempts at reading a log that seems damaged: a server may be moving events to a page."""
 
 
 def check_logs(root: Path, track: Track = untracked) -> list[str]:
-    """What is wrong with the logs below `root`, by ranges of ids; nothing without any. Blocks."""
+    """Return the problems of the logs below `root`, by ranges of ids; none without logs. Blocks."""
     folders = sorted((root / LOGS).glob("*"))
     tracked = track(folders, "logs", len(folders))
     return shortened([problem for folder in tracked for problem in _problems_of(folder)])

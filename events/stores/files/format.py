@@ -62,7 +62,7 @@ _HEADER_SIZE = _FIELDS.size + _CHECKSUM.size
 
 
 class FrameKind(IntEnum):
-    """What a frame's body is."""
+    """The kind of a frame's body."""
 
     HEAD = 1
     KEYS = 2
@@ -99,7 +99,7 @@ EMPTY = LogHead(0, None, "", 0, deleted=False, summary={}, page_events=0)
 
 
 def seed_of(conversation_id: str) -> int:
-    """What the checksums of a conversation's frames begin with."""
+    """Return the seed of the checksums of a conversation's frames."""
     return zlib.crc32(conversation_id.encode())
 
 

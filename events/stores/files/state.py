@@ -1,4 +1,4 @@
-"""What is known of one log on files: its head, its unsealed tail, and how both are read back."""
+"""The state of one log on files: its head and unsealed tail, and reading both back."""
 
 import asyncio
 from bisect import bisect_right
@@ -24,7 +24,7 @@ from storage.files.base import FileStore
 from storage.keys import log_part, segment_key
 
 TRIES = 5
-"""How often a read begins anew when pages are sealed under it."""
+"""Attempts of a read while pages are sealed under it."""
 
 Contents = PageCache[str, bytes]
 

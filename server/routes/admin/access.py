@@ -1,4 +1,4 @@
-"""Who may administer: whoever holds the key, or, where there is none, whoever sits at the machine."""
+"""Access to administration: with its key or, where none is set, from this machine."""
 
 import hashlib
 import hmac
@@ -40,7 +40,7 @@ class AdminAccess:
         self._label = KEYLESS if self._key is None else f"key:{_label(self._key)}"
 
     def check(self, request: Request) -> str:
-        """Who asks, as the audit names him. Raises Forbidden, Unauthorized, RateLimited."""
+        """Return the caller as the audit names it. Raise Forbidden, Unauthorized, RateLimited."""
         headers = request.headers
         if headers.get("sec-fetch-site", "none") not in HERE or not is_same_origin(headers):
             raise Forbidden("Administration takes no requests from other sites")

@@ -1,4 +1,4 @@
-"""What goes on now: loops, connections, figures; and what may be done about them."""
+"""Live administration: loops, connections, figures, and the actions on them."""
 
 import time
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What is asked of the administration, and what it answers."""
+"""Requests and responses of the administration."""
 
 from typing import Annotated, Any, Literal
 
@@ -115,7 +115,7 @@ class Disconnected(BaseModel):
 
 
 class DrainRequest(RequestBody):
-    """How long loops may take to come to rest."""
+    """The time loops may take to come to rest."""
 
     deadline_seconds: Annotated[float, Field(ge=0, le=86_400, strict=False)] = 30
 
@@ -145,7 +145,7 @@ class UsageQuery(Query):
 
 
 class Usage(BaseModel):
-    """What was used, the newest day first. Not `complete`: counting has not reached every log's end."""
+    """Usage, the newest day first. Not `complete`: counting has not reached the end of every log."""
 
     complete: bool
     failed: int
@@ -154,7 +154,7 @@ class Usage(BaseModel):
 
 
 class Recounted(BaseModel):
-    """How many conversations are counted from their beginning at the next question."""
+    """The number of conversations that the next query counts from their beginning."""
 
     conversations: int
 
@@ -207,7 +207,7 @@ class ConnectionCounts(BaseModel):
 
 
 class Overview(BaseModel):
-    """What goes on now. `counters` and `faults` only grow: rates are differences of two answers."""
+    """The present state. `counters` and `faults` only grow: rates are differences of two responses."""
 
     at: AwareDatetime
     uptime_seconds: float

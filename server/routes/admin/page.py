@@ -18,7 +18,7 @@ SHARED = (
     "styles/tokens.css",
     "styles/base.css",
 )
-"""What it has of the other page, which may be replaced by somebody else's build."""
+"""Files shared with the chat page, which may be replaced by another build."""
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What is kept: conversations of all users, the storage itself, settings in force, the audit."""
+"""Administration of stored data: all users' conversations, the storage, effective settings, the audit."""
 
 from collections import Counter
 
@@ -67,7 +67,7 @@ class RecordRoutes:
 
     @described(Tag.ADMINISTRATION, answer=StorageReport, query=StorageQuery)
     async def storage(self, request: Request) -> Response:
-        """What the storage holds and how much room it takes."""
+        """Return what the storage holds and how much room it takes."""
         query = read_query(request, StorageQuery)
         return answer(await self._inventory.take(check=query.check))
 

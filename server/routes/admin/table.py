@@ -25,7 +25,7 @@ from storage.usage.base import UsageStore
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What the storage keeps for administration."""
+    """The stores administration reads."""
 
     usage: UsageStore
     audit: AuditLog
@@ -34,7 +34,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Administration:
-    """What administration works with besides the services."""
+    """Dependencies of administration besides the services."""
 
     kept: Kept
     ledger: UsageLedger

@@ -1,4 +1,4 @@
-"""What was used, by user, model and day."""
+"""Usage by user, model and day."""
 
 import csv
 import io

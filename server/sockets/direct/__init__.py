@@ -1,0 +1,1 @@
+"""Websockets served by this project, from the upgrade request to the frame."""

@@ -228,9 +228,8 @@ class EngineConnection:
         websocket.place.settle()
         outlet = partial(DirectOutlet, websocket)
         auth, self._auth = self._auth, None
-        arrival = Arrival(
-            self._id, self._query, self._scope, outlet, websocket, self._allowance, auth
-        )
+        intake = partial(DirectIntake, websocket)
+        arrival = Arrival(self._id, self._query, self._scope, outlet, intake, self._allowance, auth)
         try:
             await self._handlers.join(arrival)
         except Refused as refused:

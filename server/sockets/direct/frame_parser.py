@@ -112,7 +112,7 @@ class Inbound:
 
     @property
     def lacking_bytes(self) -> int:
-        """How many bytes of the frame that has begun have not come; 0 where that is not known."""
+        """Bytes missing of the frame that has begun; 0 where that is not known."""
         return self._library_bytes or self._lacking_bytes
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Where the short way begins: a websocket's request in the common form is accepted as it comes in.
+"""Upgrade requests in the common form, accepted as their bytes come in.
 
 Common is what asks for nothing else: the right versions, no polling before it, no subprotocol, from
 where it may come, whole in the first bytes of its connection. Everything that is not is given to
@@ -61,7 +61,7 @@ No part can end in two ways, so that what does not match is found out in one pas
 
 
 class PlainRequest(NamedTuple):
-    """What is needed of a websocket's request in the common form."""
+    """The fields of an upgrade request in the common form."""
 
     query: str
     fields: Fields

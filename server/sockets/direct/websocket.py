@@ -17,7 +17,7 @@ FLOWING = asyncio.Event()
 """Shared by all that were never paused: nobody ever waits for it."""
 FLOWING.set()
 SLICE_BYTES = 512
-"""What one client may have looked at before the others get their turn: a few short events."""
+"""Bytes of one client parsed before the others get their turn: a few short events."""
 LONG_SLICE_BYTES = 16 * 1024
 """As much of a frame that has begun: nothing is done with it before it is whole."""
 WIDE_SLICE_BYTES = 64 * 1024
@@ -80,7 +80,7 @@ class Websocket(asyncio.Protocol):
         self.receiver: Callable[[bytes], bool] | None = None
         """Is given text messages before the listener; False leaves one to it."""
         self.due: list[bytes] = []
-        """What is written at the end of this turn of the loop, in one piece."""
+        """Output collected for one write at the end of this iteration of the event loop."""
         self.place = place
         self._pace = pace
         self._holds = 0

@@ -1,0 +1,1 @@
+"""Polling, upgrades and the remaining websockets, served by python-socketio."""

@@ -1,4 +1,4 @@
-"""What a request of a polling socket may look like, before the library sees it.
+"""Checks of a polling request before the library sees it.
 
 The library answers "OK" to a body that it could not read, and logs it at length.
 """

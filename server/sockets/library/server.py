@@ -72,7 +72,7 @@ class Visit:
 
 
 NO_PACKET = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
-"""What the library's parser lets through; it would log each with its whole stack and go on."""
+"""Errors the library's parser lets escape; it would log each with a traceback and continue."""
 
 NO_TRANSPORT = "A websocket must ask for transport=websocket"
 UPGRADE = "5"

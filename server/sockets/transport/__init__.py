@@ -1,0 +1,1 @@
+"""Uvicorn's protocols as both socket paths need them."""

@@ -32,12 +32,12 @@ class Flushing(Protocol):
 
 
 class Traffic:
-    """What the connections of one server share: patience, counters, who has something due."""
+    """State shared by the connections of one server: stall deadline, counters, connections with output due."""
 
     def __init__(self, stall_seconds: float) -> None:
         self.stall_seconds = stall_seconds
         self.paused = 0
-        """How often writing was paused."""
+        """Times writing was paused."""
         self.aborted = 0
         """Connections aborted for standing still, or for what they and others left untaken."""
         self.untaken_limit_bytes = UNTAKEN_LIMIT_BYTES

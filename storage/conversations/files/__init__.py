@@ -1,0 +1,1 @@
+"""Conversation records over a file store, with the lists made of them."""

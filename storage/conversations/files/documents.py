@@ -1,4 +1,4 @@
-"""How a conversation's record is kept in a file of its own."""
+"""A conversation's record as a file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _KIND = "record"
 
 @dataclass(slots=True)
 class Document:
-    """What is kept of a conversation beside its log.
+    """The stored data of a conversation beside its log.
 
     `record` is None before it is saved, `fold` before the log has events; where there is a fold,
     its values are the record's. A deleted one has neither, for ever.

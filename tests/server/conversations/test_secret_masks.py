@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from events.redaction import MASK
-from server.conversations.users import UserRecords
+from server.conversations.users import Users
 from storage.errors import OutcomeUnknown
 from storage.users.secrets import CustomSecret, Secrets
 from storage.users.settings import Settings
@@ -170,8 +170,8 @@ class Listener:
             self.environment = dict(environment)
 
 
-def records(secrets) -> UserRecords:
-    return UserRecords(memory_user_stores().settings, secrets, require_settings=False, model=None)
+def records(secrets) -> Users:
+    return Users(memory_user_stores().settings, secrets, require_settings=False, model=None)
 
 
 def adding(name, value):

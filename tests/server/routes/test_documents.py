@@ -24,7 +24,7 @@ from server.sockets.asyncapi import HIDDEN_KINDS, REFUSALS, asyncapi_document
 from tests.support.event_kinds import ACTION_TABLE, OBSERVATION_TABLE
 from tests.support.rest import rest_server
 
-SOCKETS = Path(__file__).parents[2] / "server" / "sockets"
+SOCKETS = Path(__file__).parents[3] / "server" / "sockets"
 ENVELOPE = {"id": 4, "timestamp": "2026-03-02T09:15:07.120334Z", "source": EventSource.AGENT}
 COMPONENTS = {"components": {"schemas": event_schemas()}}
 
