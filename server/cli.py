@@ -15,7 +15,7 @@ from server.components import choose
 from server.config.settings import ServerConfig
 from server.config.sources import ConfigError
 from server.packaging import DISTRIBUTION, packaging_problems
-from server.runner import run
+from server.process.runner import run
 from server.tracing import load_tracing
 from storage.checking import describe_storage
 from storage.errors import StorageError

@@ -17,7 +17,7 @@ from events.event import EventSource
 from events.page_reader import PageReader
 from events.stores.database.store import DatabaseEventStore
 from events.stream import EventStream
-from server.runner import GC_THRESHOLDS
+from server.process.runner import GC_THRESHOLDS
 from storage.config import SqliteStorage
 from storage.opening import open_storage
 

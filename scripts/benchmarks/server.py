@@ -24,7 +24,7 @@ from server.agent.states import LoopSettings
 from server.app import Application, create_app
 from server.config.settings import ServerConfig
 from server.conversations.conversation import ServerConversation
-from server.runner import GC_THRESHOLDS, Runner, listen, uvicorn_config
+from server.process.runner import GC_THRESHOLDS, Runner, listen, uvicorn_config
 from storage.conversations.metadata import ConversationMetadata
 
 AT_ONCE = 2_000

@@ -20,7 +20,7 @@ from server.cli import main
 from server.config.settings import ServerConfig
 from server.config.sources import ConfigError
 from server.observability import readiness
-from server.runner import listen
+from server.process.runner import listen
 from storage.errors import DataDirectoryLocked, MigrationError, Unavailable, WrongKey
 from tests.support.guide import PAGE, shown
 from tests.support.rest import rest_server

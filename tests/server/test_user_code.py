@@ -15,7 +15,7 @@ from server.conversations.manager import AgentLoopInfo
 from server.conversations.monitoring import MonitoringListener
 from server.conversations.standalone import StandaloneConversationManager
 from server.custom_stores import OwnSettingsStores
-from server.event_loop import OTHERS_THREADS, run_to_end
+from server.process.event_loop import OTHERS_THREADS, run_to_end
 from server.user_code import (
     ContainedTask,
     UserCode,

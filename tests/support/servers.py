@@ -14,7 +14,7 @@ from pathlib import Path
 
 from server.app import Application
 from server.config.settings import ServerConfig
-from server.runner import Runner, listen, uvicorn_config
+from server.process.runner import Runner, listen, uvicorn_config
 
 READY_SECONDS = 15.0
 REPOSITORY = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from server.runner import listen
+from server.process.runner import listen
 from tests.support.guide import shown
 
 PUBLIC_NAME = "chat.example.org"

@@ -19,12 +19,12 @@ from events.errors import EventsError
 from server.app import Application, create_app
 from server.config.settings import ServerConfig
 from server.config.sources import ConfigError
-from server.event_loop import run_to_end
 from server.observability.logs import configure
+from server.process.event_loop import run_to_end
+from server.process.watchdog import Watchdog
 from server.sockets.protocol import MAX_MESSAGE_BYTES
 from server.sockets.transport.stall_watch import bound_unsent
 from server.sockets.transport.uvicorn_websocket import guarded
-from server.watchdog import Watchdog
 from storage.errors import StorageError
 
 logger = logging.getLogger(__name__)
