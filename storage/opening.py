@@ -22,7 +22,7 @@ from storage.conversations.database import DatabaseConversationStores
 from storage.conversations.files.store import FileConversationStores
 from storage.conversations.folded import FoldedRecords
 from storage.conversations.memory import Fold, MemoryConversations
-from storage.database.base import Database
+from storage.database.base import Database, Script, Statement
 from storage.database.sqlite import SqliteDatabase
 from storage.directory import check_directory, lost_wal
 from storage.errors import Unavailable, WrongKey
@@ -30,10 +30,9 @@ from storage.files.base import FileStore
 from storage.files.format import check_format
 from storage.files.local import LocalFileStore
 from storage.inventory import FileInventory, Inventory, MemoryInventory, SqliteInventory
-from storage.keys import DATABASE_NAME, FILES_NAME, RESERVE_NAME
+from storage.keys import DATABASE_NAME, FILES_NAME, PROOF, RESERVE_NAME
 from storage.lock import data_directory_lock, mark_open
 from storage.medium import Medium, reserving, watching
-from storage.proof import prove_database, prove_files
 from storage.usage.base import UsageStore
 from storage.usage.database import DatabaseUsage
 from storage.usage.file import FileUsage
@@ -47,6 +46,21 @@ from storage.users.sealed import SealedSecrets, SealedSettings
 from storage.users.sealing_key import EphemeralKey, SealingKey
 
 logger = logging.getLogger(__name__)
+
+
+async def prove_database(database: Database) -> None:
+    """Commit a change that changes nothing. Raises Unavailable, OutcomeUnknown."""
+    await database.write(_touch())
+
+
+async def prove_files(files: FileStore) -> None:
+    """Write a file and remove it. Raises StorageError."""
+    await files.write(PROOF, b"")
+    await files.delete(PROOF)
+
+
+def _touch() -> Script[None]:
+    yield Statement("touch")
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,7 @@ from storage.errors import MediumLost, OutcomeUnknown, Unavailable
 from storage.files.local import LocalFileStore
 from storage.lock import data_directory_lock
 from storage.medium import Medium
-from storage.opening import open_storage
-from storage.proof import prove_database, prove_files
+from storage.opening import open_storage, prove_database, prove_files
 from tests.support.backends import FILE_STORES, open_file_store
 from tests.support.faulty_sqlite import Faults
 from tests.support.faulty_store import FaultyEventStore, fails
