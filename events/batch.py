@@ -13,7 +13,6 @@ import orjson
 from pydantic import BaseModel
 
 from events.actions import MessageAction
-from events.byte_budget import ByteBudget
 from events.errors import BadEvent, EventTooLarge, StreamOverloaded
 from events.event import Event, EventFlag, EventSource, StoredEvent
 from events.redaction import Redactor
@@ -22,6 +21,31 @@ from events.strictness import storable
 from events.summary import SummaryChange, fold, is_message
 
 logger = logging.getLogger(__name__)
+
+
+class ByteBudget:
+    """Bytes that all holders together may have; what does not fit is refused, never waited for."""
+
+    __slots__ = ("limit_bytes", "used_bytes")
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.used_bytes = 0
+
+    def take(self, size_bytes: int) -> bool:
+        """Reserve bytes; return False, reserving none, where they do not fit."""
+        if self.used_bytes + size_bytes > self.limit_bytes:
+            return False
+        self.used_bytes += size_bytes
+        return True
+
+    def take_anyway(self, size_bytes: int) -> None:
+        """Reserve bytes that cannot be refused."""
+        self.used_bytes += size_bytes
+
+    def give_back(self, size_bytes: int) -> None:
+        """Return bytes that were reserved."""
+        self.used_bytes -= size_bytes
 
 
 class Draft(NamedTuple):

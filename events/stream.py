@@ -13,13 +13,13 @@ from events.batch import (
     WAITING_BYTES,
     Appended,
     AppendQueue,
+    ByteBudget,
     Prepared,
     Settled,
     digest_of,
     prepare,
     prepare_text,
 )
-from events.byte_budget import ByteBudget
 from events.errors import BadEvent, ConversationDeleted, StreamClosed
 from events.event import Event, EventSource, StoredEvent
 from events.filter import EventFilter

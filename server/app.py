@@ -11,7 +11,7 @@ import socketio
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from events.byte_budget import ByteBudget
+from events.batch import ByteBudget
 from events.page_reader import PageReader
 from events.stores.base import EventStore
 from events.stores.database.store import DatabaseEventStore

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, JsonValue
 from starlette.requests import Request
 
 from events.actions import Action
-from events.byte_budget import ByteBudget
+from events.batch import ByteBudget
 from events.client_events import decode_client
 from events.errors import StreamOverloaded
 from events.recording import RecordedActions, read_recording

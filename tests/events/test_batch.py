@@ -3,8 +3,7 @@
 import orjson
 import pytest
 
-from events.batch import Appended, AppendQueue, digest_of, draft_of
-from events.byte_budget import ByteBudget
+from events.batch import Appended, AppendQueue, ByteBudget, digest_of, draft_of
 from events.errors import AppendFailed, StreamOverloaded
 from events.event import EventFlag
 
