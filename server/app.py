@@ -26,7 +26,7 @@ from server.access.rate_limits import Rates
 from server.agent.contained import Deadlines
 from server.agent.states import LoopSettings
 from server.checking import storage_problems
-from server.components import Chosen, choose, made
+from server.components import Chosen, choose, load_tracing, made
 from server.config.settings import ServerConfig
 from server.conversations.connections import ConnectionRegistry
 from server.conversations.conversation import LoopParts
@@ -53,7 +53,6 @@ from server.sockets.library.polling import PollingRules
 from server.sockets.library.server import SocketServer
 from server.sockets.protocol import sent_body
 from server.sockets.transport.stall_watch import Traffic
-from server.tracing import load_tracing
 from storage.config import StorageConfig
 from storage.conversations.base import ConversationStores
 from storage.database.base import Database

@@ -11,12 +11,11 @@ from typing import Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 from server.checking import shown_progress, storage_problems
-from server.components import choose
+from server.components import choose, load_tracing
 from server.config.settings import ServerConfig
 from server.config.sources import ConfigError
 from server.packaging import DISTRIBUTION, packaging_problems
 from server.process.runner import run
-from server.tracing import load_tracing
 from storage.checking import describe_storage
 from storage.errors import StorageError
 

@@ -5,7 +5,8 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from importlib import import_module
+from typing import TypeVar, cast
 
 from starlette.middleware import Middleware
 
@@ -31,6 +32,7 @@ from storage.counters import Counters
 from storage.opening import OpenedStorage
 from storage.users.base import SecretsStore, SecretsStores, SettingsStore, SettingsStores
 
+TRACING_EXTRA = "otel"
 T = TypeVar("T")
 
 
@@ -169,3 +171,17 @@ def _examples_of(agent: type[Agent]) -> Sequence[Example]:
     if not all(isinstance(one, Example) for one in found):
         raise TypeError("`examples` holds something that is no runtime_stub.Example")
     return found
+
+
+def load_tracing(endpoint: str | None) -> Tracing | None:
+    """Return the exporter of traces for an endpoint, None without one. Raise ConfigError without the extra."""
+    if endpoint is None:
+        return None
+    try:
+        module = import_module("server.otel")
+    except ImportError as error:
+        raise ConfigError(
+            f"otel_endpoint: traces need the extra `{TRACING_EXTRA}`: "
+            f"pip install 'parley-server[{TRACING_EXTRA}]' ({error})"
+        ) from error
+    return cast("Tracing", module.OtelTracing(endpoint))

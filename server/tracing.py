@@ -9,7 +9,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, Literal, cast
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,7 +17,6 @@ from events.actions import Action
 from events.batch import Appended, Settled
 from runtime_stub.agent import Agent
 from server.agent.steps import Step
-from server.config.sources import ConfigError
 from server.conversations.conversation import ServerConversation
 from server.conversations.manager import ConversationManager
 from server.http.access_log import method_of, route_of
@@ -28,7 +26,6 @@ from server.sockets.protocol import ClientPacket
 from storage.counters import Counters
 
 FAULT = 500
-EXTRA = "otel"
 CONVERSATION = "parley.conversation_id"
 CONNECTION = "parley.connection_id"
 
@@ -82,20 +79,6 @@ class Current:
 
 
 _current: ContextVar[Current | None] = ContextVar("current", default=None)
-
-
-def load_tracing(endpoint: str | None) -> Tracing | None:
-    """Return the exporter of traces for an endpoint, None without one. Raise ConfigError without the extra."""
-    if endpoint is None:
-        return None
-    try:
-        module = import_module("server.otel")
-    except ImportError as error:
-        raise ConfigError(
-            f"otel_endpoint: traces need the extra `{EXTRA}`: "
-            f"pip install 'parley-server[{EXTRA}]' ({error})"
-        ) from error
-    return cast("Tracing", module.OtelTracing(endpoint))
 
 
 class TracedRequests:
