@@ -26,7 +26,7 @@ def run_parley(*arguments, cwd, **variables):
     environ = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
     command = [sys.executable, "-m", "server", *arguments]
     return subprocess.run(
-        command, cwd=cwd, env=environ, capture_output=True, text=True, check=False, timeout=15
+        command, cwd=cwd, env=environ, capture_output=True, text=True, check=False, timeout=60
     )
 
 
