@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 from structlog.contextvars import bound_contextvars
 
 from events.batch import Appended
-from events.errors import StreamClosed
+from events.errors import StreamClosed, StreamOverloaded
 from server.access.auth import Authenticator, Principal
 from server.access.connection_limits import UNLIMITED, Allowance
 from server.agent.states import LoopSettings
@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 FAULT = 500
 """HTTP statuses from here on are the server's own fault and are logged."""
+REFUSALS = (StreamOverloaded, StreamClosed)
+"""Nobody's fault, and told to the client; it may be thousands of events."""
 WAITING_LIMIT = 4096
 """Events of one client that may be taken and unanswered; one more is refused."""
 
@@ -96,7 +98,7 @@ class Reply:
 
     def _refuse(self, session: WebSession, error: Exception) -> None:
         answer = answer_for(error)
-        if answer.status >= FAULT:
+        if answer.status >= FAULT and not isinstance(error, REFUSALS):
             logger.error("a client event failed", exc_info=error, extra=session.ids)
         if self._ack_id is None:
             session.notify(error_notice(f"ERROR${answer.code.upper()}", answer.text))

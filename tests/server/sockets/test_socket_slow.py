@@ -9,12 +9,18 @@ import pytest
 
 from events.actions import MessageAction
 from events.event import EventSource
+from events.stores.memory import MemoryEventStore
 from server.sockets.direct.websocket import Websocket
-from server.sockets.outlet import CAP_BYTES, SLOW_SECONDS
+from server.sockets.intake import HOLD_AT
+from server.sockets.outlet import CAP_BYTES, CAP_PACKETS, SLOW_SECONDS
+from server.sockets.protocol import MAX_PACKETS
 from server.sockets.transport.stall_watch import held_bytes
 from server.sockets.transport.uvicorn_websocket import GuardedProtocol
 from tests.support.clients import RecordingClient, message
+from tests.support.faulty_store import FaultyEventStore, Held
+from tests.support.intruder import PING, frame, intruder
 from tests.support.live import Live, live_server
+from tests.support.polling import RECORD_SEPARATOR, polling_client
 from tests.support.proxy import throttled
 from tests.support.raw_client import EVENT, RawClient, raw_client
 
@@ -275,3 +281,63 @@ async def test_one_of_those_who_leave_too_much_untaken_together_is_cut_and_the_o
             cuts[task].start_reading()
             while len((await cuts[task].event(60)).get("message", "")) < 500_000:
                 continue
+
+
+async def others_are_served(live: Live, key: str) -> None:
+    """Go round the loop so often that all that may be taken of anybody has been."""
+    async with live.raw(key) as other:
+        await other.connect()
+        for _ in range(100):
+            await other.send({"action": "none"})
+
+
+async def test_a_client_whose_events_are_not_answered_is_not_read_for_ever():
+    held = Held()
+    store = FaultyEventStore(MemoryEventStore())
+    async with live_server(events=store, append_deadline_seconds=600) as live:
+        key, elsewhere = await live.new(), await live.new()
+        async with live.raw(key) as client:
+            await client.connect()
+            await client.send(message("/quiet"))
+            store.script.append(held)
+            session = next(iter(live.application.connections))
+            for _ in range(6 * HOLD_AT):
+                await client.emit({"action": "message", "args": {"content": "x"}})
+            await held.reached.wait()
+            await others_are_served(live, elsewhere)
+
+            assert HOLD_AT // 2 < session.waiting < 4 * HOLD_AT
+            held.release()
+
+
+async def test_one_who_pings_and_reads_nothing_fills_no_buffer():
+    async with live_server() as live:
+        key = await live.new()
+        async with intruder(live.url, "127.0.0.1") as one:
+            assert (await one.upgrade(f"conversation_id={key}")).status == 101
+            port = one._writer.get_extra_info("sockname")[1]
+            pings = frame(PING, b"x" * 125) * 1_000
+            for _ in range(100):
+                await one.send(pings)
+            await others_are_served(live, key)
+
+            (end,) = [
+                end
+                for end in live.server.runner.server_state.connections
+                if isinstance(end, End) and end.transport.get_extra_info("peername")[1] == port
+            ]
+            assert end.transport.get_write_buffer_size() < 2 * CAP_BYTES
+
+
+async def test_a_polling_client_that_never_polls_is_ended_when_too_much_waits_for_it():
+    async with (
+        live_server() as live,
+        polling_client(live.url, conversation_id=await live.new()) as one,
+    ):
+        assert (await one.connect()).startswith("40")
+        refused = RECORD_SEPARATOR.join(['421["nothing"]'] * MAX_PACKETS)
+        for _ in range(CAP_PACKETS // MAX_PACKETS + 2):
+            answer = await one.send(refused)
+
+        assert answer.status_code == 400
+        assert len(live.application.connections) == 0
