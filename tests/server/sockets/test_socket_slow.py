@@ -1,8 +1,10 @@
 """Clients that read slowly or not at all: what they cost, and who is cut."""
 
 import asyncio
+from asyncio import Transport
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import cast
 
 import psutil  # type: ignore[import-untyped]
 import pytest
@@ -316,6 +318,7 @@ async def test_one_who_pings_and_reads_nothing_fills_no_buffer():
         async with intruder(live.url, "127.0.0.1") as one:
             assert (await one.upgrade(f"conversation_id={key}")).status == 101
             port = one._writer.get_extra_info("sockname")[1]
+            cast("Transport", one._writer.transport).pause_reading()
             pings = frame(PING, b"x" * 125) * 1_000
             for _ in range(100):
                 await one.send(pings)
