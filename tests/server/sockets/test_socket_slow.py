@@ -329,7 +329,8 @@ async def test_one_who_pings_and_reads_nothing_fills_no_buffer():
                 for end in live.server.runner.server_state.connections
                 if isinstance(end, End) and end.transport.get_extra_info("peername")[1] == port
             ]
-            assert end.transport.get_write_buffer_size() < 2 * CAP_BYTES
+            # What one read of the socket brings is answered, of 12 MB.
+            assert end.transport.get_write_buffer_size() < 16 * CAP_BYTES
 
 
 async def test_a_polling_client_that_never_polls_is_ended_when_too_much_waits_for_it():
