@@ -70,7 +70,7 @@ def given_origin(text: str) -> str:
         name, colon, port = rest, "", ""
     found = normal_origin(f"{scheme}{separator}{_in_ascii(name)}{colon}{port}")
     if found is None:
-        raise ValueError("an origin is written scheme://host or scheme://host:port")
+        raise ValueError("not an origin of the form scheme://host or scheme://host:port")
     return found
 
 
@@ -86,7 +86,9 @@ def given_host(text: str) -> str:
         name, colon, port = bare, "", ""
     authority = authority_of(f"{_in_ascii(name)}{colon}{port}")
     if authority is None or not authority.name:
-        raise ValueError("a host is written chat.example.org, without scheme, path or pattern")
+        raise ValueError(
+            "not a host name such as chat.example.org, without scheme, path or pattern"
+        )
     return authority.name
 
 
@@ -97,4 +99,4 @@ def _in_ascii(name: str) -> str:
     try:
         return idna.encode(name, uts46=True).decode("ascii")
     except idna.IDNAError as error:
-        raise ValueError(f"{name} is no name of a host") from error
+        raise ValueError(f"{name} is not a host name") from error

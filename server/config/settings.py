@@ -53,7 +53,7 @@ def _check_network(value: str) -> str:
     try:
         ip_network(value)
     except ValueError as error:
-        raise ValueError("an address (127.0.0.1) or a network (10.0.0.0/8) is needed") from error
+        raise ValueError("not an address (127.0.0.1) or a network (10.0.0.0/8)") from error
     return value
 
 
@@ -61,7 +61,7 @@ def _check_rate(value: str) -> str:
     try:
         limits.parse(value)
     except ValueError as error:
-        raise ValueError("a rate is written 600/minute or 20/5 seconds") from error
+        raise ValueError("not a rate such as 600/minute or 20/5 seconds") from error
     return value
 
 
@@ -79,68 +79,76 @@ class Bounds(BaseModel):
 
     permitted_hosts: Names = Field(
         default_factory=list,
-        description="Names under which the server is reached (`chat.example.org`), as a list or "
-        "separated by commas, besides its own. Empty: any if there is a `session_api_key`, else none.",
+        description="Host names under which clients reach the server (`chat.example.org`), in addition to"
+        " its own, as a list or comma-separated. Empty accepts any host name if "
+        "`session_api_key` is set, and none otherwise.",
     )
     https: bool = Field(
         default=False,
-        description="Clients reach the server by https only, through a proxy that ends TLS: its own "
-        "origin is https, and browsers are told to keep to it (HSTS).",
+        description="Clients reach the server only by https, through a proxy that terminates TLS: the "
+        "server's own origin is https, and browsers are told to use nothing else (HSTS).",
     )
     trusted_proxies: Networks = Field(
         default_factory=list,
-        description="Addresses or networks of proxies whose `X-Forwarded-For` and "
-        "`X-Forwarded-Proto` are believed, as a list or separated by commas.",
+        description="Addresses or networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` "
+        "headers are trusted, as a list or comma-separated.",
     )
     unlimited_addresses: Networks = Field(
         default_factory=lambda: ["127.0.0.1", "::1"],
-        description="Addresses or networks to which rates and counts per address do not apply, as a "
-        "list or separated by commas.",
+        description="Addresses or networks exempt from rate limits and from limits per address, as a list"
+        " or comma-separated.",
     )
     rate_reads: Rate = Field(
-        default="6000/minute", description="Requests of a user or an address that change nothing."
+        default="6000/minute",
+        description="Rate limit for requests that change nothing, per user and per address.",
     )
     rate_writes: Rate = Field(
-        default="3000/minute", description="Requests of a user or an address that change something."
+        default="3000/minute",
+        description="Rate limit for requests that change something, per user and per address.",
     )
     rate_creations: Rate = Field(
-        default="300/minute", description="Conversations a user or an address may create."
+        default="300/minute",
+        description="Rate limit for creating conversations, per user and per address.",
     )
-    rate_uploads: Rate = Field(default="120/minute", description="Uploads of a user or an address.")
+    rate_uploads: Rate = Field(
+        default="120/minute", description="Rate limit for uploads, per user and per address."
+    )
     rate_handshakes: Rate = Field(
-        default="600/minute", description="Socket connections an address may open."
+        default="600/minute", description="Rate limit for new socket connections, per address."
     )
     rate_polls: Rate = Field(
-        default="12000/minute", description="Requests of an address for sockets that poll."
+        default="12000/minute",
+        description="Rate limit for requests of polling sockets, per address.",
     )
     rate_failures: Rate = Field(
         default="60/minute",
-        description="Wrong keys and foreign origins of an address; beyond it, it is not served.",
+        description="Rate limit for wrong keys and foreign origins, per address; an address that exceeds "
+        "it is refused.",
     )
     rate_violations: Rate = Field(
         default="20/minute",
-        description="Breaches of the protocol by an address; beyond it, its connections are cut for "
-        "10 seconds.",
+        description="Rate limit for protocol violations, per address; the connections of an address that "
+        "exceeds it are closed for 10 seconds.",
     )
     actions_per_second: FiniteFloat = Field(
         default=50,
         gt=0,
-        description="Events the sockets of an address may send a second, over time.",
+        description="Events per second that the sockets of one address may send on average.",
     )
     action_burst: int = Field(
-        default=50, ge=1, description="Events the sockets of an address may send at once."
+        default=50, ge=1, description="Events that the sockets of one address may send at once."
     )
     max_connections: int = Field(
-        default=10_000, ge=1, description="Connections that may be open, of all clients."
+        default=10_000, ge=1, description="Maximum number of open connections."
     )
     max_connections_per_address: int = Field(
-        default=500, ge=1, description="Connections that may be open from one address."
+        default=500, ge=1, description="Maximum number of open connections from one address."
     )
     max_handshakes: int = Field(
         default=2048,
         ge=8,
-        description="Connections that may be open and have not joined a conversation or asked for "
-        "anything yet; then the oldest gives way. One address may have an eighth.",
+        description="Maximum number of open connections that have neither joined a conversation nor sent "
+        "a request; beyond it, the oldest is closed. One address may hold an eighth of it.",
     )
 
 
@@ -149,7 +157,7 @@ _CLASS_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*[:.][^\W\d]\w*")
 
 def _check_class_name(value: str) -> str:
     if _CLASS_NAME.fullmatch(value) is None:
-        raise ValueError("a class is written package.module:Class")
+        raise ValueError("not a class name of the form package.module:Class")
     return value
 
 
@@ -162,38 +170,43 @@ class Extensions(BaseModel):
 
     agent_class: ClassName | None = Field(
         default=None,
-        description="An own agent class as `package.module:Class`, used in place of the built-in.",
+        description="Class of the agent, as `package.module:Class`; replaces the built-in one.",
     )
     runtime_class: ClassName | None = Field(
         default=None,
-        description="An own class that builds runtimes, a `RuntimeBuilder`, as `package.module:Class`.",
+        description="Class that builds runtimes, a `RuntimeBuilder`, as `package.module:Class`; replaces "
+        "the built-in one.",
     )
     conversation_store_class: ClassName | None = Field(
         default=None,
-        description="An own class of conversation records, a `ConversationStore`, as `package.module:Class`; "
-        "events stay where `storage` keeps them.",
+        description="Class that stores conversation records, a `ConversationStore`, as "
+        "`package.module:Class`; replaces the built-in one. Events are still stored as "
+        "`storage` says.",
     )
     settings_store_class: ClassName | None = Field(
         default=None,
-        description="An own class of users' settings, a `SettingsStore`, as `package.module:Class`.",
+        description="Class that stores users' settings, a `SettingsStore`, as `package.module:Class`; "
+        "replaces the built-in one.",
     )
     secrets_store_class: ClassName | None = Field(
         default=None,
-        description="An own class of users' secrets, a `SecretsStore`, as `package.module:Class`; it seals "
-        "them itself.",
+        description="Class that stores users' secrets, a `SecretsStore`, as `package.module:Class`; "
+        "replaces the built-in one and must encrypt the secrets itself.",
     )
     conversation_manager_class: ClassName | None = Field(
         default=None,
-        description="An own `ConversationManager` as `package.module:Class`; it is made with the parts that "
-        "the built-in one is made with.",
+        description="Class of the `ConversationManager`, as `package.module:Class`; replaces the built-in"
+        " one and is constructed with the same dependencies.",
     )
     monitoring_listener_class: ClassName | None = Field(
         default=None,
-        description="An own `MonitoringListener` as `package.module:Class`, told of sessions, events and loops.",
+        description="Class of the `MonitoringListener`, as `package.module:Class`, which is notified of "
+        "sessions, events and agent loops.",
     )
     user_auth_class: ClassName | None = Field(
         default=None,
-        description="An own `UserAuth` as `package.module:Class`, which tells users apart by what they send.",
+        description="Class of the `UserAuth`, as `package.module:Class`, which identifies users by their "
+        "requests' headers.",
     )
 
 
@@ -208,40 +221,42 @@ class Observability(BaseModel):
 
     metrics: Literal["guarded", "open", "off"] = Field(
         default="guarded",
-        description="Who may read `/metrics`. `guarded`: who shows the session key or `metrics_key`, and, where "
-        "neither is set, who asks a loopback address directly; `open`: everybody; `off`: nobody.",
+        description="Access to `/metrics`. `guarded`: requests that carry the session key or "
+        "`metrics_key` and, if neither is set, direct requests to a loopback address; `open`:"
+        " all requests; `off`: none.",
     )
     metrics_key: Annotated[SecretStr, Field(min_length=8)] | None = Field(
         default=None,
-        description="A key that opens `/metrics` and nothing else, sent as `Authorization: Bearer KEY`.",
+        description="Key that gives access to `/metrics` only, sent as `Authorization: Bearer KEY`.",
     )
     access_log: bool = Field(
         default=True,
-        description="Log a line for each request: method, route, status, milliseconds. Probes, "
-        "the sockets' polling and the files of pages are logged at `debug` only.",
+        description="Log a line for each request: method, route, status, milliseconds. Health probes, "
+        "polling of sockets and the pages' files are logged only at `debug`.",
     )
     slow_callback_seconds: FiniteFloat = Field(
         default=0.5,
         ge=0,
-        description="Seconds after which whatever holds up the event loop is logged, with the stack it was "
-        "found in; at least 0.2, or 0 to not look.",
+        description="Seconds after which code that blocks the event loop is logged, with its stack; at "
+        "least 0.2, or 0 to turn the watch off.",
     )
     min_free_disk_bytes: int = Field(
         default=64 * 1024 * 1024,
         ge=0,
-        description="Free bytes of the data directory's disk below which `/ready` says that it is nearly full.",
+        description="Free bytes on the data directory's disk below which `/ready` reports that the disk "
+        "is nearly full.",
     )
     otel_endpoint: str | None = Field(
         default=None,
-        description="Where traces are sent by OTLP over HTTP, such as `http://127.0.0.1:4318/v1/traces`; "
-        "needs the extra `otel`. Unset makes none.",
+        description="Endpoint to which traces are sent by OTLP over HTTP, such as "
+        "`http://127.0.0.1:4318/v1/traces`; needs the extra `otel`. Unset turns tracing off.",
     )
 
     @field_validator("slow_callback_seconds")
     @classmethod
     def _check_seconds(cls, value: float) -> float:
         if 0 < value < SHORTEST_SLOW_SECONDS:
-            raise ValueError(f"at least {SHORTEST_SLOW_SECONDS}, or 0")
+            raise ValueError(f"must be at least {SHORTEST_SLOW_SECONDS}, or 0")
         return value
 
     @field_validator("otel_endpoint")
@@ -250,7 +265,9 @@ class Observability(BaseModel):
         if value is None:
             return None
         if not _ENDPOINT.fullmatch(value):
-            raise ValueError("an endpoint is written http://host:port/v1/traces, without a key")
+            raise ValueError(
+                "not an endpoint of the form http://host:port/v1/traces, without a key"
+            )
         return value
 
 
@@ -259,7 +276,8 @@ class Administrable(BaseModel):
 
     admin_key: Annotated[SecretStr, Field(min_length=16)] | None = Field(
         default=None,
-        description="The key of `/api/admin`. Unset, only this machine, without a proxy, may use it.",
+        description="Key of `/api/admin`. If unset, only direct requests from this machine, without a "
+        "proxy, are accepted.",
     )
     _places: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -289,163 +307,180 @@ class ServerConfig(Bounds, Extensions, Observability, Administrable, BaseSetting
     host: str = Field(
         default="127.0.0.1",
         min_length=1,
-        description="Address to listen on. Any but a loopback address demands `session_api_key`, "
-        "or `insecure`.",
+        description="Address to listen on. An address other than loopback requires `session_api_key` or "
+        "`insecure`.",
     )
     port: int = Field(
-        default=3000, ge=0, le=65535, description="Port to listen on; 0 takes a free one."
+        default=3000, ge=0, le=65535, description="Port to listen on; 0 picks a free one."
     )
     data_dir: Path = Field(
         default=Path("parley-data"),
-        description="Directory that holds everything the server keeps; one process at a time.",
+        description="Directory for all data of the server; only one process at a time may use it.",
     )
     storage_kind: Literal["sqlite", "local", "memory"] = Field(
         default="sqlite",
-        description="Where conversations are kept: a SQLite database in `data_dir`, plain files "
-        "there, or memory, which forgets everything at the end.",
+        description="Storage of conversations: a SQLite database in `data_dir`, plain files in "
+        "`data_dir`, or memory, which is lost when the process ends.",
     )
     ui_dir: ExistingDirectory | None = Field(
         default=None,
-        description="Directory of a static single-page build, served at `/` in place of the "
-        "built-in page.",
+        description="Directory of a static single-page build to serve at `/` instead of the built-in "
+        "page.",
     )
-    serve_frontend: bool = Field(default=True, description="Serve a page at `/` at all.")
+    serve_frontend: bool = Field(default=True, description="Serve a page at `/`.")
 
     session_api_key: Annotated[SecretStr, Field(min_length=1)] | None = Field(
         default=None,
-        description="The key every request and every connection must show. Without one the server "
-        "trusts whoever reaches it.",
+        description="Key that every request and every connection must carry. If unset, the server trusts "
+        "every client that can reach it.",
     )
     secret_key: Annotated[SecretStr, Field(min_length=16)] | None = Field(
         default=None,
-        description="What stored secrets are sealed with; a long random text. Unset, a key is made "
-        "at first need and kept in `secret.key` in `data_dir`.",
+        description="Key that encrypts stored secrets; a long random text. If unset, one is generated "
+        "when first needed and stored in `data_dir` as `secret.key`.",
     )
     insecure: bool = Field(
         default=False,
-        description="Listen on an address other machines can reach although there is no key.",
+        description="Allow listening on an address that other machines can reach without a "
+        "`session_api_key`.",
     )
     permitted_cors_origins: Annotated[list[str], NoDecode] = Field(
         default_factory=list,
-        description="Origins (`https://example.org`) whose pages may use the server, as a list or "
-        "separated by commas, besides its own.",
+        description="Origins (`https://example.org`) whose pages may use the server, in addition to its "
+        "own, as a list or comma-separated.",
     )
     allow_set_conversation_id: bool = Field(
-        default=False, description="Let the creator of a conversation choose its id."
+        default=False, description="Let clients choose the id of a conversation that they create."
     )
     require_settings: bool = Field(
         default=False,
-        description="Refuse a conversation to a user who has stored no settings yet.",
+        description="Refuse to create conversations for users who have not stored settings yet.",
     )
 
     max_concurrent_conversations: int = Field(
-        default=3, ge=1, description="Agent loops that run at one time for one user."
+        default=3,
+        ge=1,
+        description="Maximum number of agent loops that run at the same time for one user.",
     )
     conversation_max_age_seconds: int | None = Field(
         default=None,
         ge=1,
-        description="Age after which a conversation is left out of lists; unset keeps all.",
+        description="Age in seconds beyond which conversations are omitted from lists; unset lists all.",
     )
     close_delay_seconds: FiniteFloat = Field(
         default=3600,
         ge=0,
-        description="Seconds after which an idle agent loop that nobody watches is closed; 0 "
-        "never closes it.",
+        description="Seconds after which an idle agent loop without connected clients is closed; 0 never "
+        "closes it.",
     )
     max_iterations: int = Field(
-        default=500, ge=1, description="Steps an agent may take before it must ask to go on."
+        default=500,
+        ge=1,
+        description="Steps an agent may take before it has to ask whether to continue.",
     )
     max_budget_per_task: FiniteFloat | None = Field(
         default=None,
         gt=0,
-        description="US dollars an agent may spend before it must ask to go on; unset is no limit.",
+        description="US dollars an agent may spend before it has to ask whether to continue; unset sets "
+        "no limit.",
     )
     confirmation_mode: bool = Field(
-        default=False, description="Ask the user before the agent acts on its workspace."
+        default=False,
+        description="Ask the user for confirmation before the agent acts on its workspace.",
     )
     default_agent: str = Field(
-        default="scripted", min_length=1, description="Name of the agent of a new conversation."
+        default="scripted", min_length=1, description="Name of the agent of new conversations."
     )
     action_timeout_seconds: FiniteFloat = Field(
         default=120,
         gt=0,
-        description="Seconds the runtime may take to carry out one action, or to answer for a file.",
+        description="Seconds the runtime may take to perform an action or to answer a request for a file.",
     )
     runtime_start_seconds: FiniteFloat = Field(
         default=60,
         gt=0,
-        description="Seconds the runtime may take to be built, and again to connect.",
+        description="Seconds that building the runtime may take, and that connecting to it may take.",
     )
     agent_close_seconds: FiniteFloat = Field(
         default=2,
         gt=0,
-        description="Seconds an agent and its runtime may take to be closed, at most a quarter of "
-        "`shutdown_seconds`; they are left behind then.",
+        description="Seconds that closing an agent and its runtime may take, at most a quarter of "
+        "`shutdown_seconds`; after that they are abandoned.",
     )
 
     append_deadline_seconds: FiniteFloat = Field(
-        default=10, gt=0, description="Seconds one durable write may take until it counts as lost."
+        default=10,
+        gt=0,
+        description="Seconds a durable write may take before its outcome counts as unknown.",
     )
     shutdown_seconds: FiniteFloat = Field(
         default=8,
         gt=0,
-        description="Seconds an orderly stop may take; one second later the process is ended.",
+        description="Seconds an orderly shutdown may take; one second later the process exits regardless.",
     )
     handshake_seconds: FiniteFloat = Field(
         default=10,
         gt=0,
-        description="Seconds a client may take to send a request's head or to ask to join, the "
-        "server to let it in, and any part of a body to come.",
+        description="Seconds a client may take to send the head of a request or to join a conversation, "
+        "the server to admit it, and each part of a body to arrive.",
     )
     delivery: Literal["direct", "engine"] = Field(
         default="direct",
-        description="How websockets are served: past Engine.IO's queue, or through it.",
+        description="Implementation that serves websockets: `direct` bypasses the queue of Engine.IO, "
+        "`engine` uses it.",
     )
     stall_abort_seconds: FiniteFloat = Field(
         default=10,
         gt=0,
-        description="Seconds a connection may take nothing at all off its buffer until it is cut.",
+        description="Seconds a client may read nothing while data waits for it; after that its connection"
+        " is closed.",
     )
-    page_size: int = Field(default=100, ge=1, le=10_000, description="Events of one cached page.")
+    page_size: int = Field(default=100, ge=1, le=10_000, description="Events in a cached page.")
     page_cache_bytes: int = Field(
-        default=64 * 1024 * 1024, ge=0, description="Bytes all cached pages may take together."
+        default=64 * 1024 * 1024,
+        ge=0,
+        description="Maximum size of all cached pages together, in bytes.",
     )
     max_message_bytes: int = Field(
         default=4 * 1024 * 1024,
         ge=1024,
-        description="Bytes of the longest message taken in.",
+        description="Maximum size of a message from a client, in bytes.",
     )
     max_recording_bytes: int = Field(
         default=32 * 1024 * 1024,
         ge=1024,
-        description="Bytes of the longest recording (`replay_json`) that a conversation may begin "
-        "with.",
+        description="Maximum size of a recording (`replay_json`) that a conversation may start with, in "
+        "bytes.",
     )
     max_waiting_appends: int = Field(
-        default=10_000, ge=1, description="Appends of one conversation that may wait for the store."
+        default=10_000,
+        ge=1,
+        description="Maximum number of appends of one conversation that may wait for the store.",
     )
     max_waiting_bytes: int = Field(
         default=32 * 1024 * 1024,
         ge=64 * 1024,
-        description="Bytes of events of one conversation that may wait for the store.",
+        description="Maximum size of the events of one conversation that may wait for the store, in "
+        "bytes.",
     )
     max_waiting_bytes_in_all: int = Field(
         default=128 * 1024 * 1024,
         ge=16 * 1024 * 1024,
-        description="Bytes of events of all conversations that may wait for the store, beyond the "
-        "first 64 KiB of each.",
+        description="Maximum size of the events of all conversations that may wait for the store, in "
+        "bytes, not counting the first 64 KiB of each conversation.",
     )
     subscription_queue: int = Field(
         default=1024,
         ge=1,
-        description="Events one subscriber may lag behind until it is read from the log instead.",
+        description="Events a subscriber may lag behind before it reads them from the log instead.",
     )
 
     log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
-        default="info", description="Least severity that is logged."
+        default="info", description="Minimum severity of logged messages."
     )
     log_format: Literal["json", "console"] = Field(
-        default="json", description="One JSON object a line, or text for people."
+        default="json",
+        description="Format of the log: one JSON object per line, or text for people.",
     )
 
     @classmethod

@@ -246,7 +246,7 @@ def test_a_class_that_is_not_written_as_one_is_refused_with_the_form(tmp_path, n
 
     assert outcome.returncode == 2
     assert outcome.stderr == (
-        "parley: PARLEY_AGENT_CLASS: a class is written package.module:Class\n"
+        "parley: PARLEY_AGENT_CLASS: not a class name of the form package.module:Class\n"
     )
 
 
