@@ -85,12 +85,27 @@ export class Api {
    *
    * @param {string} id
    * @param {number | null} beforeId null for the newest
-   * @returns {Promise<{events: Event[], more: boolean}>} oldest first; whether there are older ones
+   * @returns {Promise<import("./types.js").EventsPage>} oldest first; whether there are older ones
    */
   async eventsBefore(id, beforeId) {
     const range = beforeId === null ? {} : { end_id: String(beforeId - 1) };
     const { events, has_more } = await this.#newestFirst(id, EVENTS_PAGE_SIZE, range);
     return { events: events.reverse(), more: has_more };
+  }
+
+  /**
+   * What a conversation is shown with at once. Where the log cannot be read back, the socket sends what it can.
+   *
+   * @param {string} id
+   * @returns {Promise<[Info | null, import("./types.js").EventsPage]>} null when there is no such conversation
+   */
+  opening(id) {
+    const newest = this.eventsBefore(id, null).catch((error) => {
+      const unreadable = error instanceof ApiError && [404, 500].includes(error.status);
+      if (unreadable) return { events: [], more: false };
+      throw error;
+    });
+    return Promise.all([this.get(id), newest]);
   }
 
   /** @param {string} id @returns {Promise<Event | null>} the agent's newest state */

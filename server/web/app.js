@@ -1,9 +1,8 @@
 /** Puts the page together: which object hears of what. */
 
+import { api, http, opening } from "./opening.js";
 import { Account } from "./account.js";
-import { Api } from "./api.js";
 import { Catalogue } from "./catalogue.js";
-import { Http } from "./http.js";
 import { Reach } from "./reach.js";
 import { Removals } from "./removals.js";
 import { addressedId, Router } from "./router.js";
@@ -38,11 +37,10 @@ import { mountUsage } from "./views/usage.js";
 import { mountWelcome } from "./views/welcome.js";
 
 const store = new Store();
-const http = new Http({
+http.listener = {
   keptOut: (error) => store.set(error.asksForKey ? { needsKey: true } : { refusal: error.message }),
   reached: (reached) => reach.heard(reached),
-});
-const api = new Api(http);
+};
 const account = new Account(http);
 const catalogue = new Catalogue(api, store);
 const unread = new Unread(store, (id, atMs) => api.movedSince(id, atMs));
@@ -56,7 +54,7 @@ function back() {
   void catalogue.recover();
 }
 
-const stage = new Stage(store, api, catalogue, unread);
+const stage = new Stage(store, api, catalogue, unread, opening);
 const router = new Router((id) => {
   drawer.close();
   stage.open(id);
@@ -69,7 +67,6 @@ const composer = mountComposer(store, {
   resume: () => stage.conversation?.resume(),
 });
 stage.ready = () => composer.focus();
-// What is asked for first comes while the rest of the page is built.
 stage.open(addressedId());
 mountHeader(store);
 mountUsage(store);

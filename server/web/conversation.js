@@ -10,7 +10,7 @@ import { reasonText, statusText, WAITS_FOR_SLOT, WAITS_WITH_MESSAGE } from "./wo
 /** @typedef {import("./types.js").ClientEvent} ClientEvent */
 /** @typedef {import("./types.js").Event} Event */
 /** @typedef {import("./types.js").Pending} Pending */
-/** @typedef {{events: Event[], more: boolean}} EventsPage */
+/** @typedef {import("./types.js").EventsPage} EventsPage */
 
 /** A packet may have 4 MiB; the frame and the event name need a little of it. */
 const MESSAGE_LIMIT_BYTES = 4 * 1024 * 1024 - 1024;

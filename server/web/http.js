@@ -46,10 +46,8 @@ export class ApiError extends Error {
  */
 
 export class Http {
-  /** @param {HttpListener} listener */
-  constructor(listener) {
-    this.listener = listener;
-  }
+  /** @type {HttpListener} To be set before the first answer can arrive. */
+  listener = { keptOut() {}, reached() {} };
 
   /**
    * @param {string} method

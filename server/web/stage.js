@@ -1,7 +1,6 @@
 /** What the main part shows: the conversation the address names, or none. */
 
 import { Conversation, STANDING } from "./conversation.js";
-import { ApiError } from "./http.js";
 import { blankConversation } from "./store.js";
 import { mountAnnouncer } from "./views/announcer.js";
 import { Transcript } from "./views/transcript.js";
@@ -19,12 +18,14 @@ export class Stage {
    * @param {import("./api.js").Api} api
    * @param {import("./catalogue.js").Catalogue} catalogue
    * @param {import("./unread.js").Unread} unread
+   * @param {import("./types.js").Opening | null} requested What is used, and only once, for the conversation it is of.
    */
-  constructor(store, api, catalogue, unread) {
+  constructor(store, api, catalogue, unread, requested) {
     this.store = store;
     this.api = api;
     this.catalogue = catalogue;
     this.unread = unread;
+    this.requested = requested;
     this.transcript = new Transcript({
       drawn: (clientIds) => {
         this.conversation?.drawn(clientIds);
@@ -73,11 +74,12 @@ export class Stage {
 
   /** @param {string} id */
   async #join(id) {
-    const { store, catalogue } = this;
+    const { store, catalogue, requested } = this;
+    this.requested = null;
     let info;
     let newest;
     try {
-      [info, newest] = await Promise.all([this.api.get(id), this.#newest(id)]);
+      [info, newest] = await (requested?.id === id ? requested.answer : this.api.opening(id));
     } catch (error) {
       if (store.state.openId === id && !store.state.needsKey && !store.state.refusal) {
         store.notice("connection", error instanceof Error ? error.message : String(error));
@@ -118,22 +120,6 @@ export class Stage {
   async #rewind() {
     const { conversation } = this;
     if ((await conversation?.readAll()) && conversation === this.conversation) this.transcript.toStart();
-  }
-
-  /**
-   * What is shown at once. Where the log cannot be read back, the socket sends what it can.
-   *
-   * @param {string} id
-   * @returns {Promise<import("./conversation.js").EventsPage>}
-   */
-  async #newest(id) {
-    try {
-      return await this.api.eventsBefore(id, null);
-    } catch (error) {
-      const unreadable = error instanceof ApiError && [404, 500].includes(error.status);
-      if (unreadable) return { events: [], more: false };
-      throw error;
-    }
   }
 
   /** The address leads to nothing, or to nothing any more. @param {string} id */

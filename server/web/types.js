@@ -21,6 +21,10 @@
  * @property {string} [repository]
  * @property {string} [selected_branch]
  *
+ * @typedef {{events: Event[], more: boolean}} EventsPage Oldest first; whether there are older ones.
+ *
+ * @typedef {{id: string, answer: Promise<[Info | null, EventsPage]>}} Opening A conversation that is requested.
+ *
  * @typedef {{title: string, message: string}} Example A message to begin with, and what comes of it.
  *
  * @typedef {object} Removal A deletion held back; `sent` when it cannot be undone any more.

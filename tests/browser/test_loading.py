@@ -19,6 +19,20 @@ FETCHED = """
 () => performance.getEntriesByType("resource").filter((one) => one.transferSize > 0).map((one) => one.name)
 """
 
+NOTED = """
+window.noted = [];
+const fetched = window.fetch;
+window.fetch = (url, options) => {
+  window.noted.push(String(url).split("?")[0]);
+  return fetched(url, options);
+};
+const listened = EventTarget.prototype.addEventListener;
+EventTarget.prototype.addEventListener = function (...all) {
+  if (this instanceof Element) window.noted.push("listens");
+  return listened.apply(this, all);
+};
+"""
+
 
 @pytest.mark.parametrize("address", ["/", "/admin", "/docs"])
 async def test_a_page_asks_for_one_script_and_one_style_sheet_and_for_neither_again(
@@ -53,3 +67,15 @@ async def test_no_page_can_make_markup_of_a_text(visitor, address):
     ):
         with pytest.raises(Error, match="TypeError"):
             await visitor.page.evaluate(attempt)
+
+
+async def test_the_newest_events_are_requested_before_the_page_is_put_together(visitor):
+    await visitor.page.add_init_script(NOTED)
+    await visitor.visit("/conversations/gallery")
+    await visitor.sees_state("Ready")
+    await visitor.entries()
+    noted = await visitor.page.evaluate("window.noted")
+    conversation = "/api/conversations/gallery"
+    assert noted[:3] == [f"{conversation}/events", conversation, "listens"]
+    assert noted.count(conversation) == 1
+    assert not visitor.complaints
