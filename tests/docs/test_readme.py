@@ -7,6 +7,7 @@ import re
 import sys
 from asyncio.subprocess import PIPE
 from contextlib import asynccontextmanager
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import httpx
@@ -126,6 +127,17 @@ async def run_lines(lines):
         answers.append(answer)
         text = text[end:].lstrip()
     return answers
+
+
+def test_the_python_client_imports_just_the_packages_that_pip_is_told_to_install():
+    # An extra would do, but pip up to 23.2 passes over one whose name is spelt in another way.
+    imported = set(
+        re.findall(r"^import (\w+)", block("python", "socketio.AsyncClient"), re.MULTILINE)
+    )
+    packages = packages_distributions()
+    needed = {packages[name][0] for name in imported - sys.stdlib_module_names}
+    (told,) = re.findall(r"`pip install (.*?)` installs", README)
+    assert set(told.split()) == needed
 
 
 @pytest.mark.parametrize("repeat", [False, True])
