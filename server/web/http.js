@@ -1,6 +1,7 @@
 /** One request to the server: key, deadline, failures in words for people. */
 
 import { located } from "./base.js";
+import { fitsHeader } from "./header-text.js";
 import { readSessionKey } from "./session-key.js";
 
 const TIMEOUT_MS = 20_000;
@@ -81,7 +82,7 @@ export class Http {
     /** @type {Record<string, string>} */
     const headers = { Accept: "application/json", ...extra };
     const key = readSessionKey();
-    if (key) headers["X-Session-API-Key"] = key;
+    if (key && fitsHeader(key)) headers["X-Session-API-Key"] = key;
     if (method !== "GET" && !form) headers["Content-Type"] = "application/json";
     const body = form ?? (json === undefined ? undefined : JSON.stringify(json));
     let response;

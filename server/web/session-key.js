@@ -1,6 +1,8 @@
 /** The server's session key: kept for this tab, or in this browser where the person wants that. */
 
-const SLOT = "parley.session-key";
+import { slotName } from "./base.js";
+
+const SLOT = slotName("parley.session-key");
 /** What a browser without storage keeps until the page is left. @type {string | null} */
 let held = null;
 

@@ -14,6 +14,15 @@ pytestmark = [
 ]
 
 KEY = "a long admin key"
+NO_STORAGE = """
+for (const name of ["sessionStorage", "localStorage"]) {
+  Object.defineProperty(window, name, {
+    get() {
+      throw new DOMException("No storage here", "SecurityError");
+    },
+  });
+}
+"""
 PARTS = ("overview", "conversations", "connections", "usage", "audit", "server")
 SIZES = ({"width": 1280, "height": 800}, {"width": 390, "height": 844})
 
@@ -278,7 +287,7 @@ async def test_with_a_key_the_page_asks_for_it(browser, tmp_path_factory):
         context = await new_context(browser)
         reader = await person(context, server.url)
         await reader.visit("/admin")
-        for key in ("wrong", KEY):
+        for key in ("wrong", "beyond what a header holds: \N{SNOWMAN}", KEY):
             await reader.part("key-input").fill(key)
             await reader.part("key-submit").click()
             if key != KEY:
@@ -288,5 +297,25 @@ async def test_with_a_key_the_page_asks_for_it(browser, tmp_path_factory):
         await expect(reader.part("ready")).to_have_text("ready")
         await reader.page.reload()
         await expect(reader.part("ready")).to_have_text("ready")
+        assert not [one for one in reader.complaints if "401" not in one]
+        await context.close()
+
+
+async def test_a_browser_without_storage_keeps_the_key_until_the_page_is_left(browser, tmp_path):
+    # A key may be any text that a header holds.
+    key = "an admin\N{RIGHT-POINTING DOUBLE ANGLE QUOTATION MARK}s long key"
+    async with server_process(
+        tmp_path / "data", environment={"PARLEY_ADMIN_KEY": key, "SESSION_API_KEY": key}
+    ) as server:
+        context = await new_context(browser)
+        await context.add_init_script(NO_STORAGE)
+        reader = await person(context, server.url)
+        for path, seen in (("/admin", "ready"), ("/", "composer")):
+            await reader.visit(path)
+            await reader.part("key-input").fill(key)
+            await reader.part("key-submit").click()
+            await expect(reader.part("key-form")).to_be_hidden()
+            await expect(reader.part(seen)).to_be_visible()
+        await expect(reader.part("list-empty")).to_be_visible()
         assert not [one for one in reader.complaints if "401" not in one]
         await context.close()

@@ -118,6 +118,9 @@ async def test_below_a_path_everything_the_page_does_stays_below_it(browser, bel
     await reader.part("key-input").fill(KEY)
     await reader.part("key-submit").click()
     await expect(reader.part("key-form")).to_be_hidden()
+    # Other servers may be below the same origin, and are not sent this one's key.
+    kept = await reader.page.evaluate("Object.keys(sessionStorage)")
+    assert kept == ["parley.session-key@/parley/"]
     conversation_id = await reader.begin()
     await expect(reader.page).to_have_url(f"{below.url}/conversations/{conversation_id}")
     await reader.ask("below a path", "You said: below a path")
@@ -277,3 +280,50 @@ async def test_its_clients_are_told_apart_by_their_own_addresses(outsider, proxy
     assert refused.status_code == 429
     async with client_through(proxy) as other:
         assert (await other.get("/api/options/config", headers=right)).status_code == 200
+
+
+NO_WEBSOCKETS = """
+window.WebSocket = class {
+  constructor() {
+    throw new DOMException("No websockets here", "SecurityError");
+  }
+};
+"""
+UNTIL_POLLED_MS = 20_000
+
+
+async def test_below_a_path_the_page_talks_by_polling_alone(browser, below):
+    context = await new_context(browser, ignore_https_errors=True)
+    await context.add_init_script(NO_WEBSOCKETS)
+    reader = await person(context, below.url)
+    reached = urls_reached(reader)
+    await reader.visit()
+    await reader.part("key-input").fill(KEY)
+    await reader.part("key-submit").click()
+    await reader.part("new-conversation").click()
+    await reader.part("new-start").click()
+    connection = reader.part("connection-state")
+    await expect(connection).to_have_text("Connected by polling", timeout=UNTIL_POLLED_MS)
+
+    long = "word \N{SNOWMAN} " * 30_000
+    await reader.say(long)
+    await expect(reader.messages_of("agent").last).to_contain_text("You said 209999 characters")
+    await reader.say("/big 900000")
+    await expect(reader.part("agent-state")).to_have_text("Ready")
+    await reader.say("/error out of ideas")
+    await expect(reader.part("agent-state")).to_have_text("Error")
+    await expect(reader.part("transcript")).to_contain_text("out of ideas")
+
+    await context.set_offline(True)
+    await expect(connection).to_have_text("Reconnecting", timeout=UNTIL_POLLED_MS)
+    await reader.say("written while nobody listened")
+    await context.set_offline(False)
+    await expect(reader.messages_of("agent").last).to_contain_text(
+        "nobody listened", timeout=UNTIL_POLLED_MS
+    )
+    await expect(connection).to_have_text("Connected by polling", timeout=UNTIL_POLLED_MS)
+    ids = [one.event_id for one in await reader.entries()]
+    assert ids == sorted(set(ids))
+    assert strays(reached, below) == []
+    assert not await reader.found_fault(excused=rf"400|401|ERR_INTERNET_DISCONNECTED|{OUTAGE}")
+    await context.close()

@@ -14,6 +14,7 @@ SHARED = (
     "icon.svg",
     "theme-boot.js",
     "base.js",
+    "header-text.js",
     "views/dom.js",
     "styles/tokens.css",
     "styles/base.css",

@@ -1,6 +1,7 @@
 /** The administration's addresses. */
 
 import { located, slotName } from "../base.js";
+import { fitsHeader } from "../header-text.js";
 
 const SLOT = slotName("parley.admin-key");
 const TIMEOUT_MS = 30_000;
@@ -17,6 +18,9 @@ export class AdminError extends Error {
 }
 
 export class AdminApi {
+  /** @type {string | null} */
+  #held = null;
+
   /** @param {() => void} onUnauthorised Called for every 401, before the call rejects. */
   constructor(onUnauthorised) {
     this.onUnauthorised = onUnauthorised;
@@ -24,7 +28,12 @@ export class AdminApi {
 
   /** @param {string} key */
   useKey(key) {
-    sessionStorage.setItem(SLOT, key);
+    this.#held = key;
+    try {
+      sessionStorage.setItem(SLOT, key);
+    } catch {
+      // A browser without storage keeps it until the page is left.
+    }
   }
 
   /**
@@ -67,9 +76,8 @@ export class AdminApi {
   async #ask(method, path, body) {
     /** @type {Record<string, string>} */
     const headers = {};
-    const key = sessionStorage.getItem(SLOT);
-    // Headers hold Latin-1 only; a key beyond it is certainly wrong and must not break the call.
-    if (key && /^[\x20-\x7e]+$/.test(key)) headers["X-Admin-API-Key"] = key;
+    const key = this.#held ?? storedKey();
+    if (key && fitsHeader(key)) headers["X-Admin-API-Key"] = key;
     if (body !== undefined) headers["Content-Type"] = "application/json";
     let response;
     try {
@@ -84,6 +92,15 @@ export class AdminApi {
     const answer = await response.json().catch(() => null);
     const text = answer?.error || `The server answered ${response.status}.`;
     throw new AdminError(String(text), response.status);
+  }
+}
+
+/** @returns {string | null} */
+function storedKey() {
+  try {
+    return sessionStorage.getItem(SLOT);
+  } catch {
+    return null;
   }
 }
 
