@@ -30,7 +30,7 @@ def _described(field: str) -> Parameter:
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The settings a command line may give; None leaves them to the other sources."""
+    """The settings that have an option; None leaves a setting to the other sources."""
 
     host: Annotated[str | None, _described("host")] = None
     port: Annotated[int | None, _described("port")] = None
@@ -41,11 +41,11 @@ class Options:
     ui_dir: Annotated[Path | None, _described("ui_dir")] = None
     insecure: Annotated[bool | None, _described("insecure")] = None
     config: Annotated[
-        Path | None, Parameter(help="Settings file to read in place of ./parley.toml.")
+        Path | None, Parameter(help="Settings file to read instead of ./parley.toml.")
     ] = None
 
     def load(self) -> ServerConfig:
-        """Read all sources, these options foremost. Raises ConfigError."""
+        """Read all sources, these options first. Raises ConfigError."""
         overrides = {
             "host": self.host,
             "port": self.port,
@@ -72,20 +72,20 @@ app = App(
 
 @app.command
 def serve(options: Options = NO_OPTIONS) -> int:
-    """Start the server and stay until SIGTERM or Ctrl-C."""
+    """Run the server until SIGTERM or Ctrl-C."""
     return run(options.load())
 
 
 @app.command(name="config")
 def show_config(options: Options = NO_OPTIONS) -> int:
-    """Print the effective settings as JSON, secrets masked."""
+    """Print the effective settings as JSON, with secrets masked."""
     print(json.dumps(options.load().masked(), indent=2))
     return 0
 
 
 @app.command
 def check(options: Options = NO_OPTIONS) -> int:
-    """Check the installation, the settings and the store; change nothing."""
+    """Check the installation, the settings and the stored data, without changing anything."""
     found = {
         "settings": [],
         "packaging": list(packaging_problems()),
@@ -111,9 +111,9 @@ def class_problems(config: ServerConfig) -> Sequence[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line, `sys.argv` by default, and give its exit code.
+    """Run the command line, `sys.argv` by default, and return its exit code.
 
-    0 is success, 1 a failed check, 2 a bad command or setting, said in one line on stderr.
+    0 is success, 1 a failed check, 2 a bad command or setting, reported in one line on stderr.
     """
     try:
         result = app(list(sys.argv[1:] if arguments is None else arguments))
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _text_of(error: Exception) -> str:
-    """Return what people read; the system's errors begin with a number."""
+    """Return the error's text for people, without the error number of the system's errors."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)

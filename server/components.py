@@ -37,10 +37,10 @@ T = TypeVar("T")
 
 
 def load_class(setting: str, name: str | None, contract: type[T], default: type[T]) -> type[T]:
-    """The class that `setting` names, a subclass of `contract` without anything left abstract.
+    """Return the class that `setting` names, a concrete subclass of `contract`.
 
-    None stands for `default`. Raises ConfigError in one line: the name leads nowhere, its module
-    does not import, or what it leads to is not such a class.
+    A `name` of None returns `default`. Raises ConfigError, with a message of one line, when the
+    module cannot be imported or has no such class, or when the class does not fit the contract.
     """
     if name is None:
         return default
@@ -57,7 +57,7 @@ def load_class(setting: str, name: str | None, contract: type[T], default: type[
     if inspect.isabstract(found):
         missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
         raise ConfigError(
-            f"{setting}: {name} leaves open what {_name_of(contract)} asks: {missing}"
+            f"{setting}: {name} does not implement these methods of {_name_of(contract)}: {missing}"
         )
     return found
 
@@ -95,7 +95,7 @@ class Chosen:
     """Middleware outside every other."""
 
     def records(self, config: ServerConfig, storage: OpenedStorage) -> ConversationStores:
-        """The conversation records, in the storage unless a class of its own keeps them."""
+        """Return the conversation records: those of the storage unless a custom class is set."""
         if self.conversation_store is ConversationStore:
             return storage.conversations
         seconds = config.append_deadline_seconds
@@ -139,7 +139,7 @@ class Chosen:
         )
 
     def manage(self, parts: ManagerParts) -> ConversationManager:
-        """The manager, not yet begun. Raises ConfigError."""
+        """Return the manager, not yet started. Raise ConfigError."""
         return made("conversation_manager_class", partial(self.conversation_manager, parts))
 
 
@@ -169,7 +169,7 @@ def choose(config: ServerConfig) -> Chosen:
 def _examples_of(agent: type[Agent]) -> Sequence[Example]:
     found = tuple(agent.examples)
     if not all(isinstance(one, Example) for one in found):
-        raise TypeError("`examples` holds something that is no runtime_stub.Example")
+        raise TypeError("`examples` must hold only instances of runtime_stub.Example")
     return found
 
 
@@ -181,7 +181,7 @@ def load_tracing(endpoint: str | None) -> Tracing | None:
         module = import_module("server.otel")
     except ImportError as error:
         raise ConfigError(
-            f"otel_endpoint: traces need the extra `{TRACING_EXTRA}`: "
+            f"otel_endpoint: tracing needs the extra `{TRACING_EXTRA}`: "
             f"pip install 'parley-server[{TRACING_EXTRA}]' ({error})"
         ) from error
     return cast("Tracing", module.OtelTracing(endpoint))

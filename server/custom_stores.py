@@ -84,7 +84,7 @@ class StoresByOwner(Generic[S]):
         try:
             return await self._code.wait(call, self._seconds, f"a call of the {self._what}")
         except UserCodeLate as error:
-            raise late(f"the {self._what} does not answer") from error
+            raise late(f"the {self._what} did not answer in time") from error
 
 
 class OwnSettingsStores(SettingsStores):
@@ -183,7 +183,7 @@ class OwnConversationStores(ConversationStores):
         filters: ConversationFilter | None = None,  # noqa: ARG002
     ) -> ConversationMetadataResultSet:
         """Raise NotSupported: a class of its own is asked for one owner at a time."""
-        raise NotSupported("Records kept by a class of its own are listed by owner only")
+        raise NotSupported("A custom conversation store can be listed by owner only")
 
 
 class OwnConversationStore(ConversationStore):

@@ -60,7 +60,7 @@ from storage.errors import (
 
 
 class ServerError(Exception):
-    """Root of the server floor's errors; the text is for people."""
+    """Base class of the server's errors; the text is for people."""
 
 
 class BadRequest(ServerError):
@@ -68,7 +68,7 @@ class BadRequest(ServerError):
 
 
 class Unauthorized(ServerError):
-    """A key is missing or wrong, or nobody known asks."""
+    """A key is missing or wrong, or the user is not known."""
 
 
 class SessionKeyRequired(Unauthorized):
@@ -76,7 +76,7 @@ class SessionKeyRequired(Unauthorized):
 
 
 class GitTokenRequired(ServerError):
-    """A git host would have to be asked, and no token for one is stored."""
+    """The request needs a git host, and no token for one is stored."""
 
 
 class Forbidden(ServerError):
@@ -88,34 +88,34 @@ class NotFound(ServerError):
 
 
 class Gone(ServerError):
-    """This endpoint of an earlier version is no longer offered."""
+    """This endpoint of an earlier version was removed."""
 
 
 class InvalidToken(ServerError):
-    """No git host gives out such tokens."""
+    """The token cannot be one of a git host."""
 
 
 class SettingsNotStored(ServerError):
-    """The storage did not take the settings; the text is the cause, for the log."""
+    """The settings could not be stored; the text is the cause, for the log."""
 
 
 class UnsupportedMedia(ServerError):
-    """The body is not of the type the route takes."""
+    """The body is not of the type that the endpoint accepts."""
 
 
 class TooLarge(ServerError):
-    """The body exceeds the bound."""
+    """The body exceeds its size limit."""
 
 
 class HeadTooLarge(ServerError):
-    """The request's line and fields exceed the bound."""
+    """The request line and headers exceed their size limit."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"The request's head exceeds {limit // 1024} KiB")
+        super().__init__(f"The request line and headers exceed {limit // 1024} KiB")
 
 
 class UpgradeRequired(ServerError):
-    """A websocket was asked for in a version that is not spoken."""
+    """The client asked for an unsupported version of the websocket protocol."""
 
 
 class SettingsNotFound(ServerError):
@@ -127,7 +127,7 @@ class ModelKeyMissing(ServerError):
 
 
 class RateLimited(ServerError):
-    """Too much was asked for in a short time; more will be served after `seconds`."""
+    """The client exceeded a rate limit; it may try again after `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"Too many requests; try again in {seconds:.3g} s")
@@ -135,7 +135,7 @@ class RateLimited(ServerError):
 
 
 class TooSlow(ServerError):
-    """A request did not come in time."""
+    """The request was not received in time."""
 
 
 class NotAvailable(ServerError):
@@ -147,7 +147,7 @@ class NotSupported(ServerError):
 
 
 class ErrorBody(BaseModel):
-    """The one REST error body: a text for people, twice, a stable code, the page's message id."""
+    """The body of every REST error: a text for people, twice, a stable code, the page's message id."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -178,7 +178,7 @@ class Answer(NamedTuple):
     msg_id: str | None = None
 
     def body(self) -> dict[str, str]:
-        """The one REST error body."""
+        """Return the body of the REST error."""
         told = ErrorBody(error=self.text, message=self.text, code=self.code, msg_id=self.msg_id)
         return told.model_dump(exclude_none=True)
 
@@ -200,18 +200,21 @@ TABLE: tuple[tuple[type[Exception], Answer | tuple[int, str] | tuple[int, str, s
     (StreamClosed, (503, "closing", "The conversation is being closed; try again")),
     (
         AppendUnknown,
-        (503, "outcome_unknown", "The outcome is unknown; send again with the same key"),
+        (503, "outcome_unknown", "The outcome is unknown; send the event again with the same key"),
     ),
     (AppendFailed, (503, "not_stored", "The event could not be stored; try again")),
     (DamagedRecord, (500, "damaged", "Stored events are damaged")),
-    (NewerFormat, (500, "newer_format", "Stored events are of a newer version of the server")),
-    (StoreUnavailable, (503, "storage_unavailable", "The storage does not answer")),
+    (
+        NewerFormat,
+        (500, "newer_format", "Stored events were written by a newer version of the server"),
+    ),
+    (StoreUnavailable, (503, "storage_unavailable", "The storage is unavailable; try again")),
     (EventsError, (500, "internal_error", "Internal error")),
     (SecretExists, (400, "secret_exists")),
     (SecretNotFound, (404, "secret_not_found")),
     (KeyExists, (409, "exists")),
     (WrongKey, (500, "wrong_key", "The stored secrets were sealed with another key")),
-    (StorageError, (503, "storage_unavailable", "The storage does not answer")),
+    (StorageError, (503, "storage_unavailable", "The storage is unavailable; try again")),
     (FileMissing, (404, "file_not_found")),
     (NotText, (415, "not_text")),
     (BadWorkspacePath, (400, "bad_path")),
@@ -256,7 +259,7 @@ TABLE: tuple[tuple[type[Exception], Answer | tuple[int, str] | tuple[int, str, s
     (TooSlow, (408, "too_slow")),
     (NotAvailable, (503, "not_available")),
     (NotSupported, (501, "not_supported")),
-    (TimeoutError, (503, "timeout", "The server did not finish in time; try again")),
+    (TimeoutError, (503, "timeout", "The server did not answer in time; try again")),
 )
 
 

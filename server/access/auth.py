@@ -116,8 +116,8 @@ class Authenticator:
         except Unauthorized:
             raise
         except Exception as error:
-            logger.exception("users cannot be told apart")
-            raise NotAvailable("Who asks cannot be told now; try again") from error
+            logger.exception("user_auth_class failed to identify a user")
+            raise NotAvailable("The user cannot be identified now; try again") from error
         if user_id is None:
             return Principal()
         if not isinstance(user_id, str) or not _USER_ID.fullmatch(user_id):
@@ -133,15 +133,17 @@ class Authenticator:
         """Raise Forbidden when Host or Origin of an ASGI scope is not acceptable."""
         headers = Headers(raw=list(scope.get("headers", [])))
         if not self.host_allowed(headers):
-            raise Forbidden("This host name is not one of the server's; use localhost")
+            raise Forbidden(
+                "The Host header names no permitted host; use localhost, or add the host to permitted_hosts"
+            )
         if not self.origin_allowed(headers, peer_of(scope)):
             own = f"{self._own_scheme(headers, peer_of(scope))}://{_authority_of(headers) or '-'}"
             raise Forbidden(
-                f"This origin is not permitted: here it is {own}; "
+                f"This origin is not permitted; the server's own is {own}: "
                 "see permitted_cors_origins, and https or trusted_proxies behind a proxy"
             )
         if "origin" not in headers and _crosses_sites(scope, headers):
-            raise Forbidden("Another site may not ask for this")
+            raise Forbidden("Requests from pages of other sites are not permitted")
 
     def host_allowed(self, headers: Headers) -> bool:
         """Whether the Host is a name of this server."""

@@ -78,7 +78,7 @@ class Addresses:
         word = next((word for part in told if (word := part.strip(' \t"').lower())), "http")
         if word not in SECURE:
             raise Forbidden(
-                f"X-Forwarded-Proto is {word[:SHOWN]!r}: http, https, ws or wss is expected"
+                f"X-Forwarded-Proto is {word[:SHOWN]!r}, but must be http, https, ws or wss"
             )
         return SECURE[word]
 

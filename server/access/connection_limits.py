@@ -122,7 +122,7 @@ class Crowd:
     def check(self, address: str) -> None:
         """Raise RateLimited when no more can come from an address, NotAvailable from any."""
         if self._places >= self._config.max_connections:
-            raise NotAvailable("The server has as many connections as it takes; try again later")
+            raise NotAvailable("The server has reached its limit of connections; try again later")
         self._check_address(address)
 
     def _check_address(self, address: str) -> None:
@@ -253,7 +253,10 @@ class Place:
         """End the client, which said nothing."""
         self.settle()
         self._crowd.cut += 1
-        logger.info("%s was cut: it did not say in time what it wants", self.address)
+        logger.info(
+            "closed a connection of %s: it sent no complete request or CONNECT in time",
+            self.address,
+        )
         self.violated()
         self._end()
 

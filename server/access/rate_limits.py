@@ -167,7 +167,9 @@ class Rates:
         """Note a breach of the protocol; too many of them, and the address is banned for a while."""
         if self.note(RateClass.VIOLATIONS, address):
             if not self.is_banned(address):
-                logger.warning("%s breaks the protocol; banned for %g s", address, BAN_SECONDS)
+                logger.warning(
+                    "banned %s for %g s: too many protocol violations", address, BAN_SECONDS
+                )
             self._banned.pop(address, None)
             self._banned[address] = self._clock() + BAN_SECONDS
             if len(self._banned) > MAX_BANS:

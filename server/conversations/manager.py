@@ -219,7 +219,7 @@ class ConversationManager(ABC):
 
         This default, and those below, raise NotSupported.
         """
-        raise NotSupported("This conversation manager does not tell of the loops of all owners")
+        raise NotSupported("This conversation manager cannot list the loops of all owners")
 
     async def wind_up(self, seconds: float) -> None:  # noqa: ARG002 - the contract's
         """Start no loop from now on, end each when it rests, and all of them after `seconds`.

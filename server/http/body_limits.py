@@ -101,7 +101,7 @@ class BoundedBody:
             async with asyncio.timeout_at(self._begun + patience):
                 message = await self._receive()
         except TimeoutError as error:
-            raise TooSlow("The body did not come in time") from error
+            raise TooSlow("The body was not received in time") from error
         self._taken += len(message.get("body", b""))
         if self._taken > self._limit.size:
             raise too_large(*self._limit)
@@ -145,7 +145,7 @@ def _check(scope: Scope, headers: Headers, limit: Bound) -> None:
 
 def too_large(size: int, setting: str | None) -> TooLarge:
     """Return the refusal of a body above `size` bytes, which names the setting that allows more."""
-    hint = "" if setting is None else f"; the setting {setting} allows more"
+    hint = "" if setting is None else f"; raise the setting {setting} to permit more"
     return TooLarge(f"The body exceeds {size // 1024} KiB{hint}")
 
 

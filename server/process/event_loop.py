@@ -72,7 +72,7 @@ def run_to_end(work: Callable[[], Coroutine[Any, Any, T]], begins: Callable[[], 
     left = _end(loop)
     left += _threads_left()
     if left and isinstance(result, int):
-        logger.error("the process is ended although these go on: %s", ", ".join(left))
+        logger.error("exiting although these are still running: %s", ", ".join(left))
         sys.stdout.flush()
         os._exit(result)
     return result
@@ -86,7 +86,7 @@ def _run(loop: AbstractEventLoop, main: Task[Any], begins: Callable[[], None]) -
         except BaseException as error:  # noqa: BLE001 - whoever wants the process to end may not
             if not main.done():
                 kind = type(error).__name__
-                logger.error("something tried to end the event loop by %s, which goes on", kind)  # noqa: TRY400 - the task that raised it is gone
+                logger.error("ignored an attempt to stop the event loop by raising %s", kind)  # noqa: TRY400 - the task that raised it is gone
 
 
 def _end(loop: AbstractEventLoop) -> list[str]:

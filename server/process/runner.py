@@ -107,10 +107,12 @@ class Runner(uvicorn.Server):
         except TimeoutError:
             requests, connections = len(self.server_state.tasks), len(self.server_state.connections)
             logger.warning(
-                "%d requests and %d connections had to be broken off", requests, connections
+                "aborting %d requests and %d connections that did not end in time",
+                requests,
+                connections,
             )
             for task in self.server_state.tasks:
-                task.cancel("the server ends")
+                task.cancel("the server is shutting down")
 
     async def on_tick(self, counter: int) -> bool:
         """Run the work due ten times a second, the beat of the event loop's watch included."""
@@ -148,7 +150,7 @@ async def serve(config: ServerConfig, watchdog: Watchdog) -> int:
     except (StorageError, EventsError, OSError) as error:
         if not ran.is_set():
             raise
-        logger.error("stopped, but the storage could not be closed in order: %s", error)  # noqa: TRY400 - it says what the disk did
+        logger.error("stopped, but the storage could not be closed cleanly: %s", error)  # noqa: TRY400 - it says what the disk did
         return EXIT_NOT_CLOSED
     return 0
 
@@ -188,7 +190,7 @@ async def wind_down(
             await application.manager.shutdown()
             await application.handlers.drop_all()
     except TimeoutError:
-        logger.warning("not everything was closed within %g s", seconds)
+        logger.warning("not all conversations were closed within %g s", seconds)
     runner.end()
     await serving
 
@@ -211,13 +213,13 @@ def within_files(config: ServerConfig) -> ServerConfig:
     connections = min(config.max_connections, soft - kept)
     if connections < 1:
         raise ConfigError(
-            f"the process may open {soft} files, and --storage {config.storage_kind} needs {needed}:"
-            " raise LimitNOFILE, or ulimit -n"
+            f"the process may open {soft} files, but --storage {config.storage_kind} needs {needed}"
+            " besides connections: raise LimitNOFILE or ulimit -n"
         )
     if connections < config.max_connections:
         logger.warning(
-            "at most %d connections are taken, not max_connections = %d: the process may open %d"
-            " files (LimitNOFILE, ulimit -n), and %d are kept for the storage",
+            "accepting at most %d connections instead of max_connections = %d: the process may open"
+            " %d files (LimitNOFILE, ulimit -n), and %d are reserved for the storage",
             *(connections, config.max_connections, soft, kept),
         )
     return config.model_copy(update={"max_connections": connections})
@@ -236,19 +238,19 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        raise ConfigError(f"cannot listen at {shown}: {_reason_of(error)}") from error
+        raise ConfigError(f"cannot listen on {shown}: {_reason_of(error)}") from error
     listener.setblocking(False)  # noqa: FBT003 - the socket API
     return listener
 
 
 def _reason_of(error: OSError) -> str:
     if isinstance(error, socket.gaierror):
-        return "there is no such host; name an address of this machine (--host, PARLEY_HOST)"
+        return "no such host; use an address of this machine (--host, PARLEY_HOST)"
     reasons = {
-        errno.EADDRINUSE: "the port is in use; stop what uses it, or choose another one"
+        errno.EADDRINUSE: "the port is in use; stop the process that uses it, or choose another port"
         " (--port, PARLEY_PORT)",
-        errno.EADDRNOTAVAIL: "that is no address of this machine (--host, PARLEY_HOST)",
-        errno.EACCES: "this user may not use that port; choose one from 1024 on"
+        errno.EADDRNOTAVAIL: "not an address of this machine (--host, PARLEY_HOST)",
+        errno.EACCES: "permission denied for this port; choose a port from 1024 on"
         " (--port, PARLEY_PORT)",
     }
     return reasons.get(error.errno or 0, error.strerror or str(error))

@@ -90,15 +90,15 @@ class Watchdog:
         try:
             self._stop()
         except RuntimeError as error:
-            logger.warning("a signal came when the event loop was closed", error=str(error))
+            logger.warning("received a signal after the event loop was closed", error=str(error))
         number = self._next_signal(self._seconds + END_SECONDS)
         # The line below may wait for whoever reads it, and this ends the process whatever waits.
         signal.setitimer(signal.ITIMER_REAL, LAST_SECONDS - END_SECONDS)
         if number is not None:
-            logger.warning("a second signal: the process ends at once")
+            logger.warning("received a second signal: exiting immediately")
             os._exit(128 + number)
         where = stack_of(self._main)
-        logger.critical("the stop took too long: the process ends", where=where)
+        logger.critical("the shutdown took too long: exiting", where=where)
         os._exit(EXIT_ENDED)
 
     def _next_signal(self, seconds: float | None) -> int | None:

@@ -56,7 +56,7 @@ class Fanout:
     def _lose(self, send: Send, error: Exception) -> None:
         """A way that fails leads nowhere any more: its client comes back with its cursor."""
         ids = {"conversation_id": self.stream.conversation_id}
-        logger.info("a client of %s is gone: %s", self.stream.conversation_id, error, extra=ids)
+        logger.info("lost a client of %s: %s", self.stream.conversation_id, error, extra=ids)
         for session in [one for one, way in self._live.items() if way == send]:
             session.abort()
 

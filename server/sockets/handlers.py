@@ -246,7 +246,7 @@ def _check_event(event: object, waiting: int) -> None:
     if event not in EVENTS_IN:
         raise BadRequest(f"Unknown event: {str(event)[:50]}")
     if waiting > WAITING_LIMIT:
-        raise BadRequest(f"More than {WAITING_LIMIT} events are unanswered")
+        raise BadRequest(f"More than {WAITING_LIMIT} events are not acknowledged yet")
 
 
 def _refused(error: Exception) -> Refused:

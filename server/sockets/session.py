@@ -217,10 +217,14 @@ class WebSession:
             except (ConversationDeleted, ClientGone):
                 return
             except EventsError:
-                logger.exception("cannot read %s on for a client; retrying", self.conversation_id)
+                logger.exception(
+                    "cannot read events of %s for a client; retrying", self.conversation_id
+                )
                 await asyncio.sleep(RETRY_SECONDS)
             except Exception:
-                logger.exception("cannot go on with a client of %s", self.conversation_id)
+                logger.exception(
+                    "disconnecting a client of %s after an internal error", self.conversation_id
+                )
                 self._outlet.abort()
                 return
 
@@ -275,7 +279,7 @@ class WebSession:
                 run = await self._frames.read(self.conversation_id, newest, newest + 1)
                 self._owed = run.error(newest)
             except EventsError:
-                logger.exception("cannot read the newest state of %s", self.conversation_id)
+                logger.exception("cannot read the latest state of %s", self.conversation_id)
         self._paid = True
         if self._owed:
             self._outlet.write(self._owed)

@@ -44,11 +44,13 @@ async def test_those_who_are_connected_are_stored_however_many_others_come(tmp_p
             await asyncio.gather(*others, return_exceptions=True)
 
     assert [answer["status"] for answer in answers] == ["ok"] * 20
-    assert f"at most {left} connections are taken, not max_connections".encode() in server.stderr
+    assert (
+        f"accepting at most {left} connections instead of max_connections".encode() in server.stderr
+    )
 
 
 async def test_a_server_that_may_open_too_few_files_says_so_and_does_not_start(tmp_path):
-    with pytest.raises(AssertionError, match="may open 56 files, and --storage local needs 56"):
+    with pytest.raises(AssertionError, match="may open 56 files, but --storage local needs 56"):
         async with server_process(tmp_path, "--storage", "local", files=56):
             pass
 

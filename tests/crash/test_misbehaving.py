@@ -58,7 +58,7 @@ async def test_neither_exits_nor_what_ignores_its_cancellation_end_a_server_or_k
     assert code == 0
     assert took < 9
     assert b"ignores its cancellation" in server.stderr
-    assert b"tried to end the event loop by SystemExit" in server.stderr
+    assert b"stop the event loop by raising SystemExit" in server.stderr
 
 
 @pytest.mark.timeout(60)
@@ -90,7 +90,7 @@ async def test_a_server_whose_manager_never_ends_is_ended(tmp_path):
 
     assert code == 1
     assert took < SHUTDOWN_SECONDS + 3
-    assert b"the stop took too long" in server.stderr
+    assert b"the shutdown took too long" in server.stderr
 
 
 @pytest.mark.timeout(60)

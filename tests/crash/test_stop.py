@@ -141,7 +141,7 @@ async def test_a_stop_on_a_disk_that_takes_nothing_is_told_by_its_exit_code_and_
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
 
         assert await server.stop() == expected
-        assert (b"the storage could not be closed in order" in server.stderr) == bool(expected)
+        assert (b"the storage could not be closed cleanly" in server.stderr) == bool(expected)
         assert b"Traceback" not in server.stderr.splitlines()[-1]
 
         await server.start()

@@ -47,7 +47,7 @@ def test_a_name_that_leads_nowhere_is_one_line_and_exit_code_2(
 
 
 def test_a_class_that_leaves_something_open_is_refused_with_what():
-    with pytest.raises(ConfigError, match=r"user_auth_class: .* leaves open .*: another"):
+    with pytest.raises(ConfigError, match=r"user_auth_class: .* does not implement .*: another"):
         choose(ServerConfig(user_auth_class=f"{HERE}:HalfAuth"))
 
 
@@ -153,7 +153,7 @@ async def test_whoever_is_refused_or_cannot_be_told_apart_gets_nothing(caplog):
         unfit = await rest.ask("GET", EVERY, headers={HEADER: "unfit"})
         assert_refused(unfit, 401, "unauthorized", "not acceptable")
         broken = await rest.ask("GET", EVERY, headers={HEADER: "broken"})
-        assert_refused(broken, 503, "not_available", "Who asks cannot be told")
+        assert_refused(broken, 503, "not_available", "The user cannot be identified")
         assert "planned" in caplog.text
         assert (await rest.ask("GET", "/alive")).status_code == 200
 

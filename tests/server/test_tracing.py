@@ -162,7 +162,7 @@ async def test_without_the_extra_the_setting_is_one_line_and_exit_code_2(tmp_pat
     assert process.returncode == 2
     assert output == b""
     assert errors.decode().count("\n") == 1
-    assert "otel_endpoint: traces need the extra `otel`" in errors.decode()
+    assert "otel_endpoint: tracing needs the extra `otel`" in errors.decode()
 
 
 @pytest.mark.parametrize(

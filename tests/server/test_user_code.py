@@ -294,7 +294,7 @@ async def test_a_store_that_exits_or_does_not_let_go_fails_the_one_call():
 
     with pytest.raises(UserCodeFailed):
         await store.load()
-    with pytest.raises(OutcomeUnknown, match="does not answer"):
+    with pytest.raises(OutcomeUnknown, match="did not answer"):
         await store.store(Settings())
     FaultySettings.gate.set()
     await FaultySettings.over.wait()

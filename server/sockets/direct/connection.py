@@ -197,7 +197,9 @@ class EngineConnection:
                     self._joined = await self._join()
                 self._go_on()
         except Exception:
-            logger.exception("cannot go on with a client", extra={"connection_id": self._id})
+            logger.exception(
+                "closing a connection after an internal error", extra={"connection_id": self._id}
+            )
             self._websocket.abort()
         finally:
             if self._beat is not None:
@@ -214,7 +216,11 @@ class EngineConnection:
             self._take(message, text=text)
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             ids = {"connection_id": self._id}
-            logger.info("a client broke the protocol: %s", type(error).__name__, extra=ids)
+            logger.info(
+                "closing a connection that violated the protocol: %s",
+                type(error).__name__,
+                extra=ids,
+            )
             self._websocket.place.violated()
             self._websocket.end()
 
@@ -272,7 +278,7 @@ class EngineConnection:
         elif message[:1] == b"4":
             self._take_packet(Packet(encoded_packet=message[1:].decode()), len(message))
         else:
-            raise ValueError("no packet of Engine.IO")
+            raise ValueError("not an Engine.IO packet")
 
     def _take_packet(self, packet: Packet, size_bytes: int) -> None:
         if self._binary is not None:
@@ -294,7 +300,7 @@ class EngineConnection:
             case kinds.CONNECT | kinds.DISCONNECT | kinds.ACK:
                 pass  # nothing follows from it: it is so already, or nobody asked
             case _:
-                raise ValueError("no packet that a client sends")
+                raise ValueError("not a packet that clients send")
 
     def _await_attachments(self, packet: Packet, size_bytes: int) -> None:
         if packet.attachment_count > MAX_ATTACHMENTS:
@@ -304,7 +310,7 @@ class EngineConnection:
     def _attach(self) -> None:
         """Count an attachment; what it holds is not kept, since no event may have one."""
         if self._binary is None:
-            raise ValueError("an attachment of nothing")
+            raise ValueError("an attachment without a packet")
         packet, size_bytes = self._binary
         if packet.add_attachment(b""):
             self._binary = None

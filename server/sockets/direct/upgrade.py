@@ -167,7 +167,9 @@ class Entrance:
             return False
         self._turned_away += 1
         # Of those who are cut there may be too many for a line each; the ban was logged.
-        logger.info("%s was refused: %s", site_of(_peer_of(transport) or UNKNOWN), error)
+        logger.info(
+            "refused a connection of %s: %s", site_of(_peer_of(transport) or UNKNOWN), error
+        )
         transport.write(refusal_bytes(error))
         transport.write_eof()
         return True
@@ -264,7 +266,7 @@ class Door(asyncio.Protocol):
             self.entrance.admit(request, transport, place)
         except (Forbidden, RateLimited) as error:
             self.entrance.tallies.refused[NOT_ACCEPTED] += 1
-            logger.info("a websocket of %s was refused: %s", place.address, error)
+            logger.info("refused a websocket of %s: %s", place.address, error)
             self._place = place  # given up when the connection is
             transport.write(refusal_bytes(error))
             end(transport, self._loop, self.entrance.traffic)

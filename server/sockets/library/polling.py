@@ -69,13 +69,13 @@ async def _read(scope: Scope, receive: Receive) -> Receive:
     body = await Request(scope, receive).body()
     packets = body.split(SEPARATOR, MAX_PACKETS)
     if len(packets) > MAX_PACKETS:
-        raise BadRequest(f"More than {MAX_PACKETS} packets in a body")
+        raise BadRequest(f"The body has more than {MAX_PACKETS} packets")
     if not all(_PACKET.match(packet) for packet in packets):
-        raise BadRequest("A body must hold packets of Engine.IO")
+        raise BadRequest("The body must consist of Engine.IO packets")
     try:
         body.decode()
     except UnicodeDecodeError as error:
-        raise BadRequest("A body must be text in UTF-8") from error
+        raise BadRequest("The body must be UTF-8 text") from error
     headers = MutableHeaders(scope=scope)
     headers["content-length"] = str(len(body))
     told = False

@@ -181,7 +181,7 @@ class PacketSocket(WebSocket):  # type: ignore[misc]  # the library is untyped
         """The next message. Raises OSError, as where the client has left."""
         message: str | bytes = await super().wait()
         if isinstance(message, str) and _ENGINE_PACKET.match(message) is None:
-            logger.warning("a connection ended: no packet of Engine.IO")
+            logger.warning("closing a connection: not an Engine.IO packet")
             raise OSError
         if self._probed is not None and message == UPGRADE:
             self._probed.settle()
@@ -273,14 +273,16 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
             await self._take_message(eio_sid, data)
         except NO_PACKET as error:
             # Not its text, which may quote what was sent.
-            logger.warning("a connection ended: no packet of Socket.IO, %s", type(error).__name__)
+            logger.warning(
+                "closing a connection: not a Socket.IO packet (%s)", type(error).__name__
+            )
             visit.place.violated()
             self._end(eio_sid, protocol_of(self.environ.get(eio_sid, {}).get("asgi.scope", {})))
 
     async def _take_message(self, eio_sid: str, data: str | bytes) -> None:
         awaited = eio_sid in self._binary_packet
         if awaited != isinstance(data, bytes):
-            raise ValueError("an attachment is missing, or of nothing")
+            raise ValueError("an attachment is missing, or has no packet")
         if not awaited:
             self.visits[eio_sid].message_bytes = len(data)
         # What an attachment holds is not kept, since no event may have one.

@@ -70,7 +70,7 @@ class Traffic:
             try:
                 connection.flush()
             except Exception:
-                logger.exception("a client could not be written to")
+                logger.exception("cannot write to a client")
                 connection.abort()
 
 

@@ -128,7 +128,7 @@ class PlainHttp(HttpToolsProtocol):
             return
         except httptools.HttpParserError:
             if not self.transport.is_closing():
-                self._refuse(self._fault or BadRequest("What came is no HTTP request"))
+                self._refuse(self._fault or BadRequest("The data received is not an HTTP request"))
             return
         if self._in_head:
             self._fed_bytes = self._fed_bytes + len(data) if went_on else 0
@@ -157,13 +157,15 @@ class PlainHttp(HttpToolsProtocol):
         """It is there. Raises what is wrong with it."""
         self._in_head = False
         if self.transport.is_closing():
-            raise BadRequest("The connection ends with the answer before")
+            raise BadRequest("The connection is closed after the previous response")
         if self._head_bytes > LONGEST_HEAD_BYTES:
             self._fault = HeadTooLarge(LONGEST_HEAD_BYTES)
             raise self._fault
         if len(self.pipeline) >= MOST_PIPELINED:
             self._in_message = False
-            self._fault = BadRequest(f"More than {MOST_PIPELINED} requests wait for an answer")
+            self._fault = BadRequest(
+                f"More than {MOST_PIPELINED} pipelined requests are waiting for responses"
+            )
             raise self._fault
         self._place.settle()
         if self.parser.should_upgrade() and self._should_upgrade():
@@ -274,7 +276,7 @@ class PlainHttp(HttpToolsProtocol):
                 self.end()
             return
         if self._answering:
-            self._refuse(BadRequest("An upgrade must wait for the answers before it"))
+            self._refuse(BadRequest("An upgrade must not be pipelined behind other requests"))
             return
         try:
             request = self._request()
@@ -295,16 +297,16 @@ class PlainHttp(HttpToolsProtocol):
         """
         given = dict(self.headers)
         if given.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in given:
-            raise BadRequest("A websocket's request has no body")
+            raise BadRequest("A websocket request must not have a body")
         if b"sec-websocket-version" in given and given[b"sec-websocket-version"] != b"13":
-            raise UpgradeRequired("Only version 13 of the websocket protocol is spoken here")
+            raise UpgradeRequired("Only version 13 of the websocket protocol is supported")
         try:
             parsed = httptools.parse_url(self.url)
             path = parsed.path.decode("ascii")
             if parsed.query is not None:
                 path += "?" + parsed.query.decode("ascii")
         except (httptools.HttpParserError, UnicodeDecodeError) as error:
-            raise BadRequest("The address is not acceptable") from error
+            raise BadRequest("The request's URL is invalid") from error
         fields = Headers()
         for name, value in self.headers:
             fields[name.decode("ascii")] = value.decode("latin-1")
@@ -314,7 +316,7 @@ class PlainHttp(HttpToolsProtocol):
     def _expire(self) -> None:
         """No whole head came in time, or too many wait for theirs."""
         if self._in_head and not self._answering and not self._refused:
-            self._refuse(TooSlow("No whole request came in time"), breach=False)
+            self._refuse(TooSlow("The request was not received in time"), breach=False)
         else:
             abort(self.transport)
 
@@ -322,7 +324,7 @@ class PlainHttp(HttpToolsProtocol):
         """Answer what cannot be served, and end the connection when its client can have read why."""
         self._refused = True
         self._tallies.refused[answer_for(error).code] += 1
-        logger.info("%s was refused: %s", self._place.address, error)
+        logger.info("refused a request of %s: %s", self._place.address, error)
         self._place.settle()
         if breach:
             self._place.violated()

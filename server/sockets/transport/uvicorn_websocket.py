@@ -62,7 +62,7 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
         self._head = None
         if self.close_sent:
             self.tallies.refused[NOT_ACCEPTED] += 1
-            logger.info("a websocket was refused: %s", self.conn.handshake_exc)
+            logger.info("refused a websocket: %s", self.conn.handshake_exc)
             self.end()
 
     async def send(self, message: Any) -> None:

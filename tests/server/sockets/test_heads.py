@@ -339,6 +339,8 @@ async def test_whoever_is_cut_or_refused_is_a_line_of_the_log(impatient, caplog,
             await one.upgrade("conversation_id=x", {"Origin": "https://evil.example"} | foreign)
     said = [record.getMessage() for record in caplog.records if record.name[:6] == "server"]
     said += capsys.readouterr().out.splitlines()
-    assert "127.0.0.66 was cut: it did not say in time what it wants" in said
-    assert "127.0.0.66 was refused: What came is no HTTP request" in said
+    assert (
+        "closed a connection of 127.0.0.66: it sent no complete request or CONNECT in time" in said
+    )
+    assert "refused a request of 127.0.0.66: The data received is not an HTTP request" in said
     assert sum("websocket" in line and "refused" in line for line in said) == 2
