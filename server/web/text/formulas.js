@@ -1,6 +1,13 @@
 /** Formulas in TeX, which markdown would take apart: their backslashes, stars and underlines are no marks. */
 
 const PAIRS = [["\\(", "\\)"], ["\\[", "\\]"], ["$$", "$$"]];
+/**
+ * One dollar on either side, as of a formula and not of an amount or a variable, and within it something that
+ * markdown would take apart: text without that stays what it is anyway.
+ */
+const SINGLE = String.raw`\$(?=[^\n$\u0060]*[\\^_{}])(?![\s$])(?:\\.|[^\\$\n\u0060])+(?<!\s)\$(?![\w$])`;
+const SINGLE_HERE = new RegExp(SINGLE, "y");
+const SINGLE_ANYWHERE = new RegExp(String.raw`(?<![\w\\$])${SINGLE}`);
 const DISPLAYED = /^ {0,3}(?=\\\[|\$\$)/gm;
 const REST_OF_LINE = /[ \t]*(?:\n|$)/y;
 const BLANK_LINE = /\n[ \t]*\n/;
@@ -30,6 +37,7 @@ function displayedFormula(source) {
 function firstFormula(source) {
   const paragraph = paragraphOf(source);
   const starts = PAIRS.map(([opening]) => paragraph.indexOf(opening));
+  starts.push(paragraph.search(SINGLE_ANYWHERE));
   const found = starts.filter((start) => start !== -1 && formulaAt(paragraph, start));
   return found.length > 0 ? Math.min(...found) : undefined;
 }
@@ -57,7 +65,9 @@ function paragraphOf(source) {
 function formulaAt(paragraph, from) {
   const pair = PAIRS.find(([opening]) => paragraph.startsWith(opening, from));
   const end = pair ? paragraph.indexOf(pair[1], from + 2) : -1;
-  return end === -1 ? "" : paragraph.slice(from, end + 2);
+  if (end !== -1) return paragraph.slice(from, end + 2);
+  SINGLE_HERE.lastIndex = from;
+  return SINGLE_HERE.exec(paragraph)?.[0] ?? "";
 }
 
 /**
