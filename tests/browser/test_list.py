@@ -26,7 +26,7 @@ RIGHT_TO_LEFT = "\u202egnp.exe \u0627\u0644\u0633\u0644\u0627\u0645 \u05e9\u05dc
 EMOJI = "\U0001f469\u200d\U0001f469\u200d\U0001f467 \U0001f3f4\u200d\u2620\ufe0f e\u0301"
 HOSTILE = {
     "markup": MARKUP,
-    "bidi": RIGHT_TO_LEFT,
+    "bidi": RIGHT_TO_LEFT,  # shown without the override
     "emoji": EMOJI,
     "long": "w" * 10_000,
     "zalgo": "e" + "\u0301" * 300,
@@ -121,7 +121,8 @@ async def test_hostile_titles_are_text_and_widen_nothing(context, library, width
         await reader.part("drawer-open").click()
 
     for name, title in HOSTILE.items():
-        await expect(reader.item(f"odd-{name}").locator(".item__title")).to_have_text(title)
+        shown = title.replace("\u202e", "")
+        await expect(reader.item(f"odd-{name}").locator(".item__title")).to_have_text(shown)
         box = await reader.item(f"odd-{name}").bounding_box()
         assert box is not None
         assert box["height"] < 70

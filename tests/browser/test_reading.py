@@ -360,6 +360,6 @@ async def test_two_tabs_show_the_same_commands_diffs_and_cost(context, reader):
     )
 
     await expect(other.messages_of("agent").last).to_contain_text("see")
-    await expect(other.part("usage")).to_have_text("$0.50120 tokens")
+    await expect(other.part("usage")).to_have_text("$0.50 120 tokens")
     assert await reader.entries() == await other.entries()
     assert not [*await reader.found_fault(), *await other.found_fault()]

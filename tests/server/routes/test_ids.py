@@ -55,7 +55,7 @@ async def knock(rest, door, conversation_id):
     method, path, arguments = DOORS[door]
     request = rest.client.build_request(method, "/", **arguments)
     request.url = request.url.copy_with(raw_path=f"{EVERY}/{conversation_id}{path}".encode())
-    return await rest.client.send(request)
+    return await rest.client.send(request, follow_redirects=True)
 
 
 @pytest.mark.parametrize("door", DOORS)
