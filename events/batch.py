@@ -264,7 +264,7 @@ def _call(caller: Settled, outcome: Appended | Exception) -> None:
     try:
         caller(outcome)
     except Exception:  # whoever fails to hear it must not keep the others from it
-        logger.exception("an append's outcome could not be told")
+        logger.exception("a callback for the outcome of an append failed")
 
 
 class Batch(NamedTuple):

@@ -214,7 +214,7 @@ class PageReader:
             lost = [event.id for event in found if event.id not in known]
             damage = DamagedRecord(conversation_id, lost[0], lost[-1])
         logger.error(
-            "%s; markers stand for them", damage, extra={"conversation_id": conversation_id}
+            "%s; serving markers instead", damage, extra={"conversation_id": conversation_id}
         )
         return found
 

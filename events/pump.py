@@ -214,7 +214,10 @@ class AppendPump:
     def _recover(self, error: Exception) -> None:
         if not isinstance(error, AppendConflict):
             logger.warning(
-                "append to %s: %s; reading back", self._conversation_id, error, extra=self._ids
+                "unknown outcome of an append to %s: %s; reading the log back",
+                self._conversation_id,
+                error,
+                extra=self._ids,
             )
             self._store.counters.append_unknown()
         task = asyncio.get_running_loop().create_task(self._resolve(error))
@@ -277,10 +280,15 @@ class AppendPump:
                 raise
             except (EventsError, TimeoutError) as error:
                 logger.warning(
-                    "cannot read %s back: %r", self._conversation_id, error, extra=self._ids
+                    "cannot read the log of %s back: %r",
+                    self._conversation_id,
+                    error,
+                    extra=self._ids,
                 )
             except Exception:  # giving up would hold the whole conversation up for ever
-                logger.exception("cannot read %s back", self._conversation_id, extra=self._ids)
+                logger.exception(
+                    "cannot read the log of %s back", self._conversation_id, extra=self._ids
+                )
 
 
 def _fold_of(events: Sequence[StoredEvent]) -> SummaryChange:

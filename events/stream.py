@@ -349,7 +349,9 @@ class EventStream:
                 callback(events, summary)
             except Exception:
                 ids = {"conversation_id": self.conversation_id}
-                logger.exception("a tap of %s failed", self.conversation_id, extra=ids)
+                logger.exception(
+                    "a callback for new events of %s failed", self.conversation_id, extra=ids
+                )
         for subscription in self._subscriptions:
             if subscription.offer(events, size_bytes):
                 self._store.counters.subscriptions_lagged += 1

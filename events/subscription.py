@@ -135,7 +135,7 @@ class Subscription:
                 if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                     raise
                 self.errors += 1
-                logger.exception("subscription %s cannot read on; retrying", self.name)
+                logger.exception("subscription %s cannot read the log; retrying", self.name)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             if events:

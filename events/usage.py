@@ -151,7 +151,7 @@ class UsageLedger:
         except (EventsError, StorageError, TimeoutError):
             ids = {"conversation_id": conversation_id}
             logger.exception(
-                "%s is deleted before all of it was counted", conversation_id, extra=ids
+                "cannot count all usage of %s before its deletion", conversation_id, extra=ids
             )
 
     async def recount(self, conversation_id: str) -> None:
@@ -165,7 +165,7 @@ class UsageLedger:
                 await self._count(one)
         except (EventsError, StorageError):
             ids = {"conversation_id": one.conversation_id}
-            logger.exception("what %s used cannot be counted now", one.conversation_id, extra=ids)
+            logger.exception("cannot count the usage of %s now", one.conversation_id, extra=ids)
             return False
         return True
 

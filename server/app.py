@@ -301,7 +301,7 @@ async def _event_store(storage: OpenedStorage, stack: AsyncExitStack) -> EventSt
     stack.push_async_callback(store.close)
     repaired = await store.repair()
     if repaired:
-        logger.info("compared %d conversation(s) with their logs after a crash", repaired)
+        logger.info("checked %d conversation(s) against their logs after a crash", repaired)
     return store
 
 
@@ -310,14 +310,16 @@ async def _over_database(database: Database) -> EventStore:
     await store.place_arrivals()
     finished = await store.finish_deletions()
     if finished:
-        logger.info("finished %d deletion(s) that were cut short", finished)
+        logger.info("finished %d interrupted deletion(s)", finished)
     return store
 
 
 def _is_direct(config: ServerConfig) -> bool:
     reason = unsupported()
     if config.delivery == "direct" and reason is not None:
-        logger.warning("websockets are served the plain way: %s", reason)
+        logger.warning(
+            "serving websockets through Engine.IO instead of delivery = direct: %s", reason
+        )
     return config.delivery == "direct" and reason is None
 
 

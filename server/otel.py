@@ -107,4 +107,4 @@ class OtelTracing(Tracing):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await sent.wait()
         except TimeoutError:
-            logger.warning("not all traces were sent within %g s", CLOSE_SECONDS)
+            logger.warning("discarding traces that could not be sent within %g s", CLOSE_SECONDS)

@@ -111,12 +111,12 @@ class UserCode:
         task.add_done_callback(self._forget)
         _, late = await asyncio.wait((task,), timeout=GRACE_SECONDS)
         if late:
-            logger.error("%s ignores its cancellation and is left behind", task.get_name())
+            logger.error("abandoning %s: it ignored its cancellation", task.get_name())
 
     def _forget(self, task: Task[Any]) -> None:
         self._left_behind.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            logger.debug("%s failed when given up", task.get_name())
+            logger.debug("%s failed after its cancellation", task.get_name())
 
 
 class ContainedTask(Task[T]):
@@ -143,7 +143,7 @@ class ContainedTask(Task[T]):
         if self._owner is not None and self._owner.ended:
             return super().cancel(msg)
         name = self.get_name()
-        logger.error("code of %s tried to cancel %s, which is not its own", canceller.owner, name)
+        logger.error("refused an attempt of %s to cancel %s", canceller.owner, name)
         return False
 
 

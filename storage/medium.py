@@ -96,10 +96,10 @@ def _watch(medium: Medium, ended: threading.Event) -> None:
             continue
         medium.lost = found
         if found is None:
-            logger.warning("the storage is whole again; writes are taken")
+            logger.warning("the storage is complete again; accepting writes")
         else:
             logger.error(
-                "%s while the storage is in use; nothing is written any more."
-                " Stop the server, bring the files back, run parley check",
+                "%s while the storage is in use; no more writes are accepted."
+                " Stop the server, restore the files, run parley check",
                 found,
             )

@@ -71,7 +71,7 @@ async def making_room(
     except failures as error:
         if not await asyncio.to_thread(reserve.release):
             raise
-        logger.warning("a deletion is tried again in the room kept for it: %s", error)
+        logger.warning("retrying a deletion with the reserved disk space: %s", error)
         return await write()
     finally:
         await asyncio.to_thread(reserve.fill)

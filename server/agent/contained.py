@@ -102,7 +102,7 @@ class ContainedRuntime(Runtime):
             return self._status()
         except Exception:
             if not self._told:
-                logger.exception("the runtime of %s does not tell its status", self._code.owner)
+                logger.exception("the runtime of %s failed to report its status", self._code.owner)
             self._told = True
             return RuntimeStatus.ERROR
 

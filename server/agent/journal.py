@@ -35,7 +35,7 @@ class LoopRecord:
             return self._stream.enqueue(event, source)
         except EventsError as error:
             logger.error(  # noqa: TRY400 - the stream's state says it all
-                "%s of %s could not be appended: %s",
+                "cannot append %s to %s: %s",
                 event.kind,
                 self._stream.conversation_id,
                 error,
@@ -44,7 +44,7 @@ class LoopRecord:
             return None
         except Exception:
             # An event that cannot be written: whoever tells it must not fail at that.
-            logger.exception("%s of %s is no event", event.kind, self._stream.conversation_id)
+            logger.exception("cannot encode %s of %s", event.kind, self._stream.conversation_id)
             return None
 
     def tell_state(
@@ -65,7 +65,7 @@ class LoopRecord:
             await asyncio.wait([self._told], timeout=seconds)
         if self._untold is not None:
             state, self._untold = self._untold.agent_state, None
-            logger.error("the state %s of %s is not told", state, self._stream.conversation_id)
+            logger.error("the state %s of %s was not stored", state, self._stream.conversation_id)
         self._forget_retry()
 
     def _append_state(self) -> None:

@@ -86,7 +86,7 @@ class AgentDriver:
         _, late = await asyncio.wait([task], timeout=HALT_SECONDS)
         if late:
             logger.error(
-                "%s did not stop within %g s and is left behind", task.get_name(), HALT_SECONDS
+                "abandoning %s: it did not stop within %g s", task.get_name(), HALT_SECONDS
             )
 
     async def _drive(self, work: Work) -> None:
@@ -97,7 +97,7 @@ class AgentDriver:
             # A cancellation without a halt came from inside the agent or its runtime.
             if self._task is not me and isinstance(error, CancelledError | GeneratorExit):
                 raise
-            logger.exception("agent of %s failed", self._conversation_id)
+            logger.exception("the agent of %s failed", self._conversation_id)
             if self._task is me:
                 self._fail(error)
         else:
@@ -219,7 +219,7 @@ class AgentLoop:
         try:
             self.runtime.set_environment(variables)
         except Exception as error:
-            logger.exception("the environment of %s was not set", self._stream.conversation_id)
+            logger.exception("cannot set the environment of %s", self._stream.conversation_id)
             self._driver.drop()
             self._fail(error)
 
@@ -277,7 +277,9 @@ class AgentLoop:
                     await self._take(self._stream.unmasked(stored))
                 except Exception as error:
                     logger.exception(
-                        "agent loop of %s at event %d", self._stream.conversation_id, stored.id
+                        "the agent loop of %s failed at event %d",
+                        self._stream.conversation_id,
+                        stored.id,
                     )
                     await self._driver.halt()
                     self._fail(error)
@@ -343,7 +345,7 @@ class AgentLoop:
                 self._set_state(AgentState.USER_REJECTED)
                 self._driver.begin(self._rejected)
             case _:
-                logger.info("command %s means nothing in state %s", wanted, self.state)
+                logger.info("ignored command %s in state %s", wanted, self.state)
 
     def _run(self) -> None:
         if self.state in STEPPING:
@@ -391,7 +393,9 @@ class AgentLoop:
         try:
             self._on_error(reason)
         except Exception:
-            logger.exception("a failure in %s was not shown", self._stream.conversation_id)
+            logger.exception(
+                "cannot report an error of %s to its clients", self._stream.conversation_id
+            )
 
     def _set_state(self, state: AgentState, reason: str = "", detail: str = "") -> None:
         if state is self.state:

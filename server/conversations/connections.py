@@ -112,4 +112,4 @@ class ConnectionRegistry:
                 connection.notify(payload)
             except Exception:
                 ids = {"conversation_id": conversation_id}
-                logger.exception("a client of %s was not told", conversation_id, extra=ids)
+                logger.exception("cannot notify a client of %s", conversation_id, extra=ids)

@@ -48,7 +48,7 @@ class Drain:
         self.under_way, self.deadline = False, None
         self._told(False)  # noqa: FBT003 - see begin
         self._manager.wind_on()
-        logger.info("no longer draining")
+        logger.info("drain ended")
         return True
 
     async def close(self) -> None:

@@ -241,7 +241,7 @@ class LoopKeeper:
             settings = partial(self._refine, conversation.user_id, given)
             await conversation.start_loop(settings, partial(self._rested, conversation))
         except Exception:
-            logger.exception("the loop of %s did not start", conversation.conversation_id)
+            logger.exception("the agent loop of %s failed to start", conversation.conversation_id)
             self._ended(conversation)
         else:
             self._watch_idleness(conversation)
@@ -258,7 +258,7 @@ class LoopKeeper:
                 await asyncio.wait([conversation.starting])
             await conversation.stop_loop()
         except Exception:
-            logger.exception("the loop of %s did not stop in order", conversation_id)
+            logger.exception("the agent loop of %s failed to stop", conversation_id)
         finally:
             wanted = self._stopping.pop(conversation_id, False)
             if wanted:

@@ -72,7 +72,7 @@ class MetadataFollower:
             except ConversationNotFound:
                 break  # deleted meanwhile: there is nothing left to keep up to date
             except Exception:  # the store may be anybody's
-                logger.exception("the record of %s is behind its log", self._conversation_id)
+                logger.exception("cannot update the record of %s; retrying", self._conversation_id)
                 self._due = due | self._due
                 await asyncio.sleep(RETRY_SECONDS)
         self._task = None
@@ -194,7 +194,7 @@ class Upkeep:
             self._titled = True  # deleted meanwhile: there is nothing left to name
         except Exception:
             # Runtime, store and their deadline may be anybody's; this is the last one to tell.
-            logger.exception("the record of %s was not brought up to date", conversation_id)
+            logger.exception("cannot update the title or branch of %s", conversation_id)
 
     async def _give_title(self, conversation_id: str) -> None:
         message = await self._first_message()
@@ -228,7 +228,9 @@ class Upkeep:
             title = await code.wait(partial(model, shown), seconds, "the title model")
             return shortened(self._stream.masked(title)) or excerpt(message)
         except Exception:
-            logger.exception("no model's title for %s", self._stream.conversation_id)
+            logger.exception(
+                "the title model failed for %s; using an excerpt", self._stream.conversation_id
+            )
             return excerpt(message)
 
     async def _update_branch(self, conversation_id: str) -> None:

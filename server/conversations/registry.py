@@ -41,7 +41,7 @@ class Opening:
         if self.opening is not None:
             await asyncio.shield(self.opening)
         if self.conversation is None:
-            raise StreamClosed("it is not open")
+            raise StreamClosed("the conversation is not open")
         return self.conversation
 
 
@@ -141,7 +141,7 @@ class OpenConversations:
         try:
             conversation = await entry.opened()
         except Exception as error:  # noqa: BLE001 - whoever waited for the opening was told
-            logger.debug("%s was not opened: %r", conversation_id, error)
+            logger.debug("cannot open %s: %r", conversation_id, error)
         else:
             try:
                 await conversation.close()

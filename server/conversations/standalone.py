@@ -180,7 +180,7 @@ class StandaloneConversationManager(ConversationManager):
         except (EventsError, TimeoutError) as error:
             sid = conversation.conversation_id
             ids = {"conversation_id": sid}
-            logger.warning("%s is deleted without its last state: %r", sid, error, extra=ids)
+            logger.warning("deleting %s without storing its final state: %r", sid, error, extra=ids)
 
     async def _delete_stored(self, sid: str, user_id: str | None) -> None:
         if self._parts.before_deletion is not None:

@@ -83,7 +83,7 @@ class Noted:
                 raise
             except ClientDisconnect:
                 status = CLIENT_GONE
-                logger.debug("the client left before its request was whole")
+                logger.debug("the client disconnected before its request was complete")
             except Exception:
                 status = FAULT
                 raise
@@ -109,7 +109,7 @@ class Noted:
                 accepted = True
                 self._tallies.refused[NOT_ACCEPTED] += 1
                 if self._access_log:
-                    logger.info("a websocket was refused", status=message.get("status"))
+                    logger.info("refused a websocket", status=message.get("status"))
             await send(message)
 
         return send_watched

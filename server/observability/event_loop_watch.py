@@ -81,7 +81,7 @@ class LoopWatch:
         if found is not None or seconds > self._slow_seconds:
             self.slow += 1
             told = {} if found is None else found._asdict()
-            logger.warning("the event loop was held up", milliseconds=round(seconds * 1000), **told)
+            logger.warning("the event loop was blocked", milliseconds=round(seconds * 1000), **told)
 
     def _look(self, loop: AbstractEventLoop, thread_id: int) -> None:
         patience = self._slow_seconds
@@ -104,13 +104,13 @@ def _sample(loop: AbstractEventLoop, thread_id: int) -> Sample:
 
 
 def report(_loop: AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what nobody else has heard of; the loop's own handler would quote exceptions.
+    """Log an error that nothing handled; to be set as the loop's exception handler.
 
-    To be set as the loop's exception handler.
+    The default handler would quote the text of exceptions.
     """
     error = context.get("exception")
     what = "nothing was raised" if error is None else without_quotes(error)
     exc_info = None if error is None else (type(error), error, error.__traceback__)
     about = context.get("task") or context.get("future")
     name = about.get_name() if isinstance(about, asyncio.Task) else type(about).__name__
-    library_logger.error("nobody heard of a failure in %s: %s", name, what, exc_info=exc_info)
+    library_logger.error("unhandled error in %s: %s", name, what, exc_info=exc_info)

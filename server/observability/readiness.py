@@ -99,7 +99,7 @@ class Readiness:
             try:
                 found += await asyncio.to_thread(_look_at, self._data_dir, self._min_free_bytes)
             except OSError as error:
-                logger.warning("cannot look at the data directory: %s", error)
+                logger.warning("cannot check the data directory: %s", error)
                 found.append(READ_ONLY)
         if self._counters.failing and not await self._is_writable():
             found.append(NOT_STORED)
@@ -111,7 +111,7 @@ class Readiness:
         try:
             await self._prove()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the reason
-            logger.warning("the storage takes no writes: %r", error)
+            logger.warning("the storage cannot be written: %r", error)
             return False
         # The write is a small one: while larger ones still fail, they are tried every second.
         if time.monotonic() - self._counters.failure_seconds < self._settle_seconds:

@@ -24,7 +24,7 @@ async def check_format(files: FileStore) -> None:
         try:
             await files.write(FORMAT_KEY, with_checksum(FORMAT_KEY, f"{FORMAT}\n".encode()))
         except StorageError:
-            logger.exception("the format of the files cannot be noted")
+            logger.exception("cannot write the format version of the files")
         return
     number = format_in(found)
     if number > FORMAT:
@@ -38,5 +38,5 @@ def format_in(content: bytes) -> int:
     try:
         return int(checked_body(FORMAT_KEY, content, FORMAT_KEY))
     except (Damaged, ValueError):
-        logger.warning("the note of the files' format cannot be read")
+        logger.warning("cannot read the format version of the files")
         return FORMAT

@@ -57,7 +57,7 @@ async def test_neither_exits_nor_what_ignores_its_cancellation_end_a_server_or_k
 
     assert code == 0
     assert took < 9
-    assert b"ignores its cancellation" in server.stderr
+    assert b"ignored its cancellation" in server.stderr
     assert b"stop the event loop by raising SystemExit" in server.stderr
 
 

@@ -177,7 +177,7 @@ async def test_a_marker_stands_for_an_event_that_is_not_there_and_the_rest_is_se
     assert (await reader.read("c", 13, 14))[0] == page[3]
     assert len(await reader.read("c", 0, 35)) == 10
     assert [one.getMessage() for one in caplog.records] == [
-        "damaged records 13-13 in conversation c; markers stand for them"
+        "damaged records 13-13 in conversation c; serving markers instead"
     ]
 
 

@@ -221,7 +221,7 @@ async def test_a_log_that_cannot_be_read_is_tried_again(log, caplog):
     assert log.seen == list(range(5))
     assert subscription.errors == 2
     assert asyncio.get_running_loop().time() - begun >= 2 * RETRY_SECONDS
-    assert "cannot read on" in caplog.text
+    assert "cannot read the log" in caplog.text
 
 
 async def test_a_deleted_log_ends_it_quietly(log, caplog):
@@ -313,4 +313,4 @@ async def test_a_read_that_others_cancelled_is_tried_again(log, caplog):
     await subscription.level()
 
     assert log.seen == [0, 1, 2]
-    assert "cannot read on; retrying" in caplog.text
+    assert "cannot read the log; retrying" in caplog.text

@@ -79,8 +79,8 @@ async def test_code_of_others_can_cancel_its_own_tasks_only(caplog):
         return await mine.wait(cancels, None, "a fault"), await task, await other
 
     assert await contained(server()) == (True, "whole", "whole")
-    assert "code of mine tried to cancel a task of the server" in caplog.text
-    assert "code of mine tried to cancel a wait of theirs" in caplog.text
+    assert "refused an attempt of mine to cancel a task of the server" in caplog.text
+    assert "refused an attempt of mine to cancel a wait of theirs" in caplog.text
 
 
 async def test_a_function_of_others_can_cancel_nobody_but_its_own():

@@ -213,7 +213,7 @@ async def test_events_without_a_place_are_told_stay_and_keep_no_others_from_thei
     with closing(sqlite3.connect(doubled)) as connection:
         assert (count_of("events", connection), count_of("arrivals", connection)) == (12, 2)
     assert [one.message for one in caplog.records] == [
-        "events 3-4 of c have no place: others have their ids"
+        "cannot move events 3-4 of c into their table: their ids are taken"
     ]
     assert await store.read("c", 0, 10) == records(0, 10)
     await append(store, "b", records(2, 1))

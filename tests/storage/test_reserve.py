@@ -160,7 +160,7 @@ async def test_a_deletion_on_a_full_disk_is_done_in_the_room_of_the_reserve(
     assert (await events.head("c")).deleted
     assert not await ann.exists("c")
     assert held(tmp_path) >= SIZE
-    assert "a deletion is tried again in the room kept for it" in caplog.text
+    assert "retrying a deletion with the reserved disk space" in caplog.text
 
 
 async def test_without_a_reserve_a_deletion_on_a_full_disk_fails_as_any_write(stores, disk):

@@ -118,7 +118,7 @@ class DatabaseEventStore(EventStore):
             self._arrivals.placed()
             self._tell_misplaced(done.result())
         else:
-            logger.error("events wait to be put in their place: %s", done.error)
+            logger.error("cannot move new events into their table; retrying: %s", done.error)
             self._arrivals.failed()
         if self._arrivals.count and self._place_later is None:
             loop = asyncio.get_running_loop()
@@ -143,7 +143,7 @@ class DatabaseEventStore(EventStore):
         row = await self._read(_one(Statement("read_ends", (conversation_id,))))
         if row is not None and row[0] != row[1]:
             logger.error(
-                "the head of %s says it ends before %d, its events end before %d",
+                "the head of %s names %d as the next event id, but its events end before %d",
                 *(conversation_id, *row),
                 extra={"conversation_id": conversation_id},
             )
@@ -212,7 +212,7 @@ class DatabaseEventStore(EventStore):
             except Conflict:
                 misplaced = await self._database.write(_place_fitting())
         except StorageError:
-            logger.exception("events wait to be put in their place")
+            logger.exception("cannot move new events into their table; retrying later")
         else:
             self._tell_misplaced(misplaced)
 
@@ -222,7 +222,7 @@ class DatabaseEventStore(EventStore):
             if number not in self._misplaced:
                 self._misplaced.add(number)
                 logger.error(
-                    "events %d-%d of %s have no place: others have their ids",
+                    "cannot move events %d-%d of %s into their table: their ids are taken",
                     *(first_id, last_id, conversation_id),
                     extra={"conversation_id": conversation_id},
                 )
@@ -238,7 +238,7 @@ class DatabaseEventStore(EventStore):
                 await self._purge(number)
                 finished += 1
         except EventsError:
-            logger.exception("deletions wait to be finished")
+            logger.exception("cannot finish interrupted deletions; retrying at the next start")
         return finished
 
     async def _purge(self, number: int) -> None:

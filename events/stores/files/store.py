@@ -304,7 +304,7 @@ class FileEventStore(EventStore):
         try:
             return await self._state(log)
         except DamagedRecord as damage:
-            logger.warning("a damaged log is deleted: %s", damage)
+            logger.warning("deleting a damaged log: %s", damage)
             tail = await self._reader.first_ids(log.id)
             return LogState(EMPTY._replace(next_id=tail[-1] + 1 if tail else 0))
 

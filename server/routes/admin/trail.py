@@ -109,7 +109,7 @@ class AuditTrail:
         try:
             kept = await self._audit.add(record)
         except StorageError:
-            logger.exception("a call to the administration could not be recorded")
+            logger.exception("cannot record an admin request in the audit")
             self._open.pop(alike, None)
             return
         if alike in self._open:
@@ -126,7 +126,7 @@ class AuditTrail:
         try:
             await change
         except StorageError:
-            logger.exception("the outcome of a call to the administration could not be recorded")
+            logger.exception("cannot update the audit record of an admin request")
 
 
 def _record(request: Request, who: str, action: str, outcome: str, *, acting: bool) -> AuditRecord:

@@ -199,7 +199,7 @@ async def test_what_fails_is_tried_again_at_the_next_occasion(caplog):
         broken, kept.upkeep._runtime = kept.upkeep._runtime, StubRuntime()
         await kept.run("git switch -c one")
         assert (await kept.record()).selected_branch is None
-        assert "was not brought up to date" in caplog.text
+        assert "cannot update the title or branch" in caplog.text
 
         kept.upkeep._runtime = broken
         await kept.run("git switch -c two")

@@ -115,7 +115,7 @@ async def test_no_line_holds_content_or_keys_and_each_its_ids(tmp_path, delivery
     inside = [line for line in requests if line["route"].startswith("/api/conversations/{")]
     assert {line.get("conversation_id") for line in inside} == {one, None}
 
-    failure, *_ = [line for line in lines if line["event"] == f"agent of {one} failed"]
+    failure, *_ = [line for line in lines if line["event"] == f"the agent of {one} failed"]
     assert failure["conversation_id"] == one
     assert not {"request_id", "connection_id"} & failure.keys()
     assert "ValueError: (text left out)" in failure["exception"]

@@ -42,7 +42,7 @@ async def test_an_agent_that_blocks_is_found_in_the_log_with_its_stack(tmp_path)
 
     assert sent["status"] == "ok"
     lines = [json.loads(line) for line in server.stderr.decode().splitlines()]
-    held_up = [line for line in lines if line["event"] == "the event loop was held up"]
+    held_up = [line for line in lines if line["event"] == "the event loop was blocked"]
     found = [line for line in held_up if f"the agent's step of {created}" == line.get("task")]
     assert found
     assert all(line["milliseconds"] >= 1000 * BLOCKED_SECONDS for line in found)

@@ -98,7 +98,7 @@ async def test_the_page_of_a_damaged_event_is_served_with_a_marker_in_its_place(
             assert ids == sorted(set(ids))
     lines = [one.getMessage() for one in caplog.records if one.name == "events.page_reader"]
     text = f"damaged records {event_id}-{event_id} in conversation {conversation_id}"
-    assert set(lines) == {f"{text}; markers stand for them"}
+    assert set(lines) == {f"{text}; serving markers instead"}
 
 
 async def test_what_a_conversation_with_a_damaged_event_used_is_counted(tmp_path, kind, damaged):
