@@ -548,6 +548,12 @@ class ServerConfig(Bounds, Extensions, Observability, Administrable, BaseSetting
         """Plain arguments only; `load` is explicit about the rest."""
         return (init_settings,)
 
+    @field_validator("host")
+    @classmethod
+    def _without_brackets(cls, value: str) -> str:
+        """Return the address alone: brackets belong to the form in which IPv6 stands before a port."""
+        return value[1:-1] if re.fullmatch(r"\[[^\[\]]*:[^\[\]]*\]", value) else value
+
     @field_validator("permitted_cors_origins", mode="before")
     @classmethod
     def _split_origins(cls, value: object) -> object:

@@ -235,7 +235,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
         bound_unsent(listener)
         listener.listen(2048)
-    except OSError as error:
+    except (OSError, TypeError, ValueError) as error:  # a name that cannot be encoded is no OSError
         listener.close()
         shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         raise ConfigError(f"cannot listen on {shown}: {_reason_of(error)}") from error
@@ -243,12 +243,14 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _reason_of(error: OSError) -> str:
-    if isinstance(error, socket.gaierror):
+def _reason_of(error: OSError | TypeError | ValueError) -> str:
+    if isinstance(error, socket.gaierror) or not isinstance(error, OSError):
         return "no such host; use an address of this machine (--host, PARLEY_HOST)"
     reasons = {
         errno.EADDRINUSE: "the port is in use; stop the process that uses it, or choose another port"
         " (--port, PARLEY_PORT)",
+        errno.EINVAL: "not an address to listen on; write a link-local one with its interface, as"
+        " fe80::1%eth0 (--host, PARLEY_HOST)",
         errno.EADDRNOTAVAIL: "not an address of this machine (--host, PARLEY_HOST)",
         errno.EACCES: "permission denied for this port; choose a port from 1024 on"
         " (--port, PARLEY_PORT)",

@@ -225,6 +225,9 @@ def test_a_port_in_use_is_named_with_what_to_do(tmp_path):
         ("no-such-host.invalid", "no such host"),
         ("192.0.2.1", "not an address of this machine"),
         ("2001:db8::1", "not an address of this machine"),
+        ("b\u00fccher..invalid", "no such host"),
+        ("x" * 300, "no such host"),
+        ("fe80::1", "fe80::1%eth0"),
     ],
 )
 def test_a_host_that_cannot_be_listened_at_is_named_with_what_to_do(tmp_path, host, reason):
