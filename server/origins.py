@@ -2,18 +2,21 @@
 
 import re
 from collections.abc import Mapping
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 import idna
 
 DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
+WEB_SCHEMES: Mapping[str, str] = {"ws": "http", "wss": "https"}
+"""The scheme that browsers write in the origin of a page whose socket's address has this one."""
 LAST_PORT = 65535
 
 _AUTHORITY = re.compile(
     r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::(?P<port>\d{1,5}))?",
     re.ASCII | re.IGNORECASE,
 )
+_NUMBER = re.compile(r"\d+|0x[0-9a-f]*", re.ASCII | re.IGNORECASE)
 _OTHER_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*]+")
 
 
@@ -68,6 +71,7 @@ def given_origin(text: str) -> str:
     name, colon, port = rest.rpartition(":")
     if not (colon and port.isdigit()):
         name, colon, port = rest, "", ""
+    scheme = WEB_SCHEMES.get(scheme.lower(), scheme)
     found = normal_origin(f"{scheme}{separator}{_in_ascii(name)}{colon}{port}")
     if found is None:
         raise ValueError("not an origin of the form scheme://host or scheme://host:port")
@@ -93,7 +97,13 @@ def given_host(text: str) -> str:
 
 
 def _in_ascii(name: str) -> str:
-    """Return a name as it is asked for: letters outside of ASCII as browsers write them."""
+    """Return a name as it is asked for: letters outside of ASCII as browsers write them.
+
+    Raises ValueError for what browsers would ask for in another form, 127.1 for instance.
+    """
+    bare = name.removesuffix(".")
+    if _NUMBER.fullmatch(bare.rpartition(".")[2]):
+        IPv4Address(bare)
     if name.isascii():
         return name
     try:

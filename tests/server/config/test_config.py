@@ -58,6 +58,7 @@ def test_the_command_line_beats_the_environment_beats_the_file_beats_the_default
 
     config = ServerConfig.load({"port": 3, "host": None}, environ, path)
 
+    assert ServerConfig(host="[::1]").host == "::1"
     assert (config.port, config.host, config.page_size, config.max_iterations) == (3, "::1", 7, 500)
 
 
@@ -175,6 +176,9 @@ def test_a_bad_value_is_named_as_its_source_spells_it(toml):
         ("permitted_cors_origins", "https://a.example:99999"),
         ("permitted_cors_origins", "https://a_b.example:port"),
         ("permitted_cors_origins", "a.example"),
+        ("permitted_cors_origins", "http://127.1"),
+        ("permitted_cors_origins", "http://0x7f000001:80"),
+        ("permitted_hosts", "192.168.1"),
         ("permitted_hosts", ["https://a.example"]),
         ("permitted_hosts", "a.example/path"),
         ("permitted_hosts", "*.example"),
@@ -192,7 +196,9 @@ def test_a_value_out_of_bounds_is_refused(name, value):
         ServerConfig(**{name: value})
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost", "LOCALHOST"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.8.9.10", "::1", "[::1]", "localhost", "LOCALHOST"]
+)
 def test_a_loopback_address_needs_no_key(host):
     assert ServerConfig(host=host).keyless
 
