@@ -39,6 +39,12 @@ class Resource(Route):
         super().__init__(path, dispatch, methods=list(endpoints))
         self.endpoints = endpoints
 
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Match as a route does, but no address that leaves out what a parameter stands for."""
+        match, child_scope = super().matches(scope)
+        is_complete = all(child_scope.get("path_params", {}).values())
+        return (match, child_scope) if is_complete else (Match.NONE, {})
+
 
 def resource(path: str, **endpoints: Endpoint) -> Resource:
     """One address with an endpoint per method."""

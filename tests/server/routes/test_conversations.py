@@ -351,7 +351,7 @@ async def test_a_request_with_a_last_slash_is_answered_like_one_without(rest):
     assert shown.json()["conversation_id"] == conversation_id
 
 
-@pytest.mark.parametrize("path", ["/alive", "/metrics", "/api/settings", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/alive", "/metrics", "/api/settings", "/openapi.json", "/docs"])
 async def test_every_address_may_have_a_last_slash(rest, path):
     answer = await rest.ask("GET", f"{path}/")
 
