@@ -6,6 +6,7 @@ import re
 import uuid
 from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
+from urllib.parse import unquote
 from weakref import finalize
 
 import orjson
@@ -45,19 +46,19 @@ RECORDINGS_BYTES = 64 * 1024 * 1024
 """What all recordings together may hold that were not acted out to their end."""
 _CREDENTIALS = re.compile(
     r"""
-    https?://[^/\s?#]*@  # a user name there is a token
-    | [a-z][a-z0-9+.-]*://[^/\s?#:@]*:[^/\s?#]*@
+    https?:[/\\]+[^/\s?#]*@  # a user name there is a token
+    | (?:[a-z][a-z0-9+.-]*:|^)[/\\]{2,}[^/\s?#:@]*:[^/\s?#]*@
     | ^[^/\s:@]+(?::[^/\s@]*)?@[^/\s:]+/
     | ^[^/\s:@]+:[^/\s@]+@
-    | [?&][^=&\s]*(?:token|key|secret|password|auth)[^=&\s]*=[^&\s]
+    | [?&#][^=&\s]*(?:token|key|secret|password|auth)[^=&\s]*=[^&\s]
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-"""How an address holds a token or a password: before its host, or in its query."""
+"""How an address holds a token or a password: before its host, in its query or its fragment."""
 
 
 def _without_credentials(text: str) -> str:
-    if _CREDENTIALS.search(text):
+    if _CREDENTIALS.search(text) or _CREDENTIALS.search(unquote(text)):
         raise ValueError(
             "an address may hold no token and no password, as it is stored and shown; keep them as"
             " a secret, or as the token of the git host"
