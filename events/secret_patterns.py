@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice, pairwise
 from typing import NamedTuple
+from unicodedata import normalize
+from urllib.parse import unquote
 from weakref import WeakValueDictionary
 
 import orjson
@@ -47,16 +49,19 @@ _NAMED = re.compile(
     r"""(?:export\s+)?[-\s]*["']?(?P<name>[\w.\- ]{1,64}?)["']?\s*[:=]\s*(?P<value>\S.*)"""
 )
 _SECRET_NAME = re.compile(
-    r"(?:pass|passwd|password|passphrase|pwd|secret|token|credentials?|(?:api|access|private|secret"
+    r"(?:pass|passwd|password|passphrase|passcode|pwd|(?<![a-z])pw|secret|token|credentials?|(?:api|access|private|secret"
     r"|encryption|signing|auth|account|client)[_.\- ]?key|key[_.\- ]data|connection[_.\- ]?string)$",
     re.IGNORECASE,
 )
+_IN_ADDRESS = re.compile(r"://(?P<user>[^/\s:@]*):(?P<value>[^/\s@]+)@")
+"""A password in an address, of a database or of a git host for instance."""
+_IN_NETRC = re.compile(r"\blogin\s+\S+\s+password\s+(?P<value>\S+)")
 _REFERENCE = re.compile(r"[$/~<*]|\.{1,2}/|\{\{|file:|env:|vault:")
 """How a value begins that only says where the secret is."""
 _WORD_SEPARATORS = re.compile(r"[-_. ]")
 _WORDS = re.compile(r"[A-Za-z0-9+/_.~-]{12,}={0,2}")
 _SEPARATORS = re.compile(r"[^A-Za-z0-9]+")
-_BASE64_RUNS = re.compile(rb";base64,[A-Za-z0-9+/=_-]+|[A-Za-z0-9+/=_-]{100,}")
+_BASE64_RUNS = re.compile(rb";[Bb][Aa][Ss][Ee]64,[A-Za-z0-9+/=_-]+|[A-Za-z0-9+/=_-]{100,}")
 _FIRST_NOT_ASCII = 0x80
 _WORD_BYTES = frozenset(b"_0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _LAST_SPACED_SCRIPT = "\u0e00"
@@ -305,7 +310,7 @@ def _spellings_by_kind(values: Iterable[str]) -> tuple[set[bytes], set[bytes], s
     for value in sorted(values):
         wholes |= _forms_of(value)
         parts.update(islice(_secret_parts_of(value), MAX_PARTS - len(parts)))
-    for one in wholes | parts:
+    for one in _with_composed_forms(wholes | parts):
         kind = weak if is_weak(one) else strong
         for spelling in _spellings_of(one):
             encoded = spelling.encode("utf-8", "replace")
@@ -321,6 +326,12 @@ def _forms_of(value: str) -> set[str]:
         forms.add(unix.replace("\n", "\r\n"))
     forms |= {form.strip() for form in forms}
     return {form for form in forms if len(form) >= MIN_CHARACTERS and form.strip()}
+
+
+def _with_composed_forms(values: set[str]) -> set[str]:
+    """Return the values, and those with accents as programs and file systems may write them."""
+    others = [value for value in values if not value.isascii()]
+    return values.union(normalize(form, one) for form in ("NFC", "NFD") for one in others)
 
 
 def is_weak(value: str) -> bool:
@@ -367,6 +378,7 @@ def _secret_parts_of(value: str) -> Iterator[str]:
         with suppress(orjson.JSONDecodeError):
             texts += _strings_in(orjson.loads(value))
     for text in texts:
+        yield from _passwords_in(text)
         for line in text.splitlines():
             named = _NAMED.match(line.strip())
             if named and _SECRET_NAME.search(named["name"]):
@@ -379,6 +391,22 @@ def _secret_parts_of(value: str) -> Iterator[str]:
             for word in _WORDS.findall(line):
                 if _is_random(word) and word != value:
                     yield word.rstrip("=") or word
+
+
+def _passwords_in(text: str) -> Iterator[str]:
+    """Yield passwords that stand in addresses and in files of the form of .netrc."""
+    for found in _IN_ADDRESS.finditer(text):
+        password = found["value"]
+        if _REFERENCE.match(password):
+            continue
+        if len(password) >= MIN_PART_CHARACTERS:
+            yield password
+            yield unquote(password)
+        else:
+            yield f"{found['user']}:{password}@"  # by itself it might be any word
+    for found in _IN_NETRC.finditer(text):
+        if len(found["value"]) >= MIN_PART_CHARACTERS:
+            yield found["value"]
 
 
 def _strings_in(value: object) -> Iterator[str]:

@@ -1,6 +1,7 @@
 import tracemalloc
 from base64 import b64encode, urlsafe_b64encode
 from itertools import groupby
+from unicodedata import normalize
 
 import orjson
 import pytest
@@ -216,6 +217,26 @@ def test_a_secret_is_masked_without_the_line_break_it_was_pasted_with():
             ["service_account", '"project": "demo"'],
         ),
         (
+            "https://ada:horse+staple@git.example\nhttps://bob:short@git.example\n",
+            ["horse+staple", "bob:short@"],
+            ["https://ada:", "@git.example", "short"],
+        ),
+        (
+            "postgres://app:p%40ss-w0rd-1@db.example/app\n",
+            ["p%40ss-w0rd-1", "p@ss-w0rd-1"],
+            ["postgres://app:", "db.example/app"],
+        ),
+        (
+            "machine a.example\n  login ada\n  password correct-horse-7\n",
+            ["correct-horse-7"],
+            ["machine a.example", "login ada", "password"],
+        ),
+        (
+            "user=me\npw=Hh72hhsGGk\npasscode: 73hh-22gg\n",
+            ["Hh72hhsGGk", "73hh-22gg"],
+            ["user=me", "pw="],
+        ),
+        (
             "password: ${DB_PASSWORD}\ntoken: /run/secrets/token\nfirst line of it\n",
             [],
             ["${DB_PASSWORD}", "/run/secrets/token", "first line of it"],
@@ -243,6 +264,17 @@ def test_a_value_that_occurs_by_chance_is_masked_as_a_whole_word_only(value):
         assert redactor.redact_text(alone) == alone.replace(value, MASK)
 
 
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_secret_is_masked_whichever_way_its_accents_are_written(form):
+    secret = normalize(form, "p\u00e4ssw\u00f6rter-99x")
+    redactor = Redactor({"WHOLE": secret, "PART": f"a=1\npassword={secret}2\n"})
+
+    for other in ("NFC", "NFD"):
+        for text in (secret, f"{secret}2", f"in {secret}\u00e9"):
+            written = normalize(other, text)
+            assert normalize(other, secret) not in redactor.redact_text(written)
+
+
 def test_white_space_is_no_secret():
     assert Redactor({"A": "     ", "B": "\n\n\n\n\n"}).redact_text("     x\n\n\n\n\n") == (
         "     x\n\n\n\n\n"
@@ -258,15 +290,20 @@ def test_a_picture_is_not_broken_by_a_value_that_occurs_by_chance(value, around)
 
     redactor = Redactor({"WEAK": value})
 
-    for text in (picture, run, f"data:image/png;base64,{inside}"):
+    for text in (
+        picture,
+        picture.replace("base64", "BASE64"),
+        run,
+        f"data:image/png;base64,{inside}",
+    ):
         assert redactor.redact_text(text) == text
     assert redactor.redact_text(f"{picture} {value}") == f"{picture} {MASK}"
 
 
 def test_the_base64_of_a_plain_word_is_masked_where_it_stands_alone():
-    redactor = Redactor({"PASSWORD": "correct-horse"})
+    redactor = Redactor({"PASSWORD": "correct-horse-7"})
 
-    for raw in (b"correct-horse", b"correct-horse\n"):
+    for raw in (b"correct-horse-7", b"correct-horse-7\n"):
         text = f"password: {b64encode(raw).decode()}\n"
         assert redactor.redact_text(text).startswith(f"password: {MASK}")
 
