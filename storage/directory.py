@@ -1,10 +1,12 @@
 """Whose data lies in a data directory, and what of it; nothing is changed."""
 
+import errno
+import os
 from pathlib import Path
 
 from storage.config import LocalStorage, MemoryStorage, StorageConfig
 from storage.database.wal import wal_of
-from storage.errors import ForeignData
+from storage.errors import ForeignData, Unavailable
 from storage.keys import DATABASE_NAME, FILES_NAME
 from storage.lock import was_left_open
 
@@ -17,7 +19,8 @@ def check_directory(config: StorageConfig) -> None:
     """Raise ForeignData where a directory holds no data of that medium, but somebody else's.
 
     A storage that is opened there would be new and empty, beside data that nobody would miss
-    before it is too late. A directory that holds both is taken for that medium's.
+    before it is too late. A directory that holds both is taken for that medium's. Raises
+    Unavailable where the place cannot be what it should, or a part of a database is missing.
     """
     if isinstance(config, MemoryStorage):
         return
@@ -25,6 +28,13 @@ def check_directory(config: StorageConfig) -> None:
     own, other, kind = FILES_NAME, DATABASE_NAME, "sqlite"
     if not isinstance(config, LocalStorage):
         own, other, kind = DATABASE_NAME, FILES_NAME, "local"
+    for path in (folder, folder / own):
+        if path.is_symlink() and not path.exists():
+            raise Unavailable(f"{path} is a link to {path.readlink()}, which is not there")
+    if folder.exists() and not folder.is_dir():
+        raise Unavailable(f"cannot use {folder}: {os.strerror(errno.ENOTDIR)}")
+    if own == DATABASE_NAME:
+        _check_is_with_its_wal(folder / own)
     if (folder / own).exists():
         return
     if (folder / other).exists():
@@ -50,6 +60,18 @@ def lost_wal(path: Path) -> str | None:
     return (
         f"{path.name} was not closed in order, and its write-ahead log is missing"
         f" ({wal_of(path).name}): what was written last is lost"
+    )
+
+
+def _check_is_with_its_wal(path: Path) -> None:
+    # SQLite takes a database without a byte for new, and deletes the WAL that it finds beside it.
+    wal = wal_of(path)
+    if (path.exists() and path.stat().st_size) or not wal.exists() or not wal.stat().st_size:
+        return
+    found = "is empty" if path.exists() else "is missing"
+    raise Unavailable(
+        f"{path} {found}, and its write-ahead log ({wal.name}) is there, with what was written"
+        f" last: bring back the {path.name} that belongs to it, or move {wal.name} away"
     )
 
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import resource
+import shutil
 
 import pytest
 
+from server.checking import storage_problems
 from storage.config import LocalStorage, MemoryStorage, SqliteStorage
 from storage.conversations.base import ConversationStore
 from storage.conversations.metadata import ConversationMetadata
@@ -112,6 +114,55 @@ async def test_memory_is_shared_while_it_is_open_and_forgotten_after():
 
     async with open_storage(MemoryStorage()) as third:
         assert not await third.conversations.for_user(None).exists("c")
+
+
+@pytest.mark.parametrize("is_empty", [False, True])
+async def test_a_write_ahead_log_without_its_database_is_refused_and_left_alone(tmp_path, is_empty):
+    config = SqliteStorage(data_dir=tmp_path / "killed")
+    async with open_storage(SqliteStorage(data_dir=tmp_path / "one")) as storage:
+        await storage.conversations.for_user(None).save_metadata(RECORD)
+        shutil.copytree(tmp_path / "one", config.data_dir)
+    database = config.data_dir / "parley.sqlite3"
+    whole = database.read_bytes()
+    database.unlink()
+    if is_empty:
+        database.touch()
+
+    told = "is empty" if is_empty else "is missing"
+    (problem,) = storage_problems(config)
+    assert f"parley.sqlite3 {told}, and its write-ahead log (parley.sqlite3-wal) is" in problem
+    with pytest.raises(Unavailable, match=told):
+        async with open_storage(config):
+            pass
+
+    database.write_bytes(whole)
+    async with open_storage(config) as storage:
+        assert await storage.conversations.for_user(None).exists("c")
+
+
+async def test_a_link_that_leads_nowhere_is_named(kind, tmp_path):
+    name = "files" if kind is LocalStorage else "parley.sqlite3"
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / name).symlink_to(tmp_path / "gone")
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+
+    for config in (kind(data_dir=folder), kind(data_dir=tmp_path / "link")):
+        (problem,) = storage_problems(config)
+        assert problem.endswith(f"is a link to {tmp_path / 'gone'}, which is not there")
+        with pytest.raises(Unavailable, match="which is not there"):
+            async with open_storage(config):
+                pass
+
+
+async def test_a_file_is_no_data_directory(kind, tmp_path):
+    config = kind(data_dir=tmp_path / "file")
+    config.data_dir.touch()
+
+    assert storage_problems(config) == [f"cannot use {config.data_dir}: Not a directory"]
+    with pytest.raises(Unavailable, match="Not a directory"):
+        async with open_storage(config):
+            pass
 
 
 LEFT = {
