@@ -293,7 +293,9 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
 
     async def _handle_connect(self, eio_sid: str, namespace: str | None, data: object) -> None:
         if (namespace or "/") == "/":
-            await super()._handle_connect(eio_sid, namespace, data)
+            # The library refuses a second one, as if it took back the first; nothing follows from it.
+            if self.manager.sid_from_eio_sid(eio_sid, "/") is None:
+                await super()._handle_connect(eio_sid, namespace, data)
             return
         # The library says only text, of which the official client shows nothing.
         told = {"message": UNKNOWN_NAMESPACE}

@@ -99,6 +99,18 @@ async def test_another_namespace_is_refused_with_an_object_as_the_official_clien
         await client.send("1")
 
 
+async def test_a_second_connect_changes_nothing(live):
+    async with polling_client(live.url, conversation_id=await live.new()) as client:
+        assert (await client.connect()).startswith("40{")
+        for repeated in ("40", '40{"session_api_key":"other"}'):
+            await client.send(repeated)
+        await client.send('421["oh_user_action",{"action":"message","args":{"content":"x"}}]')
+        while not (packet := await client.packet()).startswith("431"):
+            assert not packet.startswith("44")
+        assert orjson.loads(packet.removeprefix("431"))[0]["status"] == "ok"
+        await client.send("1")
+
+
 async def test_sessions_that_poll_are_counted(live):
     async with polling_client(live.url) as client:
         told = await client._http.get("/metrics")
