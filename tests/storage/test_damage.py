@@ -11,6 +11,7 @@ from events.conformance.records import append, records
 from events.errors import AppendFailed, ConversationDeleted, DamagedHead, DamagedRecord
 from events.event import EventSource
 from events.page_reader import PageReader
+from events.stores.database.check import check_database_logs
 from events.stores.database.store import DatabaseEventStore
 from events.stream import EventStream
 from storage.database.sqlite import SqliteDatabase
@@ -153,6 +154,21 @@ async def test_a_head_that_disagrees_with_its_log_is_told_and_no_id_is_given_twi
     assert await store.read("c", 0, 10) == records(0, 10)
     await append(store, "b", records(2, 1))
     assert (await store.head("b")).next_id == 3
+
+
+@pytest.mark.parametrize("column", ["next_id", "last_state_id"])
+@pytest.mark.parametrize("value", ["'ten'", "x'0a'", "10.5"])
+async def test_a_head_that_holds_no_id_is_told_and_found(beheaded, tmp_path, column, value):
+    store = await beheaded(f"10, {column} = {value}" if column != "next_id" else value)
+
+    with pytest.raises(DamagedHead):
+        await store.head("c")
+    (problem,) = check_database_logs(tmp_path / "parley.db")
+    assert problem == "the head of conversation c holds what is no id"
+    assert await store.read("c", 0, 10) == records(0, 10)
+    await append(store, "b", records(2, 1))
+    await store.delete("c")
+    assert (await store.head("c")).deleted
 
 
 async def test_a_log_whose_head_is_damaged_can_be_deleted(beheaded):

@@ -17,7 +17,10 @@ from storage.errors import StorageError
 from storage.progress import Track, untracked
 
 _LAST_ID = 2**KEY_BITS - 1
-_HEADS = "SELECT number, conversation_id, next_id FROM conversations WHERE deleted_at IS NULL"
+_HEADS = """
+    SELECT number, conversation_id, next_id, last_state_id
+    FROM conversations WHERE deleted_at IS NULL
+"""
 _DELETED = "SELECT number FROM conversations WHERE deleted_at IS NOT NULL"
 _EVENTS = "SELECT key, version, crc, body FROM {} ORDER BY key"
 _LOST_KEYS = """
@@ -29,7 +32,9 @@ _LOST_KEYS = """
 
 class _Log(NamedTuple):
     conversation_id: str
-    next_id: int
+    next_id: object
+    last_state_id: object
+    """Both are integers where the head is not damaged."""
 
 
 def check_database_logs(path: Path, track: Track = untracked) -> list[str]:
@@ -53,6 +58,9 @@ def check_database_logs(path: Path, track: Track = untracked) -> list[str]:
 
 def _problems(connection: sqlite3.Connection, track: Track) -> Iterator[str]:
     logs = {number: _Log(*rest) for number, *rest in connection.execute(_HEADS)}
+    for head in logs.values():
+        if not (isinstance(head.next_id, int) and isinstance(head.last_state_id, int | None)):
+            yield f"the head of conversation {head.conversation_id} holds what is no id"
     deleted = {number for (number,) in connection.execute(_DELETED)}
     total = sum(
         connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608 - ours
@@ -72,7 +80,7 @@ def _problems(connection: sqlite3.Connection, track: Track) -> Iterator[str]:
             if number not in deleted:
                 yield f"events {ids[0]}-{ids[-1]} belong to no conversation (number {number})"
     for log in logs.values():
-        if log.next_id:
+        if isinstance(log.next_id, int) and log.next_id:
             yield f"{DamagedRecord(log.conversation_id, 0, log.next_id - 1)}: none is there"
     for conversation_id, first_id, last_id in connection.execute(_LOST_KEYS):
         yield f"{DamagedRecord(conversation_id, first_id, last_id)}: keys of events beyond its end"
@@ -96,7 +104,7 @@ def _problems_of(log: _Log, rows: Iterable[Row]) -> Iterator[str]:
         yield str(DamagedRecord(log.conversation_id, first_id, last_id))
     for first_id, last_id in _runs(twice):
         yield f"{DamagedRecord(log.conversation_id, first_id, last_id)}: ids given twice"
-    if expected != log.next_id:
+    if isinstance(log.next_id, int) and expected != log.next_id:
         ends = sorted((expected, log.next_id))
         yield (
             f"{DamagedRecord(log.conversation_id, ends[0], ends[1] - 1)}: the head says it ends"

@@ -131,6 +131,14 @@ class DatabaseEventStore(EventStore):
         if row is None:
             return Head(0, None, "")
         next_id, last_state_id, epoch, deleted_at, in_place = row
+        known_ids = isinstance(next_id, int) and isinstance(last_state_id, int | None)
+        if deleted_at is None and not known_ids:
+            logger.error(
+                "the head of %s holds what is no id",
+                conversation_id,
+                extra={"conversation_id": conversation_id},
+            )
+            raise DamagedHead(conversation_id, 0, in_place or 0)
         head = Head(next_id, last_state_id, epoch, deleted=deleted_at is not None)
         # The usual cases first: all is in its place, or the newest is in memory.
         if not head.deleted and in_place != next_id - 1:
