@@ -548,6 +548,13 @@ class ServerConfig(Bounds, Extensions, Observability, Administrable, BaseSetting
         """Plain arguments only; `load` is explicit about the rest."""
         return (init_settings,)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _without_null(cls, value: object) -> object:
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("must not contain a null character")
+        return value
+
     @field_validator("host")
     @classmethod
     def _without_brackets(cls, value: str) -> str:

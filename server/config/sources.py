@@ -109,7 +109,7 @@ def read_environment(model: type[BaseSettings], variables: Mapping[str, str]) ->
 def read_toml(model: type[BaseModel], path: Path) -> Layer:
     """Read the settings of a toml file. Raises ConfigError, also when there is no such file."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:

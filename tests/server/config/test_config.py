@@ -62,6 +62,10 @@ def test_the_command_line_beats_the_environment_beats_the_file_beats_the_default
     assert (config.port, config.host, config.page_size, config.max_iterations) == (3, "::1", 7, 500)
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(toml):
+    assert ServerConfig.load(environ={}, toml_path=toml("\ufeffport = 4")).port == 4
+
+
 def test_the_file_is_named_by_argument_else_by_variable_else_found_in_place(toml, tmp_path):
     named = toml("port = 1")
     argument = tmp_path / "argument.toml"
@@ -169,6 +173,9 @@ def test_a_bad_value_is_named_as_its_source_spells_it(toml):
     ("name", "value"),
     [
         ("host", ""),
+        ("host", "a\0b"),
+        ("data_dir", "a\0b"),
+        ("ui_dir", "a\0b"),
         ("ui_dir", "/no/such/directory"),
         ("ui_dir", "a" * 300),
         ("permitted_cors_origins", ["*"]),
