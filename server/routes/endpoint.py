@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 from pydantic import BaseModel
 from starlette.requests import Request
@@ -19,6 +18,7 @@ from server.errors import NotFound
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
+_ENCODED_SLASH = re.compile(r"%2f$", re.IGNORECASE)
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 RESERVED = ("api", "socket.io")
@@ -63,7 +63,10 @@ class PageRoute(Route):
 
 
 class LastSlash(BaseRoute):
-    """Answers an address that is there without its last slash, by 307, which keeps method and body."""
+    """Answers an address that is there without its last slash, by 307, which keeps method and body.
+
+    The address it leads to is relative: a proxy may have taken off what stood before the path.
+    """
 
     def __init__(self, table: Sequence[BaseRoute]) -> None:
         self._table = [route for route in table if isinstance(route, Resource)]
@@ -79,7 +82,9 @@ class LastSlash(BaseRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Redirect."""
-        address = quote(scope["path"].removesuffix("/"), safe="/:@!$&'()*+,;=~")
+        raw: str = scope["raw_path"].decode("latin-1")
+        above = "../" if raw.endswith("/") else "./"  # the slash itself may be encoded
+        address = above + _ENCODED_SLASH.sub("", raw.removesuffix("/")).rpartition("/")[2]
         query = scope.get("query_string", b"").decode("latin-1")
         response = RedirectResponse(f"{address}?{query}" if query else address, 307)
         await response(scope, receive, send)

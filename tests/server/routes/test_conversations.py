@@ -1,6 +1,7 @@
 """List, show, rename, delete, start and stop."""
 
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urljoin
 
 import pytest
 
@@ -340,7 +341,7 @@ async def test_a_last_slash_leads_to_the_address_without_it(rest, method):
     answer = await rest.ask(method, f"{EVERY}/?limit=1&title=%C3%A9")
 
     assert answer.status_code == 307
-    assert answer.headers["location"] == f"{EVERY}?limit=1&title=%C3%A9"
+    assert answer.headers["location"] == "../conversations?limit=1&title=%C3%A9"
 
 
 async def test_a_request_with_a_last_slash_is_answered_like_one_without(rest):
@@ -355,7 +356,20 @@ async def test_a_request_with_a_last_slash_is_answered_like_one_without(rest):
 async def test_every_address_may_have_a_last_slash(rest, path):
     answer = await rest.ask("GET", f"{path}/")
 
-    assert (answer.status_code, answer.headers["location"]) == (307, path)
+    assert answer.status_code == 307
+    assert urljoin(f"{path}/", answer.headers["location"]) == path
+    assert urljoin(f"/parley{path}/", answer.headers["location"]) == f"/parley{path}"
+
+
+@pytest.mark.parametrize(
+    ("asked", "leads_to"),
+    [("/alive%2F", "/alive"), ("/api/secrets/a%2Db/", "/api/secrets/a%2Db")],
+)
+async def test_the_address_without_the_slash_is_spelled_as_it_was_asked_for(rest, asked, leads_to):
+    answer = await rest.client.get(f"http://localhost:3000{asked}")
+
+    assert answer.status_code == 307
+    assert urljoin(asked, answer.headers["location"]) == leads_to
 
 
 @pytest.mark.parametrize("path", ["/api/nothing/", "/api/", "//evil.example/api/", f"{EVERY}//"])
