@@ -317,7 +317,9 @@ class AppendQueue:
             self._under_way[digest].callers.append(caller)
             return
         if len(self.waiting) >= self._limit:
-            raise StreamOverloaded(f"{self._limit} events are waiting in this conversation")
+            raise StreamOverloaded(
+                f"{self._limit} events are waiting in this conversation; try again later"
+            )
         self.size_bytes += len(draft.rest)
         if self.size_bytes > self._granted_bytes:
             self._ask(len(draft.rest), own=own)
@@ -398,14 +400,18 @@ class AppendQueue:
         if held and self.size_bytes > self._limit_bytes * (1 + own):
             self.size_bytes = held
             kib = self._limit_bytes // 1024
-            raise StreamOverloaded(f"{kib} KiB of events are waiting in this conversation")
+            raise StreamOverloaded(
+                f"{kib} KiB of events are waiting in this conversation; try again later"
+            )
         lacking = _grants(self.size_bytes) - self._granted_bytes
         if self._budget is not None and own:
             self._budget.take_anyway(lacking)
         elif self._budget is not None and not self._budget.take(lacking):
             self.size_bytes = held
             kib = self._budget.limit_bytes // 1024
-            raise StreamOverloaded(f"{kib} KiB of events are waiting in this server")
+            raise StreamOverloaded(
+                f"{kib} KiB of events are waiting on this server; try again later"
+            )
         self._granted_bytes += lacking
 
     def _release(self, size_bytes: int) -> None:

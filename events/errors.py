@@ -24,11 +24,11 @@ from events.event import StoredEvent
 
 
 class EventsError(Exception):
-    """Root of the events floor's errors."""
+    """Base class of the errors of `events`."""
 
 
 class BadEvent(EventsError):
-    """A payload was refused; `code` is stable and machine-readable, the text is for people."""
+    """The event is invalid; `code` is stable and machine-readable, the text is for people."""
 
     def __init__(self, message: str, *, code: str = "bad_event") -> None:
         super().__init__(message)
@@ -36,24 +36,24 @@ class BadEvent(EventsError):
 
 
 class BadRecording(BadEvent):
-    """A recorded conversation cannot be acted out again; the text says why."""
+    """The recording cannot be replayed; the text gives the reason."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="bad_replay")
 
 
 class EventTooLarge(BadEvent):
-    """An event has more bytes than are stored of one; nothing of it is stored."""
+    """The event exceeds the maximum size of a stored event; it was not stored."""
 
     def __init__(self, size: int, limit: int) -> None:
         super().__init__(
-            f"The event has {size:,} bytes, and at most {limit:,} are stored of one",
+            f"The event has {size:,} bytes, but an event may have at most {limit:,}",
             code="event_too_large",
         )
 
 
 class EventNotFound(EventsError):
-    """No event of that id is in the log."""
+    """The log has no event with this id."""
 
 
 class ConversationDeleted(EventsError):
@@ -80,7 +80,7 @@ class AppendFailed(EventsError):
 
 
 class AppendUnknown(EventsError):
-    """The write may have happened: only reading the tail back tells."""
+    """The write may have happened; the end of the log must be read back."""
 
 
 class StoreUnavailable(EventsError):
@@ -117,8 +117,8 @@ class NewerFormat(EventsError):
 
 
 class StreamOverloaded(EventsError):
-    """The bound on waiting appends is reached; nothing was taken."""
+    """Too many appends are waiting; none of this request's events was accepted."""
 
 
 class StreamClosed(EventsError):
-    """The stream takes no more events."""
+    """The stream is closed and accepts no more events."""

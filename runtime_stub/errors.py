@@ -16,7 +16,7 @@ LONGEST_QUOTE = 4096
 
 
 class RuntimeFloorError(Exception):
-    """Root of the runtime floor's errors."""
+    """Base class of the errors of `runtime_stub`."""
 
 
 class RuntimeUnavailable(RuntimeFloorError):
@@ -27,7 +27,7 @@ class WorkspaceError(RuntimeFloorError):
     """A file operation was refused."""
 
     quotes: ClassVar[bool] = True
-    """Its text quotes paths, which have no place in the server's log."""
+    """Its text quotes paths, which must not appear in the server's log."""
 
 
 class FileMissing(WorkspaceError):

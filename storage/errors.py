@@ -27,22 +27,22 @@ from pathlib import Path
 
 
 class StorageError(Exception):
-    """Root of the storage floor's errors."""
+    """Base class of the errors of `storage`."""
 
 
 class KeyNotFound(StorageError):
-    """Nothing is stored under that key."""
+    """Nothing is stored under this key."""
 
 
 class SecretNotFound(KeyNotFound):
-    """The user has no secret of that name."""
+    """The user has no secret with this name."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"Secret with ID {name} not found")
 
 
 class ConversationNotFound(KeyNotFound):
-    """No conversation of that id is visible to this owner.
+    """The user has no conversation with this id.
 
     Unknown, deleted and foreign ids give the same text, so that a caller learns nothing about
     records that are not his.
@@ -66,22 +66,22 @@ class KeyExists(StorageError):
 
 
 class SecretExists(KeyExists):
-    """The user has a secret of that name; nothing was written."""
+    """The user already has a secret with this name; nothing was written."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"Secret {name} already exists")
 
 
 class BadValue(StorageError, ValueError):
-    """An argument is refused before the medium is asked; the text may be shown to people."""
+    """A value is invalid; the text is for people."""
 
 
 class BadKey(BadValue):
-    """Not an acceptable id."""
+    """The id is invalid."""
 
 
 class BadCursor(BadValue):
-    """Not a page cursor of ours, or one of another kind of list."""
+    """The page id is invalid, or belongs to another list."""
 
 
 class Conflict(StorageError):
@@ -97,7 +97,7 @@ class MediumLost(Unavailable):
 
 
 class OutcomeUnknown(StorageError):
-    """The write may have happened: only reading back tells."""
+    """The write may have happened; the data must be read back."""
 
 
 class Damaged(StorageError):
@@ -112,11 +112,11 @@ class NewerFormat(Damaged):
 
 
 class WrongKey(StorageError):
-    """The stored secrets were sealed with a key that is not at hand; nothing was written."""
+    """The stored secrets were sealed with another key; nothing was written."""
 
 
 class ForeignData(StorageError):
-    """The data directory holds none of the medium's data, but somebody else's; the text says whose."""
+    """The data directory holds data of another storage or program; the text names it."""
 
 
 class DataDirectoryLocked(StorageError):

@@ -115,7 +115,7 @@ def _info(
 def _line(title: str) -> str:
     line = one_line(title)
     if not line:
-        raise ValueError("nothing of it can be seen")
+        raise ValueError("must contain a visible character")
     return line
 
 
@@ -190,22 +190,22 @@ class ConversationRoutes:
         raises=(*UNPREPARED, BadEvent, BadRecording, BadKey, KeyExists, StreamOverloaded),
     )
     async def create(self, request: Request) -> Response:
-        """Create a conversation, say its first message and start its loop if it can be.
+        """Create a conversation, post its first message and start its agent loop.
 
-        A retry with the same Idempotency-Key gives the same conversation and no second message.
-        Where the setting `allow_set_conversation_id` is on, the body may have a `conversation_id`.
+        A retry with the same Idempotency-Key returns the same conversation and adds no message.
+        If the setting `allow_set_conversation_id` is on, the body may have a `conversation_id`.
         """
         return _started(await self._creator.create(request))
 
     @described(Tag.CONVERSATIONS, query=ListQuery, answer=ConversationPage, raises=(BadCursor,))
     async def search(self, request: Request) -> Response:
-        """A page of conversations, newest first by `sort`; filters apply before paging."""
+        """List conversations, newest first by `sort`; filters apply before paging."""
         query = read_query(request, ListQuery)
         return await self._list(request, query, query.conversation_trigger)
 
     @described(Tag.CONVERSATIONS, query=ListQuery, answer=ConversationPage, raises=(BadCursor,))
     async def of_microagents(self, request: Request) -> Response:
-        """The same, of those that were begun to write a microagent."""
+        """List the conversations that were created to write a microagent."""
         query = read_query(request, ListQuery)
         return await self._list(request, query, ConversationTrigger.MICROAGENT_MANAGEMENT)
 
@@ -229,7 +229,7 @@ class ConversationRoutes:
 
     @described(Tag.CONVERSATIONS, answer=ConversationInfo | None)
     async def show(self, request: Request) -> Response:
-        """One conversation; null when there is none that whoever asks may see."""
+        """Return a conversation; null if it does not exist or is not visible to the user."""
         conversation_id = conversation_id_of(request)
         try:
             record = await store_of(request, self._stores).get_metadata(conversation_id)
@@ -240,7 +240,7 @@ class ConversationRoutes:
 
     @described(Tag.CONVERSATIONS, body=Rename, answer=Literal[True])
     async def rename(self, request: Request) -> Response:
-        """Set the title, secrets masked, and tell whoever is connected."""
+        """Set the title, with secrets masked, and notify connected clients."""
         conversation_id = await visible_id(request, self._stores)
         title = await self._services.users.masked(
             principal_of(request).user_id, (await read_body(request, Rename)).title
@@ -253,7 +253,7 @@ class ConversationRoutes:
 
     @described(Tag.CONVERSATIONS, answer=bool)
     async def delete(self, request: Request) -> Response:
-        """Delete for ever; false when there is none that whoever asks may see."""
+        """Delete a conversation for good; false if it does not exist or is not visible to the user."""
         conversation_id = conversation_id_of(request)
         user_id = principal_of(request).user_id
         deleted = await self._services.manager.delete_conversation(conversation_id, user_id)
@@ -261,7 +261,7 @@ class ConversationRoutes:
 
     @described(Tag.CONVERSATIONS, body=Start, answer=LoopTold, raises=UNPREPARED)
     async def start(self, request: Request) -> Response:
-        """Start the loop unless it is there."""
+        """Start the agent loop unless it is running."""
         conversation_id = await visible_id(request, self._stores)
         await read_body(request, Start)
         self._services.check_intake()
@@ -275,7 +275,7 @@ class ConversationRoutes:
 
     @described(Tag.CONVERSATIONS, answer=LoopTold)
     async def stop(self, request: Request) -> Response:
-        """Stop the loop; the status told is that before."""
+        """Stop the agent loop and return its status before that."""
         conversation_id = await visible_id(request, self._stores)
         manager = self._services.manager
         before = status_of(manager, principal_of(request).user_id, conversation_id)

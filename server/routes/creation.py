@@ -60,8 +60,8 @@ _CREDENTIALS = re.compile(
 def _without_credentials(text: str) -> str:
     if _CREDENTIALS.search(text) or _CREDENTIALS.search(unquote(text)):
         raise ValueError(
-            "an address may hold no token and no password, as it is stored and shown; keep them as"
-            " a secret, or as the token of the git host"
+            "must not contain a token or password, because it is stored and shown; store them as"
+            " a secret or as the token of the git host"
         )
     return text
 
@@ -71,7 +71,7 @@ ShownText = Annotated[str, Field(max_length=MAX_NAME), AfterValidator(_without_c
 
 RECORDING = Field(
     json_schema_extra={"format": "recording"},
-    description="A trajectory as text; what its agent did is done again.",
+    description="A trajectory as text; the actions of its agent are performed again.",
     examples=['[{"source": "user", "action": "message", "args": {"content": "Hello"}}]'],
 )
 
@@ -247,7 +247,7 @@ class ConversationCreator:
             return
         if not self._recordings.take(replay.size_bytes):
             mib = RECORDINGS_BYTES // 2**20
-            raise StreamOverloaded(f"{mib} MiB of recordings are being acted out; try again later")
+            raise StreamOverloaded(f"{mib} MiB of recordings are being replayed; try again later")
         finalize(replay, self._recordings.give_back, replay.size_bytes).atexit = False
 
     def _identify(self, request: Request, order: NewConversation, principal: Principal) -> Identity:
@@ -262,7 +262,7 @@ class ConversationCreator:
         store = self._services.conversation_stores.for_user(record.user_id)
         if await store.exists(record.conversation_id):
             if chosen and not await self._is_retry(store, record):
-                raise KeyExists("There is a conversation of this id; choose another or none")
+                raise KeyExists("A conversation with this id exists; choose another id or none")
             return
         try:
             await store.save_metadata(record)

@@ -52,7 +52,7 @@ class DocumentRoutes:
 
     @described(Tag.DOCUMENTS, answer=dict[str, JsonValue])
     async def openapi(self, _request: Request) -> Response:
-        """The REST surface as an OpenAPI 3.1 document."""
+        """Return the OpenAPI 3.1 document of the REST API."""
         if "openapi" not in self._written:
             config = self._services.config
             document = openapi_document(
@@ -63,19 +63,19 @@ class DocumentRoutes:
 
     @described(Tag.DOCUMENTS, answer=dict[str, JsonValue])
     async def asyncapi(self, _request: Request) -> Response:
-        """The socket's events as an AsyncAPI 3.0 document."""
+        """Return the AsyncAPI 3.0 document of the socket."""
         if "asyncapi" not in self._written:
             self._keep("asyncapi", self._services.socket_document())
         return _document(self._written["asyncapi"])
 
     @described(Tag.DOCUMENTS, media_type="text/html")
     async def page(self, request: Request) -> Response:
-        """A page that shows both documents."""
+        """Serve the page that shows both documents."""
         return self._files.page(request)
 
     @described(Tag.DOCUMENTS, media_type="*/*", raises=(NotFound,))
     async def part(self, request: Request) -> Response:
-        """A script, style or picture of that page."""
+        """Serve a script, style sheet or image of the documents' page."""
         return self._files.part(request, request.path_params["path"])
 
     def _keep(self, name: str, document: dict[str, Any]) -> None:

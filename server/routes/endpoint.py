@@ -99,7 +99,7 @@ class NothingHere(BaseRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Raise NotFound."""
-        raise NotFound("There is nothing at this address")
+        raise NotFound("There is no endpoint at this address")
 
 
 JSON = "application/json"

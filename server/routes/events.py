@@ -57,9 +57,10 @@ class TrajectoryRoutes:
 
     @described(Tag.EVENTS, answer=Trajectory, raises=(DamagedRecord,))
     async def export(self, request: Request) -> Response:
-        """All events but the hidden ones, without bulky extras, written while they are read.
+        """Return all events except hidden ones, without bulky extras.
 
-        What fails after the beginning breaks the connection, so that half is not taken for all.
+        The response is streamed. An error on the way breaks the connection, so that a part is
+        not mistaken for the whole.
         """
         conversation_id = await visible_id(request, self._services.conversation_stores)
         head = await self._services.event_store.head(conversation_id)
@@ -137,7 +138,7 @@ class EventQuery(Query):
     query: str | None = None
     as_sent: bool = Field(
         default=False,
-        description="Only events that sockets are sent, in the form in which they are sent.",
+        description="Return only events that are sent over sockets, in the form in which they are sent.",
     )
 
     def filter(self) -> EventFilter | None:
@@ -199,7 +200,7 @@ class EventRoutes:
 
     @described(Tag.EVENTS, query=EventQuery, answer=EventPage, raises=(DamagedRecord,))
     async def search(self, request: Request) -> Response:
-        """Events as they are stored, or sent. An answer may end before `limit` when it is large."""
+        """Return events as they are stored, or as they are sent; fewer than `limit` if they are large."""
         conversation_id = await visible_id(request, self._services.conversation_stores)
         query = read_query(request, EventQuery)
         head = await self._services.event_store.head(conversation_id)
@@ -214,7 +215,7 @@ class EventRoutes:
         Tag.EVENTS, body=ClientEventJson, answer=EventAccepted, takes_key=True, raises=APPENDING
     )
     async def append(self, request: Request) -> Response:
-        """Append a client's event; answered when it is durable. Raises BadEvent."""
+        """Append a client's event; the response follows when it is durable. Raises BadEvent."""
         conversation_id = await visible_id(request, self._services.conversation_stores)
         try:
             payload = orjson.loads(await read_json(request))
@@ -224,7 +225,7 @@ class EventRoutes:
 
     @described(Tag.EVENTS, body=NewMessage, answer=EventAccepted, takes_key=True, raises=APPENDING)
     async def say(self, request: Request) -> Response:
-        """Append a user message; answered when it is durable. Raises BadEvent."""
+        """Append a user message; the response follows when it is durable. Raises BadEvent."""
         conversation_id = await visible_id(request, self._services.conversation_stores)
         said = await read_body(request, NewMessage)
         payload: dict[str, Any] = {"action": "message", "args": {"content": said.message}}

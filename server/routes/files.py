@@ -186,7 +186,7 @@ class FileRoutes:
         raises=(*NOT_THERE, FileMissing, BadWorkspacePath, WorkspaceError),
     )
     async def names(self, request: Request) -> Response:
-        """Names in a folder, folders with a trailing slash, secrets masked, without what is ignored."""
+        """List the names in a folder, except ignored ones, folders with a trailing slash."""
         path = read_query(request, FolderQuery).path
         async with running_runtime(request, self._services) as runtime:
             names = await runtime.list_files(path)
@@ -206,7 +206,7 @@ class FileRoutes:
         raises=(*NOT_THERE, NotText, FileMissing, BadWorkspacePath, WorkspaceError),
     )
     async def read(self, request: Request) -> Response:
-        """A file's text. Raises NotText, FileMissing, BadWorkspacePath."""
+        """Return the text of a file. Raises NotText, FileMissing, BadWorkspacePath."""
         path = read_query(request, FileQuery).file
         async with running_runtime(request, self._services) as runtime:
             content = await runtime.read_file(path)
@@ -214,7 +214,7 @@ class FileRoutes:
 
     @described(Tag.WORKSPACE, media_type="application/zip", raises=(*NOT_THERE, TooLarge))
     async def archive(self, request: Request) -> Response:
-        """Every file of the workspace in one zip. Raises TooLarge past the bounds."""
+        """Return all files of the workspace as a zip archive. Raises TooLarge past the bounds."""
         async with running_runtime(request, self._services) as runtime:
             contents = await _everything(runtime)
         body = await anyio.to_thread.run_sync(_zipped, contents)
@@ -264,7 +264,7 @@ async def _everything(runtime: Runtime) -> dict[str, bytes]:
             content = await runtime.read_file(path)
             size += len(content)
             if size > ARCHIVE_BYTES or len(contents) >= ARCHIVE_FILES:
-                raise TooLarge("The workspace is too large for one archive")
+                raise TooLarge("The workspace is too large for a zip archive")
             contents[path] = content
         await asyncio.sleep(0)
     return contents

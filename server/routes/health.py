@@ -36,7 +36,7 @@ class MetricsRoutes:
 
     @described(Tag.HEALTH, media_type=CONTENT_TYPE.partition(";")[0], raises=(Unauthorized,))
     async def read(self, request: Request) -> Response:
-        """All families in the text format. Raises Unauthorized, RateLimited."""
+        """Return the metrics in Prometheus' text format. Raises Unauthorized, RateLimited."""
         given = _keys_of(request)
         address = self._rates.addresses.client(peer_of(request.scope), request.headers)
         if given and self._config.metrics != "open":
@@ -44,7 +44,7 @@ class MetricsRoutes:
         if not may_read(self._config, request, given):
             if given:
                 self._rates.note(RateClass.FAILURES, address)
-            raise Unauthorized("The metrics need the session key or the metrics key")
+            raise Unauthorized("The metrics require the session key or the metrics key")
         return Response(self._metrics.text(), headers={"content-type": CONTENT_TYPE})
 
 
@@ -99,17 +99,17 @@ class HealthRoutes:
 
     @described(Tag.HEALTH, answer=Status)
     async def alive(self, _request: Request) -> Response:
-        """The process answers."""
+        """Report that the process is alive."""
         return JsonResponse(Status())
 
     @described(Tag.HEALTH, answer=Literal["OK"])
     async def health(self, _request: Request) -> Response:
-        """The same in an older form."""
+        """Report that the process is alive, in an older form."""
         return JsonResponse("OK")
 
-    @described(Tag.HEALTH, answer=Status, statuses={503: "Not ready; the text has the reasons"})
+    @described(Tag.HEALTH, answer=Status, statuses={503: "Not ready; the text gives the reasons"})
     async def ready(self, _request: Request) -> Response:
-        """Whether requests should be sent here; 503 with the reasons when not."""
+        """Report whether the server is ready for requests."""
         reasons = await self._services.readiness.reasons()
         if reasons:
             answer = Answer(503, "not_ready", f"Not ready: {', '.join(reasons)}")
@@ -118,7 +118,7 @@ class HealthRoutes:
 
     @described(Tag.HEALTH, answer=ServerInfo)
     async def server_info(self, _request: Request) -> Response:
-        """Seconds up, seconds since anybody was seen connected, resources, and what was done."""
+        """Report uptime, idle time, resources of the process and counters."""
         now = time.monotonic()
         if len(self._services.connections) > 0:
             self._seen_busy_at = now

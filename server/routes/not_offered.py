@@ -59,19 +59,19 @@ class GitHostRoutes:
 
     @described(Tag.GIT_HOSTS, answer=NoReturn, raises=(GitTokenRequired, NotSupported))
     async def nothing(self, request: Request) -> Response:
-        """Who one is there, the text of a microagent."""
+        """Refuse a request that needs a git host: none is connected."""
         await self._check_token(request, TOKEN)
-        raise NotSupported("This server asks no git host")
+        raise NotSupported("This server is not connected to a git host")
 
     @described(Tag.GIT_HOSTS, answer=list[JsonValue], raises=(GitTokenRequired,))
     async def empty_list(self, request: Request) -> Response:
-        """Repositories, installations, microagents: none, as no git host is asked."""
+        """Return an empty list: no git host is connected."""
         await self._check_token(request, TOKEN)
         return JsonResponse([])
 
     @described(Tag.GIT_HOSTS, query=BranchQuery, answer=BranchPage, raises=(GitTokenRequired,))
     async def page_of_branches(self, request: Request) -> Response:
-        """Branches of a repository: none."""
+        """List the branches of a repository: always none."""
         await self._check_token(request, TOKEN)
         query = read_query(request, BranchQuery)
         return JsonResponse(
@@ -86,13 +86,13 @@ class GitHostRoutes:
 
     @described(Tag.GIT_HOSTS, answer=list[JsonValue], raises=(GitTokenRequired,))
     async def branches(self, request: Request) -> Response:
-        """Branches by a text in their name: none."""
+        """Search the branches of a repository: always none."""
         await self._check_token(request, TOKEN_FOR_SEARCH)
         return JsonResponse([])
 
     @described(Tag.GIT_HOSTS, answer=list[JsonValue], raises=(GitTokenRequired,))
     async def suggested_tasks(self, request: Request) -> Response:
-        """Work that git hosts offer: none."""
+        """List the tasks that git hosts suggest: always none."""
         await self._check_token(request, NO_PROVIDERS)
         return JsonResponse([])
 
@@ -152,7 +152,7 @@ class ExtraRoutes:
 
     @described(Tag.CONVERSATIONS, body=Feedback, answer=FeedbackKept)
     async def submit_feedback(self, request: Request) -> Response:
-        """Keep a judgement in the conversation's record, secrets masked; it is sent to nobody."""
+        """Store feedback in the conversation's record, with secrets masked; it is sent to nobody."""
         conversation_id = await visible_id(request, self._services.conversation_stores)
         judgement = await read_body(request, Feedback)
         feedback_id = uuid4().hex
@@ -166,21 +166,21 @@ class ExtraRoutes:
 
     @described(Tag.CONVERSATIONS, query=RememberQuery, answer=NoReturn, raises=(NotSupported,))
     async def remember_prompt(self, request: Request) -> Response:
-        """Refused: the prompt would have to be written by a model."""
+        """Refuse to write a prompt: this server has no model."""
         await visible_id(request, self._services.conversation_stores)
         read_query(request, RememberQuery)
         raise NotSupported("This server has no model to write a prompt with")
 
     @described(Tag.CONVERSATIONS, body=Experiment, answer=NoReturn, raises=(NotSupported,))
     async def experiment(self, request: Request) -> Response:
-        """Refused: there are no experiments, and nothing is stored."""
+        """Refuse an experiment's configuration: this server has no experiments."""
         await visible_id(request, self._services.conversation_stores)
         await read_body(request, Experiment)
         raise NotSupported("This server has no experiments")
 
     @described(Tag.CONVERSATIONS, answer=NoReturn, raises=(NotSupported,))
     async def security(self, request: Request) -> Response:
-        """Refused: no security analyzer is built in."""
+        """Refuse a request to the security analyzer: none is built in."""
         await visible_id(request, self._services.conversation_stores)
         raise NotSupported("This server has no security analyzer")
 

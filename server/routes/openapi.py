@@ -41,25 +41,25 @@ SECURITY_SCHEMES: Mapping[str, Mapping[str, str]] = {
         "type": "apiKey",
         "in": "header",
         "name": KEY_HEADER,
-        "description": "The setting `session_api_key`; none is asked for where it is not set.",
+        "description": "The value of the setting `session_api_key`; not required if the setting is unset.",
     },
     ADMIN_KEY_NAME: {
         "type": "apiKey",
         "in": "header",
         "name": ADMIN_KEY_HEADER,
-        "description": "The setting `admin_key`; where it is not set, only this machine itself is"
-        " let in.",
+        "description": "The value of the setting `admin_key`. If the setting is unset, only direct"
+        " requests from the server's own machine are accepted.",
     },
     ADMIN_BEARER_NAME: {
         "type": "http",
         "scheme": "bearer",
-        "description": "The same key as a Bearer token.",
+        "description": "The admin key as a Bearer token.",
     },
 }
 
 
 class KeysAsked:
-    """The keys a server asks for: only those that are set."""
+    """The keys that a server requires: only those that are set."""
 
     def __init__(self, *, keyless: bool, admin_keyless: bool) -> None:
         self._names: Mapping[str, Sequence[str]] = {
@@ -80,10 +80,10 @@ WITH_QUERY = (BadRequest,)
 WITH_BODY = (BadRequest,)
 WRITING = (UnsupportedMedia,)
 """Errors of methods with a body, whose type is checked even if the endpoint reads none."""
-UNFIT_BODY = "The body does not fit its schema; the text names the field (`invalid_body`)"
+UNFIT_BODY = "The body does not match its schema; the text names the field (`invalid_body`)"
 TOO_MANY = answer_of_kind(RateLimited).status
 RETRY_AFTER = {
-    "description": "Seconds until the next one is served.",
+    "description": "Seconds until the next request is accepted.",
     "required": True,
     "schema": {"type": "integer", "minimum": 1},
 }
@@ -91,8 +91,8 @@ CONVERSATION_ID = r"^(?!task-)(?!.*\.\.)[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}$"
 
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 _INTRODUCTION = (
-    "Conversations between people and agents as durable logs of events. What happens in one is"
-    " also sent to its sockets as it happens: see the AsyncAPI document at `/asyncapi.json`."
+    "Conversations between people and agents as durable logs of events. Clients receive the events"
+    " of a conversation live over a socket: see the AsyncAPI document at `/asyncapi.json`."
 )
 
 
@@ -289,7 +289,7 @@ def _key_header(said: Description) -> Iterator[dict[str, Any]]:
         yield {
             "name": "Idempotency-Key",
             "in": "header",
-            "description": "Sending again under the same key changes nothing.",
+            "description": "Repeating a request with the same key changes nothing.",
             "schema": {"type": "string", "pattern": f"^{CLIENT_ID.pattern}$"},
         }
 

@@ -41,18 +41,18 @@ class OptionRoutes:
 
     @described(Tag.OPTIONS, answer=PageConfig)
     async def config(self, _request: Request) -> Response:
-        """Mode and feature flags."""
+        """Return the page's mode and feature flags."""
         return JsonResponse(PageConfig())
 
     @described(Tag.OPTIONS, answer=list[str])
     async def models(self, _request: Request) -> Response:
-        """The model the agent declares, if it declares one."""
+        """List the model that the agent declares, if any."""
         model = self._services.agent_model
         return JsonResponse([] if model is None else [model])
 
     @described(Tag.OPTIONS, answer=list[str])
     async def agents(self, _request: Request) -> Response:
-        """Names of agents."""
+        """List the names of the agents."""
         return JsonResponse([self._services.config.default_agent])
 
     @described(Tag.OPTIONS, answer=list[Beginning])
@@ -63,5 +63,5 @@ class OptionRoutes:
 
     @described(Tag.OPTIONS, answer=list[str])
     async def security_analyzers(self, _request: Request) -> Response:
-        """None are built in."""
+        """List the security analyzers: always none."""
         return JsonResponse([])

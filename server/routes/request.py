@@ -26,7 +26,7 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 def _written_out(text: object) -> object:
     # A bare number would else be taken for seconds since 1970.
     if isinstance(text, str) and not _DATE.match(text):
-        raise ValueError("a moment is written as in 2026-03-02T09:15:07Z, a day as in 2026-03-02")
+        raise ValueError("not a time such as 2026-03-02T09:15:07Z or a date such as 2026-03-02")
     return text
 
 

@@ -122,7 +122,7 @@ class SecretsRoutes:
 
     @described(Tag.SECRETS, answer=SecretList)
     async def search(self, request: Request) -> Response:
-        """Names and descriptions, secrets masked in these."""
+        """List the names and descriptions of the secrets, with secret values masked."""
         user_id = principal_of(request).user_id
         secrets = await self._users.secrets(user_id)
         redactor = await self._users.redactor(user_id)
@@ -136,7 +136,7 @@ class SecretsRoutes:
         Tag.SECRETS, body=NewSecret, answer=Told, status=201, raises=(SecretExists, BadValue)
     )
     async def create(self, request: Request) -> Response:
-        """Keep one more. Raises SecretExists, BadValue (too many) and what reading raises."""
+        """Create a secret. Raises SecretExists, BadValue (too many) and what reading raises."""
         body = await read_body(request, NewSecret)
         secret = CustomSecret(value=body.value, description=body.description or "")
         await self._users.change_secrets(
@@ -146,7 +146,7 @@ class SecretsRoutes:
 
     @described(Tag.SECRETS, body=ChangedSecret, answer=Told, raises=(SecretNotFound, SecretExists))
     async def change(self, request: Request) -> Response:
-        """Rename or describe one; its value stays. Raises SecretNotFound, SecretExists."""
+        """Change a secret's name or description. Raises SecretNotFound, SecretExists."""
         name: str = request.path_params["name"]
         body = await read_body(request, ChangedSecret)
         await self._users.change_secrets(
@@ -157,7 +157,7 @@ class SecretsRoutes:
 
     @described(Tag.SECRETS, answer=Told, raises=(SecretNotFound,))
     async def delete(self, request: Request) -> Response:
-        """Forget one; what it was stays masked. Raises SecretNotFound."""
+        """Delete a secret; its value stays masked. Raises SecretNotFound."""
         name: str = request.path_params["name"]
         await self._users.change_secrets(
             principal_of(request).user_id, lambda secrets: secrets.removed(name)
@@ -166,14 +166,14 @@ class SecretsRoutes:
 
     @described(Tag.SECRETS, body=GivenTokens, answer=Told, raises=(InvalidToken,))
     async def add_providers(self, request: Request) -> Response:
-        """Keep tokens of git hosts. Raises InvalidToken for what cannot be one."""
+        """Store tokens of git hosts. Raises InvalidToken for a text that cannot be a token."""
         body = await read_body(request, GivenTokens)
         await self._users.change_secrets(principal_of(request).user_id, body.merged)
         return JsonResponse(Told(message="Git providers stored"))
 
     @described(Tag.SECRETS, answer=Told)
     async def unset_providers(self, request: Request) -> Response:
-        """Forget the tokens of all git hosts."""
+        """Delete the tokens of all git hosts."""
         await self._users.change_secrets(
             principal_of(request).user_id, lambda secrets: secrets.with_tokens({})
         )

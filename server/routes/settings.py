@@ -64,10 +64,10 @@ class SettingsRoutes:
         statuses={404: "Nothing is stored, and the server requires settings"},
     )
     async def read(self, request: Request) -> Response:
-        """Return the stored settings, with defaults for the rest; 404 where the server requires settings.
+        """Return the stored settings, with defaults for the rest.
 
-        No key is ever shown. With nothing stored, `llm_api_key_set` is true when the agent needs
-        no key.
+        Keys are never returned. If nothing is stored, `llm_api_key_set` is true when the agent
+        needs no key.
         """
         users, user_id = self._services.users, principal_of(request).user_id
         stored = await users.settings(user_id)
@@ -78,7 +78,7 @@ class SettingsRoutes:
 
     @described(Tag.SETTINGS, body=Settings, answer=Told, raises=(BadValue, SettingsNotStored))
     async def store(self, request: Request) -> Response:
-        """Change the fields that are given and keep all others.
+        """Change the given fields of the settings and leave the others as they are.
 
         Raises what reading raises, BadValue, and SettingsNotStored when the storage fails.
         """
@@ -97,7 +97,7 @@ class SettingsRoutes:
 
     @described(Tag.SETTINGS, answer=NoReturn, raises=(Gone,))
     async def reset(self, _request: Request) -> Response:
-        """Raise Gone."""
+        """Refuse: this endpoint was removed. Raises Gone."""
         raise Gone("Reset settings functionality has been removed.")
 
     def _shown(self, stored: Settings | None, secrets: Secrets) -> ShownSettings:

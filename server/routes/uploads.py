@@ -93,11 +93,11 @@ class UploadRoutes:
         statuses={422: "No file was sent under `files`"},
     )
     async def upload(self, request: Request) -> Response:
-        """Write the files into the workspace, byte for byte, starting the loop if need be.
+        """Write files into the workspace, starting the agent loop if necessary.
 
-        A file whose name is taken gets one of its own, which is answered. A file that cannot be
-        taken is told with its reason, and the others are taken. Raises
-        NotAvailable when the workspace is not there in time.
+        A file whose name is taken gets a new name, which the response gives. A file that cannot
+        be stored is reported with the reason, and the others are stored. Raises
+        NotAvailable when the workspace is not ready in time.
         """
         conversation_id = await visible_id(request, self._services.conversation_stores)
         if "content-type" not in request.headers:
@@ -109,7 +109,7 @@ class UploadRoutes:
         async with request.form(max_files=MAX_FILES, max_fields=MAX_FILES) as form:
             files = [part for part in form.getlist("files") if isinstance(part, UploadFile)]
             if not files:
-                raise HTTPException(422, "files: at least one file is needed")
+                raise HTTPException(422, "files: at least one file is required")
             async with manager.attach(conversation_id, user_id) as conversation:
                 await manager.maybe_start_agent_loop(
                     conversation_id, self._services.default_settings, user_id

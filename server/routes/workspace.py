@@ -107,25 +107,25 @@ class WorkspaceRoutes:
 
     @described(Tag.WORKSPACE, answer=WorkspaceIds)
     async def config(self, request: Request) -> Response:
-        """Ids of runtime and session."""
+        """Return the ids of the runtime and the session."""
         conversation_id = await self._visible(request)
         return JsonResponse(WorkspaceIds(runtime_id=None, session_id=conversation_id))
 
     @described(Tag.WORKSPACE, answer=EditorAddress)
     async def vscode_url(self, request: Request) -> Response:
-        """No editor is offered."""
+        """Return the address of an editor: always null."""
         await self._visible(request)
         return JsonResponse(EditorAddress(vscode_url=None))
 
     @described(Tag.WORKSPACE, answer=WebHosts)
     async def web_hosts(self, request: Request) -> Response:
-        """No servers run in the workspace."""
+        """Return the web servers in the workspace: always none."""
         await self._visible(request)
         return JsonResponse(WebHosts(hosts={}))
 
     @described(Tag.WORKSPACE, answer=Microagents)
     async def microagents(self, request: Request) -> Response:
-        """No microagents are loaded, whatever the workspace holds."""
+        """List the loaded microagents: always none."""
         await self._visible(request)
         return JsonResponse(Microagents(microagents=[]))
 
@@ -133,7 +133,7 @@ class WorkspaceRoutes:
         Tag.WORKSPACE, answer=list[FileChange], raises=(NotFound, RuntimeUnavailable, TimeoutError)
     )
     async def git_changes(self, request: Request) -> Response:
-        """Uncommitted changes; NotFound without a running workspace that is a repository."""
+        """List the uncommitted changes of the workspace. Raises NotFound without a git repository."""
         async with running_runtime(request, self._services, absent=NO_REPOSITORY) as runtime:
             changes = await runtime.changes()
         if changes is None:
@@ -155,7 +155,7 @@ class WorkspaceRoutes:
         raises=(NotFound, NotText, BadWorkspacePath, RuntimeUnavailable, TimeoutError),
     )
     async def git_diff(self, request: Request) -> Response:
-        """A changed file's text before and after, empty where it is not there.
+        """Return a changed file's committed and present text, empty where the file does not exist.
 
         Raises NotFound without a repository or where the path is in neither, NotText, and what
         `running_runtime` raises.
@@ -166,7 +166,7 @@ class WorkspaceRoutes:
         if versions is None:
             raise NotFound(NO_REPOSITORY)
         if versions.original is None and versions.modified is None:
-            raise NotFound("There is no such file, neither committed nor in the workspace")
+            raise NotFound("There is no such file in the last commit or in the workspace")
         return JsonResponse(
             FileVersions(
                 modified=text_of(path, versions.modified or b""),

@@ -43,11 +43,13 @@ class AdminAccess:
         """Return the caller as the audit names it. Raise Forbidden, Unauthorized, RateLimited."""
         headers = request.headers
         if headers.get("sec-fetch-site", "none") not in HERE or not is_same_origin(headers):
-            raise Forbidden("Administration takes no requests from other sites")
+            raise Forbidden("Administration refuses requests from pages of other sites")
         if self._key is not None:
             self._check_key(request, self._key)
         elif not self._is_at_this_machine(request):
-            raise Forbidden("Administration is closed here until an admin key is set (admin_key)")
+            raise Forbidden(
+                "Administration from other machines or through a proxy needs an admin key (admin_key)"
+            )
         return self._label
 
     def _check_key(self, request: Request, key: bytes) -> None:

@@ -45,7 +45,7 @@ class LiveRoutes:
 
     @described(Tag.ADMINISTRATION, answer=Overview)
     async def overview(self, _request: Request) -> Response:
-        """Counts of what goes on, and counters to take differences of."""
+        """Report the server's present state and its counters."""
         services = self._services
         lines = [_connection_line(one) for one in services.connections.all()]
         return answer(
@@ -68,7 +68,7 @@ class LiveRoutes:
 
     @described(Tag.ADMINISTRATION, answer=Loops)
     async def loops(self, _request: Request) -> Response:
-        """Every loop, of all owners."""
+        """List the agent loops of all users."""
         services = self._services
         watching = Counter(one.conversation_id for one in services.connections.all())
         return answer(
@@ -91,18 +91,18 @@ class LiveRoutes:
 
     @described(Tag.ADMINISTRATION, answer=Closed, body=Nothing, raises=(NotFound,))
     async def close_loop(self, request: Request) -> Response:
-        """Stop a loop, as its user could. Raises BadKey, NotFound where there is none."""
+        """Stop an agent loop, as its user could. Raises BadKey, NotFound where there is none."""
         await read_body(request, Nothing)
         conversation_id = conversation_id_of(request)
         known = {info.conversation_id for info in self._services.manager.every_agent_loop()}
         if conversation_id not in known:
-            raise NotFound("No loop of that conversation runs here")
+            raise NotFound("This conversation has no running agent loop")
         closed = await self._services.manager.close_session(conversation_id)
         return answer(Closed(conversation_id=conversation_id, closed=closed))
 
     @described(Tag.ADMINISTRATION, answer=Connections, query=ConnectionsQuery)
     async def connections(self, request: Request) -> Response:
-        """Every connection, or a conversation's, those furthest behind first."""
+        """List all connections, or those of a conversation, furthest behind first."""
         only = read_query(request, ConnectionsQuery).conversation_id
         lines = [
             _connection_line(one)
@@ -114,7 +114,7 @@ class LiveRoutes:
 
     @described(Tag.ADMINISTRATION, answer=Disconnected, body=Nothing, raises=(NotFound,))
     async def disconnect(self, request: Request) -> Response:
-        """End a connection's transport after a bounded flush. Raises NotFound."""
+        """Close a connection after a bounded flush. Raises NotFound."""
         await read_body(request, Nothing)
         connection_id = request.path_params["connection_id"]
         connection = self._services.connections.get(connection_id)
@@ -125,19 +125,19 @@ class LiveRoutes:
 
     @described(Tag.ADMINISTRATION, answer=DrainState)
     async def drain_state(self, _request: Request) -> Response:
-        """Whether the server is being drained, and how far that is."""
+        """Report whether the server is draining, and its progress."""
         return answer(self._state())
 
     @described(Tag.ADMINISTRATION, answer=DrainState, body=DrainRequest)
     async def drain(self, request: Request) -> Response:
-        """Take nothing in; end loops when they rest, and all at the deadline."""
+        """Start a drain: refuse new work, stop idle loops, and stop all loops at the deadline."""
         body = await read_body(request, DrainRequest)
         self._drain.begin(body.deadline_seconds)
         return answer(self._state())
 
     @described(Tag.ADMINISTRATION, answer=DrainState)
     async def undo_drain(self, _request: Request) -> Response:
-        """Take everything in again; no drain is no error."""
+        """End the drain, if there is one, and accept work again."""
         self._drain.end()
         return answer(self._state())
 

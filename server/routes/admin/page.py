@@ -38,10 +38,10 @@ class AdminPageRoutes:
 
     @described(Tag.ADMINISTRATION, media_type="text/html")
     async def index(self, request: Request) -> Response:
-        """The page."""
+        """Serve the admin page."""
         return self._files.page(request)
 
     @described(Tag.ADMINISTRATION, media_type="*/*", raises=(NotFound,))
     async def asset(self, request: Request) -> Response:
-        """One of its files. Raises NotFound."""
+        """Serve a file of the admin page. Raises NotFound."""
         return self._files.part(request, request.path_params["path"])

@@ -46,7 +46,7 @@ class RecordRoutes:
         Tag.ADMINISTRATION, answer=Conversations, query=ConversationsQuery, raises=(BadCursor,)
     )
     async def conversations(self, request: Request) -> Response:
-        """A page of conversations of all users, the newest first. Raises BadCursor."""
+        """List the conversations of all users, newest first. Raises BadCursor."""
         query = read_query(request, ConversationsQuery)
         found = await self._search(query)
         loops = {info.conversation_id: info for info in self._services.manager.every_agent_loop()}
@@ -67,13 +67,13 @@ class RecordRoutes:
 
     @described(Tag.ADMINISTRATION, answer=StorageReport, query=StorageQuery)
     async def storage(self, request: Request) -> Response:
-        """Return what the storage holds and how much room it takes."""
+        """Report the contents of the storage and the disk space it uses."""
         query = read_query(request, StorageQuery)
         return answer(await self._inventory.take(check=query.check))
 
     @described(Tag.ADMINISTRATION, answer=SettingsInForce)
     async def settings(self, _request: Request) -> Response:
-        """Every setting in force."""
+        """List all settings in effect."""
         config = self._services.config
         values = config.masked()
         return answer(
@@ -91,7 +91,7 @@ class RecordRoutes:
 
     @described(Tag.ADMINISTRATION, answer=Audit, query=AuditQuery)
     async def audit(self, request: Request) -> Response:
-        """A page of calls to the administration, the newest first."""
+        """List the recorded admin requests, newest first."""
         query = read_query(request, AuditQuery)
         await self._trail.flush()
         records = await self._audit.page(query.before, query.limit + 1, only_acts=query.only_acts)
@@ -108,7 +108,7 @@ class RecordRoutes:
         )
         stores = self._services.conversation_stores
         if query.unowned and query.owner is not None:
-            raise BadRequest("owner and unowned exclude each other")
+            raise BadRequest("owner and unowned cannot be combined")
         if query.unowned or query.owner is not None:
             store = stores.for_user(query.owner)
             return await store.search(query.page_id, query.limit, filters=filters)

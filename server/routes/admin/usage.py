@@ -30,7 +30,7 @@ class UsageRoutes:
 
     @described(Tag.ADMINISTRATION, answer=Usage, text_type="text/csv", query=UsageQuery)
     async def read(self, request: Request) -> Response:
-        """As JSON, or as CSV with one line per day, user and model."""
+        """Report usage per day, user and model, as JSON or CSV."""
         query = read_query(request, UsageQuery)
         caught_up = await self._ledger.catch_up(CATCH_UP_SECONDS)
         lines = await self._usage.totals(Span(query.since, query.until), LINES + 1)
@@ -52,7 +52,7 @@ class UsageRoutes:
 
     @described(Tag.ADMINISTRATION, answer=Recounted, body=Nothing)
     async def recount(self, request: Request) -> Response:
-        """Drop the counts of all conversations that are there; deleted ones keep theirs."""
+        """Discard the counts of all existing conversations, but not of deleted ones."""
         await read_body(request, Nothing)
         count, page_id = 0, None
         while True:

@@ -395,12 +395,12 @@ async def test_what_an_agent_or_runtime_gives_has_a_bound_that_is_told():
         after = await one.say("x")
         for _ in range(2):
             failed = await one.state(AgentState.ERROR, after)
-            assert failed.reason.endswith("bytes, and at most 4,000 are stored of one")
+            assert failed.reason.endswith("bytes, but an event may have at most 4,000")
             after = await one.say("again")
         await one.state(AgentState.AWAITING_USER_INPUT, after)
         bodies = [stored.body async for stored in one.stream.search_events()]
 
-    told = [body for body in bodies if b"are stored of one" in body and b'"cause"' in body]
+    told = [body for body in bodies if b"an event may have at most" in body and b'"cause"' in body]
     assert len(told) == 1  # the action's result, where it would stand
     assert max(map(len, bodies)) < 4000
 
@@ -414,7 +414,7 @@ async def test_a_system_prompt_that_is_too_long_is_an_error():
     await one.open()
     with pytest.raises(EventTooLarge):
         await one.loop.start()
-    assert "stored of one" in (await one.state(AgentState.ERROR)).reason
+    assert "an event may have at most" in (await one.state(AgentState.ERROR)).reason
     await one.stream.close()
 
 

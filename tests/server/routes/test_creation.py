@@ -369,7 +369,7 @@ CREDENTIAL = "ghp-0123456789"
 async def test_an_address_with_a_token_is_refused_and_not_quoted(rest, body):
     answer = await rest.ask("POST", EVERY, json=body)
 
-    assert_refused(answer, 422, "invalid_body", "may hold no token")
+    assert_refused(answer, 422, "invalid_body", "must not contain a token")
     assert CREDENTIAL not in answer.text
     assert await list_all(rest) == []
 

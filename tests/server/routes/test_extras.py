@@ -129,7 +129,7 @@ async def ask_with_a_token(rest, path):
 async def test_with_a_token_it_is_said_that_no_git_host_is_asked(rest, path):
     answer = await ask_with_a_token(rest, path)
 
-    assert_refused(answer, 501, "not_supported", "asks no git host")
+    assert_refused(answer, 501, "not_supported", "is not connected to a git host")
 
 
 @pytest.mark.parametrize("path", [*GIT_HOST_LISTS, "search/branches", "suggested-tasks"])
