@@ -174,7 +174,9 @@ class SqliteDatabase(Database):
                 self._files[path] = found
             elif found != opened:
                 return f"{path.name} was {'removed' if found is None else 'replaced'}"
-        return None
+        database = next(iter(self._files))
+        # Its first page was written before it was open for others.
+        return None if database.stat().st_size else f"{database.name} was emptied"
 
     async def read(self, script: Script[T]) -> T:
         """See Database."""

@@ -312,6 +312,21 @@ async def test_a_folder_that_was_removed_and_is_written_to_at_once_is_not_made_a
     await store.close()
 
 
+async def test_a_database_that_is_emptied_while_it_is_open_takes_no_more_writes(tmp_path, noticed):
+    database = tmp_path / "parley.sqlite3"
+    async with open_storage(SqliteStorage(data_dir=tmp_path)) as storage:
+        whole = database.read_bytes()
+        database.write_bytes(b"")
+
+        assert "parley.sqlite3 was emptied" in (await noticed.next()).getMessage()
+        record = ConversationMetadata(conversation_id="c")
+        with pytest.raises(MediumLost):
+            await storage.conversations.for_user("ann").save_metadata(record)
+
+        database.write_bytes(whole)
+        assert (await noticed.next()).levelname == "WARNING"
+
+
 async def test_a_server_whose_database_is_replaced_refuses_what_it_cannot_keep(tmp_path, noticed):
     config = ServerConfig(data_dir=tmp_path)
     async with (
