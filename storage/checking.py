@@ -65,8 +65,11 @@ def check_storage(config: StorageConfig, track: Track = untracked) -> list[str]:
         root = config.data_dir / FILES_NAME
         problems = [*check_records(root, track), *_check_small_files(root, track)]
         note = root / FORMAT_KEY
-        if note.exists() and format_in(content_of(note)) > FORMAT:
-            problems.insert(0, f"{FILES_NAME} is from a newer version")
+        try:
+            if note.exists() and format_in(content_of(note)) > FORMAT:
+                problems.insert(0, f"{FILES_NAME} is from a newer version")
+        except Damaged as damage:
+            problems.insert(0, str(damage))
         path = root / KEY_MARK
         marks = [path.read_text("utf-8", "replace").strip()] if path.exists() else []
     else:

@@ -26,7 +26,11 @@ async def check_format(files: FileStore) -> None:
         except StorageError:
             logger.exception("cannot write the format version of the files")
         return
-    number = format_in(found)
+    try:
+        number = format_in(found)
+    except Damaged as damage:
+        logger.warning("cannot read the format version of the files: %s", damage)
+        return
     if number > FORMAT:
         raise MigrationError(
             f"the folder of files is from a newer version (format {number}, this one reads {FORMAT})"
@@ -34,9 +38,8 @@ async def check_format(files: FileStore) -> None:
 
 
 def format_in(content: bytes) -> int:
-    """Return the format that a note names; this version's where it is damaged."""
+    """Return the format that a note names. Raises Damaged."""
     try:
         return int(checked_body(FORMAT_KEY, content, FORMAT_KEY))
-    except (Damaged, ValueError):
-        logger.warning("cannot read the format version of the files")
-        return FORMAT
+    except ValueError as error:
+        raise Damaged(f"{FORMAT_KEY} holds no number") from error

@@ -146,3 +146,15 @@ def test_a_version_that_does_not_fit_its_checksum_is_damage():
         with pytest.raises(Damaged) as caught:
             checked_body("record", broken, "records/c")
         assert not isinstance(caught.value, NewerFormat)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"99", with_checksum("format", b"one\n")])
+async def test_a_damaged_note_of_the_format_is_found_and_does_not_keep_it_from_opening(
+    filled, content
+):
+    (filled / "files" / "format").write_bytes(content)
+
+    (problem,) = check_storage(LocalStorage(data_dir=filled))
+    assert problem.startswith("format ")
+    async with open_storage(LocalStorage(data_dir=filled)) as storage:
+        assert await storage.conversations.for_user("ann").exists("c")
