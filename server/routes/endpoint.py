@@ -18,7 +18,6 @@ from server.errors import NotFound
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
-_ENCODED_SLASH = re.compile(r"%2f$", re.IGNORECASE)
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 RESERVED = ("api", "socket.io")
@@ -73,18 +72,16 @@ class LastSlash(BaseRoute):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Match where there is such an address, whatever its methods are."""
-        path: str = scope["path"]
-        if scope["type"] != "http" or not path.endswith("/"):
+        if scope["type"] != "http" or not scope["raw_path"].endswith(b"/"):
             return Match.NONE, {}
-        bare = {**scope, "path": path.removesuffix("/")}
+        bare = {**scope, "path": scope["path"].removesuffix("/")}
         found = any(route.matches(bare)[0] is not Match.NONE for route in self._table)
         return (Match.FULL if found else Match.NONE), {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Redirect."""
         raw: str = scope["raw_path"].decode("latin-1")
-        above = "../" if raw.endswith("/") else "./"  # the slash itself may be encoded
-        address = above + _ENCODED_SLASH.sub("", raw.removesuffix("/")).rpartition("/")[2]
+        address = "../" + raw.removesuffix("/").rpartition("/")[2]
         query = scope.get("query_string", b"").decode("latin-1")
         response = RedirectResponse(f"{address}?{query}" if query else address, 307)
         await response(scope, receive, send)

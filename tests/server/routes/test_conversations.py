@@ -361,15 +361,10 @@ async def test_every_address_may_have_a_last_slash(rest, path):
     assert urljoin(f"/parley{path}/", answer.headers["location"]) == f"/parley{path}"
 
 
-@pytest.mark.parametrize(
-    ("asked", "leads_to"),
-    [("/alive%2F", "/alive"), ("/api/secrets/a%2Db/", "/api/secrets/a%2Db")],
-)
-async def test_the_address_without_the_slash_is_spelled_as_it_was_asked_for(rest, asked, leads_to):
-    answer = await rest.client.get(f"http://localhost:3000{asked}")
+async def test_the_address_without_the_slash_is_spelled_as_it_was_asked_for(rest):
+    answer = await rest.client.get("http://localhost:3000/api/secrets/a%2Db/")
 
-    assert answer.status_code == 307
-    assert urljoin(asked, answer.headers["location"]) == leads_to
+    assert (answer.status_code, answer.headers["location"]) == (307, "../a%2Db")
 
 
 @pytest.mark.parametrize("path", ["/api/nothing/", "/api/", "//evil.example/api/", f"{EVERY}//"])
