@@ -14,7 +14,7 @@ from tests.support.clients import joined
 from tests.support.servers import server_process
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
-EXIT_SECONDS = 15
+EXIT_SECONDS = 45
 THIRD_PARTY = """
 from contextlib import asynccontextmanager
 
