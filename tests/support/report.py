@@ -15,16 +15,16 @@ SERVICES = ("memory", "sqlite", "files", "local", "direct", "engine", "node", "c
 OUTCOMES = ("passed", "failed", "skipped")
 BUDGET_SECONDS = {
     "(top)": 90,
-    "browser": 400,
+    "browser": 600,
     "conformance": 60,
     "crash": 220,
-    "docs": 60,
-    "events": 60,
+    "docs": 120,
+    "events": 90,
     "node": 120,
     "runtime_stub": 10,
-    "server": 280,
+    "server": 900,
     "stateful": 120,
-    "storage": 45,
+    "storage": 120,
 }
 DEFAULT_BUDGET_SECONDS = 30
 
