@@ -13,11 +13,9 @@ from tests.support.remote import Remote, remote
 from tests.support.servers import ServerProcess, server_process
 
 AT_ONCE = 20
-WARM_UP = 200
-"""Clients of each path, and conversations, before what the server has is looked at."""
 MEBIBYTE = 2**20
 RESTING_TASKS = 8
-"""Of a server without clients. Engine.IO's task for pings ends 15 s after its client."""
+"""Of a server without clients."""
 SETTLE_SECONDS = 90.0
 """A client that polled is known to be gone 40 s after it was last heard of."""
 LOOK_SECONDS = 0.5
@@ -222,32 +220,35 @@ WAYS: dict[str, tuple[str, Way, tuple[str, ...]]] = {
 
 
 async def run_leaks(folder: Path, connects: int, conversations: int) -> AsyncIterator[Leaks]:
-    """Measure each way, a third of the connects with each ending, then the conversations."""
+    """Measure each way, a third of the connects with each ending, then the conversations.
+
+    As many come and go before, uncounted: an allocator keeps the room of its busiest moment.
+    """
     for way, (_, _, endings) in WAYS.items():
         share = -(-connects // len(endings))
-        async for found in leaks_of_clients(folder / way, way, endings, share, WARM_UP):
+        async for found in leaks_of_clients(folder / way, way, endings, share):
             yield found
-    yield await leaks_of_conversations(folder / "conversations", conversations, WARM_UP)
+    yield await leaks_of_conversations(folder / "conversations", conversations)
 
 
 async def leaks_of_clients(
-    folder: Path, way: str, endings: Sequence[str], number: int, warm_up: int
+    folder: Path, way: str, endings: Sequence[str], number: int
 ) -> AsyncIterator[Leaks]:
-    """What is left of so many clients for each ending, after some that do not count."""
+    """What is left of so many clients for each ending, after as many that do not count."""
     delivery, path, _ = WAYS[way]
     async with _door(folder, delivery) as door:
         for ending in endings:
-            await come_and_go(door, path, ending, warm_up)
+            await come_and_go(door, path, ending, number)
         before = await door.settled(lambda now: not now.clients and now.tasks <= RESTING_TASKS)
         for ending in endings:
             await come_and_go(door, path, ending, number)
             yield await _leaks(door, f"clients: {way}, {ending}", number, before)
 
 
-async def leaks_of_conversations(folder: Path, number: int, warm_up: int) -> Leaks:
-    """What is left of so many conversations, after some that do not count."""
+async def leaks_of_conversations(folder: Path, number: int) -> Leaks:
+    """What is left of so many conversations, after as many that do not count."""
     async with _door(folder, "direct") as door:
-        await create_and_delete(door, warm_up)
+        await create_and_delete(door, number)
         before = await door.settled(lambda now: now.conversations <= 1)
         await create_and_delete(door, number)
         return await _leaks(door, "conversations", number, before)

@@ -17,6 +17,7 @@ import engineio
 import orjson
 import socketio
 from engineio.async_drivers.asgi import WebSocket, make_response as answer
+from engineio.async_socket import AsyncSocket
 from engineio.packet import Packet
 from socketio.exceptions import ConnectionRefusedError as SocketRefused
 from socketio.packet import CONNECT_ERROR
@@ -108,7 +109,57 @@ class PollAnswers(asyncio.Queue[Packet | None]):
 
 
 class EngineServer(engineio.AsyncServer):  # type: ignore[misc]  # the library is untyped
-    """Engine.IO with bounds it does not have."""
+    """Engine.IO with bounds it does not have, which lets go of clients that have left."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._pings: dict[str, asyncio.Task[Any]] = {}
+        """Of each client, the task that waits to ping it."""
+
+    def start_background_task(
+        self, target: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> asyncio.Task[Any]:
+        """Start a task of the library; a client's ping ends with the client."""
+        task: asyncio.Task[Any] = super().start_background_task(target, *args, **kwargs)
+        owner = getattr(target, "__self__", None)
+        if isinstance(owner, AsyncSocket):
+            self._pings[owner.sid] = task
+        return task
+
+    def forget(self, sid: str) -> None:
+        """Drop what is kept of a client that has left.
+
+        The library would keep it until its next ping is due and its next look at all clients.
+        """
+        ping = self._pings.pop(sid, None)
+        if ping is not None and ping is not asyncio.current_task():
+            ping.cancel()
+        self.sockets.pop(sid, None)
+
+    async def _service_task(self) -> None:
+        """End clients that do not answer pings, one after another.
+
+        The library's own loop holds all clients until it has looked at each.
+        """
+        while True:
+            sids = list(self.sockets)
+            for sid in sids:
+                await self._check(sid)
+                await asyncio.sleep(self.ping_timeout / len(sids))
+            if not sids:
+                await asyncio.sleep(self.ping_timeout)
+
+    async def _check(self, sid: str) -> None:
+        found = self.sockets.get(sid)
+        if found is None:
+            return
+        if found.closed:
+            self.forget(sid)
+        elif not found.closing:
+            try:
+                await found.check_ping_timeout()
+            except Exception:
+                logger.exception("a client that does not answer could not be ended")
 
     def create_queue(self, *args: Any, **kwargs: Any) -> PollAnswers:  # noqa: ARG002 - the library's
         """The queue of one client."""
@@ -153,6 +204,9 @@ class PacketSocket(WebSocket):  # type: ignore[misc]  # the library is untyped
     One to which a polling client changes over must say so in time, as any other handshake.
     """
 
+    _gone: OSError | None = None
+    """Said to the library when the client had left."""
+
     async def __call__(self, environ: Mapping[str, Any]) -> Any:
         """Serve it until it is over."""
         engine_socket = self.handler.__self__
@@ -175,10 +229,20 @@ class PacketSocket(WebSocket):  # type: ignore[misc]  # the library is untyped
             await self.handler(self)
         finally:
             engine_socket.upgrading = False  # the library forgets it when the change is broken off
+            if self._gone is not None:
+                self._gone.__traceback__ = None  # its frames hold the task that holds the error
+                self._gone = None
         return ""
 
     async def wait(self) -> str | bytes:
         """The next message. Raises OSError, as where the client has left."""
+        try:
+            return await self._next()
+        except OSError as error:
+            self._gone = error
+            raise
+
+    async def _next(self) -> str | bytes:
         message: str | bytes = await super().wait()
         if isinstance(message, str) and _ENGINE_PACKET.match(message) is None:
             logger.warning("closing a connection: not an Engine.IO packet")
@@ -242,7 +306,11 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
         self.visits: dict[str, Visit] = {}
         """Of each Engine.IO connection."""
         self.crowd = crowd
-        own = {"websocket": PacketSocket, "make_response": make_response}
+        own = {
+            "websocket": PacketSocket,
+            "make_response": make_response,
+            "translate_request": translate_request,
+        }
         self.eio._async = {**self.eio._async, **own}  # noqa: SLF001 - no other way
         self._handlers = handlers
         self.register_namespace(Namespace(handlers))
@@ -320,8 +388,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
         if visit is not None:
             visit.leave()
         end_poll(self.eio, eio_sid)
-        # The library looks for those that are closed 25 s apart, and a second time for the last.
-        self.eio.sockets.pop(eio_sid, None)
+        self.eio.forget(eio_sid)
 
     def _end(self, eio_sid: str, protocol: GuardedProtocol | None) -> None:
         with contextlib.suppress(Refused):
@@ -341,6 +408,49 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
         self._handlers.take(sid, ClientPacket(data[0], list(data[1:]), id, extra))
         # Nothing more is read from the client before this returns.
         await self._handlers.ready(sid)
+
+
+class RequestBody:
+    """The body of one request, as the library reads it."""
+
+    __slots__ = ("_first", "_receive")
+
+    def __init__(self, first: Message, receive: Receive) -> None:
+        self._first = first
+        self._receive = receive
+
+    async def read(self, length: int) -> bytes:
+        """Return the first `length` bytes of it, or all there are."""
+        message = self._first
+        body: bytes = message.get("body", b"")
+        while message.get("more_body") and len(body) < length:
+            message = await self._receive()
+            body += message.get("body", b"")
+        return body[:length]
+
+
+async def translate_request(scope: Scope, receive: Receive, send: Send) -> dict[str, Any]:
+    """Return a request as the library wants it.
+
+    The library's own function makes a class for each request. A class is part of a reference cycle,
+    so it would keep the request and its connection until the collector's rare full pass.
+    """
+    first = await receive()
+    environ: dict[str, Any] = {
+        "wsgi.input": RequestBody(first, receive),
+        "REQUEST_METHOD": scope.get("method", "GET"),
+        "QUERY_STRING": scope["query_string"].decode("latin-1"),
+        "asgi.receive": receive,
+        "asgi.send": send,
+        "asgi.scope": scope,
+    }
+    for raw_name, raw_value in scope["headers"]:
+        name = raw_name.decode("latin-1").upper().replace("-", "_")
+        value = raw_value.decode("latin-1")
+        key = name if name == "CONTENT_LENGTH" else f"HTTP_{name}"
+        environ[key] = f"{environ[key]},{value}" if key in environ else value
+    environ["wsgi.url_scheme"] = environ.get("HTTP_X_FORWARDED_PROTO", "http")
+    return environ
 
 
 async def make_response(

@@ -248,8 +248,13 @@ class PlainHttp(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._place.leave()
         super().connection_lost(exc)
-        # They lead back here, the error by its traceback, and would hold us.
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Drop what leads back here, the error by its traceback: it would keep the connection."""
+        self.parser = None  # type: ignore[assignment]
         self.cycle = None  # type: ignore[assignment]
+        self.pipeline.clear()
         self._fault = None
 
     @property
@@ -289,6 +294,7 @@ class PlainHttp(HttpToolsProtocol):
             config=self.config, server_state=self.server_state, app_state=self.app_state
         )
         protocol.take_over(self.transport, self._place, request, rest)
+        self._let_go()
 
     def _request(self) -> Request:
         """The head that was parsed, for a library that would parse it anew, and in bounds of its own.

@@ -91,7 +91,10 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
         extensions[EXTENSION] = self
         if b"sid=" not in self.scope["query_string"]:
             self.conn.max_message_size = JOIN_BYTES
-        await super().run_asgi()
+        try:
+            await super().run_asgi()
+        finally:
+            del extensions[EXTENSION]  # it leads back here, and would keep the connection
         # The library closes, at once or after the client's farewell, and would wait for ever until
         # the last bytes were taken.
         seconds = self.close_timeout + self.traffic.stall_seconds
@@ -161,6 +164,7 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
         if self.place is not None:
             self.place.leave()
         super().connection_lost(exc)
+        self.conn.parser.close()  # a generator that leads back to its owner
 
     def end(self) -> None:
         """Close the connection without a farewell."""

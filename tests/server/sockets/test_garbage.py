@@ -3,16 +3,26 @@
 Connections come and go by the thousand, and the collector looks at what is old only now and then.
 """
 
+import asyncio
 import gc
 from collections import Counter
+from typing import NamedTuple
 
+import httpx
 import pytest
+from engineio.async_socket import AsyncSocket
 from websockets.server import ServerProtocol
 
+from server.sockets.library.server import PacketSocket, Visit
+from server.sockets.transport.uvicorn_http import PlainHttp
+from server.sockets.transport.uvicorn_websocket import GuardedProtocol
 from tests.support.clients import message
 from tests.support.intruder import CLOSE, PING, frame, intruder, until_figure
+from tests.support.leak_run import by_polling, by_upgrade, by_websocket
 from tests.support.live import live_server
+from tests.support.servers import LoopServer
 
+BOTH_WAYS = True
 ROUNDS = 10
 OURS = ("server.", "events.", "storage.")
 
@@ -127,3 +137,45 @@ async def test_what_the_library_read_for_a_connection_ends_with_it(kept_garbage)
         await until_figure(live.url, "parley_clients", 1)  # who asks
 
         assert not [one for one in gc.get_objects() if isinstance(one, ServerProtocol)]
+
+
+class Door(NamedTuple):
+    """Where clients come in."""
+
+    server: LoopServer
+    conversation_id: str
+
+
+OF_A_CLIENT = (AsyncSocket, GuardedProtocol, PacketSocket, PlainHttp, ServerProtocol, Visit)
+WAYS = [
+    *((by_websocket, ending) for ending in ("clean", "cut", "unfinished")),
+    *((by_polling, ending) for ending in ("clean", "unfinished")),
+    *((by_upgrade, ending) for ending in ("clean", "cut", "unfinished")),
+]
+"""Who polled and is cut is known to be gone after a ping only."""
+FREED_SECONDS = 5.0
+"""Less than until the next ping of a client that has left, or the next look at all."""
+
+
+def alive():
+    return Counter(name_of(one) for one in gc.get_objects() if isinstance(one, OF_A_CLIENT))
+
+
+@pytest.mark.parametrize(("way", "ending"), WAYS)
+@pytest.mark.usefixtures("kept_garbage")
+async def test_what_the_server_has_of_a_client_is_freed_when_it_leaves(way, ending):
+    async with (
+        live_server(handshake_seconds=1) as live,
+        httpx.AsyncClient(base_url=live.url) as asking,
+    ):
+        door = Door(live.server, await live.new())
+        await asking.get("/ready")
+        before = alive()
+        for _ in range(ROUNDS // 2):
+            await way(door, ending)
+
+        deadline = asyncio.get_running_loop().time() + FREED_SECONDS
+        while (more := alive() - before) and asyncio.get_running_loop().time() < deadline:
+            await asking.get("/ready")
+
+        assert not more
