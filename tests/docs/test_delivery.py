@@ -32,10 +32,10 @@ def test_a_test_that_a_document_names_exists(document, path, name):
     assert name in functions_of(path), document
 
 
-def test_every_promise_of_delivery_has_a_test():
+def test_every_guarantee_of_delivery_has_a_test():
     text = DELIVERY.read_text(encoding="utf-8")
     rows = [line for line in text.splitlines() if line.startswith("| ")]
-    promises = [row for row in rows if not row.startswith(("| promise", "| ---"))]
+    guarantees = [row for row in rows if not row.startswith(("| guarantee", "| ---"))]
 
-    assert len(promises) > 30
-    assert [row for row in promises if not WITNESS.search(row)] == []
+    assert len(guarantees) > 30
+    assert [row for row in guarantees if not WITNESS.search(row)] == []
