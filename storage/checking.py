@@ -31,12 +31,12 @@ QUICKLY = 10
 def describe_storage(config: StorageConfig) -> str:
     """Return what of a storage is there in a few words, "ok" first if anything is."""
     if isinstance(config, MemoryStorage):
-        return "ok, nothing outlives the process"
+        return "ok, in memory only"
     name = FILES_NAME if isinstance(config, LocalStorage) else DATABASE_NAME
     path = config.data_dir / name
     if not path.exists():
         missing = f"no {name} in it" if config.data_dir.exists() else "it does not exist"
-        return f"nothing is in {config.data_dir} yet: {missing}"
+        return f"no data in {config.data_dir} yet: {missing}"
     if isinstance(config, LocalStorage):
         count = sum(1 for _ in (path / RECORDS).glob("*"))
         return f"ok, {count} conversations in {name}"

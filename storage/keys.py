@@ -54,7 +54,7 @@ def check_key(text: str) -> str:
     none beginning with a dot, none with `..` in it. Raises BadKey.
     """
     if len(text) > MAX_KEY_LENGTH or not all(is_part(part) for part in text.split("/")):
-        raise BadKey("not an acceptable key")
+        raise BadKey("invalid key")
     return text
 
 

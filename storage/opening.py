@@ -106,9 +106,11 @@ class Holding(AbstractAsyncContextManager[OpenedStorage]):
         key = place_of(self._config)
         shared = _open.setdefault(key, _Shared(asyncio.get_running_loop(), self._config))
         if shared.loop is not asyncio.get_running_loop():
-            raise Unavailable("the storage is open in another event loop of this process")
+            raise Unavailable("the storage is already open in another event loop of this process")
         if _key_of(shared.config) != _key_of(self._config):
-            raise WrongKey("the storage is open with another PARLEY_SECRET_KEY in this process")
+            raise WrongKey(
+                "the storage is already open in this process with another PARLEY_SECRET_KEY"
+            )
         shared.users += 1
         self._shared = shared
         try:

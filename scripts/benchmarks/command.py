@@ -78,7 +78,7 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="scripts/bench", description="Measure the server, interleaved with its yardsticks."
+        prog="scripts/bench", description="Measure the server, interleaved with reference programs."
     )
     parser.add_argument(
         "parts",
@@ -91,13 +91,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="fewer and shorter rounds, small stores"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
-    parser.add_argument("--markdown", action="store_true", help="print the table for a page")
-    parser.add_argument("--plot", type=Path, metavar="DIR", help="measure and draw the plots")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE")
+    parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
+    parser.add_argument(
+        "--plot", type=Path, metavar="DIR", help="measure, and draw the plots into DIR"
+    )
     parser.add_argument(
         "--work-dir",
         type=Path,
         metavar="DIR",
-        help="where stores are made: on the disk that counts",
+        help="directory for the stores, on the disk to measure",
     )
     return parser.parse_args()

@@ -42,9 +42,9 @@ REFUSALS: Mapping[str, str] = {
 """Texts of the socket's own refusals, or how they begin."""
 
 _INTRODUCTION = (
-    "One Socket.IO connection (Engine.IO 4, namespace `/`, WebSocket or polling) follows one"
-    " conversation. What the client lacks is sent right after CONNECT, then what is appended,"
-    " each event once and in the order of the ids."
+    "A Socket.IO connection (Engine.IO 4, namespace `/`, WebSocket or polling) follows one"
+    " conversation. After CONNECT the server sends the events that the client lacks, then each new"
+    " event as it is appended, each event once and in the order of the ids."
 )
 
 
@@ -76,8 +76,8 @@ def _channels(messages: Mapping[str, Any]) -> dict[str, Any]:
         "connection": {
             "address": ADDRESS,
             "title": "Handshake",
-            "description": "A client is told that it is connected once everything is checked and"
-            " the conversation is joined; until then it may be refused.",
+            "description": "The server confirms the connection after all checks, when the client"
+            " has joined the conversation; until then it may refuse the client.",
             "messages": _refs(["connect", "connect_error"]),
             "bindings": {"ws": {"method": "GET", "query": _ref("HandshakeQuery")}},
         },
@@ -85,8 +85,8 @@ def _channels(messages: Mapping[str, Any]) -> dict[str, Any]:
             "address": EVENT_OUT,
             "title": f"{EVENT_OUT}: what happened",
             "description": "Events of the log, and notices, which are not stored and have no"
-            " numeric id, so that no cursor moves. Of the states in the backlog only the newest is"
-            " sent; events of the environment come as the agent's or not at all.",
+            " numeric id, so that they move no cursor. Of the states in the backlog only the latest"
+            " is sent; events of the environment are sent as the agent's or not at all.",
             "messages": _refs(shown),
         },
     }
@@ -94,7 +94,7 @@ def _channels(messages: Mapping[str, Any]) -> dict[str, Any]:
         channels[name] = {
             "address": name,
             "title": f"{name}: what a client says",
-            "description": "One event; its acknowledgement comes when it is durable. Events of one"
+            "description": "One event, acknowledged when it is durable. Events of one"
             " client are stored in the order in which it sent them.",
             "messages": _refs(
                 [*(f"client.{kind}" for kind in CLIENT_ACTIONS), "ack", "failed_ack"]
@@ -108,7 +108,7 @@ def _operations() -> dict[str, Any]:
         "connect": {
             "action": "send",
             "channel": _channel("connection"),
-            "summary": "Let a client in, or refuse it",
+            "summary": "Accept or refuse a client",
         },
         "tell": {
             "action": "send",
@@ -181,32 +181,33 @@ def _own_schemas() -> dict[str, Schema]:
                     "type": "integer",
                     "minimum": NO_CURSOR,
                     "default": NO_CURSOR,
-                    "description": "The last event the client has. What is no integer counts as"
-                    " -1, what lies past the end as the end.",
+                    "description": "The id of the last event that the client has. Other texts than"
+                    " integers count as -1, and ids past the end as the end.",
                 },
-                "providers_set": text | {"description": f"Of {', '.join(PROVIDERS)}; with commas."},
+                "providers_set": text
+                | {"description": f"Comma-separated, of {', '.join(PROVIDERS)}."},
                 "session_api_key": text
                 | {
-                    "description": "The server's key, where it has one. It may also come in"
+                    "description": "The server's key, if it has one. It may also be sent in"
                     " Socket.IO's `auth` under the same name, or in a header of the handshake,"
                     " `X-Session-API-Key` or `Authorization: Bearer`."
                 },
             },
             ["conversation_id"],
-            "Blank values count as absent; of a repeated parameter the first counts.",
+            "Blank values count as absent; if a parameter is repeated, the first value counts.",
         ),
         "Connected": _object({"sid": text}, ["sid"], "The connection's id."),
         "Refusal": _object(
             {"message": text, "data": _object({"msg_id": text}, ["msg_id"])},
             ["message"],
-            f"Why a client may not connect. Besides the texts of errors of the REST surface:\n{causes}",
+            f"The reason of a refusal: the text of an error of the REST API, or one of:\n{causes}",
         ),
         "Acknowledgement": _object(
             {
                 "status": {"const": "ok"},
                 "id": {"type": "integer", "minimum": 0},
                 "duplicate": {"type": "boolean", "description": "The key was known."},
-                "queued": {"type": "boolean", "description": "A loop has to wait for a slot."},
+                "queued": {"type": "boolean", "description": "The agent loop waits for a slot."},
             },
             ["status", "id", "duplicate"],
             "The event is durable.",
@@ -214,7 +215,7 @@ def _own_schemas() -> dict[str, Schema]:
         "FailedAcknowledgement": _object(
             {"status": {"const": "error"}, "code": text, "message": text},
             ["status", "code", "message"],
-            f"Refused, or not stored. A message may have {MAX_MESSAGE_BYTES} bytes.",
+            f"The event was refused or not stored. A message may have at most {MAX_MESSAGE_BYTES} bytes.",
         ),
         "ErrorNotice": _object(
             {
@@ -226,7 +227,7 @@ def _own_schemas() -> dict[str, Schema]:
                 "timestamp": text,
             },
             ["status_update", "type", "id", "source", "message", "timestamp"],
-            "Something failed, for the connections concerned.",
+            "An error, sent to the connections concerned.",
         ),
         "TitleNotice": _object(
             {

@@ -157,7 +157,7 @@ class Folders:
             raise
         if folded:
             os.close(temporary)
-            raise OSError("the file system does not tell upper from lower case")
+            raise OSError("the file system does not distinguish upper and lower case")
         return temporary
 
     @contextmanager

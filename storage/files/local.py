@@ -143,7 +143,7 @@ class LocalFileStore(FileStore):
                 return await asyncio.shield(answer)
         except TimeoutError as error:
             if job.cancel():
-                raise Unavailable("the disk was too busy; nothing was done") from error
+                raise Unavailable("the disk was too busy; nothing was written or read") from error
             self._leave(answer, key)
             raise late("the disk did not answer in time") from error
         except asyncio.CancelledError:
@@ -161,7 +161,7 @@ class LocalFileStore(FileStore):
             return
         _, pending = await asyncio.wait(related, timeout=self._deadline_seconds)
         if pending:
-            raise Unavailable("an earlier write is still under way")
+            raise Unavailable("an earlier write is still in progress")
 
     def _leave(self, answer: asyncio.Future[Any], key: str) -> None:
         self._late[answer] = key

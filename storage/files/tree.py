@@ -48,7 +48,7 @@ class Tree:
     def check(self) -> None:
         """Raise Unavailable when a flush has failed: what the disk holds is not known."""
         if self._broken:
-            raise Unavailable("a flush of the disk failed; the store must be opened anew")
+            raise Unavailable("a flush of the disk failed; the storage must be reopened")
 
     def missing(self) -> str | None:
         """Look which folder is not where it was: the root, or one directly below it."""

@@ -64,7 +64,7 @@ class Cipher:
         except ValueError as error:
             raise Damaged(f"the sealed value {place.name} cannot be read") from error
         if raw[: len(FORMAT)] != FORMAT or len(raw) < _HEAD + NONCE_BYTES:
-            raise Damaged(f"the sealed value {place.name} has an unknown form")
+            raise Damaged(f"the sealed value {place.name} has an unknown format")
         if raw[len(FORMAT) : _HEAD].hex() != self.key_id:
             raise WrongKey(f"the value {place.name} was sealed with another key")
         nonce, body = raw[_HEAD : _HEAD + NONCE_BYTES], raw[_HEAD + NONCE_BYTES :]

@@ -44,7 +44,7 @@ def _encodable(value: SecretStr) -> SecretStr:
     try:
         value.get_secret_value().encode()
     except UnicodeEncodeError:
-        raise ValueError("the value has no UTF-8 form") from None
+        raise ValueError("the value cannot be encoded in UTF-8") from None
     return value
 
 
@@ -101,7 +101,7 @@ class Secrets(BaseModel):
         if name in self.custom_secrets:
             raise SecretExists(name)
         if len(self.custom_secrets) >= MAX_SECRETS:
-            raise BadValue(f"There are {MAX_SECRETS} secrets already, which is the limit")
+            raise BadValue(f"The limit of {MAX_SECRETS} secrets is reached; delete some")
         total = sum(len(one.value) for one in (*self.custom_secrets.values(), secret))
         if total > MAX_ALL_CHARACTERS:
             raise BadValue(

@@ -94,7 +94,7 @@ def test_check_finds_a_sound_installation_sound_and_creates_nothing(tmp_path):
         "settings: ok",
         "packaging: ok",
         "classes: ok",
-        "storage: nothing is in kept yet: it does not exist",
+        "storage: no data in kept yet: it does not exist",
     ]
     assert (outcome.returncode, outcome.stderr) == (0, "")
     assert list(tmp_path.iterdir()) == []

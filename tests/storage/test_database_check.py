@@ -185,14 +185,14 @@ async def test_what_a_directory_lacks_is_said(tmp_path):
     gone = tmp_path / "gone"
     for kind, name in ((SqliteStorage, NAME), (LocalStorage, "files")):
         assert describe_storage(kind(data_dir=gone)) == (
-            f"nothing is in {gone} yet: it does not exist"
+            f"no data in {gone} yet: it does not exist"
         )
         assert describe_storage(kind(data_dir=tmp_path)) == (
-            f"nothing is in {tmp_path} yet: no {name} in it"
+            f"no data in {tmp_path} yet: no {name} in it"
         )
         assert storage_problems(kind(data_dir=gone)) == []
     assert not gone.exists()
-    assert describe_storage(MemoryStorage()) == "ok, nothing outlives the process"
+    assert describe_storage(MemoryStorage()) == "ok, in memory only"
 
 
 async def test_an_empty_file_is_no_database(tmp_path):

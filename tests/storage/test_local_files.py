@@ -165,7 +165,7 @@ async def test_after_a_folder_that_cannot_be_flushed_nothing_is_known_until_reop
             await getattr(store, call)("new", b"2")
         disk.fails = lambda is_folder: False
         for later in (store.create("other", b"3"), store.read("old"), store.keys()):
-            with pytest.raises(Unavailable, match="opened anew"):
+            with pytest.raises(Unavailable, match="must be reopened"):
                 await later
 
     async with opened(tmp_path / "root") as store:
