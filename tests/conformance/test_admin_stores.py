@@ -1,5 +1,6 @@
 """Every back-end of the UsageStore and of the AuditLog."""
 
+from collections.abc import Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -9,45 +10,33 @@ from storage.conformance.usage_store import UsageStoreRestartSuite, UsageStoreSu
 from tests.support.admin_backends import DURABLE_KINDS, KINDS, open_admin_stores
 
 
-class TestUsageStore(UsageStoreSuite):
-    @pytest.fixture(autouse=True, params=KINDS)
-    def kind(self, request):
-        self.chosen = request.param
+def opened_by(kinds: Sequence[str], name: str) -> type:
+    """Return a base class that opens the store of that name, by each of these back-ends."""
 
-    @asynccontextmanager
-    async def open(self, folder):
-        async with open_admin_stores(self.chosen, folder) as opened:
-            yield opened.usage
+    class Opened:
+        @pytest.fixture(autouse=True, params=kinds)
+        def kind(self, request):
+            self.chosen = request.param
 
+        @asynccontextmanager
+        async def open(self, folder):
+            async with open_admin_stores(self.chosen, folder) as opened:
+                yield getattr(opened, name)
 
-class TestUsageStoreRestart(UsageStoreRestartSuite):
-    @pytest.fixture(autouse=True, params=DURABLE_KINDS)
-    def kind(self, request):
-        self.chosen = request.param
-
-    @asynccontextmanager
-    async def open(self, folder):
-        async with open_admin_stores(self.chosen, folder) as opened:
-            yield opened.usage
+    return Opened
 
 
-class TestAuditLog(AuditLogSuite):
-    @pytest.fixture(autouse=True, params=KINDS)
-    def kind(self, request):
-        self.chosen = request.param
-
-    @asynccontextmanager
-    async def open(self, folder):
-        async with open_admin_stores(self.chosen, folder) as opened:
-            yield opened.audit
+class TestUsageStore(opened_by(KINDS, "usage"), UsageStoreSuite):
+    pass
 
 
-class TestAuditLogRestart(AuditLogRestartSuite):
-    @pytest.fixture(autouse=True, params=DURABLE_KINDS)
-    def kind(self, request):
-        self.chosen = request.param
+class TestUsageStoreRestart(opened_by(DURABLE_KINDS, "usage"), UsageStoreRestartSuite):
+    pass
 
-    @asynccontextmanager
-    async def open(self, folder):
-        async with open_admin_stores(self.chosen, folder) as opened:
-            yield opened.audit
+
+class TestAuditLog(opened_by(KINDS, "audit"), AuditLogSuite):
+    pass
+
+
+class TestAuditLogRestart(opened_by(DURABLE_KINDS, "audit"), AuditLogRestartSuite):
+    pass
