@@ -22,6 +22,7 @@ from tests.support.faulty_store import (
     unknown_before,
 )
 from tests.support.streams import everything, put, put_one, say
+from tests.support.waiting import another_append
 
 
 @pytest.fixture
@@ -34,8 +35,7 @@ async def test_nothing_is_acknowledged_or_published_before_it_is_durable(pump, s
     store.script.append(held)
     (taken,) = put(pump, "a")
     await held.reached.wait()
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await another_append(store.inner)
 
     assert not taken.done()
     assert published == []

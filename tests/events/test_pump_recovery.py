@@ -87,9 +87,7 @@ async def test_a_write_without_an_outcome_by_the_deadline_is_read_back(
     assert await asyncio.gather(*put(pump, "a", "b")) == [Appended(0), Appended(1)]
 
     assert asyncio.get_running_loop().time() - begun >= 10.0
-    held.release()
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await held.end()
     assert await texts_in(store) == contents(published) == ["a", "b"]
 
 
@@ -100,9 +98,7 @@ async def test_a_late_failure_of_an_abandoned_attempt_does_not_fail_the_one_that
     store.script.extend([first, second])
     taken = put(pump, "a")
     await second.reached.wait()
-    first.release()
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await first.end()
     second.release()
 
     assert await asyncio.gather(*taken) == [Appended(0)]

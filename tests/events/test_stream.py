@@ -24,6 +24,7 @@ from events.serialization import decode
 from events.stores.memory import MemoryEventStore
 from tests.support.faulty_store import FaultyEventStore, Held, Overtaken, fails, unknown_after
 from tests.support.streams import AGENT, USER, Recorder, log_of, message, open_stream, texts
+from tests.support.waiting import another_append
 
 
 @pytest.fixture
@@ -58,8 +59,7 @@ async def test_events_are_published_in_id_order_each_once_and_only_when_durable(
     taken = [stream.enqueue(message("0"), USER)]
     await held.reached.wait()
     taken += [stream.enqueue(message(str(n)), USER) for n in range(1, 20)]
-    for _ in range(10):
-        await asyncio.sleep(0)
+    await another_append(store.inner)
     assert (recorder.ids, stream.next_id) == ([], 0)
     held.release()
     await asyncio.gather(*taken)

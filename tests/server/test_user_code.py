@@ -119,15 +119,17 @@ async def test_what_ended_code_left_may_be_cancelled_by_anybody():
 async def test_a_caller_that_is_cancelled_takes_what_it_waits_for_along():
     code, ended = UserCode("mine"), asyncio.Event()
 
+    begun = asyncio.Event()
+
     async def waits():
+        begun.set()
         try:
             await asyncio.Event().wait()
         finally:
             ended.set()
 
     caller = asyncio.create_task(code.wait(waits, None, "a wait"))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await begun.wait()
     caller.cancel()
     with pytest.raises(CancelledError):
         await caller

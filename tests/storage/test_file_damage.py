@@ -1,6 +1,5 @@
 """Damaged files of logs, records and lists are reported, never dropped, never taken for whole."""
 
-import asyncio
 from datetime import UTC, datetime
 
 import pytest
@@ -18,6 +17,7 @@ from storage.files.local import LocalFileStore
 from storage.files.memory import MemoryFileStore
 from storage.opening import open_storage
 from tests.support.dying_files import Death, DyingFileStore
+from tests.support.waiting import others_have_ended
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 PAGE_EVENTS = 5
@@ -41,8 +41,7 @@ async def files():
         for first, count in ((0, 4), (4, 7), (11, 2)):
             batch = records(first, count, name)
             await append(events, name, batch, keys={0: key(f"of {first}")})
-            while first and not await files.exists(f"logs/{name}/head"):
-                await asyncio.sleep(0)
+            await others_have_ended()  # a page is sealed behind an append
     await events.close()
     await stores.close()
     return files

@@ -19,6 +19,7 @@ from storage.errors import ConversationNotFound, OutcomeUnknown, Unavailable
 from storage.files.checked import checked_body, with_checksum
 from storage.files.memory import MemoryFileStore
 from storage.keys import LISTS, RECORDS
+from tests.support.waiting import others_have_ended
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
@@ -148,12 +149,12 @@ async def test_a_page_that_cannot_be_sealed_holds_no_append_up_and_is_sealed_lat
     files.prefix = "logs/c/pages/"
     for first in range(8):
         await append(events, "c", records(first, 1, "text"), keys={0: key(str(first))})
-        await _turns()
+        await others_have_ended()
     assert await files.keys("logs/c/pages/") == []
     files.prefix = "-"
     for first in range(8, 14):
         await append(events, "c", records(first, 1, "text"), keys={0: key(str(first))})
-        await _turns()
+        await others_have_ended()
 
     assert len(await files.keys("logs/c/pages/")) == 2
     assert await events.read("c", 0, 99) == records(0, 14, "text")
@@ -164,7 +165,7 @@ async def test_keys_of_many_pages_are_found_in_their_tables(files, stores, event
     for first in range(0, 700, 20):
         keys = {place: key(str(first + place)) for place in range(0, 20, 4)}
         await append(events, "c", records(first, 20), keys=keys)
-        await _turns()
+        await others_have_ended()
     await events.close()
     assert len(await files.keys("logs/c/keys/")) == 3
 
@@ -215,7 +216,7 @@ async def test_marks_stay_few_however_many_conversations_are_used(files, stores,
         await ann.save_metadata(record)
         await _append_at(events, f"c{number}", 0, moment)
         if number % 100 == 0:
-            await asyncio.sleep(0)
+            await others_have_ended()
             most = max(most, len(await files.keys("open/")))
 
     assert SETTLE_AT - 100 < most <= SETTLE_AT + 100
@@ -308,8 +309,3 @@ async def _append_at(events, conversation_id, event_id, moment) -> None:
     text = moment.isoformat().replace("+00:00", "Z")
     summary = SummaryChange(event_id, text, accumulated_cost=0.5)
     await events.append(conversation_id, event_id, records(event_id, 1), summary=summary)
-
-
-async def _turns() -> None:
-    for _ in range(30):
-        await asyncio.sleep(0)

@@ -31,9 +31,11 @@ class Disk:
         self.fails = lambda is_folder: False
         self.gate = threading.Event()
         self.gate.set()
+        self.reached = threading.Event()
         self.flushed = []
 
     def flush(self, descriptor: int) -> None:
+        self.reached.set()
         self.gate.wait(10)
         is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
         if self.fails(is_folder):
@@ -191,8 +193,7 @@ async def test_a_write_whose_caller_has_gone_is_waited_for_by_who_asks_for_its_k
     async with opened(tmp_path / "root", flush=disk.flush) as store:
         disk.gate.clear()
         writing = asyncio.ensure_future(store.write("a/b", b"1"))
-        while not list((tmp_path / "root" / TEMPORARY).iterdir()):
-            await asyncio.sleep(0)
+        assert await asyncio.to_thread(disk.reached.wait, 10)
         writing.cancel()
         await asyncio.wait([writing])
         asking = [asyncio.ensure_future(call) for call in (store.read("a/b"), store.keys("a/"))]

@@ -58,8 +58,10 @@ class Held:
         self.gate = asyncio.Event()
         self._then = then
         self._before = before
+        self._task: asyncio.Task[object] | None = None
 
     async def __call__(self, attempt: Attempt) -> None:
+        self._task = asyncio.current_task()
         if self._before is not None:
             await self._before(attempt)
         self.reached.set()
@@ -69,6 +71,12 @@ class Held:
     def release(self) -> None:
         """Let the call go on."""
         self.gate.set()
+
+    async def end(self) -> None:
+        """Let the call go on, and wait until its caller was told what became of it."""
+        self.release()
+        assert self._task is not None
+        await asyncio.wait([self._task])
 
 
 async def silent(attempt: Attempt) -> None:

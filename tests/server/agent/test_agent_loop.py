@@ -27,6 +27,7 @@ class Stubborn(Agent):
         pass
 
     async def step(self):
+        self.task = asyncio.current_task()
         self.begun.set()
         while not self.go.is_set():
             try:
@@ -125,9 +126,9 @@ async def test_an_agent_that_swallows_its_stop_is_left_behind_and_changes_nothin
         assert asyncio.get_running_loop().time() - begun < 1.5
         assert (await one.log())[-1] == ("agent_state_changed", AgentState.STOPPED)
         agent.go.set()
-        for _ in range(20):
-            await asyncio.sleep(0)
-        assert (await one.log())[-1] == ("agent_state_changed", AgentState.STOPPED)
+        await asyncio.wait([agent.task])
+        await one.say("behind")  # what the agent gave would stand before it
+        assert [kind for kind, _ in (await one.log())[-2:]] == ["agent_state_changed", "message"]
 
 
 def ending(text):

@@ -5,14 +5,9 @@ import asyncio
 from server.agent.states import LoopSettings
 from tests.support.clients import message
 from tests.support.live import live_server
+from tests.support.waiting import until
 
 SETTINGS = LoopSettings()
-
-
-async def until(condition):
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 async def test_an_idle_unwatched_loop_makes_room_for_a_new_message():

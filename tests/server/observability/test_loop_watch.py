@@ -90,9 +90,10 @@ async def test_an_error_that_nobody_waits_for_is_logged_without_what_it_quotes(c
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(report)
 
+    behind = asyncio.Event()
     loop.call_soon(int, "a private word")
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    loop.call_soon(behind.set)
+    await behind.wait()
 
     (record,) = caplog.records
     assert "ValueError" in record.getMessage()

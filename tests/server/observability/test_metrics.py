@@ -1,6 +1,5 @@
 """The figures for Prometheus: what they count, and who may read them."""
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from tests.support.faulty_store import FaultyEventStore, fails, unknown_after
 from tests.support.intruder import intruder
 from tests.support.live import live_server
 from tests.support.rest import assert_refused, rest_server
+from tests.support.waiting import until
 
 KEY = "a-session-key"
 DEADLINE_SECONDS = 5.0
@@ -235,9 +235,7 @@ async def refused(live, conversation_id, **options):
 
 async def gone(live):
     """Wait until the server has noticed that all have left."""
-    async with asyncio.timeout(3):
-        while len(live.application.connections):
-            await asyncio.sleep(0)
+    await until(lambda: not len(live.application.connections))
 
 
 class Failing(ScriptedAgent):

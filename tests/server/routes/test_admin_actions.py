@@ -1,7 +1,5 @@
 """What an administrator does really happens, and is recorded before it does."""
 
-import asyncio
-
 import pytest
 from httpx import AsyncClient
 
@@ -9,20 +7,14 @@ from tests.support.clients import ConnectRefused
 from tests.support.faulty_audit import FaultyAudit
 from tests.support.live import live_server
 from tests.support.rest import EVERY, assert_refused, rest_server
+from tests.support.waiting import until
 
 ADMIN = "/api/admin"
-BOUND_SECONDS = 5.0
 
 
 async def acts(rest):
     answer = await rest.ask("GET", f"{ADMIN}/audit?only_acts=true")
     return [(one["action"], one["target"], one["outcome"]) for one in answer.json()["results"]]
-
-
-async def until(condition):
-    async with asyncio.timeout(BOUND_SECONDS):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 async def test_a_loop_is_listed_with_what_it_is_at_and_can_be_closed(rest):
@@ -108,9 +100,10 @@ async def test_a_drain_ends_loops_that_rest_at_once_and_those_at_work_when_they_
 
 
 async def settled(rest):
-    async with asyncio.timeout(BOUND_SECONDS):
-        while not (await rest.ask("GET", f"{ADMIN}/drain")).json()["drained"]:
-            await asyncio.sleep(0)
+    async def drained():
+        return (await rest.ask("GET", f"{ADMIN}/drain")).json()["drained"]
+
+    await until(drained)
 
 
 async def test_a_drain_closes_what_still_works_at_its_deadline(rest):

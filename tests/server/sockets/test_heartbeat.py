@@ -10,6 +10,7 @@ from server.sockets.protocol import PING_SECONDS, PONG_SECONDS
 from tests.support.live import live_server
 from tests.support.quick_loop import QuickLoop
 from tests.support.raw_client import RawClient
+from tests.support.waiting import until
 
 SLACK_SECONDS = 10.0
 """A second of the loop takes 100 ms."""
@@ -38,8 +39,7 @@ async def pinged(times: int) -> list[float]:
             with pytest.raises(ConnectionClosed):
                 await answer(client, times, moments)
         moments.append(loop.time())
-        while len(live.application.connections):
-            await asyncio.sleep(0)
+        await until(lambda: not len(live.application.connections), SLACK_SECONDS)
     return [later - earlier for earlier, later in pairwise(moments)]
 
 

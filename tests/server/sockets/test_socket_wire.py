@@ -1,7 +1,5 @@
 """The wire under the events: packets that clients rarely send, and the websocket's own frames."""
 
-import asyncio
-
 import orjson
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -11,6 +9,7 @@ from events.event import EventSource
 from tests.support.clients import message
 from tests.support.live import Live, live_server
 from tests.support.raw_client import RawClient
+from tests.support.waiting import until
 
 ACK = "43"
 
@@ -42,9 +41,8 @@ async def acknowledged(client: RawClient, ack_id: int) -> dict[str, object]:
 
 
 async def nobody_is_connected(live: Live) -> None:
-    async with asyncio.timeout(3):
-        while len(live.application.connections) or live.application.manager.get_connections():
-            await asyncio.sleep(0)
+    server = live.application
+    await until(lambda: not len(server.connections) and not server.manager.get_connections())
 
 
 async def test_each_way_of_delivery_is_really_taken(live, delivery):

@@ -24,6 +24,7 @@ class Loop:
 
     def __init__(self) -> None:
         self.turn = 0
+        self.served = asyncio.Event()
 
     async def run(self) -> None:
         while True:
@@ -35,6 +36,7 @@ async def replay(turns, loop, name, done, slices=3, seconds=2 * TURN_SECONDS):
     for _ in range(slices):
         await turns.take()
         done.append((loop.turn, name))
+        loop.served.set()
         work_for(seconds)
 
 
@@ -109,8 +111,7 @@ async def test_one_who_leaves_while_waiting_takes_nobodys_turn():
     turns, loop = Turns(), Loop()
     done: list[Served] = []
     work = [asyncio.create_task(replay(turns, loop, name, done)) for name in range(MANY)]
-    while not done:
-        await asyncio.sleep(0)
+    await loop.served.wait()
     for one in work[1::2]:
         one.cancel()
 
@@ -126,8 +127,7 @@ async def test_many_who_leave_at_once_take_the_others_turns_with_them_at_no_mome
     turns, loop = Turns(), Loop()
     done: list[Served] = []
     work = [asyncio.create_task(replay(turns, loop, name, done)) for name in range(MANY)]
-    while not done:
-        await asyncio.sleep(0)
+    await loop.served.wait()
     for _ in range(turns_later):  # some of those who leave may have been called up just now
         await asyncio.sleep(0)
     for one in work[: 2 * WOKEN]:

@@ -15,6 +15,7 @@ from server.access.rate_limits import Rates
 from server.config.settings import ServerConfig
 from server.sockets.direct.websocket import SLICE_BYTES, Websocket
 from server.sockets.transport.stall_watch import Traffic
+from tests.support.waiting import until
 
 BODY = b"t" * 58
 FRAME_BYTES = len(BODY) + 6
@@ -140,8 +141,7 @@ def test_connections_that_send_without_an_end_have_the_same_share():
 
     async def share(made: list[Ear]) -> None:
         floods = [asyncio.create_task(flood(ear)) for ear in made]
-        while sum(ear.taken for ear in made) < 1600:
-            await asyncio.sleep(0)
+        await until(lambda: sum(ear.taken for ear in made) >= 1600, DEADLINE_SECONDS)
         for task in floods:
             task.cancel()
         await asyncio.gather(*floods, return_exceptions=True)
