@@ -10,33 +10,39 @@ from storage.conformance.usage_store import UsageStoreRestartSuite, UsageStoreSu
 from tests.support.admin_backends import DURABLE_KINDS, KINDS, open_admin_stores
 
 
-def opened_by(kinds: Sequence[str], name: str) -> type:
-    """Return a base class that opens the store of that name, by each of these back-ends."""
-
-    class Opened:
-        @pytest.fixture(autouse=True, params=kinds)
-        def kind(self, request):
-            self.chosen = request.param
-
-        @asynccontextmanager
-        async def open(self, folder):
-            async with open_admin_stores(self.chosen, folder) as opened:
-                yield getattr(opened, name)
-
-    return Opened
+def pytest_generate_tests(metafunc):
+    metafunc.parametrize("kind", metafunc.cls.kinds, indirect=True)
 
 
-class TestUsageStore(opened_by(KINDS, "usage"), UsageStoreSuite):
-    pass
+class Opened:
+    """Opens the store of that name, by each of these back-ends."""
+
+    kinds: Sequence[str] = KINDS
+    opens: str
+
+    @pytest.fixture(autouse=True)
+    def kind(self, request):
+        self.chosen = request.param
+
+    @asynccontextmanager
+    async def open(self, folder):
+        async with open_admin_stores(self.chosen, folder) as opened:
+            yield getattr(opened, self.opens)
 
 
-class TestUsageStoreRestart(opened_by(DURABLE_KINDS, "usage"), UsageStoreRestartSuite):
-    pass
+class TestUsageStore(Opened, UsageStoreSuite):
+    opens = "usage"
 
 
-class TestAuditLog(opened_by(KINDS, "audit"), AuditLogSuite):
-    pass
+class TestUsageStoreRestart(Opened, UsageStoreRestartSuite):
+    kinds = DURABLE_KINDS
+    opens = "usage"
 
 
-class TestAuditLogRestart(opened_by(DURABLE_KINDS, "audit"), AuditLogRestartSuite):
-    pass
+class TestAuditLog(Opened, AuditLogSuite):
+    opens = "audit"
+
+
+class TestAuditLogRestart(Opened, AuditLogRestartSuite):
+    kinds = DURABLE_KINDS
+    opens = "audit"

@@ -126,6 +126,7 @@ async def test_an_agent_that_swallows_its_stop_is_left_behind_and_changes_nothin
         assert asyncio.get_running_loop().time() - begun < 1.5
         assert (await one.log())[-1] == ("agent_state_changed", AgentState.STOPPED)
         agent.go.set()
+        assert agent.task is not None
         await asyncio.wait([agent.task])
         await one.say("behind")  # what the agent gave would stand before it
         assert [kind for kind, _ in (await one.log())[-2:]] == ["agent_state_changed", "message"]
