@@ -25,6 +25,7 @@ from tests.support.backends import DURABLE, EVENT_STORES, open_event_store
 from tests.support.faulty_store import FAULTS, FOREIGN, FaultyEventStore, fails
 from tests.support.quick_loop import LOOPS
 from tests.support.streams import USER, StallingReader, log_of, message, open_stream, texts
+from tests.support.waiting import until
 
 BOUND_SECONDS = 1_000.0
 KEYS = st.sampled_from(["k0", "k1", "k2"])
@@ -163,8 +164,8 @@ class EventStreamMachine(RuleBasedStateMachine):
             caller.cancel()
         await asyncio.gather(*callers, return_exceptions=True)
         # Whatever these callers left behind is settled when a later one is.
-        while len(self.stream._pump._queue.waiting) or self.stream._pump._in_flight:
-            await asyncio.sleep(0.01)
+        pump = self.stream._pump
+        await until(lambda: not len(pump._queue.waiting) and not pump._in_flight, BOUND_SECONDS)
         return await log_of(self.store.inner, self.conversation_id)
 
     @rule(back=st.integers(0, 12))
