@@ -33,7 +33,7 @@ async def main(data_dir: str) -> None:
 
     manager = ConversationManager.get_instance(config)
     settings = LoopSettings(max_iterations=50)
-    info = await manager.join_conversation(
+    joined = await manager.join_conversation(
         sid="conv_123", connection_id="this script", settings=settings, user_id=user_id
     )
     await manager.maybe_start_agent_loop(
@@ -43,7 +43,7 @@ async def main(data_dir: str) -> None:
     accepted = await manager.send_event_to_conversation(sid="conv_123", data=event_data)
 
     # Every event of the log: those that are there, then those that come.
-    async for stored in info.event_store.follow(after=-1):
+    async for stored in joined.info.event_store.follow(after=-1):
         event = json.loads(stored.body)
         print(f"{event['id']} {event['source']}: {event['message']}")
         if event.get("observation") == "run" and event["id"] > accepted.id:

@@ -10,7 +10,7 @@ from events.actions import Action
 from events.batch import Settled
 from server.agent.states import LoopSettings
 from server.conversations.conversation import ServerConversation
-from server.conversations.manager import Accepted, AgentLoopInfo, ConversationManager
+from server.conversations.manager import Accepted, AgentLoopInfo, ConversationManager, Joined
 
 Life = Callable[[], AsyncGenerator[ConversationManager]]
 """Begins a manager and whatever it needs, gives it once, and ends all of that when it is closed."""
@@ -54,14 +54,10 @@ class EmbeddedConversationManager(ConversationManager):
 
     async def join_conversation(
         self, sid: str, connection_id: str, settings: LoopSettings, user_id: str | None
-    ) -> AgentLoopInfo:
+    ) -> Joined:
         """See ConversationManager."""
         manager = await self._begun()
         return await manager.join_conversation(sid, connection_id, settings, user_id)
-
-    def joined(self, connection_id: str) -> ServerConversation | None:
-        """See ConversationManager."""
-        return None if self._manager is None else self._manager.joined(connection_id)
 
     async def disconnect_from_session(self, connection_id: str) -> None:
         """See ConversationManager."""

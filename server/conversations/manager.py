@@ -67,6 +67,13 @@ class AgentLoopInfo:
     """The agent is at something now."""
 
 
+class Joined(NamedTuple):
+    """A connection is attached: to which conversation, and where its agent loop is."""
+
+    conversation: ServerConversation
+    info: AgentLoopInfo
+
+
 class Accepted(NamedTuple):
     """A client's event is durable: its id, whether its key was known, whether a loop must wait."""
 
@@ -124,15 +131,12 @@ class ConversationManager(ABC):
     @abstractmethod
     async def join_conversation(
         self, sid: str, connection_id: str, settings: LoopSettings, user_id: str | None
-    ) -> AgentLoopInfo:
+    ) -> Joined:
         """Attach a connection (until `disconnect_from_session`) and start the loop if it can.
 
-        What the user has stored goes before `settings`, here and wherever they are given.
+        The conversation stays open until then. What the user has stored goes before `settings`,
+        here and wherever they are given.
         """
-
-    @abstractmethod
-    def joined(self, connection_id: str) -> ServerConversation | None:
-        """The conversation a connection is attached to."""
 
     @abstractmethod
     async def disconnect_from_session(self, connection_id: str) -> None:

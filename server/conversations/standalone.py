@@ -19,6 +19,7 @@ from server.conversations.manager import (
     AgentLoopInfo,
     ConversationManager,
     ConversationStatus,
+    Joined,
     ManagerParts,
 )
 from server.conversations.record_updates import MetadataFollower
@@ -71,7 +72,7 @@ class StandaloneConversationManager(ConversationManager):
 
     async def join_conversation(
         self, sid: str, connection_id: str, settings: LoopSettings, user_id: str | None
-    ) -> AgentLoopInfo:
+    ) -> Joined:
         """See ConversationManager."""
         conversation = await self._conversations.acquire(sid, user_id)
         conversation.touch()
@@ -82,11 +83,7 @@ class StandaloneConversationManager(ConversationManager):
         if queued and conversation.stream.last_state_id is None:
             # Without any state a page would wait for one before it lets its user write.
             await conversation.say_state(AgentState.AWAITING_USER_INPUT)
-        return self._info(conversation)
-
-    def joined(self, connection_id: str) -> ServerConversation | None:
-        """See ConversationManager."""
-        return self._joined.get(connection_id)
+        return Joined(conversation, self._info(conversation))
 
     async def disconnect_from_session(self, connection_id: str) -> None:
         """See ConversationManager."""

@@ -138,6 +138,7 @@ class SocketHandlers:
         self._parts = parts
         self._hub = FanoutHub()
         self._sessions: dict[str, Entry] = {}
+        self._joining: set[str] = set()
         self.stopping = False
 
     async def join(self, arrival: Arrival) -> None:
@@ -147,6 +148,7 @@ class SocketHandlers:
         While the server stops, or closes the conversation, the transport is ended: a refusal is
         final in a browser, but one that loses its transport comes back.
         """
+        self._joining.add(arrival.connection_id)
         try:
             async with asyncio.timeout(self._parts.handshake_seconds):
                 session, queued = await self._join(arrival)
@@ -156,6 +158,8 @@ class SocketHandlers:
                 with contextlib.suppress(Refused):
                     arrival.outlet().abort()
             raise _refused(error) from error
+        finally:
+            self._joining.discard(arrival.connection_id)
         loop = asyncio.get_running_loop()
         loop.call_soon(session.start)
         if queued:
@@ -163,6 +167,7 @@ class SocketHandlers:
 
     async def leave(self, connection_id: str) -> None:
         """Detach; the agent goes on. Unknown connections are no error."""
+        self._joining.discard(connection_id)
         entry = self._sessions.pop(connection_id, None)
         if entry is not None:
             entry.session.close()
@@ -219,10 +224,10 @@ class SocketHandlers:
         principal: Principal = await parts.authenticator.principal(arrival.scope)
         await parts.admit(principal.user_id)
         asked = handshake.conversation_id, connection_id, parts.settings, principal.user_id
-        info = await exceptions_only(partial(parts.manager.join_conversation, *asked))
-        conversation = parts.manager.joined(connection_id)
-        if conversation is None:
+        joined = await exceptions_only(partial(parts.manager.join_conversation, *asked))
+        if connection_id not in self._joining:
             raise Refused("The client has left")
+        conversation, info = joined
         outlet = arrival.outlet()
         fanout = self._hub.of(info.event_store)
         session = WebSession(

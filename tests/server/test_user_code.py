@@ -11,7 +11,7 @@ import pytest
 
 from server.access.auth import UserAuth
 from server.config.settings import ServerConfig
-from server.conversations.manager import AgentLoopInfo
+from server.conversations.manager import Joined
 from server.conversations.monitoring import MonitoringListener
 from server.conversations.standalone import StandaloneConversationManager
 from server.custom_stores import OwnSettingsStores
@@ -239,7 +239,7 @@ async def test_a_listener_that_exits_changes_nothing(caplog):
 class ExitingManager(StandaloneConversationManager):
     """Exits at one conversation."""
 
-    async def join_conversation(self, sid, *arguments, **named) -> AgentLoopInfo:
+    async def join_conversation(self, sid, *arguments, **named) -> Joined:
         if sid == "joined":
             sys.exit(3)
         return await super().join_conversation(sid, *arguments, **named)

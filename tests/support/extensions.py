@@ -11,7 +11,7 @@ from runtime_stub.builder import RuntimeBuilder
 from runtime_stub.scripted import ScriptedAgent
 from runtime_stub.stub import StubRuntime
 from server.access.auth import UserAuth
-from server.conversations.manager import AgentLoopInfo
+from server.conversations.manager import Joined
 from server.conversations.monitoring import MonitoringListener
 from server.conversations.standalone import StandaloneConversationManager
 from server.errors import Unauthorized
@@ -90,7 +90,7 @@ class CountingManager(StandaloneConversationManager):
 
     joins = 0
 
-    async def join_conversation(self, *arguments: Any, **named: Any) -> AgentLoopInfo:
+    async def join_conversation(self, *arguments: Any, **named: Any) -> Joined:
         type(self).joins += 1
         return await super().join_conversation(*arguments, **named)
 

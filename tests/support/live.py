@@ -65,12 +65,10 @@ class Live:
                 (await conversation.stream.append(event, source)).id for event, source in events
             ]
 
-    def stream(self, conversation_id: str) -> EventStream:
-        """The stream of a conversation somebody is connected to."""
-        (connection_id, *_) = self.application.manager.get_connections(None, {conversation_id})
-        conversation = self.application.manager.joined(connection_id)
-        assert conversation is not None
-        return conversation.stream
+    async def stream(self, conversation_id: str) -> EventStream:
+        """Return the stream of a conversation somebody is connected to."""
+        async with self.application.manager.attach(conversation_id, None) as conversation:
+            return conversation.stream
 
     async def log(self, conversation_id: str) -> list[StoredEvent]:
         """The log as it is stored."""

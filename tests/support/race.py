@@ -92,7 +92,7 @@ class Race:
                     await client.connection.send("40")
                     continue
                 assert (await client.connect()).startswith('40{"sid":')
-                client.received.joined_before = self._stream().next_id
+                client.received.joined_before = (await self._stream()).next_id
                 client.received.is_cursor_known = cursor != invented or cursor < self._prefilled
                 connections.append(client.received)
                 self._note_connected(first=len(connections) == 1)
@@ -110,7 +110,7 @@ class Race:
     async def _finish(self) -> None:
         """End the log, once everybody has joined and the agent has come up, by what all must get."""
         await self._all_connected.wait()
-        stream = self._stream()
+        stream = await self._stream()
         async for stored in stream.follow(-1):
             event = orjson.loads(stored.body)
             if event.get("extras", {}).get("agent_state") == AgentState.AWAITING_USER_INPUT:
@@ -131,7 +131,7 @@ class Race:
         if past_the_server:
             await self._append_past_the_server(number)
             return
-        taken = [self._enqueue() for _ in range(number)]
+        taken = [await self._enqueue() for _ in range(number)]
         if taken and self._random.random() < 0.5:
             await self._give_time(point, taken)
 
@@ -144,9 +144,9 @@ class Race:
         if not point.startswith(("append.", "head.")):
             await asyncio.wait(taken, timeout=STORE_SECONDS)
 
-    def _enqueue(self) -> "Future[Appended]":
+    async def _enqueue(self) -> "Future[Appended]":
         event, source = self._event()
-        return self._stream().enqueue(event, source)
+        return (await self._stream()).enqueue(event, source)
 
     def _event(self) -> tuple[Event, EventSource]:
         number = self._random.random()
@@ -176,9 +176,9 @@ class Race:
         manager = self._live.application.manager
         return bool(manager.get_connections(None, {self.conversation_id}))
 
-    def _stream(self) -> EventStream:
+    async def _stream(self) -> EventStream:
         assert self._live is not None
-        return self._live.stream(self.conversation_id)
+        return await self._live.stream(self.conversation_id)
 
     async def _yield(self) -> None:
         for _ in range(self._random.randrange(3)):

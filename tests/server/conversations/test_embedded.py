@@ -125,10 +125,10 @@ async def test_one_data_directory_has_one_manager_and_one_storage(tmp_path):
     second = ConversationManager.get_instance(ServerConfig(data_dir=config.data_dir, port=1))
 
     assert first is second
-    infos = await asyncio.gather(
+    joined = await asyncio.gather(
         *(first.join_conversation("c", f"n{n}", SETTINGS, "ann") for n in range(5))
     )
-    assert len({id(info.event_store) for info in infos}) == 1
+    assert len({id(one.info.event_store) for one in joined}) == 1
     assert set(first.get_connections("ann")) == {f"n{n}" for n in range(5)}
     await first.shutdown()
 
@@ -136,7 +136,6 @@ async def test_one_data_directory_has_one_manager_and_one_storage(tmp_path):
 async def test_a_manager_answers_before_it_has_begun_and_begins_again_after_it_ended(tmp_path):
     config = config_of(tmp_path)
     manager = ConversationManager.get_instance(config)
-    assert manager.joined("nobody") is None
     assert not manager.is_agent_loop_running("c")
     assert manager.get_running_agent_loops("ann") == set()
     assert manager.get_connections("ann") == {}
@@ -168,14 +167,14 @@ async def test_every_call_reaches_the_manager(tmp_path):
     await store.save_metadata(ConversationMetadata(conversation_id="c"))
 
     async with ConversationManager.get_instance(config) as manager:
-        await manager.join_conversation("c", "one", SETTINGS, "ann")
+        joined = await manager.join_conversation("c", "one", SETTINGS, "ann")
         message = {"action": "message", "args": {"content": "x"}}
         accepted = await manager.send_to_event_stream("one", message)
         async with manager.attach("c", "ann") as conversation:
             appended: Promise[Appended] = Promise()
             assert not manager.take(conversation, message, appended.settle)
             assert (await appended).id > accepted.id
-            assert manager.joined("one") is conversation
+            assert joined.conversation is conversation
         assert manager.is_agent_loop_running("c")
         assert manager.get_running_agent_loops("ann") == {"c"}
         assert [info.conversation_id for info in manager.get_agent_loop_info("ann")] == ["c"]

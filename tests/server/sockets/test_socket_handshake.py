@@ -1,13 +1,17 @@
 """Joining over a real socket: what is refused, and in which words; where replay begins."""
 
 import asyncio
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 import pytest
 
 from events.actions import MessageAction
 from events.event import EventSource
+from server.conversations.manager import Joined
+from server.conversations.standalone import StandaloneConversationManager
+from server.errors import Refused
+from server.sockets.handlers import Arrival
 from storage.users.settings import Settings
 from tests.support.clients import ConnectRefused, RecordingClient, message
 from tests.support.live import Live, live_server
@@ -15,6 +19,7 @@ from tests.support.polling import polling_client
 from tests.support.raw_client import payload_of
 
 REFUSED_SECONDS = 1.0
+SCOPE = {"type": "websocket", "headers": [], "query_string": b"", "client": ("127.0.0.1", 1)}
 UNKNOWN = {"message": "Conversation not found", "data": {"msg_id": "CONVERSATION$NOT_FOUND"}}
 NO_ID = {"message": "No conversation_id in query params"}
 
@@ -200,6 +205,41 @@ async def test_a_user_who_has_stored_the_required_settings_may_join():
 
         async with live.joined(conversation_id) as client:
             await client.state("awaiting_user_input")
+
+
+class SlowManager(StandaloneConversationManager):
+    """Returns from a join when a test lets it."""
+
+    joined: ClassVar[asyncio.Event]
+    gate: ClassVar[asyncio.Event]
+
+    async def join_conversation(self, *arguments: Any, **named: Any) -> Joined:
+        joined = await super().join_conversation(*arguments, **named)
+        self.joined.set()
+        await self.gate.wait()
+        return joined
+
+
+def no_way_out():
+    raise AssertionError("nothing is made for a client that has left")
+
+
+async def test_a_client_that_leaves_while_it_joins_is_refused_and_leaves_nothing_behind():
+    SlowManager.joined, SlowManager.gate = asyncio.Event(), asyncio.Event()
+    async with live_server(conversation_manager_class=f"{__name__}:SlowManager") as live:
+        handlers, manager = live.application.handlers, live.application.manager
+        query = f"conversation_id={await live.new()}&latest_event_id=-1"
+        joining = asyncio.create_task(handlers.join(Arrival("one", query, SCOPE, no_way_out)))
+        await SlowManager.joined.wait()
+        assert list(manager.get_connections()) == ["one"]
+
+        await handlers.leave("one")
+        SlowManager.gate.set()
+
+        with pytest.raises(Refused, match="The client has left"):
+            await joining
+        assert not manager.get_connections()
+        assert len(live.application.connections) == 0
 
 
 async def test_refused_clients_leave_nothing_behind(live):

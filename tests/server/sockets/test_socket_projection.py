@@ -72,7 +72,7 @@ async def test_every_kind_is_the_same_in_bytes_live_and_replayed(live):
         while "awaiting_user_input" not in await client.packet():
             continue
         await live.application.manager.close_session(conversation_id)
-        begin = live.stream(conversation_id).next_id
+        begin = (await live.stream(conversation_id)).next_id
         await live.append(conversation_id, *events, (MessageAction(content=END), AGENT))
         told: list[str] = []
         while not told or END not in told[-1]:

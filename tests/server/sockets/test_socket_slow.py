@@ -113,7 +113,7 @@ async def test_clients_that_never_read_cost_little_and_are_cut_while_others_get_
         before = grown = process.memory_info().rss
         held = packets = 0
         paused: set[End] = set()
-        last = live.stream(key).next_id - 1 + EVENTS + 1
+        last = (await live.stream(key)).next_id - 1 + EVENTS + 1
 
         reading = [asyncio.create_task(read_until(client, last)) for client in good]
         for _ in range(EVENTS // 10):
