@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from functools import cache
+from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
@@ -15,6 +16,7 @@ from pydantic import BaseModel
 from events.actions import MessageAction
 from events.errors import BadEvent, EventTooLarge, StreamOverloaded
 from events.event import Event, EventFlag, EventSource, StoredEvent
+from events.fence import Fence
 from events.redaction import Redactor
 from events.serialization import both_ends, decode, encode_new, flag_of, is_long_output
 from events.strictness import storable
@@ -241,6 +243,9 @@ class Waiting:
 
     __slots__ = ("callers", "digest", "draft")
 
+    fence: Fence | None = None
+    """The claim under which it is appended; see HeldWaiting."""
+
     def __init__(self, draft: Draft, digest: bytes | None, caller: Settled) -> None:
         self.draft = draft
         self.digest = digest
@@ -260,6 +265,18 @@ class Waiting:
             _call(caller, error)
 
 
+class HeldWaiting(Waiting):
+    """An event of the one that holds the log's loop."""
+
+    __slots__ = ("fence",)
+
+    def __init__(
+        self, draft: Draft, digest: bytes | None, caller: Settled, fence: Fence | None
+    ) -> None:
+        super().__init__(draft, digest, caller)
+        self.fence = fence
+
+
 def _call(caller: Settled, outcome: Appended | Exception) -> None:
     try:
         caller(outcome)
@@ -277,6 +294,8 @@ class Batch(NamedTuple):
     timestamp: str
     size_bytes: int
     """Bytes of its drafts."""
+    fence: Fence | None = None
+    """The claim of those of its events that carry one."""
 
     @property
     def first_id(self) -> int:
@@ -303,9 +322,17 @@ class AppendQueue:
         self._granted_bytes = GRANT_BYTES
         self._clock = Clock()
         self._under_way: dict[bytes, Waiting] = {}
+        self._held = 0
+        """Waiting events that carry a claim; as long as there are none, no batch looks for one."""
 
     def put(
-        self, draft: Draft, digest: bytes | None, caller: Settled, *, own: bool = False
+        self,
+        draft: Draft,
+        digest: bytes | None,
+        caller: Settled,
+        *,
+        own: bool = False,
+        fence: Fence | None = None,
     ) -> None:
         """Queue an event. One whose key is under way shares the first one's outcome.
 
@@ -323,7 +350,11 @@ class AppendQueue:
         self.size_bytes += len(draft.rest)
         if self.size_bytes > self._granted_bytes:
             self._ask(len(draft.rest), own=own)
-        waiting = Waiting(draft, digest, caller)
+        if fence is None:
+            waiting = Waiting(draft, digest, caller)
+        else:
+            waiting = HeldWaiting(draft, digest, caller, fence)
+            self._held += 1
         if digest is not None:
             self._under_way[digest] = waiting
         self.waiting.append(waiting)
@@ -347,6 +378,7 @@ class AppendQueue:
     def put_back(self, waiting: Iterable[Waiting]) -> None:
         """Queue events of a batch that has ended again, in their order, before all others."""
         again = list(waiting)
+        self._held += sum(one.fence is not None for one in again)
         self.waiting.extendleft(reversed(again))
         self.size_bytes += sum(len(one.draft.rest) for one in again)
 
@@ -355,7 +387,11 @@ class AppendQueue:
         self._release(batch.size_bytes)
 
     def form(self, next_id: int, not_before: str) -> Batch:
-        """Take the next batch: ids from `next_id`, one timestamp, never before `not_before`."""
+        """Take the next batch: ids from `next_id`, one timestamp, never before `not_before`.
+
+        Events of different claims do not share a batch; those without one go with any.
+        """
+        limit, fence = self._one_claim() if self._held else (BATCH_EVENTS, None)
         timestamp = max(self._clock.now(), not_before)
         opening = b',"timestamp":"%s",' % timestamp.encode()
         waiting: list[Waiting] = []
@@ -365,7 +401,7 @@ class AppendQueue:
         summary: SummaryChange | None = None
         said: str | None = None
         size = 0
-        while self.waiting and len(events) < BATCH_EVENTS and size < BATCH_BYTES:
+        while self.waiting and len(events) < limit and size < BATCH_BYTES:
             one = self.waiting.popleft()
             event_id = next_id + len(events)
             if one.digest is not None:
@@ -385,10 +421,24 @@ class AppendQueue:
             summary = summary._replace(
                 last_event_id=event_id, last_updated_at=timestamp, last_message_at=said
             )
-        return Batch(waiting, events, keys, summary, timestamp, size)
+        if fence is not None:
+            claiming = sum(one.fence is not None for one in waiting)
+            self._held -= claiming
+            fence = fence if claiming else None
+        return Batch(waiting, events, keys, summary, timestamp, size, fence)
+
+    def _one_claim(self) -> tuple[int, Fence | None]:
+        """How many of the first waiting events one batch may hold, and the claim they carry."""
+        claim: Fence | None = None
+        for place, one in enumerate(islice(self.waiting, BATCH_EVENTS)):
+            if one.fence is not None and one.fence != (claim or one.fence):
+                return place, claim
+            claim = claim or one.fence
+        return BATCH_EVENTS, claim
 
     def fail_all(self, error: Exception) -> None:
         """Refuse everything that waits."""
+        self._held = 0
         while self.waiting:
             one = self.waiting.popleft()
             self._release(len(one.draft.rest))

@@ -7,6 +7,7 @@ EventsError
 ├── EventNotFound            no event of that id
 ├── ConversationDeleted      the log carries a tombstone; its id is never used again
 ├── AppendConflict           another writer took the expected id; nothing was written
+├── Fenced                   another holds the log's loop now; nothing was written
 ├── DuplicateClientId        keys of the batch are in the log already; nothing was written
 ├── AppendFailed             the write did not happen
 ├── AppendUnknown            the write may or may not have happened (deadline, lost connection)
@@ -61,7 +62,11 @@ class ConversationDeleted(EventsError):
 
 
 class AppendConflict(EventsError):
-    """The log's next id is not the expected one, or the fence is stale; nothing was written."""
+    """The log's next id is not the expected one; nothing was written."""
+
+
+class Fenced(EventsError):
+    """Another holds the log's loop now; nothing was written, and nothing of this holder will be."""
 
 
 class DuplicateClientId(EventsError):

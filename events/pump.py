@@ -17,8 +17,10 @@ from events.errors import (
     DamagedHead,
     DuplicateClientId,
     EventsError,
+    Fenced,
 )
 from events.event import STATE, StoredEvent
+from events.fence import Fence
 from events.stores.base import EventStore, Head
 from events.summary import SummaryChange, fold
 from storage.promise import Promise
@@ -52,7 +54,6 @@ class AppendPump:
     ) -> None:
         self.next_id = head.next_id
         self.last_state_id = head.last_state_id
-        self.fence = 0
         self._conversation_id = conversation_id
         self._ids = {"conversation_id": conversation_id}
         self._store = store
@@ -73,12 +74,18 @@ class AppendPump:
         self._stopped: EventsError | None = None
 
     def put(
-        self, draft: Draft, digest: bytes | None, caller: Settled, *, own: bool = False
+        self,
+        draft: Draft,
+        digest: bytes | None,
+        caller: Settled,
+        *,
+        own: bool = False,
+        fence: Fence | None = None,
     ) -> None:
         """Queue an event; see AppendQueue.put. Raises what `stop` was given."""
         if self._stopped is not None:
             raise self._stopped
-        self._queue.put(draft, digest, caller, own=own)
+        self._queue.put(draft, digest, caller, own=own, fence=fence)
         if self._in_flight is None and not self._scheduled:
             # What else this turn of the loop brings goes into the same batch.
             self._scheduled = True
@@ -118,7 +125,7 @@ class AppendPump:
                 batch.events,
                 summary=batch.summary,
                 keys=batch.keys,
-                fence=self.fence,
+                fence=batch.fence,
             )
         )
         self._attempts.append(attempt)
@@ -156,7 +163,11 @@ class AppendPump:
                 rest = (one for place, one in enumerate(batch.waiting) if place not in taken)
                 self._queue.put_back(rest)
                 self._pump()
-            case AppendFailed() | DamagedHead() if all(one.done for one in self._attempts):
+            case Fenced() if batch.fence is not None:
+                self._fenced(batch, error)
+            case AppendFailed() | DamagedHead() | Fenced() if all(
+                one.done for one in self._attempts
+            ):
                 self._failed(batch, error)
             case ConversationDeleted():
                 self._abandon(error)
@@ -194,6 +205,18 @@ class AppendPump:
         self._end(batch)
         for one in batch.waiting:
             self._queue.fail(one, error)
+        self._pump()
+
+    def _fenced(self, batch: Batch, error: Fenced) -> None:
+        """Fail what carries the stale claim; the rest claims nothing and goes on without it.
+
+        No earlier attempt of the batch can land any more: it carried the same claim.
+        """
+        self._end(batch)
+        self._queue.put_back(one for one in batch.waiting if one.fence is None)
+        for one in batch.waiting:
+            if one.fence is not None:
+                self._queue.fail(one, error)
         self._pump()
 
     def _abandon(self, error: EventsError) -> None:
@@ -242,7 +265,7 @@ class AppendPump:
         elif tail:
             self._overtaken(batch, tail)
         elif isinstance(error, AppendConflict):
-            self._failed(batch, AppendFailed(f"refused by a newer owner of the log: {error}"))
+            self._failed(batch, AppendFailed(f"the log ends before the expected id: {error}"))
         else:
             self._submit(batch)
 

@@ -22,6 +22,7 @@ from events.batch import (
 )
 from events.errors import BadEvent, ConversationDeleted, StreamClosed
 from events.event import Event, EventSource, StoredEvent
+from events.fence import Fence
 from events.filter import EventFilter
 from events.page_reader import PageReader
 from events.pump import AppendPump
@@ -151,21 +152,23 @@ class EventStream:
         *,
         client_id: str | None = None,
         own: bool = False,
+        fence: Fence | None = None,
     ) -> None:
         """Take an event for appending, in the order of the calls; `settled` is told the outcome.
 
         It is called in the step in which the event becomes durable, before that is published.
         `client_id` is the idempotency key: an event with a key the log knows is not appended again
-        and gives the first one's id. For the server's `own` events see AppendQueue.put.
+        and gives the first one's id. For the server's `own` events see AppendQueue.put, for `fence`
+        `held_by`.
         Raises at once, taking nothing: StreamClosed, ConversationDeleted, StreamOverloaded,
         BadEvent (it was stored already, or cannot be encoded), EventTooLarge. Told: AppendFailed,
-        ConversationDeleted, StreamClosed.
+        ConversationDeleted, StreamClosed, Fenced.
         """
         if event.id is not None:
             raise BadEvent("an event that has an id was stored already", code="forbidden_field")
         limit = self._limits.event_bytes
         prepared = prepare(event, source, client_id, self._redactor, limit)
-        self._put(prepared, settled, client_id, own=own)
+        self._put(prepared, settled, client_id, own=own, fence=fence)
 
     def submit_text(
         self, text: str, source: EventSource, settled: Settled, *, client_id: str | None = None
@@ -179,6 +182,10 @@ class EventStream:
     ) -> Appended:
         """`enqueue`, and wait until it is durable; cancelling leaves the append under way."""
         return await self.enqueue(event, source, client_id=client_id)
+
+    def held_by(self, fence: Fence) -> "HeldStream":
+        """Return the view through which the one that holds the log's loop appends."""
+        return HeldStream(self, fence)
 
     def update_secrets(self, secrets: Mapping[str, str]) -> None:
         """Mask these values, too, in everything appended from now on."""
@@ -322,13 +329,19 @@ class EventStream:
         return self._appends
 
     def _put(
-        self, prepared: Prepared, settled: Settled, client_id: str | None, *, own: bool = False
+        self,
+        prepared: Prepared,
+        settled: Settled,
+        client_id: str | None,
+        *,
+        own: bool = False,
+        fence: Fence | None = None,
     ) -> None:
         draft, unmasked = prepared
         digest = None if client_id is None else digest_of(client_id)
         if unmasked is not None:
             settled = partial(self._hold_unmasked, unmasked, settled)
-        self._pump.put(draft, digest, settled, own=own)
+        self._pump.put(draft, digest, settled, own=own, fence=fence)
 
     def _hold_unmasked(
         self, unmasked: bytes, settled: Settled, outcome: Appended | Exception
@@ -361,6 +374,46 @@ class EventStream:
         if self._growth is not None:
             self._growth.set_result(None)
             self._growth = None
+
+
+class HeldStream:
+    """Appends to a stream under a claim to the log's loop.
+
+    Once another has claimed the loop with a greater number, every event is told Fenced, and
+    nothing of it is written. What is appended to the stream itself claims nothing.
+    """
+
+    __slots__ = ("fence", "stream")
+
+    def __init__(self, stream: EventStream, fence: Fence) -> None:
+        self.stream = stream
+        self.fence = fence
+
+    def enqueue(
+        self, event: Event, source: EventSource, *, client_id: str | None = None
+    ) -> Future[Appended]:
+        """See EventStream."""
+        future: Future[Appended] = asyncio.get_running_loop().create_future()
+        self.submit(event, source, partial(_tell, future), client_id=client_id, own=True)
+        return future
+
+    def submit(
+        self,
+        event: Event,
+        source: EventSource,
+        settled: Settled,
+        *,
+        client_id: str | None = None,
+        own: bool = False,
+    ) -> None:
+        """See EventStream."""
+        self.stream.submit(event, source, settled, client_id=client_id, own=own, fence=self.fence)
+
+    async def append(
+        self, event: Event, source: EventSource, *, client_id: str | None = None
+    ) -> Appended:
+        """See EventStream."""
+        return await self.enqueue(event, source, client_id=client_id)
 
 
 def _tell(future: Future[Appended], outcome: Appended | Exception) -> None:

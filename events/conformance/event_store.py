@@ -8,8 +8,9 @@ import pytest
 import pytest_asyncio
 
 from events.conformance.records import append, key, record, records
-from events.errors import AppendConflict, DuplicateClientId
+from events.errors import AppendConflict, DuplicateClientId, Fenced
 from events.event import EventFlag
+from events.fence import Fence
 from events.stores.base import EventStore, Head
 
 
@@ -83,17 +84,49 @@ class EventStoreSuite:
         assert sorted(map(type, outcomes), key=str) == [type(None), AppendConflict]
         assert await everything(store) == winner
 
-    async def test_a_lower_fence_than_the_highest_seen_conflicts_and_changes_nothing(self, store):
-        await append(store, "c", records(0, 1), fence=5)
-        await append(store, "c", records(1, 1), fence=5)
+    @pytest.mark.parametrize("stale", [Fence(4, 1), Fence(4, 9), Fence(5, 2)])
+    async def test_a_stale_fence_is_refused_and_changes_nothing(self, store, stale):
+        await append(store, "c", records(0, 1), fence=Fence(5, 1))
+        await append(store, "c", records(1, 1), fence=Fence(5, 1), keys={0: key("a")})
+        before = await store.head("c")
 
-        with pytest.raises(AppendConflict):
-            await append(store, "c", records(2, 1, "stale"), fence=4)
+        with pytest.raises(Fenced):
+            await append(store, "c", records(2, 1, "stale"), fence=stale, keys={0: key("b")})
 
-        assert (await store.head("c")).next_id == 2
-        await append(store, "c", records(2, 1), fence=6)
-        with pytest.raises(AppendConflict):
-            await append(store, "c", records(3, 1, "stale"), fence=5)
+        assert await store.head("c") == before
+        assert before.fence == Fence(5, 1)
+        assert await store.find("c", key("b")) is None
+        await append(store, "c", records(2, 1), fence=Fence(5, 1))
+
+    async def test_a_greater_fence_takes_the_log_over(self, store):
+        await append(store, "c", records(0, 1), fence=Fence(5, 2**63 - 1))
+        await append(store, "c", records(1, 1), fence=Fence(6, 1))
+
+        with pytest.raises(Fenced):
+            await append(store, "c", records(2, 1, "stale"), fence=Fence(5, 2**63 - 1))
+
+        assert (await store.head("c")).fence == Fence(6, 1)
+        assert await everything(store) == records(0, 2)
+
+    async def test_an_append_without_a_fence_is_never_refused_for_one_and_leaves_it(self, store):
+        await append(store, "c", records(0, 1))
+        assert (await store.head("c")).fence is None
+        await append(store, "c", records(1, 1), fence=Fence(7, 1))
+
+        await append(store, "c", records(2, 1), keys={0: key("a")})
+        await append(store, "c", records(3, 3))
+
+        assert (await store.head("c")).fence == Fence(7, 1)
+        assert await everything(store) == records(0, 6)
+        with pytest.raises(Fenced):
+            await append(store, "c", records(6, 1, "stale"), fence=Fence(6, 1))
+
+    async def test_an_id_that_is_taken_conflicts_whatever_the_fence(self, store):
+        await append(store, "c", records(0, 2), fence=Fence(5, 1))
+
+        for fence in (None, Fence(4, 1), Fence(5, 1), Fence(6, 1)):
+            with pytest.raises(AppendConflict):
+                await append(store, "c", records(1, 1, "late"), fence=fence)
 
     async def test_taken_keys_name_their_places_and_nothing_is_written(self, store):
         await append(store, "c", records(0, 3), keys={0: key("a"), 2: key("b")})

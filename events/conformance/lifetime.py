@@ -10,7 +10,8 @@ import pytest
 import pytest_asyncio
 
 from events.conformance.records import append, key, record, records
-from events.errors import AppendConflict, ConversationDeleted
+from events.errors import ConversationDeleted, Fenced
+from events.fence import Fence
 from events.stores.base import NO_KEYS, EventStore
 from events.summary import SummaryChange
 from storage.conversations.base import ConversationStores
@@ -185,7 +186,7 @@ class EventStoreRestartSuite:
 
     async def test_a_restart_keeps_events_keys_heads_fences_and_tombstones(self, tmp_path):
         async with self.open(tmp_path) as opened:
-            await append(opened.events, "c", records(0, 5), keys={2: key("a")}, fence=3)
+            await append(opened.events, "c", records(0, 5), keys={2: key("a")}, fence=Fence(3, 1))
             await append(opened.events, "gone", records(0, 5))
             await opened.events.delete("gone")
             heads = [await opened.events.head(name) for name in ("c", "gone")]
@@ -197,7 +198,7 @@ class EventStoreRestartSuite:
             assert await store.find("c", key("a")) == 2
             with pytest.raises(ConversationDeleted):
                 await append(store, "gone", records(0, 1))
-            with pytest.raises(AppendConflict):
-                await append(store, "c", records(5, 1), fence=2)
-            await append(store, "c", records(5, 1), fence=3)
+            with pytest.raises(Fenced):
+                await append(store, "c", records(5, 1), fence=Fence(2, 1))
+            await append(store, "c", records(5, 1), fence=Fence(3, 1))
             assert (await store.head("c")).epoch == heads[0].epoch

@@ -35,7 +35,7 @@ def key(name: str) -> bytes:
 
 
 async def append(
-    store: EventStore, conversation_id: str, events: list[StoredEvent], *, keys=NO_KEYS, fence=0
+    store: EventStore, conversation_id: str, events: list[StoredEvent], *, keys=NO_KEYS, fence=None
 ) -> None:
     """Append at the first event's id, with a summary that says nothing of cost and tokens."""
     summary = SummaryChange(last_event_id=events[-1].id, last_updated_at=MOMENT)

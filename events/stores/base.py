@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 
 from events.event import StoredEvent
+from events.fence import Fence
 from events.summary import SummaryChange
 from storage.counters import Counters
 
@@ -16,13 +17,14 @@ class Head:
     """The end of a log: the id the next event gets, the newest state event, the log's epoch.
 
     The epoch is a random text made with the log; an unknown conversation has `next_id` 0 and the
-    epoch "".
+    epoch "". `fence` is the newest claim under which an event was appended.
     """
 
     next_id: int
     last_state_id: int | None
     epoch: str
     deleted: bool = False
+    fence: Fence | None = None
 
 
 class EventStore(ABC):
@@ -46,7 +48,7 @@ class EventStore(ABC):
         *,
         summary: SummaryChange,
         keys: Mapping[int, bytes] = NO_KEYS,
-        fence: int = 0,
+        fence: Fence | None = None,
     ) -> Awaitable[object]:
         """Append 1..N events, all or none; done when they are durable.
 
@@ -54,10 +56,13 @@ class EventStore(ABC):
         the digests of their idempotency keys, stored with them for ever. Appends of different
         conversations may share a commit, and one that fails does not touch its neighbours.
 
-        Raises AppendConflict when the log's next id differs or `fence` is below the highest one
-        seen, DuplicateClientId when keys are taken, ConversationDeleted after a deletion: in all
-        three nothing was written. AppendFailed, DamagedHead: nothing was written either.
-        AppendUnknown: only `head` and `read` tell.
+        `fence` is the claim of the one that holds the log's loop. A greater number than the head's
+        takes the loop over; None claims nothing, and is never refused for a fence.
+
+        Raises AppendConflict when the log's next id differs, Fenced when the claim is stale,
+        DuplicateClientId when keys are taken, ConversationDeleted after a deletion: in all of them
+        nothing was written. AppendFailed, DamagedHead: nothing was written either. AppendUnknown:
+        only `head` and `read` tell.
         """
 
     @abstractmethod

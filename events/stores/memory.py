@@ -3,8 +3,15 @@
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 
-from events.errors import AppendConflict, ConversationDeleted, DuplicateClientId, EventsError
+from events.errors import (
+    AppendConflict,
+    ConversationDeleted,
+    DuplicateClientId,
+    EventsError,
+    Fenced,
+)
 from events.event import STATE, StoredEvent
+from events.fence import Fence
 from events.stores.base import NO_KEYS, EventStore, Head
 from events.summary import SummaryChange
 from storage.counters import Counters
@@ -21,7 +28,7 @@ class MemoryLog:
         self.keys: dict[bytes, int] = {}
         self.last_state_id: int | None = None
         self.epoch = secrets.token_hex(8)
-        self.fence = 0
+        self.fence: Fence | None = None
         self.deleted = False
 
 
@@ -49,7 +56,7 @@ class MemoryEventStore(EventStore):
         *,
         summary: SummaryChange,
         keys: Mapping[int, bytes] = NO_KEYS,
-        fence: int = 0,
+        fence: Fence | None = None,
     ) -> Promise[None]:
         """See EventStore. Decided at once."""
         log = self._logs.get(conversation_id) or MemoryLog()
@@ -57,7 +64,7 @@ class MemoryEventStore(EventStore):
         if refusal is not None:
             return Promise[None].rejected(refusal)
         self._logs[conversation_id] = log
-        log.fence = fence
+        log.fence = fence or log.fence
         log.events.extend(events)
         for place, key in keys.items():
             log.keys[key] = events[place].id
@@ -73,7 +80,7 @@ class MemoryEventStore(EventStore):
         log = self._logs.get(conversation_id)
         if log is None:
             return Head(0, None, "")
-        return Head(len(log.events), log.last_state_id, log.epoch, log.deleted)
+        return Head(len(log.events), log.last_state_id, log.epoch, log.deleted, log.fence)
 
     async def read(self, conversation_id: str, start_id: int, end_id: int) -> list[StoredEvent]:
         """See EventStore."""
@@ -95,11 +102,17 @@ class MemoryEventStore(EventStore):
 
 
 def _refusal(
-    conversation_id: str, log: MemoryLog, expected: int, keys: Mapping[int, bytes], fence: int
+    conversation_id: str,
+    log: MemoryLog,
+    expected: int,
+    keys: Mapping[int, bytes],
+    fence: Fence | None,
 ) -> EventsError | None:
     if log.deleted:
         return ConversationDeleted(conversation_id)
-    if len(log.events) != expected or fence < log.fence:
+    if len(log.events) != expected:
         return AppendConflict(f"next id is {len(log.events)}, expected {expected}")
+    if fence is not None and fence.is_stale(log.fence):
+        return Fenced(f"another holds the loop of {conversation_id}")
     taken = {place: log.keys[key] for place, key in keys.items() if key in log.keys}
     return DuplicateClientId(taken) if taken else None

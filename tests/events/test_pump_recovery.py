@@ -189,19 +189,6 @@ async def test_a_writer_that_is_always_overtaken_gives_up_and_says_so(pump, stor
     assert await asyncio.gather(*put(pump, "b")) == [Appended(CONFLICT_TRIES + 1)]
 
 
-async def test_a_stale_fence_fails_the_batch(pump, store):
-    await store.inner.append(
-        "c", 0, records(0, 1), summary=pump._queue.form(0, "").summary, fence=7
-    )
-    pump.next_id = 1
-
-    with pytest.raises(AppendFailed, match="newer owner"):
-        await asyncio.gather(*put(pump, "a"))
-
-    pump.fence = 8
-    assert await asyncio.gather(*put(pump, "b")) == [Appended(1)]
-
-
 async def test_a_deletion_found_while_reading_back_is_told(pump, store):
     held = Held(unknown_before)
     store.script.append(held)

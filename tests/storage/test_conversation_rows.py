@@ -33,11 +33,23 @@ def store(database):
 
 
 async def append(database: Database, conversation_id: str, *, cost: float) -> None:
-    head = ("2026-05-04T12:00:01.000000Z", cost, 3, 4, 7, None, conversation_id, 0, 0)
+    head = (
+        "2026-05-04T12:00:01.000000Z",
+        cost,
+        3,
+        4,
+        7,
+        None,
+        conversation_id,
+        0,
+        None,
+        None,
+        None,
+    )
 
     def script() -> Script[None]:
         yield Statement("create_head", (conversation_id,))
-        assert (yield Statement("advance_head", (1, None, 0, *head))).rows
+        assert (yield Statement("advance_head", (1, None, None, None, *head))).rows
 
     await database.write(script())
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from events.conformance.records import append, records
 from events.errors import AppendFailed, AppendUnknown, StoreUnavailable
 from events.event import StoredEvent
+from events.fence import Fence
 from events.stores.base import NO_KEYS, EventStore, Head
 from events.summary import SummaryChange
 
@@ -130,7 +131,7 @@ class FaultyEventStore(EventStore):
         *,
         summary: SummaryChange,
         keys: Mapping[int, bytes] = NO_KEYS,
-        fence: int = 0,
+        fence: Fence | None = None,
     ) -> None:
         """See EventStore."""
 

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from events.event import StoredEvent
+from events.fence import Fence
 from events.stores.base import NO_KEYS, EventStore, Head
 from events.summary import SummaryChange
 from storage.conversations.base import ConversationStore, ConversationStores
@@ -38,7 +39,7 @@ class HookedEventStore(EventStore):
         *,
         summary: SummaryChange,
         keys: Mapping[int, bytes] = NO_KEYS,
-        fence: int = 0,
+        fence: Fence | None = None,
     ) -> None:
         """See EventStore."""
         await self._hook("append.before", conversation_id)

@@ -4,8 +4,15 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from events.errors import AppendConflict, ConversationDeleted, DamagedHead, DuplicateClientId
+from events.errors import (
+    AppendConflict,
+    ConversationDeleted,
+    DamagedHead,
+    DuplicateClientId,
+    Fenced,
+)
 from events.event import STATE, StoredEvent
+from events.fence import Fence
 from events.summary import SummaryChange
 from storage.database.base import Row, Rows, Script, Statement
 
@@ -13,7 +20,7 @@ FORMAT_VERSION = 1
 KEY_BITS = 32
 NO_CHANGE: Row = (-1, "", -1, -1, -1, -1, "")
 """A fold that changes nothing, as a row of `appends` has it."""
-NO_HEAD: Row = (0, 0, *NO_CHANGE)
+NO_HEAD: Row = (0, *NO_CHANGE)
 NO_KEY = ""
 
 
@@ -25,16 +32,18 @@ class Append(NamedTuple):
     events: Sequence[StoredEvent]
     summary: SummaryChange
     keys: Mapping[int, bytes]
-    fence: int
+    fence: Fence | None = None
 
     def rows(self, number: int) -> Rows:
         """The same write as rows, one for each event; the first one tells what the head becomes.
+
+        Rows claim nothing: what has a fence is decided by the script.
 
         All values are of the types that the driver binds as they are, see 0005_row_of_an_append.
         """
         keys = self.keys
         rows: list[Row] = []
-        head: Row = (len(self.events), self.fence, *self._told_fold())
+        head: Row = (len(self.events), *self._told_fold())
         for place, one in enumerate(self.events):
             key = bytearray(keys[place]) if place in keys else NO_KEY
             version, flag, crc, body = _record(one)
@@ -55,6 +64,8 @@ class Append(NamedTuple):
             found = (yield Statement("read_head", (self.conversation_id,))).rows
             if found and found[0][4] is not None:
                 raise ConversationDeleted(self.conversation_id)
+            if found and found[0][1] == self.expected:
+                raise Fenced(f"another holds the loop of {self.conversation_id}")
             raise AppendConflict(f"the log of {self.conversation_id} is not at {self.expected}")
         number = int(rows[0][0])
         if not is_new:
@@ -86,9 +97,11 @@ class Append(NamedTuple):
         raise DuplicateClientId(taken)
 
     def _head(self) -> Row:
+        """The values of `advance_head`; both of a claim are null where nothing is claimed."""
         state_id, *summary = self._fold()
-        moved = (len(self.events), state_id, self.fence, *summary)
-        return (*moved, self.conversation_id, self.expected, self.fence)
+        claim = self.fence or (None, None)
+        moved = (len(self.events), state_id, *claim, *summary)
+        return (*moved, self.conversation_id, self.expected, *claim, claim[0])
 
     def _fold(self) -> Row:
         summary = self.summary

@@ -18,6 +18,7 @@ from events.errors import (
     StoreUnavailable,
 )
 from events.event import StoredEvent
+from events.fence import Fence
 from events.pages import PageCache
 from events.stores.base import NO_KEYS, EventStore, Head
 from events.stores.database.append import FORMAT_VERSION, KEY_BITS, Append
@@ -71,12 +72,12 @@ class DatabaseEventStore(EventStore):
         *,
         summary: SummaryChange,
         keys: Mapping[int, bytes] = NO_KEYS,
-        fence: int = 0,
+        fence: Fence | None = None,
     ) -> Promise[int | None]:
         """See EventStore. One loop callback completes a whole commit."""
         write = Append(conversation_id, expected_next_id, events, summary, keys, fence)
         number = self._numbers.get(conversation_id)
-        rows = () if number is None else write.rows(number)
+        rows = () if number is None or fence is not None else write.rows(number)
         done: Promise[int | None] = self._database.submit(
             write.script(), rows=rows, failure=_translated
         )
@@ -130,7 +131,7 @@ class DatabaseEventStore(EventStore):
         row = await self._read(_one(Statement("read_checked_head", (conversation_id,))))
         if row is None:
             return Head(0, None, "")
-        next_id, last_state_id, epoch, deleted_at, in_place = row
+        next_id, last_state_id, epoch, deleted_at, number, holder, in_place = row
         known_ids = isinstance(next_id, int) and isinstance(last_state_id, int | None)
         if deleted_at is None and not known_ids:
             logger.error(
@@ -139,7 +140,8 @@ class DatabaseEventStore(EventStore):
                 extra={"conversation_id": conversation_id},
             )
             raise DamagedHead(conversation_id, 0, in_place or 0)
-        head = Head(next_id, last_state_id, epoch, deleted=deleted_at is not None)
+        fence = None if holder is None else Fence(number, holder)
+        head = Head(next_id, last_state_id, epoch, deleted_at is not None, fence)
         # The usual cases first: all is in its place, or the newest is in memory.
         if not head.deleted and in_place != next_id - 1:
             in_memory = known[-1].id if known else None

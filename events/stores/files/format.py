@@ -16,6 +16,7 @@ import orjson
 
 from events.errors import NewerFormat
 from events.event import EventFlag, StoredEvent
+from events.fence import Fence
 from events.summary import SummaryChange
 
 DIGEST_BYTES = 32
@@ -82,7 +83,8 @@ class LogHead(NamedTuple):
     """The end of a log as a segment leaves it; `summary` is the fold of all events so far.
 
     `page_events` is the size of the log's pages. `sealed` is used where the head stands for
-    itself: ids below it are in pages.
+    itself: ids below it are in pages. `fence` is the number of the newest claim, `holder` whose it
+    is; it is written only where there was one.
     """
 
     next_id: int
@@ -93,6 +95,12 @@ class LogHead(NamedTuple):
     summary: Mapping[str, Any]
     page_events: int
     sealed: int = 0
+    holder: int | None = None
+
+    @property
+    def claim(self) -> Fence | None:
+        """The newest claim under which an event was appended."""
+        return None if self.holder is None else Fence(self.fence, self.holder)
 
 
 EMPTY = LogHead(0, None, "", 0, deleted=False, summary={}, page_events=0)
@@ -118,7 +126,10 @@ def encode_events(seed: int, events: Sequence[StoredEvent]) -> bytes:
 
 def encode_head(seed: int, head: LogHead) -> bytes:
     """The frame of a head."""
-    return encode_frame(seed, FrameKind.HEAD, head.next_id, orjson.dumps(head._asdict()))
+    fields = head._asdict()
+    if head.holder is None:
+        del fields["holder"]
+    return encode_frame(seed, FrameKind.HEAD, head.next_id, orjson.dumps(fields))
 
 
 def read_frames(seed: int, content: bytes) -> Iterator[Frame]:
@@ -180,7 +191,7 @@ def advanced_head(
     head: LogHead,
     events: Sequence[StoredEvent],
     fold: Mapping[str, Any],
-    fence: int,
+    claim: Fence | None,
     page_events: int,
 ) -> LogHead:
     """The head after a batch; a log gets its epoch and page size with the first one."""
@@ -189,7 +200,8 @@ def advanced_head(
         next_id=head.next_id + len(events),
         last_state_id=states[-1] if states else head.last_state_id,
         epoch=head.epoch or secrets.token_hex(8),
-        fence=fence,
+        fence=head.fence if claim is None else claim.number,
+        holder=head.holder if claim is None else claim.holder,
         summary={**head.summary, **fold},
         page_events=head.page_events or page_events,
     )

@@ -15,9 +15,11 @@ from events.errors import (
     DamagedRecord,
     DuplicateClientId,
     EventsError,
+    Fenced,
     StoreUnavailable,
 )
 from events.event import StoredEvent
+from events.fence import Fence
 from events.pages import PageCache
 from events.stores.base import NO_KEYS, EventStore, Head
 from events.stores.files.format import (
@@ -121,7 +123,7 @@ class FileEventStore(EventStore):
         *,
         summary: SummaryChange,
         keys: Mapping[int, bytes] = NO_KEYS,
-        fence: int = 0,
+        fence: Fence | None = None,
     ) -> None:
         """See EventStore."""
         log = self._logs.get(conversation_id)
@@ -130,8 +132,10 @@ class FileEventStore(EventStore):
             head = state.head
             if head.deleted:
                 raise ConversationDeleted(conversation_id)
-            if head.next_id != expected_next_id or fence < head.fence:
+            if head.next_id != expected_next_id:
                 raise AppendConflict(f"next id is {head.next_id}, expected {expected_next_id}")
+            if fence is not None and fence.is_stale(head.claim):
+                raise Fenced(f"another holds the loop of {conversation_id}")
             await self._check_keys(log, state, keys)
             fold = folded_values(summary)
             advanced = advanced_head(head, events, fold, fence, self._page_events)
@@ -155,7 +159,7 @@ class FileEventStore(EventStore):
     async def head(self, conversation_id: str) -> Head:
         """See EventStore."""
         head = (await self._read_state(self._logs.get(conversation_id))).head
-        return Head(head.next_id, head.last_state_id, head.epoch, head.deleted)
+        return Head(head.next_id, head.last_state_id, head.epoch, head.deleted, head.claim)
 
     async def read(self, conversation_id: str, start_id: int, end_id: int) -> list[StoredEvent]:
         """See EventStore."""

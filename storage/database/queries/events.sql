@@ -2,29 +2,31 @@
 UPDATE conversations SET
     next_id = next_id + ?,
     last_state_id = coalesce(?, last_state_id),
-    fence = ?,
+    fence = coalesce(?, fence),
+    holder = coalesce(?, holder),
     last_updated_at = coalesce(?, last_updated_at),
     accumulated_cost = coalesce(?, accumulated_cost),
     prompt_tokens = coalesce(?, prompt_tokens),
     completion_tokens = coalesce(?, completion_tokens),
     total_tokens = coalesce(?, total_tokens),
     last_message_at = coalesce(?, last_message_at)
-WHERE conversation_id = ? AND next_id = ? AND fence <= ? AND deleted_at IS NULL
+WHERE conversation_id = ? AND next_id = ? AND deleted_at IS NULL
+    AND coalesce(holder IS NULL OR (fence, holder) = (?, ?) OR fence < ?, TRUE)
 RETURNING number
 
 -- name: append_events
 INSERT INTO appends
-SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) WHERE column1 > 0
+SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) WHERE column1 > 0
 
 -- name: create_head
 INSERT INTO conversations (conversation_id) VALUES (?) ON CONFLICT (conversation_id) DO NOTHING
 
 -- name: read_head
-SELECT number, next_id, last_state_id, epoch, deleted_at, fence FROM conversations WHERE conversation_id = ?
+SELECT number, next_id, last_state_id, epoch, deleted_at FROM conversations WHERE conversation_id = ?
 
 -- name: read_checked_head
 -- read_head, and the id of the newest event that is in its place; null where none is.
-SELECT next_id, last_state_id, epoch, deleted_at, (
+SELECT next_id, last_state_id, epoch, deleted_at, fence, holder, (
     SELECT max(key) & 4294967295 FROM events WHERE key BETWEEN number << 32 AND number << 32 | 4294967295
 )
 FROM conversations WHERE conversation_id = ?

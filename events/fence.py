@@ -1,0 +1,18 @@
+"""The claim under which the one that holds a log's agent loop appends."""
+
+from typing import NamedTuple
+
+
+class Fence(NamedTuple):
+    """A claim to hold the loop of a log.
+
+    `number` is at least 1 and grows with each claim. `holder` is drawn at random by the process
+    that claims, from 63 bits, so that two that claimed the same number are told apart.
+    """
+
+    number: int
+    holder: int
+
+    def is_stale(self, held: "Fence | None") -> bool:
+        """Return whether a log held by `held` refuses this claim."""
+        return held is not None and self != held and self.number <= held.number
