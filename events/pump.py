@@ -2,22 +2,25 @@
 
 import asyncio
 import logging
-from asyncio import AbstractEventLoop, Task, TimerHandle
+from asyncio import AbstractEventLoop, Future, Task, TimerHandle
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import orjson
 
 from events.batch import Appended, AppendQueue, Batch, Draft, Settled
+from events.damage import whole
 from events.errors import (
     AppendConflict,
     AppendFailed,
     AppendUnknown,
     ConversationDeleted,
     DamagedHead,
+    DamagedRecord,
     DuplicateClientId,
     EventsError,
     Fenced,
+    StoreUnavailable,
 )
 from events.event import STATE, StoredEvent
 from events.fence import Fence
@@ -30,6 +33,8 @@ logger = logging.getLogger(__name__)
 CONFLICT_TRIES = 8
 FIRST_PAUSE_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 1.0
+READ_EVENTS = 1_000
+"""Events of another writer that are read and published together."""
 
 Publish = Callable[[Sequence[StoredEvent], SummaryChange, int], None]
 """Takes what was committed, its fold, and about how many bytes it is."""
@@ -39,7 +44,8 @@ class AppendPump:
     """The serial section of one conversation: at most one batch is in flight.
 
     It runs in loop callbacks; a task exists only while an unknown outcome or a conflict is being
-    resolved by reading the tail back. Until that is done nothing further is submitted.
+    resolved by reading the tail back, or while what another writer appended is read. Until that is
+    done nothing further is submitted.
     """
 
     def __init__(
@@ -72,6 +78,10 @@ class AppendPump:
         self._last_timestamp = ""
         self._idle: Promise[None] | None = None
         self._stopped: EventsError | None = None
+        self._wanted = 0
+        """How far the log has come elsewhere, as this pump was told; 0 once that is published."""
+        self._reading: Task[None] | None = None
+        self._waiting_for: list[tuple[int, Future[None]]] = []
 
     def put(
         self,
@@ -93,6 +103,17 @@ class AppendPump:
                 self._loop = asyncio.get_running_loop()  # each time it would be a system call
             self._loop.call_soon(self._pump)
 
+    def reach(self, next_id: int, reached: Future[None] | None = None) -> None:
+        """Read what another writer appended below `next_id` and publish it, after what is in flight.
+
+        `reached` is done when it is published or the pump is stopped, and has StoreUnavailable or
+        DamagedHead when it cannot be read. Nothing is tried again unless somebody asks again.
+        """
+        if reached is not None:
+            self._waiting_for.append((next_id, reached))
+        self._wanted = max(self._wanted, next_id)
+        self._pump()
+
     def stop(self, reason: EventsError) -> None:
         """Take nothing more; what was taken goes on."""
         self._stopped = self._stopped or reason
@@ -100,7 +121,7 @@ class AppendPump:
     async def drain(self, seconds: float) -> None:
         """After `stop`: wait for what was taken, then give up on the rest with the reason."""
         self._pump()
-        if self._in_flight is not None:
+        if self._in_flight is not None or self._reading is not None:
             self._idle = self._idle or Promise()
             await asyncio.wait([self._idle.future()], timeout=seconds)
         self._abandon(self._stopped or AppendUnknown("given up"))
@@ -109,6 +130,11 @@ class AppendPump:
         self._scheduled = False
         if self._in_flight is not None:
             return
+        if self._wanted and self._reads_on():
+            return
+        self._submit_next()
+
+    def _submit_next(self) -> None:
         if self._queue.waiting:
             batch = self._queue.form(self.next_id, self._last_timestamp)
             self._attempts = []
@@ -186,7 +212,7 @@ class AppendPump:
                 self._queue.release(one.digest)
             one.settle(Appended(event.id))
         self._publish(batch.events, batch.summary, batch.size_bytes)
-        if self._queue.waiting or self._idle is not None:
+        if self._queue.waiting or self._wanted or self._idle is not None:
             self._pump()
 
     def _end(self, batch: Batch) -> None:
@@ -226,6 +252,9 @@ class AppendPump:
             self._deadline = None
         if self._recovery is not None and self._recovery is not asyncio.current_task():
             self._recovery.cancel()
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
         batch = self._in_flight
         if batch is not None:
             self._end(batch)
@@ -273,8 +302,6 @@ class AppendPump:
         """Another writer was first: publish what it wrote, then try again behind it."""
         self._end(batch)
         self._conflicts += 1
-        self._advance(tail)
-        self._last_timestamp = max(self._last_timestamp, _timestamp_of(tail[-1]))
         if self._conflicts > CONFLICT_TRIES:
             self._conflicts = 0
             late = AppendFailed(f"overtaken {CONFLICT_TRIES} times by other writers")
@@ -282,8 +309,79 @@ class AppendPump:
                 self._queue.fail(one, late)
         else:
             self._queue.put_back(batch.waiting)
-        self._publish(tail, _fold_of(tail), sum(len(event.body) for event in tail))
+        self._take_over(tail)
         self._pump()
+
+    def _take_over(self, tail: Sequence[StoredEvent]) -> None:
+        """Publish what another writer appended behind the newest event known here."""
+        self._advance(tail)
+        self._last_timestamp = max(self._last_timestamp, _timestamp_of(tail[-1]))
+        self._publish(tail, _fold_of(tail), sum(len(event.body) for event in tail))
+        self._tell_reached()
+
+    def _reads_on(self) -> bool:
+        """Return whether something is being read; what is wanted and known is wanted no more."""
+        if self._reading is not None:
+            return True
+        if self._wanted <= self.next_id or self._stopped is not None:
+            self._wanted = 0
+            self._tell_reached()
+            return False
+        self._reading = asyncio.get_running_loop().create_task(self._read_on())
+        return True
+
+    async def _read_on(self) -> None:
+        first_id = self.next_id
+        end_id = min(self._wanted, first_id + READ_EVENTS)
+        error: EventsError | None = None
+        events: Sequence[StoredEvent] = ()
+        try:
+            async with asyncio.timeout(self._append_seconds):
+                events = await self._read(first_id, end_id)
+        except (EventsError, TimeoutError) as failure:
+            error = failure if isinstance(failure, EventsError) else None
+            logger.warning(
+                "cannot read the log of %s on: %r", self._conversation_id, failure, extra=self._ids
+            )
+        except Exception:
+            logger.exception("cannot read the log of %s on", self._conversation_id, extra=self._ids)
+        if self._reading is not asyncio.current_task():
+            return  # abandoned
+        self._reading = None
+        if events and events[0].id == first_id:
+            self._take_over(events)
+        else:
+            self._wanted = 0
+            self._tell_reached(error or StoreUnavailable(f"event {first_id} cannot be read"))
+        # What waits here has its turn before more is read, however fast the other appends.
+        if self._queue.waiting:
+            self._submit_next()
+        else:
+            self._pump()
+
+    def _tell_reached(self, error: EventsError | None = None) -> None:
+        """Tell those whose id is reached; all, when there is nothing to wait for."""
+        waiting, self._waiting_for = self._waiting_for, []
+        for next_id, reached in waiting:
+            if next_id > self.next_id and self._wanted:
+                self._waiting_for.append((next_id, reached))
+            elif reached.done():
+                continue
+            elif error is not None and next_id > self.next_id:
+                reached.set_exception(error)
+            else:
+                reached.set_result(None)
+
+    async def _read(self, first_id: int, end_id: int) -> Sequence[StoredEvent]:
+        """Events as the store has them; a marker stands for one that is damaged, as for readers."""
+        try:
+            return await self._store.read(self._conversation_id, first_id, end_id)
+        except DamagedHead:
+            raise
+        except DamagedRecord as damage:
+            logger.error("%s; going on behind them", damage, extra=self._ids)  # noqa: TRY400 - no fault
+            ends = max([damage.last_id, *(event.id for event in damage.sound)])
+            return whole(damage.sound, first_id, ends + 1)
 
     async def _read_tail(self, first_id: int) -> Sequence[StoredEvent] | None:
         """Events from `first_id` on; None when the log is deleted. Waits as long as it takes.

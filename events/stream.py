@@ -20,7 +20,7 @@ from events.batch import (
     prepare,
     prepare_text,
 )
-from events.errors import BadEvent, ConversationDeleted, StreamClosed
+from events.errors import BadEvent, ConversationDeleted, StoreUnavailable, StreamClosed
 from events.event import Event, EventSource, StoredEvent
 from events.fence import Fence
 from events.filter import EventFilter
@@ -124,7 +124,10 @@ class EventStream:
 
     @property
     def next_id(self) -> int:
-        """The id the next event gets; every id below is committed and published."""
+        """The id behind the newest event published here; every id below is committed.
+
+        Where nobody else appends to the log, it is what the next event gets.
+        """
         return (self._appends or self._head).next_id
 
     @property
@@ -186,6 +189,34 @@ class EventStream:
     def held_by(self, fence: Fence) -> "HeldStream":
         """Return the view through which the one that holds the log's loop appends."""
         return HeldStream(self, fence)
+
+    def reach(self, next_id: int) -> None:
+        """Be told that the log has come to `next_id`; what others appended is read and published.
+
+        Never waits. What cannot be read is logged, and left for the next time.
+        """
+        if next_id > self.next_id and not self._closed:
+            self._pump.reach(next_id)
+
+    async def look(self) -> None:
+        """Publish what the store has now.
+
+        Raises StoreUnavailable, also past the deadline, ConversationDeleted, DamagedHead.
+        """
+        seconds = self._limits.append_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                head = await self._store.head(self.conversation_id)
+                if head.deleted:
+                    raise ConversationDeleted(self.conversation_id)
+                if head.next_id > self.next_id and not self._closed:
+                    reached: Future[None] = asyncio.get_running_loop().create_future()
+                    self._pump.reach(head.next_id, reached)
+                    await reached
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                f"the log of {self.conversation_id} could not be read within {seconds:g} s"
+            ) from error
 
     def update_secrets(self, secrets: Mapping[str, str]) -> None:
         """Mask these values, too, in everything appended from now on."""
