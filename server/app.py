@@ -14,9 +14,7 @@ from starlette.routing import Mount
 from events.batch import ByteBudget
 from events.page_reader import PageReader
 from events.stores.base import EventStore
-from events.stores.database.store import DatabaseEventStore
-from events.stores.files.store import FileEventStore
-from events.stores.memory import MemoryEventStore
+from events.stores.opening import open_event_store, storage_problems
 from events.stream import EVENT_BYTES, StreamLimits
 from events.usage import UsageLedger
 from server.access.auth import Authenticator
@@ -25,7 +23,6 @@ from server.access.connection_limits import Crowd
 from server.access.rate_limits import Rates
 from server.agent.contained import Deadlines
 from server.agent.states import LoopSettings
-from server.checking import storage_problems
 from server.components import Chosen, choose, load_tracing, made
 from server.config.settings import ServerConfig
 from server.conversations.connections import ConnectionRegistry
@@ -55,9 +52,8 @@ from server.sockets.protocol import sent_body
 from server.sockets.transport.stall_watch import Traffic
 from storage.config import StorageConfig
 from storage.conversations.base import ConversationStores
-from storage.database.base import Database
 from storage.medium import Medium
-from storage.opening import OpenedStorage, open_storage, place_of
+from storage.opening import identity_of, open_storage
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +101,7 @@ async def create_app(config: ServerConfig) -> AsyncIterator[Application]:
     chosen = choose(config)
     tracing = load_tracing(config.otel_endpoint)
     async with open_storage(config.storage) as storage, AsyncExitStack() as stack:
-        event_store = await _event_store(storage, stack)
+        event_store = await open_event_store(storage, stack)
         if tracing is not None:
             stack.push_async_callback(tracing.close)
             chosen = chosen.traced(tracing, event_store.counters)
@@ -268,17 +264,17 @@ def manager_parts(
 
 def embedded(config: ServerConfig) -> ConversationManager:
     """The one manager over that storage for programs that are no server."""
-    place = place_of(config.storage)
-    if place not in _embedded:
-        _embedded[place] = EmbeddedConversationManager(partial(_life_of_manager, config))
-    return _embedded[place]
+    identity = identity_of(config.storage)
+    if identity not in _embedded:
+        _embedded[identity] = EmbeddedConversationManager(partial(_life_of_manager, config))
+    return _embedded[identity]
 
 
 async def _life_of_manager(config: ServerConfig) -> AsyncGenerator[ConversationManager]:
     # The one generator of it all: see storage.opening.Holding.
     chosen = choose(config)
     async with open_storage(config.storage) as storage, AsyncExitStack() as stack:
-        event_store = await _event_store(storage, stack)
+        event_store = await open_event_store(storage, stack)
         records = chosen.records(config, storage)
         users = chosen.users(config, storage.settings, storage.secrets)
         parts = manager_parts(config, chosen, records, event_store, users)
@@ -289,29 +285,6 @@ async def _life_of_manager(config: ServerConfig) -> AsyncGenerator[ConversationM
 _embedded: dict[StorageConfig, ConversationManager] = {}
 
 register_embedding(embedded)
-
-
-async def _event_store(storage: OpenedStorage, stack: AsyncExitStack) -> EventStore:
-    # No generator either, for the same reason.
-    if storage.database is not None:
-        return await _over_database(storage.database)
-    if storage.files is None or storage.folded is None:
-        return MemoryEventStore(storage.fold)
-    store = FileEventStore(storage.files, storage.folded)
-    stack.push_async_callback(store.close)
-    repaired = await store.repair()
-    if repaired:
-        logger.info("checked %d conversation(s) against their logs after a crash", repaired)
-    return store
-
-
-async def _over_database(database: Database) -> EventStore:
-    store = DatabaseEventStore(database)
-    await store.place_arrivals()
-    finished = await store.finish_deletions()
-    if finished:
-        logger.info("finished %d interrupted deletion(s)", finished)
-    return store
 
 
 def _is_direct(config: ServerConfig) -> bool:

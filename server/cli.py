@@ -2,22 +2,26 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from server.checking import shown_progress, storage_problems
+from events.stores.opening import storage_problems
 from server.components import choose, load_tracing
 from server.config.settings import ServerConfig
 from server.config.sources import ConfigError
 from server.packaging import DISTRIBUTION, packaging_problems
 from server.process.runner import run
-from storage.checking import describe_storage
+from storage.backends import backend_of
 from storage.errors import StorageError
+from storage.inventory import T, Track, untracked
 
 EXIT_PROBLEMS = 1
 EXIT_USAGE = 2
@@ -92,12 +96,27 @@ def check(options: Options = NO_OPTIONS) -> int:
         "classes": class_problems(options.load()),
     }
     storage = options.load().storage
-    with shown_progress() as track:
+    with _shown_progress() as track:
         found["storage"] = storage_problems(storage, track)
-    there = {"storage": describe_storage(storage)}
+    there = {"storage": backend_of(storage).describe()}
     for subject, problems in found.items():
         print(f"{subject}: {'; '.join(problems) or there.get(subject, 'ok')}")
     return EXIT_PROBLEMS if any(found.values()) else 0
+
+
+@contextmanager
+def _shown_progress() -> Iterator[Track]:
+    """Give a `track` that draws a bar for each subject on stderr, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield untracked
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+
+        def track(items: Iterable[T], subject: str, total: int, /) -> Iterable[T]:
+            return progress.track(items, total=total, description=subject)
+
+        yield track
 
 
 def class_problems(config: ServerConfig) -> Sequence[str]:

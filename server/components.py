@@ -27,9 +27,9 @@ from server.observability.counters import Tallies
 from server.sockets.handlers import SocketHandlers, SocketParts, WatchedHandlers
 from server.tracing import TracedHandlers, TracedRequests, Tracing, traced_manager, traced_step
 from server.user_code import reason_of
+from storage.backends.base import OpenedStorage
 from storage.conversations.base import ConversationStore, ConversationStores
 from storage.counters import Counters
-from storage.opening import OpenedStorage
 from storage.users.base import SecretsStore, SecretsStores, SettingsStore, SettingsStores
 
 TRACING_EXTRA = "otel"

@@ -1,24 +1,32 @@
-"""The contents of a storage and the room they take."""
+"""The contents of a storage and the room they take, and how far reading all of it has come."""
 
 import asyncio
-import os
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
+from typing import Protocol, TypeVar
 
 from pydantic import AwareDatetime, BaseModel
 
-from storage.conversations.listing import Listing
-from storage.database.base import Database, Row, Script, Statement
-from storage.database.wal import wal_of
-from storage.progress import T, Track
-
 CHECK_SECONDS = 60.0
-WALK_SECONDS = 60.0
+"""Seconds that a check of the whole storage may take."""
+
+T = TypeVar("T")
+
+
+class Track(Protocol):
+    """Hands items on while somebody is shown how many of `total` have passed."""
+
+    def __call__(self, items: Iterable[T], subject: str, total: int, /) -> Iterable[T]:
+        """Return the items, in order."""
+
+
+def untracked(items: Iterable[T], _subject: str, _total: int, /) -> Iterable[T]:
+    """Return the items; nobody is shown anything."""
+    return items
 
 
 class IntegrityMark(BaseModel):
@@ -93,85 +101,3 @@ def _until(
                 return
             time.sleep(0)
         yield item
-
-
-class MemoryInventory(Inventory):
-    """Of records in memory."""
-
-    def __init__(self, records: Sized) -> None:
-        super().__init__()
-        self._records = records
-
-    async def take(self, *, check: bool = False) -> StorageReport:  # noqa: ARG002 - nothing to check
-        """See Inventory."""
-        return StorageReport(medium="memory", conversations=len(self._records))
-
-
-class FileInventory(Inventory):
-    """Of a folder of files."""
-
-    def __init__(self, folder: Path, listing: Listing) -> None:
-        super().__init__()
-        self._folder = folder
-        self._listing = listing
-
-    async def take(self, *, check: bool = False) -> StorageReport:
-        """See Inventory."""
-        if check:
-            await self.run_check()
-        async with asyncio.timeout(WALK_SECONDS):
-            files, size = await asyncio.to_thread(_walk, self._folder)
-        return StorageReport(
-            medium="local",
-            place=str(self._folder),
-            bytes_used=size,
-            files=files,
-            conversations=len(self._listing),
-            integrity=self.mark,
-        )
-
-
-class SqliteInventory(Inventory):
-    """Of a SQLite database."""
-
-    def __init__(self, database: Database, path: Path) -> None:
-        super().__init__()
-        self._database = database
-        self._path = path
-
-    async def take(self, *, check: bool = False) -> StorageReport:
-        """See Inventory."""
-        if check:
-            await self.run_check()
-        rows = await self._database.read(_ask(Statement("inventory")))
-        size, conversations, deleted, events, version = rows[0]
-        return StorageReport(
-            medium="sqlite",
-            place=str(self._path),
-            bytes_used=size,
-            wal_bytes=await asyncio.to_thread(_size, wal_of(self._path)),
-            conversations=conversations,
-            deleted_conversations=deleted,
-            events=events,
-            schema_version=version,
-            integrity=self.mark,
-        )
-
-
-def _ask(statement: Statement) -> Script[list[Row]]:
-    return (yield statement).rows
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
-def _walk(folder: Path) -> tuple[int, int]:
-    files = size = 0
-    for parent, _, names in os.walk(folder):
-        files += len(names)
-        size += sum(_size(Path(parent, name)) for name in names)
-    return files, size

@@ -18,6 +18,7 @@ from events.page_reader import PageReader
 from events.stores.database.store import DatabaseEventStore
 from events.stream import EventStream
 from server.process.runner import GC_THRESHOLDS
+from storage.backends.base import OpenedDatabase
 from storage.config import SqliteStorage
 from storage.opening import open_storage
 
@@ -25,7 +26,7 @@ from storage.opening import open_storage
 async def measure(data_dir: Path, producers: int, seconds: float) -> dict[str, Any]:
     """Events a second and processor time per event; each producer has its conversation."""
     async with open_storage(SqliteStorage(data_dir=data_dir)) as storage:
-        if storage.database is None:
+        if not isinstance(storage, OpenedDatabase):
             raise TypeError("a database is needed")
         store = DatabaseEventStore(storage.database)
         reader = PageReader(store, page_size=100, cache_bytes=1)

@@ -12,7 +12,7 @@ from storage.audit.base import KEPT, TRIM, AuditLog
 from storage.audit.model import AuditRecord
 from storage.errors import Damaged
 from storage.files.base import FileStore
-from storage.files.checked import checked_body, with_checksum
+from storage.files.format import checked_body, with_checksum
 
 _LOG = logging.getLogger(__name__)
 

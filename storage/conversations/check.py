@@ -6,8 +6,8 @@ from pathlib import Path
 from storage.conversations.files.blocks import KeptListing
 from storage.conversations.files.documents import Document
 from storage.errors import Damaged, NewerFormat
+from storage.inventory import Track, untracked
 from storage.keys import LISTS, RECORDS
-from storage.progress import Track, untracked
 
 NAMED = 10
 """Problems that are named at most."""

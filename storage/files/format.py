@@ -1,40 +1,34 @@
-"""The format of a folder of files as a whole: which versions can work on it."""
+"""The format of small records as files people can read, and of a folder of files as a whole.
 
-import logging
+A record is a line with kind, version and checksum, then its body.
+"""
 
-from storage.errors import Damaged, KeyNotFound, MigrationError, StorageError
-from storage.files.base import FileStore
-from storage.files.checked import checked_body, with_checksum
+import zlib
 
-logger = logging.getLogger(__name__)
+from storage.errors import Damaged, NewerFormat
 
+VERSION = 1
+"""The version of a record's file."""
 FORMAT = 1
 """Raised by a version whose files earlier ones must not touch."""
 FORMAT_KEY = "format"
 
 
-async def check_format(files: FileStore) -> None:
-    """Note the format in a folder that says none. Raises MigrationError for a newer one, StorageError.
+def with_checksum(kind: str, body: bytes, version: int = VERSION) -> bytes:
+    """Return the content of a file that holds `body`; `kind` is one word."""
+    return f"parley-{kind} {version} {zlib.crc32(body):08x}\n".encode() + body
 
-    The note is not needed by this version: a disk that takes nothing keeps no server from starting.
-    """
-    try:
-        found = await files.read(FORMAT_KEY)
-    except KeyNotFound:
-        try:
-            await files.write(FORMAT_KEY, with_checksum(FORMAT_KEY, f"{FORMAT}\n".encode()))
-        except StorageError:
-            logger.exception("cannot write the format version of the files")
-        return
-    try:
-        number = format_in(found)
-    except Damaged as damage:
-        logger.warning("cannot read the format version of the files: %s", damage)
-        return
-    if number > FORMAT:
-        raise MigrationError(
-            f"the folder of files is from a newer version (format {number}, this one reads {FORMAT})"
-        )
+
+def checked_body(kind: str, content: bytes, key: str) -> bytes:
+    """Return the body inside `with_checksum`'s result. Raises Damaged, NewerFormat naming the key."""
+    line, line_end, body = content.partition(b"\n")
+    if not line_end or with_checksum(kind, body) != content:
+        version = [*line.split(b" "), b"", b""][1]
+        is_newer = version.isdigit() and int(version) > VERSION
+        if is_newer and with_checksum(kind, body, int(version)) == content:
+            raise NewerFormat(key, int(version), VERSION)
+        raise Damaged(f"{key} fails its checksum or has an unknown format version")
+    return body
 
 
 def format_in(content: bytes) -> int:

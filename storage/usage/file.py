@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from storage.conversations.listing import Listing
 from storage.errors import Damaged
 from storage.files.base import FileStore
-from storage.files.checked import checked_body, with_checksum
+from storage.files.format import checked_body, with_checksum
 from storage.usage import counts
 from storage.usage.base import PAGE, UsageStore
 from storage.usage.counts import Moment

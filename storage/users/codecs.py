@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from storage.errors import Damaged, WrongKey
-from storage.files.checked import checked_body, with_checksum
+from storage.files.format import checked_body, with_checksum
 from storage.users.cipher import Cipher, Place
 from storage.users.secrets import Secrets
 from storage.users.settings import KEY_FIELDS, Settings

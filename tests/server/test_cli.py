@@ -15,6 +15,7 @@ import pytest
 from events.conformance.records import append, records
 from events.stores.database.store import DatabaseEventStore
 from server.cli import main
+from storage.backends.base import OpenedDatabase
 from storage.config import SqliteStorage
 from storage.conversations.metadata import ConversationMetadata
 from storage.opening import open_storage
@@ -135,7 +136,7 @@ def test_check_shows_on_a_terminal_how_far_it_has_come(tmp_path):
 
 async def fill(folder):
     async with open_storage(SqliteStorage(data_dir=folder)) as storage:
-        assert storage.database is not None
+        assert isinstance(storage, OpenedDatabase)
         record = ConversationMetadata(conversation_id="c")
         await storage.conversations.for_user(None).save_metadata(record)
         await append(DatabaseEventStore(storage.database), "c", records(0, 1))

@@ -11,9 +11,10 @@ from pydantic import SecretStr
 from events.conformance.records import append, key, records
 from events.stores.database.check import check_database_logs
 from events.stores.database.store import DatabaseEventStore
-from server.checking import storage_problems
+from events.stores.opening import storage_problems
 from storage.audit.model import AuditRecord
-from storage.checking import check_storage, describe_storage
+from storage.backends import backend_of
+from storage.backends.base import OpenedDatabase
 from storage.config import LocalStorage, MemoryStorage, SqliteStorage
 from storage.conversations.metadata import ConversationMetadata
 from storage.opening import open_storage
@@ -30,7 +31,7 @@ ACT = AuditRecord(
 async def filled(tmp_path):
     """A data directory with two logs, their records, a user's secrets, usage and an act."""
     async with open_storage(SqliteStorage(data_dir=tmp_path)) as storage:
-        assert storage.database is not None
+        assert isinstance(storage, OpenedDatabase)
         events = DatabaseEventStore(storage.database)
         for name in ("b", "c"):
             record = ConversationMetadata(conversation_id=name, title=name)
@@ -58,7 +59,7 @@ async def test_a_sound_database_is_found_sound_and_is_not_changed(filled):
 
     assert problems(filled) == []
     assert (
-        describe_storage(SqliteStorage(data_dir=filled))
+        backend_of(SqliteStorage(data_dir=filled)).describe()
         == f"ok, 2 conversations, 22 events in {NAME}"
     )
 
@@ -184,22 +185,22 @@ async def test_progress_is_told_for_every_kind_of_record(filled):
 async def test_what_a_directory_lacks_is_said(tmp_path):
     gone = tmp_path / "gone"
     for kind, name in ((SqliteStorage, NAME), (LocalStorage, "files")):
-        assert describe_storage(kind(data_dir=gone)) == (
+        assert backend_of(kind(data_dir=gone)).describe() == (
             f"no data in {gone} yet: it does not exist"
         )
-        assert describe_storage(kind(data_dir=tmp_path)) == (
+        assert backend_of(kind(data_dir=tmp_path)).describe() == (
             f"no data in {tmp_path} yet: no {name} in it"
         )
         assert storage_problems(kind(data_dir=gone)) == []
     assert not gone.exists()
-    assert describe_storage(MemoryStorage()) == "ok, in memory only"
+    assert backend_of(MemoryStorage()).describe() == "ok, in memory only"
 
 
 async def test_an_empty_file_is_no_database(tmp_path):
     (tmp_path / NAME).touch()
 
     assert problems(tmp_path) == [f"{NAME} is empty: 0 bytes, where a database should be"]
-    assert describe_storage(SqliteStorage(data_dir=tmp_path)) == f"ok, 0 bytes in {NAME}"
+    assert backend_of(SqliteStorage(data_dir=tmp_path)).describe() == f"ok, 0 bytes in {NAME}"
 
 
 async def test_a_database_that_lost_its_log_in_a_crash_says_so(tmp_path, caplog):
@@ -230,7 +231,7 @@ async def test_a_broken_log_of_writes_is_named(tmp_path):
     content[-6000] ^= 1
     wal.write_bytes(content)
 
-    (first, *_) = check_storage(SqliteStorage(data_dir=tmp_path / "killed"))
+    (first, *_) = backend_of(SqliteStorage(data_dir=tmp_path / "killed")).check()
     assert first.startswith("the write-ahead log is broken after")
 
 

@@ -8,7 +8,7 @@ from events.conformance.records import append, key, records
 from events.errors import DamagedRecord, EventsError
 from events.stores.files.check import check_logs
 from events.stores.files.store import FileEventStore
-from storage.checking import check_storage
+from storage.backends import backend_of
 from storage.config import LocalStorage
 from storage.conversations.files.store import FileConversationStores
 from storage.conversations.metadata import ConversationMetadata
@@ -270,18 +270,18 @@ async def test_a_damaged_list_is_made_anew_from_the_records(files):
 
 
 async def test_a_check_names_damaged_records_and_lists_and_changes_nothing(tmp_path):
-    assert check_storage(LocalStorage(data_dir=tmp_path)) == []
+    assert backend_of(LocalStorage(data_dir=tmp_path)).check() == []
     async with open_storage(LocalStorage(data_dir=tmp_path)) as storage:
         for name in ("b", "c"):
             record = ConversationMetadata(conversation_id=name)
             await storage.conversations.for_user("ann").save_metadata(record)
-    assert check_storage(LocalStorage(data_dir=tmp_path)) == []
+    assert backend_of(LocalStorage(data_dir=tmp_path)).check() == []
     kept = tmp_path / "files" / "records" / "c"
     kept.write_bytes(kept.read_bytes()[:-1])
     (tmp_path / "files" / "lists" / "00000000").write_bytes(b"")
 
     for _ in range(2):
-        assert check_storage(LocalStorage(data_dir=tmp_path)) == [
+        assert backend_of(LocalStorage(data_dir=tmp_path)).check() == [
             "lists/00000000 is damaged",
             "records/c fails its checksum or has an unknown format version",
         ]

@@ -16,7 +16,7 @@ from storage.conversations.files.store import FileConversationStores
 from storage.conversations.metadata import ConversationMetadata, MetadataChange
 from storage.conversations.paging import ConversationFilter, ListOrder
 from storage.errors import ConversationNotFound, OutcomeUnknown, Unavailable
-from storage.files.checked import checked_body, with_checksum
+from storage.files.format import checked_body, with_checksum
 from storage.files.memory import MemoryFileStore
 from storage.keys import LISTS, RECORDS
 from tests.support.waiting import others_have_ended

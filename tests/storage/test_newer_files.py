@@ -12,12 +12,12 @@ from events.errors import NewerFormat as NewerLog
 from events.stores.files.check import check_logs
 from events.stores.files.format import seed_of
 from events.stores.files.store import FileEventStore
-from storage.checking import check_storage
+from storage.backends import backend_of
+from storage.backends.base import OpenedFiles
 from storage.config import LocalStorage
 from storage.conversations.metadata import ConversationMetadata
 from storage.errors import Damaged, MigrationError, NewerFormat
-from storage.files.checked import checked_body, with_checksum
-from storage.files.format import FORMAT
+from storage.files.format import FORMAT, checked_body, with_checksum
 from storage.opening import open_storage
 from storage.users import CustomSecret, Secrets
 
@@ -31,8 +31,7 @@ async def filled(tmp_path):
         ann = storage.conversations.for_user("ann")
         await ann.save_metadata(ConversationMetadata(conversation_id="c"))
         await storage.secrets.for_user("ann").store(SECRETS)
-        assert storage.files is not None
-        assert storage.folded is not None
+        assert isinstance(storage, OpenedFiles)
         events = FileEventStore(storage.files, storage.folded, page_events=5)
         await append(events, "c", records(0, 6))
         await asyncio.wait(events._sealings)
@@ -65,7 +64,7 @@ async def test_a_folder_of_a_newer_format_does_not_open(filled):
     with pytest.raises(MigrationError, match=r"is from a newer version \(format 2"):
         async with open_storage(LocalStorage(data_dir=filled)):
             pass
-    assert check_storage(LocalStorage(data_dir=filled)) == ["files is from a newer version"]
+    assert backend_of(LocalStorage(data_dir=filled)).check() == ["files is from a newer version"]
 
 
 async def test_a_folder_that_says_no_format_opens_and_says_it_then(filled):
@@ -87,7 +86,7 @@ async def test_newer_lists_keep_a_storage_from_opening_and_stay_as_they_are(fill
             pass
 
     assert path.read_bytes() == before
-    assert any("newer version" in one for one in check_storage(LocalStorage(data_dir=filled)))
+    assert any("newer version" in one for one in backend_of(LocalStorage(data_dir=filled)).check())
 
 
 @pytest.mark.parametrize("pattern", ["records/c", "users/*/secrets"])
@@ -109,7 +108,7 @@ async def test_a_newer_record_is_told_as_such_and_stays_as_it_is(filled, pattern
             with pytest.raises(NewerFormat, match="is from a newer version"):
                 await call()
     assert path.read_bytes() == before
-    (problem,) = check_storage(LocalStorage(data_dir=filled))
+    (problem,) = backend_of(LocalStorage(data_dir=filled)).check()
     assert "is from a newer version" in problem
 
 
@@ -120,8 +119,7 @@ async def test_a_newer_log_is_told_as_such_and_nothing_of_it_is_touched(filled, 
     before = {one: one.read_bytes() for one in (filled / "files" / "logs").rglob("*/*/*")}
 
     async with open_storage(LocalStorage(data_dir=filled)) as storage:
-        assert storage.files is not None
-        assert storage.folded is not None
+        assert isinstance(storage, OpenedFiles)
         events = FileEventStore(storage.files, storage.folded, page_events=5)
         with pytest.raises(NewerLog, match="the log is from a newer version"):
             await events.read("c", 0, 7)
@@ -154,7 +152,7 @@ async def test_a_damaged_note_of_the_format_is_found_and_does_not_keep_it_from_o
 ):
     (filled / "files" / "format").write_bytes(content)
 
-    (problem,) = check_storage(LocalStorage(data_dir=filled))
+    (problem,) = backend_of(LocalStorage(data_dir=filled)).check()
     assert problem.startswith("format ")
     async with open_storage(LocalStorage(data_dir=filled)) as storage:
         assert await storage.conversations.for_user("ann").exists("c")

@@ -3,11 +3,13 @@
 import asyncio
 import resource
 import shutil
+from typing import get_args
 
 import pytest
 
-from server.checking import storage_problems
-from storage.config import LocalStorage, MemoryStorage, SqliteStorage
+from events.stores.opening import LOG_CHECKS, storage_problems
+from storage.backends import BACKENDS, backend_of
+from storage.config import LocalStorage, MemoryStorage, SqliteStorage, StorageConfig
 from storage.conversations.base import ConversationStore
 from storage.conversations.metadata import ConversationMetadata
 from storage.errors import DataDirectoryLocked, ForeignData, Unavailable
@@ -20,6 +22,30 @@ RECORD = ConversationMetadata(conversation_id="c")
 @pytest.fixture(params=[SqliteStorage, LocalStorage])
 def kind(request):
     return request.param
+
+
+def test_every_medium_that_can_be_configured_has_a_back_end_and_a_check_of_its_logs(tmp_path):
+    union, _ = get_args(StorageConfig)
+    variants = get_args(union)
+
+    assert set(BACKENDS) == set(variants)
+    for variant in variants:
+        config = variant(**({"data_dir": tmp_path} if "data_dir" in variant.model_fields else {}))
+        backend = backend_of(config)
+        assert backend.kind == config.kind
+        assert backend.data_dir == getattr(config, "data_dir", None)
+        assert (backend.kind in LOG_CHECKS) == (backend.path is not None)
+
+
+def test_a_storage_is_the_same_whatever_its_key_and_however_its_directory_is_spelled(
+    kind, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    config = kind(data_dir=tmp_path)
+
+    same = kind(data_dir="./", secret_key="other")  # noqa: S106 - a test's
+    assert backend_of(same).identity == backend_of(config).identity
+    assert backend_of(kind(data_dir=tmp_path / "b")).identity != backend_of(config).identity
 
 
 async def test_whoever_opens_it_meanwhile_gets_the_same_and_the_last_one_closes_it(kind, tmp_path):

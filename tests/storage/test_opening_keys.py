@@ -3,7 +3,7 @@
 import pytest
 from pydantic import SecretStr
 
-from storage.checking import check_storage
+from storage.backends import backend_of
 from storage.config import LocalStorage, SqliteStorage
 from storage.errors import WrongKey
 from storage.opening import open_storage
@@ -36,12 +36,12 @@ async def test_a_check_names_another_key_and_changes_nothing(tmp_path, kind):
     storage = kind(data_dir=tmp_path)
     async with open_storage(storage) as opened:
         await opened.secrets.for_user(None).store(SECRETS)
-    assert check_storage(storage) == []
+    assert backend_of(storage).check() == []
 
-    (problem,) = check_storage(kind(data_dir=tmp_path, secret_key=GIVEN))
+    (problem,) = backend_of(kind(data_dir=tmp_path, secret_key=GIVEN)).check()
 
     assert "PARLEY_SECRET_KEY" in problem
-    assert check_storage(storage) == []
+    assert backend_of(storage).check() == []
 
 
 async def test_a_storage_that_sealed_nothing_opens_with_any_key(tmp_path, kind):

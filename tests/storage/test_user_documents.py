@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from storage.errors import Damaged, WrongKey
-from storage.files.checked import checked_body, with_checksum
+from storage.files.format import checked_body, with_checksum
 from storage.users.cipher import Cipher, Place, new_key
 from storage.users.codecs import decode_secrets, decode_settings, encode_secrets, encode_settings
 from storage.users.secrets import CustomSecret, Secrets

@@ -16,9 +16,10 @@ from events.stores.database.store import DatabaseEventStore
 from events.stores.files.store import FileEventStore
 from events.stream import EventStream
 from storage import failpoints
+from storage.backends.base import OpenedDatabase, OpenedFiles, OpenedStorage
 from storage.config import LocalStorage, SqliteStorage, StorageConfig
 from storage.conversations.metadata import ConversationMetadata, MetadataChange
-from storage.opening import OpenedStorage, open_storage
+from storage.opening import open_storage
 from storage.users import Settings
 from tests.support.streams import USER, message
 
@@ -37,14 +38,12 @@ def config_of(kind: str, data_dir: Path) -> StorageConfig:
 
 async def events_of(storage: OpenedStorage) -> EventStore:
     """Return the event store over an open storage, as a server has it after its start."""
-    if storage.database is not None:
-        store: EventStore = DatabaseEventStore(storage.database)
-        assert isinstance(store, DatabaseEventStore)
+    if isinstance(storage, OpenedDatabase):
+        store = DatabaseEventStore(storage.database)
         await store.place_arrivals()
         await store.finish_deletions()
         return store
-    assert storage.files is not None
-    assert storage.folded is not None
+    assert isinstance(storage, OpenedFiles)
     files = FileEventStore(storage.files, storage.folded, page_events=PAGE_EVENTS)
     await files.repair()
     return files

@@ -28,7 +28,7 @@ from server.routes.events import EventQuery
 from server.sockets.protocol import ClientPacket, Handshake, parse_event, parse_handshake
 from storage.conversations.paging import ListPosition
 from storage.errors import BadCursor, BadValue, Damaged, WrongKey
-from storage.files.checked import with_checksum
+from storage.files.format import with_checksum
 from storage.users.cipher import Cipher
 from storage.users.codecs import decode_settings, encode_settings
 from storage.users.settings import Settings

@@ -3,9 +3,9 @@
 from server.routes.admin.table import Kept
 from storage.audit.base import AuditLog
 from storage.audit.memory import MemoryAudit
+from storage.backends.memory import MemoryInventory
 from storage.conversations.base import ConversationStores
 from storage.conversations.memory import MemoryConversations
-from storage.inventory import MemoryInventory
 from storage.usage.memory import MemoryUsage
 
 

@@ -14,6 +14,7 @@ import orjson
 from events.event import AgentState
 from events.stores.files.store import FileEventStore
 from events.summary import SummaryChange, fold
+from storage.backends.base import OpenedFiles
 from storage.config import LocalStorage
 from storage.conversations.base import ConversationStore
 from storage.conversations.database import DatabaseConversationStores
@@ -77,8 +78,7 @@ async def run_kill_rounds(
 async def _check_files(data_dir: Path) -> None:
     """Every record of a killed server's files is the fold of its log, once that is repaired."""
     async with open_storage(LocalStorage(data_dir=data_dir)) as storage:
-        assert storage.files is not None
-        assert storage.folded is not None
+        assert isinstance(storage, OpenedFiles)
         events = FileEventStore(storage.files, storage.folded)
         assert await events.repair() > 0
         records = storage.conversations.for_user(None)

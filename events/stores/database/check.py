@@ -14,7 +14,7 @@ from storage.conversations.check import shortened
 from storage.database.base import Row
 from storage.database.reading import reading
 from storage.errors import StorageError
-from storage.progress import Track, untracked
+from storage.inventory import Track, untracked
 
 _LAST_ID = 2**KEY_BITS - 1
 _HEADS = """

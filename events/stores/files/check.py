@@ -17,8 +17,8 @@ from events.stores.files.format import (
 from events.stores.files.sealing import TABLE_PAGES
 from events.stores.files.state import page_name
 from storage.conversations.check import content_of, shortened
+from storage.inventory import Track, untracked
 from storage.keys import log_part
-from storage.progress import Track, untracked
 
 LOGS = log_part("")
 TRIES = 3

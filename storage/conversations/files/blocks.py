@@ -11,7 +11,7 @@ from storage.conversations.listing import Listing
 from storage.conversations.metadata import ConversationMetadata
 from storage.conversations.paging import ListPosition
 from storage.errors import Damaged, NewerFormat
-from storage.files.checked import checked_body, with_checksum
+from storage.files.format import checked_body, with_checksum
 from storage.unicode_text import fold_case
 
 BLOCK = 500

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from storage.conversations.metadata import FOLDED_FIELDS, ConversationMetadata, MetadataChange
 from storage.errors import Damaged
-from storage.files.checked import checked_body, with_checksum
+from storage.files.format import checked_body, with_checksum
 
 _KIND = "record"
 

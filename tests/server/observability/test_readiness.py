@@ -24,6 +24,8 @@ from server.observability.readiness import (
     SETTLE_SECONDS,
     Readiness,
 )
+from storage.backends.local import prove_files
+from storage.backends.sqlite import prove_database
 from storage.config import LocalStorage, SqliteStorage
 from storage.conversations.metadata import ConversationMetadata
 from storage.counters import Counters
@@ -33,7 +35,7 @@ from storage.errors import MediumLost, OutcomeUnknown, Unavailable
 from storage.files.local import LocalFileStore
 from storage.lock import data_directory_lock
 from storage.medium import Medium
-from storage.opening import open_storage, prove_database, prove_files
+from storage.opening import open_storage
 from tests.support.backends import FILE_STORES, open_file_store
 from tests.support.faulty_sqlite import Faults
 from tests.support.faulty_store import FaultyEventStore, fails

@@ -1,0 +1,66 @@
+"""Opens the event store over an opened storage, and reads all that is stored for damage."""
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from events.stores.base import EventStore
+from events.stores.database.check import check_database_logs
+from events.stores.database.store import DatabaseEventStore
+from events.stores.files.check import check_logs
+from events.stores.files.store import FileEventStore
+from events.stores.memory import MemoryEventStore
+from storage.backends import backend_of
+from storage.backends.base import OpenedDatabase, OpenedFiles, OpenedMemory, OpenedStorage
+from storage.config import StorageConfig
+from storage.errors import Unavailable
+from storage.inventory import Track, untracked
+
+logger = logging.getLogger(__name__)
+
+LOG_CHECKS: Mapping[str, Callable[[Path, Track], list[str]]] = {
+    "sqlite": check_database_logs,
+    "local": check_logs,
+}
+"""The check of the logs on each kind of medium that lies in a data directory."""
+
+
+async def open_event_store(storage: OpenedStorage, stack: AsyncExitStack) -> EventStore:
+    """Open the event store of a storage, finish what a crash left, and let `stack` close it."""
+    match storage:
+        case OpenedDatabase():
+            return await _over_database(storage)
+        case OpenedFiles():
+            return await _over_files(storage, stack)
+        case OpenedMemory():
+            return MemoryEventStore(storage.fold)
+        case _:
+            raise Unavailable(f"no event store is known for {type(storage).__name__}")
+
+
+async def _over_database(storage: OpenedDatabase) -> EventStore:
+    store = DatabaseEventStore(storage.database)
+    await store.place_arrivals()
+    finished = await store.finish_deletions()
+    if finished:
+        logger.info("finished %d interrupted deletion(s)", finished)
+    return store
+
+
+async def _over_files(storage: OpenedFiles, stack: AsyncExitStack) -> EventStore:
+    store = FileEventStore(storage.files, storage.folded)
+    stack.push_async_callback(store.close)
+    repaired = await store.repair()
+    if repaired:
+        logger.info("checked %d conversation(s) against their logs after a crash", repaired)
+    return store
+
+
+def storage_problems(config: StorageConfig, track: Track = untracked) -> list[str]:
+    """Return what is wrong with records and logs, which are only read. Block."""
+    backend = backend_of(config)
+    problems = backend.check(track)
+    if backend.path is not None:
+        problems += LOG_CHECKS[backend.kind](backend.path, track)
+    return problems

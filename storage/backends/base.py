@@ -1,0 +1,272 @@
+"""The contract of a back-end, and what those that work inside a data directory share."""
+
+import errno
+import logging
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import SecretStr
+
+from storage.audit.base import AuditLog
+from storage.config import LocalStorage, SqliteStorage, StorageConfig
+from storage.conversations.base import ConversationStores
+from storage.conversations.folded import FoldedRecords
+from storage.conversations.memory import Fold
+from storage.database.base import Database
+from storage.errors import (
+    Damaged,
+    ForeignData,
+    KeyNotFound,
+    MigrationError,
+    StorageError,
+    Unavailable,
+)
+from storage.files.base import FileStore
+from storage.files.format import FORMAT, FORMAT_KEY, format_in, with_checksum
+from storage.inventory import Inventory, Track, untracked
+from storage.keys import RESERVE_NAME
+from storage.medium import Medium, reserving, watching
+from storage.usage.base import UsageStore
+from storage.users.base import SecretsStores, SettingsStores
+from storage.users.sealing_key import find_cipher
+
+logger = logging.getLogger(__name__)
+
+SESSIONS = "sessions"
+"""The folder of a directory of the V0 server that holds a folder for each conversation."""
+V0_FILES = ("settings.json", "secrets.json", ".jwt_secret")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedStorage:
+    """The stores of one medium."""
+
+    conversations: ConversationStores
+    settings: SettingsStores
+    secrets: SecretsStores
+    usage: UsageStore
+    audit: AuditLog
+    inventory: Inventory
+    prove: Callable[[], Awaitable[None]] | None = None
+    """Makes a small durable write; None where nothing is durable. Raises StorageError."""
+
+    @property
+    def medium(self) -> Medium | None:
+        """Return what the stores are kept on; None in memory."""
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedDatabase(OpenedStorage):
+    """Stores that share a database."""
+
+    database: Database
+
+    @property
+    def medium(self) -> Medium:
+        """See OpenedStorage."""
+        return self.database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedFiles(OpenedStorage):
+    """Stores over files; an event store must keep the `folded` records level with its logs."""
+
+    files: FileStore
+    folded: FoldedRecords
+
+    @property
+    def medium(self) -> Medium:
+        """See OpenedStorage."""
+        return self.files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedMemory(OpenedStorage):
+    """Stores in memory; `fold` brings a record up to date with its log at once."""
+
+    fold: Callable[[str, Fold], None]
+
+
+class Backend(ABC):
+    """A medium as it is configured: opens it, reads it through, says whose it is.
+
+    Only `open` changes anything.
+    """
+
+    kind: ClassVar[str]
+    """The medium's name, as in the setting."""
+    secret_key: SecretStr | None = None
+    """What seals stored secrets, where it was given."""
+
+    @property
+    def data_dir(self) -> Path | None:
+        """Return the directory that one process at a time works on, if there is one."""
+        return None
+
+    @property
+    def path(self) -> Path | None:
+        """Return where the medium lies in that directory."""
+        return None
+
+    @property
+    @abstractmethod
+    def identity(self) -> StorageConfig:
+        """Return a configuration equal for all of one storage; the key is not part of it."""
+
+    @abstractmethod
+    async def open(self, stack: AsyncExitStack) -> OpenedStorage:
+        """Open the medium, whose directory is checked and locked; `stack` closes it.
+
+        Raises Unavailable, MigrationError, and WrongKey when its secrets were sealed with another.
+        """
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Return what is there in a few words, "ok" first if anything is. Block."""
+
+    @abstractmethod
+    def check(self, track: Track = untracked) -> list[str]:
+        """Return what is wrong with everything but the logs; nothing when it is new. Block."""
+
+    @abstractmethod
+    def check_directory(self) -> None:
+        """Refuse a directory that is not this medium's. Block. Raise StorageError, OSError."""
+
+    def loss(self) -> str | None:
+        """Return what is known to be lost before it is opened, in words. Block. Raise OSError."""
+        return None
+
+
+class DirectoryBackend(Backend):
+    """A medium that lies under `name` in a data directory."""
+
+    name: ClassVar[str]
+
+    def __init__(self, config: SqliteStorage | LocalStorage) -> None:
+        self._config = config
+        self.secret_key = config.secret_key
+
+    @property
+    def data_dir(self) -> Path:
+        """See Backend."""
+        return self._config.data_dir
+
+    @property
+    def path(self) -> Path:
+        """See Backend."""
+        return self.data_dir / self.name
+
+    @property
+    def identity(self) -> StorageConfig:
+        """See Backend."""
+        update = {"data_dir": self.data_dir.absolute(), "secret_key": None}
+        return self._config.model_copy(update=update)
+
+    def check_directory(self) -> None:
+        """Raise ForeignData where a directory holds no data of this medium, but somebody else's.
+
+        A storage that is opened there would be new and empty, beside data that nobody would miss
+        before it is too late. A directory that holds both is taken for this medium's. Raises
+        Unavailable where the path cannot be what it should, or a part of the medium is missing.
+        """
+        folder = self.data_dir
+        for path in (folder, self.path):
+            if path.is_symlink() and not path.exists():
+                raise Unavailable(f"{path} is a link to {path.readlink()}, which is not there")
+        if folder.exists() and not folder.is_dir():
+            raise Unavailable(f"cannot use {folder}: {os.strerror(errno.ENOTDIR)}")
+        self.check_parts()
+        if self.path.exists():
+            return
+        for other in DirectoryBackend.__subclasses__():
+            if (folder / other.name).exists():
+                raise ForeignData(
+                    f"the data directory {folder} holds data of --storage {other.kind}"
+                    f" ({other.name}) and none of --storage {self.kind}: start with --storage"
+                    f" {other.kind}, or name another data directory"
+                )
+        found = _v0_data(folder)
+        if found is not None:
+            raise ForeignData(
+                f"the data directory {folder} holds data of an OpenHands V0 server ({found}), which"
+                " this server cannot read: name another data directory"
+            )
+
+    def check_parts(self) -> None:
+        """Raise Unavailable where a part of the medium is missing that belongs to the rest."""
+
+    def describe(self) -> str:
+        """See Backend."""
+        if not self.path.exists():
+            missing = f"no {self.name} in it" if self.data_dir.exists() else "it does not exist"
+            return f"no data in {self.data_dir} yet: {missing}"
+        return f"ok, {self.contents()} in {self.name}"
+
+    @abstractmethod
+    def contents(self) -> str:
+        """Return how much the medium holds, in a few words."""
+
+    def check(self, track: Track = untracked) -> list[str]:
+        """See Backend."""
+        try:
+            self.check_directory()
+        except StorageError as error:
+            return [str(error)]
+        problems, marks = self.problems(track)
+        try:
+            for marked in marks:
+                find_cipher(marked, self.data_dir, self.secret_key)
+        except StorageError as error:
+            problems = [*problems, str(error)]
+        return problems
+
+    @abstractmethod
+    def problems(self, track: Track) -> tuple[list[str], list[str]]:
+        """Return what is wrong with the medium, and which key seals its secrets, if any does."""
+
+    def guard(self, medium: Medium, stack: AsyncExitStack) -> None:
+        """Watch the files of an opened medium and keep room for deletions, until it is closed."""
+        stack.enter_context(watching(medium))
+        stack.enter_context(reserving(medium, self.data_dir / RESERVE_NAME))
+
+
+def _v0_data(folder: Path) -> str | None:
+    for name in V0_FILES:
+        if (folder / name).is_file():
+            return name
+    sessions = folder / SESSIONS
+    if sessions.is_dir():
+        for session in sessions.iterdir():
+            if (session / "events").is_dir() or (session / "metadata.json").is_file():
+                return SESSIONS
+    return None
+
+
+async def check_format(files: FileStore) -> None:
+    """Note the format in a folder that says none. Raises MigrationError for a newer one, StorageError.
+
+    The note is not needed by this version: a disk that takes nothing keeps no server from starting.
+    """
+    try:
+        found = await files.read(FORMAT_KEY)
+    except KeyNotFound:
+        try:
+            await files.write(FORMAT_KEY, with_checksum(FORMAT_KEY, f"{FORMAT}\n".encode()))
+        except StorageError:
+            logger.exception("cannot write the format version of the files")
+        return
+    try:
+        number = format_in(found)
+    except Damaged as damage:
+        logger.warning("cannot read the format version of the files: %s", damage)
+        return
+    if number > FORMAT:
+        raise MigrationError(
+            f"the folder of files is from a newer version (format {number}, this one reads {FORMAT})"
+        )

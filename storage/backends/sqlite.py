@@ -1,0 +1,229 @@
+"""The back-end of an embedded SQLite database."""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, closing
+from functools import partial
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from storage.audit.database import DatabaseAudit
+from storage.audit.model import AuditRecord
+from storage.backends.base import DirectoryBackend, OpenedDatabase
+from storage.conversations.check import shortened
+from storage.conversations.database import DatabaseConversationStores, record_problem
+from storage.database.base import Database, Row, Script, Statement, load_queries
+from storage.database.migrate import schema_problems
+from storage.database.reading import reading
+from storage.database.sqlite import SqliteDatabase
+from storage.database.wal import read_wal, wal_of
+from storage.errors import Damaged, StorageError, Unavailable
+from storage.files.format import checked_body
+from storage.inventory import Inventory, StorageReport, Track
+from storage.keys import DATABASE_NAME
+from storage.lock import mark_open, was_left_open
+from storage.usage.database import DatabaseUsage
+from storage.usage.model import ConversationUsage
+from storage.users.database import DatabaseKeyMark, DatabaseUserRecords
+from storage.users.sealed import SealedSecrets, SealedSettings
+from storage.users.sealing_key import SealingKey
+
+QUICKLY = 10
+"""Problems inside SQLite's file that are named."""
+
+
+async def prove_database(database: Database) -> None:
+    """Commit a change that changes nothing. Raises Unavailable, OutcomeUnknown."""
+    await database.write(_touch())
+
+
+def _touch() -> Script[None]:
+    yield Statement("touch")
+
+
+class SqliteBackend(DirectoryBackend):
+    """See Backend."""
+
+    kind = "sqlite"
+    name = DATABASE_NAME
+
+    async def open(self, stack: AsyncExitStack) -> OpenedDatabase:
+        """See Backend."""
+        database = await SqliteDatabase.open(self.path)
+        await asyncio.to_thread(mark_open, self.data_dir)
+        stack.push_async_callback(database.close)
+        self.guard(database, stack)
+        key = SealingKey(DatabaseKeyMark(database), self.data_dir, self.secret_key)
+        await key.for_reading()
+        users = DatabaseUserRecords(database)
+        return OpenedDatabase(
+            conversations=DatabaseConversationStores(database),
+            settings=SealedSettings(users, key),
+            secrets=SealedSecrets(users, key),
+            usage=DatabaseUsage(database),
+            audit=DatabaseAudit(database),
+            inventory=SqliteInventory(database, self.path),
+            prove=partial(prove_database, database),
+            database=database,
+        )
+
+    def check_parts(self) -> None:
+        """See DirectoryBackend."""
+        # SQLite takes a database without a byte for new, and deletes the WAL that it finds beside it.
+        path, wal = self.path, wal_of(self.path)
+        if (path.exists() and path.stat().st_size) or not wal.exists() or not wal.stat().st_size:
+            return
+        found = "is empty" if path.exists() else "is missing"
+        raise Unavailable(
+            f"{path} {found}, and its write-ahead log ({wal.name}) is there, with what was written"
+            f" last: bring back the {path.name} that belongs to it, or move {wal.name} away"
+        )
+
+    def loss(self) -> str | None:
+        """See Backend. A WAL is there from a database's opening to its closing, also after a crash."""
+        path, wal = self.path, wal_of(self.path)
+        if not path.exists() or wal.exists() or not was_left_open(self.data_dir):
+            return None
+        return (
+            f"{path.name} was not closed in order, and its write-ahead log is missing"
+            f" ({wal.name}): what was written last is lost"
+        )
+
+    def contents(self) -> str:
+        """See DirectoryBackend."""
+        query = (
+            "SELECT count(*), coalesce(sum(next_id), 0) FROM conversations WHERE deleted_at IS NULL"
+        )
+        try:
+            with reading(self.path) as connection:
+                conversations, events = connection.execute(query).fetchone()
+        except (StorageError, sqlite3.Error):
+            return f"{self.path.stat().st_size} bytes"
+        return f"{conversations} conversations, {events} events"
+
+    def problems(self, track: Track) -> tuple[list[str], list[str]]:
+        """See DirectoryBackend."""
+        path = self.path
+        if not path.exists():
+            return [], []
+        problems = [found for found in (self.loss(), _wal_problem(path)) if found]
+        if path.stat().st_size == 0 and read_wal(wal_of(path)).taken == 0:
+            return [*problems, f"{path.name} is empty: 0 bytes, where a database should be"], []
+        try:
+            with reading(path) as connection:
+                rows = connection.execute(f"PRAGMA integrity_check({QUICKLY})").fetchall()
+                if rows != [("ok",)]:
+                    problems += [f"{path.name} is damaged: {row[0]}" for row in rows]
+                problems += [f"{path.name}: {found}" for found in schema_problems(connection)]
+                problems += shortened([*_check_rows(connection, track)])
+                return problems, _marks_of(connection)
+        except StorageError as error:
+            return [*problems, str(error)], []
+        except sqlite3.Error as error:
+            return [*problems, f"{path.name} cannot be read: {error}"], []
+
+
+class SqliteInventory(Inventory):
+    """Of a SQLite database."""
+
+    def __init__(self, database: Database, path: Path) -> None:
+        super().__init__()
+        self._database = database
+        self._path = path
+
+    async def take(self, *, check: bool = False) -> StorageReport:
+        """See Inventory."""
+        if check:
+            await self.run_check()
+        rows = await self._database.read(_ask(Statement("inventory")))
+        size, conversations, deleted, events, version = rows[0]
+        return StorageReport(
+            medium="sqlite",
+            place=str(self._path),
+            bytes_used=size,
+            wal_bytes=await asyncio.to_thread(_size, wal_of(self._path)),
+            conversations=conversations,
+            deleted_conversations=deleted,
+            events=events,
+            schema_version=version,
+            integrity=self.mark,
+        )
+
+
+def _ask(statement: Statement) -> Script[list[Row]]:
+    return (yield statement).rows
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _wal_problem(path: Path) -> str | None:
+    found = read_wal(wal_of(path))
+    if found.problem() is None or read_wal(wal_of(path)) != found:  # a server is writing to it
+        return None
+    return found.problem()
+
+
+def _check_rows(connection: sqlite3.Connection, track: Track) -> Iterator[str]:
+    """Read what a database holds beside logs; a table that is missing is told by the schema."""
+    checks = (
+        ("records", load_queries()["all_records"], record_problem),
+        ("users", "SELECT owner, kind, body FROM user_records", _user_record_problem),
+        ("usage", "SELECT conversation_id, day, events FROM usage_lines", _usage_problem),
+        ("audit", "SELECT id, body FROM audit", _audit_problem),
+    )
+    for subject, query, problem_of in checks:
+        try:
+            ((count,),) = connection.execute(f"SELECT count(*) FROM ({query})")  # noqa: S608 - ours
+            with closing(connection.execute(query)) as rows:
+                found = (problem_of(row) for row in track(rows, subject, count))
+                yield from (problem for problem in found if problem is not None)
+        except sqlite3.Error as error:
+            if "no such table" not in str(error):
+                yield f"{subject} cannot be read: {error}"
+
+
+def _user_record_problem(row: Row) -> str | None:
+    owner, kind, body = row
+    try:
+        # A damaged row may hold a value of any type.
+        checked_body(kind, body if isinstance(body, bytes) else b"", f"{kind} of user {owner}")
+    except Damaged as damage:
+        return str(damage)
+    return None
+
+
+def _usage_problem(row: Row) -> str | None:
+    conversation_id, day, events = row
+    try:
+        ConversationUsage.model_validate(
+            {
+                "conversation_id": conversation_id,
+                "lines": [{"day": day, "model": "", "events": events}],
+            }
+        )
+    except ValidationError:
+        return f"the usage of conversation {conversation_id} cannot be read"
+    return None
+
+
+def _audit_problem(row: Row) -> str | None:
+    number, body = row
+    try:
+        AuditRecord.model_validate_json(body)
+    except ValidationError:
+        return f"audit record {number} cannot be read"
+    return None
+
+
+def _marks_of(connection: sqlite3.Connection) -> list[str]:
+    try:
+        return [row[0] for row in connection.execute("SELECT key_id FROM key_mark")]
+    except sqlite3.OperationalError:  # an older database has no place for the mark
+        return []
