@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 
-from storage.audit.model import AuditRecord
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 KEPT = 10_000
 """Records that are kept of acts, and as many of looks and refusals; the oldest go first.
@@ -11,6 +11,28 @@ Each has a bound of its own, so that nobody pushes acts out by asking.
 """
 TRIM = 100
 """So many may be there beyond the bound until they are removed together."""
+
+
+class AuditRecord(BaseModel):
+    """One call of the administration: caller, action, origin and outcome; never a key or content.
+
+    `acting` tells calls that change something and were let in. The same look, or the same
+    refusal, again within a short time is counted in `count` and `last_at`. `id` is 0 until it is
+    kept, and grows.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    id: int = 0
+    at: AwareDatetime
+    last_at: AwareDatetime
+    count: int = 1
+    who: str
+    client: str | None
+    action: str
+    target: str | None = None
+    outcome: str
+    acting: bool
 
 
 class AuditLog(ABC):

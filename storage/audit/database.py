@@ -1,7 +1,6 @@
 """The audit log over a Database: a row per record."""
 
-from storage.audit.base import KEPT, TRIM, AuditLog
-from storage.audit.model import AuditRecord
+from storage.audit.base import KEPT, TRIM, AuditLog, AuditRecord
 from storage.database.base import Database, Row, Script, Statement
 
 

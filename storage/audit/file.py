@@ -8,8 +8,7 @@ from itertools import islice
 
 from pydantic import ValidationError
 
-from storage.audit.base import KEPT, TRIM, AuditLog
-from storage.audit.model import AuditRecord
+from storage.audit.base import KEPT, TRIM, AuditLog, AuditRecord
 from storage.errors import Damaged
 from storage.files.base import FileStore
 from storage.files.format import checked_body, with_checksum

@@ -2,8 +2,7 @@
 
 from itertools import islice
 
-from storage.audit.base import KEPT, AuditLog
-from storage.audit.model import AuditRecord
+from storage.audit.base import KEPT, AuditLog, AuditRecord
 
 
 class MemoryAudit(AuditLog):

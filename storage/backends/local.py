@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from storage.audit.base import AuditRecord
 from storage.audit.file import FileAudit
-from storage.audit.model import AuditRecord
 from storage.backends.base import DirectoryBackend, OpenedFiles, check_format
 from storage.conversations.check import check_records, content_of, shortened
 from storage.conversations.files.store import FileConversationStores

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from storage.audit.base import AuditRecord
 from storage.audit.database import DatabaseAudit
-from storage.audit.model import AuditRecord
 from storage.backends.base import DirectoryBackend, OpenedDatabase
 from storage.conversations.check import shortened
 from storage.conversations.database import DatabaseConversationStores, record_problem

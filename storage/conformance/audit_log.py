@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from storage.audit.base import TRIM, AuditLog
-from storage.audit.model import AuditRecord
+from storage.audit.base import TRIM, AuditLog, AuditRecord
 
 NEWEST = 2**62
 KEPT = 20

@@ -12,7 +12,7 @@ from events.conformance.records import append, key, records
 from events.stores.database.check import check_database_logs
 from events.stores.database.store import DatabaseEventStore
 from events.stores.opening import storage_problems
-from storage.audit.model import AuditRecord
+from storage.audit.base import AuditRecord
 from storage.backends import backend_of
 from storage.backends.base import OpenedDatabase
 from storage.config import LocalStorage, MemoryStorage, SqliteStorage

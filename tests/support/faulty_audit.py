@@ -1,7 +1,7 @@
 """An audit log that fails when it is told to."""
 
+from storage.audit.base import AuditRecord
 from storage.audit.memory import MemoryAudit
-from storage.audit.model import AuditRecord
 from storage.errors import Unavailable
 
 

@@ -8,7 +8,7 @@ from server.conversations.manager import ConversationStatus
 from server.routes.conversations import PageId
 from server.routes.process import Resources
 from server.routes.request import Day, JsonResponse, Moment, Query, RequestBody
-from storage.audit.model import AuditRecord
+from storage.audit.base import AuditRecord
 from storage.conversations.metadata import ConversationMetadata, ConversationTrigger
 from storage.counters import Counters
 from storage.usage.model import UsageTotal

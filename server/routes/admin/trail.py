@@ -12,8 +12,7 @@ from starlette.responses import Response
 from server.errors import Forbidden, RateLimited, Unauthorized, answer_for
 from server.routes.admin.access import NOBODY, AdminAccess
 from server.routes.endpoint import Endpoint
-from storage.audit.base import AuditLog
-from storage.audit.model import AuditRecord
+from storage.audit.base import AuditLog, AuditRecord
 from storage.errors import StorageError
 
 logger = logging.getLogger(__name__)
