@@ -128,6 +128,16 @@ class EventStoreSuite:
             with pytest.raises(AppendConflict):
                 await append(store, "c", records(1, 1, "late"), fence=fence)
 
+    async def test_the_heads_of_several_logs_come_in_the_order_asked_for(self, store):
+        await append(store, "a", records(0, 2))
+        await append(store, "b", records(0, 3), fence=Fence(1, 1))
+        await store.delete("a")
+
+        asked = ["b", "unknown", "a", "b"]
+
+        assert await store.heads(asked) == [await store.head(one) for one in asked]
+        assert await store.heads([]) == []
+
     async def test_taken_keys_name_their_places_and_nothing_is_written(self, store):
         await append(store, "c", records(0, 3), keys={0: key("a"), 2: key("b")})
         before = await store.head("c")

@@ -69,6 +69,13 @@ class EventStore(ABC):
     async def head(self, conversation_id: str) -> Head:
         """The end of the log as committed now. Raises DamagedHead where it is not known."""
 
+    async def heads(self, conversation_ids: Sequence[str]) -> list[Head]:
+        """The ends of several logs, in that order; this default asks for one after the other.
+
+        Raises DamagedHead for any of them.
+        """
+        return [await self.head(conversation_id) for conversation_id in conversation_ids]
+
     @abstractmethod
     async def read(self, conversation_id: str, start_id: int, end_id: int) -> list[StoredEvent]:
         """Events with start_id <= id < end_id that are committed, ascending.
