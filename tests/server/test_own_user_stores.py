@@ -53,9 +53,9 @@ class TestOwnSecrets(SecretsStoreSuite):
 async def test_a_class_that_does_not_answer_is_not_waited_for(stores, new):
     store = stores.for_user("ann")
 
-    with pytest.raises(Unavailable, match="does not answer"):
+    with pytest.raises(Unavailable, match="did not answer"):
         await store.load()
-    with pytest.raises(OutcomeUnknown, match="does not answer"):
+    with pytest.raises(OutcomeUnknown, match="did not answer"):
         await store.update(lambda _: new)
 
 

@@ -124,7 +124,8 @@ def check_frames(content: bytes) -> bool:
     for event_id, event in events.items():
         orjson.loads(event.body)
         assert event.id == event_id
-    assert encode_head(SEED, head) == content[: len(encode_head(SEED, head))] if head else True
+    # Reading goes on behind damage, so that a sound head may stand behind some.
+    assert head is None or encode_head(SEED, head) in content
     return any(frame.body is not None for frame in read_frames(SEED, content))
 
 
