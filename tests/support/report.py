@@ -23,7 +23,7 @@ BUDGET_SECONDS = {
     "node": 120,
     "runtime_stub": 10,
     "server": 900,
-    "stateful": 120,
+    "stateful": 200,
     "storage": 120,
 }
 DEFAULT_BUDGET_SECONDS = 30
