@@ -114,33 +114,33 @@ class EmbeddedConversationManager(ConversationManager):
         manager = await self._begun()
         return await manager.delete_conversation(sid, user_id)
 
-    def is_agent_loop_running(self, sid: str) -> bool:
+    async def is_agent_loop_running(self, sid: str) -> bool:
         """See ConversationManager."""
-        return self._manager is not None and self._manager.is_agent_loop_running(sid)
+        return self._manager is not None and await self._manager.is_agent_loop_running(sid)
 
-    def get_running_agent_loops(
+    async def get_running_agent_loops(
         self, user_id: str | None = None, filter_to_sids: set[str] | None = None
     ) -> set[str]:
         """See ConversationManager."""
         if self._manager is None:
             return set()
-        return self._manager.get_running_agent_loops(user_id, filter_to_sids)
+        return await self._manager.get_running_agent_loops(user_id, filter_to_sids)
 
-    def get_connections(
+    async def get_connections(
         self, user_id: str | None = None, filter_to_sids: set[str] | None = None
     ) -> Mapping[str, str]:
         """See ConversationManager."""
         if self._manager is None:
             return {}
-        return self._manager.get_connections(user_id, filter_to_sids)
+        return await self._manager.get_connections(user_id, filter_to_sids)
 
-    def get_agent_loop_info(
+    async def get_agent_loop_info(
         self, user_id: str | None = None, filter_to_sids: set[str] | None = None
     ) -> list[AgentLoopInfo]:
         """See ConversationManager."""
         if self._manager is None:
             return []
-        return self._manager.get_agent_loop_info(user_id, filter_to_sids)
+        return await self._manager.get_agent_loop_info(user_id, filter_to_sids)
 
     async def _begun(self) -> ConversationManager:
         loop = asyncio.get_running_loop()

@@ -197,28 +197,28 @@ class ConversationManager(ABC):
         """Tell clients `stopped`, leave the tombstone, drop transports; False when unknown."""
 
     @abstractmethod
-    def is_agent_loop_running(self, sid: str) -> bool:
+    async def is_agent_loop_running(self, sid: str) -> bool:
         """Whether a loop runs or starts."""
 
     @abstractmethod
-    def get_running_agent_loops(
+    async def get_running_agent_loops(
         self, user_id: str | None = None, filter_to_sids: set[str] | None = None
     ) -> set[str]:
         """Conversations of the owner with a loop. A filter of None is no filter, empty is none."""
 
     @abstractmethod
-    def get_connections(
+    async def get_connections(
         self, user_id: str | None = None, filter_to_sids: set[str] | None = None
     ) -> Mapping[str, str]:
         """Connection id -> conversation id, filtered likewise."""
 
     @abstractmethod
-    def get_agent_loop_info(
+    async def get_agent_loop_info(
         self, user_id: str | None = None, filter_to_sids: set[str] | None = None
     ) -> list[AgentLoopInfo]:
         """The owner's loops that run, start or wait for a slot, filtered likewise."""
 
-    def every_agent_loop(self) -> list[AgentLoopInfo]:
+    async def every_agent_loop(self) -> list[AgentLoopInfo]:
         """The loops of all owners that run, start or wait; for administration only.
 
         This default, and those below, raise NotSupported.

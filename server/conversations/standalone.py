@@ -185,12 +185,12 @@ class StandaloneConversationManager(ConversationManager):
         await self._parts.event_store.delete(sid)
         await self._parts.conversation_stores.for_user(user_id).delete_metadata(sid)
 
-    def is_agent_loop_running(self, sid: str) -> bool:
+    async def is_agent_loop_running(self, sid: str) -> bool:
         """See ConversationManager."""
         conversation = self._conversations.get(sid)
         return conversation is not None and self._loops.holds(conversation)
 
-    def get_running_agent_loops(
+    async def get_running_agent_loops(
         self, user_id: str | None = None, filter_to_sids: set[str] | None = None
     ) -> set[str]:
         """See ConversationManager."""
@@ -200,7 +200,7 @@ class StandaloneConversationManager(ConversationManager):
             if self._loops.holds(conversation)
         }
 
-    def get_connections(
+    async def get_connections(
         self, user_id: str | None = None, filter_to_sids: set[str] | None = None
     ) -> Mapping[str, str]:
         """See ConversationManager."""
@@ -211,7 +211,7 @@ class StandaloneConversationManager(ConversationManager):
             and (filter_to_sids is None or conversation.conversation_id in filter_to_sids)
         }
 
-    def get_agent_loop_info(
+    async def get_agent_loop_info(
         self, user_id: str | None = None, filter_to_sids: set[str] | None = None
     ) -> list[AgentLoopInfo]:
         """See ConversationManager."""
@@ -221,7 +221,7 @@ class StandaloneConversationManager(ConversationManager):
             if (info := self._info(conversation)).status is not ConversationStatus.STOPPED
         ]
 
-    def every_agent_loop(self) -> list[AgentLoopInfo]:
+    async def every_agent_loop(self) -> list[AgentLoopInfo]:
         """See ConversationManager."""
         infos = [self._info(conversation) for conversation in self._conversations]
         return [info for info in infos if info.status is not ConversationStatus.STOPPED]

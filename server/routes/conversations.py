@@ -65,27 +65,27 @@ class ConversationInfo(ResponseBody):
     sub_conversation_ids: list[str] = Field(default_factory=list, max_length=0)
 
 
-def conversation_infos(
+async def conversation_infos(
     manager: ConversationManager, user_id: str | None, records: Sequence[ConversationMetadata]
 ) -> list[ConversationInfo]:
     """The conversations as pages and lists show them, in the order of the records."""
     ids = {record.conversation_id for record in records}
     loops = {
         info.conversation_id: info
-        for info in manager.get_agent_loop_info(user_id, filter_to_sids=ids)
+        for info in await manager.get_agent_loop_info(user_id, filter_to_sids=ids)
     }
-    connections = Counter(manager.get_connections(user_id, filter_to_sids=ids).values())
+    connections = Counter((await manager.get_connections(user_id, filter_to_sids=ids)).values())
     return [
         _info(record, loops.get(record.conversation_id), connections[record.conversation_id])
         for record in records
     ]
 
 
-def status_of(
+async def status_of(
     manager: ConversationManager, user_id: str | None, conversation_id: str
 ) -> ConversationStatus:
     """Return the status of one conversation's loop."""
-    found = manager.get_agent_loop_info(user_id, filter_to_sids={conversation_id})
+    found = await manager.get_agent_loop_info(user_id, filter_to_sids={conversation_id})
     return found[0].status if found else ConversationStatus.STOPPED
 
 
@@ -224,7 +224,7 @@ class ConversationRoutes:
             ),
         )
         user_id = principal_of(request).user_id
-        infos = conversation_infos(self._services.manager, user_id, page.results)
+        infos = await conversation_infos(self._services.manager, user_id, page.results)
         return JsonResponse(ConversationPage(results=infos, next_page_id=page.next_page_id))
 
     @described(Tag.CONVERSATIONS, answer=ConversationInfo | None)
@@ -236,7 +236,9 @@ class ConversationRoutes:
         except ConversationNotFound:
             return JsonResponse(None)
         user_id = principal_of(request).user_id
-        return JsonResponse(conversation_infos(self._services.manager, user_id, [record])[0])
+        return JsonResponse(
+            (await conversation_infos(self._services.manager, user_id, [record]))[0]
+        )
 
     @described(Tag.CONVERSATIONS, body=Rename, answer=Literal[True])
     async def rename(self, request: Request) -> Response:
@@ -278,7 +280,7 @@ class ConversationRoutes:
         """Stop the agent loop and return its status before that."""
         conversation_id = await visible_id(request, self._stores)
         manager = self._services.manager
-        before = status_of(manager, principal_of(request).user_id, conversation_id)
+        before = await status_of(manager, principal_of(request).user_id, conversation_id)
         had_loop = await manager.close_session(conversation_id)
         told = "Conversation stopped successfully" if had_loop else "Conversation was not running"
         return JsonResponse(

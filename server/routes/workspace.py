@@ -39,7 +39,7 @@ async def running_runtime(
     """
     conversation_id = await visible_id(request, services.conversation_stores)
     manager = services.manager
-    if not manager.is_agent_loop_running(conversation_id):
+    if not await manager.is_agent_loop_running(conversation_id):
         raise NotFound(absent)
     async with (
         asyncio.timeout(services.config.action_timeout_seconds),

@@ -13,6 +13,7 @@ from events.stream import EventStream
 from server.app import Application, compose
 from server.components import choose
 from server.config.settings import ServerConfig
+from server.conversations.manager import ConversationManager
 from server.conversations.users import Users
 from server.sockets.transport.stall_watch import Traffic
 from storage.conversations.base import ConversationStores
@@ -23,8 +24,20 @@ from tests.support.kept import kept_in_memory
 from tests.support.raw_client import RawClient, raw_client
 from tests.support.servers import LoopServer, serving
 from tests.support.user_backends import memory_user_stores
+from tests.support.waiting import until
 
 EVERYTHING = 2**31
+
+
+async def until_running(
+    manager: ConversationManager, wanted: set[str], user_id: str | None = None
+) -> None:
+    """Wait until just these conversations of a user have a loop."""
+
+    async def holds() -> bool:
+        return await manager.get_running_agent_loops(user_id) == wanted
+
+    await until(holds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,7 @@ class Race:
 
     async def _place(self, point: str, number: int) -> None:
         past_the_server = not self._opened or point == "head.after"
-        if not past_the_server and not self._is_joined():
+        if not past_the_server and not await self._is_joined():
             return
         self._budget -= number
         self._placed[point] += number
@@ -171,10 +171,10 @@ class Race:
                 await append(self._inner, self.conversation_id, _old(begin, number, state))
                 return
 
-    def _is_joined(self) -> bool:
+    async def _is_joined(self) -> bool:
         assert self._live is not None
         manager = self._live.application.manager
-        return bool(manager.get_connections(None, {self.conversation_id}))
+        return bool(await manager.get_connections(None, {self.conversation_id}))
 
     async def _stream(self) -> EventStream:
         assert self._live is not None

@@ -53,7 +53,7 @@ class LiveRoutes:
                 at=datetime.now(UTC),
                 uptime_seconds=time.monotonic() - services.started,
                 not_ready=services.is_ready(),
-                loops=_loop_counts(services.manager.every_agent_loop()),
+                loops=_loop_counts(await services.manager.every_agent_loop()),
                 connections=ConnectionCounts(
                     total=len(lines),
                     behind=sum(line.lag > 0 for line in lines),
@@ -84,7 +84,7 @@ class LiveRoutes:
                         events=info.event_store.next_id,
                         connections=watching[info.conversation_id],
                     )
-                    for info in services.manager.every_agent_loop()
+                    for info in await services.manager.every_agent_loop()
                 ]
             )
         )
@@ -94,7 +94,7 @@ class LiveRoutes:
         """Stop an agent loop, as its user could. Raises BadKey, NotFound where there is none."""
         await read_body(request, Nothing)
         conversation_id = conversation_id_of(request)
-        known = {info.conversation_id for info in self._services.manager.every_agent_loop()}
+        known = {info.conversation_id for info in await self._services.manager.every_agent_loop()}
         if conversation_id not in known:
             raise NotFound("This conversation has no running agent loop")
         closed = await self._services.manager.close_session(conversation_id)
@@ -126,23 +126,23 @@ class LiveRoutes:
     @described(Tag.ADMINISTRATION, answer=DrainState)
     async def drain_state(self, _request: Request) -> Response:
         """Report whether the server is draining, and its progress."""
-        return answer(self._state())
+        return answer(await self._state())
 
     @described(Tag.ADMINISTRATION, answer=DrainState, body=DrainRequest)
     async def drain(self, request: Request) -> Response:
         """Start a drain: refuse new work, stop idle loops, and stop all loops at the deadline."""
         body = await read_body(request, DrainRequest)
         self._drain.begin(body.deadline_seconds)
-        return answer(self._state())
+        return answer(await self._state())
 
     @described(Tag.ADMINISTRATION, answer=DrainState)
     async def undo_drain(self, _request: Request) -> Response:
         """End the drain, if there is one, and accept work again."""
         self._drain.end()
-        return answer(self._state())
+        return answer(await self._state())
 
-    def _state(self) -> DrainState:
-        counts = _loop_counts(self._services.manager.every_agent_loop())
+    async def _state(self) -> DrainState:
+        counts = _loop_counts(await self._services.manager.every_agent_loop())
         return DrainState(
             draining=self._drain.under_way,
             drained=self._drain.drained,

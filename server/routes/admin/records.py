@@ -49,7 +49,9 @@ class RecordRoutes:
         """List the conversations of all users, newest first. Raises BadCursor."""
         query = read_query(request, ConversationsQuery)
         found = await self._search(query)
-        loops = {info.conversation_id: info for info in self._services.manager.every_agent_loop()}
+        loops = {
+            info.conversation_id: info for info in await self._services.manager.every_agent_loop()
+        }
         watching = Counter(one.conversation_id for one in self._services.connections.all())
 
         def line(record: ConversationMetadata) -> ConversationLine:

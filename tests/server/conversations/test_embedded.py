@@ -129,17 +129,17 @@ async def test_one_data_directory_has_one_manager_and_one_storage(tmp_path):
         *(first.join_conversation("c", f"n{n}", SETTINGS, "ann") for n in range(5))
     )
     assert len({id(one.info.event_store) for one in joined}) == 1
-    assert set(first.get_connections("ann")) == {f"n{n}" for n in range(5)}
+    assert set(await first.get_connections("ann")) == {f"n{n}" for n in range(5)}
     await first.shutdown()
 
 
 async def test_a_manager_answers_before_it_has_begun_and_begins_again_after_it_ended(tmp_path):
     config = config_of(tmp_path)
     manager = ConversationManager.get_instance(config)
-    assert not manager.is_agent_loop_running("c")
-    assert manager.get_running_agent_loops("ann") == set()
-    assert manager.get_connections("ann") == {}
-    assert manager.get_agent_loop_info("ann") == []
+    assert not await manager.is_agent_loop_running("c")
+    assert await manager.get_running_agent_loops("ann") == set()
+    assert await manager.get_connections("ann") == {}
+    assert await manager.get_agent_loop_info("ann") == []
     assert not await manager.close_session("c")
     await manager.disconnect_from_session("nobody")
     await manager.shutdown()
@@ -151,7 +151,7 @@ async def test_a_manager_answers_before_it_has_begun_and_begins_again_after_it_e
             info = await manager.maybe_start_agent_loop("c", SETTINGS, "ann", "hello")
             assert info.conversation_id == "c"
             assert await manager.close_session("c")
-        assert manager.get_agent_loop_info("ann") == []
+        assert await manager.get_agent_loop_info("ann") == []
     async with manager:
         assert not await manager.delete_conversation("nobody", "ann")
         assert await manager.delete_conversation("c", "ann")
@@ -175,11 +175,11 @@ async def test_every_call_reaches_the_manager(tmp_path):
             assert not manager.take(conversation, message, appended.settle)
             assert (await appended).id > accepted.id
             assert joined.conversation is conversation
-        assert manager.is_agent_loop_running("c")
-        assert manager.get_running_agent_loops("ann") == {"c"}
-        assert [info.conversation_id for info in manager.get_agent_loop_info("ann")] == ["c"]
+        assert await manager.is_agent_loop_running("c")
+        assert await manager.get_running_agent_loops("ann") == {"c"}
+        assert [info.conversation_id for info in await manager.get_agent_loop_info("ann")] == ["c"]
         await manager.disconnect_from_session("one")
-        assert manager.get_connections("ann") == {}
+        assert await manager.get_connections("ann") == {}
 
 
 def test_the_package_names_what_it_offers():

@@ -54,7 +54,7 @@ async def test_a_loop_of_another_user_is_never_closed_to_make_room():
                 taken = await manager.accept(queued, message("hello"))
 
                 assert taken.queued
-                assert manager.get_running_agent_loops("ann") == {busy}
+                assert await manager.get_running_agent_loops("ann") == {busy}
                 assert conversation.idle
         log = [one.body for one in await live.log(idle)]
         assert not any(b'"agent_state":"stopped"' in body for body in log)
@@ -89,5 +89,5 @@ async def test_one_that_waits_with_work_keeps_its_turn_when_somebody_joins_it():
                 await manager.close_session(busy)
                 await client.event(is_answer)
 
-                assert manager.get_running_agent_loops(None) == {first}
+                assert await manager.get_running_agent_loops(None) == {first}
         assert not any(b'"agent_state":"loading"' in one.body for one in await live.log(second))

@@ -4,7 +4,7 @@ import asyncio
 
 from server.agent.states import LoopSettings
 from tests.support.clients import message
-from tests.support.live import live_server
+from tests.support.live import live_server, until_running
 from tests.support.waiting import until
 
 SETTINGS = LoopSettings()
@@ -20,9 +20,9 @@ async def test_an_idle_unwatched_loop_makes_room_for_a_new_message():
 
         info = await manager.maybe_start_agent_loop(second, SETTINGS, None, "hello")
         assert (info.status, info.queued) == ("RUNNING", True)
-        await until(lambda: manager.get_running_agent_loops(None) == {second})
+        await until_running(manager, {second})
 
-        assert not manager.is_agent_loop_running(first)
+        assert not await manager.is_agent_loop_running(first)
 
 
 async def test_a_watched_loop_is_never_closed_and_a_message_without_a_slot_waits_for_it():
@@ -37,13 +37,13 @@ async def test_a_watched_loop_is_never_closed_and_a_message_without_a_slot_waits
                 answer = await writer.say("are you there?")
                 assert answer["status"] == "ok"
                 assert answer["queued"] is True
-                assert manager.get_running_agent_loops(None) == {watched}
+                assert await manager.get_running_agent_loops(None) == {watched}
 
                 await viewer.close()
                 await writer.event(
                     lambda one: (one.get("action"), one.get("source")) == ("message", "agent")
                 )
-                await until(lambda: manager.get_running_agent_loops(None) == {other})
+                await until_running(manager, {other})
 
 
 async def test_a_working_loop_is_never_closed_for_another():
@@ -57,9 +57,9 @@ async def test_a_working_loop_is_never_closed_for_another():
                 taken = await manager.accept(waiting, message("hello"))
 
                 assert taken.queued
-                assert manager.get_running_agent_loops(None) == {busy}
+                assert await manager.get_running_agent_loops(None) == {busy}
                 await manager.close_session(busy)
-                await until(lambda: manager.get_running_agent_loops(None) == {other})
+                await until_running(manager, {other})
 
 
 async def test_a_loop_that_comes_to_rest_unwatched_makes_room_at_once():
@@ -71,7 +71,7 @@ async def test_a_loop_that_comes_to_rest_unwatched_makes_room_at_once():
             taken = await manager.accept(waiting, message("hello"))
             assert taken.queued
 
-            await until(lambda: manager.get_running_agent_loops(None) == {other})
+            await until_running(manager, {other})
         assert b"Message 3 of 3" in b"".join([one.body for one in await live.log(busy)])
 
 
@@ -81,9 +81,9 @@ async def test_an_idle_loop_nobody_watches_is_closed_after_its_delay():
         conversation_id = await live.new()
         async with live.joined(conversation_id) as client:
             await client.state("awaiting_user_input")
-            assert manager.is_agent_loop_running(conversation_id)
+            assert await manager.is_agent_loop_running(conversation_id)
 
-        await until(lambda: not manager.is_agent_loop_running(conversation_id))
+        await until_running(manager, set())
         log = [one.body for one in await live.log(conversation_id)]
         assert b'"agent_state":"stopped"' in log[-1]
 
@@ -95,11 +95,11 @@ async def test_limits_and_loops_are_the_owners_alone():
         await manager.maybe_start_agent_loop(mine, SETTINGS, "alice", "hello")
         await manager.maybe_start_agent_loop(theirs, SETTINGS, "bob", "hello")
 
-        await until(lambda: manager.is_agent_loop_running(theirs))
-        assert manager.get_running_agent_loops("alice") == {mine}
-        assert manager.get_running_agent_loops("bob") == {theirs}
-        assert manager.get_running_agent_loops(None) == set()
-        assert manager.get_running_agent_loops("alice", set()) == set()
+        await until_running(manager, {theirs}, "bob")
+        assert await manager.get_running_agent_loops("alice") == {mine}
+        assert await manager.get_running_agent_loops("bob") == {theirs}
+        assert await manager.get_running_agent_loops(None) == set()
+        assert await manager.get_running_agent_loops("alice", set()) == set()
 
 
 async def test_two_starts_at_once_give_one_loop():

@@ -154,7 +154,7 @@ async def test_a_clients_event_that_fails_is_logged_with_its_connection(delivery
         one = await live.new()
         async with live.joined(one) as client:
             told = await client.say(CONTENT)
-            (connection_id,) = live.application.manager.get_connections(None, {one})
+            (connection_id,) = await live.application.manager.get_connections(None, {one})
 
     assert told["code"] == "not_stored"
     of_the_log = [one for one in caplog.records if one.name == "events.pump"]

@@ -5,7 +5,7 @@ from httpx import AsyncClient
 
 from tests.support.clients import ConnectRefused
 from tests.support.faulty_audit import FaultyAudit
-from tests.support.live import live_server
+from tests.support.live import live_server, until_running
 from tests.support.rest import EVERY, assert_refused, rest_server
 from tests.support.waiting import until
 
@@ -26,7 +26,7 @@ async def test_a_loop_is_listed_with_what_it_is_at_and_can_be_closed(rest):
     closed = await rest.ask("POST", f"{ADMIN}/loops/{conversation_id}/close", json={})
 
     assert closed.json() == {"conversation_id": conversation_id, "closed": True}
-    assert not rest.application.manager.is_agent_loop_running(conversation_id)
+    assert not await rest.application.manager.is_agent_loop_running(conversation_id)
     assert (await rest.ask("GET", f"{ADMIN}/loops")).json()["results"] == []
     assert await acts(rest) == [("close loop", conversation_id, "done")]
 
@@ -86,17 +86,23 @@ async def test_a_drain_ends_loops_that_rest_at_once_and_those_at_work_when_they_
     resting = await rest.create(initial_user_msg="hello")
     await rest.wait_until_idle(resting)
     working = await rest.create(initial_user_msg="/slow 3 50")
-    await until(lambda: any(one.working for one in rest.application.manager.every_agent_loop()))
+    await until_working(rest.application.manager)
 
     await rest.ask("POST", f"{ADMIN}/drain", json={"deadline_seconds": 60})
 
     manager = rest.application.manager
-    await until(lambda: not manager.is_agent_loop_running(resting))
-    assert manager.is_agent_loop_running(working)
-    await until(lambda: not manager.is_agent_loop_running(working))
+    await until_running(manager, {working})
+    await until_running(manager, set())
     await settled(rest)
     events = await rest.events.read(working, 0, 1_000)
     assert b"slow" in b"".join(event.body for event in events)
+
+
+async def until_working(manager):
+    async def works():
+        return any(one.working for one in await manager.every_agent_loop())
+
+    await until(works)
 
 
 async def settled(rest):
@@ -108,12 +114,12 @@ async def settled(rest):
 
 async def test_a_drain_closes_what_still_works_at_its_deadline(rest):
     working = await rest.create(initial_user_msg="/slow 1000 1000")
-    await until(lambda: any(one.working for one in rest.application.manager.every_agent_loop()))
+    await until_working(rest.application.manager)
 
     await rest.ask("POST", f"{ADMIN}/drain", json={"deadline_seconds": 0.05})
 
     await settled(rest)
-    assert not rest.application.manager.is_agent_loop_running(working)
+    assert not await rest.application.manager.is_agent_loop_running(working)
 
 
 async def test_a_message_during_a_drain_is_kept_and_answered_after_it(rest):
@@ -125,7 +131,7 @@ async def test_a_message_during_a_drain_is_kept_and_answered_after_it(rest):
         said = await rest.ask(
             "POST", f"{EVERY}/{conversation_id}/message", json={"message": "while draining"}
         )
-        started = rest.application.manager.is_agent_loop_running(conversation_id)
+        started = await rest.application.manager.is_agent_loop_running(conversation_id)
 
         await rest.ask("DELETE", f"{ADMIN}/drain")
 

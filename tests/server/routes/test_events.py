@@ -116,7 +116,7 @@ async def test_reading_opens_nothing_and_starts_nothing(rest):
 
     await ids(rest)
 
-    assert rest.application.manager.get_agent_loop_info() == []
+    assert await rest.application.manager.get_agent_loop_info() == []
     assert (await rest.events.head("c1")).next_id == 1
 
 

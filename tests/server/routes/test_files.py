@@ -41,7 +41,7 @@ async def test_without_a_running_loop_there_is_nothing_and_none_is_started(rest,
     await rest.keep("c1", None)
 
     assert_refused(await rest.ask("GET", ONE + path), 404, "not_found")
-    assert rest.application.manager.get_agent_loop_info() == []
+    assert await rest.application.manager.get_agent_loop_info() == []
 
 
 async def test_a_folder_is_listed_without_what_nobody_looks_for(rest, workspace):

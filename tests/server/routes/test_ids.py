@@ -95,7 +95,7 @@ async def test_nothing_is_done_to_a_foreign_conversation(rest):
 
     assert record.title == "Secret"
     assert (await rest.events.head("theirs")).next_id == 0
-    assert rest.application.manager.get_agent_loop_info("somebody") == []
+    assert await rest.application.manager.get_agent_loop_info("somebody") == []
 
 
 async def test_a_list_shows_only_what_belongs_to_whoever_asks(rest):

@@ -74,7 +74,7 @@ async def test_exporting_opens_nothing_and_starts_nothing(rest):
 
     await export(rest)
 
-    assert rest.application.manager.get_agent_loop_info() == []
+    assert await rest.application.manager.get_agent_loop_info() == []
 
 
 async def test_a_marker_stands_for_an_event_that_cannot_be_read(rest):

@@ -38,7 +38,7 @@ async def test_what_a_page_asks_without_a_click_is_answered_at_rest(rest):
         "/vscode-url": {"vscode_url": None},
         "/web-hosts": {"hosts": {}},
     }
-    assert rest.application.manager.get_agent_loop_info() == []
+    assert await rest.application.manager.get_agent_loop_info() == []
 
 
 @pytest.mark.parametrize("path", ["/config", "/vscode-url", "/web-hosts", "/git/changes"])

@@ -231,14 +231,14 @@ async def test_a_client_that_leaves_while_it_joins_is_refused_and_leaves_nothing
         query = f"conversation_id={await live.new()}&latest_event_id=-1"
         joining = asyncio.create_task(handlers.join(Arrival("one", query, SCOPE, no_way_out)))
         await SlowManager.joined.wait()
-        assert list(manager.get_connections()) == ["one"]
+        assert list(await manager.get_connections()) == ["one"]
 
         await handlers.leave("one")
         SlowManager.gate.set()
 
         with pytest.raises(Refused, match="The client has left"):
             await joining
-        assert not manager.get_connections()
+        assert not await manager.get_connections()
         assert len(live.application.connections) == 0
 
 
@@ -250,8 +250,8 @@ async def test_refused_clients_leave_nothing_behind(live):
     found = await live.conversations.for_user(None).search()
 
     assert found.results == []
-    assert not live.application.manager.get_connections()
-    assert not live.application.manager.get_running_agent_loops()
+    assert not await live.application.manager.get_connections()
+    assert not await live.application.manager.get_running_agent_loops()
     assert len(live.application.connections) == 0
     assert (await live.events.head("0" * 32)).next_id == 0
 
@@ -361,7 +361,7 @@ async def test_a_client_that_leaves_while_it_is_joining_leaves_nothing_behind(li
             client.cut()
     async with live.joined(conversation_id) as other:
         await other.state("awaiting_user_input")
-        assert list(live.application.manager.get_connections()) == [other.io.get_sid()]
+        assert list(await live.application.manager.get_connections()) == [other.io.get_sid()]
 
 
 async def test_a_client_that_comes_while_the_server_stops_is_sent_away_to_come_back(live):

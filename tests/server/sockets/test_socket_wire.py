@@ -42,7 +42,11 @@ async def acknowledged(client: RawClient, ack_id: int) -> dict[str, object]:
 
 async def nobody_is_connected(live: Live) -> None:
     server = live.application
-    await until(lambda: not len(server.connections) and not server.manager.get_connections())
+
+    async def nobody() -> bool:
+        return not len(server.connections) and not await server.manager.get_connections()
+
+    await until(nobody)
 
 
 async def test_each_way_of_delivery_is_really_taken(live, delivery):
