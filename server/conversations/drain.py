@@ -21,52 +21,52 @@ class Drain:
         self.deadline: datetime | None = None
         self.under_way = False
         self.failed = False
-        """Loops could not be wound up; the log says why."""
+        """The agent loops could not be drained; the log says why."""
         self._manager = manager
         self._told = told
-        self._winding: Task[None] | None = None
+        self._work: Task[None] | None = None
 
     @property
     def drained(self) -> bool:
         """Whether it lasts and no loop is left."""
-        return self.under_way and self._winding is None and not self.failed
+        return self.under_way and self._work is None and not self.failed
 
     def begin(self, seconds: float) -> None:
         """Begin, or begin anew with another deadline."""
-        self._stop_winding()
+        self._stop_work()
         self.under_way, self.failed = True, False
         self.deadline = datetime.now(UTC) + timedelta(seconds=seconds)
         self._told(True)  # noqa: FBT003 - whether it lasts is all there is to tell
-        self._winding = asyncio.get_running_loop().create_task(self._wind_up(seconds))
+        self._work = asyncio.get_running_loop().create_task(self._drain_loops(seconds))
         logger.info("draining, for at most %g s", seconds)
 
     def end(self) -> bool:
         """Take everything in again; whether there was anything to end."""
         if not self.under_way:
             return False
-        self._stop_winding()
+        self._stop_work()
         self.under_way, self.deadline = False, None
         self._told(False)  # noqa: FBT003 - see begin
-        self._manager.wind_on()
+        self._manager.resume()
         logger.info("drain ended")
         return True
 
     async def close(self) -> None:
         """End the work that is under way."""
-        winding = self._winding
-        self._stop_winding()
-        if winding is not None:
-            await asyncio.wait([winding])
+        work = self._work
+        self._stop_work()
+        if work is not None:
+            await asyncio.wait([work])
 
-    async def _wind_up(self, seconds: float) -> None:
+    async def _drain_loops(self, seconds: float) -> None:
         try:
-            await self._manager.wind_up(seconds)
+            await self._manager.drain(seconds)
         except Exception:
-            logger.exception("loops could not be wound up")
+            logger.exception("the agent loops could not be drained")
             self.failed = True
-        self._winding = None
+        self._work = None
 
-    def _stop_winding(self) -> None:
-        if self._winding is not None:
-            self._winding.cancel()
-            self._winding = None
+    def _stop_work(self) -> None:
+        if self._work is not None:
+            self._work.cancel()
+            self._work = None

@@ -176,8 +176,8 @@ class LoopKeeper:
         self._watch_idleness(conversation)
         self._serve(conversation.user_id)
 
-    async def wind_up(self, seconds: float) -> None:
-        """Start no loop, end each when it rests and all after `seconds`; done when none is left."""
+    async def drain(self, seconds: float) -> None:
+        """Start no loop, stop each when it rests and all after `seconds`; done when none is left."""
         self._slots.held_back = True
         self._none_left.clear()
         for conversation in [*self._engaged.values()]:
@@ -190,7 +190,7 @@ class LoopKeeper:
             left = [one for one in self._engaged.values() if self.holds(one)]
             await asyncio.gather(*(self.stop(one) for one in left))
 
-    def wind_on(self) -> None:
+    def resume(self) -> None:
         """Start loops again, first those that have waited."""
         self._slots.held_back = False
         for user_id in {one.user_id for one in self._engaged.values()}:

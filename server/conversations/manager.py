@@ -225,16 +225,16 @@ class ConversationManager(ABC):
         """
         raise NotSupported("This conversation manager cannot list the loops of all owners")
 
-    async def wind_up(self, seconds: float) -> None:  # noqa: ARG002 - the contract's
-        """Start no loop from now on, end each when it rests, and all of them after `seconds`.
+    async def drain(self, seconds: float) -> None:  # noqa: ARG002 - the contract's
+        """Start no loop from now on, stop each when it rests, and all of them after `seconds`.
 
-        Done when none is left. Messages are taken as before; their loops wait for `wind_on`.
+        Done when none is left. Messages are taken as before; their loops wait for `resume`.
         """
-        raise NotSupported("This conversation manager cannot wind its loops up")
+        raise NotSupported("This conversation manager cannot drain its agent loops")
 
-    def wind_on(self) -> None:
+    def resume(self) -> None:
         """Start loops again, first those that have waited."""
-        raise NotSupported("This conversation manager cannot wind its loops up")
+        raise NotSupported("This conversation manager cannot drain its agent loops")
 
 
 Embed: TypeAlias = Callable[[ServerConfig], ConversationManager]

@@ -226,13 +226,13 @@ class StandaloneConversationManager(ConversationManager):
         infos = [self._info(conversation) for conversation in self._conversations]
         return [info for info in infos if info.status is not ConversationStatus.STOPPED]
 
-    async def wind_up(self, seconds: float) -> None:
+    async def drain(self, seconds: float) -> None:
         """See ConversationManager."""
-        await self._loops.wind_up(seconds)
+        await self._loops.drain(seconds)
 
-    def wind_on(self) -> None:
+    def resume(self) -> None:
         """See ConversationManager."""
-        self._loops.wind_on()
+        self._loops.resume()
 
     async def _authorise(self, sid: str, user_id: str | None) -> None:
         await self._parts.conversation_stores.for_user(user_id).get_metadata(sid)
