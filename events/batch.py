@@ -428,7 +428,7 @@ class AppendQueue:
         return Batch(waiting, events, keys, summary, timestamp, size, fence)
 
     def _one_claim(self) -> tuple[int, Fence | None]:
-        """How many of the first waiting events one batch may hold, and the claim they carry."""
+        """Return how many of the first waiting events one batch may hold, and the claim they carry."""
         claim: Fence | None = None
         for place, one in enumerate(islice(self.waiting, BATCH_EVENTS)):
             if one.fence is not None and one.fence != (claim or one.fence):

@@ -1,4 +1,4 @@
-"""What stands in the place of an event that is in the log and cannot be read."""
+"""Markers in the place of events that are in the log and cannot be read."""
 
 from collections.abc import Iterable
 

@@ -79,7 +79,7 @@ class AppendPump:
         self._idle: Promise[None] | None = None
         self._stopped: EventsError | None = None
         self._wanted = 0
-        """How far the log has come elsewhere, as this pump was told; 0 once that is published."""
+        """The next id of the log as reported by others; 0 once that is published."""
         self._reading: Task[None] | None = None
         self._waiting_for: list[tuple[int, Future[None]]] = []
 

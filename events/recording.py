@@ -39,7 +39,7 @@ NOT_NEEDED = frozenset(
 """Fields of a recorded action that are another conversation's; their values are not even read."""
 LIST_KEY = "trajectory"
 ENTRY_BYTES = 48
-"""What an action costs in memory beside its JSON."""
+"""Bytes an action costs in memory beside its JSON."""
 
 _BLANK = re.compile(r"[ \t\r\n]*")
 

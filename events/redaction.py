@@ -52,7 +52,7 @@ class Redactor:
     def __init__(self, secrets: Mapping[str, str] | None = None) -> None:
         self._values = NOTHING
         self._told: tuple[SecretPatterns, ...] = ()
-        """What is compiled of the values told last, and of those before that are not among them."""
+        """The compiled patterns of the newest values, and of earlier ones that are not among them."""
         self._shortest = 0
         self.update(secrets or {})
 

@@ -1,4 +1,4 @@
-"""How secret values are found in text: their spellings, what of them is secret by itself, the search.
+"""The search for secret values in text: their spellings, the parts that are secret by themselves.
 
 Everything is searched for as UTF-8, in time linear in the text, whatever the number of values.
 """
@@ -57,7 +57,7 @@ _IN_ADDRESS = re.compile(r"://(?P<user>[^/\s:@]*):(?P<value>[^/\s@]+)@")
 """A password in an address, of a database or of a git host for instance."""
 _IN_NETRC = re.compile(r"\blogin\s+\S+\s+password\s+(?P<value>\S+)")
 _REFERENCE = re.compile(r"[$/~<*]|\.{1,2}/|\{\{|file:|env:|vault:")
-"""How a value begins that only says where the secret is."""
+"""Matches the beginning of a value that only names the place of a secret."""
 _WORD_SEPARATORS = re.compile(r"[-_. ]")
 _WORDS = re.compile(r"[A-Za-z0-9+/_.~-]{12,}={0,2}")
 _SEPARATORS = re.compile(r"[^A-Za-z0-9]+")
@@ -149,7 +149,7 @@ class _Automaton:
 
 
 class _Groups(NamedTuple):
-    """What is looked for: strong spellings, weak ones, and the heads of long ones."""
+    """The searched patterns: strong spellings, weak ones, and the heads of long ones."""
 
     strong: _Automaton
     weak: _Automaton

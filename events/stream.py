@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 EVENT_BYTES = 16 * 1024 * 1024
 """The most bytes of one event as it is stored."""
 GIVEN_LAST = ("id", "timestamp")
-"""What a batch gives an event."""
+"""The fields a batch assigns to an event."""
 
 Tap = Callable[[Sequence[StoredEvent], SummaryChange], None]
 """Takes events as they are committed, and their fold."""
@@ -52,7 +52,7 @@ class StreamLimits(NamedTuple):
     append_seconds: float = 10.0
     waiting_bytes: int = WAITING_BYTES
     budget: ByteBudget | None = None
-    """What waits to be appended in all streams together."""
+    """The bytes waiting to be appended in all streams together."""
     event_bytes: int = EVENT_BYTES
     unmasked_bytes: int = 8 * 1024 * 1024
     """The most bytes of events held without their masks until the agent has seen them."""

@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 0.5
-"""How long cancelled code may take to end before it is left behind."""
+"""Seconds cancelled code may take to end before it is abandoned."""
 LONGEST_TEXT = 65_536
 """Characters of an error's text that are read at most."""
 NO_TEXT = "(its text cannot be made)"
@@ -36,14 +36,14 @@ class UserCodeLate(TimeoutError):
 
 
 class UserCode:
-    """What belongs together: one conversation's agent and runtime, or one class of stores.
+    """Code that belongs together: one conversation's agent and runtime, or one class of stores.
 
     Its tasks, and those they begin, may cancel each other and nobody else's.
     """
 
     def __init__(self, owner: str) -> None:
         self.owner = owner
-        """Whose it is, for the log."""
+        """The owner, for the log."""
         self.ended = False
         """Nothing of it is needed any more; anybody may cancel what is left of it."""
         self._left_behind: set[Task[Any]] = set()

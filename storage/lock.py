@@ -10,7 +10,7 @@ from typing import TextIO
 from storage.errors import DataDirectoryLocked
 
 OPEN = "open\n"
-"""What stands behind the pid while the medium is open."""
+"""The text behind the pid while the medium is open."""
 
 
 @contextmanager

@@ -118,7 +118,7 @@ async def _outcome_of(work: Work) -> tuple[AgentState, str, str]:
 
 
 CLOSE_SHARE = 0.4
-"""How much of the time for an end the last state is tried to be told."""
+"""The share of the time for an end spent on appending the last state."""
 LONGEST_REASON = 2000
 """Characters of a reason that are kept."""
 OnError = Callable[[str], None]

@@ -29,7 +29,7 @@ class LeftOpen:
     messages: list[MessageAction] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
     damaged: list[ErrorObservation] = field(default_factory=list)
-    """What stands for damaged events among those that were read, ascending."""
+    """Markers of damaged events among those read, ascending."""
     taken_up_before: bool = False
 
 

@@ -30,7 +30,7 @@ from runtime_stub.base import Runtime
 from server.agent.states import CONFIRMABLE, RUNNABLE, LoopSettings
 
 ENDS = frozenset((AgentState.AWAITING_USER_INPUT, AgentState.FINISHED, AgentState.REJECTED))
-"""What an action may bring about by itself, and a recording passes over."""
+"""Kinds an action may cause by itself, which a recording skips."""
 REJECTED_TEXT = "Action has been rejected by the user! Waiting for further user input."
 Step = Callable[[Agent, str], Awaitable[Action | None]]
 """Asks an agent, that of the conversation named, for its next action."""

@@ -35,7 +35,7 @@ Settle = Callable[[], Awaitable[LoopSettings]]
 """Gives what a loop is to start with. Raises what the storage raises."""
 NOTHING: Mapping[str, str] = {}
 LEAST_SECONDS = 0.2
-"""How long what was taken may take to become durable, however long the loop took to stop."""
+"""Seconds accepted events may take to become durable, however long the loop took to stop."""
 
 
 class Audience(Protocol):

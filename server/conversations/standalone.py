@@ -29,7 +29,7 @@ from storage.errors import ConversationNotFound
 logger = logging.getLogger(__name__)
 
 FAREWELL_SECONDS = 2.0
-"""How long a deletion tries to store the last state."""
+"""Seconds a deletion spends on storing the last state."""
 
 
 class StandaloneConversationManager(ConversationManager):

@@ -77,7 +77,7 @@ class _Circle:
         """In the order in which they came; one user may have many thousands."""
         self.known: _Known | None = None
         self.patterns: tuple[SecretPatterns, ...] = ()
-        """What is compiled of it, held for those who enter."""
+        """The compiled patterns, held for conversations that enter."""
         self.changes = 0
 
 

@@ -19,7 +19,7 @@ from server.user_code import contained_task, runs_now
 logger = logging.getLogger(__name__)
 
 ENDING_SECONDS = 0.5
-"""How long what is left at the end, and then its generators, may take to end."""
+"""Seconds the remaining tasks, and then the generators, may take to end."""
 
 OTHERS_THREADS = 32
 """Threads of all agents, runtimes and stores together."""

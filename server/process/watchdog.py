@@ -20,11 +20,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 EXIT_ENDED = 1
 """The exit code of a process whose stop took too long."""
 END_SECONDS = 0.25
-"""How long after the bound of a stop the process is ended."""
+"""Seconds after the bound of a stop at which the process is ended."""
 LAST_SECONDS = 0.5
-"""How long after it that is done without Python, which an extension module may hold."""
+"""Seconds after that at which it is ended without Python, which an extension module may hold."""
 AT_ONCE_SECONDS = 0.2
-"""How long a second signal may take to end a process whose Python is held."""
+"""Seconds a second signal may take to end a process whose Python is held."""
 
 
 class Watchdog:

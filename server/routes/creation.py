@@ -43,7 +43,7 @@ LONG_RECORDING = 256 * 1024
 """Characters from which on a recording is read in a thread: others are served meanwhile."""
 
 RECORDINGS_BYTES = 64 * 1024 * 1024
-"""What all recordings together may hold that were not acted out to their end."""
+"""Bytes that all unfinished recordings together may hold."""
 _CREDENTIALS = re.compile(
     r"""
     https?:[/\\]+[^/\s?#]*@  # a user name there is a token
@@ -54,7 +54,7 @@ _CREDENTIALS = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-"""How an address holds a token or a password: before its host, in its query or its fragment."""
+"""Matches an address with a token or a password: before its host, in its query or fragment."""
 
 
 def _without_credentials(text: str) -> str:

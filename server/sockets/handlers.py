@@ -128,7 +128,7 @@ class Arrival(NamedTuple):
     """Makes the source of its events, which hands each on to a `Take`."""
     allowance: Allowance = UNLIMITED
     auth: object = None
-    """What came with CONNECT: JSON, or None."""
+    """The payload of CONNECT: JSON, or None."""
 
 
 class SocketHandlers:

@@ -1,4 +1,4 @@
-"""How much of a client may be taken and unanswered before nothing more is read from it."""
+"""Back-pressure: the events of a client that may be unanswered before reading from it stops."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -10,7 +10,7 @@ GO_ON_AT = HOLD_AT // 2
 
 
 class Intake(ABC):
-    """Where a client's events come from. `held`: no more of them is read now."""
+    """The source of a client's events. `held`: reading from it is stopped."""
 
     __slots__ = ("held",)
 

@@ -85,7 +85,7 @@ class WebSession:
         self.waiting = 0
         """Events of this client that are taken and not yet answered."""
         self.waiting_extra = 0
-        """What these count for beyond their number, by their length."""
+        """The weight of these events beyond their number, by their length."""
         self._allowance = allowance
         self._position = self._cursor = min(cursor, stream.next_id - 1)
         self._stream = stream

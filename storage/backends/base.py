@@ -102,7 +102,7 @@ class Backend(ABC):
     kind: ClassVar[str]
     """The medium's name, as in the setting."""
     secret_key: SecretStr | None = None
-    """What seals stored secrets, where it was given."""
+    """The key that seals stored secrets, where one was given."""
 
     @property
     def data_dir(self) -> Path | None:

@@ -9,7 +9,7 @@ from storage.database.wal import wal_of
 from storage.errors import Unavailable
 
 BUSY_SECONDS = 1.0
-"""How long a statement waits for who else holds the file."""
+"""Seconds a statement waits for another holder of the file."""
 
 
 def read_only_uri(path: Path) -> str:

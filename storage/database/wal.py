@@ -1,4 +1,4 @@
-"""What the file of a write-ahead log holds, read without SQLite (https://sqlite.org/walformat.html).
+"""The file of a write-ahead log, read without SQLite (https://sqlite.org/walformat.html).
 
 SQLite ends a WAL at the first frame that does not fit and says nothing of what stands behind it.
 After a crash that end is usually a write cut short, and nothing was acknowledged behind it. But
@@ -22,7 +22,7 @@ _PAGE_SIZES = frozenset(2**bits for bits in range(9, 17))
 
 
 class WalFrames(NamedTuple):
-    """How many frames of a WAL SQLite will take, and what stands behind the first broken one.
+    """The number of frames of a WAL that SQLite will apply, and the commits behind the first broken one.
 
     `behind` counts frames that bear the WAL's own salts, with `commits` among them; frames of an
     earlier round of the file bear others and are not counted.

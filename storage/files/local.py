@@ -26,7 +26,7 @@ WAITING_LIMIT = 10_000
 DEADLINE_SECONDS = 10.0
 FILES_SECONDS = 5.0
 FILES_PAUSE_SECONDS = 0.02
-"""How long an operation waits for a file to be closed where the process has as many as it may have,
+"""Seconds an operation waits for a file to be closed where the process has as many as it may have,
 and how long it pauses between two tries. Connections that come at once take what there is until they
 are refused."""
 

@@ -58,7 +58,7 @@ VERSION = 1
 _FIELDS = struct.Struct(">BBHIII")
 _CHECKSUM = struct.Struct(">I")
 _MARK = bytes([VERSION])
-"""What a header begins with."""
+"""The first bytes of a header."""
 _HEADER_SIZE = _FIELDS.size + _CHECKSUM.size
 
 

@@ -168,7 +168,7 @@ class EngineConnection:
         self._scope = scope
         self._allowance = allowance
         self._auth: object = None
-        """What came with CONNECT, until it is looked at."""
+        """The payload of CONNECT until it is checked."""
         self._busy = False
         self._gone = False
         self._joined = False

@@ -20,7 +20,7 @@ from server.sockets.transport.uvicorn_websocket import protocol_of
 SEPARATOR = b"\x1e"
 
 _PACKET = re.compile(rb"[1345]|b")
-"""What a client may post: not what opens a session, pings or means nothing."""
+"""Packets a client may post: none that opens a session, pings or means nothing."""
 
 
 class PollingRules:

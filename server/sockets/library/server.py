@@ -77,7 +77,7 @@ NO_PACKET = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 NO_TRANSPORT = "A websocket must ask for transport=websocket"
 UPGRADE = "5"
-"""What a client that polled says when it goes on by websocket."""
+"""The packet by which a polling client continues on a websocket."""
 
 _ENGINE_PACKET = re.compile("[0-6]")
 

@@ -264,7 +264,7 @@ class PlainHttp(HttpToolsProtocol):
         return cycle is not None and not cycle.response_complete
 
     def _get_upgrade(self) -> bytes | None:
-        """What the connection is to be upgraded to, by all lines that say so."""
+        """Return the protocols the connection is to be upgraded to, from all lines of the header."""
         fields = self.headers
         tokens = b",".join(value for name, value in fields if name == b"connection").lower()
         if b"upgrade" not in [token.strip() for token in tokens.split(b",")]:

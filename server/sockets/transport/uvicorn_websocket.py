@@ -23,7 +23,7 @@ connection_log = logging.getLogger("uvicorn.websocket")
 EXTENSION = "parley.transport"
 PACKET_TYPES = b"0123456"
 STAND_IN = b"GET / HTTP/1.1\r\n\r\n"
-"""What the library's parser reads where a head was parsed already: it has bounds of its own, and is
+"""The head the library's parser reads in place of one parsed already: it has bounds of its own, and is
 silent about what is beyond them."""
 WAITING_MESSAGES = 8192
 """Messages of one client that may wait for the application; more cannot be honest."""
