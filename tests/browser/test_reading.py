@@ -111,6 +111,7 @@ async def test_a_page_that_was_away_for_long_says_how_far_behind_it_is(browser, 
         reader = await person(context, server.url)
         await reader.visit("/conversations/long")
         await drawn(reader.page)
+        await reader.sees_state("Ready")  # the loop appends nothing more
         path = "/api/conversations/long/events?reverse=true&limit=1"
         async with httpx.AsyncClient(base_url=server.url) as client:
             last_id = (await client.get(path)).json()["events"][0]["id"]
