@@ -1,4 +1,4 @@
-"""What a page asks for: at first one script and one style sheet, later nothing but itself."""
+"""The requests of a page: at first one script and one style sheet, later nothing but itself."""
 
 import pytest
 from playwright.async_api import Error

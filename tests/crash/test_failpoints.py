@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 class Told:
-    """What the process said before it was gone."""
+    """The lines a process printed before it was gone."""
 
     def __init__(self, output: str) -> None:
         self.histories = {KEPT: History(), DELETED: History()}
@@ -50,7 +50,7 @@ class Told:
 
 
 async def crashed(data_dir, kind, point, hit):
-    """What a process told that ends at a point; None when the point is not reached so often."""
+    """Run a process that ends at a point and return its lines; None if the point is not reached."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.support.crashing", str(data_dir), kind, point, str(hit)),
         cwd=REPOSITORY,

@@ -157,7 +157,7 @@ def recurse() -> Any:
 
 
 def _block() -> None:
-    time.sleep(BLOCKED_SECONDS)
+    time.sleep(BLOCKED_SECONDS)  # the fault itself: code that blocks the event loop
 
 
 def _cancel_others() -> None:

@@ -1,4 +1,4 @@
-"""Whose loop gives way, and who is next: other users are left alone, and no turn is lost."""
+"""The order of slots: loops of other users are left alone, and no turn is lost."""
 
 import asyncio
 from typing import ClassVar

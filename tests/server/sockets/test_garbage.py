@@ -140,7 +140,7 @@ async def test_what_the_library_read_for_a_connection_ends_with_it(kept_garbage)
 
 
 class Door(NamedTuple):
-    """Where clients come in."""
+    """The paths by which clients connect."""
 
     server: LoopServer
     conversation_id: str
