@@ -6,7 +6,7 @@ nothing of this is in the way of an event. No span holds what users or agents wr
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -143,8 +143,12 @@ def traced_manager(
     """The class with a span for each event it takes: the append, and in it the commit."""
 
     def take(
-        self: ConversationManager, conversation: ServerConversation, data: object, settled: Settled
-    ) -> bool:
+        self: ConversationManager,
+        conversation: ServerConversation,
+        data: object,
+        settled: Settled,
+        must_wait: Callable[[], None],
+    ) -> None:
         current = _current.get()
         span = tracing.begin(
             "append",
@@ -166,14 +170,13 @@ def traced_manager(
                 current.span.end()
 
         try:
-            waits = base.take(self, conversation, data, told)
+            base.take(self, conversation, data, told, must_wait)
         except Exception as error:
             span.fail(type(error).__name__)
             span.end()
             raise
         if current is not None:
             current.taken = current.ended_by_append
-        return waits
 
     made: Any = type(f"Traced{base.__name__}", (base,), {"take": take})
     return cast("type[ConversationManager]", made)

@@ -89,11 +89,17 @@ class EmbeddedConversationManager(ConversationManager):
             replay=replay,
         )
 
-    def take(self, conversation: ServerConversation, data: object, settled: Settled) -> bool:
+    def take(
+        self,
+        conversation: ServerConversation,
+        data: object,
+        settled: Settled,
+        must_wait: Callable[[], None],
+    ) -> None:
         """See ConversationManager."""
         if self._manager is None:
             raise RuntimeError("a conversation outlived its manager")
-        return self._manager.take(conversation, data, settled)
+        self._manager.take(conversation, data, settled, must_wait)
 
     async def send_to_event_stream(self, connection_id: str, data: object) -> Accepted:
         """See ConversationManager."""

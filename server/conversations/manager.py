@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
 from events.actions import Action
@@ -163,19 +164,26 @@ class ConversationManager(ABC):
         """
 
     @abstractmethod
-    def take(self, conversation: ServerConversation, data: object, settled: Settled) -> bool:
-        """Enqueue a client's event and start the loop if there is none; whether that must wait.
+    def take(
+        self,
+        conversation: ServerConversation,
+        data: object,
+        settled: Settled,
+        must_wait: Callable[[], None],
+    ) -> None:
+        """Enqueue a client's event and start the loop if there is none.
 
-        Never waits itself. Raises BadEvent and what enqueueing raises; `settled` is told later
-        what became of the append.
+        Never waits itself. Raises BadEvent and what enqueueing raises. `settled` is told later
+        what became of the append; `must_wait` is called if the loop has to wait for a slot.
         """
 
     async def accept(self, conversation: ServerConversation, data: object) -> Accepted:
         """`take`, and wait until the event is durable."""
         appended: Promise[Appended] = Promise()
-        queued = self.take(conversation, data, appended.settle)
+        waits: list[bool] = []
+        self.take(conversation, data, appended.settle, partial(waits.append, True))  # noqa: FBT003
         event_id, duplicate = await appended
-        return Accepted(event_id, duplicate, queued)
+        return Accepted(event_id, duplicate, queued=bool(waits))
 
     @abstractmethod
     async def send_to_event_stream(self, connection_id: str, data: object) -> Accepted:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
@@ -121,10 +121,17 @@ class StandaloneConversationManager(ConversationManager):
             self._loops.ensure(conversation, settings, has_work=has_work)
             return self._info(conversation)
 
-    def take(self, conversation: ServerConversation, data: object, settled: Settled) -> bool:
+    def take(
+        self,
+        conversation: ServerConversation,
+        data: object,
+        settled: Settled,
+        must_wait: Callable[[], None],
+    ) -> None:
         """See ConversationManager."""
         conversation.accept(data, settled)
-        return self._loops.ensure(conversation, None, has_work=True)
+        if self._loops.ensure(conversation, None, has_work=True):
+            must_wait()
 
     async def send_to_event_stream(self, connection_id: str, data: object) -> Accepted:
         """See ConversationManager."""

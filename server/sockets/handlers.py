@@ -83,6 +83,10 @@ class Reply:
         self._extra = extra
         self.queued = False
 
+    def wait(self) -> None:
+        """Say in the acknowledgement that the loop waits for a slot."""
+        self.queued = True
+
     def settle(self, outcome: Appended | Exception) -> None:
         """Acknowledge, or say why not."""
         session, _, _, intake = self._entry
@@ -193,7 +197,7 @@ class SocketHandlers:
             session.spend()
             _check_event(packet.event, session.waiting)
             data = packet.arguments[0] if packet.arguments else None
-            reply.queued = self._parts.manager.take(entry.conversation, data, reply.settle)
+            self._parts.manager.take(entry.conversation, data, reply.settle, reply.wait)
         except Exception as error:  # noqa: BLE001 - every failure is answered by the table
             reply.settle(error)
         except BaseException as error:  # noqa: BLE001 - the manager may be of somebody else's class

@@ -244,10 +244,10 @@ class ExitingManager(StandaloneConversationManager):
             sys.exit(3)
         return await super().join_conversation(sid, *arguments, **named)
 
-    def take(self, conversation, data, settled):
+    def take(self, conversation, data, settled, must_wait):
         if conversation.conversation_id == "told":
             raise Panic
-        return super().take(conversation, data, settled)
+        return super().take(conversation, data, settled, must_wait)
 
     async def close_session(self, sid):
         raise GeneratorExit

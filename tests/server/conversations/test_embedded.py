@@ -172,8 +172,10 @@ async def test_every_call_reaches_the_manager(tmp_path):
         accepted = await manager.send_to_event_stream("one", message)
         async with manager.attach("c", "ann") as conversation:
             appended: Promise[Appended] = Promise()
-            assert not manager.take(conversation, message, appended.settle)
+            waits: list[bool] = []
+            manager.take(conversation, message, appended.settle, lambda: waits.append(True))
             assert (await appended).id > accepted.id
+            assert not waits
             assert joined.conversation is conversation
         assert await manager.is_agent_loop_running("c")
         assert await manager.get_running_agent_loops("ann") == {"c"}
