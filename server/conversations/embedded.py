@@ -75,6 +75,7 @@ class EmbeddedConversationManager(ConversationManager):
         file_urls: Sequence[str] | None = None,
         client_id: str | None = None,
         replay: Sequence[Action] = (),
+        record_checked: bool = False,
     ) -> AgentLoopInfo:
         """See ConversationManager."""
         manager = await self._begun()
@@ -87,6 +88,7 @@ class EmbeddedConversationManager(ConversationManager):
             file_urls=file_urls,
             client_id=client_id,
             replay=replay,
+            record_checked=record_checked,
         )
 
     def take(

@@ -155,12 +155,14 @@ class ConversationManager(ABC):
         file_urls: Sequence[str] | None = None,
         client_id: str | None = None,
         replay: Sequence[Action] = (),
+        record_checked: bool = False,
     ) -> AgentLoopInfo:
         """Start the loop unless it runs, starts or waits for a slot already.
 
         An initial message is durable when this returns; the loop takes it up like any other. In a
         conversation without any event the agent first does what `replay` says; in others that is
-        ignored.
+        ignored. With `record_checked` the caller has just found or written the user's record of
+        this id, which is then not looked up again.
         """
 
     @abstractmethod

@@ -68,9 +68,15 @@ class OpenConversations:
         entry = self._entries.get(conversation_id)
         return None if entry is None or entry.closing is not None else entry.conversation
 
-    async def acquire(self, conversation_id: str, user_id: str | None) -> ServerConversation:
-        """The conversation, open until `release`. Raises ConversationNotFound and what opening does."""
-        entry = await self._entry(conversation_id, user_id)
+    async def acquire(
+        self, conversation_id: str, user_id: str | None, *, authorised: bool = False
+    ) -> ServerConversation:
+        """Return the conversation, open until `release`.
+
+        Raises ConversationNotFound and what opening does. With `authorised` the caller has just
+        made sure that the user has a record of it.
+        """
+        entry = await self._entry(conversation_id, user_id, authorised=authorised)
         entry.uses += 1
         try:
             conversation = await entry.opened()
@@ -105,8 +111,9 @@ class OpenConversations:
         if closings:
             await asyncio.wait(closings)
 
-    async def _entry(self, conversation_id: str, user_id: str | None) -> Opening:
-        authorised = False
+    async def _entry(
+        self, conversation_id: str, user_id: str | None, *, authorised: bool
+    ) -> Opening:
         while True:
             if self._closed:
                 raise StreamClosed("the server is stopping")

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Self
 
 from events.actions import Action
@@ -60,10 +60,17 @@ class StandaloneConversationManager(ConversationManager):
         await self._loops.close()
         await self._conversations.close_all()
 
-    @asynccontextmanager
-    async def attach(self, sid: str, user_id: str | None) -> AsyncIterator[ServerConversation]:
+    def attach(
+        self, sid: str, user_id: str | None
+    ) -> AbstractAsyncContextManager[ServerConversation]:
         """See ConversationManager."""
-        conversation = await self._conversations.acquire(sid, user_id)
+        return self._attached(sid, user_id, authorised=False)
+
+    @asynccontextmanager
+    async def _attached(
+        self, sid: str, user_id: str | None, *, authorised: bool
+    ) -> AsyncIterator[ServerConversation]:
+        conversation = await self._conversations.acquire(sid, user_id, authorised=authorised)
         conversation.touch()
         try:
             yield conversation
@@ -107,9 +114,10 @@ class StandaloneConversationManager(ConversationManager):
         file_urls: Sequence[str] | None = None,
         client_id: str | None = None,
         replay: Sequence[Action] = (),
+        record_checked: bool = False,
     ) -> AgentLoopInfo:
         """See ConversationManager."""
-        async with self.attach(sid, user_id) as conversation:
+        async with self._attached(sid, user_id, authorised=record_checked) as conversation:
             if replay and conversation.stream.next_id == 0:
                 conversation.replay = replay
             if initial_user_msg is not None or image_urls or file_urls:

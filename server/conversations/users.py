@@ -3,7 +3,8 @@
 import asyncio
 from asyncio import Task
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -54,6 +55,16 @@ class Confidant(Protocol):
 
     def learn(self, masks: Mapping[str, str], environment: Mapping[str, str] | None = None) -> None:
         """Mask these values from now on, and give commands these variables."""
+
+
+class _Holder:
+    """Keeps what is known of a user in memory; it masks nothing itself."""
+
+    def __init__(self, user_id: str | None) -> None:
+        self.user_id = user_id
+
+    def learn(self, masks: Mapping[str, str], environment: Mapping[str, str] | None = None) -> None:
+        """See Confidant: there is nothing to tell it to."""
 
 
 class _Known(NamedTuple):
@@ -157,6 +168,16 @@ class Users:
             del circle.confidants[confidant]
             if not circle.confidants:
                 del self._circles[confidant.user_id]
+
+    @asynccontextmanager
+    async def held(self, user_id: str | None) -> AsyncIterator[None]:
+        """Read a user's secrets once for all that is masked and opened inside the block."""
+        holder = _Holder(user_id)
+        try:
+            await self.enter(holder)
+            yield
+        finally:
+            self.leave(holder)
 
     async def redactor(self, user_id: str | None) -> Redactor:
         """Return what masks the user's secrets in texts that are kept or shown outside a log."""

@@ -196,24 +196,28 @@ class ConversationCreator:
         self._hold(opening.replay)
         if opening.message is not None or opening.image_urls or opening.file_urls:
             decode_client(_message_event(opening))
-        record = await self._masked(
-            order.record(identity.conversation_id, principal.user_id, _trigger_of(request, order))
-        )
-        if identity.chosen and identity.client_id is not None:
-            record.custom = {CREATION_KEY: identity.client_id}
-        # Two requests with one key must not write the record twice: the second would undo a title.
-        async with self._locks.of(identity.conversation_id):
-            await self._save(record, chosen=identity.chosen)
-        return await self._services.manager.maybe_start_agent_loop(
-            identity.conversation_id,
-            self._services.default_settings,
-            principal.user_id,
-            opening.message,
-            image_urls=opening.image_urls,
-            file_urls=opening.file_urls,
-            client_id=identity.client_id,
-            replay=opening.replay,
-        )
+        async with self._services.users.held(principal.user_id):
+            record = await self._masked(
+                order.record(
+                    identity.conversation_id, principal.user_id, _trigger_of(request, order)
+                )
+            )
+            if identity.chosen and identity.client_id is not None:
+                record.custom = {CREATION_KEY: identity.client_id}
+            # Two requests with one key must not write the record twice: the second would undo a title.
+            async with self._locks.of(identity.conversation_id):
+                await self._save(record, chosen=identity.chosen)
+            return await self._services.manager.maybe_start_agent_loop(
+                identity.conversation_id,
+                self._services.default_settings,
+                principal.user_id,
+                opening.message,
+                image_urls=opening.image_urls,
+                file_urls=opening.file_urls,
+                client_id=identity.client_id,
+                replay=opening.replay,
+                record_checked=True,
+            )
 
     async def _check_size(self, request: Request, order: NewConversation) -> None:
         """Raise TooLarge: all but a recording keeps to the limit of messages."""

@@ -4,10 +4,19 @@ import asyncio
 import json
 
 import pytest
+from httpx import ASGITransport, AsyncClient
 
 from events.redaction import MASK
+from events.stores.memory import MemoryEventStore
+from server.app import compose
+from server.components import choose
+from server.config.settings import ServerConfig
+from storage.conversations.memory import MemoryConversations
 from storage.conversations.metadata import ConversationTrigger
+from tests.support.kept import kept_in_memory
 from tests.support.rest import EVERY, assert_refused, rest_server
+from tests.support.user_backends import memory_user_stores
+from tests.support.waiting import until
 
 MODEL_AGENT = "tests.support.rest:ModelAgent"
 KEYLESS_MODEL_AGENT = "tests.support.rest:KeylessModelAgent"
@@ -414,3 +423,61 @@ async def test_an_own_export_above_the_limit_of_messages_is_a_recording_again(re
 
     events = await rest.ask("GET", f"{EVERY}/{second}/events?source=agent&include_kinds=message")
     assert [len(event["message"]) for event in events.json()["events"]][:2] == [1_500_000] * 2
+
+
+class Counted:
+    """A store, or the stores of all users, that notes each read of one record, log or user."""
+
+    READS = frozenset({"load", "exists", "get_metadata", "head"})
+
+    def __init__(self, inner, reads, loads=None):
+        self._inner = inner
+        self._reads = reads
+        self._loads = loads
+
+    def __getattr__(self, name):
+        found = getattr(self._inner, name)
+        if name == "for_user":
+            return lambda user_id: Counted(found(user_id), self._reads, self._loads)
+        if name not in self.READS:
+            return found
+
+        def read(*arguments):
+            self._reads.append(self._loads or name)
+            return found(*arguments)
+
+        return read
+
+
+def counted(inner, reads, loads=None):
+    """Return such a store in the place of any contract."""
+    return Counted(inner, reads, loads)
+
+
+async def test_creating_a_conversation_reads_the_stores_four_times_and_starting_its_loop_twice():
+    config = ServerConfig(storage_kind="memory")
+    records, kept = MemoryConversations(), memory_user_stores()
+    reads: list[str] = []
+    users = choose(config).users(
+        config, counted(kept.settings, reads, "settings"), counted(kept.secrets, reads, "secrets")
+    )
+    log = counted(MemoryEventStore(records.fold), reads)
+    rest_of_all = kept_in_memory(records)
+    async with (
+        compose(config, counted(records, reads), log, users, rest_of_all) as application,
+        AsyncClient(
+            transport=ASGITransport(application.asgi), base_url="http://localhost:3000"
+        ) as client,
+    ):
+        answer = await client.post(EVERY, json={"initial_user_msg": "hello"})
+        assert answer.json()["status"] == "ok"
+        await until(lambda: at_rest(application))
+
+    by_request = ["settings", "secrets", "exists", "head"]
+    by_loop = ["settings", "get_metadata"]
+    assert sorted(reads) == sorted(by_request + by_loop)
+
+
+async def at_rest(application):
+    infos = await application.manager.every_agent_loop()
+    return [one for one in infos if one.status == "RUNNING" and not one.working]
