@@ -214,12 +214,17 @@ class RecallAction(Action):
 
 
 class ChangeAgentStateAction(Action):
-    """Asks for an agent state; any text is accepted from a log."""
+    """Asks for an agent state; any text is accepted from a log.
+
+    With `of`, the id of a turn, it is asked of that turn only: once the turn is over nothing changes.
+    """
 
     kind: ClassVar[str] = "change_agent_state"
     wording: ClassVar[str] = "Agent state changed to {agent_state}"
+    omitted: ClassVar[frozenset[str]] = frozenset(("of",))
     agent_state: str
     thought: str = ""
+    of: int | None = None
 
 
 class CondensationAction(Action):

@@ -40,6 +40,9 @@ SERVER_FIELDS = frozenset(
         "content",
         "extras",
         "success",
+        "partial",
+        "interrupted",
+        "turn",
     )
 )
 TEXT_KEYS = 2

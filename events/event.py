@@ -74,7 +74,9 @@ class Event(BaseModel):
 
     `id`, `timestamp` and `source` are None until the event is stored. `timestamp` is ISO 8601 in
     UTC with microseconds and `Z`. `kind` is the wire name (`message`, `run`, ...).
-    `unknown_fields` (top level) and `unknown_arguments` (of `args` or `extras`) hold what a stored
+    `partial` names the text that was shown while it was written and that this event completes,
+    `interrupted` says why it ended early, and `turn` is the id of the `recall` action with which the
+    agent's turn began. `unknown_fields` (top level) and `unknown_arguments` (of `args` or `extras`) hold what a stored
     event carries beyond its kind's declaration, so that another version's event stays whole.
     """
 
@@ -83,6 +85,8 @@ class Event(BaseModel):
     kind: ClassVar[str]
     wording: ClassVar[str] = ""
     """The format string of `message` over the event's own fields."""
+    omitted: ClassVar[frozenset[str]] = frozenset()
+    """Fields of the kind that are left out of the stored form while they are None."""
 
     id: int | None = None
     timestamp: str | None = None
@@ -91,6 +95,9 @@ class Event(BaseModel):
     tool_call_metadata: dict[str, Any] | None = None
     llm_metrics: dict[str, Any] | None = None
     client_id: str | None = None
+    partial: str | None = None
+    interrupted: str | None = None
+    turn: int | None = None
     unknown_fields: dict[str, Any] | None = None
     unknown_arguments: dict[str, Any] | None = None
 

@@ -42,6 +42,9 @@ ENVELOPE: dict[str, Callable[[Any], bool]] = {
     "client_id": lambda value: isinstance(value, str),
     "tool_call_metadata": lambda value: isinstance(value, dict),
     "llm_metrics": lambda value: isinstance(value, dict),
+    "partial": lambda value: isinstance(value, str),
+    "interrupted": lambda value: isinstance(value, str),
+    "turn": lambda value: type(value) is int and value >= 0,
 }
 ACTION_ENVELOPE = ENVELOPE | {
     "timeout": lambda value: type(value) is float or (type(value) is int and abs(value) < 2**64),
@@ -83,7 +86,7 @@ def layout_of(kind: type[Event]) -> Layout:
         wire_names=frozenset(wire_name for _, wire_name in fields),
         required=frozenset(wire_name for name, wire_name in fields if own[name].is_required()),
         words=words,
-        is_plain=not words and not issubclass(kind, NOT_PLAIN),
+        is_plain=not words and not kind.omitted and not issubclass(kind, NOT_PLAIN),
     )
 
 

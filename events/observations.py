@@ -150,6 +150,20 @@ class AgentStateChangedObservation(Observation):
     reason: str = ""
 
 
+class TurnEndedObservation(Observation):
+    """The agent's turn, named by `turn`, is over; clients of the socket are not sent it.
+
+    `outcome` is one of `done`, `waiting` (for a person), `stopped`, `interrupted` (by the end of the
+    server), `replaced`, `failed`, `timed_out`, `budget`, `crashed`; `reason` says more. Every user
+    message with an id below `open_from` has been dealt with.
+    """
+
+    kind: ClassVar[str] = "turn_ended"
+    outcome: str
+    reason: str = ""
+    open_from: int = 0
+
+
 class UserRejectObservation(Observation):
     """A person refused an action."""
 

@@ -34,7 +34,10 @@ REPLAYED = frozenset(
 )
 """Kinds of an agent's actions that are done again; the others steer an agent or its memory."""
 NOT_NEEDED = frozenset(
-    ("id", "timestamp", "source", "cause", "client_id", "llm_metrics", "tool_call_metadata")
+    (
+        *("id", "timestamp", "source", "cause", "client_id", "llm_metrics", "tool_call_metadata"),
+        *("partial", "interrupted", "turn"),
+    )
 )
 """Fields of a recorded action that are another conversation's; their values are not even read."""
 LIST_KEY = "trajectory"

@@ -143,6 +143,20 @@ def _envelope_schema() -> Schema:
             "timeout": {"type": "number", "description": "Seconds an action may take."},
             "tool_call_metadata": {"type": "object"},
             "llm_metrics": {"type": "object"},
+            "turn": {
+                "type": "integer",
+                "minimum": 0,
+                "description": "Id of the `recall` action with which the agent's turn began.",
+            },
+            "partial": {
+                "type": "string",
+                "description": "Name of the text, shown while it was written, that this completes.",
+            },
+            "interrupted": {
+                "type": "string",
+                "description": "Why the text ended early.",
+                "examples": ["stopped", "failed", "timed_out", "crashed"],
+            },
         },
     }
 

@@ -72,6 +72,8 @@ def _encode_rest(
         payload["tool_call_metadata"] = event.tool_call_metadata
     if event.llm_metrics is not None:
         payload["llm_metrics"] = event.llm_metrics
+    if event.turn is not None or event.partial is not None or event.interrupted is not None:
+        _put_turn(payload, event)
     if observation is not None:
         _put_result(payload, observation)
     else:
@@ -82,6 +84,15 @@ def _encode_rest(
     if event.unknown_fields:
         return payload | {k: v for k, v in event.unknown_fields.items() if k not in payload}
     return payload
+
+
+def _put_turn(payload: dict[str, Any], event: Event) -> None:
+    if event.turn is not None:
+        payload["turn"] = event.turn
+    if event.partial is not None:
+        payload["partial"] = event.partial
+    if event.interrupted is not None:
+        payload["interrupted"] = event.interrupted
 
 
 def _put_result(payload: dict[str, Any], event: Observation) -> None:
@@ -228,6 +239,9 @@ def _arguments_of(event: Event) -> dict[str, Any]:
     if isinstance(event, CmdOutputObservation):
         metadata = event.metadata
         arguments["metadata"] = metadata.__dict__ | (metadata.__pydantic_extra__ or {})
+    for name in event.omitted:
+        if values[name] is None:
+            del arguments[name]
     if event.unknown_arguments:
         return arguments | event.unknown_arguments
     return arguments

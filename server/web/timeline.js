@@ -22,6 +22,7 @@ const UNDRAWN_OBSERVATIONS = new Set([
   "think",
   "condense",
   "loop_detection",
+  "turn_ended",
   "null",
 ]);
 

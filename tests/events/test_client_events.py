@@ -95,6 +95,9 @@ def test_a_malformed_event_is_refused_with_a_code_and_the_offending_key(case):
         "tool_call_metadata",
         "message",
         "timeout",
+        "partial",
+        "interrupted",
+        "turn",
     ],
 )
 def test_what_the_server_owns_is_refused_even_when_null(key):
@@ -154,6 +157,14 @@ def test_a_client_may_not_ask_for_any_other_state(value):
         decode_client(state(value))
 
     assert refused.value.code == "bad_state"
+
+
+def test_a_state_may_be_asked_of_one_turn_and_is_stored_without_one_as_before():
+    of_all, of_one = state("paused"), state("paused")
+    of_one["args"]["of"] = 57
+
+    assert "of" not in encode(decode_client(of_all).event)["args"]
+    assert encode(decode_client(of_one).event)["args"]["of"] == 57
 
 
 @pytest.mark.parametrize("kind", sorted(set(ACTIONS) - {"message", "change_agent_state"}))

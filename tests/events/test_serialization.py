@@ -32,6 +32,9 @@ envelopes = st.fixed_dictionaries(
         "client_id": texts,
         "tool_call_metadata": json_objects,
         "llm_metrics": json_objects,
+        "partial": texts,
+        "interrupted": texts,
+        "turn": st.integers(0, 2**53),
         "newer_field": json_values,
     },
 )

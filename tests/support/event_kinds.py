@@ -180,6 +180,7 @@ OBSERVATION_TABLE: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "delegate": ({"outputs": {"a": 1}}, {}, ""),
     "error": ({}, {"error_id": ""}, "the content"),
     "agent_state_changed": ({"agent_state": "running"}, {"reason": ""}, ""),
+    "turn_ended": ({"outcome": "done"}, {"reason": "", "open_from": 0}, ""),
     "user_rejected": ({}, {}, "the content"),
     "recall": (
         {"recall_type": RecallType.WORKSPACE_CONTEXT},
