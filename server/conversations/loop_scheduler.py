@@ -125,6 +125,8 @@ class LoopKeeper:
         self._settings: dict[str, LoopSettings] = {}
         self._engaged: dict[str, ServerConversation] = {}
         self._stopping: dict[str, bool] = {}
+        """Whether a conversation whose loop is being stopped has got work meanwhile."""
+        self._stops: dict[str, Task[None]] = {}
         self._tasks: set[Task[Any]] = set()
         self._none_left = asyncio.Event()
 
@@ -154,12 +156,17 @@ class LoopKeeper:
         return self._slots.waits(conversation) and not room_is_made
 
     async def stop(self, conversation: ServerConversation) -> bool:
-        """Stop the loop, or give up waiting for one; whether there was a loop."""
+        """Stop the loop, or give up waiting for one; whether there was a loop.
+
+        Where the loop is being stopped already, work that came until now starts no other.
+        """
         if not self.holds(conversation):
             self._slots.forget(conversation)
             self._disengage(conversation)
             return False
-        await asyncio.shield(self._spawn(conversation, self._stop(conversation)))
+        stopping = self._begin_stop(conversation)
+        self._stopping[conversation.conversation_id] = False
+        await asyncio.shield(stopping)
         return True
 
     def watched(self, conversation: ServerConversation) -> None:
@@ -188,7 +195,7 @@ class LoopKeeper:
                     await self._none_left.wait()
         except TimeoutError:
             left = [one for one in self._engaged.values() if self.holds(one)]
-            await asyncio.gather(*(self.stop(one) for one in left))
+            await asyncio.gather(*(asyncio.shield(self._begin_stop(one)) for one in left))
 
     def resume(self) -> None:
         """Start loops again, first those that have waited."""
@@ -251,7 +258,6 @@ class LoopKeeper:
 
     async def _stop(self, conversation: ServerConversation) -> None:
         conversation_id = conversation.conversation_id
-        self._stopping.setdefault(conversation_id, False)
         try:
             if conversation.starting is not None:
                 conversation.starting.cancel()
@@ -260,8 +266,8 @@ class LoopKeeper:
         except Exception:
             logger.exception("the agent loop of %s failed to stop", conversation_id)
         finally:
-            wanted = self._stopping.pop(conversation_id, False)
-            if wanted:
+            del self._stops[conversation_id]
+            if self._stopping.pop(conversation_id):
                 self._slots.give_back(conversation)
                 self._slots.wait(conversation, has_work=True)
                 self._serve(conversation.user_id)
@@ -330,8 +336,19 @@ class LoopKeeper:
             self._conversations.release(conversation)
 
     def _stop_soon(self, conversation: ServerConversation) -> None:
-        self._stopping[conversation.conversation_id] = False
-        self._tasks.add(self._spawn(conversation, self._stop(conversation)))
+        self._tasks.add(self._begin_stop(conversation))
+
+    def _begin_stop(self, conversation: ServerConversation) -> Task[None]:
+        """Stop the loop in a task of its own; return the one that does so already, if there is one.
+
+        Two would each give the slot back, the second one that of a loop started in between.
+        """
+        conversation_id = conversation.conversation_id
+        if conversation_id not in self._stops:
+            self._stopping[conversation_id] = False
+            stop = self._spawn(conversation, self._stop(conversation))
+            self._stops[conversation_id] = stop
+        return self._stops[conversation_id]
 
     def _spawn(
         self, conversation: ServerConversation, work: Coroutine[Any, Any, None]

@@ -177,6 +177,8 @@ class StandaloneConversationManager(ConversationManager):
             await conversation.stream.flush()
             await self._delete_stored(sid, user_id)
             await conversation.stream.mark_deleted()
+            # A message or a connection may have started a loop meanwhile; from here on none starts.
+            await self._loops.stop(conversation)
         finally:
             self._conversations.release(conversation)
         connections = self._parts.connections.of(sid)

@@ -1,14 +1,17 @@
 """The order of slots: loops of other users are left alone, and no turn is lost."""
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import ClassVar
 
 import orjson
 
+from events.stores.memory import MemoryEventStore
 from runtime_stub.scripted import ScriptedAgent
 from server.agent.states import LoopSettings
 from tests.support.clients import message
-from tests.support.live import live_server
+from tests.support.live import live_server, until_running
+from tests.support.waiting import until
 
 SETTINGS = LoopSettings()
 BUSY = "/run sleep 30"
@@ -25,6 +28,20 @@ class HeldAgent(ScriptedAgent):
         await self.gate.wait()
 
 
+class SlowlyDeleting(MemoryEventStore):
+    """Deletes when a test lets it."""
+
+    def __init__(self):
+        super().__init__()
+        self.deleting = asyncio.Event()
+        self.gate = asyncio.Event()
+
+    async def delete(self, conversation_id):
+        self.deleting.set()
+        await self.gate.wait()
+        await super().delete(conversation_id)
+
+
 async def rests(conversation):
     """Wait until the conversation's loop has come up and rests."""
     async with asyncio.timeout(5):
@@ -34,6 +51,19 @@ async def rests(conversation):
                 break
         if conversation.starting is not None:
             await asyncio.wait([conversation.starting])
+
+
+@asynccontextmanager
+async def slow_to_close():
+    """A server, and a conversation of it whose agent rests and is closed when a test lets it."""
+    HeldAgent.closing, HeldAgent.gate = asyncio.Event(), asyncio.Event()
+    async with live_server(agent_class=f"{__name__}:HeldAgent") as live:
+        manager = live.application.manager
+        conversation_id = await live.new()
+        await manager.maybe_start_agent_loop(conversation_id, SETTINGS, None, "hello")
+        async with manager.attach(conversation_id, None) as conversation:
+            await rests(conversation)
+            yield live, conversation
 
 
 def is_answer(payload):
@@ -61,20 +91,15 @@ async def test_a_loop_of_another_user_is_never_closed_to_make_room():
 
 
 async def test_a_message_during_a_stop_is_answered_although_somebody_joins_meanwhile():
-    HeldAgent.closing, HeldAgent.gate = asyncio.Event(), asyncio.Event()
-    async with live_server(agent_class=f"{__name__}:HeldAgent") as live:
-        manager = live.application.manager
-        conversation_id = await live.new()
-        await manager.maybe_start_agent_loop(conversation_id, SETTINGS, None, "hello")
-        async with manager.attach(conversation_id, None) as conversation:
-            await rests(conversation)
-            stopping = asyncio.create_task(manager.close_session(conversation_id))
-            await HeldAgent.closing.wait()
-            said = await manager.accept(conversation, message("are you there?"))
-            async with live.joined(conversation_id) as client:
-                HeldAgent.gate.set()
-                await stopping
-                await client.event(lambda one: is_answer(one) and one["id"] > said.id)
+    async with slow_to_close() as (live, conversation):
+        manager, conversation_id = live.application.manager, conversation.conversation_id
+        stopping = asyncio.create_task(manager.close_session(conversation_id))
+        await HeldAgent.closing.wait()
+        said = await manager.accept(conversation, message("are you there?"))
+        async with live.joined(conversation_id) as client:
+            HeldAgent.gate.set()
+            await stopping
+            await client.event(lambda one: is_answer(one) and one["id"] > said.id)
 
 
 async def test_one_that_waits_with_work_keeps_its_turn_when_somebody_joins_it():
@@ -91,3 +116,66 @@ async def test_one_that_waits_with_work_keeps_its_turn_when_somebody_joins_it():
 
                 assert await manager.get_running_agent_loops(None) == {first}
         assert not any(b'"agent_state":"loading"' in one.body for one in await live.log(second))
+
+
+async def test_a_message_between_two_stops_and_their_end_is_answered_by_a_loop_with_a_slot():
+    async with slow_to_close() as (live, conversation):
+        manager, conversation_id = live.application.manager, conversation.conversation_id
+        stops = [asyncio.create_task(manager.close_session(conversation_id)) for _ in range(2)]
+        await HeldAgent.closing.wait()
+        said = await manager.accept(conversation, message("are you there?"))
+        HeldAgent.gate.set()
+
+        assert await asyncio.gather(*stops) == [True, True]
+        async with asyncio.timeout(5):
+            async for stored in conversation.stream.follow(said.id):
+                if is_answer(orjson.loads(stored.body)):
+                    break
+        assert await manager.is_agent_loop_running(conversation_id)
+
+
+async def test_a_stop_after_a_message_leaves_no_loop_although_another_stop_was_under_way():
+    async with slow_to_close() as (live, conversation):
+        manager, conversation_id = live.application.manager, conversation.conversation_id
+        first = asyncio.create_task(manager.close_session(conversation_id))
+        await HeldAgent.closing.wait()
+        await manager.accept(conversation, message("are you there?"))
+        HeldAgent.gate.set()
+
+        assert await manager.close_session(conversation_id)
+        assert not await manager.is_agent_loop_running(conversation_id)
+        assert await first
+        assert conversation.loop is None
+
+
+async def test_a_message_during_a_deletion_costs_its_user_no_slot():
+    events = SlowlyDeleting()
+    async with live_server(events=events, max_concurrent_conversations=1) as live:
+        manager = live.application.manager
+        deleted, other = await live.new(), await live.new()
+        async with manager.attach(deleted, None) as conversation:
+            deletion = asyncio.create_task(manager.delete_conversation(deleted, None))
+            await events.deleting.wait()
+            await manager.accept(conversation, message("are you there?"))
+            await until(lambda: conversation.loop is not None and conversation.starting is None)
+            events.gate.set()
+            assert await deletion
+
+        await manager.maybe_start_agent_loop(other, SETTINGS, None, "hello")
+        await until_running(manager, {other})
+
+
+async def test_a_connection_during_a_deletion_costs_its_user_no_slot():
+    events = SlowlyDeleting()
+    async with live_server(events=events, max_concurrent_conversations=1) as live:
+        manager = live.application.manager
+        deleted, other = await live.new(), await live.new()
+        deletion = asyncio.create_task(manager.delete_conversation(deleted, None))
+        await events.deleting.wait()
+        async with live.joined(deleted) as client:
+            await client.state("awaiting_user_input")
+            events.gate.set()
+            assert await deletion
+
+        await manager.maybe_start_agent_loop(other, SETTINGS, None, "hello")
+        await until_running(manager, {other})
