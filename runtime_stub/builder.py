@@ -10,4 +10,7 @@ class RuntimeBuilder(ABC):
 
     @abstractmethod
     async def build(self, conversation_id: str, user_id: str | None) -> Runtime:
-        """A runtime for the conversation, not yet connected. Raises RuntimeUnavailable."""
+        """Return a runtime for the conversation, not yet connected. Raise RuntimeUnavailable.
+
+        `user_id` is the id of the conversation's owner, an opaque text; None where it has no owner.
+        """

@@ -1,4 +1,4 @@
-"""Authentication: keys, hosts, origins, and the principal behind a request."""
+"""Authentication: keys, hosts, origins, the principal behind a request, and the owner it acts for."""
 
 import hmac
 import logging
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, NewType, TypeAlias
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -26,14 +26,41 @@ LOCAL_NAMES = frozenset(("localhost", "127.0.0.1", "::1"))
 NO_KEY = frozenset(("", "null", "undefined"))
 """Values a page sends for its key when it has none."""
 
-_USER_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}")
+_OWNER_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}")
+
+OwnerId = NewType("OwnerId", str)
+"""The opaque name of an owner: 1 to 255 characters, neither controls nor surrogates.
+
+Only `owner_id` makes one. All else compares owner ids for equality and never takes them apart;
+contracts that custom classes implement call the parameter `user_id`.
+"""
+
+Owner: TypeAlias = OwnerId | None
+"""None owns the records without an owner, never all records."""
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The user behind a request. None is the anonymous user, who owns the records without an owner."""
+    """The user behind a request. A `user_id` of None is the anonymous user."""
 
     user_id: str | None = None
+
+    def owner(self) -> str | None:
+        """Return the text that names this principal's records; None means those without an owner.
+
+        Principals that return equal texts share all their records, others share none.
+        """
+        return self.user_id
+
+
+def owner_id(principal: Principal) -> Owner:
+    """Return the owner id of a principal. Raise Unauthorized when its text cannot be one."""
+    text: object = principal.owner()
+    if text is None:
+        return None
+    if not isinstance(text, str) or not _OWNER_ID.fullmatch(text):
+        raise Unauthorized("The user's id is not acceptable")
+    return OwnerId(str.__str__(text))  # no subclass with an equality of its own
 
 
 class UserAuth(ABC):
@@ -43,10 +70,11 @@ class UserAuth(ABC):
     """
 
     @abstractmethod
-    async def user_id(self, headers: Mapping[str, str]) -> str | None:
+    async def user_id(self, headers: Mapping[str, str]) -> str | Principal | None:
         """Return the id of the user who sent a request with these headers (names in lower case).
 
-        None owns what has no owner. Raises Unauthorized to refuse; its text is shown.
+        None owns what has no owner. A class whose users have more to them than an id returns a
+        subclass of Principal. Raises Unauthorized to refuse; its text is shown.
         """
 
 
@@ -105,24 +133,19 @@ class Authenticator:
         bearer = token.strip() if scheme.lower() == "bearer" else None
         return any(map(self.key_matches, (*given, headers.get(KEY_HEADER), bearer)))
 
-    async def principal(self, scope: Mapping[str, Any]) -> Principal:
-        """Return the principal of an ASGI scope. Raise Unauthorized, NotAvailable."""
+    async def owner(self, scope: Mapping[str, Any]) -> Owner:
+        """Return the owner an ASGI scope acts for. Raise Unauthorized, NotAvailable."""
         if type(self._users) is Everybody:
-            return Principal()
+            return None
         headers = Headers(raw=scope.get("headers", []))
-        ask = partial(self._users.user_id, headers)
+        ask = partial(_ask, self._users, headers)
         try:
-            user_id: object = await self._code.wait(ask, self._seconds, "telling users apart")
+            return await self._code.wait(ask, self._seconds, "telling users apart")
         except Unauthorized:
             raise
         except Exception as error:
             logger.exception("user_auth_class failed to identify a user")
             raise NotAvailable("The user cannot be identified now; try again") from error
-        if user_id is None:
-            return Principal()
-        if not isinstance(user_id, str) or not _USER_ID.fullmatch(user_id):
-            raise Unauthorized("The user's id is not acceptable")
-        return Principal(user_id)
 
     def check_key(self, headers: Headers) -> None:
         """Raise SessionKeyRequired unless the header holds the key, or none is set."""
@@ -191,6 +214,11 @@ def names_this_machine(headers: Headers) -> bool:
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches that address."""
     return _is_local(host.lower())
+
+
+async def _ask(users: UserAuth, headers: Headers) -> Owner:
+    found = await users.user_id(headers)
+    return owner_id(found if isinstance(found, Principal) else Principal(found))
 
 
 def _own_name(host: str) -> str:

@@ -123,7 +123,7 @@ class RateClass(StrEnum):
 
 
 class Rates:
-    """A moving window for each class and key. Keys are addresses, and `user:` with a user's id."""
+    """A moving window for each class and key. Keys are addresses, and `user:` with an owner's id."""
 
     def __init__(
         self, config: Bounds, addresses: Addresses, clock: Callable[[], float] = time.monotonic
@@ -144,9 +144,9 @@ class Rates:
         if not self.addresses.is_unlimited(address):
             self._spend(kind, address)
 
-    def spend_user(self, kind: RateClass, user_id: str) -> None:
-        """Count one of a user, wherever he asks from. Raises RateLimited."""
-        self._spend(kind, f"user:{user_id}")
+    def spend_owner(self, kind: RateClass, owner: str) -> None:
+        """Count one of an owner, whatever address it comes from. Raise RateLimited."""
+        self._spend(kind, f"user:{owner}")
 
     def check(self, kind: RateClass, address: str) -> None:
         """Count nothing. Raises RateLimited when the address has no more of this left."""

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from events.errors import EventsError
 from runtime_stub.errors import RuntimeFloorError
-from server.access.auth import KEY_HEADER, Authenticator, Principal
+from server.access.auth import KEY_HEADER, Authenticator, Owner
 from server.access.client_address import peer_of
 from server.access.rate_limits import RateClass, Rates
 from server.config.settings import ServerConfig
@@ -85,7 +85,7 @@ def exception_handlers() -> dict[Any, Callable[[Request, Exception], Any]]:
 class Gate:
     """Refuses too many requests, foreign hosts, origins and, under /api, wrong keys; says who asks.
 
-    Sockets are refused before they are accepted, over HTTP. The principal of a request is in the
+    Sockets are refused before they are accepted, over HTTP. The owner a request acts for is in the
     scope's state; connections are asked for theirs when they join. Origins that may use the server
     are told so (CORS), refused ones are answered 403 and not served. An address that has shown too
     many wrong keys is not asked for another.
@@ -137,14 +137,14 @@ class Gate:
             return
         if is_api(scope):
             try:
-                principal = await self._principal(scope, headers)
+                owner = await self._owner(scope, headers)
             except ServerError as error:
                 await response_of(error)(scope, receive, send)
                 return
-            scope.setdefault("state", {})["principal"] = principal
+            scope.setdefault("state", {})["owner"] = owner
         await self._app(scope, receive, send)
 
-    async def _principal(self, scope: Scope, headers: Headers) -> Principal:
+    async def _owner(self, scope: Scope, headers: Headers) -> Owner:
         try:
             self._authenticator.check_key(headers)
         except Unauthorized:
@@ -152,10 +152,10 @@ class Gate:
                 address = self._rates.addresses.client(peer_of(scope), headers)
                 self._rates.note(RateClass.FAILURES, address)
             raise
-        principal = await self._authenticator.principal(scope)
-        if principal.user_id is not None:
-            self._rates.spend_user(rate_class(scope), principal.user_id)
-        return principal
+        owner = await self._authenticator.owner(scope)
+        if owner is not None:
+            self._rates.spend_owner(rate_class(scope), owner)
+        return owner
 
 
 def rate_class(scope: Scope) -> RateClass:

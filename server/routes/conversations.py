@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from events.errors import BadEvent, BadRecording, StreamOverloaded
+from server.access.auth import Owner
 from server.conversations.manager import AgentLoopInfo, ConversationManager, ConversationStatus
 from server.conversations.notices import title_notice
 from server.errors import ModelKeyMissing, NotAvailable, SettingsNotFound
@@ -22,7 +23,7 @@ from server.routes.request import (
     RequestBody,
     ResponseBody,
     conversation_id_of,
-    principal_of,
+    owner_of,
     read_body,
     read_query,
     store_of,
@@ -66,15 +67,15 @@ class ConversationInfo(ResponseBody):
 
 
 async def conversation_infos(
-    manager: ConversationManager, user_id: str | None, records: Sequence[ConversationMetadata]
+    manager: ConversationManager, owner: Owner, records: Sequence[ConversationMetadata]
 ) -> list[ConversationInfo]:
     """The conversations as pages and lists show them, in the order of the records."""
     ids = {record.conversation_id for record in records}
     loops = {
         info.conversation_id: info
-        for info in await manager.get_agent_loop_info(user_id, filter_to_sids=ids)
+        for info in await manager.get_agent_loop_info(owner, filter_to_sids=ids)
     }
-    connections = Counter((await manager.get_connections(user_id, filter_to_sids=ids)).values())
+    connections = Counter((await manager.get_connections(owner, filter_to_sids=ids)).values())
     return [
         _info(record, loops.get(record.conversation_id), connections[record.conversation_id])
         for record in records
@@ -82,10 +83,10 @@ async def conversation_infos(
 
 
 async def status_of(
-    manager: ConversationManager, user_id: str | None, conversation_id: str
+    manager: ConversationManager, owner: Owner, conversation_id: str
 ) -> ConversationStatus:
     """Return the status of one conversation's loop."""
-    found = await manager.get_agent_loop_info(user_id, filter_to_sids={conversation_id})
+    found = await manager.get_agent_loop_info(owner, filter_to_sids={conversation_id})
     return found[0].status if found else ConversationStatus.STOPPED
 
 
@@ -223,8 +224,8 @@ class ConversationRoutes:
                 order=query.sort,
             ),
         )
-        user_id = principal_of(request).user_id
-        infos = await conversation_infos(self._services.manager, user_id, page.results)
+        owner = owner_of(request)
+        infos = await conversation_infos(self._services.manager, owner, page.results)
         return JsonResponse(ConversationPage(results=infos, next_page_id=page.next_page_id))
 
     @described(Tag.CONVERSATIONS, answer=ConversationInfo | None)
@@ -235,17 +236,15 @@ class ConversationRoutes:
             record = await store_of(request, self._stores).get_metadata(conversation_id)
         except ConversationNotFound:
             return JsonResponse(None)
-        user_id = principal_of(request).user_id
-        return JsonResponse(
-            (await conversation_infos(self._services.manager, user_id, [record]))[0]
-        )
+        owner = owner_of(request)
+        return JsonResponse((await conversation_infos(self._services.manager, owner, [record]))[0])
 
     @described(Tag.CONVERSATIONS, body=Rename, answer=Literal[True])
     async def rename(self, request: Request) -> Response:
         """Set the title, with secrets masked, and notify connected clients."""
         conversation_id = await visible_id(request, self._stores)
         title = await self._services.users.masked(
-            principal_of(request).user_id, (await read_body(request, Rename)).title
+            owner_of(request), (await read_body(request, Rename)).title
         )
         await store_of(request, self._stores).update_metadata(
             conversation_id, MetadataChange(title=title)
@@ -257,8 +256,8 @@ class ConversationRoutes:
     async def delete(self, request: Request) -> Response:
         """Delete a conversation for good; false if it does not exist or is not visible to the user."""
         conversation_id = conversation_id_of(request)
-        user_id = principal_of(request).user_id
-        deleted = await self._services.manager.delete_conversation(conversation_id, user_id)
+        owner = owner_of(request)
+        deleted = await self._services.manager.delete_conversation(conversation_id, owner)
         return JsonResponse(deleted)
 
     @described(Tag.CONVERSATIONS, body=Start, answer=LoopTold, raises=UNPREPARED)
@@ -267,11 +266,11 @@ class ConversationRoutes:
         conversation_id = await visible_id(request, self._stores)
         await read_body(request, Start)
         self._services.check_intake()
-        user_id = principal_of(request).user_id
-        await self._services.users.admit(user_id)
+        owner = owner_of(request)
+        await self._services.users.admit(owner)
         return _started(
             await self._services.manager.maybe_start_agent_loop(
-                conversation_id, self._services.default_settings, user_id
+                conversation_id, self._services.default_settings, owner
             )
         )
 
@@ -280,7 +279,7 @@ class ConversationRoutes:
         """Stop the agent loop and return its status before that."""
         conversation_id = await visible_id(request, self._stores)
         manager = self._services.manager
-        before = await status_of(manager, principal_of(request).user_id, conversation_id)
+        before = await status_of(manager, owner_of(request), conversation_id)
         had_loop = await manager.close_session(conversation_id)
         told = "Conversation stopped successfully" if had_loop else "Conversation was not running"
         return JsonResponse(

@@ -18,10 +18,10 @@ from events.batch import ByteBudget
 from events.client_events import decode_client
 from events.errors import StreamOverloaded
 from events.recording import RecordedActions, read_recording
-from server.access.auth import Principal
+from server.access.auth import Owner
 from server.conversations.manager import AgentLoopInfo
 from server.http.body_limits import ENVELOPE_BYTES, too_large
-from server.routes.request import RequestBody, idempotency_key, principal_of, read_body
+from server.routes.request import RequestBody, idempotency_key, owner_of, read_body
 from server.routes.services import Services
 from storage.conversations.base import ConversationStore
 from storage.conversations.metadata import (
@@ -129,13 +129,13 @@ class NewConversation(RequestBody):
         return f"Please work on {kind} #{task.issue_number} of {task.repo}: {task.title}"
 
     def record(
-        self, conversation_id: str, user_id: str | None, trigger: ConversationTrigger
+        self, conversation_id: str, owner: Owner, trigger: ConversationTrigger
     ) -> ConversationMetadata:
         """The record to keep."""
         source = self.suggested_task or self.create_microagent
         return ConversationMetadata(
             conversation_id=conversation_id,
-            user_id=user_id,
+            user_id=owner,
             selected_repository=self.repository or (source.repo if source else None),
             selected_branch=self.selected_branch,
             git_provider=self.git_provider or (source.git_provider if source else None),
@@ -185,22 +185,20 @@ class ConversationCreator:
         Raises what reading raises, SettingsNotFound, ModelKeyMissing, BadEvent (the message),
         BadRecording, BadKey, KeyExists (the id) and StreamOverloaded (too much is to be done again).
         """
-        principal = principal_of(request)
+        owner = owner_of(request)
         chooses = self._services.config.allow_set_conversation_id
         order = await read_body(request, NamedConversation if chooses else NewConversation)
         self._services.check_intake()
-        await self._services.users.admit(principal.user_id)
-        identity = self._identify(request, order, principal)
+        await self._services.users.admit(owner)
+        identity = self._identify(request, order, owner)
         await self._check_size(request, order)
         opening = await self._opening_of(order)
         self._hold(opening.replay)
         if opening.message is not None or opening.image_urls or opening.file_urls:
             decode_client(_message_event(opening))
-        async with self._services.users.held(principal.user_id):
+        async with self._services.users.held(owner):
             record = await self._masked(
-                order.record(
-                    identity.conversation_id, principal.user_id, _trigger_of(request, order)
-                )
+                order.record(identity.conversation_id, owner, _trigger_of(request, order))
             )
             if identity.chosen and identity.client_id is not None:
                 record.custom = {CREATION_KEY: identity.client_id}
@@ -210,7 +208,7 @@ class ConversationCreator:
             return await self._services.manager.maybe_start_agent_loop(
                 identity.conversation_id,
                 self._services.default_settings,
-                principal.user_id,
+                owner,
                 opening.message,
                 image_urls=opening.image_urls,
                 file_urls=opening.file_urls,
@@ -254,9 +252,9 @@ class ConversationCreator:
             raise StreamOverloaded(f"{mib} MiB of recordings are being replayed; try again later")
         finalize(replay, self._recordings.give_back, replay.size_bytes).atexit = False
 
-    def _identify(self, request: Request, order: NewConversation, principal: Principal) -> Identity:
+    def _identify(self, request: Request, order: NewConversation, owner: Owner) -> Identity:
         key = idempotency_key(request)
-        digest = None if key is None else _digest_of(principal.user_id, key)
+        digest = None if key is None else _digest_of(owner, key)
         client_id = None if digest is None else f"create:{digest}"
         if not isinstance(order, NamedConversation) or order.conversation_id is None:
             return Identity(digest or uuid.uuid4().hex, client_id)
@@ -298,5 +296,5 @@ def _message_event(opening: Opening) -> dict[str, Any]:
     return {"action": "message", "args": arguments}
 
 
-def _digest_of(user_id: str | None, key: str) -> str:
-    return hashlib.sha256(orjson.dumps([user_id, key])).hexdigest()[:32]
+def _digest_of(owner: Owner, key: str) -> str:
+    return hashlib.sha256(orjson.dumps([owner, key])).hexdigest()[:32]

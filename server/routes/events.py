@@ -32,7 +32,7 @@ from server.routes.request import (
     RequestBody,
     ResponseBody,
     idempotency_key,
-    principal_of,
+    owner_of,
     read_body,
     read_json,
     read_query,
@@ -239,7 +239,7 @@ class EventRoutes:
             payload = {"client_id": key} | dict(payload)
         self._services.check_intake()
         manager = self._services.manager
-        async with manager.attach(conversation_id, principal_of(request).user_id) as conversation:
+        async with manager.attach(conversation_id, owner_of(request)) as conversation:
             accepted = await manager.accept(conversation, payload)
         return JsonResponse(
             EventAccepted(success=True, **accepted.body()).model_dump(exclude_unset=True)

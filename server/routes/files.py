@@ -30,7 +30,7 @@ from runtime_stub.errors import (
 )
 from server.errors import NotFound, TooLarge
 from server.routes.endpoint import Tag, described
-from server.routes.request import JsonResponse, Query, ResponseBody, principal_of, read_query
+from server.routes.request import JsonResponse, Query, ResponseBody, owner_of, read_query
 from server.routes.services import Services
 from server.routes.workspace import running_runtime, text_of
 
@@ -191,7 +191,7 @@ class FileRoutes:
         async with running_runtime(request, self._services) as runtime:
             names = await runtime.list_files(path)
             files = await _rules_above(runtime, path)
-        redactor = await self._services.users.redactor(principal_of(request).user_id)
+        redactor = await self._services.users.redactor(owner_of(request))
         if not files:
             return JsonResponse([_told(redactor, name) for name in shown(names, ())[0]])
         found, heeded = await anyio.to_thread.run_sync(shown, names, files, limiter=self._listings)

@@ -15,7 +15,7 @@ from server.routes.request import (
     Query,
     RequestBody,
     ResponseBody,
-    principal_of,
+    owner_of,
     read_body,
     read_query,
     store_of,
@@ -97,7 +97,7 @@ class GitHostRoutes:
         return JsonResponse([])
 
     async def _check_token(self, request: Request, without_token: str) -> None:
-        secrets = await self._users.secrets(principal_of(request).user_id)
+        secrets = await self._users.secrets(owner_of(request))
         if not secrets.provider_tokens:
             raise GitTokenRequired(without_token)
 
@@ -185,10 +185,10 @@ class ExtraRoutes:
         raise NotSupported("This server has no security analyzer")
 
     async def _masked(self, request: Request, judgement: Feedback) -> dict[str, JsonValue]:
-        user_id = principal_of(request).user_id
+        owner = owner_of(request)
         masked = self._services.users.masked
         return {
-            name: await masked(user_id, value) if name in FREE_TEXTS and value else value
+            name: await masked(owner, value) if name in FREE_TEXTS and value else value
             for name, value in judgement.model_dump().items()
         }
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from events.client_events import CLIENT_ID
 from events.schemas import REFERENCE
-from server.access.auth import Principal
+from server.access.auth import Owner
 from server.errors import BadRequest, UnsupportedMedia
 from storage.conversations.base import ConversationStore, ConversationStores
 from storage.conversations.metadata import UtcDatetime
@@ -124,10 +124,10 @@ def idempotency_key(request: Request) -> str | None:
     return key
 
 
-def principal_of(request: Request) -> Principal:
-    """Return the principal of a request."""
-    principal: Principal = request.state.principal
-    return principal
+def owner_of(request: Request) -> Owner:
+    """Return the owner that a request acts for."""
+    owner: Owner = request.state.owner
+    return owner
 
 
 def conversation_id_of(request: Request) -> str:
@@ -137,7 +137,7 @@ def conversation_id_of(request: Request) -> str:
 
 def store_of(request: Request, stores: ConversationStores) -> ConversationStore:
     """The records of whoever asks."""
-    return stores.for_user(principal_of(request).user_id)
+    return stores.for_user(owner_of(request))
 
 
 async def visible_id(request: Request, stores: ConversationStores) -> str:

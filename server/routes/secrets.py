@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from server.errors import InvalidToken
 from server.routes.endpoint import Tag, described
-from server.routes.request import JsonResponse, ResponseBody, principal_of, read_body
+from server.routes.request import JsonResponse, ResponseBody, owner_of, read_body
 from server.routes.services import Services
 from storage.conversations.metadata import ProviderType, Text
 from storage.errors import BadValue, SecretExists, SecretNotFound
@@ -123,9 +123,9 @@ class SecretsRoutes:
     @described(Tag.SECRETS, answer=SecretList)
     async def search(self, request: Request) -> Response:
         """List the names and descriptions of the secrets, with secret values masked."""
-        user_id = principal_of(request).user_id
-        secrets = await self._users.secrets(user_id)
-        redactor = await self._users.redactor(user_id)
+        owner = owner_of(request)
+        secrets = await self._users.secrets(owner)
+        redactor = await self._users.redactor(owner)
         named = [
             NamedSecret(name=name, description=redactor.redact_text(one.description))
             for name, one in secrets.custom_secrets.items()
@@ -140,7 +140,7 @@ class SecretsRoutes:
         body = await read_body(request, NewSecret)
         secret = CustomSecret(value=body.value, description=body.description or "")
         await self._users.change_secrets(
-            principal_of(request).user_id, lambda secrets: secrets.added(body.name, secret)
+            owner_of(request), lambda secrets: secrets.added(body.name, secret)
         )
         return JsonResponse(Told(message="Secret created successfully"), 201)
 
@@ -150,7 +150,7 @@ class SecretsRoutes:
         name: str = request.path_params["name"]
         body = await read_body(request, ChangedSecret)
         await self._users.change_secrets(
-            principal_of(request).user_id,
+            owner_of(request),
             lambda secrets: secrets.renamed(name, body.name, body.description),
         )
         return JsonResponse(Told(message="Secret updated successfully"))
@@ -159,22 +159,18 @@ class SecretsRoutes:
     async def delete(self, request: Request) -> Response:
         """Delete a secret; its value stays masked. Raises SecretNotFound."""
         name: str = request.path_params["name"]
-        await self._users.change_secrets(
-            principal_of(request).user_id, lambda secrets: secrets.removed(name)
-        )
+        await self._users.change_secrets(owner_of(request), lambda secrets: secrets.removed(name))
         return JsonResponse(Told(message="Secret deleted successfully"))
 
     @described(Tag.SECRETS, body=GivenTokens, answer=Told, raises=(InvalidToken,))
     async def add_providers(self, request: Request) -> Response:
         """Store tokens of git hosts. Raises InvalidToken for a text that cannot be a token."""
         body = await read_body(request, GivenTokens)
-        await self._users.change_secrets(principal_of(request).user_id, body.merged)
+        await self._users.change_secrets(owner_of(request), body.merged)
         return JsonResponse(Told(message="Git providers stored"))
 
     @described(Tag.SECRETS, answer=Told)
     async def unset_providers(self, request: Request) -> Response:
         """Delete the tokens of all git hosts."""
-        await self._users.change_secrets(
-            principal_of(request).user_id, lambda secrets: secrets.with_tokens({})
-        )
+        await self._users.change_secrets(owner_of(request), lambda secrets: secrets.with_tokens({}))
         return JsonResponse(Told(message="Unset Git provider tokens"))

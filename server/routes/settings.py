@@ -9,7 +9,7 @@ from starlette.responses import Response
 from server.conversations.users import needs_key
 from server.errors import Gone, SettingsNotFound, SettingsNotStored, answer_for
 from server.routes.endpoint import Tag, described
-from server.routes.request import JsonResponse, ResponseBody, principal_of, read_body
+from server.routes.request import JsonResponse, ResponseBody, owner_of, read_body
 from server.routes.secrets import Told
 from server.routes.services import Services
 from storage.errors import BadValue, StorageError
@@ -69,12 +69,12 @@ class SettingsRoutes:
         Keys are never returned. If nothing is stored, `llm_api_key_set` is true when the agent
         needs no key.
         """
-        users, user_id = self._services.users, principal_of(request).user_id
-        stored = await users.settings(user_id)
+        users, owner = self._services.users, owner_of(request)
+        stored = await users.settings(owner)
         if stored is None and self._services.config.require_settings:
             refusal = answer_for(SettingsNotFound())
             return JsonResponse(refusal.body(), 404)
-        return JsonResponse(self._shown(stored, await users.secrets(user_id)))
+        return JsonResponse(self._shown(stored, await users.secrets(owner)))
 
     @described(Tag.SETTINGS, body=Settings, answer=Told, raises=(BadValue, SettingsNotStored))
     async def store(self, request: Request) -> Response:
@@ -88,7 +88,7 @@ class SettingsRoutes:
             return (stored or Settings()).merged(change)
 
         try:
-            await self._services.users.change_settings(principal_of(request).user_id, merged)
+            await self._services.users.change_settings(owner_of(request), merged)
         except BadValue:
             raise
         except StorageError as error:

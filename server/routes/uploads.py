@@ -25,7 +25,7 @@ from server.errors import (
     UnsupportedMedia,
 )
 from server.routes.endpoint import Tag, described
-from server.routes.request import JsonResponse, ResponseBody, principal_of, visible_id
+from server.routes.request import JsonResponse, ResponseBody, owner_of, visible_id
 from server.routes.services import Services
 from storage.keyed_locks import KeyedLocks
 from storage.unicode_text import fold_case
@@ -103,16 +103,16 @@ class UploadRoutes:
         if "content-type" not in request.headers:
             raise UnsupportedMedia("The body must be multipart/form-data")
         self._services.check_intake()
-        user_id = principal_of(request).user_id
-        await self._services.users.admit(user_id)
+        owner = owner_of(request)
+        await self._services.users.admit(owner)
         manager = self._services.manager
         async with request.form(max_files=MAX_FILES, max_fields=MAX_FILES) as form:
             files = [part for part in form.getlist("files") if isinstance(part, UploadFile)]
             if not files:
                 raise HTTPException(422, "files: at least one file is required")
-            async with manager.attach(conversation_id, user_id) as conversation:
+            async with manager.attach(conversation_id, owner) as conversation:
                 await manager.maybe_start_agent_loop(
-                    conversation_id, self._services.default_settings, user_id
+                    conversation_id, self._services.default_settings, owner
                 )
                 runtime = await self._runtime_of(conversation)
                 # Two uploads at one time must not take the same name.

@@ -19,7 +19,7 @@ from server.routes.request import (
     JsonResponse,
     Query,
     ResponseBody,
-    principal_of,
+    owner_of,
     read_query,
     visible_id,
 )
@@ -43,7 +43,7 @@ async def running_runtime(
         raise NotFound(absent)
     async with (
         asyncio.timeout(services.config.action_timeout_seconds),
-        manager.attach(conversation_id, principal_of(request).user_id) as conversation,
+        manager.attach(conversation_id, owner_of(request)) as conversation,
     ):
         if conversation.loop is None or not conversation.ready:
             raise NotFound(absent)
@@ -138,7 +138,7 @@ class WorkspaceRoutes:
             changes = await runtime.changes()
         if changes is None:
             raise NotFound(NO_REPOSITORY)
-        redactor = await self._services.users.redactor(principal_of(request).user_id)
+        redactor = await self._services.users.redactor(owner_of(request))
         return JsonResponse(
             [
                 FileChange.model_validate(

@@ -12,7 +12,7 @@ from structlog.contextvars import bound_contextvars
 
 from events.batch import Appended
 from events.errors import StreamClosed, StreamOverloaded
-from server.access.auth import Authenticator, Principal
+from server.access.auth import Authenticator
 from server.access.connection_limits import UNLIMITED, Allowance
 from server.agent.states import LoopSettings
 from server.conversations.connections import ConnectionRegistry
@@ -225,9 +225,9 @@ class SocketHandlers:
         given = (handshake.session_api_key, key_of_auth(arrival.auth))
         if not parts.authenticator.connection_key_matches(given, arrival.scope):
             raise Refused(WRONG_KEY)
-        principal: Principal = await parts.authenticator.principal(arrival.scope)
-        await parts.admit(principal.user_id)
-        asked = handshake.conversation_id, connection_id, parts.settings, principal.user_id
+        owner = await parts.authenticator.owner(arrival.scope)
+        await parts.admit(owner)
+        asked = handshake.conversation_id, connection_id, parts.settings, owner
         joined = await exceptions_only(partial(parts.manager.join_conversation, *asked))
         if connection_id not in self._joining:
             raise Refused("The client has left")
@@ -236,7 +236,7 @@ class SocketHandlers:
         fanout = self._hub.of(info.event_store)
         session = WebSession(
             connection_id,
-            principal.user_id,
+            owner,
             info.event_store,
             fanout,
             parts.frames,

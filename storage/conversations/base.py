@@ -18,9 +18,10 @@ from storage.keyed_locks import lock_of
 class ConversationStore(ABC):
     """Keeps the records of the conversations of one owner.
 
-    `user_id` is that owner; None means the records that have no owner, never all of them. Records
-    of all owners share one medium and one space of ids: a foreign record is invisible, exactly as
-    an unknown or a deleted one. What is given and returned is never shared with the store.
+    `user_id` is that owner, an opaque text that is compared for equality and never taken apart;
+    None means the records that have no owner, never all of them. Records of all owners share one
+    medium and one space of ids: a foreign record is invisible, exactly as an unknown or a deleted
+    one. What is given and returned is never shared with the store.
 
     Every call may raise Unavailable, writes OutcomeUnknown as well; calls that take an id raise
     BadKey when it is not acceptable.

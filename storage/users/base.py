@@ -31,8 +31,9 @@ SecretsChange: TypeAlias = Callable[[Secrets], Secrets]
 class UserRecords(ABC):
     """One medium's records of all users: one value of bytes per owner and kind, replaced whole.
 
-    `user_id` is the owner; None is the anonymous user, never everybody. `kind` is a short name of
-    lower-case letters. Every call may raise Unavailable and Damaged; writes OutcomeUnknown as well.
+    `user_id` is the owner, an opaque text that is compared for equality and never taken apart; None
+    is the anonymous user, never everybody. `kind` is a short name of lower-case letters. Every call
+    may raise Unavailable and Damaged; writes OutcomeUnknown as well.
     """
 
     def __init__(self) -> None:
