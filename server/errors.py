@@ -23,6 +23,7 @@ ServerError
 └── NotSupported          the server does not offer this
 """
 
+import re
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -57,6 +58,12 @@ from storage.errors import (
     StorageError,
     WrongKey,
 )
+
+LONGEST_TEXT = 65_536
+"""Characters of an error's text that are read at most."""
+NO_TEXT = "(its text cannot be made)"
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class ServerError(Exception):
@@ -272,12 +279,24 @@ def answer_of_kind(kind: type[Exception]) -> Answer:
 
 
 def answer_for(error: Exception) -> Answer:
-    """Return the answer for an error; one not in the table is an internal error without details."""
+    """Return the answer for an error; one not in the table is an internal error without details.
+
+    An error's own text may be that of a custom class, so it is made one that can be sent.
+    """
     for kind, told in TABLE:
         if isinstance(error, kind):
             if isinstance(told, Answer):
                 return told
             if isinstance(error, BadEvent):
-                return Answer(told[0], error.code, str(error))
-            return Answer(told[0], told[1], told[2] if len(told) > 2 else str(error))  # noqa: PLR2004
+                return Answer(told[0], error.code, text_of(error))
+            return Answer(told[0], told[1], told[2] if len(told) > 2 else text_of(error))  # noqa: PLR2004
     return INTERNAL
+
+
+def text_of(error: BaseException) -> str:
+    """Return an error's text as it can be stored: cut at LONGEST_TEXT, without lone surrogates."""
+    try:
+        text = str.__str__(str(error))
+    except BaseException:  # noqa: BLE001 - an error of others may raise anything when asked
+        return NO_TEXT
+    return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text[:LONGEST_TEXT])

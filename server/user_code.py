@@ -7,21 +7,18 @@ cancellation; and from within it no task can be cancelled but its own.
 
 import asyncio
 import logging
-import re
 from asyncio import AbstractEventLoop, CancelledError, Future, Task
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, ContextVar
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from server.errors import text_of
+
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 0.5
 """Seconds cancelled code may take to end before it is abandoned."""
-LONGEST_TEXT = 65_536
-"""Characters of an error's text that are read at most."""
-NO_TEXT = "(its text cannot be made)"
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -150,15 +147,6 @@ class ContainedTask(Task[T]):
 def contained_task(loop: AbstractEventLoop, coro: Any, **options: Any) -> Task[Any]:
     """Make every task of an event loop a ContainedTask; to be set as its task factory."""
     return ContainedTask(coro, loop=loop, **options)
-
-
-def text_of(error: BaseException) -> str:
-    """Return an error's text as it can be stored: cut at LONGEST_TEXT, without lone surrogates."""
-    try:
-        text = str.__str__(str(error))
-    except BaseException:  # noqa: BLE001 - an error of others may raise anything when asked
-        return NO_TEXT
-    return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text[:LONGEST_TEXT])
 
 
 def reason_of(error: BaseException) -> str:

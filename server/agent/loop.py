@@ -35,8 +35,9 @@ from server.agent.states import (
     LoopSettings,
 )
 from server.agent.steps import AgentSteps, LimitReached, Step, plain_step
+from server.errors import text_of
 from server.observability.logs import context_of
-from server.user_code import UserCode, reason_of, text_of
+from server.user_code import UserCode, reason_of
 
 logger = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ import io
 import logging
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -217,7 +218,7 @@ class FileRoutes:
         """Return all files of the workspace as a zip archive. Raises TooLarge past the bounds."""
         async with running_runtime(request, self._services) as runtime:
             contents = await _everything(runtime)
-        body = await anyio.to_thread.run_sync(_zipped, contents)
+        body = await anyio.to_thread.run_sync(zipped, contents)
         disposition = 'attachment; filename="workspace.zip"'
         return Response(
             body, media_type="application/zip", headers={"content-disposition": disposition}
@@ -277,11 +278,18 @@ async def _names_in(runtime: Runtime, folder: str) -> Sequence[str]:
         return []  # a command removed it meanwhile
 
 
-def _zipped(contents: Mapping[str, bytes]) -> bytes:
+def zipped(contents: Mapping[str, bytes]) -> bytes:
+    """Return the files, given by their paths, as a zip archive; blocks.
+
+    Paths that are no Unicode are written as they are listed, with a number where two look alike.
+    """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
+        used: Counter[str] = Counter()
         for path in sorted(contents):
-            entry = zipfile.ZipInfo(path, FIXED_DATE)
+            name = whole_text(path)
+            used[name] += 1
+            entry = zipfile.ZipInfo(name if used[name] == 1 else f"{name}-{used[name]}", FIXED_DATE)
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, contents[path], zipfile.ZIP_DEFLATED)
     return buffer.getvalue()

@@ -8,6 +8,7 @@ from events.event import Event
 from runtime_stub.agent import Example
 from runtime_stub.base import Runtime
 from runtime_stub.builder import RuntimeBuilder
+from runtime_stub.errors import FileMissing
 from runtime_stub.scripted import ScriptedAgent
 from runtime_stub.stub import StubRuntime
 from server.access.auth import UserAuth
@@ -73,6 +74,29 @@ class GreetingRuntimeBuilder(RuntimeBuilder):
         await runtime.connect()
         await runtime.write_file("welcome.txt", conversation_id.encode())
         return runtime
+
+
+ODD_NAME = "caf\udce9.txt"
+"""A name in Latin-1 as Python gives names of files that are no UTF-8."""
+
+
+class OddNamesRuntime(StubRuntime):
+    """Has one file, whose name is no Unicode, and no other; its errors name what is missing."""
+
+    async def list_files(self, path: str = "") -> Sequence[str]:
+        return [ODD_NAME]
+
+    async def read_file(self, path: str) -> bytes:
+        if path == ODD_NAME:
+            return b"bitter"
+        raise FileMissing(f"{path}: not found beside {ODD_NAME}")
+
+
+class OddNamesRuntimeBuilder(RuntimeBuilder):
+    """Builds such workspaces."""
+
+    async def build(self, conversation_id: str, user_id: str | None) -> Runtime:
+        return OddNamesRuntime()
 
 
 class FailingRuntimeBuilder(RuntimeBuilder):

@@ -2,14 +2,17 @@
 
 import asyncio
 import io
+import os
 import zipfile
 
 import pytest
 
-from server.routes.files import ARCHIVE_BYTES, RuleFile, read_rules, shown
-from tests.support.rest import EVERY, assert_refused
+from server.routes.files import ARCHIVE_BYTES, RuleFile, read_rules, shown, zipped
+from tests.support.rest import EVERY, assert_refused, rest_server
 
 ONE = f"{EVERY}/c1"
+ALIKE = tuple(os.fsdecode(name) for name in (b"a\xe8", b"a\xe9"))
+"""Names in Latin-1, as Python gives them."""
 PATHS = ["/list-files", "/select-file?file=a", "/zip-directory", "/git/diff?path=a"]
 
 
@@ -207,3 +210,36 @@ async def test_a_diff_of_nothing_or_of_what_is_no_text_is_refused(rest, workspac
     assert_refused(await rest.ask("GET", f"{ONE}/git/diff?path=a"), 404, "not_found", "no such")
     assert_refused(await rest.ask("GET", f"{ONE}/git/diff?path=picture"), 415, "not_text")
     assert_refused(await rest.ask("GET", f"{ONE}/git/diff?path=../../etc"), 400, "bad_path")
+
+
+@pytest.fixture
+async def odd_names():
+    """A server whose workspace has a name that is no Unicode."""
+    builder = "tests.support.extensions:OddNamesRuntimeBuilder"
+    async with rest_server(runtime_class=builder) as rest:
+        await rest.keep("c1", None)
+        await rest.ask("POST", f"{ONE}/start", json={})
+        await rest.wait_until_idle("c1")
+        yield rest
+
+
+async def test_a_name_that_is_no_unicode_is_archived_as_it_is_listed(odd_names):
+    listed = await odd_names.ask("GET", f"{ONE}/list-files")
+    archive = await odd_names.ask("GET", f"{ONE}/zip-directory")
+
+    assert archive.status_code == 200, archive.text
+    with zipfile.ZipFile(io.BytesIO(archive.content)) as found:
+        assert found.namelist() == listed.json() == ["caf\ufffd.txt"]
+        assert found.read("caf\ufffd.txt") == b"bitter"
+
+
+def test_names_that_look_alike_once_written_are_archived_apart():
+    with zipfile.ZipFile(io.BytesIO(zipped({ALIKE[0]: b"1", ALIKE[1]: b"2"}))) as found:
+        assert [found.read(name) for name in found.namelist()] == [b"1", b"2"]
+        assert len(set(found.namelist())) == 2
+
+
+async def test_an_error_that_quotes_such_a_name_keeps_its_status(odd_names):
+    answer = await odd_names.ask("GET", f"{ONE}/select-file?file=a.txt")
+
+    assert_refused(answer, 404, "file_not_found", "a.txt: not found beside caf\ufffd.txt")
