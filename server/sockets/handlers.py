@@ -252,8 +252,10 @@ class SocketHandlers:
 
 
 def _check_event(event: object, waiting: int) -> None:
+    if not isinstance(event, str):
+        raise BadRequest("The name of an event must be text")
     if event not in EVENTS_IN:
-        raise BadRequest(f"Unknown event: {str(event)[:50]}")
+        raise BadRequest(f"Unknown event: {event[:50]}")
     if waiting > WAITING_LIMIT:
         raise BadRequest(f"More than {WAITING_LIMIT} events are not acknowledged yet")
 

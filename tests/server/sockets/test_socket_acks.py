@@ -134,6 +134,30 @@ async def test_an_unknown_socket_event_is_answered(client):
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ('"\\ud800"', "Unknown event: \ufffd"),
+        ("null", "The name of an event must be text"),
+        ("7", "The name of an event must be text"),
+        ("[" * 900 + "]" * 900, "The name of an event must be text"),
+    ],
+    ids=["surrogate", "null", "number", "nested"],
+)
+async def test_an_event_with_an_impossible_name_is_answered(live, name, text):
+    async with live.raw(await live.new()) as client:
+        await client.connect()
+        await client.connection.send(f"427[{name}]")
+        while not (answer := await client.packet()).startswith("437["):
+            continue
+
+    assert orjson.loads(answer[3:])[0] == {
+        "status": "error",
+        "code": "bad_request",
+        "message": text,
+    }
+
+
+@pytest.mark.parametrize(
     ("payload", "event"),
     [({"action": "dance"}, "oh_user_action"), (message("hello"), "oh_unheard_of")],
 )
