@@ -12,7 +12,7 @@ from events.errors import BadRecording
 from events.event import ConfirmationState, EventSource
 from events.layout import UnknownAction, layout_of
 from events.legacy import modern_args
-from events.serialization import decode, misfits_of
+from events.serialization import decode, mismatches_of
 from events.strictness import MAX_INTEGER, MIN_INTEGER, shown, storable
 
 REPLAYED = frozenset(
@@ -218,7 +218,7 @@ def _read_action(
     rest["args"] = arguments = modern_args(arguments, declared.wire_names)
     action = decode(rest)
     if isinstance(action, UnknownAction):
-        for misfit in misfits_of(rest):
+        for misfit in mismatches_of(rest):
             if misfit.name in declared.required:
                 raise BadRecording(
                     f"Event {number} of replay_json: the argument {shown(misfit.name)} of the"

@@ -19,7 +19,7 @@ REFERENCE = "#/components/schemas/{model}"
 Schema = dict[str, Any]
 
 
-class PlainSchemas(GenerateJsonSchema):
+class UntitledSchemas(GenerateJsonSchema):
     """Schemas without titles, which repeat the names of fields."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - the library's hook
@@ -117,7 +117,7 @@ def _client_schema(declared: type[Event], parts: dict[str, Schema]) -> Schema:
 
 def _fields_of(declared: type[Event], parts: dict[str, Schema]) -> dict[str, Schema]:
     whole = declared.model_json_schema(
-        ref_template=REFERENCE, schema_generator=PlainSchemas, mode="serialization"
+        ref_template=REFERENCE, schema_generator=UntitledSchemas, mode="serialization"
     )
     parts.update(whole.get("$defs", {}))
     properties = whole["properties"]

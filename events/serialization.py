@@ -131,14 +131,14 @@ def decode(payload: Mapping[str, Any]) -> Event:
         raise BadEvent("An event's keys must be texts.", code="bad_value") from error
 
 
-class Misfit(NamedTuple):
+class Mismatch(NamedTuple):
     """An argument by its wire name, and what is wrong with it."""
 
     name: str
     why: str
 
 
-def misfits_of(payload: Mapping[str, Any]) -> list[Misfit]:
+def mismatches_of(payload: Mapping[str, Any]) -> list[Mismatch]:
     """Say which arguments keep an action's payload, in today's spelling, from being its kind.
 
     Empty for one that fits, and for one whose kind is not declared.
@@ -163,7 +163,7 @@ def misfits_of(payload: Mapping[str, Any]) -> list[Misfit]:
             missing = problem["type"] == "missing"
             misfits.setdefault(name, "is missing" if missing else f"is unfit: {problem['msg']}")
     names = dict(layout.fields)
-    return [Misfit(names.get(name, name), why) for name, why in misfits.items()]
+    return [Mismatch(names.get(name, name), why) for name, why in misfits.items()]
 
 
 def _decode_declared(

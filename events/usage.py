@@ -15,7 +15,7 @@ from events.stores.base import EventStore
 from events.summary import fold
 from storage.errors import StorageError
 from storage.usage.base import PAGE, UsageStore
-from storage.usage.model import Behind, ConversationUsage, UsageLine
+from storage.usage.model import ConversationUsage, UncountedLog, UsageLine
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ class UsageLedger:
         """Count a conversation to its end; what cannot be counted in time is logged and lost."""
         try:
             async with asyncio.timeout(DELETION_SECONDS), self._serial:
-                await self._count(Behind(conversation_id, user_id))
+                await self._count(UncountedLog(conversation_id, user_id))
         except (EventsError, StorageError, TimeoutError):
             ids = {"conversation_id": conversation_id}
             logger.exception(
@@ -159,7 +159,7 @@ class UsageLedger:
         async with self._serial:
             await self._usage.forget(conversation_id)
 
-    async def _counted(self, one: Behind) -> bool:
+    async def _counted(self, one: UncountedLog) -> bool:
         try:
             async with self._serial:
                 await self._count(one)
@@ -169,7 +169,7 @@ class UsageLedger:
             return False
         return True
 
-    async def _count(self, one: Behind) -> None:
+    async def _count(self, one: UncountedLog) -> None:
         kept = await self._usage.load(one.conversation_id)
         usage = kept or ConversationUsage(conversation_id=one.conversation_id)
         usage = usage.model_copy(update={"user_id": one.user_id})

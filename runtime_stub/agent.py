@@ -23,7 +23,7 @@ class RateLimited(RuntimeFloorError):
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class Spending:
     """A conversation's spending so far: USD and tokens."""
 
     cost: float = 0.0
@@ -71,7 +71,7 @@ class Agent(ABC):
     async def step(self) -> Action | None:
         """The next action, or None to wait."""
 
-    def resume(self, spent: Spent) -> None:  # noqa: B027 - optional
+    def resume(self, spent: Spending) -> None:  # noqa: B027 - optional
         """Go on counting from what earlier lives of this conversation's agent used up.
 
         Called once, before anything is observed.

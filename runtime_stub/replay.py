@@ -5,7 +5,7 @@ from typing import Any
 
 from events.actions import Action, MessageAction
 from events.event import Event, EventSource
-from runtime_stub.agent import Agent, Spent
+from runtime_stub.agent import Agent, Spending
 
 
 class ReplayAgent(Agent):
@@ -49,7 +49,7 @@ class ReplayAgent(Agent):
         self._asked = False
         return await self._inner.step()
 
-    def resume(self, spent: Spent) -> None:
+    def resume(self, spent: Spending) -> None:
         """See Agent."""
         self._inner.resume(spent)
 

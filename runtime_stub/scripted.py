@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from events.actions import Action, MessageAction
 from events.event import Event, EventSource
-from runtime_stub.agent import Agent, Example, Spent
+from runtime_stub.agent import Agent, Example, Spending
 from runtime_stub.instructions import INSTRUCTIONS
 from runtime_stub.script import (
     USAGE,
@@ -73,7 +73,7 @@ class ScriptedAgent(Agent):
         self._completion_tokens = 0
         self._has_news = False
 
-    def resume(self, spent: Spent) -> None:
+    def resume(self, spent: Spending) -> None:
         """Count on from what the conversation has cost."""
         self._cost = Decimal(str(spent.cost))
         self._prompt_tokens = spent.prompt_tokens

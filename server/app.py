@@ -19,11 +19,11 @@ from events.stream import EVENT_BYTES, StreamLimits
 from events.usage import UsageLedger
 from server.access.auth import Authenticator
 from server.access.client_address import Addresses
-from server.access.connection_limits import Crowd
-from server.access.rate_limits import Rates
+from server.access.connection_limits import ConnectionLimits
+from server.access.rate_limits import RateLimits
 from server.agent.contained import Deadlines
 from server.agent.states import LoopSettings
-from server.components import Chosen, choose, load_tracing, made
+from server.components import Components, instantiate, load_components, load_tracing
 from server.config.settings import ServerConfig
 from server.conversations.connections import ConnectionRegistry
 from server.conversations.conversation import LoopParts
@@ -32,20 +32,20 @@ from server.conversations.embedded import EmbeddedConversationManager
 from server.conversations.manager import ConversationManager, ManagerParts, register_embedding
 from server.conversations.monitoring import Monitor, MonitoringListener
 from server.conversations.users import Users
-from server.custom_stores import OwnConversationStores
+from server.custom_stores import CustomConversationStores
 from server.http.body_limits import ENVELOPE_BYTES
 from server.http.middleware import exception_handlers, middleware
 from server.observability.event_loop_watch import LoopWatch
-from server.observability.metrics import Metrics, Sources
+from server.observability.metrics import Metrics, MetricSources
 from server.observability.readiness import DRAINING, STOPPING, Prove, Readiness
 from server.routes import routes
-from server.routes.admin.table import Kept, administration
+from server.routes.admin.table import AdminStores, administration
 from server.routes.services import Services
 from server.sockets.asyncapi import asyncapi_document
 from server.sockets.direct.connection import unsupported
-from server.sockets.direct.upgrade import Entrance, nothing_plain, read_plain
+from server.sockets.direct.upgrade import Acceptor, no_upgrade, parse_upgrade
 from server.sockets.frames import FrameReader
-from server.sockets.handlers import SocketHandlers, SocketParts
+from server.sockets.handlers import HandlerDependencies, SocketHandlers
 from server.sockets.library.polling import PollingRules
 from server.sockets.library.server import SocketServer
 from server.sockets.protocol import sent_body
@@ -62,11 +62,11 @@ logger = logging.getLogger(__name__)
 class Application:
     """A composed server: its ASGI application and what its runner must do in order.
 
-    `entrance` lets connections in, and takes the websockets that go the short way.
+    `acceptor` lets connections in, and takes the websockets that go the short way.
     """
 
     asgi: Starlette
-    entrance: Entrance
+    acceptor: Acceptor
     traffic: Traffic
     manager: ConversationManager
     handlers: SocketHandlers
@@ -98,20 +98,20 @@ async def create_app(config: ServerConfig) -> AsyncIterator[Application]:
 
     Raises ConfigError, DataDirectoryLocked, WrongKey and what opening a storage raises.
     """
-    chosen = choose(config)
+    components = load_components(config)
     tracing = load_tracing(config.otel_endpoint)
     async with open_storage(config.storage) as storage, AsyncExitStack() as stack:
         event_store = await open_event_store(storage, stack)
         if tracing is not None:
             stack.push_async_callback(tracing.close)
-            chosen = chosen.traced(tracing, event_store.counters)
-        records = chosen.records(config, storage)
-        users = chosen.users(config, storage.settings, storage.secrets)
+            components = components.traced(tracing, event_store.counters)
+        records = components.records(config, storage)
+        users = components.users(config, storage.settings, storage.secrets)
         storage.inventory.check = partial(storage_problems, config.storage)
-        kept = Kept(storage.usage, storage.audit, storage.inventory)
+        stores = AdminStores(storage.usage, storage.audit, storage.inventory)
         opened = compose(
             config,
-            *(records, event_store, users, kept, chosen),
+            *(records, event_store, users, stores, components),
             prove=storage.prove,
             medium=storage.medium,
         )
@@ -125,8 +125,8 @@ async def compose(
     conversation_stores: ConversationStores,
     event_store: EventStore,
     users: Users,
-    kept: Kept,
-    chosen: Chosen | None = None,
+    stores: AdminStores,
+    components: Components | None = None,
     prove: Prove | None = None,
     medium: Medium | None = None,
 ) -> AsyncIterator[Application]:
@@ -135,21 +135,21 @@ async def compose(
     `prove` makes a small durable write where those of the stores have failed; `medium` is what
     the stores are kept on.
     """
-    chosen = chosen or choose(config)
-    user_auth = made("user_auth_class", chosen.user_auth)
-    ledger = UsageLedger(event_store, kept.usage)
+    components = components or load_components(config)
+    user_auth = instantiate("user_auth_class", components.user_auth)
+    ledger = UsageLedger(event_store, stores.usage)
     parts = replace(
-        manager_parts(config, chosen, conversation_stores, event_store, users),
+        manager_parts(config, components, conversation_stores, event_store, users),
         before_deletion=ledger.before_deletion,
     )
     tallies = parts.loop_parts.tallies
     frames = FrameReader(parts.page_reader, config.page_cache_bytes * 3 // 4, event_store.counters)
-    async with chosen.manage(parts) as manager:
+    async with components.manage(parts) as manager:
         authenticator = Authenticator(config, user_auth)
-        rates = Rates(config, Addresses(config))
+        rates = RateLimits(config, Addresses(config))
         watch = LoopWatch(config.slow_callback_seconds)
-        handlers = chosen.handlers(
-            SocketParts(
+        handlers = components.handlers(
+            HandlerDependencies(
                 manager=manager,
                 connections=parts.connections,
                 authenticator=authenticator,
@@ -160,13 +160,13 @@ async def compose(
             ),
             tallies,
         )
-        crowd = Crowd(config, rates)
-        library = SocketServer(handlers, crowd)
+        connection_limits = ConnectionLimits(config, rates)
+        library = SocketServer(handlers, connection_limits)
         traffic = Traffic(config.stall_abort_seconds)
-        reads = read_plain if _is_direct(config) else nothing_plain
-        entrance = Entrance(handlers, authenticator, traffic, crowd, tallies, reads)
+        reads = parse_upgrade if _is_direct(config) else no_upgrade
+        acceptor = Acceptor(handlers, authenticator, traffic, connection_limits, tallies, reads)
         application = Application(
-            Starlette(), entrance, traffic, manager, handlers, library, parts.connections, watch
+            Starlette(), acceptor, traffic, manager, handlers, library, parts.connections, watch
         )
         services = Services(
             config=config,
@@ -178,18 +178,18 @@ async def compose(
             default_settings=parts.default_settings,
             users=users,
             agent_model=users.model,
-            agent_examples=chosen.examples(),
+            agent_examples=components.examples(),
             is_ready=application.reasons,
             readiness=Readiness(
                 config, application.reasons, event_store.counters, prove, medium=medium
             ),
             metrics=Metrics(
-                Sources(
+                MetricSources(
                     event_store.counters,
                     parts.loop_parts.tallies,
                     parts.connections,
                     {"events": parts.page_reader.cache, "frames": frames.cache},
-                    *(traffic, watch, crowd, rates),
+                    *(traffic, watch, connection_limits, rates),
                 )
             ),
             rates=rates,
@@ -198,12 +198,15 @@ async def compose(
             sent_body=sent_body,
         )
         plain = socketio.ASGIApp(library, socketio_path=None)
-        sockets = PollingRules(plain, crowd, library.visits)
+        sockets = PollingRules(plain, connection_limits, library.connections)
         drain = Drain(manager, application.drain_intake)
-        async with administration(config, kept, ledger, drain, rates) as admin:
+        async with administration(config, stores, ledger, drain, rates) as admin:
             application.asgi = Starlette(
                 routes=[Mount("/socket.io", sockets), *routes(services, admin)],
-                middleware=[*chosen.middleware, *middleware(config, authenticator, rates, tallies)],
+                middleware=[
+                    *components.middleware,
+                    *middleware(config, authenticator, rates, tallies),
+                ],
                 exception_handlers=exception_handlers(),
             )
             with watch:
@@ -212,13 +215,13 @@ async def compose(
 
 def manager_parts(
     config: ServerConfig,
-    chosen: Chosen,
+    components: Components,
     conversation_stores: ConversationStores,
     event_store: EventStore,
     users: Users,
 ) -> ManagerParts:
     """Return a conversation manager's dependencies over open stores. Raise ConfigError."""
-    listener = made("monitoring_listener_class", chosen.monitoring_listener)
+    listener = instantiate("monitoring_listener_class", components.monitoring_listener)
     return ManagerParts(
         event_store=event_store,
         page_reader=PageReader(
@@ -227,8 +230,8 @@ def manager_parts(
         conversation_stores=conversation_stores,
         connections=ConnectionRegistry(),
         loop_parts=LoopParts(
-            chosen.agent,
-            made("runtime_class", chosen.runtime_builder),
+            components.agent,
+            instantiate("runtime_class", components.runtime_builder),
             deadlines=Deadlines(
                 start=config.runtime_start_seconds,
                 other=config.action_timeout_seconds,
@@ -236,7 +239,7 @@ def manager_parts(
                 close=min(config.agent_close_seconds, config.shutdown_seconds / 4),
                 stop=config.shutdown_seconds * 3 / 4,
             ),
-            step=chosen.step,
+            step=components.step,
             monitor=Monitor(None if type(listener) is MonitoringListener else listener),
         ),
         default_settings=LoopSettings(
@@ -255,7 +258,7 @@ def manager_parts(
             append_seconds=config.append_deadline_seconds,
         ),
         metadata_in_commit=event_store.folds_metadata
-        and not isinstance(conversation_stores, OwnConversationStores),
+        and not isinstance(conversation_stores, CustomConversationStores),
         max_concurrent_conversations=config.max_concurrent_conversations,
         close_delay_seconds=config.close_delay_seconds,
         secrets=_secrets(config),
@@ -271,14 +274,14 @@ def embedded(config: ServerConfig) -> ConversationManager:
 
 
 async def _life_of_manager(config: ServerConfig) -> AsyncGenerator[ConversationManager]:
-    # The one generator of it all: see storage.opening.Holding.
-    chosen = choose(config)
+    # The one generator of it all: see storage.opening.StorageLease.
+    components = load_components(config)
     async with open_storage(config.storage) as storage, AsyncExitStack() as stack:
         event_store = await open_event_store(storage, stack)
-        records = chosen.records(config, storage)
-        users = chosen.users(config, storage.settings, storage.secrets)
-        parts = manager_parts(config, chosen, records, event_store, users)
-        async with chosen.manage(parts) as manager:
+        records = components.records(config, storage)
+        users = components.users(config, storage.settings, storage.secrets)
+        parts = manager_parts(config, components, records, event_store, users)
+        async with components.manage(parts) as manager:
             yield manager
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from events.stores.opening import storage_problems
-from server.components import choose, load_tracing
+from server.components import load_components, load_tracing
 from server.config.settings import ServerConfig
 from server.config.sources import ConfigError
 from server.packaging import DISTRIBUTION, packaging_problems
@@ -122,7 +122,7 @@ def _shown_progress() -> Iterator[Track]:
 def class_problems(config: ServerConfig) -> Sequence[str]:
     """Return what is wrong with the first setting that names an unusable class."""
     try:
-        choose(config)
+        load_components(config)
         load_tracing(config.otel_endpoint)
     except ConfigError as error:
         return [str(error)]

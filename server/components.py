@@ -14,7 +14,7 @@ from runtime_stub.agent import Agent, Example
 from runtime_stub.builder import RuntimeBuilder
 from runtime_stub.scripted import ScriptedAgent
 from runtime_stub.stub import StubRuntimeBuilder
-from server.access.auth import Everybody, UserAuth
+from server.access.auth import AnyUser, UserAuth
 from server.agent.steps import Step, plain_step
 from server.config.settings import ServerConfig
 from server.config.sources import ConfigError
@@ -22,9 +22,9 @@ from server.conversations.manager import ConversationManager, ManagerParts
 from server.conversations.monitoring import MonitoringListener
 from server.conversations.standalone import StandaloneConversationManager
 from server.conversations.users import Users
-from server.custom_stores import OwnConversationStores, OwnSecretsStores, OwnSettingsStores
+from server.custom_stores import CustomConversationStores, CustomSecretsStores, CustomSettingsStores
 from server.observability.counters import Tallies
-from server.sockets.handlers import SocketHandlers, SocketParts, WatchedHandlers
+from server.sockets.handlers import CountedHandlers, HandlerDependencies, SocketHandlers
 from server.tracing import TracedHandlers, TracedRequests, Tracing, traced_manager, traced_step
 from server.user_code import reason_of
 from storage.backends.base import OpenedStorage
@@ -62,7 +62,7 @@ def load_class(setting: str, name: str | None, contract: type[T], default: type[
     return found
 
 
-def made(setting: str, make: Callable[[], T]) -> T:
+def instantiate(setting: str, make: Callable[[], T]) -> T:
     """Return what a class makes when called at start. Raise ConfigError with a message of one line."""
     try:
         return make()
@@ -78,7 +78,7 @@ def _name_of(contract: type) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class Components:
     """One class per contract; an abstract store stands for what the storage has."""
 
     agent: type[Agent]
@@ -89,7 +89,7 @@ class Chosen:
     conversation_manager: type[ConversationManager]
     monitoring_listener: type[MonitoringListener]
     user_auth: type[UserAuth]
-    handlers: Callable[[SocketParts, Tallies], SocketHandlers] = WatchedHandlers
+    handlers: Callable[[HandlerDependencies, Tallies], SocketHandlers] = CountedHandlers
     step: Step = plain_step
     middleware: tuple[Middleware, ...] = ()
     """Middleware outside every other."""
@@ -99,19 +99,19 @@ class Chosen:
         if self.conversation_store is ConversationStore:
             return storage.conversations
         seconds = config.append_deadline_seconds
-        return OwnConversationStores(self.conversation_store, config, seconds)
+        return CustomConversationStores(self.conversation_store, config, seconds)
 
     def settings(self, config: ServerConfig, kept: SettingsStores) -> SettingsStores:
         """Return the users' settings stores: `kept` unless a custom class is set."""
         if self.settings_store is SettingsStore:
             return kept
-        return OwnSettingsStores(self.settings_store, config, config.append_deadline_seconds)
+        return CustomSettingsStores(self.settings_store, config, config.append_deadline_seconds)
 
     def secrets(self, config: ServerConfig, kept: SecretsStores) -> SecretsStores:
         """Return the users' secrets stores: `kept` unless a custom class is set."""
         if self.secrets_store is SecretsStore:
             return kept
-        return OwnSecretsStores(self.secrets_store, config, config.append_deadline_seconds)
+        return CustomSecretsStores(self.secrets_store, config, config.append_deadline_seconds)
 
     def users(
         self, config: ServerConfig, settings: SettingsStores, secrets: SecretsStores
@@ -121,14 +121,14 @@ class Chosen:
             self.settings(config, settings),
             self.secrets(config, secrets),
             require_settings=config.require_settings,
-            model=made("agent_class", self.agent).model,
+            model=instantiate("agent_class", self.agent).model,
         )
 
     def examples(self) -> Sequence[Example]:
         """Return the agent's example messages. Raise ConfigError."""
-        return made("agent_class", partial(_examples_of, self.agent))
+        return instantiate("agent_class", partial(_examples_of, self.agent))
 
-    def traced(self, tracing: Tracing, counters: Counters) -> "Chosen":
+    def traced(self, tracing: Tracing, counters: Counters) -> "Components":
         """The same with spans for what they do."""
         return replace(
             self,
@@ -140,19 +140,19 @@ class Chosen:
 
     def manage(self, parts: ManagerParts) -> ConversationManager:
         """Return the manager, not yet started. Raise ConfigError."""
-        return made("conversation_manager_class", partial(self.conversation_manager, parts))
+        return instantiate("conversation_manager_class", partial(self.conversation_manager, parts))
 
 
-def choose(config: ServerConfig) -> Chosen:
+def load_components(config: ServerConfig) -> Components:
     """Find every class by its setting. Raises ConfigError for the first that cannot be used.
 
-    A further setting is a line in `server/config/settings.py`, a field of `Chosen` and a line here.
+    A further setting is a line in `server/config/settings.py`, a field of `Components` and a line here.
     """
 
     def find(setting: str, contract: type[T], default: type[T] | None = None) -> type[T]:
         return load_class(setting, getattr(config, setting), contract, default or contract)
 
-    return Chosen(
+    return Components(
         agent=find("agent_class", Agent, ScriptedAgent),
         runtime_builder=find("runtime_class", RuntimeBuilder, StubRuntimeBuilder),
         conversation_store=find("conversation_store_class", ConversationStore),
@@ -162,7 +162,7 @@ def choose(config: ServerConfig) -> Chosen:
             "conversation_manager_class", ConversationManager, StandaloneConversationManager
         ),
         monitoring_listener=find("monitoring_listener_class", MonitoringListener),
-        user_auth=find("user_auth_class", UserAuth, Everybody),
+        user_auth=find("user_auth_class", UserAuth, AnyUser),
     )
 
 

@@ -87,7 +87,7 @@ class StoresByOwner(Generic[S]):
             raise late(f"the {self._what} did not answer in time") from error
 
 
-class OwnSettingsStores(SettingsStores):
+class CustomSettingsStores(SettingsStores):
     """The settings of all owners, as a custom class keeps them; each call may take `seconds`."""
 
     def __init__(
@@ -99,10 +99,10 @@ class OwnSettingsStores(SettingsStores):
 
     def for_user(self, user_id: str | None) -> SettingsStore:
         """See SettingsStores; the class is asked at the first call."""
-        return OwnSettingsStore(self._stores, user_id)
+        return CustomSettingsStore(self._stores, user_id)
 
 
-class OwnSettingsStore(SettingsStore):
+class CustomSettingsStore(SettingsStore):
     """One owner's settings, whose store is looked up when it is used."""
 
     def __init__(self, stores: StoresByOwner[SettingsStore], user_id: str | None) -> None:
@@ -125,7 +125,7 @@ class OwnSettingsStore(SettingsStore):
         return await self._stores.writing(lambda: store.update(change))
 
 
-class OwnSecretsStores(SecretsStores):
+class CustomSecretsStores(SecretsStores):
     """The secrets of all owners, as a custom class keeps them; each call may take `seconds`."""
 
     def __init__(self, store_class: type[SecretsStore], config: HasStorage, seconds: float) -> None:
@@ -135,10 +135,10 @@ class OwnSecretsStores(SecretsStores):
 
     def for_user(self, user_id: str | None) -> SecretsStore:
         """See SecretsStores; the class is asked at the first call."""
-        return OwnSecretsStore(self._stores, user_id)
+        return CustomSecretsStore(self._stores, user_id)
 
 
-class OwnSecretsStore(SecretsStore):
+class CustomSecretsStore(SecretsStore):
     """One owner's secrets, whose store is looked up when it is used."""
 
     def __init__(self, stores: StoresByOwner[SecretsStore], user_id: str | None) -> None:
@@ -161,7 +161,7 @@ class OwnSecretsStore(SecretsStore):
         return await self._stores.writing(lambda: store.update(change))
 
 
-class OwnConversationStores(ConversationStores):
+class CustomConversationStores(ConversationStores):
     """The records of all owners, as a custom class keeps them; each call may take `seconds`."""
 
     def __init__(
@@ -173,7 +173,7 @@ class OwnConversationStores(ConversationStores):
 
     def for_user(self, user_id: str | None) -> ConversationStore:
         """See ConversationStores; the class is asked at the first call."""
-        return OwnConversationStore(self._stores, user_id)
+        return CustomConversationStore(self._stores, user_id)
 
     async def search_all(
         self,
@@ -186,7 +186,7 @@ class OwnConversationStores(ConversationStores):
         raise NotSupported("A custom conversation store can be listed by owner only")
 
 
-class OwnConversationStore(ConversationStore):
+class CustomConversationStore(ConversationStore):
     """One owner's store, looked up when it is used."""
 
     def __init__(self, stores: StoresByOwner[ConversationStore], user_id: str | None) -> None:

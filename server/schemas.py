@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from events.schemas import REFERENCE, PlainSchemas, Schema
+from events.schemas import REFERENCE, Schema, UntitledSchemas
 
 Mode = Literal["validation", "serialization"]
 
@@ -53,7 +53,7 @@ class TypeSchemas:
         found, whole = TypeAdapter.json_schemas(
             [(place, mode, TypeAdapter(one)) for place, (one, mode) in enumerate(wanted)],
             ref_template=REFERENCE,
-            schema_generator=PlainSchemas,
+            schema_generator=UntitledSchemas,
         )
         self.components: dict[str, Schema] = whole.get("$defs", {})
         self._found = {

@@ -21,7 +21,7 @@ from server.conversations.conversation import ServerConversation
 from server.conversations.manager import ConversationManager
 from server.http.access_log import method_of, route_of
 from server.observability.counters import Tallies
-from server.sockets.handlers import SocketParts, WatchedHandlers
+from server.sockets.handlers import CountedHandlers, HandlerDependencies
 from server.sockets.protocol import ClientPacket
 from storage.counters import Counters
 
@@ -116,10 +116,10 @@ class TracedRequests:
             span.end()
 
 
-class TracedHandlers(WatchedHandlers):
+class TracedHandlers(CountedHandlers):
     """A span for each event of a client, until it is answered."""
 
-    def __init__(self, tracing: Tracing, parts: SocketParts, tallies: Tallies) -> None:
+    def __init__(self, tracing: Tracing, parts: HandlerDependencies, tallies: Tallies) -> None:
         super().__init__(parts, tallies)
         self._tracing = tracing
 

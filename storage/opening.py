@@ -19,7 +19,7 @@ from storage.users.base import SecretsStore, SettingsStore
 logger = logging.getLogger(__name__)
 
 
-class Holding(AbstractAsyncContextManager[OpenedStorage]):
+class StorageLease(AbstractAsyncContextManager[OpenedStorage]):
     """One user's hold on a storage of this process; entered and left once.
 
     It is a class and no generator, since generators that an ending event loop finds open are all
@@ -82,13 +82,13 @@ class _Shared:
 _open: dict[StorageConfig, _Shared] = {}
 
 
-def open_storage(config: StorageConfig) -> Holding:
+def open_storage(config: StorageConfig) -> StorageLease:
     """Open a storage and lock its data directory, or join those who use it in this process.
 
     The last one to leave closes it. Raises DataDirectoryLocked, ForeignData, Unavailable,
     MigrationError, and WrongKey when its secrets were sealed, or it is open, with another key.
     """
-    return Holding(backend_of(config))
+    return StorageLease(backend_of(config))
 
 
 async def _opened(backend: Backend, stack: AsyncExitStack) -> OpenedStorage:

@@ -78,7 +78,7 @@ class UserAuth(ABC):
         """
 
 
-class Everybody(UserAuth):
+class AnyUser(UserAuth):
     """Nobody in particular asks, whoever it is."""
 
     async def user_id(self, headers: Mapping[str, str]) -> str | None:  # noqa: ARG002 - the contract's
@@ -101,7 +101,7 @@ class Authenticator:
     """
 
     def __init__(self, config: ServerConfig, users: UserAuth | None = None) -> None:
-        self._users = users or Everybody()
+        self._users = users or AnyUser()
         self._code = UserCode("user_auth_class")
         self._seconds = config.handshake_seconds
         key = config.session_api_key
@@ -135,7 +135,7 @@ class Authenticator:
 
     async def owner(self, scope: Mapping[str, Any]) -> Owner:
         """Return the owner an ASGI scope acts for. Raise Unauthorized, NotAvailable."""
-        if type(self._users) is Everybody:
+        if type(self._users) is AnyUser:
             return None
         headers = Headers(raw=scope.get("headers", []))
         ask = partial(_ask, self._users, headers)

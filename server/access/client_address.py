@@ -14,7 +14,7 @@ from typing import Any
 
 from starlette.datastructures import Headers
 
-from server.config.settings import Bounds
+from server.config.settings import AccessLimits
 from server.errors import Forbidden
 
 SITE_BITS = 64
@@ -36,7 +36,7 @@ UNKNOWN = "unknown"
 class Addresses:
     """Tells clients apart by their address, an IPv6 one by its network."""
 
-    def __init__(self, config: Bounds) -> None:
+    def __init__(self, config: AccessLimits) -> None:
         self._proxies = [_network(text) for text in config.trusted_proxies]
         self._unlimited = [_network(text) for text in config.unlimited_addresses]
 

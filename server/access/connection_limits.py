@@ -8,15 +8,15 @@ from collections.abc import Callable
 from math import inf
 from time import monotonic
 
-from server.access.rate_limits import RateClass, Rates
+from server.access.rate_limits import RateClass, RateLimits
 from server.config.settings import ServerConfig
 from server.errors import WRONG_KEY, NotAvailable, RateLimited, Refused
 
 logger = logging.getLogger(__name__)
 
 
-class Allowance:
-    """Whoever takes one lowers `tokens` by one; only when none is left the clock is looked at."""
+class TokenBucket:
+    """A token bucket. Callers lower `tokens` themselves, and read the clock only when it is negative."""
 
     __slots__ = ("_at", "_burst", "_rate", "tokens")
 
@@ -27,22 +27,22 @@ class Allowance:
         self._at = monotonic()
 
     def lacking(self) -> float:
-        """Fill with what time has brought; the seconds until no token is lacking, 0.0 if none is."""
+        """Refill by the elapsed time; return the seconds until no token is lacking, 0.0 if none is."""
         now = monotonic()
         self.tokens = min(self._burst, self.tokens + (now - self._at) * self._rate)
         self._at = now
         return max(0.0, -self.tokens / self._rate)
 
 
-UNLIMITED = Allowance(1.0, inf)
-"""Never lacks one, and may be shared by all."""
+UNLIMITED = TokenBucket(1.0, inf)
+"""A bucket that never runs out; stateless, so every connection may share it."""
 
 
-class Pace(Allowance):
-    """An allowance with a queue: whoever finds it used up, or others before him, waits his turn.
+class QueuedTokenBucket(TokenBucket):
+    """A token bucket with a queue of callbacks that run when tokens are available again.
 
-    The turn is a call; who is called takes what he needs in it, and comes again for more. One is
-    called in a turn of the loop, since not all that is looked at takes a token.
+    A callback takes the tokens it needs, and queues again for more. At most one runs in each
+    iteration of the event loop, since a callback may take none.
     """
 
     __slots__ = ("_timer", "_waiting")
@@ -53,66 +53,66 @@ class Pace(Allowance):
         self._timer: TimerHandle | None = None
 
     @property
-    def crowded(self) -> bool:
-        """Whether whoever comes now has to wait."""
+    def exhausted(self) -> bool:
+        """Whether a new caller has to wait."""
         return bool(self._waiting) or (self.tokens < 0 and self.lacking() > 0)
 
-    def wait(self, turn: Callable[[], None]) -> None:
-        """Call `turn`, once, when it is its turn; the order is that of the calls of this."""
-        self._waiting[turn] = None
+    def wait(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once when tokens are available, after those that waited before it."""
+        self._waiting[callback] = None
         if self._timer is None:
             self._set_timer()
 
-    def leave(self, turn: Callable[[], None]) -> None:
-        """Wait no more."""
-        self._waiting.pop(turn, None)
+    def leave(self, callback: Callable[[], None]) -> None:
+        """Remove a callback from the queue; nothing happens if it is not queued."""
+        self._waiting.pop(callback, None)
 
     def _set_timer(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self.lacking(), self._call_up)
+        self._timer = asyncio.get_running_loop().call_later(self.lacking(), self._run_next)
 
-    def _call_up(self) -> None:
+    def _run_next(self) -> None:
         self._timer = None
         try:
             if self._waiting and not self.lacking():
-                turn, _ = self._waiting.popitem(last=False)
-                turn()
+                callback, _ = self._waiting.popitem(last=False)
+                callback()
         finally:
             if self._waiting:
                 self._set_timer()
 
 
-UNPACED = Pace(1.0, inf)
-"""Never lacks a token, and may be shared by all."""
+UNLIMITED_QUEUED = QueuedTokenBucket(1.0, inf)
+"""A bucket that never runs out; nothing queues on it, so every connection may share it."""
 
 
 MAX_REMEMBERED = 10_000
-"""Addresses whose allowance is known; the oldest is forgotten."""
+"""Addresses whose buckets are remembered; the oldest is forgotten."""
 SHARE = 8
-"""One address may have this part of the handshakes under way."""
-PACE = 2
-"""Packets of any kind may come so many times as fast as events; then they wait in the kernel."""
+"""An address may have one in this many of the pending handshakes."""
+PACKETS_PER_EVENT = 2
+"""Packets of any kind allowed for each event allowed; packets beyond that wait in the kernel."""
 RETRY_SECONDS = 5.0
 
 
-class Crowd:
-    """The clients of one server: network connections, and sessions that poll.
+class ConnectionLimits:
+    """Counts the clients of one server, in all and per address: connections and polling sessions.
 
-    Nothing is counted for unlimited addresses but the whole.
+    Unlimited addresses count towards the total only.
     """
 
-    def __init__(self, config: ServerConfig, rates: Rates) -> None:
+    def __init__(self, config: ServerConfig, rates: RateLimits) -> None:
         self.rates = rates
-        self.cut = 0
-        """Places that were taken back: too slow, crowded out, or banned."""
+        self.evicted = 0
+        """Clients closed because they were too slow, displaced by newer ones, or banned."""
         self._config = config
-        self._places = 0
+        self._admitted = 0
         self._by_address: Counter[str] = Counter()
-        self._waiting: dict[Place, None] = {}
-        self._waiting_by_address: dict[str, dict[Place, None]] = {}
-        self._allowances: dict[str, tuple[Allowance, Pace]] = {}
+        self._waiting: dict[Admission, None] = {}
+        self._handshakes_by_address: dict[str, dict[Admission, None]] = {}
+        self._buckets: dict[str, tuple[TokenBucket, QueuedTokenBucket]] = {}
 
     def __len__(self) -> int:
-        return self._places
+        return self._admitted
 
     @property
     def handshakes(self) -> int:
@@ -121,44 +121,47 @@ class Crowd:
 
     def check(self, address: str) -> None:
         """Raise RateLimited when no more can come from an address, NotAvailable from any."""
-        if self._places >= self._config.max_connections:
+        if self._admitted >= self._config.max_connections:
             raise NotAvailable("The server has reached its limit of connections; try again later")
         self._check_address(address)
 
     def _check_address(self, address: str) -> None:
-        crowded = self._by_address[address] >= self._config.max_connections_per_address
+        is_full = self._by_address[address] >= self._config.max_connections_per_address
         if not self._by_address[address]:
             del self._by_address[address]
-        if crowded or self.rates.is_banned(address):
+        if is_full or self.rates.is_banned(address):
             raise RateLimited(RETRY_SECONDS)
 
-    def enter(self, address: str, end: Callable[[], object]) -> "Place":
-        """A place of an address; `end` takes it back. Raises what `check` raises."""
+    def admit(self, address: str, end: Callable[[], object]) -> "Admission":
+        """Admit a client; `end` is called to evict it. Raises RateLimited, NotAvailable."""
         self.check(address)
-        place = Place(self, address, end)
-        self._places += 1
+        admission = Admission(self, address, end)
+        self._admitted += 1
         self._count(address, 1)
-        return place
+        return admission
 
-    def allowance(self, address: str) -> Allowance:
+    def event_bucket(self, address: str) -> TokenBucket:
         """Return the token bucket for events that the connections of an address share."""
-        return self._allowed(address)[0]
+        return self._buckets_of(address)[0]
 
-    def pace(self, address: str) -> Pace:
+    def packet_bucket(self, address: str) -> QueuedTokenBucket:
         """Return the token bucket for packets that the connections of an address share."""
-        return self._allowed(address)[1]
+        return self._buckets_of(address)[1]
 
-    def _allowed(self, address: str) -> tuple[Allowance, Pace]:
+    def _buckets_of(self, address: str) -> tuple[TokenBucket, QueuedTokenBucket]:
         if self.rates.addresses.is_unlimited(address):
-            return UNLIMITED, UNPACED
-        found = self._allowances.pop(address, None)
+            return UNLIMITED, UNLIMITED_QUEUED
+        found = self._buckets.pop(address, None)
         if found is None:
             rate, burst = self._config.actions_per_second, self._config.action_burst
-            found = Allowance(rate, burst), Pace(PACE * rate, PACE * burst)
-        # Kept beyond the last connection, so that to come again is no way to more.
-        self._allowances[address] = found
-        if len(self._allowances) > MAX_REMEMBERED:
-            del self._allowances[next(iter(self._allowances))]
+            found = (
+                TokenBucket(rate, burst),
+                QueuedTokenBucket(PACKETS_PER_EVENT * rate, PACKETS_PER_EVENT * burst),
+            )
+        # Kept beyond the last connection, so that reconnecting does not refill it.
+        self._buckets[address] = found
+        if len(self._buckets) > MAX_REMEMBERED:
+            del self._buckets[next(iter(self._buckets))]
         return found
 
     def _count(self, address: str, change: int) -> None:
@@ -168,91 +171,93 @@ class Crowd:
         if self._by_address[address] <= 0:
             del self._by_address[address]
 
-    def _wait(self, place: "Place") -> TimerHandle:
-        """Note a handshake; where there are too many, the oldest gives way."""
-        mine = self._waiting_by_address.setdefault(place.address, {})
+    def _begin_handshake(self, admission: "Admission") -> TimerHandle:
+        """Start the deadline of a handshake; if there are too many, evict the oldest."""
+        mine = self._handshakes_by_address.setdefault(admission.address, {})
         share = max(1, self._config.max_handshakes // SHARE)
-        if len(mine) >= share and not self.rates.addresses.is_unlimited(place.address):
-            next(iter(mine)).take_back()
+        if len(mine) >= share and not self.rates.addresses.is_unlimited(admission.address):
+            next(iter(mine)).evict()
         elif len(self._waiting) >= self._config.max_handshakes:
-            next(iter(self._waiting)).take_back()
-        self._waiting[place] = None
-        self._waiting_by_address.setdefault(place.address, {})[place] = None
+            next(iter(self._waiting)).evict()
+        self._waiting[admission] = None
+        self._handshakes_by_address.setdefault(admission.address, {})[admission] = None
         loop = asyncio.get_running_loop()
-        return loop.call_later(self._config.handshake_seconds, place.take_back)
+        return loop.call_later(self._config.handshake_seconds, admission.evict)
 
-    def _settle(self, place: "Place") -> None:
-        del self._waiting[place]
-        mine = self._waiting_by_address[place.address]
-        del mine[place]
+    def _end_handshake(self, admission: "Admission") -> None:
+        del self._waiting[admission]
+        mine = self._handshakes_by_address[admission.address]
+        del mine[admission]
         if not mine:
-            del self._waiting_by_address[place.address]
+            del self._handshakes_by_address[admission.address]
 
 
 def _nothing() -> None:
-    """Ends whoever has left."""
+    """Do nothing: the end of a client that has left."""
 
 
-class Place:
-    """One client's, until it leaves."""
+class Admission:
+    """One admitted client, counted for its address until it leaves."""
 
-    __slots__ = ("_crowd", "_end", "_left", "_timer", "address")
+    __slots__ = ("_end", "_left", "_limits", "_timer", "address")
 
-    def __init__(self, crowd: Crowd, address: str, end: Callable[[], object]) -> None:
+    def __init__(
+        self, connection_limits: ConnectionLimits, address: str, end: Callable[[], object]
+    ) -> None:
         self.address = address
-        self._crowd = crowd
+        self._limits = connection_limits
         self._end = end
         self._left = False
         self._timer: TimerHandle | None = None
 
     @property
-    def waiting(self) -> bool:
-        """Whether the client owes a word."""
+    def in_handshake(self) -> bool:
+        """Whether the client has not yet sent a complete request or CONNECT."""
         return self._timer is not None
 
-    def wait(self) -> None:
-        """From now on the client owes a word; without one it is ended after a while."""
+    def expect_handshake(self) -> None:
+        """Evict the client unless its handshake is complete within `handshake_seconds`."""
         if self._timer is None and not self._left:
-            self._timer = self._crowd._wait(self)  # noqa: SLF001 - of one module
+            self._timer = self._limits._begin_handshake(self)  # noqa: SLF001 - of one module
 
-    def settle(self) -> None:
-        """The client has said what it wants."""
+    def handshake_done(self) -> None:
+        """Stop the handshake's deadline; nothing happens if none is running."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self._crowd._settle(self)  # noqa: SLF001 - of one module
+            self._limits._end_handshake(self)  # noqa: SLF001 - of one module
 
     def end_by(self, end: Callable[[], object]) -> None:
-        """Call this to end the client, from now on."""
+        """Replace the call that ends the client."""
         self._end = end
 
     def move(self, address: str) -> None:
-        """It is another address's, as a proxy says. Raises RateLimited."""
+        """Count the client for another address, reported by a proxy. Raises RateLimited."""
         if address == self.address:
             return
-        self._crowd._check_address(address)  # noqa: SLF001 - of one module
-        waiting = self.waiting
-        self.settle()
-        self._crowd._count(self.address, -1)  # noqa: SLF001 - of one module
+        self._limits._check_address(address)  # noqa: SLF001 - of one module
+        in_handshake = self.in_handshake
+        self.handshake_done()
+        self._limits._count(self.address, -1)  # noqa: SLF001 - of one module
         self.address = address
-        self._crowd._count(address, 1)  # noqa: SLF001 - of one module
-        if waiting:
-            self.wait()
+        self._limits._count(address, 1)  # noqa: SLF001 - of one module
+        if in_handshake:
+            self.expect_handshake()
 
     def violated(self) -> None:
-        """The client broke the protocol."""
-        self._crowd.rates.violated(self.address)
+        """Count a protocol violation of the client."""
+        self._limits.rates.violated(self.address)
 
     def refused(self, refused: Refused) -> None:
-        """The client was not let in, and may ask once more."""
+        """Count a wrong key, and let the client try once more within the handshake deadline."""
         if str(refused) == WRONG_KEY:
-            self._crowd.rates.note(RateClass.FAILURES, self.address)
-        self.wait()
+            self._limits.rates.note(RateClass.FAILURES, self.address)
+        self.expect_handshake()
 
-    def take_back(self) -> None:
-        """End the client, which said nothing."""
-        self.settle()
-        self._crowd.cut += 1
+    def evict(self) -> None:
+        """End the client, which has not completed its handshake in time."""
+        self.handshake_done()
+        self._limits.evicted += 1
         logger.info(
             "closed a connection of %s: it sent no complete request or CONNECT in time",
             self.address,
@@ -261,10 +266,10 @@ class Place:
         self._end()
 
     def leave(self) -> None:
-        """The client is gone."""
-        self.settle()
+        """Stop counting the client, which has gone."""
+        self.handshake_done()
         self._end = _nothing  # it leads back to the connection, and would hold it
         if not self._left:
             self._left = True
-            self._crowd._places -= 1  # noqa: SLF001 - of one module
-            self._crowd._count(self.address, -1)  # noqa: SLF001 - of one module
+            self._limits._admitted -= 1  # noqa: SLF001 - of one module
+            self._limits._count(self.address, -1)  # noqa: SLF001 - of one module

@@ -12,7 +12,7 @@ from limits.storage.base import MovingWindowSupport, Storage
 from limits.strategies import MovingWindowRateLimiter
 
 from server.access.client_address import Addresses
-from server.config.settings import Bounds
+from server.config.settings import AccessLimits
 from server.errors import RateLimited
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ MAX_STAMPS = 400_000
 """Of all keys together; a stamp takes 32 bytes."""
 
 
-class BoundedWindows(Storage, MovingWindowSupport):
+class MovingWindows(Storage, MovingWindowSupport):
     """The times of the hits of each key, within its window.
 
     When there are too many, the key that was hit least recently is forgotten.
@@ -122,18 +122,21 @@ class RateClass(StrEnum):
     VIOLATIONS = "violations"
 
 
-class Rates:
+class RateLimits:
     """A moving window for each class and key. Keys are addresses, and `user:` with an owner's id."""
 
     def __init__(
-        self, config: Bounds, addresses: Addresses, clock: Callable[[], float] = time.monotonic
+        self,
+        config: AccessLimits,
+        addresses: Addresses,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.addresses = addresses
         self.refused: Counter[str] = Counter()
         """Requests refused, by class."""
         self._clock = clock
         self._banned: dict[str, float] = {}
-        self._windows = BoundedWindows(clock)
+        self._windows = MovingWindows(clock)
         self._limiter = MovingWindowRateLimiter(self._windows)
         self._limits = {
             kind: limits.parse(getattr(config, f"rate_{kind.value}")) for kind in RateClass

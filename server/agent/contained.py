@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 from events.actions import Action
 from events.event import Event
 from events.observations import ErrorObservation, Observation
-from runtime_stub.agent import Agent, Spent
+from runtime_stub.agent import Agent, Spending
 from runtime_stub.base import FileChange, FileVersions, Runtime, RuntimeStatus
 from server.user_code import UserCode, UserCodeLate, fitting
 
@@ -64,7 +64,7 @@ class ContainedAgent(Agent):
         action: object = await self._code.wait(self._inner.step, None, STEP)
         return None if action is None else fitting(action, Action, STEP)
 
-    def resume(self, spent: Spent) -> None:
+    def resume(self, spent: Spending) -> None:
         """See Agent."""
         self._code.call(self._inner.resume, spent)
 

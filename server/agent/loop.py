@@ -17,12 +17,12 @@ from events.event import AgentState, Event, EventSource, RecallType, StoredEvent
 from events.observations import ErrorObservation, Observation, RecallObservation
 from events.stream import EventStream
 from events.subscription import Subscription
-from runtime_stub.agent import Agent, RateLimited, Spent
+from runtime_stub.agent import Agent, RateLimited, Spending
 from runtime_stub.base import Runtime
 from runtime_stub.errors import RuntimeUnavailable
 from server.agent.contained import ContainedAgent, ContainedRuntime, Deadlines
 from server.agent.journal import LoopRecord
-from server.agent.recovery import find_left_open, has_system_message
+from server.agent.recovery import find_open_work, has_system_message
 from server.agent.states import (
     ERROR_ID,
     FAILED_ID,
@@ -140,7 +140,7 @@ class AgentLoop:
         agent: Agent,
         runtime: Runtime,
         settings: LoopSettings,
-        spent: Spent,
+        spent: Spending,
         *,
         on_error: OnError,
         on_rest: Callable[[], None],
@@ -236,7 +236,7 @@ class AgentLoop:
             await self._stream.unsubscribe(subscription)
 
     async def _open(self, last_id: int) -> None:
-        left = await find_left_open(self._stream, last_id)
+        left = await find_open_work(self._stream, last_id)
         for action in left.actions:
             text = NOT_EXECUTED.format(why="was restarted")
             closing = ErrorObservation(content=text, error_id=STOPPED_ID, cause=action.id)

@@ -23,7 +23,7 @@ OPENING_EVENTS = 200
 
 
 @dataclass(slots=True)
-class LeftOpen:
+class OpenWork:
     """User messages no loop has taken up, and actions nothing answered; both ascending."""
 
     messages: list[MessageAction] = field(default_factory=list)
@@ -33,13 +33,13 @@ class LeftOpen:
     taken_up_before: bool = False
 
 
-async def find_left_open(stream: EventStream, last_id: int) -> LeftOpen:
+async def find_open_work(stream: EventStream, last_id: int) -> OpenWork:
     """Read back from `last_id` to where nothing can be open any more.
 
     A loop takes messages up in order and says so by a `recall` action whose cause is the message:
     no message before the newest such one is open, and no action before a state of rest.
     """
-    found = LeftOpen()
+    found = OpenWork()
     answered: set[int | None] = set()
     taken_up = -1
     rested = False

@@ -25,7 +25,7 @@ from events.observations import (
     UserRejectObservation,
 )
 from events.stream import EVENT_BYTES, EventStream
-from runtime_stub.agent import Agent, Spent
+from runtime_stub.agent import Agent, Spending
 from runtime_stub.base import Runtime
 from server.agent.states import CONFIRMABLE, RUNNABLE, LoopSettings
 
@@ -58,7 +58,7 @@ class AgentSteps:
         agent: Agent,
         runtime: Runtime,
         settings: LoopSettings,
-        spent: Spent,
+        spent: Spending,
         announce: Callable[[AgentState], None],
         tell: Callable[[Event, EventSource], object],
         step: Step = plain_step,

@@ -74,7 +74,7 @@ Networks = Annotated[
 Rate = Annotated[str, AfterValidator(_check_rate)]
 
 
-class Bounds(BaseModel):
+class AccessLimits(BaseModel):
     """Limits per address, user and connection, and for all together."""
 
     permitted_hosts: Names = Field(
@@ -271,7 +271,7 @@ class Observability(BaseModel):
         return value
 
 
-class Administrable(BaseModel):
+class AdminSettings(BaseModel):
     """Settings that say where they come from."""
 
     admin_key: Annotated[SecretStr, Field(min_length=16)] | None = Field(
@@ -289,7 +289,7 @@ class Administrable(BaseModel):
 DEFAULT_TOML = Path("parley.toml")
 
 
-class ServerConfig(Bounds, Extensions, Observability, Administrable, BaseSettings):
+class ServerConfig(AccessLimits, Extensions, Observability, AdminSettings, BaseSettings):
     """All settings of a server, checked and immutable.
 
     `ServerConfig(...)` takes plain arguments and defaults and reads nothing else; `load` reads the

@@ -14,7 +14,7 @@ from events.client_events import decode_client, text_of
 from events.event import AgentState, EventSource
 from events.observations import AgentStateChangedObservation, ErrorObservation
 from events.stream import EventStream
-from runtime_stub.agent import Agent, Spent
+from runtime_stub.agent import Agent, Spending
 from runtime_stub.base import Runtime, RuntimeStatus
 from runtime_stub.builder import RuntimeBuilder
 from runtime_stub.replay import ReplayAgent
@@ -253,7 +253,7 @@ class ServerConversation:
                 fitting(code.call(self._make_agent), Agent, "the agent class"),
                 runtime,
                 settled,
-                Spent(record.accumulated_cost, record.prompt_tokens, record.completion_tokens),
+                Spending(record.accumulated_cost, record.prompt_tokens, record.completion_tokens),
                 on_error=self._show_error,
                 on_rest=on_rest,
                 step=self._step,

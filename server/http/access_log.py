@@ -43,7 +43,7 @@ def method_of(scope: Scope) -> str:
     return method if method in METHODS else "other"
 
 
-class Noted:
+class AccessLog:
     """Gives a request its id, in log lines and as X-Request-ID; counts it and logs one line of it.
 
     The outermost of all, so that refused requests are seen as well. Of websockets it counts

@@ -24,17 +24,17 @@ WRITING = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 _UPLOAD = re.compile(r"/api/conversations/[^/]+/upload-files")
 
 
-class Bound(NamedTuple):
+class BodyLimit(NamedTuple):
     """The most bytes a body may have, and the setting that says so, if one does."""
 
     size: int
     setting: str | None = None
 
 
-UPLOADS = Bound(UPLOAD_BYTES)
+UPLOADS = BodyLimit(UPLOAD_BYTES)
 
 
-class BodyRules:
+class BodyLimits:
     """Bounds what is sent, and takes nothing but JSON (or an upload) where state may change.
 
     A form of another site could send the other types without asking first. `seconds` is how long
@@ -45,8 +45,8 @@ class BodyRules:
         self, app: ASGIApp, message_bytes: int, recording_bytes: int, seconds: float
     ) -> None:
         self._app = app
-        self._messages = Bound(message_bytes + ENVELOPE_BYTES, "max_message_bytes")
-        self._recordings = Bound(
+        self._messages = BodyLimit(message_bytes + ENVELOPE_BYTES, "max_message_bytes")
+        self._recordings = BodyLimit(
             max(message_bytes, recording_bytes) + ENVELOPE_BYTES, "max_recording_bytes"
         )
         self._seconds = seconds
@@ -63,20 +63,20 @@ class BodyRules:
         except ServerError as error:
             await response_of(error, CLOSE)(scope, receive, send)
             return
-        bounded = BoundedBody(receive, limit, self._seconds)
+        bounded = LimitedBody(receive, limit, self._seconds)
         await self._app(scope, bounded.receive, _closing(send, bounded))
 
-    def _bound_of(self, scope: Scope) -> Bound:
+    def _bound_of(self, scope: Scope) -> BodyLimit:
         if is_upload(scope):
             return UPLOADS
         return self._recordings if is_creation(scope) else self._messages
 
 
-class BoundedBody:
+class LimitedBody:
     """A body on its way in."""
 
     def __init__(
-        self, receive: Callable[[], Awaitable[Message]], limit: Bound, seconds: float
+        self, receive: Callable[[], Awaitable[Message]], limit: BodyLimit, seconds: float
     ) -> None:
         self.whole = False
         self._receive = receive
@@ -131,7 +131,7 @@ def is_creation(scope: Scope) -> bool:
     return scope["method"] == "POST" and path.rstrip("/") == "/api/conversations"
 
 
-def _check(scope: Scope, headers: Headers, limit: Bound) -> None:
+def _check(scope: Scope, headers: Headers, limit: BodyLimit) -> None:
     announced = headers.get("content-length", "0")
     if announced.isdecimal() and (len(announced) > LONGEST_NUMBER or int(announced) > limit.size):
         raise too_large(*limit)
@@ -149,7 +149,7 @@ def too_large(size: int, setting: str | None) -> TooLarge:
     return TooLarge(f"The body exceeds {size // 1024} KiB{hint}")
 
 
-def _closing(send: Send, body: BoundedBody) -> Send:
+def _closing(send: Send, body: LimitedBody) -> Send:
     """Say with an answer that comes before the body is whole that the connection ends with it."""
 
     async def send_closing(message: Message) -> None:

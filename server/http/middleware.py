@@ -16,7 +16,7 @@ from events.errors import EventsError
 from runtime_stub.errors import RuntimeFloorError
 from server.access.auth import KEY_HEADER, Authenticator, Owner
 from server.access.client_address import peer_of
-from server.access.rate_limits import RateClass, Rates
+from server.access.rate_limits import RateClass, RateLimits
 from server.config.settings import ServerConfig
 from server.errors import (
     Answer,
@@ -26,8 +26,8 @@ from server.errors import (
     Unauthorized,
     answer_for,
 )
-from server.http.access_log import Noted, route_of
-from server.http.body_limits import WRITING, BodyRules, is_api, is_upload
+from server.http.access_log import AccessLog, route_of
+from server.http.body_limits import WRITING, BodyLimits, is_api, is_upload
 from server.http.responses import error_response, refuse_socket, response_of, send_refusal
 from server.http.security_headers import PROTECTION, TRANSPORT_SECURITY, ProtectiveHeaders
 from server.observability.counters import Tallies
@@ -51,17 +51,17 @@ _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 
 def middleware(
-    config: ServerConfig, authenticator: Authenticator, rates: Rates, tallies: Tallies
+    config: ServerConfig, authenticator: Authenticator, rates: RateLimits, tallies: Tallies
 ) -> list[Middleware]:
     """Return the middleware of every request, outermost first. It knows nothing of the routes."""
     told = {**PROTECTION, **(TRANSPORT_SECURITY if config.https else {})}
     return [
-        Middleware(Noted, tallies, access_log=config.access_log),
+        Middleware(AccessLog, tallies, access_log=config.access_log),
         Middleware(ProtectiveHeaders, told),
-        Middleware(Gate, authenticator, rates),
-        Middleware(Unforeseen),
+        Middleware(AccessControl, authenticator, rates),
+        Middleware(UnhandledErrors),
         Middleware(
-            BodyRules,
+            BodyLimits,
             config.max_message_bytes,
             config.max_recording_bytes,
             config.handshake_seconds,
@@ -82,7 +82,7 @@ def exception_handlers() -> dict[Any, Callable[[Request, Exception], Any]]:
     return dict.fromkeys(kinds, _answer)
 
 
-class Gate:
+class AccessControl:
     """Refuses too many requests, foreign hosts, origins and, under /api, wrong keys; says who asks.
 
     Sockets are refused before they are accepted, over HTTP. The owner a request acts for is in the
@@ -91,7 +91,7 @@ class Gate:
     many wrong keys is not asked for another.
     """
 
-    def __init__(self, app: ASGIApp, authenticator: Authenticator, rates: Rates) -> None:
+    def __init__(self, app: ASGIApp, authenticator: Authenticator, rates: RateLimits) -> None:
         self._app = app
         self._authenticator = authenticator
         self._rates = rates
@@ -173,7 +173,7 @@ def rate_class(scope: Scope) -> RateClass:
     return RateClass.WRITES
 
 
-class Unforeseen:
+class UnhandledErrors:
     """Answers what nobody foresaw, websockets at addresses that have none among it."""
 
     def __init__(self, app: ASGIApp) -> None:

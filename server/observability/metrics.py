@@ -44,17 +44,17 @@ class Client(Protocol):
         """Its events that are not acknowledged yet."""
 
 
-class SlowClients(Protocol):
+class StallCounts(Protocol):
     """Counters of clients that do not read."""
 
     paused: int
     aborted: int
 
 
-class Guests(Protocol):
+class LimitedConnections(Protocol):
     """Clients with a place, and what was done about those who only hold one."""
 
-    cut: int
+    evicted: int
 
     def __len__(self) -> int:
         """Network connections, and sessions that poll."""
@@ -73,7 +73,7 @@ class Refusals(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class MetricSources:
     """The objects the metrics are read from."""
 
     storage: Counters
@@ -81,16 +81,16 @@ class Sources:
     connections: Iterable[Client]
     pages: Mapping[str, Cache]
     """The caches of pages by name."""
-    slow_clients: SlowClients
+    slow_clients: StallCounts
     watch: LoopWatch
-    guests: Guests
+    connection_limits: LimitedConnections
     rates: Refusals
 
 
 class Metrics:
     """The exposition of one server's figures, in the text format."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: MetricSources) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(ServerCollector(sources))
         ProcessCollector(registry=self._registry)
@@ -104,7 +104,7 @@ class Metrics:
 class ServerCollector(Collector):
     """Makes families of what was counted; a scrape costs the server a millisecond or two."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: MetricSources) -> None:
         self._sources = sources
 
     def describe(self) -> Iterable[Metric]:
@@ -187,7 +187,7 @@ def _work(tallies: Tallies) -> Iterator[Metric]:
     yield _counter("parley_agent_steps", "Agent steps requested.", tallies.agent_steps)
 
 
-def _connections(sources: Sources) -> Iterator[Metric]:
+def _connections(sources: MetricSources) -> Iterator[Metric]:
     tallies, slow = sources.tallies, sources.slow_clients
     now = list(sources.connections)
     delivered = tallies.delivered + sum(one.delivered for one in now)
@@ -223,15 +223,19 @@ def _connections(sources: Sources) -> Iterator[Metric]:
     yield from _defence(sources)
 
 
-def _defence(sources: Sources) -> Iterator[Metric]:
-    guests = sources.guests
-    yield _gauge("parley_clients", "Network connections and polling sessions open.", len(guests))
+def _defence(sources: MetricSources) -> Iterator[Metric]:
+    connection_limits = sources.connection_limits
+    yield _gauge(
+        "parley_clients", "Network connections and polling sessions open.", len(connection_limits)
+    )
     yield _gauge(
         "parley_handshakes",
         "Of these, those without a whole request or CONNECT.",
-        guests.handshakes,
+        connection_limits.handshakes,
     )
-    yield _counter("parley_handshakes_cut", "Clients ended while that was due.", guests.cut)
+    yield _counter(
+        "parley_handshakes_cut", "Clients ended while that was due.", connection_limits.evicted
+    )
     limited = CounterMetricFamily(
         "parley_rate_limited",
         "Requests, connections and failures refused by a rate limit, by class.",

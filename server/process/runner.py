@@ -176,10 +176,10 @@ async def _serve(config: ServerConfig, watchdog: Watchdog, ran: asyncio.Event) -
                 stopping = loop.create_task(stop.wait())
                 await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
                 stopping.cancel()
-            await wind_down(application, runner, serving, config.shutdown_seconds)
+            await shut_down(application, runner, serving, config.shutdown_seconds)
 
 
-async def wind_down(
+async def shut_down(
     application: Application, runner: Runner, serving: "asyncio.Task[None]", seconds: float
 ) -> None:
     """Stop intake, close conversations, drop transports, end the listener."""
@@ -270,8 +270,8 @@ def uvicorn_config(config: ServerConfig, application: Application) -> uvicorn.Co
     """Return uvicorn's configuration: our websocket protocol, no deflate, no lifespan, no logs of its own."""
     return uvicorn.Config(
         application.asgi,
-        http=application.entrance.door(),
-        ws=guarded(application.traffic, application.entrance.tallies),
+        http=application.acceptor.protocol_class(),
+        ws=guarded(application.traffic, application.acceptor.tallies),
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,
         ws_ping_interval=None,

@@ -6,7 +6,7 @@ from server.routes.admin.page import AdminPageRoutes
 from server.routes.admin.table import Administration, admin_routes
 from server.routes.conversations import ConversationRoutes
 from server.routes.documents import DocumentRoutes
-from server.routes.endpoint import LastSlash, NothingHere, PageRoute, resource
+from server.routes.endpoint import NotFoundRoute, PageRoute, TrailingSlash, resource
 from server.routes.events import EventRoutes, TrajectoryRoutes
 from server.routes.files import FileRoutes
 from server.routes.health import HealthRoutes, MetricsRoutes
@@ -104,7 +104,7 @@ def routes(services: Services, administration: Administration) -> list[BaseRoute
         table.append(resource("/admin", GET=admin_page.index))
         table.append(resource("/admin/assets/{path:path}", GET=admin_page.asset))
     documents.describe(tuple(table))
-    table.append(LastSlash(table))
+    table.append(TrailingSlash(table))
     if services.config.serve_frontend:
         table.append(PageRoute("/{path:path}", page_routes(services.config).serve))
-    return [*table, NothingHere()]
+    return [*table, NotFoundRoute()]

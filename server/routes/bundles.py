@@ -24,7 +24,7 @@ _LEFT = re.compile(r"^\s*(?:import\s*[\w{*\"']|export\b).*", re.MULTILINE)
 _DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
-class CannotJoin(ValueError):
+class BundleError(ValueError):
     """A module cannot be joined with others; the text says which, and why."""
 
 
@@ -42,7 +42,7 @@ class _Module(NamedTuple):
 
 
 def join_scripts(entry: str, source_of: SourceOf, map_name: str) -> Bundle:
-    """Join a module and all that it imports, each after those it needs. Raises CannotJoin.
+    """Join a module and all that it imports, each after those it needs. Raises BundleError.
 
     Those of `import("...")` stay files of their own; the script must lie where paths begin.
     """
@@ -76,7 +76,7 @@ def _in_order(entry: str, source_of: SourceOf) -> list[_Module]:
     def visit(path: str) -> None:
         if path in on_the_way:
             circle = " -> ".join([*on_the_way[on_the_way.index(path) :], path])
-            raise CannotJoin(f"modules import each other in a circle: {circle}")
+            raise BundleError(f"modules import each other in a circle: {circle}")
         if path in found:
             return
         on_the_way.append(path)
@@ -122,7 +122,7 @@ def _as_function(module: _Module, names: dict[str, str]) -> tuple[str, str]:
     text = _LAZY.sub(lazy, _LISTED.sub(given, text))
     left = _LEFT.search(text)
     if left is not None:
-        raise CannotJoin(f"{module.path}: a form that cannot be joined: {left[0].strip()[:80]}")
+        raise BundleError(f"{module.path}: a form that cannot be joined: {left[0].strip()[:80]}")
     fields = ", ".join(name if name == own else f"{name}: {own}" for name, own in exported.items())
     return text, f"return {{ {fields} }};\n}})();\n"
 

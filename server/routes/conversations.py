@@ -143,13 +143,13 @@ class ListQuery(Query):
     sort: ListOrder = ListOrder.CREATED
 
 
-class Rename(RequestBody):
+class TitleChange(RequestBody):
     """A new title."""
 
     title: Title
 
 
-class Start(RequestBody):
+class StartRequest(RequestBody):
     """Git hosts the page knows tokens for; there are none to use yet."""
 
     providers_set: list[ProviderType] | None = None
@@ -162,7 +162,7 @@ class ConversationPage(ResponseBody):
     next_page_id: str | None
 
 
-class LoopTold(ResponseBody):
+class LoopReport(ResponseBody):
     """A conversation and what its loop is doing."""
 
     status: Literal["ok"] = "ok"
@@ -186,7 +186,7 @@ class ConversationRoutes:
     @described(
         Tag.CONVERSATIONS,
         body=NewConversation,
-        answer=LoopTold,
+        answer=LoopReport,
         takes_key=True,
         raises=(*UNPREPARED, BadEvent, BadRecording, BadKey, KeyExists, StreamOverloaded),
     )
@@ -239,12 +239,12 @@ class ConversationRoutes:
         owner = owner_of(request)
         return JsonResponse((await conversation_infos(self._services.manager, owner, [record]))[0])
 
-    @described(Tag.CONVERSATIONS, body=Rename, answer=Literal[True])
+    @described(Tag.CONVERSATIONS, body=TitleChange, answer=Literal[True])
     async def rename(self, request: Request) -> Response:
         """Set the title, with secrets masked, and notify connected clients."""
         conversation_id = await visible_id(request, self._stores)
         title = await self._services.users.masked(
-            owner_of(request), (await read_body(request, Rename)).title
+            owner_of(request), (await read_body(request, TitleChange)).title
         )
         await store_of(request, self._stores).update_metadata(
             conversation_id, MetadataChange(title=title)
@@ -260,11 +260,11 @@ class ConversationRoutes:
         deleted = await self._services.manager.delete_conversation(conversation_id, owner)
         return JsonResponse(deleted)
 
-    @described(Tag.CONVERSATIONS, body=Start, answer=LoopTold, raises=UNPREPARED)
+    @described(Tag.CONVERSATIONS, body=StartRequest, answer=LoopReport, raises=UNPREPARED)
     async def start(self, request: Request) -> Response:
         """Start the agent loop unless it is running."""
         conversation_id = await visible_id(request, self._stores)
-        await read_body(request, Start)
+        await read_body(request, StartRequest)
         self._services.check_intake()
         owner = owner_of(request)
         await self._services.users.admit(owner)
@@ -274,7 +274,7 @@ class ConversationRoutes:
             )
         )
 
-    @described(Tag.CONVERSATIONS, answer=LoopTold)
+    @described(Tag.CONVERSATIONS, answer=LoopReport)
     async def stop(self, request: Request) -> Response:
         """Stop the agent loop and return its status before that."""
         conversation_id = await visible_id(request, self._stores)
@@ -283,7 +283,7 @@ class ConversationRoutes:
         had_loop = await manager.close_session(conversation_id)
         told = "Conversation stopped successfully" if had_loop else "Conversation was not running"
         return JsonResponse(
-            LoopTold(conversation_id=conversation_id, message=told, conversation_status=before)
+            LoopReport(conversation_id=conversation_id, message=told, conversation_status=before)
         )
 
     def _since(self, asked: datetime | None) -> datetime | None:
@@ -296,5 +296,5 @@ class ConversationRoutes:
 
 def _started(info: AgentLoopInfo) -> Response:
     return JsonResponse(
-        LoopTold(conversation_id=info.conversation_id, conversation_status=info.status)
+        LoopReport(conversation_id=info.conversation_id, conversation_status=info.status)
     )

@@ -108,7 +108,7 @@ class NewConversation(RequestBody):
     conversation_instructions: str | None = None
     mcp_config: dict[str, JsonValue] | None = None
 
-    def opening(self) -> "Opening":
+    def opening(self) -> "FirstMessage":
         """Return the first message: the user's words and pictures, else the recording's or the task's.
 
         Raises BadRecording.
@@ -118,8 +118,8 @@ class NewConversation(RequestBody):
         words = None if is_blank(self.initial_user_msg or "") else self.initial_user_msg
         if words is None and recording is not None and not self.image_urls:
             said = recording.first_message
-            return Opening(said.content, said.image_urls, said.file_urls, replay)
-        return Opening(words or self._task(), self.image_urls, None, replay)
+            return FirstMessage(said.content, said.image_urls, said.file_urls, replay)
+        return FirstMessage(words or self._task(), self.image_urls, None, replay)
 
     def _task(self) -> str | None:
         if self.suggested_task is None:
@@ -149,7 +149,7 @@ class NamedConversation(NewConversation):
     conversation_id: str | None = None
 
 
-class Opening(NamedTuple):
+class FirstMessage(NamedTuple):
     """A conversation's first message, if any, and what the agent is to do again."""
 
     message: str | None
@@ -236,7 +236,7 @@ class ConversationCreator:
             {name: redactor.redact_text(text) for name, text in texts.items() if text is not None}
         )
 
-    async def _opening_of(self, order: NewConversation) -> Opening:
+    async def _opening_of(self, order: NewConversation) -> FirstMessage:
         if len(order.replay_json or "") < LONG_RECORDING:
             return order.opening()
         # One at a time, so that many long ones neither fill the memory nor take all threads.
@@ -287,7 +287,7 @@ def _trigger_of(request: Request, order: NewConversation) -> ConversationTrigger
     return ConversationTrigger.GUI
 
 
-def _message_event(opening: Opening) -> dict[str, Any]:
+def _message_event(opening: FirstMessage) -> dict[str, Any]:
     arguments = {
         "content": opening.message or "",
         "image_urls": opening.image_urls or [],

@@ -61,7 +61,7 @@ class PageRoute(Route):
         return (Match.NONE, {}) if reserved else (match, child_scope)
 
 
-class LastSlash(BaseRoute):
+class TrailingSlash(BaseRoute):
     """Answers an address that is there without its last slash, by 307, which keeps method and body.
 
     The address it leads to is relative: a proxy may have taken off what stood before the path.
@@ -87,7 +87,7 @@ class LastSlash(BaseRoute):
         await response(scope, receive, send)
 
 
-class NothingHere(BaseRoute):
+class NotFoundRoute(BaseRoute):
     """The last route: whatever no other one takes in any method is not there."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:

@@ -135,7 +135,7 @@ class Feedback(BaseModel):
     feedback: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
 
 
-class FeedbackKept(ResponseBody):
+class FeedbackStored(ResponseBody):
     """The place a feedback was stored, and its id."""
 
     status: Literal["ok"] = "ok"
@@ -150,7 +150,7 @@ class ExtraRoutes:
         self._services = services
         self._locks: KeyedLocks[str] = KeyedLocks()
 
-    @described(Tag.CONVERSATIONS, body=Feedback, answer=FeedbackKept)
+    @described(Tag.CONVERSATIONS, body=Feedback, answer=FeedbackStored)
     async def submit_feedback(self, request: Request) -> Response:
         """Store feedback in the conversation's record, with secrets masked; it is sent to nobody."""
         conversation_id = await visible_id(request, self._services.conversation_stores)
@@ -162,7 +162,7 @@ class ExtraRoutes:
             **await self._masked(request, judgement),
         }
         await self._keep(request, conversation_id, entry)
-        return JsonResponse(FeedbackKept(feedback_id=feedback_id))
+        return JsonResponse(FeedbackStored(feedback_id=feedback_id))
 
     @described(Tag.CONVERSATIONS, query=RememberQuery, answer=NoReturn, raises=(NotSupported,))
     async def remember_prompt(self, request: Request) -> Response:

@@ -58,7 +58,7 @@ SECURITY_SCHEMES: Mapping[str, Mapping[str, str]] = {
 }
 
 
-class KeysAsked:
+class RequiredKeys:
     """The keys that a server requires: only those that are set."""
 
     def __init__(self, *, keyless: bool, admin_keyless: bool) -> None:
@@ -125,7 +125,7 @@ def openapi_document(
     endpoints = list(endpoints_of(table))
     schemas = TypeSchemas(_types_in(endpoints))
     components = {**event_schemas(), **schemas.components}
-    asked = KeysAsked(keyless=keyless, admin_keyless=admin_keyless)
+    asked = RequiredKeys(keyless=keyless, admin_keyless=admin_keyless)
     writer = _Writer(schemas, components, asked)
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for endpoint in endpoints:
@@ -153,7 +153,7 @@ def openapi_document(
 
 
 class _Writer:
-    def __init__(self, schemas: TypeSchemas, components: Schemas, asked: KeysAsked) -> None:
+    def __init__(self, schemas: TypeSchemas, components: Schemas, asked: RequiredKeys) -> None:
         self._schemas = schemas
         self._components = components
         self._asked = asked

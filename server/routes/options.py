@@ -26,7 +26,7 @@ class PageConfig(ResponseBody):
     FEATURE_FLAGS: FeatureFlags = FeatureFlags()
 
 
-class Beginning(ResponseBody):
+class ExampleMessage(ResponseBody):
     """A message to begin with, and what comes of it."""
 
     title: str
@@ -55,11 +55,13 @@ class OptionRoutes:
         """List the names of the agents."""
         return JsonResponse([self._services.config.default_agent])
 
-    @described(Tag.OPTIONS, answer=list[Beginning])
+    @described(Tag.OPTIONS, answer=list[ExampleMessage])
     async def examples(self, _request: Request) -> Response:
         """Return the agent's example messages."""
         offered = self._services.agent_examples
-        return JsonResponse([Beginning(title=one.title, message=one.message) for one in offered])
+        return JsonResponse(
+            [ExampleMessage(title=one.title, message=one.message) for one in offered]
+        )
 
     @described(Tag.OPTIONS, answer=list[str])
     async def security_analyzers(self, _request: Request) -> Response:

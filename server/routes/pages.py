@@ -32,9 +32,9 @@ _HASHED = re.compile(
 )
 
 
-def page_routes(config: ServerConfig) -> "BuiltInPage | ForeignPage":
+def page_routes(config: ServerConfig) -> "BuiltInPage | CustomPage":
     """The page this server shows."""
-    return BuiltInPage() if config.ui_dir is None else ForeignPage(config.ui_dir)
+    return BuiltInPage() if config.ui_dir is None else CustomPage(config.ui_dir)
 
 
 @cache
@@ -65,7 +65,7 @@ class BuiltInPage:
         return self._files.part(request, rest)
 
 
-class ForeignPage:
+class CustomPage:
     """Serves files of one folder, and its index.html for the addresses the page itself makes up."""
 
     def __init__(self, folder: Path) -> None:

@@ -55,7 +55,7 @@ class ChangedSecret(_Body):
     description: Description | None = None
 
 
-class GivenToken(_Body):
+class NewToken(_Body):
     """A git host's token; an empty one keeps the token that is stored."""
 
     token: SecretStr | None = None
@@ -80,10 +80,10 @@ class GivenToken(_Body):
         return stored.model_copy(update=changed)
 
 
-class GivenTokens(_Body):
+class NewTokens(_Body):
     """Tokens by git host."""
 
-    provider_tokens: dict[ProviderType, GivenToken] = Field(default_factory=dict)
+    provider_tokens: dict[ProviderType, NewToken] = Field(default_factory=dict)
 
     def merged(self, secrets: Secrets) -> Secrets:
         """Those stored, with these in their place. Raises InvalidToken."""
@@ -108,7 +108,7 @@ class SecretList(ResponseBody):
     custom_secrets: list[NamedSecret]
 
 
-class Told(ResponseBody):
+class ChangeOutcome(ResponseBody):
     """The outcome of a change."""
 
     message: str
@@ -133,7 +133,11 @@ class SecretsRoutes:
         return JsonResponse(SecretList(custom_secrets=named))
 
     @described(
-        Tag.SECRETS, body=NewSecret, answer=Told, status=201, raises=(SecretExists, BadValue)
+        Tag.SECRETS,
+        body=NewSecret,
+        answer=ChangeOutcome,
+        status=201,
+        raises=(SecretExists, BadValue),
     )
     async def create(self, request: Request) -> Response:
         """Create a secret. Raises SecretExists, BadValue (too many) and what reading raises."""
@@ -142,9 +146,11 @@ class SecretsRoutes:
         await self._users.change_secrets(
             owner_of(request), lambda secrets: secrets.added(body.name, secret)
         )
-        return JsonResponse(Told(message="Secret created successfully"), 201)
+        return JsonResponse(ChangeOutcome(message="Secret created successfully"), 201)
 
-    @described(Tag.SECRETS, body=ChangedSecret, answer=Told, raises=(SecretNotFound, SecretExists))
+    @described(
+        Tag.SECRETS, body=ChangedSecret, answer=ChangeOutcome, raises=(SecretNotFound, SecretExists)
+    )
     async def change(self, request: Request) -> Response:
         """Change a secret's name or description. Raises SecretNotFound, SecretExists."""
         name: str = request.path_params["name"]
@@ -153,24 +159,24 @@ class SecretsRoutes:
             owner_of(request),
             lambda secrets: secrets.renamed(name, body.name, body.description),
         )
-        return JsonResponse(Told(message="Secret updated successfully"))
+        return JsonResponse(ChangeOutcome(message="Secret updated successfully"))
 
-    @described(Tag.SECRETS, answer=Told, raises=(SecretNotFound,))
+    @described(Tag.SECRETS, answer=ChangeOutcome, raises=(SecretNotFound,))
     async def delete(self, request: Request) -> Response:
         """Delete a secret; its value stays masked. Raises SecretNotFound."""
         name: str = request.path_params["name"]
         await self._users.change_secrets(owner_of(request), lambda secrets: secrets.removed(name))
-        return JsonResponse(Told(message="Secret deleted successfully"))
+        return JsonResponse(ChangeOutcome(message="Secret deleted successfully"))
 
-    @described(Tag.SECRETS, body=GivenTokens, answer=Told, raises=(InvalidToken,))
+    @described(Tag.SECRETS, body=NewTokens, answer=ChangeOutcome, raises=(InvalidToken,))
     async def add_providers(self, request: Request) -> Response:
         """Store tokens of git hosts. Raises InvalidToken for a text that cannot be a token."""
-        body = await read_body(request, GivenTokens)
+        body = await read_body(request, NewTokens)
         await self._users.change_secrets(owner_of(request), body.merged)
-        return JsonResponse(Told(message="Git providers stored"))
+        return JsonResponse(ChangeOutcome(message="Git providers stored"))
 
-    @described(Tag.SECRETS, answer=Told)
+    @described(Tag.SECRETS, answer=ChangeOutcome)
     async def unset_providers(self, request: Request) -> Response:
         """Delete the tokens of all git hosts."""
         await self._users.change_secrets(owner_of(request), lambda secrets: secrets.with_tokens({}))
-        return JsonResponse(Told(message="Unset Git provider tokens"))
+        return JsonResponse(ChangeOutcome(message="Unset Git provider tokens"))

@@ -8,7 +8,7 @@ from events.event import StoredEvent
 from events.page_reader import PageReader
 from events.stores.base import EventStore
 from runtime_stub.agent import Example
-from server.access.rate_limits import Rates
+from server.access.rate_limits import RateLimits
 from server.agent.states import LoopSettings
 from server.config.settings import ServerConfig
 from server.conversations.connections import ConnectionRegistry
@@ -39,7 +39,7 @@ class Services:
     """Why the server takes nothing in; empty when it does."""
     readiness: Readiness
     metrics: Metrics
-    rates: Rates
+    rates: RateLimits
     started: float
     """When the server started, by `time.monotonic`: the wall clock may be set."""
     socket_document: Callable[[], dict[str, Any]]

@@ -10,7 +10,7 @@ from server.conversations.users import needs_key
 from server.errors import Gone, SettingsNotFound, SettingsNotStored, answer_for
 from server.routes.endpoint import Tag, described
 from server.routes.request import JsonResponse, ResponseBody, owner_of, read_body
-from server.routes.secrets import Told
+from server.routes.secrets import ChangeOutcome
 from server.routes.services import Services
 from storage.errors import BadValue, StorageError
 from storage.users.secrets import Secrets
@@ -76,7 +76,9 @@ class SettingsRoutes:
             return JsonResponse(refusal.body(), 404)
         return JsonResponse(self._shown(stored, await users.secrets(owner)))
 
-    @described(Tag.SETTINGS, body=Settings, answer=Told, raises=(BadValue, SettingsNotStored))
+    @described(
+        Tag.SETTINGS, body=Settings, answer=ChangeOutcome, raises=(BadValue, SettingsNotStored)
+    )
     async def store(self, request: Request) -> Response:
         """Change the given fields of the settings and leave the others as they are.
 
@@ -93,7 +95,7 @@ class SettingsRoutes:
             raise
         except StorageError as error:
             raise SettingsNotStored(f"{type(error).__name__}: {error}") from error
-        return JsonResponse(Told(message="Settings stored"))
+        return JsonResponse(ChangeOutcome(message="Settings stored"))
 
     @described(Tag.SETTINGS, answer=NoReturn, raises=(Gone,))
     async def reset(self, _request: Request) -> Response:

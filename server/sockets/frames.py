@@ -1,4 +1,4 @@
-"""Runs of frames: made once from stored events, and cached by the page for all clients."""
+"""Runs of frames, encoded once from stored events and cached by page for all clients."""
 
 import asyncio
 import time
@@ -16,43 +16,43 @@ from events.pages import PageCache, page_bounds, page_of
 from server.sockets.protocol import payload_frame, project, stored_frame
 from storage.counters import Counters
 
-TURN_SECONDS = 0.0003
+SHARE_SECONDS = 0.0003
 """Seconds all replays together may hold the event loop per iteration, plus one slice."""
-TURN_BYTES = 16 * 1024
-"""Bytes they may send per iteration, plus one slice: the write at the end of the iteration takes
-longer than to make it. Of long slices that is one."""
+SHARE_BYTES = 16 * 1024
+"""Bytes all replays together may send per iteration, plus one slice: the write at the end of the
+iteration takes longer than encoding. Of long slices that is one."""
 WOKEN = 8
-"""So many that wait are looked at in one turn of the loop; their slices may be short."""
+"""Waiters woken per iteration of the event loop; their slices may be short."""
 
 
-class Turns:
-    """One share of each turn of the loop, for all sessions; first come, first served."""
+class ReplayScheduler:
+    """Limits the share of each iteration of the event loop that replays take; first come, first served."""
 
     def __init__(self) -> None:
         self._began: float | None = None
-        """When the first slice of this turn of the loop was begun."""
+        """`perf_counter` at the first slice of this iteration of the event loop."""
         self._sent_bytes = 0
         self._waiting: deque[Future[None]] = deque()
         self._called = False
-        """Whether some were called up who have not gone yet: whoever comes now stands behind them."""
+        """Whether woken waiters have not run yet: new callers queue behind them."""
         self._put_back = 0
         """Waiters examined in this iteration that must go on waiting, at the front."""
 
-    async def take(self) -> None:
-        """Return when a slice may be worked on, at once where nobody else is at it."""
+    async def acquire(self) -> None:
+        """Wait until the next slice may be sent; at once when nobody waits and the share is not used up."""
         if not self._waiting and not self._called and self._has_room():
             return
-        turn: Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        await turn
+        waiter: Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        await waiter
         while not self._has_room():
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting.insert(self._put_back, turn)
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.insert(self._put_back, waiter)
             self._put_back += 1
-            await turn
+            await waiter
 
     def sent(self, size_bytes: int) -> None:
-        """A slice was sent in the turn taken."""
+        """Count a slice that was sent."""
         self._sent_bytes += size_bytes
 
     def _has_room(self) -> bool:
@@ -61,23 +61,23 @@ class Turns:
             self._began = now
             self._sent_bytes = 0
             asyncio.get_running_loop().call_soon(self._end)
-        return now - self._began <= TURN_SECONDS and self._sent_bytes < TURN_BYTES
+        return now - self._began <= SHARE_SECONDS and self._sent_bytes < SHARE_BYTES
 
     def _end(self) -> None:
         self._began = None
         self._put_back = 0
         woken = 0
         while self._waiting and woken < WOKEN:
-            turn = self._waiting.popleft()
-            if not turn.done():  # a session that has ended meanwhile
-                turn.set_result(None)
+            waiter = self._waiting.popleft()
+            if not waiter.done():  # a session that has ended meanwhile
+                waiter.set_result(None)
                 woken += 1
         self._called = woken > 0
         if self._waiting or woken:
             asyncio.get_running_loop().call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        """Call up the next where all who were called up have ended, so that none took his turn."""
+        """Wake the next waiters if every session woken before has ended without sending."""
         self._called = False
         if self._began is None and self._waiting:
             self._end()
@@ -202,7 +202,7 @@ class FrameReader:
         self, reader: PageReader, cache_bytes: int, counters: Counters | None = None
     ) -> None:
         self.counters = counters or Counters()
-        self.turns = Turns()
+        self.scheduler = ReplayScheduler()
         """Taken for each page that is made and each slice that is sent."""
         self._reader = reader
         self.cache = self._cache = PageCache[PageKey, FrameRun](cache_bytes)
@@ -221,7 +221,7 @@ class FrameReader:
             events = await self._reader.read(conversation_id, first_id, end_id)
             if events[-1].id < start_id:  # a part ended before it
                 events = await self._reader.read(conversation_id, start_id, end_id)
-            await self.turns.take()
+            await self.scheduler.acquire()
             run = self._cache.get(key)  # others may have made it meanwhile
             if run is None or not run.serves(start_id, end_id - 1):
                 made = run_of(events, is_full=events[-1].id + 1 < end_id)

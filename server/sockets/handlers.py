@@ -13,7 +13,7 @@ from structlog.contextvars import bound_contextvars
 from events.batch import Appended
 from events.errors import StreamClosed, StreamOverloaded
 from server.access.auth import Authenticator
-from server.access.connection_limits import UNLIMITED, Allowance
+from server.access.connection_limits import UNLIMITED, TokenBucket
 from server.agent.states import LoopSettings
 from server.conversations.connections import ConnectionRegistry
 from server.conversations.conversation import ServerConversation
@@ -44,13 +44,13 @@ logger = logging.getLogger(__name__)
 FAULT = 500
 """HTTP statuses from here on are the server's own fault and are logged."""
 REFUSALS = (StreamOverloaded, StreamClosed)
-"""Nobody's fault, and told to the client; it may be thousands of events."""
+"""Refusals that are no fault of the server, and not logged: there may be thousands."""
 WAITING_LIMIT = 4096
-"""Events of one client that may be taken and unanswered; one more is refused."""
+"""Unanswered events that one client may have; one more is refused."""
 
 
 @dataclass(frozen=True, slots=True)
-class SocketParts:
+class HandlerDependencies:
     """Dependencies of the handlers."""
 
     manager: ConversationManager
@@ -59,12 +59,12 @@ class SocketParts:
     frames: FrameReader
     settings: LoopSettings
     admit: Callable[[str | None], Awaitable[None]]
-    """Raises what a user's conversations cannot begin without: SettingsNotFound, ModelKeyMissing."""
+    """Checks the settings a conversation needs. Raises SettingsNotFound, ModelKeyMissing."""
     handshake_seconds: float = 10.0
 
 
-class Entry(NamedTuple):
-    """A connection that has joined, and what it is tied to."""
+class JoinedConnection(NamedTuple):
+    """A connection that has joined, with its session, fan-out, conversation and intake."""
 
     session: WebSession
     fanout: Fanout
@@ -72,12 +72,12 @@ class Entry(NamedTuple):
     intake: Intake
 
 
-class Reply:
+class Acknowledgement:
     """The acknowledgement of one client event, sent once its outcome is known."""
 
     __slots__ = ("_ack_id", "_entry", "_extra", "queued")
 
-    def __init__(self, entry: Entry, ack_id: int | None, extra: int) -> None:
+    def __init__(self, entry: JoinedConnection, ack_id: int | None, extra: int) -> None:
         self._entry = entry
         self._ack_id = ack_id
         self._extra = extra
@@ -88,7 +88,7 @@ class Reply:
         self.queued = True
 
     def settle(self, outcome: Appended | Exception) -> None:
-        """Acknowledge, or say why not."""
+        """Acknowledge the event, or send why it was refused."""
         session, _, _, intake = self._entry
         session.waiting -= 1
         session.waiting_extra -= self._extra
@@ -111,7 +111,7 @@ class Reply:
 
 
 Take: TypeAlias = Callable[[ClientPacket], None]
-"""Takes one packet of a client; what becomes of it is acknowledged later."""
+"""Takes one packet of a client; its outcome is acknowledged later."""
 
 
 def awaited(_take: Take) -> Intake:
@@ -119,58 +119,58 @@ def awaited(_take: Take) -> Intake:
     return AwaitedIntake()
 
 
-class Arrival(NamedTuple):
-    """A client that asks to join."""
+class JoinRequest(NamedTuple):
+    """The request of a client to join a conversation."""
 
     connection_id: str
     query: str
     scope: Mapping[str, Any]
-    """The ASGI scope of its request, or as much of it as tells who asks."""
+    """The ASGI scope of its request, at least `headers` and `client`."""
     outlet: Callable[[], Outlet]
-    """Gives its way out. Raises Refused when it has left already."""
+    """Creates the outlet to the client. Raises Refused if it has left."""
     intake: Callable[[Take], Intake] = awaited
-    """Makes the source of its events, which hands each on to a `Take`."""
-    allowance: Allowance = UNLIMITED
+    """Creates the source of its events, which passes each to a `Take`."""
+    event_bucket: TokenBucket = UNLIMITED
     auth: object = None
     """The payload of CONNECT: JSON, or None."""
 
 
 class SocketHandlers:
-    """The default namespace. Everything is validated before a client is told it is connected."""
+    """The handlers of the default namespace. A join is validated before CONNECT is sent."""
 
-    def __init__(self, parts: SocketParts) -> None:
+    def __init__(self, parts: HandlerDependencies) -> None:
         self._parts = parts
         self._hub = FanoutHub()
-        self._sessions: dict[str, Entry] = {}
+        self._sessions: dict[str, JoinedConnection] = {}
         self._joining: set[str] = set()
         self.stopping = False
 
-    async def join(self, arrival: Arrival) -> None:
+    async def join(self, request: JoinRequest) -> None:
         """Check everything and join. Raises Refused.
 
         The caller must send CONNECT in the step in which this returns: replay begins in the next.
         While the server stops, or closes the conversation, the transport is ended: a refusal is
         final in a browser, but one that loses its transport comes back.
         """
-        self._joining.add(arrival.connection_id)
+        self._joining.add(request.connection_id)
         try:
             async with asyncio.timeout(self._parts.handshake_seconds):
-                session, queued = await self._join(arrival)
+                session, queued = await self._join(request)
         except Exception as error:
-            await self._parts.manager.disconnect_from_session(arrival.connection_id)
+            await self._parts.manager.disconnect_from_session(request.connection_id)
             if isinstance(error, StreamClosed):
                 with contextlib.suppress(Refused):
-                    arrival.outlet().abort()
+                    request.outlet().abort()
             raise _refused(error) from error
         finally:
-            self._joining.discard(arrival.connection_id)
+            self._joining.discard(request.connection_id)
         loop = asyncio.get_running_loop()
         loop.call_soon(session.start)
         if queued:
             loop.call_soon(session.notify, error_notice(TOO_MANY_ID, TOO_MANY_TEXT))
 
     async def leave(self, connection_id: str) -> None:
-        """Detach; the agent goes on. Unknown connections are no error."""
+        """Detach a connection; the agent goes on. Unknown connections are ignored."""
         self._joining.discard(connection_id)
         entry = self._sessions.pop(connection_id, None)
         if entry is not None:
@@ -181,18 +181,18 @@ class SocketHandlers:
         await self._parts.manager.disconnect_from_session(connection_id)
 
     def take(self, sid: str, packet: ClientPacket) -> None:
-        """Enqueue a client's event at once, so that order is kept, and answer when it is durable.
+        """Enqueue a client's event in order, and acknowledge it when it is durable.
 
-        A failure that nobody asked to be acknowledged is shown to that connection by a notice
-        instead. Nothing more is read from one of whom too much is unanswered.
+        Without an acknowledgement id, a failure is sent to the connection as a notice. Reading from
+        the client stops while too many of its events are unanswered.
         """
         entry = self._sessions.get(sid)
         if entry is None:
-            return  # its connection went while it waited for its turn
+            return  # the connection has left
         session = entry.session
         session.waiting += 1
         session.waiting_extra += packet.extra
-        reply = Reply(entry, packet.ack_id, packet.extra)
+        reply = Acknowledgement(entry, packet.ack_id, packet.extra)
         try:
             session.spend()
             _check_event(packet.event, session.waiting)
@@ -207,32 +207,32 @@ class SocketHandlers:
             entry.intake.note(unanswered)
 
     async def ready(self, sid: str) -> None:
-        """Wait until the next event of a client may be taken, or it has left."""
+        """Wait until the next event of a client may be read, or the client has left."""
         entry = self._sessions.get(sid)
         if entry is not None and isinstance(entry.intake, AwaitedIntake):
             await entry.intake.ready()
 
     async def drop_all(self) -> None:
-        """End every transport after a bounded flush, so that clients come back by themselves."""
+        """End every transport after a bounded flush, so that clients reconnect by themselves."""
         await asyncio.gather(*(entry.session.drop() for entry in self._sessions.values()))
 
-    async def _join(self, arrival: Arrival) -> tuple[WebSession, bool]:
+    async def _join(self, request: JoinRequest) -> tuple[WebSession, bool]:
         if self.stopping:
             raise StreamClosed("the server is stopping")
         parts = self._parts
-        connection_id = arrival.connection_id
-        handshake: Handshake = parse_handshake(arrival.query)
-        given = (handshake.session_api_key, key_of_auth(arrival.auth))
-        if not parts.authenticator.connection_key_matches(given, arrival.scope):
+        connection_id = request.connection_id
+        handshake: Handshake = parse_handshake(request.query)
+        given = (handshake.session_api_key, key_of_auth(request.auth))
+        if not parts.authenticator.connection_key_matches(given, request.scope):
             raise Refused(WRONG_KEY)
-        owner = await parts.authenticator.owner(arrival.scope)
+        owner = await parts.authenticator.owner(request.scope)
         await parts.admit(owner)
         asked = handshake.conversation_id, connection_id, parts.settings, owner
         joined = await exceptions_only(partial(parts.manager.join_conversation, *asked))
         if connection_id not in self._joining:
             raise Refused("The client has left")
         conversation, info = joined
-        outlet = arrival.outlet()
+        outlet = request.outlet()
         fanout = self._hub.of(info.event_store)
         session = WebSession(
             connection_id,
@@ -242,11 +242,11 @@ class SocketHandlers:
             parts.frames,
             outlet,
             handshake.latest_event_id,
-            arrival.allowance,
+            request.event_bucket,
         )
-        intake = arrival.intake(partial(self.take, connection_id))
+        intake = request.intake(partial(self.take, connection_id))
         fanout.sessions[connection_id] = session
-        self._sessions[connection_id] = Entry(session, fanout, conversation, intake)
+        self._sessions[connection_id] = JoinedConnection(session, fanout, conversation, intake)
         parts.connections.add(session)
         return session, info.queued
 
@@ -274,29 +274,29 @@ TEXTS = {
     "Conversation not found": "conversation_not_found",
     "The client has left": "client_left",
 }
-"""Refusals that no other error stands behind; all others are about the query."""
+"""Reasons by the message of a refusal without a cause; all others concern the query."""
 
 
-class WatchedHandlers(SocketHandlers):
-    """Counts who joins and who is refused; nothing is done for an event."""
+class CountedHandlers(SocketHandlers):
+    """Counts joins and refusals; events pass without extra work."""
 
-    def __init__(self, parts: SocketParts, tallies: Tallies) -> None:
+    def __init__(self, parts: HandlerDependencies, tallies: Tallies) -> None:
         super().__init__(parts)
         self._connections = parts.connections
         self._tallies = tallies
 
-    async def join(self, arrival: Arrival) -> None:
-        """See SocketHandlers. What it begins carries the connection's id."""
-        with bound_contextvars(connection_id=arrival.connection_id):
+    async def join(self, request: JoinRequest) -> None:
+        """See SocketHandlers. Log lines within carry the connection's id."""
+        with bound_contextvars(connection_id=request.connection_id):
             try:
-                await super().join(arrival)
+                await super().join(request)
             except Refused as refused:
                 self._tallies.refused[reason_of(refused)] += 1
                 raise
         self._tallies.connections += 1
 
     async def leave(self, connection_id: str) -> None:
-        """See SocketHandlers. What it was brought past is counted on."""
+        """See SocketHandlers. Adds the connection's delivered events to the total."""
         connection = self._connections.get(connection_id)
         if connection is not None:
             self._tallies.delivered += connection.delivered
@@ -304,7 +304,7 @@ class WatchedHandlers(SocketHandlers):
 
 
 def reason_of(refused: Refused) -> str:
-    """One of few words for why a connection was refused."""
+    """Return the reason of a refusal as a metric label, one of a few words."""
     cause = refused.__cause__
     if isinstance(cause, Exception) and not isinstance(cause, Refused):
         return answer_for(cause).code

@@ -1,16 +1,16 @@
-"""Back-pressure: the events of a client that may be unanswered before reading from it stops."""
+"""Back-pressure: reading from a client stops while too many of its events are unanswered."""
 
 import asyncio
 from abc import ABC, abstractmethod
 
 HOLD_AT = 512
-"""Events of one client, long ones counted by their length, that are taken and unanswered before
-no more is read from it: 8 MiB of long ones."""
-GO_ON_AT = HOLD_AT // 2
+"""Unanswered events of one client at which reading from it stops; a long event counts as several,
+so that they hold at most 8 MiB."""
+RESUME_AT = HOLD_AT // 2
 
 
 class Intake(ABC):
-    """The source of a client's events. `held`: reading from it is stopped."""
+    """The source of a client's events. `held` is set while reading from it is stopped."""
 
     __slots__ = ("held",)
 
@@ -18,9 +18,9 @@ class Intake(ABC):
         self.held = False
 
     def note(self, unanswered: int) -> None:
-        """Hold at `HOLD_AT`, and go on when most is answered."""
+        """Stop reading at `HOLD_AT` unanswered events; resume at `RESUME_AT`."""
         if self.held:
-            if unanswered <= GO_ON_AT:
+            if unanswered <= RESUME_AT:
                 self.held = False
                 self._hold(hold=False)
         elif unanswered >= HOLD_AT:
@@ -29,14 +29,14 @@ class Intake(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Take no more: the client has left."""
+        """Stop handing on events: the client has left."""
 
     @abstractmethod
     def _hold(self, *, hold: bool) -> None: ...
 
 
 class AwaitedIntake(Intake):
-    """Of a client whose messages are read one after the other by a task, which waits here."""
+    """The source of a client whose messages are read by a task, which waits here."""
 
     __slots__ = ("_open",)
 

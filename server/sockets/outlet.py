@@ -34,7 +34,7 @@ Send = Callable[[bytes], object]
 
 
 class ClientGone(ServerError):
-    """The transport is ended or ending; the session's end is about to be told."""
+    """The transport has ended or is ending; the session will be closed next."""
 
 
 class Outlet(ABC):
@@ -56,50 +56,50 @@ class Outlet(ABC):
     @property
     @abstractmethod
     def full(self) -> bool:
-        """Whether the client is behind: wait for `drained` before writing more."""
+        """Whether output is backed up: wait for `drained` before writing more."""
 
     @property
     @abstractmethod
     def transport(self) -> Transport | None:
-        """The transport, for inspection; None for a client without a lasting one."""
+        """The transport, for inspection; None for a polling client."""
 
     @abstractmethod
     def write(self, frames: bytes) -> None:
-        """Send websocket frames that are joined."""
+        """Send joined websocket frames."""
 
     @abstractmethod
     def acknowledge(self, packet: bytes) -> None:
-        """Send an acknowledgement, which may wait for what else this turn of the loop brings."""
+        """Send an acknowledgement, at the latest at the end of this iteration of the event loop."""
 
     @abstractmethod
     def live_sender(self, behind: Callable[[], None]) -> Send:
-        """The way for published frames; `behind` is called when the client does not keep up."""
+        """Return the function that sends published frames; `behind` is called when the client lags."""
 
     @abstractmethod
     async def ready(self) -> None:
-        """Wait until the client was told that it is connected."""
+        """Wait until CONNECT has been sent to the client."""
 
     @abstractmethod
     async def drained(self) -> None:
-        """Wait until what was written is on its way and more is taken. Raises ClientGone."""
+        """Wait until the output is written and more is accepted. Raises ClientGone."""
 
     @abstractmethod
     def abort(self) -> None:
-        """End the transport at once; what is queued is lost."""
+        """End the transport at once; queued output is lost."""
 
     @abstractmethod
     async def end(self, seconds: float) -> None:
-        """Send what is queued, for a bounded time, then end the transport without a farewell."""
+        """Send queued output for at most `seconds`, then end the transport without a close frame."""
 
     async def _flow(self, writable: asyncio.Event, begun: float) -> None:
-        """Wait until the transport takes more, and learn from a wait how fast the client is."""
+        """Wait until the transport accepts more; a long wait marks the client as slow."""
         if not writable.is_set():
             await writable.wait()
             self.slow = asyncio.get_running_loop().time() - begun > SLOW_SECONDS
 
 
 class EngineOutlet(Outlet):
-    """Through Engine.IO's queue and writer. Raises Refused when the client has left already."""
+    """The outlet through Engine.IO's queue and writer. Raises Refused if the client has left."""
 
     __slots__ = ("_ending", "_protocol", "_queued_bytes", "_socket")
 
@@ -129,7 +129,7 @@ class EngineOutlet(Outlet):
         return None if self._protocol is None else self._protocol.transport
 
     def write(self, frames: bytes) -> None:
-        """See Outlet. A client that lets too many packets wait is aborted."""
+        """See Outlet. A client with too many queued packets is aborted."""
         if self._socket.closed:
             return
         for text in packet_texts(frames):
@@ -192,13 +192,13 @@ class EngineOutlet(Outlet):
 
 
 def end_poll(engine: EngineServer, engine_id: str) -> None:
-    """Answer the request a client that has left by polling may have open; it would hang on."""
+    """Answer the pending poll of a client that has left, which would stay open otherwise."""
     engine_socket = engine.sockets.get(engine_id)
     if engine_socket is not None and not engine_socket.upgraded:
         engine_socket.queue.put_nowait(Packet(NOOP))
 
 
 def check_engine(engine: EngineServer) -> None:
-    """Raise RuntimeError when this engineio lacks what `Outlet` touches."""
+    """Raise RuntimeError if this engineio lacks the internals that `EngineOutlet` uses."""
     if not hasattr(engine, "_get_socket") or not hasattr(engine, "sockets"):
         raise RuntimeError("this version of python-engineio is not supported")

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from events.errors import ConversationDeleted, EventsError
 from events.stream import EventStream
-from server.access.connection_limits import UNLIMITED, Allowance
+from server.access.connection_limits import UNLIMITED, TokenBucket
 from server.errors import RateLimited
 from server.observability.logs import context_of
 from server.sockets.frames import FrameReader, FrameRun
@@ -45,10 +45,10 @@ class WebSession:
     """
 
     __slots__ = (
-        "_allowance",
         "_behind",
         "_closed",
         "_cursor",
+        "_event_bucket",
         "_fanout",
         "_frames",
         "_joined_at",
@@ -76,7 +76,7 @@ class WebSession:
         frames: FrameReader,
         outlet: Outlet,
         cursor: int,
-        allowance: Allowance = UNLIMITED,
+        event_bucket: TokenBucket = UNLIMITED,
     ) -> None:
         self.connection_id = connection_id
         self.conversation_id = stream.conversation_id
@@ -86,7 +86,7 @@ class WebSession:
         """Events of this client that are taken and not yet answered."""
         self.waiting_extra = 0
         """The weight of these events beyond their number, by their length."""
-        self._allowance = allowance
+        self._event_bucket = event_bucket
         self._position = self._cursor = min(cursor, stream.next_id - 1)
         self._stream = stream
         self._fanout = fanout
@@ -141,10 +141,10 @@ class WebSession:
 
     def spend(self) -> None:
         """Take one event from what the client may send. Raises RateLimited."""
-        allowance = self._allowance
-        allowance.tokens -= 1
-        if allowance.tokens < 0 and (seconds := allowance.lacking()):
-            allowance.tokens += 1
+        event_bucket = self._event_bucket
+        event_bucket.tokens -= 1
+        if event_bucket.tokens < 0 and (seconds := event_bucket.lacking()):
+            event_bucket.tokens += 1
             raise RateLimited(seconds)
 
     def notify(self, payload: Mapping[str, Any]) -> None:
@@ -262,12 +262,12 @@ class WebSession:
             next_id = min(next_id, self._joined_at + 1)
         page = await self._frames.read(self.conversation_id, self._position + 1, next_id)
         while self._position < page.last_id:
-            await self._frames.turns.take()
+            await self._frames.scheduler.acquire()
             run = page.slice(self._position, self._outlet.slice_bytes)
             frames = run.without(self._old_states(run))
             self._frames.counters.replayed_bytes += len(frames)
             self._outlet.write(frames)
-            self._frames.turns.sent(len(frames))
+            self._frames.scheduler.sent(len(frames))
             self._position = run.last_id
             await self._outlet.drained()
 

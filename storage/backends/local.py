@@ -30,7 +30,7 @@ WALK_SECONDS = 60.0
 """Seconds that counting the files may take."""
 
 
-async def prove_files(files: FileStore) -> None:
+async def probe_files(files: FileStore) -> None:
     """Write a file and remove it. Raises StorageError."""
     await files.write(PROOF, b"")
     await files.delete(PROOF)
@@ -60,7 +60,7 @@ class LocalBackend(DirectoryBackend):
             usage=FileUsage(files, records.listing),
             audit=FileAudit(files),
             inventory=FileInventory(self.path, records.listing),
-            prove=partial(prove_files, files),
+            prove=partial(probe_files, files),
             files=files,
             folded=records,
         )

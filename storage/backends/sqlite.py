@@ -34,7 +34,7 @@ QUICKLY = 10
 """Problems inside SQLite's file that are named."""
 
 
-async def prove_database(database: Database) -> None:
+async def probe_database(database: Database) -> None:
     """Commit a change that changes nothing. Raises Unavailable, OutcomeUnknown."""
     await database.write(_touch())
 
@@ -65,7 +65,7 @@ class SqliteBackend(DirectoryBackend):
             usage=DatabaseUsage(database),
             audit=DatabaseAudit(database),
             inventory=SqliteInventory(database, self.path),
-            prove=partial(prove_database, database),
+            prove=partial(probe_database, database),
             database=database,
         )
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from storage.conversations.files.blocks import KeptListing
+from storage.conversations.files.blocks import StoredListing
 from storage.conversations.files.documents import Document
 from storage.errors import Damaged, NewerFormat
 from storage.inventory import Track, untracked
@@ -19,7 +19,7 @@ def check_records(root: Path, track: Track = untracked) -> list[str]:
     for path in sorted((root / LISTS).glob("*")):
         key = str(path.relative_to(root))
         try:
-            damaged = KeptListing().load([(key, content_of(path))])
+            damaged = StoredListing().load([(key, content_of(path))])
         except NewerFormat as newer:
             problems.append(str(newer))
         else:

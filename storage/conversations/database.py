@@ -25,7 +25,7 @@ from storage.conversations.paging import (
     check_limit,
     match_all,
     match_any,
-    threes_of,
+    trigrams_of,
 )
 from storage.database.base import Database, Row, Script, Statement
 from storage.errors import (
@@ -214,7 +214,7 @@ def _list(filters: ConversationFilter, parameters: Sequence[Any]) -> Script[list
 def _find_titles(text: str) -> Script[list[int] | None]:
     """The numbers of all that may have the text in their titles; None where those are too many."""
     if len(text) >= LETTERS:
-        search = match_all(sorted(threes_of(text))[:ASKED])
+        search = match_all(sorted(trigrams_of(text))[:ASKED])
     else:
         terms = (yield Statement("title_terms", (text,))).rows
         if sum(titles for _, titles in terms) > FEW:

@@ -18,7 +18,7 @@ POSITION = attrgetter("position")
 MESSAGED = attrgetter("messaged")
 
 
-class Entry:
+class ListEntry:
     """A record's places, and what filters ask for.
 
     `position` is that in lists by creation, `messaged` that in lists by last message.
@@ -57,7 +57,7 @@ class Entry:
         self.messaged = ListPosition(messaged, position.conversation_id)
 
     @classmethod
-    def of(cls, record: ConversationMetadata, block: int = 0) -> "Entry":
+    def of(cls, record: ConversationMetadata, block: int = 0) -> "ListEntry":
         """The entry of a record, in that block."""
         title = None if record.title is None else fold_case(record.title)
         updated = record.last_updated_at or record.created_at

@@ -7,13 +7,13 @@ from datetime import datetime
 from itertools import islice
 from typing import TypeAlias
 
-from storage.conversations.entries import EVERYBODY, MESSAGED, POSITION, Entry, ListName
+from storage.conversations.entries import EVERYBODY, MESSAGED, POSITION, ListEntry, ListName
 from storage.conversations.metadata import ConversationMetadata
 from storage.conversations.paging import ConversationFilter, ListOrder, ListPosition
 from storage.conversations.title_index import TitleIndexes
 from storage.unicode_text import fold_case
 
-Hours: TypeAlias = dict[datetime, dict[str, Entry]]
+Hours: TypeAlias = dict[datetime, dict[str, ListEntry]]
 
 
 class UpdateHours:
@@ -22,19 +22,19 @@ class UpdateHours:
     def __init__(self) -> None:
         self._owners: defaultdict[str | None, Hours] = defaultdict(dict)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: ListEntry) -> None:
         """Enter an entry."""
         hours = self._owners[entry.owner]
         hours.setdefault(_hour_of(entry.updated), {})[entry.position.conversation_id] = entry
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: ListEntry) -> None:
         """Strike an entry that is there."""
         hours, hour = self._owners[entry.owner], _hour_of(entry.updated)
         del hours[hour][entry.position.conversation_id]
         if not hours[hour]:
             del hours[hour]
 
-    def touch(self, entry: Entry, moment: datetime) -> None:
+    def touch(self, entry: ListEntry, moment: datetime) -> None:
         """Note that an entry was updated at another moment."""
         if _hour_of(moment) == _hour_of(entry.updated):
             entry.updated = moment
@@ -43,7 +43,7 @@ class UpdateHours:
         entry.updated = moment
         self.add(entry)
 
-    def since(self, owner: str | None, moment: datetime, limit: int) -> list[Entry] | None:
+    def since(self, owner: str | None, moment: datetime, limit: int) -> list[ListEntry] | None:
         """All that were updated since then, and others of the same hour, in the list's order.
 
         None when those are more than `limit`.
@@ -72,17 +72,17 @@ class Listing:
     """
 
     def __init__(self) -> None:
-        self._entries: dict[str, Entry] = {}
-        self._lists: defaultdict[ListName, list[Entry]] = defaultdict(list)
-        self._messages: defaultdict[str | None, list[Entry]] = defaultdict(list)
+        self._entries: dict[str, ListEntry] = {}
+        self._lists: defaultdict[ListName, list[ListEntry]] = defaultdict(list)
+        self._messages: defaultdict[str | None, list[ListEntry]] = defaultdict(list)
         self._titles = TitleIndexes()
         self._updates = UpdateHours()
 
-    def get(self, conversation_id: str) -> Entry | None:
+    def get(self, conversation_id: str) -> ListEntry | None:
         """The entry of a record that is there."""
         return self._entries.get(conversation_id)
 
-    def everybodys(self) -> Iterable[Entry]:
+    def everybodys(self) -> Iterable[ListEntry]:
         """All entries, in no order; nothing may be entered or struck meanwhile."""
         return self._entries.values()
 
@@ -92,7 +92,7 @@ class Listing:
     def put(self, record: ConversationMetadata) -> None:
         """Enter a record, or enter it anew."""
         self.remove(record.conversation_id)
-        self._insert(record.conversation_id, Entry.of(record))
+        self._insert(record.conversation_id, ListEntry.of(record))
 
     def touch(
         self, conversation_id: str, moment: datetime | None, message: datetime | None
@@ -159,7 +159,7 @@ class Listing:
             return found, found[-1]
         return found, place(entries[begin]) if begin else None
 
-    def _insert(self, key: str, entry: Entry) -> None:
+    def _insert(self, key: str, entry: ListEntry) -> None:
         self._entries[key] = entry
         for name in entry.lists():
             insort(self._lists[name], entry, key=POSITION)
@@ -167,7 +167,7 @@ class Listing:
         self._titles.add(entry)
         self._updates.add(entry)
 
-    def _move(self, entry: Entry, place: ListPosition) -> None:
+    def _move(self, entry: ListEntry, place: ListPosition) -> None:
         """Give an entry another place in the list by last message; mostly that is the end."""
         entries = self._messages[entry.owner]
         if entries[-1] is entry and place > entry.messaged:
@@ -177,20 +177,20 @@ class Listing:
         entry.messaged = place
         insort(entries, entry, key=MESSAGED)
 
-    def _strike_message(self, entry: Entry) -> None:
+    def _strike_message(self, entry: ListEntry) -> None:
         entries = self._messages[entry.owner]
         del entries[bisect_left(entries, entry.messaged, key=MESSAGED)]
         if not entries:
             del self._messages[entry.owner]
 
-    def _shortest(self, owner: str | None, filters: ConversationFilter) -> Sequence[Entry]:
+    def _shortest(self, owner: str | None, filters: ConversationFilter) -> Sequence[ListEntry]:
         """The shortest list that has all that pass."""
         names: list[ListName] = [(owner, "all", None)]
         if filters.selected_repository is not None:
             names.append((owner, "repository", filters.selected_repository))
         if filters.trigger is not None:
             names.append((owner, "trigger", filters.trigger.value))
-        shortest: Sequence[Entry] = min((self._lists.get(name, []) for name in names), key=len)
+        shortest: Sequence[ListEntry] = min((self._lists.get(name, []) for name in names), key=len)
         if filters.title_contains:
             text = fold_case(filters.title_contains)
             found = self._titles.having(owner, text, len(shortest))
@@ -202,13 +202,13 @@ class Listing:
         return shortest
 
 
-def _test_of(filters: ConversationFilter) -> Callable[[Entry], bool]:
+def _test_of(filters: ConversationFilter) -> Callable[[ListEntry], bool]:
     repository = filters.selected_repository
     trigger = None if filters.trigger is None else filters.trigger.value
     title = None if filters.title_contains is None else fold_case(filters.title_contains)
     since = filters.updated_since
 
-    def passes(entry: Entry) -> bool:
+    def passes(entry: ListEntry) -> bool:
         return (
             (repository is None or entry.repository == repository)
             and (trigger is None or entry.trigger == trigger)

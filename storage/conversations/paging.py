@@ -24,7 +24,7 @@ ASKED = 32
 """Of a long text no more threes are looked up: what they find is looked at again."""
 
 
-def threes_of(text: str) -> set[str]:
+def trigrams_of(text: str) -> set[str]:
     """Every run of three letters; of a shorter text the whole."""
     return {text[place : place + LETTERS] for place in range(max(len(text) - LETTERS, 0) + 1)}
 

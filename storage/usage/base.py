@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 
-from storage.usage.model import EVER, Behind, ConversationUsage, Span, UsageTotal
+from storage.usage.model import EVER, ConversationUsage, Span, UncountedLog, UsageTotal
 
 PAGE = 1_000
 
@@ -14,7 +14,7 @@ class UsageStore(ABC):
     """
 
     @abstractmethod
-    async def behind(self, after: str = "", limit: int = PAGE) -> list[Behind]:
+    async def behind(self, after: str = "", limit: int = PAGE) -> list[UncountedLog]:
         """Conversations with a record whose log may have grown since they were counted.
 
         At most `limit`, by id, the ids greater than `after`. Some may turn out to be level; none

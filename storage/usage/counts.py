@@ -6,13 +6,13 @@ from heapq import nsmallest
 from typing import NamedTuple
 
 from storage.errors import Conflict
-from storage.usage.model import Behind, ConversationUsage, Span, UsageLine, UsageTotal
+from storage.usage.model import ConversationUsage, Span, UncountedLog, UsageLine, UsageTotal
 
 SETTLED = timedelta(seconds=1)
 """A log's newest moment is its mark from then on: what comes later has a later one."""
 
 
-class Moment(NamedTuple):
+class UpdatedRecord(NamedTuple):
     """A conversation's record, and when it was updated last."""
 
     conversation_id: str
@@ -21,12 +21,15 @@ class Moment(NamedTuple):
 
 
 def behind(
-    moments: Iterable[Moment], counts: Mapping[str, ConversationUsage], after: str, limit: int
-) -> list[Behind]:
+    moments: Iterable[UpdatedRecord],
+    counts: Mapping[str, ConversationUsage],
+    after: str,
+    limit: int,
+) -> list[UncountedLog]:
     """See UsageStore."""
     settled = datetime.now(UTC) - SETTLED
     found = (
-        Behind(moment.conversation_id, moment.user_id, _mark(moment.updated, settled))
+        UncountedLog(moment.conversation_id, moment.user_id, _mark(moment.updated, settled))
         for moment in moments
         if moment.conversation_id > after and not _is_level(moment, counts)
     )
@@ -70,7 +73,7 @@ def _added(known: UsageTotal | None, user_id: str | None, line: UsageLine) -> Us
     )
 
 
-def _is_level(moment: Moment, counts: Mapping[str, ConversationUsage]) -> bool:
+def _is_level(moment: UpdatedRecord, counts: Mapping[str, ConversationUsage]) -> bool:
     known = counts.get(moment.conversation_id)
     return known is not None and known.mark == moment.updated.isoformat()
 

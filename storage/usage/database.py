@@ -5,7 +5,7 @@ from datetime import date
 from storage.database.base import Database, Row, Script, Statement
 from storage.errors import Conflict
 from storage.usage.base import PAGE, UsageStore
-from storage.usage.model import EVER, Behind, ConversationUsage, Span, UsageLine, UsageTotal
+from storage.usage.model import EVER, ConversationUsage, Span, UncountedLog, UsageLine, UsageTotal
 
 _EVER = (date.min.isoformat(), date.max.isoformat())
 
@@ -16,10 +16,10 @@ class DatabaseUsage(UsageStore):
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def behind(self, after: str = "", limit: int = PAGE) -> list[Behind]:
+    async def behind(self, after: str = "", limit: int = PAGE) -> list[UncountedLog]:
         """See UsageStore."""
         rows = await self._database.read(_ask(Statement("usage_behind", (after, limit))))
-        return [Behind(conversation_id, user_id) for conversation_id, user_id in rows]
+        return [UncountedLog(conversation_id, user_id) for conversation_id, user_id in rows]
 
     async def load(self, conversation_id: str) -> ConversationUsage | None:
         """See UsageStore."""

@@ -11,8 +11,8 @@ from storage.files.base import FileStore
 from storage.files.format import checked_body, with_checksum
 from storage.usage import counts
 from storage.usage.base import PAGE, UsageStore
-from storage.usage.counts import Moment
-from storage.usage.model import EVER, Behind, ConversationUsage, Span, UsageTotal
+from storage.usage.counts import UpdatedRecord
+from storage.usage.model import EVER, ConversationUsage, Span, UncountedLog, UsageTotal
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,11 +30,11 @@ class FileUsage(UsageStore):
         self._serial = asyncio.Lock()
         self._counts: dict[str, ConversationUsage] | None = None
 
-    async def behind(self, after: str = "", limit: int = PAGE) -> list[Behind]:
+    async def behind(self, after: str = "", limit: int = PAGE) -> list[UncountedLog]:
         """See UsageStore."""
         known = await self._known()
         moments = (
-            Moment(entry.position.conversation_id, entry.owner, entry.updated)
+            UpdatedRecord(entry.position.conversation_id, entry.owner, entry.updated)
             for entry in self._listing.everybodys()
         )
         return counts.behind(moments, known, after, limit)

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 from storage.conversations.metadata import ConversationMetadata
 from storage.usage import counts
 from storage.usage.base import PAGE, UsageStore
-from storage.usage.counts import Moment
-from storage.usage.model import EVER, Behind, ConversationUsage, Span, UsageTotal
+from storage.usage.counts import UpdatedRecord
+from storage.usage.model import EVER, ConversationUsage, Span, UncountedLog, UsageTotal
 
 
 class MemoryUsage(UsageStore):
@@ -16,10 +16,10 @@ class MemoryUsage(UsageStore):
         self._records = records
         self._counts: dict[str, ConversationUsage] = {}
 
-    async def behind(self, after: str = "", limit: int = PAGE) -> list[Behind]:
+    async def behind(self, after: str = "", limit: int = PAGE) -> list[UncountedLog]:
         """See UsageStore."""
         moments = (
-            Moment(record.conversation_id, record.user_id, record.last_updated_at)
+            UpdatedRecord(record.conversation_id, record.user_id, record.last_updated_at)
             for record in self._records()
             if record.last_updated_at is not None
         )

@@ -48,7 +48,7 @@ class UsageTotal(UsageLine):
     user_id: str | None = None
 
 
-class Behind(NamedTuple):
+class UncountedLog(NamedTuple):
     """A conversation whose log may have grown since it was counted, and its log's mark now."""
 
     conversation_id: str

@@ -20,7 +20,7 @@ _HEAD = len(FORMAT) + KEY_ID_BYTES
 _SALT = b"parley secret key 1"
 
 
-class Place(NamedTuple):
+class SecretLocation(NamedTuple):
     """The place a sealed value belongs to; it can be opened nowhere else."""
 
     user_id: str | None
@@ -47,13 +47,13 @@ class Cipher:
     def __repr__(self) -> str:
         return f"Cipher(key_id={self.key_id!r})"
 
-    def seal(self, value: str, place: Place) -> str:
+    def seal(self, value: str, place: SecretLocation) -> str:
         """Encrypt a value for its place; never the same twice."""
         nonce = os.urandom(NONCE_BYTES)
         sealed = self._aead.encrypt(nonce, value.encode(), place.associated_data())
         return urlsafe_b64encode(FORMAT + bytes.fromhex(self.key_id) + nonce + sealed).decode()
 
-    def open(self, sealed: str, place: Place) -> str:
+    def open(self, sealed: str, place: SecretLocation) -> str:
         """Decrypt what `seal` gave for the same place.
 
         Raises WrongKey when another key sealed it, Damaged when it was altered or belongs

@@ -5,7 +5,7 @@ from typing import Any
 
 from storage.errors import Damaged, WrongKey
 from storage.files.format import checked_body, with_checksum
-from storage.users.cipher import Cipher, Place
+from storage.users.cipher import Cipher, SecretLocation
 from storage.users.secrets import Secrets
 from storage.users.settings import KEY_FIELDS, Settings
 
@@ -28,7 +28,7 @@ def encode_settings(settings: Settings, user_id: str | None, cipher: Cipher) -> 
     if settings.mcp_config is not None:
         secrets[_MCP] = json.dumps(settings.mcp_config.revealed())
     sealed = {
-        name: cipher.seal(value, Place(user_id, SETTINGS_KIND, name))
+        name: cipher.seal(value, SecretLocation(user_id, SETTINGS_KIND, name))
         for name, value in secrets.items()
     }
     body = json.dumps({"values": values, "sealed": sealed})
@@ -43,7 +43,7 @@ def decode_settings(raw: bytes, user_id: str | None, cipher: Cipher | None) -> S
     try:
         body = json.loads(text)
         opened = {
-            name: cipher.open(value, Place(user_id, SETTINGS_KIND, name))
+            name: cipher.open(value, SecretLocation(user_id, SETTINGS_KIND, name))
             for name, value in body["sealed"].items()
         }
         if _MCP in opened:
@@ -61,7 +61,7 @@ def encode_secrets(secrets: Secrets, user_id: str | None, cipher: Cipher) -> byt
         body[group] = {}
         for name, one in getattr(secrets, group).items():
             value = getattr(one, field).get_secret_value()
-            sealed = cipher.seal(value, Place(user_id, SECRETS_KIND, f"{group}/{name}"))
+            sealed = cipher.seal(value, SecretLocation(user_id, SECRETS_KIND, f"{group}/{name}"))
             body[group][str(name)] = one.model_dump(mode="json", exclude={field}) | {field: sealed}
     return with_checksum(SECRETS_KIND, json.dumps(body).encode())
 
@@ -76,7 +76,11 @@ def decode_secrets(raw: bytes, user_id: str | None, cipher: Cipher | None) -> Se
         opened = {
             group: {
                 name: one
-                | {field: cipher.open(one[field], Place(user_id, SECRETS_KIND, f"{group}/{name}"))}
+                | {
+                    field: cipher.open(
+                        one[field], SecretLocation(user_id, SECRETS_KIND, f"{group}/{name}")
+                    )
+                }
                 for name, one in body[group].items()
             }
             for group, field in _SEALED_FIELDS.items()

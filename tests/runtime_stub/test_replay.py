@@ -2,7 +2,7 @@
 
 from events.actions import CmdRunAction, MessageAction
 from events.event import EventSource
-from runtime_stub.agent import Spent
+from runtime_stub.agent import Spending
 from runtime_stub.replay import ReplayAgent
 from runtime_stub.scripted import ScriptedAgent
 
@@ -14,7 +14,7 @@ def said(content):
 async def test_the_recorded_actions_come_first_and_then_the_other_agent_decides():
     recorded = [CmdRunAction(command="ls"), MessageAction(content="done")]
     agent = ReplayAgent(recorded, ScriptedAgent())
-    agent.resume(Spent())
+    agent.resume(Spending())
 
     agent.observe(said("the recorded question"))
     steps = [await agent.step(), await agent.step(), await agent.step()]

@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from server.config.settings import ServerConfig
-from server.custom_stores import OwnSecretsStores, OwnSettingsStores
+from server.custom_stores import CustomSecretsStores, CustomSettingsStores
 from storage.conformance import SecretsStoreSuite, SettingsStoreSuite
 from storage.errors import OutcomeUnknown, Unavailable
 from storage.users.secrets import CustomSecret, Secrets
@@ -33,20 +33,20 @@ def empty_books():
 class TestOwnSettings(SettingsStoreSuite):
     @asynccontextmanager
     async def open(self, folder):
-        yield OwnSettingsStores(BookOfSettings, MEMORY, seconds=5)
+        yield CustomSettingsStores(BookOfSettings, MEMORY, seconds=5)
 
 
 class TestOwnSecrets(SecretsStoreSuite):
     @asynccontextmanager
     async def open(self, folder):
-        yield OwnSecretsStores(BookOfSecrets, MEMORY, seconds=5)
+        yield CustomSecretsStores(BookOfSecrets, MEMORY, seconds=5)
 
 
 @pytest.mark.parametrize(
     ("stores", "new"),
     [
-        (OwnSettingsStores(SilentSettings, MEMORY, seconds=0.01), Settings()),
-        (OwnSecretsStores(SilentSecrets, MEMORY, seconds=0.01), Secrets()),
+        (CustomSettingsStores(SilentSettings, MEMORY, seconds=0.01), Settings()),
+        (CustomSecretsStores(SilentSecrets, MEMORY, seconds=0.01), Secrets()),
     ],
     ids=["settings", "secrets"],
 )

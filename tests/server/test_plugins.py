@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from server.cli import main
-from server.components import choose, load_class
+from server.components import load_class, load_components
 from server.config.settings import Extensions, ServerConfig
 from server.config.sources import ConfigError
 from tests.support.clients import ConnectRefused
@@ -48,7 +48,7 @@ def test_a_name_that_leads_nowhere_is_one_line_and_exit_code_2(
 
 def test_a_class_that_leaves_something_open_is_refused_with_what():
     with pytest.raises(ConfigError, match=r"user_auth_class: .* does not implement .*: another"):
-        choose(ServerConfig(user_auth_class=f"{HERE}:HalfAuth"))
+        load_components(ServerConfig(user_auth_class=f"{HERE}:HalfAuth"))
 
 
 async def test_examples_that_are_none_are_refused_at_the_start():

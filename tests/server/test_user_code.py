@@ -14,7 +14,7 @@ from server.config.settings import ServerConfig
 from server.conversations.manager import Joined
 from server.conversations.monitoring import MonitoringListener
 from server.conversations.standalone import StandaloneConversationManager
-from server.custom_stores import OwnSettingsStores
+from server.custom_stores import CustomSettingsStores
 from server.process.event_loop import OTHERS_THREADS, run_to_end
 from server.user_code import (
     ContainedTask,
@@ -292,7 +292,7 @@ class FaultySettings(BookOfSettings):
 
 async def test_a_store_that_exits_or_does_not_let_go_fails_the_one_call():
     FaultySettings.gate, FaultySettings.over = asyncio.Event(), asyncio.Event()
-    store = OwnSettingsStores(FaultySettings, MEMORY, seconds=0.05).for_user("ann")
+    store = CustomSettingsStores(FaultySettings, MEMORY, seconds=0.05).for_user("ann")
 
     with pytest.raises(UserCodeFailed):
         await store.load()

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from storage.errors import Damaged, WrongKey
-from storage.users.cipher import Cipher, Place, derive_key, new_key
+from storage.users.cipher import Cipher, SecretLocation, derive_key, new_key
 
-PLACE = Place("ann", "secrets", "custom_secrets/TOKEN")
+PLACE = SecretLocation("ann", "secrets", "custom_secrets/TOKEN")
 CIPHER = Cipher(new_key())
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -16,7 +16,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 @given(texts, st.none() | texts, texts, texts)
 def test_what_is_sealed_is_opened_in_its_place(value, user_id, record, name):
-    place = Place(user_id, record, name)
+    place = SecretLocation(user_id, record, name)
 
     assert CIPHER.open(CIPHER.seal(value, place), place) == value
 
@@ -33,7 +33,7 @@ def test_a_value_is_never_sealed_the_same_way_twice():
         PLACE._replace(user_id="None"),
         PLACE._replace(record="settings"),
         PLACE._replace(name="custom_secrets/OTHER"),
-        Place("ann,secrets", "", PLACE.name),
+        SecretLocation("ann,secrets", "", PLACE.name),
     ],
 )
 def test_a_value_cannot_be_opened_in_another_place(elsewhere):

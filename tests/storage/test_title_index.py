@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from storage.conversations.entries import POSITION, Entry
+from storage.conversations.entries import POSITION, ListEntry
 from storage.conversations.listing import Listing
 from storage.conversations.metadata import ConversationMetadata
 from storage.conversations.paging import ConversationFilter
@@ -25,12 +25,12 @@ def record(number: int, title: str | None, user_id: str = "ann") -> Conversation
     )
 
 
-def entries_of(owner: str, *titles: str) -> list[Entry]:
-    found = [Entry.of(record(number, title, owner)) for number, title in enumerate(titles)]
+def entries_of(owner: str, *titles: str) -> list[ListEntry]:
+    found = [ListEntry.of(record(number, title, owner)) for number, title in enumerate(titles)]
     return sorted(found, key=POSITION)
 
 
-def make(indexes: TitleIndexes, owner: str, entries: list[Entry]) -> None:
+def make(indexes: TitleIndexes, owner: str, entries: list[ListEntry]) -> None:
     while not indexes.prepare(owner, entries):
         pass
 

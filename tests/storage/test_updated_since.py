@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from storage.conversations.database import FEW
-from storage.conversations.entries import Entry
+from storage.conversations.entries import ListEntry
 from storage.conversations.listing import UpdateHours
 from storage.conversations.metadata import ConversationMetadata
 from storage.conversations.paging import ConversationFilter, ListPosition
@@ -57,7 +57,7 @@ async def test_few_and_many_that_were_updated_since_a_moment_are_all_found(kind,
 def test_entries_move_between_hours_and_too_many_are_none():
     hours = UpdateHours()
     entries = [
-        Entry(0, ListPosition(NOON, f"c{number}"), "ann", None, None, None, NOON, NOON)
+        ListEntry(0, ListPosition(NOON, f"c{number}"), "ann", None, None, None, NOON, NOON)
         for number in range(3)
     ]
     for entry in entries:

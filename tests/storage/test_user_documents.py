@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from storage.errors import Damaged, WrongKey
 from storage.files.format import checked_body, with_checksum
-from storage.users.cipher import Cipher, Place, new_key
+from storage.users.cipher import Cipher, SecretLocation, new_key
 from storage.users.codecs import decode_secrets, decode_settings, encode_secrets, encode_settings
 from storage.users.secrets import CustomSecret, Secrets
 from storage.users.settings import Settings
@@ -75,7 +75,9 @@ def test_a_key_put_in_the_place_of_another_is_damaged():
 
 def test_a_sealed_value_that_does_not_fit_any_more_is_not_quoted():
     def retell(body):
-        sealed = CIPHER.seal("planted" * 20_000, Place("ann", "secrets", "custom_secrets/TOKEN"))
+        sealed = CIPHER.seal(
+            "planted" * 20_000, SecretLocation("ann", "secrets", "custom_secrets/TOKEN")
+        )
         body["custom_secrets"]["TOKEN"]["value"] = sealed
 
     with pytest.raises(Damaged) as refusal:

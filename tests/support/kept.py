@@ -1,6 +1,6 @@
 """What a server keeps for administration, over records in memory."""
 
-from server.routes.admin.table import Kept
+from server.routes.admin.table import AdminStores
 from storage.audit.base import AuditLog
 from storage.audit.memory import MemoryAudit
 from storage.backends.memory import MemoryInventory
@@ -9,7 +9,9 @@ from storage.conversations.memory import MemoryConversations
 from storage.usage.memory import MemoryUsage
 
 
-def kept_in_memory(stores: ConversationStores, audit: AuditLog | None = None) -> Kept:
+def kept_in_memory(stores: ConversationStores, audit: AuditLog | None = None) -> AdminStores:
     """Usage of these records, where they are in memory; an audit of its own if none is given."""
     records = stores if isinstance(stores, MemoryConversations) else MemoryConversations()
-    return Kept(MemoryUsage(records.everybodys), audit or MemoryAudit(), MemoryInventory(records))
+    return AdminStores(
+        MemoryUsage(records.everybodys), audit or MemoryAudit(), MemoryInventory(records)
+    )

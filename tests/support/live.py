@@ -11,7 +11,7 @@ from events.stores.base import EventStore
 from events.stores.memory import MemoryEventStore
 from events.stream import EventStream
 from server.app import Application, compose
-from server.components import choose
+from server.components import load_components
 from server.config.settings import ServerConfig
 from server.conversations.manager import ConversationManager
 from server.conversations.users import Users
@@ -116,7 +116,7 @@ async def live_server(
     records = conversations or MemoryConversations()
     log = events or MemoryEventStore()
     kept = memory_user_stores()
-    users = choose(config).users(config, kept.settings, kept.secrets)
+    users = load_components(config).users(config, kept.settings, kept.secrets)
     async with (
         compose(config, records, log, users, kept_in_memory(records)) as application,
         serving(config, application) as server,

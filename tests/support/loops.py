@@ -13,7 +13,7 @@ from events.page_reader import PageReader
 from events.serialization import decode
 from events.stores.memory import MemoryEventStore
 from events.stream import EventStream, StreamLimits
-from runtime_stub.agent import Agent, Spent
+from runtime_stub.agent import Agent, Spending
 from runtime_stub.stub import StubRuntime
 from server.agent.contained import Deadlines
 from server.agent.loop import AgentLoop
@@ -55,7 +55,7 @@ class Running:
             self.agent,
             self.runtime,
             self.settings,
-            Spent(),
+            Spending(),
             on_error=self._on_error,
             on_rest=self._rested,
             deadlines=self._deadlines,

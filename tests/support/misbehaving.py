@@ -15,7 +15,7 @@ import structlog
 from events.actions import Action, MessageAction
 from events.event import Event
 from events.observations import CmdOutputObservation, Observation
-from runtime_stub.agent import Spent
+from runtime_stub.agent import Spending
 from runtime_stub.base import Runtime
 from runtime_stub.builder import RuntimeBuilder
 from runtime_stub.scripted import ScriptedAgent
@@ -244,7 +244,7 @@ class MisbehavingAgent(ScriptedAgent):
         if misbehave("init") is not None:
             raise TypeError("an agent cannot be anything else")
 
-    def resume(self, spent: Spent) -> Any:
+    def resume(self, spent: Spending) -> Any:
         super().resume(spent)
         return misbehave("resume")
 

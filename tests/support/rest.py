@@ -13,7 +13,7 @@ from events.event import AgentState
 from events.stores.memory import MemoryEventStore
 from runtime_stub.scripted import ScriptedAgent
 from server.app import Application, compose
-from server.components import choose
+from server.components import load_components
 from server.config.settings import ServerConfig
 from storage.audit.base import AuditLog
 from storage.conversations.memory import MemoryConversations
@@ -85,7 +85,7 @@ async def rest_server(
     conversations = MemoryConversations()
     events = MemoryEventStore(conversations.fold)
     kept = memory_user_stores()
-    users = choose(config).users(config, settings_stores or kept.settings, kept.secrets)
+    users = load_components(config).users(config, settings_stores or kept.settings, kept.secrets)
     async with compose(
         config, conversations, events, users, kept_in_memory(conversations, audit)
     ) as application:

@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from server.access.auth import is_loopback, is_same_origin, names_this_machine
 from server.access.client_address import peer_of
-from server.access.rate_limits import RateClass, Rates
+from server.access.rate_limits import RateClass, RateLimits
 from server.config.settings import ServerConfig
 from server.errors import Forbidden, Unauthorized
 
@@ -32,7 +32,7 @@ class AdminAccess:
     the other addresses do: an address that has shown too many is not asked for another.
     """
 
-    def __init__(self, config: ServerConfig, rates: Rates) -> None:
+    def __init__(self, config: ServerConfig, rates: RateLimits) -> None:
         self._rates = rates
         self._listens_here = is_loopback(config.host)
         key = config.admin_key

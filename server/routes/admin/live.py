@@ -13,7 +13,6 @@ from server.conversations.manager import AgentLoopInfo, ConversationStatus
 from server.errors import NotFound
 from server.observability.logs import FaultCounts
 from server.routes.admin.models import (
-    Closed,
     ConnectionCounts,
     ConnectionLine,
     Connections,
@@ -21,10 +20,11 @@ from server.routes.admin.models import (
     Disconnected,
     DrainRequest,
     DrainState,
+    EmptyBody,
+    LoopClosed,
     LoopCounts,
     LoopLine,
     Loops,
-    Nothing,
     Overview,
     answer,
 )
@@ -89,16 +89,16 @@ class LiveRoutes:
             )
         )
 
-    @described(Tag.ADMINISTRATION, answer=Closed, body=Nothing, raises=(NotFound,))
+    @described(Tag.ADMINISTRATION, answer=LoopClosed, body=EmptyBody, raises=(NotFound,))
     async def close_loop(self, request: Request) -> Response:
         """Stop an agent loop, as its user could. Raises BadKey, NotFound where there is none."""
-        await read_body(request, Nothing)
+        await read_body(request, EmptyBody)
         conversation_id = conversation_id_of(request)
         known = {info.conversation_id for info in await self._services.manager.every_agent_loop()}
         if conversation_id not in known:
             raise NotFound("This conversation has no running agent loop")
         closed = await self._services.manager.close_session(conversation_id)
-        return answer(Closed(conversation_id=conversation_id, closed=closed))
+        return answer(LoopClosed(conversation_id=conversation_id, closed=closed))
 
     @described(Tag.ADMINISTRATION, answer=Connections, query=ConnectionsQuery)
     async def connections(self, request: Request) -> Response:
@@ -112,10 +112,10 @@ class LiveRoutes:
         lines.sort(key=lambda line: line.lag, reverse=True)
         return answer(Connections(results=lines))
 
-    @described(Tag.ADMINISTRATION, answer=Disconnected, body=Nothing, raises=(NotFound,))
+    @described(Tag.ADMINISTRATION, answer=Disconnected, body=EmptyBody, raises=(NotFound,))
     async def disconnect(self, request: Request) -> Response:
         """Close a connection after a bounded flush. Raises NotFound."""
-        await read_body(request, Nothing)
+        await read_body(request, EmptyBody)
         connection_id = request.path_params["connection_id"]
         connection = self._services.connections.get(connection_id)
         if connection is None:

@@ -22,7 +22,7 @@ def answer(model: BaseModel) -> JsonResponse:
 LAST_AUDIT_ID = 2**63 - 1
 
 
-class Nothing(RequestBody):
+class EmptyBody(RequestBody):
     """The body of an act that needs no more said: `{}`."""
 
 
@@ -100,7 +100,7 @@ class Connections(BaseModel):
     results: list[ConnectionLine]
 
 
-class Closed(BaseModel):
+class LoopClosed(BaseModel):
     """Whether there was a loop to close."""
 
     conversation_id: str

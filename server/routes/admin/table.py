@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from starlette.routing import BaseRoute
 
 from events.usage import UsageLedger
-from server.access.rate_limits import Rates
+from server.access.rate_limits import RateLimits
 from server.config.settings import ServerConfig
 from server.conversations.drain import Drain
 from server.observability.logs import FaultCounts
@@ -24,7 +24,7 @@ from storage.usage.base import UsageStore
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class AdminStores:
     """The stores administration reads."""
 
     usage: UsageStore
@@ -36,7 +36,7 @@ class Kept:
 class Administration:
     """Dependencies of administration besides the services."""
 
-    kept: Kept
+    kept: AdminStores
     ledger: UsageLedger
     drain: Drain
     faults: FaultCounts
@@ -45,7 +45,7 @@ class Administration:
 
 @asynccontextmanager
 async def administration(
-    config: ServerConfig, kept: Kept, ledger: UsageLedger, drain: Drain, rates: Rates
+    config: ServerConfig, kept: AdminStores, ledger: UsageLedger, drain: Drain, rates: RateLimits
 ) -> AsyncIterator[Administration]:
     """Its parts, until the block is left."""
     trail = AuditTrail(kept.audit, AdminAccess(config, rates))

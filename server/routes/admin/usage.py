@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from events.usage import UsageLedger
-from server.routes.admin.models import Nothing, Recounted, Usage, UsageQuery, answer
+from server.routes.admin.models import EmptyBody, Recounted, Usage, UsageQuery, answer
 from server.routes.endpoint import Tag, described
 from server.routes.request import read_body, read_query
 from server.routes.services import Services
@@ -50,10 +50,10 @@ class UsageRoutes:
             )
         )
 
-    @described(Tag.ADMINISTRATION, answer=Recounted, body=Nothing)
+    @described(Tag.ADMINISTRATION, answer=Recounted, body=EmptyBody)
     async def recount(self, request: Request) -> Response:
         """Discard the counts of all existing conversations, but not of deleted ones."""
-        await read_body(request, Nothing)
+        await read_body(request, EmptyBody)
         count, page_id = 0, None
         while True:
             page = await self._services.conversation_stores.search_all(page_id, 100)

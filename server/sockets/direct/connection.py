@@ -1,4 +1,4 @@
-"""The short way's wire: Engine.IO and Socket.IO on one websocket, without queues of their own."""
+"""Engine.IO and Socket.IO on one direct websocket, without queues of their own."""
 
 import asyncio
 import contextlib
@@ -13,10 +13,10 @@ from typing import Any
 from socketio import packet as kinds
 from socketio.packet import Packet
 
-from server.access.connection_limits import Allowance
+from server.access.connection_limits import TokenBucket
 from server.errors import Refused
 from server.sockets.direct.websocket import Websocket
-from server.sockets.handlers import Arrival, SocketHandlers
+from server.sockets.handlers import JoinRequest, SocketHandlers
 from server.sockets.intake import Intake
 from server.sockets.outlet import ClientGone, Outlet, Send
 from server.sockets.protocol import (
@@ -39,7 +39,7 @@ TESTED = {"uvicorn": "0.54.0", "python-socketio": "5.18.1"}
 
 
 def unsupported() -> str | None:
-    """Why the short way cannot be used with what is installed; None when it can."""
+    """Return why the direct path cannot be used with the installed versions; None when it can."""
     found = {name: version(name) for name in TESTED}
     differing = [f"{name} {found[name]}" for name in TESTED if found[name] != TESTED[name]]
     return f"untested versions: {', '.join(differing)}" if differing else None
@@ -80,7 +80,7 @@ class DirectOutlet(Outlet):
         return self._websocket.send_live if self.acknowledges else self._send
 
     async def ready(self) -> None:
-        """See Outlet. CONNECT was written before anything else is."""
+        """See Outlet. CONNECT is always written first."""
 
     async def drained(self) -> None:
         """See Outlet."""
@@ -103,7 +103,7 @@ class DirectOutlet(Outlet):
 
 
 class DirectIntake(Intake):
-    """Takes a client's events off its websocket in the order they come, without a task."""
+    """Hands a client's events on as its websocket receives them, without a task."""
 
     __slots__ = ("_take", "_websocket")
 
@@ -114,7 +114,7 @@ class DirectIntake(Intake):
         websocket.receiver = self.receive
 
     def receive(self, message: bytes) -> bool:
-        """Take a message if it is an event; anything else is left to Engine.IO."""
+        """Take a message that is an event; return False for any other, which Engine.IO handles."""
         packet = parse_event(message)
         if packet is None:
             return False
@@ -122,7 +122,7 @@ class DirectIntake(Intake):
         return True
 
     def close(self) -> None:
-        """Leave everything to Engine.IO again."""
+        """Leave every message to Engine.IO again."""
         self._websocket.receiver = None
 
     def _hold(self, *, hold: bool) -> None:
@@ -130,17 +130,17 @@ class DirectIntake(Intake):
 
 
 class EngineConnection:
-    """Speaks with one client; joins and leaves for it, one step after the other.
+    """The Engine.IO and Socket.IO connection of one client, which joins and leaves for it.
 
-    What comes while a step is under way is held until it is done, and reading with it.
+    While a join or leave is under way, messages are held and reading is paused.
     """
 
     __slots__ = (
-        "_allowance",
         "_auth",
         "_beat",
         "_binary",
         "_busy",
+        "_event_bucket",
         "_gone",
         "_handlers",
         "_held",
@@ -159,14 +159,14 @@ class EngineConnection:
         handlers: SocketHandlers,
         query: str,
         scope: Mapping[str, Any],
-        allowance: Allowance,
+        event_bucket: TokenBucket,
     ) -> None:
         self._id = token_urlsafe(15)
         self._websocket = websocket
         self._handlers = handlers
         self._query = query
         self._scope = scope
-        self._allowance = allowance
+        self._event_bucket = event_bucket
         self._auth: object = None
         """The payload of CONNECT until it is checked."""
         self._busy = False
@@ -175,24 +175,24 @@ class EngineConnection:
         self._pinged = False
         self._held: list[tuple[bytes, bool]] = []
         self._binary: tuple[Packet, int] | None = None
-        """A packet whose attachments have not all come, and its length."""
+        """A packet whose attachments have not all arrived, and its length in bytes."""
         self._wake: Future[None] | None = None
         self._beat: TimerHandle | None = None
 
     def greeting(self) -> bytes:
-        """The first frame, to be sent right behind the websocket's own handshake."""
+        """Return the first frame, which is sent together with the websocket's own handshake."""
         return websocket_frame(opening(self._id))
 
     async def serve(self) -> None:
-        """Until the connection is over."""
+        """Join and leave as the client asks, until the connection is over."""
         self._schedule_ping()
         try:
             while self._joined or not self._gone:
-                await self._summons()
+                await self._next_step()
                 if self._joined:
                     self._joined = False
                     await self._handlers.leave(self._id)
-                    self._websocket.place.wait()
+                    self._websocket.admission.expect_handshake()
                 elif not self._gone:
                     self._joined = await self._join()
                 self._go_on()
@@ -206,7 +206,7 @@ class EngineConnection:
                 self._beat.cancel()
 
     def receive(self, message: bytes, *, text: bool) -> None:
-        """Take a message that is no event of one who has joined. See Listener."""
+        """Handle a message other than an event of a joined client. See Listener."""
         if self._busy:
             if not self._held:
                 self._websocket.hold_reading(hold=True)
@@ -221,44 +221,46 @@ class EngineConnection:
                 type(error).__name__,
                 extra=ids,
             )
-            self._websocket.place.violated()
+            self._websocket.admission.violated()
             self._websocket.end()
 
     def lost(self) -> None:
         """See Listener."""
         self._gone = True
-        self._summon()
+        self._wake_up()
 
     async def _join(self) -> bool:
         websocket = self._websocket
-        websocket.place.settle()
+        websocket.admission.handshake_done()
         outlet = partial(DirectOutlet, websocket)
         auth, self._auth = self._auth, None
         intake = partial(DirectIntake, websocket)
-        arrival = Arrival(self._id, self._query, self._scope, outlet, intake, self._allowance, auth)
+        request = JoinRequest(
+            self._id, self._query, self._scope, outlet, intake, self._event_bucket, auth
+        )
         try:
-            await self._handlers.join(arrival)
+            await self._handlers.join(request)
         except Refused as refused:
-            websocket.place.refused(refused)
+            websocket.admission.refused(refused)
             self._write(refusal(refused))
             return False
         websocket.widen()
         self._write(connected(self._id))
         return True
 
-    async def _summons(self) -> None:
-        """Wait until there is a step to take."""
+    async def _next_step(self) -> None:
+        """Wait until a join or leave is due."""
         if not (self._busy or self._gone):
             self._wake = self._websocket.loop.create_future()
             await self._wake
 
-    def _summon(self) -> None:
+    def _wake_up(self) -> None:
         self._busy = True
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
     def _go_on(self) -> None:
-        """Take what was held until another step is due."""
+        """Handle the held messages until another join or leave is due."""
         self._busy = False
         held, self._held = self._held, []
         if held:
@@ -289,16 +291,16 @@ class EngineConnection:
                 self._write(refusal(Refused(UNKNOWN_NAMESPACE), namespace))
             case kinds.CONNECT if not self._joined:
                 self._auth = packet.data
-                self._summon()
+                self._wake_up()
             case kinds.DISCONNECT if self._joined and namespace == "/":
                 self._websocket.receiver = None  # nothing that follows is taken any more
-                self._summon()
+                self._wake_up()
             case kinds.EVENT | kinds.BINARY_EVENT | kinds.BINARY_ACK if packet.attachment_count:
                 self._await_attachments(packet, size_bytes)
             case kinds.EVENT | kinds.BINARY_EVENT:
                 self._take_event(packet, size_bytes)
             case kinds.CONNECT | kinds.DISCONNECT | kinds.ACK:
-                pass  # nothing follows from it: it is so already, or nobody asked
+                pass  # no effect: already done, or not asked for
             case _:
                 raise ValueError("not a packet that clients send")
 
@@ -308,7 +310,7 @@ class EngineConnection:
         self._binary = packet, size_bytes
 
     def _attach(self) -> None:
-        """Count an attachment; what it holds is not kept, since no event may have one."""
+        """Count an attachment; its content is dropped, since no event may have one."""
         if self._binary is None:
             raise ValueError("an attachment without a packet")
         packet, size_bytes = self._binary
@@ -324,7 +326,7 @@ class EngineConnection:
             self._handlers.take(self._id, ClientPacket(event, arguments, packet.id, extra))
 
     def _schedule_ping(self) -> None:
-        """A first time, and then with every answer to the one before."""
+        """Schedule the first ping, and after each pong the next."""
         if self._beat is None or self._pinged:
             self._pinged = False
             self._set_beat(PING_SECONDS, self._ping)

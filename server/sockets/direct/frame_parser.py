@@ -12,7 +12,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 
-class OtherFrames:
+class UncommonFrames:
     """Control frames, fragments, binary and what is malformed, of one connection."""
 
     __slots__ = ("_binary", "_fragments", "_library")
@@ -92,7 +92,7 @@ def _left(_data: bytes) -> None:
     """Nobody is there any more."""
 
 
-class Inbound:
+class FrameParser:
     """One connection's incoming bytes, from the first frame on.
 
     `take` is given each whole text message and says whether it has dealt with it; `leave` takes

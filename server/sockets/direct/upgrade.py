@@ -1,8 +1,8 @@
-"""Upgrade requests in the common form, accepted as their bytes come in.
+"""Upgrade requests in the common form, accepted as soon as their bytes arrive.
 
-Common is what asks for nothing else: the right versions, no polling before it, no subprotocol, from
-where it may come, whole in the first bytes of its connection. Everything that is not is given to
-uvicorn as it came, which serves it, or refuses it, the plain way.
+A request in the common form opens a new websocket with the expected versions, without a subprotocol
+or body, and is complete in the first bytes of its connection. Every other connection is handed to
+uvicorn with its bytes unchanged.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from uvicorn.server import ServerState
 
 from server.access.auth import Authenticator
 from server.access.client_address import UNKNOWN, site_of
-from server.access.connection_limits import Crowd, Place
+from server.access.connection_limits import Admission, ConnectionLimits
 from server.access.rate_limits import RateClass
 from server.errors import Forbidden, NotAvailable, RateLimited, ServerError, answer_for
 from server.http.responses import refusal_bytes
@@ -31,7 +31,7 @@ from server.sockets.direct.connection import EngineConnection
 from server.sockets.direct.websocket import Websocket
 from server.sockets.handlers import SocketHandlers
 from server.sockets.transport.stall_watch import Traffic, abort, end
-from server.sockets.transport.uvicorn_http import REFUSED_SECONDS, PlainHttp
+from server.sockets.transport.uvicorn_http import REFUSED_SECONDS, HttpProtocol
 
 logger = logging.getLogger(__name__)
 
@@ -48,19 +48,19 @@ ANSWER = (
 UNCOMMON = (b"sec-websocket-protocol", b"content-length", b"transfer-encoding")
 LONGEST_REQUEST_BYTES = 16 * 1024
 MOST_TURNED_AWAY = 64
-"""Connections without a place that may be told so at the same time."""
+"""Refused connections that are sent the reason at the same time; further ones are aborted."""
 
 _REQUEST = re.compile(
     rb"GET /socket\.io/?\?([!\"$-~]+) HTTP/1\.1\r\n"
     rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*\r\n)+)\r\n"
 )
-"""A whole request and nothing behind it; the grammar is no wider than RFC 9112's.
+"""One whole request with nothing after it; the grammar is no wider than that of RFC 9112.
 
-No part can end in two ways, so that what does not match is found out in one pass.
+No part can match in two ways, so that a mismatch is found in one pass.
 """
 
 
-class PlainRequest(NamedTuple):
+class UpgradeRequest(NamedTuple):
     """The fields of an upgrade request in the common form."""
 
     query: str
@@ -70,8 +70,8 @@ class PlainRequest(NamedTuple):
     """The `Sec-WebSocket-Accept` of the answer."""
 
 
-def read_plain(data: bytes) -> PlainRequest | None:
-    """Read the first bytes of a connection; None unless they are a request in the common form."""
+def parse_upgrade(data: bytes) -> UpgradeRequest | None:
+    """Parse the first bytes of a connection; None unless they are a request in the common form."""
     found = _REQUEST.fullmatch(data) if len(data) <= LONGEST_REQUEST_BYTES else None
     if found is None or not _is_new(found[1]):
         return None
@@ -80,13 +80,13 @@ def read_plain(data: bytes) -> PlainRequest | None:
         name, _, value = line.partition(b":")
         fields.append((name.lower(), value.strip(b" \t")))
     accept = accept_of(fields)
-    return None if accept is None else PlainRequest(found[1].decode("ascii"), fields, accept)
+    return None if accept is None else UpgradeRequest(found[1].decode("ascii"), fields, accept)
 
 
 def accept_of(fields: Fields) -> bytes | None:
-    """The answer to a request for an upgrade (RFC 6455, 4.2); None unless it is in the common form.
+    """Return the `Sec-WebSocket-Accept` of an upgrade request (RFC 6455, 4.2).
 
-    A name that comes twice, a body, a subprotocol are not common.
+    None unless the request is in the common form: no repeated field, no body, no subprotocol.
     """
     found = dict(fields)
     tokens = found.get(b"connection", b"").lower().split(b",")
@@ -108,7 +108,7 @@ def accept_of(fields: Fields) -> bytes | None:
 
 
 def _is_new(query: bytes) -> bool:
-    """Whether a query asks for a new Engine.IO 4 websocket, in the words that clients use."""
+    """Return whether a query asks for a new Engine.IO 4 websocket, as the official clients write it."""
     asked = query.split(b"&")
     return (
         b"EIO=4" in asked
@@ -117,56 +117,56 @@ def _is_new(query: bytes) -> bool:
     )
 
 
-class Entrance:
-    """Lets connections in: a place for each, and the short way for those who may go it."""
+class Acceptor:
+    """Admits connections within the limits, and accepts upgrade requests in the common form."""
 
     def __init__(
         self,
         handlers: SocketHandlers,
         authenticator: Authenticator,
         traffic: Traffic,
-        crowd: Crowd,
+        connection_limits: ConnectionLimits,
         tallies: Tallies,
-        reads: Callable[[bytes], PlainRequest | None] = read_plain,
+        reads: Callable[[bytes], UpgradeRequest | None] = parse_upgrade,
     ) -> None:
         self.tallies = tallies
         self.reads = reads
-        """Finds the requests that go the short way."""
+        """Parses the requests that are served directly; None leaves a connection to uvicorn."""
         self.traffic = traffic
         self._handlers = handlers
         self._authenticator = authenticator
-        self._crowd = crowd
+        self._limits = connection_limits
         self._turned_away = 0
 
-    def door(self) -> "type[Door]":
-        """The class of the protocols that look at a connection first, for uvicorn."""
-        return type("Door", (Door,), {"entrance": self})
+    def protocol_class(self) -> "type[ProtocolSelector]":
+        """Return the protocol class for uvicorn, bound to this acceptor."""
+        return type("ProtocolSelector", (ProtocolSelector,), {"acceptor": self})
 
-    def enter(self, transport: Transport) -> Place:
-        """A place for a connection that came in, which owes a word from now on.
+    def enter(self, transport: Transport) -> Admission:
+        """Admit a new connection, and start the deadline of its handshake.
 
         Raises RateLimited, NotAvailable.
         """
         address = site_of(_peer_of(transport) or UNKNOWN)
         try:
-            place = self._crowd.enter(address, partial(abort, transport))
+            admission = self._limits.admit(address, partial(abort, transport))
         except (RateLimited, NotAvailable) as error:
             self.tallies.refused[answer_for(error).code] += 1
             raise
-        place.wait()
-        return place
+        admission.expect_handshake()
+        return admission
 
     def turn_away(self, transport: Transport, error: ServerError) -> bool:
-        """Say why a connection gets no place, and whether it is still to be read from for a while.
+        """Send the reason for a refusal; return whether the connection stays open to be read.
 
-        A client that is banned, and those beyond so many at once, are cut without a word.
+        Connections of a banned address, and those beyond `MOST_TURNED_AWAY`, are aborted instead.
         """
-        banned = self._crowd.rates.is_banned(site_of(_peer_of(transport) or UNKNOWN))
+        banned = self._limits.rates.is_banned(site_of(_peer_of(transport) or UNKNOWN))
         if banned or self._turned_away >= MOST_TURNED_AWAY:
             abort(transport)
             return False
         self._turned_away += 1
-        # Of those who are cut there may be too many for a line each; the ban was logged.
+        # Aborted connections may be too many for a line each; the ban was logged.
         logger.info(
             "refused a connection of %s: %s", site_of(_peer_of(transport) or UNKNOWN), error
         )
@@ -175,34 +175,38 @@ class Entrance:
         return True
 
     def gone(self) -> None:
-        """One of those who were turned away has gone."""
+        """Stop counting a refused connection, which has gone."""
         self._turned_away -= 1
 
-    def admit(self, request: PlainRequest, transport: Transport, place: Place) -> None:
-        """Check where it comes from, and how often. Raises Forbidden, RateLimited."""
+    def admit(self, request: UpgradeRequest, transport: Transport, admission: Admission) -> None:
+        """Check origin, host and rate of a request. Raises Forbidden, RateLimited."""
         peer = _peer_of(transport)
         scope = {"headers": request.fields, "client": None if peer is None else (peer, 0)}
         self._authenticator.check_source(scope)
-        rates = self._crowd.rates
+        rates = self._limits.rates
         address = rates.addresses.client(peer, Headers(raw=list(request.fields)))
         rates.check(RateClass.FAILURES, address)
         rates.spend(RateClass.HANDSHAKES, address)
-        place.move(address)
+        admission.move(address)
 
     def connect(
         self,
-        request: PlainRequest,
+        request: UpgradeRequest,
         transport: Transport,
         loop: AbstractEventLoop,
         ends: set[Any],
-        place: Place,
+        admission: Admission,
     ) -> EngineConnection:
-        """Accept it."""
-        pace = self._crowd.pace(place.address)
-        websocket = Websocket(transport, loop, self.traffic, ends, place, pace)
+        """Accept a request, and return the connection that serves it."""
+        packet_bucket = self._limits.packet_bucket(admission.address)
+        websocket = Websocket(transport, loop, self.traffic, ends, admission, packet_bucket)
         scope = {"type": "websocket", "headers": request.fields}
         connection = EngineConnection(
-            websocket, self._handlers, request.query, scope, self._crowd.allowance(place.address)
+            websocket,
+            self._handlers,
+            request.query,
+            scope,
+            self._limits.event_bucket(admission.address),
         )
         websocket.open(connection)
         # In one piece: every write is a system call.
@@ -210,10 +214,10 @@ class Entrance:
         return connection
 
 
-class Door(asyncio.Protocol):
-    """Looks at the first bytes of a connection, and gives it to who serves it."""
+class ProtocolSelector(asyncio.Protocol):
+    """The first protocol of a connection: its first bytes decide which protocol serves it."""
 
-    entrance: ClassVar[Entrance]
+    acceptor: ClassVar[Acceptor]
 
     def __init__(
         self,
@@ -227,78 +231,78 @@ class Door(asyncio.Protocol):
         self._app_state = app_state
         self._loop = _loop or asyncio.get_running_loop()
         self._transport: Transport | None = None
-        self._place: Place | None = None
+        self._admission: Admission | None = None
         self._turned_away: TimerHandle | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:
-        """Wait for the first bytes, if there is a place."""
+        """Admit the connection, or refuse it."""
         self._transport = cast("Transport", transport)
         self._server.connections.add(cast("Any", self))
         try:
-            self._place = self.entrance.enter(self._transport)
+            self._admission = self.acceptor.enter(self._transport)
         except (RateLimited, NotAvailable) as error:
-            if self.entrance.turn_away(self._transport, error):
-                # Until its client has read the answer, whatever it sends meanwhile.
+            if self.acceptor.turn_away(self._transport, error):
+                # Time for its client to read the answer, whatever it sends meanwhile.
                 self._turned_away = self._loop.call_later(REFUSED_SECONDS, abort, self._transport)
 
     def data_received(self, data: bytes) -> None:
-        """Decide."""
-        transport, place = self._transport, self._place
-        if transport is None or place is None or transport.is_closing():
+        """Serve a request in the common form, or hand the connection to uvicorn."""
+        transport, admission = self._transport, self._admission
+        if transport is None or admission is None or transport.is_closing():
             return
         self._leave()
-        request = self.entrance.reads(data)
+        request = self.acceptor.reads(data)
         if request is None:
-            plain = PlainHttp(
+            fallback = HttpProtocol(
                 self._config,
                 self._server,
                 self._app_state,
                 self._loop,
-                place,
-                self.entrance.traffic,
-                self.entrance.tallies,
+                admission,
+                self.acceptor.traffic,
+                self.acceptor.tallies,
             )
-            plain.connection_made(transport)
-            transport.set_protocol(plain)
-            plain.data_received(data)
+            fallback.connection_made(transport)
+            transport.set_protocol(fallback)
+            fallback.data_received(data)
             return
         try:
-            self.entrance.admit(request, transport, place)
+            self.acceptor.admit(request, transport, admission)
         except (Forbidden, RateLimited) as error:
-            self.entrance.tallies.refused[NOT_ACCEPTED] += 1
-            logger.info("refused a websocket of %s: %s", place.address, error)
-            self._place = place  # given up when the connection is
+            self.acceptor.tallies.refused[NOT_ACCEPTED] += 1
+            logger.info("refused a websocket of %s: %s", admission.address, error)
+            self._admission = admission  # left when the connection is lost
             transport.write(refusal_bytes(error))
-            end(transport, self._loop, self.entrance.traffic)
+            end(transport, self._loop, self.acceptor.traffic)
             return
         ends: set[Any] = self._server.connections
-        connection = self.entrance.connect(request, transport, self._loop, ends, place)
+        connection = self.acceptor.connect(request, transport, self._loop, ends, admission)
         task = self._loop.create_task(connection.serve())
         self._server.tasks.add(task)
         task.add_done_callback(self._server.tasks.discard)
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - whatever it was
-        """Nobody said anything that could be served."""
-        if self._place is not None:
-            self._place.leave()
+        """Stop counting a connection that ended before it was handed over."""
+        if self._admission is not None:
+            self._admission.leave()
         if self._turned_away is not None:
             self._turned_away.cancel()
             self._turned_away = None
-            self.entrance.gone()
+            self.acceptor.gone()
         self._leave()
 
     def shutdown(self) -> None:
-        """The server ends. See uvicorn's protocols."""
+        """Close the connection as the server stops. See uvicorn's protocols."""
         if self._transport is not None:
             self._transport.close()
 
     def _leave(self) -> None:
         self._server.connections.discard(cast("Any", self))
-        self._transport = self._place = None
+        self._transport = self._admission = None
 
 
-def nothing_plain(data: bytes) -> None:
-    """Read every request as one that does not go the short way."""
+def no_upgrade(data: bytes) -> None:
+    """Leave every connection to uvicorn."""
     return
 
 

@@ -1,6 +1,7 @@
-"""A websocket on its transport, for the short way: frames in, frames out, and who does not read.
+"""A direct websocket on its transport: frames in, frames out, and a watch on stalled readers.
 
-The frames that clients send are cut by `Inbound`; what is no whole text message `OtherFrames` reads.
+`FrameParser` splits incoming bytes into frames; `UncommonFrames` reads those that are not a whole
+text message.
 """
 
 import asyncio
@@ -8,37 +9,36 @@ from asyncio import AbstractEventLoop, Transport
 from collections.abc import Callable
 from typing import Protocol
 
-from server.access.connection_limits import UNPACED, Pace, Place
-from server.sockets.direct.frame_parser import Inbound, OtherFrames
+from server.access.connection_limits import UNLIMITED_QUEUED, Admission, QueuedTokenBucket
+from server.sockets.direct.frame_parser import FrameParser, UncommonFrames
 from server.sockets.protocol import JOIN_BYTES, MAX_MESSAGE_BYTES
 from server.sockets.transport.stall_watch import WRITE_LIMIT_BYTES, StallWatch, Traffic, abort, end
 
 FLOWING = asyncio.Event()
-"""Shared by all that were never paused: nobody ever waits for it."""
+"""Shared by all connections that were never paused; it is always set."""
 FLOWING.set()
 SLICE_BYTES = 512
-"""Bytes of one client parsed before the others get their turn: a few short events."""
+"""Bytes of one client parsed per iteration of the event loop: a few short events."""
 LONG_SLICE_BYTES = 16 * 1024
-"""As much of a frame that has begun: nothing is done with it before it is whole."""
+"""Bytes parsed per iteration of a frame that has begun: nothing happens before it is whole."""
 WIDE_SLICE_BYTES = 64 * 1024
-"""The same for one to whom no limits apply."""
+"""Bytes parsed per iteration for a client without limits."""
 
 
 class Listener(Protocol):
-    """Takes what comes on a websocket. Must not raise."""
+    """Receives the messages of a websocket. Must not raise."""
 
     def receive(self, message: bytes, *, text: bool) -> None:
-        """A message that the websocket's receiver did not take."""
+        """Handle a message that the websocket's receiver did not take."""
 
     def lost(self) -> None:
-        """The connection is over."""
+        """Handle the end of the connection."""
 
 
 class Websocket(asyncio.Protocol):
-    """One open websocket, behind its handshake. There are many: each holds only what it needs."""
+    """One open websocket after its handshake. There are many, so each holds little."""
 
     __slots__ = (
-        "_coming",
         "_ends",
         "_fed",
         "_holds",
@@ -46,16 +46,17 @@ class Websocket(asyncio.Protocol):
         "_listener",
         "_longest_bytes",
         "_other_frames",
-        "_pace",
+        "_packet_bucket",
+        "_scheduled",
         "_slice_bytes",
         "_traffic",
         "_unfed",
         "_watch",
+        "admission",
         "behind",
         "due",
         "flowing",
         "loop",
-        "place",
         "receiver",
         "transport",
         "writable",
@@ -67,8 +68,8 @@ class Websocket(asyncio.Protocol):
         loop: AbstractEventLoop,
         traffic: Traffic,
         ends: set["Websocket"],
-        place: Place,
-        pace: Pace = UNPACED,
+        admission: Admission,
+        packet_bucket: QueuedTokenBucket = UNLIMITED_QUEUED,
     ) -> None:
         self.transport = transport
         self.loop = loop
@@ -78,48 +79,48 @@ class Websocket(asyncio.Protocol):
         self.behind: Callable[[], None] | None = None
         """Called when writing is paused or over."""
         self.receiver: Callable[[bytes], bool] | None = None
-        """Is given text messages before the listener; False leaves one to it."""
+        """Gets each text message before the listener does; returns False to leave it to the listener."""
         self.due: list[bytes] = []
         """Output collected for one write at the end of this iteration of the event loop."""
-        self.place = place
-        self._pace = pace
+        self.admission = admission
+        self._packet_bucket = packet_bucket
         self._holds = 0
-        self._coming = False
-        """Whether a slice is about to be looked at, or waits its turn among the address's."""
+        self._scheduled = False
+        """Whether a slice is scheduled, or queued in the address's token bucket."""
         self._unfed = b""
         self._fed = 0
-        self._slice_bytes = WIDE_SLICE_BYTES if pace is UNPACED else SLICE_BYTES
+        self._slice_bytes = WIDE_SLICE_BYTES if packet_bucket is UNLIMITED_QUEUED else SLICE_BYTES
         self._longest_bytes = JOIN_BYTES
         self._traffic = traffic
         self._ends = ends
         self._listener: Listener | None = None
-        self._inbound = Inbound(self._take_text, self._leave)
-        self._other_frames: OtherFrames | None = None
+        self._inbound = FrameParser(self._take_text, self._hand_over)
+        self._other_frames: UncommonFrames | None = None
         self._watch: StallWatch | None = None
         transport.set_write_buffer_limits(high=WRITE_LIMIT_BYTES, low=0)
 
     def open(self, listener: Listener) -> None:
-        """Take the transport over."""
+        """Become the protocol of the transport."""
         self._listener = listener
         self._ends.add(self)
         self.transport.set_protocol(self)
 
     def data_received(self, data: bytes) -> None:
-        """Cut it, a slice in each turn of the loop."""
-        if len(data) <= self._slice_bytes and not self._unfed and not self._pace.crowded:
+        """Parse the data, one slice in each iteration of the event loop."""
+        if len(data) <= self._slice_bytes and not self._unfed and not self._packet_bucket.exhausted:
             self._inbound.feed(data)
             return
         self.transport.pause_reading()
         self._unfed = self._unfed[self._fed :] + data
         self._fed = 0
-        self._come()
+        self._schedule_slice()
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - whatever it was
-        """Tell everybody, the listener last."""
+        """Release everything, then tell the listener."""
         self._ends.discard(self)
-        self.place.leave()
+        self.admission.leave()
         self._unfed = b""
-        self._pace.leave(self._take_turn)
+        self._packet_bucket.leave(self._parse_slice)
         self._inbound.close()
         if self._other_frames is not None:
             self._other_frames.close()
@@ -133,7 +134,7 @@ class Websocket(asyncio.Protocol):
             listener.lost()
 
     def pause_writing(self) -> None:
-        """Start to watch whether the reader reads."""
+        """Start the watch for a stalled reader."""
         if self.writable is FLOWING:
             self.writable = asyncio.Event()
         self.writable.clear()
@@ -147,7 +148,7 @@ class Websocket(asyncio.Protocol):
         self._unwatch()
 
     def push(self, frames: bytes) -> None:
-        """Write with whatever else this turn of the loop brings for the connection."""
+        """Write at the end of this iteration of the event loop, together with other output."""
         if not self.due:
             if not self._traffic.unsent:
                 self.loop.call_soon(self._traffic.flush_all)
@@ -155,21 +156,21 @@ class Websocket(asyncio.Protocol):
         self.due.append(frames)
 
     def send_live(self, frames: bytes) -> None:
-        """Write at once, or with what is due."""
+        """Write at once, or after output that is already due."""
         if self.due:
             self.due.append(frames)
         else:
             self.transport.write(frames)
 
     def flush(self) -> None:
-        """Write what is due now, in one piece: every write is a system call."""
+        """Write the output that is due in one piece: every write is a system call."""
         if self.due:
             frames, self.due = self.due, []
             if not self.transport.is_closing():
                 self.transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
 
     def hold_reading(self, *, hold: bool) -> None:
-        """Take nothing more from the client for a while, or go on when nobody else holds it."""
+        """Stop reading from the client, or resume when this was the last hold."""
         self._holds += 1 if hold else -1
         if self.transport.is_closing():
             return
@@ -177,45 +178,45 @@ class Websocket(asyncio.Protocol):
             self.transport.pause_reading()
         elif not self._holds:
             if self._unfed:
-                self._come()
+                self._schedule_slice()
             else:
                 self.transport.resume_reading()
 
     def widen(self) -> None:
-        """Take messages of full length: the client has joined."""
+        """Accept messages of full length, as for a client that has joined."""
         self._longest_bytes = MAX_MESSAGE_BYTES
         if self._other_frames is not None:
             self._other_frames.widen(MAX_MESSAGE_BYTES)
 
     def shutdown(self) -> None:
-        """The server ends: say so."""
+        """Tell the client that the server stops."""
         if not self.transport.is_closing():
             others = self._others()
             others.say_restart()
             self._answer(others)
 
     def end(self) -> None:
-        """Close the connection without a farewell."""
+        """Close the connection without a close frame."""
         end(self.transport, self.loop, self._traffic)
 
     def abort(self) -> None:
         """End the connection at once."""
         abort(self.transport)
 
-    def _come(self) -> None:
-        if not self._coming:
-            self._coming = True
-            self.loop.call_soon(self._line_up)
+    def _schedule_slice(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self.loop.call_soon(self._queue_slice)
 
-    def _line_up(self) -> None:
-        """Look at a slice, or leave what comes faster than it may in the kernel, with the client."""
-        if self._pace.crowded:
-            self._pace.wait(self._take_turn)
+    def _queue_slice(self) -> None:
+        """Parse a slice, or queue if the bucket is exhausted; unread bytes then wait in the kernel."""
+        if self._packet_bucket.exhausted:
+            self._packet_bucket.wait(self._parse_slice)
         else:
-            self._take_turn()
+            self._parse_slice()
 
-    def _take_turn(self) -> None:
-        self._coming = False
+    def _parse_slice(self) -> None:
+        self._scheduled = False
         if self._holds > 0 or not self._unfed:
             return
         lacking = min(self._inbound.lacking_bytes, LONG_SLICE_BYTES)
@@ -227,7 +228,7 @@ class Websocket(asyncio.Protocol):
         if self._holds > 0 or self.transport.is_closing():
             return
         if self._unfed:
-            self._come()
+            self._schedule_slice()
         else:
             self.transport.resume_reading()
 
@@ -243,9 +244,9 @@ class Websocket(asyncio.Protocol):
 
     def _take_text(self, message: bytes) -> bool:
         """Take a text message that came in one frame."""
-        self._pace.tokens -= 1
+        self._packet_bucket.tokens -= 1
         if self._other_frames is not None and self._other_frames.within_message:
-            return False  # in the midst of fragments it is a fault, which the library tells
+            return False  # an error within a fragmented message, which the library reports
         if self.receiver is None or not self.receiver(message):
             self._pass_on(message, text=True)
         return True
@@ -254,16 +255,16 @@ class Websocket(asyncio.Protocol):
         if self._listener is not None and not self.transport.is_closing():
             self._listener.receive(message, text=text)
 
-    def _others(self) -> OtherFrames:
-        """Made for the first frame that needs it."""
+    def _others(self) -> UncommonFrames:
+        """Return the parser of uncommon frames, created for the first one."""
         if self._other_frames is None:
-            self._other_frames = OtherFrames(self._longest_bytes)
+            self._other_frames = UncommonFrames(self._longest_bytes)
         return self._other_frames
 
-    def _leave(self, data: bytes) -> None:
+    def _hand_over(self, data: bytes) -> None:
         others = self._others()
         for completed in others.feed(data):
-            self._pace.tokens -= 1
+            self._packet_bucket.tokens -= 1
             if completed is None:
                 continue
             message, text = completed
@@ -271,14 +272,14 @@ class Websocket(asyncio.Protocol):
                 self._pass_on(message, text=text)
         self._answer(others)
 
-    def _answer(self, others: OtherFrames) -> None:
-        """Send what the library has to say; when that is a farewell, end."""
+    def _answer(self, others: UncommonFrames) -> None:
+        """Send the library's frames; end the connection after a close frame."""
         frames = others.answer()
-        # One who only pings and reads nothing must not fill the buffer.
+        # A client that only pings and reads nothing must not fill the buffer.
         if frames and (self.flowing or others.closing) and not self.transport.is_closing():
             self.flush()
             self.transport.write(frames)
         if others.malformed:
-            self.place.violated()
+            self.admission.violated()
         if others.closing:
             self.end()

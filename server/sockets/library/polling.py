@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.access.client_address import peer_of
-from server.access.connection_limits import Crowd
+from server.access.connection_limits import ConnectionLimits
 from server.errors import BadRequest, ServerError, TooLarge
 from server.http.responses import CLOSE, refuse_socket, response_of
 from server.sockets.protocol import MAX_PACKETS
@@ -20,20 +20,22 @@ from server.sockets.transport.uvicorn_websocket import protocol_of
 SEPARATOR = b"\x1e"
 
 _PACKET = re.compile(rb"[1345]|b")
-"""Packets a client may post: none that opens a session, pings or means nothing."""
+"""Packets a client may post; excludes those that open a session, ping or do nothing."""
 
 
 class PollingRules:
-    """Bounds how many connections an address opens, and reads bodies whole before they count."""
+    """Checks connection limits and the packets of posted bodies before the library sees a request."""
 
-    def __init__(self, app: ASGIApp, crowd: Crowd, sessions: Container[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, connection_limits: ConnectionLimits, sessions: Container[str]
+    ) -> None:
         self._app = app
-        self._crowd = crowd
+        self._limits = connection_limits
         self._sessions = sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI."""
-        address = self._crowd.rates.addresses.client(peer_of(scope), Headers(scope=scope))
+        address = self._limits.rates.addresses.client(peer_of(scope), Headers(scope=scope))
         try:
             if b"sid=" not in scope.get("query_string", b""):
                 self._let_in(scope, address)
@@ -46,26 +48,26 @@ class PollingRules:
                 await refuse_socket(error, scope, receive, send)
                 return
             if isinstance(error, (BadRequest, TooLarge)):
-                self._crowd.rates.violated(address)
+                self._limits.rates.violated(address)
             await response_of(error, CLOSE)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
     def _let_in(self, scope: Scope, address: str) -> None:
-        """Raise RateLimited, NotAvailable when a new connection may not come."""
+        """Check the limits for a new connection. Raises RateLimited, NotAvailable."""
         protocol = protocol_of(scope)
-        if protocol is None or protocol.place is None:
-            self._crowd.check(address)
-        else:  # it has the place of its network connection
-            protocol.place.move(address)
+        if protocol is None or protocol.admission is None:
+            self._limits.check(address)
+        else:  # a websocket shares the admission of its network connection
+            protocol.admission.move(address)
 
     def _is_known(self, scope: Scope) -> bool:
-        """Whether the library will read the body; it refuses others without."""
+        """Return whether the library will read the body; it refuses unknown sessions unread."""
         return QueryParams(scope["query_string"]).get("sid") in self._sessions
 
 
 async def _read(scope: Scope, receive: Receive) -> Receive:
-    """Read the body, and give it once more. Raises BadRequest and what bounds bodies."""
+    """Check the whole body; return a `receive` that replays it. Raises BadRequest, TooLarge."""
     body = await Request(scope, receive).body()
     packets = body.split(SEPARATOR, MAX_PACKETS)
     if len(packets) > MAX_PACKETS:

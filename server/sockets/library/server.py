@@ -1,6 +1,6 @@
-"""The plain way: python-socketio serves the wire, with everything it and Engine.IO can do.
+"""The library path: python-socketio serves the wire, with all features of it and of Engine.IO.
 
-Polling, upgrades and, where the short way is not used, websockets come through here.
+It serves polling, upgrades from polling and, where the direct path is not used, websockets.
 """
 
 import asyncio
@@ -25,10 +25,10 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
 from server.access.client_address import peer_of
-from server.access.connection_limits import Crowd, Place
+from server.access.connection_limits import Admission, ConnectionLimits
 from server.errors import Answer, BadRequest, NotAvailable, RateLimited, Refused
 from server.http.responses import error_response, response_of, send_refusal
-from server.sockets.handlers import Arrival, SocketHandlers
+from server.sockets.handlers import JoinRequest, SocketHandlers
 from server.sockets.outlet import EngineOutlet, check_engine, end_poll
 from server.sockets.protocol import (
     LONG_BYTES,
@@ -45,31 +45,35 @@ from server.sockets.transport.uvicorn_websocket import GuardedProtocol, protocol
 logger = logging.getLogger(__name__)
 
 
-class Visit:
-    """One Engine.IO connection of the plain way: its place, and what it may still send.
+class LibraryConnection:
+    """One Engine.IO connection of the library path: its admission and its token buckets.
 
-    A websocket has the place of its network connection; one that polls has a place besides those of
-    its requests' connections.
+    A websocket shares the admission of its network connection; a polling session is admitted in
+    addition to the connections of its requests.
     """
 
-    __slots__ = ("_shared", "allowance", "message_bytes", "pace", "place")
+    __slots__ = ("_shared", "admission", "event_bucket", "message_bytes", "packet_bucket")
 
     def __init__(
-        self, crowd: Crowd, address: str, end: Callable[[], None], shared: Place | None = None
+        self,
+        connection_limits: ConnectionLimits,
+        address: str,
+        end: Callable[[], None],
+        shared: Admission | None = None,
     ) -> None:
         if shared is not None:
             shared.move(address)
-        self.place = shared or crowd.enter(address, end)
+        self.admission = shared or connection_limits.admit(address, end)
         self._shared = shared is not None
-        self.allowance = crowd.allowance(address)
-        self.pace = crowd.pace(address)
+        self.event_bucket = connection_limits.event_bucket(address)
+        self.packet_bucket = connection_limits.packet_bucket(address)
         self.message_bytes = 0
-        """Of the message that is being taken, which begins with a packet's text."""
+        """Length of the message being received, beginning with a packet's text."""
 
     def leave(self) -> None:
-        """Give the place up, unless a network connection still has it."""
+        """Stop counting the connection, unless a network connection shares its admission."""
         if not self._shared:
-            self.place.leave()
+            self.admission.leave()
 
 
 NO_PACKET = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
@@ -214,8 +218,8 @@ class PacketSocket(WebSocket):  # type: ignore[misc]  # the library is untyped
         if changes and engine_socket.upgrading:
             return engine_socket.server._bad_request("Another upgrade is under way")  # noqa: SLF001
         protocol = protocol_of(environ.get("asgi.scope", {}))
-        place = None if protocol is None else protocol.place
-        self._probed = place if changes else None
+        admission = None if protocol is None else protocol.admission
+        self._probed = admission if changes else None
         self.asgi_receive, self.asgi_send = environ["asgi.receive"], environ["asgi.send"]
         try:
             await self.asgi_send({"type": "websocket.accept"})
@@ -223,8 +227,8 @@ class PacketSocket(WebSocket):  # type: ignore[misc]  # the library is untyped
             if not changes:
                 await engine_socket.close(wait=False, abort=True)
             raise
-        if place is not None:
-            place.wait()  # for CONNECT, or for the change to be made
+        if admission is not None:
+            admission.expect_handshake()  # for CONNECT, or for the change to be made
         try:
             await self.handler(self)
         finally:
@@ -235,7 +239,7 @@ class PacketSocket(WebSocket):  # type: ignore[misc]  # the library is untyped
         return ""
 
     async def wait(self) -> str | bytes:
-        """The next message. Raises OSError, as where the client has left."""
+        """Return the next message. Raises OSError for malformed data, as for a client that has left."""
         try:
             return await self._next()
         except OSError as error:
@@ -248,7 +252,7 @@ class PacketSocket(WebSocket):  # type: ignore[misc]  # the library is untyped
             logger.warning("closing a connection: not an Engine.IO packet")
             raise OSError
         if self._probed is not None and message == UPGRADE:
-            self._probed.settle()
+            self._probed.handshake_done()
             self._probed = None
         return message
 
@@ -267,14 +271,16 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]  # the library i
         protocol = protocol_of(scope)
         outlet = partial(EngineOutlet, self.server.eio, engine_id, protocol)
         query = environ.get("QUERY_STRING", "")
-        visit: Visit = self.server.visits[engine_id]
-        visit.place.settle()
+        connection: LibraryConnection = self.server.connections[engine_id]
+        connection.admission.handshake_done()
         try:
             await self._handlers.join(
-                Arrival(sid, query, scope, outlet, allowance=visit.allowance, auth=auth)
+                JoinRequest(
+                    sid, query, scope, outlet, event_bucket=connection.event_bucket, auth=auth
+                )
             )
         except Refused as refused:
-            visit.place.refused(refused)
+            connection.admission.refused(refused)
             told = (str(refused),) if refused.data is None else (str(refused), refused.data)
             raise SocketRefused(*told) from refused
         if protocol is not None:
@@ -292,7 +298,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
     client events is replaced, since only there it is known whether an answer was asked for.
     """
 
-    def __init__(self, handlers: SocketHandlers, crowd: Crowd) -> None:
+    def __init__(self, handlers: SocketHandlers, connection_limits: ConnectionLimits) -> None:
         super().__init__(
             async_mode="asgi",
             cors_allowed_origins=[],
@@ -303,9 +309,9 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
             async_handlers=False,  # a handler only enqueues: it needs no task
         )
         check_engine(self.eio)
-        self.visits: dict[str, Visit] = {}
-        """Of each Engine.IO connection."""
-        self.crowd = crowd
+        self.connections: dict[str, LibraryConnection] = {}
+        """The open connections by their Engine.IO id."""
+        self.connection_limits = connection_limits
         own = {
             "websocket": PacketSocket,
             "make_response": make_response,
@@ -317,25 +323,29 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
 
     async def _handle_eio_connect(self, eio_sid: str, environ: Mapping[str, Any]) -> bool | None:
         scope = environ["asgi.scope"]
-        address = self.crowd.rates.addresses.client(peer_of(scope), Headers(scope=scope))
+        address = self.connection_limits.rates.addresses.client(
+            peer_of(scope), Headers(scope=scope)
+        )
         protocol = protocol_of(scope)
-        shared = None if protocol is None else protocol.place
+        shared = None if protocol is None else protocol.admission
         try:
-            visit = Visit(self.crowd, address, partial(self._end, eio_sid, protocol), shared)
+            connection = LibraryConnection(
+                self.connection_limits, address, partial(self._end, eio_sid, protocol), shared
+            )
         except (RateLimited, NotAvailable):
-            return False  # between the gate's check and this the last place was taken
-        self.visits[eio_sid] = visit
-        visit.place.wait()
+            return False  # the limit was reached after PollingRules checked it
+        self.connections[eio_sid] = connection
+        connection.admission.expect_handshake()
         await super()._handle_eio_connect(eio_sid, environ)
         return None
 
     async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
-        """Take a message at the pace the client may have; one that makes no sense ends it."""
-        visit = self.visits.get(eio_sid)
-        if visit is None:
-            return  # it is being ended
-        visit.pace.tokens -= 1
-        if visit.pace.tokens < 0 and (seconds := visit.pace.lacking()):
+        """Receive a message within the token bucket; malformed data ends the connection."""
+        connection = self.connections.get(eio_sid)
+        if connection is None:
+            return  # the connection is ending
+        connection.packet_bucket.tokens -= 1
+        if connection.packet_bucket.tokens < 0 and (seconds := connection.packet_bucket.lacking()):
             await asyncio.sleep(seconds)
         try:
             await self._take_message(eio_sid, data)
@@ -344,7 +354,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
             logger.warning(
                 "closing a connection: not a Socket.IO packet (%s)", type(error).__name__
             )
-            visit.place.violated()
+            connection.admission.violated()
             self._end(eio_sid, protocol_of(self.environ.get(eio_sid, {}).get("asgi.scope", {})))
 
     async def _take_message(self, eio_sid: str, data: str | bytes) -> None:
@@ -352,8 +362,8 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
         if awaited != isinstance(data, bytes):
             raise ValueError("an attachment is missing, or has no packet")
         if not awaited:
-            self.visits[eio_sid].message_bytes = len(data)
-        # What an attachment holds is not kept, since no event may have one.
+            self.connections[eio_sid].message_bytes = len(data)
+        # The content of an attachment is dropped, since no event may have one.
         await super()._handle_eio_message(eio_sid, b"" if awaited else data)
         packet = self._binary_packet.get(eio_sid)
         if packet is not None and packet.attachment_count > MAX_ATTACHMENTS:
@@ -361,11 +371,11 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
 
     async def _handle_connect(self, eio_sid: str, namespace: str | None, data: object) -> None:
         if (namespace or "/") == "/":
-            # The library refuses a second one, as if it took back the first; nothing follows from it.
+            # The library would refuse a second CONNECT as if the first were undone; ignore it instead.
             if self.manager.sid_from_eio_sid(eio_sid, "/") is None:
                 await super()._handle_connect(eio_sid, namespace, data)
             return
-        # The library says only text, of which the official client shows nothing.
+        # The library sends a bare text, of which the official client shows nothing.
         told = {"message": UNKNOWN_NAMESPACE}
         refusal = self.packet_class(CONNECT_ERROR, data=told, namespace=namespace)
         await self._send_packet(eio_sid, refusal)
@@ -377,16 +387,16 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
         self, eio_sid: str, namespace: str, reason: str | None = None
     ) -> None:
         await super()._handle_disconnect(eio_sid, namespace, reason)
-        visit = self.visits.get(eio_sid)
-        if visit is not None and namespace in (None, "/"):
-            visit.place.wait()
+        connection = self.connections.get(eio_sid)
+        if connection is not None and namespace in (None, "/"):
+            connection.admission.expect_handshake()
 
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         await super()._handle_eio_disconnect(eio_sid, reason)
         self._binary_packet.pop(eio_sid, None)
-        visit = self.visits.pop(eio_sid, None)
-        if visit is not None:
-            visit.leave()
+        connection = self.connections.pop(eio_sid, None)
+        if connection is not None:
+            connection.leave()
         end_poll(self.eio, eio_sid)
         self.eio.forget(eio_sid)
 
@@ -403,8 +413,8 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
         namespace: str,  # noqa: ARG002 - there is only one
         id: int | None,  # noqa: A002 - the library's name
     ) -> None:
-        visit = self.visits.get(eio_sid)
-        extra = 0 if visit is None else visit.message_bytes // LONG_BYTES
+        connection = self.connections.get(eio_sid)
+        extra = 0 if connection is None else connection.message_bytes // LONG_BYTES
         self._handlers.take(sid, ClientPacket(data[0], list(data[1:]), id, extra))
         # Nothing more is read from the client before this returns.
         await self._handlers.ready(sid)
@@ -420,7 +430,7 @@ class RequestBody:
         self._receive = receive
 
     async def read(self, length: int) -> bytes:
-        """Return the first `length` bytes of it, or all there are."""
+        """Return the first `length` bytes of the body, or all of a shorter one."""
         message = self._first
         body: bytes = message.get("body", b"")
         while message.get("more_body") and len(body) < length:
@@ -430,7 +440,7 @@ class RequestBody:
 
 
 async def translate_request(scope: Scope, receive: Receive, send: Send) -> dict[str, Any]:
-    """Return a request as the library wants it.
+    """Return a request as the `environ` that the library expects.
 
     The library's own function makes a class for each request. A class is part of a reference cycle,
     so it would keep the request and its connection until the collector's rare full pass.
@@ -456,7 +466,7 @@ async def translate_request(scope: Scope, receive: Receive, send: Send) -> dict[
 async def make_response(
     status: str, headers: Sequence[tuple[str, str]], payload: bytes, environ: Mapping[str, Any]
 ) -> None:
-    """Answer a request as the library does, but a websocket that it refuses in words."""
+    """Answer a request as the library does; a refused websocket gets the server's error body."""
     scope = environ["asgi.scope"]
     if scope["type"] != "websocket" or status.startswith("200 "):
         await answer(status, headers, payload, environ)

@@ -1,4 +1,4 @@
-"""Notices clients that do not read, and ends their connections; what all connections share."""
+"""Detects clients that do not read, and ends their connections; the state all connections share."""
 
 import contextlib
 import fcntl
@@ -12,20 +12,20 @@ from typing import Protocol
 logger = logging.getLogger(__name__)
 
 UNSENT_LIMIT_BYTES = 16 * 1024
-"""Unsent bytes the kernel may hold for a connection: more would hide that its reader is slow."""
+"""Unsent bytes the kernel may hold for a connection; more would hide a slow reader."""
 WRITE_LIMIT_BYTES = 4 * 1024
 UNTAKEN_LIMIT_BYTES = 256 * 1024 * 1024
-"""Bytes that all clients who are written to more slowly than they should be may leave untaken."""
+"""Bytes that may wait in the write buffers of all paused connections together."""
 CHECKS_PER_STALL = 5
 TCP_NOTSENT_LOWAT = 25
 """Linux; the socket module names it from Python 3.12 on."""
 
 
-class Flushing(Protocol):
-    """A connection that may have something due."""
+class Flushable(Protocol):
+    """A connection whose output can be flushed."""
 
     def flush(self) -> None:
-        """Write it."""
+        """Write the output that is due."""
 
     def abort(self) -> None:
         """End the connection at once."""
@@ -37,20 +37,20 @@ class Traffic:
     def __init__(self, stall_seconds: float) -> None:
         self.stall_seconds = stall_seconds
         self.paused = 0
-        """Times writing was paused."""
+        """Number of times that writing was paused."""
         self.aborted = 0
-        """Connections aborted for standing still, or for what they and others left untaken."""
+        """Connections aborted because they stalled, or because too many bytes were untaken."""
         self.untaken_limit_bytes = UNTAKEN_LIMIT_BYTES
         self._untaken: dict[StallWatch, int] = {}
-        """Bytes in the buffers of those whose writing is paused, by who waits longest."""
+        """Bytes in the write buffers of paused connections; the first has waited longest."""
         self._untaken_bytes = 0
-        self.unsent: list[Flushing] = []
-        """Those to flush at the end of this turn of the loop."""
+        self.unsent: list[Flushable] = []
+        """Connections to flush at the end of this iteration of the event loop."""
 
     def hold(self, watch: "StallWatch", size_bytes: int) -> None:
-        """Note what a client leaves untaken; too much of all, and those who began first are cut.
+        """Count the untaken bytes of a connection; beyond the limit, abort those paused longest.
 
-        They lose nothing: what they were sent is in the log, and they come back with their cursor.
+        No event is lost: their clients reconnect with their cursor and read the log.
         """
         self._untaken_bytes += size_bytes - self._untaken.get(watch, 0)
         self._untaken[watch] = size_bytes
@@ -60,7 +60,7 @@ class Traffic:
             oldest.cut()
 
     def release(self, watch: "StallWatch") -> None:
-        """Forget a client that takes what it is sent again, or is gone."""
+        """Stop counting a connection that is no longer paused, or is gone."""
         self._untaken_bytes -= self._untaken.pop(watch, 0)
 
     def flush_all(self) -> None:
@@ -75,10 +75,10 @@ class Traffic:
 
 
 class StallWatch:
-    """Aborts a transport that is paused and stands still; a slow reader that reads is left alone.
+    """Aborts a paused transport that stalls; a slow reader that reads is left alone.
 
-    Standing still means: for `stall_seconds` neither the write buffer nor what the kernel holds
-    has shrunk.
+    A transport stalls when neither its write buffer nor the bytes in the kernel have shrunk for
+    `stall_seconds`.
     """
 
     __slots__ = ("_held", "_loop", "_moved_at", "_timer", "_traffic", "_transport")
@@ -94,7 +94,7 @@ class StallWatch:
         traffic.hold(self, transport.get_write_buffer_size())
 
     def stop(self) -> None:
-        """The transport flows again, or is gone."""
+        """Stop watching: the transport is no longer paused, or is gone."""
         self._timer.cancel()
         self._traffic.release(self)
 
@@ -122,7 +122,7 @@ class StallWatch:
 
 
 def held_bytes(transport: Transport) -> int:
-    """Bytes not yet acknowledged by the peer: in the write buffer and in the kernel."""
+    """Return the bytes not yet acknowledged by the peer: in the write buffer and in the kernel."""
     held = transport.get_write_buffer_size()
     with contextlib.suppress(OSError, AttributeError, ValueError):
         connection = transport.get_extra_info("socket")
@@ -132,9 +132,9 @@ def held_bytes(transport: Transport) -> int:
 
 
 def end(transport: Transport, loop: AbstractEventLoop, traffic: Traffic) -> None:
-    """Close without a farewell, so that the client comes back by itself.
+    """Close without a close frame, so that the client reconnects by itself.
 
-    What is buffered is sent first; a reader that does not take it is aborted.
+    Buffered output is sent first; a reader that does not take it is aborted.
     """
     transport.close()
     if transport.get_write_buffer_size():
@@ -142,20 +142,20 @@ def end(transport: Transport, loop: AbstractEventLoop, traffic: Traffic) -> None
 
 
 def abort(transport: Transport) -> None:
-    """End the connection at once; what is buffered is lost, in the kernel, too.
+    """End the connection at once; buffered output is lost, in the kernel as well.
 
-    Without the reset the kernel would keep it for minutes for a reader that is not there.
+    Without the reset the kernel would keep the output for minutes for an absent reader.
     """
-    # ValueError: uvloop's word for a socket that is closed already; AttributeError: asyncio's.
+    # A socket that is closed already: ValueError from uvloop, AttributeError from asyncio.
     with contextlib.suppress(OSError, AttributeError, ValueError):
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    with contextlib.suppress(AttributeError):  # asyncio's word for a transport that is gone
+    with contextlib.suppress(AttributeError):  # from asyncio, for a transport that is gone
         transport.abort()
 
 
 def bound_unsent(listener: socket.socket) -> None:
-    """Bound what the kernel may hold unsent of every connection that comes in by this socket."""
+    """Limit the unsent bytes in the kernel of every connection that this socket accepts."""
     with contextlib.suppress(OSError):
-        # Not every platform knows the option; the write limit bounds memory there, too.
+        # Not every platform has the option; the write limit bounds memory there as well.
         listener.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_LIMIT_BYTES)

@@ -1,14 +1,14 @@
-"""uvicorn's HTTP protocol, with bounds it does not have.
+"""uvicorn's HTTP protocol, with the limits and deadlines that it lacks.
 
-A request's head must come in time and be short; a body that nobody wants is read so far that its
-sender finds the answer, and no further; a reader that stands still is cut. What is no request is
-answered in words. Each stretch of a connection's life has a deadline:
+Malformed requests are answered with the server's error body. A request's head is limited in length.
+Each phase of a connection has a deadline:
 
-- until a head is whole, and until an upgrade is answered: the place's, `handshake_seconds`;
-- while the application answers: its own, and that of the body it asks for (`server.http.body_limits`);
-- a body that is not wanted any more: `UNWANTED_SECONDS` of silence, `UNWANTED_LONGEST_SECONDS` in all;
+- until a head is complete, and until an upgrade is answered: `handshake_seconds`;
+- while the application answers: its own, and that of reading the body (`server.http.body_limits`);
+- the rest of a body whose response is complete: `UNWANTED_SECONDS` without a byte, and
+  `UNWANTED_LONGEST_SECONDS` in all;
 - between requests: uvicorn's `timeout_keep_alive`;
-- bytes that the client does not take: `stall_abort_seconds`.
+- output that the client does not take: `stall_abort_seconds`.
 """
 
 import logging
@@ -22,7 +22,7 @@ from uvicorn.server import ServerState
 from websockets.datastructures import Headers
 from websockets.http11 import Request
 
-from server.access.connection_limits import Place
+from server.access.connection_limits import Admission
 from server.errors import (
     BadRequest,
     HeadTooLarge,
@@ -40,43 +40,43 @@ logger = logging.getLogger(__name__)
 
 LONGEST_HEAD_BYTES = 64 * 1024
 UNWANTED_BYTES = 64 * 1024 * 1024
-"""Bytes of a body that are read and dropped after its answer: twice the longest body that any route
-takes. Many clients send all of it before they read, and would lose the answer to a reset."""
+"""Bytes of a body that are read and dropped after its response: twice the longest body that any
+route accepts. Many clients send the whole body before they read; a reset would lose the response."""
 UNWANTED_SECONDS = 2.0
-"""Seconds without a byte of it after which the connection is closed."""
+"""Seconds without a byte of such a body after which the connection is closed."""
 UNWANTED_LONGEST_SECONDS = 30.0
-"""Seconds it may take in all."""
+"""Seconds such a body may take in all."""
 MOST_PIPELINED = 64
-"""Requests of a connection that may wait behind one that is being answered; what follows is dropped,
-and the connection ends with the last answer."""
+"""Requests of a connection that may wait for earlier responses; further ones are dropped, and the
+connection ends with the last response."""
 REFUSED_SECONDS = 1.0
-"""Seconds for which a connection is read on after it was refused, so that its client finds out why."""
+"""Seconds a refused connection is still read, so that its client receives the reason."""
 
 
 class _CycleTransport:
-    """The transport as a request's answer sees it: to close it is left to the protocol."""
+    """The transport as a response sees it; closing is left to the protocol."""
 
     __slots__ = ("_protocol",)
 
-    def __init__(self, protocol: "PlainHttp") -> None:
+    def __init__(self, protocol: "HttpProtocol") -> None:
         self._protocol = protocol
 
     def write(self, data: bytes) -> None:
-        """Write it, unless the connection is over: its end may be on its way to the application."""
+        """Write data, unless the connection is over, which the application may not know yet."""
         if not self.is_closing():
             self._protocol.transport.write(data)
 
     def is_closing(self) -> bool:
-        """Whether nothing can be written any more."""
+        """Return whether writing is over."""
         return self._protocol.finished or self._protocol.transport.is_closing()
 
     def close(self) -> None:
-        """Close the connection when what is left of a request has come."""
+        """Close the connection once the rest of the request has arrived."""
         self._protocol.close_after_answer()
 
 
-class PlainHttp(HttpToolsProtocol):
-    """One connection, which has a place among all."""
+class HttpProtocol(HttpToolsProtocol):
+    """One HTTP connection, counted among the connection limits."""
 
     def __init__(
         self,
@@ -84,12 +84,12 @@ class PlainHttp(HttpToolsProtocol):
         server_state: ServerState,
         app_state: dict[str, Any],
         loop: AbstractEventLoop,
-        place: Place,
+        admission: Admission,
         traffic: Traffic,
         tallies: Tallies,
     ) -> None:
         super().__init__(config, server_state, app_state, loop)
-        self._place = place
+        self._admission = admission
         self._traffic = traffic
         self._tallies = tallies
         self._in_head = False
@@ -99,27 +99,27 @@ class PlainHttp(HttpToolsProtocol):
         self.finished = False
         """Whether the last answer of the connection is written."""
         self._closing = False
-        """Whether the connection ends as soon as the body is whole that nobody wants."""
+        """Whether the connection ends once the rest of an unwanted body has arrived."""
         self._fault: ServerError | None = None
         self._head_bytes = 0
-        """Of the fields that are whole."""
+        """Length of the complete fields of the head."""
         self._fed_bytes = 0
-        """Since the segment in which the head began."""
+        """Bytes received since the segment in which the head began."""
         self._unwanted_bytes = 0
         self._heard_at = 0.0
         self._drain: TimerHandle | None = None
         self._watch: StallWatch | None = None
-        place.end_by(self._expire)
+        admission.end_by(self._expire)
 
     def data_received(self, data: bytes) -> None:
-        """Parse it; what is no request, or a head too long, is refused."""
+        """Parse the data; refuse a malformed request, and a head that is too long."""
         if self._refused:
             self._drop(len(data))
             return
         self._unset_keepalive_if_required()
         if not self._in_message and not self._answering:
             # Blank lines between requests are part of none, and must not hold the place either.
-            self._place.wait()
+            self._admission.expect_handshake()
         went_on = self._in_head
         try:
             self.parser.feed_data(data)
@@ -136,25 +136,25 @@ class PlainHttp(HttpToolsProtocol):
                 self._refuse(HeadTooLarge(LONGEST_HEAD_BYTES))
 
     def on_message_begin(self) -> None:
-        """Wait for a head."""
+        """Start the deadline for a head."""
         super().on_message_begin()
         self._in_head = self._in_message = True
         self._upgrading = False
         self._head_bytes = self._fed_bytes = self._unwanted_bytes = 0
-        self._place.wait()
+        self._admission.expect_handshake()
 
     def on_url(self, url: bytes) -> None:
-        """Count it."""
+        """Count its length."""
         super().on_url(url)
         self._head_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count it."""
+        """Count its length."""
         super().on_header(name, value)
         self._head_bytes += len(name) + len(value) + len(b": \r\n")
 
     def on_headers_complete(self) -> None:
-        """It is there. Raises what is wrong with it."""
+        """Accept or refuse a complete head. Raises HeadTooLarge, BadRequest."""
         self._in_head = False
         if self.transport.is_closing():
             raise BadRequest("The connection is closed after the previous response")
@@ -167,16 +167,16 @@ class PlainHttp(HttpToolsProtocol):
                 f"More than {MOST_PIPELINED} pipelined requests are waiting for responses"
             )
             raise self._fault
-        self._place.settle()
+        self._admission.handshake_done()
         if self.parser.should_upgrade() and self._should_upgrade():
             self._upgrading = True
-            self._place.wait()
+            self._admission.expect_handshake()
             return
         super().on_headers_complete()
         self.cycle.transport = cast("Any", _CycleTransport(self))
 
     def on_body(self, body: bytes) -> None:
-        """Give it to the application, if that still wants it."""
+        """Pass a part of the body to the application; drop it if the response is complete."""
         if self._upgrading:
             return
         if self.cycle.response_complete:
@@ -185,7 +185,7 @@ class PlainHttp(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """All of a request is there, also of one that was answered before."""
+        """Handle the end of a request, which may have been answered before."""
         self._in_message = False
         if self._upgrading:
             return
@@ -203,19 +203,19 @@ class PlainHttp(HttpToolsProtocol):
             )
 
     def on_response_complete(self) -> None:
-        """Wait for the rest of a body, not for long, before the next request."""
+        """Drain the rest of the body, within limits, before the next request."""
         if self._closing:
             self.server_state.total_requests += 1
             self.flow.resume_reading()
             return
-        cycle = self.cycle  # of the newest request, which may wait behind the one that was answered
+        cycle = self.cycle  # of the newest request, which may wait for earlier responses
         super().on_response_complete()
         if not self.transport.is_closing() and cycle.response_complete and cycle.more_body:
             self._unset_keepalive_if_required()
             self._drain_body()
 
     def close_after_answer(self) -> None:
-        """End the connection; where a body is on its way to an answer, once that has come."""
+        """End the connection, once the rest of an answered request's body has arrived."""
         cycle: RequestResponseCycle | None = self.cycle  # None when the connection is lost
         if cycle is not None and cycle.response_complete and cycle.more_body:
             self._closing = True
@@ -242,11 +242,11 @@ class PlainHttp(HttpToolsProtocol):
         self._unwatch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give up the place."""
+        """Stop counting the connection."""
         self._unwatch()
         self._stop_draining()
         self._unset_keepalive_if_required()
-        self._place.leave()
+        self._admission.leave()
         super().connection_lost(exc)
         self._let_go()
 
@@ -293,7 +293,7 @@ class PlainHttp(HttpToolsProtocol):
         protocol = protocol_class(
             config=self.config, server_state=self.server_state, app_state=self.app_state
         )
-        protocol.take_over(self.transport, self._place, request, rest)
+        protocol.take_over(self.transport, self._admission, request, rest)
         self._let_go()
 
     def _request(self) -> Request:
@@ -330,10 +330,10 @@ class PlainHttp(HttpToolsProtocol):
         """Answer what cannot be served, and end the connection when its client can have read why."""
         self._refused = True
         self._tallies.refused[answer_for(error).code] += 1
-        logger.info("refused a request of %s: %s", self._place.address, error)
-        self._place.settle()
+        logger.info("refused a request of %s: %s", self._admission.address, error)
+        self._admission.handshake_done()
         if breach:
-            self._place.violated()
+            self._admission.violated()
         if self._answering:
             if not self._in_message or self._in_head:
                 self.cycle.keep_alive = False  # the answers that are due come first
@@ -353,7 +353,7 @@ class PlainHttp(HttpToolsProtocol):
         self._unwanted_bytes += size
         self._heard_at = self.loop.time()
         if self._unwanted_bytes > UNWANTED_BYTES:
-            self._place.violated()
+            self._admission.violated()
             abort(self.transport)
 
     def _drain_body(self) -> None:

@@ -1,4 +1,4 @@
-"""uvicorn's websocket protocol for the plain way, made to notice readers that do not read."""
+"""uvicorn's websocket protocol for the library path, with a watch on stalled readers."""
 
 import logging
 from asyncio import BaseTransport, TimerHandle, Transport
@@ -11,14 +11,14 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 from websockets.http11 import Request
 
-from server.access.connection_limits import Place
+from server.access.connection_limits import Admission
 from server.observability.counters import NOT_ACCEPTED, Tallies
 from server.sockets.protocol import JOIN_BYTES, MAX_MESSAGE_BYTES
 from server.sockets.transport.stall_watch import WRITE_LIMIT_BYTES, StallWatch, Traffic, abort, end
 
 logger = logging.getLogger(__name__)
 connection_log = logging.getLogger("uvicorn.websocket")
-"""Apart from the server's own, so that connections can be silent and failures are told."""
+"""A logger apart from the server's own: connections are not logged, failures are."""
 
 EXTENSION = "parley.transport"
 PACKET_TYPES = b"0123456"
@@ -30,25 +30,27 @@ WAITING_MESSAGES = 8192
 
 
 class GuardedProtocol(WebSocketsSansIOProtocol):
-    """Hands itself to the application in the scope, and aborts a connection that stands still."""
+    """Puts itself into the ASGI scope for the application, and aborts a stalled connection."""
 
     traffic: ClassVar[Traffic]
     tallies: ClassVar[Tallies]
-    place: Place | None = None
+    admission: Admission | None = None
     _head: Request | None = None
     _rest = b""
     _parts: bytearray
     _watch: StallWatch | None = None
     _last: TimerHandle | None = None
 
-    def take_over(self, transport: Transport, place: Place, request: Request, rest: bytes) -> None:
-        """Serve a connection from a request on that was parsed; its place waits for the answer.
+    def take_over(
+        self, transport: Transport, admission: Admission, request: Request, rest: bytes
+    ) -> None:
+        """Serve a connection from an upgrade request that was parsed; its handshake deadline runs on.
 
         `rest` came behind the request. It, and what follows, is read once the request is accepted.
         """
-        self.place = place
+        self.admission = admission
         self._head = request
-        place.end_by(partial(abort, transport))
+        admission.end_by(partial(abort, transport))
         self.connection_made(transport)
         transport.set_protocol(self)
         self.data_received(STAND_IN)
@@ -72,8 +74,8 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and self.close_sent:
             self.handshake_complete = True  # with a refusal, which the library takes for a fault
-        if message["type"] == "websocket.accept" and self.place is not None:
-            self.place.settle()
+        if message["type"] == "websocket.accept" and self.admission is not None:
+            self.admission.handshake_done()
             if not self.transport.is_closing():
                 self.transport.resume_reading()
                 rest, self._rest = self._rest, b""
@@ -124,7 +126,7 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
             self.send_receive_event_to_app()
 
     def send_receive_event_to_app(self) -> None:
-        """Hand a message over; who sends what cannot be taken is cut."""
+        """Pass a message to the application; end the connection of a client that sends an invalid one."""
         message = b"".join(self.frames)
         text = self.curr_msg_data_type == "text"
         if self.queue.qsize() >= WAITING_MESSAGES or (text and not _is_packet(message)):
@@ -135,8 +137,8 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
 
     def handle_parser_exception(self) -> None:
         """Say so, and remember who it was."""
-        if self.place is not None:
-            self.place.violated()
+        if self.admission is not None:
+            self.admission.violated()
         super().handle_parser_exception()
 
     def pause_writing(self) -> None:
@@ -157,12 +159,12 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
             self.conn.data_to_send()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop watching, and give up the place."""
+        """Stop watching, and stop counting the connection."""
         self._unwatch()
         if self._last is not None:
             self._last.cancel()
-        if self.place is not None:
-            self.place.leave()
+        if self.admission is not None:
+            self.admission.leave()
         super().connection_lost(exc)
         self.conn.parser.close()  # a generator that leads back to its owner
 
@@ -175,8 +177,8 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
         abort(self.transport)
 
     def _breach(self) -> None:
-        if self.place is not None:
-            self.place.violated()
+        if self.admission is not None:
+            self.admission.violated()
         self.abort()
 
     def _unwatch(self) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 
-from storage.conversations.entries import MESSAGED, POSITION, Entry
+from storage.conversations.entries import MESSAGED, POSITION, ListEntry
 from storage.conversations.listing import Listing
 from storage.conversations.metadata import ConversationMetadata
 from storage.conversations.paging import ListPosition
@@ -22,13 +22,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-class KeptListing(Listing):
+class StoredListing(Listing):
     """A listing in blocks; `dirty` holds those that are not on the medium as they are here."""
 
     def __init__(self) -> None:
         super().__init__()
         self.dirty: set[int] = set()
-        self._blocks: defaultdict[int, dict[str, Entry]] = defaultdict(dict)
+        self._blocks: defaultdict[int, dict[str, ListEntry]] = defaultdict(dict)
         self._newest = 0
 
     def put(self, record: ConversationMetadata) -> None:
@@ -38,7 +38,7 @@ class KeptListing(Listing):
         self.remove(key)
         if known is None and len(self._blocks[self._newest]) >= BLOCK:
             self._newest += 1
-        entry = Entry.of(record, self._newest if known is None else known.block)
+        entry = ListEntry.of(record, self._newest if known is None else known.block)
         self._blocks[entry.block][key] = entry
         self.dirty.add(entry.block)
         self._insert(key, entry)
@@ -112,7 +112,7 @@ class KeptListing(Listing):
             title = None if title is None else fold_case(title)
             # Where an older version did not say, the last event stands for the last message.
             message = _EPOCH + rest[0] * _MICROSECOND if rest else moment
-            entry = Entry(block, position, owner, repository, trigger, title, moment, message)
+            entry = ListEntry(block, position, owner, repository, trigger, title, moment, message)
             self._entries[key] = self._blocks[block][key] = entry
             self._updates.add(entry)
             self._messages[owner].append(entry)

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 
-from storage.conversations.files.blocks import KeptListing
+from storage.conversations.files.blocks import StoredListing
 from storage.conversations.files.documents import Document
 from storage.errors import KeyExists, OutcomeUnknown, StorageError
 from storage.files.base import FileStore
@@ -37,13 +37,13 @@ class Active:
         self.pins = 0
 
 
-class Unsettled:
+class RecordSettling:
     """Marks conversations before they change, and settles them: document, list, mark removed.
 
     A mark that is found at the start means that a crash came first.
     """
 
-    def __init__(self, files: FileStore, listing: KeptListing) -> None:
+    def __init__(self, files: FileStore, listing: StoredListing) -> None:
         self.left: set[str] = set()
         """Marked by an earlier process, and nobody has compared them with their logs yet."""
         self.doubtful: set[str] = set()

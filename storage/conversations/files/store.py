@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any, ClassVar, Self, TypeAlias
 
 from storage.conversations.base import ConversationStore, ConversationStores
-from storage.conversations.files.blocks import KeptListing
+from storage.conversations.files.blocks import StoredListing
 from storage.conversations.files.documents import Document
-from storage.conversations.files.settling import Active, Unsettled
+from storage.conversations.files.settling import Active, RecordSettling
 from storage.conversations.folded import Fold, FoldedRecords
 from storage.conversations.metadata import (
     ConversationMetadata,
@@ -48,7 +48,7 @@ _Row: TypeAlias = tuple[ListPosition, ConversationMetadata | None]
 class FileConversationStores(ConversationStores, FoldedRecords):
     """The records of all owners over one FileStore, which one process uses at a time."""
 
-    def __init__(self, files: FileStore, listing: KeptListing, unsettled: Unsettled) -> None:
+    def __init__(self, files: FileStore, listing: StoredListing, unsettled: RecordSettling) -> None:
         self.listing = listing
         self.in_use = unsettled
         self._files = files
@@ -64,7 +64,7 @@ class FileConversationStores(ConversationStores, FoldedRecords):
 
         Raises Unavailable, and NewerFormat for lists that a newer version has written.
         """
-        listing = KeptListing()
+        listing = StoredListing()
         keys = await files.keys(LISTS)
         damaged: list[str] = []
         for begin in range(0, len(keys), READ_AT_ONCE):
@@ -74,7 +74,7 @@ class FileConversationStores(ConversationStores, FoldedRecords):
                 (key, content or b"") for key, content in zip(some, contents, strict=True)
             )
         listing.sort()
-        stores = cls(files, listing, Unsettled(files, listing))
+        stores = cls(files, listing, RecordSettling(files, listing))
         if damaged:
             _LOG.error("damaged and made anew from the records: %s", ", ".join(damaged))
             found = [key.removeprefix(RECORDS) for key in await files.keys(RECORDS)]

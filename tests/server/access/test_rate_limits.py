@@ -11,9 +11,9 @@ from server.access.rate_limits import (
     BAN_SECONDS,
     MAX_BANS,
     MAX_KEYS,
-    BoundedWindows,
+    MovingWindows,
     RateClass,
-    Rates,
+    RateLimits,
 )
 from server.config.settings import ServerConfig
 from server.config.sources import ConfigError
@@ -52,7 +52,7 @@ async def served(client, kind):
 
 def rates_of(clock, **settings):
     config = ServerConfig(**settings)
-    return Rates(config, Addresses(config), clock)
+    return RateLimits(config, Addresses(config), clock)
 
 
 def banned(rates, address):
@@ -168,7 +168,7 @@ async def test_the_counted_address_is_the_client_s_as_far_as_it_can_be_believed(
         rest_server(rate_reads="1/hour", trusted_proxies=["10.0.0.0/24"]) as rest,
         client_at(rest, peer, **headers) as client,
     ):
-        rates = rest.application.library.crowd.rates
+        rates = rest.application.library.connection_limits.rates
 
         assert await served(client, "reads") is None
 
@@ -287,7 +287,7 @@ async def test_an_event_that_wants_no_acknowledgement_is_refused_by_a_notice():
 def test_a_window_moves_and_says_when_there_is_room_again():
     clock = Clock()
     config = ServerConfig(rate_reads="2/minute")
-    rates = Rates(config, Addresses(config), clock)
+    rates = RateLimits(config, Addresses(config), clock)
     rates.spend(RateClass.READS, "10.0.0.1")
     clock.now += 40
     rates.spend(RateClass.READS, "10.0.0.1")
@@ -301,7 +301,7 @@ def test_a_window_moves_and_says_when_there_is_room_again():
 
 
 def test_a_flood_of_addresses_takes_no_more_memory_than_is_set_aside():
-    windows = BoundedWindows(Clock())
+    windows = MovingWindows(Clock())
     for number in range(MAX_KEYS + 500):
         windows.acquire_entry(str(number), 1, 60)
 
@@ -362,7 +362,7 @@ async def test_a_websocket_has_one_place_however_it_is_served():
     ):
         await join(live, first)
         await join(live, second)
-        assert len(live.application.library.crowd) == 2
+        assert len(live.application.library.connection_limits) == 2
 
 
 @pytest.mark.parametrize(

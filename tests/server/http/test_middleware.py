@@ -10,7 +10,7 @@ from starlette.routing import Mount, Route
 from events.errors import BadEvent, StoreUnavailable
 from server.access.auth import Authenticator
 from server.access.client_address import Addresses
-from server.access.rate_limits import Rates
+from server.access.rate_limits import RateLimits
 from server.config.settings import ServerConfig
 from server.http.body_limits import ENVELOPE_BYTES, UPLOAD_BYTES
 from server.http.middleware import (
@@ -67,7 +67,7 @@ def app_of(**settings):
     return Starlette(
         routes=routes,
         middleware=middleware(
-            config, Authenticator(config), Rates(config, Addresses(config)), Tallies()
+            config, Authenticator(config), RateLimits(config, Addresses(config)), Tallies()
         ),
         exception_handlers=exception_handlers(),
     )

@@ -24,8 +24,8 @@ from server.observability.readiness import (
     SETTLE_SECONDS,
     Readiness,
 )
-from storage.backends.local import prove_files
-from storage.backends.sqlite import prove_database
+from storage.backends.local import probe_files
+from storage.backends.sqlite import probe_database
 from storage.config import LocalStorage, SqliteStorage
 from storage.conversations.metadata import ConversationMetadata
 from storage.counters import Counters
@@ -206,13 +206,13 @@ async def test_a_database_proves_that_it_commits_and_tells_when_it_does_not(tmp_
     faults = Faults()
     database = await SqliteDatabase.open(tmp_path / "one.sqlite3", faults.connect)
     try:
-        await prove_database(database)
+        await probe_database(database)
         assert database.counters.commits == 1
 
         faults.before.append("COMMIT")
         with pytest.raises(OutcomeUnknown):
-            await prove_database(database)
-        await prove_database(database)
+            await probe_database(database)
+        await probe_database(database)
     finally:
         await database.close()
 
@@ -220,13 +220,13 @@ async def test_a_database_proves_that_it_commits_and_tells_when_it_does_not(tmp_
 @pytest.mark.parametrize("kind", FILE_STORES)
 async def test_files_prove_that_they_can_be_written_and_leave_nothing(kind, tmp_path):
     async with open_file_store(kind, tmp_path) as files:
-        await prove_files(files)
+        await probe_files(files)
 
         assert await files.keys() == []
 
         await files.close()
         with pytest.raises(Unavailable):
-            await prove_files(files)
+            await probe_files(files)
 
 
 MEDIA = {
@@ -383,9 +383,9 @@ async def test_a_database_knows_how_old_its_oldest_write_is(tmp_path):
     database = await SqliteDatabase.open(tmp_path / "parley.db")
     with closing(sqlite3.connect(tmp_path / "parley.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        writing = [asyncio.ensure_future(prove_database(database)) for _ in range(3)]
+        writing = [asyncio.ensure_future(probe_database(database)) for _ in range(3)]
         await database.read(key_mark())
-        writing.append(asyncio.ensure_future(prove_database(database)))
+        writing.append(asyncio.ensure_future(probe_database(database)))
         first = database.oldest_write_seconds()
         assert 0 < first <= database.oldest_write_seconds()
         other.execute("COMMIT")

@@ -7,7 +7,7 @@ from asyncio.subprocess import PIPE
 
 import pytest
 
-from server.routes.bundles import CannotJoin, join_scripts, join_styles
+from server.routes.bundles import BundleError, join_scripts, join_styles
 
 DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 MODULES = {
@@ -133,5 +133,5 @@ def test_what_is_imported_when_it_is_needed_stays_a_file_of_its_own():
 def test_a_form_that_would_not_mean_the_same_is_refused_by_name(source, why):
     modules = {"app.js": source, "b.js": 'import { c } from "./app.js";\n'}
 
-    with pytest.raises(CannotJoin, match=why):
+    with pytest.raises(BundleError, match=why):
         joined(modules)

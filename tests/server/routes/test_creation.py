@@ -9,7 +9,7 @@ from httpx import ASGITransport, AsyncClient
 from events.redaction import MASK
 from events.stores.memory import MemoryEventStore
 from server.app import compose
-from server.components import choose
+from server.components import load_components
 from server.config.settings import ServerConfig
 from storage.conversations.memory import MemoryConversations
 from storage.conversations.metadata import ConversationTrigger
@@ -458,7 +458,7 @@ async def test_creating_a_conversation_reads_the_stores_four_times_and_starting_
     config = ServerConfig(storage_kind="memory")
     records, kept = MemoryConversations(), memory_user_stores()
     reads: list[str] = []
-    users = choose(config).users(
+    users = load_components(config).users(
         config, counted(kept.settings, reads, "settings"), counted(kept.secrets, reads, "secrets")
     )
     log = counted(MemoryEventStore(records.fold), reads)

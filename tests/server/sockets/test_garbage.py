@@ -13,8 +13,8 @@ import pytest
 from engineio.async_socket import AsyncSocket
 from websockets.server import ServerProtocol
 
-from server.sockets.library.server import PacketSocket, Visit
-from server.sockets.transport.uvicorn_http import PlainHttp
+from server.sockets.library.server import LibraryConnection, PacketSocket
+from server.sockets.transport.uvicorn_http import HttpProtocol
 from server.sockets.transport.uvicorn_websocket import GuardedProtocol
 from tests.support.clients import message
 from tests.support.intruder import CLOSE, PING, frame, intruder, until_figure
@@ -146,7 +146,14 @@ class Door(NamedTuple):
     conversation_id: str
 
 
-OF_A_CLIENT = (AsyncSocket, GuardedProtocol, PacketSocket, PlainHttp, ServerProtocol, Visit)
+OF_A_CLIENT = (
+    AsyncSocket,
+    GuardedProtocol,
+    PacketSocket,
+    HttpProtocol,
+    ServerProtocol,
+    LibraryConnection,
+)
 WAYS = [
     *((by_websocket, ending) for ending in ("clean", "cut", "unfinished")),
     *((by_polling, ending) for ending in ("clean", "unfinished")),

@@ -267,7 +267,7 @@ async def test_a_websocket_that_asks_for_polling_is_refused(live):
         answer = await one.ask("GET", "/socket.io/?EIO=4&transport=polling", WEBSOCKET)
         assert answer.status == 400
         assert orjson.loads(await one.body(answer))["code"] == "bad_request"
-    assert not live.application.library.visits
+    assert not live.application.library.connections
 
 
 @pytest.mark.parametrize("behind", [b"\xff" * 50, frame(TEXT, b"\xff"), b"GET / HTTP/1.1\r\n\r\n"])

@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
-from server.sockets.direct.frame_parser import HELD_BYTES, Inbound
+from server.sockets.direct.frame_parser import HELD_BYTES, FrameParser
 
 SIZES = st.sampled_from([0, 1, 125, 126, 127, 500, 65535, 65536, 70_000])
 KINDS = st.sampled_from(["text", "refused text", "binary", "ping", "first part", "last part"])
@@ -36,7 +36,7 @@ class Ends:
     def __init__(self) -> None:
         self.taken: list[bytes] = []
         self.left = b""
-        self.inbound = Inbound(self._take, self._leave)
+        self.inbound = FrameParser(self._take, self._leave)
 
     def _take(self, message: bytes) -> bool:
         if message.startswith(b"r"):
@@ -111,7 +111,7 @@ def test_what_is_left_is_what_the_library_makes_sense_of():
     library.state = library.state.__class__.OPEN
     library.parser = super(ServerProtocol, library).parse()
     next(library.parser)
-    inbound = Inbound(lambda _: False, library.receive_data)
+    inbound = FrameParser(lambda _: False, library.receive_data)
     payloads = [os.urandom(size).hex().encode() for size in (0, 40, 100, 40_000, 1)]
 
     for payload in payloads:

@@ -11,7 +11,7 @@ from events.event import EventSource
 from server.conversations.manager import Joined
 from server.conversations.standalone import StandaloneConversationManager
 from server.errors import Refused
-from server.sockets.handlers import Arrival
+from server.sockets.handlers import JoinRequest
 from storage.users.settings import Settings
 from tests.support.clients import ConnectRefused, RecordingClient, message
 from tests.support.live import Live, live_server
@@ -229,7 +229,7 @@ async def test_a_client_that_leaves_while_it_joins_is_refused_and_leaves_nothing
     async with live_server(conversation_manager_class=f"{__name__}:SlowManager") as live:
         handlers, manager = live.application.handlers, live.application.manager
         query = f"conversation_id={await live.new()}&latest_event_id=-1"
-        joining = asyncio.create_task(handlers.join(Arrival("one", query, SCOPE, no_way_out)))
+        joining = asyncio.create_task(handlers.join(JoinRequest("one", query, SCOPE, no_way_out)))
         await SlowManager.joined.wait()
         assert list(await manager.get_connections()) == ["one"]
 

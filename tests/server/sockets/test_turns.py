@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from server.sockets.frames import TURN_BYTES, TURN_SECONDS, WOKEN, Turns
+from server.sockets.frames import SHARE_BYTES, SHARE_SECONDS, WOKEN, ReplayScheduler
 
 DEADLINE_SECONDS = 5
 Served = tuple[int, int]
@@ -32,9 +32,9 @@ class Loop:
             await asyncio.sleep(0)
 
 
-async def replay(turns, loop, name, done, slices=3, seconds=2 * TURN_SECONDS):
+async def replay(turns, loop, name, done, slices=3, seconds=2 * SHARE_SECONDS):
     for _ in range(slices):
-        await turns.take()
+        await turns.acquire()
         done.append((loop.turn, name))
         loop.served.set()
         work_for(seconds)
@@ -48,7 +48,7 @@ async def run(*replays, loop):
 
 
 async def test_of_many_long_slices_one_is_worked_on_in_a_turn_of_the_loop():
-    turns, loop = Turns(), Loop()
+    turns, loop = ReplayScheduler(), Loop()
     done: list[Served] = []
 
     await run(*(replay(turns, loop, name, done) for name in range(MANY)), loop=loop)
@@ -59,7 +59,7 @@ async def test_of_many_long_slices_one_is_worked_on_in_a_turn_of_the_loop():
 
 
 async def test_who_came_first_is_served_first_and_nobody_a_second_time_before_all_were():
-    turns, loop = Turns(), Loop()
+    turns, loop = ReplayScheduler(), Loop()
     done: list[Served] = []
 
     await run(*(replay(turns, loop, name, done) for name in range(MANY)), loop=loop)
@@ -70,13 +70,13 @@ async def test_who_came_first_is_served_first_and_nobody_a_second_time_before_al
 
 
 async def test_so_many_bytes_are_sent_in_a_turn_of_the_loop_and_a_slice_more():
-    turns, loop = Turns(), Loop()
+    turns, loop = ReplayScheduler(), Loop()
     done: list[Served] = []
 
     async def send(name):
         for _ in range(4):
-            await turns.take()
-            turns.sent(TURN_BYTES // 2 + 1)
+            await turns.acquire()
+            turns.sent(SHARE_BYTES // 2 + 1)
             done.append((loop.turn, name))
 
     await run(*(send(name) for name in range(WOKEN)), loop=loop)
@@ -86,7 +86,7 @@ async def test_so_many_bytes_are_sent_in_a_turn_of_the_loop_and_a_slice_more():
 
 
 async def test_short_slices_share_a_turn_of_the_loop():
-    turns, loop = Turns(), Loop()
+    turns, loop = ReplayScheduler(), Loop()
     done: list[Served] = []
 
     await run(
@@ -97,7 +97,7 @@ async def test_short_slices_share_a_turn_of_the_loop():
 
 
 async def test_who_is_alone_does_not_wait():
-    first_step = Turns().take()
+    first_step = ReplayScheduler().acquire()
     try:
         first_step.send(None)
     except StopIteration:
@@ -108,7 +108,7 @@ async def test_who_is_alone_does_not_wait():
 
 
 async def test_one_who_leaves_while_waiting_takes_nobodys_turn():
-    turns, loop = Turns(), Loop()
+    turns, loop = ReplayScheduler(), Loop()
     done: list[Served] = []
     work = [asyncio.create_task(replay(turns, loop, name, done)) for name in range(MANY)]
     await loop.served.wait()
@@ -124,7 +124,7 @@ async def test_one_who_leaves_while_waiting_takes_nobodys_turn():
 
 @pytest.mark.parametrize("turns_later", range(4))
 async def test_many_who_leave_at_once_take_the_others_turns_with_them_at_no_moment(turns_later):
-    turns, loop = Turns(), Loop()
+    turns, loop = ReplayScheduler(), Loop()
     done: list[Served] = []
     work = [asyncio.create_task(replay(turns, loop, name, done)) for name in range(MANY)]
     await loop.served.wait()
@@ -141,13 +141,13 @@ async def test_many_who_leave_at_once_take_the_others_turns_with_them_at_no_mome
 
 @pytest.mark.parametrize("pause", range(6))
 async def test_who_comes_back_from_elsewhere_stands_behind_all_who_wait(pause):
-    turns, loop = Turns(), Loop()
+    turns, loop = ReplayScheduler(), Loop()
     done: list[Served] = []
 
     async def send(name):
         while len(done) < 10 * MANY:
-            await turns.take()
-            turns.sent(TURN_BYTES)
+            await turns.acquire()
+            turns.sent(SHARE_BYTES)
             done.append((loop.turn, name))
             for _ in range(pause):  # until the client has taken it
                 await asyncio.sleep(0)

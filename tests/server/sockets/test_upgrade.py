@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.sockets.direct.upgrade import LONGEST_REQUEST_BYTES, read_plain
+from server.sockets.direct.upgrade import LONGEST_REQUEST_BYTES, parse_upgrade
 
 QUERY = "EIO=4&transport=websocket&conversation_id=x"
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -27,7 +27,7 @@ def request(
 
 
 def test_the_common_form_is_answered_as_the_rfc_says():
-    plain = read_plain(request())
+    plain = parse_upgrade(request())
 
     assert plain is not None
     assert plain.accept == ACCEPT
@@ -48,7 +48,7 @@ def test_the_common_form_is_answered_as_the_rfc_says():
     ],
 )
 def test_what_browsers_and_proxies_add_changes_nothing(data):
-    plain = read_plain(data)
+    plain = parse_upgrade(data)
 
     assert plain is not None
     assert plain.accept == ACCEPT
@@ -97,9 +97,9 @@ def test_what_browsers_and_proxies_add_changes_nothing(data):
     ],
 )
 def test_any_other_form_is_left_to_uvicorn(data):
-    assert read_plain(data) is None
+    assert parse_upgrade(data) is None
 
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_a_field_that_comes_twice_is_left_to_uvicorn(name):
-    assert read_plain(request(f"{name.lower()}: {FIELDS[name]}")) is None
+    assert parse_upgrade(request(f"{name.lower()}: {FIELDS[name]}")) is None

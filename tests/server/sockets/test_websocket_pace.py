@@ -10,8 +10,8 @@ import uvloop
 from websockets.frames import Frame, Opcode
 
 from server.access.client_address import Addresses
-from server.access.connection_limits import UNPACED, Crowd, Pace
-from server.access.rate_limits import Rates
+from server.access.connection_limits import UNLIMITED_QUEUED, ConnectionLimits, QueuedTokenBucket
+from server.access.rate_limits import RateLimits
 from server.config.settings import ServerConfig
 from server.sockets.direct.websocket import SLICE_BYTES, Websocket
 from server.sockets.transport.stall_watch import Traffic
@@ -32,8 +32,8 @@ def frames(count: int) -> bytes:
 class Ear:
     """A websocket on a real transport, and what it hands on."""
 
-    def __init__(self, pace: Pace) -> None:
-        self.pace = pace
+    def __init__(self, packet_bucket: QueuedTokenBucket) -> None:
+        self.packet_bucket = packet_bucket
         self.taken = 0
         self.turns = 0
         self.most_in_a_turn = 0
@@ -48,8 +48,12 @@ class Ear:
         self._peer.settimeout(0)
         self._transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
         config = ServerConfig()
-        place = Crowd(config, Rates(config, Addresses(config))).enter("10.0.0.1", lambda: None)
-        self._ours = Websocket(self._transport, loop, Traffic(5.0), set(), place, self.pace)
+        admission = ConnectionLimits(config, RateLimits(config, Addresses(config))).admit(
+            "10.0.0.1", lambda: None
+        )
+        self._ours = Websocket(
+            self._transport, loop, Traffic(5.0), set(), admission, self.packet_bucket
+        )
         self._ours.receiver = self._take
         self._ours.open(self)
 
@@ -75,7 +79,7 @@ class Ear:
             asyncio.get_running_loop().call_soon(self._end_turn)
         self._in_turn += 1
         self.taken += 1
-        self.deepest = min(self.deepest, self.pace.tokens)
+        self.deepest = min(self.deepest, self.packet_bucket.tokens)
         if self.taken == self._expected:
             self.all.set()
         return True
@@ -86,11 +90,13 @@ class Ear:
         self._in_turn = 0
 
 
-def with_ears(count: int, pace: Pace, act: Callable[[list[Ear]], Awaitable[None]]) -> list[Ear]:
+def with_ears(
+    count: int, packet_bucket: QueuedTokenBucket, act: Callable[[list[Ear]], Awaitable[None]]
+) -> list[Ear]:
     """Open so many of one address, act, and close them; they keep what they have noted."""
 
     async def open_and_act() -> list[Ear]:
-        made = [Ear(pace) for _ in range(count)]
+        made = [Ear(packet_bucket) for _ in range(count)]
         async with asyncio.timeout(DEADLINE_SECONDS):
             for ear in made:
                 await ear.open()
@@ -103,18 +109,18 @@ def with_ears(count: int, pace: Pace, act: Callable[[list[Ear]], Awaitable[None]
         return runner.run(open_and_act())
 
 
-def run(ears: int, count: int, pace: Pace) -> list[Ear]:
+def run(ears: int, count: int, packet_bucket: QueuedTokenBucket) -> list[Ear]:
     """Each is sent so many messages at once, until all were taken."""
 
     async def hear(made: list[Ear]) -> None:
         await asyncio.gather(*(ear.hear(count) for ear in made))
 
-    return with_ears(ears, pace, hear)
+    return with_ears(ears, packet_bucket, hear)
 
 
 @pytest.mark.parametrize("ears", [1, 10])
 def test_an_address_that_is_held_back_owes_a_slice_at_most_however_many_connections_it_has(ears):
-    made = run(ears, 60, Pace(per_second=400, burst=40))
+    made = run(ears, 60, QueuedTokenBucket(per_second=400, burst=40))
 
     assert [ear.taken for ear in made] == [60] * ears
     deepest = min(ear.deepest for ear in made)
@@ -122,14 +128,14 @@ def test_an_address_that_is_held_back_owes_a_slice_at_most_however_many_connecti
 
 
 def test_who_sends_much_has_a_slice_of_it_looked_at_in_each_turn():
-    (ear,) = run(1, 400, Pace(per_second=1, burst=1000))
+    (ear,) = run(1, 400, QueuedTokenBucket(per_second=1, burst=1000))
 
     assert ear.most_in_a_turn <= SLICE_FRAMES + 1
     assert ear.turns >= 400 // (SLICE_FRAMES + 1)
 
 
 def test_whom_no_limits_apply_to_is_not_cut_into_small_slices():
-    (ear,) = run(1, 400, UNPACED)
+    (ear,) = run(1, 400, UNLIMITED_QUEUED)
 
     assert ear.most_in_a_turn > 4 * SLICE_FRAMES
 
@@ -146,7 +152,7 @@ def test_connections_that_send_without_an_end_have_the_same_share():
             task.cancel()
         await asyncio.gather(*floods, return_exceptions=True)
 
-    made = with_ears(8, Pace(per_second=1000, burst=10), share)
+    made = with_ears(8, QueuedTokenBucket(per_second=1000, burst=10), share)
 
     shares = sorted(ear.taken for ear in made)
     assert shares[-1] - shares[0] <= 3 * SLICE_FRAMES, shares
@@ -154,7 +160,7 @@ def test_connections_that_send_without_an_end_have_the_same_share():
 
 @pytest.mark.parametrize("ears", [1, 60])
 def test_short_messages_ask_for_the_allowance_too(ears):
-    made = run(ears, SLICE_FRAMES, Pace(per_second=400, burst=40))
+    made = run(ears, SLICE_FRAMES, QueuedTokenBucket(per_second=400, burst=40))
 
     assert min(ear.deepest for ear in made) >= -SLICE_FRAMES - 1
 
@@ -179,25 +185,25 @@ def test_a_long_message_is_not_cut_into_the_slices_of_short_ones():
             turns += 1
             await asyncio.sleep(0)
 
-    with_ears(1, Pace(per_second=400, burst=40), send)
+    with_ears(1, QueuedTokenBucket(per_second=400, burst=40), send)
 
     assert turns < 40
 
 
 def test_one_who_leaves_while_waiting_holds_up_nobody():
     async def wait() -> list[str]:
-        pace, came = Pace(per_second=100, burst=1), asyncio.Event()
+        packet_bucket, came = QueuedTokenBucket(per_second=100, burst=1), asyncio.Event()
         done: list[str] = []
-        pace.tokens = -1.0
+        packet_bucket.tokens = -1.0
         waiting: list[Callable[[], None]]
         waiting = [partial(done.append, "first"), partial(done.append, "second"), came.set]
         for turn in waiting:
-            assert pace.crowded
-            pace.wait(turn)
-        pace.leave(waiting[0])
+            assert packet_bucket.exhausted
+            packet_bucket.wait(turn)
+        packet_bucket.leave(waiting[0])
         async with asyncio.timeout(DEADLINE_SECONDS):
             await came.wait()
-        assert not pace.crowded
+        assert not packet_bucket.exhausted
         return done
 
     assert asyncio.run(wait()) == ["second"]
@@ -205,20 +211,20 @@ def test_one_who_leaves_while_waiting_holds_up_nobody():
 
 def test_who_comes_while_others_wait_stands_behind_them_though_there_is_a_token():
     async def wait() -> tuple[bool, bool, bool]:
-        pace, came = Pace(per_second=100, burst=1), asyncio.Event()
-        before = pace.crowded
-        pace.wait(came.set)
-        between = pace.crowded
+        packet_bucket, came = QueuedTokenBucket(per_second=100, burst=1), asyncio.Event()
+        before = packet_bucket.exhausted
+        packet_bucket.wait(came.set)
+        between = packet_bucket.exhausted
         async with asyncio.timeout(DEADLINE_SECONDS):
             await came.wait()
-        return before, between, pace.crowded
+        return before, between, packet_bucket.exhausted
 
     assert asyncio.run(wait()) == (False, True, False)
 
 
 def test_a_turn_that_fails_is_not_the_last():
     async def wait() -> None:
-        pace, came = Pace(per_second=100, burst=1), asyncio.Event()
+        packet_bucket, came = QueuedTokenBucket(per_second=100, burst=1), asyncio.Event()
         told: list[str] = []
         asyncio.get_running_loop().set_exception_handler(
             lambda _, context: told.append(str(context["exception"]))
@@ -227,9 +233,9 @@ def test_a_turn_that_fails_is_not_the_last():
         def fail() -> None:
             raise ValueError("no turn")
 
-        pace.tokens = -1.0
-        pace.wait(fail)
-        pace.wait(came.set)
+        packet_bucket.tokens = -1.0
+        packet_bucket.wait(fail)
+        packet_bucket.wait(came.set)
         async with asyncio.timeout(DEADLINE_SECONDS):
             await came.wait()
         assert told == ["no turn"]
