@@ -5,10 +5,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 from pydantic import BaseModel
@@ -50,26 +51,20 @@ class ByteBudget:
         self.used_bytes -= size_bytes
 
 
-class Draft(NamedTuple):
+@dataclass(slots=True)  # made for every event, and a named tuple takes twice as long
+class Draft:
     """An event before it has a place in a log.
 
     `rest` is its JSON object from behind the opening brace. `telling` is the payload if it changes
-    the metadata by more than its id and time, else None. `says` is True for a message.
+    the metadata by more than its id and time, else None. `says` is True for a message. `unmasked`
+    is the same JSON without masks where secrets were masked, else None; it never leaves the
+    process: it is for the agent of the conversation.
     """
 
     rest: bytes
     flag: EventFlag
     telling: Mapping[str, Any] | None = None
     says: bool = False
-
-
-class Prepared(NamedTuple):
-    """A draft, and where its secrets were masked the same JSON without masks, else None.
-
-    The latter never leaves the process: it is for the agent of the conversation.
-    """
-
-    draft: Draft
     unmasked: bytes | None = None
 
 
@@ -79,7 +74,7 @@ def prepare(
     client_id: str | None,
     redactor: Redactor,
     max_bytes: int,
-) -> Prepared:
+) -> Draft:
     """Encode an event: what JSON cannot hold is replaced, secrets are masked, long output is cut.
 
     Raises EventTooLarge, and BadEvent when its class cannot be encoded at all.
@@ -96,7 +91,7 @@ def prepare(
         if long_output:
             payload = both_ends(payload)
             body = _dump(payload, max_bytes)
-        return Prepared(Draft(body[1:], *_facts_of(payload)))
+        return Draft(body[1:], *_facts_of(payload))
     # Of what was dumped, because only that is all plain JSON.
     plain: dict[str, Any] = orjson.loads(body)
     masked = redactor.redact(plain)
@@ -108,9 +103,9 @@ def prepare(
         body = _dump(both_ends(plain), max_bytes)
         masked = both_ends(masked)
     elif masked is plain:
-        return Prepared(Draft(body[1:], *_facts_of(plain)))
-    draft = Draft(_dump(masked, max_bytes)[1:], *_facts_of(masked))
-    return Prepared(draft, body if body[1:] != draft.rest else None)
+        return Draft(body[1:], *_facts_of(plain))
+    rest = _dump(masked, max_bytes)[1:]
+    return Draft(rest, *_facts_of(masked), body if body[1:] != rest else None)
 
 
 def prepare_text(
@@ -119,15 +114,16 @@ def prepare_text(
     client_id: str | None,
     redactor: Redactor,
     max_bytes: int,
-) -> Prepared:
+) -> Draft:
     """Prepare a message that is nothing but a text, of which no event need be made first."""
     masked = redactor.redact_text(text)
     draft = draft_of_text(masked, source, client_id)
     if len(draft.rest) > max_bytes:
         raise EventTooLarge(len(draft.rest), max_bytes)
     if masked is text:
-        return Prepared(draft)
-    return Prepared(draft, b"{%b" % draft_of_text(text, source, client_id).rest)
+        return draft
+    draft.unmasked = b"{%b" % draft_of_text(text, source, client_id).rest
+    return draft
 
 
 def draft_of(payload: Mapping[str, Any]) -> Draft:
@@ -192,9 +188,9 @@ def _around_text(source: EventSource) -> tuple[bytes, bytes, bytes, EventFlag, b
     The client's id has its place right behind the first one.
     """
     text = "<text>"
-    rest, flag, _, says = draft_of(encode_new(MessageAction(content=text), source, None))
-    head, between, tail = rest.split(orjson.dumps(text))
-    return head, between, tail, flag, says
+    draft = draft_of(encode_new(MessageAction(content=text), source, None))
+    head, between, tail = draft.rest.split(orjson.dumps(text))
+    return head, between, tail, draft.flag, draft.says
 
 
 BATCH_EVENTS = 500
@@ -206,7 +202,8 @@ GRANT_BYTES = 64 * 1024
 most queues never ask."""
 
 
-class Appended(NamedTuple):
+@dataclass(slots=True)  # as a Draft is
+class Appended:
     """The outcome of an append: the event's id, and whether its key had been appended before."""
 
     id: int
@@ -284,7 +281,8 @@ def _call(caller: Settled, outcome: Appended | Exception) -> None:
         logger.exception("a callback for the outcome of an append failed")
 
 
-class Batch(NamedTuple):
+@dataclass(slots=True)  # as a Draft is
+class Batch:
     """Events with their ids given, ready for the store."""
 
     waiting: Sequence[Waiting]
@@ -330,8 +328,7 @@ class AppendQueue:
         draft: Draft,
         digest: bytes | None,
         caller: Settled,
-        *,
-        own: bool = False,
+        own: bool = False,  # noqa: FBT001, FBT002 - see EventStream.submit
         fence: Fence | None = None,
     ) -> None:
         """Queue an event. One whose key is under way shares the first one's outcome.
@@ -347,9 +344,10 @@ class AppendQueue:
             raise StreamOverloaded(
                 f"{self._limit} events are waiting in this conversation; try again later"
             )
-        self.size_bytes += len(draft.rest)
+        size_bytes = len(draft.rest)
+        self.size_bytes += size_bytes
         if self.size_bytes > self._granted_bytes:
-            self._ask(len(draft.rest), own=own)
+            self._ask(size_bytes, own=own)
         if fence is None:
             waiting = Waiting(draft, digest, caller)
         else:
@@ -384,7 +382,9 @@ class AppendQueue:
 
     def end(self, batch: Batch) -> None:
         """Count a batch's bytes no more."""
-        self._release(batch.size_bytes)
+        self.size_bytes -= batch.size_bytes
+        if self._granted_bytes > GRANT_BYTES:
+            self._give_back()
 
     def form(self, next_id: int, not_before: str) -> Batch:
         """Take the next batch: ids from `next_id`, one timestamp, never before `not_before`.
@@ -406,13 +406,14 @@ class AppendQueue:
             event_id = next_id + len(events)
             if one.digest is not None:
                 keys[len(events)] = one.digest
-            rest, flag, telling, says = one.draft
+            draft = one.draft
+            rest = draft.rest
             body = b'{"id":%d%s%s' % (event_id, opening, rest)
-            if telling is not None:
-                summary = fold(summary, event_id, telling)
-            if says:
+            if draft.telling is not None:
+                summary = fold(summary, event_id, draft.telling)
+            if draft.says:
                 said = timestamp
-            events.append(StoredEvent(event_id, flag, body))
+            events.append(StoredEvent(event_id, draft.flag, body))
             waiting.append(one)
             size += len(rest)
         if summary is None:
@@ -441,7 +442,8 @@ class AppendQueue:
         self._held = 0
         while self.waiting:
             one = self.waiting.popleft()
-            self._release(len(one.draft.rest))
+            self.size_bytes -= len(one.draft.rest)
+            self._give_back()
             self.fail(one, error)
 
     def _ask(self, size_bytes: int, *, own: bool) -> None:
@@ -464,8 +466,8 @@ class AppendQueue:
             )
         self._granted_bytes += lacking
 
-    def _release(self, size_bytes: int) -> None:
-        self.size_bytes -= size_bytes
+    def _give_back(self) -> None:
+        """Give the budget the grants that are not needed any more."""
         spare = self._granted_bytes - max(GRANT_BYTES, _grants(self.size_bytes))
         if spare > 0:
             self._granted_bytes -= spare

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from pydantic import ValidationError
 
@@ -49,11 +49,8 @@ TEXT_KEYS = 2
 CLIENT_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,128}")
 
 
-class ClientText(NamedTuple):
-    """A message that is nothing but a text, and its idempotency key."""
-
-    text: str
-    client_id: str | None
+ClientText: TypeAlias = tuple[str, str | None]
+"""A message that is nothing but a text, and its idempotency key."""
 
 
 class ClientEvent(NamedTuple):
@@ -105,11 +102,11 @@ def text_of(payload: object) -> ClientText | None:
     if not isinstance(content, str) or not content.isascii():
         return None
     if len(payload) == TEXT_KEYS:
-        return ClientText(content, None)
+        return content, None
     client_id = payload.get("client_id")
     if len(payload) > TEXT_KEYS + 1 or not isinstance(client_id, str) or not client_id.isascii():
         return None
-    return ClientText(content, _client_id_of(payload))
+    return content, _client_id_of(payload)
 
 
 def _kind_of(payload: Mapping[str, Any]) -> type[Action]:

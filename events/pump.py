@@ -88,14 +88,13 @@ class AppendPump:
         draft: Draft,
         digest: bytes | None,
         caller: Settled,
-        *,
-        own: bool = False,
+        own: bool = False,  # noqa: FBT001, FBT002 - see EventStream.submit
         fence: Fence | None = None,
     ) -> None:
         """Queue an event; see AppendQueue.put. Raises what `stop` was given."""
         if self._stopped is not None:
             raise self._stopped
-        self._queue.put(draft, digest, caller, own=own, fence=fence)
+        self._queue.put(draft, digest, caller, own, fence)
         if self._in_flight is None and not self._scheduled:
             # What else this turn of the loop brings goes into the same batch.
             self._scheduled = True

@@ -14,7 +14,6 @@ from events.batch import (
     Appended,
     AppendQueue,
     ByteBudget,
-    Prepared,
     Settled,
     digest_of,
     prepare,
@@ -169,16 +168,21 @@ class EventStream:
         """
         if event.id is not None:
             raise BadEvent("an event that has an id was stored already", code="forbidden_field")
-        limit = self._limits.event_bytes
-        prepared = prepare(event, source, client_id, self._redactor, limit)
-        self._put(prepared, settled, client_id, own=own, fence=fence)
+        draft = prepare(event, source, client_id, self._redactor, self._limits.event_bytes)
+        if draft.unmasked is not None:
+            settled = partial(self._hold_unmasked, draft.unmasked, settled)
+        digest = None if client_id is None else digest_of(client_id)
+        # By position from here on: a call of a function with keyword-only arguments takes longer.
+        self._pump.put(draft, digest, settled, own, fence)
 
     def submit_text(
         self, text: str, source: EventSource, settled: Settled, *, client_id: str | None = None
     ) -> None:
         """`submit` a message that is nothing but a text, of which no event need be made first."""
-        limit = self._limits.event_bytes
-        self._put(prepare_text(text, source, client_id, self._redactor, limit), settled, client_id)
+        draft = prepare_text(text, source, client_id, self._redactor, self._limits.event_bytes)
+        if draft.unmasked is not None:
+            settled = partial(self._hold_unmasked, draft.unmasked, settled)
+        self._pump.put(draft, None if client_id is None else digest_of(client_id), settled)
 
     async def append(
         self, event: Event, source: EventSource, *, client_id: str | None = None
@@ -358,21 +362,6 @@ class EventStream:
                 publish=self._publish,
             )
         return self._appends
-
-    def _put(
-        self,
-        prepared: Prepared,
-        settled: Settled,
-        client_id: str | None,
-        *,
-        own: bool = False,
-        fence: Fence | None = None,
-    ) -> None:
-        draft, unmasked = prepared
-        digest = None if client_id is None else digest_of(client_id)
-        if unmasked is not None:
-            settled = partial(self._hold_unmasked, unmasked, settled)
-        self._pump.put(draft, digest, settled, own=own, fence=fence)
 
     def _hold_unmasked(
         self, unmasked: bytes, settled: Settled, outcome: Appended | Exception

@@ -184,8 +184,8 @@ class ConversationManager(ABC):
         appended: Promise[Appended] = Promise()
         waits: list[bool] = []
         self.take(conversation, data, appended.settle, partial(waits.append, True))  # noqa: FBT003
-        event_id, duplicate = await appended
-        return Accepted(event_id, duplicate, queued=bool(waits))
+        outcome = await appended
+        return Accepted(outcome.id, outcome.duplicate, queued=bool(waits))
 
     @abstractmethod
     async def send_to_event_stream(self, connection_id: str, data: object) -> Accepted:

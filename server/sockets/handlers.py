@@ -63,7 +63,8 @@ class HandlerDependencies:
     handshake_seconds: float = 10.0
 
 
-class JoinedConnection(NamedTuple):
+@dataclass(slots=True)  # read for every event
+class JoinedConnection:
     """A connection that has joined, with its session, fan-out, conversation and intake."""
 
     session: WebSession
@@ -75,12 +76,12 @@ class JoinedConnection(NamedTuple):
 class Acknowledgement:
     """The acknowledgement of one client event, sent once its outcome is known."""
 
-    __slots__ = ("_ack_id", "_entry", "_extra", "queued")
+    __slots__ = ("_ack_id", "_entry", "_weight", "queued")
 
-    def __init__(self, entry: JoinedConnection, ack_id: int | None, extra: int) -> None:
+    def __init__(self, entry: JoinedConnection, ack_id: int | None, weight: int) -> None:
         self._entry = entry
         self._ack_id = ack_id
-        self._extra = extra
+        self._weight = weight
         self.queued = False
 
     def wait(self) -> None:
@@ -89,16 +90,16 @@ class Acknowledgement:
 
     def settle(self, outcome: Appended | Exception) -> None:
         """Acknowledge the event, or send why it was refused."""
-        session, _, _, intake = self._entry
+        session, intake = self._entry.session, self._entry.intake
         session.waiting -= 1
-        session.waiting_extra -= self._extra
+        session.unanswered -= self._weight
         if isinstance(outcome, Appended):
             if self._ack_id is not None:
                 session.acknowledge(accepted_frame(self._ack_id, outcome, queued=self.queued))
         else:
             self._refuse(session, outcome)
         if intake.held:
-            intake.note(session.waiting + session.waiting_extra)
+            intake.note(session.unanswered)
 
     def _refuse(self, session: WebSession, error: Exception) -> None:
         answer = answer_for(error)
@@ -191,8 +192,8 @@ class SocketHandlers:
             return  # the connection has left
         session = entry.session
         session.waiting += 1
-        session.waiting_extra += packet.extra
-        reply = Acknowledgement(entry, packet.ack_id, packet.extra)
+        session.unanswered += packet.weight
+        reply = Acknowledgement(entry, packet.ack_id, packet.weight)
         try:
             session.spend()
             _check_event(packet.event, session.waiting)
@@ -202,9 +203,8 @@ class SocketHandlers:
             reply.settle(error)
         except BaseException as error:  # noqa: BLE001 - the manager may be of somebody else's class
             reply.settle(UserCodeFailed(type(error).__name__))
-        unanswered = session.waiting + session.waiting_extra
-        if unanswered >= HOLD_AT:
-            entry.intake.note(unanswered)
+        if session.unanswered >= HOLD_AT:
+            entry.intake.note(session.unanswered)
 
     async def ready(self, sid: str) -> None:
         """Wait until the next event of a client may be read, or the client has left."""

@@ -62,9 +62,9 @@ class WebSession:
         "connection_id",
         "conversation_id",
         "live",
+        "unanswered",
         "user_id",
         "waiting",
-        "waiting_extra",
     )
 
     def __init__(
@@ -84,8 +84,8 @@ class WebSession:
         self.live = False
         self.waiting = 0
         """Events of this client that are taken and not yet answered."""
-        self.waiting_extra = 0
-        """The weight of these events beyond their number, by their length."""
+        self.unanswered = 0
+        """The weight of these events, by their length."""
         self._event_bucket = event_bucket
         self._position = self._cursor = min(cursor, stream.next_id - 1)
         self._stream = stream

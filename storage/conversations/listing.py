@@ -36,7 +36,7 @@ class UpdateHours:
 
     def touch(self, entry: ListEntry, moment: datetime) -> None:
         """Note that an entry was updated at another moment."""
-        if _hour_of(moment) == _hour_of(entry.updated):
+        if _is_same_hour(moment, entry.updated):
             entry.updated = moment
             return
         self.remove(entry)
@@ -57,6 +57,15 @@ class UpdateHours:
 
 def _hour_of(moment: datetime) -> datetime:
     return moment.replace(minute=0, second=0, microsecond=0)
+
+
+def _is_same_hour(one: datetime, other: datetime) -> bool:
+    """Return whether both are in one hour of one clock; asked for every batch of events."""
+    return (
+        one.hour == other.hour
+        and one.tzinfo is other.tzinfo
+        and one.toordinal() == other.toordinal()
+    )
 
 
 SLICE = 5_000
@@ -170,12 +179,16 @@ class Listing:
     def _move(self, entry: ListEntry, place: ListPosition) -> None:
         """Give an entry another place in the list by last message; mostly that is the end."""
         entries = self._messages[entry.owner]
-        if entries[-1] is entry and place > entry.messaged:
+        newest = entries[-1]
+        if place < newest.messaged:
+            del entries[bisect_left(entries, entry.messaged, key=MESSAGED)]
             entry.messaged = place
-            return
-        del entries[bisect_left(entries, entry.messaged, key=MESSAGED)]
-        entry.messaged = place
-        insort(entries, entry, key=MESSAGED)
+            insort(entries, entry, key=MESSAGED)
+        else:
+            if newest is not entry:
+                del entries[bisect_left(entries, entry.messaged, key=MESSAGED)]
+                entries.append(entry)
+            entry.messaged = place
 
     def _strike_message(self, entry: ListEntry) -> None:
         entries = self._messages[entry.owner]

@@ -8,6 +8,7 @@ from typing import Protocol
 from storage.conversations.base import ConversationStore, ConversationStores
 from storage.conversations.listing import Listing
 from storage.conversations.metadata import (
+    COUNTED_FIELDS,
     FOLDED_FIELDS,
     ConversationMetadata,
     ConversationMetadataResultSet,
@@ -102,7 +103,7 @@ class MemoryConversations(ConversationStores):
             return
         self._folded.add(conversation_id)
         values = record.__dict__  # nothing here needs validation, which costs more than the append
-        for name in FOLDED_FIELDS:
+        for name in COUNTED_FIELDS:
             value = getattr(fold, name)
             if value is not None:
                 values[name] = value
@@ -110,7 +111,9 @@ class MemoryConversations(ConversationStores):
         if fold.last_updated_at is not None:
             moment = values["last_updated_at"] = datetime.fromisoformat(fold.last_updated_at)
         if fold.last_message_at is not None:
-            message = values["last_message_at"] = datetime.fromisoformat(fold.last_message_at)
+            same = moment is not None and fold.last_message_at == fold.last_updated_at
+            message = moment if same else datetime.fromisoformat(fold.last_message_at)
+            values["last_message_at"] = message
         self.listing.touch(conversation_id, moment, message)
 
     def remove(self, record: ConversationMetadata) -> None:

@@ -25,16 +25,8 @@ from storage.result_set import ResultSet
 MAX_COUNT = 2**63 - 1
 """The largest count that every medium can hold."""
 
-FOLDED_FIELDS = frozenset(
-    {
-        "last_updated_at",
-        "last_message_at",
-        "accumulated_cost",
-        "prompt_tokens",
-        "completion_tokens",
-        "total_tokens",
-    }
-)
+COUNTED_FIELDS = ("accumulated_cost", "prompt_tokens", "completion_tokens", "total_tokens")
+FOLDED_FIELDS = frozenset(("last_updated_at", "last_message_at", *COUNTED_FIELDS))
 """The fields that are a fold of the conversation's log once it has events."""
 
 

@@ -1,5 +1,7 @@
 """AppendQueue: order, ids and timestamps given as a batch is formed, keys under way."""
 
+from dataclasses import replace
+
 import orjson
 import pytest
 
@@ -217,7 +219,7 @@ async def test_the_process_s_bytes_are_given_back_however_events_end():
     queue.put_back(batch.waiting[1:])
     for waiting in queue.form(0, PAST).waiting:
         queue.fail(waiting, AppendFailed("full"))
-    queue.end(batch._replace(size_bytes=queue.size_bytes))
+    queue.end(replace(batch, size_bytes=queue.size_bytes))
     assert budget.used_bytes == 0
 
     assert put_all(queue, 100) == taken

@@ -41,8 +41,8 @@ def test_what_is_taken_for_a_text_is_what_the_strict_door_takes(payload):
     if isinstance(short, str):
         assert strict == short
     elif short is not None:
-        event = MessageAction(content=short.text, client_id=short.client_id)
-        assert strict == (event, short.client_id)
+        text, client_id = short
+        assert strict == (MessageAction(content=text, client_id=client_id), client_id)
 
 
 def test_a_plain_message_takes_the_short_way():

@@ -20,7 +20,6 @@ from server.sockets.handlers import JoinRequest, SocketHandlers
 from server.sockets.intake import Intake
 from server.sockets.outlet import ClientGone, Outlet, Send
 from server.sockets.protocol import (
-    LONG_BYTES,
     MAX_ATTACHMENTS,
     PING_SECONDS,
     PONG_SECONDS,
@@ -31,6 +30,7 @@ from server.sockets.protocol import (
     parse_event,
     refusal,
     websocket_frame,
+    weight_of,
 )
 
 logger = logging.getLogger(__name__)
@@ -322,8 +322,8 @@ class EngineConnection:
     def _take_event(self, packet: Packet, size_bytes: int) -> None:
         event, *arguments = packet.data
         if self._joined and packet.namespace in (None, "/"):
-            extra = size_bytes // LONG_BYTES
-            self._handlers.take(self._id, ClientPacket(event, arguments, packet.id, extra))
+            weight = weight_of(size_bytes)
+            self._handlers.take(self._id, ClientPacket(event, arguments, packet.id, weight))
 
     def _schedule_ping(self) -> None:
         """Schedule the first ping, and after each pong the next."""

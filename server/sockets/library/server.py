@@ -31,7 +31,6 @@ from server.http.responses import error_response, response_of, send_refusal
 from server.sockets.handlers import JoinRequest, SocketHandlers
 from server.sockets.outlet import EngineOutlet, check_engine, end_poll
 from server.sockets.protocol import (
-    LONG_BYTES,
     MAX_ATTACHMENTS,
     MAX_MESSAGE_BYTES,
     MAX_PACKETS,
@@ -39,6 +38,7 @@ from server.sockets.protocol import (
     PONG_SECONDS,
     UNKNOWN_NAMESPACE,
     ClientPacket,
+    weight_of,
 )
 from server.sockets.transport.uvicorn_websocket import GuardedProtocol, protocol_of
 
@@ -414,8 +414,8 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
         id: int | None,  # noqa: A002 - the library's name
     ) -> None:
         connection = self.connections.get(eio_sid)
-        extra = 0 if connection is None else connection.message_bytes // LONG_BYTES
-        self._handlers.take(sid, ClientPacket(data[0], list(data[1:]), id, extra))
+        weight = 1 if connection is None else weight_of(connection.message_bytes)
+        self._handlers.take(sid, ClientPacket(data[0], list(data[1:]), id, weight))
         # Nothing more is read from the client before this returns.
         await self._handlers.ready(sid)
 
