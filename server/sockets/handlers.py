@@ -158,7 +158,7 @@ class SocketHandlers:
             async with asyncio.timeout(self._parts.handshake_seconds):
                 session, queued = await self._join(request)
         except Exception as error:
-            await self._parts.manager.disconnect_from_session(request.connection_id)
+            await self._detach(request.connection_id)
             if isinstance(error, StreamClosed):
                 with contextlib.suppress(Refused):
                     request.outlet().abort()
@@ -179,7 +179,7 @@ class SocketHandlers:
             entry.intake.close()
             self._parts.connections.remove(connection_id)
             self._hub.leave(entry.session, entry.fanout)
-        await self._parts.manager.disconnect_from_session(connection_id)
+        await self._detach(connection_id)
 
     def take(self, sid: str, packet: ClientPacket) -> None:
         """Enqueue a client's event in order, and acknowledge it when it is durable.
@@ -215,6 +215,17 @@ class SocketHandlers:
     async def drop_all(self) -> None:
         """End every transport after a bounded flush, so that clients reconnect by themselves."""
         await asyncio.gather(*(entry.session.drop() for entry in self._sessions.values()))
+
+    async def _detach(self, connection_id: str) -> None:
+        """Detach a connection from its conversation; where that fails, whoever called goes on."""
+        try:
+            await exceptions_only(
+                partial(self._parts.manager.disconnect_from_session, connection_id)
+            )
+        except Exception:
+            logger.exception(
+                "the manager failed to detach a connection", extra={"connection_id": connection_id}
+            )
 
     async def _join(self, request: JoinRequest) -> tuple[WebSession, bool]:
         if self.stopping:

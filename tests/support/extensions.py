@@ -119,6 +119,22 @@ class CountingManager(StandaloneConversationManager):
         return await super().join_conversation(*arguments, **named)
 
 
+class FailingToLetGo(StandaloneConversationManager):
+    """Lets a connection go, and fails then."""
+
+    error: ClassVar[type[BaseException]] = RuntimeError
+
+    async def disconnect_from_session(self, connection_id: str) -> None:
+        await super().disconnect_from_session(connection_id)
+        raise self.error("planned")
+
+
+class ExitingAtLettingGo(FailingToLetGo):
+    """Asks for the end of the process then."""
+
+    error = SystemExit
+
+
 class HalfAuth(UserAuth):
     """Leaves things open."""
 

@@ -2,9 +2,13 @@
 
 import asyncio
 
+import pytest
+
 from events.actions import MessageAction
 from events.event import EventSource
 from tests.support.live import live_server
+from tests.support.polling import polling_client
+from tests.support.waiting import until
 
 BACKLOG = 300
 VANISHING = 20
@@ -31,3 +35,24 @@ async def test_a_client_that_vanishes_while_it_is_told_keeps_nobody_busy(record_
             assert len(ids) == BACKLOG + sum(range(VANISHING)) + 1
             assert (await other.say("still there"))["status"] == "ok"
     record_property("figures", f"{VANISHING} cut, {len(ids)} delivered to the one that stayed")
+
+
+@pytest.mark.parametrize("manager", ["FailingToLetGo", "ExitingAtLettingGo"])
+async def test_a_manager_that_fails_at_letting_a_client_go_harms_no_connection(manager):
+    own = f"tests.support.extensions:{manager}"
+    async with live_server(conversation_manager_class=own) as live:
+        conversation_id = await live.new()
+        async with (
+            live.raw(conversation_id) as client,
+            polling_client(live.url, conversation_id=conversation_id) as polling,
+        ):
+            await client.connect()
+            await client.connection.send("41")
+            await client.connection.send("40")
+            while not (await client.packet()).startswith("40{"):
+                continue
+            await polling.connect()
+            assert (await polling.send("1")).text == "OK"
+
+        crowd, visits = live.application.library.crowd, live.application.library.visits
+        await until(lambda: not len(crowd) and not visits)
