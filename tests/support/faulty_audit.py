@@ -1,4 +1,6 @@
-"""An audit log that fails when it is told to."""
+"""Audit logs that fail, or take their time, when they are told to."""
+
+import asyncio
 
 from storage.audit.base import AuditRecord
 from storage.audit.memory import MemoryAudit
@@ -14,4 +16,21 @@ class FaultyAudit(MemoryAudit):
         """See AuditLog."""
         if self.fails:
             raise Unavailable("the disk is full")
+        return await super().add(record)
+
+
+class SlowAudit(MemoryAudit):
+    """Adds nothing of one action before `go` is set; `asked` is set when somebody wants it to."""
+
+    def __init__(self, slow_action: str) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+        self.go = asyncio.Event()
+        self._slow_action = slow_action
+
+    async def add(self, record: AuditRecord) -> AuditRecord:
+        """See AuditLog."""
+        if record.action == self._slow_action:
+            self.asked.set()
+            await self.go.wait()
         return await super().add(record)

@@ -69,9 +69,9 @@ class AuditTrail:
         return guarded
 
     async def flush(self) -> None:
-        """Keep every count that is not kept yet."""
-        while self._open:
-            await self._close_oldest()
+        """Keep every count that is not kept yet, but of records that are being added."""
+        for alike in [one for one, record in self._open.items() if record.id]:
+            await self._close(alike)
 
     async def _checked(self, action: str, request: Request) -> str:
         try:
@@ -95,8 +95,8 @@ class AuditTrail:
             await self._note(_record(request, who, action, outcome, acting=False))
 
     async def _note(self, record: AuditRecord) -> None:
-        while self._open and record.at - next(iter(self._open.values())).at > TOGETHER:
-            await self._close_oldest()
+        while (oldest := self._oldest()) and record.at - self._open[oldest].at > TOGETHER:
+            await self._close(oldest)
         alike: Alike = (record.who, record.client, record.action, record.target, record.outcome)
         known = self._open.get(alike)
         if known is not None:
@@ -107,18 +107,23 @@ class AuditTrail:
         self._open[alike] = record
         try:
             kept = await self._audit.add(record)
-        except StorageError:
+        except BaseException as error:
+            del self._open[alike]
+            if not isinstance(error, StorageError):
+                raise
             logger.exception("cannot record an admin request in the audit")
-            self._open.pop(alike, None)
             return
-        if alike in self._open:
-            self._open[alike] = self._open[alike].model_copy(update={"id": kept.id})
-        if len(self._open) > OPEN_LIMIT:
-            await self._close_oldest()
+        self._open[alike] = self._open[alike].model_copy(update={"id": kept.id})
+        if len(self._open) > OPEN_LIMIT and (oldest := self._oldest()):
+            await self._close(oldest)
 
-    async def _close_oldest(self) -> None:
-        _, record = self._open.popitem(last=False)
-        if record.count > 1:
+    def _oldest(self) -> Alike | None:
+        """Return the oldest record that has its id: only such a one can be closed."""
+        return next((alike for alike, record in self._open.items() if record.id), None)
+
+    async def _close(self, alike: Alike) -> None:
+        record = self._open.pop(alike, None)
+        if record is not None and record.count > 1:
             await self._quietly(self._audit.change(record))
 
     async def _quietly(self, change: Awaitable[None]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from httpx import ASGITransport, AsyncClient
 from starlette.routing import Route
 
+from tests.support.faulty_audit import SlowAudit
 from tests.support.live import live_server
 from tests.support.proxy import forwarding
 from tests.support.rest import assert_refused, client_at, rest_server
@@ -276,3 +277,17 @@ async def test_many_at_once_are_counted_in_one_record():
 
     assert {one.status_code for one in answers} == {httpx.codes.OK}
     assert [(one["action"], one["count"]) for one in audit] == [("overview", 40)]
+
+
+async def test_a_look_at_the_audit_loses_no_count_of_a_record_that_is_being_added():
+    audit = SlowAudit("overview")
+    async with rest_server(None, audit) as rest:
+        looks = [asyncio.create_task(rest.ask("GET", OVERVIEW)) for _ in range(3)]
+        await audit.asked.wait()
+        await rest.ask("GET", AUDIT)
+        looks.append(asyncio.create_task(rest.ask("GET", OVERVIEW)))
+        audit.go.set()
+        await asyncio.gather(*looks)
+        found = (await rest.ask("GET", AUDIT)).json()["results"]
+
+    assert [one["count"] for one in found if one["action"] == "overview"] == [4]
