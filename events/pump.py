@@ -3,8 +3,9 @@
 import asyncio
 import logging
 from asyncio import AbstractEventLoop, Future, Task, TimerHandle
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import Any, TypeVar
 
 import orjson
 
@@ -24,15 +25,16 @@ from events.errors import (
 )
 from events.event import STATE, StoredEvent
 from events.fence import Fence
-from events.stores.base import EventStore, Head
+from events.stores.base import EventStore, Formed, Head
 from events.summary import SummaryChange, fold
 from storage.promise import Promise
 
 logger = logging.getLogger(__name__)
 
-CONFLICT_TRIES = 8
 FIRST_PAUSE_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 1.0
+T = TypeVar("T")
+
 READ_EVENTS = 1_000
 """Events of another writer that are read and published together."""
 
@@ -43,9 +45,9 @@ Publish = Callable[[Sequence[StoredEvent], SummaryChange, int], None]
 class AppendPump:
     """The serial section of one conversation: at most one batch is in flight.
 
-    It runs in loop callbacks; a task exists only while an unknown outcome or a conflict is being
-    resolved by reading the tail back, or while what another writer appended is read. Until that is
-    done nothing further is submitted.
+    It runs in loop callbacks; a task exists only while an unknown outcome is resolved by reading
+    the tail back, while a batch that met a conflict waits for its turn at the log's end, or while
+    what another writer appended is read. Until that is done nothing further is submitted.
     """
 
     def __init__(
@@ -67,14 +69,13 @@ class AppendPump:
         self._publish = publish
         self._queue = queue
         self._in_flight: Batch | None = None
-        self._attempts: list[Promise[object]] = []
+        self._attempts: list[Promise[Any]] = []
         self._deadline: TimerHandle | None = None
         self._due = 0.0
         self._scheduled = False
         self._loop: AbstractEventLoop | None = None
         self._recovery: Task[None] | None = None
         self._pause_seconds = FIRST_PAUSE_SECONDS
-        self._conflicts = 0
         self._last_timestamp = ""
         self._idle: Promise[None] | None = None
         self._stopped: EventsError | None = None
@@ -120,14 +121,19 @@ class AppendPump:
     async def drain(self, seconds: float) -> None:
         """After `stop`: wait for what was taken, then give up on the rest with the reason."""
         self._pump()
-        if self._in_flight is not None or self._reading is not None:
+        if self._busy or self._reading is not None:
             self._idle = self._idle or Promise()
             await asyncio.wait([self._idle.future()], timeout=seconds)
         self._abandon(self._stopped or AppendUnknown("given up"))
 
+    @property
+    def _busy(self) -> bool:
+        """Whether a batch has no outcome yet, or waits for its turn at the log's end."""
+        return self._in_flight is not None or self._recovery is not None
+
     def _pump(self) -> None:
         self._scheduled = False
-        if self._in_flight is not None:
+        if self._busy:
             return
         if self._wanted and self._reads_on():
             return
@@ -178,6 +184,15 @@ class AppendPump:
             return  # its outcome is being, or has been, read from the log
         if error is not None and attempt is not self._attempts[-1]:
             return  # given up at its deadline; the one that followed decides
+        if isinstance(error, AppendConflict) and len(self._attempts) == 1:
+            self._end(batch)
+            self._queue.put_back(batch.waiting)
+            self._recovery = asyncio.get_running_loop().create_task(self._append_next())
+        else:
+            self._settle(batch, error)
+
+    def _settle(self, batch: Batch, error: Exception | None) -> None:
+        """Settle what a batch's newest attempt ended with, when all before it is published."""
         match error:
             case None:
                 self._committed(batch)
@@ -199,9 +214,72 @@ class AppendPump:
             case _:
                 self._recover(error)
 
+    async def _append_next(self) -> None:
+        """Append at the log's end, wherever that is by then, and publish first what others wrote.
+
+        A conflict is no accident: another writer is at work, and trying again alone may always lose.
+        """
+        turn = await self._take_turn()
+        while turn.batch is None or turn.head is None:
+            error = turn.error
+            if isinstance(error, ConversationDeleted | DamagedHead):
+                self._abandon(error)
+                return
+            if isinstance(error, AppendFailed):
+                self._recovery = None
+                self._failed(self._queue.form(self.next_id, self._last_timestamp), error)
+                return
+            logger.warning(
+                "nothing was appended to %s behind another writer; trying again: %r",
+                self._conversation_id,
+                error,
+                extra=self._ids,
+            )
+            await self._pause()
+            turn = await self._take_turn()
+        try:
+            while self.next_id < turn.head.next_id:
+                events = await self._insist(partial(self._read_part, turn.head.next_id))
+                if not events:
+                    self._abandon(ConversationDeleted(self._conversation_id))
+                    return
+                self._take_over(events)
+        except DamagedHead as damage:
+            self._abandon(damage)
+            return
+        self._recovery = None
+        self._attempts = [turn.attempt]
+        self._settle(turn.batch, turn.error)
+
+    async def _take_turn(self) -> "Turn":
+        """Call `append_next`, and wait for its outcome at most so long as for any other."""
+        turn = Turn(self._form)
+        turn.attempt = Promise.of(self._store.append_next(self._conversation_id, turn.form))
+        try:
+            async with asyncio.timeout(self._append_seconds):
+                await turn.attempt
+        except Exception:  # noqa: BLE001, S110 - the turn tells it
+            pass
+        finally:
+            turn.ended = True
+        return turn
+
+    def _form(self, head: Head) -> Batch:
+        """Take the next batch for an end of the log, and put back the one made for an earlier end."""
+        before = self._in_flight
+        if before is not None:
+            self._end(before)
+            self._queue.put_back(before.waiting)
+        if head.next_id < self.next_id:
+            raise AppendFailed(f"the log ends at {head.next_id}, before the expected id")
+        if not self._queue.waiting:
+            raise AppendFailed("nothing is left to be appended")  # it was given up
+        batch = self._queue.form(head.next_id, max(self._last_timestamp, head.last_timestamp))
+        self._in_flight = batch
+        return batch
+
     def _committed(self, batch: Batch) -> None:
         self._end(batch)
-        self._conflicts = 0
         self._pause_seconds = FIRST_PAUSE_SECONDS
         self._last_timestamp = batch.timestamp
         self._store.counters.events += len(batch.events)
@@ -249,8 +327,9 @@ class AppendPump:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-        if self._recovery is not None and self._recovery is not asyncio.current_task():
-            self._recovery.cancel()
+        recovery, self._recovery = self._recovery, None
+        if recovery is not None and recovery is not asyncio.current_task():
+            recovery.cancel()
         if self._reading is not None:
             self._reading.cancel()
             self._reading = None
@@ -300,14 +379,7 @@ class AppendPump:
     def _overtaken(self, batch: Batch, tail: Sequence[StoredEvent]) -> None:
         """Another writer was first: publish what it wrote, then try again behind it."""
         self._end(batch)
-        self._conflicts += 1
-        if self._conflicts > CONFLICT_TRIES:
-            self._conflicts = 0
-            late = AppendFailed(f"overtaken {CONFLICT_TRIES} times by other writers")
-            for one in batch.waiting:
-                self._queue.fail(one, late)
-        else:
-            self._queue.put_back(batch.waiting)
+        self._queue.put_back(batch.waiting)
         self._take_over(tail)
         self._pump()
 
@@ -387,15 +459,35 @@ class AppendPump:
 
         Raises DamagedHead: the end of the log will not be known by waiting.
         """
+
+        async def tail() -> Sequence[StoredEvent] | None:
+            head = await self._store.head(self._conversation_id)
+            if head.deleted:
+                return None
+            return await self._store.read(self._conversation_id, first_id, head.next_id)
+
+        await self._pause()
+        return await self._insist(tail)
+
+    async def _read_part(self, end_id: int) -> Sequence[StoredEvent]:
+        """Some of the events from the next one to publish on; none when the log is deleted.
+
+        Raises StoreUnavailable where the next one is missing.
+        """
+        first_id = self.next_id
+        events = await self._read(first_id, min(end_id, first_id + READ_EVENTS))
+        if events and events[0].id == first_id:
+            return events
+        if (await self._store.head(self._conversation_id)).deleted:
+            return ()
+        raise StoreUnavailable(f"event {first_id} cannot be read")
+
+    async def _insist(self, read: Callable[[], Awaitable[T]]) -> T:
+        """Read until it succeeds. Raises DamagedHead: that is not mended by waiting."""
         while True:
-            await asyncio.sleep(self._pause_seconds)
-            self._pause_seconds = min(self._pause_seconds * 2, LONGEST_PAUSE_SECONDS)
             try:
                 async with asyncio.timeout(self._append_seconds):
-                    head = await self._store.head(self._conversation_id)
-                    if head.deleted:
-                        return None
-                    return await self._store.read(self._conversation_id, first_id, head.next_id)
+                    return await read()
             except DamagedHead:
                 raise
             except (EventsError, TimeoutError) as error:
@@ -409,6 +501,41 @@ class AppendPump:
                 logger.exception(
                     "cannot read the log of %s back", self._conversation_id, extra=self._ids
                 )
+            await self._pause()
+
+    async def _pause(self) -> None:
+        seconds = self._pause_seconds
+        self._pause_seconds = min(seconds * 2, LONGEST_PAUSE_SECONDS)
+        await asyncio.sleep(seconds)
+
+
+class Turn:
+    """One call of `append_next`: `batch` is what was formed last, for the end `head`."""
+
+    attempt: Promise[Head]
+
+    def __init__(self, form: Callable[[Head], Batch]) -> None:
+        self._form = form
+        self.head: Head | None = None
+        self.batch: Batch | None = None
+        self.ended = False
+        """Nobody waits for it any more: nothing further may be formed."""
+
+    def form(self, head: Head) -> Formed:
+        """Form the batch for that end. Raises AppendFailed when nothing is to be written there."""
+        if self.ended:
+            raise AppendFailed("its time was up")
+        self.batch = None
+        batch = self._form(head)
+        self.head, self.batch = head, batch
+        return Formed(batch.events, batch.summary, batch.keys, batch.fence)
+
+    @property
+    def error(self) -> Exception | None:
+        """Why it was not written, as far as that is known now; None if it was."""
+        if self.attempt.done:
+            return self.attempt.error
+        return AppendUnknown("there was no outcome in time")
 
 
 def _fold_of(events: Sequence[StoredEvent]) -> SummaryChange:

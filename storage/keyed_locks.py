@@ -24,6 +24,10 @@ class KeyedLocks(Generic[KeyT]):
         """Return the lock of a key, the same object for everybody who uses it at one time."""
         return self._locks.setdefault(key, Lock())
 
+    def in_use(self, key: KeyT) -> Lock | None:
+        """Return the lock of a key if somebody uses it now."""
+        return self._locks.get(key)
+
 
 _shared: KeyedLocks[Hashable] = KeyedLocks()
 

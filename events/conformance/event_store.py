@@ -1,17 +1,87 @@
 """The conformance suite of an EventStore, as tests of pytest and pytest-asyncio."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from events.conformance.records import append, key, record, records
-from events.errors import AppendConflict, DuplicateClientId, Fenced
+from events.conformance.records import MOMENT, append, key, record, records, summary_of
+from events.errors import AppendConflict, ConversationDeleted, DuplicateClientId, Fenced
 from events.event import EventFlag
 from events.fence import Fence
-from events.stores.base import EventStore, Head
+from events.stores.base import NO_KEYS, EventStore, Formed, Head
+from storage.promise import Promise
+
+
+class Former:
+    """Forms `count` events for the ends of a log, and notes for which."""
+
+    def __init__(
+        self,
+        text: str = "",
+        count: int = 1,
+        *,
+        keys: Mapping[int, bytes] = NO_KEYS,
+        fence: Fence | None = None,
+    ) -> None:
+        self.heads: list[Head] = []
+        self._text, self._count, self._keys, self._fence = text, count, keys, fence
+
+    def __call__(self, head: Head) -> Formed:
+        self.heads.append(head)
+        events = records(head.next_id, self._count, self._text)
+        return Formed(events, summary_of(events), self._keys, self._fence)
+
+
+class BusyWriter:
+    """Appends to one log without a pause: each append is asked for as soon as the last is told."""
+
+    def __init__(self, store: EventStore, conversation_id: str) -> None:
+        self._store = store
+        self._id = conversation_id
+        self._ended: asyncio.Future[None] | None = None
+        self._went_on: asyncio.Future[None] | None = None
+        self.appended = 0
+
+    def begin(self, next_id: int = 0) -> None:
+        """Go on from there."""
+        events = records(next_id, 1, "busy")
+        attempt = Promise.of(
+            self._store.append(self._id, next_id, events, summary=summary_of(events))
+        )
+        told = partial(self._told, next_id, attempt)
+        if attempt.done:  # within this step nobody else could do anything
+            asyncio.get_running_loop().call_soon(told)
+        else:
+            attempt.then(lambda _: told())
+
+    async def go_on(self) -> None:
+        """Wait until it has appended again."""
+        self._went_on = asyncio.get_running_loop().create_future()
+        await self._went_on
+
+    async def end(self) -> None:
+        """Append no more; what is under way is waited for."""
+        self._ended = asyncio.get_running_loop().create_future()
+        await self._ended
+
+    def _told(self, next_id: int, attempt: Promise[object]) -> None:
+        self.appended += attempt.error is None
+        if self._went_on is not None and attempt.error is None:
+            self._went_on.set_result(None)
+            self._went_on = None
+        if self._ended is not None:
+            self._ended.set_result(None)
+        elif attempt.error is None:
+            self.begin(next_id + 1)
+        else:
+            assert isinstance(attempt.error, AppendConflict)
+            again = Promise.of(self._store.head(self._id))
+            again.then(lambda head: self.begin(head.result().next_id))
 
 
 async def everything(store, conversation_id="c"):
@@ -127,6 +197,122 @@ class EventStoreSuite:
         for fence in (None, Fence(4, 1), Fence(5, 1), Fence(6, 1)):
             with pytest.raises(AppendConflict):
                 await append(store, "c", records(1, 1, "late"), fence=fence)
+
+    async def test_append_next_appends_at_the_end_and_gives_the_end_it_was_formed_for(self, store):
+        first, second = Former("first", 2), Former("second", 3, keys={1: key("a")})
+
+        assert await store.append_next("c", first) == Head(0, None, "")
+        before = await store.head("c")
+        assert await store.append_next("c", second) == before
+        await append(store, "c", [record(5, flag=EventFlag.STATE)], fence=Fence(3, 1))
+        third = Former("third", fence=Fence(3, 1))
+        head = await store.append_next("c", third)
+
+        assert [*first.heads, *second.heads, *third.heads] == [Head(0, None, ""), before, head]
+        assert (head.next_id, head.last_state_id, head.fence) == (6, 5, Fence(3, 1))
+        assert head.epoch == before.epoch
+        assert await store.read("c", 0, 5) == records(0, 2, "first") + records(2, 3, "second")
+        assert await store.read("c", 6, 9) == records(6, 1, "third")
+        assert await store.find("c", key("a")) == 3
+
+    async def test_the_head_tells_the_newest_timestamp_of_the_log(self, store):
+        assert (await store.head("c")).last_timestamp == ""
+        await append(store, "c", records(0, 2))
+        assert (await store.head("c")).last_timestamp == MOMENT
+
+        assert (await store.append_next("c", Former())).last_timestamp == MOMENT
+
+    @pytest.mark.parametrize(
+        ("former", "error"),
+        [
+            (Former(keys={0: key("new"), 1: key("a")}, count=2), DuplicateClientId),
+            (Former(fence=Fence(4, 1)), Fenced),
+        ],
+    )
+    async def test_an_append_at_the_end_that_is_refused_changes_nothing(self, store, former, error):
+        await append(store, "c", records(0, 2), keys={1: key("a")}, fence=Fence(5, 1))
+        before = await store.head("c")
+
+        with pytest.raises(error) as caught:
+            await store.append_next("c", former)
+
+        assert await store.head("c") == before
+        assert await store.find("c", key("new")) is None
+        if isinstance(caught.value, DuplicateClientId):
+            assert caught.value.taken == {1: 1}
+        await store.append_next("c", Former(fence=Fence(6, 1)))
+
+    async def test_nothing_is_formed_for_a_deleted_log(self, store):
+        await append(store, "c", records(0, 2))
+        await store.delete("c")
+        former = Former()
+
+        with pytest.raises(ConversationDeleted):
+            await store.append_next("c", former)
+
+        assert former.heads == []
+
+    async def test_what_forming_raises_is_told_and_holds_nobody_up(self, store):
+        def fails(head):
+            raise ArithmeticError(f"at {head.next_id}")
+
+        await append(store, "c", records(0, 2))
+        before = await store.head("c")
+
+        with pytest.raises(ArithmeticError, match="at 2"):
+            await store.append_next("c", fails)
+
+        assert await store.head("c") == before
+        await append(store, "c", records(2, 1))
+        assert (await store.append_next("c", Former())).next_id == 3
+
+    async def test_a_caller_that_gives_up_its_turn_holds_nobody_up(self, store):
+        await append(store, "c", records(0, 2))
+        waiting = [asyncio.ensure_future(store.append_next("c", Former())) for _ in range(5)]
+        await asyncio.sleep(0)
+        for one in waiting[:4]:
+            one.cancel()
+
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        await store.append_next("c", Former("last"))
+
+        events = await everything(store)
+        assert isinstance(outcomes[4], Head)
+        assert [event.id for event in events] == list(range(len(events)))
+        assert events[-1] == record(len(events) - 1, "last")
+
+    async def test_appends_at_one_end_all_get_in_each_whole_and_formed_once(self, store):
+        formers = [Former(f"writer {number}", 3) for number in range(20)]
+
+        heads = await asyncio.gather(*(store.append_next("c", one) for one in formers))
+
+        events = await everything(store)
+        assert len(events) == 60
+        for number, (former, head) in enumerate(zip(formers, heads, strict=True)):
+            assert former.heads == [head]
+            first_id = head.next_id
+            written = records(first_id, 3, f"writer {number}")
+            assert events[first_id : first_id + 3] == written
+
+    async def test_beside_one_that_appends_without_a_pause_another_always_gets_in_at_once(
+        self, store, record_property
+    ):
+        busy = BusyWriter(store, "c")
+        busy.begin()
+        formers = [Former("other") for _ in range(25)]
+        for former in formers:
+            head = await store.append_next("c", former)
+            assert former.heads == [head]
+            await busy.go_on()
+        await busy.end()
+
+        events = await everything(store)
+        others = {former.heads[0].next_id for former in formers}
+        assert events == [
+            record(event_id, "other" if event_id in others else "busy")
+            for event_id in range(25 + busy.appended)
+        ]
+        record_property("figures", f"25 events got in among {busy.appended}")
 
     async def test_the_heads_of_several_logs_come_in_the_order_asked_for(self, store):
         await append(store, "a", records(0, 2))

@@ -34,11 +34,17 @@ def key(name: str) -> bytes:
     return hashlib.sha256(name.encode()).digest()
 
 
+def summary_of(events: list[StoredEvent]) -> SummaryChange:
+    """Return a summary that names the newest event and its timestamp."""
+    moment = orjson.loads(events[-1].body)["timestamp"]
+    return SummaryChange(last_event_id=events[-1].id, last_updated_at=moment)
+
+
 async def append(
     store: EventStore, conversation_id: str, events: list[StoredEvent], *, keys=NO_KEYS, fence=None
 ) -> None:
     """Append at the first event's id, with a summary that says nothing of cost and tokens."""
-    summary = SummaryChange(last_event_id=events[-1].id, last_updated_at=MOMENT)
+    summary = summary_of(events)
     await store.append(
         conversation_id, events[0].id, events, summary=summary, keys=keys, fence=fence
     )

@@ -1,15 +1,20 @@
 """The EventStore contract: a durable log per conversation, appended by compare-and-append."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
+from events.errors import AppendConflict, AppendFailed, ConversationDeleted
 from events.event import StoredEvent
 from events.fence import Fence
 from events.summary import SummaryChange
 from storage.counters import Counters
 
 NO_KEYS: Mapping[int, bytes] = {}
+NEXT_TRIES = 8
+"""Attempts to append at the end of a log that others may move meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +22,8 @@ class Head:
     """The end of a log: the id the next event gets, the newest state event, the log's epoch.
 
     The epoch is a random text made with the log; an unknown conversation has `next_id` 0 and the
-    epoch "". `fence` is the newest claim under which an event was appended.
+    epoch "". `fence` is the newest claim under which an event was appended. `last_timestamp` is the
+    newest timestamp that a summary of the log's events told, "" where there is none.
     """
 
     next_id: int
@@ -25,6 +31,42 @@ class Head:
     epoch: str
     deleted: bool = False
     fence: Fence | None = None
+    last_timestamp: str = ""
+
+
+class Formed(NamedTuple):
+    """What is appended at the end of a log; see EventStore.append for the fields."""
+
+    events: Sequence[StoredEvent]
+    summary: SummaryChange
+    keys: Mapping[int, bytes] = NO_KEYS
+    fence: Fence | None = None
+
+
+Form = Callable[[Head], Formed]
+"""Makes the events for the end of a log, with ids from `next_id` and up; must not wait."""
+
+
+async def append_at_end(
+    conversation_id: str,
+    end: Callable[[], Awaitable[Head]],
+    form: Form,
+    write: Callable[[int, Formed], Awaitable[object]],
+) -> Head:
+    """Form for the end and write there, again where somebody else was first; give that end.
+
+    Raises what the three raise, and AppendFailed after NEXT_TRIES conflicts.
+    """
+    for _ in range(NEXT_TRIES):
+        head = await end()
+        if head.deleted:
+            raise ConversationDeleted(conversation_id)
+        try:
+            await write(head.next_id, form(head))
+        except AppendConflict:
+            continue
+        return head
+    raise AppendFailed(f"overtaken {NEXT_TRIES} times by other writers")
 
 
 class EventStore(ABC):
@@ -64,6 +106,29 @@ class EventStore(ABC):
         nothing was written. AppendFailed, DamagedHead: nothing was written either. AppendUnknown:
         only `head` and `read` tell.
         """
+
+    async def append_next(self, conversation_id: str, form: Form) -> Head:
+        """Have `form` make what goes to the log's end, and append it there; the end it was made for.
+
+        Nobody comes between, and whoever appends without a pause lets this in: the calls for one
+        log have their turns in the order in which they came. `form` is called in this event loop,
+        again where its events could not be written, and what it raises is raised. Raises as
+        `append` does, but no AppendConflict; where `form` was not called, also StoreUnavailable,
+        and nothing was written.
+
+        This default is for a store that has one writer at a time: it is overtaken a few times,
+        then raises AppendFailed.
+        """
+
+        async def write(next_id: int, formed: Formed) -> None:
+            events, summary, keys, fence = formed
+            await self.append(
+                conversation_id, next_id, events, summary=summary, keys=keys, fence=fence
+            )
+
+        return await append_at_end(
+            conversation_id, partial(self.head, conversation_id), form, write
+        )
 
     @abstractmethod
     async def head(self, conversation_id: str) -> Head:

@@ -12,7 +12,7 @@ from events.errors import (
 )
 from events.event import STATE, StoredEvent
 from events.fence import Fence
-from events.stores.base import NO_KEYS, EventStore, Head
+from events.stores.base import NO_KEYS, EventStore, Form, Head
 from events.summary import SummaryChange
 from storage.counters import Counters
 from storage.promise import Promise
@@ -21,12 +21,13 @@ from storage.promise import Promise
 class MemoryLog:
     """One conversation's events, keys and head."""
 
-    __slots__ = ("deleted", "epoch", "events", "fence", "keys", "last_state_id")
+    __slots__ = ("deleted", "epoch", "events", "fence", "keys", "last_state_id", "last_timestamp")
 
     def __init__(self) -> None:
         self.events: list[StoredEvent] = []
         self.keys: dict[bytes, int] = {}
         self.last_state_id: int | None = None
+        self.last_timestamp = ""
         self.epoch = secrets.token_hex(8)
         self.fence: Fence | None = None
         self.deleted = False
@@ -59,11 +60,35 @@ class MemoryEventStore(EventStore):
         fence: Fence | None = None,
     ) -> Promise[None]:
         """See EventStore. Decided at once."""
+        try:
+            self._append(conversation_id, expected_next_id, events, summary, keys, fence)
+        except EventsError as refusal:
+            return Promise[None].rejected(refusal)
+        return Promise[None].resolved(None)
+
+    async def append_next(self, conversation_id: str, form: Form) -> Head:
+        """See EventStore."""
+        head = self._head(conversation_id)
+        if head.deleted:
+            raise ConversationDeleted(conversation_id)
+        self._append(conversation_id, head.next_id, *form(head))
+        return head
+
+    def _append(
+        self,
+        conversation_id: str,
+        expected_next_id: int,
+        events: Sequence[StoredEvent],
+        summary: SummaryChange,
+        keys: Mapping[int, bytes],
+        fence: Fence | None,
+    ) -> None:
         log = self._logs.get(conversation_id) or MemoryLog()
         refusal = _refusal(conversation_id, log, expected_next_id, keys, fence)
         if refusal is not None:
-            return Promise[None].rejected(refusal)
+            raise refusal
         self._logs[conversation_id] = log
+        log.last_timestamp = summary.last_updated_at or log.last_timestamp
         log.fence = fence or log.fence
         log.events.extend(events)
         for place, key in keys.items():
@@ -73,14 +98,23 @@ class MemoryEventStore(EventStore):
                 log.last_state_id = event.id
         if self._fold is not None:
             self._fold(conversation_id, summary)
-        return Promise[None].resolved(None)
 
     async def head(self, conversation_id: str) -> Head:
         """See EventStore."""
+        return self._head(conversation_id)
+
+    def _head(self, conversation_id: str) -> Head:
         log = self._logs.get(conversation_id)
         if log is None:
             return Head(0, None, "")
-        return Head(len(log.events), log.last_state_id, log.epoch, log.deleted, log.fence)
+        return Head(
+            len(log.events),
+            log.last_state_id,
+            log.epoch,
+            log.deleted,
+            log.fence,
+            log.last_timestamp,
+        )
 
     async def read(self, conversation_id: str, start_id: int, end_id: int) -> list[StoredEvent]:
         """See EventStore."""

@@ -10,7 +10,7 @@ from events.conformance.records import append, records
 from events.errors import AppendFailed, AppendUnknown, StoreUnavailable
 from events.event import StoredEvent
 from events.fence import Fence
-from events.stores.base import NO_KEYS, EventStore, Head
+from events.stores.base import NO_KEYS, EventStore, Form, Formed, Head
 from events.summary import SummaryChange
 
 
@@ -148,6 +148,18 @@ class FaultyEventStore(EventStore):
             await fault(Attempt(conversation_id, expected_next_id, events, self.inner, write))
         finally:
             self._running -= 1
+
+    async def append_next(self, conversation_id: str, form: Form) -> Head:
+        """See EventStore: the other's own, unless something is to go wrong."""
+        if self.script:
+            return await super().append_next(conversation_id, form)
+
+        def formed(head: Head) -> Formed:
+            made = form(head)
+            self.attempts.append((head.next_id, len(made.events)))
+            return made
+
+        return await self.inner.append_next(conversation_id, formed)
 
     async def head(self, conversation_id: str) -> Head:
         """See EventStore."""

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from events.event import StoredEvent
 from events.fence import Fence
-from events.stores.base import NO_KEYS, EventStore, Head
+from events.stores.base import NO_KEYS, EventStore, Form, Head
 from events.summary import SummaryChange
 from storage.conversations.base import ConversationStore, ConversationStores
 from storage.conversations.metadata import (
@@ -47,6 +47,13 @@ class HookedEventStore(EventStore):
             conversation_id, expected_next_id, events, summary=summary, keys=keys, fence=fence
         )
         await self._hook("append.after", conversation_id)
+
+    async def append_next(self, conversation_id: str, form: Form) -> Head:
+        """See EventStore."""
+        await self._hook("append.before", conversation_id)
+        head = await self.inner.append_next(conversation_id, form)
+        await self._hook("append.after", conversation_id)
+        return head
 
     async def head(self, conversation_id: str) -> Head:
         """See EventStore."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import zlib
-from asyncio import TimerHandle
+from asyncio import Lock, TimerHandle
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -20,12 +20,13 @@ from events.errors import (
 from events.event import StoredEvent
 from events.fence import Fence
 from events.pages import PageCache
-from events.stores.base import NO_KEYS, EventStore, Head
+from events.stores.base import NO_KEYS, EventStore, Form, Formed, Head, append_at_end
 from events.stores.database.append import FORMAT_VERSION, KEY_BITS, Append
 from events.stores.database.arrivals import Arrivals
 from events.summary import SummaryChange
 from storage.database.base import Database, Row, Script, Statement
 from storage.errors import Conflict, OutcomeUnknown, StorageError
+from storage.keyed_locks import KeyedLocks
 from storage.promise import Promise
 from storage.reserve import making_room
 
@@ -60,6 +61,8 @@ class DatabaseEventStore(EventStore):
         self._numbers: PageCache[str, int] = PageCache(KNOWN_LOGS)
         self._arrivals = Arrivals()
         self._placing = False
+        self._turns: KeyedLocks[str] = KeyedLocks()
+        """Appends to logs to whose ends somebody appends: in the order in which they came."""
         self._misplaced: set[int] = set()
         """Numbers of logs that have events without a place, and of which that was told."""
         self._place_later: TimerHandle | None = None
@@ -76,6 +79,30 @@ class DatabaseEventStore(EventStore):
     ) -> Promise[int | None]:
         """See EventStore. One loop callback completes a whole commit."""
         write = Append(conversation_id, expected_next_id, events, summary, keys, fence)
+        turn = self._turns.in_use(conversation_id)
+        return self._submit(write) if turn is None else Promise.of(self._wait(turn, write))
+
+    async def append_next(self, conversation_id: str, form: Form) -> Head:
+        """See EventStore. The end is read behind all appends that were taken before it."""
+        turn = self._turns.of(conversation_id)
+        async with turn:
+
+            async def end() -> Head:
+                row = await self._write(_one(Statement("read_head", (conversation_id,))))
+                return Head(0, None, "") if row is None else _head_of(conversation_id, row)
+
+            def write(next_id: int, formed: Formed) -> Promise[int | None]:
+                return self._submit(Append(conversation_id, next_id, *formed))
+
+            return await append_at_end(conversation_id, end, form, write)
+
+    async def _wait(self, turn: Lock, write: Append) -> int | None:
+        """Append to a log to whose end somebody is appending now."""
+        async with turn:
+            return await self._submit(write)
+
+    def _submit(self, write: Append) -> Promise[int | None]:
+        conversation_id, _, events, _, _, fence = write
         number = self._numbers.get(conversation_id)
         rows = () if number is None or fence is not None else write.rows(number)
         done: Promise[int | None] = self._database.submit(
@@ -131,17 +158,9 @@ class DatabaseEventStore(EventStore):
         row = await self._read(_one(Statement("read_checked_head", (conversation_id,))))
         if row is None:
             return Head(0, None, "")
-        next_id, last_state_id, epoch, deleted_at, number, holder, in_place = row
-        known_ids = isinstance(next_id, int) and isinstance(last_state_id, int | None)
-        if deleted_at is None and not known_ids:
-            logger.error(
-                "the head of %s holds what is no id",
-                conversation_id,
-                extra={"conversation_id": conversation_id},
-            )
-            raise DamagedHead(conversation_id, 0, in_place or 0)
-        fence = None if holder is None else Fence(number, holder)
-        head = Head(next_id, last_state_id, epoch, deleted_at is not None, fence)
+        in_place = row[-1]
+        head = _head_of(conversation_id, row[:-1], in_place)
+        next_id = head.next_id
         # The usual cases first: all is in its place, or the newest is in memory.
         if not head.deleted and in_place != next_id - 1:
             in_memory = known[-1].id if known else None
@@ -275,6 +294,22 @@ def _translated(error: StorageError) -> EventsError:
     failure = AppendUnknown(str(error)) if unknown else AppendFailed(str(error))
     failure.__cause__ = error
     return failure
+
+
+def _head_of(conversation_id: str, row: Row, in_place: int | None = None) -> Head:
+    """Return the head of a row of `read_head`. Raises DamagedHead."""
+    _, next_id, last_state_id, epoch, deleted_at, number, holder, updated_at = row
+    known_ids = isinstance(next_id, int) and isinstance(last_state_id, int | None)
+    if deleted_at is None and not known_ids:
+        logger.error(
+            "the head of %s holds what is no id",
+            conversation_id,
+            extra={"conversation_id": conversation_id},
+        )
+        raise DamagedHead(conversation_id, 0, in_place or 0)
+    fence = None if holder is None else Fence(number, holder)
+    told = updated_at if next_id and isinstance(updated_at, str) else ""
+    return Head(next_id, last_state_id, epoch, deleted_at is not None, fence, told)
 
 
 def _bury(conversation_id: str, now: str) -> Script[int]:

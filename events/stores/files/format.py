@@ -102,6 +102,12 @@ class LogHead(NamedTuple):
         """The newest claim under which an event was appended."""
         return None if self.holder is None else Fence(self.fence, self.holder)
 
+    @property
+    def last_timestamp(self) -> str:
+        """The newest timestamp that the log's events told; "" where none did."""
+        moment = self.summary.get("last_updated_at")
+        return moment if isinstance(moment, str) else ""
+
 
 EMPTY = LogHead(0, None, "", 0, deleted=False, summary={}, page_events=0)
 

@@ -21,7 +21,7 @@ from events.errors import (
 from events.event import StoredEvent
 from events.fence import Fence
 from events.pages import PageCache
-from events.stores.base import NO_KEYS, EventStore, Head
+from events.stores.base import NO_KEYS, EventStore, Form, Formed, Head, append_at_end
 from events.stores.files.format import (
     EMPTY,
     advanced_head,
@@ -128,38 +128,52 @@ class FileEventStore(EventStore):
         """See EventStore."""
         log = self._logs.get(conversation_id)
         async with log.lock:
-            state = await self._state(log)
-            head = state.head
-            if head.deleted:
-                raise ConversationDeleted(conversation_id)
-            if head.next_id != expected_next_id:
-                raise AppendConflict(f"next id is {head.next_id}, expected {expected_next_id}")
-            if fence is not None and fence.is_stale(head.claim):
-                raise Fenced(f"another holds the loop of {conversation_id}")
-            await self._check_keys(log, state, keys)
-            fold = folded_values(summary)
-            advanced = advanced_head(head, events, fold, fence, self._page_events)
-            digests = {digest: events[place].id for place, digest in keys.items()}
-            content = encode_segment(conversation_id, advanced, digests, events)
-            try:
-                async with self._records.writing(conversation_id) as folded:
-                    with self.counters.commit():
-                        await self._create(log, expected_next_id, content)
-                    state.head = advanced
-                    state.keys |= digests
-                    state.segments.append(expected_next_id)
-                    folded(fold)
-            except RecordDeleted as error:
-                raise ConversationDeleted(conversation_id) from error
-            except StorageError as error:
-                raise AppendFailed(str(error)) from error
-            if advanced.next_id >= max(state.sealed + advanced.page_events, log.seal_at):
-                self._begin_sealing(log, state)
+            await self._append(log, expected_next_id, Formed(events, summary, keys, fence))
+
+    async def append_next(self, conversation_id: str, form: Form) -> Head:
+        """See EventStore. Whoever holds the log's lock is its only writer."""
+        log = self._logs.get(conversation_id)
+        async with log.lock:
+
+            async def end() -> Head:
+                return _head_of(await self._state(log))
+
+            return await append_at_end(conversation_id, end, form, partial(self._append, log))
+
+    async def _append(self, log: KnownLog, expected_next_id: int, formed: Formed) -> None:
+        """Append to a log whose lock is held."""
+        events, summary, keys, fence = formed
+        state = await self._state(log)
+        head = state.head
+        if head.deleted:
+            raise ConversationDeleted(log.id)
+        if head.next_id != expected_next_id:
+            raise AppendConflict(f"next id is {head.next_id}, expected {expected_next_id}")
+        if fence is not None and fence.is_stale(head.claim):
+            raise Fenced(f"another holds the loop of {log.id}")
+        await self._check_keys(log, state, keys)
+        fold = folded_values(summary)
+        advanced = advanced_head(head, events, fold, fence, self._page_events)
+        digests = {digest: events[place].id for place, digest in keys.items()}
+        content = encode_segment(log.id, advanced, digests, events)
+        try:
+            async with self._records.writing(log.id) as folded:
+                with self.counters.commit():
+                    await self._create(log, expected_next_id, content)
+                state.head = advanced
+                state.keys |= digests
+                state.segments.append(expected_next_id)
+                folded(fold)
+        except RecordDeleted as error:
+            raise ConversationDeleted(log.id) from error
+        except StorageError as error:
+            raise AppendFailed(str(error)) from error
+        if advanced.next_id >= max(state.sealed + advanced.page_events, log.seal_at):
+            self._begin_sealing(log, state)
 
     async def head(self, conversation_id: str) -> Head:
         """See EventStore."""
-        head = (await self._read_state(self._logs.get(conversation_id))).head
-        return Head(head.next_id, head.last_state_id, head.epoch, head.deleted, head.claim)
+        return _head_of(await self._read_state(self._logs.get(conversation_id)))
 
     async def read(self, conversation_id: str, start_id: int, end_id: int) -> list[StoredEvent]:
         """See EventStore."""
@@ -352,3 +366,15 @@ class FileEventStore(EventStore):
             logger.exception("cannot seal a page of %s", log.id, extra={"conversation_id": log.id})
         finally:
             log.sealing = None
+
+
+def _head_of(state: LogState) -> Head:
+    head = state.head
+    return Head(
+        head.next_id,
+        head.last_state_id,
+        head.epoch,
+        head.deleted,
+        head.claim,
+        head.last_timestamp,
+    )

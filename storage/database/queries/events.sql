@@ -22,11 +22,12 @@ SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) WHERE co
 INSERT INTO conversations (conversation_id) VALUES (?) ON CONFLICT (conversation_id) DO NOTHING
 
 -- name: read_head
-SELECT number, next_id, last_state_id, epoch, deleted_at FROM conversations WHERE conversation_id = ?
+SELECT number, next_id, last_state_id, epoch, deleted_at, fence, holder, last_updated_at
+FROM conversations WHERE conversation_id = ?
 
 -- name: read_checked_head
 -- read_head, and the id of the newest event that is in its place; null where none is.
-SELECT next_id, last_state_id, epoch, deleted_at, fence, holder, (
+SELECT number, next_id, last_state_id, epoch, deleted_at, fence, holder, last_updated_at, (
     SELECT max(key) & 4294967295 FROM events WHERE key BETWEEN number << 32 AND number << 32 | 4294967295
 )
 FROM conversations WHERE conversation_id = ?
