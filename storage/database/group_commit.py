@@ -62,17 +62,25 @@ class Outcome(NamedTuple):
     error: Exception | None = None
 
 
+def _execute(
+    connection: sqlite3.Connection, statement: str, parameters: Sequence[Any], *, many: bool = False
+) -> sqlite3.Cursor:
+    """Run a statement. Raises sqlite3.Error, also for a value that the driver cannot bind."""
+    run = connection.executemany if many else connection.execute
+    try:
+        return run(statement, parameters)
+    except (OverflowError, UnicodeError) as error:
+        raise sqlite3.DataError(f"a value cannot be stored: {error}") from error
+
+
 def run_script(connection: sqlite3.Connection, queries: Mapping[str, str], script: Script[T]) -> T:
     """Drive a script to its end on a connection."""
     try:
         statement = next(script)
         while True:
-            if statement.many:
-                cursor = connection.executemany(queries[statement.query], statement.parameters)
-                rows: list[Row] = []
-            else:
-                cursor = connection.execute(queries[statement.query], statement.parameters)
-                rows = cursor.fetchall()
+            query = queries[statement.query]
+            cursor = _execute(connection, query, statement.parameters, many=statement.many)
+            rows: list[Row] = [] if statement.many else cursor.fetchall()
             statement = script.send(Result(rows, cursor.rowcount))
     except StopIteration as stop:
         return cast("T", stop.value)
@@ -117,7 +125,7 @@ class GroupCommit:
         If it is not, the scripts decide: they find out where every log is now.
         """
         try:
-            self.connection.execute(statement, parameters)
+            _execute(self.connection, statement, parameters)
         except sqlite3.IntegrityError:
             return False
         except sqlite3.Error:
@@ -134,7 +142,7 @@ class GroupCommit:
         if len(in_rows) < len(group) or len(statements) > 1:
             try:
                 for statement, parameters in statements:
-                    connection.execute(statement, parameters)
+                    _execute(connection, statement, parameters)
             except sqlite3.Error:
                 # The scripts, each by itself, tell whose fault it is.
                 if connection.in_transaction:
@@ -166,10 +174,15 @@ class GroupCommit:
         connection.execute("SAVEPOINT script")
         try:
             value = run_script(connection, self._queries, work.script)
-        except Exception as error:  # noqa: BLE001 - whatever a script raises belongs to its caller
+        except BaseException as error:  # noqa: BLE001 - whatever a script raises belongs to its caller
             self._check_open(error)
             connection.execute("ROLLBACK TO script")
             connection.execute("RELEASE script")
+            if not isinstance(error, Exception):
+                # Somebody's change that wants to end its thread: this one serves all writers.
+                ended = RuntimeError(f"a script raised {error!r}")
+                ended.__cause__ = error
+                return Outcome(work.promise, None, ended)
             if not isinstance(error, sqlite3.Error):
                 return Outcome(work.promise, None, error)
             is_refused = isinstance(error, sqlite3.IntegrityError)
@@ -179,7 +192,7 @@ class GroupCommit:
         connection.execute("RELEASE script")
         return Outcome(work.promise, value)
 
-    def _check_open(self, error: Exception) -> None:
+    def _check_open(self, error: BaseException) -> None:
         if not self.connection.in_transaction:
             # SQLite itself undid the whole transaction (disk full, I/O error).
             raise sqlite3.OperationalError(str(error)) from error

@@ -196,7 +196,7 @@ class SqliteDatabase(Database):
                 statement = script.send(Result(cast("list[Row]", rows), -1))
         except StopIteration as stop:
             return cast("T", stop.value)
-        except (sqlite3.Error, ValueError) as error:
+        except (sqlite3.Error, OverflowError, ValueError) as error:
             raise Unavailable(f"read failed: {error}") from error
 
     async def close(self) -> None:

@@ -211,3 +211,54 @@ async def test_a_file_that_is_no_database_is_refused(tmp_path):
 
     with pytest.raises(Unavailable, match=r"cannot open parley\.db"):
         await SqliteDatabase.open(tmp_path / "parley.db")
+
+
+UNBINDABLE = {"a number": 2**63, "a text": "\ud800", "an object": object()}
+"""Values that the driver does not take."""
+
+
+def look_up(value):
+    return (yield Statement("read_head", (value,))).rows
+
+
+@pytest.mark.parametrize("value", UNBINDABLE.values(), ids=UNBINDABLE)
+async def test_a_value_that_cannot_be_bound_fails_its_own_write_and_no_other(
+    database, tmp_path, value
+):
+    row = (1, "c1", value, 1, -1, "", -1, -1, -1, -1, "", 1, 0, 0, bytearray(b"x"), "")
+    holding, gate = await held(database)
+    writes = [
+        database.write(create("c1")),
+        database.write(look_up(value)),
+        database.write(look_up(value), rows=(("append_events", [row]),)),
+        database.write(create("c2")),
+    ]
+    gate.set()
+    outcomes = await asyncio.gather(*writes, return_exceptions=True)
+
+    assert (outcomes[0], outcomes[3]) == ("c1", "c2")
+    assert [type(one) for one in outcomes[1:3]] == [Unavailable, Unavailable]
+    await holding
+    alone = database.write(look_up(value), rows=(("append_events", [row]),))
+    with pytest.raises(Unavailable):
+        await alone
+    with pytest.raises(Unavailable):
+        await database.read(look_up(value))
+    assert await database.write(create("c3")) == "c3"
+    assert stored(tmp_path) == ["held", "c1", "c2", "c3"]
+
+
+def leave():
+    yield Statement("create_head", ("left",))
+    raise SystemExit(1)
+
+
+async def test_a_script_that_wants_to_end_its_thread_fails_alone(database, tmp_path):
+    writes = [database.write(create("c1")), database.write(leave()), database.write(create("c2"))]
+    outcomes = await asyncio.gather(*writes, return_exceptions=True)
+
+    assert (outcomes[0], outcomes[2]) == ("c1", "c2")
+    assert isinstance(outcomes[1], RuntimeError)
+    assert isinstance(outcomes[1].__cause__, SystemExit)
+    assert await database.write(create("c3")) == "c3"
+    assert stored(tmp_path) == ["c1", "c2", "c3"]
