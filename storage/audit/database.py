@@ -1,11 +1,21 @@
 """The audit log over a Database: a row per record."""
 
+import logging
+from collections.abc import Iterable
+
+from pydantic import ValidationError
+
 from storage.audit.base import KEPT, TRIM, AuditLog, AuditRecord
 from storage.database.base import Database, Row, Script, Statement
 
+_LOG = logging.getLogger(__name__)
+
 
 class DatabaseAudit(AuditLog):
-    """A record is one row, and trimmed in the commit of a later one."""
+    """A record is one row, and trimmed in the commit of a later one.
+
+    Damaged rows are left out and logged.
+    """
 
     def __init__(self, database: Database, kept: int = KEPT) -> None:
         self._database = database
@@ -23,11 +33,17 @@ class DatabaseAudit(AuditLog):
     async def page(self, before: int, limit: int, *, only_acts: bool = False) -> list[AuditRecord]:
         """See AuditLog."""
         wanted = Statement("list_audit", (before, int(only_acts), limit))
-        rows = await self._database.read(_ask(wanted))
-        return [
-            AuditRecord.model_validate_json(body).model_copy(update={"id": key})
-            for key, body in rows
-        ]
+        return [*_readable(await self._database.read(_ask(wanted)))]
+
+
+def _readable(rows: Iterable[Row]) -> Iterable[AuditRecord]:
+    for key, body in rows:
+        try:
+            record = AuditRecord.model_validate_json(body)
+        except ValidationError:
+            _LOG.exception("left out of the audit: record %s", key)
+        else:
+            yield record.model_copy(update={"id": key})
 
 
 def _ask(statement: Statement) -> Script[list[Row]]:

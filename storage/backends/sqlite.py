@@ -14,7 +14,7 @@ from storage.audit.database import DatabaseAudit
 from storage.backends.base import DirectoryBackend, OpenedDatabase
 from storage.conversations.check import shortened
 from storage.conversations.database import DatabaseConversationStores, record_problem
-from storage.database.base import Database, Row, Script, Statement, load_queries
+from storage.database.base import Database, Row, Script, Statement, bytes_in, load_queries
 from storage.database.migrate import schema_problems
 from storage.database.reading import reading
 from storage.database.sqlite import SqliteDatabase
@@ -192,8 +192,7 @@ def _check_rows(connection: sqlite3.Connection, track: Track) -> Iterator[str]:
 def _user_record_problem(row: Row) -> str | None:
     owner, kind, body = row
     try:
-        # A damaged row may hold a value of any type.
-        checked_body(kind, body if isinstance(body, bytes) else b"", f"{kind} of user {owner}")
+        checked_body(kind, bytes_in(body), f"{kind} of user {owner}")
     except Damaged as damage:
         return str(damage)
     return None

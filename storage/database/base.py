@@ -38,6 +38,11 @@ class Result(NamedTuple):
     touched: int
 
 
+def bytes_in(value: object) -> bytes:
+    """Return a stored value of bytes; none for one of another type, which a damaged row may hold."""
+    return value if isinstance(value, bytes) else b""
+
+
 Script = Generator[Statement, Result, T]
 """Yields statements, is sent their results, returns its value.
 

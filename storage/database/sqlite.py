@@ -25,6 +25,7 @@ from storage.database.base import (
     Script,
     Translate,
     as_it_is,
+    bytes_in,
     load_queries,
 )
 from storage.database.group_commit import STATEMENTS, Connect, GroupCommit, Outcome, Work
@@ -75,7 +76,7 @@ async def _fetch_within(
         with contextlib.closing(reader._conn.execute(query, parameters)) as cursor:  # noqa: SLF001 - see below
             for row in cursor:
                 rows.append(row)
-                size += len(row[-1])
+                size += len(bytes_in(row[-1]))
                 if size >= limit_bytes:
                     break
         return rows

@@ -23,7 +23,7 @@ class UsageStore(ABC):
 
     @abstractmethod
     async def load(self, conversation_id: str) -> ConversationUsage | None:
-        """Return the count of a conversation; None when it was never counted."""
+        """Return the count of a conversation; None when it was never counted. Raises Damaged."""
 
     @abstractmethod
     async def save(self, usage: ConversationUsage, expected_position: int) -> None:

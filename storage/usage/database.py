@@ -1,11 +1,17 @@
 """Usage over a Database: a position per conversation, and rows by conversation, day and model."""
 
+import logging
+from collections.abc import Iterable
 from datetime import date
 
+from pydantic import ValidationError
+
 from storage.database.base import Database, Row, Script, Statement
-from storage.errors import Conflict
+from storage.errors import Conflict, Damaged
 from storage.usage.base import PAGE, UsageStore
 from storage.usage.model import EVER, ConversationUsage, Span, UncountedLog, UsageLine, UsageTotal
+
+_LOG = logging.getLogger(__name__)
 
 _EVER = (date.min.isoformat(), date.max.isoformat())
 
@@ -40,8 +46,13 @@ class DatabaseUsage(UsageStore):
             for given, open_side in zip(span, _EVER, strict=True)
         )
         rows = await self._database.read(_ask(Statement("usage_totals", (first, last, limit))))
-        return [
-            UsageTotal(
+        return [*_readable(rows)]
+
+
+def _readable(rows: Iterable[Row]) -> Iterable[UsageTotal]:
+    for day, user_id, model, events, prompt, completion, cost in rows:
+        try:
+            yield UsageTotal(
                 user_id=user_id,
                 day=day,
                 model=model,
@@ -50,8 +61,8 @@ class DatabaseUsage(UsageStore):
                 completion_tokens=completion,
                 cost=cost,
             )
-            for day, user_id, model, events, prompt, completion, cost in rows
-        ]
+        except ValidationError:
+            _LOG.exception("left out of the usage: day %s", day)
 
 
 def _ask(statement: Statement) -> Script[list[Row]]:
@@ -63,7 +74,14 @@ def _load(conversation_id: str) -> Script[ConversationUsage | None]:
     if not found:
         return None
     rows = (yield Statement("usage_lines_of", (conversation_id,))).rows
-    user_id, position, cost, prompt, completion = found[0]
+    try:
+        return _usage_of(conversation_id, found[0], rows)
+    except ValidationError as error:
+        raise Damaged(f"the usage of conversation {conversation_id} cannot be read") from error
+
+
+def _usage_of(conversation_id: str, found: Row, rows: Iterable[Row]) -> ConversationUsage:
+    user_id, position, cost, prompt, completion = found
     return ConversationUsage(
         conversation_id=conversation_id,
         user_id=user_id,

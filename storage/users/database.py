@@ -1,6 +1,6 @@
 """Users' records over a Database: one row per owner and kind."""
 
-from storage.database.base import Database, Row, Script, Statement
+from storage.database.base import Database, Row, Script, Statement, bytes_in
 from storage.keys import owner_part
 from storage.users.base import RecordChange, UserRecords
 from storage.users.sealing_key import KeyMark
@@ -16,7 +16,7 @@ class DatabaseUserRecords(UserRecords):
     async def read(self, user_id: str | None, kind: str) -> bytes | None:
         """See UserRecords."""
         rows = await self._database.read(_rows(_lookup(user_id, kind)))
-        return rows[0][0] if rows else None
+        return bytes_in(rows[0][0]) if rows else None
 
     async def write(self, user_id: str | None, kind: str, record: bytes) -> None:
         """See UserRecords."""
@@ -57,7 +57,7 @@ def _write(user_id: str | None, kind: str, record: bytes) -> Script[None]:
 
 def _update(user_id: str | None, kind: str, change: RecordChange) -> Script[None]:
     rows = (yield _lookup(user_id, kind)).rows
-    yield from _write(user_id, kind, change(rows[0][0] if rows else None))
+    yield from _write(user_id, kind, change(bytes_in(rows[0][0]) if rows else None))
 
 
 def _claim(key_id: str) -> Script[str]:

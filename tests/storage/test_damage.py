@@ -8,6 +8,7 @@ import pytest
 
 from events.actions import MessageAction
 from events.conformance.records import append, records
+from events.damage import DAMAGED_ID
 from events.errors import AppendFailed, ConversationDeleted, DamagedHead, DamagedRecord
 from events.event import EventSource
 from events.page_reader import PageReader
@@ -22,6 +23,7 @@ FLIP = (
     " WHERE key & 4294967295 IN (3, 5)"
 )
 
+BODY = "UPDATE TABLE SET body = VALUE WHERE key & 4294967295 = 7"
 BODY_OF_THE_NEXT = """
     UPDATE TABLE SET body = next.body FROM TABLE AS next
     WHERE TABLE.key & 4294967295 = 7 AND next.key = TABLE.key + 1
@@ -117,6 +119,18 @@ async def test_every_kind_of_damage_is_told(change, statement):
 
     with pytest.raises(DamagedRecord, match="damaged records 7-7"):
         await store.read("c", 0, 10)
+    await store._database.close()
+
+
+@pytest.mark.parametrize("value", ["5", "0.5", "'text'", "zeroblob(0)"])
+async def test_a_marker_stands_for_a_body_of_another_type(change, value):
+    store = await change(BODY.replace("VALUE", value))
+    reader = PageReader(store, page_size=20, cache_bytes=100_000)
+
+    page = await reader.read("c", 0, 10)
+
+    assert [event.id for event in page] == list(range(10))
+    assert [DAMAGED_ID.encode() in event.body for event in page] == [n == 7 for n in range(10)]
     await store._database.close()
 
 

@@ -24,7 +24,7 @@ from events.stores.base import NO_KEYS, EventStore, Form, Formed, Head, append_a
 from events.stores.database.append import FORMAT_VERSION, KEY_BITS, Append
 from events.stores.database.arrivals import Arrivals
 from events.summary import SummaryChange
-from storage.database.base import Database, Row, Script, Statement
+from storage.database.base import Database, Row, Script, Statement, bytes_in
 from storage.errors import Conflict, OutcomeUnknown, StorageError
 from storage.keyed_locks import KeyedLocks
 from storage.promise import Promise
@@ -205,7 +205,9 @@ class DatabaseEventStore(EventStore):
         last = min(end_id - 1, LAST_ID)
         bounds = (first, conversation_id, last, conversation_id)
         rows = await self._read(_all(Statement("read_events", bounds, limit_bytes=limit_bytes)))
-        if len(rows) <= last - first and not _fill(limit_bytes, (row[-1] for row in rows)):
+        if len(rows) <= last - first and not _fill(
+            limit_bytes, (bytes_in(row[-1]) for row in rows)
+        ):
             placed_or_not = (first, last, conversation_id)
             everywhere = Statement("read_all_events", placed_or_not, limit_bytes=limit_bytes)
             rows = await self._read(_all(everywhere))

@@ -28,9 +28,9 @@ DELETE FROM usage_lines WHERE conversation_id = ?
 DELETE FROM usage_positions WHERE conversation_id = ?
 
 -- name: usage_totals
--- 1 and 2 the days, 3 how many
-SELECT line.day, counted.user_id, line.model, sum(line.events), sum(line.prompt_tokens),
-    sum(line.completion_tokens), sum(line.cost)
+-- 1 and 2 the days, 3 how many. `sum` fails where whole numbers come to more than 64 bits hold.
+SELECT line.day, counted.user_id, line.model, sum(line.events), CAST(total(line.prompt_tokens) AS INTEGER),
+    CAST(total(line.completion_tokens) AS INTEGER), sum(line.cost)
 FROM usage_lines AS line JOIN usage_positions AS counted USING (conversation_id)
 WHERE line.day BETWEEN ?1 AND ?2
 GROUP BY line.day, counted.user_id, line.model
