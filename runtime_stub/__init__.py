@@ -1,8 +1,7 @@
 """Runtimes and agents: the places work runs in, and the deciders on it. The public contract."""
 
 from runtime_stub.agent import Agent, Example
-from runtime_stub.base import FileChange, FileVersions, Runtime, RuntimeStatus
-from runtime_stub.builder import RuntimeBuilder
+from runtime_stub.base import FileChange, FileVersions, Runtime, RuntimeBuilder, RuntimeStatus
 from runtime_stub.errors import (
     BadWorkspacePath,
     FileMissing,

@@ -1,4 +1,4 @@
-"""The Runtime contract: where an agent's actions are carried out."""
+"""The contracts of runtimes, which carry out an agent's actions, and of their builders."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -94,3 +94,14 @@ class Runtime(ABC):
     @abstractmethod
     async def branch(self) -> str | None:
         """The branch of the workspace's repository; None when there is none."""
+
+
+class RuntimeBuilder(ABC):
+    """Builds runtimes. One builder serves all conversations of a process."""
+
+    @abstractmethod
+    async def build(self, conversation_id: str, user_id: str | None) -> Runtime:
+        """Return a runtime for the conversation, not yet connected. Raise RuntimeUnavailable.
+
+        `user_id` is the id of the conversation's owner, an opaque text; None where it has no owner.
+        """

@@ -15,8 +15,7 @@ from events.observations import (
 )
 from runtime_stub import shell
 from runtime_stub.answers import answer
-from runtime_stub.base import FileChange, FileVersions, Runtime, RuntimeStatus
-from runtime_stub.builder import RuntimeBuilder
+from runtime_stub.base import FileChange, FileVersions, Runtime, RuntimeBuilder, RuntimeStatus
 from runtime_stub.errors import BadWorkspacePath, RuntimeUnavailable, WorkspaceError, named
 from runtime_stub.outcome import Outcome, failed
 from runtime_stub.workspace import MAX_BYTES, Workspace, resolve

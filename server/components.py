@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 from starlette.middleware import Middleware
 
 from runtime_stub.agent import Agent, Example
-from runtime_stub.builder import RuntimeBuilder
+from runtime_stub.base import RuntimeBuilder
 from runtime_stub.scripted import ScriptedAgent
 from runtime_stub.stub import StubRuntimeBuilder
 from server.access.auth import AnyUser, UserAuth

@@ -5,8 +5,7 @@ import pytest_asyncio
 
 from events.actions import CmdRunAction
 from events.observations import CmdOutputObservation
-from runtime_stub.base import Runtime
-from runtime_stub.builder import RuntimeBuilder
+from runtime_stub.base import Runtime, RuntimeBuilder
 
 LEAVING = ("../x", "/etc/passwd", "a/../../x", "/workspace/..", "a\0b", "a\nb", "x" * 5000)
 

@@ -15,8 +15,7 @@ from events.event import AgentState, EventSource
 from events.observations import AgentStateChangedObservation, ErrorObservation
 from events.stream import EventStream
 from runtime_stub.agent import Agent, Spending
-from runtime_stub.base import Runtime, RuntimeStatus
-from runtime_stub.builder import RuntimeBuilder
+from runtime_stub.base import Runtime, RuntimeBuilder, RuntimeStatus
 from runtime_stub.replay import ReplayAgent
 from server.agent.contained import Deadlines
 from server.agent.loop import LONGEST_REASON, AgentLoop

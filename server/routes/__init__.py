@@ -2,7 +2,6 @@
 
 from starlette.routing import BaseRoute
 
-from server.routes.admin.page import AdminPageRoutes
 from server.routes.admin.table import Administration, admin_routes
 from server.routes.conversations import ConversationRoutes
 from server.routes.documents import DocumentRoutes
@@ -12,7 +11,7 @@ from server.routes.files import FileRoutes
 from server.routes.health import HealthRoutes, MetricsRoutes
 from server.routes.not_offered import ExtraRoutes, GitHostRoutes
 from server.routes.options import OptionRoutes
-from server.routes.pages import page_routes
+from server.routes.pages import AdminPageRoutes, page_routes
 from server.routes.secrets import SecretsRoutes
 from server.routes.services import Services
 from server.routes.settings import SettingsRoutes

@@ -1,4 +1,4 @@
-"""The page: the built-in one, or a single-page build of somebody else's."""
+"""The pages: the chat, built in or from `ui_dir`, and the admin page, which is always built in."""
 
 import re
 from functools import cache
@@ -12,6 +12,7 @@ from starlette.staticfiles import StaticFiles
 
 from server.config.settings import ServerConfig
 from server.errors import NotFound
+from server.routes.endpoint import Tag, described
 from server.routes.static_files import (
     BUILT_IN,
     IMMUTABLE,
@@ -22,8 +23,19 @@ from server.routes.static_files import (
 )
 
 INDEX = "index.html"
+ADMIN_INDEX = BUILT_IN / "admin" / "index.html"
+SHARED = (
+    "icon.svg",
+    "theme-boot.js",
+    "base.js",
+    "header-text.js",
+    "views/dom.js",
+    "styles/tokens.css",
+    "styles/base.css",
+)
+"""Files the admin page shares with the built-in chat page, which may not be the one served."""
 FOREIGN_POLICY = "frame-ancestors 'self'; base-uri 'self'; form-action 'self'; object-src 'none'"
-"""For a build we know nothing of: it may load and run what it brings or fetches."""
+"""The policy of an unknown build, which may load and run anything."""
 
 _CONVERSATION = re.compile(r"conversations/[^/]+/?")
 _HASHED = re.compile(
@@ -33,13 +45,13 @@ _HASHED = re.compile(
 
 
 def page_routes(config: ServerConfig) -> "BuiltInPage | CustomPage":
-    """The page this server shows."""
+    """Return the chat page that the settings name."""
     return BuiltInPage() if config.ui_dir is None else CustomPage(config.ui_dir)
 
 
 @cache
 def built_in_page() -> WebFiles:
-    """The page that comes with the server; what the other pages have below it is not part of it."""
+    """Return the built-in chat page with its files, without those of the other pages."""
     parts = {
         name: path
         for name, path in files_below(BUILT_IN, BUILT_IN).items()
@@ -49,13 +61,13 @@ def built_in_page() -> WebFiles:
 
 
 class BuiltInPage:
-    """The page that comes with the server."""
+    """The built-in chat page."""
 
     def __init__(self) -> None:
         self._files = built_in_page()
 
     async def serve(self, request: Request) -> Response:
-        """A file below `/assets`, and the page for the addresses it makes up. Raises NotFound."""
+        """Serve a file below `/assets`, or the page at its client-side routes. Raises NotFound."""
         path = request.path_params["path"].strip("/")
         if _is_address_of_the_page(request, path):
             return self._files.page(request)
@@ -66,15 +78,15 @@ class BuiltInPage:
 
 
 class CustomPage:
-    """Serves files of one folder, and its index.html for the addresses the page itself makes up."""
+    """A page from `ui_dir`: its files, and its index.html at the page's client-side routes."""
 
     def __init__(self, folder: Path) -> None:
         self._files = StaticFiles(directory=folder)
 
     async def serve(self, request: Request) -> Response:
-        """A file, or the index for navigations. Raises NotFound.
+        """Serve a file, or the index for navigations. Raises NotFound.
 
-        Hidden files, and what lies outside the folder even by a link, are not there.
+        Hidden files, and files outside the folder even through a link, are not found.
         """
         path = request.path_params["path"].strip("/")
         if _is_address_of_the_page(request, path):
@@ -95,15 +107,44 @@ class CustomPage:
         return response
 
 
+@cache
+def admin_page() -> WebFiles:
+    """Return the admin page with its files."""
+    own = {
+        name: path
+        for name, path in files_below(ADMIN_INDEX.parent, BUILT_IN).items()
+        if path != ADMIN_INDEX
+    }
+    parts = own | {name: BUILT_IN / name for name in SHARED}
+    return WebFiles(ADMIN_INDEX, parts, "/admin/assets")
+
+
+class AdminPageRoutes:
+    """The admin page, which needs no key itself: it asks for one, and shows nothing without."""
+
+    def __init__(self) -> None:
+        self._files = admin_page()
+
+    @described(Tag.ADMINISTRATION, media_type="text/html")
+    async def index(self, request: Request) -> Response:
+        """Serve the admin page."""
+        return self._files.page(request)
+
+    @described(Tag.ADMINISTRATION, media_type="*/*", raises=(NotFound,))
+    async def asset(self, request: Request) -> Response:
+        """Serve a file of the admin page. Raises NotFound."""
+        return self._files.part(request, request.path_params["path"])
+
+
 def _has_any(request: Request) -> bool:
-    """Return whether the client has some form of the file, which is all that `*` says."""
+    """Return whether the client has any version of the file cached (`*`)."""
     return request.headers.get("if-none-match", "").strip() == "*"
 
 
 def _is_address_of_the_page(request: Request, path: str) -> bool:
     if path in ("", INDEX) or _CONVERSATION.fullmatch(path):
         return True
-    # A missing asset must not turn into a page that is then taken for it.
+    # A missing asset must not be answered with a page, which would be parsed as the asset.
     return (
         path.partition("/")[0] != "assets"
         and not PurePosixPath(path).suffix

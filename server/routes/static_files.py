@@ -1,4 +1,4 @@
-"""The files of a built-in page, held in memory as they were when the server started."""
+"""The files of a built-in page, read at start and held in memory."""
 
 import gzip
 import re
@@ -12,7 +12,6 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from server.errors import NotFound
-from server.http.negotiation import is_known, takes_gzip
 from server.routes.bundles import join_scripts, join_styles
 
 BUILT_IN = Path(__file__).parent.parent / "web"
@@ -21,7 +20,7 @@ STRICT_POLICY = (
     " connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self';"
     " frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
-"""Nothing from elsewhere, nothing inline, and no text that a browser would read as markup or code."""
+"""Nothing from other origins, nothing inline, and no string that a browser parses as markup or code."""
 REVALIDATE = "no-cache"
 IMMUTABLE = "public, max-age=2592000, immutable"
 MEDIA_TYPES: Mapping[str, str] = {
@@ -36,40 +35,46 @@ MEDIA_TYPES: Mapping[str, str] = {
     ".webmanifest": "application/manifest+json",
     ".woff2": "font/woff2",
 }
-"""Browsers are told not to guess, and the system's own table may be wrong."""
+"""Media types by suffix: browsers must not guess, and the system's table may be wrong."""
 PACKED_FROM_BYTES = 512
 DEEPEST = 16
-"""Slashes in an address of a page: each makes every address in it longer."""
+"""Maximum slashes in the path of a page: each makes every relative address in it longer."""
 JOINED_SCRIPT, JOINED_STYLES = "joined.js", "joined.css"
 
 _VERSION = re.compile(r"[0-9a-f]{16}")
 _STYLES = re.compile(r'[ \t]*<link rel="stylesheet" href="/([^"]+)">\n')
 _SCRIPT = re.compile(r'<script type="module" src="/([^"]+)">')
+_CODING = re.compile(
+    r"[ \t]*(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*"
+    r"(?:;[ \t]*q=(?P<weight>0(?:\.\d{0,3})?|1(?:\.0{0,3})?)[ \t]*)?",
+    re.ASCII | re.IGNORECASE,
+)
+_TAG = re.compile(r'(?:W/)?("[^"]*")')
 _FROM_THE_ROOT = re.compile(r'((?:href|src)=")/')
 
 
 class WebFile:
-    """One file: its bytes as they are and packed."""
+    """One file, as it is and compressed."""
 
     def __init__(self, name: str, body: bytes) -> None:
         self.body = body
         suffix = PurePosixPath(name).suffix
         self._media_type = MEDIA_TYPES.get(suffix, "text/plain; charset=utf-8")
-        # Weak, since packed and not packed are one file.
+        # Weak, since the compressed and the plain file share it.
         self._etag = f'W/"{sha256(body).hexdigest()[:16]}"'
 
     def answer(self, request: Request, caching: str) -> Response:
-        """The file, packed for those who take that; 304 without a body for who has it."""
+        """Return the file, compressed if the client accepts gzip; 304 if the client has it."""
         headers = {
             "cache-control": caching,
             "content-security-policy": STRICT_POLICY,
             "etag": self._etag,
             "vary": "Accept-Encoding",
         }
-        if is_known(self._etag, ",".join(request.headers.getlist("if-none-match"))):
+        if _is_cached(self._etag, ",".join(request.headers.getlist("if-none-match"))):
             return Response(status_code=304, headers=headers)
         accepted = ",".join(request.headers.getlist("accept-encoding"))
-        if not takes_gzip(accepted) or not self._packed:
+        if not _accepts_gzip(accepted) or not self._packed:
             return Response(self.body, headers=headers, media_type=self._media_type)
         headers["content-encoding"] = "gzip"
         return Response(self._packed, headers=headers, media_type=self._media_type)
@@ -80,13 +85,13 @@ class WebFile:
 
 
 class WebFiles:
-    """A page and the files it is made of, which stand below one address.
+    """A page and its files, which are served below one prefix.
 
-    Its modules are joined into one script, its style sheets into one; single files are there as
-    well. The page names them by addresses with a version in them, which changes when any of them
-    does: so browsers keep them, and ask for the page alone. All its addresses are relative to the
-    one it was asked for at, and it is told where the server begins: a proxy may have put a path
-    before it that the server does not know.
+    Its modules are joined into one script and its style sheets into one; the single files are
+    served as well. The addresses of files contain a version, which changes when any file does, so
+    that browsers cache the files and revalidate only the page. All addresses are relative to that
+    of the request, and `data-base` names the server's root: a proxy may have added a path prefix
+    that the server does not know.
     """
 
     def __init__(self, page: Path, parts: Mapping[str, Path], prefix: str) -> None:
@@ -118,10 +123,10 @@ class WebFiles:
             f'"{prefix}/', f'"{prefix}/{self._version}/'
         )
         self._pages: dict[int, WebFile] = {}
-        """By how many folders the address is deep at which they are asked for."""
+        """The page by the depth of the requested path, in folders."""
 
     def page(self, request: Request) -> Response:
-        """The page, which browsers ask for anew each time. Raises NotFound."""
+        """Return the page, which browsers revalidate each time. Raises NotFound."""
         depth = _depth_of(request.scope)
         if depth > DEEPEST:
             raise NotFound("There is no page this deep")
@@ -130,9 +135,9 @@ class WebFiles:
         return self._pages[depth].answer(request, REVALIDATE)
 
     def part(self, request: Request, path: str) -> Response:
-        """A file, kept for ever where its path begins with the version. Raises NotFound.
+        """Return a file, cached for long if its path begins with the current version. Raises NotFound.
 
-        Below a version of another time is what there is now: better than half a page.
+        Another version in the path gets the current file, which is better than half a page.
         """
         version, _, rest = path.partition("/")
         part = self._parts.get(rest if _VERSION.fullmatch(version) else path)
@@ -141,8 +146,30 @@ class WebFiles:
         return part.answer(request, IMMUTABLE if version == self._version else REVALIDATE)
 
 
+def _accepts_gzip(accept_encoding: str) -> bool:
+    """Return whether an Accept-Encoding header of that value accepts gzip."""
+    weights: dict[str, float] = {}
+    for part in accept_encoding.split(","):
+        found = _CODING.fullmatch(part)
+        if found is not None:
+            weights[found["name"].lower()] = float(found["weight"] or 1)
+    return max(weights.get("gzip", -1), weights.get("x-gzip", -1), -1) > 0 or (
+        not weights.keys() & {"gzip", "x-gzip"} and weights.get("*", 0) > 0
+    )
+
+
+def _is_cached(etag: str, if_none_match: str) -> bool:
+    """Return whether an If-None-Match header of that value names the tag.
+
+    Tags are compared weakly; `*` matches any.
+    """
+    if if_none_match.strip() == "*":
+        return True
+    return etag.removeprefix("W/") in _TAG.findall(if_none_match)
+
+
 def _with_joined(page: str, prefix: str) -> str:
-    """The page, which names one style sheet and one script."""
+    """Return the page with its style sheets and its script replaced by the joined ones."""
     sheet = f'    <link rel="stylesheet" href="{prefix}/{JOINED_STYLES}">\n'
     first = _STYLES.search(page)
     page = _STYLES.sub(
@@ -152,21 +179,21 @@ def _with_joined(page: str, prefix: str) -> str:
 
 
 def _depth_of(scope: Scope) -> int:
-    """The folders between the server's root and the address as the browser wrote it."""
+    """Return the number of folders between the server's root and the requested path."""
     path: bytes = scope.get("raw_path") or scope["path"].encode()
     root: str = scope.get("root_path", "")
     return path.removeprefix(root.encode()).count(b"/") - 1
 
 
 def _seen_from(depth: int, page: str) -> str:
-    """The page with relative addresses, and with where the server begins as `data-base`."""
+    """Return the page with relative addresses and the path to the server's root as `data-base`."""
     base = "../" * depth or "./"
     relative = _FROM_THE_ROOT.sub(rf"\1{base}", page)
     return relative.replace("<html ", f'<html data-base="{base}" ', 1)
 
 
 def files_below(folder: Path, base: Path) -> dict[str, Path]:
-    """All files of a folder by their paths from `base`, in the order of their names."""
+    """Return all files below a folder by their paths relative to `base`, sorted."""
     return {
         path.relative_to(base).as_posix(): path
         for path in sorted(folder.rglob("*"))

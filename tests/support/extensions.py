@@ -6,8 +6,7 @@ from typing import Any, ClassVar
 
 from events.event import Event
 from runtime_stub.agent import Example
-from runtime_stub.base import Runtime
-from runtime_stub.builder import RuntimeBuilder
+from runtime_stub.base import Runtime, RuntimeBuilder
 from runtime_stub.errors import FileMissing
 from runtime_stub.scripted import ScriptedAgent
 from runtime_stub.stub import StubRuntime

@@ -16,8 +16,7 @@ from events.actions import Action, MessageAction
 from events.event import Event
 from events.observations import CmdOutputObservation, Observation
 from runtime_stub.agent import Spending
-from runtime_stub.base import Runtime
-from runtime_stub.builder import RuntimeBuilder
+from runtime_stub.base import Runtime, RuntimeBuilder
 from runtime_stub.scripted import ScriptedAgent
 from runtime_stub.stub import StubRuntime
 
