@@ -59,11 +59,32 @@ def _check_network(value: str) -> str:
 
 def _check_rate(value: str) -> str:
     try:
-        limits.parse(value)
+        found = limits.parse_many(value)
     except ValueError as error:
         raise ValueError("not a rate such as 600/minute or 20/5 seconds") from error
+    if len(found) > 1:
+        raise ValueError("must be one rate")
     return value
 
+
+def _at_most(largest: int) -> AfterValidator:
+    def check(value: float) -> float:
+        if value > largest:
+            raise ValueError(f"must be at most {largest}")
+        return value
+
+    return AfterValidator(check)
+
+
+LONGEST_SECONDS = 100 * 365 * 24 * 60 * 60
+"""A hundred years. The system's timers end at 292 years, and the calendar begins with the year 1."""
+LARGEST = 2**53 - 1
+"""The largest whole number that every reader of JSON can count to."""
+
+Seconds = Annotated[FiniteFloat, _at_most(LONGEST_SECONDS)]
+WholeSeconds = Annotated[int, _at_most(LONGEST_SECONDS)]
+Number = Annotated[FiniteFloat, _at_most(LARGEST)]
+Count = Annotated[int, _at_most(LARGEST)]
 
 Names = Annotated[
     list[Annotated[str, AfterValidator(given_host)]], NoDecode, BeforeValidator(_split)
@@ -130,21 +151,21 @@ class AccessLimits(BaseModel):
         description="Rate limit for protocol violations, per address; the connections of an address that "
         "exceeds it are closed for 10 seconds.",
     )
-    actions_per_second: FiniteFloat = Field(
+    actions_per_second: Number = Field(
         default=50,
         gt=0,
         description="Events per second that the sockets of one address may send on average.",
     )
-    action_burst: int = Field(
+    action_burst: Count = Field(
         default=50, ge=1, description="Events that the sockets of one address may send at once."
     )
-    max_connections: int = Field(
+    max_connections: Count = Field(
         default=10_000, ge=1, description="Maximum number of open connections."
     )
-    max_connections_per_address: int = Field(
+    max_connections_per_address: Count = Field(
         default=500, ge=1, description="Maximum number of open connections from one address."
     )
-    max_handshakes: int = Field(
+    max_handshakes: Count = Field(
         default=2048,
         ge=8,
         description="Maximum number of open connections that have neither joined a conversation nor sent "
@@ -234,13 +255,13 @@ class Observability(BaseModel):
         description="Log a line for each request: method, route, status, milliseconds. Health probes, "
         "polling of sockets and the pages' files are logged only at `debug`.",
     )
-    slow_callback_seconds: FiniteFloat = Field(
+    slow_callback_seconds: Seconds = Field(
         default=0.5,
         ge=0,
         description="Seconds after which code that blocks the event loop is logged, with its stack; at "
         "least 0.2, or 0 to turn the watch off.",
     )
-    min_free_disk_bytes: int = Field(
+    min_free_disk_bytes: Count = Field(
         default=64 * 1024 * 1024,
         ge=0,
         description="Free bytes on the data directory's disk below which `/ready` reports that the disk "
@@ -357,28 +378,28 @@ class ServerConfig(AccessLimits, Extensions, Observability, AdminSettings, BaseS
         description="Refuse to create conversations for users who have not stored settings yet.",
     )
 
-    max_concurrent_conversations: int = Field(
+    max_concurrent_conversations: Count = Field(
         default=3,
         ge=1,
         description="Maximum number of agent loops that run at the same time for one user.",
     )
-    conversation_max_age_seconds: int | None = Field(
+    conversation_max_age_seconds: WholeSeconds | None = Field(
         default=None,
         ge=1,
         description="Age in seconds beyond which conversations are omitted from lists; unset lists all.",
     )
-    close_delay_seconds: FiniteFloat = Field(
+    close_delay_seconds: Seconds = Field(
         default=3600,
         ge=0,
         description="Seconds after which an idle agent loop without connected clients is closed; 0 never "
         "closes it.",
     )
-    max_iterations: int = Field(
+    max_iterations: Count = Field(
         default=500,
         ge=1,
         description="Steps an agent may take before it has to ask whether to continue.",
     )
-    max_budget_per_task: FiniteFloat | None = Field(
+    max_budget_per_task: Number | None = Field(
         default=None,
         gt=0,
         description="US dollars an agent may spend before it has to ask whether to continue; unset sets "
@@ -391,34 +412,34 @@ class ServerConfig(AccessLimits, Extensions, Observability, AdminSettings, BaseS
     default_agent: str = Field(
         default="scripted", min_length=1, description="Name of the agent of new conversations."
     )
-    action_timeout_seconds: FiniteFloat = Field(
+    action_timeout_seconds: Seconds = Field(
         default=120,
         gt=0,
         description="Seconds the runtime may take to perform an action or to answer a request for a file.",
     )
-    runtime_start_seconds: FiniteFloat = Field(
+    runtime_start_seconds: Seconds = Field(
         default=60,
         gt=0,
         description="Seconds that building the runtime may take, and that connecting to it may take.",
     )
-    agent_close_seconds: FiniteFloat = Field(
+    agent_close_seconds: Seconds = Field(
         default=2,
         gt=0,
         description="Seconds that closing an agent and its runtime may take, at most a quarter of "
         "`shutdown_seconds`; after that they are abandoned.",
     )
 
-    append_deadline_seconds: FiniteFloat = Field(
+    append_deadline_seconds: Seconds = Field(
         default=10,
         gt=0,
         description="Seconds a durable write may take before its outcome counts as unknown.",
     )
-    shutdown_seconds: FiniteFloat = Field(
+    shutdown_seconds: Seconds = Field(
         default=8,
         gt=0,
         description="Seconds an orderly shutdown may take; one second later the process exits regardless.",
     )
-    handshake_seconds: FiniteFloat = Field(
+    handshake_seconds: Seconds = Field(
         default=10,
         gt=0,
         description="Seconds a client may take to send the head of a request or to join a conversation, "
@@ -429,47 +450,47 @@ class ServerConfig(AccessLimits, Extensions, Observability, AdminSettings, BaseS
         description="Implementation that serves websockets: `direct` bypasses the queue of Engine.IO, "
         "`engine` uses it.",
     )
-    stall_abort_seconds: FiniteFloat = Field(
+    stall_abort_seconds: Seconds = Field(
         default=10,
         gt=0,
         description="Seconds a client may read nothing while data waits for it; after that its connection"
         " is closed.",
     )
     page_size: int = Field(default=100, ge=1, le=10_000, description="Events in a cached page.")
-    page_cache_bytes: int = Field(
+    page_cache_bytes: Count = Field(
         default=64 * 1024 * 1024,
         ge=0,
         description="Maximum size of all cached pages together, in bytes.",
     )
-    max_message_bytes: int = Field(
+    max_message_bytes: Count = Field(
         default=4 * 1024 * 1024,
         ge=1024,
         description="Maximum size of a message from a client, in bytes.",
     )
-    max_recording_bytes: int = Field(
+    max_recording_bytes: Count = Field(
         default=32 * 1024 * 1024,
         ge=1024,
         description="Maximum size of a recording (`replay_json`) that a conversation may start with, in "
         "bytes.",
     )
-    max_waiting_appends: int = Field(
+    max_waiting_appends: Count = Field(
         default=10_000,
         ge=1,
         description="Maximum number of appends of one conversation that may wait for the store.",
     )
-    max_waiting_bytes: int = Field(
+    max_waiting_bytes: Count = Field(
         default=32 * 1024 * 1024,
         ge=64 * 1024,
         description="Maximum size of the events of one conversation that may wait for the store, in "
         "bytes.",
     )
-    max_waiting_bytes_in_all: int = Field(
+    max_waiting_bytes_in_all: Count = Field(
         default=128 * 1024 * 1024,
         ge=16 * 1024 * 1024,
         description="Maximum size of the events of all conversations that may wait for the store, in "
         "bytes, not counting the first 64 KiB of each conversation.",
     )
-    subscription_queue: int = Field(
+    subscription_queue: Count = Field(
         default=1024,
         ge=1,
         description="Events a subscriber may lag behind before it reads them from the log instead.",

@@ -4,12 +4,15 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from pydantic import BaseModel, ConfigDict, SecretStr
 
-from server.config.settings import ServerConfig
+from server.config.settings import LONGEST_SECONDS, ServerConfig
 from server.config.sources import ConfigError
 from storage.config import LocalStorage, MemoryStorage, SqliteStorage
+from tests.support.rest import EVERY
+from tests.support.servers import server_process
 
 
 class Group(BaseModel):
@@ -236,3 +239,34 @@ def test_the_storage_setting_chooses_the_medium(tmp_path):
     local = ServerConfig(storage_kind="local", data_dir=tmp_path)
     assert local.storage == LocalStorage(data_dir=tmp_path)
     assert ServerConfig(data_dir=tmp_path).storage == SqliteStorage(data_dir=tmp_path)
+
+
+NUMBERS = [
+    name
+    for name, schema in ServerConfig.model_json_schema()["properties"].items()
+    if {"integer", "number"} & {one.get("type") for one in (schema, *schema.get("anyOf", ()))}
+]
+
+
+@pytest.mark.parametrize("field", NUMBERS)
+def test_no_number_is_taken_that_cannot_be_counted_to_or_waited_for(field):
+    name = "PARLEY_" + field.upper()
+
+    assert refusal(environ={name: "1" + "0" * 30}).startswith(f"{name}: ")
+
+
+async def test_the_longest_times_are_those_the_server_can_wait_for(tmp_path):
+    names = [name for name in NUMBERS if name.endswith("_seconds")]
+    longest = {f"PARLEY_{name.upper()}": str(LONGEST_SECONDS) for name in names}
+    async with server_process(tmp_path, environment=longest) as server:
+        async with httpx.AsyncClient(base_url=server.url) as client:
+            assert (await client.post(EVERY, json={})).status_code == 200
+            assert len((await client.get(EVERY)).json()["results"]) == 1
+        assert await server.stop() == 0
+
+    assert server.stderr == b""
+
+
+@pytest.mark.parametrize("rates", ["10/second;5/hour", "10/second, 5/hour", "1/minute|2/minute"])
+def test_two_rates_in_the_place_of_one_are_refused(rates):
+    assert refusal(environ={"PARLEY_RATE_READS": rates}) == "PARLEY_RATE_READS: must be one rate"
