@@ -82,8 +82,6 @@ LARGEST = 2**53 - 1
 """The largest whole number that every reader of JSON can count to."""
 
 Seconds = Annotated[FiniteFloat, _at_most(LONGEST_SECONDS)]
-WholeSeconds = Annotated[int, _at_most(LONGEST_SECONDS)]
-Number = Annotated[FiniteFloat, _at_most(LARGEST)]
 Count = Annotated[int, _at_most(LARGEST)]
 
 Names = Annotated[
@@ -151,7 +149,7 @@ class AccessLimits(BaseModel):
         description="Rate limit for protocol violations, per address; the connections of an address that "
         "exceeds it are closed for 10 seconds.",
     )
-    actions_per_second: Number = Field(
+    actions_per_second: Annotated[FiniteFloat, _at_most(LARGEST)] = Field(
         default=50,
         gt=0,
         description="Events per second that the sockets of one address may send on average.",
@@ -383,10 +381,11 @@ class ServerConfig(AccessLimits, Extensions, Observability, AdminSettings, BaseS
         ge=1,
         description="Maximum number of agent loops that run at the same time for one user.",
     )
-    conversation_max_age_seconds: WholeSeconds | None = Field(
-        default=None,
-        ge=1,
-        description="Age in seconds beyond which conversations are omitted from lists; unset lists all.",
+    conversation_max_age_seconds: Annotated[int, Field(ge=1), _at_most(LONGEST_SECONDS)] | None = (
+        Field(
+            default=None,
+            description="Age in seconds beyond which conversations are omitted from lists; unset lists all.",
+        )
     )
     close_delay_seconds: Seconds = Field(
         default=3600,
@@ -399,9 +398,8 @@ class ServerConfig(AccessLimits, Extensions, Observability, AdminSettings, BaseS
         ge=1,
         description="Steps an agent may take before it has to ask whether to continue.",
     )
-    max_budget_per_task: Number | None = Field(
+    max_budget_per_task: Annotated[FiniteFloat, Field(gt=0), _at_most(LARGEST)] | None = Field(
         default=None,
-        gt=0,
         description="US dollars an agent may spend before it has to ask whether to continue; unset sets "
         "no limit.",
     )
