@@ -189,10 +189,13 @@ class AgentSteps:
         self.pending = (recorded, action)
         appended = await asyncio.shield(recorded)
         seconds = action.timeout or self._settings.action_timeout_seconds
+        deadline = asyncio.timeout(seconds)
         try:
-            async with asyncio.timeout(seconds):
+            async with deadline:
                 observation = await self._runtime.perform(action)
         except TimeoutError:
+            if not deadline.expired():
+                raise  # of the runtime's own
             text = f"The action did not finish within {seconds:g} seconds and was given up."
             observation = ErrorObservation(content=text)
         await self._answer(appended.id, observation)

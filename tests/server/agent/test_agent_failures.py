@@ -383,6 +383,18 @@ async def test_an_end_that_fails_or_does_not_come_is_told_and_keeps_nobody(whose
         await swallowing.let_go()
 
 
+async def test_a_timeout_of_the_runtimes_own_is_its_failure_and_not_the_deadline():
+    class Unreachable(StubRuntime):
+        async def perform(self, action):
+            raise TimeoutError("the sandbox did not answer in 3 s")
+
+    agent = Scripts(CmdRunAction(command="pwd"), MessageAction(content="an answer"))
+    async with Running(agent, runtime=Unreachable()) as one:
+        failed = await one.state(AgentState.ERROR, await one.say("x"))
+
+    assert failed.reason == "TimeoutError: the sandbox did not answer in 3 s"
+
+
 async def test_what_an_agent_or_runtime_gives_has_a_bound_that_is_told():
     class Verbose(StubRuntime):
         async def perform(self, action):
