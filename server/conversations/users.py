@@ -12,7 +12,7 @@ from events.redaction import Redactor, maskable
 from events.secret_patterns import SecretPatterns, compiled_patterns, groups_of, patterns_of
 from server.agent.states import LoopSettings
 from server.errors import ModelKeyMissing, ServerError, SettingsNotFound
-from storage.errors import OutcomeUnknown
+from storage.errors import OutcomeUnknown, StorageError
 from storage.keyed_locks import KeyedLocks
 from storage.users.base import SecretsChange, SecretsStores, SettingsChange, SettingsStores
 from storage.users.secrets import Secrets
@@ -198,9 +198,10 @@ class Users:
         async def work() -> Settings:
             try:
                 settings = await self._settings.for_user(user_id).update(change)
-            except OutcomeUnknown:
-                found = await self.settings(user_id)
-                await self._tell(user_id, keys=found.masks() if found else {})
+            except Exception as error:
+                if _may_be_stored(error):
+                    found = await self.settings(user_id)
+                    await self._tell(user_id, keys=found.masks() if found else {})
                 raise
             await self._tell(user_id, keys=settings.masks())
             return settings
@@ -213,9 +214,9 @@ class Users:
         async def work() -> Secrets:
             try:
                 secrets = await self._secrets.for_user(user_id).update(change)
-            except OutcomeUnknown:
-                found = await self.secrets(user_id)
-                await self._tell(user_id, secrets=found)
+            except Exception as error:
+                if _may_be_stored(error):
+                    await self._tell(user_id, secrets=await self.secrets(user_id))
                 raise
             await self._tell(user_id, secrets=secrets)
             return secrets
@@ -272,6 +273,15 @@ class Users:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _may_be_stored(error: Exception) -> bool:
+    """Return whether a change that failed may be stored all the same.
+
+    So it is where a custom class fails in a way of its own; what else the storage raises, and what
+    the change itself raises, says that nothing was stored.
+    """
+    return isinstance(error, OutcomeUnknown) or not isinstance(error, StorageError | ServerError)
 
 
 async def _compiled(values: frozenset[str]) -> SecretPatterns:

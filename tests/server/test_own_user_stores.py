@@ -17,7 +17,7 @@ from tests.support.own_user_stores import (
     SilentSecrets,
     SilentSettings,
 )
-from tests.support.rest import rest_server
+from tests.support.rest import EVERY, rest_server
 
 HERE = "tests.support.own_user_stores"
 SECRET = Secrets(custom_secrets={"TOKEN": CustomSecret(value=SecretStr("planted value"))})
@@ -79,3 +79,33 @@ async def test_secrets_are_kept_by_the_class_that_the_setting_names_and_are_mask
     assert stored
     assert b"planted value" not in b"".join(event.body for event in stored)
     assert await rest.secrets.for_user(None).load() == Secrets()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "path", "body"),
+    [
+        (
+            {"secrets_store_class": f"{HERE}:LosingSecrets"},
+            "/api/secrets",
+            {"name": "TOKEN", "value": "planted value"},
+        ),
+        (
+            {"settings_store_class": f"{HERE}:LosingSettings"},
+            "/api/settings",
+            {"llm_api_key": "planted value"},
+        ),
+    ],
+    ids=["secrets", "settings"],
+)
+async def test_a_value_that_was_stored_before_its_store_failed_is_masked(chosen, path, body):
+    async with rest_server(**chosen) as rest:
+        conversation_id = await rest.create()
+        await rest.wait_until_idle(conversation_id)
+        async with rest.application.manager.attach(conversation_id, None):
+            assert (await rest.ask("POST", path, json=body)).status_code == 500
+            said = {"message": "it is planted value"}
+            await rest.ask("POST", f"{EVERY}/{conversation_id}/message", json=said)
+            stored = await rest.events.read(conversation_id, 0, 100)
+
+    assert b"it is " in b"".join(event.body for event in stored)
+    assert b"planted value" not in b"".join(event.body for event in stored)

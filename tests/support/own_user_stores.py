@@ -61,3 +61,19 @@ class SilentSecrets(BookOfSecrets):
     async def load(self) -> NoReturn:
         await asyncio.Future()
         raise AssertionError
+
+
+class LosingSecrets(BookOfSecrets):
+    """Stores, and then loses the connection over which it would hear of that."""
+
+    async def store(self, secrets: Secrets) -> None:
+        await super().store(secrets)
+        raise ConnectionResetError("planned")
+
+
+class LosingSettings(BookOfSettings):
+    """Stores, and then loses the connection over which it would hear of that."""
+
+    async def store(self, settings: Settings) -> None:
+        await super().store(settings)
+        raise ConnectionResetError("planned")
