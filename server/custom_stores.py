@@ -16,6 +16,7 @@ from storage.conversations.metadata import (
 )
 from storage.conversations.paging import DEFAULT_LIMIT, ConversationFilter
 from storage.errors import OutcomeUnknown, StorageError, Unavailable
+from storage.keyed_locks import KeyedLocks
 from storage.users.base import (
     SecretsChange,
     SecretsStore,
@@ -57,6 +58,7 @@ class StoresByOwner(Generic[S]):
         self._what = what
         self._code = UserCode(f"the {what}")
         self._stores: OrderedDict[str | None, S] = OrderedDict()
+        self._locks: KeyedLocks[str | None] = KeyedLocks()
 
     async def of(self, user_id: str | None) -> S:
         """The owner's store. Raises Unavailable when it takes too long."""
@@ -71,10 +73,11 @@ class StoresByOwner(Generic[S]):
         return await self._within_time(call, OutcomeUnknown)
 
     async def _find(self, user_id: str | None) -> S:
-        store = self._stores.get(user_id)
-        if store is None:
-            store = await self._store_class.get_instance(self._config, user_id)
-            self._stores[user_id] = store
+        async with self._locks.of(user_id):
+            store = self._stores.get(user_id)
+            if store is None:
+                store = await self._store_class.get_instance(self._config, user_id)
+                self._stores[user_id] = store
         self._stores.move_to_end(user_id)
         if len(self._stores) > KEPT_STORES:
             self._stores.popitem(last=False)

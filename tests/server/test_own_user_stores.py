@@ -1,5 +1,7 @@
 """Users' settings and secrets in classes of one's own."""
 
+import asyncio
+from collections import Counter
 from contextlib import asynccontextmanager
 
 import pytest
@@ -14,6 +16,7 @@ from storage.users.settings import Settings
 from tests.support.own_user_stores import (
     BookOfSecrets,
     BookOfSettings,
+    CountedSettings,
     SilentSecrets,
     SilentSettings,
 )
@@ -27,6 +30,7 @@ MEMORY = ServerConfig(storage_kind="memory")
 @pytest.fixture(autouse=True)
 def empty_books():
     BookOfSettings.kept.clear()
+    CountedSettings.opened.clear()
     BookOfSecrets.kept.clear()
 
 
@@ -57,6 +61,15 @@ async def test_a_class_that_does_not_answer_is_not_waited_for(stores, new):
         await store.load()
     with pytest.raises(OutcomeUnknown, match="did not answer"):
         await store.update(lambda _: new)
+
+
+async def test_an_owners_store_is_opened_once_however_many_ask_at_the_same_time():
+    stores = CustomSettingsStores(CountedSettings, MEMORY, seconds=5)
+    owners = ["ann", "bob"] * 5
+
+    await asyncio.gather(*(stores.for_user(owner).load() for owner in owners))
+
+    assert Counter(CountedSettings.opened) == {"ann": 1, "bob": 1}
 
 
 async def test_settings_are_kept_by_the_class_that_the_setting_names():

@@ -47,6 +47,21 @@ class BookOfSecrets(SecretsStore):
         self.kept[self.user_id] = secrets
 
 
+class CountedSettings(BookOfSettings):
+    """Takes a moment to be opened, and counts how often it was."""
+
+    opened: ClassVar[list[str | None]] = []
+
+    @classmethod
+    async def get_instance(
+        cls, config: StorageConfig | HasStorage, user_id: str | None
+    ) -> "CountedSettings":
+        """See SettingsStore."""
+        cls.opened.append(user_id)
+        await asyncio.sleep(0)
+        return cls(user_id)
+
+
 class SilentSettings(BookOfSettings):
     """Never answers."""
 
