@@ -129,14 +129,17 @@ class UploadRoutes:
         subscription = conversation.stream.subscribe("upload", hear)
         try:
             async with asyncio.timeout(self._start_seconds):
-                while not (conversation.ready and conversation.loop):
+                while True:
+                    loop = conversation.loop
+                    if loop is not None and conversation.ready:
+                        # Taken now: the loop may be stopped while this unsubscribes.
+                        return loop.runtime
                     news.clear()
                     await news.wait()
         except TimeoutError as error:
             raise NotAvailable("The workspace is not ready yet; try again") from error
         finally:
             await conversation.stream.unsubscribe(subscription)
-        return conversation.loop.runtime
 
 
 async def _write_all(runtime: Runtime, files: Sequence[UploadFile]) -> Uploaded:

@@ -152,6 +152,26 @@ def test_only_the_last_part_of_a_name_is_kept_and_no_control_characters(given, k
     assert base_name(given) == kept
 
 
+TURNS = 16
+"""Turns of the event loop from an upload to the start of its workspace, and some more."""
+
+
+@pytest.mark.parametrize("turns", range(TURNS))
+async def test_an_upload_is_stored_or_can_be_tried_again_whenever_its_loop_is_stopped(turns):
+    async with rest_server(action_timeout_seconds=0.1) as rest:
+        await rest.keep("c1", None)
+        uploading = asyncio.create_task(upload(rest, ("a.txt", b"x")))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await rest.application.manager.close_session("c1")
+
+        answer = await uploading
+
+    code = answer.json().get("code", "stored")
+    expected = {"stored": 200, "not_available": 503, "runtime_unavailable": 503}
+    assert answer.status_code == expected[code]
+
+
 async def test_an_upload_without_files_is_refused(rest):
     await rest.keep("c1", None)
 
