@@ -1,6 +1,10 @@
 """The claim under which the one that holds a log's agent loop appends."""
 
+import secrets
 from typing import NamedTuple
+
+THIS_PROCESS = secrets.randbits(63)
+"""The holder of the claims that this process makes by itself."""
 
 
 class Fence(NamedTuple):
@@ -16,3 +20,8 @@ class Fence(NamedTuple):
     def is_stale(self, held: "Fence | None") -> bool:
         """Return whether a log held by `held` refuses this claim."""
         return held is not None and self != held and self.number <= held.number
+
+    @classmethod
+    def after(cls, held: "Fence | None") -> "Fence":
+        """Return a claim of this process that takes the loop over from `held`."""
+        return cls(1 if held is None else held.number + 1, THIS_PROCESS)

@@ -70,6 +70,7 @@ class EventStream:
     __slots__ = (
         "_appends",
         "_closed",
+        "_fence",
         "_growth",
         "_head",
         "_limits",
@@ -95,6 +96,7 @@ class EventStream:
         self.conversation_id = conversation_id
         self.epoch = head.epoch
         self._head = head
+        self._fence = head.fence
         self._store = store
         self._redactor = Redactor()
         self._reader = reader
@@ -192,7 +194,17 @@ class EventStream:
 
     def held_by(self, fence: Fence) -> "HeldStream":
         """Return the view through which the one that holds the log's loop appends."""
+        if self._fence is None or fence.number > self._fence.number:
+            self._fence = fence
         return HeldStream(self, fence)
+
+    def claim(self) -> "HeldStream":
+        """Return the view of a new holder of the loop in this process.
+
+        Its claim is greater than any that was made here or had been when the stream was opened.
+        With its first event the log refuses what earlier holders append from then on.
+        """
+        return self.held_by(Fence.after(self._fence))
 
     def reach(self, next_id: int) -> None:
         """Be told that the log has come to `next_id`; what others appended is read and published.
@@ -408,6 +420,11 @@ class HeldStream:
     def __init__(self, stream: EventStream, fence: Fence) -> None:
         self.stream = stream
         self.fence = fence
+
+    @property
+    def conversation_id(self) -> str:
+        """The conversation whose log it is."""
+        return self.stream.conversation_id
 
     def enqueue(
         self, event: Event, source: EventSource, *, client_id: str | None = None

@@ -160,8 +160,9 @@ class EventStoreSuite:
         await append(store, "c", records(1, 1), fence=Fence(5, 1), keys={0: key("a")})
         before = await store.head("c")
 
-        with pytest.raises(Fenced):
-            await append(store, "c", records(2, 1, "stale"), fence=stale, keys={0: key("b")})
+        for _ in range(2):
+            with pytest.raises(Fenced):
+                await append(store, "c", records(2, 1, "stale"), fence=stale, keys={0: key("b")})
 
         assert await store.head("c") == before
         assert before.fence == Fence(5, 1)
@@ -177,6 +178,27 @@ class EventStoreSuite:
 
         assert (await store.head("c")).fence == Fence(6, 1)
         assert await everything(store) == records(0, 2)
+
+    async def test_a_stale_fence_right_behind_the_one_that_took_the_log_over_is_refused(
+        self, store
+    ):
+        await append(store, "c", records(0, 1), fence=Fence(5, 1))
+        await append(store, "c", records(1, 1), fence=Fence(5, 1))
+
+        outcomes = await asyncio.gather(
+            append(store, "c", records(2, 1), fence=Fence(6, 1)),
+            append(store, "c", records(3, 1, "stale"), fence=Fence(5, 1)),
+            append(store, "c", records(3, 1), fence=Fence(7, 1)),
+            append(store, "c", records(4, 1, "stale"), fence=Fence(6, 1)),
+            append(store, "c", records(4, 1), fence=Fence(7, 1)),
+            return_exceptions=True,
+        )
+
+        assert [type(one) for one in outcomes[1::2]] == [Fenced, Fenced]
+        assert [*outcomes[::2]] == [None, None, None]
+        assert await everything(store) == records(0, 5)
+        with pytest.raises(Fenced):
+            await append(store, "c", records(5, 1, "stale"), fence=Fence(6, 1))
 
     async def test_an_append_without_a_fence_is_never_refused_for_one_and_leaves_it(self, store):
         await append(store, "c", records(0, 1))

@@ -5,10 +5,10 @@ import logging
 from asyncio import Future, TimerHandle
 
 from events.batch import Appended
-from events.errors import ConversationDeleted, EventsError, StreamClosed
+from events.errors import ConversationDeleted, EventsError, Fenced, StreamClosed
 from events.event import AgentState, Event, EventSource
 from events.observations import AgentStateChangedObservation, ErrorObservation
-from events.stream import EventStream
+from events.stream import HeldStream
 
 logger = logging.getLogger(__name__)
 
@@ -19,11 +19,12 @@ class LoopRecord:
     """Appends in the order of the calls; nothing here waits or raises, failures are logged.
 
     Who looks at a conversation goes by its newest state. One that cannot be appended is appended
-    again until it is in the log, another state has taken its place, or the stream has ended.
+    again until it is in the log, another state has taken its place, another holds the loop, or the
+    stream has ended.
     """
 
-    def __init__(self, stream: EventStream) -> None:
-        self._stream = stream
+    def __init__(self, held: HeldStream) -> None:
+        self._held = held
         self._untold: AgentStateChangedObservation | None = None
         self._unshown: ErrorObservation | None = None
         self._retry: TimerHandle | None = None
@@ -32,19 +33,19 @@ class LoopRecord:
     def tell(self, event: Event, source: EventSource) -> Future[Appended] | None:
         """Append; None when the stream takes nothing now."""
         try:
-            return self._stream.enqueue(event, source)
+            return self._held.enqueue(event, source)
         except EventsError as error:
             logger.error(  # noqa: TRY400 - the stream's state says it all
                 "cannot append %s to %s: %s",
                 event.kind,
-                self._stream.conversation_id,
+                self._held.conversation_id,
                 error,
             )
             self._end_if_final(error)
             return None
         except Exception:
             # An event that cannot be written: whoever tells it must not fail at that.
-            logger.exception("cannot encode %s of %s", event.kind, self._stream.conversation_id)
+            logger.exception("cannot encode %s of %s", event.kind, self._held.conversation_id)
             return None
 
     def tell_state(
@@ -65,7 +66,7 @@ class LoopRecord:
             await asyncio.wait([self._told], timeout=seconds)
         if self._untold is not None:
             state, self._untold = self._untold.agent_state, None
-            logger.error("the state %s of %s was not stored", state, self._stream.conversation_id)
+            logger.error("the state %s of %s was not stored", state, self._held.conversation_id)
         self._forget_retry()
 
     def _append_state(self) -> None:
@@ -112,7 +113,7 @@ class LoopRecord:
         self._retry = loop.call_later(RETRY_SECONDS, self._append_state)
 
     def _end_if_final(self, error: BaseException) -> None:
-        if isinstance(error, StreamClosed | ConversationDeleted):
+        if isinstance(error, StreamClosed | ConversationDeleted | Fenced):
             self._end()
 
     def _end(self) -> None:

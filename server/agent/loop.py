@@ -13,9 +13,10 @@ from events.actions import (
     SystemMessageAction,
 )
 from events.damage import is_marker
+from events.errors import Fenced
 from events.event import AgentState, Event, EventSource, RecallType, StoredEvent
 from events.observations import ErrorObservation, Observation, RecallObservation
-from events.stream import EventStream
+from events.stream import HeldStream
 from events.subscription import Subscription
 from runtime_stub.agent import Agent, RateLimited, Spending
 from runtime_stub.base import Runtime
@@ -131,12 +132,13 @@ class AgentLoop:
 
     It takes user messages up in log order, each by a `recall` action that names it as its cause;
     by that mark a later loop knows which messages still wait. Whatever fails in it, its agent or
-    its runtime ends in a state that is told: none but a loop at work is `running`.
+    its runtime ends in a state that is told: none but a loop at work is `running`. Once another
+    holds the log's loop, nothing more of this one gets there, and it stops.
     """
 
     def __init__(
         self,
-        stream: EventStream,
+        held: HeldStream,
         agent: Agent,
         runtime: Runtime,
         settings: LoopSettings,
@@ -150,16 +152,17 @@ class AgentLoop:
     ) -> None:
         self.state: AgentState | None = None
         self._deadlines = deadlines
-        self._code = code or UserCode(stream.conversation_id)
+        self._code = code or UserCode(held.conversation_id)
         self._agent = ContainedAgent(agent, self._code, deadlines)
         self.runtime = ContainedRuntime(runtime, self._code, deadlines)
-        self._stream = stream
-        self._record = LoopRecord(stream)
+        self._stream = held.stream
+        self._held = held
+        self._record = LoopRecord(held)
         self._steps = AgentSteps(
-            *(stream, self._agent, self.runtime, settings, spent),
+            *(held, self._agent, self.runtime, settings, spent),
             *(self._set_state, self._record.tell, step),
         )
-        self._driver = AgentDriver(stream.conversation_id, self._set_state, self._fail)
+        self._driver = AgentDriver(held.conversation_id, self._set_state, self._fail)
         self._agent.resume(spent)
         self._on_error = on_error
         self._on_rest = on_rest
@@ -245,7 +248,7 @@ class AgentLoop:
             opening = SystemMessageAction(
                 content=self._agent.system_prompt(), agent_class=self._agent.name
             )
-            _ = self._stream.enqueue(opening, EventSource.AGENT)
+            _ = self._held.enqueue(opening, EventSource.AGENT)
         self._took_up_before = left.taken_up_before
         async with self._serial:
             after = self._seen = self._stream.next_id - 1
@@ -305,7 +308,7 @@ class AgentLoop:
         self._took_up_before = True
         kind = RecallType.WORKSPACE_CONTEXT if first else RecallType.KNOWLEDGE
         recall = RecallAction(recall_type=kind, query=message.content, cause=message.id)
-        recalled = self._stream.enqueue(recall, EventSource.USER)
+        recalled = self._held.enqueue(recall, EventSource.USER)
         # Marked before it is observed: a message that breaks the agent must not break the next one.
         try:
             self._agent.observe(message)
@@ -387,6 +390,13 @@ class AgentLoop:
                 waiter.set_result(None)
 
     def _fail(self, error: BaseException) -> None:
+        if isinstance(error, Fenced):
+            # Another goes on with the conversation, and tells its state.
+            logger.warning(
+                "another holds the loop of %s; this one stops", self._stream.conversation_id
+            )
+            self._set_state(AgentState.STOPPED)
+            return
         reason = self._shown(reason_of(error))
         if self.state is AgentState.ERROR:
             self._record.tell(_error_of(AgentState.ERROR, reason, ""), EventSource.ENVIRONMENT)

@@ -24,7 +24,7 @@ from events.observations import (
     RecallObservation,
     UserRejectObservation,
 )
-from events.stream import EVENT_BYTES, EventStream
+from events.stream import EVENT_BYTES, HeldStream
 from runtime_stub.agent import Agent, Spending
 from runtime_stub.base import Runtime
 from server.agent.states import CONFIRMABLE, RUNNABLE, LoopSettings
@@ -54,7 +54,7 @@ class AgentSteps:
 
     def __init__(
         self,
-        stream: EventStream,
+        held: HeldStream,
         agent: Agent,
         runtime: Runtime,
         settings: LoopSettings,
@@ -65,7 +65,7 @@ class AgentSteps:
     ) -> None:
         self.pending: tuple[Future[Appended], Action] | None = None
         self.news = False
-        self._stream = stream
+        self._held = held
         self._agent = agent
         self._runtime = runtime
         self._settings = settings
@@ -94,7 +94,7 @@ class AgentSteps:
             await level()
             self._check_limits()
             self.news = False
-            action = await self._step(self._agent, self._stream.conversation_id)
+            action = await self._step(self._agent, self._held.conversation_id)
             if action is None:
                 if self.news:
                     continue
@@ -203,10 +203,10 @@ class AgentSteps:
     async def _answer(self, cause: int, observation: Observation) -> None:
         answer = observation.model_copy(update={"cause": cause})
         try:
-            answered = self._stream.enqueue(answer, EventSource.AGENT)
+            answered = self._held.enqueue(answer, EventSource.AGENT)
         except EventTooLarge as error:
             told = ErrorObservation(content=str(error), cause=cause)
-            answered = self._stream.enqueue(told, EventSource.AGENT)
+            answered = self._held.enqueue(told, EventSource.AGENT)
         self.pending = None
         await asyncio.shield(answered)
 
@@ -220,7 +220,7 @@ class AgentSteps:
             cost = metrics.get("accumulated_cost")
             self._cost = cost if isinstance(cost, int | float) else self._cost
             action = action.model_copy(update={"llm_metrics": metrics})
-        return self._stream.enqueue(action, EventSource.AGENT)
+        return self._held.enqueue(action, EventSource.AGENT)
 
     def _needs_confirmation(self, action: Action) -> bool:
         if not self._settings.confirmation_mode or action.kind not in CONFIRMABLE:

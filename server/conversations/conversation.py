@@ -248,7 +248,7 @@ class ServerConversation:
             runtime = await self._build_runtime(code)
             code.call(runtime.set_environment, self._environment)
             loop = AgentLoop(
-                self.stream,
+                self.stream.claim(),
                 fitting(code.call(self._make_agent), Agent, "the agent class"),
                 runtime,
                 settled,

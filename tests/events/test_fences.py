@@ -6,7 +6,7 @@ import pytest
 
 from events.batch import Appended
 from events.errors import Fenced
-from events.fence import Fence
+from events.fence import THIS_PROCESS, Fence
 from events.stores.memory import MemoryEventStore
 from tests.support.faulty_store import FaultyEventStore, Held, unknown_after, unknown_before
 from tests.support.streams import AGENT, USER, log_of, message, open_stream, texts
@@ -103,3 +103,20 @@ async def test_what_waits_under_a_claim_is_appended_before_the_stream_closes(sto
     await stream.close()
 
     assert await appended == Appended(0)
+
+
+async def test_a_new_claim_of_the_process_is_over_all_that_the_log_has_and_all_made_here(store):
+    stream = await open_stream(store)
+    await stream.held_by(Fence(41, 7)).append(message("elsewhere"), AGENT)
+    await stream.close()
+    stream = await open_stream(store)
+    first, second = stream.claim(), stream.claim()
+    assert [first.fence, second.fence] == [Fence(42, THIS_PROCESS), Fence(43, THIS_PROCESS)]
+
+    await first.append(message("first"), AGENT)
+    await second.append(message("second"), AGENT)
+
+    with pytest.raises(Fenced):
+        await first.append(message("late"), AGENT)
+    assert stream.claim().fence.number == 44
+    assert texts(await log_of(store)) == ["elsewhere", "first", "second"]

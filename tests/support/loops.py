@@ -51,7 +51,7 @@ class Running:
         reader = PageReader(self.store, page_size=10, cache_bytes=1_000_000)
         self.stream = await EventStream.open("c", self.store, reader, self._limits)
         self.loop = AgentLoop(
-            self.stream,
+            self.stream.claim(),
             self.agent,
             self.runtime,
             self.settings,

@@ -37,7 +37,7 @@ class Append(NamedTuple):
     def rows(self, number: int) -> Rows:
         """The same write as rows, one for each event; the first one tells what the head becomes.
 
-        Rows claim nothing: what has a fence is decided by the script.
+        Rows claim nothing: a fence that is not known to be the head's is decided by the script.
 
         All values are of the types that the driver binds as they are, see 0005_row_of_an_append.
         """

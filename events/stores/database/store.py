@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 LAST_ID = 2**KEY_BITS - 1
 KNOWN_LOGS = 20_000
-"""Logs whose numbers are remembered, so that their appends need no look-up."""
+"""Logs of which is remembered what their appends would have to look up."""
 PURGE_LIMIT = 2_000
 """Events deleted in one commit at most, so that a long log's end does not hold others up."""
 
@@ -43,6 +43,25 @@ PLACE_BYTES = 8 * 1024 * 1024
 """So many arrivals are put in their place together; meanwhile other commits wait, some 40 ms."""
 PLACE_SECONDS = 0.25
 """Fewer are, after this time."""
+
+
+class KnownLog:
+    """What appends to a log need to know of it, as long as this process is its only writer.
+
+    `fence` is the newest claim, if it is known; while `claims` of others are under way it may not be.
+    """
+
+    __slots__ = ("claims", "fence", "number")
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.fence: Fence | None = None
+        self.claims = 0
+
+    def settle_claim(self, fence: Fence, done: Promise[int | None]) -> None:
+        """Note the outcome of an append under a claim; after an error it may have been written."""
+        self.claims -= 1
+        self.fence = fence if done.error is None else None
 
 
 class DatabaseEventStore(EventStore):
@@ -58,7 +77,7 @@ class DatabaseEventStore(EventStore):
     def __init__(self, database: Database) -> None:
         self.counters = database.counters
         self._database = database
-        self._numbers: PageCache[str, int] = PageCache(KNOWN_LOGS)
+        self._logs: PageCache[str, KnownLog] = PageCache(KNOWN_LOGS)
         self._arrivals = Arrivals()
         self._placing = False
         self._turns: KeyedLocks[str] = KeyedLocks()
@@ -102,23 +121,29 @@ class DatabaseEventStore(EventStore):
             return await self._submit(write)
 
     def _submit(self, write: Append) -> Promise[int | None]:
-        conversation_id, _, events, _, _, fence = write
-        number = self._numbers.get(conversation_id)
-        rows = () if number is None or fence is not None else write.rows(number)
+        log = self._logs.get(write.conversation_id)
+        if log is None:
+            log = KnownLog()
+            self._logs.put(write.conversation_id, log, 1)
+        fence = write.fence
+        is_known = fence is None or (fence == log.fence and not log.claims)
+        rows = write.rows(log.number) if is_known and log.number is not None else ()
         done: Promise[int | None] = self._database.submit(
             write.script(), rows=rows, failure=_translated
         )
-        done.then(partial(self._arrived, conversation_id, events))
+        if fence is not None and not rows:
+            log.claims += 1
+            done.then(partial(log.settle_claim, fence))
+        done.then(partial(self._arrived, log, write))
         return done
 
-    def _arrived(
-        self, conversation_id: str, events: Sequence[StoredEvent], done: Promise[int | None]
-    ) -> None:
+    def _arrived(self, log: KnownLog, write: Append, done: Promise[int | None]) -> None:
         if done.error is not None:
             return
         number = done.result()
         if number is not None:
-            self._numbers.put(conversation_id, number, 1)
+            log.number = number
+        conversation_id, _, events, *_ = write
         arrivals = self._arrivals
         arrivals.add(conversation_id, events)
         if arrivals.count >= PLACE_COUNT or arrivals.size >= PLACE_BYTES:
