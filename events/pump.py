@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from events.batch import Appended, AppendQueue, Batch, Draft, Settled
+from events.batch import Appended, AppendQueue, Batch, Draft, Settled, Waiting
 from events.damage import whole
 from events.errors import (
     AppendConflict,
@@ -204,11 +204,19 @@ class AppendPump:
                 self._queue.put_back(rest)
                 self._pump()
             case Fenced() if batch.fence is not None:
-                self._fenced(batch, error)
+                # No earlier attempt of the batch can land any more: it carried the same claim.
+                self._fail_some(batch, error, lambda one: one.fence is not None)
             case AppendFailed() | DamagedHead() | Fenced() if all(
                 one.done for one in self._attempts
             ):
                 self._failed(batch, error)
+            case DamagedRecord() if batch.keys and all(one.done for one in self._attempts):
+                # Nobody can say whether these keys were used. That is not mended by waiting.
+                logger.error(
+                    "append to %s failed: %s", self._conversation_id, error, extra=self._ids
+                )
+                self._store.counters.append_failed(len(batch.keys))
+                self._fail_some(batch, error, lambda one: one.digest is not None)
             case ConversationDeleted():
                 self._abandon(error)
             case _:
@@ -271,7 +279,8 @@ class AppendPump:
             self._end(before)
             self._queue.put_back(before.waiting)
         if head.next_id < self.next_id:
-            raise AppendFailed(f"the log ends at {head.next_id}, before the expected id")
+            # Events behind that end were committed: they were published here.
+            raise DamagedHead(self._conversation_id, head.next_id, self.next_id - 1)
         if not self._queue.waiting:
             raise AppendFailed("nothing is left to be appended")  # it was given up
         batch = self._queue.form(head.next_id, max(self._last_timestamp, head.last_timestamp))
@@ -310,15 +319,14 @@ class AppendPump:
             self._queue.fail(one, error)
         self._pump()
 
-    def _fenced(self, batch: Batch, error: Fenced) -> None:
-        """Fail what carries the stale claim; the rest claims nothing and goes on without it.
-
-        No earlier attempt of the batch can land any more: it carried the same claim.
-        """
+    def _fail_some(
+        self, batch: Batch, error: EventsError, concerned: Callable[[Waiting], bool]
+    ) -> None:
+        """Fail those events of a batch that an error concerns; the others go on without them."""
         self._end(batch)
-        self._queue.put_back(one for one in batch.waiting if one.fence is None)
+        self._queue.put_back(one for one in batch.waiting if not concerned(one))
         for one in batch.waiting:
-            if one.fence is not None:
+            if concerned(one):
                 self._queue.fail(one, error)
         self._pump()
 
@@ -464,7 +472,9 @@ class AppendPump:
             head = await self._store.head(self._conversation_id)
             if head.deleted:
                 return None
-            return await self._store.read(self._conversation_id, first_id, head.next_id)
+            if head.next_id <= first_id:
+                return ()
+            return await self._read(first_id, head.next_id)
 
         await self._pause()
         return await self._insist(tail)

@@ -103,8 +103,9 @@ class EventStore(ABC):
 
         Raises AppendConflict when the log's next id differs, Fenced when the claim is stale,
         DuplicateClientId when keys are taken, ConversationDeleted after a deletion: in all of them
-        nothing was written. AppendFailed, DamagedHead: nothing was written either. AppendUnknown:
-        only `head` and `read` tell.
+        nothing was written. AppendFailed, DamagedHead: nothing was written either, nor at
+        DamagedRecord, where what says which keys are taken cannot be read. AppendUnknown: only
+        `head` and `read` tell.
         """
 
     async def append_next(self, conversation_id: str, form: Form) -> Head:

@@ -6,8 +6,15 @@ import orjson
 import pytest
 
 from events.batch import Appended
-from events.conformance.records import contents, key, record, records
-from events.errors import AppendFailed, ConversationDeleted, DuplicateClientId
+from events.conformance.records import append, contents, key, record, records
+from events.damage import DAMAGED_ID
+from events.errors import (
+    AppendFailed,
+    AppendUnknown,
+    ConversationDeleted,
+    DamagedRecord,
+    DuplicateClientId,
+)
 from events.event import EventFlag, StoredEvent
 from events.stores.base import NEXT_TRIES
 from tests.support.faulty_store import (
@@ -234,3 +241,36 @@ async def test_the_late_failure_of_an_attempt_that_was_given_up_changes_nothing(
     second.release()
     assert await taken == Appended(0)
     assert contents(await everything(store)) == ["a"]
+
+
+async def test_keys_that_cannot_be_looked_up_fail_their_own_events_and_hold_nothing_up(
+    pump, store, published
+):
+    async def lost_keys(_attempt):
+        raise DamagedRecord("c", 0, 0)
+
+    store.script.append(lost_keys)
+    keyed = put_one(pump, say("keyed"), key("k"))
+    others = put(pump, "a", "b")
+
+    outcomes = await asyncio.gather(keyed, *others, return_exceptions=True)
+
+    assert isinstance(outcomes[0], DamagedRecord)
+    assert outcomes[1:] == [Appended(0), Appended(1)]
+    assert contents(published) == ["a", "b"]
+    assert await put_one(pump, say("keyed"), key("k")) == Appended(2)
+
+
+async def test_a_damaged_event_of_another_writer_does_not_hold_up_what_is_read_back(
+    pump, store, published
+):
+    async def overtaken_unknown(attempt):
+        await append(attempt.inner, "c", records(0, 2, "foreign"))
+        store.damaged = {0}
+        raise AppendUnknown("connection lost")
+
+    store.script.append(overtaken_unknown)
+
+    assert await asyncio.gather(*put(pump, "a")) == [Appended(2)]
+    assert [event.id for event in published] == [0, 1, 2]
+    assert DAMAGED_ID.encode() in published[0].body

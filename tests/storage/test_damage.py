@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 
 from events.actions import MessageAction
+from events.batch import Appended, digest_of
 from events.conformance.records import append, records
 from events.damage import DAMAGED_ID
 from events.errors import AppendFailed, ConversationDeleted, DamagedHead, DamagedRecord
@@ -17,6 +18,7 @@ from events.stores.database.store import DatabaseEventStore
 from events.stream import EventStream
 from storage.database.sqlite import SqliteDatabase
 from tests.support.faulty_sqlite import Faults
+from tests.support.streams import USER, message
 
 FLIP = (
     "UPDATE TABLE SET body = CAST(substr(body, 1, length(body) - 1) || x'00' AS BLOB)"
@@ -210,6 +212,39 @@ async def test_a_head_that_is_damaged_under_a_stream_ends_its_appends_and_tells_
     for _ in range(2):
         with pytest.raises(DamagedHead):
             await stream.append(MessageAction(content="x"), EventSource.USER)
+    await stream.close()
+    await database.close()
+
+
+@pytest.mark.parametrize("left_behind", [10, 11], ids=["of the next id", "of a later id"])
+@pytest.mark.parametrize("known", [False, True], ids=["first append", "later append"])
+async def test_a_key_whose_event_is_lost_is_told_and_holds_no_other_event_up(
+    tmp_path, left_behind, known
+):
+    path = tmp_path / "parley.db"
+    database = await SqliteDatabase.open(path)
+    store = DatabaseEventStore(database)
+    await append(store, "c", records(0, 9))
+    if not known:
+        store = DatabaseEventStore(database)
+    await append(store, "c", records(9, 1), keys={0: digest_of("of the last")})
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        lost = (digest_of("of the lost"), left_behind)
+        connection.execute("INSERT INTO client_ids VALUES (1, ?, ?)", lost)
+    stream = await EventStream.open(
+        "c", store, PageReader(store, page_size=10, cache_bytes=100_000)
+    )
+
+    async with asyncio.timeout(10):
+        outcomes = await asyncio.gather(
+            *(stream.append(message(one), USER, client_id=one) for one in ("of the lost", "new")),
+            stream.append(message("without a key"), USER),
+            return_exceptions=True,
+        )
+        assert [type(one) for one in outcomes[:2]] == [DamagedRecord, DamagedRecord]
+        assert outcomes[2] == Appended(10)
+        assert await stream.append(message("again"), USER, client_id="new") == Appended(11)
+        assert (await stream.append(message("x"), USER, client_id="of the last")).duplicate
     await stream.close()
     await database.close()
 

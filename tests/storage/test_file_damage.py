@@ -1,9 +1,11 @@
 """Damaged files of logs, records and lists are reported, never dropped, never taken for whole."""
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
 
+from events.batch import Appended
 from events.conformance.records import append, key, records
 from events.errors import DamagedRecord, EventsError
 from events.stores.files.check import check_logs
@@ -17,6 +19,7 @@ from storage.files.local import LocalFileStore
 from storage.files.memory import MemoryFileStore
 from storage.opening import open_storage
 from tests.support.dying_files import Death, DyingFileStore
+from tests.support.streams import USER, message, open_stream
 from tests.support.waiting import others_have_ended
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -221,6 +224,22 @@ async def test_a_damaged_tail_is_not_sealed_and_takes_no_keys(files):
         await append(events, "c", records(COUNT + 4, 1), keys={0: key("new")})
     assert await files.read("logs/c/tail/0000000004") == tail[:70]
     assert await events.read("c", 11, COUNT) == records(11, 2, "c")
+
+
+async def test_an_event_whose_key_cannot_be_looked_up_is_refused_and_holds_no_other_up(files):
+    await files.delete("logs/c/keys/00000000")
+    _, events = await opened(files)
+    stream = await open_stream(events)
+
+    async with asyncio.timeout(10):
+        keyed = stream.append(message("with a key"), USER, client_id="x")
+        outcomes = await asyncio.gather(
+            keyed, stream.append(message("without"), USER), return_exceptions=True
+        )
+    assert isinstance(outcomes[0], DamagedRecord)
+    assert outcomes[1] == Appended(COUNT)
+    await stream.close()
+    await events.close()
 
 
 async def test_a_page_of_another_conversation_is_damage(files):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from events.conformance.records import append, records
-from events.errors import AppendFailed, AppendUnknown, StoreUnavailable
+from events.errors import AppendFailed, AppendUnknown, DamagedRecord, StoreUnavailable
 from events.event import StoredEvent
 from events.fence import Fence
 from events.stores.base import NO_KEYS, EventStore, Form, Formed, Head
@@ -109,7 +109,8 @@ FAULTS: dict[str, Fault] = {
 class FaultyEventStore(EventStore):
     """Takes the next fault of `script` at every append; none are left: nothing goes wrong.
 
-    The next `unreadable` calls of `head` and `read` fail with `read_error`. `attempts` holds the first id and the
+    The next `unreadable` calls of `head` and `read` fail with `read_error`, and the events of the
+    ids `damaged` cannot be read. `attempts` holds the first id and the
     count of every append, `most_at_once` how many of one conversation ran at the same time.
     """
 
@@ -118,6 +119,7 @@ class FaultyEventStore(EventStore):
         self.script = deque(script)
         self.unreadable = 0
         self.read_error: Exception = StoreUnavailable("connection lost")
+        self.damaged: set[int] = set()
         self.attempts: list[tuple[int, int]] = []
         self.most_at_once = 0
         self.reads = 0
@@ -170,7 +172,12 @@ class FaultyEventStore(EventStore):
         """See EventStore."""
         self._fail_if_unreadable()
         self.reads += 1
-        return await self.inner.read(conversation_id, start_id, end_id)
+        events = await self.inner.read(conversation_id, start_id, end_id)
+        damaged = self.damaged.intersection(range(start_id, end_id))
+        if damaged:
+            sound = [event for event in events if event.id not in damaged]
+            raise DamagedRecord(conversation_id, min(damaged), max(damaged), sound)
+        return events
 
     async def find(self, conversation_id: str, key: bytes) -> int | None:
         """See EventStore."""

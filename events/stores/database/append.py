@@ -8,6 +8,7 @@ from events.errors import (
     AppendConflict,
     ConversationDeleted,
     DamagedHead,
+    DamagedRecord,
     DuplicateClientId,
     Fenced,
 )
@@ -94,6 +95,13 @@ class Append(NamedTuple):
             found = (yield Statement("find_client_id", (number, digest))).rows
             if found and found[0][0] != self.events[place].id:
                 taken[place] = found[0][0]
+        if not taken:
+            # One was there for the very id that its event was to get now.
+            taken = {place: self.events[place].id for place in self.keys}
+        newest = max(taken.values())
+        if newest >= self.expected:
+            # Nothing that was committed has such an id: the key of a lost event was left behind.
+            raise DamagedRecord(self.conversation_id, self.expected, newest)
         raise DuplicateClientId(taken)
 
     def _head(self) -> Row:
