@@ -1,7 +1,8 @@
 """The server describes itself: OpenAPI, AsyncAPI, and the page that shows both."""
 
-from collections.abc import Iterable
-from functools import cache
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import cache, partial
 from typing import Any
 
 import orjson
@@ -44,7 +45,8 @@ class DocumentRoutes:
         self._services = services
         self._files = docs_page()
         self._table: Iterable[BaseRoute] = ()
-        self._written: dict[str, bytes] = {}
+        self._bodies: dict[str, bytes] = {}
+        self._making = asyncio.Lock()
 
     def describe(self, table: Iterable[BaseRoute]) -> None:
         """Speak of this table from now on."""
@@ -53,20 +55,19 @@ class DocumentRoutes:
     @described(Tag.DOCUMENTS, answer=dict[str, JsonValue])
     async def openapi(self, _request: Request) -> Response:
         """Return the OpenAPI 3.1 document of the REST API."""
-        if "openapi" not in self._written:
-            config = self._services.config
-            document = openapi_document(
-                self._table, keyless=config.keyless, admin_keyless=config.admin_key is None
-            )
-            self._keep("openapi", document)
-        return _document(self._written["openapi"])
+        config = self._services.config
+        make = partial(
+            openapi_document,
+            self._table,
+            keyless=config.keyless,
+            admin_keyless=config.admin_key is None,
+        )
+        return await self._written("openapi", make)
 
     @described(Tag.DOCUMENTS, answer=dict[str, JsonValue])
     async def asyncapi(self, _request: Request) -> Response:
         """Return the AsyncAPI 3.0 document of the socket."""
-        if "asyncapi" not in self._written:
-            self._keep("asyncapi", self._services.socket_document())
-        return _document(self._written["asyncapi"])
+        return await self._written("asyncapi", self._services.socket_document)
 
     @described(Tag.DOCUMENTS, media_type="text/html")
     async def page(self, request: Request) -> Response:
@@ -78,9 +79,10 @@ class DocumentRoutes:
         """Serve a script, style sheet or image of the documents' page."""
         return self._files.part(request, request.path_params["path"])
 
-    def _keep(self, name: str, document: dict[str, Any]) -> None:
-        self._written[name] = orjson.dumps(document)
-
-
-def _document(body: bytes) -> Response:
-    return Response(body, media_type=JsonResponse.media_type)
+    async def _written(self, name: str, make: Callable[[], dict[str, Any]]) -> Response:
+        """Return a document, which is made once, in a thread: it takes a quarter of a second."""
+        async with self._making:
+            if name not in self._bodies:
+                document = await asyncio.to_thread(make)
+                self._bodies[name] = orjson.dumps(document)
+        return Response(self._bodies[name], media_type=JsonResponse.media_type)

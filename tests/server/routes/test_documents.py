@@ -1,6 +1,7 @@
 """The server's two descriptions of itself say all that is there and nothing that is not."""
 
 import ast
+import asyncio
 import re
 from pathlib import Path
 from typing import NoReturn
@@ -38,6 +39,16 @@ async def rest():
 @pytest.fixture
 async def openapi(rest):
     return (await rest.ask("GET", "/openapi.json")).json()
+
+
+async def test_others_are_served_while_a_document_is_made(rest):
+    making = [asyncio.create_task(rest.ask("GET", "/openapi.json")) for _ in range(2)]
+    await asyncio.sleep(0)
+
+    assert (await rest.ask("GET", "/alive")).status_code == 200
+    assert not any(one.done() for one in making)
+    first, second = await asyncio.gather(*making)
+    assert first.content == second.content
 
 
 def validator(schema, document):
