@@ -104,7 +104,8 @@ class WebSession:
 
     def start(self) -> None:
         """Begin replay; to be called when the client was told that it is connected."""
-        self._read_on(first=True)
+        if not self._closed:  # it may have left in the step in which it joined
+            self._read_on(first=True)
 
     @property
     def ids(self) -> dict[str, str]:

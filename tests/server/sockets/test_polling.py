@@ -116,3 +116,12 @@ async def test_sessions_that_poll_are_counted(live):
         told = await client._http.get("/metrics")
         assert figure(told, "parley_clients") == 2  # the session, and the connection that asks
         assert figure(told, "parley_handshakes") == 1
+
+
+@pytest.mark.parametrize("farewell", ["1", "41"], ids=["close", "disconnect"])
+async def test_nothing_is_replayed_to_a_client_that_leaves_in_the_step_it_joins_in(live, farewell):
+    async with polling_client(live.url, conversation_id=await live.new()) as client:
+        answer = await client.send(f"40{RECORD_SEPARATOR}{farewell}")
+
+    assert answer.text == "OK"
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("replay")]
