@@ -54,5 +54,5 @@ async def test_a_manager_that_fails_at_letting_a_client_go_harms_no_connection(m
             await polling.connect()
             assert (await polling.send("1")).text == "OK"
 
-        crowd, visits = live.application.library.crowd, live.application.library.visits
-        await until(lambda: not len(crowd) and not visits)
+        library = live.application.library
+        await until(lambda: not len(library.connection_limits) and not library.connections)
