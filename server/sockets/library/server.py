@@ -347,6 +347,8 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
         connection.packet_bucket.tokens -= 1
         if connection.packet_bucket.tokens < 0 and (seconds := connection.packet_bucket.lacking()):
             await asyncio.sleep(seconds)
+            if eio_sid not in self.connections:
+                return  # it has ended meanwhile
         try:
             await self._take_message(eio_sid, data)
         except NO_PACKET as error:

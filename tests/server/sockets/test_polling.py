@@ -11,6 +11,7 @@ from server.sockets.protocol import MAX_PACKETS
 from tests.support.intruder import figure, until_figure
 from tests.support.live import live_server
 from tests.support.polling import RECORD_SEPARATOR, polling_client
+from tests.support.waiting import until
 
 EVENT = '["oh_user_action",{"action":"none"}]'
 WITHIN = 3.0
@@ -125,3 +126,18 @@ async def test_nothing_is_replayed_to_a_client_that_leaves_in_the_step_it_joins_
 
     assert answer.text == "OK"
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("replay")]
+
+
+async def test_a_client_that_leaves_while_it_is_held_back_has_broken_no_rule(caplog):
+    async with (
+        live_server(actions_per_second=1, action_burst=1, unlimited_addresses=[]) as live,
+        polling_client(live.url, conversation_id=await live.new()) as client,
+    ):
+        await client.connect()
+        sending = asyncio.create_task(client.send(RECORD_SEPARATOR.join([f"42{EVENT}"] * 4)))
+        bucket = live.application.library.connection_limits.packet_bucket("127.0.0.1")
+        await until(lambda: bucket.tokens < 0)
+        await client.send("1")
+        await sending
+
+    assert "closing a connection" not in caplog.text
