@@ -102,11 +102,22 @@ class Redactor:
             encoded = text.encode()
         except UnicodeEncodeError:
             return self.redact_text(whole_text(text))
-        first, *former = self._told
-        spans = first.find(encoded)
-        if former:
-            spans = merged((*spans, *(span for one in former for span in one.find(encoded))))
+        spans = self.find(encoded)
         return _masked(encoded, spans).decode() if spans else text
+
+    def find(self, text: bytes) -> list[Span]:
+        """Return where secrets stand in UTF-8, in order; those that touch or overlap are one."""
+        if not self._told:
+            return []
+        first, *former = self._told
+        spans = first.find(text)
+        if former:
+            spans = merged((*spans, *(span for one in former for span in one.find(text))))
+        return spans
+
+    def undecided_from(self, text: bytes, start: int) -> int:
+        """Return the first byte that what follows the text may mask; see SecretPatterns."""
+        return min((one.undecided_from(text, start) for one in self._told), default=len(text))
 
     def _value(self, value: Any, key: str) -> Any:
         if isinstance(value, str):

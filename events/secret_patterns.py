@@ -61,7 +61,18 @@ _REFERENCE = re.compile(r"[$/~<*]|\.{1,2}/|\{\{|file:|env:|vault:")
 _WORD_SEPARATORS = re.compile(r"[-_. ]")
 _WORDS = re.compile(r"[A-Za-z0-9+/_.~-]{12,}={0,2}")
 _SEPARATORS = re.compile(r"[^A-Za-z0-9]+")
-_BASE64_RUNS = re.compile(rb";[Bb][Aa][Ss][Ee]64,[A-Za-z0-9+/=_-]+|[A-Za-z0-9+/=_-]{100,}")
+BASE64_RUN = 100
+"""Characters of base64 side by side that are taken for data even where nothing announces it."""
+_BASE64_RUNS = re.compile(
+    rb";[Bb][Aa][Ss][Ee]64,[A-Za-z0-9+/=_-]+|[A-Za-z0-9+/=_-]{%d,}" % BASE64_RUN
+)
+_BASE64_AT_END = re.compile(
+    rb"(?P<announced>;[Bb][Aa][Ss][Ee]64,)[A-Za-z0-9+/=_-]+\Z"
+    rb"|;(?:[Bb](?:[Aa](?:[Ss](?:[Ee](?:6(?:4,?)?)?)?)?)?)?\Z"
+    rb"|[A-Za-z0-9+/=_-]*\Z"
+)
+DECIDING_BYTES = 128
+"""Bytes before a value that decide whether it stands within a word or within base64."""
 _FIRST_NOT_ASCII = 0x80
 _WORD_BYTES = frozenset(b"_0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _LAST_SPACED_SCRIPT = "\u0e00"
@@ -85,7 +96,16 @@ class SecretPatterns:
     is looked for, too.
     """
 
-    __slots__ = ("__weakref__", "_any", "_bodies", "_groups", "count", "shortest", "values")
+    __slots__ = (
+        "__weakref__",
+        "_any",
+        "_beginnings",
+        "_bodies",
+        "_groups",
+        "count",
+        "shortest",
+        "values",
+    )
 
     def __init__(self, values: frozenset[str]) -> None:
         self.values = values
@@ -99,6 +119,7 @@ class SecretPatterns:
         """Characters of the shortest spelling: no shorter text holds one."""
         self._any = _Automaton(every)
         self._bodies = _Automaton(sorted({orjson.dumps(_text_before(one))[1:-1] for one in every}))
+        self._beginnings: _Beginnings | None = None
         weakest = sorted(weak - strong)
         self._groups = _Groups(
             _Automaton(sorted(strong)),
@@ -116,6 +137,30 @@ class SecretPatterns:
     def find(self, text: bytes) -> list[Span]:
         """Return where values stand in a text, in order; those that touch or overlap are one."""
         return _Search(text, self._groups).spans() if self._any.hits(text) else []
+
+    def undecided_from(self, text: bytes, start: int) -> int:
+        """Return the first byte from `start` on at which text to come may change what `find` returns.
+
+        What `find` returns of the bytes before it holds whatever follows `text`; only that spans
+        which touch are one is the caller's to see to. It is `len(text)` if nothing is undecided.
+        Of the text before `start`, which is decided, DECIDING_BYTES are enough.
+        """
+        if self._beginnings is None:  # only texts that are shown while they are written need it
+            groups = self._groups
+            longer = (one for spellings in groups.longer.values() for one in spellings)
+            self._beginnings = _Beginnings(
+                (*groups.strong.patterns, *groups.weak.patterns, *longer)
+            )
+        begins = self._beginnings.first_in(text, start)
+        return min(begins, self._weak_undecided_from(text, start)) if self._groups.edges else begins
+
+    def _weak_undecided_from(self, text: bytes, start: int) -> int:
+        """Return the first byte of a weak value that may turn out to stand within base64."""
+        run = _BASE64_AT_END.search(text, max(0, start - DECIDING_BYTES))
+        if run is None or run["announced"] or run.end() - run.start() >= BASE64_RUN:
+            return len(text)
+        hits = self._groups.weak.hits_from(text, max(start, run.start()), len(text))
+        return min((begin for _, begin, _ in hits), default=len(text))
 
 
 Hit = tuple[int, int, int]
@@ -146,6 +191,31 @@ class _Automaton:
             for which, start, stop in self._all.find_matches_as_indexes(window, overlapping=True)
             if first + start < last
         ]
+
+
+class _Beginnings:
+    """Tells whether the end of a text begins a spelling."""
+
+    __slots__ = ("_first_two", "_longest", "_spellings")
+
+    def __init__(self, spellings: Iterable[bytes]) -> None:
+        self._spellings = sorted(spellings)
+        self._longest = max(map(len, self._spellings), default=0)
+        self._first_two = frozenset(one[:2] for one in self._spellings) | frozenset(
+            one[:1] for one in self._spellings
+        )
+
+    def first_in(self, text: bytes, start: int) -> int:
+        """Return the first place from `start` on from which the rest begins, but is not, a spelling."""
+        for at in range(max(start, len(text) - self._longest + 1), len(text)):
+            if text[at : at + 2] not in self._first_two:
+                continue
+            rest = text[at:]
+            # Spellings that begin with it follow it in the order; it may be one itself.
+            place = bisect_right(self._spellings, rest)
+            if place < len(self._spellings) and self._spellings[place].startswith(rest):
+                return at
+        return len(text)
 
 
 class _Groups(NamedTuple):

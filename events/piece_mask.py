@@ -1,0 +1,75 @@
+"""PieceMask: masks a text that is shown while it is written, piece by piece."""
+
+from bisect import bisect_left
+
+from events.redaction import MASK, Redactor
+from events.secret_patterns import DECIDING_BYTES, Span
+from events.strictness import whole_text
+
+FIRST_HIGH, LAST_HIGH = "\ud800", "\udbff"
+"""The surrogates of which a second one is to follow."""
+CONTINUATION = 0b1000_0000
+CONTINUATION_BITS = 0b1100_0000
+
+
+class PieceMask:
+    """Gives what may be shown of one text so far: the beginning of its masked form.
+
+    All that `feed` has returned, joined, is at any time a prefix of what `Redactor.redact_text`
+    returns for the whole text, and with `last` equal to it. Held back is only what text to come
+    may still mask or unmask: the beginning of a spelling, a secret that another may touch, a weak
+    one whose end is not seen. Where the Redactor learns a secret meanwhile, what was returned
+    before stays as it is.
+    """
+
+    __slots__ = ("_cut", "_half", "_redactor", "_window")
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+        self._window = b""
+        """The text held back, behind some bytes of what was returned last, unmasked."""
+        self._cut = 0
+        """The first byte of the window that was not returned yet."""
+        self._half = ""
+        """Half of a character outside the basic plane, as some decoders of JSON give it."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of UTF-8 that are held back."""
+        return len(self._window) - self._cut
+
+    def feed(self, piece: str, *, last: bool = False) -> str:
+        """Take the next piece and return what may be shown now; with `last`, all that is left."""
+        window = self._window + self._whole(piece, last=last).encode()
+        spans = self._redactor.find(window)
+        end = len(window)
+        if not last:
+            end = self._redactor.undecided_from(window, self._cut)
+            # A mask is shown when its end is known: what touches it becomes part of it.
+            place = bisect_left(spans, end, key=lambda span: span.end)
+            if place < len(spans) and spans[place].start < end:
+                end = max(self._cut, spans[place].start)
+        shown = _masked(window, self._cut, end, spans)
+        first = max(0, end - DECIDING_BYTES)
+        while first < end and window[first] & CONTINUATION_BITS == CONTINUATION:
+            first += 1
+        self._window, self._cut = window[first:], end - first
+        return shown
+
+    def _whole(self, piece: str, *, last: bool) -> str:
+        """Put halves of a character together where two pieces bring them."""
+        piece = self._half + piece
+        self._half = ""
+        if not last and piece and FIRST_HIGH <= piece[-1] <= LAST_HIGH:
+            self._half, piece = piece[-1], piece[:-1]
+        return whole_text(piece)
+
+
+def _masked(text: bytes, start: int, end: int, spans: list[Span]) -> str:
+    pieces: list[str] = []
+    for span in spans:
+        if span.end <= start or span.start >= end:
+            continue
+        pieces += (text[start : span.start].decode(), MASK)
+        start = span.end
+    return "".join((*pieces, text[start:end].decode()))
