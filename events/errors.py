@@ -15,6 +15,10 @@ EventsError
 ├── DamagedRecord            a stored record fails its checksum or has an unknown format version
 │   └── DamagedHead          the end of a log is not known: its head and its events disagree
 ├── NewerFormat              a log was written by a newer version; nothing of it is touched
+├── TooManyPartials          a stream has as many open partials as it may have
+├── TextTooLong              a partial has as many characters as it may have; nothing was taken
+├── PartialOver              a partial takes no more text: its event is appended, or it was dropped
+├── BadCursor                a text is no cursor of a reader
 ├── StreamOverloaded         too many appends of one conversation are waiting; nothing was taken
 └── StreamClosed             the stream takes no more events
 """
@@ -123,6 +127,22 @@ class NewerFormat(EventsError):
 
 class StreamOverloaded(EventsError):
     """Too many appends are waiting; none of this request's events was accepted."""
+
+
+class TooManyPartials(EventsError):
+    """As many texts of the stream are being written as may be at a time."""
+
+
+class TextTooLong(EventsError):
+    """The text is as long as one that is shown while it is written may be; nothing was taken."""
+
+
+class PartialOver(EventsError):
+    """The partial takes no more text."""
+
+
+class BadCursor(EventsError):
+    """The text is no cursor; the message says why."""
 
 
 class StreamClosed(EventsError):

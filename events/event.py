@@ -55,6 +55,16 @@ class RecallType(StrEnum):
     KNOWLEDGE = "knowledge"
 
 
+class Interruption(StrEnum):
+    """The reason why a text ends before its author was done with it."""
+
+    STOPPED = "stopped"
+    MESSAGE = "message"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CRASHED = "crashed"
+
+
 class FileReadSource(StrEnum):
     """Which implementation reads a file."""
 
@@ -74,9 +84,9 @@ class Event(BaseModel):
 
     `id`, `timestamp` and `source` are None until the event is stored. `timestamp` is ISO 8601 in
     UTC with microseconds and `Z`. `kind` is the wire name (`message`, `run`, ...).
-    `partial` names the text that was shown while it was written and that this event completes,
-    `interrupted` says why it ended early, and `turn` is the id of the `recall` action with which the
-    agent's turn began. `unknown_fields` (top level) and `unknown_arguments` (of `args` or `extras`) hold what a stored
+    Of what an agent appends, `turn` is the turn in which it did (the id of the `recall` that began
+    it), `partial` the partial that the event completes, and `interrupted` why its text is not whole.
+    `unknown_fields` (top level) and `unknown_arguments` (of `args` or `extras`) hold what a stored
     event carries beyond its kind's declaration, so that another version's event stays whole.
     """
 
@@ -95,9 +105,9 @@ class Event(BaseModel):
     tool_call_metadata: dict[str, Any] | None = None
     llm_metrics: dict[str, Any] | None = None
     client_id: str | None = None
-    partial: str | None = None
-    interrupted: str | None = None
     turn: int | None = None
+    partial: str | None = None
+    interrupted: Interruption | None = None
     unknown_fields: dict[str, Any] | None = None
     unknown_arguments: dict[str, Any] | None = None
 

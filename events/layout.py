@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from events.actions import Action
-from events.event import Event, EventSource
+from events.event import Event, EventSource, Interruption
 from events.observations import CmdOutputObservation, Observation
 
 
@@ -34,17 +34,18 @@ class UnknownObservation(Observation):
 
 WIRE_NAMES = {"diff_cache": "_diff_cache"}
 SOURCES = frozenset(EventSource)
+INTERRUPTIONS = frozenset(Interruption)
 ENVELOPE: dict[str, Callable[[Any], bool]] = {
     "id": lambda value: type(value) is int and value >= 0,
     "timestamp": lambda value: isinstance(value, str),
     "source": lambda value: isinstance(value, str) and value in SOURCES,
     "cause": lambda value: type(value) is int,
     "client_id": lambda value: isinstance(value, str),
+    "turn": lambda value: type(value) is int and value >= 0,
+    "partial": lambda value: isinstance(value, str),
+    "interrupted": lambda value: isinstance(value, str) and value in INTERRUPTIONS,
     "tool_call_metadata": lambda value: isinstance(value, dict),
     "llm_metrics": lambda value: isinstance(value, dict),
-    "partial": lambda value: isinstance(value, str),
-    "interrupted": lambda value: isinstance(value, str),
-    "turn": lambda value: type(value) is int and value >= 0,
 }
 ACTION_ENVELOPE = ENVELOPE | {
     "timeout": lambda value: type(value) is float or (type(value) is int and abs(value) < 2**64),
@@ -116,6 +117,8 @@ def envelope_of(
             unknown[key] = value
     if "source" in known:
         known["source"] = EventSource(known["source"])
+    if "interrupted" in known:
+        known["interrupted"] = Interruption(known["interrupted"])
     if issubclass(kind, Observation) and kind.success is not Observation.success:
         unknown.pop("success", None)
     return known, unknown

@@ -4,7 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from events.actions import ACTIONS
-from events.event import AgentState, ConfirmationState, FileEditSource, FileReadSource, RecallType
+from events.event import (
+    AgentState,
+    ConfirmationState,
+    FileEditSource,
+    FileReadSource,
+    Interruption,
+    RecallType,
+)
 from events.layout import ENVELOPE, layout_of
 from events.observations import OBSERVATIONS, CmdOutputMetadata
 from events.secret_patterns import (
@@ -28,6 +35,7 @@ NEVER_MASKED = frozenset(
 CLOSED_WORDS: dict[str, frozenset[str]] = {
     "agent_state": frozenset(AgentState),
     "confirmation_state": frozenset(ConfirmationState),
+    "interrupted": frozenset(Interruption),
     "impl_source": frozenset(FileReadSource) | frozenset(FileEditSource),
     "recall_type": frozenset(RecallType),
 }

@@ -9,7 +9,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from events.actions import ACTIONS, Action
 from events.client_events import CLIENT_ACTIONS, CLIENT_ID, CLIENT_STATES
-from events.event import Event, EventSource
+from events.event import Event, EventSource, Interruption
 from events.layout import layout_of
 from events.observations import OBSERVATIONS, Observation
 
@@ -154,8 +154,8 @@ def _envelope_schema() -> Schema:
             },
             "interrupted": {
                 "type": "string",
+                "enum": [reason.value for reason in Interruption],
                 "description": "Why the text ended early.",
-                "examples": ["stopped", "failed", "timed_out", "crashed"],
             },
         },
     }

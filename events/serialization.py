@@ -66,6 +66,7 @@ def _encode_rest(
         payload["cause"] = event.cause
     if client_id is not None:
         payload["client_id"] = client_id
+    _put_turn(payload, event)
     observation = event if isinstance(event, Observation) else None
     payload["action" if observation is None else "observation"] = event.kind
     if event.tool_call_metadata is not None:
@@ -92,7 +93,7 @@ def _put_turn(payload: dict[str, Any], event: Event) -> None:
     if event.partial is not None:
         payload["partial"] = event.partial
     if event.interrupted is not None:
-        payload["interrupted"] = event.interrupted
+        payload["interrupted"] = str(event.interrupted)
 
 
 def _put_result(payload: dict[str, Any], event: Observation) -> None:

@@ -24,6 +24,7 @@ from events.event import Event, EventSource, StoredEvent
 from events.fence import Fence
 from events.filter import EventFilter
 from events.page_reader import PageReader
+from events.partials import Pace, Partials
 from events.pump import AppendPump
 from events.redaction import Redactor
 from events.serialization import decode
@@ -55,6 +56,8 @@ class StreamLimits(NamedTuple):
     event_bytes: int = EVENT_BYTES
     unmasked_bytes: int = 8 * 1024 * 1024
     """The most bytes of events held without their masks until the agent has seen them."""
+    pace: Pace | None = None
+    """The interval between pieces of partials in all streams together."""
 
 
 class EventStream:
@@ -74,6 +77,7 @@ class EventStream:
         "_growth",
         "_head",
         "_limits",
+        "_partials",
         "_reader",
         "_redactor",
         "_store",
@@ -103,6 +107,7 @@ class EventStream:
         self._limits = limits
         self._appends: AppendPump | None = None
         self._taps: tuple[Tap, ...] = ()
+        self._partials: Partials | None = None
         self._unmasked: dict[int, bytes] = {}
         self._unmasked_bytes = 0
         self._subscriptions: tuple[Subscription, ...] = ()
@@ -135,6 +140,20 @@ class EventStream:
     def last_state_id(self) -> int | None:
         """The id of the newest state event."""
         return (self._appends or self._head).last_state_id
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing follows what is published."""
+        return self._closed
+
+    @property
+    def partials(self) -> Partials:
+        """The texts of coming events that are shown while they are written."""
+        if self._partials is None:
+            self._partials = Partials(self._redactor, self._limits.pace or Pace())
+            if self._closed:
+                self._partials.end()
+        return self._partials
 
     def enqueue(
         self, event: Event, source: EventSource, *, client_id: str | None = None
@@ -331,9 +350,16 @@ class EventStream:
             if position >= self.next_id - 1:
                 if self._closed:
                     return
-                if self._growth is None:
-                    self._growth = asyncio.get_running_loop().create_future()
-                await asyncio.shield(self._growth)
+                await asyncio.shield(self.growth())
+
+    def growth(self) -> Future[None]:
+        """Return a future that is done when more is published, or the stream is closed.
+
+        All who ask share it: never cancel it.
+        """
+        if self._growth is None:
+            self._growth = asyncio.get_running_loop().create_future()
+        return self._growth
 
     async def flush(self, seconds: float = 5.0) -> None:
         """Wait, for a bounded time, until subscribers were handed what is committed now."""
@@ -351,6 +377,8 @@ class EventStream:
         for subscription in self._subscriptions:
             await self.unsubscribe(subscription, drain_seconds=drain_seconds)
         self._closed = True
+        if self._partials is not None:
+            self._partials.end()
         self._wake_followers()
 
     async def mark_deleted(self) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 
 from events.actions import ACTIONS, CmdRunAction, MessageAction
 from events.errors import BadEvent
-from events.event import EventFlag, EventSource
+from events.event import EventFlag, EventSource, Interruption
 from events.layout import UnknownAction, UnknownObservation
 from events.observations import OBSERVATIONS, CmdOutputObservation
 from events.serialization import decode, encode, flag_of, trajectory_form
@@ -32,9 +32,9 @@ envelopes = st.fixed_dictionaries(
         "client_id": texts,
         "tool_call_metadata": json_objects,
         "llm_metrics": json_objects,
-        "partial": texts,
-        "interrupted": texts,
         "turn": st.integers(0, 2**53),
+        "partial": texts,
+        "interrupted": st.sampled_from(Interruption),
         "newer_field": json_values,
     },
 )

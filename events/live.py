@@ -1,0 +1,181 @@
+"""LiveReader: the events and pieces behind a cursor, in order, as they come."""
+
+import asyncio
+from asyncio import Future
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from types import MappingProxyType
+from typing import NamedTuple, Self, TypeAlias
+
+import orjson
+
+from events.errors import BadCursor
+from events.event import StoredEvent
+from events.partials import Dropped, Partial, Piece
+from events.stream import EventStream
+
+MAX_PARTS = 16
+"""Partials that a cursor may name."""
+MAX_CURSOR_CHARACTERS = 512
+MAX_DIGITS = 16
+NAMES_PARTIAL = b'"partial":"'
+NOTHING: Mapping[str, int] = MappingProxyType({})
+
+
+class Cursor(NamedTuple):
+    """How far a reader has come: the id of its last event, and the characters held of open partials.
+
+    Spelled `41~9570aa64-3:1032`: the id (-1 for none), and for each partial its id and how many
+    characters of its masked text are held.
+    """
+
+    position: int = -1
+    held: Mapping[str, int] = NOTHING
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what `str` gives. Raises BadCursor."""
+        if len(text) > MAX_CURSOR_CHARACTERS:
+            raise BadCursor(f"A cursor has at most {MAX_CURSOR_CHARACTERS} characters.")
+        position, *parts = text.split("~")
+        if len(parts) > MAX_PARTS:
+            raise BadCursor(f"A cursor names at most {MAX_PARTS} texts.")
+        held = parse_held(parts)
+        if position == "-1":
+            return cls(-1, held)
+        return cls(_number(position, "A cursor begins with the id of an event, or -1."), held)
+
+    def __str__(self) -> str:
+        return "~".join((str(self.position), *(f"{one}:{at}" for one, at in self.held.items())))
+
+
+def parse_held(parts: Sequence[str]) -> dict[str, int]:
+    """Read `id:characters`, of each partial held. Raises BadCursor."""
+    held: dict[str, int] = {}
+    for part in parts:
+        partial_id, colon, characters = part.partition(":")
+        if not colon or not partial_id or not partial_id.replace("-", "").isalnum():
+            raise BadCursor("Behind its event a cursor names texts as `id:characters`.")
+        held[partial_id] = _number(characters, "The characters held of a text are a number.")
+    return held
+
+
+def _number(text: str, why: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
+        raise BadCursor(why)
+    return int(text)
+
+
+START = Cursor()
+"""Before the first event."""
+
+
+class Opened(NamedTuple):
+    """The partials that are open where the backlog ends, with what the reader holds of each.
+
+    What a reader holds and is not named here is over: its event was in the backlog, or it was
+    dropped.
+    """
+
+    partials: Sequence[tuple[Partial, int]]
+
+
+Given: TypeAlias = Sequence[StoredEvent] | Sequence[Piece | Dropped] | Opened
+
+
+class LiveReader:
+    """Reads what follows a cursor: stored events, then pieces, as they come; nothing is queued.
+
+    It is woken by what is published and told, and reads on from where it stands: a slow reader gets
+    fewer and longer pieces. Of a cursor past the log's end the end counts. `cursor` is behind what
+    was given last. Without `deltas` it is given events only. Use it in a `with` block, by one task
+    at a time.
+    """
+
+    __slots__ = ("_deltas", "_news", "_opened", "_stream", "_taps", "cursor")
+
+    def __init__(self, stream: EventStream, cursor: Cursor = START, *, deltas: bool = True) -> None:
+        self.cursor = cursor
+        self._stream = stream
+        self._deltas = deltas
+        self._opened = False
+        self._news: Future[None] | None = None
+        self._taps = ExitStack()
+
+    def __enter__(self) -> Self:
+        if self._deltas:
+            self._taps.callback(self._stream.partials.tap(self._wake))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._taps.close()
+
+    async def next(self) -> Given | None:
+        """Return what follows, waiting for it; None when the stream is closed and all is read.
+
+        Events first, from the position to the end of a page; where all that is published is read,
+        once what is open; then pieces. Raises what `EventStream.read` does.
+        """
+        while True:
+            end = self._stream.next_id - 1
+            if self.cursor.position > end:
+                self.cursor = Cursor(end, self.cursor.held)
+            if self.cursor.position < end:
+                events = await self._stream.read(self.cursor.position + 1)
+                if events:
+                    self.cursor = Cursor(events[-1].id, _without(self.cursor.held, events))
+                    return events
+                continue
+            if self._deltas and (given := self._partials()):
+                return given
+            if self._stream.is_closed:
+                return None
+            # No await since the position was looked at: nothing slips between.
+            growth = self._stream.growth()
+            growth.add_done_callback(self._wake)
+            self._news = asyncio.get_running_loop().create_future()
+            try:
+                await self._news
+            finally:
+                self._news = None
+                growth.remove_done_callback(self._wake)
+
+    def _partials(self) -> Sequence[Piece | Dropped] | Opened | None:
+        held = dict(self.cursor.held)
+        if not self._opened:
+            self._opened = True
+            opened = [
+                (one, min(held.get(one.id, 0), one.told))
+                for one in self._stream.partials.open
+                if one.told
+            ]
+            self.cursor = Cursor(self.cursor.position, {one.id: at for one, at in opened if at})
+            return Opened(opened)
+        pieces = self._stream.partials.since(held)
+        for piece in pieces:
+            if isinstance(piece, Piece):
+                held[piece.id] = piece.to
+            else:
+                del held[piece.id]
+        self.cursor = Cursor(self.cursor.position, held)
+        return pieces
+
+    def _wake(self, _news: object) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+
+def _without(held: Mapping[str, int], events: Sequence[StoredEvent]) -> Mapping[str, int]:
+    """Return what is held but of partials that these events complete."""
+    if not held:
+        return held
+    completed = {partial_of(event) for event in events}
+    return {one: at for one, at in held.items() if one not in completed}
+
+
+def partial_of(event: StoredEvent) -> str | None:
+    """Return the id of the partial that an event completes."""
+    if NAMES_PARTIAL not in event.body:
+        return None
+    partial = orjson.loads(event.body).get("partial")
+    return partial if isinstance(partial, str) else None
