@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from events.stores.opening import storage_problems
 from server.components import load_components, load_tracing
@@ -110,6 +108,15 @@ def _shown_progress() -> Iterator[Track]:
     if not sys.stderr.isatty():
         yield untracked
         return
+    from rich.console import Console  # noqa: PLC0415 - for this command only
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
 

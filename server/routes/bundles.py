@@ -14,12 +14,15 @@ from typing import NamedTuple
 SourceOf = Callable[[str], str]
 """Gives a file's text by its path, and raises where there is none."""
 
-_IMPORT = re.compile(r'^import\s+(?:\{([^{}]*)\}\s*from\s*)?"(\.{1,2}/[^"]+)";', re.MULTILINE)
-_DECLARED = re.compile(
-    r"^export\s+(?=(?:(?:async\s+)?function\*?|class|const)\s+([\w$]+))", re.MULTILINE
+# Each begins with a word, which is found quickly; what must stand before it is looked at then.
+_IMPORT = re.compile(
+    r'import(?<=^import)\s+(?:\{([^{}]*)\}\s*from\s*)?"(\.{1,2}/[^"]+)";', re.MULTILINE
 )
-_LISTED = re.compile(r"(?:^|(?<=[;}]))export\s*\{([^{}]*)\};?\s*\Z", re.MULTILINE)
-_LAZY = re.compile(r'(?<=\bimport\()"(\.{1,2}/[^"]+)"(?=\))')
+_DECLARED = re.compile(
+    r"export(?<=^export)\s+(?=(?:(?:async\s+)?function\*?|class|const)\s+([\w$]+))", re.MULTILINE
+)
+_LISTED = re.compile(r"export(?:(?<=^export)|(?<=[;}]export))\s*\{([^{}]*)\};?\s*\Z", re.MULTILINE)
+_LAZY = re.compile(r'"(?<=\bimport\(")(\.{1,2}/[^"]+)"(?=\))')
 _LEFT = re.compile(r"^\s*(?:import\s*[\w{*\"']|export\b).*", re.MULTILINE)
 _DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
@@ -156,12 +159,11 @@ def _joined(parts: Iterable[_Part], end: str) -> Bundle:
         sources.append(part.path)
         source = part.source if part.source.endswith("\n") else f"{part.source}\n"
         text += [part.before, "\n", source, part.after]
-        mappings.append("")
-        for line in range(source.count("\n")):
-            # Where the line begins: column 0 of it, the next source or the same, the line there.
-            file_step = 1 if line == 0 and len(sources) > 1 else 0
-            mappings.append(f"A{'AC'[file_step]}{_digits(line - line_before)}A")
-            line_before = line
+        lines = source.count("\n")
+        # Where a line begins: column 0 of it, the next source or the same, the line there.
+        source_step = "C" if len(sources) > 1 else "A"
+        mappings += ["", f"A{source_step}{_digits(-line_before)}A", *["AACA"] * (lines - 1)]
+        line_before = lines - 1
         mappings += [""] * part.after.count("\n")
     text.append(end)
     source_map = {"version": 3, "sources": sources, "names": [], "mappings": ";".join(mappings)}

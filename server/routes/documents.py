@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import orjson
@@ -13,7 +13,6 @@ from starlette.routing import BaseRoute
 
 from server.errors import NotFound
 from server.routes.endpoint import Tag, described
-from server.routes.openapi import openapi_document
 from server.routes.request import JsonResponse
 from server.routes.services import Services
 from server.routes.static_files import BUILT_IN, WebFiles, files_below
@@ -55,14 +54,7 @@ class DocumentRoutes:
     @described(Tag.DOCUMENTS, answer=dict[str, JsonValue])
     async def openapi(self, _request: Request) -> Response:
         """Return the OpenAPI 3.1 document of the REST API."""
-        config = self._services.config
-        make = partial(
-            openapi_document,
-            self._table,
-            keyless=config.keyless,
-            admin_keyless=config.admin_key is None,
-        )
-        return await self._written("openapi", make)
+        return await self._written("openapi", self._make_openapi)
 
     @described(Tag.DOCUMENTS, answer=dict[str, JsonValue])
     async def asyncapi(self, _request: Request) -> Response:
@@ -86,3 +78,11 @@ class DocumentRoutes:
                 document = await asyncio.to_thread(make)
                 self._bodies[name] = orjson.dumps(document)
         return Response(self._bodies[name], media_type=JsonResponse.media_type)
+
+    def _make_openapi(self) -> dict[str, Any]:
+        from server.routes.openapi import openapi_document  # noqa: PLC0415 - slow to import
+
+        config = self._services.config
+        return openapi_document(
+            self._table, keyless=config.keyless, admin_keyless=config.admin_key is None
+        )

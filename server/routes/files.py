@@ -178,7 +178,11 @@ class FileRoutes:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._listings = anyio.CapacityLimiter(LISTINGS_AT_ONCE)
+
+    @cached_property
+    def _listings(self) -> anyio.CapacityLimiter:
+        # At the start it would bring in all of anyio.
+        return anyio.CapacityLimiter(LISTINGS_AT_ONCE)
 
     @described(
         Tag.WORKSPACE,
