@@ -19,7 +19,7 @@ export class Api {
   }
 
   /**
-   * The one with the newest message first.
+   * Conversations, newest message first.
    *
    * @param {string | null} pageId
    * @param {ListFilter} filter
@@ -42,7 +42,7 @@ export class Api {
   }
 
   /**
-   * The key makes a retry after a lost answer return the same conversation.
+   * With the key, a retry after a lost response returns the same conversation.
    *
    * @param {Order} order
    * @returns {Promise<{conversation_id: string}>}
@@ -81,7 +81,7 @@ export class Api {
   }
 
   /**
-   * The events that end before one, or the newest, as the socket would send them.
+   * The events before one, or the newest, in the form in which the socket sends them.
    *
    * @param {string} id
    * @param {number | null} beforeId null for the newest
@@ -94,7 +94,7 @@ export class Api {
   }
 
   /**
-   * What a conversation is shown with at once. Where the log cannot be read back, the socket sends what it can.
+   * The data to show a conversation at once. If the log cannot be read, the socket sends what it can.
    *
    * @param {string} id
    * @returns {Promise<[Info | null, import("./types.js").EventsPage]>} null when there is no such conversation
@@ -115,7 +115,7 @@ export class Api {
   }
 
   /**
-   * The id of the last event that every client is sent; states are not.
+   * The id of the last event that every client receives, which excludes states.
    *
    * @param {string} id
    * @returns {Promise<number>} -1 when there is none
@@ -147,7 +147,7 @@ export class Api {
   }
 
   /**
-   * Whether the agent did something after a moment.
+   * Whether the agent did something after a point in time.
    *
    * @param {string} id
    * @param {number} atMs
@@ -173,7 +173,7 @@ export class Api {
     const answer = await this.http.call("POST", `${path(id)}/upload-files`, { form });
     const [taken] = answer.uploaded_files;
     if (taken) return taken;
-    throw new ApiError(String(answer.skipped_files[0]?.reason ?? "The server did not take it."), 422);
+    throw new ApiError(String(answer.skipped_files[0]?.reason ?? "The server did not accept the file."), 422);
   }
 
   /** @param {string} id @returns {Promise<Blob>} */

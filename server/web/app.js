@@ -1,4 +1,4 @@
-/** Puts the page together: which object hears of what. */
+/** Composes the page: connects the objects with each other. */
 
 import { api, http, opening } from "./opening.js";
 import { Account } from "./account.js";
@@ -48,7 +48,7 @@ const removals = new Removals(store, (id, how) => catalogue.remove(id, how));
 const reach = new Reach(store, { ask: () => api.alive(), back });
 const drawer = mountDrawer();
 
-/** The server answers again: what failed for that alone is no news any more. */
+/** Clears the failures of an outage, and reloads the list. */
 function back() {
   store.notice("request", "");
   void catalogue.recover();
@@ -85,7 +85,7 @@ mountConfirmation(store, {
 slot("entries").addEventListener("click", (event) => {
   if (!(event.target instanceof Element && event.target.closest("[data-act=retry]"))) return;
   stage.conversation?.resume();
-  // The button goes, and would take the focus with it.
+  // The button is removed, and would take the focus with it.
   composer.focus();
 });
 mountWelcome(store, (text) => void begin({ initial_user_msg: text }));
@@ -100,8 +100,8 @@ const newDialog = whenOpened(() => mountNewDialog({
 }));
 const sound = mountSound(store);
 /** @param {Record<string, any>} settings */
-const heed = (settings) => sound(Boolean(settings.enable_sound_notifications));
-const settingsDialog = whenOpened(() => mountSettingsDialog(account, heed));
+const applySettings = (settings) => sound(Boolean(settings.enable_sound_notifications));
+const settingsDialog = whenOpened(() => mountSettingsDialog(account, applySettings));
 const secretsDialog = whenOpened(() => mountSecretsDialog(account));
 const shortcutsDialog = whenOpened(mountShortcutsDialog);
 const sidebar = mountSidebar(store, {
@@ -154,7 +154,7 @@ store.watch(["agentState"], () => {
 });
 store.watch(["conversations"], () => void unread.judge(store.state.conversations));
 
-/** @param {import("./types.js").Order} order @returns {Promise<boolean>} whether it began */
+/** @param {import("./types.js").Order} order @returns {Promise<boolean>} whether it was created */
 async function begin(order) {
   const id = await catalogue.create(order);
   if (id !== null) router.go(id);
@@ -174,7 +174,7 @@ function undo(id) {
   if (removals.undo(id) && wasOpen && store.state.openId === null) router.go(id);
 }
 
-/** A stopped conversation is left alone: joining it again would start it. @param {string} id */
+/** Stops a loop and disconnects: joining again would start it. @param {string} id */
 async function halt(id) {
   const stopped = await catalogue.stop(id);
   if (stopped && id === store.state.openId) stage.conversation?.rest();
@@ -182,8 +182,8 @@ async function halt(id) {
 
 function start() {
   void catalogue.refresh();
-  // Only the sound and what is offered hang on these; whatever else fails is told where it is used.
-  void account.settings().then(heed, () => {});
+  // Only the sound and the examples depend on these; other failures are shown where they matter.
+  void account.settings().then(applySettings, () => {});
   void api.examples().then((examples) => store.set({ examples }), () => {});
 }
 

@@ -64,7 +64,7 @@ export class Attachments {
   }
 
   /**
-   * Uploads what is not uploaded yet.
+   * Uploads the files that are not uploaded yet.
    *
    * @param {(file: File) => Promise<string>} upload
    * @returns {Promise<Packed | null>} null when something failed, which its item tells
@@ -104,7 +104,7 @@ export class Attachments {
     if (!picture) return;
     const reader = new FileReader();
     reader.addEventListener("load", () => this.#set(item, { url: String(reader.result), stage: "ready" }));
-    reader.addEventListener("error", () => this.#set(item, { stage: "failed", reason: "It could not be read." }));
+    reader.addEventListener("error", () => this.#set(item, { stage: "failed", reason: "The file could not be read." }));
     reader.readAsDataURL(file);
   }
 
@@ -116,7 +116,7 @@ export class Attachments {
 }
 
 /**
- * The message's text with the places of the uploaded files, as agents are told of them.
+ * The message's text with the paths of the uploaded files, for agents.
  *
  * @param {string} text
  * @param {Packed} packed

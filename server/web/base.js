@@ -1,6 +1,6 @@
 /**
- * Where the server's addresses begin: `/`, or what a proxy has put before them. The server tells it
- * in each page, relative to the page's own address.
+ * The path prefix of the server: `/`, or one that a proxy has added. The server writes it into each page,
+ * relative to the page's own address.
  */
 
 const told = document.documentElement.dataset.base ?? "/";
@@ -9,7 +9,7 @@ const told = document.documentElement.dataset.base ?? "/";
 export const BASE = new URL(told, document.baseURI).pathname;
 
 /**
- * The path at which a browser finds what the server calls `path`.
+ * The path in the browser for the server's `path`.
  *
  * @param {string} path begins with a slash
  */
@@ -18,7 +18,7 @@ export function located(path) {
 }
 
 /**
- * A name for what is kept in the browser: servers below one origin share its storage.
+ * A key for the browser's storage, which servers below one origin share.
  *
  * @param {string} name
  */

@@ -148,7 +148,7 @@ export class Catalogue {
   }
 
   /**
-   * Lays known facts over the listed record, and over the title of the open conversation.
+   * Applies known changes to the listed record, and to the title of the open conversation.
    *
    * @param {string} id
    * @param {Partial<Info>} facts
@@ -170,7 +170,7 @@ export class Catalogue {
   }
 
   /**
-   * What changed among the rows that the newest page does not show.
+   * The changes among the rows below the newest page.
    *
    * @param {Info[]} newest
    * @returns {Promise<Info[]>}
@@ -197,13 +197,13 @@ export class Catalogue {
       nextPage: below.length > 0 ? nextPage : page.next_page_id,
       listStage: "ready",
     });
-    // A title given before the page had joined is told by no notice.
+    // No notice is sent of a title that was set before the page joined.
     const open = [...page.results, ...moved].find((info) => info.conversation_id === this.store.state.openId);
     if (open && this.store.state.title !== null) this.store.set({ title: open.title });
   }
 
   /**
-   * What is known of the pages below the newest one, in order.
+   * The known conversations of the pages below the newest one, in order.
    *
    * @param {Info[]} newest
    * @param {Info[]} moved What changed meanwhile; it may belong to rows that were not read yet.
@@ -214,7 +214,7 @@ export class Catalogue {
     const known = new Map([...conversations, ...moved].map((info) => [info.conversation_id, info]));
     const oldest = Date.parse(momentOf(newest[newest.length - 1]));
     const last = Math.min(...conversations.map((info) => Date.parse(momentOf(info))));
-    // What is newer than the newest page is not there any more; what is older than all rows comes with its page.
+    // Rows newer than the newest page no longer exist; those older than all rows come with their own page.
     const rows = [...known.values()].filter((info) => {
       const atMs = Date.parse(momentOf(info));
       return !fresh.has(info.conversation_id) && atMs <= oldest && atMs >= last;

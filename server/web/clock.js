@@ -16,7 +16,7 @@ const UNITS = [
 ];
 
 /**
- * "2 hr. ago"; "just now" below a minute; "" for what is not a time.
+ * "2 hr. ago"; "just now" below a minute; "" for an invalid time.
  *
  * @param {string | null} iso
  * @param {number} [nowMs]
@@ -36,14 +36,14 @@ export function hourOf(iso) {
   return Number.isNaN(time) ? "" : hour.format(time);
 }
 
-/** "Monday, March 2, 2026"; "" for what is not a time. @param {string} iso */
+/** "Monday, March 2, 2026"; "" for an invalid time. @param {string} iso */
 export function dayOf(iso) {
   const time = Date.parse(iso);
   return Number.isNaN(time) ? "" : day.format(time);
 }
 
 /**
- * Whether two moments are of one day where the reader is.
+ * Whether two times are on the same day in the reader's time zone.
  *
  * @param {string | number} one
  * @param {string | number} other

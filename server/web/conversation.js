@@ -28,20 +28,20 @@ const PASSING = new Set([
 const AGAIN_MS = 2_000;
 /** Drawn at once when somebody goes to the beginning. */
 const PAGES_TOGETHER = 10;
-/** A failure that is not in the log by then is shown in a banner. */
+/** A failure that is not in the log after this time is shown in a banner. */
 const LATE_MS = 2_000;
 const TOO_MANY = "AGENT_ERROR$TOO_MANY_CONVERSATIONS";
-/** States in which whatever kept the agent from its place is over. */
+/** States in which an earlier failure of the server is over. */
 const ALIVE = new Set(["running", "awaiting_user_input"]);
-/** States by which an agent shows that it has a slot. */
+/** States that show that the agent has a slot. */
 const STARTING = new Set(["loading", "running"]);
-/** States in which the agent rests because something failed. */
+/** States in which the agent is idle after a failure. */
 export const STANDING = new Set(["error", "rate_limited"]);
 
 /**
  * @typedef {object} ConversationListener
- * @property {(event: Event) => void} arrived An event to be drawn, in order.
- * @property {(events: Event[]) => void} preceded Events to be drawn before all others.
+ * @property {(event: Event) => void} arrived An event to draw, in order.
+ * @property {(events: Event[]) => void} preceded Events to draw before all others.
  * @property {(beforeId: number) => Promise<EventsPage>} eventsBefore See `Api.eventsBefore`.
  * @property {() => Promise<Event | null>} newestState See `Api.newestState`.
  * @property {() => Promise<number>} lateEventId See `Api.lateEventId`.
@@ -54,25 +54,25 @@ export class Conversation {
   #closed = false;
   /** The highest id known to be in the log. */
   #knownId = -1;
-  /** The lowest id that is here. */
+  /** The lowest id that is loaded. */
   #firstId = 0;
   #wasConnected = false;
   /** @type {Promise<void>} */
   #reading = Promise.resolve();
-  /** Whether the log says why the agent failed. */
+  /** Whether the log has the reason of the agent's failure. */
   #explained = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #late;
-  /** What the conversation waits for a slot since: an event's id and a moment in ms. */
+  /** Since when the conversation waits for a slot: an event's id and a time in ms. */
   #waits = { id: -1, atMs: 0 };
-  /** The newest state by which the agent showed that it has a slot. */
+  /** The id of the newest state that shows that the agent has a slot. */
   #startedId = -1;
   /** @type {Set<string>} */
-  #underWay = new Set();
+  #inFlight = new Set();
 
   /**
    * @param {string} id
-   * @param {EventsPage} newest What there is to begin with; the socket goes on from its end.
+   * @param {EventsPage} newest The newest page; the socket continues from its end.
    * @param {import("./store.js").Store} store
    * @param {ConversationListener} listener
    */
@@ -82,7 +82,7 @@ export class Conversation {
     this.listener = listener;
     this.outbox = new Outbox(id);
     store.set({
-      pending: this.outbox.letters.map(({ event, reason }) => ({
+      pending: this.outbox.messages.map(({ event, reason }) => ({
         event,
         stage: reason ? "failed" : "waiting",
         reason,
@@ -101,15 +101,15 @@ export class Conversation {
     });
   }
 
-  /** Shows what there is to begin with, and connects. */
+  /** Shows the newest page, and connects. */
   open() {
     const { events, more } = this.newest;
     this.#reaches(events, more);
-    // As at a join: of the states only the newest, and an error behind everything else.
+    // As at a join: only the newest state, and an error after everything else.
     const state = events.findLast(isState);
     const isError = state?.extras?.agent_state === "error";
-    for (const event of events) if (!isState(event) || (event === state && !isError)) this.#heed(event);
-    if (state && isError) this.#heed(state);
+    for (const event of events) if (!isState(event) || (event === state && !isError)) this.#apply(event);
+    if (state && isError) this.#apply(state);
     this.listener.preceded(events);
     this.drawn(new Set(events.flatMap((event) => event.client_id ?? [])));
     if (!state && more) void this.#askState();
@@ -117,9 +117,9 @@ export class Conversation {
   }
 
   /**
-   * Reads what comes before the first event that is here, unless that is under way.
+   * Loads the events before the first loaded one, unless a load is in progress.
    *
-   * @param {number} [pages] how many are drawn together
+   * @param {number} [pages] how many pages are drawn together
    */
   readEarlier(pages = 1) {
     const { earlier } = this.store.state;
@@ -143,7 +143,7 @@ export class Conversation {
         firstId = Number(page.events[0]?.id ?? 0);
       }
     } catch {
-      // Why is told by the banner of the page; what was read is shown.
+      // The page's banner shows the reason; events loaded so far are drawn.
       failed = true;
     }
     if (this.#closed) return;
@@ -155,7 +155,7 @@ export class Conversation {
     if (failed) this.store.set({ earlier: { left: firstId, stage: "failed" } });
   }
 
-  /** @returns {Promise<boolean>} whether the very first event is here now */
+  /** @returns {Promise<boolean>} whether the very first event is loaded now */
   async readAll() {
     await this.#reading;
     do await this.readEarlier(PAGES_TOGETHER);
@@ -163,7 +163,7 @@ export class Conversation {
     return !this.#closed && this.store.state.earlier.left === 0;
   }
 
-  /** Leaves; nothing of this object touches the store afterwards. */
+  /** Closes the conversation; this object does not change the store afterwards. */
   close() {
     this.#closed = true;
     clearTimeout(this.#late);
@@ -181,11 +181,11 @@ export class Conversation {
   }
 
   /**
-   * Takes a message: it is sent now or as soon as there is a connection, and stored exactly once.
+   * Sends a message now, or as soon as there is a connection; it is stored exactly once.
    *
    * @param {string} content
    * @param {import("./attachments.js").Packed} packed
-   * @returns {boolean} false when it is too long to be sent at all
+   * @returns {boolean} false if it is too long to be sent
    */
   say(content, { image_urls, file_urls }) {
     const event = { action: "message", args: { content, image_urls, file_urls }, client_id: newClientId() };
@@ -216,8 +216,8 @@ export class Conversation {
   }
 
   /**
-   * Asks for an agent state. Never repeated after a reconnect: by then it could confirm another
-   * action than the one the user saw.
+   * Requests an agent state. Never repeated after a reconnect: it could then confirm an action
+   * other than the one the user saw.
    *
    * @param {"stopped" | "running" | "user_confirmed" | "user_rejected"} state
    */
@@ -229,13 +229,13 @@ export class Conversation {
       if (ack?.status === "error") trouble = ack.message;
       else if (ack?.queued && !this.#closed) this.#wait(ack.id, 0, WAITS_WITH_MESSAGE);
     } catch {
-      trouble = "No answer from the server; please try again.";
+      trouble = "The server did not respond. Please try again.";
     }
     if (trouble && !this.#closed) this.store.notice("request", trouble);
   }
 
   /**
-   * To be called when events were drawn: their pending copies go away in the same frame.
+   * Removes the pending copies of drawn events, in the same frame.
    *
    * @param {Set<string>} clientIds
    */
@@ -247,7 +247,7 @@ export class Conversation {
     );
   }
 
-  /** How far the page is known to be behind the log, apart from what waits to be drawn. */
+  /** The number of events known to be missing, apart from those that wait to be drawn. */
   get missing() {
     return Math.max(0, this.#knownId - this.link.cursor);
   }
@@ -257,41 +257,41 @@ export class Conversation {
     if (this.#closed) return;
     this.store.set({ connection });
     if (connection !== "connected") return;
-    // Whether there is a slot is told anew after each join.
+    // The server reports after each join whether there is a slot.
     this.store.set({ waits: "" });
     this.store.notice("connection", "");
     const { earlier } = this.store.state;
     if (earlier.stage === "failed") this.store.set({ earlier: { ...earlier, stage: "ready" } });
     this.#deliverAll();
-    // At first everything that is known is here.
+    // At first everything known is loaded.
     if (this.#wasConnected || this.newest.events.length === 0) void this.#ask();
     this.#wasConnected = true;
   }
 
-  /** @param {Event[]} events the oldest that are here @param {boolean} more whether there are older ones */
+  /** @param {Event[]} events the oldest loaded ones @param {boolean} more whether there are older ones */
   #reaches(events, more) {
     this.#firstId = more ? Number(events[0]?.id ?? 0) : 0;
     this.store.set({ earlier: { left: this.#firstId, stage: "ready" } });
   }
 
-  /** The newest state may be older than what is here. */
+  /** Loads the newest state, which may be older than the loaded events. */
   async #askState() {
     let state = null;
     try {
       state = await this.listener.newestState();
     } catch {
-      // Only the mark is missing until the state changes.
+      // Only the state's label is missing until the state changes.
     }
-    if (state && !this.#closed && this.store.state.agentState === "") this.#heed(state);
+    if (state && !this.#closed && this.store.state.agentState === "") this.#apply(state);
   }
 
-  /** What a long replay is still going to bring shows how far behind the page is. */
+  /** Asks for the end of the log, which shows how far behind the page is. */
   async #ask() {
     let lateId;
     try {
       lateId = await this.listener.lateEventId();
     } catch {
-      // Only the mark is missing then; the socket says by itself what is wrong with the server.
+      // Only the number is missing then; the socket reports failures of the server.
       return;
     }
     if (this.#closed) return;
@@ -304,12 +304,12 @@ export class Conversation {
     if (this.#closed) return;
     if (payload.status_update) return this.#updated(payload);
     if (payload.error === true) return this.store.notice("server", reasonText(payload.message ?? ""));
-    this.#heed(payload);
+    this.#apply(payload);
     this.listener.arrived(payload);
   }
 
-  /** What an event changes beside the transcript. @param {Event} payload */
-  #heed(payload) {
+  /** Applies the changes of an event outside the transcript. @param {Event} payload */
+  #apply(payload) {
     const usage = usageOf(payload);
     if (usage) this.store.set({ usage });
     if (payload.observation === "agent_state_changed") {
@@ -328,9 +328,9 @@ export class Conversation {
   #changedState(payload) {
     const state = String(payload.extras?.agent_state ?? "");
     this.store.set({ agentState: state, status: "" });
-    // Logs of older servers hold nothing but the state.
-    const untold = state === "error" && !this.#explained;
-    this.store.notice("agent", untold ? reasonText(payload.extras?.reason) : "");
+    // Logs of older servers have only the state.
+    const unexplained = state === "error" && !this.#explained;
+    this.store.notice("agent", unexplained ? reasonText(payload.extras?.reason) : "");
     if (!STANDING.has(state)) this.#explained = false;
     if (ALIVE.has(state)) this.store.notice("server", "");
     if (STARTING.has(state)) this.#startedId = Number(payload.id);
@@ -346,7 +346,7 @@ export class Conversation {
     else if (id === TOO_MANY) this.#wait(-1, Date.parse(update.timestamp ?? "") || 0, WAITS_FOR_SLOT);
     else if (!id.startsWith("STATUS$")) this.store.notice("server", reasonText(update.message || id));
     else {
-      // The log says it as well, at its place, unless it cannot be written.
+      // The log has the failure as well, unless it cannot be written.
       clearTimeout(this.#late);
       this.#late = setTimeout(() => {
         if (!this.#explained) this.store.notice("agent", reasonText(update.message || id));
@@ -355,9 +355,9 @@ export class Conversation {
   }
 
   /**
-   * There is no slot: until the agent starts, which is told by a state after this.
+   * Marks the conversation as waiting for a slot, until a later state shows that the agent starts.
    *
-   * @param {number} id -1 where only the moment is known
+   * @param {number} id -1 if only the time is known
    * @param {number} atMs
    * @param {string} text
    */
@@ -368,7 +368,7 @@ export class Conversation {
   }
 
   #deliverAll() {
-    for (const { event, reason } of this.outbox.letters) {
+    for (const { event, reason } of this.outbox.messages) {
       if (!reason) void this.#deliver(event);
     }
   }
@@ -376,8 +376,8 @@ export class Conversation {
   /** @param {ClientEvent} event */
   async #deliver(event) {
     const key = event.client_id;
-    if (!this.link.connected || this.#underWay.has(key)) return;
-    this.#underWay.add(key);
+    if (!this.link.connected || this.#inFlight.has(key)) return;
+    this.#inFlight.add(key);
     this.#stage(key, { stage: "sending" });
     let ack;
     try {
@@ -385,7 +385,7 @@ export class Conversation {
     } catch {
       ack = null;
     }
-    this.#underWay.delete(key);
+    this.#inFlight.delete(key);
     if (this.#closed) return;
     if (ack?.status === "ok") {
       this.outbox.remove(key);
@@ -401,7 +401,7 @@ export class Conversation {
       this.#stage(key, { stage: "failed", reason: ack.message });
     } else {
       this.#stage(key, { stage: "waiting" });
-      // Silence on an open connection: a new one tells, and sends again what is not acknowledged.
+      // No response on an open connection: reconnect, which sends unacknowledged messages again.
       if (this.link.connected) this.link.renew();
     }
   }

@@ -3,8 +3,8 @@
 const IN_HEADERS = /^[\t\x20-\x7e\x80-\xff]+$/;
 
 /**
- * Whether a request can carry a key at all. One that it cannot carry is left out: it is certainly wrong, and the
- * server's refusal lets the person enter another one.
+ * Whether a request header can carry a key. A key that it cannot carry is left out: it is certainly wrong, and
+ * the server's refusal lets the user enter another one.
  *
  * @param {string} key
  */

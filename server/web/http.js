@@ -68,7 +68,7 @@ export class Http {
     try {
       return await response.blob();
     } catch {
-      throw new ApiError("The download broke off before its end.", 0);
+      throw new ApiError("The download was interrupted.", 0);
     }
   }
 

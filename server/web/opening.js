@@ -1,6 +1,6 @@
 /**
- * What the address names is requested while the modules behind this one are still evaluated, so that it
- * is mostly here before the page is painted for the first time: `app.js` imports this module first.
+ * Requests the conversation that the address names while the remaining modules are evaluated, so that it
+ * has usually arrived before the first paint: `app.js` imports this module first.
  */
 
 import { Api } from "./api.js";

@@ -1,66 +1,66 @@
 /** Messages that are not acknowledged yet; they outlive a reload of the tab. */
 
 /** @typedef {import("./types.js").ClientEvent} ClientEvent */
-/** @typedef {{event: ClientEvent, reason?: string}} Letter */
+/** @typedef {{event: ClientEvent, reason?: string}} OutboxMessage */
 
 export class Outbox {
-  /** @type {Letter[]} */
-  #letters;
+  /** @type {OutboxMessage[]} */
+  #messages;
 
   /** @param {string} conversationId */
   constructor(conversationId) {
     this.slot = `parley.outbox.${conversationId}`;
-    this.#letters = load(this.slot);
+    this.#messages = load(this.slot);
   }
 
-  /** Oldest first. @returns {readonly Letter[]} */
-  get letters() {
-    return this.#letters;
+  /** Oldest first. @returns {readonly OutboxMessage[]} */
+  get messages() {
+    return this.#messages;
   }
 
   /** @param {ClientEvent} event */
   add(event) {
-    this.#letters = [...this.#letters, { event }];
+    this.#messages = [...this.#messages, { event }];
     this.#keep();
   }
 
   /** @param {string} clientId */
   remove(clientId) {
-    this.#letters = this.#letters.filter((letter) => letter.event.client_id !== clientId);
+    this.#messages = this.#messages.filter((message) => message.event.client_id !== clientId);
     this.#keep();
   }
 
   /**
-   * Notes that the server refused a message (with a reason) or that it is to be tried again.
+   * Marks a message as refused by the server (with a reason), or to be tried again.
    *
    * @param {string} clientId
    * @param {string} [reason]
    */
   mark(clientId, reason) {
-    this.#letters = this.#letters.map((letter) =>
-      letter.event.client_id === clientId ? { event: letter.event, reason } : letter,
+    this.#messages = this.#messages.map((message) =>
+      message.event.client_id === clientId ? { event: message.event, reason } : message,
     );
     this.#keep();
   }
 
   #keep() {
     try {
-      if (this.#letters.length > 0) sessionStorage.setItem(this.slot, JSON.stringify(this.#letters));
+      if (this.#messages.length > 0) sessionStorage.setItem(this.slot, JSON.stringify(this.#messages));
       else sessionStorage.removeItem(this.slot);
     } catch {
-      // Storage is full or forbidden: the letters live as long as the page does.
+      // Storage is full or forbidden: the messages are kept as long as the page is open.
     }
   }
 }
 
 /**
  * @param {string} slot
- * @returns {Letter[]}
+ * @returns {OutboxMessage[]}
  */
 function load(slot) {
   try {
-    const letters = JSON.parse(sessionStorage.getItem(slot) ?? "[]");
-    return Array.isArray(letters) ? letters.filter((letter) => letter?.event?.client_id) : [];
+    const messages = JSON.parse(sessionStorage.getItem(slot) ?? "[]");
+    return Array.isArray(messages) ? messages.filter((message) => message?.event?.client_id) : [];
   } catch {
     return [];
   }

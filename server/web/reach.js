@@ -1,4 +1,4 @@
-/** Whether the server answers: heard from every call, asked for again while it does not. */
+/** Whether the server responds: reported by every call, and polled while it does not. */
 
 const FIRST_MS = 1_000;
 const MOST_MS = 15_000;
@@ -32,11 +32,11 @@ export class Reach {
     this.on.back();
   }
 
-  /** Asks at once. */
+  /** Asks the server at once. */
   retry() {
     clearTimeout(this.#timer);
     this.#timer = 0;
-    // How it went is told by `heard`, as of every call.
+    // The result is reported to `heard`, as that of every call.
     void this.on.ask().catch(() => {});
   }
 

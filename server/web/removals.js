@@ -17,7 +17,7 @@ export class Removals {
   constructor(store, remove) {
     this.store = store;
     this.remove = remove;
-    // Later than this nothing of the page runs; the request itself outlives it.
+    // Nothing of the page runs after this; the request itself outlives it.
     addEventListener("pagehide", () => {
       for (const id of [...this.#countdowns.keys()]) void this.finish(id, { keepalive: true });
     });
@@ -63,7 +63,7 @@ export class Removals {
     this.#countdowns.delete(id);
     this.#set(this.store.state.removals.map((one) => (one.id === id ? { ...one, sent: true } : one)));
     await this.remove(id, how);
-    // Deleted, or refused and to be seen again.
+    // Deleted, or refused and visible again.
     this.#forget(id);
   }
 

@@ -35,7 +35,7 @@ export class Router {
   }
 
   /**
-   * Links inside the page change the view; with a modifier they stay the browser's.
+   * Links inside the page change the view; with a modifier key the browser handles them.
    *
    * @param {MouseEvent} event
    */
@@ -53,6 +53,6 @@ function settle() {
   const named = /** @type {NodeListOf<HTMLAnchorElement | HTMLLinkElement>} */ (
     document.querySelectorAll("a[data-route], link[rel='icon']")
   );
-  // Read, an address is whole.
+  // An address that is read is always absolute.
   for (const element of named) element.href = `${element.href}`;
 }

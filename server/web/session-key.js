@@ -32,7 +32,7 @@ export function forgetSessionKey() {
     sessionStorage.removeItem(SLOT);
     localStorage.removeItem(SLOT);
   } catch {
-    // Without storage there is nothing else that holds it.
+    // Without storage there is nothing to remove.
   }
 }
 

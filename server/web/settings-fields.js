@@ -18,7 +18,7 @@ export const SETTING_GROUPS = [
     heading: "Agent",
     fields: [
       { name: "agent", label: "Agent", kind: "choice", from: "agents" },
-      { name: "confirmation_mode", label: "Ask before each action", kind: "switch", hint: "Applies to agents that start from now on, as do the two limits." },
+      { name: "confirmation_mode", label: "Ask before each action", kind: "switch", hint: "Applies, like the two limits, to agents that start after the change." },
       { name: "max_iterations", label: "Step limit per task", kind: "whole", least: 1 },
       { name: "max_budget_per_task", label: "Budget per task, in US dollars", kind: "money", hint: "Leave empty for no limit." },
     ],
@@ -49,7 +49,7 @@ export const SETTING_GROUPS = [
 export const LANGUAGES = ["en", "de", "fr", "es", "it", "pt", "nl", "no", "tr", "uk", "ar", "ja", "ko-KR", "zh-CN", "zh-TW"];
 
 /**
- * What a control says, as the server takes it; undefined for "no change".
+ * The value of a control in the form of the API; undefined for "no change".
  *
  * @param {SettingField} field
  * @param {HTMLInputElement | HTMLSelectElement} control

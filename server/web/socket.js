@@ -88,7 +88,7 @@ export class Link {
   }
 
   /**
-   * Rejects when no acknowledgement came: the event may or may not be stored.
+   * Rejects if no acknowledgement arrived: the event may or may not be stored.
    *
    * @param {ClientEvent} event
    * @returns {Promise<Ack>}
@@ -131,7 +131,7 @@ export class Link {
     if (reason === "io client disconnect") return;
     this.listener.changed("reconnecting");
     if (reason === "io server disconnect") {
-      this.listener.troubled("The server closed the connection. Trying again.");
+      this.listener.troubled("The server closed the connection. Reconnecting.");
       this.#retry();
     }
   }
@@ -144,7 +144,7 @@ export class Link {
     // A refused websocket is followed by polling within the attempt, one without any answer is not.
     if (error.message === "timeout") this.#pollsFirst = !this.#pollsFirst;
     if (this.socket.active) {
-      this.listener.troubled("The server cannot be reached. Trying again.");
+      this.listener.troubled("The server cannot be reached. Reconnecting.");
     } else {
       this.listener.troubled(error.message);
       this.#retry();
@@ -170,7 +170,7 @@ export class Link {
 
   /** @param {Event} payload */
   #received(payload) {
-    // A newest state `error` is delivered last, out of id order: it must not move the cursor back.
+    // If the newest state is `error`, it is delivered last, out of id order: it must not move the cursor back.
     const isErrorState =
       payload.observation === "agent_state_changed" && payload.extras?.agent_state === "error";
     if (typeof payload.id === "number" && !isErrorState) this.#cursor = payload.id;

@@ -45,7 +45,7 @@ export class Stage {
   }
 
   /**
-   * Shows a conversation. What is shown already stays as it is, unless its connection ended.
+   * Shows a conversation. The one already shown stays as it is, unless its connection has ended.
    *
    * @param {string | null} id
    */
@@ -107,7 +107,7 @@ export class Stage {
     this.transcript.show(this.conversation.timeline);
     this.conversation.open();
     if (!matchMedia("(pointer: fine)").matches) return;
-    // Behind the drawing of the transcript, in the same frame: the layout is computed once.
+    // After the transcript is drawn, in the same frame: the layout is computed once.
     requestAnimationFrame(() => store.state.openId === id && this.ready());
   }
 

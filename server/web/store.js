@@ -47,7 +47,7 @@ export class Store {
   #watchers = new Map();
 
   /**
-   * Replaces fields; watchers of those that really changed run once, before this returns.
+   * Replaces fields; the watchers of fields that changed run once, before this returns.
    *
    * @param {Partial<State>} change
    */
@@ -79,7 +79,7 @@ export class Store {
   }
 
   /**
-   * Shows or, with an empty text, takes away the notice of one kind.
+   * Shows the notice of one kind; an empty text removes it.
    *
    * @param {keyof State["notices"]} kind
    * @param {string} text

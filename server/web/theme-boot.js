@@ -7,7 +7,7 @@
     try {
       chosen = localStorage.getItem("parley.theme");
     } catch {
-      // Storage is forbidden: the system's scheme it is.
+      // Storage is forbidden: use the system's scheme.
     }
     if (chosen !== "dark" && chosen !== "light") chosen = system.matches ? "dark" : "light";
     document.documentElement.dataset.theme = chosen;

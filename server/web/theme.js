@@ -20,7 +20,7 @@ export function saveTheme(theme) {
     if (theme === "system") localStorage.removeItem(SLOT);
     else localStorage.setItem(SLOT, theme);
   } catch {
-    // Storage is forbidden: there is nowhere to keep it.
+    // Storage is forbidden: the choice cannot be stored.
   }
   dispatchEvent(new Event("parley:theme"));
 }

@@ -70,7 +70,7 @@ export class Timeline {
   }
 
   /**
-   * Folds what comes right before all that is folded.
+   * Folds events that directly precede those already folded.
    *
    * @param {Event[]} events oldest first
    * @returns {{added: Entry[], removed: Entry[]}} new entries in their order; those that became part of one
@@ -137,7 +137,7 @@ export class Timeline {
     }
     if (event.args?.confirmation_state) this.#firstDecided ??= event;
     if (asked && sameDeed(asked.action, event)) {
-      // The decision appends the action once more; the question has then served its purpose.
+      // The decision appends the action again; the question is then obsolete.
       this.awaiting = null;
       return { add: entry, replaces: asked };
     }

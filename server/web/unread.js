@@ -24,8 +24,8 @@ export class Unread {
   }
 
   /**
-   * What is met for the first time counts as seen. Agent states move a conversation too, and are
-   * nothing to read: so the server is asked, once per move.
+   * Conversations listed for the first time count as seen. Agent states move a conversation too without
+   * being readable: so the server is asked, once per move.
    *
    * @param {readonly Info[]} conversations
    */
@@ -65,7 +65,7 @@ export class Unread {
     try {
       moved = await this.movedSince(id, seen);
     } catch {
-      // Not known now; the next look at the list asks again.
+      // Unknown for now; the next refresh of the list asks again.
       this.#asked.delete(id);
       return;
     }
@@ -81,7 +81,7 @@ export class Unread {
     try {
       localStorage.setItem(SLOT, JSON.stringify([...this.#seen].slice(-MOST_KEPT)));
     } catch {
-      // Storage is full or forbidden: the marks live as long as the page does.
+      // Storage is full or forbidden: the marks are kept as long as the page is open.
     }
   }
 }

@@ -1,4 +1,4 @@
-/** Words for what the server says in constants, and for what the agent does. */
+/** Texts for the server's constants and for the agent's actions. */
 
 /** @typedef {import("./types.js").Event} Event */
 
@@ -29,14 +29,14 @@ const REASONS = {
   STATUS$ERROR_LLM_AUTHENTICATION: "The model provider did not accept the API key.",
   STATUS$ERROR_LLM_SERVICE_UNAVAILABLE: "The model provider is not available.",
   STATUS$ERROR_LLM_INTERNAL_SERVER_ERROR: "The model provider failed.",
-  STATUS$ERROR_LLM_OUT_OF_CREDITS: "The model provider reports that the credit is used up.",
+  STATUS$ERROR_LLM_OUT_OF_CREDITS: "The model provider reports that your credit is used up.",
   STATUS$ERROR_LLM_CONTENT_POLICY_VIOLATION: "The model provider refused the content.",
 };
 
 export const WAITS_FOR_SLOT =
-  "Waiting for a free agent. Your other conversations use all there are; this one goes on as soon as one of them is done or is stopped.";
-/** Why there is no agent is not told with a message: the server may be about to stop. */
-export const WAITS_WITH_MESSAGE = "Waiting for a free agent. Your message is saved and will be answered as soon as there is one.";
+  "Waiting for a free agent. Your other conversations are using all agents; this one continues when one of them finishes or is stopped.";
+/** An acknowledgement gives no reason for the wait: the server may also be about to stop. */
+export const WAITS_WITH_MESSAGE = "Waiting for a free agent. Your message is saved and will be answered as soon as an agent is free.";
 
 /** @type {Record<string, string>} */
 const CONNECTIONS = {
@@ -61,7 +61,7 @@ export function agentStateText(state) {
 }
 
 /**
- * The agent's state as it is shown: one without a slot is not ready, whatever its log says.
+ * The agent's state to show: an agent without a slot is waiting, whatever its log says.
  *
  * @param {{agentState: string, waits: string}} state
  */
@@ -71,7 +71,7 @@ export function shownState({ agentState, waits }) {
 
 /**
  * @param {string} connection
- * @param {boolean} polls whether it is carried by polling
+ * @param {boolean} polls whether the connection uses polling
  */
 export function connectionText(connection, polls) {
   if (connection === "connected" && polls) return "Connected by polling";
@@ -79,12 +79,12 @@ export function connectionText(connection, polls) {
 }
 
 /**
- * A reason as the server gives it: text, or one of the protocol's constants.
+ * The text of a reason: the server sends a text, or one of the protocol's constants.
  *
  * @param {string} reason
  */
 export function reasonText(reason) {
-  return REASONS[reason] ?? (reason || "Something went wrong, and no reason was given.");
+  return REASONS[reason] ?? (reason || "Something went wrong; the server gave no reason.");
 }
 
 /** @param {Event} observation */
@@ -104,12 +104,12 @@ export function speakerText(source) {
 }
 
 /**
- * What an action that needs a yes would do: in words, and on what.
+ * An action that needs confirmation: what it would do, and on which object.
  *
  * @param {Event | null} action
  * @returns {{verb: string, object: string}}
  */
-export function deed(action) {
+export function confirmedStep(action) {
   const args = action?.args ?? {};
   switch (action?.action) {
     case "run":
@@ -129,7 +129,7 @@ export function deed(action) {
   }
 }
 
-/** How dangerous an action was judged to be, "" when it was not. @param {unknown} risk */
+/** The assessed risk of an action, "" if it was not assessed. @param {unknown} risk */
 export function riskText(risk) {
   return typeof risk === "number" ? (["Low risk", "Medium risk", "High risk"][risk] ?? "") : "";
 }

@@ -32,7 +32,7 @@ export class AdminApi {
     try {
       sessionStorage.setItem(SLOT, key);
     } catch {
-      // A browser without storage keeps it until the page is left.
+      // Without storage the key is kept until the page is left.
     }
   }
 

@@ -19,7 +19,7 @@ function svg(tag, attributes, ...children) {
 }
 
 /**
- * A line from zero to the largest value; a hole where a value is null.
+ * A line chart from zero to the largest value, with a gap at each null.
  *
  * @param {(number | null)[]} values oldest first
  * @param {number} room how many values fill the width
@@ -54,7 +54,7 @@ export function lineChart(values, room, label) {
 }
 
 /**
- * One bar per value, from zero to the largest; what is below zero is drawn as nothing.
+ * One bar per value, from zero to the largest; negative values have no bar.
  *
  * @param {{name: string, value: number, shown: string}[]} bars
  * @param {string} label

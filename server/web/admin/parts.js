@@ -4,7 +4,7 @@ import { h, slot } from "../views/dom.js";
 
 /** @typedef {import("./api.js").AdminApi} AdminApi */
 /**
- * What a part is given: the addresses, a question to the person, a way to show what went wrong.
+ * The tools of a part: API calls, a confirmation dialog, a way to show failures.
  *
  * @typedef {{api: AdminApi, confirm: (heading: string, text: string, yes: string) => Promise<boolean>,
  *   attempt: <T>(work: () => Promise<T>) => Promise<T | undefined>}} Tools
@@ -21,7 +21,7 @@ export function panel(title, tools, ...children) {
 }
 
 /**
- * A table that turns into cards where it does not fit.
+ * A table that becomes cards on narrow screens.
  *
  * @param {string} label
  * @param {string[]} columns
@@ -41,7 +41,7 @@ export function table(label, columns, rows, empty, numbers = new Set()) {
 }
 
 /**
- * A text of any length, which breaks where it must; other cells keep their words whole.
+ * A text of any length, which may break within words; other cells break between words only.
  *
  * @param {string} text
  */
@@ -67,7 +67,7 @@ export function labelled(label, control) {
 }
 
 /**
- * Ask a person; Escape is no.
+ * Asks for confirmation; Escape means no.
  *
  * @param {string} heading
  * @param {string} text

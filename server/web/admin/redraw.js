@@ -3,9 +3,9 @@
 import { takeListeners } from "../views/dom.js";
 
 /**
- * Make the children of `parent` like `fresh`. Elements that are there stay, with the focus, and do
- * from now on what the fresh ones would do; those with a `data-id` are known by it, all others by
- * their place.
+ * Makes the children of `parent` equal to `fresh`. Existing elements stay, with the focus, and take over
+ * the listeners of the new ones; elements with a `data-id` are matched by it, all others by their
+ * position.
  *
  * @param {Element} parent
  * @param {Node[]} fresh built by `h`, whose listeners can be moved
@@ -17,7 +17,7 @@ export function redraw(parent, fresh) {
     const there = parent.childNodes[place] ?? null;
     const id = idOf(node);
     const kept = id ? known.get(id) : there;
-    // An id that is given twice stands for its first element only.
+    // Of elements with the same id only the first is matched.
     known.delete(id);
     if (!kept || kept.nodeName !== node.nodeName || idOf(kept) !== id) {
       parent.insertBefore(node, there);

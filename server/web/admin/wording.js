@@ -1,4 +1,4 @@
-/** Numbers, sizes and moments in a person's words. */
+/** Numbers, sizes and times as text. */
 
 const WHOLE = new Intl.NumberFormat("en");
 const SHORT = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });

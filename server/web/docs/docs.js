@@ -75,7 +75,7 @@ function search(shown) {
   }
   hideEmptyGroups(slot("content"), "group");
   hideEmptyGroups(slot("contents"), "contents__group");
-  const note = count ? "" : "No matches. Search for a part of an address, a field or a description.";
+  const note = count ? "" : "No matches. Search for a part of a path, a field or a description.";
   slot("found").textContent = words.length ? `${count} of ${shown.length}` : `${shown.length} entries`;
   slot("content").dataset.empty = note;
 }
@@ -126,7 +126,7 @@ async function begin() {
     search(shown);
     openTheLinked();
   } catch (error) {
-    slot("note").textContent = `The descriptions cannot be read: ${error}. Reload to try again.`;
+    slot("note").textContent = `The descriptions could not be loaded: ${error}. Reload to try again.`;
   }
   content.ariaBusy = "false";
 }

@@ -94,7 +94,7 @@ function titleOf(key) {
 }
 
 /**
- * Who says it.
+ * The sender of the message.
  *
  * @param {string} channel
  * @param {string} key

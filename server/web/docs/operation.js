@@ -28,7 +28,7 @@ export function operationPart(entry, components) {
 }
 
 /**
- * Fill a part when it is opened for the first time.
+ * Fills a section when it is opened for the first time.
  *
  * @param {HTMLDetailsElement} part
  * @param {() => Node[]} fill
@@ -50,7 +50,7 @@ function body(operation, components) {
   const parts = [];
   if (operation.description) parts.push(prose(operation.description));
   if (operation.security.length) {
-    parts.push(h("p", { class: "quiet" }, "Asks for the session key in X-Session-API-Key."));
+    parts.push(h("p", { class: "quiet" }, "Requires the session key in X-Session-API-Key."));
   }
   parts.push(exampleBlock("Try it", curlLine(operation)));
   if (operation.parameters.length) {
@@ -68,7 +68,7 @@ function body(operation, components) {
     parts.push(h("h3", {}, "Body ", h("code", { class: "quiet" }, type)));
     parts.push(schemaPart(content.schema, components));
   }
-  parts.push(h("h3", {}, "Answers"));
+  parts.push(h("h3", {}, "Responses"));
   for (const [status, answer] of Object.entries(operation.responses)) {
     parts.push(answerPart(status, answer, components));
   }
@@ -145,7 +145,7 @@ function curlLine(operation) {
 }
 
 /**
- * The example without what is there only to show every field.
+ * The example without fields that only illustrate the schema.
  *
  * @param {any} example
  */

@@ -25,7 +25,7 @@ export class Components {
   }
 
   /**
-   * The schema itself, where this refers to one; `allOf` put together.
+   * The schema, with a reference resolved and `allOf` merged.
    *
    * @param {Schema} schema
    * @returns {Schema}
@@ -47,7 +47,7 @@ export class Components {
   }
 
   /**
-   * Its type in words.
+   * The type as text.
    *
    * @param {Schema} schema
    * @returns {string}
@@ -58,7 +58,7 @@ export class Components {
     if (found.enum) return found.enum.map((/** @type {any} */ one) => JSON.stringify(one)).join(" | ");
     const choices = found.anyOf ?? found.oneOf;
     if (choices) {
-      // A blank parameter counts as absent; it goes without saying.
+      // A blank parameter counts as absent, so null need not be mentioned.
       const told = choices.filter((/** @type {Schema} */ one) => one.const !== "");
       return told.map((/** @type {Schema} */ one) => this.named(one)).join(" | ");
     }
@@ -76,7 +76,7 @@ export class Components {
   }
 
   /**
-   * The schemas of objects inside, to be shown below.
+   * The schemas of nested objects, to be shown below.
    *
    * @param {Schema} schema
    * @returns {Schema[]}
@@ -135,7 +135,7 @@ export function fieldParts(name, schema, needed, components, depth) {
   if (about) told.append(h("span", { class: "fields__about" }, ...words(about)));
   if (components.inside(schema).some((one) => Object.keys(one.properties).length)) {
     const fold = h("details", { class: "inner" }, h("summary", {}, "fields"));
-    // Built when it is opened: kinds refer to each other many times over.
+    // Built when opened, since kinds refer to each other many times.
     fold.addEventListener("toggle", () => {
       if (fold.open && fold.childElementCount === 1) {
         fold.append(schemaPart(schema, components, depth + 1));

@@ -6,7 +6,7 @@
  * @property {string} look Class names, "" for plain text.
  */
 
-// Strings such as titles and links, then CSI sequences, then two-character ones.
+// Strings such as titles and links, then CSI sequences, then two-character sequences.
 const SEQUENCE = /\u001b[P\]X^_][^\u0007\u001b]*(?:\u0007|\u001b\\|$)|(?:\u001b\[|\u009b)([0-?]*)[ -/]*([@-~])?|\u001b[ -/]*[0-~]?/g;
 const CONTROL = /[\u0000-\u0007\u000b\u000c\u000e-\u001f\u007f-\u009f]/g;
 const COLOURS = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"];
@@ -78,7 +78,7 @@ class Pen {
   }
 
   /**
-   * Of the many colours only the sixteen named ones are known to be readable on this page.
+   * Only the sixteen named colours are known to be readable on this page.
    *
    * @param {number} code
    * @param {number[]} codes

@@ -38,8 +38,8 @@ export function readUnified(diff) {
 }
 
 /**
- * The shortest way from one text to the other, with three lines around each change; where the texts
- * have too little in common, everything in between is removed and added.
+ * The shortest edit script from one text to the other, with three lines of context; where the texts have
+ * too little in common, everything in between is removed and added.
  *
  * @param {string} old
  * @param {string} fresh

@@ -2,8 +2,8 @@
 
 const PAIRS = [["\\(", "\\)"], ["\\[", "\\]"], ["$$", "$$"]];
 /**
- * One dollar on either side, as of a formula and not of an amount or a variable, and within it something that
- * markdown would take apart: text without that stays what it is anyway.
+ * A formula between single dollars, not an amount or a variable, that contains characters which markdown
+ * would interpret; other text needs no protection.
  */
 const SINGLE = String.raw`\$(?=[^\n$\u0060]*[\\^_{}])(?![\s$])(?:\\.|[^\\$\n\u0060])+(?<!\s)\$(?![\w$])`;
 const SINGLE_HERE = new RegExp(SINGLE, "y");

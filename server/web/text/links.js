@@ -3,7 +3,7 @@
 const SCHEMES = new Set(["http:", "https:", "mailto:"]);
 
 /**
- * The address to link to, or null when the text is not an absolute one of an allowed scheme.
+ * The URL to link to, or null unless the text is an absolute URL of an allowed scheme.
  *
  * @param {unknown} href
  * @returns {string | null}
@@ -12,7 +12,7 @@ export function linkAddress(href) {
   if (typeof href !== "string") return null;
   let address;
   try {
-    // Parsed without a base: what is relative means nothing outside the agent's workspace.
+    // Parsed without a base: relative URLs are meaningless outside the agent's workspace.
     address = new URL(href);
   } catch {
     return null;

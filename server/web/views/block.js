@@ -71,7 +71,7 @@ export class Block {
   }
 
   /**
-   * Takes the room it will need, as far as that is known.
+   * Reserves the height it will need, as far as it is known.
    *
    * @param {number} entryHeight What an entry takes on the average.
    */
@@ -81,7 +81,7 @@ export class Block {
   }
 
   /**
-   * Whether the reader works in it, so that it has to stay.
+   * Whether the reader interacts with it, so that it has to stay.
    *
    * @param {Selection | null} selection What is selected, if anything is.
    */

@@ -13,7 +13,7 @@ const MOST_HEIGHT_PX = 220;
 /**
  * @typedef {object} ComposerActions
  * @property {(text: string, packed: Packed) => boolean | Promise<boolean>} say False when the
- *   text is to stay.
+ *   text must stay.
  * @property {(file: File) => Promise<string>} upload
  * @property {() => void} stop
  * @property {() => void} resume
@@ -42,7 +42,7 @@ export function mountComposer(store, on) {
 
   const grow = () => {
     input.style.height = "auto";
-    // Measured only where there is something: it makes the browser lay out the whole page at once.
+    // Measured only if there is text: it makes the browser lay out the whole page at once.
     if (input.value) input.style.height = `${Math.min(input.scrollHeight, MOST_HEIGHT_PX)}px`;
     const blank = input.value.trim() === "" && shelf.current().items.length === 0;
     send.disabled = input.disabled || busy || blank;
@@ -60,7 +60,7 @@ export function mountComposer(store, on) {
       const done = await attachments.pack(on.upload);
       busy = false;
       grow();
-      // Sent into another conversation, the words would be out of place.
+      // The text must not be sent into another conversation.
       if (done === null || shown !== from) return;
       packed = done;
     }
@@ -106,7 +106,7 @@ export function mountComposer(store, on) {
     stop.hidden = agentState !== "running" || !connected;
     const halted = connected && (agentState === "stopped" || agentState === "paused");
     resume.hidden = openId === null || !(halted || connection === "closed");
-    // A button that goes would take the focus with it.
+    // A removed button would take the focus with it.
     if ((stop.hidden && focused === stop) || (resume.hidden && focused === resume)) input.focus({ preventScroll: true });
   });
 

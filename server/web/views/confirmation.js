@@ -1,7 +1,7 @@
 /** The question whether the agent may do what it wants to do. */
 
 import { revealed } from "../text/revealed.js";
-import { deed, riskText } from "../wording.js";
+import { confirmedStep, riskText } from "../wording.js";
 import { slot } from "./dom.js";
 
 const MOST_CHARACTERS = 2_000;
@@ -26,7 +26,7 @@ export function mountConfirmation(store, on) {
     if (!asked) answeredId = undefined;
     panel.hidden = !asked;
     if (!asked) return;
-    const { verb, object: what } = deed(awaiting?.action ?? null);
+    const { verb, object: what } = confirmedStep(awaiting?.action ?? null);
     const text = revealed(what);
     const args = awaiting?.action?.args ?? {};
     slot("confirmation-verb").textContent = `May the agent ${verb}?`;
@@ -41,11 +41,11 @@ export function mountConfirmation(store, on) {
   };
   /** @param {() => void} send */
   const answer = (send) => () => {
-    // A second click would answer the next question unread.
+    // A second click would answer the next question before it is read.
     answeredId = store.state.awaiting?.id;
     refresh();
     send();
-    // The buttons go, and would take the focus with them.
+    // The buttons are removed, and would take the focus with them.
     slot("composer").focus({ preventScroll: true });
   };
   confirm.addEventListener("click", answer(on.confirm));

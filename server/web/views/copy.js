@@ -18,7 +18,7 @@ export function copyButton(label, read, testid = "copy") {
     clearTimeout(timer);
     button.dataset.outcome = done ? "done" : "failed";
     button.replaceChildren(icon(done ? "tick" : "cross"));
-    slot("announcer").textContent = done ? "Copied" : "The browser did not allow copying";
+    slot("announcer").textContent = done ? "Copied" : "The browser does not allow copying";
     timer = setTimeout(() => {
       delete button.dataset.outcome;
       button.replaceChildren(icon("copy"));

@@ -34,7 +34,7 @@ export function makeDialog(testid, heading, ...body) {
 }
 
 /**
- * A dialog that is built when it is opened for the first time: few are, and the page is seen sooner.
+ * A dialog that is built when it is first opened, so that the page is painted sooner.
  *
  * @param {() => {open: () => void}} make
  */

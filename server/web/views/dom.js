@@ -33,7 +33,7 @@ export function h(tag, props = {}, ...children) {
 }
 
 /**
- * Make `kept` do what `fresh` would do: the listeners that `h` gave `fresh` replace those that it gave `kept`.
+ * Replaces the listeners that `h` added to `kept` by those that it added to `fresh`.
  *
  * @param {Element} kept
  * @param {Element} fresh
@@ -51,7 +51,7 @@ export function takeListeners(kept, fresh) {
 function listen(element, type, act) {
   const known = listeners.get(element) ?? new Map();
   listeners.set(element, known.set(type, act));
-  // The browser adds the same function once only, and it reads the listener of the moment.
+  // The browser adds the same function only once, and it looks up the current listener.
   element.addEventListener(type, dispatch);
 }
 

@@ -25,10 +25,10 @@ export function mountEarlier(store, on) {
     const { left, stage } = store.state.earlier;
     row.hidden = left === 0;
     row.dataset.stage = stage;
-    text.textContent = stage === "failed" ? "Earlier events could not be read." : `${left} earlier events`;
+    text.textContent = stage === "failed" ? "Earlier events could not be loaded." : `${left} earlier events`;
     retry.hidden = stage !== "failed";
     observer.unobserve(row);
-    // Observed anew, it tells whether the reader is still near.
+    // Observing again reports whether the reader is still near.
     if (left > 0) observer.observe(row);
   });
 }

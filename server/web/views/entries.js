@@ -78,7 +78,7 @@ function drawn(entry) {
 /** @param {Entry} entry */
 function message({ action }) {
   const text = String(action?.args?.content ?? action?.message ?? "");
-  // A picture from elsewhere is not asked for: that would tell its host who reads.
+  // A picture of another host is not requested: that would reveal the reader to the host.
   const pictures = strings(action?.args?.image_urls).filter((url) => url.startsWith("data:image/"));
   const files = strings(action?.args?.file_urls).filter((path) => !text.includes(path));
   if (pictures.length + files.length === 0) return spoken(text);

@@ -47,7 +47,7 @@ export function mountExportMenu(store, api) {
 }
 
 /**
- * A name every file system takes.
+ * A file name that every file system accepts.
  *
  * @param {string} title
  * @param {string} id
@@ -61,6 +61,6 @@ function fileName(title, id) {
 function hand(blob, name) {
   const url = URL.createObjectURL(blob);
   h("a", { href: url, download: name }).click();
-  // The browser has to fetch it first, and tells nobody when it has.
+  // The browser has to fetch the object first, and does not report when it has.
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }

@@ -37,7 +37,7 @@ export function fileCard(entry) {
 }
 
 /**
- * Before the answer comes the action says what is to change.
+ * Before the observation arrives, the action says what is to change.
  *
  * @param {Entry} entry
  * @returns {Line[] | null} null when that is not known

@@ -22,8 +22,8 @@ export const CODE = { lines: 14, characters: 1_600, lastLines: 0, lastCharacters
 export const OUTPUT = { lines: 10, characters: 1_600, lastLines: 8, lastCharacters: 800 };
 
 /**
- * Only what is shown is put into the document, so that a megabyte of output costs nothing until it
- * is opened.
+ * Only the visible part is in the document, so that a megabyte of output costs nothing until it is
+ * opened.
  *
  * @param {HTMLElement} block Gets the text.
  * @param {string} text
@@ -57,7 +57,7 @@ export function foldable(block, text, paint, limits) {
   button.addEventListener("click", () => {
     const open = wrapper.dataset.folded === "true";
     show(open);
-    // After closing, the button stands where the eyes are, not far above them.
+    // After closing, the button stays in view.
     if (!open) button.scrollIntoView({ block: "nearest" });
   });
   show(false);

@@ -3,9 +3,9 @@
 import { agentStateText, connectionText, shownState } from "../wording.js";
 import { slot } from "./dom.js";
 
-/** A catch-up shorter than this is not worth a word. */
+/** A catch-up shorter than this is not shown. */
 const BEHIND_AFTER_MS = 300;
-const POLLS_WHY = "The network lets no websocket through. Everything works; what happens may be seen a little later.";
+const POLLS_WHY = "WebSockets are blocked on this network. Everything works, but updates may be slightly delayed.";
 
 /** @param {import("../store.js").Store} store */
 export function mountHeader(store) {
@@ -26,7 +26,7 @@ export function mountHeader(store) {
 
   store.watch(["agentState", "waits", "status", "openId", "connection"], () => {
     const { agentState, waits, status, openId } = store.state;
-    // What the agent does is not known while the line is down.
+    // The agent's state is unknown while the connection is down.
     agent.hidden = openId === null || (agentState === "" && !waits) || store.state.connection === "reconnecting";
     agent.dataset.state = shownState(store.state);
     agent.textContent = agentStateText(shownState(store.state));

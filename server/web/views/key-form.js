@@ -13,7 +13,7 @@ export function mountKeyForm(store, entered) {
   const remember = /** @type {HTMLInputElement} */ (slot("key-remember"));
   const again = slot("key-again");
   let tried = false;
-  // Nothing works without the key, so Escape must not close the form.
+  // Without the key nothing works, so Escape must not close the form.
   dialog.addEventListener("cancel", (event) => event.preventDefault());
   form.addEventListener("submit", (event) => {
     event.preventDefault();

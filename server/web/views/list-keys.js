@@ -60,7 +60,7 @@ export function walkWithKeys(list, views) {
     focusedIndex,
     focusFirst: () => focusAt(0),
     /**
-     * To be called when the rows have changed: keeps one stop, and the focus near where it was.
+     * Must be called when the rows have changed: keeps one tab stop, and the focus near where it was.
      *
      * @param {number} focused index that had the focus before, -1 for none
      */

@@ -15,8 +15,8 @@ const MOST_DEPTH = 24;
 const MARKS = /[\\$`*_~#<>|[\]\n@]|:\/\/|www\.|^\s*(?:[-+]|\d+[.)])(?:\s|$)|^ {4}|^\t/i;
 
 /**
- * There is no way through it for markup: what the source holds as HTML, an address of another
- * scheme, an image, or a kind unknown here stands in the result as it was written.
+ * Markup cannot pass through it: HTML in the source, URLs of other schemes, images and unknown kinds
+ * appear in the result as they were written.
  *
  * @param {string} text
  * @returns {DocumentFragment}
@@ -32,7 +32,7 @@ export function markdown(text) {
     tokens = new Lexer({ gfm: true, breaks: true, extensions: formulas }).lex(text);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
-    // Nested deeper than the parser's stack.
+    // Nested too deeply for the parser's stack.
     result.append(paragraph(text));
     return result;
   }
@@ -42,8 +42,8 @@ export function markdown(text) {
 }
 
 /**
- * Give every heading its level on the page: below the conversation's title, and none left out, whichever the
- * author began with.
+ * Gives every heading its level on the page: below the conversation's title and without gaps, whatever level
+ * the author began with.
  *
  * @param {Token[]} tokens
  * @param {number[]} above Depths of the headings it stands under.
@@ -120,7 +120,7 @@ function list(token, depth) {
   const items = token.items.map((/** @type {Token} */ item) =>
     h("li", { class: item.task ? "prose__task" : undefined }, ...blocks(item.tokens, depth + 1)),
   );
-  // The direction is the list's: its marks stand in the room that the list leaves for them.
+  // The direction is set on the list, since its markers stand in the list's padding.
   if (!token.ordered) return h("ul", { dir: "auto" }, ...items);
   return h("ol", { dir: "auto", start: token.start === 1 ? undefined : Number(token.start) }, ...items);
 }
@@ -198,7 +198,7 @@ function inline(token, depth) {
     case "link":
       return link(token, inlines(token.tokens, depth));
     case "image":
-      // Nothing is fetched from another host: the picture is one click away.
+      // Nothing is fetched from another host: the picture is a link.
       return link(token, [new Text(token.text || token.href)]);
     default:
       return new Text(token.raw);

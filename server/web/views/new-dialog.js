@@ -6,7 +6,7 @@ import { softKeyboard } from "./soft-keyboard.js";
 
 /**
  * @param {{begin: (order: import("../types.js").Order) => Promise<boolean>, trouble: () => string}} on
- *   `begin` says whether it began, `trouble` why it did not.
+ *   `begin` resolves to whether it was created, `trouble` returns why it was not.
  * @returns {{open: () => void}}
  */
 export function mountNewDialog(on) {

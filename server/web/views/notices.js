@@ -13,7 +13,7 @@ export function mountNotices(store) {
   const list = slot("notices");
   store.watch(["notices", "reached"], () => {
     const kinds = /** @type {Kind[]} */ (Object.keys(LABELS));
-    // While the server is away, the page says so across its whole width.
+    // While the server is unreachable, a banner across the page says so.
     const shown = kinds.filter((kind) => store.state.notices[kind] && (kind !== "connection" || store.state.reached));
     list.replaceChildren(...shown.map((kind) => banner(kind, store.state.notices[kind] ?? "", () => store.notice(kind, ""))));
   });

@@ -12,7 +12,7 @@ export function mountOffline(store, retry) {
   store.watch(["reached"], () => {
     banner.hidden = store.state.reached;
     slot("offline-text").textContent = navigator.onLine
-      ? "The server is not responding. What you see may be out of date."
-      : "You are offline. What you see may be out of date.";
+      ? "The server is not responding. This page may be out of date."
+      : "You are offline. This page may be out of date.";
   });
 }

@@ -6,7 +6,7 @@ import { CODE, foldable, MESSAGE } from "./fold.js";
 import { markdown } from "./markdown.js";
 
 /**
- * The text of a message, also used for those under way.
+ * The text of a message, also used for pending messages.
  *
  * @param {string} text
  */
@@ -15,7 +15,7 @@ export function prose(text) {
 }
 
 /**
- * A message with the button that gives back its source.
+ * A message with a button that copies its source.
  *
  * @param {string} text
  */

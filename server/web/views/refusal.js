@@ -5,7 +5,7 @@ import { slot } from "./dom.js";
 /** @param {import("../store.js").Store} store */
 export function mountRefusal(store) {
   const dialog = /** @type {HTMLDialogElement} */ (slot("refusal-dialog"));
-  // Nothing works without access, so Escape must not close it.
+  // Without access nothing works, so Escape must not close it.
   dialog.addEventListener("cancel", (event) => event.preventDefault());
   slot("refusal-retry").addEventListener("click", () => location.reload());
   store.watch(["refusal"], () => {

@@ -10,7 +10,7 @@ const DAY_MS = 86_400_000;
 /**
  * @param {import("../store.js").Store} store
  * @param {{find: (filter: import("../types.js").ListFilter) => void, down: () => void}} on `down`
- *   when the keyboard goes on into the list.
+ *   when the keyboard moves on into the list.
  */
 export function mountSearch(store, on) {
   const text = /** @type {HTMLInputElement} */ (slot("search"));

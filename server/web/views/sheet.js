@@ -123,7 +123,7 @@ export class Sheet {
   }
 
   /**
-   * Paints what is to be in the document, nearest first, and takes out what is far away.
+   * Paints the blocks that belong into the document, nearest first, and removes those far away.
    *
    * @param {boolean} atEnd Whether the reader is, or is to be, at the end.
    * @param {number} until When to stop, on the clock of `performance.now`; one block is painted anyway.
@@ -183,13 +183,13 @@ export class Sheet {
 }
 
 /**
- * What an entry's neighbour makes of it.
+ * The attributes of an entry that depend on its neighbour.
  *
  * @param {Entry | undefined} before
  * @param {Entry} entry
  */
 function between(before, entry) {
-  // What is of today needs no heading where everything is.
+  // If everything is of today, no heading is needed.
   const day = sameDay(entry.at, before?.at ?? Date.now()) ? "" : dayOf(entry.at);
   return { day, continued: before?.source === entry.source };
 }

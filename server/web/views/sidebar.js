@@ -53,7 +53,7 @@ export function mountSidebar(store, on) {
       views.set(id, view);
       const current = id === openId;
       view.update(info, { current, unread: unread.has(id) && !current, agentState: current ? agentState : "" });
-      // An element that stands right is not moved: moving would take the focus from it.
+      // An element in the right position is not moved, since moving it would lose the focus.
       /** @type {ChildNode | null} */
       const next = previous ? previous.nextSibling : list.firstChild;
       if (next !== view.element) place(list, view.element, next);
@@ -63,7 +63,7 @@ export function mountSidebar(store, on) {
   });
   store.watch(["conversations", "removals", "nextPage", "listStage", "filter"], () => showStage(store));
   store.watch(["conversations", "nextPage"], () => {
-    // The observer tells only changes: the end may still be in sight after a page has come.
+    // The observer reports only changes: the end may still be visible after a page has arrived.
     ahead.unobserve(more);
     if (store.state.nextPage !== null) ahead.observe(more);
   });
@@ -74,7 +74,7 @@ export function mountSidebar(store, on) {
 }
 
 /**
- * A row that moves keeps the focus and a title that is being written, where the browser can do that.
+ * Moves a row and keeps its focus and a title that is being edited, if the browser can do that.
  *
  * @param {HTMLElement} list
  * @param {HTMLElement} row

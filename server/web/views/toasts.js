@@ -33,7 +33,7 @@ export function mountToasts(store, on) {
  * @param {Parameters<typeof mountToasts>[1]} on
  */
 function toast({ id, title }, on) {
-  // Nobody is to be hurried: the time stands still while the pointer or the focus is here.
+  // The countdown pauses while the pointer or the focus is on the toast.
   const pause = () => on.pause(id);
   const run = () => on.run(id);
   return h(

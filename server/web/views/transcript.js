@@ -84,7 +84,7 @@ export class Transcript {
     this.list.setAttribute("aria-busy", "true");
     this.#schedule();
     if (!held) return;
-    // At the very top browsers do not hold the reader's place, and elsewhere it must not be held twice.
+    // At the very top browsers do not anchor the scroll position; elsewhere it must not be anchored twice.
     this.scroller.style.overflowAnchor = "none";
     const top = this.list.querySelector(`[data-event-id="${held.id}"]`)?.getBoundingClientRect().top;
     this.scroller.scrollTop += (top ?? held.top) - held.top;
@@ -99,7 +99,7 @@ export class Transcript {
   }
 
   /**
-   * The first entry that the reader sees, and where.
+   * The first visible entry, and its position.
    *
    * @param {Set<string>} leaving ids of those that do not count
    */
@@ -150,7 +150,7 @@ export class Transcript {
     if (this.#scheduled) return;
     this.#scheduled = true;
     const draw = () => this.#draw();
-    // Animation frames stand still in a hidden tab; its title and marks should not.
+    // Animation frames stop in a hidden tab; its title and marks should not.
     if (document.hidden) setTimeout(draw, HIDDEN_TAB_MS);
     else requestAnimationFrame(draw);
   }
@@ -211,7 +211,7 @@ export class Transcript {
 
   #scrolled() {
     const { scrollHeight, scrollTop, clientHeight } = this.scroller;
-    // Growth alone also ends in a scroll event; only moving up means that the reader left the end.
+    // Growth alone also causes a scroll event; only moving up means that the reader left the end.
     if (scrollHeight - scrollTop - clientHeight < NEAR_END_PX) this.#atEnd = true;
     else if (scrollTop < this.#top) this.#atEnd = false;
     this.#top = scrollTop;
@@ -226,7 +226,7 @@ export class Transcript {
   #follow() {
     if (!this.#atEnd) return;
     this.scroller.scrollTop = this.scroller.scrollHeight;
-    // Known at once, so that a reader who leaves before the scroll event is not pulled back.
+    // Set at once, so that a reader who leaves before the scroll event is not pulled back.
     this.#top = this.scroller.scrollTop;
   }
 

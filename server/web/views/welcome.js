@@ -19,7 +19,7 @@ export function mountWelcome(store, begin) {
     slot("composer-examples").replaceChildren(...hints(examples));
   });
   store.watch(["connection", "agentState"], () => {
-    // By the time the agent is ready, what there is has come; the style sheet looks whether it is nothing.
+    // When the agent is ready, all events have arrived; the style sheet checks whether there are none.
     slot("blank").hidden = store.state.connection !== "connected" || store.state.agentState !== "awaiting_user_input";
   });
   store.watch(["openId", "missing"], () => {

@@ -11,7 +11,7 @@ export function mountKeyForm(entered) {
   const input = /** @type {HTMLInputElement} */ (slot("key-input"));
   const again = slot("key-again");
   let tried = false;
-  // Nothing works without the key, so Escape must not close the form.
+  // Without the key nothing works, so Escape must not close the form.
   dialog.addEventListener("cancel", (event) => event.preventDefault());
   slot("key-form").addEventListener("submit", (event) => {
     event.preventDefault();

@@ -29,7 +29,7 @@ export class History {
 
   /** @param {any} now */
   add(now) {
-    // Counters that have fallen are those of a server that was started again.
+    // Counters decrease only if the server was restarted.
     const then = this.newest && now.uptime_seconds >= this.newest.uptime_seconds ? this.newest : null;
     const seconds = then ? Math.max((Date.parse(now.at) - Date.parse(then.at)) / 1000, 0.001) : 0;
     for (const one of SERIES) {

@@ -47,8 +47,8 @@ export function usage(tools) {
         h("p", { class: "tile__now" }, shown(all)),
         barChart(bars, `${MEASURES[measure.value]} per day, ${shown(all)} in total`),
         h("div", { class: "axis" }, h("span", {}, bars[0]?.name ?? ""), h("span", {}, bars.at(-1)?.name ?? ""))),
-      ...(answer.complete ? [] : [h("p", { class: "nothing" }, "Still counting. Reload in a moment to see everything.")]),
-      ...(answer.truncated ? [h("p", { class: "nothing" }, "Not everything is shown: choose fewer days.")] : []),
+      ...(answer.complete ? [] : [h("p", { class: "nothing" }, "Counting is not complete. Reload in a moment to see all usage.")]),
+      ...(answer.truncated ? [h("p", { class: "nothing" }, "Not all lines are shown. Choose a shorter period.")] : []),
       table(`Usage by ${group.value}`, columns, rows, "No usage in this period.", new Set([1, 2, 3, 4])),
     );
   }
@@ -89,7 +89,7 @@ function summed(lines, key) {
 }
 
 /**
- * Every day between the two, so that a day without use is a gap; only the days used where open.
+ * Every day between the two, so that a day without usage is a gap; only days with usage if the period is open.
  *
  * @param {string} since
  * @param {string} until
