@@ -248,6 +248,10 @@ class Admission:
         """Count a protocol violation of the client."""
         self._limits.rates.violated(self.address)
 
+    def check_failures(self) -> None:
+        """Raise RateLimited if the client's address has sent too many wrong keys."""
+        self._limits.rates.check(RateClass.FAILURES, self.address)
+
     def refused(self, refused: Refused) -> None:
         """Count a wrong key, and let the client try once more within the handshake deadline."""
         if str(refused) == WRONG_KEY:

@@ -120,6 +120,10 @@ def awaited(_take: Take) -> Intake:
     return AwaitedIntake()
 
 
+def unchecked() -> None:
+    """Check nothing, for clients without an address."""
+
+
 class JoinRequest(NamedTuple):
     """The request of a client to join a conversation."""
 
@@ -134,6 +138,8 @@ class JoinRequest(NamedTuple):
     event_bucket: TokenBucket = UNLIMITED
     auth: object = None
     """The payload of CONNECT: JSON, or None."""
+    check_failures: Callable[[], object] = unchecked
+    """Raises RateLimited if its address has sent too many wrong keys."""
 
 
 class SocketHandlers:
@@ -233,6 +239,7 @@ class SocketHandlers:
         parts = self._parts
         connection_id = request.connection_id
         handshake: Handshake = parse_handshake(request.query)
+        request.check_failures()
         given = (handshake.session_api_key, key_of_auth(request.auth))
         if not parts.authenticator.connection_key_matches(given, request.scope):
             raise Refused(WRONG_KEY)

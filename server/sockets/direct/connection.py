@@ -236,7 +236,14 @@ class EngineConnection:
         auth, self._auth = self._auth, None
         intake = partial(DirectIntake, websocket)
         request = JoinRequest(
-            self._id, self._query, self._scope, outlet, intake, self._event_bucket, auth
+            self._id,
+            self._query,
+            self._scope,
+            outlet,
+            intake,
+            self._event_bucket,
+            auth,
+            websocket.admission.check_failures,
         )
         try:
             await self._handlers.join(request)

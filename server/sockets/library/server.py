@@ -276,7 +276,13 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]  # the library i
         try:
             await self._handlers.join(
                 JoinRequest(
-                    sid, query, scope, outlet, event_bucket=connection.event_bucket, auth=auth
+                    sid,
+                    query,
+                    scope,
+                    outlet,
+                    event_bucket=connection.event_bucket,
+                    auth=auth,
+                    check_failures=connection.admission.check_failures,
                 )
             )
         except Refused as refused:

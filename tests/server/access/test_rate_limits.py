@@ -21,7 +21,7 @@ from server.errors import RateLimited
 from tests.support.clients import message
 from tests.support.intruder import ELSEWHERE, intruder, join
 from tests.support.live import live_server
-from tests.support.polling import polling_through
+from tests.support.polling import polling_client, polling_through
 from tests.support.rest import assert_refused, client_at, rest_server
 
 BOTH_WAYS = True
@@ -214,6 +214,28 @@ async def test_wrong_keys_for_the_metrics_count_as_well():
         assert_refused(await guesser.get("/metrics", headers=right), 429, "rate_limited")
         assert_refused(await guesser.get("/api/options/config", headers=right), 429, "rate_limited")
         assert (await other.get("/metrics", headers=right)).status_code == 200
+
+
+async def test_wrong_keys_on_one_connection_close_the_door_as_well():
+    limits: dict[str, Any] = {"unlimited_addresses": [], "rate_failures": "2/hour"}
+    wrong, right = (f'40{{"session_api_key":"{key}"}}' for key in ("wrong", "right"))
+    async with live_server(session_api_key="right", **limits) as live:
+        conversation_id = await live.new()
+        async with (
+            live.raw(conversation_id) as client,
+            polling_client(live.url, conversation_id=conversation_id) as other,
+        ):
+            for _ in range(2):
+                await client.connection.send(wrong)
+                assert "invalid_session_api_key" in await client.packet()
+            await client.connection.send(right)
+            told = await client.packet()
+            # Opened before: a new session would be refused by its request.
+            await other.send(right)
+            told_other = await other.packet()
+
+    assert told.startswith('44{"message":"Too many requests')
+    assert told_other.startswith('44{"message":"Too many requests')
 
 
 async def test_wrong_keys_of_sockets_count_as_well():
