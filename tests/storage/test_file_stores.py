@@ -9,6 +9,7 @@ import pytest
 
 from events.conformance.records import append, key, records
 from events.errors import AppendConflict, AppendFailed, AppendUnknown, ConversationDeleted
+from events.stores.files.format import encode_segment, head_in, seed_of
 from events.stores.files.store import FileEventStore
 from events.summary import SummaryChange
 from storage.conversations.files.settling import SETTLE_AT
@@ -18,7 +19,7 @@ from storage.conversations.paging import ConversationFilter, ListOrder
 from storage.errors import ConversationNotFound, OutcomeUnknown, Unavailable
 from storage.files.format import checked_body, with_checksum
 from storage.files.memory import MemoryFileStore
-from storage.keys import LISTS, RECORDS
+from storage.keys import LISTS, RECORDS, segment_key
 from tests.support.waiting import others_have_ended
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -284,6 +285,38 @@ async def test_records_and_lists_without_last_messages_go_by_their_last_events()
 
     assert [found.conversation_id for found in page.results] == ["a", "c", "b"]
     assert page.results[0].last_message_at == NOON + timedelta(hours=1)
+
+
+@pytest.mark.parametrize("older", [True, False], ids=["an older version", "this version"])
+async def test_after_a_crash_a_log_that_does_not_name_its_last_message_goes_by_its_last_event(
+    older,
+):
+    files = MemoryFileStore()
+    stores = await FileConversationStores.open(files)
+    for number, name in enumerate("abc"):
+        moment = NOON + timedelta(minutes=number)
+        await stores.for_user(None).save_metadata(
+            ConversationMetadata(conversation_id=name, created_at=moment)
+        )
+    await _append_at(FileEventStore(files, stores), "a", 0, NOON + timedelta(hours=1))
+    if older:
+        segment = await files.read(segment_key("a", 0))
+        head = head_in(seed_of("a"), segment)
+        assert head is not None
+        summary = {**head.summary}
+        del summary["last_message_at"]
+        content = encode_segment("a", head._replace(summary=summary), {}, records(0, 1))
+        await files.write(segment_key("a", 0), content)
+
+    stores = await FileConversationStores.open(files)
+    await FileEventStore(files, stores).repair()
+    found = await stores.for_user(None).search(
+        filters=ConversationFilter(order=ListOrder.LAST_MESSAGE)
+    )
+
+    names = [one.conversation_id for one in found.results]
+    assert names == (["a", "c", "b"] if older else ["c", "b", "a"])
+    await stores.close()
 
 
 async def test_titles_of_which_an_older_version_folded_ascii_only_are_found():

@@ -109,6 +109,8 @@ class LogHead(NamedTuple):
         return moment if isinstance(moment, str) else ""
 
 
+NO_MESSAGE: Mapping[str, Any] = {"last_message_at": None}
+"""The summary of a log before its first event."""
 EMPTY = LogHead(0, None, "", 0, deleted=False, summary={}, page_events=0)
 
 
@@ -177,7 +179,12 @@ def head_in(seed: int, content: bytes) -> LogHead | None:
     frame = next(read_frames(seed, content), None)
     if frame is None or frame.kind != FrameKind.HEAD or frame.body is None:
         return None
-    return LogHead(**orjson.loads(frame.body))
+    head = LogHead(**orjson.loads(frame.body))
+    summary = head.summary
+    if "last_updated_at" in summary and "last_message_at" not in summary:
+        # An older version did not say: the last event stands for it, as in records and lists.
+        summary = {**summary, "last_message_at": summary["last_updated_at"]}
+    return head._replace(summary=summary)
 
 
 def folded_values(summary: SummaryChange) -> dict[str, Any]:
@@ -208,7 +215,7 @@ def advanced_head(
         epoch=head.epoch or secrets.token_hex(8),
         fence=head.fence if claim is None else claim.number,
         holder=head.holder if claim is None else claim.holder,
-        summary={**head.summary, **fold},
+        summary={**(head.summary or NO_MESSAGE), **fold},
         page_events=head.page_events or page_events,
     )
 
