@@ -122,17 +122,15 @@ class Folders:
 
     def delete_tree(self, key: str) -> None:
         """Nothing below that key, nor the folder itself."""
-        try:
-            with (
-                suppress(KeyNotFound),
-                self._reading(key),
-                self._tree.parent(key) as (folder, name),
-            ):
-                _remove(folder, name)
-                failpoint("file.unlinked")
-                self._tree.settle(folder)
-        finally:
-            self._tree.forget()
+        with (
+            suppress(KeyNotFound),
+            self._reading(key),
+            self._tree.removing(),
+            self._tree.parent(key) as (folder, name),
+        ):
+            _remove(folder, name)
+            failpoint("file.unlinked")
+            self._tree.settle(folder)
 
     def _settle_file(self, folder: int) -> None:
         failpoint("file.linked")

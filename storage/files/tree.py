@@ -32,6 +32,8 @@ class Tree:
         self._lock = threading.Lock()
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._path = root.resolve()
+        self._removals = self._removing = 0
+        """How many times this store has begun to remove folders, and how many of them last."""
         self._folders: dict[str, FileIdentity] = {}
         """The folders directly below the root, as they were first seen."""
         self.root = os.open(self._path, OPEN_FOLDER)
@@ -74,10 +76,18 @@ class Tree:
             self._broken = True
             raise OutcomeUnknown(f"the disk failed: {error.strerror}") from error
 
-    def forget(self) -> None:
-        """Take no folder for durable any more, since some were removed."""
+    @contextmanager
+    def removing(self) -> Iterator[None]:
+        """Remove folders inside the block; behind it no folder is taken for durable any more."""
         with self._lock:
-            self._settled.clear()
+            self._removals += 1
+            self._removing += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._settled.clear()
+                self._removing -= 1
 
     @contextmanager
     def folder(self, path: str, *, make: bool = False) -> Iterator[int]:
@@ -101,13 +111,14 @@ class Tree:
             yield folder, name
 
     def _step(self, folder: int, name: str, path: str) -> int:
+        removals, quiet = self._removals, not self._removing
         settled = path in self._settled
         try:
             os.mkdir(name, 0o700, dir_fd=folder)
         except FileExistsError:
             pass
         else:
-            if settled and path in self._settled:  # this store did not remove it meanwhile
+            if settled and quiet and removals == self._removals:  # this store did not remove it
                 os.rmdir(name, dir_fd=folder)
                 raise MediumLost(f"{path} was removed while the storage is in use")
             settled = False

@@ -203,6 +203,25 @@ async def test_a_write_whose_caller_has_gone_is_waited_for_by_who_asks_for_its_k
         assert await asyncio.gather(*asking) == [b"1", ["a/b"]]
 
 
+async def test_a_write_beside_the_removal_of_its_folder_is_done(tmp_path):
+    disk = Disk()
+    async with opened(tmp_path / "root", flush=disk.flush) as store:
+        await store.write("a/b/c", b"1")
+        disk.reached.clear()
+        open_gate, disk.gate = disk.gate, threading.Event()
+        held = disk.gate
+        removal = asyncio.create_task(store.delete_tree("a/b"))
+        assert await asyncio.to_thread(disk.reached.wait, 10)
+        # The folder is removed, and the one above it is not flushed yet.
+        disk.gate = open_gate
+        await store.write("a/b/d", b"2")
+        held.set()
+        await removal
+
+        assert await store.keys("a/") == ["a/b/d"]
+        assert await store.read("a/b/d") == b"2"
+
+
 async def test_neighbours_deleted_together_share_a_flush(tmp_path):
     disk = Disk()
     async with opened(tmp_path / "root", flush=disk.flush) as store:
