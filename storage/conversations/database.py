@@ -2,9 +2,10 @@
 
 import json
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from pydantic import ValidationError
 
@@ -70,6 +71,9 @@ _JSON_COLUMNS = frozenset({"pr_number", "custom"})
 FEW = 1_500
 """Records that are all looked at. Where more may pass, a page of them is soon full in its order."""
 
+_DAMAGE = re.compile("[\udc80-\udcff].*", re.DOTALL)
+"""Bytes that are no UTF-8, as the database gives them, and what follows."""
+
 _BEFORE_ALL = ("~", "")
 """Sorts after every stored position, so a page after it begins with the newest record."""
 
@@ -92,10 +96,12 @@ class DatabaseConversationStores(ConversationStores):
         filters: ConversationFilter | None = None,
     ) -> ConversationMetadataResultSet:
         """See ConversationStores."""
-        begin = _begin_of(page_id, limit)
-        parameters = (*begin, *_criteria(filters or EVERYTHING), limit + 1)
-        rows = await self._database.read(_ask(Statement("list_all_records", parameters)))
-        return _page_of(rows, limit)
+        criteria = _criteria(filters or EVERYTHING)
+
+        def ask(begin: _Begin, count: int) -> Script[list[Row]]:
+            return _ask(Statement("list_all_records", (*begin, *criteria, count)))
+
+        return await _page(self._database, ask, page_id, limit)
 
 
 class DatabaseConversationStore(ConversationStore):
@@ -154,10 +160,12 @@ class DatabaseConversationStore(ConversationStore):
     ) -> ConversationMetadataResultSet:
         """See ConversationStore. A record that cannot be read is left out and logged."""
         wanted = filters or EVERYTHING
-        begin = _begin_of(page_id, limit, wanted.order)
-        parameters = (self.user_id, *begin, *_criteria(wanted), limit + 1)
-        rows = await self._database.read(_list(wanted, parameters))
-        return _page_of(rows, limit, wanted.order)
+        criteria = _criteria(wanted)
+
+        def ask(begin: _Begin, count: int) -> Script[list[Row]]:
+            return _list(wanted, (self.user_id, *begin, *criteria, count))
+
+        return await _page(self._database, ask, page_id, limit, wanted.order)
 
     async def get_all_metadata(self, conversation_ids: Sequence[str]) -> list[ConversationMetadata]:
         """See ConversationStore. One read, of one moment."""
@@ -176,23 +184,33 @@ class DatabaseConversationStore(ConversationStore):
         return await self._database.read(_ask(statement))
 
 
-def _begin_of(
-    page_id: str | None, limit: int, order: ListOrder = ListOrder.CREATED
-) -> tuple[str, str]:
+_Begin: TypeAlias = tuple[str, str]
+"""A place in a list as the database has it: rows behind it are asked for."""
+
+
+async def _page(
+    database: Database,
+    ask: Callable[[_Begin, int], Script[list[Row]]],
+    page_id: str | None,
+    limit: int,
+    order: ListOrder = ListOrder.CREATED,
+) -> ConversationMetadataResultSet:
+    """Read a page. No page ends with a row whose place is damaged: the next one begins there."""
     check_limit(limit)
     after = ListPosition.from_page_id(page_id, order)
-    return _BEFORE_ALL if after is None else (_moment(after.moment), after.conversation_id)
-
-
-def _page_of(
-    rows: Sequence[Row], limit: int, order: ListOrder = ListOrder.CREATED
-) -> ConversationMetadataResultSet:
-    page = rows[:limit]
-    more = len(rows) > limit
-    return ConversationMetadataResultSet(
-        results=_readable(page),
-        next_page_id=_position_of(page[-1], order).to_page_id(order) if more else None,
-    )
+    begin = _BEFORE_ALL if after is None else (_moment(after.moment), after.conversation_id)
+    rows: list[Row] = []
+    while True:
+        count = limit + 1 - len(rows)
+        found = await database.read(ask(begin, count))
+        rows += found
+        last = None
+        while len(rows) > limit and (last := _page_id_behind(rows[limit - 1], order)) is None:
+            del rows[limit - 1]
+        if last is not None or len(found) < count:
+            return ConversationMetadataResultSet(results=_readable(rows[:limit]), next_page_id=last)
+        moment, conversation_id = _place_of(found[-1], order)
+        begin = (_sound_begin_of(moment), _sound_begin_of(conversation_id))
 
 
 def _ask(statement: Statement) -> Script[list[Row]]:
@@ -300,9 +318,25 @@ def _criteria(filters: ConversationFilter) -> tuple[str | None, ...]:
     )
 
 
-def _position_of(row: Row, order: ListOrder) -> ListPosition:
+def _place_of(row: Row, order: ListOrder) -> _Begin:
     message = row[-1] if order is ListOrder.LAST_MESSAGE else None
-    return ListPosition(datetime.fromisoformat(message or row[2]), row[0])
+    return row[2] if message is None else message, row[0]
+
+
+def _sound_begin_of(text: str) -> str:
+    """Return a text that sorts before all that begin with the same damage, and behind all sound ones."""
+    return _DAMAGE.sub("\x7f", text)
+
+
+def _page_id_behind(row: Row, order: ListOrder) -> str | None:
+    """Return the id of the page behind a row; None, and log it, where its place is damaged."""
+    moment, conversation_id = _place_of(row, order)
+    try:
+        place = ListPosition(datetime.fromisoformat(moment), check_conversation_id(conversation_id))
+        return place.to_page_id(order)
+    except (ValueError, TypeError) as error:
+        _LOG.error("left out of a list: %r stands at no place: %s", conversation_id, error)
+        return None
 
 
 def _readable(rows: Sequence[Row]) -> list[ConversationMetadata]:

@@ -9,6 +9,8 @@ from pydantic import SecretStr
 
 from storage.audit.base import AuditRecord
 from storage.config import SqliteStorage
+from storage.conversations.metadata import ConversationMetadata
+from storage.conversations.paging import ConversationFilter, ListOrder
 from storage.errors import Damaged
 from storage.keys import DATABASE_NAME, owner_part
 from storage.opening import open_storage
@@ -60,6 +62,69 @@ async def test_a_user_record_of_another_type_is_damaged_and_not_written_over(
         await storage.secrets.for_user("ann").update(lambda _: Secrets())
     assert await storage.settings.for_user("ann").load() == Settings()
     assert await storage.secrets.for_user("bob").load() == SECRETS
+
+
+DAMAGED_RECORDS = {
+    "no text": "title = CAST(x'41ff' AS TEXT)",
+    "no JSON": "custom = '['",
+    "no number": "accumulated_cost = 'x'",
+    "no creation": "created_at = '2026-0x'",
+    "a creation that is no text": "created_at = CAST(x'323032362d30ff31' AS TEXT)",
+    "no last message": "last_message_at = '2026-0x'",
+    "a last message that is no text": "last_message_at = CAST(x'323032362d3080' AS TEXT)",
+}
+
+
+@pytest.mark.parametrize("order", ListOrder)
+@pytest.mark.parametrize("damage", DAMAGED_RECORDS.values(), ids=DAMAGED_RECORDS)
+async def test_lists_leave_out_records_that_cannot_be_read_wherever_a_page_ends(
+    storage, change, damage, order, caplog
+):
+    ann = storage.conversations.for_user("ann")
+    for number in range(6):
+        await ann.save_metadata(
+            ConversationMetadata(
+                conversation_id=f"c{number}", title="A title", created_at=NOON, custom={"a": 1}
+            )
+        )
+    for name in ("c2", "c3"):
+        change("UPDATE conversations SET VALUE WHERE conversation_id = 'VALUE'", damage, name)
+
+    for limit in (1, 2, 3, 10):
+        for filters in (
+            ConversationFilter(order=order),
+            ConversationFilter(order=order, title_contains="title"),
+        ):
+            found, page_id = [], None
+            while True:
+                page = await ann.search(page_id, limit, filters=filters)
+                assert len(page.results) <= limit
+                found += [one.conversation_id for one in page.results]
+                page_id = page.next_page_id
+                if page_id is None:
+                    break
+            assert found == ["c5", "c4", "c1", "c0"]
+    everybodys = await storage.conversations.search_all(None, 10)
+    assert [one.conversation_id for one in everybodys.results] == ["c5", "c4", "c1", "c0"]
+    assert "left out of a list" in caplog.text
+    with pytest.raises(Damaged):
+        await ann.get_metadata("c2")
+
+
+async def test_a_record_whose_text_is_damaged_can_be_deleted_and_written_anew(storage, change):
+    ann = storage.conversations.for_user("ann")
+    for name in ("a", "b"):
+        await ann.save_metadata(ConversationMetadata(conversation_id=name, title=name))
+        change(
+            "UPDATE conversations SET title = CAST(x'ff' AS TEXT) WHERE conversation_id = 'VALUE'",
+            name,
+        )
+
+    await ann.delete_metadata("a")
+    await ann.save_metadata(ConversationMetadata(conversation_id="b", title="again"))
+
+    assert not await ann.exists("a")
+    assert (await ann.get_metadata("b")).title == "again"
 
 
 @pytest.mark.parametrize("value", ["'{}'", *ODD_VALUES])
