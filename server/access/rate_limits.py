@@ -6,6 +6,7 @@ import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from enum import StrEnum
+from urllib.parse import parse_qs
 
 import limits
 from limits.storage.base import MovingWindowSupport, Storage
@@ -193,3 +194,11 @@ class RateLimits:
             self.violated(key)  # to refuse it costs nearly as much as to serve it
         stats = self._limiter.get_window_stats(self._limits[kind], kind.value, key)
         return RateLimited(max(1, math.ceil(stats.reset_time - self._windows.clock())))
+
+
+def names_session(query: bytes) -> bool:
+    """Return whether a query of Engine.IO names a session to continue, as the library reads it.
+
+    A name that only ends in `sid`, and a blank one, open a new session.
+    """
+    return b"sid=" in query and "sid" in parse_qs(query.decode("latin-1"))

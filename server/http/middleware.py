@@ -16,7 +16,7 @@ from events.errors import EventsError
 from runtime_stub.errors import RuntimeFloorError
 from server.access.auth import KEY_HEADER, Authenticator, Owner
 from server.access.client_address import peer_of
-from server.access.rate_limits import RateClass, RateLimits
+from server.access.rate_limits import RateClass, RateLimits, names_session
 from server.config.settings import ServerConfig
 from server.errors import (
     Answer,
@@ -162,8 +162,8 @@ def rate_class(scope: Scope) -> RateClass:
     """Return the rate class of a request."""
     path: str = scope["path"].removeprefix(scope.get("root_path", ""))
     if path.startswith("/socket.io"):
-        follows = b"sid=" in scope.get("query_string", b"")
-        return RateClass.POLLS if follows else RateClass.HANDSHAKES
+        continues = names_session(scope.get("query_string", b""))
+        return RateClass.POLLS if continues else RateClass.HANDSHAKES
     if scope["type"] == "websocket" or scope["method"] not in WRITING:
         return RateClass.READS
     if is_upload(scope):

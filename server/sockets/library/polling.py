@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.access.client_address import peer_of
 from server.access.connection_limits import ConnectionLimits
+from server.access.rate_limits import names_session
 from server.errors import BadRequest, ServerError, TooLarge
 from server.http.responses import CLOSE, refuse_socket, response_of
 from server.sockets.protocol import MAX_PACKETS
@@ -37,7 +38,7 @@ class PollingRules:
         """Serve one request, as ASGI."""
         address = self._limits.rates.addresses.client(peer_of(scope), Headers(scope=scope))
         try:
-            if b"sid=" not in scope.get("query_string", b""):
+            if not names_session(scope.get("query_string", b"")):
                 self._let_in(scope, address)
             if scope["type"] == "http" and scope["method"] == "POST" and self._is_known(scope):
                 receive = await _read(scope, receive)

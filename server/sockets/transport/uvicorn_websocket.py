@@ -12,6 +12,7 @@ from websockets.frames import Frame
 from websockets.http11 import Request
 
 from server.access.connection_limits import Admission
+from server.access.rate_limits import names_session
 from server.observability.counters import NOT_ACCEPTED, Tallies
 from server.sockets.protocol import JOIN_BYTES, MAX_MESSAGE_BYTES
 from server.sockets.transport.stall_watch import WRITE_LIMIT_BYTES, StallWatch, Traffic, abort, end
@@ -91,7 +92,7 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
         """Run the application with this protocol in reach."""
         extensions = cast("dict[str, Any]", self.scope["extensions"])
         extensions[EXTENSION] = self
-        if b"sid=" not in self.scope["query_string"]:
+        if not names_session(self.scope["query_string"]):
             self.conn.max_message_size = JOIN_BYTES
         try:
             await super().run_asgi()

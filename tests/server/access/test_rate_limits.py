@@ -268,6 +268,17 @@ async def test_too_many_handshakes_of_an_address_are_told_when_to_come_back():
             assert (await other.upgrade("conversation_id=x")).status == 101
 
 
+@pytest.mark.parametrize("more", ["&xsid=1", "&sid=", "&x=sid="])
+async def test_an_opening_that_looks_like_a_poll_is_counted_as_a_handshake(more):
+    async with (
+        rest_server(rate_handshakes="2/hour") as rest,
+        client_at(rest, "10.0.0.1") as client,
+    ):
+        statuses = [(await client.get(OPENING + more)).status_code for _ in range(3)]
+
+    assert statuses == [200, 200, 429]
+
+
 async def test_events_beyond_the_allowance_are_refused_in_their_acknowledgement():
     limits: dict[str, Any] = {
         "actions_per_second": 5,
