@@ -89,7 +89,7 @@ def decode_client(payload: object) -> ClientEvent:
 
 
 def text_of(payload: object) -> ClientText | None:
-    """The commonest event, a message that is nothing but ASCII text; None: `decode_client` decides.
+    """Return the most common event, a message of only ASCII text; None leaves it to `decode_client`.
 
     Raises BadEvent with the code `bad_client_id`.
     """

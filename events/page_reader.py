@@ -45,7 +45,7 @@ class Part(NamedTuple):
         return self.events[0].id
 
     def serves(self, start_id: int, end_id: int) -> bool:
-        """Whether a read from `start_id` on, below `end_id`, can be answered with it."""
+        """Return whether a read from `start_id` on, below `end_id`, can be answered with it."""
         last_id = self.events[-1].id
         return self.first_id <= start_id <= last_id and (self.is_full or last_id + 1 >= end_id)
 
@@ -88,7 +88,7 @@ class PageReader:
     async def read(
         self, conversation_id: str, start_id: int, next_id: int
     ) -> tuple[StoredEvent, ...]:
-        """Committed events from `start_id` on, below `next_id`, to the end of its page or part.
+        """Return committed events from `start_id` on, below `next_id`, to the end of its page or part.
 
         At least one when start_id < next_id, none otherwise. Raises StoreUnavailable (also past
         the deadline), DamagedHead and ConversationDeleted.
@@ -109,7 +109,7 @@ class PageReader:
     async def read_last(
         self, conversation_id: str, start_id: int, next_id: int
     ) -> tuple[StoredEvent, ...]:
-        """`read`, of a range within a page, but its last events where it is in more than one part."""
+        """Return what `read` returns for a range within a page, or its last events if it spans parts."""
         while True:
             events = await self.read(conversation_id, start_id, next_id)
             if not events or events[-1].id + 1 == next_id:
@@ -127,7 +127,7 @@ class PageReader:
         filter: EventFilter | None = None,  # noqa: A002 - the contract's name
         limit: int | None = None,
     ) -> AsyncIterator[StoredEvent]:
-        """Events with start_id <= id <= end_id (both inclusive; None: the newest at the call).
+        """Yield events with start_id <= id <= end_id; an `end_id` of None is the newest at the call.
 
         `reverse` walks the same interval downwards. `limit` counts events that passed `filter`;
         None is no limit and 0 gives nothing. Raises ValueError on negative arguments.
@@ -237,7 +237,7 @@ class PageReader:
 
 
 def _part_of(events: Sequence[StoredEvent], end_id: int, part_bytes: int) -> Part:
-    """As many of the first events as a part takes, at least one."""
+    """Return as many of the first events as a part holds, at least one."""
     size = 0
     for count, event in enumerate(events, 1):
         size += len(event.body)

@@ -9,7 +9,7 @@ Value = TypeVar("Value")
 
 
 def page_of(event_id: int, page_size: int) -> int:
-    """The number of the page that holds an id."""
+    """Return the number of the page that holds an id."""
     return event_id // page_size
 
 
@@ -29,7 +29,7 @@ class PageCache(Generic[Key, Value]):
         self.misses = 0
 
     def get(self, key: Key) -> Value | None:
-        """The value, now the most recently used; None when absent."""
+        """Return the value, which becomes the most recently used; None when absent."""
         entry = self._entries.get(key)
         if entry is None:
             self.misses += 1

@@ -247,7 +247,7 @@ def _was_done(action: Action) -> bool:
 
 
 def _without_waiting(payload: dict[str, Any]) -> dict[str, Any]:
-    """Only the last action may wait for the user: nobody answers the earlier ones again."""
+    """Clear `wait_for_response` of a message: nobody answers a recorded question again."""
     if payload["action"] != MessageAction.kind:
         return payload
     return {**payload, "args": {**payload["args"], "wait_for_response": False}}

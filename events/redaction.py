@@ -82,7 +82,7 @@ class Redactor:
         self._values |= told
 
     def may_change(self, body: bytes) -> bool:
-        """Whether an event's JSON may hold a secret; no is certain, and found in little time."""
+        """Return whether an event's JSON may hold a secret; False is certain, and found quickly."""
         return any(one.may_be_in(body) for one in self._told) if self._told else False
 
     def redact(self, payload: dict[str, Any]) -> dict[str, Any]:

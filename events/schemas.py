@@ -29,7 +29,7 @@ class UntitledSchemas(GenerateJsonSchema):
 
 @cache
 def event_schemas() -> Mapping[str, Schema]:
-    """Schemas by component name: `Event` is any stored one, `ClientEvent` any that clients send.
+    """Return schemas by component name: `Event` is any stored event, `ClientEvent` any client's.
 
     Every declared kind has one under the name of its class. Fields are required where an event
     cannot be read without them: logs of other versions may lack the others.

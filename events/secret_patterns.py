@@ -131,7 +131,7 @@ class SecretPatterns:
         )
 
     def may_be_in(self, body: bytes) -> bool:
-        """Whether any string of a JSON text may hold a value; no is certain."""
+        """Return whether any string of a JSON text may hold a value; False is certain."""
         return bool(self._bodies.hits(body))
 
     def find(self, text: bytes) -> list[Span]:
@@ -314,7 +314,7 @@ class _Search:
             at = self._text.find(spelling, at + (1 if count < MAX_OVERLAPS else len(spelling)))
 
     def _is_word(self, hit: Hit) -> bool:
-        """Whether a weak value is no part of a longer word, and not within base64."""
+        """Return whether a weak value is not part of a longer word, and not within base64."""
         which, start, stop = hit
         text = self._text
         begins, ends = self._groups.edges[which]
@@ -405,7 +405,7 @@ def _with_composed_forms(values: set[str]) -> set[str]:
 
 
 def is_weak(value: str) -> bool:
-    """Whether a value may well occur by chance: it is short, or a plain word or number."""
+    """Return whether a value may occur by chance: it is short, or a plain word or number."""
     if len(value) < SHORT_CHARACTERS:
         return True
     bare = _WORD_SEPARATORS.sub("", value)
@@ -547,7 +547,7 @@ def _last_character(text: bytes) -> str:
 
 
 def _joins_words(character: str) -> bool:
-    """Whether a character next to a word belongs to it; many scripts write without spaces."""
+    """Return whether a character next to a word belongs to it; many scripts have no spaces."""
     if character == "_":
         return True
     spaced = character < _LAST_SPACED_SCRIPT or _HANGUL[0] <= character <= _HANGUL[1]

@@ -189,7 +189,7 @@ class UsageLedger:
     async def _read(
         self, conversation_id: str, first_id: int, end_id: int
     ) -> Sequence[StoredEvent]:
-        """The next events of a log; markers stand for damaged ones, which have used nothing."""
+        """Return the next events of a log; markers stand for damaged ones, which count no usage."""
         try:
             return await self._events.read(conversation_id, first_id, end_id)
         except DamagedHead:

@@ -69,7 +69,7 @@ class Agent(ABC):
 
     @abstractmethod
     async def step(self) -> Action | None:
-        """The next action, or None to wait."""
+        """Return the next action, or None to wait."""
 
     def resume(self, spent: Spending) -> None:  # noqa: B027 - optional
         """Go on counting from what earlier lives of this conversation's agent used up.
@@ -78,7 +78,7 @@ class Agent(ABC):
         """
 
     def system_prompt(self) -> str:
-        """The text of the `system` event that opens a conversation."""
+        """Return the text of the `system` event that opens a conversation."""
         return ""
 
     def metrics(self) -> dict[str, Any] | None:

@@ -70,7 +70,7 @@ class Runtime(ABC):
 
     @abstractmethod
     async def read_file(self, path: str) -> bytes:
-        """The bytes of a file. Raises FileMissing, BadWorkspacePath."""
+        """Return the bytes of a file. Raises FileMissing, BadWorkspacePath."""
 
     @abstractmethod
     async def write_file(self, path: str, content: bytes) -> str:
@@ -78,7 +78,7 @@ class Runtime(ABC):
 
     @abstractmethod
     async def list_files(self, path: str = "") -> Sequence[str]:
-        """Names in a folder, sorted, folders with a trailing slash. Raises FileMissing."""
+        """Return the sorted names in a folder, folders with a trailing slash. Raises FileMissing."""
 
     @abstractmethod
     async def changes(self) -> Sequence[FileChange] | None:
@@ -86,14 +86,14 @@ class Runtime(ABC):
 
     @abstractmethod
     async def versions(self, path: str) -> FileVersions | None:
-        """A path as `changes` names it, before and after; None when there is no repository.
+        """Return a path as `changes` names it, before and after; None when there is no repository.
 
         Raises BadWorkspacePath.
         """
 
     @abstractmethod
     async def branch(self) -> str | None:
-        """The branch of the workspace's repository; None when there is none."""
+        """Return the branch of the workspace's repository; None when there is none."""
 
 
 class RuntimeBuilder(ABC):

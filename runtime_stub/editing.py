@@ -35,7 +35,7 @@ def selected(text: str, start: int, end: int, view_range: list[int] | None = Non
 
 
 def rewritten(old: str, content: str, start: int, end: int) -> str:
-    """`old` with the lines `start` (from 0) up to before `end` (-1 for all) replaced."""
+    """Return `old` with the lines from `start` (0-based) to before `end` (-1 for all) replaced."""
     lines = lines_of(old)
     before, after = lines[: max(start, 0)], lines[end:] if end >= 0 else []
     if after and content and not content.endswith("\n"):

@@ -41,11 +41,11 @@ class Workspace:
         )
 
     def is_file(self, path: str) -> bool:
-        """Whether there is a file at `path`."""
+        """Return whether there is a file at `path`."""
         return path in self.files
 
     def is_folder(self, path: str) -> bool:
-        """Whether there is a folder at `path`."""
+        """Return whether there is a folder at `path`."""
         return path in self.folders
 
     def size(self, path: str) -> int:

@@ -130,7 +130,7 @@ async def compose(
     prove: Prove | None = None,
     medium: Medium | None = None,
 ) -> AsyncIterator[Application]:
-    """A server over stores that are open; they stay open. Raises ConfigError.
+    """Yield a server over open stores, which stay open. Raises ConfigError.
 
     `prove` makes a small durable write where those of the stores have failed; `medium` is what
     the stores are kept on.
@@ -266,7 +266,7 @@ def manager_parts(
 
 
 def embedded(config: ServerConfig) -> ConversationManager:
-    """The one manager over that storage for programs that are no server."""
+    """Return the one manager over that storage for programs that are not servers."""
     identity = identity_of(config.storage)
     if identity not in _embedded:
         _embedded[identity] = EmbeddedConversationManager(partial(_life_of_manager, config))

@@ -129,7 +129,7 @@ class Components:
         return instantiate("agent_class", partial(_examples_of, self.agent))
 
     def traced(self, tracing: Tracing, counters: Counters) -> "Components":
-        """The same with spans for what they do."""
+        """Return the same components with tracing added."""
         return replace(
             self,
             conversation_manager=traced_manager(self.conversation_manager, tracing, counters),

@@ -40,7 +40,7 @@ class StoreClass(Protocol[S_co]):
     """A class that finds one owner's store."""
 
     async def get_instance(self, config: HasStorage, user_id: str | None, /) -> S_co:
-        """The store of that owner."""
+        """Return the store of that owner."""
 
 
 class StoresByOwner(Generic[S]):
@@ -61,7 +61,7 @@ class StoresByOwner(Generic[S]):
         self._locks: KeyedLocks[str | None] = KeyedLocks()
 
     async def of(self, user_id: str | None) -> S:
-        """The owner's store. Raises Unavailable when it takes too long."""
+        """Return the owner's store. Raises Unavailable when it takes too long."""
         return await self.reading(partial(self._find, user_id))
 
     async def reading(self, call: Callable[[], Awaitable[T]]) -> T:

@@ -63,12 +63,12 @@ class TypeSchemas:
         self._kept = wanted
 
     def of(self, one: Any, mode: Mode) -> Schema:
-        """The schema of one of the types."""
+        """Return the schema of one of the types."""
         return self._found[id(one), mode]
 
 
 def example_of(schema: Schema, components: Mapping[str, Schema], depth: int = 0) -> Any:
-    """A value that fits: the schema's own examples first, then words, defaults and types."""
+    """Return a valid value: the schema's examples first, then known words, defaults, types."""
     if depth > MAX_DEPTH:
         return None
     chosen = [*schema.get("examples", ()), *schema.get("enum", ())]

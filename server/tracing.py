@@ -45,7 +45,7 @@ class Span(ABC):
 
     @abstractmethod
     def end(self) -> None:
-        """It is over."""
+        """End the span."""
 
 
 class Tracing(ABC):
@@ -140,7 +140,7 @@ class TracedHandlers(CountedHandlers):
 def traced_manager(
     base: type[ConversationManager], tracing: Tracing, counters: Counters
 ) -> type[ConversationManager]:
-    """The class with a span for each event it takes: the append, and in it the commit."""
+    """Return the manager class with a span for each event it takes: the append and its commit."""
 
     def take(
         self: ConversationManager,
@@ -183,7 +183,7 @@ def traced_manager(
 
 
 def traced_step(tracing: Tracing) -> Step:
-    """Asks an agent for its next action within a span."""
+    """Return a step that asks an agent for its next action within a span."""
 
     async def step(agent: Agent, conversation_id: str) -> Action | None:
         span = tracing.begin("agent step", {CONVERSATION: conversation_id})

@@ -87,7 +87,7 @@ class UserCode:
             raise UserCodeFailed("CancelledError") from error
 
     def is_stuck(self, name: str) -> bool:
-        """Whether something of that name was left behind and has not ended yet."""
+        """Return whether a call of that name was abandoned and has not ended yet."""
         return any(task.get_name() == self._named(name) for task in self._left_behind)
 
     def _named(self, name: str) -> str:

@@ -76,7 +76,7 @@ class Seam(Generic[StoreT]):
         self._opener = opener
 
     async def open(self, config: StorageConfig | HasStorage, user_id: str | None) -> StoreT:
-        """The owner's store over the medium that `config` names. Raises Unavailable."""
+        """Return the owner's store over the medium that `config` names. Raises Unavailable."""
         if self._opener is None:
             raise Unavailable("no back-end is known: storage.opening was not imported")
         return await self._opener(storage_config_of(config), user_id)

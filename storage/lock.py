@@ -62,7 +62,7 @@ def _write(file: TextIO, text: str) -> None:
 
 
 def is_held_by_this_process(folder: Path) -> bool:
-    """Whether `folder`/lock is the file that this process has locked: nobody removed or replaced it.
+    """Return whether `folder`/lock is still the file that this process has locked.
 
     Raises OSError, but not for a file that is not there.
     """

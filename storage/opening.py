@@ -31,7 +31,7 @@ class StorageLease(AbstractAsyncContextManager[OpenedStorage]):
         self._shared: _Shared | None = None
 
     async def __aenter__(self) -> OpenedStorage:
-        """The storage, opened if it was not. Raises what `open_storage` says."""
+        """Return the storage, opened if necessary. Raises what `open_storage` raises."""
         loop = asyncio.get_running_loop()
         shared = _open.setdefault(self._backend.identity, _Shared(loop, self._backend))
         if shared.loop is not loop:
@@ -151,7 +151,7 @@ class _Keeper:
         self._storage: OpenedStorage | None = None
 
     async def storage(self) -> OpenedStorage:
-        """The storage, opened at the first call; a failed opening is tried again."""
+        """Return the storage, opened at the first call; a failed opening is retried."""
         async with self._serial:
             if self._storage is None:
                 self._life = _kept_open(self._config)

@@ -41,14 +41,14 @@ class Promise(Generic[T]):
 
     @classmethod
     def resolved(cls, value: T) -> "Promise[T]":
-        """One whose value is known already."""
+        """Return a promise with a known value."""
         promise: Promise[T] = Promise()
         promise.resolve(value)
         return promise
 
     @classmethod
     def rejected(cls, error: Exception) -> "Promise[T]":
-        """One whose error is known already."""
+        """Return a promise with a known error."""
         promise: Promise[T] = Promise()
         promise.reject(error)
         return promise
@@ -69,13 +69,13 @@ class Promise(Generic[T]):
             self.resolve(outcome)
 
     def result(self) -> T:
-        """The value. Raises the error, if it is one; only when done."""
+        """Return the value, or raise the error; only when done."""
         if self.error is not None:
             raise self.error
         return self._value  # type: ignore[return-value]  # resolved with a T
 
     def future(self) -> "Future[T]":
-        """The same outcome as a future of the running loop; cancelling it changes nothing."""
+        """Return the outcome as a future of the running loop; cancelling it changes nothing."""
         future: Future[T] = asyncio.get_running_loop().create_future()
 
         def tell(promise: "Promise[T]") -> None:
@@ -115,7 +115,7 @@ class Promise(Generic[T]):
 
     @classmethod
     def of(cls, awaitable: Awaitable[T]) -> "Promise[T]":
-        """The outcome of anything that can be awaited; a promise is given back as it is."""
+        """Return the outcome of an awaitable as a promise; a promise is returned unchanged."""
         if isinstance(awaitable, Promise):
             return awaitable
         promise: Promise[T] = Promise()

@@ -95,7 +95,7 @@ class EventStoreSuite:
     pytestmark = pytest.mark.asyncio
 
     def open(self, folder: Path) -> AbstractAsyncContextManager[EventStore]:
-        """The store under test, empty, and whatever it needs; closed with the block."""
+        """Yield the store under test, empty, and close it with the block."""
         raise NotImplementedError
 
     @pytest_asyncio.fixture

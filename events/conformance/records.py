@@ -12,7 +12,7 @@ MOMENT = "2026-03-02T09:15:07.120334Z"
 
 
 def record(event_id: int, text: str = "", flag: EventFlag = EventFlag.PLAIN) -> StoredEvent:
-    """One event of the log, a message of the agent unless `flag` says otherwise."""
+    """Return one event of the log, a message of the agent unless `flag` says otherwise."""
     payload = {
         "id": event_id,
         "timestamp": MOMENT,
@@ -25,12 +25,12 @@ def record(event_id: int, text: str = "", flag: EventFlag = EventFlag.PLAIN) -> 
 
 
 def records(first_id: int, count: int, text: str = "") -> list[StoredEvent]:
-    """`count` events with ascending ids."""
+    """Return `count` events with ascending ids."""
     return [record(event_id, text) for event_id in range(first_id, first_id + count)]
 
 
 def key(name: str) -> bytes:
-    """The digest an idempotency key is stored under."""
+    """Return the digest an idempotency key is stored under."""
     return hashlib.sha256(name.encode()).digest()
 
 

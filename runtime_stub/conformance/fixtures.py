@@ -22,7 +22,7 @@ class RuntimeFixtures:
     pytestmark = pytest.mark.asyncio
 
     def make_builder(self) -> RuntimeBuilder:
-        """The builder under test."""
+        """Return the builder under test."""
         raise NotImplementedError
 
     @pytest.fixture

@@ -117,14 +117,14 @@ class Authenticator:
         self._open = not _is_local(own)
 
     def key_matches(self, text: str | None) -> bool:
-        """Whether this is the key; always where none is set."""
+        """Return whether this is the session key; True if none is set."""
         if self._key is None:
             return True
         given = (text or "").encode(errors="surrogatepass")  # no text is an error, whatever it is
         return hmac.compare_digest(given, self._key) and text not in NO_KEY
 
     def connection_key_matches(self, given: Iterable[str | None], scope: Mapping[str, Any]) -> bool:
-        """Whether one of these, or what the headers of a handshake's scope give, is the key.
+        """Return whether one of these keys, or one in the handshake's headers, is the session key.
 
         A header of another purpose, as a token by which users are told apart, is no wrong key.
         """
@@ -169,7 +169,7 @@ class Authenticator:
             raise Forbidden("Requests from pages of other sites are not permitted")
 
     def host_allowed(self, headers: Headers) -> bool:
-        """Whether the Host is a name of this server."""
+        """Return whether the Host is a name of this server."""
         if self._any_host:
             return True
         authority = _authority_of(headers)
@@ -197,7 +197,7 @@ class Authenticator:
 
 
 def is_same_origin(headers: Headers) -> bool:
-    """Whether there is no Origin, or that of the Host that was asked, by either scheme."""
+    """Return whether there is no Origin, or one with the host of the Host, by either scheme."""
     origins = headers.getlist("origin")
     own = _authority_of(headers)
     return not origins or (
@@ -206,13 +206,13 @@ def is_same_origin(headers: Headers) -> bool:
 
 
 def names_this_machine(headers: Headers) -> bool:
-    """Whether the Host is localhost, 127.0.0.1 or [::1], with any port."""
+    """Return whether the Host is localhost, 127.0.0.1 or [::1], with any port."""
     authority = _authority_of(headers)
     return authority is not None and authority.name in LOCAL_NAMES
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches that address."""
+    """Return whether only this machine can reach that address."""
     return _is_local(host.lower())
 
 
@@ -238,7 +238,7 @@ def _is_own(origin: str, own: Authority | None, own_scheme: str) -> bool:
 
 
 def _crosses_sites(scope: Mapping[str, Any], headers: Headers) -> bool:
-    """Whether a browser says that another site makes it change something; most also tell whose."""
+    """Return whether a browser reports that a page of another site sends a changing request."""
     changes = scope.get("method", "GET") not in ("GET", "HEAD", "OPTIONS")
     return changes and headers.get("sec-fetch-site") in ("cross-site", "same-site")
 

@@ -41,15 +41,15 @@ class Addresses:
         self._unlimited = [_network(text) for text in config.unlimited_addresses]
 
     def is_proxy(self, peer: str) -> bool:
-        """Whether what this peer says of others is believed."""
+        """Return whether the forwarding headers of this peer are trusted."""
         return _is_within(peer, self._proxies)
 
     def is_unlimited(self, address: str) -> bool:
-        """Whether nothing is counted for a client or peer."""
+        """Return whether a client or peer is exempt from limits."""
         return _is_within(address.partition("/")[0], self._unlimited)
 
     def client(self, peer: str | None, headers: Headers) -> str:
-        """The client's address, which names it in counts.
+        """Return the client's address, by which it is counted.
 
         Behind a trusted proxy it is the last address of X-Forwarded-For that is not a proxy's
         itself: what stands before it, the client may have written.
@@ -84,14 +84,14 @@ class Addresses:
 
 
 def peer_of(scope: Mapping[str, Any]) -> str | None:
-    """The other end's address of an ASGI scope."""
+    """Return the address of the peer in an ASGI scope."""
     client: Sequence[Any] | None = scope.get("client")
     return None if client is None else str(client[0])
 
 
 @lru_cache(REMEMBERED)
 def site_of(address: str) -> str:
-    """The name under which an address is counted."""
+    """Return the key under which an address is counted."""
     parsed = _parsed(address)
     if isinstance(parsed, IPv6Address):
         return str(IPv6Network((int(parsed) >> SITE_BITS << SITE_BITS, SITE_BITS)))

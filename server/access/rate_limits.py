@@ -61,7 +61,7 @@ class MovingWindows(Storage, MovingWindowSupport):
         return True
 
     def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:  # noqa: ARG002 - the library's
-        """When the oldest hit in the window was, by `clock`, and how many there are."""
+        """Return the time of the oldest hit in the window, by `clock`, and the number of hits."""
         now = self.clock()
         hits = self._window(key, now - expiry)
         return (hits[0], len(hits)) if hits else (now, 0)
@@ -76,12 +76,12 @@ class MovingWindows(Storage, MovingWindowSupport):
         return len(self._hits.get(key, ()))
 
     def get_expiry(self, key: str) -> float:
-        """When the newest hit was, by `clock`."""
+        """Return the time of the newest hit, by `clock`."""
         hits = self._hits.get(key)
         return hits[-1] if hits else self.clock()
 
     def check(self) -> bool:
-        """It is always there."""
+        """Return True: the storage is always available."""
         return True
 
     def reset(self) -> int:
@@ -180,7 +180,7 @@ class RateLimits:
                 del self._banned[next(iter(self._banned))]
 
     def is_banned(self, address: str) -> bool:
-        """Whether nothing of an address is to be looked at now."""
+        """Return whether an address is banned now."""
         until = self._banned.get(address)
         return until is not None and self._clock() < until
 

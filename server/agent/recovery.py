@@ -86,6 +86,6 @@ def _matters_at_rest(stored: StoredEvent) -> bool:
 
 
 async def has_system_message(stream: EventStream) -> bool:
-    """Whether a loop has opened the conversation before; the mark stands near the log's start."""
+    """Return whether an earlier loop opened the conversation, by a `system` event near its start."""
     opening = EventFilter(include_kinds=("system",))
     return bool([one async for one in stream.search_events(0, OPENING_EVENTS, filter=opening)])

@@ -551,7 +551,7 @@ class ServerConfig(AccessLimits, Extensions, Observability, AdminSettings, BaseS
         return _is_loopback(self.host)
 
     def masked(self) -> dict[str, Any]:
-        """Every setting under its public name as JSON values, secrets as asterisks."""
+        """Return every setting under its public name as JSON values, secrets as asterisks."""
         dumped = self.model_dump(mode="json")
         return {public_name(field): value for field, value in dumped.items()}
 

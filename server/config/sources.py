@@ -72,7 +72,7 @@ def public_name(name: str) -> str:
 
 
 def variable_names(model: type[BaseModel]) -> dict[str, tuple[str, ...]]:
-    """Every environment variable of the model and the field path it sets."""
+    """Return every environment variable of the model and the field path it sets."""
     return {
         ENVIRONMENT_PREFIX + "__".join(public_name(part) for part in path).upper(): path
         for path in _field_paths(model)

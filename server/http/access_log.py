@@ -33,12 +33,12 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def route_of(scope: Scope) -> str:
-    """The template of the route that serves a request, once it is found."""
+    """Return the path template of the route that serves a request, once it is known."""
     return getattr(scope.get("route"), "path", UNMATCHED)
 
 
 def method_of(scope: Scope) -> str:
-    """A method that is known, or `other`."""
+    """Return the method if it is a known one, else `other`."""
     method: str = scope["method"]
     return method if method in METHODS else "other"
 

@@ -91,7 +91,7 @@ class LimitedBody:
         return self._begun is not None and not self.whole
 
     async def receive(self) -> Message:
-        """The next part. Raises TooLarge, TooSlow."""
+        """Return the next part of the body. Raises TooLarge, TooSlow."""
         if self.whole:
             return await self._receive()
         if self._begun is None:
@@ -110,23 +110,23 @@ class LimitedBody:
 
 
 def media_type_of(content_type: str | None) -> str:
-    """The type of a Content-Type header without parameters, in lower case; "" when absent."""
+    """Return a Content-Type without its parameters, in lower case; "" when absent."""
     return (content_type or "").partition(";")[0].strip().lower()
 
 
 def is_api(scope: Scope) -> bool:
-    """Whether a request is one of those that the key protects."""
+    """Return whether a request requires the session key."""
     path: str = scope["path"].removeprefix(scope.get("root_path", ""))
     return path == "/api" or path.startswith("/api/")
 
 
 def is_upload(scope: Scope) -> bool:
-    """Whether a request may bring files."""
+    """Return whether a request may upload files."""
     return _UPLOAD.fullmatch(scope["path"]) is not None
 
 
 def is_creation(scope: Scope) -> bool:
-    """Whether a request begins a conversation, which may bring a recording."""
+    """Return whether a request creates a conversation, whose body may contain a recording."""
     path: str = scope["path"].removeprefix(scope.get("root_path", ""))
     return scope["method"] == "POST" and path.rstrip("/") == "/api/conversations"
 

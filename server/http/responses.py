@@ -16,14 +16,14 @@ CLOSE = {"connection": "close"}
 
 
 def error_response(answer: Answer, headers: Mapping[str, str] | None = None) -> Response:
-    """The one error body."""
+    """Return the response with the error body."""
     return Response(
         orjson.dumps(answer.body()), answer.status, headers, media_type="application/json"
     )
 
 
 def response_of(error: Exception, headers: Mapping[str, str] | None = None) -> Response:
-    """The answer to an error by the table; it says when to come back where that is known."""
+    """Return the response to an error, with Retry-After where it is known."""
     told = dict(headers or {})
     if isinstance(error, RateLimited):
         told["retry-after"] = str(ceil(error.seconds))
@@ -33,7 +33,7 @@ def response_of(error: Exception, headers: Mapping[str, str] | None = None) -> R
 
 
 def refusal_bytes(error: Exception) -> bytes:
-    """The whole answer to an error, after which the connection ends; for where no ASGI is spoken."""
+    """Return the complete HTTP response to an error, after which the connection is closed."""
     response = response_of(error, {**PROTECTION, **CLOSE})
     status = HTTPStatus(response.status_code)
     fields = b"".join(b"%b: %b\r\n" % field for field in response.raw_headers)

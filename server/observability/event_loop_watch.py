@@ -62,7 +62,7 @@ class LoopWatch:
             self._thread.join()
 
     def beat(self) -> None:
-        """To be called on the loop, BEAT_SECONDS after the last call was over."""
+        """Measure the delay; called on the loop BEAT_SECONDS after the previous call ended."""
         now = time.monotonic()
         if self._slow_seconds <= 0 or self._over.is_set():
             return

@@ -40,7 +40,7 @@ DEEPEST = 10
 
 
 def without_quotes(error: BaseException) -> str:
-    """`Type: text`. The text only of errors that quote nothing users or agents have written.
+    """Return `Type: text`, the text only for errors that quote nothing of users or agents.
 
     Those are our own and PROGRAM_FAULTS. Others, a ValueError as well as an agent's own kind, may
     hold the text they could not deal with.
@@ -57,7 +57,7 @@ def without_quotes(error: BaseException) -> str:
 
 
 def written(exc_info: ExcInfo | None) -> str:
-    """A traceback with its causes, the first cause first."""
+    """Return a traceback with its causes, the first cause first."""
     found: list[BaseException] = []
     _gather((exc_info or sys.exc_info())[1], found)
     return "\n".join(_one(error) for error in reversed(found))
@@ -69,7 +69,7 @@ def _is_made_below(kind: type[BaseException]) -> bool:
 
 
 def _gather(error: BaseException | None, found: list[BaseException]) -> None:
-    """An error, what it groups, what it came of; the last is where it began."""
+    """Collect an error, the errors it groups, and its causes; the root cause is last."""
     if error is None or len(found) >= DEEPEST or any(one is error for one in found):
         return
     found.append(error)
@@ -187,7 +187,7 @@ def configure(level: str, log_format: Literal["json", "console"]) -> None:
 
 
 def context_of(**ids: str) -> Context:
-    """A context that binds these ids and nothing else.
+    """Return a context that binds these ids and nothing else.
 
     For tasks that are no part of the request or connection that happens to begin them.
     """

@@ -97,7 +97,7 @@ class Metrics:
         GCCollector(registry=self._registry)
 
     def text(self) -> bytes:
-        """All families as they are now."""
+        """Return all families in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
@@ -108,11 +108,11 @@ class ServerCollector(Collector):
         self._sources = sources
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: registering must not collect."""
+        """Return nothing: registering must not collect."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Every family, named in docs/metrics.md."""
+        """Yield every family named in docs/metrics.md."""
         build = GaugeMetricFamily(
             "parley_build", "Always 1; the label holds the version.", labels=["version"]
         )
@@ -282,7 +282,7 @@ def _histogram(name: str, text: str, values: Histogram) -> Metric:
 
 
 def _buckets(values: Histogram) -> list[tuple[str, float]]:
-    """Each bound with how many values were up to it."""
+    """Return each bound with the number of values up to it."""
     found: list[tuple[str, float]] = []
     count = 0
     for bound, here in zip([*map(str, values.bounds), "+Inf"], values.counts, strict=True):

@@ -78,7 +78,7 @@ class Readiness:
         return [*self._intake(), *reasons, *looked]
 
     async def _look(self) -> list[str]:
-        """One look at a time, shared by all who ask; a late one is not followed by another."""
+        """Probe once for all callers; a late probe is not followed by another."""
         if self._looking is None:
             fresh = time.monotonic() - self._found_at < FRESH_SECONDS
             if fresh and not self._found and not self._counters.failing:

@@ -156,7 +156,7 @@ async def serve(config: ServerConfig, watchdog: Watchdog) -> int:
 
 
 async def _serve(config: ServerConfig, watchdog: Watchdog, ran: asyncio.Event) -> None:
-    """`serve`; `ran` is set once requests are served."""
+    """Run `serve`; `ran` is set once requests are served."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     watchdog.on_stop(partial(loop.call_soon_threadsafe, stop.set))

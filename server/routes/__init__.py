@@ -30,7 +30,7 @@ GIT_HOST_RECORDS = ("info", "repository/{name:path}/microagents/content")
 
 
 def routes(services: Services, administration: Administration) -> list[BaseRoute]:
-    """Every address, in the order of matching."""
+    """Return the routes in the order of matching."""
     documents = DocumentRoutes(services)
     health = HealthRoutes(services)
     options = OptionRoutes(services)

@@ -72,7 +72,7 @@ def join_styles(paths: Iterable[str], source_of: SourceOf, map_name: str) -> Bun
 
 
 def _in_order(entry: str, source_of: SourceOf) -> list[_Module]:
-    """All modules that one needs and itself, each behind those it imports."""
+    """Return the modules that one needs and itself, each after those it imports."""
     found: dict[str, _Module] = {}
     on_the_way: list[str] = []
 
@@ -95,7 +95,7 @@ def _in_order(entry: str, source_of: SourceOf) -> list[_Module]:
 
 
 def _as_function(module: _Module, names: dict[str, str]) -> tuple[str, str]:
-    """A module's lines as a function's body, and the line that gives what it exports."""
+    """Return a module's lines as a function body, and the line that returns its exports."""
     exported: dict[str, str] = {}
 
     def taken(found: re.Match[str]) -> str:
@@ -131,7 +131,7 @@ def _as_function(module: _Module, names: dict[str, str]) -> tuple[str, str]:
 
 
 def _named(listed: str) -> Iterator[tuple[str, str]]:
-    """The pairs of `{ a, b as c }`."""
+    """Yield the pairs of `{ a, b as c }`."""
     for one in listed.split(","):
         name, _, alias = (part.strip() for part in one.strip().partition(" as "))
         if name:
@@ -171,7 +171,7 @@ def _joined(parts: Iterable[_Part], end: str) -> Bundle:
 
 
 def _digits(number: int) -> str:
-    """A number in the base 64 of source maps, the sign in the lowest bit."""
+    """Return a number in the base 64 of source maps, the sign in the lowest bit."""
     rest = -number << 1 | 1 if number < 0 else number << 1
     digits = ""
     while True:

@@ -69,7 +69,7 @@ class ConversationInfo(ResponseBody):
 async def conversation_infos(
     manager: ConversationManager, owner: Owner, records: Sequence[ConversationMetadata]
 ) -> list[ConversationInfo]:
-    """The conversations as pages and lists show them, in the order of the records."""
+    """Return the conversations as pages and lists show them, in the order of the records."""
     ids = {record.conversation_id for record in records}
     loops = {
         info.conversation_id: info

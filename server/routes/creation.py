@@ -131,7 +131,7 @@ class NewConversation(RequestBody):
     def record(
         self, conversation_id: str, owner: Owner, trigger: ConversationTrigger
     ) -> ConversationMetadata:
-        """The record to keep."""
+        """Return the record to keep."""
         source = self.suggested_task or self.create_microagent
         return ConversationMetadata(
             conversation_id=conversation_id,

@@ -30,7 +30,7 @@ SHARED = {
 
 @cache
 def docs_page() -> WebFiles:
-    """The page that shows the documents, and its files."""
+    """Return the documentation page with its files."""
     own = files_below(PAGE.parent, PAGE.parent)
     del own[PAGE.name]
     shared = {name: BUILT_IN / path for name, path in SHARED.items()}

@@ -46,7 +46,7 @@ class Resource(Route):
 
 
 def resource(path: str, **endpoints: Endpoint) -> Resource:
-    """One address with an endpoint per method."""
+    """Return the route of one path with an endpoint per method."""
     return Resource(path, endpoints)
 
 
@@ -199,6 +199,6 @@ def described(
 
 
 def description_of(endpoint: Endpoint) -> Description | None:
-    """The description of an endpoint of the route table; None when it has none."""
+    """Return the description of an endpoint of the route table; None when it has none."""
     inner = inspect.unwrap(endpoint)
     return DESCRIPTIONS.get(getattr(inner, "__func__", inner))

@@ -142,7 +142,7 @@ class EventQuery(Query):
     )
 
     def filter(self) -> EventFilter | None:
-        """The conditions; None when every event passes."""
+        """Return the conditions; None when every event passes."""
         found = EventFilter(
             include_kinds=_kinds(self.include_kinds),
             exclude_kinds=_kinds(self.exclude_kinds),
@@ -277,7 +277,7 @@ def _as_stored(event: StoredEvent) -> bytes:
 
 
 def _slices(query: EventQuery, next_id: int) -> Iterator[tuple[int, int]]:
-    """The interval asked for, in inclusive pieces and in the order of reading."""
+    """Yield the requested interval in inclusive pieces and in reading order."""
     last_id = next_id - 1 if query.end_id is None else min(query.end_id, next_id - 1)
     starts = range(query.start_id, last_id + 1, SLICE)
     for start in reversed(starts) if query.reverse else starts:

@@ -235,7 +235,7 @@ def _told(redactor: Redactor, name: str) -> str:
 
 
 async def _rules_above(runtime: Runtime, path: str) -> list[RuleFile]:
-    """The rules that hold in a folder: its own first, then those of the folders around it."""
+    """Return the rules that apply in a folder: its own first, then those of its parents."""
     inside = path.removeprefix(ROOT).strip("/")
     parts = inside.split("/") if inside else []
     found: list[RuleFile] = []

@@ -68,7 +68,7 @@ class RequiredKeys:
         }
 
     def at(self, path: str) -> list[dict[str, list[Any]]]:
-        """The `security` of an address's operations: one of these will do."""
+        """Return the `security` of a path's operations: any one of these keys is sufficient."""
         asked = (names for start, names in self._names.items() if path.startswith(start))
         return [{name: []} for name in next(asked, ())]
 
@@ -108,7 +108,7 @@ class Endpoint(NamedTuple):
 
 
 def endpoints_of(table: Iterable[BaseRoute]) -> Iterator[Endpoint]:
-    """Every endpoint of the table that has a description, in the table's order."""
+    """Yield every endpoint of the table that has a description, in the table's order."""
     for route in table:
         if not isinstance(route, Resource):
             continue
@@ -121,7 +121,7 @@ def endpoints_of(table: Iterable[BaseRoute]) -> Iterator[Endpoint]:
 def openapi_document(
     table: Iterable[BaseRoute], *, keyless: bool, admin_keyless: bool = True
 ) -> dict[str, Any]:
-    """The document as JSON values. Raises pydantic.ValidationError where it is no OpenAPI 3.1."""
+    """Return the document as JSON values. Raises pydantic.ValidationError if it is not valid."""
     endpoints = list(endpoints_of(table))
     schemas = TypeSchemas(_types_in(endpoints))
     components = {**event_schemas(), **schemas.components}
@@ -295,7 +295,7 @@ def _key_header(said: Description) -> Iterator[dict[str, Any]]:
 
 
 def _without_null(schema: Schema) -> Schema:
-    """A query has no null: the parameter is left out."""
+    """Remove null: an absent query parameter is left out."""
     rest: Schema = {name: value for name, value in schema.items() if name != "default"}
     if schema.get("default") is not None:
         rest["default"] = schema["default"]
@@ -306,7 +306,7 @@ def _without_null(schema: Schema) -> Schema:
 
 
 def _or_blank(schema: Schema) -> Schema:
-    """A blank parameter counts as absent, so that a form may send all its fields."""
+    """Allow a blank value, which counts as absent, so that a form may send all its fields."""
     if schema.get("type") == "string" and "format" not in schema:
         return schema
     default = {"default": schema["default"]} if "default" in schema else {}

@@ -63,7 +63,7 @@ class ProcessFigures:
         self._cpu_seconds = time.process_time()
 
     async def read(self) -> Resources:
-        """The figures of now."""
+        """Return the current figures."""
         now, used = time.monotonic(), time.process_time()
         elapsed = max(now - self._read_at, 1e-6)
         percent = 100 * (used - self._cpu_seconds) / elapsed
@@ -104,7 +104,7 @@ def _memory(proc: Path) -> dict[str, float]:
 
 
 def _table(path: Path) -> dict[str, int]:
-    """Lines of `name: number unit`."""
+    """Parse lines of `name: number unit`."""
     try:
         lines = path.read_text().splitlines()
     except OSError:

@@ -75,7 +75,7 @@ class JsonResponse(Response):
 
 
 async def read_json(request: Request) -> bytes:
-    """The body of a request that must be JSON. Raises UnsupportedMedia, TooLarge."""
+    """Return the body of a request that must be JSON. Raises UnsupportedMedia, TooLarge."""
     if "content-type" not in request.headers:
         # Any other type was refused before the route was reached.
         raise UnsupportedMedia("The body must be application/json")
@@ -83,7 +83,7 @@ async def read_json(request: Request) -> bytes:
 
 
 async def read_body(request: Request, model: type[Model]) -> Model:
-    """The body as a model; an empty one is `{}`.
+    """Return the body as a model; an empty one is `{}`.
 
     Raises BadRequest when it is not JSON, and answers 422 with one line that names the field when
     it does not fit the model.
@@ -100,7 +100,7 @@ async def read_body(request: Request, model: type[Model]) -> Model:
 
 
 def read_query(request: Request, model: type[Model]) -> Model:
-    """The query parameters as a model; repeated ones are joined by commas.
+    """Return the query parameters as a model; repeated ones are joined by commas.
 
     Raises BadRequest naming the parameter.
     """
@@ -115,7 +115,7 @@ def read_query(request: Request, model: type[Model]) -> Model:
 
 
 def idempotency_key(request: Request) -> str | None:
-    """The Idempotency-Key header. Raises BadRequest when it cannot serve as a key."""
+    """Return the Idempotency-Key header. Raises BadRequest when it is not a valid key."""
     key = request.headers.get("idempotency-key")
     if key is not None and not CLIENT_ID.fullmatch(key):
         raise BadRequest(
@@ -131,17 +131,17 @@ def owner_of(request: Request) -> Owner:
 
 
 def conversation_id_of(request: Request) -> str:
-    """The id in the path. Raises BadKey."""
+    """Return the id in the path. Raises BadKey."""
     return check_conversation_id(request.path_params["conversation_id"])
 
 
 def store_of(request: Request, stores: ConversationStores) -> ConversationStore:
-    """The records of whoever asks."""
+    """Return the records of the requesting user."""
     return stores.for_user(owner_of(request))
 
 
 async def visible_id(request: Request, stores: ConversationStores) -> str:
-    """The id in the path, of a conversation that whoever asks may see.
+    """Return the id in the path, of a conversation that is visible to the requesting user.
 
     Raises BadKey, and ConversationNotFound for unknown, deleted and foreign ones alike.
     """

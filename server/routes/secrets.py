@@ -86,7 +86,7 @@ class NewTokens(_Body):
     provider_tokens: dict[ProviderType, NewToken] = Field(default_factory=dict)
 
     def merged(self, secrets: Secrets) -> Secrets:
-        """Those stored, with these in their place. Raises InvalidToken."""
+        """Return the stored tokens with these added or replaced. Raises InvalidToken."""
         tokens = dict(secrets.provider_tokens)
         for provider, given in self.provider_tokens.items():
             kept = given.in_place_of(provider, tokens.get(provider))

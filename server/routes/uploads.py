@@ -181,6 +181,6 @@ def free_name(name: str, taken: Collection[str]) -> str:
 
 
 def base_name(name: str) -> str:
-    """The last part of a path of any system, without control characters; may be empty."""
+    """Return the last part of a path of any system, without control characters; may be empty."""
     last = _PATH_MARKS.split(name)[-1]
     return "".join(c for c in last if not unicodedata.category(c).startswith("C")).strip()

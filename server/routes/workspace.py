@@ -32,7 +32,7 @@ NOT_RUNNING = "The conversation's workspace is not running"
 async def running_runtime(
     request: Request, services: Services, *, absent: str = NOT_RUNNING
 ) -> AsyncIterator[Runtime]:
-    """The ready runtime of the conversation in the path; nothing is started for it.
+    """Yield the ready runtime of the conversation in the path; nothing is started for it.
 
     Raises BadKey, ConversationNotFound, and NotFound with the text `absent` where no loop is ready;
     TimeoutError when the block takes longer than an action may.
@@ -179,7 +179,7 @@ class WorkspaceRoutes:
 
 
 def text_of(path: str, content: bytes) -> str:
-    """The text of a file. Raises NotText for what is not UTF-8 or holds NUL."""
+    """Return the text of a file. Raises NotText unless it is UTF-8 without NUL."""
     try:
         text = content.decode()
     except UnicodeDecodeError as error:

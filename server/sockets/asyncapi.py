@@ -49,7 +49,7 @@ _INTRODUCTION = (
 
 
 def asyncapi_document() -> dict[str, Any]:
-    """The document as JSON values."""
+    """Return the document as JSON values."""
     schemas = dict(event_schemas()) | _own_schemas()
     messages = _messages(schemas)
     return {

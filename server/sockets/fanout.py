@@ -54,7 +54,7 @@ class Fanout:
                 self._lose(send, error)
 
     def _lose(self, send: Send, error: Exception) -> None:
-        """A way that fails leads nowhere any more: its client comes back with its cursor."""
+        """Drop a session whose write failed: its client reconnects with its cursor."""
         ids = {"conversation_id": self.stream.conversation_id}
         logger.info("lost a client of %s: %s", self.stream.conversation_id, error, extra=ids)
         for session in [one for one, way in self._live.items() if way == send]:
@@ -68,7 +68,7 @@ class FanoutHub:
         self._fanouts: dict[str, Fanout] = {}
 
     def of(self, stream: EventStream) -> Fanout:
-        """The conversation's fan-out, made on first use."""
+        """Return the conversation's fan-out, created on first use."""
         fanout = self._fanouts.get(stream.conversation_id)
         if fanout is None or fanout.stream is not stream:
             fanout = self._fanouts[stream.conversation_id] = Fanout(stream)

@@ -123,15 +123,15 @@ class FrameRun:
         return len(self.wire) + END_BYTES * len(self.ends) + RUN_OVERHEAD_BYTES
 
     def covers(self, first_id: int, last_id: int) -> bool:
-        """Whether the events first_id..last_id, both inclusive, are in it."""
+        """Return whether the run contains the events first_id..last_id, both inclusive."""
         return self.first_id <= first_id and last_id <= self.last_id
 
     def serves(self, first_id: int, last_id: int) -> bool:
-        """Whether a read of these events can be answered with it, in part where it is full."""
+        """Return whether the run can serve a read of these events, in part if the run is full."""
         return self.covers(first_id, first_id if self.is_full else last_id)
 
     def part(self, first_id: int, last_id: int) -> "FrameRun":
-        """The events first_id..last_id, both inclusive and within the run; itself if that is all."""
+        """Return the part first_id..last_id, both inclusive; the run itself if that is all of it."""
         if first_id == self.first_id and last_id == self.last_id:
             return self
         first, end = first_id - self.first_id, last_id + 1 - self.first_id
@@ -145,14 +145,14 @@ class FrameRun:
         )
 
     def slice(self, position: int, limit_bytes: int) -> "FrameRun":
-        """As many events above a position, which is below `last_id`, as fit; at least one."""
+        """Return as many events after a position below `last_id` as fit; at least one."""
         place = max(position + 1 - self.first_id, 0)
         begin = self.ends[place - 1] if place else 0
         end = max(bisect_right(self.ends, begin + limit_bytes, place), place + 1)
         return self.part(self.first_id + place, self.first_id + end - 1)
 
     def without(self, ids: Iterable[int]) -> bytes:
-        """The bytes with the frames of some events, given in ascending order, left out."""
+        """Return the bytes without the frames of some events, given in ascending order."""
         view = memoryview(self.wire)
         kept = []
         begin = 0
@@ -163,12 +163,12 @@ class FrameRun:
         return b"".join([*kept, view[begin:]]) if kept else self.wire
 
     def error(self, state_id: int) -> bytes:
-        """The frame of a state if it tells of an error, else nothing."""
+        """Return the frame of a state if the state is `error`, else nothing."""
         return self.part(state_id, state_id).wire if state_id in self.errors else b""
 
 
 def run_of(events: Sequence[StoredEvent], *, is_full: bool = False) -> FrameRun:
-    """The frames of 1..N consecutive events.
+    """Return the frames of 1..N consecutive events.
 
     An event's JSON is used as stored wherever the projection is the identity.
     """
@@ -208,7 +208,7 @@ class FrameReader:
         self.cache = self._cache = PageCache[PageKey, FrameRun](cache_bytes)
 
     async def read(self, conversation_id: str, start_id: int, next_id: int) -> FrameRun:
-        """Frames from `start_id` to the end of its page or part, below `next_id`, which is above it.
+        """Return frames from `start_id` to the end of its page or part, all below `next_id`.
 
         Raises what PageReader.read raises.
         """

@@ -76,7 +76,7 @@ def parse_handshake(query_string: str) -> Handshake:
 
 
 def key_of_auth(auth: object) -> str | None:
-    """The session key in what a client sends with CONNECT (Socket.IO's `auth`), if it holds one."""
+    """Return the session key in the payload of CONNECT (Socket.IO's `auth`), if it holds one."""
     key = auth.get("session_api_key") if isinstance(auth, dict) else None
     return key if isinstance(key, str) else None
 
@@ -128,7 +128,7 @@ def parse_event(message: bytes) -> ClientPacket | None:
 
 
 def refusal_of(answer: Answer) -> Refused:
-    """The handshake's refusal for an error that has an answer."""
+    """Return the handshake's refusal for an error that has an answer."""
     return Refused(answer.text, None if answer.msg_id is None else {"msg_id": answer.msg_id})
 
 
@@ -145,19 +145,19 @@ def opening(connection_id: str) -> bytes:
 
 
 def connected(connection_id: str) -> bytes:
-    """The message that lets a client in."""
+    """Return the message that accepts a client."""
     return b"40%b" % orjson.dumps({"sid": connection_id})
 
 
 def refusal(refused: Refused, namespace: str = "/") -> bytes:
-    """The message that refuses a client."""
+    """Return the message that refuses a client."""
     told = {"message": str(refused)} | ({} if refused.data is None else {"data": refused.data})
     prefix = "44" if namespace == "/" else f"44{namespace},"
     return prefix.encode() + orjson.dumps(told)
 
 
 def failed_ack(answer: Answer) -> dict[str, Any]:
-    """The acknowledgement of an event that was refused or not stored."""
+    """Return the acknowledgement of an event that was refused or not stored."""
     return {"status": "error", "code": answer.code, "message": answer.text}
 
 
@@ -186,7 +186,7 @@ HEAVY_EXTRAS = ("dom_object", "axtree_object", "extra_element_properties")
 
 
 def websocket_frame(message: bytes) -> bytes:
-    """A text message as an unmasked final frame (RFC 6455, section 5.2)."""
+    """Return a text message as an unmasked final frame (RFC 6455, section 5.2)."""
     size = len(message)
     if size < 126:  # noqa: PLR2004 - the RFC's own limits
         return b"\x81%c%b" % (size, message)
@@ -196,7 +196,7 @@ def websocket_frame(message: bytes) -> bytes:
 
 
 def packet_texts(frames: bytes) -> Iterator[str]:
-    """The Socket.IO packets in websocket frames made by `websocket_frame` and joined."""
+    """Yield the Socket.IO packets in joined frames of `websocket_frame`."""
     begin = 0
     while begin < len(frames):
         size = frames[begin + 1]
@@ -231,7 +231,7 @@ def project(payload: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def sent_body(event: StoredEvent) -> bytes | None:
-    """The JSON of a stored event as clients see it; None for one that they do not."""
+    """Return the JSON of a stored event as sent to clients; None for one that is not sent."""
     if event.flag == PLAIN:
         return event.body
     shown = project(orjson.loads(event.body))
@@ -239,22 +239,22 @@ def sent_body(event: StoredEvent) -> bytes | None:
 
 
 def stored_frame(body: bytes) -> bytes:
-    """The websocket frame of an event that clients see as it is stored."""
+    """Return the websocket frame of an event that is sent as it is stored."""
     return websocket_frame(b"%b%b]" % (PREFIX, body))
 
 
 def payload_frame(payload: Mapping[str, Any]) -> bytes:
-    """The websocket frame of a payload."""
+    """Return the websocket frame of a payload."""
     return websocket_frame(b"%b%b]" % (PREFIX, orjson.dumps(payload)))
 
 
 def ack_frame(ack_id: int, answer: Mapping[str, Any]) -> bytes:
-    """The websocket frame of an acknowledgement."""
+    """Return the websocket frame of an acknowledgement."""
     return websocket_frame(b"43%d[%b]" % (ack_id, orjson.dumps(answer)))
 
 
 def accepted_frame(ack_id: int, appended: Appended, *, queued: bool) -> bytes:
-    """The websocket frame that acknowledges an event: `id`, whether it was known, and `queued`."""
+    """Return the websocket frame that acknowledges an event: `id`, `duplicate`, `queued`."""
     known = b"true" if appended.duplicate else b"false"
     waits = b',"queued":true' if queued else b""
     text = b'43%d[{"status":"ok","id":%d,"duplicate":%b%b}]' % (ack_id, appended.id, known, waits)

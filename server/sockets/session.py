@@ -180,7 +180,7 @@ class WebSession:
         self._outlet.abort()
 
     def close(self) -> None:
-        """The connection is gone: send nothing more."""
+        """Stop sending: the connection is gone."""
         self._closed = True
         self._leave()
         self._forget_behind()
@@ -286,7 +286,7 @@ class WebSession:
             self._outlet.write(self._owed)
 
     def _old_states(self, run: FrameRun) -> Sequence[int]:
-        """States of the backlog that are not shown in their place; only the newest may be."""
+        """Return the states of the backlog to leave out: all but the newest."""
         newest = self._newest_state
         if run.first_id > self._joined_at or newest is None:
             return ()

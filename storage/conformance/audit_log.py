@@ -15,7 +15,7 @@ NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
 def call(action: str = "look", *, acting: bool = False) -> AuditRecord:
-    """A call that was not kept yet."""
+    """Return a call that is not recorded yet."""
     return AuditRecord(
         at=NOON,
         last_at=NOON,
@@ -34,7 +34,7 @@ class AuditLogSuite:
     pytestmark = pytest.mark.asyncio
 
     def open(self, folder: Path) -> AbstractAsyncContextManager[AuditLog]:
-        """The log in `folder`, with a bound of KEPT of each class; closed with the block."""
+        """Yield the log in `folder`, with a bound of KEPT of each class, closed with the block."""
         raise NotImplementedError
 
     @pytest_asyncio.fixture
@@ -96,7 +96,7 @@ class AuditLogRestartSuite:
     pytestmark = pytest.mark.asyncio
 
     def open(self, folder: Path) -> AbstractAsyncContextManager[AuditLog]:
-        """The log in `folder`; closed with the block."""
+        """Yield the log in `folder`, closed with the block."""
         raise NotImplementedError
 
     async def test_records_outlive_the_process_and_ids_go_on(self, tmp_path):

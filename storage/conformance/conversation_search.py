@@ -80,7 +80,7 @@ async def title(store, *names: str | None, first: int = 0) -> None:
 
 
 def parts_of(names: Sequence[str]) -> set[str]:
-    """Parts of up to five letters, the whole ones, and each with its case turned."""
+    """Return parts of up to five letters, the whole texts, and each with its case swapped."""
     parts = {
         name[place : place + length]
         for name in names

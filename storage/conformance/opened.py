@@ -14,7 +14,7 @@ class Stores(Protocol[StoreT_co]):
     """One medium's records of all owners."""
 
     def for_user(self, user_id: str | None) -> StoreT_co:
-        """A store bound to that owner."""
+        """Return a store bound to that owner."""
 
 
 OpenedT = TypeVar("OpenedT")
@@ -27,7 +27,7 @@ class OpenedSuite(Generic[OpenedT]):
     pytestmark = pytest.mark.asyncio
 
     def open(self, folder: Path) -> AbstractAsyncContextManager[OpenedT]:
-        """The records of all owners over the medium in `folder`; closed with the block.
+        """Yield the records of all owners over the medium in `folder`, closed with the block.
 
         A folder that was never used is empty; what outlasts the process is found in it again.
         """

@@ -15,7 +15,7 @@ MONDAY, TUESDAY = date(2026, 3, 2), date(2026, 3, 3)
 
 
 def count(conversation_id: str = "c1", user_id: str | None = "ann", position: int = 3):
-    """A count of two days."""
+    """Return a count of two days."""
     return ConversationUsage(
         conversation_id=conversation_id,
         user_id=user_id,
@@ -36,7 +36,7 @@ class UsageStoreSuite:
     pytestmark = pytest.mark.asyncio
 
     def open(self, folder: Path) -> AbstractAsyncContextManager[UsageStore]:
-        """The counts in `folder`; closed with the block."""
+        """Yield the counts in `folder`, closed with the block."""
         raise NotImplementedError
 
     @pytest_asyncio.fixture
@@ -120,7 +120,7 @@ class UsageStoreRestartSuite:
     pytestmark = pytest.mark.asyncio
 
     def open(self, folder: Path) -> AbstractAsyncContextManager[UsageStore]:
-        """The counts in `folder`; closed with the block."""
+        """Yield the counts in `folder`, closed with the block."""
         raise NotImplementedError
 
     async def test_counts_outlive_the_process(self, tmp_path):

@@ -154,7 +154,7 @@ class ConversationStores(ABC):
         *,
         filters: ConversationFilter | None = None,  # noqa: ARG002
     ) -> ConversationMetadataResultSet:
-        """`ConversationStore.search` over the records of all owners; for administration only.
+        """Search as `ConversationStore.search`, over the records of all owners; for administration only.
 
         This default, for a medium that knows records by their owner only, raises Unavailable.
         """

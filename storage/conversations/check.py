@@ -34,11 +34,11 @@ def check_records(root: Path, track: Track = untracked) -> list[str]:
 
 
 def shortened(problems: Sequence[str]) -> list[str]:
-    """The first problems, and how many more there are."""
+    """Return the first problems, and a line with the number of the rest."""
     rest = len(problems) - NAMED
     return [*problems[:NAMED], *([f"and {rest} more"] if rest > 0 else [])]
 
 
 def content_of(path: Path) -> bytes:
-    """A file's content; empty, and so damaged, where there is no regular file."""
+    """Return a file's content; empty, and so damaged, if it is not a regular file."""
     return path.read_bytes() if path.is_file() and not path.is_symlink() else b""

@@ -230,7 +230,7 @@ def _list(filters: ConversationFilter, parameters: Sequence[Any]) -> Script[list
 
 
 def _find_titles(text: str) -> Script[list[int] | None]:
-    """The numbers of all that may have the text in their titles; None where those are too many."""
+    """Return the numbers of all that may have the text in their titles; None for too many."""
     if len(text) >= LETTERS:
         search = match_all(sorted(trigrams_of(text))[:ASKED])
     else:
@@ -243,7 +243,7 @@ def _find_titles(text: str) -> Script[list[int] | None]:
 
 
 def _find_updated(user_id: str | None, since: str) -> Script[list[int] | None]:
-    """The numbers of all that were updated since then; None where those are too many."""
+    """Return the numbers of all that were updated since then; None for too many."""
     rows = (yield Statement("find_updated", (user_id, since, FEW + 1))).rows
     return None if len(rows) > FEW else [number for (number,) in rows]
 
@@ -300,7 +300,7 @@ def _moment(moment: datetime) -> str:
 
 
 def _query_for(filters: ConversationFilter) -> str:
-    """The list's query that can use an index for the order or the filter given."""
+    """Return the list's query that can use an index for the given order or filter."""
     if filters.order is ListOrder.LAST_MESSAGE:
         return "list_records_by_message"
     if filters.selected_repository is not None:

@@ -58,7 +58,7 @@ class ListEntry:
 
     @classmethod
     def of(cls, record: ConversationMetadata, block: int = 0) -> "ListEntry":
-        """The entry of a record, in that block."""
+        """Return the entry of a record, in that block."""
         title = None if record.title is None else fold_case(record.title)
         updated = record.last_updated_at or record.created_at
         place = ListPosition.of(record)
@@ -75,7 +75,7 @@ class ListEntry:
         )
 
     def lists(self) -> Iterable[ListName]:
-        """The lists it stands in."""
+        """Yield the lists that contain the entry."""
         yield EVERYBODY
         yield self.owner, "all", None
         if self.repository is not None:

@@ -26,7 +26,7 @@ class FoldedRecords(ABC):
 
     @abstractmethod
     def unsettled(self) -> Sequence[str]:
-        """Conversations an earlier process left behind; nothing is known of their records' fold."""
+        """Return conversations left unsettled by an earlier process: their fold is unknown."""
 
     @abstractmethod
     async def settle(

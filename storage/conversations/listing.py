@@ -44,7 +44,7 @@ class UpdateHours:
         self.add(entry)
 
     def since(self, owner: str | None, moment: datetime, limit: int) -> list[ListEntry] | None:
-        """All that were updated since then, and others of the same hour, in the list's order.
+        """Return all updated since then, and others of the same hour, in the list's order.
 
         None when those are more than `limit`.
         """
@@ -88,11 +88,11 @@ class Listing:
         self._updates = UpdateHours()
 
     def get(self, conversation_id: str) -> ListEntry | None:
-        """The entry of a record that is there."""
+        """Return the entry of an existing record."""
         return self._entries.get(conversation_id)
 
     def everybodys(self) -> Iterable[ListEntry]:
-        """All entries, in no order; nothing may be entered or struck meanwhile."""
+        """Return all entries, unordered; the listing must not change during the iteration."""
         return self._entries.values()
 
     def __len__(self) -> int:
@@ -197,7 +197,7 @@ class Listing:
             del self._messages[entry.owner]
 
     def _shortest(self, owner: str | None, filters: ConversationFilter) -> Sequence[ListEntry]:
-        """The shortest list that has all that pass."""
+        """Return the shortest list that contains all matches."""
         names: list[ListName] = [(owner, "all", None)]
         if filters.selected_repository is not None:
             names.append((owner, "repository", filters.selected_repository))

@@ -67,7 +67,7 @@ class MemoryConversations(ConversationStores):
         return await everybody.search(page_id, limit, filters=filters)
 
     def everybodys(self) -> Iterable[ConversationMetadata]:
-        """The records themselves, in no order."""
+        """Return the records themselves, unordered."""
         return self._records.values()
 
     def __len__(self) -> int:

@@ -25,12 +25,12 @@ ASKED = 32
 
 
 def trigrams_of(text: str) -> set[str]:
-    """Every run of three letters; of a shorter text the whole."""
+    """Return every run of three letters; of a shorter text the whole."""
     return {text[place : place + LETTERS] for place in range(max(len(text) - LETTERS, 0) + 1)}
 
 
 def match_all(threes: Iterable[str]) -> str:
-    """The expression of a full-text search for titles that have all of them; of none, for no title.
+    """Return the full-text expression for titles with all of the trigrams; matches none if empty.
 
     No expression can name the letter that ends a C string, so threes with it are left out.
     """
@@ -38,7 +38,7 @@ def match_all(threes: Iterable[str]) -> str:
 
 
 def match_any(threes: Iterable[str]) -> str:
-    """The expression for titles that have one of them; of none, for no title."""
+    """Return the full-text expression for titles with any of the trigrams; none if empty."""
     return " OR ".join(map(_quoted, threes)) or _quoted("")
 
 

@@ -62,7 +62,7 @@ Translate = Callable[[StorageError], Exception]
 
 
 def as_it_is(error: StorageError) -> Exception:
-    """The translation of a caller that takes the storage's errors."""
+    """Return the error unchanged, for callers that handle the storage's errors."""
     return error
 
 
@@ -74,7 +74,7 @@ class Database(Medium, ABC):
     def write(
         self, script: Script[T], *, rows: Rows = (), failure: Translate = as_it_is
     ) -> Future[T]:
-        """`submit`, with a future of the running loop."""
+        """Submit a write and return a future of the running loop."""
         return self.submit(script, rows=rows, failure=failure).future()
 
     @abstractmethod
@@ -110,7 +110,7 @@ class Database(Medium, ABC):
 
 @cache
 def load_queries() -> Mapping[str, str]:
-    """Every `-- name: x` section of `queries/*.sql`, by name."""
+    """Return every `-- name: x` section of `queries/*.sql`, by name."""
     queries: dict[str, str] = {}
     folder = files("storage.database") / "queries"
     for entry in sorted(folder.iterdir(), key=lambda item: item.name):

@@ -30,12 +30,12 @@ STATEMENTS = 256
 
 @cache
 def with_rows(query: str, count: int) -> str:
-    """A query that has one row of values, made to take `count` rows."""
+    """Return a query with one row of values extended to `count` rows."""
     return VALUES.sub(lambda found: "VALUES " + ", ".join([found[1]] * count), query, count=1)
 
 
 def room_for(count: int) -> int:
-    """The size of the statement that takes that many rows: few sizes, so that all stay prepared."""
+    """Return the size of the statement for that many rows; few sizes, so that all stay prepared."""
     if count > FEW_ROWS:
         return -(-count // FEW_ROWS) * FEW_ROWS
     return 1 << (count - 1).bit_length()
@@ -154,7 +154,7 @@ class GroupCommit:
         return [self._apply(work) for work in group]
 
     def _statements_of(self, works: Sequence[Work]) -> list[Prepared]:
-        """All works' rows as few statements, each filled up with rows of zeros to a usual size."""
+        """Return the rows of all works as few statements, padded with zeros to a usual size."""
         merged: dict[str, list[Sequence[Any]]] = {}
         for work in works:
             for query, rows in work.rows:

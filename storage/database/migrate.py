@@ -78,7 +78,7 @@ def _objects(connection: sqlite3.Connection) -> dict[tuple[str, str], str | None
 
 
 def load_migrations(folder: Traversable) -> list[Migration]:
-    """A folder's migrations in order, from 1 without a hole. Raises MigrationError."""
+    """Return a folder's migrations in order, from 1 without a gap. Raises MigrationError."""
     found = sorted(
         Migration(int(entry.name[:4]), entry.name, entry.read_text("utf-8"))
         for entry in folder.iterdir()
@@ -90,7 +90,7 @@ def load_migrations(folder: Traversable) -> list[Migration]:
 
 
 def statements_of(text: str) -> list[str]:
-    """A script cut into its statements."""
+    """Split a script into its statements."""
     statements: list[str] = []
     pending = ""
     for line in text.splitlines(keepends=True):

@@ -13,7 +13,7 @@ BUSY_SECONDS = 1.0
 
 
 def read_only_uri(path: Path) -> str:
-    """Names the file for a connection that cannot write, and so never checkpoints."""
+    """Return a URI for a connection that cannot write, and so never checkpoints."""
     return f"{path.absolute().as_uri()}?mode=ro"
 
 

@@ -48,7 +48,7 @@ READERS = 2
 
 
 def connect_writer(path: Path) -> sqlite3.Connection:
-    """A connection for the one writer: WAL, a flush of the disk at every commit."""
+    """Open the connection of the one writer: WAL, and a flush of the disk at every commit."""
     connection = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS
     )

@@ -41,7 +41,7 @@ class Folders:
         self._tree.close()
 
     def read(self, key: str) -> bytes:
-        """A file's content."""
+        """Return a file's content."""
         with self._reading(key):
             with self._tree.parent(key) as (folder, name):
                 descriptor = os.open(name, _READ, dir_fd=folder)
@@ -57,7 +57,7 @@ class Folders:
                 os.close(descriptor)
 
     def read_all(self, keys: Sequence[str]) -> list[bytes | None]:
-        """The contents, None where there is none."""
+        """Return the contents, None for each absent file."""
         contents: list[bytes | None] = []
         for key in keys:
             try:
@@ -67,7 +67,7 @@ class Folders:
         return contents
 
     def exists(self, key: str) -> bool:
-        """Whether a file has that key."""
+        """Return whether a file with that key exists."""
         try:
             with self._reading(key), self._tree.parent(key) as (folder, name):
                 return stat.S_ISREG(_mode(folder, name))
@@ -75,7 +75,7 @@ class Folders:
             return False
 
     def keys(self, prefix: str, after: str) -> list[str]:
-        """Every key with that prefix beyond `after`, ascending."""
+        """Return every key with that prefix beyond `after`, ascending."""
         above = prefix.rpartition("/")[0]
         try:
             with self._reading(prefix), self._tree.folder(above) as folder:
@@ -85,7 +85,7 @@ class Folders:
         return sorted(key for key in found if key.startswith(prefix) and key > after)
 
     def create(self, key: str, content: bytes) -> None:
-        """A new file, linked when it is on the disk."""
+        """Create a file, linked once its content is on the disk."""
         with (
             self._writing(key),
             self._temporary_file(content) as temporary,
@@ -100,7 +100,7 @@ class Folders:
             self._settle_file(folder)
 
     def write(self, key: str, content: bytes) -> None:
-        """A file in the place of what was there."""
+        """Create or replace a file."""
         with (
             self._writing(key),
             self._temporary_file(content) as temporary,
@@ -110,7 +110,7 @@ class Folders:
             self._settle_file(folder)
 
     def delete(self, keys: Sequence[str]) -> None:
-        """No files under those keys; one flush for neighbours that are given one after another."""
+        """Delete the files of those keys; one flush for consecutive keys of one folder."""
         for path, group in groupby(keys, lambda key: key.rpartition("/")[0]):
             with suppress(KeyNotFound), self._reading(path), self._tree.folder(path) as folder:
                 for key in group:
@@ -121,7 +121,7 @@ class Folders:
                 self._tree.settle(folder)
 
     def delete_tree(self, key: str) -> None:
-        """Nothing below that key, nor the folder itself."""
+        """Delete everything below that key, and the folder itself."""
         with (
             suppress(KeyNotFound),
             self._reading(key),
@@ -160,7 +160,7 @@ class Folders:
 
     @contextmanager
     def _temporary_file(self, content: bytes) -> Iterator[str]:
-        """The name of a file with that content, on the disk but not yet linked."""
+        """Write a file that is on the disk but not yet linked; return its name."""
         name = str(next(self._names))
         descriptor = os.open(name, _NEW, 0o600, dir_fd=self._temporary)
         try:

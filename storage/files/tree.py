@@ -91,7 +91,7 @@ class Tree:
 
     @contextmanager
     def folder(self, path: str, *, make: bool = False) -> Iterator[int]:
-        """A descriptor of the folder; with `make` it and those above it are made durably."""
+        """Yield a descriptor of the folder; with `make` it and its parents are created durably."""
         descriptor, above = os.dup(self.root), ""
         try:
             for part in path.split("/") if path else ():
@@ -105,7 +105,7 @@ class Tree:
 
     @contextmanager
     def parent(self, key: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
-        """A descriptor of the folder a key lies in, and its name there."""
+        """Yield a descriptor of the folder that holds a key, and the key's name there."""
         path, _, name = key.rpartition("/")
         with self.folder(path, make=make) as folder:
             yield folder, name

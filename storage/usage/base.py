@@ -15,7 +15,7 @@ class UsageStore(ABC):
 
     @abstractmethod
     async def behind(self, after: str = "", limit: int = PAGE) -> list[UncountedLog]:
-        """Conversations with a record whose log may have grown since they were counted.
+        """Return conversations with a record whose log may have grown since they were counted.
 
         At most `limit`, by id, the ids greater than `after`. Some may turn out to be level; none
         that is behind is left out.

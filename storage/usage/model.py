@@ -63,7 +63,7 @@ class Span(NamedTuple):
     last: date | None = None
 
     def holds(self, day: date) -> bool:
-        """Whether a day lies in it."""
+        """Return whether the span contains a day."""
         return (self.first is None or day >= self.first) and (self.last is None or day <= self.last)
 
 

@@ -28,7 +28,7 @@ class SecretLocation(NamedTuple):
     name: str
 
     def associated_data(self) -> bytes:
-        """The place as bytes, different for every other place."""
+        """Return the location as bytes, different for every other location."""
         return json.dumps(self).encode()
 
 
@@ -75,10 +75,10 @@ class Cipher:
 
 
 def new_key() -> bytes:
-    """A random key."""
+    """Return a random key."""
     return AESGCM.generate_key(8 * KEY_BYTES)
 
 
 def derive_key(text: str) -> bytes:
-    """The key that belongs to a text a person chose; takes some 50 ms, so that guessing is slow."""
+    """Return the key for a passphrase; takes some 50 ms, so that guessing is slow."""
     return hashlib.scrypt(text.encode(), salt=_SALT, n=2**14, r=8, p=1, dklen=KEY_BYTES)

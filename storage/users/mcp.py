@@ -78,7 +78,7 @@ class McpConfig(_Part):
         }
 
     def completed(self, stored: "McpConfig | None") -> "McpConfig":
-        """This configuration with each hidden secret taken from `stored`.
+        """Return this configuration with each hidden secret taken from `stored`.
 
         A server is known again by its address, a program by its name and command, so that a key is
         never sent to another place than it was given for. Raises BadValue when there is none.

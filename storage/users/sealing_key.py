@@ -20,7 +20,7 @@ class KeyMark(ABC):
 
     @abstractmethod
     async def read(self) -> str | None:
-        """The key's id; None as long as nothing was sealed. Raises Unavailable."""
+        """Return the key's id; None if nothing was sealed yet. Raises Unavailable."""
 
     @abstractmethod
     async def claim(self, key_id: str) -> str:
@@ -38,7 +38,7 @@ class SealingKey:
         self._serial = asyncio.Lock()
 
     async def for_reading(self) -> Cipher | None:
-        """The cipher of what is stored; None as long as nothing was sealed.
+        """Return the cipher of stored values; None if nothing was sealed yet.
 
         Raises WrongKey when the key at hand is another one, or none.
         """
@@ -53,7 +53,7 @@ class SealingKey:
             return self._cipher
 
     async def for_writing(self) -> Cipher:
-        """The cipher, made if nothing was sealed before. Raises WrongKey, Unavailable."""
+        """Return the cipher, created if nothing was sealed before. Raises WrongKey, Unavailable."""
         cipher = await self.for_reading()
         if cipher is not None:
             return cipher
@@ -81,7 +81,7 @@ class EphemeralKey:
 
 
 def find_cipher(marked: str, folder: Path, given: SecretStr | None) -> Cipher:
-    """The cipher with the key that `marked` names. Raises WrongKey, Unavailable. Blocks."""
+    """Return the cipher with the key that `marked` names. Raises WrongKey, Unavailable. Blocks."""
     found = _find(folder, given)
     if found is None:
         raise WrongKey(f"the key of the stored secrets is missing: {_hint(folder)}")
@@ -121,7 +121,7 @@ def _hint(folder: Path) -> str:
 
 
 def _read_key(path: Path) -> bytes:
-    """The key in a file. Raises FileNotFoundError, Unavailable, WrongKey when it holds none."""
+    """Return a file's key. Raises FileNotFoundError, Unavailable, WrongKey if it holds none."""
     try:
         key = bytes.fromhex(path.read_text(encoding="ascii"))
     except FileNotFoundError:

@@ -97,7 +97,7 @@ class Secrets(BaseModel):
     provider_tokens: Mapping[ProviderType, ProviderToken] = Field(default_factory=dict)
 
     def added(self, name: str, secret: CustomSecret) -> Self:
-        """These and one more. Raises SecretExists, BadValue (a bad name, or too much)."""
+        """Return these secrets and one more. Raises SecretExists, BadValue (bad name, or too much)."""
         if name in self.custom_secrets:
             raise SecretExists(name)
         if len(self.custom_secrets) >= MAX_SECRETS:
@@ -111,7 +111,7 @@ class Secrets(BaseModel):
         return self._named({**self.custom_secrets, _checked(name): secret})
 
     def renamed(self, name: str, new_name: str, description: str | None) -> Self:
-        """These, one under another name; a `description` of None stays, as the value does.
+        """Return these secrets with one renamed; a `description` of None stays, as the value does.
 
         Raises SecretNotFound, SecretExists, BadValue (a bad name).
         """
@@ -127,17 +127,17 @@ class Secrets(BaseModel):
         )
 
     def removed(self, name: str) -> Self:
-        """These without one. Raises SecretNotFound."""
+        """Return these secrets without one. Raises SecretNotFound."""
         self._find(name)
         rest = {key: one for key, one in self.custom_secrets.items() if key != name}
         return self._named(rest)
 
     def with_tokens(self, tokens: Mapping[ProviderType, ProviderToken]) -> Self:
-        """These with tokens of git hosts in the place of those there are."""
+        """Return these secrets with the tokens of git hosts replaced."""
         return type(self)(custom_secrets=self.custom_secrets, provider_tokens=dict(tokens))
 
     def environment(self) -> dict[str, str]:
-        """The environment of the workspace's commands: names to values.
+        """Return the environment of the workspace's commands: names to values.
 
         Tokens are `GITHUB_TOKEN` and the like; a secret of the same name wins. Secrets whose name
         cannot be a variable's are left out.
@@ -153,7 +153,7 @@ class Secrets(BaseModel):
         }
 
     def masks(self) -> dict[str, str]:
-        """Every secret value, under a name of its own."""
+        """Return every secret value under a unique name."""
         tokens = {
             f"provider_tokens/{provider.value}": one.token.get_secret_value()
             for provider, one in self.provider_tokens.items()

@@ -60,26 +60,26 @@ class Settings(BaseModel):
     v1_enabled: bool | None = None
 
     def has(self, name: str) -> bool:
-        """Whether that key is stored."""
+        """Return whether that key is stored."""
         key: SecretStr | None = getattr(self, name)
         return key is not None and bool(key.get_secret_value())
 
     def shown(self) -> dict[str, Any]:
-        """The chosen fields as JSON values; keys left out, secrets inside hidden."""
+        """Return the set fields as JSON values, without keys and with secrets inside hidden."""
         chosen = self.model_dump(exclude={*KEY_FIELDS, "mcp_config"}, exclude_none=True)
         if self.mcp_config is not None:
             chosen["mcp_config"] = self.mcp_config.shown()
         return chosen
 
     def masks(self) -> dict[str, str]:
-        """Every secret value, under a name of its own."""
+        """Return every secret value under a unique name."""
         keys = {
             name: getattr(self, name).get_secret_value() for name in KEY_FIELDS if self.has(name)
         }
         return keys | ({} if self.mcp_config is None else self.mcp_config.masks())
 
     def merged(self, change: "Settings") -> "Settings":
-        """These with the fields that were given in `change`; all others stay.
+        """Return these settings with the fields given in `change`; all others stay.
 
         Null puts a field back to the server's default, except those of KEPT_WHEN_NULL. An empty
         text clears a key, except those of KEPT_WHEN_EMPTY. Hidden secrets of `mcp_config` stay;

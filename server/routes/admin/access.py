@@ -83,5 +83,5 @@ def _is_from_a_proxy(name: str) -> bool:
 
 
 def _label(key: bytes) -> str:
-    """Tells keys apart and shows no part of them."""
+    """Return a label that distinguishes keys and reveals no part of them."""
     return hmac.new(b"parley admin key", key, hashlib.sha256).hexdigest()[:LABEL_CHARACTERS]

@@ -15,7 +15,7 @@ from storage.usage.model import UsageTotal
 
 
 def answer(model: BaseModel) -> JsonResponse:
-    """A model as JSON."""
+    """Return a model as a JSON response."""
     return JsonResponse(model.model_dump())
 
 

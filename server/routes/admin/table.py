@@ -47,7 +47,7 @@ class Administration:
 async def administration(
     config: ServerConfig, kept: AdminStores, ledger: UsageLedger, drain: Drain, rates: RateLimits
 ) -> AsyncIterator[Administration]:
-    """Its parts, until the block is left."""
+    """Yield the dependencies of administration, open until the block is left."""
     trail = AuditTrail(kept.audit, AdminAccess(config, rates))
     with FaultCounts() as faults:
         try:
@@ -58,7 +58,7 @@ async def administration(
 
 
 def admin_routes(services: Services, parts: Administration) -> list[BaseRoute]:
-    """Every address below /api/admin, each through the audit."""
+    """Return the routes below /api/admin, each recorded by the audit."""
     look, act = parts.trail.look, parts.trail.act
     live = LiveRoutes(services, parts.drain, parts.faults)
     records = RecordRoutes(services, parts.kept.inventory, parts.kept.audit, parts.trail)

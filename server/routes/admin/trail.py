@@ -41,7 +41,7 @@ class AuditTrail:
         self._open: OrderedDict[Alike, AuditRecord] = OrderedDict()
 
     def look(self, action: str, endpoint: Endpoint) -> Endpoint:
-        """An endpoint that changes nothing."""
+        """Wrap an endpoint that changes nothing."""
 
         @wraps(endpoint)
         async def guarded(request: Request) -> Response:
@@ -51,7 +51,7 @@ class AuditTrail:
         return guarded
 
     def act(self, action: str, endpoint: Endpoint) -> Endpoint:
-        """An endpoint that changes something."""
+        """Wrap an endpoint that changes something."""
 
         @wraps(endpoint)
         async def guarded(request: Request) -> Response:

@@ -52,11 +52,11 @@ class UncommonFrames:
         self._library.send_close(CloseCode.SERVICE_RESTART)
 
     def answer(self) -> bytes:
-        """The frames that are to be sent now: pongs, a farewell."""
+        """Return the frames to send now: pongs, a close frame."""
         return b"".join(self._library.data_to_send())
 
     def close(self) -> None:
-        """Nothing is read any more: the library's parser leads back to itself, and would stay."""
+        """Stop reading and release the library's parser, which is part of a reference cycle."""
         self._library.parser.close()
 
     def _message(self, frame: Frame) -> tuple[bytes, bool] | None:
@@ -89,7 +89,7 @@ def _taken(_message: bytes) -> bool:
 
 
 def _left(_data: bytes) -> None:
-    """Nobody is there any more."""
+    """Do nothing: the client has left."""
 
 
 class FrameParser:
@@ -116,7 +116,7 @@ class FrameParser:
         return self._library_bytes or self._lacking_bytes
 
     def close(self) -> None:
-        """Nothing comes any more: hold nobody who waits for it."""
+        """Stop parsing and release the callbacks."""
         self._take, self._leave = _taken, _left
 
     def feed(self, data: bytes) -> None:

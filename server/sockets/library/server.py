@@ -97,14 +97,14 @@ class PollAnswers(asyncio.Queue[Packet | None]):
         self._taken = 0
 
     async def get(self) -> Packet | None:
-        """The first packet of an answer."""
+        """Return the first packet of a response."""
         while True:
             self._taken = 0
             with contextlib.suppress(asyncio.QueueEmpty):  # another poll filled up meanwhile
                 return await super().get()
 
     def get_nowait(self) -> Packet | None:
-        """A further packet. Raises QueueEmpty when there is none, or the answer is full."""
+        """Return a further packet. Raises QueueEmpty if there is none, or the response is full."""
         if self._taken >= MAX_PACKETS:
             raise asyncio.QueueEmpty
         packet = super().get_nowait()
@@ -166,7 +166,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]  # the library i
                 logger.exception("a client that does not answer could not be ended")
 
     def create_queue(self, *args: Any, **kwargs: Any) -> PollAnswers:  # noqa: ARG002 - the library's
-        """The queue of one client."""
+        """Return the queue of one client."""
         return PollAnswers()
 
     async def handle_request(self, scope: Scope, receive: Receive, send: Send) -> Any:

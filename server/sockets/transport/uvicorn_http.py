@@ -228,7 +228,7 @@ class HttpProtocol(HttpToolsProtocol):
         end(self.transport, self.loop, self._traffic)
 
     def timeout_keep_alive_handler(self) -> None:
-        """Nothing came after an answer."""
+        """Close a connection without a further request after a response."""
         self.end()
 
     def pause_writing(self) -> None:
@@ -297,7 +297,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._let_go()
 
     def _request(self) -> Request:
-        """The head that was parsed, for a library that would parse it anew, and in bounds of its own.
+        """Return the parsed head for a library that would parse it again, with limits of its own.
 
         Raises BadRequest, UpgradeRequired.
         """
@@ -320,7 +320,7 @@ class HttpProtocol(HttpToolsProtocol):
         return Request(path, fields, self.parser.get_method().decode("ascii"), f"HTTP/{version}")
 
     def _expire(self) -> None:
-        """No whole head came in time, or too many wait for theirs."""
+        """Refuse a head that is late, or that is displaced by newer handshakes."""
         if self._in_head and not self._answering and not self._refused:
             self._refuse(TooSlow("The request was not received in time"), breach=False)
         else:

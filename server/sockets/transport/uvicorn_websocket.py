@@ -189,7 +189,7 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
 
 
 def _is_packet(message: bytes) -> bool:
-    """Whether it is text, and a packet of Engine.IO; the library logs at length what is not."""
+    """Return whether a message is an Engine.IO text packet; the library logs others at length."""
     try:
         message.decode()
     except UnicodeDecodeError:
@@ -198,12 +198,12 @@ def _is_packet(message: bytes) -> bool:
 
 
 def protocol_of(scope: Mapping[str, Any]) -> GuardedProtocol | None:
-    """The protocol of a websocket request; None for any other request."""
+    """Return the protocol of a websocket request; None for any other request."""
     protocol = scope.get("extensions", {}).get(EXTENSION)
     return protocol if isinstance(protocol, GuardedProtocol) else None
 
 
 def guarded(traffic: Traffic, tallies: Tallies) -> type[GuardedProtocol]:
-    """The protocol class of one server."""
+    """Return the protocol class bound to one server."""
     members = {"traffic": traffic, "tallies": tallies}
     return type("GuardedProtocol", (GuardedProtocol,), members)

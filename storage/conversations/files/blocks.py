@@ -61,7 +61,7 @@ class StoredListing(Listing):
             self.dirty.add(entry.block)
 
     def encode(self, block: int) -> bytes:
-        """The file of a block."""
+        """Return the file of a block."""
         rows = (
             (
                 key,

@@ -27,7 +27,7 @@ class Document:
     deleted: bool = False
 
     def visible(self) -> ConversationMetadata | None:
-        """An independent copy of the record as it is to be seen."""
+        """Return an independent copy of the record as users see it."""
         return None if self.record is None else self.record.checked_copy(**(self.fold or {}))
 
     def add(self, values: Mapping[str, Any]) -> None:
@@ -49,7 +49,7 @@ class Document:
         return self.fold["last_message_at"] if self.fold else None
 
     def encode(self) -> bytes:
-        """The content of its file."""
+        """Return the content of its file."""
         record = "null" if self.record is None else self.record.model_dump_json()
         change = None if self.fold is None else MetadataChange.model_validate(self.fold)
         fold = "null" if change is None else change.model_dump_json(exclude_unset=True)

@@ -61,7 +61,7 @@ class RecordSettling:
         return self._locks.of(conversation_id)
 
     def get(self, conversation_id: str) -> Active | None:
-        """The conversation if it is in use and what is known of it is certain."""
+        """Return the conversation if it is in use and its state is known."""
         active = self._active.get(conversation_id)
         if active is None or active.doubtful:
             return None
@@ -69,11 +69,11 @@ class RecordSettling:
         return active
 
     async def read(self, conversation_id: str) -> Document:
-        """The document as it is now; an empty one where none is. Raises Damaged, Unavailable."""
+        """Return the current document, empty if there is none. Raises Damaged, Unavailable."""
         return (await self.read_all([conversation_id]))[0]
 
     async def read_all(self, conversation_ids: Sequence[str]) -> list[Document]:
-        """The documents in that order, read together. Raises Damaged, Unavailable."""
+        """Return the documents in that order, read together. Raises Damaged, Unavailable."""
         found = {
             key: active.document
             for key in conversation_ids

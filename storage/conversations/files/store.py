@@ -153,7 +153,7 @@ class FileConversationStores(ConversationStores, FoldedRecords):
 
 
 async def _contents_of(files: FileStore, keys: Sequence[str]) -> list[bytes | None]:
-    """The files in that order; None for one that cannot be read, as for one that is not there."""
+    """Return the files in that order; None for one that is unreadable or absent."""
     try:
         return await files.read_all(keys)
     except (Damaged, Unavailable) as error:
@@ -271,7 +271,7 @@ class FileConversationStore(ConversationStore):
         )
 
     async def _listed(self, positions: Sequence[ListPosition]) -> list[_Row]:
-        """Lines of a list, without a record where that is damaged; those gone are left out."""
+        """Return lines of a list, without deleted ones, and without the records that are damaged."""
         try:
             documents = await self._in_use.read_all([one.conversation_id for one in positions])
         except Damaged as damage:
