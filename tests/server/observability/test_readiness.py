@@ -72,7 +72,7 @@ async def test_a_lock_that_somebody_removed_or_replaced_is_lost(tmp_path):
 
 async def test_a_disk_is_nearly_full_below_the_setting_and_is_looked_at_again(tmp_path):
     with data_directory_lock(tmp_path):
-        asked = readiness(tmp_path, min_free_disk_bytes=2**60)
+        asked = readiness(tmp_path, min_free_disk_bytes=2**52)
         assert await asked.reasons() == [NEARLY_FULL]
         assert await asked.reasons() == [NEARLY_FULL]
 
