@@ -61,10 +61,12 @@ class StorageLease(AbstractAsyncContextManager[OpenedStorage]):
             if shared.users > 0:
                 return
             shared.storage = None
-            await shared.stack.aclose()
-            # Whoever came meanwhile waits for the lock and opens it anew.
-            if shared.users == 0:
-                _open.pop(self._backend.identity, None)
+            try:
+                await shared.stack.aclose()
+            finally:
+                # Whoever came meanwhile waits for the lock and opens it anew.
+                if shared.users == 0:
+                    _open.pop(self._backend.identity, None)
 
 
 class _Shared:

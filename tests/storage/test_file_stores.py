@@ -259,13 +259,7 @@ async def test_a_record_that_is_saved_after_its_log_began_has_the_fold(stores, e
 
 async def test_records_and_lists_without_last_messages_go_by_their_last_events():
     files = MemoryFileStore()
-    stores = await FileConversationStores.open(files)
-    for number, name in enumerate("abc"):
-        moment = NOON + timedelta(minutes=number)
-        await stores.for_user(None).save_metadata(
-            ConversationMetadata(conversation_id=name, created_at=moment)
-        )
-    await _append_at(FileEventStore(files, stores), "a", 0, NOON + timedelta(hours=1))
+    stores = await _of_three(files)
     await stores.close()
     for name in (RECORDS + "a", f"{LISTS}{0:08}"):
         kind = "record" if name.startswith(RECORDS) else "list"
@@ -292,13 +286,7 @@ async def test_after_a_crash_a_log_that_does_not_name_its_last_message_goes_by_i
     older,
 ):
     files = MemoryFileStore()
-    stores = await FileConversationStores.open(files)
-    for number, name in enumerate("abc"):
-        moment = NOON + timedelta(minutes=number)
-        await stores.for_user(None).save_metadata(
-            ConversationMetadata(conversation_id=name, created_at=moment)
-        )
-    await _append_at(FileEventStore(files, stores), "a", 0, NOON + timedelta(hours=1))
+    stores = await _of_three(files)
     if older:
         segment = await files.read(segment_key("a", 0))
         head = head_in(seed_of("a"), segment)
@@ -342,3 +330,15 @@ async def _append_at(events, conversation_id, event_id, moment) -> None:
     text = moment.isoformat().replace("+00:00", "Z")
     summary = SummaryChange(event_id, text, accumulated_cost=0.5)
     await events.append(conversation_id, event_id, records(event_id, 1), summary=summary)
+
+
+async def _of_three(files) -> FileConversationStores:
+    """Three records, made one after the other; the first one's log has an event, of later."""
+    stores = await FileConversationStores.open(files)
+    for number, name in enumerate("abc"):
+        moment = NOON + timedelta(minutes=number)
+        await stores.for_user(None).save_metadata(
+            ConversationMetadata(conversation_id=name, created_at=moment)
+        )
+    await _append_at(FileEventStore(files, stores), "a", 0, NOON + timedelta(hours=1))
+    return stores

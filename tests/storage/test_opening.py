@@ -12,7 +12,7 @@ from storage.backends import BACKENDS, backend_of
 from storage.config import LocalStorage, MemoryStorage, SqliteStorage, StorageConfig
 from storage.conversations.base import ConversationStore
 from storage.conversations.metadata import ConversationMetadata
-from storage.errors import DataDirectoryLocked, ForeignData, Unavailable
+from storage.errors import Conflict, DataDirectoryLocked, ForeignData, Unavailable
 from storage.lock import data_directory_lock, mark_open, was_left_open
 from storage.opening import open_storage
 
@@ -241,3 +241,23 @@ async def test_a_full_disk_keeps_no_lock_from_being_taken_and_let_go(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
     assert not was_left_open(tmp_path)
+
+
+def test_a_storage_that_could_not_be_closed_can_be_opened_in_another_event_loop(tmp_path):
+    config = LocalStorage(data_dir=tmp_path)
+    lists = tmp_path / "files" / "lists"
+
+    async def fail_to_close():
+        async with open_storage(config) as storage:
+            await storage.conversations.for_user(None).save_metadata(RECORD)
+            lists.write_text("a file where a folder belongs")
+
+    with pytest.raises(Conflict):
+        asyncio.run(fail_to_close())
+    lists.unlink()
+
+    async def is_there():
+        async with open_storage(config) as storage:
+            return await storage.conversations.for_user(None).exists("c")
+
+    assert asyncio.run(is_there())
