@@ -5,6 +5,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -124,6 +125,23 @@ def prepare_text(
         return draft
     draft.unmasked = b"{%b" % draft_of_text(text, source, client_id).rest
     return draft
+
+
+def remask(draft: Draft, redactor: Redactor) -> Draft:
+    """Mask in a draft what is masked since it was prepared; the draft itself where there is nothing.
+
+    The result may be larger than an event that is prepared may be.
+    """
+    body = b"{%b" % draft.rest
+    if not redactor.may_change(body):
+        return draft
+    plain: dict[str, Any] = orjson.loads(body)
+    masked = redactor.redact(plain)
+    if masked is plain:
+        return draft
+    with suppress(BadEvent):  # then its text has masks, if not those of the fields it comes from
+        masked["message"] = redactor.redact_text(decode(masked).message)
+    return Draft(orjson.dumps(masked)[1:], *_facts_of(masked), draft.unmasked or body)
 
 
 def draft_of(payload: Mapping[str, Any]) -> Draft:
@@ -294,6 +312,8 @@ class Batch:
     """Bytes of its drafts."""
     fence: Fence | None = None
     """The claim of those of its events that carry one."""
+    masks: int | None = None
+    """The version of the masks of its events; None where none is known."""
 
     @property
     def first_id(self) -> int:
@@ -314,6 +334,8 @@ class AppendQueue:
         self.waiting: deque[Waiting] = deque()
         self.size_bytes = 0
         """Bytes of the events that wait or are in a batch that has not ended."""
+        self.masks: int | None = None
+        """The version of the masks of what waits; None where none is known."""
         self._limit = limit
         self._limit_bytes = limit_bytes
         self._budget = budget
@@ -380,6 +402,13 @@ class AppendQueue:
         self.waiting.extendleft(reversed(again))
         self.size_bytes += sum(len(one.draft.rest) for one in again)
 
+    def remask(self, remask: Callable[[Waiting], None]) -> None:
+        """Have the drafts of all that waits masked anew."""
+        for one in self.waiting:
+            self.size_bytes -= len(one.draft.rest)
+            remask(one)
+            self.size_bytes += len(one.draft.rest)
+
     def end(self, batch: Batch) -> None:
         """Count a batch's bytes no more."""
         self.size_bytes -= batch.size_bytes
@@ -426,7 +455,7 @@ class AppendQueue:
             claiming = sum(one.fence is not None for one in waiting)
             self._held -= claiming
             fence = fence if claiming else None
-        return Batch(waiting, events, keys, summary, timestamp, size, fence)
+        return Batch(waiting, events, keys, summary, timestamp, size, fence, self.masks)
 
     def _one_claim(self) -> tuple[int, Fence | None]:
         """Return how many of the first waiting events one batch may hold, and the claim they carry."""

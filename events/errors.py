@@ -8,6 +8,7 @@ EventsError
 ├── ConversationDeleted      the log carries a tombstone; its id is never used again
 ├── AppendConflict           another writer took the expected id; nothing was written
 ├── Fenced                   another holds the log's loop now; nothing was written
+├── MasksChanged             masks were added since the events were made; nothing was written
 ├── DuplicateClientId        keys of the batch are in the log already; nothing was written
 ├── AppendFailed             the write did not happen
 ├── AppendUnknown            the write may or may not have happened (deadline, lost connection)
@@ -71,6 +72,17 @@ class AppendConflict(EventsError):
 
 class Fenced(EventsError):
     """Another holds the log's loop now; nothing was written, and nothing of this holder will be."""
+
+
+class MasksChanged(EventsError):
+    """Masks were added since the events were made; nothing was written.
+
+    `version` is that of the masks under which the log takes events.
+    """
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"events must be masked as of version {version}")
+        self.version = version
 
 
 class DuplicateClientId(EventsError):

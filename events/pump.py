@@ -21,6 +21,7 @@ from events.errors import (
     DuplicateClientId,
     EventsError,
     Fenced,
+    MasksChanged,
     StoreUnavailable,
 )
 from events.event import STATE, StoredEvent
@@ -59,6 +60,7 @@ class AppendPump:
         queue: AppendQueue,
         append_seconds: float,
         publish: Publish,
+        masks_changed: Callable[[int], None] | None = None,
     ) -> None:
         self.next_id = head.next_id
         self.last_state_id = head.last_state_id
@@ -83,6 +85,8 @@ class AppendPump:
         """The next id of the log as reported by others; 0 once that is published."""
         self._reading: Task[None] | None = None
         self._waiting_for: list[tuple[int, Future[None]]] = []
+        self._masks_changed = masks_changed
+        self._masks_learned: Future[None] | None = None
 
     def put(
         self,
@@ -113,6 +117,22 @@ class AppendPump:
             self._waiting_for.append((next_id, reached))
         self._wanted = max(self._wanted, next_id)
         self._pump()
+
+    @property
+    def masks(self) -> int | None:
+        """The version of the masks of what waits; None before one was learned."""
+        return self._queue.masks
+
+    def learn_masks(self, version: int, remask: Callable[[Waiting], None]) -> None:
+        """Name that version in every batch that is formed from now on, its events masked anew."""
+        self._queue.masks = max(version, self._queue.masks or 0)
+        if self._in_flight is not None:
+            for one in self._in_flight.waiting:  # it may come back
+                remask(one)
+        self._queue.remask(remask)
+        if self._masks_learned is not None:
+            self._masks_learned.set_result(None)
+            self._masks_learned = None
 
     def stop(self, reason: EventsError) -> None:
         """Take nothing more; what was taken goes on."""
@@ -157,6 +177,7 @@ class AppendPump:
                 summary=batch.summary,
                 keys=batch.keys,
                 fence=batch.fence,
+                masks=batch.masks,
             )
         )
         self._attempts.append(attempt)
@@ -206,7 +227,9 @@ class AppendPump:
             case Fenced() if batch.fence is not None:
                 # No earlier attempt of the batch can land any more: it carried the same claim.
                 self._fail_some(batch, error, lambda one: one.fence is not None)
-            case AppendFailed() | DamagedHead() | Fenced() if all(
+            case MasksChanged() if batch.masks is not None:
+                self._recovery = asyncio.get_running_loop().create_task(self._renew(batch, error))
+            case AppendFailed() | DamagedHead() | Fenced() | MasksChanged() if all(
                 one.done for one in self._attempts
             ):
                 self._failed(batch, error)
@@ -328,6 +351,27 @@ class AppendPump:
         for one in batch.waiting:
             if concerned(one):
                 self._queue.fail(one, error)
+        self._pump()
+
+    async def _renew(self, batch: Batch, error: MasksChanged) -> None:
+        """Ask for the masks that came since the batch was formed, and form it anew under them.
+
+        No earlier attempt of it can land any more: it had the same masks.
+        """
+        try:
+            async with asyncio.timeout(self._append_seconds):
+                while (self.masks or 0) < error.version:
+                    self._masks_learned = learned = asyncio.get_running_loop().create_future()
+                    if self._masks_changed is not None:
+                        self._masks_changed(error.version)
+                    await learned
+        except TimeoutError:
+            self._recovery = self._masks_learned = None
+            self._failed(batch, error)
+            return
+        self._recovery = None
+        self._end(batch)
+        self._queue.put_back(batch.waiting)
         self._pump()
 
     def _abandon(self, error: EventsError) -> None:
@@ -538,7 +582,7 @@ class Turn:
         self.batch = None
         batch = self._form(head)
         self.head, self.batch = head, batch
-        return Formed(batch.events, batch.summary, batch.keys, batch.fence)
+        return Formed(batch.events, batch.summary, batch.keys, batch.fence, batch.masks)
 
     @property
     def error(self) -> Exception | None:

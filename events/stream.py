@@ -15,9 +15,11 @@ from events.batch import (
     AppendQueue,
     ByteBudget,
     Settled,
+    Waiting,
     digest_of,
     prepare,
     prepare_text,
+    remask,
 )
 from events.errors import BadEvent, ConversationDeleted, StoreUnavailable, StreamClosed
 from events.event import Event, EventSource, StoredEvent
@@ -77,6 +79,7 @@ class EventStream:
         "_growth",
         "_head",
         "_limits",
+        "_masks_changed",
         "_partials",
         "_reader",
         "_redactor",
@@ -105,6 +108,7 @@ class EventStream:
         self._redactor = Redactor()
         self._reader = reader
         self._limits = limits
+        self._masks_changed: Callable[[int], None] | None = None
         self._appends: AppendPump | None = None
         self._taps: tuple[Tap, ...] = ()
         self._partials: Partials | None = None
@@ -185,7 +189,7 @@ class EventStream:
         `held_by`.
         Raises at once, taking nothing: StreamClosed, ConversationDeleted, StreamOverloaded,
         BadEvent (it was stored already, or cannot be encoded), EventTooLarge. Told: AppendFailed,
-        ConversationDeleted, StreamClosed, Fenced.
+        ConversationDeleted, StreamClosed, Fenced, MasksChanged.
         """
         if event.id is not None:
             raise BadEvent("an event that has an id was stored already", code="forbidden_field")
@@ -244,6 +248,9 @@ class EventStream:
                 head = await self._store.head(self.conversation_id)
                 if head.deleted:
                     raise ConversationDeleted(self.conversation_id)
+                masks = None if self._appends is None else self._appends.masks
+                if masks is not None and head.masks > masks:
+                    self._ask_for_masks(head.masks)
                 if head.next_id > self.next_id and not self._closed:
                     reached: Future[None] = asyncio.get_running_loop().create_future()
                     self._pump.reach(head.next_id, reached)
@@ -256,6 +263,23 @@ class EventStream:
     def update_secrets(self, secrets: Mapping[str, str]) -> None:
         """Mask these values, too, in everything appended from now on."""
         self._redactor.update(secrets)
+
+    def learn_masks(self, masks: Mapping[str, str], version: int) -> None:
+        """`update_secrets`, and name their version in every append from now on.
+
+        What waits is masked anew first, and so is what comes back because the log refused it. A log
+        to which somebody appended under a greater version takes nothing more under this one.
+        """
+        self.update_secrets(masks)
+        self._pump.learn_masks(version, self._remask)
+
+    def when_masks_change(self, callback: Callable[[int], None] | None) -> None:
+        """Have `callback` told which version of masks is needed, when it is above the one learned.
+
+        It must neither wait nor raise, and see to it that `learn_masks` is called: appends wait for
+        that as long as for the store, and are then told MasksChanged.
+        """
+        self._masks_changed = callback
 
     def masked(self, text: str) -> str:
         """A text as an event appended now would hold it."""
@@ -400,8 +424,20 @@ class EventStream:
                 ),
                 append_seconds=self._limits.append_seconds,
                 publish=self._publish,
+                masks_changed=self._ask_for_masks,
             )
         return self._appends
+
+    def _ask_for_masks(self, version: int) -> None:
+        if self._masks_changed is not None:
+            self._masks_changed(version)
+
+    def _remask(self, waiting: Waiting) -> None:
+        before = waiting.draft
+        waiting.draft = after = remask(before, self._redactor)
+        if before.unmasked is None and after.unmasked is not None:
+            callers = waiting.callers
+            callers[0] = partial(self._hold_unmasked, after.unmasked, callers[0])
 
     def _hold_unmasked(
         self, unmasked: bytes, settled: Settled, outcome: Appended | Exception

@@ -10,7 +10,13 @@ import pytest
 import pytest_asyncio
 
 from events.conformance.records import MOMENT, append, key, record, records, summary_of
-from events.errors import AppendConflict, ConversationDeleted, DuplicateClientId, Fenced
+from events.errors import (
+    AppendConflict,
+    ConversationDeleted,
+    DuplicateClientId,
+    Fenced,
+    MasksChanged,
+)
 from events.event import EventFlag
 from events.fence import Fence
 from events.stores.base import NO_KEYS, EventStore, Formed, Head
@@ -27,14 +33,16 @@ class Former:
         *,
         keys: Mapping[int, bytes] = NO_KEYS,
         fence: Fence | None = None,
+        masks: int | None = None,
     ) -> None:
         self.heads: list[Head] = []
-        self._text, self._count, self._keys, self._fence = text, count, keys, fence
+        self._text, self._count = text, count
+        self._named = (keys, fence, masks)
 
     def __call__(self, head: Head) -> Formed:
         self.heads.append(head)
         events = records(head.next_id, self._count, self._text)
-        return Formed(events, summary_of(events), self._keys, self._fence)
+        return Formed(events, summary_of(events), *self._named)
 
 
 class BusyWriter:
@@ -335,6 +343,55 @@ class EventStoreSuite:
             for event_id in range(25 + busy.appended)
         ]
         record_property("figures", f"25 events got in among {busy.appended}")
+
+    async def test_masks_below_the_version_of_the_log_are_refused_and_change_nothing(self, store):
+        await append(store, "c", records(0, 1), masks=3)
+        await append(store, "c", records(1, 1), masks=3, keys={0: key("a")})
+        before = await store.head("c")
+
+        for _ in range(2):
+            with pytest.raises(MasksChanged) as caught:
+                await append(store, "c", records(2, 1, "stale"), masks=2, keys={0: key("b")})
+            assert caught.value.version == 3
+
+        assert await store.head("c") == before
+        assert before.masks == 3
+        assert await store.find("c", key("b")) is None
+        await append(store, "c", records(2, 1), masks=3)
+        await append(store, "c", records(3, 1), masks=7)
+        assert (await store.head("c")).masks == 7
+        with pytest.raises(MasksChanged):
+            await store.append_next("c", Former(masks=3))
+
+    async def test_an_append_that_names_no_masks_is_never_refused_for_them_and_leaves_them(
+        self, store
+    ):
+        await append(store, "c", records(0, 1))
+        assert (await store.head("c")).masks == 0
+        await append(store, "c", records(1, 1), masks=5)
+
+        await append(store, "c", records(2, 1), keys={0: key("a")})
+        await append(store, "c", records(3, 2), fence=Fence(1, 1))
+
+        assert (await store.head("c")).masks == 5
+        assert await everything(store) == records(0, 5)
+        with pytest.raises(MasksChanged):
+            await append(store, "c", records(5, 1, "stale"), masks=4)
+
+    async def test_a_conflict_is_told_before_a_stale_fence_and_that_before_masks_and_keys(
+        self, store
+    ):
+        await append(store, "c", records(0, 2), fence=Fence(5, 1), masks=5, keys={0: key("a")})
+        stale = {"fence": Fence(4, 1), "masks": 4, "keys": {0: key("a")}}
+
+        with pytest.raises(AppendConflict):
+            await append(store, "c", records(1, 1), **stale)
+        with pytest.raises(Fenced):
+            await append(store, "c", records(2, 1), **stale)
+        with pytest.raises(MasksChanged):
+            await append(store, "c", records(2, 1), **{**stale, "fence": None})
+        with pytest.raises(DuplicateClientId):
+            await append(store, "c", records(2, 1), keys=stale["keys"], masks=5)
 
     async def test_the_heads_of_several_logs_come_in_the_order_asked_for(self, store):
         await append(store, "a", records(0, 2))

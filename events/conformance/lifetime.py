@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from events.conformance.records import append, key, record, records
-from events.errors import ConversationDeleted, Fenced
+from events.errors import ConversationDeleted, Fenced, MasksChanged
 from events.fence import Fence
 from events.stores.base import NO_KEYS, EventStore
 from events.summary import SummaryChange
@@ -186,7 +186,8 @@ class EventStoreRestartSuite:
 
     async def test_a_restart_keeps_events_keys_heads_fences_and_tombstones(self, tmp_path):
         async with self.open(tmp_path) as opened:
-            await append(opened.events, "c", records(0, 5), keys={2: key("a")}, fence=Fence(3, 1))
+            named = {"keys": {2: key("a")}, "fence": Fence(3, 1), "masks": 4}
+            await append(opened.events, "c", records(0, 5), **named)
             await append(opened.events, "gone", records(0, 5))
             await opened.events.delete("gone")
             heads = [await opened.events.head(name) for name in ("c", "gone")]
@@ -200,5 +201,7 @@ class EventStoreRestartSuite:
                 await append(store, "gone", records(0, 1))
             with pytest.raises(Fenced):
                 await append(store, "c", records(5, 1), fence=Fence(2, 1))
+            with pytest.raises(MasksChanged):
+                await append(store, "c", records(5, 1), masks=3)
             await append(store, "c", records(5, 1), fence=Fence(3, 1))
             assert (await store.head("c")).epoch == heads[0].epoch

@@ -41,12 +41,22 @@ def summary_of(events: list[StoredEvent]) -> SummaryChange:
 
 
 async def append(
-    store: EventStore, conversation_id: str, events: list[StoredEvent], *, keys=NO_KEYS, fence=None
+    store: EventStore,
+    conversation_id: str,
+    events: list[StoredEvent],
+    *,
+    keys=NO_KEYS,
+    fence=None,
+    masks=None,
 ) -> None:
     """Append at the first event's id, with a summary that says nothing of cost and tokens."""
     summary = summary_of(events)
     await store.append(
-        conversation_id, events[0].id, events, summary=summary, keys=keys, fence=fence
+        *(conversation_id, events[0].id, events),
+        summary=summary,
+        keys=keys,
+        fence=fence,
+        masks=masks,
     )
 
 

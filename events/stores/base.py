@@ -23,7 +23,8 @@ class Head:
 
     The epoch is a random text made with the log; an unknown conversation has `next_id` 0 and the
     epoch "". `fence` is the newest claim under which an event was appended. `last_timestamp` is the
-    newest timestamp that a summary of the log's events told, "" where there is none.
+    newest timestamp that a summary of the log's events told, "" where there is none. `masks` is the
+    newest version of masks that an append named.
     """
 
     next_id: int
@@ -32,6 +33,7 @@ class Head:
     deleted: bool = False
     fence: Fence | None = None
     last_timestamp: str = ""
+    masks: int = 0
 
 
 class Formed(NamedTuple):
@@ -41,6 +43,7 @@ class Formed(NamedTuple):
     summary: SummaryChange
     keys: Mapping[int, bytes] = NO_KEYS
     fence: Fence | None = None
+    masks: int | None = None
 
 
 Form = Callable[[Head], Formed]
@@ -91,6 +94,7 @@ class EventStore(ABC):
         summary: SummaryChange,
         keys: Mapping[int, bytes] = NO_KEYS,
         fence: Fence | None = None,
+        masks: int | None = None,
     ) -> Awaitable[object]:
         """Append 1..N events, all or none; done when they are durable.
 
@@ -99,11 +103,14 @@ class EventStore(ABC):
         conversations may share a commit, and one that fails does not touch its neighbours.
 
         `fence` is the claim of the one that holds the log's loop. A greater number than the head's
-        takes the loop over; None claims nothing, and is never refused for a fence.
+        takes the loop over; None claims nothing, and is never refused for a fence. `masks` is the
+        version of the masks with which the events were made. A greater one than the head's is the
+        head's from then on; None names no version, and is never refused for one.
 
         Raises AppendConflict when the log's next id differs, Fenced when the claim is stale,
-        DuplicateClientId when keys are taken, ConversationDeleted after a deletion: in all of them
-        nothing was written. AppendFailed, DamagedHead: nothing was written either, nor at
+        MasksChanged when the version of the masks is below the head's, DuplicateClientId when keys
+        are taken (the first of these that applies), ConversationDeleted after a deletion: in all of
+        them nothing was written. AppendFailed, DamagedHead: nothing was written either, nor at
         DamagedRecord, where what says which keys are taken cannot be read. AppendUnknown: only
         `head` and `read` tell.
         """
@@ -122,9 +129,13 @@ class EventStore(ABC):
         """
 
         async def write(next_id: int, formed: Formed) -> None:
-            events, summary, keys, fence = formed
+            events, summary, keys, fence, masks = formed
             await self.append(
-                conversation_id, next_id, events, summary=summary, keys=keys, fence=fence
+                *(conversation_id, next_id, events),
+                summary=summary,
+                keys=keys,
+                fence=fence,
+                masks=masks,
             )
 
         return await append_at_end(

@@ -9,10 +9,11 @@ from events.errors import (
     DuplicateClientId,
     EventsError,
     Fenced,
+    MasksChanged,
 )
 from events.event import STATE, StoredEvent
 from events.fence import Fence
-from events.stores.base import NO_KEYS, EventStore, Form, Head
+from events.stores.base import NO_KEYS, EventStore, Form, Formed, Head
 from events.summary import SummaryChange
 from storage.counters import Counters
 from storage.promise import Promise
@@ -21,7 +22,16 @@ from storage.promise import Promise
 class MemoryLog:
     """One conversation's events, keys and head."""
 
-    __slots__ = ("deleted", "epoch", "events", "fence", "keys", "last_state_id", "last_timestamp")
+    __slots__ = (
+        "deleted",
+        "epoch",
+        "events",
+        "fence",
+        "keys",
+        "last_state_id",
+        "last_timestamp",
+        "masks",
+    )
 
     def __init__(self) -> None:
         self.events: list[StoredEvent] = []
@@ -30,6 +40,7 @@ class MemoryLog:
         self.last_timestamp = ""
         self.epoch = secrets.token_hex(8)
         self.fence: Fence | None = None
+        self.masks = 0
         self.deleted = False
 
 
@@ -58,10 +69,12 @@ class MemoryEventStore(EventStore):
         summary: SummaryChange,
         keys: Mapping[int, bytes] = NO_KEYS,
         fence: Fence | None = None,
+        masks: int | None = None,
     ) -> Promise[None]:
         """See EventStore. Decided at once."""
         try:
-            self._append(conversation_id, expected_next_id, events, summary, keys, fence)
+            formed = Formed(events, summary, keys, fence, masks)
+            self._append(conversation_id, expected_next_id, formed)
         except EventsError as refusal:
             return Promise[None].rejected(refusal)
         return Promise[None].resolved(None)
@@ -71,25 +84,19 @@ class MemoryEventStore(EventStore):
         head = self._head(conversation_id)
         if head.deleted:
             raise ConversationDeleted(conversation_id)
-        self._append(conversation_id, head.next_id, *form(head))
+        self._append(conversation_id, head.next_id, form(head))
         return head
 
-    def _append(
-        self,
-        conversation_id: str,
-        expected_next_id: int,
-        events: Sequence[StoredEvent],
-        summary: SummaryChange,
-        keys: Mapping[int, bytes],
-        fence: Fence | None,
-    ) -> None:
+    def _append(self, conversation_id: str, expected_next_id: int, formed: Formed) -> None:
+        events, summary, keys, fence, masks = formed
         log = self._logs.get(conversation_id) or MemoryLog()
-        refusal = _refusal(conversation_id, log, expected_next_id, keys, fence)
+        refusal = _refusal(conversation_id, log, expected_next_id, formed)
         if refusal is not None:
             raise refusal
         self._logs[conversation_id] = log
         log.last_timestamp = summary.last_updated_at or log.last_timestamp
         log.fence = fence or log.fence
+        log.masks = log.masks if masks is None else masks
         log.events.extend(events)
         for place, key in keys.items():
             log.keys[key] = events[place].id
@@ -114,6 +121,7 @@ class MemoryEventStore(EventStore):
             log.deleted,
             log.fence,
             log.last_timestamp,
+            log.masks,
         )
 
     async def read(self, conversation_id: str, start_id: int, end_id: int) -> list[StoredEvent]:
@@ -136,17 +144,16 @@ class MemoryEventStore(EventStore):
 
 
 def _refusal(
-    conversation_id: str,
-    log: MemoryLog,
-    expected: int,
-    keys: Mapping[int, bytes],
-    fence: Fence | None,
+    conversation_id: str, log: MemoryLog, expected: int, formed: Formed
 ) -> EventsError | None:
+    _, _, keys, fence, masks = formed
     if log.deleted:
         return ConversationDeleted(conversation_id)
     if len(log.events) != expected:
         return AppendConflict(f"next id is {len(log.events)}, expected {expected}")
     if fence is not None and fence.is_stale(log.fence):
         return Fenced(f"another holds the loop of {conversation_id}")
+    if masks is not None and masks < log.masks:
+        return MasksChanged(log.masks)
     taken = {place: log.keys[key] for place, key in keys.items() if key in log.keys}
     return DuplicateClientId(taken) if taken else None

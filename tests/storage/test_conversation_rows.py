@@ -45,11 +45,12 @@ async def append(database: Database, conversation_id: str, *, cost: float) -> No
         None,
         None,
         None,
+        None,
     )
 
     def script() -> Script[None]:
         yield Statement("create_head", (conversation_id,))
-        assert (yield Statement("advance_head", (1, None, None, None, *head))).rows
+        assert (yield Statement("advance_head", (1, None, None, None, None, *head))).rows
 
     await database.write(script())
 

@@ -134,12 +134,17 @@ class FaultyEventStore(EventStore):
         summary: SummaryChange,
         keys: Mapping[int, bytes] = NO_KEYS,
         fence: Fence | None = None,
+        masks: int | None = None,
     ) -> None:
         """See EventStore."""
 
         async def write() -> None:
             await self.inner.append(
-                conversation_id, expected_next_id, events, summary=summary, keys=keys, fence=fence
+                *(conversation_id, expected_next_id, events),
+                summary=summary,
+                keys=keys,
+                fence=fence,
+                masks=masks,
             )
 
         self.attempts.append((expected_next_id, len(events)))

@@ -40,11 +40,16 @@ class HookedEventStore(EventStore):
         summary: SummaryChange,
         keys: Mapping[int, bytes] = NO_KEYS,
         fence: Fence | None = None,
+        masks: int | None = None,
     ) -> None:
         """See EventStore."""
         await self._hook("append.before", conversation_id)
         await self.inner.append(
-            conversation_id, expected_next_id, events, summary=summary, keys=keys, fence=fence
+            *(conversation_id, expected_next_id, events),
+            summary=summary,
+            keys=keys,
+            fence=fence,
+            masks=masks,
         )
         await self._hook("append.after", conversation_id)
 

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from events.errors import (
     AppendConflict,
@@ -11,6 +11,7 @@ from events.errors import (
     DamagedRecord,
     DuplicateClientId,
     Fenced,
+    MasksChanged,
 )
 from events.event import STATE, StoredEvent
 from events.fence import Fence
@@ -34,11 +35,13 @@ class Append(NamedTuple):
     summary: SummaryChange
     keys: Mapping[int, bytes]
     fence: Fence | None = None
+    masks: int | None = None
 
     def rows(self, number: int) -> Rows:
         """The same write as rows, one for each event; the first one tells what the head becomes.
 
-        Rows claim nothing: a fence that is not known to be the head's is decided by the script.
+        Rows claim nothing: a fence or a version of masks that is not known to be the head's is
+        decided by the script.
 
         All values are of the types that the driver binds as they are, see 0005_row_of_an_append.
         """
@@ -66,7 +69,7 @@ class Append(NamedTuple):
             if found and found[0][4] is not None:
                 raise ConversationDeleted(self.conversation_id)
             if found and found[0][1] == self.expected:
-                raise Fenced(f"another holds the loop of {self.conversation_id}")
+                self._refuse(found[0])
             raise AppendConflict(f"the log of {self.conversation_id} is not at {self.expected}")
         number = int(rows[0][0])
         if not is_new:
@@ -75,6 +78,14 @@ class Append(NamedTuple):
             yield from self._insert_keys(number)
         yield Statement("insert_events", self._records(number), many=True)
         return number
+
+    def _refuse(self, head: Row) -> NoReturn:
+        """Raise what keeps an append from a log that is at the expected id."""
+        *_, number, holder, _, masks = head
+        held = None if holder is None else Fence(number, holder)
+        if self.fence is not None and self.fence.is_stale(held):
+            raise Fenced(f"another holds the loop of {self.conversation_id}")
+        raise MasksChanged(masks)
 
     def _check_end(self, number: int) -> Script[None]:
         """Raise DamagedHead where the head would give an id to a second event.
@@ -105,11 +116,11 @@ class Append(NamedTuple):
         raise DuplicateClientId(taken)
 
     def _head(self) -> Row:
-        """The values of `advance_head`; both of a claim are null where nothing is claimed."""
+        """The values of `advance_head`; what is not claimed or named is null."""
         state_id, *summary = self._fold()
         claim = self.fence or (None, None)
-        moved = (len(self.events), state_id, *claim, *summary)
-        return (*moved, self.conversation_id, self.expected, *claim, claim[0])
+        moved = (len(self.events), state_id, *claim, self.masks, *summary)
+        return (*moved, self.conversation_id, self.expected, *claim, claim[0], self.masks)
 
     def _fold(self) -> Row:
         summary = self.summary

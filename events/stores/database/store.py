@@ -24,7 +24,7 @@ from events.stores.base import NO_KEYS, EventStore, Form, Formed, Head, append_a
 from events.stores.database.append import FORMAT_VERSION, KEY_BITS, Append
 from events.stores.database.arrivals import Arrivals
 from events.summary import SummaryChange
-from storage.database.base import Database, Row, Script, Statement, bytes_in
+from storage.database.base import Database, Row, Rows, Script, Statement, bytes_in
 from storage.errors import Conflict, OutcomeUnknown, StorageError
 from storage.keyed_locks import KeyedLocks
 from storage.promise import Promise
@@ -48,20 +48,35 @@ PLACE_SECONDS = 0.25
 class KnownLog:
     """What appends to a log need to know of it, as long as this process is its only writer.
 
-    `fence` is the newest claim, if it is known; while `claims` of others are under way it may not be.
+    `fence` and `masks` are the head's, if they are known; while appends that name others are under
+    way, so many as `claims` says, they may not be.
     """
 
-    __slots__ = ("claims", "fence", "number")
+    __slots__ = ("claims", "fence", "masks", "number")
 
     def __init__(self) -> None:
         self.number: int | None = None
         self.fence: Fence | None = None
+        self.masks: int | None = None
         self.claims = 0
 
-    def settle_claim(self, fence: Fence, done: Promise[int | None]) -> None:
-        """Note the outcome of an append under a claim; after an error it may have been written."""
+    def knows(self, fence: Fence | None, masks: int | None) -> bool:
+        """Return whether the log takes both, without having to look."""
+        if fence is None and masks is None:
+            return True
+        fits = (fence is None or fence == self.fence) and (masks is None or masks == self.masks)
+        return fits and not self.claims
+
+    def settle_claim(
+        self, fence: Fence | None, masks: int | None, done: Promise[int | None]
+    ) -> None:
+        """Note the outcome of an append that named either; after an error it may be written."""
         self.claims -= 1
-        self.fence = fence if done.error is None else None
+        if done.error is not None:
+            self.fence = self.masks = None
+        else:
+            self.fence = fence or self.fence
+            self.masks = self.masks if masks is None else masks
 
 
 class DatabaseEventStore(EventStore):
@@ -95,9 +110,10 @@ class DatabaseEventStore(EventStore):
         summary: SummaryChange,
         keys: Mapping[int, bytes] = NO_KEYS,
         fence: Fence | None = None,
+        masks: int | None = None,
     ) -> Promise[int | None]:
         """See EventStore. One loop callback completes a whole commit."""
-        write = Append(conversation_id, expected_next_id, events, summary, keys, fence)
+        write = Append(conversation_id, expected_next_id, events, summary, keys, fence, masks)
         turn = self._turns.in_use(conversation_id)
         return self._submit(write) if turn is None else Promise.of(self._wait(turn, write))
 
@@ -125,15 +141,16 @@ class DatabaseEventStore(EventStore):
         if log is None:
             log = KnownLog()
             self._logs.put(write.conversation_id, log, 1)
-        fence = write.fence
-        is_known = fence is None or (fence == log.fence and not log.claims)
-        rows = write.rows(log.number) if is_known and log.number is not None else ()
+        fence, masks = write.fence, write.masks
+        rows: Rows = ()
+        if log.number is not None and log.knows(fence, masks):
+            rows = write.rows(log.number)
         done: Promise[int | None] = self._database.submit(
             write.script(), rows=rows, failure=_translated
         )
-        if fence is not None and not rows:
+        if not rows and (fence is not None or masks is not None):
             log.claims += 1
-            done.then(partial(log.settle_claim, fence))
+            done.then(partial(log.settle_claim, fence, masks))
         done.then(partial(self._arrived, log, write))
         return done
 
@@ -325,7 +342,7 @@ def _translated(error: StorageError) -> EventsError:
 
 def _head_of(conversation_id: str, row: Row, in_place: int | None = None) -> Head:
     """Return the head of a row of `read_head`. Raises DamagedHead."""
-    _, next_id, last_state_id, epoch, deleted_at, number, holder, updated_at = row
+    _, next_id, last_state_id, epoch, deleted_at, number, holder, updated_at, masks = row
     known_ids = isinstance(next_id, int) and isinstance(last_state_id, int | None)
     if deleted_at is None and not known_ids:
         logger.error(
@@ -336,7 +353,7 @@ def _head_of(conversation_id: str, row: Row, in_place: int | None = None) -> Hea
         raise DamagedHead(conversation_id, 0, in_place or 0)
     fence = None if holder is None else Fence(number, holder)
     told = updated_at if next_id and isinstance(updated_at, str) else ""
-    return Head(next_id, last_state_id, epoch, deleted_at is not None, fence, told)
+    return Head(next_id, last_state_id, epoch, deleted_at is not None, fence, told, masks)
 
 
 def _bury(conversation_id: str, now: str) -> Script[int]:

@@ -84,7 +84,7 @@ class LogHead(NamedTuple):
 
     `page_events` is the size of the log's pages. `sealed` is used where the head stands for
     itself: ids below it are in pages. `fence` is the number of the newest claim, `holder` whose it
-    is; it is written only where there was one.
+    is, `masks` the newest version of masks; the last two are written only where there was one.
     """
 
     next_id: int
@@ -96,6 +96,7 @@ class LogHead(NamedTuple):
     page_events: int
     sealed: int = 0
     holder: int | None = None
+    masks: int = 0
 
     @property
     def claim(self) -> Fence | None:
@@ -137,6 +138,8 @@ def encode_head(seed: int, head: LogHead) -> bytes:
     fields = head._asdict()
     if head.holder is None:
         del fields["holder"]
+    if not head.masks:
+        del fields["masks"]
     return encode_frame(seed, FrameKind.HEAD, head.next_id, orjson.dumps(fields))
 
 
@@ -205,6 +208,7 @@ def advanced_head(
     events: Sequence[StoredEvent],
     fold: Mapping[str, Any],
     claim: Fence | None,
+    masks: int | None,
     page_events: int,
 ) -> LogHead:
     """The head after a batch; a log gets its epoch and page size with the first one."""
@@ -215,6 +219,7 @@ def advanced_head(
         epoch=head.epoch or secrets.token_hex(8),
         fence=head.fence if claim is None else claim.number,
         holder=head.holder if claim is None else claim.holder,
+        masks=head.masks if masks is None else masks,
         summary={**(head.summary or NO_MESSAGE), **fold},
         page_events=head.page_events or page_events,
     )

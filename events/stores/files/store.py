@@ -16,6 +16,7 @@ from events.errors import (
     DuplicateClientId,
     EventsError,
     Fenced,
+    MasksChanged,
     StoreUnavailable,
 )
 from events.event import StoredEvent
@@ -124,11 +125,13 @@ class FileEventStore(EventStore):
         summary: SummaryChange,
         keys: Mapping[int, bytes] = NO_KEYS,
         fence: Fence | None = None,
+        masks: int | None = None,
     ) -> None:
         """See EventStore."""
         log = self._logs.get(conversation_id)
         async with log.lock:
-            await self._append(log, expected_next_id, Formed(events, summary, keys, fence))
+            formed = Formed(events, summary, keys, fence, masks)
+            await self._append(log, expected_next_id, formed)
 
     async def append_next(self, conversation_id: str, form: Form) -> Head:
         """See EventStore. Whoever holds the log's lock is its only writer."""
@@ -142,7 +145,7 @@ class FileEventStore(EventStore):
 
     async def _append(self, log: KnownLog, expected_next_id: int, formed: Formed) -> None:
         """Append to a log whose lock is held."""
-        events, summary, keys, fence = formed
+        events, summary, keys, fence, masks = formed
         state = await self._state(log)
         head = state.head
         if head.deleted:
@@ -151,9 +154,11 @@ class FileEventStore(EventStore):
             raise AppendConflict(f"next id is {head.next_id}, expected {expected_next_id}")
         if fence is not None and fence.is_stale(head.claim):
             raise Fenced(f"another holds the loop of {log.id}")
+        if masks is not None and masks < head.masks:
+            raise MasksChanged(head.masks)
         await self._check_keys(log, state, keys)
         fold = folded_values(summary)
-        advanced = advanced_head(head, events, fold, fence, self._page_events)
+        advanced = advanced_head(head, events, fold, fence, masks, self._page_events)
         digests = {digest: events[place].id for place, digest in keys.items()}
         content = encode_segment(log.id, advanced, digests, events)
         try:
@@ -377,4 +382,5 @@ def _head_of(state: LogState) -> Head:
         head.deleted,
         head.claim,
         head.last_timestamp,
+        head.masks,
     )

@@ -4,6 +4,7 @@ UPDATE conversations SET
     last_state_id = coalesce(?, last_state_id),
     fence = coalesce(?, fence),
     holder = coalesce(?, holder),
+    masks = coalesce(?, masks),
     last_updated_at = coalesce(?, last_updated_at),
     accumulated_cost = coalesce(?, accumulated_cost),
     prompt_tokens = coalesce(?, prompt_tokens),
@@ -11,7 +12,7 @@ UPDATE conversations SET
     total_tokens = coalesce(?, total_tokens),
     last_message_at = coalesce(?, last_message_at)
 WHERE conversation_id = ? AND next_id = ? AND deleted_at IS NULL
-    AND coalesce(holder IS NULL OR (fence, holder) = (?, ?) OR fence < ?, TRUE)
+    AND coalesce(holder IS NULL OR (fence, holder) = (?, ?) OR fence < ?, TRUE) AND coalesce(masks <= ?, TRUE)
 RETURNING number
 
 -- name: append_events
@@ -22,12 +23,12 @@ SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) WHERE co
 INSERT INTO conversations (conversation_id) VALUES (?) ON CONFLICT (conversation_id) DO NOTHING
 
 -- name: read_head
-SELECT number, next_id, last_state_id, epoch, deleted_at, fence, holder, last_updated_at
+SELECT number, next_id, last_state_id, epoch, deleted_at, fence, holder, last_updated_at, masks
 FROM conversations WHERE conversation_id = ?
 
 -- name: read_checked_head
 -- read_head, and the id of the newest event that is in its place; null where none is.
-SELECT number, next_id, last_state_id, epoch, deleted_at, fence, holder, last_updated_at, (
+SELECT number, next_id, last_state_id, epoch, deleted_at, fence, holder, last_updated_at, masks, (
     SELECT max(key) & 4294967295 FROM events WHERE key BETWEEN number << 32 AND number << 32 | 4294967295
 )
 FROM conversations WHERE conversation_id = ?
