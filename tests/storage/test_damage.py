@@ -197,7 +197,10 @@ async def test_a_log_whose_head_is_damaged_can_be_deleted(beheaded):
         await append(store, "c", records(4, 1))
 
 
-async def test_a_head_that_is_damaged_under_a_stream_ends_its_appends_and_tells_why(tmp_path):
+@pytest.mark.parametrize("next_id", [7, 20])
+async def test_a_head_that_is_damaged_under_a_stream_ends_its_appends_and_tells_why(
+    tmp_path, next_id
+):
     path = tmp_path / "parley.db"
     database = await SqliteDatabase.open(path)
     store = DatabaseEventStore(database)
@@ -207,7 +210,7 @@ async def test_a_head_that_is_damaged_under_a_stream_ends_its_appends_and_tells_
         "c", store, PageReader(store, page_size=10, cache_bytes=100_000)
     )
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute(HEAD.format(7))
+        connection.execute(HEAD.format(next_id))
 
     for _ in range(2):
         with pytest.raises(DamagedHead):

@@ -123,8 +123,9 @@ class DatabaseEventStore(EventStore):
         async with turn:
 
             async def end() -> Head:
-                row = await self._write(_one(Statement("read_head", (conversation_id,))))
-                return Head(0, None, "") if row is None else _head_of(conversation_id, row)
+                read = Statement("read_checked_head", (conversation_id,))
+                row = await self._write(_one(read))
+                return await self._checked(conversation_id, row, self._arrivals.of(conversation_id))
 
             def write(next_id: int, formed: Formed) -> Promise[int | None]:
                 return self._submit(Append(conversation_id, next_id, *formed))
@@ -198,6 +199,12 @@ class DatabaseEventStore(EventStore):
         """See EventStore."""
         known = self._arrivals.of(conversation_id)
         row = await self._read(_one(Statement("read_checked_head", (conversation_id,))))
+        return await self._checked(conversation_id, row, known)
+
+    async def _checked(
+        self, conversation_id: str, row: Row | None, known: Sequence[StoredEvent]
+    ) -> Head:
+        """Return the head of a row of `read_checked_head`, once it agrees with the log's events."""
         if row is None:
             return Head(0, None, "")
         in_place = row[-1]
