@@ -19,6 +19,7 @@ from benchmarks.part_search import search
 from benchmarks.part_storage import list_, start
 from benchmarks.part_writing import append, receive
 from benchmarks.rows import Context, markdown, table
+from benchmarks.servers import bun_version
 
 PARTS: dict[str, Callable[[Context], None]] = {
     "fanout": fanout,
@@ -61,6 +62,7 @@ def main() -> int:
             context.say(f"{time.monotonic() - began:.0f} s")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    machine["bun"] = bun_version()
     machine["load_after"] = describe()["load_1m_5m_15m"]
     print(json.dumps(machine))
     print(f"{rounds} rounds{', quick' if options.quick else ''}, medians; spread: least..most\n")

@@ -9,6 +9,8 @@ from benchmarks.servers import Contender
 
 DURABLE = {1: Target(0.9, 1.5), 8: Target(3, 6)}
 MEMORY = {1: Target(1.2, 1.75), 8: Target(6, 10)}
+DURABLE_BUN = {1: Target(0.6, 0.8), 8: Target(0.55, 0.8)}
+MEMORY_BUN = {1: Target(0.8, 1), 8: Target(0.8, 1)}
 CROWD = Target(5, 8)
 SECONDS = 2.0
 CROWD_SIZE = 1000
@@ -17,21 +19,24 @@ CROWD_SIZE = 1000
 def fanout(context: Context) -> None:
     """200 clients at windows 1, 8 and 64; 1,000 clients at window 8."""
     with ExitStack() as stack:
-        contenders = {
+        found = {
             "durable": stack.enter_context(servers.ours(context.folder / "fanout", "sqlite")),
             "memory": stack.enter_context(servers.ours(context.folder / "memory")),
             "node": stack.enter_context(servers.node()),
+            "bun": stack.enter_context(servers.bun()),
             "raw": stack.enter_context(servers.yardstick("raw")),
             "stock": stack.enter_context(servers.yardstick("stock")),
         }
+        contenders = {name: one for name, one in found.items() if one is not None}
         for window in (1, 8, 64):
             _at_window(context, contenders, window)
-        found = _measure(context, contenders, CROWD_SIZE, 8, ("memory", "node"))
+        crowd = _measure(context, contenders, CROWD_SIZE, 8, ("memory", "node"))
         name = f"fan-out, memory, {CROWD_SIZE:,} clients, window 8"
-        context.add(name, UNIT, found["memory"], found["node"], against="Node", target=CROWD)
+        context.add(name, UNIT, crowd["memory"], crowd["node"], against="Node", target=CROWD)
 
 
 UNIT = "us CPU/message"
+NO_BUN = "no Bun that runs here"
 FIGURE = "cpu_per_message_us"
 
 
@@ -39,23 +44,23 @@ def _at_window(context: Context, contenders: dict[str, Contender], window: int) 
     context.say(f"fan-out to 200 clients, window {window}: us of CPU per message, messages/s")
     found = _measure(context, contenders, 200, window, tuple(contenders))
     name = f"200 clients, window {window}"
-    node = found["node"]
-    context.add(
-        f"fan-out, durable, {name}",
-        UNIT,
-        found["durable"],
-        node,
-        against="Node (no persistence)",
-        target=DURABLE.get(window),
-    )
-    context.add(
-        f"fan-out, memory, {name}",
-        UNIT,
-        found["memory"],
-        node,
-        against="Node",
-        target=MEMORY.get(window),
-    )
+    node, bun = found["node"], found.get("bun")
+    for kind, without, of_node, of_bun in (
+        ("durable", " (no persistence)", DURABLE, DURABLE_BUN),
+        ("memory", "", MEMORY, MEMORY_BUN),
+    ):
+        for yardstick, against, targets in (
+            (node, f"Node{without}", of_node),
+            (bun, f"Bun{without}" if bun else NO_BUN, of_bun),
+        ):
+            context.add(
+                f"fan-out, {kind}, {name}",
+                UNIT,
+                found[kind],
+                yardstick,
+                against=against,
+                target=targets.get(window),
+            )
     context.add(f"  the same, raw picows, {name}", UNIT, found["raw"], node, against="Node")
     context.add(f"  the same, python-socketio, {name}", UNIT, found["stock"], node, against="Node")
 

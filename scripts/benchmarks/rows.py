@@ -78,7 +78,7 @@ class Row:
         return [
             self.name,
             f"{shown(self.value)} {self.unit}",
-            "" if self.yardstick is None else f"{shown(self.yardstick)} {self.against}".strip(),
+            f"{'' if self.yardstick is None else shown(self.yardstick)} {self.against}".strip(),
             "" if self.ratio is None else f"{shown(self.ratio)}x",
             "" if self.spread is None else f"{shown(self.spread[0])}..{shown(self.spread[1])}",
             f"{bound}{shown(target.must)}{sign}" if target else "",
@@ -138,10 +138,17 @@ class Context:
         target: Target | None = None,
         more_is_better: bool = False,
     ) -> None:
-        """Enter a row: medians; the ratio is the median of the ratios of every round."""
+        """Enter a row: medians; the ratio is the median of the ratios of every round.
+
+        Without a yardstick `against` is what stands in its place, and a target of the ratio is none.
+        """
         value = statistics.median(ours)
         if yardstick is None:
-            self.rows.append(Row(name, value, unit, spread=bounds(ours), target=target))
+            if target is not None and target.on_ratio:
+                target = None
+            self.rows.append(
+                Row(name, value, unit, against=against, spread=bounds(ours), target=target)
+            )
             return
         pairs = [(a / b if more_is_better else b / a) for a, b in zip(ours, yardstick, strict=True)]
         row = Row(

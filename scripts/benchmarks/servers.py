@@ -1,4 +1,4 @@
-"""Starts and stops what is measured: our server, Node, the Python yardsticks."""
+"""Starts and stops what is measured: our server, Node, Bun, the Python yardsticks."""
 
 import contextlib
 import json
@@ -54,7 +54,12 @@ def environment() -> dict[str, str]:
     """The variables of every process: our modules in reach, no settings from outside."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("PARLEY_")}
     kept.pop("SESSION_API_KEY", None)
-    return kept | {"PYTHONPATH": f"{SCRIPTS}{os.pathsep}{ROOT}", "PYTHONWARNINGS": "ignore"}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed is compiled once
+    return kept | {
+        "PYTHONPATH": f"{SCRIPTS}{os.pathsep}{ROOT}",
+        "PYTHONWARNINGS": "ignore",
+        "DO_NOT_TRACK": "1",  # Bun reports its crashes otherwise
+    }
 
 
 @contextlib.contextmanager
@@ -71,6 +76,39 @@ def node() -> Iterator[Contender]:
     _install_node_packages()
     with _started(["node", "--expose-gc", "server.mjs", FILLER], NODE) as contender:
         yield contender
+
+
+@contextlib.contextmanager
+def bun() -> Iterator[Contender | None]:
+    """Bun's own websockets; None where the package has no program that runs on this machine."""
+    _install_node_packages()
+    if bun_version() is None:
+        yield None
+        return
+    with _started([str(_bun_program()), "bun.mjs", FILLER], NODE) as contender:
+        yield contender
+
+
+def bun_version() -> str | None:
+    """The version of the Bun that is installed; None where there is none that runs."""
+    try:
+        done = subprocess.run(
+            [str(_bun_program()), "--version"],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _bun_program() -> Path:
+    """The program in the package for this machine, which npm chooses; its folder, if there is none."""
+    folder = NODE / "node_modules" / "@oven"
+    return next(iter(sorted(folder.glob("bun-*/bin/bun"))), folder)
 
 
 @contextlib.contextmanager

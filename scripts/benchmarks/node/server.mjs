@@ -1,38 +1,9 @@
 // The Node yardstick: socket.io as it comes, the same side door and the same events.
 import { createServer } from "node:http";
-import { createServer as createControl } from "node:net";
 import { Server } from "socket.io";
+import { event, nextEvent, roomOf, serveControl } from "./rooms.mjs";
 
-const FILLER = process.argv[2];
 const BATCH = 100;
-const rooms = new Map();
-let target = null;
-let names = 0;
-
-function roomOf(name) {
-  let room = rooms.get(name);
-  if (room === undefined) {
-    room = { name, nextId: 0, log: null, alone: false, echo: false };
-    rooms.set(name, room);
-  }
-  return room;
-}
-
-function nextEvent(room) {
-  const content = process.hrtime.bigint().toString().padStart(20, "0") + " " + FILLER;
-  return event(room.nextId++, "agent", content);
-}
-
-function event(id, source, content) {
-  return {
-    id,
-    timestamp: "2026-01-01T00:00:00.000000Z",
-    source,
-    message: content,
-    action: "message",
-    args: { content, file_urls: null, image_urls: null, wait_for_response: false, security_risk: -1 },
-  };
-}
 
 const http = createServer();
 const io = new Server(http, { serveClient: false });
@@ -64,49 +35,19 @@ async function replay(socket, { log, alone }, from) {
 }
 
 const commands = {
-  new: ({ count = 1, echo = false }) => Array.from({ length: count }, () => {
-    const room = roomOf(`room${names++}`);
-    room.echo = echo;
-    return room.name;
-  }),
-  produce: ({ conversation }) => {
-    target = roomOf(conversation);
-    return target.nextId;
-  },
   fill: ({ conversation, count, alone = false }) => {
     const room = roomOf(conversation);
     room.alone = alone;
     room.log = Array.from({ length: count }, () => nextEvent(room));
     return room.nextId;
   },
-  next_ids: ({ conversations }) => conversations.map((name) => roomOf(name).nextId),
   figures: () => {
     globalThis.gc?.();
     return { rss: process.memoryUsage().rss };
   },
 };
 
-const control = createControl((socket) => {
-  let buffer = "";
-  socket.setNoDelay();
-  socket.on("error", () => {});
-  socket.on("data", (data) => {
-    const lines = (buffer + data).split("\n");
-    buffer = lines.pop();
-    for (const line of lines) {
-      if (line.startsWith("+")) {
-        for (let left = Number(line.slice(1)); left > 0; left--) {
-          io.to(target.name).emit("oh_event", nextEvent(target));
-        }
-      } else {
-        const command = JSON.parse(line);
-        socket.write(JSON.stringify({ ok: commands[command.do](command) }) + "\n");
-      }
-    }
-  });
-});
-
 http.listen(0, "127.0.0.1", () => {
-  control.listen(0, "127.0.0.1", () => console.log(http.address().port, control.address().port));
+  const emit = (room, event) => io.to(room.name).emit("oh_event", event);
+  serveControl(http.address().port, emit, commands);
 });
-process.stdin.on("end", () => process.exit(0)).resume();
