@@ -5,7 +5,7 @@ from asyncio import Future
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from types import MappingProxyType
-from typing import NamedTuple, Self, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import orjson
 
@@ -20,6 +20,10 @@ MAX_CURSOR_CHARACTERS = 512
 MAX_DIGITS = 16
 NAMES_PARTIAL = b'"partial":"'
 NOTHING: Mapping[str, int] = MappingProxyType({})
+
+
+Delta: TypeAlias = dict[str, Any]
+"""What is told of partials, as clients are sent it: its `type` is `open`, `text` or `dropped`."""
 
 
 class Cursor(NamedTuple):
@@ -92,13 +96,14 @@ class LiveReader:
     at a time.
     """
 
-    __slots__ = ("_deltas", "_news", "_opened", "_stream", "_taps", "cursor")
+    __slots__ = ("_deltas", "_news", "_opened", "_stream", "_taps", "_woken", "cursor")
 
     def __init__(self, stream: EventStream, cursor: Cursor = START, *, deltas: bool = True) -> None:
         self.cursor = cursor
         self._stream = stream
         self._deltas = deltas
         self._opened = False
+        self._woken = False
         self._news: Future[None] | None = None
         self._taps = ExitStack()
 
@@ -110,9 +115,15 @@ class LiveReader:
     def __exit__(self, *error: object) -> None:
         self._taps.close()
 
+    def wake(self) -> None:
+        """Have `next` return without anything, now or as soon as it would wait."""
+        self._woken = True
+        self._wake(None)
+
     async def next(self) -> Given | None:
         """Return what follows, waiting for it; None when the stream is closed and all is read.
 
+        It is empty when `wake` was called.
         Events first, from the position to the end of a page; where all that is published is read,
         once what is open; then pieces. Raises what `EventStream.read` does.
         """
@@ -130,6 +141,9 @@ class LiveReader:
                 return given
             if self._stream.is_closed:
                 return None
+            if self._woken:
+                self._woken = False
+                return ()
             # No await since the position was looked at: nothing slips between.
             growth = self._stream.growth()
             growth.add_done_callback(self._wake)
@@ -179,3 +193,21 @@ def partial_of(event: StoredEvent) -> str | None:
         return None
     partial = orjson.loads(event.body).get("partial")
     return partial if isinstance(partial, str) else None
+
+
+def delta_of(told: Piece | Dropped | Opened) -> Delta:
+    """Return what clients are sent of it. A partial's first piece says what it is part of."""
+    if isinstance(told, Piece):
+        head: Delta = {"type": "text", "id": told.id}
+        if told.at == 0:
+            head |= {"kind": told.kind, "field": told.field, "turn": told.turn}
+        return head | {"at": told.at, "to": told.to, "text": told.text}
+    if isinstance(told, Dropped):
+        return {"type": "dropped", "id": told.id, "why": told.why}
+    return {
+        "type": "open",
+        "partials": [
+            {"id": one.id, "kind": one.kind, "field": one.field, "turn": one.turn, "at": at}
+            for one, at in told.partials
+        ],
+    }

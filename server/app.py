@@ -13,6 +13,7 @@ from starlette.routing import Mount
 
 from events.batch import ByteBudget
 from events.page_reader import PageReader
+from events.partials import Pace
 from events.stores.base import EventStore
 from events.stores.opening import open_event_store, storage_problems
 from events.stream import EVENT_BYTES, StreamLimits
@@ -256,6 +257,7 @@ def manager_parts(
             budget=ByteBudget(config.max_waiting_bytes_in_all),
             subscription_queue=config.subscription_queue,
             append_seconds=config.append_deadline_seconds,
+            pace=Pace(config.delta_interval_seconds),
         ),
         metadata_in_commit=event_store.folds_metadata
         and not isinstance(conversation_stores, CustomConversationStores),

@@ -31,6 +31,7 @@ from pydantic import BaseModel, ConfigDict
 from events.errors import (
     AppendFailed,
     AppendUnknown,
+    BadCursor,
     BadEvent,
     ConversationDeleted,
     DamagedRecord,
@@ -201,6 +202,7 @@ TABLE: tuple[tuple[type[Exception], Answer | tuple[int, str] | tuple[int, str, s
     (ConversationDeleted, NOT_FOUND),
     (ConversationNotFound, NOT_FOUND),
     (BadEvent, (400, "bad_event")),
+    (BadCursor, (400, "bad_cursor")),
     (BadValue, (400, "bad_value")),
     (EventNotFound, (404, "event_not_found")),
     (StreamOverloaded, (503, "overloaded")),

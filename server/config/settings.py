@@ -432,6 +432,13 @@ class ServerConfig(AccessLimits, Extensions, Observability, AdminSettings, BaseS
         gt=0,
         description="Seconds a durable write may take before its outcome counts as unknown.",
     )
+    delta_interval_seconds: Seconds = Field(
+        default=0.05,
+        ge=0.02,
+        le=1,
+        description="Seconds between two pieces of text that an agent is writing in a conversation;"
+        " while the event loop is late, up to 0.5.",
+    )
     shutdown_seconds: Seconds = Field(
         default=8,
         gt=0,

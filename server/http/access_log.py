@@ -67,12 +67,17 @@ class AccessLog:
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         status = FAULT
         began = time.perf_counter()
+        answered: float | None = None
 
         async def send_identified(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answered
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                if headers.get("content-type", "").startswith("text/event-stream"):
+                    # It lasts as long as the client likes: what counts is how soon it began.
+                    answered = time.perf_counter()
             await send(message)
 
         with bound_contextvars(request_id=request_id):
@@ -88,7 +93,7 @@ class AccessLog:
                 status = FAULT
                 raise
             finally:
-                seconds = time.perf_counter() - began
+                seconds = (answered or time.perf_counter()) - began
                 self._note(Answered(method_of(scope), route_of(scope), status), seconds)
                 unbind_contextvars("conversation_id")  # bound by the route, if at all
 

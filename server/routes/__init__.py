@@ -15,6 +15,7 @@ from server.routes.pages import AdminPageRoutes, page_routes
 from server.routes.secrets import SecretsRoutes
 from server.routes.services import Services
 from server.routes.settings import SettingsRoutes
+from server.routes.stream import StreamRoutes
 from server.routes.uploads import UploadRoutes
 from server.routes.workspace import WorkspaceRoutes
 
@@ -38,6 +39,7 @@ def routes(services: Services, administration: Administration) -> list[BaseRoute
     secrets = SecretsRoutes(services)
     conversations = ConversationRoutes(services)
     events = EventRoutes(services)
+    streams = StreamRoutes(services)
     trajectory = TrajectoryRoutes(services)
     workspace = WorkspaceRoutes(services)
     uploads = UploadRoutes(services)
@@ -73,6 +75,7 @@ def routes(services: Services, administration: Administration) -> list[BaseRoute
         resource(f"{one}/start", POST=conversations.start),
         resource(f"{one}/stop", POST=conversations.stop),
         resource(f"{one}/events", GET=events.search, POST=events.append),
+        resource(f"{one}/stream", GET=streams.follow),
         resource(f"{one}/message", POST=events.say),
         resource(f"{one}/trajectory", GET=trajectory.export),
         resource(f"{one}/config", GET=workspace.config),

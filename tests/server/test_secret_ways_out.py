@@ -83,6 +83,7 @@ async def drive(url, seen):
             )
             for target in (
                 *("", "/events?limit=100", f"/events?query={TRACE}", "/trajectory", "/list-files"),
+                "/stream?end=now",
                 *("/git/changes", "/config", "/events/0", "/trajectory?with_screenshots=true"),
             ):
                 await ask("GET", f"{path}{target}")

@@ -112,6 +112,8 @@ def _configured(key: str | None, seed: int, examples: int, *, whole: bool) -> Sc
         }
         for path, statuses in TELLS_MORE.items()
     ]
+    # A stream ends when its client leaves.
+    operations.append({"include-path": f"{ONE}/stream", "enabled": False})
     # A server that is drained takes nothing in, whatever else is asked of it.
     operations.append(
         {"include-path": "/api/admin/drain", "include-method": "POST", "enabled": False}

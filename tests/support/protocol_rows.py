@@ -220,6 +220,16 @@ CONVERSATION = (
     Row(f"GET {ONE}/microagents", {"microagents": []}, unknown=LOST),
     Row(f"GET {ONE}/trajectory", {"trajectory"}, unknown=LOST),
     Row(
+        f"GET {ONE}/stream",
+        bytes,
+        query="?end=now",
+        refusals=(
+            Refusal(400, "bad_cursor", path="?cursor=x"),
+            Refusal(400, "bad_request", path="?end=x"),
+        ),
+        unknown=LOST,
+    ),
+    Row(
         f"POST {ONE}/upload-files",
         {"uploaded_files": ["/workspace/up.txt"], "skipped_files": []},
         request={"files": FILES},

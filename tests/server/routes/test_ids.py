@@ -18,6 +18,7 @@ DOORS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "append": ("POST", "/events", {"json": MESSAGE}),
     "say": ("POST", "/message", {"json": {"message": "x"}}),
     "trajectory": ("GET", "/trajectory", {}),
+    "stream": ("GET", "/stream?end=now", {}),
     "config": ("GET", "/config", {}),
     "vscode-url": ("GET", "/vscode-url", {}),
     "web-hosts": ("GET", "/web-hosts", {}),

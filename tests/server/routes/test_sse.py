@@ -1,0 +1,290 @@
+"""A conversation's stream of Server-Sent Events: events and pieces behind a cursor, exactly once."""
+
+import asyncio
+import re
+import time
+from contextlib import asynccontextmanager
+from random import Random
+
+import httpx
+import pytest
+
+from events.actions import MessageAction
+from events.event import AgentState, EventSource
+from events.observations import AgentStateChangedObservation, TurnEndedObservation
+from server.routes.stream import IdleTimer
+from tests.support.live import live_server
+from tests.support.sse import SseView, sse_frames
+from tests.support.streams import message
+from tests.support.waiting import until
+
+AGENT, USER, ENVIRONMENT = EventSource.AGENT, EventSource.USER, EventSource.ENVIRONMENT
+
+
+@pytest.fixture
+async def live():
+    async with live_server(delta_interval_seconds=0.02) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def opened(live):
+    """A new conversation's id, and its stream."""
+    key = await live.new()
+    async with live.application.manager.attach(key, None) as conversation:
+        yield key, conversation.stream
+
+
+async def finish(stream, text):
+    done = asyncio.get_running_loop().create_future()
+    text.finish(MessageAction(content=text.text), AGENT, stream.submit, done.set_result)
+    return await done
+
+
+async def take(frames, view, done):
+    """Read until the view is as wanted."""
+    while not done(view):
+        view.take(await anext(frames))
+
+
+async def test_events_come_as_they_are_stored_and_each_names_its_cursor(live):
+    async with opened(live) as (key, stream):
+        await stream.append(message("one"), USER)
+        state = AgentStateChangedObservation(agent_state=AgentState.RUNNING)
+        await stream.append(state, ENVIRONMENT)
+        view = SseView()
+        async with sse_frames(live.url, key) as frames:
+            await take(frames, view, lambda one: one.opened)
+            assert view.cursor == "1"
+            await stream.append(message("two"), USER)
+            await take(frames, view, lambda one: one.ids == [0, 1, 2])
+        stored = await live.log(key)
+    assert [event["source"] for event in view.events] == ["user", "environment", "user"]
+    assert [httpx.Response(200, content=one.body).json() for one in stored] == view.events
+
+
+async def test_a_text_comes_while_it_is_written_and_its_event_completes_it(live):
+    async with opened(live) as (key, stream), sse_frames(live.url, key) as frames:
+        view = SseView()
+        writing = stream.partials.begin("message", "content", 7)
+        writing.write("Good ")
+        await take(frames, view, lambda one: one.held)
+        assert view.cursor == f"-1~{writing.id}:5"
+        writing.write("morning")
+        await take(frames, view, lambda one: one.held == {writing.id: "Good morning"})
+        await finish(stream, writing)
+        await take(frames, view, lambda one: one.events)
+        assert view.held == {}
+        assert view.cursor == "0"
+        assert (view.events[0]["partial"], view.events[0]["turn"]) == (writing.id, 7)
+
+
+async def test_a_client_goes_on_behind_every_frame(live):
+    """Each frame's cursor is tried: what comes behind it is what came the first time."""
+    async with opened(live) as (key, stream):
+        view, frames_seen = SseView(), []
+        async with sse_frames(live.url, key) as frames:
+            for number in range(3):
+                await stream.append(message(f"question {number}"), USER)
+                writing = stream.partials.begin("message", "content", number)
+                for piece in ("Once ", "upon ", "a time"):
+                    writing.write(piece)
+                    await stream.partials.next_telling()
+                if number < 2:
+                    await finish(stream, writing)
+            while view.held.get(writing.id) != "Once upon a time":
+                frame = await anext(frames)
+                view.take(frame)
+                frames_seen.append(frame)
+        assert view.ids == [0, 1, 2, 3, 4]
+        for place in range(len(frames_seen)):
+            again = SseView()
+            for frame in frames_seen[: place + 1]:
+                again.take(frame)
+            async with sse_frames(live.url, key, again.cursor) as rest:
+                await take(rest, again, lambda one: one.ids == view.ids and one.held == view.held)
+
+
+async def test_wanderers_hold_a_prefix_of_what_is_written_or_its_event(live):
+    seed = 20261130
+    async with opened(live) as (key, stream):
+        stream.update_secrets({"KEY": "hunter2-hunter2"})
+        texts = [f"{number}: the key is hunter2-hunter2, keep it. " * 4 for number in range(12)]
+        written = asyncio.Event()
+
+        async def write():
+            chance = Random(seed)  # noqa: S311 - repeatable
+            for number, text in enumerate(texts):
+                writing = stream.partials.begin("message", "content", number)
+                at = 0
+                while at < len(text):
+                    to = at + chance.randint(1, 20)
+                    writing.write(text[at:to])
+                    at = to
+                    if chance.random() < 0.4:
+                        await stream.partials.next_telling()
+                await finish(stream, writing)
+            written.set()
+
+        async def wander(number):
+            chance = Random(f"{seed} {number}")  # noqa: S311 - repeatable
+            view, cuts = SseView(), 0
+            while len(view.events) < len(texts):
+                cursor = view.cursor
+                async with sse_frames(live.url, key, cursor, client=client) as frames:
+                    for _ in range(chance.randint(1, 6)):
+                        if len(view.events) == len(texts):
+                            break
+                        view.take(await anext(frames))
+                cuts += 1
+            return view, cuts
+
+        author = asyncio.create_task(write())
+        async with httpx.AsyncClient(timeout=20) as client:
+            views = await asyncio.gather(*(wander(number) for number in range(8)))
+        await author
+    masked = [text.replace("hunter2-hunter2", "<secret_hidden>") for text in texts]
+    for view, _ in views:
+        assert [event["args"]["content"] for event in view.events] == masked
+        assert view.held == {}
+    assert sum(cuts for _, cuts in views) > 50
+
+
+async def test_without_deltas_events_alone_come(live):
+    async with opened(live) as (key, stream), sse_frames(live.url, key, deltas=0) as frames:
+        writing = stream.partials.begin("message", "content", 0)
+        writing.write("text")
+        await stream.partials.next_telling()
+        await finish(stream, writing)
+        frame = await anext(frames)
+        assert (frame.name, frame.id) == ("event", "0")
+
+
+async def test_notices_come_too_and_move_no_cursor(live):
+    async with opened(live) as (key, _), sse_frames(live.url, key) as frames:
+        await anext(frames)
+        live.application.connections.notify(key, {"status_update": True, "message": "busy"})
+        frame = await anext(frames)
+        assert (frame.name, frame.id, frame.data["message"]) == ("notice", "", "busy")
+
+
+async def test_a_silent_stream_is_kept_open_by_a_frame_of_its_own():
+    woken = asyncio.Semaphore(0)
+    timer = IdleTimer(woken.release, 0.05)
+    timer.restart()
+    async with asyncio.timeout(20):
+        for _ in range(3):
+            await woken.acquire()
+    assert woken.locked()
+    timer.stop()
+
+
+@pytest.mark.parametrize("cursor", ["x", "4~", "4~a:b", "1~" + "a" * 600 + ":1"])
+async def test_a_cursor_that_cannot_be_read_is_refused(live, cursor):
+    key = await live.new()
+    address = f"{live.url}/api/conversations/{key}/stream"
+    async with httpx.AsyncClient() as client:
+        by_header = await client.get(address, headers={"Last-Event-ID": cursor})
+        by_query = await client.get(address, params={"cursor": cursor})
+    assert [one.status_code for one in (by_header, by_query)] == [400, 400]
+    assert by_header.json()["code"] == by_query.json()["code"] == "bad_cursor"
+
+
+async def test_a_cursor_past_the_end_counts_as_the_end(live):
+    async with (
+        opened(live) as (key, stream),
+        sse_frames(live.url, key, "99~ffffffff-1:4") as frames,
+    ):
+        assert (await anext(frames)).data == {"type": "open", "partials": []}
+        await stream.append(message("one"), USER)
+        assert (await anext(frames)).id == "0"
+
+
+async def test_an_unknown_conversation_is_refused_and_a_head_request_ends(live):
+    key = await live.new()
+    async with httpx.AsyncClient() as client:
+        unknown = await client.get(f"{live.url}/api/conversations/nothing/stream")
+        head = await client.head(f"{live.url}/api/conversations/{key}/stream")
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "conversation_not_found")
+    assert (head.status_code, head.content) == (200, b"")
+
+
+async def test_a_client_that_leaves_leaves_nothing_behind(live):
+    async with opened(live) as (key, stream):
+        for _ in range(5):
+            async with sse_frames(live.url, key) as frames:
+                await anext(frames)
+                assert live.application.connections.count(key) == 1
+
+            async def gone():
+                return live.application.connections.count(key) == 0
+
+            await until(gone)
+        assert stream.partials._taps == ()
+
+
+async def test_a_deleted_conversation_ends_its_streams(live):
+    key = await live.new()
+    async with sse_frames(live.url, key) as frames:
+        await anext(frames)
+        await live.application.manager.delete_conversation(key, None)
+        assert [frame async for frame in frames if frame.name != "event"] == []
+
+
+async def test_a_server_that_stops_ends_every_stream_without_an_error_in_the_log(caplog):
+    async with live_server() as live:
+        key = await live.new()
+        views = []
+
+        async def follow():
+            async with sse_frames(live.url, key) as frames:
+                views.append([frame async for frame in frames])
+
+        following = [asyncio.create_task(follow()) for _ in range(20)]
+
+        async def joined():
+            return live.application.connections.count(key) == 20
+
+        await until(joined)
+    await asyncio.gather(*following)
+    assert len(views) == 20
+    assert [record for record in caplog.records if record.levelname in ("ERROR", "WARNING")] == []
+
+
+async def test_a_stream_may_end_with_what_there_is_or_with_a_turn(live):
+    async with opened(live) as (key, stream):
+        await stream.append(message("question"), USER)
+        await stream.append(TurnEndedObservation(turn=0, outcome="done"), ENVIRONMENT)
+        await stream.append(message("another"), USER)
+        writing = stream.partials.begin("message", "content", 0)
+        writing.write("text")
+        await stream.partials.next_telling()
+
+        async with sse_frames(live.url, key, end="turn") as frames:
+            assert [frame.id async for frame in frames] == ["0", "1"]
+        view = SseView()
+        async with sse_frames(live.url, key, end="now") as frames:
+            async for frame in frames:
+                view.take(frame)
+        assert (view.ids, view.held) == ([0, 1, 2], {writing.id: "text"})
+
+
+async def test_the_duration_of_a_stream_is_the_time_until_it_began():
+    async with live_server() as live:
+        key = await live.new()
+        asked = time.perf_counter()
+        async with sse_frames(live.url, key) as frames:
+            await anext(frames)
+            begun = time.perf_counter()
+            await live.application.manager.delete_conversation(key, None)
+            assert [frame async for frame in frames if frame.name == "delta"] == []
+        async with httpx.AsyncClient() as client:
+            metrics = (await client.get(f"{live.url}/metrics")).text
+    route = 'route="/api/conversations/{conversation_id}/stream",status="200"'
+    seconds = re.search(
+        rf"^parley_http_request_seconds_sum{{.*{re.escape(route)}.*}} (\S+)$",
+        metrics,
+        re.MULTILINE,
+    )
+    assert seconds is not None
+    assert 0 < float(seconds[1]) <= begun - asked
