@@ -1,4 +1,4 @@
-"""Actions: what a user, an agent or the server asks for."""
+"""Actions: events that request something of the agent, the runtime or the server."""
 
 from typing import Any, ClassVar, Self
 
@@ -16,7 +16,7 @@ from events.version import server_version
 
 
 class Action(Event):
-    """An event that asks for something. `timeout` is in seconds."""
+    """An event that requests something. `timeout` is in seconds."""
 
     # Coercion would change a stored value; only words that have an enum are converted.
     model_config = ConfigDict(strict=True)
@@ -185,7 +185,7 @@ class AgentFinishAction(Action):
 
     @property
     def message(self) -> str:
-        """The thought, or a standing question without one."""
+        """Return the thought, or a fixed question if there is none."""
         return self.thought or "All done! What's next on the agenda?"
 
 
@@ -214,9 +214,10 @@ class RecallAction(Action):
 
 
 class ChangeAgentStateAction(Action):
-    """Asks for an agent state; any text is accepted from a log.
+    """Requests an agent state; any text is accepted from a log.
 
-    With `of`, the id of a turn, it is asked of that turn only: once the turn is over nothing changes.
+    With `of`, the id of a turn, the request applies to that turn only: once the turn is over
+    nothing changes.
     """
 
     kind: ClassVar[str] = "change_agent_state"

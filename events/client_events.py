@@ -61,7 +61,7 @@ class ClientEvent(NamedTuple):
 
 
 def decode_client(payload: object) -> ClientEvent:
-    """Read what a client sent; whatever is accepted can be stored and sent again.
+    """Validate a client's event; every accepted event can be stored and sent again.
 
     Raises BadEvent, whose text names the offending key, with one of the codes `not_an_object`,
     `bad_value`, `unknown_kind`, `forbidden_kind`, `forbidden_field`, `unknown_field`,

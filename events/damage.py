@@ -1,4 +1,4 @@
-"""Markers in the place of events that are in the log and cannot be read."""
+"""Markers that replace events of the log that cannot be read."""
 
 from collections.abc import Iterable
 
@@ -33,7 +33,7 @@ def whole(events: Iterable[StoredEvent], first_id: int, end_id: int) -> list[Sto
 
 
 def is_marker(event: Event) -> bool:
-    """Return whether an event stands for one that is damaged."""
+    """Return whether an event is the marker of a damaged one."""
     return (
         isinstance(event, ErrorObservation)
         and event.source == EventSource.ENVIRONMENT

@@ -146,7 +146,7 @@ class TooManyPartials(EventsError):
 
 
 class TextTooLong(EventsError):
-    """The text is as long as one that is shown while it is written may be; nothing was taken."""
+    """The partial text has reached its maximum length; nothing was added."""
 
 
 class PartialOver(EventsError):
@@ -154,7 +154,7 @@ class PartialOver(EventsError):
 
 
 class BadCursor(EventsError):
-    """The text is no cursor; the message says why."""
+    """The text is not a cursor; the message gives the reason."""
 
 
 class StreamClosed(EventsError):

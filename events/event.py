@@ -129,7 +129,7 @@ class EventFlag(IntEnum):
 
 
 PLAIN, STATE = EventFlag.PLAIN, EventFlag.STATE
-"""For what is done with every event: looking a word up in its class takes longer than that."""
+"""For use with every event: a lookup in the enum class takes longer."""
 
 
 class StoredEvent:

@@ -1,4 +1,4 @@
-"""The claim under which the one that holds a log's agent loop appends."""
+"""The claim under which the holder of a log's agent loop appends."""
 
 import secrets
 from typing import NamedTuple
@@ -11,7 +11,7 @@ class Fence(NamedTuple):
     """A claim to hold the loop of a log.
 
     `number` is at least 1 and grows with each claim. `holder` is drawn at random by the process
-    that claims, from 63 bits, so that two that claimed the same number are told apart.
+    that claims, from 63 bits, so that two claims with the same number can be distinguished.
     """
 
     number: int

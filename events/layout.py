@@ -94,9 +94,9 @@ def layout_of(kind: type[Event]) -> Layout:
 def envelope_of(
     payload: Mapping[str, Any], kind: type[Event]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Part the top level of a payload into the envelope's fields and what is not understood.
+    """Split the top level of a payload into the envelope's fields and unknown fields.
 
-    A known key with a value it cannot have counts as not understood, null as absent.
+    A known key with an invalid value counts as unknown, null as absent.
     """
     is_action = issubclass(kind, Action)
     checks = ACTION_ENVELOPE if is_action else OBSERVATION_ENVELOPE

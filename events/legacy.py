@@ -16,10 +16,10 @@ RISKS = frozenset(SecurityRisk)
 
 
 def modern_args(args: Mapping[str, Any], declared: frozenset[str]) -> dict[str, Any]:
-    """Copy an action's arguments in today's spelling; `declared` are the kind's own names.
+    """Copy an action's arguments in the current spelling; `declared` are the kind's own names.
 
-    A name that the kind itself declares is never taken for an old one. Where both spellings are
-    given, today's wins.
+    A declared name is never taken for an old one. If both spellings are given, the current one
+    wins.
     """
     modern = dict(args)
     for old, new in RENAMED.items():
@@ -39,7 +39,7 @@ def modern_args(args: Mapping[str, Any], declared: frozenset[str]) -> dict[str, 
 
 
 def is_security_risk(value: object) -> bool:
-    """Tell whether a JSON value is one of the risk levels; a boolean is not."""
+    """Return whether a JSON value is one of the risk levels; a boolean is not."""
     return type(value) is int and value in RISKS
 
 

@@ -1,4 +1,4 @@
-"""LiveReader: the events and pieces behind a cursor, in order, as they come."""
+"""LiveReader: the events and pieces after a cursor, in order, as they arrive."""
 
 import asyncio
 from asyncio import Future
@@ -38,7 +38,7 @@ class Cursor(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what `str` gives. Raises BadCursor."""
+        """Parse the text form of a cursor. Raises BadCursor."""
         if len(text) > MAX_CURSOR_CHARACTERS:
             raise BadCursor(f"A cursor has at most {MAX_CURSOR_CHARACTERS} characters.")
         position, *parts = text.split("~")
@@ -88,7 +88,7 @@ Given: TypeAlias = Sequence[StoredEvent] | Sequence[Piece | Dropped] | Opened
 
 
 class LiveReader:
-    """Reads what follows a cursor: stored events, then pieces, as they come; nothing is queued.
+    """Reads stored events, then pieces, after a cursor as they arrive; nothing is queued.
 
     It is woken by what is published and told, and reads on from where it stands: a slow reader gets
     fewer and longer pieces. Of a cursor past the log's end the end counts. `cursor` is behind what
@@ -180,7 +180,7 @@ class LiveReader:
 
 
 def _without(held: Mapping[str, int], events: Sequence[StoredEvent]) -> Mapping[str, int]:
-    """Return what is held but of partials that these events complete."""
+    """Return the held partials without those that these events complete."""
     if not held:
         return held
     completed = {partial_of(event) for event in events}

@@ -8,11 +8,11 @@ from events.event import Event, FileEditSource, FileReadSource, RecallType
 
 MAX_OUTPUT_CHARACTERS = 30_000
 CUT_MARK = "[... Observation truncated due to length ...]"
-"""Stands in the place of what was cut from a command's output."""
+"""Replaces the part that was cut from a command's output."""
 
 
 class Observation(Event):
-    """An event that tells what happened."""
+    """An event that reports what happened."""
 
     # Coercion would change a stored value.
     model_config = ConfigDict(strict=True)
@@ -21,12 +21,12 @@ class Observation(Event):
 
     @property
     def success(self) -> bool | None:
-        """Whether what was asked for succeeded; None for kinds that do not say."""
+        """Whether the action succeeded; None for kinds without that information."""
         return None
 
 
 class CmdOutputMetadata(BaseModel):
-    """Facts about a command beside its output; -1 means unknown. Keeps undeclared keys."""
+    """Metadata of a command's output; -1 means unknown. Undeclared keys are preserved."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow")
 
@@ -69,7 +69,7 @@ class IPythonRunCellObservation(Observation):
 
     @property
     def success(self) -> bool:
-        """Always true: a failing cell is told by its text."""
+        """Always true: the failure of a cell is in its text."""
         return True
 
 
@@ -135,7 +135,7 @@ class AgentDelegateObservation(Observation):
 
 
 class ErrorObservation(Observation):
-    """Something failed; the agent may go on. `error_id` may be a translation key."""
+    """A failure; the agent may continue. `error_id` may be a translation key."""
 
     kind: ClassVar[str] = "error"
     wording: ClassVar[str] = "{content}"

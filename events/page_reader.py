@@ -19,7 +19,7 @@ from events.stores.base import EventStore
 logger = logging.getLogger(__name__)
 
 OVERHEAD_BYTES = 200
-"""Bytes a record costs in memory beside its body."""
+"""Bytes of memory that a record takes in addition to its body."""
 
 
 PART_BYTES = 4 * 1024 * 1024
@@ -51,7 +51,7 @@ class Part(NamedTuple):
 
 
 class Load(NamedTuple):
-    """Events of a page on their way from the store; shared by all whom they suffice."""
+    """A read of a page's events in progress, shared by all callers that it satisfies."""
 
     first_id: int
     end_id: int
@@ -221,7 +221,7 @@ class PageReader:
     async def _read_part(
         self, conversation_id: str, first_id: int, end_id: int
     ) -> tuple[Sequence[StoredEvent], int]:
-        """Read as much as a part takes; one past the last id that was looked at."""
+        """Read as much as a part holds; return one past the last id that was examined."""
         try:
             events = await self._store.read_part(
                 conversation_id, first_id, end_id, self._part_bytes

@@ -14,7 +14,7 @@ def page_of(event_id: int, page_size: int) -> int:
 
 
 def page_bounds(page: int, page_size: int) -> tuple[int, int]:
-    """First id of a page, and one past its last."""
+    """Return the first id of a page, and one past its last."""
     return page * page_size, (page + 1) * page_size
 
 
@@ -39,9 +39,9 @@ class PageCache(Generic[Key, Value]):
         return entry[0]
 
     def put(self, key: Key, value: Value, size_bytes: int) -> None:
-        """Keep a value, dropping the least recently used beyond the bound.
+        """Cache a value, dropping the least recently used ones beyond the bound.
 
-        One that is larger than the whole bound is not kept.
+        A value larger than the whole bound is not cached.
         """
         self.discard(key)
         if size_bytes > self._limit_bytes:

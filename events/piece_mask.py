@@ -7,13 +7,13 @@ from events.secret_patterns import DECIDING_BYTES, Span
 from events.strictness import whole_text
 
 FIRST_HIGH, LAST_HIGH = "\ud800", "\udbff"
-"""The surrogates of which a second one is to follow."""
+"""The high surrogates, which a low surrogate must follow."""
 CONTINUATION = 0b1000_0000
 CONTINUATION_BITS = 0b1100_0000
 
 
 class PieceMask:
-    """Gives what may be shown of one text so far: the beginning of its masked form.
+    """Masks a text that arrives in pieces, as far as its masked form is already certain.
 
     All that `feed` has returned, joined, is at any time a prefix of what `Redactor.redact_text`
     returns for the whole text, and with `last` equal to it. Held back is only what text to come

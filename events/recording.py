@@ -42,13 +42,13 @@ NOT_NEEDED = frozenset(
 """Fields of a recorded action that are another conversation's; their values are not even read."""
 LIST_KEY = "trajectory"
 ENTRY_BYTES = 48
-"""Bytes an action costs in memory beside its JSON."""
+"""Bytes of memory that an action takes in addition to its JSON."""
 
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 
 class RecordedActions(Sequence[Action]):
-    """Actions as JSON, each decoded when it is asked for: a recording may hold very many."""
+    """Actions as JSON, each decoded on access: a recording may hold very many."""
 
     __slots__ = ("__weakref__", "_encoded", "size_bytes")
 
@@ -74,7 +74,7 @@ class RecordedActions(Sequence[Action]):
 
 
 class Recording(NamedTuple):
-    """The user's first message, and what the agent did, in order and free of ids and times."""
+    """The user's first message and the agent's actions, in order and without ids and times."""
 
     first_message: MessageAction
     actions: Sequence[Action]
@@ -113,7 +113,7 @@ def read_recording(text: str) -> Recording:
 
 
 def _events_of(text: str) -> Iterator[Mapping[str, Any]]:
-    """Read event after event, so that no more than one is held as objects."""
+    """Read one event after the other, so that at most one is held as objects."""
     try:
         yield from _Reader(text.removeprefix("\ufeff")).events()
     except json.JSONDecodeError as error:
@@ -209,7 +209,7 @@ def _no_number(_name: str) -> None:
 def _read_action(
     number: int, kind: str, payload: Mapping[str, Any]
 ) -> tuple[Action, dict[str, Any]]:
-    """Return an action, and what is kept of it; optional arguments that do not fit are left out."""
+    """Return an action and the payload to store; invalid optional arguments are left out."""
     rest = {key: storable(value) for key, value in payload.items() if key not in NOT_NEEDED}
     arguments = {} if rest.get("args") is None else rest["args"]
     if not isinstance(arguments, dict):

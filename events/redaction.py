@@ -1,4 +1,4 @@
-"""Redactor: masks the secrets of a conversation in what is stored and sent."""
+"""Redactor: masks the secrets of a conversation in stored and sent events."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,7 +26,7 @@ from events.strictness import whole_text
 
 NOTHING: frozenset[str] = frozenset()
 MAX_FORMER = 8
-"""Sets of values told before that are searched one by one; more are compiled into one."""
+"""Earlier sets of values that are searched one by one; more are compiled into one."""
 MASK = "<secret_hidden>"
 _MASK = MASK.encode()
 NEVER_MASKED = frozenset(
@@ -49,10 +49,10 @@ PROTOCOL_NAMES = frozenset(
 
 
 class Redactor:
-    """Masks secret values in event payloads. It holds values only and never shows them.
+    """Masks secret values in event payloads, found as SecretPatterns describes.
 
-    How values are found is said by SecretPatterns. Those shorter than 4 characters are ignored. A
-    value stays masked after its name has got another one, because it may still be valid elsewhere.
+    Values shorter than 4 characters are ignored. A value stays masked after its name has got a new
+    value, because it may still be valid elsewhere.
     """
 
     __slots__ = ("_shortest", "_told", "_values")
@@ -114,7 +114,7 @@ class Redactor:
         return _masked(encoded, spans).decode() if spans else text
 
     def find(self, text: bytes) -> list[Span]:
-        """Return where secrets stand in UTF-8, in order; those that touch or overlap are one."""
+        """Return the spans of secrets in UTF-8, in order; adjacent and overlapping ones are merged."""
         if not self._told:
             return []
         first, *former = self._told

@@ -22,11 +22,12 @@ MIN_CHARACTERS = 4
 """Shorter values are not looked for: they would be found everywhere."""
 SHORT_CHARACTERS = 8
 WORD_CHARACTERS = 16
-"""Values that are shorter than the first, and words and numbers shorter than the second, are weak:
-they also occur by chance."""
+"""Values shorter than the first, and words and numbers shorter than the second, are weak: they also
+occur by chance."""
 MIN_PART_CHARACTERS = 8
 MIN_RANDOM_CHARACTERS = 16
-"""Of a longer value, a part that is named a password and one that looks random have at least these."""
+"""Minimum lengths, within a longer value, of a part named as a password and of one that looks
+random."""
 RANDOM_DIGITS = 2
 RANDOM_CHANGES = 0.25
 """Of a random part's neighbours, the share that is of another class (upper, lower, digit)."""
@@ -35,7 +36,7 @@ MAX_PARTS = 5000
 HEAD_BYTES = 64
 """Of a longer spelling only so much is in the automaton; the rest is compared where that is found."""
 MAX_OVERLAPS = 100
-"""Occurrences of a long spelling that are looked for at every byte; then those side by side."""
+"""Occurrences of a long spelling that are searched at every byte; later ones only side by side."""
 MAX_COMPARED = 200
 """Weak spellings that are compared with each other; of more, any may begin within any."""
 LONG_CHARACTERS = 4096
@@ -43,7 +44,7 @@ LONG_CHARACTERS = 4096
 MAX_ALONE = 4
 """The most of them; each costs every text a search."""
 MAX_LOOKS = 200_000
-"""Overlapping hits looked at in one text; a text that asks for more is masked more than it must."""
+"""Overlapping hits examined in one text; beyond that more is masked than necessary."""
 
 _NAMED = re.compile(
     r"""(?:export\s+)?[-\s]*["']?(?P<name>[\w.\- ]{1,64}?)["']?\s*[:=]\s*(?P<value>\S.*)"""
@@ -57,7 +58,7 @@ _IN_ADDRESS = re.compile(r"://(?P<user>[^/\s:@]*):(?P<value>[^/\s@]+)@")
 """A password in an address, of a database or of a git host for instance."""
 _IN_NETRC = re.compile(r"\blogin\s+\S+\s+password\s+(?P<value>\S+)")
 _REFERENCE = re.compile(r"[$/~<*]|\.{1,2}/|\{\{|file:|env:|vault:")
-"""Matches the beginning of a value that only names the place of a secret."""
+"""Matches the prefix of a value that only names the location of a secret."""
 _WORD_SEPARATORS = re.compile(r"[-_. ]")
 _WORDS = re.compile(r"[A-Za-z0-9+/_.~-]{12,}={0,2}")
 _SEPARATORS = re.compile(r"[^A-Za-z0-9]+")
@@ -80,7 +81,7 @@ _HANGUL = ("\uac00", "\ud7a3")
 
 
 class Span(NamedTuple):
-    """A place in a text, in bytes."""
+    """A span of a text, in bytes."""
 
     start: int
     end: int
@@ -246,7 +247,7 @@ class _Search:
         self._looks = MAX_LOOKS
 
     def spans(self) -> list[Span]:
-        """Return where values stand."""
+        """Return the spans of values."""
         found = self._strong()
         weak = list(self._weak())
         longer = list(self._longer())
@@ -355,14 +356,14 @@ def groups_of(values: frozenset[str]) -> tuple[frozenset[str], ...]:
 
 
 def compiled_patterns(values: frozenset[str]) -> SecretPatterns | None:
-    """Return the search for these values if somebody holds it."""
+    """Return the search for these values if one is in use."""
     return _compiled.get(values)
 
 
 def patterns_of(values: frozenset[str], compiled: SecretPatterns | None = None) -> SecretPatterns:
-    """Return the search for these values, compiled once as long as somebody holds it.
+    """Return the search for these values, compiled once while it is in use.
 
-    `compiled` is the search made meanwhile, if that was done elsewhere.
+    `compiled` is a search compiled elsewhere in the meantime.
     """
     found = _compiled.get(values)
     if found is None:
@@ -389,7 +390,7 @@ def _spellings_by_kind(values: Iterable[str]) -> tuple[set[bytes], set[bytes], s
 
 
 def _forms_of(value: str) -> set[str]:
-    """Return the ways in which a value as a whole may stand: shells drop its last line break."""
+    """Return the forms in which a whole value may occur: shells drop its last line break."""
     unix = value.replace("\r\n", "\n")
     forms = {value, unix}
     if "\n" in unix:
@@ -413,7 +414,7 @@ def is_weak(value: str) -> bool:
 
 
 def _spellings_of(value: str) -> set[str]:
-    """Return how a value may stand in texts that quote it, such as a derived message."""
+    """Return the forms of a value in texts that quote it, such as a derived message."""
     spellings = {
         value,
         repr(value)[1:-1],

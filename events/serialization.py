@@ -104,11 +104,11 @@ def _put_result(payload: dict[str, Any], event: Observation) -> None:
 
 
 def decode(payload: Mapping[str, Any]) -> Event:
-    """Read a stored event's JSON object, in today's or an older spelling.
+    """Decode a stored event's JSON object, in the current or an older spelling.
 
-    `payload` is never changed, but nested containers are shared with the event. What is undeclared or does not fit is kept (`unknown_fields`,
-    `unknown_arguments`, UnknownAction, UnknownObservation). Raises BadEvent only for what is no
-    event at all.
+    `payload` is never changed, but nested containers are shared with the event. Undeclared and
+    invalid values are preserved (`unknown_fields`, `unknown_arguments`, UnknownAction,
+    UnknownObservation). Raises BadEvent only if it is not an event at all.
     """
     if not isinstance(payload, Mapping):
         raise BadEvent("An event must be an object.", code="not_an_object")
@@ -140,9 +140,9 @@ class Mismatch(NamedTuple):
 
 
 def mismatches_of(payload: Mapping[str, Any]) -> list[Mismatch]:
-    """Say which arguments keep an action's payload, in today's spelling, from being its kind.
+    """Return the arguments that do not match the declared kind of an action's payload.
 
-    Empty for one that fits, and for one whose kind is not declared.
+    Empty for a valid payload, and for one of an undeclared kind.
     """
     declared = ACTIONS.get(payload["action"])
     if declared is None:
@@ -249,7 +249,7 @@ def _arguments_of(event: Event) -> dict[str, Any]:
 
 
 def flag_of(payload: Mapping[str, Any]) -> EventFlag:
-    """Tell what a reader may know of a stored payload without parsing it."""
+    """Return the flag that a reader may use without parsing the stored payload."""
     action = payload.get("action")
     observation = payload.get("observation") if action is None else None
     if observation == "agent_state_changed":

@@ -8,18 +8,18 @@ from pydantic import BaseModel
 
 MAX_DEPTH = 64
 MAX_VALUES = 10_000
-"""Reading through many small values would hold everybody up."""
+"""Validating many small values would block the event loop."""
 MIN_INTEGER = -(2**63)
 MAX_INTEGER = 2**64 - 1
 SHOWN_CHARACTERS = 60
 
 
 def refusal_of(value: object) -> str | None:
-    """Say in one sentence why a value cannot be taken; None when it can.
+    """Return in one sentence why a value is refused; None if it is accepted.
 
     Refused are integers beyond 64 bits, NaN and infinities, strings that are not valid Unicode
     (lone surrogates), nesting deeper than 64, more than 10,000 values in all, keys that are not
-    strings, and what is not JSON.
+    strings, and values that are not JSON.
     """
     values = 1
     pending: list[tuple[str, object, int]] = [("", value, 1)]

@@ -20,7 +20,7 @@ Callback = Callable[[Sequence[StoredEvent]], Awaitable[None]]
 """Takes 1..N events, ascending and without a hole since the last call."""
 
 Read = Callable[[int], Awaitable[Sequence[StoredEvent]]]
-"""Committed events from an id on: at least one if there are any."""
+"""Reads committed events from an id on: at least one if there are any."""
 
 
 class Subscription:
@@ -58,9 +58,9 @@ class Subscription:
         self._context = copy_context()
 
     def offer(self, events: Sequence[StoredEvent], size_bytes: int = 0) -> bool:
-        """Take note of newly committed events; returns at once whether it began to lag by this.
+        """Queue newly committed events; return whether the subscription began to lag.
 
-        `size_bytes` is about what they are together.
+        `size_bytes` is their approximate total size.
         """
         if self._closed:
             return False
@@ -79,19 +79,19 @@ class Subscription:
         return self.lagged > lagged
 
     def wake(self) -> None:
-        """Start handing over if that is not under way."""
+        """Start delivery if it is not in progress."""
         if self._task is None and not self._closed:
             loop = asyncio.get_running_loop()
             self._task = loop.create_task(self._drain(), name=self.name, context=self._context)
 
     def catch_up(self) -> None:
-        """Read from the log whatever follows `position` (a subscription that starts behind)."""
+        """Read the log from `position` on, for a subscription that starts behind."""
         self._queue.clear()
         self._lagging = True
         self.wake()
 
     async def level(self) -> None:
-        """Wait until nothing is left to hand over (as of some moment during the wait)."""
+        """Wait until everything was delivered, as of some time during the wait."""
         if self._task is not None and self._task is not asyncio.current_task():
             await asyncio.wait([self._task])
 

@@ -33,10 +33,10 @@ class _Sums(NamedTuple):
 def counted(usage: ConversationUsage, events: Sequence[StoredEvent]) -> ConversationUsage:
     """Add the next events; the first one's id is `usage.position`.
 
-    Metrics tell sums of the whole conversation, so that the difference to those before is what
-    was used on the event's UTC day, of the model the metrics name. So all lines together always
-    come to what the conversation's record says. An event without metrics counts for the model "".
-    One that cannot be read counts for the day 0001-01-01.
+    Metrics contain sums for the whole conversation, so that the difference to the previous ones is
+    the usage on the event's UTC day, of the model in the metrics. All lines together equal the sums
+    in the conversation's record. An event without metrics counts for the model "". One that cannot
+    be read counts for the day 0001-01-01.
     """
     lines = {(line.day, line.model): line for line in usage.lines}
     sums = _Sums(usage.cost, usage.prompt_tokens, usage.completion_tokens)
@@ -99,7 +99,7 @@ def _model_of(payload: Mapping[str, Any]) -> str:
 
 
 SLICE = 200
-"""Events that are read and counted in one go; then others have their turn."""
+"""Events read and counted per iteration of the event loop."""
 SAVE_EVERY = 5_000
 """Events of one conversation that are counted between two writes."""
 DELETION_SECONDS = 5.0
@@ -113,10 +113,10 @@ class CaughtUp(NamedTuple):
 
 
 class UsageLedger:
-    """Counts what logs have gained since they were counted last. Appending knows nothing of it.
+    """Counts the events appended to logs since the last count; appending is unaffected.
 
-    What it keeps can be dropped and counted anew, but for conversations that are deleted: those
-    are counted to their end just before, and stay as they are.
+    Counts can be dropped and computed again, except those of deleted conversations, which are
+    counted to their end just before the deletion.
     """
 
     def __init__(self, events: EventStore, usage: UsageStore) -> None:
@@ -125,9 +125,9 @@ class UsageLedger:
         self._serial = asyncio.Lock()
 
     async def catch_up(self, seconds: float) -> CaughtUp:
-        """Count all that is in the logs now, for at most that long; a later call goes on.
+        """Count all events in the logs, for at most that many seconds; a later call continues.
 
-        Raises StorageError where the counts themselves cannot be read.
+        Raises StorageError if the counts cannot be read.
         """
         failed = 0
         try:
@@ -155,7 +155,7 @@ class UsageLedger:
             )
 
     async def recount(self, conversation_id: str) -> None:
-        """Drop the count of a conversation that is there; the next `catch_up` makes it anew."""
+        """Drop the count of an existing conversation; the next `catch_up` computes it again."""
         async with self._serial:
             await self._usage.forget(conversation_id)
 

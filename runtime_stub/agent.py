@@ -11,10 +11,10 @@ from runtime_stub.errors import RuntimeFloorError
 
 
 class RateLimited(RuntimeFloorError):
-    """Raised by `step`: the model takes no more calls for now.
+    """Raised by `step`: the model accepts no more calls for now.
 
-    The agent's state becomes `rate_limited` until its user writes or asks it to run; with
-    `exhausted` there is no sense in trying again, and it becomes `error`.
+    The agent's state becomes `rate_limited` until its user sends a message or the command
+    `running`; with `exhausted` a retry is pointless, and the state becomes `error`.
     """
 
     def __init__(self, message: str = "", *, exhausted: bool = False) -> None:
@@ -33,7 +33,7 @@ class Spending:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A way to begin: a message, and in a few words what comes of it."""
+    """An example first message, with a short title that says what it does."""
 
     message: str
     title: str
@@ -82,7 +82,7 @@ class Agent(ABC):
         return ""
 
     def metrics(self) -> dict[str, Any] | None:
-        """Accumulated `llm_metrics` to attach to the next action; None when there is no news."""
+        """Return accumulated `llm_metrics` to attach to the next action; None if unchanged."""
         return None
 
     async def close(self) -> None:

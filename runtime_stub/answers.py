@@ -39,7 +39,7 @@ in for it and is the same for every address."""
 
 
 def answer(workspace: Workspace, action: Action) -> Observation:
-    """Carry out one action. A file that cannot be served is a WorkspaceError, nothing changed."""
+    """Perform one action. Raises WorkspaceError, with nothing changed, if a file cannot be served."""
     match action:
         case FileReadAction():
             return _read(workspace, action)

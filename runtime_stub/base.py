@@ -10,7 +10,7 @@ from events.observations import Observation
 
 
 class RuntimeStatus(StrEnum):
-    """A runtime's life, in the wire's words (`runtime_status`)."""
+    """The status of a runtime, as on the wire (`runtime_status`)."""
 
     STOPPED = "STATUS$STOPPED"
     STARTING = "STATUS$STARTING_RUNTIME"
@@ -36,7 +36,7 @@ class FileVersions:
 
 
 class Runtime(ABC):
-    """Carries out actions in one conversation's workspace.
+    """Performs actions in one conversation's workspace.
 
     `perform` answers every action with an observation, failing commands included; it raises
     `RuntimeUnavailable` only when the runtime itself is gone. File operations take absolute
@@ -59,13 +59,13 @@ class Runtime(ABC):
 
     @abstractmethod
     async def perform(self, action: Action) -> Observation:
-        """Carry out one action. The observation has no id, source or cause yet."""
+        """Perform one action. The observation has no id, source or cause yet."""
 
     @abstractmethod
     def set_environment(self, variables: Mapping[str, str | None]) -> None:
-        """Merge `variables` into what commands see from now on (secrets among them).
+        """Merge `variables` (secrets among them) into the environment of later commands.
 
-        None takes a variable away; one that is not there is no error.
+        None removes a variable; an absent one is ignored.
         """
 
     @abstractmethod

@@ -9,7 +9,7 @@ from runtime_stub.agent import Agent, Spending
 
 
 class ReplayAgent(Agent):
-    """Takes the recorded actions one by one, whatever comes of them; then `inner` goes on.
+    """Performs the recorded actions, regardless of their results; then `inner` continues.
 
     A recorded end (`finish`, `reject`, a message that waits) ends nothing while actions follow, or
     while a message waits for `inner`. `inner` observes everything but the first user message,
@@ -26,7 +26,7 @@ class ReplayAgent(Agent):
 
     @property
     def goes_on(self) -> bool:
-        """Whether recorded actions are left, or what was asked meanwhile waits for `inner`."""
+        """Whether recorded actions are left, or messages wait for `inner`."""
         return self._done < len(self._actions) or self._asked or self._inner.goes_on
 
     def observe(self, event: Event) -> None:

@@ -27,7 +27,7 @@ class Commit:
 class FileStatus:
     """A file's changes from the last commit to the index (`staged`) and on to the files (`working`).
 
-    Each is one of M A D, a space for no change; both are `?` for a file nobody added.
+    Each is one of M A D, a space for no change; both are `?` for an untracked file.
     """
 
     staged: str
@@ -59,7 +59,7 @@ class Repository:
         return self.commits.get(self.branch)
 
     def stage(self, files: Mapping[str, bytes], folder: str = "") -> bool:
-        """Take `folder` (or one file) into the index, deletions too; False if nothing matches."""
+        """Add `folder` (or one file) to the index, including deletions; False if nothing matches."""
 
         def within(path: str) -> bool:
             return folder in ("", path) or path.startswith(f"{folder}/")
@@ -104,7 +104,7 @@ class Repository:
         self.branch = name
 
     def switch(self, name: str, files: Mapping[str, bytes]) -> dict[str, bytes] | None:
-        """Make `name` the current branch; the folder's new files, or None when there is no such.
+        """Switch to the branch `name`; return the folder's new files, None without such a branch.
 
         Changes that do not collide with the other branch are carried over.
         """

@@ -30,7 +30,7 @@ _COMMAND = re.compile(rf"^[ \t]*/({'|'.join(USAGE)})(?!\S)(.*)$", re.MULTILINE)
 
 
 class BadArguments(Exception):
-    """The arguments do not fit the command's usage; the text adds what the usage cannot say."""
+    """The arguments do not match the command's usage; the text adds details."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Instruction:
 
 
 def next_instruction(text: str, start: int) -> tuple[Instruction, int] | None:
-    """Read the instruction at or after `start` and where to go on; None at the message's end.
+    """Return the instruction at or after `start` and where to continue; None at the message's end.
 
     The lines up to the next command are one plain text; blank ones count only in a message that
     has nothing else. Takes time linear in what it reads.

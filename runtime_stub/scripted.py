@@ -1,4 +1,4 @@
-"""ScriptedAgent, the default agent: does what the commands in a message say, without a model."""
+"""ScriptedAgent, the default agent: executes the commands in a message, without a model."""
 
 import asyncio
 import re
@@ -32,7 +32,7 @@ class ScriptedFailure(Exception):
     """The error raised by `/error TEXT`; its text is TEXT."""
 
     quotes: ClassVar[bool] = True
-    """Its text is a user's, and has no place in the server's log."""
+    """Its text is a user's, and must not be logged."""
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ class ScriptedAgent(Agent):
         self._has_news = False
 
     def resume(self, spent: Spending) -> None:
-        """Count on from what the conversation has cost."""
+        """Continue counting from the conversation's spending so far."""
         self._cost = Decimal(str(spent.cost))
         self._prompt_tokens = spent.prompt_tokens
         self._completion_tokens = spent.completion_tokens

@@ -10,10 +10,10 @@ from runtime_stub.workspace import ROOT, Workspace, resolve
 
 USER = "dev"
 SHOWN_BYTES = 384 * 1024
-"""Of a longer output only this much of both ends is kept: what an observation shows of each, and the
-longest secret that may reach beyond it."""
+"""Characters kept of both ends of a longer output: the part shown in an observation, and the
+longest secret that may extend beyond it."""
 WHOLE_BYTES = 8 * 1024 * 1024
-"""The longest output that is kept whole where that is asked for."""
+"""The longest output that is kept whole on request."""
 
 
 def run(

@@ -1,4 +1,4 @@
-"""StubRuntime: carries actions out in an in-memory workspace, the same way every time."""
+"""StubRuntime: performs actions in an in-memory workspace, deterministically."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -52,14 +52,14 @@ class StubRuntime(Runtime):
         self._status = RuntimeStatus.READY
 
     async def close(self) -> None:
-        """Forget the workspace; a command under way ends in RuntimeUnavailable."""
+        """Discard the workspace; a running command ends with RuntimeUnavailable."""
         self._closed = True
         self._status = RuntimeStatus.STOPPED
         self._workspace = Workspace()
         self._environment.clear()
 
     async def perform(self, action: Action) -> Observation:
-        """Carry out one action, after those that came before it."""
+        """Perform one action, after earlier ones."""
         self._ready_workspace()
         async with self._turn:
             if isinstance(action, CmdRunAction | IPythonRunCellAction):
@@ -79,16 +79,16 @@ class StubRuntime(Runtime):
                 return ErrorObservation(content=str(error))
 
     def set_environment(self, variables: Mapping[str, str | None]) -> None:
-        """Merge `variables` into what `$NAME` stands for."""
+        """Merge `variables` into the environment of commands."""
         merged = {**self._environment, **variables}
         self._environment = {name: value for name, value in merged.items() if value is not None}
 
     async def read_file(self, path: str) -> bytes:
-        """Return a file's bytes as they were before the command under way, if any."""
+        """Return a file's bytes as they were before a running command."""
         return self._ready_workspace().read(resolve(path))
 
     async def write_file(self, path: str, content: bytes) -> str:
-        """Write a file at once, also under a command that is under way."""
+        """Write a file at once, even during a running command."""
         target = resolve(path)
         # A command under way would otherwise put its older copy over the file.
         workspaces = [self._ready_workspace(), *([self._draft] if self._draft else [])]
@@ -103,7 +103,7 @@ class StubRuntime(Runtime):
         return self._ready_workspace().children(resolve(path or "."))
 
     async def changes(self) -> Sequence[FileChange] | None:
-        """Compare the files with the last commit; a file nobody added is `U`."""
+        """Compare the files with the last commit; an untracked file is `U`."""
         workspace = self._ready_workspace()
         if workspace.repository is None:
             return None

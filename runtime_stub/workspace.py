@@ -95,13 +95,13 @@ class Workspace:
         self.files[path] = content
 
     def make_folder(self, path: str) -> None:
-        """Make a folder and those above it; one that exists is fine. Raises BadWorkspacePath."""
+        """Create a folder and its parents, unless they exist. Raises BadWorkspacePath."""
         missing = self._missing_folders(path)
         self._check_entries(path, len(missing))
         self.folders.update(missing)
 
     def remove(self, path: str) -> None:
-        """Remove a file, or a folder with all in it; what is not there is no error.
+        """Remove a file, or a folder with its contents; an absent one is ignored.
 
         Raises BadWorkspacePath for the root, the current folder and the folders above it.
         """

@@ -8,7 +8,7 @@ from server.packaging import packaging_problems
 
 
 def main() -> int:
-    """Run the command line and give its exit code; 2 when our packages are not ours."""
+    """Run the command line and return its exit code; 2 if the packages are not Parley's."""
     find_packages_at_home()
     gc.disable()  # hardly anything imported is garbage: each pass over it takes a tenth of the start
     try:

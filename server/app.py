@@ -63,7 +63,7 @@ logger = logging.getLogger(__name__)
 class Application:
     """A composed server: its ASGI application and what its runner must do in order.
 
-    `acceptor` lets connections in, and takes the websockets that go the short way.
+    `acceptor` admits connections, and serves websockets directly.
     """
 
     asgi: Starlette
@@ -133,8 +133,8 @@ async def compose(
 ) -> AsyncIterator[Application]:
     """Yield a server over open stores, which stay open. Raises ConfigError.
 
-    `prove` makes a small durable write where those of the stores have failed; `medium` is what
-    the stores are kept on.
+    `prove` makes a small durable write after writes of the stores have failed; `medium` is the
+    medium of the stores.
     """
     components = components or load_components(config)
     user_auth = instantiate("user_auth_class", components.user_auth)

@@ -63,7 +63,7 @@ def load_class(setting: str, name: str | None, contract: type[T], default: type[
 
 
 def instantiate(setting: str, make: Callable[[], T]) -> T:
-    """Return what a class makes when called at start. Raise ConfigError with a message of one line."""
+    """Call a class at start and return the object. Raise ConfigError with a message of one line."""
     try:
         return make()
     except KeyboardInterrupt:
@@ -79,7 +79,7 @@ def _name_of(contract: type) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """One class per contract; an abstract store stands for what the storage has."""
+    """One class per contract; an abstract store class selects the storage's own store."""
 
     agent: type[Agent]
     runtime_builder: type[RuntimeBuilder]
@@ -174,7 +174,7 @@ def _examples_of(agent: type[Agent]) -> Sequence[Example]:
 
 
 def load_tracing(endpoint: str | None) -> Tracing | None:
-    """Return the exporter of traces for an endpoint, None without one. Raise ConfigError without the extra."""
+    """Return the trace exporter for an endpoint, if any. Raise ConfigError without the extra."""
     if endpoint is None:
         return None
     try:

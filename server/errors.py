@@ -170,7 +170,7 @@ WRONG_KEY = "invalid_session_api_key"
 
 
 class Refused(ServerError):
-    """A handshake is refused with this message; `data` travels beside the message."""
+    """A handshake is refused with this message; `data` is sent beside the message."""
 
     def __init__(self, message: str, data: dict[str, str] | None = None) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""Host names and origins in the one form in which they are compared."""
+"""Host names and origins in their normal form for comparison."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import idna
 
 DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
 WEB_SCHEMES: Mapping[str, str] = {"ws": "http", "wss": "https"}
-"""The scheme that browsers write in the origin of a page whose socket's address has this one."""
+"""The scheme of a page's origin, by the scheme of its socket's URL."""
 LAST_PORT = 65535
 
 _AUTHORITY = re.compile(
@@ -48,7 +48,7 @@ def authority_of(text: str) -> Authority | None:
 
 
 def normal_origin(text: str) -> str | None:
-    """Return an origin as browsers send it; None for what is none.
+    """Return an origin as browsers send it; None if it is invalid.
 
     Names are in lower case and ASCII, and the scheme's own port is left out. Of schemes other than
     http and https the rest stays as it is.
@@ -66,7 +66,7 @@ def normal_origin(text: str) -> str | None:
 
 
 def given_origin(text: str) -> str:
-    """Return an origin of a setting in its normal form. Raises ValueError for what is none."""
+    """Return an origin from a setting in its normal form. Raises ValueError if it is invalid."""
     scheme, separator, rest = text.strip().removesuffix("/").partition("://")
     name, colon, port = rest.rpartition(":")
     if not (colon and port.isdigit()):
@@ -79,9 +79,9 @@ def given_origin(text: str) -> str:
 
 
 def given_host(text: str) -> str:
-    """Return a host name of a setting in its normal form, without a port.
+    """Return a host name from a setting in its normal form, without a port.
 
-    Raises ValueError for what is none, an address of a page or a pattern for instance.
+    Raises ValueError if it is invalid, such as a URL or a pattern.
     """
     host = text.strip()
     bare = f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
@@ -97,9 +97,9 @@ def given_host(text: str) -> str:
 
 
 def _in_ascii(name: str) -> str:
-    """Return a name as it is asked for: letters outside of ASCII as browsers write them.
+    """Return a host name as browsers request it, with letters outside ASCII encoded.
 
-    Raises ValueError for what browsers would ask for in another form, 127.1 for instance.
+    Raises ValueError for names that browsers would rewrite, such as 127.1.
     """
     bare = name.removesuffix(".")
     if _NUMBER.fullmatch(bare.rpartition(".")[2]):

@@ -19,10 +19,10 @@ from server.tracing import Attributes, Span, Tracing
 logger = logging.getLogger(__name__)
 
 SEND_SECONDS = 5
-"""Seconds one request to the collector may take, retries included."""
+"""Deadline in seconds of one request to the collector, including retries."""
 CLOSE_SECONDS = 2.0
 QUEUE_SPANS = 4096
-"""Spans that may wait to be sent; those that come then are dropped."""
+"""Spans that may wait to be sent; further ones are dropped."""
 SEND_SPANS = 512
 PAUSE_MILLISECONDS = 1000
 """Milliseconds between two exports."""
@@ -50,7 +50,7 @@ class _Span(Span):
 
 
 class OtelTracing(Tracing):
-    """Sends from a thread of its own, in batches; nothing global is set."""
+    """Exports spans in batches from its own thread; no global state is set."""
 
     def __init__(self, endpoint: str) -> None:
         exporter = OTLPSpanExporter(endpoint=endpoint, timeout=SEND_SECONDS)

@@ -1,4 +1,4 @@
-"""Whether the four top-level packages are ours; imports nothing of them, since they may not be."""
+"""Checks that the four top-level packages are Parley's, without importing them."""
 
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
@@ -10,10 +10,10 @@ PACKAGES = ("server", "runtime_stub", "events", "storage")
 
 
 def packaging_problems() -> Iterator[str]:
-    """Yield a line for each top-level package that another distribution owns or stands before.
+    """Yield a line for each top-level package that another distribution owns or shadows.
 
     The four names are short enough to be taken: the package index has an `Events`, whose
-    installation replaces or hides our events/__init__.py without a word.
+    installation silently replaces or hides events/__init__.py.
     """
     owners = packages_distributions()
     home = Path(__file__).resolve().parent.parent

@@ -41,12 +41,12 @@ _BY_NAME: Mapping[str, str] = {
     "agent": "scripted",
     "description": "For the deployment",
 }
-"""Words in the place of a text that says nothing."""
+"""Example words that replace a meaningless text."""
 _FORMATS: Mapping[str, str] = {"date-time": "2026-03-02T09:15:07.120334Z", "binary": "(bytes)"}
 
 
 class TypeSchemas:
-    """The schemas of some types, with what they refer to apart in `components`."""
+    """The schemas of some types; schemas they refer to are in `components`."""
 
     def __init__(self, types: Iterable[tuple[Any, Mode]]) -> None:
         wanted = list(types)

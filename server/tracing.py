@@ -1,7 +1,7 @@
 """Traces: spans of requests, socket events, appends and agent steps, made where they are wanted.
 
-The classes and functions here stand in for the plain ones when traces are on; when they are off
-nothing of this is in the way of an event. No span holds what users or agents write.
+The classes and functions here replace the untraced ones if tracing is on; if it is off, events pass
+none of them. No span contains text of users or agents.
 """
 
 import time
@@ -37,7 +37,7 @@ class Span(ABC):
 
     @abstractmethod
     def rename(self, name: str, attributes: Attributes) -> None:
-        """Name it by what has become known."""
+        """Rename the span once its final name is known."""
 
     @abstractmethod
     def fail(self, kind: str) -> None:
@@ -65,7 +65,7 @@ class Tracing(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Send what is left, for a bounded time."""
+        """Send the remaining spans, for a bounded time."""
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ class Current:
     span: Span
     ended_by_append: bool = False
     taken: bool = False
-    """An append has begun that will end it."""
+    """Whether an append that will end the span has begun."""
 
 
 _current: ContextVar[Current | None] = ContextVar("current", default=None)

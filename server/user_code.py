@@ -1,4 +1,4 @@
-"""Calls into code of others - agents, runtimes, stores, listeners - so that it harms its caller only.
+"""Calls into user code - agents, runtimes, stores, listeners - that harm the caller only.
 
 What such code raises comes to its caller as an Exception, even where it is none (SystemExit, a
 panic of an extension module); what it awaits ends by a deadline, even where it ignores its
@@ -25,24 +25,24 @@ T = TypeVar("T")
 
 
 class UserCodeFailed(Exception):
-    """The code raised what is no Exception, or cancelled itself; that is the cause."""
+    """The code raised a BaseException that is not an Exception, or cancelled itself."""
 
 
 class UserCodeLate(TimeoutError):
-    """The code did not end by its deadline, or still is at what should have ended; the text says so."""
+    """The code missed its deadline, or is still busy with an earlier call; the text says which."""
 
 
 class UserCode:
-    """Code that belongs together: one conversation's agent and runtime, or one class of stores.
+    """User code of one scope: one conversation's agent and runtime, or one class of stores.
 
-    Its tasks, and those they begin, may cancel each other and nobody else's.
+    Its tasks, and tasks they start, can cancel each other but no other tasks.
     """
 
     def __init__(self, owner: str) -> None:
         self.owner = owner
         """The owner, for the log."""
         self.ended = False
-        """Nothing of it is needed any more; anybody may cancel what is left of it."""
+        """Release the code: its remaining tasks may be cancelled."""
         self._left_behind: set[Task[Any]] = set()
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -58,9 +58,9 @@ class UserCode:
             _within.reset(token)
 
     async def wait(self, call: Callable[[], Awaitable[T]], seconds: float | None, name: str) -> T:
-        """Await what `call` gives, in a task of its own; `name` says what that is.
+        """Await the result of `call` in a separate task; `name` describes the call.
 
-        After `seconds`, or when the caller is cancelled, it is cancelled, and left behind if it
+        After `seconds`, or when the caller is cancelled, the task is cancelled, and abandoned if it
         ignores that. Raises UserCodeFailed, UserCodeLate and the Exceptions it raises.
         """
         loop = asyncio.get_running_loop()
@@ -177,7 +177,7 @@ def runs_now() -> bool:
 
 
 async def exceptions_only(call: Callable[[], Awaitable[T]]) -> T:
-    """Await what `call` gives. Raises UserCodeFailed for what it raises that is no Exception."""
+    """Await the result of `call`. Raises UserCodeFailed for other BaseExceptions than Exceptions."""
     try:
         return await call()
     except (Exception, CancelledError):

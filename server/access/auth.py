@@ -64,22 +64,22 @@ def owner_id(principal: Principal) -> Owner:
 
 
 class UserAuth(ABC):
-    """Tells users apart; made once, without arguments, and asked for every request and connection.
+    """Identifies the user of every request and connection; created once, without arguments.
 
-    The session key, where there is one, is checked besides, and first.
+    The session key, if there is one, is checked before.
     """
 
     @abstractmethod
     async def user_id(self, headers: Mapping[str, str]) -> str | Principal | None:
         """Return the id of the user who sent a request with these headers (names in lower case).
 
-        None owns what has no owner. A class whose users have more to them than an id returns a
-        subclass of Principal. Raises Unauthorized to refuse; its text is shown.
+        None is the anonymous user. A class with more information about users returns a subclass of
+        Principal. Raises Unauthorized to refuse; its text is shown.
         """
 
 
 class AnyUser(UserAuth):
-    """Nobody in particular asks, whoever it is."""
+    """The default: every request is anonymous."""
 
     async def user_id(self, headers: Mapping[str, str]) -> str | None:  # noqa: ARG002 - the contract's
         """None."""
@@ -89,8 +89,8 @@ class AnyUser(UserAuth):
 class Authenticator:
     """Checks keys, hosts and origins.
 
-    Without a key the server trusts whoever reaches it, so that a page from elsewhere must not: the
-    Host must then be a name of this machine (else a name that was pointed at it would do), which
+    Without a key the server trusts every client that reaches it, but must not trust pages of other
+    sites: the Host must then be a name of this server (DNS could point any other name at it), which
     is localhost, 127.0.0.1, [::1], the `host` setting, one of `permitted_hosts` or the host of a
     permitted origin; where the server listens to other machines, it may also be any IP address.
     With a key every Host will do, unless `permitted_hosts` names some.
@@ -126,7 +126,8 @@ class Authenticator:
     def connection_key_matches(self, given: Iterable[str | None], scope: Mapping[str, Any]) -> bool:
         """Return whether one of these keys, or one in the handshake's headers, is the session key.
 
-        A header of another purpose, as a token by which users are told apart, is no wrong key.
+        A header with another purpose, such as a token that identifies users, does not count as a
+        wrong key.
         """
         headers = Headers(raw=scope.get("headers", []))
         scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -178,9 +179,10 @@ class Authenticator:
         return authority.name in self._names or (self._open and _is_address(authority.name))
 
     def origin_allowed(self, headers: Headers, peer: str | None = None) -> bool:
-        """Return whether there is no Origin, or one that may use the server.
+        """Return whether there is no Origin, or a permitted one.
 
-        `peer` is the other end. Raises Forbidden for a scheme of a trusted proxy's that is none.
+        `peer` is the address of the peer. Raises Forbidden for an invalid scheme from a trusted
+        proxy.
         """
         origins = headers.getlist("origin")
         if not origins:

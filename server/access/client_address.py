@@ -18,23 +18,23 @@ from server.config.settings import AccessLimits
 from server.errors import Forbidden
 
 SITE_BITS = 64
-"""Of an IPv6 address: the rest is its owner's to choose, and change, as he likes."""
+"""Bits of an IPv6 address that identify a network; its owner can change the rest at will."""
 MAPPED_BITS = 96
-"""Bits of an IPv6 address before the IPv4 address that it stands for (`::ffff:10.0.0.1`)."""
+"""Bits of an IPv6 address before the IPv4 address that it maps (`::ffff:10.0.0.1`)."""
 LONGEST = 64
-"""Characters of an address, with a zone's name behind it; longer text is none, and is not kept."""
+"""Maximum characters of an address, including a zone; longer text is not parsed and not cached."""
 REMEMBERED = 4096
-"""Addresses whose form is known: to read one takes longer than all else that is asked of it."""
+"""Cached parsed addresses: parsing takes longer than everything else done with an address."""
 SECURE: Mapping[str, bool] = {"http": False, "https": True, "ws": False, "wss": True}
 """Schemes as proxies write them, and whether the client's connection is encrypted."""
 SHOWN = 20
-"""Characters of a word that is refused."""
+"""Characters shown of a refused word."""
 UNKNOWN = "unknown"
 """The address of a client without one, such as a Unix socket's."""
 
 
 class Addresses:
-    """Tells clients apart by their address, an IPv6 one by its network."""
+    """Identifies clients by their address, IPv6 addresses by their network."""
 
     def __init__(self, config: AccessLimits) -> None:
         self._proxies = [_network(text) for text in config.trusted_proxies]
@@ -51,8 +51,8 @@ class Addresses:
     def client(self, peer: str | None, headers: Headers) -> str:
         """Return the client's address, by which it is counted.
 
-        Behind a trusted proxy it is the last address of X-Forwarded-For that is not a proxy's
-        itself: what stands before it, the client may have written.
+        Behind a trusted proxy it is the last address of X-Forwarded-For that is not itself a proxy:
+        the client may have written the addresses before it.
         """
         address = peer or UNKNOWN
         if self._proxies and self.is_proxy(address):
@@ -67,10 +67,10 @@ class Addresses:
         return site_of(address)
 
     def is_https(self, peer: str | None, headers: Headers) -> bool:
-        """Return whether a trusted proxy says that the client came by https, or wss.
+        """Return whether a trusted proxy reports that the client used https or wss.
 
-        Of a list the first word counts, which is that of the proxy next to the client. Raises
-        Forbidden for a word that names no scheme of the web.
+        Of a list the first word counts, which is from the proxy nearest to the client. Raises
+        Forbidden for a word that is not a web scheme.
         """
         if peer is None or not self.is_proxy(peer):
             return False

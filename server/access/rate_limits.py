@@ -144,12 +144,12 @@ class RateLimits:
         }
 
     def spend(self, kind: RateClass, address: str) -> None:
-        """Count one of an address. Raises RateLimited."""
+        """Count one request of an address. Raises RateLimited."""
         if not self.addresses.is_unlimited(address):
             self._spend(kind, address)
 
     def spend_owner(self, kind: RateClass, owner: str) -> None:
-        """Count one of an owner, whatever address it comes from. Raise RateLimited."""
+        """Count one request of an owner, from any address. Raise RateLimited."""
         self._spend(kind, f"user:{owner}")
 
     def check(self, kind: RateClass, address: str) -> None:
@@ -160,7 +160,7 @@ class RateLimits:
             raise self._refusal(kind, address)
 
     def note(self, kind: RateClass, address: str) -> bool:
-        """Count one; whether that was too many."""
+        """Count one event; return whether the limit is exceeded."""
         try:
             self.spend(kind, address)
         except RateLimited:
@@ -168,7 +168,7 @@ class RateLimits:
         return False
 
     def violated(self, address: str) -> None:
-        """Note a breach of the protocol; too many of them, and the address is banned for a while."""
+        """Count a protocol violation; too many of them ban the address for a time."""
         if self.note(RateClass.VIOLATIONS, address):
             if not self.is_banned(address):
                 logger.warning(

@@ -1,4 +1,4 @@
-"""An agent and a runtime of whatever kind, each call contained and what it gives checked."""
+"""Wrappers of agents and runtimes that contain every call and check its result."""
 
 import inspect
 import logging
@@ -23,11 +23,11 @@ T = TypeVar("T")
 
 
 class Deadlines(NamedTuple):
-    """Seconds that parts of a conversation's life may take.
+    """Deadlines in seconds for the phases of a conversation.
 
     `start` is for each of building and connecting a runtime, `close` for closing it and the agent,
     `other` for each call of a runtime but those and its actions. `stop` is for the whole end of a
-    conversation, in which what was taken becomes durable.
+    conversation, including the writes of accepted events.
     """
 
     start: float = 60.0
@@ -37,7 +37,7 @@ class Deadlines(NamedTuple):
 
 
 class ContainedAgent(Agent):
-    """Hands every call on to an agent. Raises Exceptions only, and TypeError for what is nonsense."""
+    """Forwards every call to an agent. Raises Exceptions only, and TypeError for invalid results."""
 
     def __init__(self, inner: Agent, code: UserCode, deadlines: Deadlines) -> None:
         self.name = type(inner).__name__
@@ -84,9 +84,9 @@ class ContainedAgent(Agent):
 
 
 class ContainedRuntime(Runtime):
-    """Hands every call on to a runtime; each ends by a deadline, `perform` by that of its caller.
+    """Forwards every call to a runtime; each has a deadline, `perform` that of its caller.
 
-    Raises Exceptions only: UserCodeLate, and TypeError for what is nonsense.
+    Raises Exceptions only: UserCodeLate, and TypeError for invalid results.
     """
 
     def __init__(self, inner: Runtime, code: UserCode, deadlines: Deadlines) -> None:
@@ -107,7 +107,7 @@ class ContainedRuntime(Runtime):
             return RuntimeStatus.ERROR
 
     async def connect(self) -> None:
-        """See Runtime; it must be able to tell its status then."""
+        """See Runtime; also checks that the runtime reports a valid status."""
         await self._wait(self._inner.connect, "connect", self._deadlines.start)
         self._status()
 

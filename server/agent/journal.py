@@ -18,8 +18,8 @@ RETRY_SECONDS = 0.5
 class LoopRecord:
     """Appends in the order of the calls; nothing here waits or raises, failures are logged.
 
-    Who looks at a conversation goes by its newest state. One that cannot be appended is appended
-    again until it is in the log, another state has taken its place, another holds the loop, or the
+    Clients rely on the newest state of a conversation. A state that cannot be appended is retried
+    until it is in the log, another state has replaced it, another process holds the loop, or the
     stream has ended.
     """
 
@@ -51,16 +51,16 @@ class LoopRecord:
     def tell_state(
         self, state: AgentState, reason: str = "", error: ErrorObservation | None = None
     ) -> None:
-        """Append the state that is now, behind the error that led to it, if one did.
+        """Append the current state, after the error that caused it, if any.
 
-        What is left of earlier ones is given up.
+        Earlier states that were not appended are dropped.
         """
         self._untold = AgentStateChangedObservation(agent_state=state, reason=reason)
         self._unshown = error
         self._append_state()
 
     async def close(self, seconds: float) -> None:
-        """Wait, for a bounded time, until the newest state is told; then it is tried no more."""
+        """Wait, for a bounded time, until the newest state is appended; then stop retrying."""
         if self._untold is not None:
             self._told = asyncio.get_running_loop().create_future()
             await asyncio.wait([self._told], timeout=seconds)

@@ -51,8 +51,8 @@ Work = Callable[[], Awaitable[AgentState]]
 class AgentDriver:
     """One piece of work at a time. However it ends, a state is set, unless it was halted.
 
-    `set_state` gets the state, the reason that clients know, and what there is to say beyond
-    that; it and `fail` must not raise.
+    `set_state` gets the state, the reason known to clients, and an additional text; it and `fail`
+    must not raise.
     """
 
     def __init__(
@@ -68,19 +68,19 @@ class AgentDriver:
         self._context = context_of(conversation_id=conversation_id)
 
     def begin(self, work: Work) -> None:
-        """Start to work; what was under way changes no state any more."""
+        """Start the work; earlier work no longer changes the state."""
         name = f"agent of {self._conversation_id}"
         loop = asyncio.get_running_loop()
         self._task = loop.create_task(self._drive(work), name=name, context=self._context)
 
     def drop(self) -> None:
-        """Cancel the work under way without waiting for its end; it changes nothing any more."""
+        """Cancel the current work without waiting for its end; it no longer changes the state."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
 
     async def halt(self) -> None:
-        """Cancel the work under way; what ignores that is left behind and changes nothing."""
+        """Cancel the current work; if it ignores that, abandon it: it no longer sets the state."""
         task, self._task = self._task, None
         if task is None or task.done():
             return
@@ -108,7 +108,7 @@ class AgentDriver:
 
 
 async def _outcome_of(work: Work) -> tuple[AgentState, str, str]:
-    """Return the state that is due after the work, the reason for it, and the text beside that."""
+    """Return the state to set after the work, its reason, and an additional text."""
     try:
         return await work(), "", ""
     except LimitReached as limit:
@@ -124,16 +124,16 @@ CLOSE_SHARE = 0.4
 LONGEST_REASON = 2000
 """Characters of a reason that are kept."""
 OnError = Callable[[str], None]
-"""Shows a failure to whoever watches now; the state `error` with its reason is in the log."""
+"""Shows a failure to connected clients; the state `error` with its reason is in the log."""
 
 
 class AgentLoop:
     """The running agent of one conversation. Everything it decides is an event of the log.
 
-    It takes user messages up in log order, each by a `recall` action that names it as its cause;
-    by that mark a later loop knows which messages still wait. Whatever fails in it, its agent or
-    its runtime ends in a state that is told: none but a loop at work is `running`. Once another
-    holds the log's loop, nothing more of this one gets there, and it stops.
+    It takes up user messages in log order, each by a `recall` action that names it as its cause; by
+    that mark a later loop knows which messages still wait. Every failure of the loop, its agent or
+    its runtime ends in a state in the log: none but a loop at work is `running`. Once another holds
+    the log's loop, nothing more of this one gets there, and it stops.
     """
 
     def __init__(
@@ -178,9 +178,10 @@ class AgentLoop:
         return self.state is None or self.state in WORKING
 
     async def start(self) -> None:
-        """Come up: `loading`, the runtime, what was left open, the messages that wait.
+        """Start: set `loading`, start the runtime, close open actions, take up waiting messages.
 
-        Raises what the runtime or the log raises; the state is then `error` where it could be.
+        Raises what the runtime or the log raises; the state is then `error` if it could be
+        appended.
         """
         last_id = self._stream.next_id - 1
         self._set_state(AgentState.LOADING)
@@ -435,7 +436,7 @@ class AgentLoop:
 
 
 def _error_of(state: AgentState, reason: str, detail: str) -> ErrorObservation:
-    """Return the entry of the log that says why the agent does not go on."""
+    """Return the `error` event that says why the agent does not continue."""
     if state is AgentState.RATE_LIMITED or reason == RATE_LIMIT_ID:
         said = detail if reason == RATE_LIMIT_ID else reason
         return ErrorObservation(content=said, error_id=RATE_LIMIT_ID)

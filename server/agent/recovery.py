@@ -24,7 +24,7 @@ OPENING_EVENTS = 200
 
 @dataclass(slots=True)
 class OpenWork:
-    """User messages no loop has taken up, and actions nothing answered; both ascending."""
+    """User messages that no loop has taken up, and actions without an observation; both ascending."""
 
     messages: list[MessageAction] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
@@ -34,10 +34,10 @@ class OpenWork:
 
 
 async def find_open_work(stream: EventStream, last_id: int) -> OpenWork:
-    """Read back from `last_id` to where nothing can be open any more.
+    """Read back from `last_id` to where nothing can be open.
 
-    A loop takes messages up in order and says so by a `recall` action whose cause is the message:
-    no message before the newest such one is open, and no action before a state of rest.
+    A loop takes up messages in order and records it by a `recall` action whose cause is the
+    message: no message before the newest such one is open, and no action before a state of rest.
     """
     found = OpenWork()
     answered: set[int | None] = set()

@@ -7,10 +7,10 @@ from events.event import AgentState
 
 @dataclass(frozen=True, slots=True)
 class LoopSettings:
-    """Limits and manners of one agent loop.
+    """The limits and options of one agent loop.
 
     `max_iterations` counts agent steps and `max_budget_per_task` is in USD (None: no limit);
-    reaching one ends in the state `error`, and going on raises it by as much again.
+    reaching one ends in the state `error`, and continuing extends it by the same amount.
     """
 
     max_iterations: int = 500
@@ -33,7 +33,7 @@ WORKING = frozenset(
 STEPPING = frozenset(
     (AgentState.RUNNING, AgentState.USER_CONFIRMED, AgentState.USER_REJECTED),
 )
-"""A task of the loop is under way that looks for news before it ends."""
+"""States in which a task of the loop runs, which checks for new messages before it ends."""
 
 RESTING = frozenset(
     (
@@ -45,7 +45,7 @@ RESTING = frozenset(
         AgentState.ERROR,
     )
 )
-"""No action is under way: whatever came before such a state is answered."""
+"""States without an action in progress: every earlier action has an observation."""
 
 RUNNABLE = frozenset(
     (
@@ -63,10 +63,10 @@ RUNNABLE = frozenset(
 """Kinds of action that the runtime answers with an observation."""
 
 CONFIRMABLE = frozenset(("run", "run_ipython", "browse_interactive", "edit", "read"))
-"""Kinds of action that wait for the user's word in confirmation mode."""
+"""Kinds of action that wait for the user's confirmation in confirmation mode."""
 
 TROUBLED = frozenset((AgentState.ERROR, AgentState.RATE_LIMITED))
-"""Whoever reads the conversation must learn from its log why the agent does not go on."""
+"""States whose cause must be in the log, since the agent does not continue."""
 
 ERROR_ID = "STATUS$ERROR"
 RATE_LIMIT_ID = "CHAT_INTERFACE$AGENT_RATE_LIMITED_STOPPED_MESSAGE"

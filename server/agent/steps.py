@@ -1,4 +1,4 @@
-"""Runs an agent's steps: asks for the next action, records it, has it carried out."""
+"""Runs an agent's steps: requests the next action, appends it, and has it performed."""
 
 import asyncio
 from asyncio import Future
@@ -46,7 +46,7 @@ class LimitReached(Exception):
 
 
 class AgentSteps:
-    """One agent's progress in one conversation: counters, limits and the action under way.
+    """One agent's progress in one conversation: counters, limits and the current action.
 
     `run` is the body of a task that the loop may cancel at any await. `pending` is the action
     whose observation is not yet in the log, with the append that records it.
@@ -86,7 +86,7 @@ class AgentSteps:
             self._max_budget += budget
 
     async def run(self, level: Callable[[], Awaitable[None]]) -> AgentState:
-        """Step until the agent waits or ends; the state that is then due.
+        """Step until the agent waits or ends; return the state to set.
 
         `level` waits until the agent has observed everything appended so far.
         """
@@ -109,7 +109,7 @@ class AgentSteps:
                 return due
 
     async def confirm(self) -> None:
-        """Append the pending action again as confirmed, carry it out, append what came of it."""
+        """Append the pending action again as confirmed, perform it, append its observation."""
         action = self._decided(ConfirmationState.CONFIRMED)
         if action is not None:
             await self._carry_out(action)
@@ -122,7 +122,7 @@ class AgentSteps:
             await self._answer(appended.id, UserRejectObservation(content=REJECTED_TEXT))
 
     def close_pending(self, reason: str, error_id: str) -> None:
-        """Answer an action that will not be carried out with an error, if there is one."""
+        """Append an error for the pending action, if there is one: it will not be performed."""
         if self.pending is None:
             return
         recorded, _ = self.pending

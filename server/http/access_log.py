@@ -20,10 +20,10 @@ QUIET = frozenset(("/alive", "/health", "/ready", "/metrics", "/socket.io"))
 PAGES = frozenset(
     ("/{path:path}", "/admin", "/admin/assets/{path:path}", "/docs", "/docs/{path:path}")
 )
-"""Routes of pages and what they are made of, dozens of files for each look; of interest when refused."""
+"""Routes of pages and their files, dozens per visit; logged at `debug` unless refused."""
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 UNMATCHED = "unmatched"
-"""The route of a request that was answered before one was found, or for want of one."""
+"""The route label of a request that was answered before its route was known, or has none."""
 REFUSED, FAULT = 400, 500
 CLIENT_GONE = 499
 """The status of a request whose client did not wait for the answer."""
@@ -44,10 +44,10 @@ def method_of(scope: Scope) -> str:
 
 
 class AccessLog:
-    """Gives a request its id, in log lines and as X-Request-ID; counts it and logs one line of it.
+    """Assigns each request an id, in log lines and as X-Request-ID, counts it and logs one line.
 
-    The outermost of all, so that refused requests are seen as well. Of websockets it counts
-    and logs those that are not accepted.
+    It is the outermost middleware, so that refused requests are included. Of websockets it counts
+    and logs only those that are not accepted.
     """
 
     def __init__(self, app: ASGIApp, tallies: Tallies, *, access_log: bool) -> None:

@@ -14,7 +14,7 @@ from server.http.responses import CLOSE, response_of
 ENVELOPE_BYTES = 64 * 1024
 """Bytes that JSON may add around the longest message."""
 UPLOAD_BYTES = 32 * 1024 * 1024
-"""Bytes of one upload, all its files together."""
+"""Bytes of one upload, with all its files."""
 SLOWEST_BYTES_PER_SECOND = 4096
 """Rate below which a body, after the first seconds, is no longer waited for."""
 LONGEST_NUMBER = 18
@@ -25,7 +25,7 @@ _UPLOAD = re.compile(r"/api/conversations/[^/]+/upload-files")
 
 
 class BodyLimit(NamedTuple):
-    """The most bytes a body may have, and the setting that says so, if one does."""
+    """The maximum size of a body in bytes, and the setting that defines it, if any."""
 
     size: int
     setting: str | None = None
@@ -35,10 +35,10 @@ UPLOADS = BodyLimit(UPLOAD_BYTES)
 
 
 class BodyLimits:
-    """Bounds what is sent, and takes nothing but JSON (or an upload) where state may change.
+    """Limits bodies, and requires JSON (or an upload) for requests that may change state.
 
-    A form of another site could send the other types without asking first. `seconds` is how long
-    a body may take in all, longer by a second for each 4 KiB that came.
+    A form of another site could send other types without a preflight. `seconds` is the deadline for
+    a body, extended by a second for each 4 KiB received.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class BodyLimits:
 
 
 class LimitedBody:
-    """A body on its way in."""
+    """A request body that is being received."""
 
     def __init__(
         self, receive: Callable[[], Awaitable[Message]], limit: BodyLimit, seconds: float
@@ -87,7 +87,7 @@ class LimitedBody:
 
     @property
     def cut_short(self) -> bool:
-        """Whether it was asked for and is not whole."""
+        """Whether the body was requested and is not complete."""
         return self._begun is not None and not self.whole
 
     async def receive(self) -> Message:

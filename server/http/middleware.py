@@ -70,7 +70,7 @@ def middleware(
 
 
 def exception_handlers() -> dict[Any, Callable[[Request, Exception], Any]]:
-    """Return the handlers that turn a route's errors into the one error body."""
+    """Return the handlers that turn a route's errors into the error body."""
     kinds = (
         HTTPException,
         ServerError,
@@ -83,7 +83,7 @@ def exception_handlers() -> dict[Any, Callable[[Request, Exception], Any]]:
 
 
 class AccessControl:
-    """Refuses too many requests, foreign hosts, origins and, under /api, wrong keys; says who asks.
+    """Checks rates, hosts, origins and, under /api, keys; identifies the owner.
 
     Sockets are refused before they are accepted, over HTTP. The owner a request acts for is in the
     scope's state; connections are asked for theirs when they join. Origins that may use the server
@@ -174,7 +174,7 @@ def rate_class(scope: Scope) -> RateClass:
 
 
 class UnhandledErrors:
-    """Answers what nobody foresaw, websockets at addresses that have none among it."""
+    """Answers unhandled exceptions, and websockets at paths without one."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

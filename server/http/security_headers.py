@@ -16,7 +16,7 @@ PROTECTION: Mapping[str, str] = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
-"""Set on every answer whose route has not said otherwise."""
+"""Sets these headers on every response whose route has not set them."""
 TRANSPORT_SECURITY = {"strict-transport-security": "max-age=31536000"}
 """Besides, where clients reach the server by https only."""
 

@@ -1,4 +1,4 @@
-"""Tallies of one server: what its loops, connections and requests did, told by `/metrics`."""
+"""Counters of one server's loops, connections and requests, exposed by `/metrics`."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from storage.counters import Histogram
 
 REQUEST_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-"""Seconds of requests that are told apart."""
+"""Upper bounds, in seconds, of the request histogram."""
 
 
 class Answered(NamedTuple):
@@ -25,7 +25,7 @@ NOT_ACCEPTED = "not_accepted"
 
 @dataclass(slots=True)
 class Tallies:
-    """Counted since the start unless it says now; only the event loop's thread adds to it."""
+    """Counters since the start, or current numbers; only the event loop's thread changes them."""
 
     conversations: int = 0
     """Conversations that are open now."""
@@ -33,14 +33,14 @@ class Tallies:
     """Agent loops that are there now."""
     loops_started: int = 0
     loop_failures: int = 0
-    """Failures of agents, of runtimes, and of loops that did not come up."""
+    """Failures of agents, of runtimes, and of loop starts."""
     agent_steps: int = 0
     connections: int = 0
     """Connections that joined a conversation."""
     refused: Counter[str] = field(default_factory=Counter)
     """Connections that did not, by reason."""
     delivered: int = 0
-    """Events that connections which have left were brought past."""
+    """Events delivered to connections that have left."""
     requests: dict[Answered, Histogram] = field(default_factory=dict)
     """Their seconds."""
 

@@ -18,7 +18,7 @@ logger = structlog.get_logger(__name__)
 library_logger = logging.getLogger(__name__)
 
 LAG_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
-"""Seconds of lag that are told apart."""
+"""Upper bounds, in seconds, of the lag histogram."""
 BEAT_SECONDS = 0.1
 """Seconds between beats; the runner ticks as often, so no other timer is needed."""
 DEEPEST = 12
@@ -33,11 +33,11 @@ class Sample(NamedTuple):
 
 
 class LoopWatch:
-    """Notes how late the beats of a loop come; a thread looks at the loop when one is overdue.
+    """Measures the delay of the event loop; a thread takes its stack when a beat is overdue.
 
-    The loop counts as held up when no beat came for `slow_seconds`. That is logged once, when it is
-    over, with the stack it was found in. The thread is there from the first beat to the end of the
-    context; 0 seconds watch nothing.
+    The loop counts as blocked when no beat came for `slow_seconds`. A block is logged once, when it
+    is over, with that stack. The thread runs from the first beat to the end of the context; 0
+    seconds disable the watch.
     """
 
     def __init__(self, slow_seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Logging: one line per happening on stderr, JSON or text, ids from the context, secrets masked.
+"""Logging: one line per event on stderr, JSON or text, ids from the context, secrets masked.
 
 Modules log with `structlog.get_logger(__name__)`. The ids of a line come from
 `structlog.contextvars.bound_contextvars(request_id=..., conversation_id=..., connection_id=...)`;
@@ -86,7 +86,7 @@ def _one(error: BaseException) -> str:
 
 
 class FaultCounts(logging.Handler):
-    """Counts from `with` on; what the log level leaves out is not counted."""
+    """Counts warnings and errors within the `with` block, except those below the log level."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

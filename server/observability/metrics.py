@@ -52,7 +52,7 @@ class StallCounts(Protocol):
 
 
 class LimitedConnections(Protocol):
-    """Clients with a place, and what was done about those who only hold one."""
+    """The number of admitted clients, of pending handshakes and of evictions."""
 
     evicted: int
 
@@ -88,7 +88,7 @@ class MetricSources:
 
 
 class Metrics:
-    """The exposition of one server's figures, in the text format."""
+    """The exposition of one server's metrics in Prometheus' text format."""
 
     def __init__(self, sources: MetricSources) -> None:
         self._registry = CollectorRegistry()
@@ -102,7 +102,7 @@ class Metrics:
 
 
 class ServerCollector(Collector):
-    """Makes families of what was counted; a scrape costs the server a millisecond or two."""
+    """Creates the metric families from the counters; a scrape takes a millisecond or two."""
 
     def __init__(self, sources: MetricSources) -> None:
         self._sources = sources

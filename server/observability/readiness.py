@@ -36,13 +36,13 @@ Prove = Callable[[], Awaitable[None]]
 
 
 class Readiness:
-    """Asked by `/ready`. Nothing runs between questions; whatever passes is noticed by the next.
+    """The probe behind `/ready`.
 
-    `intake` says what stops the intake of requests. Where data is kept in a folder, that is looked
-    at: its lock, free space, whether it may be written. The `medium` says whether its files are in
-    place, and how old its oldest write is: one that takes longer than a look may is no answer.
-    After a failed append a small write is tried, so that a server that gets no requests any more
-    finds out that it could take some.
+    Nothing runs between probes; a passing problem is noticed by the next. `intake` gives the reason
+    why no requests are accepted. A data directory is examined: its lock, free space, write
+    permission. The `medium` says whether its files are in place, and how old its oldest write is:
+    one that takes longer than a look may is no answer. After a failed append a small write is
+    tried, so that a server that gets no requests any more finds out that it could take some.
     """
 
     def __init__(

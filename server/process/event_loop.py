@@ -1,4 +1,4 @@
-"""Runs an event loop that nobody's exit ends, and ends it in bounded time."""
+"""Runs an event loop that no task's exit can end, and ends it in bounded time."""
 
 import asyncio
 import logging
@@ -51,7 +51,7 @@ class SeparateThreads(ThreadPoolExecutor):
 
 
 def run_to_end(work: Callable[[], Coroutine[Any, Any, T]], begins: Callable[[], None]) -> T:
-    """Run a coroutine in an event loop of its own, and return what it gives or raise what it raises.
+    """Run a coroutine in a new event loop, and return its result or raise its error.
 
     Neither SystemExit nor KeyboardInterrupt out of another task ends it, nor does `loop.stop`.
     Tasks that are left are cancelled; what ignores that, or a thread that goes on, would hold the
@@ -90,7 +90,7 @@ def _run(loop: AbstractEventLoop, main: Task[Any], begins: Callable[[], None]) -
 
 
 def _end(loop: AbstractEventLoop) -> list[str]:
-    """Cancel what is left, and close the loop; the names of the tasks that ignored that."""
+    """Cancel the remaining tasks, and close the loop; return the names of tasks that ignored that."""
     late: set[Task[Any]] = set()
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
@@ -107,7 +107,7 @@ def _end(loop: AbstractEventLoop) -> list[str]:
 
 
 def _threads_left() -> list[str]:
-    """Wait for the threads that the process would wait for; the names of those that go on."""
+    """Wait for non-daemon threads; return the names of those that keep running."""
     due = time.monotonic() + ENDING_SECONDS
     main = threading.main_thread()
     threads = [one for one in threading.enumerate() if one is not main and not one.daemon]
@@ -117,4 +117,4 @@ def _threads_left() -> list[str]:
 
 
 def _nothing() -> None:
-    """Do nothing where nobody wants to be told."""
+    """Do nothing: the default callback."""

@@ -36,11 +36,11 @@ LARGE_BYTES = 1024 * 1024
 
 
 def return_large_blocks() -> None:
-    """Fix from which size on a block is a mapping of its own, for the life of the process.
+    """Fix the size from which glibc allocates a block by mmap, for the life of the process.
 
-    By itself glibc raises that size up to 32 MiB, with every large block that is freed; messages of
-    some MiB then leave holes in its heaps, and the process keeps two to three times what it uses.
-    Other allocators have no such call, and nothing is done.
+    By default glibc raises that size up to 32 MiB, with every large block that is freed; messages
+    of some MiB then leave holes in its heaps, and the process keeps two to three times what it
+    uses. Other allocators have no such call, and nothing is done.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
@@ -52,19 +52,19 @@ most of them events in the page cache, kept the loop for 36 ms."""
 EXIT_NOT_CLOSED = 3
 """The server ran and was stopped, and the storage could not be closed in order."""
 OTHER_FILES = 256
-"""Files that are kept from connections where the system permits so many."""
+"""File descriptors reserved for other uses than connections, if the limit permits it."""
 NEEDED_FILES = {"memory": 32, "sqlite": 40, "local": 56}
-"""Files that are kept from connections in any case: the process itself opens 16 to 24, each thread of
-the local files up to four more."""
+"""File descriptors always reserved for other uses: the process opens 16 to 24, each thread of the
+local file storage up to four more."""
 TICK_SECONDS = 0.1
 CLOSING_TURNS = 3
 """Turns of the loop after which a connection that was closed is gone, if nothing holds it."""
 
 
 class Runner(uvicorn.Server):
-    """uvicorn without its own signal handling, which would end the process by the signal.
+    """uvicorn's server without its signal handling, which would end the process by the signal.
 
-    It ends when `end` is called, at once: uvicorn looks ten times a second, and then pauses.
+    It ends at once when `end` is called; uvicorn itself polls ten times a second.
     """
 
     def __init__(self, config: uvicorn.Config, beat: Callable[[], None] | None = None) -> None:
@@ -80,19 +80,19 @@ class Runner(uvicorn.Server):
             self._ended.set_result(None)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and tell that connections are served."""
+        """Start, and report that connections are served."""
         await super().startup(sockets)
         self.up.set()
 
     async def main_loop(self) -> None:
-        """Tick until there is an end."""
+        """Run until `end` is called."""
         counter = 0
         while not await self.on_tick(counter):
             counter += 1
             await asyncio.wait([self._ended], timeout=TICK_SECONDS)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the listeners and the connections, and wait for what is under way."""
+        """Close the listeners and the connections, and wait for running requests."""
         for server in self.servers:
             server.close()
         for one in sockets or []:
@@ -140,9 +140,9 @@ def run(config: ServerConfig) -> int:
 async def serve(config: ServerConfig, watchdog: Watchdog) -> int:
     """Serve until the watchdog says to stop, then stop in order.
 
-    Stop intake, stop loops, drain what was taken, drop transports so that clients come back with
-    their cursor, close the storage. What keeps the storage from being closed after the server ran
-    is logged and has an exit code of its own. Raises what `create_app` raises at the start.
+    The order: stop accepting work, stop loops, finish accepted work, close transports so that
+    clients reconnect with their cursor, close the storage. A failure to close the storage after the
+    server ran is logged and has its own exit code. Raises what `create_app` raises at the start.
     """
     ran = asyncio.Event()
     try:
@@ -196,9 +196,9 @@ async def shut_down(
 
 
 def within_files(config: ServerConfig) -> ServerConfig:
-    """Return the settings with as many connections as the process may open beside its own files.
+    """Return the settings with `max_connections` reduced to the file descriptors available.
 
-    The limit of the system is raised first, as far as that permits. Raises ConfigError where no
+    The soft limit is raised first, as far as the hard limit permits. Raises ConfigError if no
     connection would be left.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -226,7 +226,7 @@ def within_files(config: ServerConfig) -> ServerConfig:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket. Raises ConfigError, which says why not and what to do."""
+    """Return a listening socket. Raises ConfigError with the reason and a remedy."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Named, since asyncio sends at once only on sockets that say they are TCP.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -259,7 +259,7 @@ def _reason_of(error: OSError | TypeError | ValueError) -> str:
 
 
 def announce(listener: socket.socket) -> None:
-    """Print the one line of standard output: where the server is."""
+    """Print the one line on standard output: the server's URL."""
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     sys.stdout.write(f"Parley is ready at http://{shown}:{port}\n")
@@ -267,7 +267,7 @@ def announce(listener: socket.socket) -> None:
 
 
 def uvicorn_config(config: ServerConfig, application: Application) -> uvicorn.Config:
-    """Return uvicorn's configuration: our websocket protocol, no deflate, no lifespan, no logs of its own."""
+    """Return uvicorn's configuration: Parley's protocols, no deflate, no lifespan, no logs."""
     return uvicorn.Config(
         application.asgi,
         http=application.acceptor.protocol_class(),

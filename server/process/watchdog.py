@@ -1,4 +1,4 @@
-"""Watches over a stop: what is not over in time is ended, whatever holds the event loop."""
+"""Enforces the deadline of a shutdown, even if the event loop is blocked."""
 
 import faulthandler
 import os
@@ -28,12 +28,12 @@ AT_ONCE_SECONDS = 0.2
 
 
 class Watchdog:
-    """Takes SIGTERM and SIGINT: the first begins a stop, a second ends the process at once.
+    """Handles SIGTERM and SIGINT: the first begins a shutdown, a second ends the process at once.
 
-    A stop that takes `seconds` and a little is logged, with what the main thread is at, and the
-    process is ended. That is done by a thread which the kernel wakes at a signal, and where Python
-    itself is held, by faulthandler's timer. What was acknowledged is durable before and after.
-    To be entered in the main thread; it stays on guard after a signal, else it ends with the block.
+    A shutdown that exceeds `seconds` is logged with the main thread's stack, and the process is
+    ended. A thread that the kernel wakes at a signal does that, and faulthandler's timer if Python
+    itself is blocked. What was acknowledged is durable before and after. To be entered in the main
+    thread; it stays on guard after a signal, else it ends with the block.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -56,7 +56,7 @@ class Watchdog:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Leave the signals as they were, unless there was one."""
+        """Restore the signal handlers, unless a signal arrived."""
         if self._asked:
             return
         signal.set_wakeup_fd(-1)
@@ -71,7 +71,7 @@ class Watchdog:
         signal.set_wakeup_fd(self._kernels.fileno(), warn_on_full_buffer=False)
 
     def on_stop(self, stop: Callable[[], object]) -> None:
-        """Call `stop`, in another thread, at the first signal; now if there was one. Maybe twice."""
+        """Call `stop` in another thread at the first signal, or now after one; possibly twice."""
         self._stop = stop
         if self._asked:
             stop()
@@ -102,7 +102,7 @@ class Watchdog:
         os._exit(EXIT_ENDED)
 
     def _next_signal(self, seconds: float | None) -> int | None:
-        """Wait for one of ours; None after so many seconds, or when the block was left."""
+        """Return a handled signal; None after so many seconds, or when the block was left."""
         due = None if seconds is None else time.monotonic() + seconds
         while True:
             self._ours.settimeout(None if due is None else max(0.001, due - time.monotonic()))
@@ -115,4 +115,4 @@ class Watchdog:
 
 
 def _nothing() -> None:
-    """Begin no stop: nothing has asked to be told yet."""
+    """Do nothing: no stop callback is set yet."""

@@ -25,7 +25,7 @@ GIT_HOST_LISTS = (
     "search/repositories",
     "repository/{name:path}/microagents",
 )
-"""Addresses of lists of what a user has at his git hosts."""
+"""Paths of lists at a user's git hosts."""
 GIT_HOST_RECORDS = ("info", "repository/{name:path}/microagents/content")
 """Addresses of single things there."""
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 SourceOf = Callable[[str], str]
-"""Gives a file's text by its path, and raises where there is none."""
+"""Returns a file's text by its path, and raises if there is none."""
 
 # Each begins with a word, which is found quickly; what must stand before it is looked at then.
 _IMPORT = re.compile(
@@ -28,7 +28,7 @@ _DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
 class BundleError(ValueError):
-    """A module cannot be joined with others; the text says which, and why."""
+    """A module cannot be joined; the text says which, and why."""
 
 
 class Bundle(NamedTuple):

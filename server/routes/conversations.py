@@ -176,7 +176,7 @@ UNPREPARED = (SettingsNotFound, ModelKeyMissing, NotAvailable)
 
 
 class ConversationRoutes:
-    """Conversations of whoever asks. Reading one neither opens it nor starts its loop."""
+    """Endpoints of the user's conversations. Reading one neither opens nor starts it."""
 
     def __init__(self, services: Services) -> None:
         self._services = services

@@ -36,11 +36,11 @@ from storage.keys import check_conversation_id
 from storage.unicode_text import is_blank
 
 CREATION_KEY = "creation_key"
-"""Key in the `custom` of a record whose creator chose its id: under which key he did."""
+"""Key in the `custom` of a record with a chosen id: the digest of the Idempotency-Key used."""
 MAX_NAME = 1000
 MAX_IMAGES = 100
 LONG_RECORDING = 256 * 1024
-"""Characters from which on a recording is read in a thread: others are served meanwhile."""
+"""Characters from which a recording is parsed in a thread, so that the event loop is not blocked."""
 
 RECORDINGS_BYTES = 64 * 1024 * 1024
 """Bytes that all unfinished recordings together may hold."""
@@ -109,7 +109,7 @@ class NewConversation(RequestBody):
     mcp_config: dict[str, JsonValue] | None = None
 
     def opening(self) -> "FirstMessage":
-        """Return the first message: the user's words and pictures, else the recording's or the task's.
+        """Return the first message: that of the user, else of the recording or of the task.
 
         Raises BadRecording.
         """
@@ -150,7 +150,7 @@ class NamedConversation(NewConversation):
 
 
 class FirstMessage(NamedTuple):
-    """A conversation's first message, if any, and what the agent is to do again."""
+    """A conversation's first message, if any, and the actions to replay."""
 
     message: str | None
     image_urls: list[str] | None
@@ -168,7 +168,7 @@ class Identity(NamedTuple):
 
 
 class ConversationCreator:
-    """Creates conversations; everything is checked before the first thing is written.
+    """Creates conversations; everything is validated before the first write.
 
     A retry with the same Idempotency-Key gives the same conversation and no second message.
     """
@@ -180,7 +180,7 @@ class ConversationCreator:
         self._recordings = ByteBudget(RECORDINGS_BYTES)
 
     async def create(self, request: Request) -> AgentLoopInfo:
-        """Create the conversation a request asks for and start its loop if it can.
+        """Create the requested conversation and start its loop if possible.
 
         Raises what reading raises, SettingsNotFound, ModelKeyMissing, BadEvent (the message),
         BadRecording, BadKey, KeyExists (the id) and StreamOverloaded (too much is to be done again).

@@ -38,7 +38,7 @@ def docs_page() -> WebFiles:
 
 
 class DocumentRoutes:
-    """Documents are made at the first request; none needs a key, for none tells of anybody."""
+    """The API documents, created on first request; they need no key: they contain no data."""
 
     def __init__(self, services: Services) -> None:
         self._services = services

@@ -39,7 +39,7 @@ class Resource(Route):
         self.endpoints = endpoints
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Match as a route does, but no address that leaves out what a parameter stands for."""
+        """Match as a route does, but not with an empty parameter."""
         match, child_scope = super().matches(scope)
         is_complete = all(child_scope.get("path_params", {}).values())
         return (match, child_scope) if is_complete else (Match.NONE, {})
@@ -71,7 +71,7 @@ class TrailingSlash(BaseRoute):
         self._table = [route for route in table if isinstance(route, Resource)]
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Match where there is such an address, whatever its methods are."""
+        """Match if the path without the slash exists, for any method."""
         if scope["type"] != "http" or not scope["raw_path"].endswith(b"/"):
             return Match.NONE, {}
         bare = {**scope, "path": scope["path"].removesuffix("/")}
@@ -88,7 +88,7 @@ class TrailingSlash(BaseRoute):
 
 
 class NotFoundRoute(BaseRoute):
-    """The last route: whatever no other one takes in any method is not there."""
+    """The last route: answers 404 to every path that no other route matches."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Match weakly, so that a route with another method is preferred and answers 405."""
@@ -133,7 +133,7 @@ class Description:
     status: int
     media_type: str
     text_type: str | None
-    """The type of the same answer as a text, where one may be asked for."""
+    """The media type of an alternative text response, if one can be requested."""
     query: type[BaseModel] | None
     body: Any
     """A type whose JSON the body is; None for no body."""
@@ -143,7 +143,7 @@ class Description:
     """Whether an Idempotency-Key is heeded."""
     raises: tuple[type[Exception], ...]
     statuses: Mapping[int, str]
-    """Answers with a status that the table of errors does not give, and what they mean."""
+    """Responses with a status outside the table of errors, and their meaning."""
 
 
 DESCRIPTIONS: dict[Callable[..., Any], Description] = {}
@@ -165,12 +165,12 @@ def described(
     raises: Iterable[type[Exception]] = (),
     statuses: Mapping[int, str] | None = None,
 ) -> Callable[[_Marked], _Marked]:
-    """Describe the endpoint below for /openapi.json.
+    """Describe the decorated endpoint for /openapi.json.
 
     The docstring's first line is its summary, the rest without "Raises ..." its description.
-    `query` and `body` are the models the endpoint reads with, `answer` the type it answers with;
-    `raises` are the refusals of its own. What follows from the address (ids, the key), from a
-    query or a body, and what every address may answer, is added by server/routes/openapi.py.
+    `query` and `body` are the models of the request, `answer` the type of the response; `raises`
+    are its specific errors. What follows from the address (ids, the key), from a query or a body,
+    and what every address may answer, is added by server/routes/openapi.py.
     """
 
     def mark(endpoint: _Marked) -> _Marked:

@@ -57,10 +57,10 @@ class TrajectoryRoutes:
 
     @described(Tag.EVENTS, answer=Trajectory, raises=(DamagedRecord,))
     async def export(self, request: Request) -> Response:
-        """Return all events except hidden ones, without bulky extras.
+        """Return all events except hidden ones, without large extras.
 
-        The response is streamed. An error on the way breaks the connection, so that a part is
-        not mistaken for the whole.
+        The response is streamed. An error aborts the connection, so that a part is not mistaken for
+        the whole.
         """
         conversation_id = await visible_id(request, self._services.conversation_stores)
         head = await self._services.event_store.head(conversation_id)
@@ -99,9 +99,9 @@ async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byte
 
 MAX_LIMIT = 100
 ANSWER_BYTES = 8 * 1024 * 1024
-"""An answer that has grown to this ends early and says that there is more."""
+"""Bytes at which a response ends early, with `has_more`."""
 SLICE = 500
-"""Events looked at before others get their turn."""
+"""Events examined per iteration of the event loop."""
 EVERYTHING = EventFilter()
 
 
@@ -119,7 +119,7 @@ def _in_log_form(text: str) -> str:
 Moment = Annotated[
     str, AfterValidator(_in_log_form), WithJsonSchema({"type": "string", "format": "date-time"})
 ]
-"""An ISO 8601 moment (UTC unless it says otherwise), spelled as timestamps in the log are."""
+"""An ISO 8601 time (UTC unless it has an offset), in the form of the log's timestamps."""
 
 
 class EventQuery(Query):

@@ -1,4 +1,4 @@
-"""The files of a running workspace: list, read one, take all of them home."""
+"""The files of a running workspace: list, read one, download all."""
 
 import asyncio
 import io
@@ -39,7 +39,7 @@ HIDDEN = frozenset(
     (".git/", ".DS_Store", "node_modules/", "__pycache__/", "lost+found/", ".vscode/")
 )
 MAX_RULES = 1000
-"""Lines of one .gitignore that are heeded."""
+"""Lines of one .gitignore that are used."""
 MAX_LINE = 500
 """Characters of a line that is heeded."""
 SECONDS = 1.0
@@ -48,7 +48,7 @@ KNOWN_FILES = 64
 """Files whose compiled rules are remembered."""
 
 _FOLDER_MARK = "ps_d"
-"""The group in which pathspec's expressions have the slash behind a folder that fits."""
+"""The group of pathspec's expressions that matches the slash after a folder."""
 
 
 class Rule:
@@ -98,10 +98,10 @@ def read_rules(text: str) -> Sequence[Rule]:
 
 
 def shown(names: Iterable[str], files: Sequence[RuleFile]) -> tuple[list[str], bool]:
-    """Return the names of one folder to show, and whether all rules were heeded; blocks.
+    """Return the names of one folder to show, and whether all rules were applied; blocks.
 
-    The file that is nearest to the folder comes first in `files`. Where the rules take longer than
-    SECONDS all names left are shown.
+    The file nearest to the folder comes first in `files`. If the rules take longer than SECONDS,
+    all remaining names are shown.
     """
     visible = [name for name in names if name not in HIDDEN]
     deadline = time.monotonic() + SECONDS
@@ -149,7 +149,7 @@ LISTINGS_AT_ONCE = 2
 ARCHIVE_BYTES = 32 * 1024 * 1024
 ARCHIVE_FILES = 10_000
 FIXED_DATE = (1980, 1, 1, 0, 0, 0)
-"""The earliest one an archive can tell; the workspace keeps no dates."""
+"""The earliest date of a zip archive; the workspace has no dates."""
 
 
 class FolderQuery(Query):

@@ -1,4 +1,4 @@
-"""Whether the server lives, whether it is ready, and what it uses."""
+"""Endpoints for liveness, readiness, metrics and resources."""
 
 import hmac
 import time
@@ -81,7 +81,7 @@ class Status(ResponseBody):
 
 
 class ServerInfo(ResponseBody):
-    """Seconds up, seconds since anybody was seen connected, resources, and what was done."""
+    """Uptime and idle time in seconds, resources, and counters."""
 
     uptime: float
     idle_time: float

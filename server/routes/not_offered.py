@@ -1,4 +1,4 @@
-"""Side doors of a conversation: feedback is kept, what needs a model or an analyzer is refused."""
+"""Endpoints that are not offered, and feedback, which is stored."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Literal, NoReturn
@@ -48,10 +48,10 @@ class BranchPage(ResponseBody):
 
 
 class GitHostRoutes:
-    """Without a token each answers 401 with the text that pages of this protocol know.
+    """Endpoints of git hosts.
 
-    With one a git host would have to be asked, and this server asks none: lists are empty, so that
-    pages show that there is nothing, and single things are refused with 501.
+    Without a token each answers 401 with the text that pages of this protocol know. With one, lists
+    are empty and single resources are refused with 501, since this server connects to no git host.
     """
 
     def __init__(self, services: Services) -> None:
@@ -105,7 +105,7 @@ class GitHostRoutes:
 FEEDBACK = "feedback"
 """Key in a record's `custom`."""
 MAX_FEEDBACK = 100
-"""Judgements kept of one conversation; the oldest go first."""
+"""Feedback entries kept per conversation; the oldest are dropped first."""
 MAX_TEXT = 10_000
 FREE_TEXTS = frozenset(("email", "version", "feedback"))
 """Fields of a judgement that may hold anything, secrets among it."""
@@ -136,7 +136,7 @@ class Feedback(BaseModel):
 
 
 class FeedbackStored(ResponseBody):
-    """The place a feedback was stored, and its id."""
+    """The result of storing feedback, with its id."""
 
     status: Literal["ok"] = "ok"
     message: str = "Kept on this server"
@@ -152,7 +152,7 @@ class ExtraRoutes:
 
     @described(Tag.CONVERSATIONS, body=Feedback, answer=FeedbackStored)
     async def submit_feedback(self, request: Request) -> Response:
-        """Store feedback in the conversation's record, with secrets masked; it is sent to nobody."""
+        """Store feedback in the conversation's record, with secrets masked; it is sent nowhere."""
         conversation_id = await visible_id(request, self._services.conversation_stores)
         judgement = await read_body(request, Feedback)
         feedback_id = uuid4().hex

@@ -1,4 +1,4 @@
-"""The OpenAPI document: made of the route table and of what each endpoint says of itself."""
+"""The OpenAPI document, generated from the route table and the endpoints' descriptions."""
 
 import inspect
 import re

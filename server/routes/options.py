@@ -27,7 +27,7 @@ class PageConfig(ResponseBody):
 
 
 class ExampleMessage(ResponseBody):
-    """A message to begin with, and what comes of it."""
+    """An example first message, and its title."""
 
     title: str
     message: str

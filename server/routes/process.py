@@ -45,7 +45,7 @@ class Transfers(ResponseBody):
 
 
 class Resources(ResponseBody):
-    """Bytes, percents and counts. What the system does not tell is 0."""
+    """The resources of this process; values that the system does not report are 0."""
 
     cpu_percent: float
     memory: Memory

@@ -1,4 +1,4 @@
-"""Reads what a request says and checks it, and writes JSON answers."""
+"""Parses and validates requests, and writes JSON responses."""
 
 import re
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ def _written_out(text: object) -> object:
 
 
 Moment = Annotated[UtcDatetime, BeforeValidator(_written_out)]
-"""A moment with its offset."""
+"""A time with its UTC offset."""
 Day = Annotated[date, BeforeValidator(_written_out)]
 
 
@@ -158,7 +158,7 @@ def _fields_of(value: object) -> dict[str, Any]:
 
 
 def _problem_of(error: ValidationError) -> tuple[str, bool]:
-    """Return the problem in one line, and whether the input is JSON at all."""
+    """Return the problem in one line, and whether the input is valid JSON."""
     first: Mapping[str, Any] = error.errors(include_url=False, include_input=False)[0]
     kind, message = first["type"], first["msg"].removeprefix("Value error, ")
     if kind == "json_invalid":

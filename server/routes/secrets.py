@@ -35,7 +35,7 @@ NO_SPACE = r"^[^\x00-\x20\x7f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\
 
 
 class _Body(BaseModel):
-    """A body with fields a page may add to; what it holds is shown in no error."""
+    """A body that ignores unknown fields; errors do not show its values."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
@@ -56,7 +56,7 @@ class ChangedSecret(_Body):
 
 
 class NewToken(_Body):
-    """A git host's token; an empty one keeps the token that is stored."""
+    """A git host's token; an empty one keeps the stored token."""
 
     token: SecretStr | None = None
     host: Annotated[str, Field(max_length=MAX_HOST_CHARACTERS, pattern=NO_SPACE)] | None = None
@@ -103,7 +103,7 @@ class NamedSecret(ResponseBody):
 
 
 class SecretList(ResponseBody):
-    """The secrets of whoever asks."""
+    """The requesting user's secrets."""
 
     custom_secrets: list[NamedSecret]
 
@@ -115,7 +115,7 @@ class ChangeOutcome(ResponseBody):
 
 
 class SecretsRoutes:
-    """`/api/secrets` and the tokens of git hosts, of whoever asks. Values are taken, never given."""
+    """Endpoints of the requesting user's secrets and git host tokens. No response contains a value."""
 
     def __init__(self, services: Services) -> None:
         self._users = services.users

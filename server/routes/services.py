@@ -45,7 +45,7 @@ class Services:
     socket_document: Callable[[], dict[str, Any]]
     """The AsyncAPI document."""
     sent_body: Callable[[StoredEvent], bytes | None]
-    """An event's JSON as sockets are sent it; None for one that they are not."""
+    """Returns an event's JSON as sent to sockets; None for an event that is not sent."""
 
     def check_intake(self) -> None:
         """Raise NotAvailable while the server takes nothing in."""

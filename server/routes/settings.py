@@ -18,7 +18,7 @@ from storage.users.settings import Settings
 
 
 class ShownSettings(ResponseBody):
-    """The settings in force for whoever asks; every key and every secret inside is hidden."""
+    """The requesting user's effective settings; every key and every secret inside is hidden."""
 
     language: str
     agent: str
@@ -53,7 +53,7 @@ class ShownSettings(ResponseBody):
 
 
 class SettingsRoutes:
-    """`/api/settings` of whoever asks."""
+    """Endpoints of the requesting user's settings."""
 
     def __init__(self, services: Services) -> None:
         self._services = services

@@ -169,9 +169,9 @@ async def _write(runtime: Runtime, name: str, file: UploadFile, taken: set[str])
 
 
 def free_name(name: str, taken: Collection[str]) -> str:
-    """Return the name, with a number before its ending where it is taken.
+    """Return the name, with a number before its suffix if it is taken.
 
-    `taken` are names as `fold_case` gives them: some file systems take no other ones apart.
+    `taken` are names after `fold_case`: some file systems do not distinguish others.
     """
     if fold_case(name) not in taken:
         return name

@@ -1,1 +1,1 @@
-"""Administration: what goes on in the whole server, and what may be done about it."""
+"""Administration: endpoints that show and change the state of the whole server."""

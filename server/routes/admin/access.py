@@ -24,12 +24,12 @@ LABEL_CHARACTERS = 8
 
 
 class AdminAccess:
-    """Decides about one request at a time.
+    """Checks access to administration.
 
-    A key that is set is always asked for. Without one, a request must come over a loopback
-    listener and from a loopback address, name this machine as its Host, and bear no trace of a
-    proxy. Requests of other sites' pages are refused in either case. Wrong keys count as those of
-    the other addresses do: an address that has shown too many is not asked for another.
+    If a key is set, every request must carry it. Without one, a request must arrive at a loopback
+    listener from a loopback address, name this machine as its Host, and show no header of a proxy.
+    Requests from pages of other sites are refused in either case. Wrong keys count as those of the
+    other addresses do: an address that has shown too many is not asked for another.
     """
 
     def __init__(self, config: ServerConfig, rates: RateLimits) -> None:

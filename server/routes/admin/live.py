@@ -35,7 +35,7 @@ from server.routes.services import Services
 
 
 class LiveRoutes:
-    """Everything here is of this process and this moment."""
+    """Endpoints for the current state of this process."""
 
     def __init__(self, services: Services, drain: Drain, faults: FaultCounts) -> None:
         self._services = services
@@ -91,7 +91,7 @@ class LiveRoutes:
 
     @described(Tag.ADMINISTRATION, answer=LoopClosed, body=EmptyBody, raises=(NotFound,))
     async def close_loop(self, request: Request) -> Response:
-        """Stop an agent loop, as its user could. Raises BadKey, NotFound where there is none."""
+        """Stop an agent loop, as its user could. Raises BadKey, NotFound if there is none."""
         await read_body(request, EmptyBody)
         conversation_id = conversation_id_of(request)
         known = {info.conversation_id for info in await self._services.manager.every_agent_loop()}

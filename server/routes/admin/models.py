@@ -23,11 +23,11 @@ LAST_AUDIT_ID = 2**63 - 1
 
 
 class EmptyBody(RequestBody):
-    """The body of an act that needs no more said: `{}`."""
+    """The empty body of an act: `{}`."""
 
 
 class ConversationsQuery(Query):
-    """Which conversations; `owner` is one user's, `unowned` those of nobody."""
+    """The filter of the list; `owner` is one user's, `unowned` those without an owner."""
 
     page_id: PageId | None = None
     limit: Annotated[int, Field(ge=1, le=100)] = 20
@@ -40,7 +40,7 @@ class ConversationsQuery(Query):
 
 
 class ConversationLine(BaseModel):
-    """A conversation of some user, and what goes on in it now."""
+    """A conversation of any user, with its current state."""
 
     record: ConversationMetadata
     status: ConversationStatus
@@ -95,7 +95,7 @@ class ConnectionsQuery(Query):
 
 
 class Connections(BaseModel):
-    """Every connection of this server, those furthest behind first."""
+    """All connections of this server, those furthest behind first."""
 
     results: list[ConnectionLine]
 
@@ -108,7 +108,7 @@ class LoopClosed(BaseModel):
 
 
 class Disconnected(BaseModel):
-    """The transport was ended; a client that still wants to comes back by itself."""
+    """Whether the transport was closed; its client may reconnect."""
 
     connection_id: str
     disconnected: bool
@@ -189,7 +189,7 @@ class Audit(BaseModel):
 
 
 class LoopCounts(BaseModel):
-    """Loops by what they are at; one that is `working` is `running` too."""
+    """Loops by state; a `working` loop is `running` as well."""
 
     running: int
     starting: int
@@ -198,7 +198,7 @@ class LoopCounts(BaseModel):
 
 
 class ConnectionCounts(BaseModel):
-    """Connections, how many of them are behind, by how much at most, and bytes on their way."""
+    """Connections, how many of them are behind, the largest lag, and queued bytes."""
 
     total: int
     behind: int

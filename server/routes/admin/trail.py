@@ -1,4 +1,4 @@
-"""Leaves an audit record of every call, let in or not."""
+"""Records every call in the audit, whether admitted or refused."""
 
 import logging
 from collections import OrderedDict
@@ -18,7 +18,7 @@ from storage.errors import StorageError
 logger = logging.getLogger(__name__)
 
 TOGETHER = timedelta(seconds=60)
-"""The same look, or the same refusal, within this time is counted in the first one's record."""
+"""Seconds within which the same look or refusal is counted in the first one's record."""
 OPEN_LIMIT = 256
 """Records that may still be counted up; beyond it the oldest is closed."""
 TARGET_CHARACTERS = 100
@@ -69,7 +69,7 @@ class AuditTrail:
         return guarded
 
     async def flush(self) -> None:
-        """Keep every count that is not kept yet, but of records that are being added."""
+        """Store every count that is not stored yet, except of records that are being added."""
         for alike in [one for one, record in self._open.items() if record.id]:
             await self._close(alike)
 

@@ -21,7 +21,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class UsageRoutes:
-    """Counts what the logs have gained, then tells."""
+    """Endpoints of usage: count the new events of the logs, then report."""
 
     def __init__(self, services: Services, ledger: UsageLedger, usage: UsageStore) -> None:
         self._services = services
