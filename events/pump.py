@@ -130,9 +130,9 @@ class AppendPump:
             for one in self._in_flight.waiting:  # it may come back
                 remask(one)
         self._queue.remask(remask)
-        if self._masks_learned is not None:
-            self._masks_learned.set_result(None)
-            self._masks_learned = None
+        learned, self._masks_learned = self._masks_learned, None
+        if learned is not None and not learned.done():  # who waited may have been given up
+            learned.set_result(None)
 
     def stop(self, reason: EventsError) -> None:
         """Take nothing more; what was taken goes on."""

@@ -182,3 +182,17 @@ async def test_a_stream_that_learned_no_version_is_never_refused_for_one(store):
 
     body = orjson.loads((await log_of(store))[1].body)
     assert body["message"] == HALF
+
+
+async def test_masks_that_come_after_the_stream_gave_up_waiting_for_them_are_learned(store):
+    await raise_version(store, 3)
+    stream, asked = await masked_stream(store)
+    waiting = asyncio.ensure_future(stream.append(message(SAID), USER))
+    await until(lambda: asked == [3])
+    await stream.close(drain_seconds=0)
+    with pytest.raises(StreamClosed):
+        await waiting
+
+    stream.learn_masks(NEW, 3)
+
+    assert stream.masked(SAID) == WHOLE
