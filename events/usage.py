@@ -172,7 +172,7 @@ class UsageLedger:
     async def _count(self, one: UncountedLog) -> None:
         kept = await self._usage.load(one.conversation_id)
         usage = kept or ConversationUsage(conversation_id=one.conversation_id)
-        usage = usage.model_copy(update={"user_id": one.user_id})
+        usage = usage.of_owner(one.user_id)
         saved = usage.position
         while True:
             end = usage.position + SLICE

@@ -53,7 +53,9 @@ from runtime_stub.errors import (
 from storage.errors import (
     BadValue,
     ConversationNotFound,
+    Damaged,
     KeyExists,
+    NewerFormat as NewerRecord,
     SecretExists,
     SecretNotFound,
     StorageError,
@@ -223,6 +225,11 @@ TABLE: tuple[tuple[type[Exception], Answer | tuple[int, str] | tuple[int, str, s
     (SecretNotFound, (404, "secret_not_found")),
     (KeyExists, (409, "exists")),
     (WrongKey, (500, "wrong_key", "The stored secrets were sealed with another key")),
+    (
+        NewerRecord,
+        (500, "newer_format", "Stored data was written by a newer version of the server"),
+    ),
+    (Damaged, (500, "damaged", "The stored record is damaged")),
     (StorageError, (503, "storage_unavailable", "The storage is unavailable; try again")),
     (FileMissing, (404, "file_not_found")),
     (NotText, (415, "not_text")),

@@ -24,7 +24,7 @@ from server.conversations.manager import (
 )
 from server.conversations.record_updates import MetadataFollower
 from server.conversations.registry import OpenConversations
-from storage.errors import ConversationNotFound
+from storage.errors import ConversationNotFound, Damaged
 
 logger = logging.getLogger(__name__)
 
@@ -170,6 +170,8 @@ class StandaloneConversationManager(ConversationManager):
             # It cannot be opened, so that nobody is connected to it and no loop runs.
             await self._delete_stored(sid, user_id)
             return True
+        except Damaged:
+            return await self._delete_damaged(sid, user_id)
         try:
             had_loop = await self._loops.stop(conversation)
             if not had_loop and conversation.stream.next_id > 0:
@@ -201,6 +203,18 @@ class StandaloneConversationManager(ConversationManager):
             await self._parts.before_deletion(sid, user_id)
         await self._parts.event_store.delete(sid)
         await self._parts.conversation_stores.for_user(user_id).delete_metadata(sid)
+
+    async def _delete_damaged(self, sid: str, user_id: str | None) -> bool:
+        """Delete a conversation whose record cannot be read, where its owner is known all the same.
+
+        It cannot be opened either. The record goes first: the log cannot be deleted beside it.
+        """
+        records = self._parts.conversation_stores.for_user(user_id)
+        if not await records.exists(sid):
+            return False
+        await records.delete_metadata(sid)
+        await self._parts.event_store.delete(sid)
+        return True
 
     async def is_agent_loop_running(self, sid: str) -> bool:
         """See ConversationManager."""

@@ -228,7 +228,8 @@ async def _answer(request: Request, error: Exception) -> Response:
         return error_response(Answer(error.status_code, code, text), error.headers)
     answer = answer_for(error)
     if answer.status >= FAULT:
-        logger.warning("%s %s: %r", request.method, route_of(request.scope), error)
+        level = logging.ERROR if answer.status == FAULT else logging.WARNING
+        logger.log(level, "%s %s: %r", request.method, route_of(request.scope), error)
     return response_of(error)
 
 

@@ -32,8 +32,19 @@ class DatabaseAudit(AuditLog):
 
     async def page(self, before: int, limit: int, *, only_acts: bool = False) -> list[AuditRecord]:
         """See AuditLog."""
-        wanted = Statement("list_audit", (before, int(only_acts), limit))
-        return [*_readable(await self._database.read(_ask(wanted)))]
+        return await self._database.read(_page(before, limit, int(only_acts)))
+
+
+def _page(before: int, limit: int, only_acts: int) -> Script[list[AuditRecord]]:
+    """Read on until there are enough: records that cannot be read are left out."""
+    found: list[AuditRecord] = []
+    while True:
+        wanted = limit - len(found)
+        rows = (yield Statement("list_audit", (before, only_acts, wanted))).rows
+        found += _readable(rows)
+        if len(rows) < wanted or len(found) == limit:
+            return found
+        before = rows[-1][0]
 
 
 def _readable(rows: Iterable[Row]) -> Iterable[AuditRecord]:
@@ -44,10 +55,6 @@ def _readable(rows: Iterable[Row]) -> Iterable[AuditRecord]:
             _LOG.exception("left out of the audit: record %s", key)
         else:
             yield record.model_copy(update={"id": key})
-
-
-def _ask(statement: Statement) -> Script[list[Row]]:
-    return (yield statement).rows
 
 
 def _add(record: AuditRecord, kept: int) -> Script[int]:

@@ -99,7 +99,8 @@ class ConversationStore(ABC):
     async def delete_metadata(self, conversation_id: str) -> None:
         """Remove the record for ever: its id is never used again, by anybody.
 
-        If no such record is visible, this is a no-op.
+        If no such record is visible, this is a no-op. One that is damaged is removed where its
+        owner is known. Raises Damaged where it is not, and NewerFormat.
         """
 
     @abstractmethod

@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, TypeAlias
 
-from pydantic import ValidationError
-
 from storage.conversations.base import ConversationStore, ConversationStores
 from storage.conversations.metadata import (
     ConversationMetadata,
@@ -67,6 +65,7 @@ _COLUMNS = (
 """Fields in the order in which every query of `conversations.sql` gives and takes them."""
 
 _JSON_COLUMNS = frozenset({"pr_number", "custom"})
+_MOMENTS = ("created_at", "last_updated_at", "last_message_at")
 
 FEW = 1_500
 """Records that are all looked at. Where more may pass, a page of them is soon full in its order."""
@@ -184,8 +183,8 @@ class DatabaseConversationStore(ConversationStore):
         return await self._database.read(_ask(statement))
 
 
-_Begin: TypeAlias = tuple[str, str]
-"""A place in a list as the database has it: rows behind it are asked for."""
+_Begin: TypeAlias = tuple[Any, Any]
+"""A place in a list as the database has it, text where it is sound: rows behind it are asked for."""
 
 
 async def _page(
@@ -323,20 +322,33 @@ def _place_of(row: Row, order: ListOrder) -> _Begin:
     return row[2] if message is None else message, row[0]
 
 
-def _sound_begin_of(text: str) -> str:
-    """Return a text that sorts before all that begin with the same damage, and behind all sound ones."""
-    return _DAMAGE.sub("\x7f", text)
+def _sound_begin_of(stored: Any) -> Any:
+    """Return a text that sorts before all that begin with the same damage, and behind all sound ones.
+
+    What is no text stays as it is: the database compares it with its like.
+    """
+    return _DAMAGE.sub("\x7f", stored) if isinstance(stored, str) else stored
 
 
 def _page_id_behind(row: Row, order: ListOrder) -> str | None:
     """Return the id of the page behind a row; None, and log it, where its place is damaged."""
     moment, conversation_id = _place_of(row, order)
     try:
-        place = ListPosition(datetime.fromisoformat(moment), check_conversation_id(conversation_id))
+        place = ListPosition(_read_moment(moment), check_conversation_id(conversation_id))
         return place.to_page_id(order)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         _LOG.error("left out of a list: %r stands at no place: %s", conversation_id, error)
         return None
+
+
+def _read_moment(stored: object) -> datetime:
+    """Raises ValueError for what is no moment with an offset."""
+    if not isinstance(stored, str):
+        raise ValueError("no text")  # noqa: TRY004 - a value of a wrong type is as unreadable
+    moment = datetime.fromisoformat(stored)
+    if moment.tzinfo is None:
+        raise ValueError("no offset")
+    return moment
 
 
 def _readable(rows: Sequence[Row]) -> list[ConversationMetadata]:
@@ -362,6 +374,8 @@ def _record_of(row: Row) -> ConversationMetadata:
     values = dict(zip(_COLUMNS, row, strict=True))
     try:
         values.update({name: json.loads(values[name]) for name in _JSON_COLUMNS})
+        moments = {name: values[name] for name in _MOMENTS if values[name] is not None}
+        values.update({name: _read_moment(stored) for name, stored in moments.items()})
         return ConversationMetadata.model_validate(values)
-    except (ValidationError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise Damaged(f"the record of conversation {row[0]} cannot be read") from error

@@ -17,6 +17,14 @@ def read_only_uri(path: Path) -> str:
     return f"{path.absolute().as_uri()}?mode=ro"
 
 
+def text_of(stored: bytes) -> str:
+    """Decode a stored text. One that is damaged becomes no text that any field takes.
+
+    The driver's own decoding would fail the whole statement, with all other rows.
+    """
+    return stored.decode("utf-8", "surrogateescape")
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """Give a connection that changes nothing. Raises Unavailable, in words that begin with its name.
@@ -46,6 +54,7 @@ class _CannotOpen(Unavailable):
 
 def _opened(path: Path, uri: str) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)) as connection:
+        connection.text_factory = text_of
         try:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlite3.Error as error:

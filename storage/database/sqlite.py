@@ -30,7 +30,7 @@ from storage.database.base import (
 )
 from storage.database.group_commit import STATEMENTS, Connect, GroupCommit, Outcome, Work
 from storage.database.migrate import migrate_sqlite
-from storage.database.reading import read_only_uri
+from storage.database.reading import read_only_uri, text_of
 from storage.database.wal import read_wal, wal_of
 from storage.errors import MediumLost, Unavailable
 from storage.medium import FileIdentity
@@ -62,16 +62,8 @@ def connect_writer(path: Path) -> sqlite3.Connection:
         "secure_delete=OFF",
     ):
         connection.execute(f"PRAGMA {pragma}")
-    connection.text_factory = _text_in
+    connection.text_factory = text_of
     return connection
-
-
-def _text_in(stored: bytes) -> str:
-    """Decode a stored text. One that is damaged becomes no text that any field takes.
-
-    The driver's own decoding would fail the whole statement, with all other rows.
-    """
-    return stored.decode("utf-8", "surrogateescape")
 
 
 async def _fetch_within(
@@ -142,7 +134,7 @@ class SqliteDatabase(Database):
                 # Readers have nothing to finish: a program that leaves them open may end.
                 reader._thread.daemon = True  # noqa: SLF001 - aiosqlite has no other way
                 database._readers.append(await reader)
-                reader.text_factory = _text_in
+                reader.text_factory = text_of
                 # The first query reads the schema: better now than for the first client.
                 await database._readers[-1].execute_fetchall("SELECT count(*) FROM migrations")
         except sqlite3.Error as error:

@@ -1,9 +1,14 @@
 """Usage of one conversation, and totals of all."""
 
 from datetime import date
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from storage.conversations.metadata import Text
+from storage.errors import Damaged
+
+_OWNER: TypeAdapter[str | None] = TypeAdapter(Text | None)
 
 
 class UsageLine(BaseModel):
@@ -40,6 +45,14 @@ class ConversationUsage(BaseModel):
     completion_tokens: int = 0
     mark: str = ""
     lines: tuple[UsageLine, ...] = ()
+
+    def of_owner(self, user_id: object) -> Self:
+        """Return a copy for that owner. Raise Damaged where it is no text."""
+        try:
+            owner = _OWNER.validate_python(user_id, strict=True)
+        except ValidationError as error:
+            raise Damaged(f"the owner of {self.conversation_id} cannot be read") from error
+        return self.model_copy(update={"user_id": owner})
 
 
 class UsageTotal(UsageLine):

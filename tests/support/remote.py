@@ -3,13 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import orjson
 from httpx import AsyncClient
 
 from events.event import EventFlag, StoredEvent
+from server.app import create_app
+from server.config.settings import ServerConfig
 from tests.support.checker import Payload
+from tests.support.servers import LoopServer, serving
 
 CONVERSATIONS = "/api/conversations"
 PAGE = 100
@@ -93,3 +97,17 @@ async def remote(url: str) -> AsyncIterator[Remote]:
     """A REST client of that server."""
     async with AsyncClient(base_url=url, timeout=10.0) as client:
         yield Remote(client)
+
+
+@asynccontextmanager
+async def server_over(
+    folder: Path, kind: str, **settings: Any
+) -> AsyncIterator[tuple[LoopServer, Remote]]:
+    """A server over a data directory, and a client of it."""
+    config = ServerConfig(**{"data_dir": folder, "storage_kind": kind, **settings})
+    async with (
+        create_app(config) as application,
+        serving(config, application) as server,
+        remote(server.url) as asked,
+    ):
+        yield server, asked

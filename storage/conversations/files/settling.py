@@ -129,6 +129,11 @@ class RecordSettling:
         active.document = document
         self.enter(conversation_id, document)
 
+    async def bury(self, conversation_id: str) -> None:
+        """Put a tombstone in the place of a document that cannot be read; called under its lock."""
+        await self._files.write(RECORDS + conversation_id, Document(deleted=True).encode())
+        self._listing.remove(conversation_id)
+
     def enter(self, conversation_id: str, document: Document) -> None:
         """Bring the lists to what the document says."""
         record = document.visible()

@@ -29,6 +29,7 @@ from storage.errors import (
     ConversationDeleted,
     ConversationNotFound,
     Damaged,
+    NewerFormat,
     OutcomeUnknown,
     OwnerConflict,
     Unavailable,
@@ -228,10 +229,24 @@ class FileConversationStore(ConversationStore):
 
     async def _delete(self, key: str) -> None:
         async with self._in_use.lock(key):
-            known = await self._in_use.read(key)
+            try:
+                known = await self._in_use.read(key)
+            except NewerFormat:
+                raise
+            except Damaged:
+                await self._delete_damaged(key)
+                return
             if known.record is not None and known.record.user_id == self.user_id:
                 active = await self._in_use.use(key)
                 await self._in_use.write(key, active, Document(deleted=True))
+
+    async def _delete_damaged(self, key: str) -> None:
+        """Delete a record that cannot be read, if the lists know its owner. Raises Damaged."""
+        entry = self._listing.get(key)
+        if entry is None:
+            raise Damaged(f"{RECORDS}{key} cannot be read, and its owner is not known")
+        if entry.owner == self.user_id:
+            await self._in_use.bury(key)
 
     async def exists(self, conversation_id: str) -> bool:
         """See ConversationStore. Answered from memory."""

@@ -1,10 +1,9 @@
 """One damaged event: what lies beside it is served, and a marker stands for it."""
 
 import sqlite3
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 
 import pytest
-from httpx import AsyncClient
 
 from events.damage import DAMAGED_ID, is_marker
 from events.event import AgentState, EventSource
@@ -12,27 +11,12 @@ from events.observations import NullObservation
 from events.serialization import decode
 from events.stores.memory import MemoryEventStore
 from runtime_stub.scripted import ScriptedAgent
-from server.app import create_app
-from server.config.settings import ServerConfig
 from tests.support.clients import joined, message
 from tests.support.loops import Running
-from tests.support.remote import Remote
+from tests.support.remote import server_over
 from tests.support.rest import assert_refused
-from tests.support.servers import serving
 
 KINDS = ("sqlite", "local")
-
-
-@asynccontextmanager
-async def server_over(folder, kind):
-    """A server over a data directory, and a client of it."""
-    config = ServerConfig(data_dir=folder, storage_kind=kind)
-    async with (
-        create_app(config) as application,
-        serving(config, application) as server,
-        AsyncClient(base_url=server.url) as client,
-    ):
-        yield server, Remote(client)
 
 
 def damage(folder, kind, conversation_id, event_id):
