@@ -180,7 +180,7 @@ async def test_a_head_that_holds_no_id_is_told_and_found(beheaded, tmp_path, col
     with pytest.raises(DamagedHead):
         await store.head("c")
     (problem,) = check_database_logs(tmp_path / "parley.db")
-    assert problem == "the head of conversation c holds what is no id"
+    assert problem == f"the head of conversation c has a damaged {column}"
     assert await store.read("c", 0, 10) == records(0, 10)
     await append(store, "b", records(2, 1))
     await store.delete("c")

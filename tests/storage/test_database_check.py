@@ -154,10 +154,67 @@ async def test_a_check_names_whatever_is_damaged(filled, damage):
     assert any(one.endswith(expected) for one in found), found
 
 
+HEADS = {
+    "next_id": ("'5'", "-1", "1.5", "X'05'", "CAST(X'35ff' AS TEXT)"),
+    "last_state_id": ("'x'", "-1", "3", "4", "1.5"),
+    "epoch": ("''", "'abc'", "7", "X'00'", "CAST(X'ff' AS TEXT)"),
+    "fence": ("'abc'", "-1", "1.5", "X'01'", "''"),
+    "holder": ("'abc'", "-1", "1.5", "X'01'"),
+    "deleted_at": ("'now'", "''", "5", "X'00'"),
+    "purged": ("1", "2", "'x'", "-1"),
+    "recorded": ("0", "2", "'x'", "-1"),
+    "folded_title": ("NULL", "'C'", "'other'", "X'63'", "CAST(X'ff' AS TEXT)"),
+    "created_at": ("NULL", "'2026'", "'x'", "7", "1.5", "X'00'", "CAST(X'ff' AS TEXT)"),
+    "title": ("CAST(X'ff' AS TEXT)", "X'ff'"),
+    "user_id": ("CAST(X'ff' AS TEXT)", "X'ff'"),
+    "git_provider": ("'x'", "CAST(X'ff' AS TEXT)"),
+    "trigger_kind": ("'x'", "X'00'"),
+    "pr_number": ("'x'", "'[-1]'", "'{}'", f"'{'[' * 100_000}'"),
+    "custom": ("'[]'", "'{'", f"'{'[' * 100_000}'", "CAST(X'ff' AS TEXT)"),
+    "last_updated_at": ("'x'", "7", "''", "CAST(X'ff' AS TEXT)"),
+    "last_message_at": ("'x'", "7", "''", "CAST(X'ff' AS TEXT)"),
+    "accumulated_cost": ("'x'", "9e999", "X'00'"),
+    "prompt_tokens": ("'x'", "-1", "1.5"),
+    "completion_tokens": ("'x'", "-1", "1.5"),
+    "total_tokens": ("'x'", "-1", "1.5"),
+}
+"""Columns of a conversation's row, and values that none of them may have."""
+UNCHECKED = {"number", "conversation_id", "selected_repository", "selected_branch", "llm_model"}
+UNCHECKED |= {"sandbox_id", "conversation_version"}
+"""A key, and texts that may be anything."""
+
+
+@pytest.mark.parametrize("column", HEADS)
+async def test_a_check_names_the_conversation_of_any_damaged_column(filled, column):
+    with closing(sqlite3.connect(filled / NAME, isolation_level=None)) as connection:
+        (sound,) = connection.execute(
+            f"SELECT {column} FROM conversations WHERE conversation_id = 'c'"  # noqa: S608
+        ).fetchone()
+        for value in HEADS[column]:
+            changed = f"UPDATE conversations SET {column} = {value} WHERE conversation_id = 'c'"  # noqa: S608
+            change(filled, changed)
+            found = problems(filled)
+            assert any("conversation c " in one or "conversation c:" in one for one in found), value
+            assert not any("conversation b" in one for one in found)
+            connection.execute(
+                f"UPDATE conversations SET {column} = ? WHERE conversation_id = 'c'",  # noqa: S608
+                (sound,),
+            )
+        assert problems(filled) == []
+
+
+async def test_a_check_looks_at_every_column_of_a_conversation(filled):
+    with closing(sqlite3.connect(filled / NAME)) as connection:
+        rows = connection.execute("PRAGMA table_info(conversations)").fetchall()
+
+    assert {row[1] for row in rows} == {*HEADS} | UNCHECKED
+
+
 async def test_a_deleted_conversation_is_no_damage_while_its_events_are_being_removed(filled):
     change(
         filled,
-        "UPDATE conversations SET deleted_at = 'now', recorded = 0, title = NULL WHERE number = 1",
+        "UPDATE conversations SET deleted_at = '2026-05-04T12:00:00.000000Z', recorded = 0,"
+        " title = NULL, folded_title = NULL WHERE number = 1",
     )
 
     assert problems(filled) == []

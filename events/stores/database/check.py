@@ -1,28 +1,34 @@
 """Reads every log of a database, without changing anything."""
 
+import re
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from heapq import merge
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from events.errors import DamagedRecord
+from events.event import STATE
 from events.stores.database.append import FORMAT_VERSION, KEY_BITS
 from storage.conversations.check import shortened
 from storage.database.base import Row
 from storage.database.reading import reading
-from storage.errors import StorageError
+from storage.errors import BadKey, StorageError
 from storage.inventory import Track, untracked
+from storage.keys import check_conversation_id
+from storage.unicode_text import fold_case
 
 _LAST_ID = 2**KEY_BITS - 1
 _HEADS = """
-    SELECT number, conversation_id, next_id, last_state_id
-    FROM conversations WHERE deleted_at IS NULL
+    SELECT number, conversation_id, next_id, last_state_id, epoch, fence, holder, deleted_at,
+        purged, recorded, created_at, title, folded_title
+    FROM conversations
 """
-_DELETED = "SELECT number FROM conversations WHERE deleted_at IS NOT NULL"
-_EVENTS = "SELECT key, version, crc, body FROM {} ORDER BY key"
+_EPOCH = re.compile("[0-9a-f]{16}")
+_EVENTS = "SELECT key, version, flag, crc, body FROM {} ORDER BY key"
 _LOST_KEYS = """
     SELECT conversation_id, min(event_id), max(event_id)
     FROM client_ids JOIN conversations ON number = conversation
@@ -34,7 +40,47 @@ class _Log(NamedTuple):
     conversation_id: str
     next_id: object
     last_state_id: object
-    """Both are integers where the head is not damaged."""
+    """Both are integers where the head is not damaged, or the latter is None."""
+
+
+class _Head(NamedTuple):
+    """A row of `conversations` without its number; a damaged one holds values of any type."""
+
+    conversation_id: Any
+    next_id: Any
+    last_state_id: Any
+    epoch: Any
+    fence: Any
+    holder: Any
+    deleted_at: Any
+    purged: Any
+    recorded: Any
+    created_at: Any
+    title: Any
+    folded_title: Any
+
+    @property
+    def deleted(self) -> bool:
+        return self.deleted_at is not None
+
+    def odd_columns(self) -> list[str]:
+        """The columns whose values no version writes, each beside the others."""
+        has_record = not self.deleted and self.created_at is not None
+        folded = fold_case(self.title) if isinstance(self.title, str) else self.title
+        state, holder = self.last_state_id, self.holder
+        sound = {
+            "conversation_id": _is_conversation_id(self.conversation_id),
+            "next_id": _is_count(self.next_id),
+            "last_state_id": state is None or _is_count(state),
+            "epoch": isinstance(self.epoch, str) and _EPOCH.fullmatch(self.epoch) is not None,
+            "fence": _is_count(self.fence) and (holder is None or self.fence > 0),
+            "holder": holder is None or _is_count(holder),
+            "deleted_at": not self.deleted or _is_moment(self.deleted_at),
+            "purged": self.purged == 0 or (self.purged == 1 and self.deleted),
+            "recorded": self.recorded == int(has_record),
+            "folded_title": self.folded_title == folded,
+        }
+        return [name for name, is_sound in sound.items() if not is_sound]
 
 
 def check_database_logs(path: Path, track: Track = untracked) -> list[str]:
@@ -57,11 +103,17 @@ def check_database_logs(path: Path, track: Track = untracked) -> list[str]:
 
 
 def _problems(connection: sqlite3.Connection, track: Track) -> Iterator[str]:
-    logs = {number: _Log(*rest) for number, *rest in connection.execute(_HEADS)}
-    for head in logs.values():
-        if not (isinstance(head.next_id, int) and isinstance(head.last_state_id, int | None)):
-            yield f"the head of conversation {head.conversation_id} holds what is no id"
-    deleted = {number for (number,) in connection.execute(_DELETED)}
+    logs: dict[int, _Log] = {}
+    deleted: set[int] = set()
+    for number, *rest in connection.execute(_HEADS):
+        head = _Head(*rest)
+        odd = head.odd_columns()
+        if odd:
+            yield f"the head of conversation {head.conversation_id} has a damaged {', '.join(odd)}"
+        if head.deleted:
+            deleted.add(number)
+        else:
+            logs[number] = _Log(head.conversation_id, head.next_id, head.last_state_id)
     total = sum(
         connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608 - ours
         for table in ("events", "arrivals")
@@ -90,7 +142,8 @@ def _problems_of(log: _Log, rows: Iterable[Row]) -> Iterator[str]:
     damaged: list[int] = []
     twice: list[int] = []
     expected = 0
-    for key, version, crc, body in rows:
+    newest_state: int | None = None
+    for key, version, flag, crc, body in rows:
         event_id = key & _LAST_ID
         if event_id < expected:
             twice.append(event_id)
@@ -100,16 +153,41 @@ def _problems_of(log: _Log, rows: Iterable[Row]) -> Iterator[str]:
         is_whole = isinstance(body, bytes) and zlib.crc32(body, event_id) == crc
         if version != FORMAT_VERSION or not is_whole:
             damaged.append(event_id)
+        if flag == STATE:
+            newest_state = event_id
     for first_id, last_id in _runs(damaged):
         yield str(DamagedRecord(log.conversation_id, first_id, last_id))
     for first_id, last_id in _runs(twice):
         yield f"{DamagedRecord(log.conversation_id, first_id, last_id)}: ids given twice"
+    if isinstance(log.last_state_id, int | None) and log.last_state_id != newest_state:
+        yield (
+            f"the head of conversation {log.conversation_id} has a damaged last_state_id:"
+            f" {log.last_state_id}, where its events have {newest_state}"
+        )
     if isinstance(log.next_id, int) and expected != log.next_id:
         ends = sorted((expected, log.next_id))
         yield (
             f"{DamagedRecord(log.conversation_id, ends[0], ends[1] - 1)}: the head says it ends"
             f" before {log.next_id}, its events end before {expected}"
         )
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_moment(value: object) -> bool:
+    try:
+        return isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def _is_conversation_id(value: object) -> bool:
+    try:
+        return isinstance(value, str) and check_conversation_id(value) == value
+    except BadKey:
+        return False
 
 
 def _runs(ids: list[int]) -> Iterator[tuple[int, int]]:
