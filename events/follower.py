@@ -2,25 +2,34 @@
 
 import asyncio
 import logging
+from asyncio import Task
 from collections.abc import Iterable
 from contextlib import suppress
 
-from events.errors import EventsError
-from events.stores.base import EventStore
+from events.errors import DamagedRecord, EventsError
+from events.stores.base import EventStore, Range
 from events.stream import EventStream
 
 logger = logging.getLogger(__name__)
 
 HEADS_AT_ONCE = 1_000
 """Logs whose ends are asked for together."""
+LOGS_AT_ONCE = 64
+"""Logs that are read together."""
+EVENTS_AT_ONCE = 1_000
+"""Events that are read together, of all of them."""
+READ_SECONDS = 10.0
 
 
 class Follower:
-    """Tells streams how far their logs have come; one a process, none where the store is its own.
+    """Brings streams up to where their logs are; one a process, none where the store is its own.
 
     A ring says that a log has come so far. Rings are hints: they may be lost, doubled, late or
     wrong, and `run` looks at all ends besides, every `look_seconds`, or every `calm_seconds` while
     the doorbell says that it hears. Enter a stream before its head is read, or look at it after.
+
+    What lies behind is read for many streams at a time, by a task that exists only as long as
+    something does. A range that cannot be read is left to the next ring or look.
     """
 
     def __init__(
@@ -30,6 +39,9 @@ class Follower:
         self._look_seconds = look_seconds
         self._calm_seconds = calm_seconds
         self._streams: dict[str, EventStream] = {}
+        self._due: dict[str, int] = {}
+        """How far the logs of streams that lie behind have come, those first that wait longest."""
+        self._reading: Task[None] | None = None
         self._hears = False
         self._heard = asyncio.Event()
 
@@ -46,8 +58,10 @@ class Follower:
         """Take conversations and how far their logs have come; never waits."""
         for conversation_id, next_id in rings:
             stream = self._streams.get(conversation_id)
-            if stream is not None:
-                stream.reach(next_id)
+            if stream is not None and next_id > stream.next_id:
+                self._due[conversation_id] = max(next_id, self._due.get(conversation_id, 0))
+        if self._due and self._reading is None:
+            self._reading = asyncio.get_running_loop().create_task(self._read())
 
     def heard(self, *, hears: bool) -> None:
         """Be told whether the doorbell hears; when that changes, `run` looks at once."""
@@ -56,17 +70,19 @@ class Follower:
             self._heard.set()
 
     async def look(self) -> None:
-        """Ask for the ends of all logs; what lies behind is read on, without being waited for.
+        """Ask for the ends of all logs; what lies behind is read, without being waited for.
 
         Raises StoreUnavailable. The deleted ones are left to whoever closes their streams.
         """
-        streams = list(self._streams.values())
-        for begin in range(0, len(streams), HEADS_AT_ONCE):
-            part = streams[begin : begin + HEADS_AT_ONCE]
-            heads = await self._store.heads([one.conversation_id for one in part])
-            for stream, head in zip(part, heads, strict=True):
-                if not head.deleted:
-                    stream.reach(head.next_id)
+        names = list(self._streams)
+        for begin in range(0, len(names), HEADS_AT_ONCE):
+            part = names[begin : begin + HEADS_AT_ONCE]
+            heads = await self._store.heads(part)
+            self.rung(
+                (name, head.next_id)
+                for name, head in zip(part, heads, strict=True)
+                if not head.deleted
+            )
 
     async def run(self) -> None:
         """Look again and again, until it is cancelled."""
@@ -83,3 +99,66 @@ class Follower:
                 logger.warning("cannot look at the ends of the open logs: %r", error)
             except Exception:
                 logger.exception("cannot look at the ends of the open logs")
+
+    async def close(self) -> None:
+        """Read no further."""
+        self._streams.clear()
+        self._due.clear()
+        if self._reading is not None:
+            reading, self._reading = self._reading, None
+            reading.cancel()
+            await asyncio.wait([reading])
+
+    async def _read(self) -> None:
+        try:
+            while self._due:
+                await self._read_part(self._take_due())
+        finally:
+            self._reading = None
+
+    def _take_due(self) -> list[Range]:
+        """Take ranges to read together; what is left of a log takes its turn behind the others."""
+        ranges: list[Range] = []
+        room = EVENTS_AT_ONCE
+        for conversation_id in list(self._due):
+            if not room or len(ranges) == LOGS_AT_ONCE:
+                break
+            target = self._due.pop(conversation_id)
+            stream = self._streams.get(conversation_id)
+            if stream is None or target <= stream.next_id:
+                continue
+            end_id = min(target, stream.next_id + room)
+            ranges.append((conversation_id, stream.next_id, end_id))
+            room -= end_id - stream.next_id
+            if end_id < target:
+                self._due[conversation_id] = target
+        return ranges
+
+    async def _read_part(self, ranges: list[Range]) -> None:
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                runs = await self._store.read_many(ranges)
+        except DamagedRecord:
+            # Each by itself: a stream reads on behind what is damaged.
+            for conversation_id, _, end_id in ranges:
+                if conversation_id in self._streams:
+                    self._streams[conversation_id].reach(end_id)
+            return
+        except (EventsError, TimeoutError) as error:
+            logger.warning("cannot read on in %d logs: %r", len(ranges), error)
+            self._forget(ranges)
+            return
+        except Exception:
+            logger.exception("cannot read on in %d logs", len(ranges))
+            self._forget(ranges)
+            return
+        for (conversation_id, _, end_id), events in zip(ranges, runs, strict=True):
+            stream = self._streams.get(conversation_id)
+            if stream is not None and events:
+                stream.reached(events)
+            if not events or events[-1].id + 1 < end_id:
+                self._due.pop(conversation_id, None)  # the ring ran ahead of the log
+
+    def _forget(self, ranges: list[Range]) -> None:
+        for conversation_id, _, _ in ranges:
+            self._due.pop(conversation_id, None)

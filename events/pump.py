@@ -118,6 +118,14 @@ class AppendPump:
         self._wanted = max(self._wanted, next_id)
         self._pump()
 
+    def reached(self, events: Sequence[StoredEvent]) -> None:
+        """Publish what another writer appended, as far as it goes on from what is published."""
+        unseen = [one for one in events if one.id >= self.next_id]
+        if self._busy or self._reading is not None:
+            self.reach(events[-1].id + 1)
+        elif unseen and unseen[0].id == self.next_id and self._stopped is None:
+            self._take_over(unseen)
+
     @property
     def masks(self) -> int | None:
         """The version of the masks of what waits; None before one was learned."""

@@ -237,6 +237,15 @@ class EventStream:
         if next_id > self.next_id and not self._closed:
             self._pump.reach(next_id)
 
+    def reached(self, events: Sequence[StoredEvent]) -> None:
+        """Be handed what others appended, by whoever has read it; ids are consecutive.
+
+        What goes on from here is published at once, unless a batch is in flight: then it is read
+        again behind that.
+        """
+        if not self._closed:
+            self._pump.reached(events)
+
     async def look(self) -> None:
         """Publish what the store has now.
 

@@ -478,6 +478,34 @@ class EventStoreSuite:
             record(event_id) for event_id in expected
         ]
 
+    async def test_ranges_of_several_logs_are_read_as_each_by_itself(self, store):
+        for number, name in enumerate("abc"):
+            await append(store, name, records(0, 20 + number, f"of {name}"))
+            await append(store, name, records(20 + number, 3, f"of {name}"))
+        await append(store, "gone", records(0, 5))
+        await store.delete("gone")
+
+        asked = [
+            ("b", 3, 9),
+            ("a", 0, 99),
+            ("gone", 0, 5),
+            ("unknown", 0, 5),
+            ("b", 20, 24),
+            ("c", 22, 23),
+            ("b", 3, 9),
+            ("a", -5, 2),
+            ("c", 4, 4),
+            ("c", 9, 3),
+            ("c", -9, 0),
+            ("a", 23, 40),
+            ("a", 2**32, 2**70),
+        ]
+
+        assert await store.read_many(asked) == [await store.read(*one) for one in asked]
+        assert await store.read_many([]) == []
+        first, *_ = await store.read_many(asked)
+        assert first == records(3, 6, "of b")
+
     async def test_many_conversations_are_appended_to_at_once(self, store, record_property):
         async def write(number):
             for first_id in range(0, 40, 4):

@@ -46,6 +46,8 @@ class Formed(NamedTuple):
     masks: int | None = None
 
 
+Range = tuple[str, int, int]
+"""A conversation, and a range of its events: the first id and the one behind the last."""
 Form = Callable[[Head], Formed]
 """Makes the events for the end of a log, with ids from `next_id` and up; must not wait."""
 
@@ -174,6 +176,13 @@ class EventStore(ABC):
         A store that does not stop there holds the whole range in memory.
         """
         return await self.read(conversation_id, start_id, end_id)
+
+    async def read_many(self, ranges: Sequence[Range]) -> list[list[StoredEvent]]:
+        """`read` of several ranges, in that order; this default reads one after the other.
+
+        Raises DamagedRecord for any of them.
+        """
+        return [await self.read(*one) for one in ranges]
 
     @abstractmethod
     async def find(self, conversation_id: str, key: bytes) -> int | None:

@@ -13,7 +13,7 @@ from events.errors import (
 )
 from events.event import STATE, StoredEvent
 from events.fence import Fence
-from events.stores.base import NO_KEYS, EventStore, Form, Formed, Head
+from events.stores.base import NO_KEYS, EventStore, Form, Formed, Head, Range
 from events.summary import SummaryChange
 from storage.counters import Counters
 from storage.promise import Promise
@@ -126,6 +126,13 @@ class MemoryEventStore(EventStore):
 
     async def read(self, conversation_id: str, start_id: int, end_id: int) -> list[StoredEvent]:
         """See EventStore."""
+        return self._read(conversation_id, start_id, end_id)
+
+    async def read_many(self, ranges: Sequence[Range]) -> list[list[StoredEvent]]:
+        """See EventStore."""
+        return [self._read(*one) for one in ranges]
+
+    def _read(self, conversation_id: str, start_id: int, end_id: int) -> list[StoredEvent]:
         log = self._logs.get(conversation_id)
         return log.events[max(0, start_id) : max(0, end_id)] if log else []
 

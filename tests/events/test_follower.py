@@ -4,12 +4,14 @@ import asyncio
 
 import pytest
 
+from events.errors import DamagedRecord
 from events.event import StoredEvent
-from events.follower import Follower
+from events.follower import EVENTS_AT_ONCE, LOGS_AT_ONCE, Follower
 from events.stores.memory import MemoryEventStore
 from events.stream import EventStream
-from tests.support.faulty_store import FaultyEventStore
-from tests.support.streams import USER, message, open_stream, texts
+from tests.support.faulty_store import FaultyEventStore, Held
+from tests.support.streams import USER, log_of, message, open_stream, texts
+from tests.support.waiting import others_have_ended
 
 
 @pytest.fixture
@@ -112,3 +114,117 @@ async def test_it_looks_at_once_when_the_doorbell_hears_again(store):
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+async def test_what_is_rung_of_many_logs_is_read_together(store):
+    follower = Follower(store, look_seconds=2.0)
+    streams = [await grown(store, f"c{number}", "a", "b") for number in range(LOGS_AT_ONCE + 1)]
+    for one in streams:
+        follower.add(one.stream)
+
+    follower.rung((one.stream.conversation_id, 2) for one in streams)
+    follower.rung((one.stream.conversation_id, 1) for one in streams)
+    for one in streams:
+        await one.until(2)
+
+    assert [texts(one.published) for one in streams] == [["a", "b"]] * len(streams)
+    assert store.reads == 2
+
+
+async def test_a_log_that_is_far_behind_lets_the_others_in_between(store):
+    follower = Follower(store, look_seconds=2.0)
+    long, other = await grown(store, "long"), await open_stream(store, "long")
+    short = await grown(store, "short", "a")
+    count = 3 * EVENTS_AT_ONCE
+    await asyncio.gather(*(other.enqueue(message("x"), USER) for _ in range(count)))
+    seen: list[int] = []
+    short.stream.tap(lambda _events, _summary: seen.append(len(long.published)))
+    for one in (long, short):
+        follower.add(one.stream)
+
+    await follower.look()
+    await long.until(count)
+
+    assert [one.id for one in long.published] == list(range(count))
+    assert seen == [EVENTS_AT_ONCE]
+    assert store.reads == 4
+
+
+async def test_a_ring_that_runs_ahead_of_the_log_is_read_once(store):
+    follower = Follower(store, look_seconds=2.0)
+    one = await grown(store, "c", "a")
+    empty = await grown(store, "empty")
+    for stream in (one.stream, empty.stream):
+        follower.add(stream)
+
+    follower.rung([("empty", 3), ("c", 50_000)])
+    await one.until(1)
+    await follower.close()
+
+    assert texts(one.published) == ["a"]
+    assert empty.published == []
+    assert store.reads == 1
+
+
+async def test_a_stream_with_a_batch_in_flight_is_brought_up_behind_it(store):
+    follower = Follower(store, look_seconds=2.0)
+    one, other = await grown(store, "c"), await open_stream(store)
+    follower.add(one.stream)
+    held = Held()
+    store.script.append(held)
+    own = one.stream.enqueue(message("own"), USER)
+    await held.reached.wait()
+    await other.append(message("other"), USER)
+
+    follower.rung([("c", 1)])
+    held.release()
+    await own
+    await one.until(2)
+
+    assert texts(one.published) == texts(await log_of(store)) == ["other", "own"]
+
+
+async def test_a_damaged_log_keeps_no_other_from_being_brought_up(store):
+    follower = Follower(store, look_seconds=2.0)
+    left, right = await grown(store, "left", "a", "b"), await grown(store, "right", "c")
+    for one in (left, right):
+        follower.add(one.stream)
+    store.unreadable, store.read_error = 1, DamagedRecord("left", 0, 0)
+
+    follower.rung([("left", 2), ("right", 1)])
+    await left.until(2)
+    await right.until(1)
+
+    assert texts(left.published) == ["a", "b"]
+    assert texts(right.published) == ["c"]
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("not thought of")])
+async def test_what_cannot_be_read_is_left_to_the_next_ring(store, caplog, error):
+    follower = Follower(store, look_seconds=2.0)
+    one = await grown(store, "c", "a")
+    follower.add(one.stream)
+    store.unreadable, store.read_error = 1, error or store.read_error
+
+    follower.rung([("c", 1)])
+    await others_have_ended()
+    assert one.published == []
+    assert "cannot read on in 1 logs" in caplog.text
+    follower.rung([("c", 1)])
+    await one.until(1)
+
+    assert texts(one.published) == ["a"]
+
+
+async def test_a_follower_that_is_closed_reads_no_further(store):
+    follower = Follower(store, look_seconds=2.0)
+    one = await grown(store, "c", "a")
+    follower.add(one.stream)
+    follower.rung([("c", 1)])
+
+    await follower.close()
+    follower.rung([("c", 1)])
+    await follower.look()
+
+    assert store.reads == 0
+    assert one.published == []

@@ -55,6 +55,7 @@ class Node:
 
     async def close(self):
         self.follower.discard(self.stream)
+        await self.follower.close()
         await self.stream.close(drain_seconds=BOUND_SECONDS)
 
 

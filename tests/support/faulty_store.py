@@ -10,7 +10,7 @@ from events.conformance.records import append, records
 from events.errors import AppendFailed, AppendUnknown, DamagedRecord, StoreUnavailable
 from events.event import StoredEvent
 from events.fence import Fence
-from events.stores.base import NO_KEYS, EventStore, Form, Formed, Head
+from events.stores.base import NO_KEYS, EventStore, Form, Formed, Head, Range
 from events.summary import SummaryChange
 
 
@@ -183,6 +183,17 @@ class FaultyEventStore(EventStore):
             sound = [event for event in events if event.id not in damaged]
             raise DamagedRecord(conversation_id, min(damaged), max(damaged), sound)
         return events
+
+    async def heads(self, conversation_ids: Sequence[str]) -> list[Head]:
+        """See EventStore."""
+        self._fail_if_unreadable()
+        return await self.inner.heads(conversation_ids)
+
+    async def read_many(self, ranges: Sequence[Range]) -> list[list[StoredEvent]]:
+        """See EventStore."""
+        self._fail_if_unreadable()
+        self.reads += 1
+        return await self.inner.read_many(ranges)
 
     async def find(self, conversation_id: str, key: bytes) -> int | None:
         """See EventStore."""

@@ -22,7 +22,7 @@ from events.errors import (
 from events.event import StoredEvent
 from events.fence import Fence
 from events.pages import PageCache
-from events.stores.base import NO_KEYS, EventStore, Form, Formed, Head, append_at_end
+from events.stores.base import NO_KEYS, EventStore, Form, Formed, Head, Range, append_at_end
 from events.stores.files.format import (
     EMPTY,
     advanced_head,
@@ -197,6 +197,24 @@ class FileEventStore(EventStore):
             except StorageError as error:
                 raise StoreUnavailable(str(error)) from error
         raise StoreUnavailable(f"the log of {conversation_id} changes too fast to be read")
+
+    async def read_many(self, ranges: Sequence[Range]) -> list[list[StoredEvent]]:
+        """See EventStore. As many are read at a time as the files' threads allow."""
+        async with asyncio.TaskGroup() as group:
+            reads = [group.create_task(self._outcome(*one)) for one in ranges]
+        outcomes = [one.result() for one in reads]
+        for outcome in outcomes:
+            if isinstance(outcome, EventsError):
+                raise outcome
+        return [one for one in outcomes if not isinstance(one, EventsError)]
+
+    async def _outcome(
+        self, conversation_id: str, start_id: int, end_id: int
+    ) -> list[StoredEvent] | EventsError:
+        try:
+            return await self.read(conversation_id, start_id, end_id)
+        except EventsError as error:
+            return error
 
     async def find(self, conversation_id: str, key: bytes) -> int | None:
         """See EventStore."""

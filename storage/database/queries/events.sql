@@ -33,6 +33,13 @@ SELECT number, next_id, last_state_id, epoch, deleted_at, fence, holder, last_up
 )
 FROM conversations WHERE conversation_id = ?
 
+-- name: read_checked_heads
+-- read_checked_head of several logs, and which of them each is.
+SELECT asked.key, number, next_id, last_state_id, epoch, deleted_at, fence, holder, last_updated_at, masks, (
+    SELECT max(key) & 4294967295 FROM events WHERE key BETWEEN number << 32 AND number << 32 | 4294967295
+)
+FROM json_each(?) AS asked CROSS JOIN conversations ON conversation_id = asked.value
+
 -- name: read_ends
 -- Where the head says that a log ends, and where its events end, in their place or not.
 SELECT next_id, max(
@@ -99,6 +106,15 @@ SELECT key & 4294967295, version, flag, crc, body FROM (
     WHERE key BETWEEN (SELECT first FROM bounds) AND (SELECT last FROM bounds)
 )
 ORDER BY key
+
+-- name: read_ranges
+-- The events in their place of several logs, each asked for as its id, the first and the last event's id.
+SELECT asked.key, events.key & 4294967295, version, flag, crc, body
+FROM json_each(?) AS asked
+CROSS JOIN conversations ON conversation_id = json_extract(asked.value, '$[0]') AND deleted_at IS NULL
+CROSS JOIN events ON events.key BETWEEN number << 32 | json_extract(asked.value, '$[1]')
+    AND number << 32 | json_extract(asked.value, '$[2]')
+ORDER BY asked.key, events.key
 
 -- name: bury_conversation
 INSERT INTO conversations (conversation_id, deleted_at) VALUES (?, ?)
