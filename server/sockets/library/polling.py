@@ -20,7 +20,7 @@ from server.sockets.transport.uvicorn_websocket import protocol_of
 
 SEPARATOR = b"\x1e"
 
-_PACKET = re.compile(rb"[1345]|b")
+_PACKET = re.compile(rb"[134]|b")
 """Packets a client may post; excludes those that open a session, ping or do nothing."""
 
 

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -84,6 +84,9 @@ UPGRADE = "5"
 """The packet by which a polling client continues on a websocket."""
 
 _ENGINE_PACKET = re.compile("[0-6]")
+_CLIENT_PACKET = re.compile("[134]")
+"""Packets that a client may send once it is on its websocket: a farewell, a pong, a message."""
+_MESSAGE = "4"
 
 
 class PollAnswers(asyncio.Queue[Packet | None]):
@@ -112,11 +115,17 @@ class PollAnswers(asyncio.Queue[Packet | None]):
         return packet
 
 
+async def _unpaced(_sid: str) -> None:
+    """Let a client send as much as it wants."""
+
+
 class EngineServer(engineio.AsyncServer):  # type: ignore[misc]  # the library is untyped
     """Engine.IO with bounds it does not have, which lets go of clients that have left."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.pace: Callable[[str], Awaitable[None]] = _unpaced
+        """Takes a packet from what a client may send, and waits while it has sent too many."""
         self._pings: dict[str, asyncio.Task[Any]] = {}
         """Of each client, the task that waits to ping it."""
 
@@ -220,6 +229,8 @@ class PacketSocket(WebSocket):  # type: ignore[misc]  # the library is untyped
         protocol = protocol_of(environ.get("asgi.scope", {}))
         admission = None if protocol is None else protocol.admission
         self._probed = admission if changes else None
+        self._changes = changes
+        self._pace = partial(engine_socket.server.pace, engine_socket.sid)
         self.asgi_receive, self.asgi_send = environ["asgi.receive"], environ["asgi.send"]
         try:
             await self.asgi_send({"type": "websocket.accept"})
@@ -248,12 +259,19 @@ class PacketSocket(WebSocket):  # type: ignore[misc]  # the library is untyped
 
     async def _next(self) -> str | bytes:
         message: str | bytes = await super().wait()
-        if isinstance(message, str) and _ENGINE_PACKET.match(message) is None:
+        if isinstance(message, bytes):
+            return message
+        permitted = _ENGINE_PACKET if self._changes else _CLIENT_PACKET
+        if permitted.match(message) is None:
             logger.warning("closing a connection: not an Engine.IO packet")
             raise OSError
-        if self._probed is not None and message == UPGRADE:
-            self._probed.handshake_done()
-            self._probed = None
+        if not message.startswith(_MESSAGE):
+            await self._pace()  # a message is counted as it is received, as one that was posted is
+        if self._changes and message == UPGRADE:
+            self._changes = False
+            if self._probed is not None:
+                self._probed.handshake_done()
+                self._probed = None
         return message
 
 
@@ -324,6 +342,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
             "translate_request": translate_request,
         }
         self.eio._async = {**self.eio._async, **own}  # noqa: SLF001 - no other way
+        self.eio.pace = self._pace
         self._handlers = handlers
         self.register_namespace(Namespace(handlers))
 
@@ -350,11 +369,9 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
         connection = self.connections.get(eio_sid)
         if connection is None:
             return  # the connection is ending
-        connection.packet_bucket.tokens -= 1
-        if connection.packet_bucket.tokens < 0 and (seconds := connection.packet_bucket.lacking()):
-            await asyncio.sleep(seconds)
-            if eio_sid not in self.connections:
-                return  # it has ended meanwhile
+        await self._pace(eio_sid)
+        if eio_sid not in self.connections:
+            return  # it has ended meanwhile
         try:
             await self._take_message(eio_sid, data)
         except NO_PACKET as error:
@@ -364,6 +381,16 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
             )
             connection.admission.violated()
             self._end(eio_sid, protocol_of(self.environ.get(eio_sid, {}).get("asgi.scope", {})))
+
+    async def _pace(self, eio_sid: str) -> None:
+        """Take a packet from the client's token bucket, and wait while none is left."""
+        connection = self.connections.get(eio_sid)
+        if connection is None:
+            return
+        bucket = connection.packet_bucket
+        bucket.tokens -= 1
+        if bucket.tokens < 0 and (seconds := bucket.lacking()):
+            await asyncio.sleep(seconds)
 
     async def _take_message(self, eio_sid: str, data: str | bytes) -> None:
         awaited = eio_sid in self._binary_packet

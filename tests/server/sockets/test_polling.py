@@ -68,7 +68,7 @@ async def test_two_polls_at_once_share_what_is_due(live):
         await client.send("1")
 
 
-@pytest.mark.parametrize("packet", ["0", "2", "6", "6x", "2probe", "0{}"])
+@pytest.mark.parametrize("packet", ["0", "2", "5", "6", "6x", "2probe", "0{}"])
 async def test_what_no_client_may_post_is_refused_at_once(live, packet):
     async with polling_client(live.url, conversation_id=await live.new()) as client:
         for said in (packet, f"{packet}\x1e40", f"3\x1e{packet}"):

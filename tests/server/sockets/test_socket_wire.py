@@ -168,3 +168,25 @@ async def test_a_request_of_another_kind_is_refused_in_words_before_it_is_a_webs
     told = orjson.loads(refused.value.response.body)
     assert told["code"] == "bad_request"
     assert told["message"]
+
+
+@pytest.mark.parametrize("packet", ["0{}", "2", "2probe", "5", "6"])
+async def test_a_packet_that_no_client_sends_ends_its_websocket(live, packet):
+    async with live.raw(await live.new()) as client:
+        await client.connect()
+        await client.connection.send(packet)
+
+        assert await client.close_code() in (1000, 1006)
+
+
+async def test_every_packet_counts_whatever_it_is():
+    async with (
+        live_server(actions_per_second=1, action_burst=1, unlimited_addresses=[]) as live,
+        live.raw(await live.new()) as client,
+    ):
+        await client.connect()
+        bucket = live.application.library.connection_limits.packet_bucket("127.0.0.1")
+        for _ in range(4):
+            await client.connection.send("3")
+
+        await until(lambda: bucket.tokens < 0)
