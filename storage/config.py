@@ -16,7 +16,7 @@ class _Medium(BaseModel):
 class _Directory(_Medium):
     """A medium inside `data_dir`; one process at a time opens it.
 
-    `secret_key` is what seals stored secrets; without it a key file is made at first need.
+    `secret_key` seals stored secrets; without it a key file is created when first needed.
     """
 
     data_dir: Path
@@ -48,7 +48,7 @@ StorageConfig: TypeAlias = Annotated[
 
 @runtime_checkable
 class HasStorage(Protocol):
-    """Any larger configuration that says where its records are kept."""
+    """Any larger configuration with a `storage`."""
 
     @property
     def storage(self) -> StorageConfig:
@@ -66,7 +66,7 @@ Opener: TypeAlias = Callable[[StorageConfig, str | None], Awaitable[StoreT]]
 
 
 class Seam(Generic[StoreT]):
-    """Opens one owner's store once somebody has said how."""
+    """Opens one owner's store with a function that another package registers."""
 
     def __init__(self) -> None:
         self._opener: Opener[StoreT] | None = None

@@ -1,4 +1,4 @@
-"""Counters of one opened storage, advanced where the work happens and cheap enough to leave on."""
+"""Counters of one opened storage, incremented where the work happens and always on."""
 
 import time
 from bisect import bisect_left
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 COMMIT_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0)
-"""Seconds of commits that are told apart."""
+"""Upper bounds, in seconds, of the commit histogram."""
 
 
 @dataclass(slots=True)
@@ -36,16 +36,16 @@ class Counters:
     """Events appended."""
     commits: int = 0
     commit_writes: int = 0
-    """Writes in all commits; by `commits`, the mean size of one."""
+    """Writes in all commits; divided by `commits`, their mean size."""
     largest_commit: int = 0
     commit_seconds: float = 0.0
-    """Time in which a commit was under way."""
+    """Seconds spent in commits."""
     waiting_writes: int = 0
-    """Writes taken and not yet told, now."""
+    """Writes currently without an outcome."""
     subscriptions_lagged: int = 0
     """Times a subscriber's queue was full, so that it read on from the log."""
     clients_behind: int = 0
-    """Times a live client fell behind and read on from the log."""
+    """Number of times that a live client fell behind and read on from the log."""
     replayed_bytes: int = 0
     """Bytes of frames sent to clients from the log instead of live."""
     appends_failed: int = 0
@@ -75,7 +75,7 @@ class Counters:
 
     @contextmanager
     def commit(self) -> Iterator[None]:
-        """Note what is done in the block as a commit of one write, unless it raises."""
+        """Count the block as a commit of one write, unless it raises."""
         began = time.perf_counter()
         yield
         self.committed(1, time.perf_counter() - began)

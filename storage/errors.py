@@ -45,7 +45,7 @@ class ConversationNotFound(KeyNotFound):
     """The user has no conversation with this id.
 
     Unknown, deleted and foreign ids give the same text, so that a caller learns nothing about
-    records that are not his.
+    records of others.
     """
 
     def __init__(self, conversation_id: str) -> None:
@@ -58,7 +58,7 @@ class ConversationDeleted(ConversationNotFound):
 
 
 class OwnerConflict(ConversationNotFound):
-    """The id belongs to somebody else; nothing was written, and the owner is not named."""
+    """The id belongs to another owner, who is not named; nothing was written."""
 
 
 class KeyExists(StorageError):

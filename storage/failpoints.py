@@ -1,7 +1,7 @@
 """Failpoints: named places in the code at which a test makes the process fail.
 
-They do nothing unless a test enables them. Each stands beside a step that a crash may divide: a
-name says what is done when the point is reached.
+They do nothing unless a test enables them. Each is at a point where a crash may interrupt a
+sequence of writes; its name says what is done when it is reached.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ _actions: dict[str, Callable[[], None]] = {}
 
 
 def failpoint(name: str) -> None:
-    """Do what a test has asked for at this point; nothing otherwise."""
+    """Run the action that a test has set for this point; otherwise do nothing."""
     if _actions and name in _actions:
         _actions[name]()
 

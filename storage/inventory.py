@@ -18,14 +18,14 @@ T = TypeVar("T")
 
 
 class Track(Protocol):
-    """Hands items on while somebody is shown how many of `total` have passed."""
+    """Yields items while showing the progress out of `total`."""
 
     def __call__(self, items: Iterable[T], subject: str, total: int, /) -> Iterable[T]:
         """Return the items, in order."""
 
 
 def untracked(items: Iterable[T], _subject: str, _total: int, /) -> Iterable[T]:
-    """Return the items; nobody is shown anything."""
+    """Return the items without showing progress."""
     return items
 
 
@@ -38,7 +38,7 @@ class IntegrityMark(BaseModel):
 
 
 class StorageReport(BaseModel):
-    """Sizes in bytes. What a medium does not have, or does not tell cheaply, is None.
+    """Sizes in bytes. A value that a medium does not have, or cannot determine cheaply, is None.
 
     `events` counts those of conversations that are not deleted.
     """
@@ -56,18 +56,18 @@ class StorageReport(BaseModel):
 
 
 Check = Callable[[Track], list[str]]
-"""Reads a whole storage and returns what is wrong with it. Blocks."""
+"""Reads a whole storage and returns its problems. Blocks."""
 
 BREATH = 20
 """Records that are checked before the event loop may have the interpreter, if it wants it."""
 
 
 class Inventory(ABC):
-    """Takes stock of one opened storage."""
+    """Reports the size and integrity of one opened storage."""
 
     def __init__(self) -> None:
         self.check: Check | None = None
-        """The check of the whole storage, set by whoever knows all that is kept there."""
+        """The check of the whole storage, set by the server's composition."""
         self.mark: IntegrityMark | None = None
 
     @abstractmethod
@@ -78,7 +78,7 @@ class Inventory(ABC):
         """
 
     async def run_check(self) -> None:
-        """Check in a thread, and note what was found. Raises TimeoutError; the thread then ends."""
+        """Check in a thread, and store the result. Raises TimeoutError; the thread then ends."""
         if self.check is None:
             return
         ended = threading.Event()
@@ -94,7 +94,7 @@ class Inventory(ABC):
 def _until(
     ended: threading.Event, items: Iterable[T], _subject: str, _total: int, /
 ) -> Iterable[T]:
-    """Hand items on until nobody waits for the check any more."""
+    """Yield items until the check is abandoned."""
     for number, item in enumerate(items):
         if number % BREATH == 0:
             if ended.is_set():

@@ -1,4 +1,4 @@
-"""Locks by key: whoever holds the lock of a key excludes only those who ask for the same key."""
+"""Locks by key: a lock excludes only callers with the same key."""
 
 import asyncio
 from asyncio import Lock
@@ -10,7 +10,7 @@ KeyT = TypeVar("KeyT", bound=Hashable)
 
 
 class KeyedLocks(Generic[KeyT]):
-    """A lock for each key, made when it is asked for and gone when nobody holds or awaits it.
+    """A lock for each key, created on demand and dropped when it is neither held nor awaited.
 
     One object serves one event loop.
     """
@@ -21,11 +21,11 @@ class KeyedLocks(Generic[KeyT]):
         self._locks: WeakValueDictionary[KeyT, Lock] = WeakValueDictionary()
 
     def of(self, key: KeyT) -> Lock:
-        """Return the lock of a key, the same object for everybody who uses it at one time."""
+        """Return the lock of a key, the same object for all concurrent users."""
         return self._locks.setdefault(key, Lock())
 
     def in_use(self, key: KeyT) -> Lock | None:
-        """Return the lock of a key if somebody uses it now."""
+        """Return the lock of a key if it is in use."""
         return self._locks.get(key)
 
 
@@ -35,7 +35,7 @@ _shared: KeyedLocks[Hashable] = KeyedLocks()
 def lock_of(store: type, key: str | None) -> Lock:
     """Return this process's lock for one key of a class of stores.
 
-    Store objects that are made anew for each request share a medium, so the lock belongs to their
+    Store objects are created for each request and share a medium, so the lock belongs to their
     class and to the running event loop.
     """
     return _shared.of((asyncio.get_running_loop(), store, key))

@@ -1,4 +1,4 @@
-"""The one place that says which ids may become keys of a medium, and how keys are spelled."""
+"""Rules for ids that may become keys of a medium, and the construction of keys."""
 
 import hashlib
 import re
@@ -19,7 +19,7 @@ FILES_NAME = "files"
 """The folder of a data directory in which records are plain files."""
 
 RESERVE_NAME = "reserve"
-"""The file of a data directory whose room is kept for deletions."""
+"""The file in a data directory whose space is reserved for deletions."""
 
 KEY_MARK = "sealing/key-id"
 """The key of the file that names the key of all sealed values."""
@@ -69,9 +69,9 @@ def check_prefix(text: str) -> str:
 
 
 def owner_part(user_id: str | None) -> str:
-    """Return the part of a key that stands for an owner, whatever text names him.
+    """Return the part of a key that identifies an owner.
 
-    A digest, since the ids of users may hold anything. None has a part of its own.
+    It is a digest, since user ids may contain anything. None has a distinct part.
     """
     if user_id is None:
         return "nobody"
@@ -79,7 +79,7 @@ def owner_part(user_id: str | None) -> str:
 
 
 def user_record_key(user_id: str | None, kind: str) -> str:
-    """Return the key of what is kept of a user under that name."""
+    """Return the key of a user's record of that name."""
     return f"users/{owner_part(user_id)}/{kind}"
 
 
@@ -100,7 +100,7 @@ UNSETTLED = "open/"
 
 
 def is_part(text: str) -> bool:
-    """Return whether `text` may stand between two slashes of a key."""
+    """Return whether `text` may be a part of a key between slashes."""
     return (
         len(text) <= MAX_PART_LENGTH and ".." not in text and _ACCEPTED.fullmatch(text) is not None
     )

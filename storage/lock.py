@@ -10,7 +10,7 @@ from typing import TextIO
 from storage.errors import DataDirectoryLocked
 
 OPEN = "open\n"
-"""The text behind the pid while the medium is open."""
+"""The text after the pid while the medium is open."""
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def data_directory_lock(folder: Path) -> Iterator[None]:
 
 
 def mark_open(folder: Path) -> None:
-    """Note beside the holder's pid that the medium is open, until the lock is let go in order."""
+    """Record beside the holder's pid that the medium is open, until the lock is released cleanly."""
     with suppress(OSError), (folder / "lock").open("a") as file:
         file.write(OPEN)
 

@@ -13,7 +13,7 @@ from storage.reserve import Reserve
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.4
-"""Seconds between two looks at the files of a medium."""
+"""Seconds between two checks of a medium's files."""
 
 
 class FileIdentity(NamedTuple):
@@ -24,7 +24,7 @@ class FileIdentity(NamedTuple):
 
     @classmethod
     def of(cls, found: os.stat_result) -> "FileIdentity":
-        """Return the identity of a file that was looked at."""
+        """Return the identity of a file from its `stat` result."""
         return cls(found.st_dev, found.st_ino)
 
     @classmethod
@@ -40,17 +40,17 @@ class Medium:
     """The part of a database and of a file store that readiness watches."""
 
     lost: str | None = None
-    """Which of its files were removed or replaced while it is open; None while all are in place.
+    """The files that were removed or replaced while the medium is open; None if all are in place.
 
-    While something is lost, every write is refused with MediumLost: what would be acknowledged
-    would not be there after a restart.
+    While files are lost, every write is refused with MediumLost, since it would not survive a
+    restart.
     """
 
     reserve: Reserve | None = None
-    """Room that is kept for deletions, where there is any."""
+    """The space reserved for deletions, if any."""
 
     def oldest_write_seconds(self) -> float:
-        """Return how long the oldest write taken and not yet told has waited; 0.0 without any."""
+        """Return the seconds that the oldest unfinished write has waited; 0.0 without any."""
         return 0.0
 
     def missing(self) -> str | None:

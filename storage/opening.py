@@ -1,4 +1,4 @@
-"""Opens a storage once per data directory and process, and locks the directory meanwhile."""
+"""Opens a storage once per data directory and process, and locks the directory while it is open."""
 
 import asyncio
 import logging
@@ -20,10 +20,10 @@ logger = logging.getLogger(__name__)
 
 
 class StorageLease(AbstractAsyncContextManager[OpenedStorage]):
-    """One user's hold on a storage of this process; entered and left once.
+    """One use of a storage of this process; entered and left once.
 
-    It is a class and no generator, since generators that an ending event loop finds open are all
-    ended at once, and a storage must outlive those who work on it.
+    It is a class instead of a generator, since an ending event loop closes all open generators at
+    once, and a storage must outlive its users.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -85,10 +85,10 @@ _open: dict[StorageConfig, _Shared] = {}
 
 
 def open_storage(config: StorageConfig) -> StorageLease:
-    """Open a storage and lock its data directory, or join those who use it in this process.
+    """Open a storage and lock its data directory, or share it within this process.
 
-    The last one to leave closes it. Raises DataDirectoryLocked, ForeignData, Unavailable,
-    MigrationError, and WrongKey when its secrets were sealed, or it is open, with another key.
+    The last user closes it. Raises DataDirectoryLocked, ForeignData, Unavailable, MigrationError,
+    and WrongKey when its secrets were sealed, or it is open, with another key.
     """
     return StorageLease(backend_of(config))
 
@@ -112,7 +112,7 @@ def _examine(backend: Backend) -> None:
 
 
 def identity_of(config: StorageConfig) -> StorageConfig:
-    """Return a configuration that is equal for all of one storage; the key is not part of it."""
+    """Return the configuration without its key, equal for all uses of one storage."""
     return backend_of(config).identity
 
 
@@ -143,7 +143,7 @@ async def _secrets(config: StorageConfig, user_id: str | None) -> SecretsStore:
 
 
 class _Keeper:
-    """Holds a storage for those who never leave it: until the event loop ends."""
+    """Keeps a storage open until the event loop ends, for programs that never close it."""
 
     def __init__(self, config: StorageConfig) -> None:
         self.loop = asyncio.get_running_loop()

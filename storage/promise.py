@@ -1,4 +1,4 @@
-"""Promise: an outcome that is told in the very step in which it becomes known."""
+"""Promise: an outcome whose callbacks run in the step in which it becomes known."""
 
 import asyncio
 import logging
@@ -16,11 +16,11 @@ class Abandoned(Exception):
 
 
 class Promise(Generic[T]):
-    """A future for callers that must get their outcome in the step that knows it.
+    """A future whose callbacks run inside `resolve` and `reject`.
 
-    Callbacks run inside `resolve` and `reject`, so that one step can complete a whole commit; a
-    callback that raises is logged and harms nobody else. Awaiting it costs a future, cancelling
-    who awaits it changes nothing. Belongs to one loop's thread.
+    So one step can complete a whole commit; a callback that raises is logged and does not affect
+    others. Awaiting it creates a future, and cancelling the waiter changes nothing. Belongs to one
+    loop's thread.
     """
 
     __slots__ = ("_callbacks", "_source", "_value", "done", "error")
@@ -62,7 +62,7 @@ class Promise(Generic[T]):
         self._settle(None, error)
 
     def settle(self, outcome: T | Exception) -> None:
-        """Tell what is either the value or an error."""
+        """Resolve with a value, or reject with an error."""
         if isinstance(outcome, Exception):
             self.reject(outcome)
         else:

@@ -1,4 +1,4 @@
-"""Room on the disk that is kept for deletions: they make room, and need a little of it first."""
+"""Disk space reserved for deletions, which free space but need some first."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 RESERVE_BYTES = 24 * 1024 * 1024
 """Bytes of the reserve: SQLite may have to move a whole WAL of 16 MiB before it uses freed pages."""
 PLENTY = 8
-"""A disk on which so many reserves are free needs none while nobody works on it."""
+"""If this many reserves fit into the free space, none is needed while the server is stopped."""
 
 
 class Reserve:
@@ -26,7 +26,7 @@ class Reserve:
         self._size = size
 
     def fill(self) -> None:
-        """Have the file, whole; where there is no room for it, have none of it."""
+        """Create the whole file, or none of it if there is no space."""
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
@@ -39,7 +39,7 @@ class Reserve:
             os.close(descriptor)
 
     def release(self) -> bool:
-        """Give its room to whoever writes next; return whether there was any."""
+        """Free the reserved space; return whether there was any."""
         try:
             held = self._path.stat().st_size > 0
             self._path.unlink()
@@ -60,9 +60,9 @@ async def making_room(
     write: Callable[[], Awaitable[T]],
     failures: tuple[type[Exception], ...],
 ) -> T:
-    """Do a write that makes room; if it fails, do it again in the room of the reserve.
+    """Run a write that frees space; if it fails, retry it with the reserved space.
 
-    `write` may be done twice, and is one that changes nothing then. Raises what it raises.
+    `write` may run twice and must be idempotent. Raises what it raises.
     """
     if reserve is None:
         return await write()

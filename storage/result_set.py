@@ -25,7 +25,7 @@ class ResultSet(BaseModel, Generic[T]):
 
 
 def encode_cursor(kind: str, key: Sequence[str | int]) -> str:
-    """Return the cursor that stands after the record with that sort key, in lists of that kind.
+    """Return the cursor after the record with that sort key, in lists of that kind.
 
     The form is unpadded base64url of compact JSON `[version, kind, *key]`; callers treat it as
     opaque.

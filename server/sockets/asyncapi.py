@@ -28,7 +28,7 @@ from storage.errors import ConversationNotFound
 
 ADDRESS = "/socket.io/"
 HIDDEN_KINDS = frozenset(("null",))
-"""Kinds that are stored and sent to nobody."""
+"""Kinds that are stored and never sent."""
 EXAMPLE_ID = "8f6a0c1d2b3e4f5a9c7d6e5f4a3b2c1d"
 REFUSALS: Mapping[str, str] = {
     "No conversation_id in query params": "missing, blank, `undefined` or `null`",

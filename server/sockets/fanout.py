@@ -1,4 +1,4 @@
-"""Fan-out: what a conversation publishes, made into frames once and offered to all its sessions."""
+"""Fan-out: encodes each published event once and sends the frames to all sessions."""
 
 import logging
 from collections.abc import Sequence
@@ -31,12 +31,12 @@ class Fanout:
         self._tap.close()
 
     def enter(self, session: WebSession, send: Send) -> None:
-        """Send a session that is level all that is published from now on, until `leave`."""
+        """Send all events published from now on to a session that has caught up, until `leave`."""
         self._live[session] = send
         self._senders = None
 
     def leave(self, session: WebSession) -> None:
-        """Send it no more; it has what is published now. It may be left already."""
+        """Stop sending to a session, which has all published events; it may have left already."""
         self._live.pop(session, None)
         self._senders = None
 

@@ -156,8 +156,8 @@ class SocketHandlers:
         """Check everything and join. Raises Refused.
 
         The caller must send CONNECT in the step in which this returns: replay begins in the next.
-        While the server stops, or closes the conversation, the transport is ended: a refusal is
-        final in a browser, but one that loses its transport comes back.
+        While the server stops, or closes the conversation, the transport is closed: a browser
+        treats a refusal as final, but reconnects after a lost transport.
         """
         self._joining.add(request.connection_id)
         try:
@@ -223,7 +223,7 @@ class SocketHandlers:
         await asyncio.gather(*(entry.session.drop() for entry in self._sessions.values()))
 
     async def _detach(self, connection_id: str) -> None:
-        """Detach a connection from its conversation; where that fails, whoever called goes on."""
+        """Detach a connection from its conversation; a failure is logged, and the caller continues."""
         try:
             await exceptions_only(
                 partial(self._parts.manager.disconnect_from_session, connection_id)

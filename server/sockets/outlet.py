@@ -1,7 +1,7 @@
-"""A client's way out, and the plain one of them: through Engine.IO's own queue.
+"""The Outlet contract, and its implementation through Engine.IO's queue.
 
-This module alone touches parts of engineio that are not public: the socket of a connection and
-its queue. Their presence is checked at start.
+Only this module uses parts of engineio that are not public: the socket of a connection and its
+queue. Their presence is checked at start.
 """
 
 import asyncio
@@ -21,9 +21,10 @@ from server.sockets.transport.uvicorn_websocket import GuardedProtocol
 
 SLICE_BYTES = 64 * 1024
 SLOW_SECONDS = 0.5
-"""Seconds for a slice beyond which a client counts as slow, until it takes one faster."""
+"""Seconds for a slice beyond which a client counts as slow, until it receives one faster."""
 SLOW_SLICE_BYTES = 8 * 1024
-"""A ping waits behind all that is on its way, and must be answered within 20 s on a slow line."""
+"""Bytes that may be in flight: a ping waits behind them, and must be answered within 20 s on a slow
+line."""
 CAP_BYTES = 64 * 1024
 """Bytes in the queue beyond which a client leaves the live path."""
 CAP_PACKETS = 8192
@@ -38,14 +39,17 @@ class ClientGone(ServerError):
 
 
 class Outlet(ABC):
-    """One client's way out. `write` never waits; what waits is bounded by asking `full` before."""
+    """The output of one client.
+
+    `write` never waits; callers check `full` first, which bounds the queue.
+    """
 
     # Slots, here and in the session: what is touched for every client and event lies together.
     __slots__ = ("acknowledges", "slow")
 
     def __init__(self) -> None:
         self.acknowledges = False
-        """Whether the client is one that asks for acknowledgements."""
+        """Whether the client requests acknowledgements."""
         self.slow = False
 
     @property

@@ -5,9 +5,9 @@ from abc import ABC, abstractmethod
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 KEPT = 10_000
-"""Records that are kept of acts, and as many of looks and refusals; the oldest go first.
+"""Maximum number of records of acts, and also of looks and refusals; the oldest are dropped first.
 
-Each has a bound of its own, so that nobody pushes acts out by asking.
+The separate bounds keep looks from displacing acts.
 """
 TRIM = 100
 """So many may be there beyond the bound until they are removed together."""
@@ -16,9 +16,8 @@ TRIM = 100
 class AuditRecord(BaseModel):
     """One call of the administration: caller, action, origin and outcome; never a key or content.
 
-    `acting` tells calls that change something and were let in. The same look, or the same
-    refusal, again within a short time is counted in `count` and `last_at`. `id` is 0 until it is
-    kept, and grows.
+    `acting` marks admitted calls that change something. The same look or refusal within a short
+    time is counted in `count` and `last_at`. `id` is 0 until the record is stored, and ascends.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,7 +43,7 @@ class AuditLog(ABC):
 
     @abstractmethod
     async def change(self, record: AuditRecord) -> None:
-        """Replace the record of that id; one that was removed meanwhile is no error."""
+        """Replace the record of that id; a record that was removed in the meantime is ignored."""
 
     @abstractmethod
     async def page(self, before: int, limit: int, *, only_acts: bool = False) -> list[AuditRecord]:

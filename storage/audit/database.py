@@ -12,7 +12,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class DatabaseAudit(AuditLog):
-    """A record is one row, and trimmed in the commit of a later one.
+    """The log as one row per record; old rows are removed in the commit of a new one.
 
     Damaged rows are left out and logged.
     """

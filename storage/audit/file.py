@@ -21,7 +21,10 @@ _ACTS, _LOOKS = "acts", "looks"
 
 
 class FileAudit(AuditLog):
-    """Their names are in memory, once they were asked for. Damaged files are left out and logged."""
+    """The log as files, whose names are in memory after the first use.
+
+    Damaged files are left out and logged.
+    """
 
     def __init__(self, files: FileStore, kept: int = KEPT) -> None:
         self._files = files

@@ -1,4 +1,4 @@
-"""The contract of a back-end, and what those that work inside a data directory share."""
+"""The contract of a back-end, and the base class of those inside a data directory."""
 
 import errno
 import logging
@@ -57,7 +57,7 @@ class OpenedStorage:
 
     @property
     def medium(self) -> Medium | None:
-        """Return what the stores are kept on; None in memory."""
+        """Return the medium of the stores; None in memory."""
         return None
 
 
@@ -94,7 +94,7 @@ class OpenedMemory(OpenedStorage):
 
 
 class Backend(ABC):
-    """A medium as it is configured: opens it, reads it through, says whose it is.
+    """A configured medium: opens it, checks it, recognizes its data.
 
     Only `open` changes anything.
     """
@@ -102,7 +102,7 @@ class Backend(ABC):
     kind: ClassVar[str]
     """The medium's name, as in the setting."""
     secret_key: SecretStr | None = None
-    """The key that seals stored secrets, where one was given."""
+    """The key that seals stored secrets, if one was given."""
 
     @property
     def data_dir(self) -> Path | None:
@@ -117,7 +117,7 @@ class Backend(ABC):
     @property
     @abstractmethod
     def identity(self) -> StorageConfig:
-        """Return a configuration equal for all of one storage; the key is not part of it."""
+        """Return the configuration without its key, equal for all uses of one storage."""
 
     @abstractmethod
     async def open(self, stack: AsyncExitStack) -> OpenedStorage:
@@ -128,18 +128,21 @@ class Backend(ABC):
 
     @abstractmethod
     def describe(self) -> str:
-        """Return what is there in a few words, "ok" first if anything is. Block."""
+        """Return a short summary of the contents, beginning with "ok" if there are any. Block."""
 
     @abstractmethod
     def check(self, track: Track = untracked) -> list[str]:
-        """Return what is wrong with everything but the logs; nothing when it is new. Block."""
+        """Return the problems of everything but the logs; none for a new storage. Block."""
 
     @abstractmethod
     def check_directory(self) -> None:
         """Refuse a directory that is not this medium's. Block. Raise StorageError, OSError."""
 
     def loss(self) -> str | None:
-        """Return what is known to be lost before it is opened, in words. Block. Raise OSError."""
+        """Return a description of data known to be lost before the storage is opened.
+
+        Block. Raise OSError.
+        """
         return None
 
 
@@ -169,11 +172,11 @@ class DirectoryBackend(Backend):
         return self._config.model_copy(update=update)
 
     def check_directory(self) -> None:
-        """Raise ForeignData where a directory holds no data of this medium, but somebody else's.
+        """Raise ForeignData if a directory holds no data of this medium, but of another.
 
-        A storage that is opened there would be new and empty, beside data that nobody would miss
-        before it is too late. A directory that holds both is taken for this medium's. Raises
-        Unavailable where the path cannot be what it should, or a part of the medium is missing.
+        A storage opened there would be new and empty beside existing data. A directory that holds
+        both is taken for this medium's. Raises Unavailable where the path cannot be what it should,
+        or a part of the medium is missing.
         """
         folder = self.data_dir
         for path in (folder, self.path):
@@ -210,7 +213,7 @@ class DirectoryBackend(Backend):
 
     @abstractmethod
     def contents(self) -> str:
-        """Return how much the medium holds, in a few words."""
+        """Return a short text with the amount of data in the medium."""
 
     def check(self, track: Track = untracked) -> list[str]:
         """See Backend."""
@@ -228,7 +231,7 @@ class DirectoryBackend(Backend):
 
     @abstractmethod
     def problems(self, track: Track) -> tuple[list[str], list[str]]:
-        """Return what is wrong with the medium, and which key seals its secrets, if any does."""
+        """Return the problems of the medium, and the id of the key that seals its secrets, if any."""
 
     def guard(self, medium: Medium, stack: AsyncExitStack) -> None:
         """Watch the files of an opened medium and keep room for deletions, until it is closed."""
@@ -249,9 +252,10 @@ def _v0_data(folder: Path) -> str | None:
 
 
 async def check_format(files: FileStore) -> None:
-    """Note the format in a folder that says none. Raises MigrationError for a newer one, StorageError.
+    """Write the format into a folder without one.
 
-    The note is not needed by this version: a disk that takes nothing keeps no server from starting.
+    Raises MigrationError for a newer one, StorageError. This version does not need the file, so
+    that a full disk does not prevent a start.
     """
     try:
         found = await files.read(FORMAT_KEY)

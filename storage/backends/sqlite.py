@@ -171,7 +171,7 @@ def _wal_problem(path: Path) -> str | None:
 
 
 def _check_rows(connection: sqlite3.Connection, track: Track) -> Iterator[str]:
-    """Read what a database holds beside logs; a table that is missing is told by the schema."""
+    """Check a database except its logs; missing tables are reported by the schema's check."""
     checks = (
         ("records", load_queries()["all_records"], record_problem),
         ("users", "SELECT owner, kind, body FROM user_records", _user_record_problem),

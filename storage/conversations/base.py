@@ -72,10 +72,10 @@ class ConversationStore(ABC):
             return changed
 
     async def give_title(self, conversation_id: str, title: str) -> bool:
-        """Set the title of a record that has none (None); whether it was set.
+        """Set the title of a record without one; return whether it was set.
 
-        Serial with the updates of that conversation, so that a title given meanwhile stays. Raises
-        ConversationNotFound. The default works as that of `update_metadata` does.
+        Serial with the updates of that conversation, so that a title set in the meantime stays.
+        Raises ConversationNotFound. The default works as that of `update_metadata` does.
         """
         async with lock_of(type(self), conversation_id):
             found = await self.get_metadata(conversation_id)
@@ -88,7 +88,7 @@ class ConversationStore(ABC):
         """Return the record. Raises ConversationNotFound, Damaged."""
 
     async def validate_metadata(self, conversation_id: str, user_id: str | None) -> bool:
-        """Tell whether the record is visible and has an owner, who is `user_id`."""
+        """Return whether the record is visible and has the owner `user_id`."""
         try:
             metadata = await self.get_metadata(conversation_id)
         except ConversationNotFound:
@@ -97,7 +97,7 @@ class ConversationStore(ABC):
 
     @abstractmethod
     async def delete_metadata(self, conversation_id: str) -> None:
-        """Remove the record for ever: its id is never used again, by anybody.
+        """Delete the record; its id is never used again by any owner.
 
         If no such record is visible, this is a no-op. One that is damaged is removed where its
         owner is known. Raises Damaged where it is not, and NewerFormat.
@@ -117,9 +117,9 @@ class ConversationStore(ABC):
     ) -> ConversationMetadataResultSet:
         """Return a page of at most `limit` (1..100) records, the newest first.
 
-        `filters.order` says by what: `created_at`, or the last message. A record whose message
-        came between two pages is on the first page from then on: it may be missing from the
-        pages behind, and is on none of them twice.
+        `filters.order` defines the order: by `created_at`, or by the last message. A record with a
+        message between two pages moves to the first page: it may be missing from later pages, and
+        is on none twice.
 
         `page_id` is an earlier page's `next_page_id`; None or "" is the first page. Filters apply
         before paging: every page but the last is full, and the last one's `next_page_id` is None.
@@ -128,9 +128,9 @@ class ConversationStore(ABC):
         """
 
     async def get_all_metadata(self, conversation_ids: Sequence[str]) -> list[ConversationMetadata]:
-        """Return the records in the order of the ids; an id given twice is answered twice.
+        """Return the records in the order of the ids, repeated for repeated ids.
 
-        Raises ConversationNotFound for the first one that is missing, Damaged.
+        Raises ConversationNotFound for the first missing one, Damaged.
         """
         return [await self.get_metadata(conversation_id) for conversation_id in conversation_ids]
 

@@ -1,4 +1,4 @@
-"""Conversation records over a Database: columns beside the head of the conversation's log."""
+"""Conversation records over a Database, as columns beside the head of the conversation's log."""
 
 import json
 import logging
@@ -62,13 +62,13 @@ _COLUMNS = (
     "total_tokens",
     "last_message_at",
 )
-"""Fields in the order in which every query of `conversations.sql` gives and takes them."""
+"""Fields in the order of every query of `conversations.sql`."""
 
 _JSON_COLUMNS = frozenset({"pr_number", "custom"})
 _MOMENTS = ("created_at", "last_updated_at", "last_message_at")
 
 FEW = 1_500
-"""Records that are all looked at. Where more may pass, a page of them is soon full in its order."""
+"""Maximum number of matches that are sorted; if more match, a scan in order fills a page soon."""
 
 _DAMAGE = re.compile("[\udc80-\udcff].*", re.DOTALL)
 """Bytes that are no UTF-8, as the database gives them, and what follows."""
@@ -167,7 +167,7 @@ class DatabaseConversationStore(ConversationStore):
         return await _page(self._database, ask, page_id, limit, wanted.order)
 
     async def get_all_metadata(self, conversation_ids: Sequence[str]) -> list[ConversationMetadata]:
-        """See ConversationStore. One read, of one moment."""
+        """See ConversationStore. One read of a consistent state."""
         wanted = [check_conversation_id(conversation_id) for conversation_id in conversation_ids]
         rows = await self._rows(Statement("read_records", (json.dumps(wanted), self.user_id)))
         found = {row[0]: row for row in rows}
@@ -194,7 +194,10 @@ async def _page(
     limit: int,
     order: ListOrder = ListOrder.CREATED,
 ) -> ConversationMetadataResultSet:
-    """Read a page. No page ends with a row whose place is damaged: the next one begins there."""
+    """Read a page.
+
+    No page ends with a row whose position is damaged, since the next page begins there.
+    """
     check_limit(limit)
     after = ListPosition.from_page_id(page_id, order)
     begin = _BEFORE_ALL if after is None else (_moment(after.moment), after.conversation_id)
@@ -323,7 +326,7 @@ def _place_of(row: Row, order: ListOrder) -> _Begin:
 
 
 def _sound_begin_of(stored: Any) -> Any:
-    """Return a text that sorts before all that begin with the same damage, and behind all sound ones.
+    """Return a text that sorts before all with the same damaged prefix, and after all valid ones.
 
     What is no text stays as it is: the database compares it with its like.
     """
@@ -331,7 +334,7 @@ def _sound_begin_of(stored: Any) -> Any:
 
 
 def _page_id_behind(row: Row, order: ListOrder) -> str | None:
-    """Return the id of the page behind a row; None, and log it, where its place is damaged."""
+    """Return the id of the page after a row; None, and log it, if its position is damaged."""
     moment, conversation_id = _place_of(row, order)
     try:
         place = ListPosition(_read_moment(moment), check_conversation_id(conversation_id))
@@ -362,7 +365,7 @@ def _readable(rows: Sequence[Row]) -> list[ConversationMetadata]:
 
 
 def record_problem(row: Row) -> str | None:
-    """Return what is wrong with a row of the query `all_records`; None when nothing is."""
+    """Return the problem of a row of the query `all_records`; None if there is none."""
     try:
         _record_of(row)
     except Damaged as damage:

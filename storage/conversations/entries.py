@@ -10,7 +10,7 @@ from storage.conversations.paging import ListPosition
 from storage.unicode_text import fold_case
 
 ListName: TypeAlias = tuple[str | None, str, str | None]
-"""An owner, what his list is of, and which of those."""
+"""The name of a list: owner, criterion and value."""
 EVERYBODY: ListName = (None, "everybody", None)
 """The list of all owners together."""
 
@@ -19,10 +19,10 @@ MESSAGED = attrgetter("messaged")
 
 
 class ListEntry:
-    """A record's places, and what filters ask for.
+    """A record's positions in lists, and its fields used by filters.
 
-    `position` is that in lists by creation, `messaged` that in lists by last message.
-    `title` is case-folded; `block` says where the entry is kept, if it is.
+    `position` is for lists by creation, `messaged` for lists by last message. `title` is
+    case-folded; `block` is the entry's block in the storage, if any.
     """
 
     __slots__ = (

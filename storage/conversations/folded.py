@@ -6,22 +6,22 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeAlias
 
 Fold: TypeAlias = Callable[[Mapping[str, Any]], None]
-"""Takes the new values of folded fields, None meaning unchanged; the moment is ISO 8601 text."""
+"""Receives the new values of folded fields, None meaning unchanged; times are ISO 8601 text."""
 
 
 class FoldedRecords(ABC):
     """Records whose folded fields follow the logs within the process and after a crash.
 
     A conversation whose log is written is *unsettled*, durably, from before the write until its
-    record has the fold; so only those need a look after a crash.
+    record has the fold; so that only those must be examined after a crash.
     """
 
     @abstractmethod
     def writing(self, conversation_id: str) -> AbstractAsyncContextManager[Fold]:
         """Hold the conversation unsettled while its log is written.
 
-        What the block gives to the function it gets is in the record from then on. Raises what
-        the medium raises, before the block.
+        Values passed to the yielded function are in the record from then on. Raises what the medium
+        raises, before the block.
         """
 
     @abstractmethod
@@ -32,4 +32,4 @@ class FoldedRecords(ABC):
     async def settle(
         self, conversation_id: str, fold: Mapping[str, Any] | None, *, deleted: bool
     ) -> None:
-        """Bring a record to the fold of its whole log (None: there is no log), or to its end."""
+        """Set a record to the fold of its whole log (None: no log), or mark it deleted."""

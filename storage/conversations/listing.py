@@ -35,7 +35,7 @@ class UpdateHours:
             del hours[hour]
 
     def touch(self, entry: ListEntry, moment: datetime) -> None:
-        """Note that an entry was updated at another moment."""
+        """Record a new update time of an entry."""
         if _is_same_hour(moment, entry.updated):
             entry.updated = moment
             return
@@ -60,7 +60,7 @@ def _hour_of(moment: datetime) -> datetime:
 
 
 def _is_same_hour(one: datetime, other: datetime) -> bool:
-    """Return whether both are in one hour of one clock; asked for every batch of events."""
+    """Return whether both times are in the same hour; called for every batch of events."""
     return (
         one.hour == other.hour
         and one.tzinfo is other.tzinfo
@@ -69,9 +69,9 @@ def _is_same_hour(one: datetime, other: datetime) -> bool:
 
 
 SLICE = 5_000
-"""Entries looked at in one go."""
+"""Entries examined per step."""
 FEW_UPDATES = 5_000
-"""Entries that are brought in the list's order for one page of those updated since a moment."""
+"""Maximum number of entries sorted for one page of entries updated since a time."""
 
 
 class Listing:
@@ -99,7 +99,7 @@ class Listing:
         return len(self._entries)
 
     def put(self, record: ConversationMetadata) -> None:
-        """Enter a record, or enter it anew."""
+        """Add or replace the entry of a record."""
         self.remove(record.conversation_id)
         self._insert(record.conversation_id, ListEntry.of(record))
 
@@ -130,7 +130,7 @@ class Listing:
         self._updates.remove(entry)
 
     def preparing(self, owner: str | None, filters: ConversationFilter) -> Iterator[None]:
-        """Make what makes such a scan short; whoever runs this lets others go on at each step."""
+        """Build the indexes for such a scan; the caller yields to the event loop after each step."""
         if filters.title_contains:
             name = (owner, "all", None)
             while not self._titles.prepare(owner, self._lists.get(name, [])):
@@ -145,11 +145,10 @@ class Listing:
         *,
         everybody: bool = False,
     ) -> tuple[list[ListPosition], ListPosition | None]:
-        """Up to `count` positions of an owner's records that pass, newest first, behind `after`.
+        """Return up to `count` positions of an owner's matching records, newest first, after `after`.
 
-        With `everybody` those of all owners, which are in the order of creation only.
-
-        Looks at a bounded number of entries; the second value is where to go on, None at the end.
+        With `everybody` those of all owners, in the order of creation only. Examines a bounded
+        number of entries; the second value is where to continue, None at the end.
         """
         whole = self._lists.get(EVERYBODY, [])
         entries = whole if everybody else self._shortest(owner, filters)
@@ -177,7 +176,7 @@ class Listing:
         self._updates.add(entry)
 
     def _move(self, entry: ListEntry, place: ListPosition) -> None:
-        """Give an entry another place in the list by last message; mostly that is the end."""
+        """Move an entry in the list by last message, usually to the end."""
         entries = self._messages[entry.owner]
         newest = entries[-1]
         if place < newest.messaged:

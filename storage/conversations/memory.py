@@ -48,7 +48,7 @@ class MemoryConversations(ConversationStores):
         self._records: dict[str, ConversationMetadata] = {}
         self._deleted: set[str] = set()
         self._folded: set[str] = set()
-        """Conversations whose logs have said what the folded fields are."""
+        """Conversations whose logs own the folded fields."""
         self.listing = Listing()
 
     def for_user(self, user_id: str | None) -> "MemoryConversationStore":
@@ -83,7 +83,10 @@ class MemoryConversations(ConversationStores):
         return self._records.get(conversation_id)
 
     def put(self, record: ConversationMetadata) -> None:
-        """Keep `record`, but for what its log has said. Raises ConversationDeleted, OwnerConflict."""
+        """Store `record`, without changing fields owned by its log.
+
+        Raises ConversationDeleted, OwnerConflict.
+        """
         key = record.conversation_id
         if key in self._deleted:
             raise ConversationDeleted(key)
@@ -97,7 +100,7 @@ class MemoryConversations(ConversationStores):
         self.listing.put(record)
 
     def fold(self, conversation_id: str, fold: Fold) -> None:
-        """Bring a record up to date with its log; one that is unknown is passed over."""
+        """Update a record from its log; an unknown one is ignored."""
         record = self._records.get(conversation_id)
         if record is None:
             return

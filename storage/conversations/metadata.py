@@ -81,13 +81,13 @@ def _whole(value: object) -> object:
 
 
 WHOLE = BeforeValidator(_whole)
-"""Marks an integer whose JSON may be written with a fraction of zero; stands after its bounds."""
+"""Marks an integer whose JSON may have a fraction of zero; must follow its bounds."""
 
 Text = Annotated[str, AfterValidator(_encodable)]
 """Text that has a UTF-8 form: lone surrogates are refused."""
 
 UtcDatetime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
-"""An aware moment, converted to UTC; naive ones are refused."""
+"""An aware time, converted to UTC; naive ones are refused."""
 
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 
@@ -115,7 +115,8 @@ class ChangeableMetadata(BaseModel):
     custom: Annotated[dict[str, JsonValue], AfterValidator(_plain_json)] = Field(
         default_factory=dict
     )
-    """JSON values of the embedder's own, without NaN and infinities; kept and returned unread."""
+    """JSON values of the embedding program, without NaN and infinities; stored and returned
+    unchanged."""
 
 
 CONTAINERS = frozenset(("pr_number", "custom"))
@@ -125,7 +126,7 @@ CONTAINERS = frozenset(("pr_number", "custom"))
 class ConversationMetadata(ChangeableMetadata):
     """One conversation's record.
 
-    Moments are aware UTC; cost is in US dollars. Unknown keys are dropped when a record is read
+    Times are aware UTC; cost is in US dollars. Unknown keys are dropped when a record is read
     (older ones carry `github_user_id`).
     """
 

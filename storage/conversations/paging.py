@@ -21,7 +21,7 @@ from storage.unicode_text import fold_case
 LETTERS = 3
 """A text shorter than this is looked up as the beginning of so many letters, or as a part."""
 ASKED = 32
-"""Of a long text no more threes are looked up: what they find is looked at again."""
+"""Maximum number of trigrams looked up of a long text; matches are verified afterwards."""
 
 
 def trigrams_of(text: str) -> set[str]:
@@ -32,7 +32,7 @@ def trigrams_of(text: str) -> set[str]:
 def match_all(threes: Iterable[str]) -> str:
     """Return the full-text expression for titles with all of the trigrams; matches none if empty.
 
-    No expression can name the letter that ends a C string, so threes with it are left out.
+    An expression cannot contain NUL, so trigrams with it are left out.
     """
     return " AND ".join(_quoted(three) for three in threes if "\0" not in three) or _quoted("")
 
@@ -65,9 +65,9 @@ _KINDS = {ListOrder.CREATED: "conversations", ListOrder.LAST_MESSAGE: "conversat
 
 
 class ListPosition(NamedTuple):
-    """A record's place in a list; lists run from the greatest position to the least.
+    """A record's position in a list; lists run from the greatest position to the least.
 
-    `moment` is what the list is sorted by.
+    `moment` is the time by which the list is sorted.
     """
 
     moment: datetime
@@ -75,23 +75,23 @@ class ListPosition(NamedTuple):
 
     @classmethod
     def of(cls, metadata: ConversationMetadata, order: ListOrder = ListOrder.CREATED) -> Self:
-        """Return the place of that record in lists of that order.
+        """Return the position of a record in lists of that order.
 
-        A record without messages stands at its creation.
+        A record without messages counts with its creation.
         """
         moment = metadata.last_message_at if order is ListOrder.LAST_MESSAGE else None
         return cls(moment or metadata.created_at, metadata.conversation_id)
 
     def to_page_id(self, order: ListOrder = ListOrder.CREATED) -> str:
-        """Return the opaque page id of the page after this place."""
+        """Return the opaque page id of the page after this position."""
         microseconds = (self.moment - _EPOCH) // _MICROSECOND
         return encode_cursor(_KINDS[order], (microseconds, self.conversation_id))
 
     @classmethod
     def from_page_id(cls, page_id: str | None, order: ListOrder = ListOrder.CREATED) -> Self | None:
-        """Return the place a page begins after; None and "" mean the first page.
+        """Return the position after which a page begins; None and "" mean the first page.
 
-        Raises BadCursor for everything that `to_page_id` does not give for that order.
+        Raises BadCursor for everything that `to_page_id` does not return for that order.
         """
         if not page_id:
             return None

@@ -1,4 +1,4 @@
-"""Titles in memory by their threes, so that a text in few of them is found without the others."""
+"""An in-memory trigram index of titles, so that rare texts are found without a scan."""
 
 from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict, defaultdict
@@ -8,19 +8,19 @@ from storage.conversations.entries import POSITION, ListEntry
 from storage.conversations.paging import LETTERS, ListPosition, trigrams_of
 
 WORTH = 500
-"""Records of an owner from which on his titles are indexed; fewer are looked at in no time."""
+"""Number of an owner's records from which titles are indexed; fewer are scanned quickly."""
 SLICE = 500
-"""Records indexed in one go."""
+"""Records indexed per step."""
 PLACES_LIMIT = 10_000_000
 """Places in all indexes, 8 bytes each: then the least lately used owner's index is given up."""
 FEW = 1_000
-"""Places that are brought in order for a text shorter than a three."""
+"""Maximum number of positions sorted for a text shorter than a trigram."""
 
 
 class TitleIndex:
-    """One owner's entries by the threes of their titles, in the order of his list.
+    """One owner's entries by the trigrams of their titles, in list order.
 
-    It is made from the list's beginning on, a slice at a time; `end` is how far it reaches.
+    It is built from the beginning of the list, a slice at a time, up to `end`.
     """
 
     __slots__ = ("complete", "end", "places", "threes", "too_large")
@@ -84,9 +84,9 @@ class TitleIndex:
 
 
 class TitleIndexes:
-    """The indexes of all owners who searched for titles, the least lately used first.
+    """The indexes of all owners that searched for titles, the least recently used first.
 
-    Together they have no more places than `limit`, but for one slice.
+    Together they have at most `limit` positions, plus one slice.
     """
 
     def __init__(self, limit: int = PLACES_LIMIT) -> None:
@@ -105,7 +105,7 @@ class TitleIndexes:
         return index.complete
 
     def having(self, owner: str | None, text: str, fewer_than: int) -> Sequence[ListEntry] | None:
-        """See TitleIndex; None as well where there is no index."""
+        """See TitleIndex; also None if there is no index."""
         index = self._indexes.get(owner)
         if index is None or index.too_large or not index.complete:
             return None

@@ -39,22 +39,22 @@ class Result(NamedTuple):
 
 
 def bytes_in(value: object) -> bytes:
-    """Return a stored value of bytes; none for one of another type, which a damaged row may hold."""
+    """Return stored bytes; empty for a value of another type, which a damaged row may hold."""
     return value if isinstance(value, bytes) else b""
 
 
 Script = Generator[Statement, Result, T]
-"""Yields statements, is sent their results, returns its value.
+"""A generator that yields statements, receives their results and returns a value.
 
-A script does no I/O of its own, so every dialect can drive it: in a thread, or by awaiting.
+It does no I/O, so that every dialect can run it, in a thread or by awaiting.
 """
 
 
 Rows = Sequence[tuple[str, Sequence[Sequence[Any]]]]
 """Named statements, each with the rows of parameters it runs for.
 
-Such a statement takes rows after the word VALUES, fails as a whole when one of them does not fit,
-and passes over those that are all null.
+Such a statement accepts rows after the word VALUES, fails as a whole if one of them is refused, and
+ignores rows that are all null.
 """
 
 
@@ -81,17 +81,17 @@ class Database(Medium, ABC):
     def submit(
         self, script: Script[T], *, rows: Rows = (), failure: Translate = as_it_is
     ) -> Promise[T]:
-        """Run a script atomically in the next group commit; told when it is durable.
+        """Run a script atomically in the next group commit; resolves when it is durable.
 
-        `rows` is the same write put as rows that either fit or make their statement fail; the
-        script is only run when that happens, and otherwise the value is None. Rows of many
-        writers are run together, which is what makes a large commit cheap; within a commit they
-        come before the scripts. `failure` turns the database's own errors into the caller's.
+        `rows` is the same write as rows that either fit or make their statement fail; the script
+        runs only after such a failure, and otherwise the value is None. Rows of many writers run
+        together, which makes a large commit cheap; within a commit they run before the scripts.
+        `failure` translates the database's own errors into the caller's.
 
-        Scripts run in the order of the calls. What the script raises undoes it alone and is the
-        promise's error; a commit that fails, fails every script in it. Whoever stops waiting does
-        not stop the script. Told: Unavailable when nothing was written (MediumLost while `lost`
-        says why) and OutcomeUnknown when only reading tells.
+        Scripts run in the order of the calls. An error of the script rolls back that script alone
+        and rejects its promise; a failed commit rejects every script in it. Cancelling the waiter
+        does not stop the script. Rejects with Unavailable if nothing was written (MediumLost while
+        `lost` is set) and with OutcomeUnknown if only reading can tell.
         """
 
     @property
@@ -101,7 +101,7 @@ class Database(Medium, ABC):
 
     @abstractmethod
     async def read(self, script: Script[T]) -> T:
-        """Run a script of reads against what is committed. Raises Unavailable."""
+        """Run a script of reads against committed data. Raises Unavailable."""
 
     @abstractmethod
     async def close(self) -> None:

@@ -20,8 +20,11 @@ Connect = Callable[[Path], sqlite3.Connection]
 
 
 ROWS_AT_ONCE = 512
-"""Rows of one statement at most. Every statement costs the writer two changes of the GIL, each of
-which may wait for a busy loop, so a commit makes do with as few as it can."""
+"""Rows of one statement at most.
+
+Every statement costs the writer two switches of the GIL, each of which may wait for a busy loop, so
+that a commit uses as few as possible.
+"""
 FEW_ROWS = 32
 VALUES = re.compile(r"VALUES (\([?, ]+\))")
 STATEMENTS = 256
@@ -87,7 +90,7 @@ def run_script(connection: sqlite3.Connection, queries: Mapping[str, str], scrip
 
 
 class GroupCommit:
-    """Runs groups of works on the one writing connection, each group in one transaction."""
+    """Runs groups of writes on the writing connection, each group in one transaction."""
 
     def __init__(self, path: Path, connect: Connect, queries: Mapping[str, str]) -> None:
         self._path = path
@@ -96,10 +99,10 @@ class GroupCommit:
         self.connection = connect(path)
 
     def commit(self, group: Sequence[Work]) -> list[Outcome]:
-        """Commit a group; an outcome for each, in no particular order.
+        """Commit a group; return the outcomes, unordered.
 
-        Works with rows come first, all of them by one statement per query. If that is all there
-        is, the statement is the transaction, and the writer has to get the GIL back only once.
+        Writes with rows come first, with one statement per query. If there is nothing else, the
+        statement is the transaction, and the writer reacquires the GIL only once.
         """
         in_rows = [work for work in group if work.rows]
         statements = self._statements_of(in_rows)
@@ -198,9 +201,10 @@ class GroupCommit:
             raise sqlite3.OperationalError(str(error)) from error
 
     def _reopen(self) -> None:
-        """After a failure outside scripts nothing of the connection is trusted: recovery decides.
+        """Replace the connection after a failure outside scripts.
 
-        Closing it undoes what was begun. While no other can be had, every commit tries again.
+        Closing it rolls back an open transaction. While no new one can be opened, every commit
+        tries again.
         """
         with contextlib.suppress(sqlite3.Error):
             self.connection.close()

@@ -1,4 +1,4 @@
-"""A database file that is only looked at: by a check, beside a server or on a medium that is read-only."""
+"""Read-only access to a database file: by a check, beside a server or on a read-only medium."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -27,10 +27,11 @@ def text_of(stored: bytes) -> str:
 
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Give a connection that changes nothing. Raises Unavailable, in words that begin with its name.
+    """Yield a connection that changes nothing.
 
-    A database without a WAL was closed, and is read as a file that nobody changes: SQLite would
-    else make files beside it, and leave them. Beside a WAL they are there, or must be made.
+    Raises Unavailable, with a text that begins with the file's name. A database without a WAL was
+    closed, and is read as immutable: SQLite would otherwise create files beside it, and leave them.
+    Beside a WAL they exist, or must be created.
     """
     wal = wal_of(path)
     if not wal.exists():

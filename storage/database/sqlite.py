@@ -41,7 +41,7 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 GROUP_LIMIT = 100
-"""Writes in one commit at most: the next is made while the loop still tells of this one."""
+"""Maximum number of writes in one commit: the next commit runs while the loop still resolves these."""
 WAITING_LIMIT = 50_000
 """Scripts that may wait for the writer; one more is refused with Unavailable."""
 READERS = 2
@@ -215,14 +215,14 @@ class SqliteDatabase(Database):
         await asyncio.to_thread(self._writer.connection.close)
 
     def _hand_over(self) -> None:
-        """Give the writer what this turn of the loop brought, in one piece."""
+        """Pass the writes of this iteration of the event loop to the writer in one piece."""
         turn, self._gathered = self._gathered, []
         if turn:
             self._ages.append((time.monotonic(), len(turn)))
             self._waiting.put(turn)
 
     def _run(self) -> None:
-        """Take what waits, commit it, tell the loop; no timer: the load sets the group's size."""
+        """Commit waiting writes and report to the loop; without a timer, load sets the group size."""
         backlog: deque[Work] = deque()
         ended = False
         while backlog or not ended:

@@ -1,8 +1,8 @@
 """The file of a write-ahead log, read without SQLite (https://sqlite.org/walformat.html).
 
-SQLite ends a WAL at the first frame that does not fit and says nothing of what stands behind it.
-After a crash that end is usually a write cut short, and nothing was acknowledged behind it. But
-frames of the same WAL behind the end were written, flushed and acknowledged, or were just being.
+SQLite ends a WAL at the first invalid frame and ignores everything after it. After a crash that end
+is usually an interrupted write, and nothing after it was acknowledged. But frames of the same WAL
+behind the end were written, flushed and acknowledged, or were just being.
 """
 
 import struct
@@ -15,7 +15,7 @@ from typing import NamedTuple
 _HEADER = struct.Struct(">8I")
 _FRAME = struct.Struct(">6I")
 _LITTLE, _BIG = 0x377F0682, 0x377F0683
-"""The first word of a WAL: it says in which order of bytes the checksums were made."""
+"""The first word of a WAL, which gives the byte order of the checksums."""
 _WORD = 0xFFFFFFFF
 _USUAL_PAGE = 4096
 _PAGE_SIZES = frozenset(2**bits for bits in range(9, 17))
@@ -33,7 +33,7 @@ class WalFrames(NamedTuple):
     commits: int
 
     def problem(self) -> str | None:
-        """Return what is wrong, in words; None when nothing is."""
+        """Return the problem as text; None if there is none."""
         if not self.commits:
             return None
         return (
@@ -52,9 +52,10 @@ def wal_of(path: Path) -> Path:
 
 
 def read_wal(path: Path) -> WalFrames:
-    """Read a WAL file through; nothing where there is none. It blocks. Raises OSError.
+    """Read a whole WAL file; empty if there is none.
 
-    To be called before SQLite opens the database: it overwrites what it does not take.
+    Blocks. Raises OSError. Must be called before SQLite opens the database, since SQLite overwrites
+    frames it ignores.
     """
     try:
         content = path.read_bytes()
@@ -91,7 +92,7 @@ def read_wal(path: Path) -> WalFrames:
 
 
 def _behind_a_broken_header(content: bytes, page_size: int) -> WalFrames:
-    """Count the frames of a WAL whose header SQLite does not take: it begins the file anew."""
+    """Count the frames of a WAL with an invalid header, which SQLite would overwrite."""
     salts: tuple[int, ...] | None = None
     behind = commits = 0
     for frame, _ in _frames(content, page_size if page_size in _PAGE_SIZES else _USUAL_PAGE):
@@ -103,7 +104,7 @@ def _behind_a_broken_header(content: bytes, page_size: int) -> WalFrames:
 
 
 def _frames(content: bytes, page_size: int) -> Iterator[tuple[tuple[int, ...], memoryview]]:
-    """Give each whole frame: the six words of its header, and all its bytes."""
+    """Yield each whole frame: the six words of its header, and all its bytes."""
     view, size = memoryview(content), _FRAME.size + page_size
     for begin in range(_HEADER.size, len(content) - size + 1, size):
         yield _FRAME.unpack_from(content, begin), view[begin : begin + size]

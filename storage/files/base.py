@@ -7,10 +7,10 @@ from storage.medium import Medium
 
 
 class FileStore(Medium, ABC):
-    """Keeps bytes under keys such as `logs/c1/pages/00000003`.
+    """Stores bytes under keys such as `logs/c1/pages/00000003`.
 
-    A key is what `storage.keys.check_key` accepts; what is a file is never a folder as well.
-    Folders come and go with the files in them. A reader sees a file whole or not at all.
+    A key is what `storage.keys.check_key` accepts; a key is never both a file and a folder. Folders
+    exist as long as they contain files. A reader sees a file whole or not at all.
 
     Every call raises BadKey before the medium is asked, and Unavailable when the medium did not
     answer or a write certainly did not happen. Writes raise OutcomeUnknown where only reading
@@ -37,28 +37,28 @@ class FileStore(Medium, ABC):
     ) -> list[str]:
         """Return the keys that begin with `prefix` and are greater than `after`, ascending.
 
-        At most `limit` of them, the least ones. Nothing found is an empty list. The cost is that
-        of the folders below the prefix, so prefixes end in a slash wherever that is possible.
-        What is written or deleted meanwhile is listed or not.
+        At most `limit` of them, the least ones; empty if there are none. The cost depends on the
+        folders below the prefix, so that prefixes should end in a slash. Files written or deleted
+        in the meantime may be listed or not.
         """
 
     @abstractmethod
     async def create(self, key: str, content: bytes) -> None:
-        """Write a file where none is; of several callers at once exactly one succeeds.
+        """Create a file; of several concurrent callers exactly one succeeds.
 
-        Raises KeyExists, Conflict (the key or a part of it is a folder or a file where it must
-        not be): in both nothing was written.
+        Raises KeyExists, Conflict (the key, or a part of it, is a folder or a file where it must
+        not be); nothing was written then.
         """
 
     @abstractmethod
     async def write(self, key: str, content: bytes) -> None:
-        """Write a file, or replace it whole in one step. Raises Conflict as `create` does."""
+        """Create a file, or replace it atomically. Raises Conflict as `create` does."""
 
     @abstractmethod
     async def delete(self, *keys: str) -> None:
-        """Remove files; where there is none, this is a no-op.
+        """Delete files, ignoring absent ones.
 
-        Several in one folder share a flush. Not atomic: cut short, it leaves some of them.
+        Several in one folder share a flush. Not atomic: if interrupted, some of them remain.
         """
 
     @abstractmethod

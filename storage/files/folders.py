@@ -138,7 +138,7 @@ class Folders:
         failpoint("file.settled")
 
     def _prepare(self) -> int:
-        """Make the folder for files that are not linked yet, or remove what is left in it."""
+        """Create the folder for files that are not linked yet, or remove leftovers in it."""
         root = self._tree.root
         with suppress(FileExistsError):
             os.mkdir(TEMPORARY, 0o700, dir_fd=root)

@@ -10,7 +10,7 @@ from storage.errors import Damaged, NewerFormat
 VERSION = 1
 """The version of a record's file."""
 FORMAT = 1
-"""Raised by a version whose files earlier ones must not touch."""
+"""The format of a folder; incremented when earlier versions must not use its files."""
 FORMAT_KEY = "format"
 
 

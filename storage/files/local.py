@@ -1,4 +1,4 @@
-"""Files on a local disk: contained in their root, flushed before they count, one step each."""
+"""Files on a local disk: contained in their root, flushed before a call returns, each write atomic."""
 
 import asyncio
 import errno
@@ -26,16 +26,18 @@ WAITING_LIMIT = 10_000
 DEADLINE_SECONDS = 10.0
 FILES_SECONDS = 5.0
 FILES_PAUSE_SECONDS = 0.02
-"""Seconds an operation waits for a file to be closed where the process has as many as it may have,
-and how long it pauses between two tries. Connections that come at once take what there is until they
-are refused."""
+"""Seconds that an operation waits for a file descriptor if the process has reached its limit, and
+seconds between two tries.
+
+Many simultaneous connections take all descriptors until they are refused.
+"""
 
 
 class LocalFileStore(FileStore):
-    """One folder of a file system that tells upper from lower case, used by one process.
+    """One folder of a case-sensitive file system, used by one process.
 
-    A flush that fails leaves open what the disk holds; from then on every call is Unavailable
-    until the store is opened anew.
+    After a failed flush the content of the disk is unknown: every call raises Unavailable until the
+    store is opened again.
     """
 
     def __init__(self, folders: Folders, deadline_seconds: float) -> None:
@@ -45,9 +47,9 @@ class LocalFileStore(FileStore):
         self._outstanding = 0
         self._counter = threading.Lock()
         self._writes: dict[Future[Any], float] = {}
-        """When the writes under way were taken, in that order."""
+        """Start times of the writes in progress, in order."""
         self._late: dict[asyncio.Future[Any], str] = {}
-        """Writes under way whose callers have gone, and the keys they concern."""
+        """Writes in progress whose callers have gone, with their keys."""
         self._closed = False
 
     @classmethod
@@ -58,9 +60,9 @@ class LocalFileStore(FileStore):
         deadline_seconds: float = DEADLINE_SECONDS,
         flush: Flush = flush_file,
     ) -> Self:
-        """Open the folder, make it if need be, remove what writes cut short have left.
+        """Open the folder, create it if necessary, remove leftovers of interrupted writes.
 
-        `flush` makes the content behind a descriptor durable. Raises Unavailable.
+        `flush` makes the content of a descriptor durable. Raises Unavailable.
         """
         try:
             return cls(await asyncio.to_thread(Folders, root, flush), deadline_seconds)
@@ -168,7 +170,7 @@ class LocalFileStore(FileStore):
         answer.add_done_callback(self._arrived)
 
     def _arrived(self, answer: asyncio.Future[Any]) -> None:
-        """Take note of an outcome whose caller had gone: later calls read what it was."""
+        """Record an outcome whose caller has gone, for later calls."""
         del self._late[answer]
         if not answer.cancelled():
             answer.exception()
@@ -189,9 +191,9 @@ class LocalFileStore(FileStore):
 
 
 def _patiently(work: Callable[[], T]) -> T:
-    """Do the work in a worker's thread; where the process has no file left, wait for one.
+    """Run the work in a worker thread; if no file descriptor is left, wait for one.
 
-    What lacks a file has changed nothing that doing it again would not find as it wants it.
+    Work that lacked a descriptor has changed nothing that keeps a repetition from succeeding.
     """
     ends = time.monotonic() + FILES_SECONDS
     while True:

@@ -22,7 +22,7 @@ flush_file: Flush = os.fsync
 
 
 class Tree:
-    """A root folder and the paths below it. Raises OSError besides what is said."""
+    """A root folder and the paths below it. Methods may also raise OSError."""
 
     def __init__(self, root: Path, flush: Flush) -> None:
         self.flush = flush
@@ -33,7 +33,7 @@ class Tree:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._path = root.resolve()
         self._removals = self._removing = 0
-        """How many times this store has begun to remove folders, and how many of them last."""
+        """Number of folder removals started by this store, and of those in progress."""
         self._folders: dict[str, FileIdentity] = {}
         """The folders directly below the root, as they were first seen."""
         self.root = os.open(self._path, OPEN_FOLDER)
@@ -53,7 +53,7 @@ class Tree:
             raise Unavailable("a flush of the disk failed; the storage must be reopened")
 
     def missing(self) -> str | None:
-        """Look which folder is not where it was: the root, or one directly below it."""
+        """Return a folder that was moved or removed: the root, or one directly below it."""
         if FileIdentity.at(self._path) != FileIdentity.of(os.fstat(self.root)):
             return f"{self._path.name} was removed or replaced"
         with os.scandir(self.root) as entries:
@@ -78,7 +78,7 @@ class Tree:
 
     @contextmanager
     def removing(self) -> Iterator[None]:
-        """Remove folders inside the block; behind it no folder is taken for durable any more."""
+        """Remove folders inside the block; afterwards no folder is assumed to be durable."""
         with self._lock:
             self._removals += 1
             self._removing += 1

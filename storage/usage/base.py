@@ -1,4 +1,4 @@
-"""The UsageStore contract: what conversations have used, also those that are deleted."""
+"""The UsageStore contract: the usage of conversations, including deleted ones."""
 
 from abc import ABC, abstractmethod
 
@@ -8,7 +8,7 @@ PAGE = 1_000
 
 
 class UsageStore(ABC):
-    """Keeps one count per conversation; it outlives the conversation.
+    """Stores one count per conversation, which outlives the conversation.
 
     Every call may raise Unavailable, `save` and `forget` OutcomeUnknown as well.
     """
@@ -17,7 +17,7 @@ class UsageStore(ABC):
     async def behind(self, after: str = "", limit: int = PAGE) -> list[UncountedLog]:
         """Return conversations with a record whose log may have grown since they were counted.
 
-        At most `limit`, by id, the ids greater than `after`. Some may turn out to be level; none
+        At most `limit`, by id, the ids greater than `after`. Some may turn out to be complete; none
         that is behind is left out.
         """
 
@@ -29,8 +29,8 @@ class UsageStore(ABC):
     async def save(self, usage: ConversationUsage, expected_position: int) -> None:
         """Replace a conversation's count whole, atomically.
 
-        Raises Conflict, and writes nothing, unless the kept one stands at `expected_position` (0
-        when there is none).
+        Raises Conflict, and writes nothing, unless the stored count is at `expected_position` (0 if
+        there is none).
         """
 
     @abstractmethod
@@ -39,7 +39,7 @@ class UsageStore(ABC):
 
     @abstractmethod
     async def totals(self, span: Span = EVER, limit: int = 10_000) -> list[UsageTotal]:
-        """Return what was used by owner, model and day, the newest day first.
+        """Return the usage by owner, model and day, the newest day first.
 
-        Within a day by owner (nobody first) and model. At most `limit` lines.
+        Within a day by owner (None first) and model. At most `limit` lines.
         """

@@ -1,4 +1,4 @@
-"""Counts that are held in memory: which are behind, and what they come to."""
+"""Functions on counts in memory: which are behind, and their totals."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -9,7 +9,7 @@ from storage.errors import Conflict
 from storage.usage.model import ConversationUsage, Span, UncountedLog, UsageLine, UsageTotal
 
 SETTLED = timedelta(seconds=1)
-"""A log's newest moment is its mark from then on: what comes later has a later one."""
+"""The age from which a log's last time is its mark: later events have later times."""
 
 
 class UpdatedRecord(NamedTuple):
@@ -37,7 +37,7 @@ def behind(
 
 
 def check_position(known: ConversationUsage | None, expected_position: int) -> None:
-    """Raise Conflict unless a count stands there."""
+    """Raise Conflict unless the count is at that position."""
     position = 0 if known is None else known.position
     if position != expected_position:
         raise Conflict(f"counted to {position}, expected {expected_position}")

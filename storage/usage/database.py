@@ -17,7 +17,7 @@ _EVER = (date.min.isoformat(), date.max.isoformat())
 
 
 class DatabaseUsage(UsageStore):
-    """Counts beside the heads of the logs, so that only those that have moved are looked at."""
+    """Counts beside the heads of the logs, so that only changed logs are examined."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -1,4 +1,4 @@
-"""Usage over a FileStore: a file per conversation, all of them in memory once they were asked for."""
+"""Usage over a FileStore: a file per conversation, all loaded into memory on first use."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ READ_AT_ONCE = 100
 
 
 class FileUsage(UsageStore):
-    """Counts of conversations whose lists are in memory. A file that is damaged is counted anew."""
+    """Counts of conversations whose lists are in memory. A damaged count is computed again."""
 
     def __init__(self, files: FileStore, listing: Listing) -> None:
         self._files = files

@@ -14,8 +14,8 @@ _OWNER: TypeAdapter[str | None] = TypeAdapter(Text | None)
 class UsageLine(BaseModel):
     """Usage of one model on one UTC day; the model "" stands for events without one.
 
-    Cost is in US dollars. Tokens and cost are differences of what events say was used until then,
-    so that a correction downwards is a negative number.
+    Cost is in US dollars. Tokens and cost are differences of cumulative metrics, so that a downward
+    correction is negative.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -31,8 +31,8 @@ class UsageLine(BaseModel):
 class ConversationUsage(BaseModel):
     """A conversation's usage in its events below `position`.
 
-    `cost`, `prompt_tokens` and `completion_tokens` are the sums that its newest metrics told;
-    `mark` is what its back-end knows the log by at that position, "" for nothing.
+    `cost`, `prompt_tokens` and `completion_tokens` are the sums in its newest metrics; `mark` is
+    the back-end's mark of the log at that position, "" for none.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -56,7 +56,7 @@ class ConversationUsage(BaseModel):
 
 
 class UsageTotal(UsageLine):
-    """A line of all conversations of one owner together."""
+    """A line for all conversations of one owner."""
 
     user_id: str | None = None
 

@@ -48,7 +48,7 @@ class UserRecords(ABC):
         """Replace the record; atomic, and durable when done."""
 
     async def update(self, user_id: str | None, kind: str, change: RecordChange) -> None:
-        """Replace the record by what `change` makes of it; atomic, and durable when done.
+        """Replace the record by the result of `change`; atomic, and durable when done.
 
         Updates of one record are serial: none undoes another. An error of `change` is passed on,
         and nothing was written. This default reads and writes under a lock of the process, enough
@@ -59,7 +59,7 @@ class UserRecords(ABC):
 
 
 class OwnedStore(ABC, Generic[FoundT, KeptT]):
-    """Keeps one value of one owner, read and replaced as a whole."""
+    """Stores one value of one owner, read and replaced as a whole."""
 
     def __init__(self, user_id: str | None) -> None:
         self.user_id = user_id
@@ -73,7 +73,7 @@ class OwnedStore(ABC, Generic[FoundT, KeptT]):
         """Replace the stored value; atomic, and durable when done."""
 
     async def update(self, change: Callable[[FoundT], KeptT]) -> KeptT:
-        """Replace the stored value by what `change` makes of it, and return that.
+        """Replace the stored value by the result of `change`, and return it.
 
         Atomic, and durable when done. Updates of one owner are serial: none undoes another. An
         error of `change` is passed on, and nothing was written. This default reads and writes
@@ -86,7 +86,7 @@ class OwnedStore(ABC, Generic[FoundT, KeptT]):
 
 
 class SettingsStore(OwnedStore[Settings | None, Settings]):
-    """Keeps the settings of one owner.
+    """Stores the settings of one owner.
 
     `user_id` is that owner; None is the anonymous user, never everybody. Nothing of another owner
     can be seen or changed. On media that outlast the process the keys in them are encrypted.
@@ -123,7 +123,7 @@ class SettingsStores(ABC):
 
 
 class SecretsStore(OwnedStore[Secrets, Secrets]):
-    """Keeps the secrets of one owner.
+    """Stores the secrets of one owner.
 
     `user_id` is that owner; None is the anonymous user, never everybody. Nothing of another owner
     can be seen or changed. On media that outlast the process the values are encrypted.

@@ -21,7 +21,7 @@ _SALT = b"parley secret key 1"
 
 
 class SecretLocation(NamedTuple):
-    """The place a sealed value belongs to; it can be opened nowhere else."""
+    """The location of a sealed value; it can be decrypted only for this location."""
 
     user_id: str | None
     record: str
@@ -48,16 +48,16 @@ class Cipher:
         return f"Cipher(key_id={self.key_id!r})"
 
     def seal(self, value: str, place: SecretLocation) -> str:
-        """Encrypt a value for its place; never the same twice."""
+        """Encrypt a value for its location; the result differs each time."""
         nonce = os.urandom(NONCE_BYTES)
         sealed = self._aead.encrypt(nonce, value.encode(), place.associated_data())
         return urlsafe_b64encode(FORMAT + bytes.fromhex(self.key_id) + nonce + sealed).decode()
 
     def open(self, sealed: str, place: SecretLocation) -> str:
-        """Decrypt what `seal` gave for the same place.
+        """Decrypt a result of `seal` for the same location.
 
-        Raises WrongKey when another key sealed it, Damaged when it was altered or belongs
-        elsewhere.
+        Raises WrongKey if another key sealed it, Damaged if it was altered or belongs to another
+        location.
         """
         try:
             raw = urlsafe_b64decode(sealed.encode("ascii"))

@@ -9,13 +9,14 @@ from storage.conversations.metadata import WHOLE, Text
 from storage.errors import BadValue
 
 HIDDEN = "**********"
-"""Shown in the place of a secret; given back, it stands for the one that is stored."""
+"""Shown in place of a secret; when sent back, it means the stored one."""
 
 MAX_SERVERS = 50
 MAX_ITEMS = 100
 MAX_CHARACTERS = 4096
 MIN_MASKED_CHARACTERS = 8
-"""Environment values are often plain words: shorter ones are sealed but masked nowhere."""
+"""Minimum length of masked environment values, which are often plain words; shorter ones are sealed
+but never masked."""
 
 Line = Annotated[Text, Field(max_length=MAX_CHARACTERS)]
 Key = Annotated[SecretStr, Field(max_length=MAX_CHARACTERS)]
@@ -80,8 +81,8 @@ class McpConfig(_Part):
     def completed(self, stored: "McpConfig | None") -> "McpConfig":
         """Return this configuration with each hidden secret taken from `stored`.
 
-        A server is known again by its address, a program by its name and command, so that a key is
-        never sent to another place than it was given for. Raises BadValue when there is none.
+        A server is identified by its address, a program by its name and command, so that a key is
+        never sent to a place other than that it was given for. Raises BadValue when there is none.
         """
         before = stored or McpConfig()
         return McpConfig(

@@ -30,7 +30,7 @@ class Key(Protocol):
     """The key a storage is sealed with."""
 
     async def for_reading(self) -> Cipher | None:
-        """Return the cipher of what is stored; None as long as nothing was sealed."""
+        """Return the cipher of stored values; None if nothing was sealed yet."""
 
     async def for_writing(self) -> Cipher:
         """Return the cipher, made if nothing was sealed before."""

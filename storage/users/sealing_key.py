@@ -1,4 +1,4 @@
-"""The key that seals a storage: one that is given, or a file made at first need."""
+"""The key that seals a storage: a configured one, or a file created when first needed."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ KEY_NAME = "secret.key"
 
 
 class KeyMark(ABC):
-    """Remembers, beside the sealed records, which key seals them."""
+    """Stores, beside the sealed records, the id of their key."""
 
     @abstractmethod
     async def read(self) -> str | None:
@@ -24,7 +24,7 @@ class KeyMark(ABC):
 
     @abstractmethod
     async def claim(self, key_id: str) -> str:
-        """Enter a key unless there is one; the one that stands. Durable. Raises Unavailable."""
+        """Store a key's id unless there is one; return the stored one. Durable. Raises Unavailable."""
 
 
 class SealingKey:
@@ -40,7 +40,7 @@ class SealingKey:
     async def for_reading(self) -> Cipher | None:
         """Return the cipher of stored values; None if nothing was sealed yet.
 
-        Raises WrongKey when the key at hand is another one, or none.
+        Raises WrongKey if the available key is a different one, or there is none.
         """
         if self._cipher is not None:
             return self._cipher
@@ -136,7 +136,7 @@ def _read_key(path: Path) -> bytes:
 
 
 def _make_key(path: Path) -> None:
-    """Create the file whole and durable, for its owner only; one that is there stays."""
+    """Create the file completely and durably, readable by its owner only; keep an existing one."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

@@ -21,7 +21,7 @@ MAX_NAME_CHARACTERS = 128
 MAX_VALUE_CHARACTERS = 64 * 1024
 MAX_DESCRIPTION_CHARACTERS = 1000
 MAX_ALL_CHARACTERS = 1024 * 1024
-"""Of all values of a user together: each is searched for in everything his agents say."""
+"""Characters of all values of a user: each is searched for in all events of the user's agents."""
 MAX_HOST_CHARACTERS = 253
 
 _NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_NAME_CHARACTERS}}}")
@@ -62,7 +62,7 @@ NewSecretName = Annotated[
         {"type": "string", "pattern": f"^{_NAME.pattern}$", "not": {"enum": [".", ".."]}}
     ),
 ]
-"""The same for a secret that is given this name now: an address ends where `.` or `..` stands."""
+"""The same for a new secret, whose name must not be `.` or `..` in a URL."""
 
 SecretValue = Annotated[
     SecretStr, Field(min_length=1, max_length=MAX_VALUE_CHARACTERS), AfterValidator(_encodable)
@@ -89,7 +89,7 @@ class ProviderToken(BaseModel):
 
 
 class Secrets(BaseModel):
-    """Everything one user keeps secret. Immutable: changes give a new object."""
+    """All secrets of one user. Immutable: changes return a new object."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 

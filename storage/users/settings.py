@@ -15,7 +15,7 @@ KEY_FIELDS = ("llm_api_key", "search_api_key", "sandbox_api_key")
 """Fields that are secrets as a whole; `mcp_config` holds secrets inside."""
 
 KEPT_WHEN_NULL = frozenset((*KEY_FIELDS, "llm_model", "llm_base_url", "user_consents_to_analytics"))
-"""In a change, null leaves these as they are: forms send it for what they do not show."""
+"""Fields that null in a change leaves unchanged: forms send it for fields they do not show."""
 
 KEPT_WHEN_EMPTY = frozenset(("search_api_key",))
 """In a change, an empty text leaves these as they are: the form sends it with every save."""
@@ -81,9 +81,9 @@ class Settings(BaseModel):
     def merged(self, change: "Settings") -> "Settings":
         """Return these settings with the fields given in `change`; all others stay.
 
-        Null puts a field back to the server's default, except those of KEPT_WHEN_NULL. An empty
-        text clears a key, except those of KEPT_WHEN_EMPTY. Hidden secrets of `mcp_config` stay;
-        raises BadValue when there is none to stay.
+        Null resets a field to the server's default, except those of KEPT_WHEN_NULL. An empty text
+        clears a key, except those of KEPT_WHEN_EMPTY. Hidden secrets of `mcp_config` are kept;
+        raises BadValue if there is none to keep.
         """
         values = {name: getattr(self, name) for name in type(self).model_fields}
         for name in change.model_fields_set:

@@ -1,7 +1,7 @@
-"""Cuts what a client sends into websocket frames (RFC 6455, section 5.2), without the library.
+"""Splits a client's bytes into websocket frames (RFC 6455, section 5.2), without the library.
 
 A whole text message in one frame, which is what clients send, is unmasked here. Everything else
-(control frames, fragments, binary, what is malformed or long) goes to the library as it came.
+(control frames, fragments, binary, malformed or long frames) is passed to the library unchanged.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from websockets.server import ServerProtocol
 
 
 class UncommonFrames:
-    """Control frames, fragments, binary and what is malformed, of one connection."""
+    """Parses one connection's control frames, fragments, binary and malformed frames."""
 
     __slots__ = ("_binary", "_fragments", "_library")
 
@@ -24,12 +24,12 @@ class UncommonFrames:
 
     @property
     def within_message(self) -> bool:
-        """Whether a message has begun whose last fragment has not come."""
+        """Whether a fragmented message is incomplete."""
         return self._library.current_size is not None
 
     @property
     def closing(self) -> bool:
-        """Whether a farewell was said, by either side."""
+        """Whether either side has sent a close frame."""
         return self._library.state is not State.OPEN
 
     @property
@@ -42,7 +42,7 @@ class UncommonFrames:
         self._library.max_message_size = longest_bytes
 
     def feed(self, data: bytes) -> Iterator[tuple[bytes, bool] | None]:
-        """Read what was received: for each frame the message it completes, and whether it is text."""
+        """Parse received data; yield for each frame the message it completes, and if it is text."""
         self._library.receive_data(data)
         for event in self._library.events_received():
             yield self._message(cast("Frame", event))
@@ -80,7 +80,7 @@ except ImportError:  # the library was built without its C part
 WHOLE_TEXT = 0x81
 MASKED = 0x80
 HELD_BYTES = 64 * 1024
-"""The longest frame that is waited for here; a longer one streams into the library."""
+"""The longest frame that is buffered here; a longer one is streamed into the library."""
 LONG, VERY_LONG = 126, 127
 
 
@@ -95,8 +95,8 @@ def _left(_data: bytes) -> None:
 class FrameParser:
     """One connection's incoming bytes, from the first frame on.
 
-    `take` is given each whole text message and says whether it has dealt with it; `leave` takes
-    the bytes of all other frames, in order.
+    `take` gets each whole text message and returns whether it was handled; `leave` gets the bytes
+    of all other frames, in order.
     """
 
     __slots__ = ("_held", "_lacking_bytes", "_leave", "_library_bytes", "_lost", "_take")
@@ -112,7 +112,7 @@ class FrameParser:
 
     @property
     def lacking_bytes(self) -> int:
-        """Bytes missing of the frame that has begun; 0 where that is not known."""
+        """Bytes missing of the current frame; 0 if not known."""
         return self._library_bytes or self._lacking_bytes
 
     def close(self) -> None:
@@ -120,7 +120,7 @@ class FrameParser:
         self._take, self._leave = _taken, _left
 
     def feed(self, data: bytes) -> None:
-        """Take what was received."""
+        """Parse received data."""
         if self._lost:
             self._leave(data)
             return
@@ -135,7 +135,7 @@ class FrameParser:
             start = end
 
     def _finish_long(self, data: bytes) -> int:
-        """Give the library what it still lacks of a long frame; where the next one begins."""
+        """Pass the rest of a long frame to the library; return where the next frame begins."""
         due = data[: self._library_bytes]
         self._library_bytes -= len(due)
         self._leave(due)

@@ -90,9 +90,9 @@ _MESSAGE = "4"
 
 
 class PollAnswers(asyncio.Queue[Packet | None]):
-    """Packets due to one client, of which an answer to a poll takes only so many.
+    """The queue of one client's packets, which limits the packets in a response to a poll.
 
-    The library takes with `get`, and then without waiting for as long as there are any.
+    The library calls `get`, and then `get_nowait` as long as there are packets.
     """
 
     def __init__(self) -> None:
@@ -140,9 +140,9 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]  # the library i
         return task
 
     def forget(self, sid: str) -> None:
-        """Drop what is kept of a client that has left.
+        """Drop the state of a client that has left.
 
-        The library would keep it until its next ping is due and its next look at all clients.
+        The library would keep it until the next ping is due and all clients are checked.
         """
         ping = self._pings.pop(sid, None)
         if ping is not None and ping is not asyncio.current_task():
@@ -150,9 +150,9 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]  # the library i
         self.sockets.pop(sid, None)
 
     async def _service_task(self) -> None:
-        """End clients that do not answer pings, one after another.
+        """Close clients that do not answer pings, one after the other.
 
-        The library's own loop holds all clients until it has looked at each.
+        The library's own loop references all clients until each is checked.
         """
         while True:
             sids = list(self.sockets)
@@ -179,7 +179,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]  # the library i
         return PollAnswers()
 
     async def handle_request(self, scope: Scope, receive: Receive, send: Send) -> Any:
-        """Serve a request; a session that has ended is one that never was."""
+        """Serve a request; a session that has ended is unknown."""
         first = await receive()
         if first["type"] not in ("http.request", "websocket.connect"):
             return None  # the client has left
@@ -203,7 +203,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]  # the library i
         return await super().handle_request(scope, receive_again, send)
 
     async def disconnect(self, sid: str | None = None) -> None:
-        """End one client, or all, without waiting until it has fetched what is due: it may never."""
+        """Close one client, or all, without waiting until they have fetched their packets."""
         for one in [sid] if sid is not None else list(self.sockets):
             found = self.sockets.get(one)
             if found is not None:
@@ -319,7 +319,8 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]  # the library i
     """The Socket.IO server of the default namespace.
 
     Origins are checked by the middleware before a request comes here. The library's dispatch of
-    client events is replaced, since only there it is known whether an answer was asked for.
+    client events is replaced, since only there it is known whether an acknowledgement was
+    requested.
     """
 
     def __init__(self, handlers: SocketHandlers, connection_limits: ConnectionLimits) -> None:

@@ -1,4 +1,4 @@
-"""Lists of conversations that are kept: blocks of their entries on the medium."""
+"""Stored lists of conversations: blocks of their entries on the medium."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from storage.files.format import checked_body, with_checksum
 from storage.unicode_text import fold_case
 
 BLOCK = 500
-"""Entries of a block, by the order in which they came: those in use together lie together."""
+"""Entries of a block, in order of creation: entries used together are stored together."""
 
 _KIND = "list"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -23,7 +23,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class StoredListing(Listing):
-    """A listing in blocks; `dirty` holds those that are not on the medium as they are here."""
+    """A listing in blocks; `dirty` holds blocks that differ from the medium."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,9 +78,9 @@ class StoredListing(Listing):
         return with_checksum(_KIND, b"".join(orjson.dumps(row) + b"\n" for row in rows))
 
     def load(self, contents: Iterable[tuple[str, bytes]]) -> list[str]:
-        """Take in files of blocks, given by key; the keys of those that are damaged.
+        """Load the files of blocks by key; return the keys of damaged ones.
 
-        Raises NewerFormat: such a block must not be made anew.
+        Raises NewerFormat: such a block must not be rewritten.
         """
         damaged: list[str] = []
         for key, content in contents:

@@ -16,10 +16,10 @@ _KIND = "record"
 
 @dataclass(slots=True)
 class Document:
-    """The stored data of a conversation beside its log.
+    """The stored data of a conversation besides its log.
 
-    `record` is None before it is saved, `fold` before the log has events; where there is a fold,
-    its values are the record's. A deleted one has neither, for ever.
+    `record` is None before it is saved, `fold` before the log has events; values of a fold override
+    the record's. A deleted conversation has neither.
     """
 
     record: ConversationMetadata | None = None
@@ -31,7 +31,7 @@ class Document:
         return None if self.record is None else self.record.checked_copy(**(self.fold or {}))
 
     def add(self, values: Mapping[str, Any]) -> None:
-        """Take newer values of the fold, None meaning unchanged; they stand on the record's."""
+        """Apply newer values of the fold, None meaning unchanged; they override the record's."""
         if self.fold is None:
             begin = self.record or MetadataChange()
             self.fold = {name: getattr(begin, name) for name in sorted(FOLDED_FIELDS)}
@@ -40,12 +40,12 @@ class Document:
 
     @property
     def last_updated_at(self) -> datetime | None:
-        """When the newest event was appended, if there is one and it says so."""
+        """Time of the newest event, if there is one with a time."""
         return self.fold["last_updated_at"] if self.fold else None
 
     @property
     def last_message_at(self) -> datetime | None:
-        """When the newest message was appended, if there is one."""
+        """Time of the newest message, if there is one."""
         return self.fold["last_message_at"] if self.fold else None
 
     def encode(self) -> bytes:

@@ -19,18 +19,18 @@ _LOG = logging.getLogger(__name__)
 SETTLE_AT = 1_000
 """Conversations in use at which the older half is settled, in the background."""
 WAIT_AT = 4_000
-"""Conversations in use at which the next one waits for that."""
+"""Maximum number of marked conversations; the next one waits until others are settled."""
 
 
 class Active:
-    """A conversation in use. `version` counts its changes, `pins` who is changing it now."""
+    """A conversation in use. `version` counts its changes, `pins` the current writers."""
 
     __slots__ = ("document", "doubtful", "kept", "pins", "version")
 
     def __init__(self, document: Document) -> None:
         self.document = document
         self.doubtful = False
-        """A write's outcome is unknown: the medium holds this document or an older one."""
+        """Whether a write's outcome is unknown: the medium holds this document or an older one."""
         self.kept = True
         """The medium has the document as it is here."""
         self.version = 0
@@ -45,7 +45,7 @@ class RecordSettling:
 
     def __init__(self, files: FileStore, listing: StoredListing) -> None:
         self.left: set[str] = set()
-        """Marked by an earlier process, and nobody has compared them with their logs yet."""
+        """Conversations marked by an earlier process that are not yet compared with their logs."""
         self.doubtful: set[str] = set()
         self._files = files
         self._listing = listing
@@ -109,7 +109,7 @@ class RecordSettling:
         return active
 
     async def write(self, conversation_id: str, active: Active, document: Document) -> None:
-        """Put a document in the place of the one in use, durably; called under its lock."""
+        """Replace the document in use, durably; called under its lock."""
         active.version += 1
         active.pins += 1
         active.kept = True
@@ -135,7 +135,7 @@ class RecordSettling:
         self._listing.remove(conversation_id)
 
     def enter(self, conversation_id: str, document: Document) -> None:
-        """Bring the lists to what the document says."""
+        """Update the lists from the document."""
         record = document.visible()
         if record is None:
             self._listing.remove(conversation_id)
@@ -148,9 +148,9 @@ class RecordSettling:
             self._task = asyncio.get_running_loop().create_task(self._settle_in_background())
 
     async def settle(self, count: int | None = None) -> None:
-        """Write documents and lists of the least lately used, then remove their marks.
+        """Write documents and lists of the least recently used, then remove their marks.
 
-        Those being changed, and those left by a crash, are passed over. Raises StorageError.
+        Those being changed, and those left by a crash, are skipped. Raises StorageError.
         """
         async with self._settling:
             chosen = {
@@ -218,7 +218,7 @@ class RecordSettling:
             await asyncio.wait([self._task])
 
     def _resolve(self, conversation_id: str, active: Active, found: Document) -> None:
-        """Take what the medium holds after an unknown outcome; the fold in memory is newer."""
+        """Read the document back after an unknown outcome; the fold in memory is newer."""
         if not found.deleted:
             found.fold = active.document.fold
         active.document = found

@@ -1,4 +1,4 @@
-"""Conversation records over a FileStore: a file each, lists in memory that are kept in blocks."""
+"""Conversation records over a FileStore: one file each, and lists in memory, stored in blocks."""
 
 import asyncio
 import logging
@@ -41,7 +41,7 @@ from storage.reserve import Reserve, making_room
 _LOG = logging.getLogger(__name__)
 
 READ_AT_ONCE = 50
-"""Blocks of lists that are read in one call at the start."""
+"""Blocks of lists read in one call at the start."""
 
 _Row: TypeAlias = tuple[ListPosition, ConversationMetadata | None]
 
@@ -61,9 +61,9 @@ class FileConversationStores(ConversationStores, FoldedRecords):
 
     @classmethod
     async def open(cls, files: FileStore) -> Self:
-        """Read the lists; look at the records that a crash left behind.
+        """Read the lists, and examine the records that a crash left marked.
 
-        Raises Unavailable, and NewerFormat for lists that a newer version has written.
+        Raises Unavailable, and NewerFormat for lists written by a newer version.
         """
         listing = StoredListing()
         keys = await files.keys(LISTS)
@@ -311,7 +311,7 @@ class FileConversationStore(ConversationStore):
         return record
 
     async def _clear_doubts(self) -> None:
-        """Read back what writes of unknown outcome have left, before anything is told of it."""
+        """Read back the results of writes of unknown outcome, before they are used."""
         for key in [*self._in_use.doubtful]:
             async with self._in_use.lock(key):
                 await self._in_use.use(key)
