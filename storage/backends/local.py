@@ -12,6 +12,7 @@ from storage.audit.base import AuditRecord
 from storage.audit.file import FileAudit
 from storage.backends.base import DirectoryBackend, OpenedFiles, check_format
 from storage.conversations.check import check_records, content_of, shortened
+from storage.conversations.files.documents import Document
 from storage.conversations.files.store import FileConversationStores
 from storage.conversations.listing import Listing
 from storage.errors import Damaged
@@ -67,7 +68,7 @@ class LocalBackend(DirectoryBackend):
 
     def contents(self) -> str:
         """See DirectoryBackend."""
-        return f"{sum(1 for _ in (self.path / RECORDS).glob('*'))} conversations"
+        return f"{sum(map(_is_there, (self.path / RECORDS).glob('*')))} conversations"
 
     def problems(self, track: Track) -> tuple[list[str], list[str]]:
         """See DirectoryBackend."""
@@ -105,6 +106,14 @@ class FileInventory(Inventory):
             conversations=len(self._listing),
             integrity=self.mark,
         )
+
+
+def _is_there(record: Path) -> bool:
+    """Return whether a record is none of a deleted conversation. Block."""
+    try:
+        return not Document.decode(record.name, content_of(record)).deleted
+    except Damaged:
+        return True
 
 
 def _walk(folder: Path) -> tuple[int, int]:

@@ -48,6 +48,17 @@ def test_a_storage_is_the_same_whatever_its_key_and_however_its_directory_is_spe
     assert backend_of(kind(data_dir=tmp_path / "b")).identity != backend_of(config).identity
 
 
+async def test_the_description_counts_conversations_that_are_not_deleted(kind, tmp_path):
+    config = kind(data_dir=tmp_path)
+    async with open_storage(config) as storage:
+        records = storage.conversations.for_user(None)
+        for name in ("a", "b", "c"):
+            await records.save_metadata(ConversationMetadata(conversation_id=name))
+        await records.delete_metadata("b")
+
+    assert backend_of(config).describe().startswith("ok, 2 conversations")
+
+
 async def test_whoever_opens_it_meanwhile_gets_the_same_and_the_last_one_closes_it(kind, tmp_path):
     config = kind(data_dir=tmp_path)
 
