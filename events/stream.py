@@ -269,6 +269,11 @@ class EventStream:
                 f"the log of {self.conversation_id} could not be read within {seconds:g} s"
             ) from error
 
+    async def look_for(self, event_id: int) -> None:
+        """`look`, if somebody has an event that is not published here: it may come from elsewhere."""
+        if event_id >= self.next_id:
+            await self.look()
+
     def update_secrets(self, secrets: Mapping[str, str]) -> None:
         """Mask these values, too, in everything appended from now on."""
         self._redactor.update(secrets)

@@ -179,6 +179,7 @@ class EventStreamResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve it, as ASGI. Raises, before anything is sent, what attaching does."""
         async with self._attached() as conversation:
+            await conversation.stream.look_for(self._cursor.position)
             start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
             await send(start)
             if scope["method"] == "HEAD":

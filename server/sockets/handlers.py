@@ -247,6 +247,7 @@ class SocketHandlers:
         await parts.admit(owner)
         asked = handshake.conversation_id, connection_id, parts.settings, owner
         joined = await exceptions_only(partial(parts.manager.join_conversation, *asked))
+        await joined.info.event_store.look_for(handshake.latest_event_id)
         if connection_id not in self._joining:
             raise Refused("The client has left")
         conversation, info = joined
