@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Any, TypeAlias
 
 Fold: TypeAlias = Callable[[Mapping[str, Any]], None]
@@ -22,6 +23,14 @@ class FoldedRecords(ABC):
 
         Values passed to the yielded function are in the record from then on. Raises what the medium
         raises, before the block.
+        """
+
+    @abstractmethod
+    async def folded_until(self, conversation_id: str) -> datetime | None:
+        """Return the moment of the newest event in the record's fold; None where there is none.
+
+        The log has an event of that moment or a later one, or it has lost its end. A record that
+        is damaged tells nothing. Raises Unavailable.
         """
 
     @abstractmethod

@@ -1,15 +1,17 @@
 """Damaged files of logs, records and lists are reported, never dropped, never taken for whole."""
 
 import asyncio
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
 
 from events.batch import Appended
 from events.conformance.records import append, key, records
-from events.errors import DamagedRecord, EventsError
+from events.errors import DamagedHead, DamagedRecord, EventsError
 from events.stores.files.check import check_logs
 from events.stores.files.store import FileEventStore
+from events.summary import SummaryChange
 from storage.backends import backend_of
 from storage.config import LocalStorage
 from storage.conversations.files.store import FileConversationStores
@@ -355,3 +357,64 @@ async def test_a_list_and_a_record_that_cannot_be_read_keep_no_store_from_openin
     found = (await stores.for_user("ann").search()).results
     assert [one.conversation_id for one in found] == ["c"]
     assert await events.read("c", 0, COUNT) == records(0, COUNT, "c")
+
+
+@asynccontextmanager
+async def over_local_files(folder):
+    """Records and events over a folder of files, closed in order."""
+    files = await LocalFileStore.open(folder / "files")
+    stores, events = await opened(files)
+    await events.repair()
+    try:
+        yield stores, events
+    finally:
+        await events.close()
+        await stores.close()
+        await files.close()
+
+
+LOST_ENDS = {
+    "the newest file": ["logs/c/tail/0000000011"],
+    "all files of the tail": ["logs/c/tail/0000000004", "logs/c/tail/0000000011"],
+    "all files of the log": [
+        "logs/c/head",
+        "logs/c/keys/00000000",
+        "logs/c/pages/00000000",
+        "logs/c/pages/00000001",
+        "logs/c/tail/0000000004",
+        "logs/c/tail/0000000011",
+    ],
+}
+"""Files that were removed while nothing was open, and the log was no shorter when it was."""
+
+
+@pytest.mark.parametrize("lost", LOST_ENDS)
+async def test_a_log_that_has_lost_its_end_is_refused_and_found_by_a_check(lost, tmp_path):
+    async with over_local_files(tmp_path) as (stores, events):
+        for name in ("b", "c"):
+            saved = ConversationMetadata(conversation_id=name, created_at=NOON, title=name)
+            await stores.for_user("ann").save_metadata(saved)
+            for first, count in ((0, 4), (4, 7), (11, 2)):
+                batch = records(first, count, name)
+                moment = f"2026-05-04T12:{first:02}:00.000000Z"
+                summary = SummaryChange(batch[-1].id, last_updated_at=moment)
+                await events.append(name, first, batch, summary=summary)
+                await others_have_ended()
+    assert check_logs(tmp_path / "files") == []
+    for key_of_file in LOST_ENDS[lost]:
+        (tmp_path / "files" / key_of_file).unlink()
+
+    problems = check_logs(tmp_path / "files")
+    told = (
+        "in conversation c: the log ends there, and its record knows a later event, of 2026-05-04"
+    )
+    assert told in "; ".join(problems)
+    assert [one for one in problems if "conversation b" in one] == []
+    async with over_local_files(tmp_path) as (stores, events):
+        with pytest.raises(DamagedHead):
+            await events.head("c")
+        with pytest.raises(DamagedHead):
+            await append(events, "c", records(11, 1))
+        assert (await events.head("b")).next_id == COUNT
+        await events.delete("c")
+        assert (await events.head("c")).deleted

@@ -1,6 +1,7 @@
 """Reads every log of a folder of files, without changing anything."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,14 +12,17 @@ from events.stores.files.format import (
     LogHead,
     events_in,
     head_in,
+    lacks_end,
     read_frames,
     seed_of,
 )
 from events.stores.files.sealing import TABLE_PAGES
 from events.stores.files.state import page_name
 from storage.conversations.check import content_of, shortened
+from storage.conversations.files.documents import Document
+from storage.errors import Damaged
 from storage.inventory import Track, untracked
-from storage.keys import log_part
+from storage.keys import RECORDS, log_part
 
 LOGS = log_part("")
 TRIES = 3
@@ -28,6 +32,9 @@ TRIES = 3
 def check_logs(root: Path, track: Track = untracked) -> list[str]:
     """Return the problems of the logs below `root`, by ranges of ids; none without logs. Blocks."""
     folders = sorted((root / LOGS).glob("*"))
+    recorded = {path.name for path in (root / RECORDS).glob("*")}
+    # A record without a log is one of a conversation without events, or the log is lost.
+    folders += sorted(root / LOGS / name for name in recorded - {one.name for one in folders})
     tracked = track(folders, "logs", len(folders))
     return shortened([problem for folder in tracked for problem in _problems_of(folder)])
 
@@ -44,8 +51,20 @@ def _problems_of(folder: Path) -> list[str]:
     return found
 
 
+def _folded_until(folder: Path) -> datetime | None:
+    """When the newest event was appended, by the record of that log; None where it tells nothing."""
+    key = RECORDS + folder.name
+    path = folder.parent.parent / key
+    try:
+        return Document.decode(key, content_of(path)).last_updated_at if path.exists() else None
+    except Damaged:  # the check of the records tells
+        return None
+
+
 def _look_at(folder: Path) -> Iterator[str]:
     conversation_id, seed = folder.name, seed_of(folder.name)
+    # Before the log, which a server may append to meanwhile.
+    folded_until = _folded_until(folder)
     kept = head_in(seed, content_of(folder / "head")) if (folder / "head").exists() else EMPTY
     if kept is None:
         yield f"{DamagedRecord(conversation_id, 0, 0)}: the head"
@@ -59,6 +78,14 @@ def _look_at(folder: Path) -> Iterator[str]:
     if heads and heads[-1] is None:
         end = tail[-1][0]
         yield f"{DamagedRecord(conversation_id, end, end)}: the end of the log"
+    elif lacks_end(
+        max((head for head in (kept, *heads) if head is not None), key=lambda one: one.next_id),
+        folded_until,
+    ):
+        yield (
+            f"{DamagedRecord(conversation_id, end, end)}: the log ends there, and its record knows"
+            f" a later event, of {folded_until:%Y-%m-%dT%H:%M:%SZ}"
+        )
     for first, last in _holes(_ids_in(folder, seed, kept, [content for _, content in tail]), end):
         yield str(DamagedRecord(conversation_id, first, last))
     for first, last in _lost_keys(folder, seed, kept):

@@ -9,6 +9,7 @@ import secrets
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -113,6 +114,18 @@ class LogHead(NamedTuple):
 NO_MESSAGE: Mapping[str, Any] = {"last_message_at": None}
 """The summary of a log before its first event."""
 EMPTY = LogHead(0, None, "", 0, deleted=False, summary={}, page_events=0)
+
+
+def lacks_end(head: LogHead, folded_until: datetime | None) -> bool:
+    """Return whether a log ends before the newest event that its record knows.
+
+    The moments of a log never go back, so that an earlier end is a lost one.
+    """
+    if folded_until is None or head.deleted:
+        return False
+    if head.next_id == 0:
+        return True
+    return head.last_timestamp != "" and datetime.fromisoformat(head.last_timestamp) < folded_until
 
 
 def seed_of(conversation_id: str) -> int:

@@ -12,6 +12,7 @@ from events.errors import (
     AppendFailed,
     AppendUnknown,
     ConversationDeleted,
+    DamagedHead,
     DamagedRecord,
     DuplicateClientId,
     EventsError,
@@ -29,6 +30,7 @@ from events.stores.files.format import (
     encode_head,
     encode_segment,
     folded_values,
+    lacks_end,
     seed_of,
 )
 from events.stores.files.sealing import KeyTables, seal_pages
@@ -284,9 +286,20 @@ class FileEventStore(EventStore):
             if log.sealing is not None:
                 await asyncio.wait([log.sealing])
             try:
-                log.state = await self._reader.load(log.id)
+                state, folded_until = await asyncio.gather(
+                    self._reader.load(log.id), self._records.folded_until(log.id)
+                )
             except StorageError as error:
                 raise StoreUnavailable(str(error)) from error
+            if lacks_end(state.head, folded_until):
+                next_id = state.head.next_id
+                logger.error(
+                    "the log of %s ends before %d, and its record knows a later event, of %s",
+                    *(log.id, next_id, folded_until),
+                    extra={"conversation_id": log.id},
+                )
+                raise DamagedHead(log.id, next_id, next_id)
+            log.state = state
         return log.state
 
     async def _check_keys(self, log: KnownLog, state: LogState, keys: Mapping[int, bytes]) -> None:

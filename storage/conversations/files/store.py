@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar, Self, TypeAlias
 
@@ -119,6 +120,13 @@ class FileConversationStores(ConversationStores, FoldedRecords):
         finally:
             active.pins -= 1
         self.in_use.settle_older()
+
+    async def folded_until(self, conversation_id: str) -> datetime | None:
+        """See FoldedRecords."""
+        try:
+            return (await self.in_use.read(conversation_id)).last_updated_at
+        except Damaged:
+            return None
 
     def unsettled(self) -> Sequence[str]:
         """See FoldedRecords."""
