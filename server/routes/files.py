@@ -31,9 +31,17 @@ from runtime_stub.errors import (
 )
 from server.errors import NotFound, TooLarge
 from server.routes.endpoint import Tag, described
-from server.routes.request import JsonResponse, Query, ResponseBody, owner_of, read_query
+from server.routes.request import (
+    JsonResponse,
+    Query,
+    ResponseBody,
+    owner_of,
+    read_query,
+    visible_id,
+)
 from server.routes.services import Services
 from server.routes.workspace import running_runtime, text_of
+from storage.keyed_locks import KeyedLocks
 
 HIDDEN = frozenset(
     (".git/", ".DS_Store", "node_modules/", "__pycache__/", "lost+found/", ".vscode/")
@@ -144,6 +152,8 @@ IGNORE_BYTES = 64 * 1024
 """A longer .gitignore is not heeded."""
 IGNORE_DEPTH = 256
 """Folders, from the listed one up, whose .gitignore is read."""
+ARCHIVES_AT_ONCE = 2
+"""Threads that pack archives; others wait, and leave alone the threads that all requests share."""
 LISTINGS_AT_ONCE = 2
 """Threads that match names; others wait."""
 ARCHIVE_BYTES = 32 * 1024 * 1024
@@ -178,11 +188,16 @@ class FileRoutes:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._locks: KeyedLocks[str] = KeyedLocks()
 
     @cached_property
     def _listings(self) -> anyio.CapacityLimiter:
         # At the start it would bring in all of anyio.
         return anyio.CapacityLimiter(LISTINGS_AT_ONCE)
+
+    @cached_property
+    def _archives(self) -> anyio.CapacityLimiter:
+        return anyio.CapacityLimiter(ARCHIVES_AT_ONCE)
 
     @described(
         Tag.WORKSPACE,
@@ -220,9 +235,11 @@ class FileRoutes:
     @described(Tag.WORKSPACE, media_type="application/zip", raises=(*NOT_THERE, TooLarge))
     async def archive(self, request: Request) -> Response:
         """Return all files of the workspace as a zip archive. Raises TooLarge past the bounds."""
-        async with running_runtime(request, self._services) as runtime:
-            contents = await _everything(runtime)
-        body = await anyio.to_thread.run_sync(zipped, contents)
+        conversation_id = await visible_id(request, self._services.conversation_stores)
+        async with self._locks.of(conversation_id):  # an archive holds all files twice
+            async with running_runtime(request, self._services) as runtime:
+                contents = await _everything(runtime)
+            body = await anyio.to_thread.run_sync(zipped, contents, limiter=self._archives)
         disposition = 'attachment; filename="workspace.zip"'
         return Response(
             body, media_type="application/zip", headers={"content-disposition": disposition}

@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+import tracemalloc
 from contextlib import closing
 
 import pytest
@@ -116,3 +117,21 @@ async def test_a_wal_without_frames_is_no_damage(tmp_path, content):
     (tmp_path / "one-wal").write_bytes(content)
 
     assert read_wal(tmp_path / "one-wal").problem() is None
+
+
+async def test_a_long_wal_is_read_without_holding_it(killed):
+    """Whoever reads for long, such as a check, lets the WAL grow as long as it reads."""
+    wal = wal_of(killed)
+    whole = read_wal(wal)
+    with wal.open("r+b") as file:
+        file.truncate(64 * 1024 * 1024)
+
+    tracemalloc.start()
+    try:
+        found = read_wal(wal)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert found == whole
+    assert peak_bytes < 4 * 1024 * 1024
