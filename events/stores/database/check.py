@@ -23,8 +23,8 @@ from storage.unicode_text import fold_case
 
 _LAST_ID = 2**KEY_BITS - 1
 _HEADS = """
-    SELECT number, conversation_id, next_id, last_state_id, epoch, fence, holder, deleted_at,
-        purged, recorded, created_at, title, folded_title
+    SELECT number, conversation_id, next_id, last_state_id, epoch, fence, holder, masks,
+        deleted_at,        purged, recorded, created_at, title, folded_title
     FROM conversations
 """
 _EPOCH = re.compile("[0-9a-f]{16}")
@@ -52,6 +52,7 @@ class _Head(NamedTuple):
     epoch: Any
     fence: Any
     holder: Any
+    masks: Any
     deleted_at: Any
     purged: Any
     recorded: Any
@@ -75,6 +76,7 @@ class _Head(NamedTuple):
             "epoch": isinstance(self.epoch, str) and _EPOCH.fullmatch(self.epoch) is not None,
             "fence": _is_count(self.fence) and (holder is None or self.fence > 0),
             "holder": holder is None or _is_count(holder),
+            "masks": _is_count(self.masks),
             "deleted_at": not self.deleted or _is_moment(self.deleted_at),
             "purged": self.purged == 0 or (self.purged == 1 and self.deleted),
             "recorded": self.recorded == int(has_record),
