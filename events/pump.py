@@ -88,6 +88,11 @@ class AppendPump:
         self._masks_changed = masks_changed
         self._masks_learned: Future[None] | None = None
 
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is queued or in flight."""
+        return self._in_flight is None and not self._queue.waiting
+
     def put(
         self,
         draft: Draft,

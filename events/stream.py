@@ -141,6 +141,11 @@ class EventStream:
         return (self._appends or self._head).next_id
 
     @property
+    def settled(self) -> bool:
+        """Whether nothing that was taken waits to become durable."""
+        return self._appends is None or self._appends.settled
+
+    @property
     def last_state_id(self) -> int | None:
         """The id of the newest state event."""
         return (self._appends or self._head).last_state_id

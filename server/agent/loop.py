@@ -170,12 +170,24 @@ class AgentLoop:
         self._seen = -1
         self._waiter: tuple[int, Future[None]] | None = None
         self._took_up_before = False
+        self._sealed = False
+        self._rest_told = False
         self._serial = asyncio.Lock()
 
     @property
     def working(self) -> bool:
         """Whether the agent is at work, so that its loop must not be closed for being idle."""
         return self.state is None or self.state in WORKING
+
+    @property
+    def rests(self) -> bool:
+        """Whether it is not at work, and nothing is on its way to it that may begin some."""
+        stream = self._stream
+        return not self.working and stream.settled and self._seen >= stream.next_id - 1
+
+    def seal(self) -> None:
+        """Take up no further message: what comes from now on is left to the conversation's next loop."""
+        self._sealed = True
 
     async def start(self) -> None:
         """Start: set `loading`, start the runtime, close open actions, take up waiting messages.
@@ -189,6 +201,7 @@ class AgentLoop:
             await self._connect()
             await self._open(last_id)
         except Exception as error:
+            self.seal()
             await self._driver.halt()
             await self._unsubscribe()
             self._fail(error)
@@ -200,6 +213,7 @@ class AgentLoop:
 
         Where the agent or the runtime fails at being closed, the state is `error` at the end.
         """
+        self.seal()
         await self._driver.halt()
         await self._unsubscribe()
         self._set_state(AgentState.STOPPED)
@@ -278,6 +292,8 @@ class AgentLoop:
     async def _handle(self, events: Sequence[StoredEvent]) -> None:
         async with self._serial:  # what waited before the loop came up is taken up first
             for stored in events:
+                if self._sealed:
+                    return
                 try:
                     await self._take(self._stream.unmasked(stored))
                 except Exception as error:
@@ -292,9 +308,13 @@ class AgentLoop:
                 self._stream.forget_unmasked(stored.id)
                 self._tell_waiter()
                 await asyncio.sleep(0)  # a long run of events must not keep the loop from others
+        if self.rests and not self._rest_told:
+            self._rest_told = True
+            self._on_rest()
 
     async def _take(self, event: Event) -> None:
         if event.source == EventSource.USER:
+            self._rest_told = False
             if isinstance(event, MessageAction):
                 await self._on_message(event)
             elif isinstance(event, ChangeAgentStateAction):
@@ -420,8 +440,8 @@ class AgentLoop:
         reason = self._shown(reason)
         error = _error_of(state, reason, self._shown(detail)) if state in TROUBLED else None
         self._record.tell_state(state, reason, error)
-        if not self.working:
-            self._on_rest()
+        if self.working:
+            self._rest_told = False
 
     def _shown(self, text: str) -> str:
         # Masked before it is cut: no half of a secret may be left.

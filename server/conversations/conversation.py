@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from asyncio import Future, Task, TimerHandle
+from asyncio import Future
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -77,11 +77,9 @@ class ServerConversation:
         "_serial",
         "_upkeep",
         "conversation_id",
-        "idle_timer",
         "last_activity",
         "loop",
         "replay",
-        "starting",
         "stream",
         "user_id",
         "watchers",
@@ -102,11 +100,9 @@ class ServerConversation:
         self.user_id = user_id
         self.stream = stream
         self.loop: AgentLoop | None = None
-        self.starting: Task[None] | None = None
         self.watchers = 0
         """Attached connections."""
         self.replay: Sequence[Action] = ()
-        self.idle_timer: TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self.last_activity = self._loop.time()
         self._parts = parts
@@ -129,12 +125,6 @@ class ServerConversation:
     def ready(self) -> bool:
         """Whether the loop runs on a ready runtime."""
         return self.loop is not None and self.loop.runtime.status is RuntimeStatus.READY
-
-    @property
-    def idle(self) -> bool:
-        """Whether a loop is there and neither at work nor watched."""
-        loop = self.loop
-        return loop is not None and self.starting is None and not loop.working and not self.watchers
 
     def touch(self) -> None:
         """Note that somebody uses the conversation now."""
@@ -216,8 +206,6 @@ class ServerConversation:
     async def close(self) -> None:
         """Stop the loop, make what was taken durable, end the stream."""
         self._parts.tallies.conversations -= 1
-        if self.idle_timer is not None:
-            self.idle_timer.cancel()
         due = self._loop.time() + self._parts.deadlines.stop
         await self.stop_loop()
         await self.stream.close(drain_seconds=self._left(due))

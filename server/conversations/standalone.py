@@ -13,7 +13,8 @@ from events.event import AgentState
 from events.stream import EventStream
 from server.agent.states import LoopSettings
 from server.conversations.conversation import ServerConversation
-from server.conversations.loop_scheduler import LoopKeeper
+from server.conversations.loop_entries import HOLDING, LoopState
+from server.conversations.loop_scheduler import LoopScheduler
 from server.conversations.manager import (
     Accepted,
     AgentLoopInfo,
@@ -25,6 +26,7 @@ from server.conversations.manager import (
 from server.conversations.record_updates import MetadataFollower
 from server.conversations.registry import OpenConversations
 from storage.errors import ConversationNotFound, Damaged
+from storage.keyed_locks import KeyedLocks
 
 logger = logging.getLogger(__name__)
 
@@ -38,13 +40,14 @@ class StandaloneConversationManager(ConversationManager):
     def __init__(self, parts: ManagerParts) -> None:
         super().__init__(parts)
         self._conversations = OpenConversations(self._authorise, self._open)
-        self._loops = LoopKeeper(
+        self._loops = LoopScheduler(
             self._conversations,
             limit=parts.max_concurrent_conversations,
             close_delay_seconds=parts.close_delay_seconds,
             default_settings=parts.default_settings,
             refine=parts.users.loop_settings,
         )
+        self._deletions: KeyedLocks[str] = KeyedLocks()
         self._joined: dict[str, ServerConversation] = {}
 
     async def __aenter__(self) -> Self:
@@ -162,31 +165,35 @@ class StandaloneConversationManager(ConversationManager):
 
     async def delete_conversation(self, sid: str, user_id: str | None) -> bool:
         """See ConversationManager."""
-        try:
-            conversation = await self._conversations.acquire(sid, user_id)
-        except ConversationNotFound:
-            return False
-        except DamagedHead:
-            # It cannot be opened, so that nobody is connected to it and no loop runs.
-            await self._delete_stored(sid, user_id)
+        async with self._deletions.of(sid):
+            try:
+                conversation = await self._conversations.acquire(sid, user_id)
+            except ConversationNotFound:
+                return False
+            except DamagedHead:
+                # It cannot be opened, so that nobody is connected to it and no loop runs.
+                await self._delete_stored(sid, user_id)
+                return True
+            except Damaged:
+                return await self._delete_damaged(sid, user_id)
+            try:
+                await self._delete(conversation)
+            finally:
+                self._loops.unbar(conversation)
+                self._conversations.release(conversation)
             return True
-        except Damaged:
-            return await self._delete_damaged(sid, user_id)
-        try:
-            had_loop = await self._loops.stop(conversation)
-            if not had_loop and conversation.stream.next_id > 0:
-                await self._say_stopped(conversation)
-            await conversation.stream.flush()
-            await self._delete_stored(sid, user_id)
-            await conversation.stream.mark_deleted()
-            # A message or a connection may have started a loop meanwhile; from here on none starts.
-            await self._loops.stop(conversation)
-        finally:
-            self._conversations.release(conversation)
+
+    async def _delete(self, conversation: ServerConversation) -> None:
+        sid = conversation.conversation_id
+        had_loop = await self._loops.bar(conversation)
+        if not had_loop and conversation.stream.next_id > 0:
+            await self._say_stopped(conversation)
+        await conversation.stream.flush()
+        await self._delete_stored(sid, conversation.user_id)
+        await conversation.stream.mark_deleted()
         connections = self._parts.connections.of(sid)
         await asyncio.gather(*(connection.drop() for connection in connections))
         await self._conversations.close(sid)
-        return True
 
     async def _say_stopped(self, conversation: ServerConversation) -> None:
         """Tell who is connected that this is the end; where nothing can be stored, do without."""
@@ -298,14 +305,15 @@ class StandaloneConversationManager(ConversationManager):
 
     def _info(self, conversation: ServerConversation) -> AgentLoopInfo:
         sid = conversation.conversation_id
-        queued = self._loops.waits(conversation)
+        state = self._loops.state(conversation)
+        queued = state is LoopState.WAITING
         runtime_status = conversation.runtime_status
         if conversation.ready:
             status = ConversationStatus.RUNNING
         elif queued:
             # Readable and taking messages: that is what this status tells the page.
             status, runtime_status = ConversationStatus.RUNNING, "STATUS$READY"
-        elif self._loops.holds(conversation):
+        elif state in HOLDING:
             status = ConversationStatus.STARTING
         else:
             status = ConversationStatus.STOPPED
@@ -314,4 +322,5 @@ class StandaloneConversationManager(ConversationManager):
             *(sid, url, None, conversation.stream, status, runtime_status, queued),
             user_id=conversation.user_id,
             working=conversation.loop is not None and conversation.loop.working,
+            state=state,
         )

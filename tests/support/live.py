@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -13,6 +14,7 @@ from events.stream import EventStream
 from server.app import Application, compose
 from server.components import load_components
 from server.config.settings import ServerConfig
+from server.conversations.loop_entries import LoopState
 from server.conversations.manager import ConversationManager
 from server.conversations.users import Users
 from server.sockets.transport.stall_watch import Traffic
@@ -38,6 +40,21 @@ async def until_running(
         return await manager.get_running_agent_loops(user_id) == wanted
 
     await until(holds)
+
+
+async def rests(
+    manager: ConversationManager, conversation_id: str, user_id: str | None = None
+) -> bool:
+    """Return whether the conversation's loop has come up and is not at work."""
+    infos = await manager.get_agent_loop_info(user_id, {conversation_id})
+    return any(info.state is LoopState.RUNNING and not info.working for info in infos)
+
+
+async def until_resting(
+    manager: ConversationManager, conversation_id: str, user_id: str | None = None
+) -> None:
+    """Wait until the conversation's loop has come up and is not at work."""
+    await until(partial(rests, manager, conversation_id, user_id))
 
 
 @dataclass(frozen=True, slots=True)

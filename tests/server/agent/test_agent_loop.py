@@ -14,6 +14,7 @@ from runtime_stub.agent import Agent, RateLimited
 from runtime_stub.replay import ReplayAgent
 from runtime_stub.scripted import ScriptedAgent
 from tests.support.loops import Running, Scripts
+from tests.support.waiting import until
 
 
 class Stubborn(Agent):
@@ -39,11 +40,12 @@ class Stubborn(Agent):
 
 async def test_the_step_limit_is_a_visible_error_that_a_message_raises():
     async with Running(ScriptedAgent(), max_iterations=3) as one:
+        await until(lambda: one.rests == 1)
         said = await one.say("/run pwd\n/run pwd\n/run pwd\n/run ls")
         stopped = await one.state(AgentState.ERROR, said)
         assert "3 steps" in stopped.reason
         assert await one.errors() == [(stopped.id - 1, stopped.reason, "STATUS$ERROR")]
-        assert one.rests == 2  # when it had come up, and now
+        await until(lambda: one.rests == 2)
 
         await one.say("go on")
         await one.state(AgentState.AWAITING_USER_INPUT, stopped.id)

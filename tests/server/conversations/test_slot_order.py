@@ -10,8 +10,8 @@ from events.stores.memory import MemoryEventStore
 from runtime_stub.scripted import ScriptedAgent
 from server.agent.states import LoopSettings
 from tests.support.clients import message
-from tests.support.live import live_server, until_running
-from tests.support.waiting import until
+from tests.support.hooked import HookedEventStore
+from tests.support.live import live_server, rests, until_resting, until_running
 
 SETTINGS = LoopSettings()
 BUSY = "/run sleep 30"
@@ -42,17 +42,6 @@ class SlowlyDeleting(MemoryEventStore):
         await super().delete(conversation_id)
 
 
-async def rests(conversation):
-    """Wait until the conversation's loop has come up and rests."""
-    async with asyncio.timeout(5):
-        async for stored in conversation.stream.follow(-1):
-            event = orjson.loads(stored.body)
-            if (event.get("extras") or {}).get("agent_state") == "awaiting_user_input":
-                break
-        if conversation.starting is not None:
-            await asyncio.wait([conversation.starting])
-
-
 @asynccontextmanager
 async def slow_to_close():
     """A server, and a conversation of it whose agent rests and is closed when a test lets it."""
@@ -62,7 +51,7 @@ async def slow_to_close():
         conversation_id = await live.new()
         await manager.maybe_start_agent_loop(conversation_id, SETTINGS, None, "hello")
         async with manager.attach(conversation_id, None) as conversation:
-            await rests(conversation)
+            await until_resting(manager, conversation_id)
             yield live, conversation
 
 
@@ -75,17 +64,15 @@ async def test_a_loop_of_another_user_is_never_closed_to_make_room():
         manager = live.application.manager
         busy, waiting, idle = await live.new("ann"), await live.new("ann"), await live.new("bob")
         await manager.maybe_start_agent_loop(idle, SETTINGS, "bob", "hello")
-        async with manager.attach(idle, "bob") as conversation:
-            await rests(conversation)
-            assert conversation.idle
-            await manager.maybe_start_agent_loop(busy, SETTINGS, "ann", BUSY)
+        await until_resting(manager, idle, "bob")
+        await manager.maybe_start_agent_loop(busy, SETTINGS, "ann", BUSY)
 
-            async with manager.attach(waiting, "ann") as queued:
-                taken = await manager.accept(queued, message("hello"))
+        async with manager.attach(waiting, "ann") as queued:
+            taken = await manager.accept(queued, message("hello"))
 
-                assert taken.queued
-                assert await manager.get_running_agent_loops("ann") == {busy}
-                assert conversation.idle
+            assert taken.queued
+            assert await manager.get_running_agent_loops("ann") == {busy}
+            assert await rests(manager, idle, "bob")
         log = [one.body for one in await live.log(idle)]
         assert not any(b'"agent_state":"stopped"' in body for body in log)
 
@@ -157,7 +144,7 @@ async def test_a_message_during_a_deletion_costs_its_user_no_slot():
             deletion = asyncio.create_task(manager.delete_conversation(deleted, None))
             await events.deleting.wait()
             await manager.accept(conversation, message("are you there?"))
-            await until(lambda: conversation.loop is not None and conversation.starting is None)
+            assert not await manager.is_agent_loop_running(deleted)
             events.gate.set()
             assert await deletion
 
@@ -172,10 +159,60 @@ async def test_a_connection_during_a_deletion_costs_its_user_no_slot():
         deleted, other = await live.new(), await live.new()
         deletion = asyncio.create_task(manager.delete_conversation(deleted, None))
         await events.deleting.wait()
-        async with live.joined(deleted) as client:
-            await client.state("awaiting_user_input")
+        async with live.joined(deleted):
+            assert not await manager.is_agent_loop_running(deleted)
             events.gate.set()
             assert await deletion
 
         await manager.maybe_start_agent_loop(other, SETTINGS, None, "hello")
         await until_running(manager, {other})
+
+
+async def test_one_that_waits_closes_one_idle_loop_however_often_it_is_written_to():
+    HeldAgent.closing, HeldAgent.gate = asyncio.Event(), asyncio.Event()
+    async with live_server(
+        agent_class=f"{__name__}:HeldAgent", max_concurrent_conversations=2
+    ) as live:
+        manager = live.application.manager
+        first, second, waiting = [await live.new() for _ in range(3)]
+        for idle in (first, second):
+            await manager.maybe_start_agent_loop(idle, SETTINGS, None, "hello")
+            await until_resting(manager, idle)
+        async with manager.attach(waiting, None) as conversation:
+            for _ in range(3):
+                assert not (await manager.accept(conversation, message("hello"))).queued
+            HeldAgent.gate.set()
+            await until_running(manager, {second, waiting})
+        log = [one.body for one in await live.log(second)]
+        assert not any(b'"agent_state":"stopped"' in body for body in log)
+
+
+async def test_a_loop_to_which_a_message_is_on_its_way_does_not_give_way():
+    held, gate = asyncio.Event(), asyncio.Event()
+    gate.set()
+    idle = ""
+
+    async def hook(point, conversation_id):
+        if (point, conversation_id) == ("append.before", idle):
+            held.set()
+            await gate.wait()
+
+    store = HookedEventStore(MemoryEventStore(), hook)
+    async with live_server(events=store, max_concurrent_conversations=1) as live:
+        manager = live.application.manager
+        idle, other = await live.new(), await live.new()
+        await manager.maybe_start_agent_loop(idle, SETTINGS, None, "hello")
+        await until_resting(manager, idle)
+        async with manager.attach(idle, None) as first, manager.attach(other, None) as second:
+            await first.stream.flush()
+            gate.clear()
+            held.clear()
+            on_its_way = asyncio.create_task(manager.accept(first, message("are you there?")))
+            await held.wait()
+            assert (await manager.accept(second, message("hello"))).queued
+            gate.set()
+            said = (await on_its_way).id
+            await until_running(manager, {other})
+
+            answers = [orjson.loads(one.body) for one in await live.log(idle)]
+            assert any(is_answer(event) for event in answers[said:])

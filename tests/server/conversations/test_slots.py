@@ -4,7 +4,7 @@ import asyncio
 
 from server.agent.states import LoopSettings
 from tests.support.clients import message
-from tests.support.live import live_server, until_running
+from tests.support.live import live_server, until_resting, until_running
 from tests.support.waiting import until
 
 SETTINGS = LoopSettings()
@@ -15,8 +15,7 @@ async def test_an_idle_unwatched_loop_makes_room_for_a_new_message():
         manager = live.application.manager
         first, second = await live.new(), await live.new()
         await manager.maybe_start_agent_loop(first, SETTINGS, None, "hello")
-        async with manager.attach(first, None) as conversation:
-            await until(lambda: conversation.idle)
+        await until_resting(manager, first)
 
         info = await manager.maybe_start_agent_loop(second, SETTINGS, None, "hello")
         assert (info.status, info.queued) == ("RUNNING", True)
@@ -113,6 +112,7 @@ async def test_two_starts_at_once_give_one_loop():
 
         assert len({id(info.event_store) for info in infos}) == 1
         async with manager.attach(conversation_id, None) as conversation:
-            await until(lambda: conversation.idle and conversation.stream.last_state_id == 3)
+            await until_resting(manager, conversation_id)
+            await until(lambda: conversation.stream.last_state_id == 3)
         log = [one.body for one in await live.log(conversation_id)]
         assert sum(b'"agent_state":"loading"' in body for body in log) == 1

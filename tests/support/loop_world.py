@@ -1,0 +1,137 @@
+"""Agents and runtimes whose every step waits until a test lets it go on; nothing in them is feigned."""
+
+import asyncio
+from collections import Counter, deque
+from dataclasses import dataclass, field, replace
+
+from events.actions import Action, MessageAction
+from events.event import Event, EventSource
+from events.stores.memory import MemoryEventStore
+from runtime_stub.agent import Agent
+from runtime_stub.base import Runtime, RuntimeBuilder
+from runtime_stub.stub import StubRuntime
+from server.app import manager_parts
+from server.components import load_components
+from server.config.settings import ServerConfig
+from server.conversations.standalone import StandaloneConversationManager
+from storage.conversations.memory import MemoryConversations
+from tests.support.user_backends import memory_user_stores
+
+WORK = "work"
+"""A message that begins with it is answered once the test has finished that work."""
+
+
+class NoRuntime(Exception):
+    """The runtime cannot be built."""
+
+
+@dataclass(slots=True)
+class World:
+    """What a test decides about each conversation, and how many runtimes are open."""
+
+    start: dict[str, str] = field(default_factory=dict)
+    """How runtimes are built: `fails`, `hangs`, `held`; at once for others."""
+    held_starts: dict[str, asyncio.Event] = field(default_factory=dict)
+    held_closes: dict[str, asyncio.Event] = field(default_factory=dict)
+    work: dict[str, asyncio.Event] = field(default_factory=dict)
+    """What is to be finished, by the message."""
+    runtimes: Counter[str] = field(default_factory=Counter)
+    """Open runtimes by conversation."""
+    most: Counter[str] = field(default_factory=Counter)
+
+
+class GatedRuntime(StubRuntime):
+    """Is closed when the test lets it."""
+
+    def __init__(self, world: World, conversation_id: str) -> None:
+        super().__init__()
+        self._world = world
+        self._id = conversation_id
+
+    async def close(self) -> None:
+        """See Runtime."""
+        try:
+            gate = self._world.held_closes.get(self._id)
+            if gate is not None:
+                await gate.wait()
+        finally:
+            self._world.runtimes[self._id] -= 1
+        await super().close()
+
+
+class GatedBuilder(RuntimeBuilder):
+    """Builds runtimes as the test wants them to be built."""
+
+    world: World
+
+    async def build(self, conversation_id: str, user_id: str | None) -> Runtime:
+        """See RuntimeBuilder."""
+        mode = self.world.start.get(conversation_id)
+        if mode == "fails":
+            raise NoRuntime("there is none")
+        if mode == "hangs":
+            await asyncio.Event().wait()
+        if mode == "held":
+            await self.world.held_starts.setdefault(conversation_id, asyncio.Event()).wait()
+        self.world.runtimes[conversation_id] += 1
+        self.world.most[conversation_id] = max(
+            self.world.most[conversation_id], self.world.runtimes[conversation_id]
+        )
+        return GatedRuntime(self.world, conversation_id)
+
+
+class GatedAgent(Agent):
+    """Answers every message, one after the other; a piece of work when it is finished."""
+
+    world: World
+
+    def __init__(self) -> None:
+        self._messages: deque[str] = deque()
+
+    @property
+    def goes_on(self) -> bool:
+        """See Agent."""
+        return bool(self._messages)
+
+    def observe(self, event: Event) -> None:
+        """See Agent."""
+        if isinstance(event, MessageAction) and event.source == EventSource.USER:
+            self._messages.append(event.content)
+
+    async def step(self) -> Action | None:
+        """See Agent."""
+        if not self._messages:
+            return None
+        text = self._messages[0]
+        if text.startswith(WORK):
+            await self.world.work.setdefault(text, asyncio.Event()).wait()
+        self._messages.popleft()
+        return MessageAction(content=f"done: {text}")
+
+
+@dataclass(frozen=True, slots=True)
+class LoopPlace:
+    """A manager, what it drives, and its stores."""
+
+    manager: StandaloneConversationManager
+    world: World
+    conversations: MemoryConversations
+    events: MemoryEventStore
+
+
+def loop_place(**settings: object) -> LoopPlace:
+    """Return a manager over memory stores whose agents and runtimes belong to a world of their own."""
+    config = ServerConfig.model_validate({"storage_kind": "memory", **settings})
+    world = World()
+    components = replace(
+        load_components(config),
+        agent=type("WorldsAgent", (GatedAgent,), {"world": world}),
+        runtime_builder=type("WorldsBuilder", (GatedBuilder,), {"world": world}),
+    )
+    kept = memory_user_stores()
+    users = components.users(config, kept.settings, kept.secrets)
+    records, events = MemoryConversations(), MemoryEventStore()
+    manager = StandaloneConversationManager(
+        manager_parts(config, components, records, events, users)
+    )
+    return LoopPlace(manager, world, records, events)
