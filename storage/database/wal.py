@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from sys import byteorder
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 _HEADER = struct.Struct(">8I")
 _FRAME = struct.Struct(">6I")
@@ -18,6 +18,7 @@ _LITTLE, _BIG = 0x377F0682, 0x377F0683
 """The first word of a WAL, which gives the byte order of the checksums."""
 _WORD = 0xFFFFFFFF
 _USUAL_PAGE = 4096
+_BUFFER_BYTES = 1024 * 1024
 _PAGE_SIZES = frozenset(2**bits for bits in range(9, 17))
 
 
@@ -52,29 +53,34 @@ def wal_of(path: Path) -> Path:
 
 
 def read_wal(path: Path) -> WalFrames:
-    """Read a whole WAL file; empty if there is none.
+    """Read a WAL file frame by frame; empty if there is none.
 
     Blocks. Raises OSError. Must be called before SQLite opens the database, since SQLite overwrites
     frames it ignores.
     """
     try:
-        content = path.read_bytes()
+        with path.open("rb", buffering=_BUFFER_BYTES) as file:
+            return _read(file)
     except FileNotFoundError:
         return NO_FRAMES
-    if len(content) < _HEADER.size:
+
+
+def _read(file: BinaryIO) -> WalFrames:
+    header = file.read(_HEADER.size)
+    if len(header) < _HEADER.size:
         return NO_FRAMES
-    magic, _, page_size, _, *salts, first, second = _HEADER.unpack_from(content)
-    words = _words(content[: _HEADER.size - 8], magic)
+    magic, _, page_size, _, *salts, first, second = _HEADER.unpack(header)
+    words = _words(header[: _HEADER.size - 8], magic)
     is_sound = (
         magic in (_LITTLE, _BIG)
         and page_size in _PAGE_SIZES
         and _checksum(words, 0, 0) == (first, second)
     )
     if not is_sound:
-        return _behind_a_broken_header(content, page_size)
+        return _behind_a_broken_header(file, page_size)
     taken = behind = commits = 0
     sums: tuple[int, int] | None = (first, second)
-    for number, (frame, page) in enumerate(_frames(content, page_size)):
+    for number, (frame, page) in enumerate(_frames(file, page_size)):
         is_commit = frame[1] != 0
         if [*frame[2:4]] != salts:
             sums = None
@@ -91,11 +97,11 @@ def read_wal(path: Path) -> WalFrames:
     return WalFrames(taken, behind, commits)
 
 
-def _behind_a_broken_header(content: bytes, page_size: int) -> WalFrames:
+def _behind_a_broken_header(file: BinaryIO, page_size: int) -> WalFrames:
     """Count the frames of a WAL with an invalid header, which SQLite would overwrite."""
     salts: tuple[int, ...] | None = None
     behind = commits = 0
-    for frame, _ in _frames(content, page_size if page_size in _PAGE_SIZES else _USUAL_PAGE):
+    for frame, _ in _frames(file, page_size if page_size in _PAGE_SIZES else _USUAL_PAGE):
         salts = salts or frame[2:4]
         if frame[2:4] == salts:  # of the round that begins the file
             behind += 1
@@ -103,15 +109,15 @@ def _behind_a_broken_header(content: bytes, page_size: int) -> WalFrames:
     return WalFrames(0, behind, commits)
 
 
-def _frames(content: bytes, page_size: int) -> Iterator[tuple[tuple[int, ...], memoryview]]:
-    """Yield each whole frame: the six words of its header, and all its bytes."""
-    view, size = memoryview(content), _FRAME.size + page_size
-    for begin in range(_HEADER.size, len(content) - size + 1, size):
-        yield _FRAME.unpack_from(content, begin), view[begin : begin + size]
+def _frames(file: BinaryIO, page_size: int) -> Iterator[tuple[tuple[int, ...], bytes]]:
+    """Yield each whole frame behind the header of the file: its own six words, and all its bytes."""
+    size = _FRAME.size + page_size
+    while len(frame := file.read(size)) == size:
+        yield _FRAME.unpack_from(frame), frame
 
 
-def _words(content: bytes | memoryview, magic: int) -> "array[int]":
-    words = array("I", bytes(content))
+def _words(content: bytes, magic: int) -> "array[int]":
+    words = array("I", content)
     if (magic == _BIG) != (byteorder == "big"):
         words.byteswap()
     return words
