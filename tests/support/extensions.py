@@ -1,5 +1,6 @@
 """Classes of an embedder's own, as settings name them."""
 
+import asyncio
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -96,6 +97,31 @@ class OddNamesRuntimeBuilder(RuntimeBuilder):
 
     async def build(self, conversation_id: str, user_id: str | None) -> Runtime:
         return OddNamesRuntime()
+
+
+class ReadersRuntime(StubRuntime):
+    """Has one file, and counts who reads it at the same time."""
+
+    readers = 0
+    most = 0
+
+    async def list_files(self, path: str = "") -> Sequence[str]:
+        return ["a.txt"]
+
+    async def read_file(self, path: str) -> bytes:
+        kind = type(self)
+        kind.readers += 1
+        kind.most = max(kind.most, kind.readers)
+        await asyncio.sleep(0)
+        kind.readers -= 1
+        return b"a"
+
+
+class ReadersRuntimeBuilder(RuntimeBuilder):
+    """Builds such workspaces."""
+
+    async def build(self, conversation_id: str, user_id: str | None) -> Runtime:
+        return ReadersRuntime()
 
 
 class FailingRuntimeBuilder(RuntimeBuilder):

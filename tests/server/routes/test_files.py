@@ -6,11 +6,14 @@ import os
 import zipfile
 
 import pytest
+from anyio.to_thread import current_default_thread_limiter
 
 from server.routes.files import ARCHIVE_BYTES, RuleFile, read_rules, shown, zipped
+from tests.support.extensions import ReadersRuntime
 from tests.support.rest import EVERY, assert_refused, rest_server
 
 ONE = f"{EVERY}/c1"
+HERE = "tests.support.extensions"
 ALIKE = tuple(os.fsdecode(name) for name in (b"a\xe8", b"a\xe9"))
 """Names in Latin-1, as Python gives them."""
 PATHS = ["/list-files", "/select-file?file=a", "/zip-directory", "/git/diff?path=a"]
@@ -212,11 +215,34 @@ async def test_a_diff_of_nothing_or_of_what_is_no_text_is_refused(rest, workspac
     assert_refused(await rest.ask("GET", f"{ONE}/git/diff?path=../../etc"), 400, "bad_path")
 
 
+async def test_an_archive_takes_none_of_the_threads_that_all_requests_share(rest, workspace):
+    threads = current_default_thread_limiter()
+    before, threads.total_tokens = threads.total_tokens, 1
+    try:
+        async with threads, asyncio.timeout(5):
+            asking = asyncio.create_task(rest.ask("GET", f"{ONE}/zip-directory"))
+            assert (await asking).status_code == 200
+    finally:
+        threads.total_tokens = before
+
+
+async def test_a_workspace_is_collected_for_one_archive_at_a_time():
+    async with rest_server(runtime_class=f"{HERE}:ReadersRuntimeBuilder") as rest:
+        await rest.keep("c1", None)
+        await rest.ask("POST", f"{ONE}/start", json={})
+        await rest.wait_until_idle("c1")
+        archives = await asyncio.gather(
+            *(rest.ask("GET", f"{ONE}/zip-directory") for _ in range(3))
+        )
+
+    assert [one.status_code for one in archives] == [200] * 3
+    assert ReadersRuntime.most == 1
+
+
 @pytest.fixture
 async def odd_names():
     """A server whose workspace has a name that is no Unicode."""
-    builder = "tests.support.extensions:OddNamesRuntimeBuilder"
-    async with rest_server(runtime_class=builder) as rest:
+    async with rest_server(runtime_class=f"{HERE}:OddNamesRuntimeBuilder") as rest:
         await rest.keep("c1", None)
         await rest.ask("POST", f"{ONE}/start", json={})
         await rest.wait_until_idle("c1")
