@@ -65,7 +65,7 @@ def normal_origin(text: str) -> str | None:
     return f"{scheme}://{authority._replace(port=port)}"
 
 
-def given_origin(text: str) -> str:
+def checked_origin(text: str) -> str:
     """Return an origin from a setting in its normal form. Raises ValueError if it is invalid."""
     scheme, separator, rest = text.strip().removesuffix("/").partition("://")
     name, colon, port = rest.rpartition(":")
@@ -78,7 +78,7 @@ def given_origin(text: str) -> str:
     return found
 
 
-def given_host(text: str) -> str:
+def normal_host(text: str) -> str:
     """Return a host name from a setting in its normal form, without a port.
 
     Raises ValueError if it is invalid, such as a URL or a pattern.

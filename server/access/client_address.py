@@ -58,10 +58,10 @@ class Addresses:
         if self._proxies and self.is_proxy(address):
             forwarded = ",".join(headers.getlist("x-forwarded-for")).split(",")
             for part in reversed(forwarded):
-                told = _told(part)
-                if told is None:
+                hop = _forwarded_in(part)
+                if hop is None:
                     break
-                address = str(told)
+                address = str(hop)
                 if not self.is_proxy(address):
                     break
         return site_of(address)
@@ -74,8 +74,8 @@ class Addresses:
         """
         if peer is None or not self.is_proxy(peer):
             return False
-        told = ",".join(headers.getlist("x-forwarded-proto")).split(",")
-        word = next((word for part in told if (word := part.strip(' \t"').lower())), "http")
+        forwarded = ",".join(headers.getlist("x-forwarded-proto")).split(",")
+        word = next((word for part in forwarded if (word := part.strip(' \t"').lower())), "http")
         if word not in SECURE:
             raise Forbidden(
                 f"X-Forwarded-Proto is {word[:SHOWN]!r}, but must be http, https, ws or wss"
@@ -98,7 +98,7 @@ def site_of(address: str) -> str:
     return address if parsed is None else str(parsed)
 
 
-def _told(part: str) -> IPv4Address | IPv6Address | None:
+def _forwarded_in(part: str) -> IPv4Address | IPv6Address | None:
     """Return the address in a part of X-Forwarded-For; some proxies add a port to it."""
     text = part.strip(' \t"')
     if text.startswith("["):

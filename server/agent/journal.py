@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 RETRY_SECONDS = 0.5
 
 
-class LoopRecord:
+class LoopJournal:
     """Appends in the order of the calls; nothing here waits or raises, failures are logged.
 
     Clients rely on the newest state of a conversation. A state that cannot be appended is retried

@@ -22,7 +22,7 @@ from runtime_stub.agent import Agent, RateLimited, Spending
 from runtime_stub.base import Runtime
 from runtime_stub.errors import RuntimeUnavailable
 from server.agent.contained import ContainedAgent, ContainedRuntime, Deadlines
-from server.agent.journal import LoopRecord
+from server.agent.journal import LoopJournal
 from server.agent.recovery import find_open_work, has_system_message
 from server.agent.states import (
     ERROR_ID,
@@ -157,7 +157,7 @@ class AgentLoop:
         self.runtime = ContainedRuntime(runtime, self._code, deadlines)
         self._stream = held.stream
         self._held = held
-        self._record = LoopRecord(held)
+        self._record = LoopJournal(held)
         self._steps = AgentSteps(
             *(held, self._agent, self.runtime, settings, spent),
             *(self._set_state, self._record.tell, step),

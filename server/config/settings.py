@@ -39,7 +39,7 @@ from server.config.sources import (
     read_overrides,
     read_toml,
 )
-from server.origins import given_host, given_origin
+from server.origins import checked_origin, normal_host
 from storage.config import LocalStorage, MemoryStorage, SqliteStorage, StorageConfig
 
 
@@ -85,7 +85,7 @@ Seconds = Annotated[FiniteFloat, _at_most(LONGEST_SECONDS)]
 Count = Annotated[int, _at_most(LARGEST)]
 
 Names = Annotated[
-    list[Annotated[str, AfterValidator(given_host)]], NoDecode, BeforeValidator(_split)
+    list[Annotated[str, AfterValidator(normal_host)]], NoDecode, BeforeValidator(_split)
 ]
 Networks = Annotated[
     list[Annotated[str, AfterValidator(_check_network)]], NoDecode, BeforeValidator(_split)
@@ -595,7 +595,7 @@ class ServerConfig(AccessLimits, Extensions, Observability, AdminSettings, BaseS
     @field_validator("permitted_cors_origins")
     @classmethod
     def _check_origins(cls, value: list[str]) -> list[str]:
-        return [given_origin(origin) for origin in value if origin.strip()]
+        return [checked_origin(origin) for origin in value if origin.strip()]
 
     @model_validator(mode="wrap")
     @classmethod

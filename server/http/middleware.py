@@ -54,10 +54,10 @@ def middleware(
     config: ServerConfig, authenticator: Authenticator, rates: RateLimits, tallies: Tallies
 ) -> list[Middleware]:
     """Return the middleware of every request, outermost first. It knows nothing of the routes."""
-    told = {**PROTECTION, **(TRANSPORT_SECURITY if config.https else {})}
+    headers_to_set = {**PROTECTION, **(TRANSPORT_SECURITY if config.https else {})}
     return [
         Middleware(AccessLog, tallies, access_log=config.access_log),
-        Middleware(ProtectiveHeaders, told),
+        Middleware(ProtectiveHeaders, headers_to_set),
         Middleware(AccessControl, authenticator, rates),
         Middleware(UnhandledErrors),
         Middleware(
@@ -182,7 +182,7 @@ class UnhandledErrors:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI."""
         if scope["type"] == "websocket":
-            await self._app(scope, receive, _refusing_in_words(scope, send))
+            await self._app(scope, receive, _with_error_body(scope, send))
             return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -207,10 +207,10 @@ class UnhandledErrors:
             await error_response(answer_for(error))(scope, receive, send_watched)
 
 
-def _refusing_in_words(scope: Scope, send: Send) -> Send:
+def _with_error_body(scope: Scope, send: Send) -> Send:
     accepted = False
 
-    async def send_in_words(message: Message) -> None:
+    async def send_with_body(message: Message) -> None:
         nonlocal accepted
         accepted = accepted or message["type"] != "websocket.close"
         if accepted:
@@ -218,7 +218,7 @@ def _refusing_in_words(scope: Scope, send: Send) -> Send:
         else:
             await send_refusal(response_of(NotFound(NO_WEBSOCKET)), scope, send)
 
-    return send_in_words
+    return send_with_body
 
 
 async def _answer(request: Request, error: Exception) -> Response:

@@ -24,12 +24,12 @@ def error_response(answer: Answer, headers: Mapping[str, str] | None = None) -> 
 
 def response_of(error: Exception, headers: Mapping[str, str] | None = None) -> Response:
     """Return the response to an error, with Retry-After where it is known."""
-    told = dict(headers or {})
+    headers_to_set = dict(headers or {})
     if isinstance(error, RateLimited):
-        told["retry-after"] = str(ceil(error.seconds))
+        headers_to_set["retry-after"] = str(ceil(error.seconds))
     if isinstance(error, UpgradeRequired):
-        told |= {"upgrade": "websocket", "sec-websocket-version": "13"}
-    return error_response(answer_for(error), told)
+        headers_to_set |= {"upgrade": "websocket", "sec-websocket-version": "13"}
+    return error_response(answer_for(error), headers_to_set)
 
 
 def refusal_bytes(error: Exception) -> bytes:

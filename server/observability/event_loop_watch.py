@@ -80,8 +80,10 @@ class LoopWatch:
         self.lags.observe(max(0.0, seconds - BEAT_SECONDS))
         if found is not None or seconds > self._slow_seconds:
             self.slow += 1
-            told = {} if found is None else found._asdict()
-            logger.warning("the event loop was blocked", milliseconds=round(seconds * 1000), **told)
+            fields = {} if found is None else found._asdict()
+            logger.warning(
+                "the event loop was blocked", milliseconds=round(seconds * 1000), **fields
+            )
 
     def _look(self, loop: AbstractEventLoop, thread_id: int) -> None:
         patience = self._slow_seconds

@@ -51,8 +51,8 @@ def without_quotes(error: BaseException) -> str:
     quotes = getattr(kind, "quotes", False)
     if not own:
         name = name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"
-    told = (own and not quotes) or _is_made_below(kind)
-    text = str(error) if told else LEFT_OUT
+    is_safe = (own and not quotes) or _is_made_below(kind)
+    text = str(error) if is_safe else LEFT_OUT
     return f"{name}: {text}" if text else name
 
 

@@ -71,13 +71,13 @@ class Readiness:
     async def reasons(self) -> list[str]:
         """Why requests should not be sent here; empty when they should."""
         found = {FILES_LOST: self._medium.lost is not None}
-        looked = await self._look()
+        looked = await self._probe()
         if NO_ANSWER not in looked:
             found[NO_ANSWER] = self._medium.oldest_write_seconds() > self._look_seconds
         reasons = [reason for reason, holds in found.items() if holds]
         return [*self._intake(), *reasons, *looked]
 
-    async def _look(self) -> list[str]:
+    async def _probe(self) -> list[str]:
         """Probe once for all callers; a late probe is not followed by another."""
         if self._looking is None:
             fresh = time.monotonic() - self._found_at < FRESH_SECONDS
@@ -97,7 +97,7 @@ class Readiness:
         found: list[str] = []
         if self._data_dir is not None:
             try:
-                found += await asyncio.to_thread(_look_at, self._data_dir, self._min_free_bytes)
+                found += await asyncio.to_thread(_examine, self._data_dir, self._min_free_bytes)
             except OSError as error:
                 logger.warning("cannot check the data directory: %s", error)
                 found.append(READ_ONLY)
@@ -120,7 +120,7 @@ class Readiness:
         return True
 
 
-def _look_at(folder: Path, min_free_bytes: int) -> list[str]:
+def _examine(folder: Path, min_free_bytes: int) -> list[str]:
     found = []
     disk = os.statvfs(folder)
     if disk.f_flag & os.ST_RDONLY or not os.access(folder, os.W_OK | os.X_OK):

@@ -107,11 +107,11 @@ class Watchdog:
         while True:
             self._ours.settimeout(None if due is None else max(0.001, due - time.monotonic()))
             try:
-                told = self._ours.recv(1)
+                received = self._ours.recv(1)
             except TimeoutError:
                 return None
-            if not told or told[0] in SIGNALS:
-                return told[0] if told else None
+            if not received or received[0] in SIGNALS:
+                return received[0] if received else None
 
 
 def _nothing() -> None:

@@ -281,9 +281,11 @@ class ConversationRoutes:
         manager = self._services.manager
         before = await status_of(manager, owner_of(request), conversation_id)
         had_loop = await manager.close_session(conversation_id)
-        told = "Conversation stopped successfully" if had_loop else "Conversation was not running"
+        message = (
+            "Conversation stopped successfully" if had_loop else "Conversation was not running"
+        )
         return JsonResponse(
-            LoopReport(conversation_id=conversation_id, message=told, conversation_status=before)
+            LoopReport(conversation_id=conversation_id, message=message, conversation_status=before)
         )
 
     def _since(self, asked: datetime | None) -> datetime | None:

@@ -111,11 +111,11 @@ class Acknowledgement:
             session.acknowledge(ack_frame(self._ack_id, failed_ack(answer)))
 
 
-Take: TypeAlias = Callable[[ClientPacket], None]
+TakePacket: TypeAlias = Callable[[ClientPacket], None]
 """Takes one packet of a client; its outcome is acknowledged later."""
 
 
-def awaited(_take: Take) -> Intake:
+def awaited(_take: TakePacket) -> Intake:
     """Return the intake of a client whose packets are handed to `SocketHandlers.take` by a task."""
     return AwaitedIntake()
 
@@ -133,8 +133,8 @@ class JoinRequest(NamedTuple):
     """The ASGI scope of its request, at least `headers` and `client`."""
     outlet: Callable[[], Outlet]
     """Creates the outlet to the client. Raises Refused if it has left."""
-    intake: Callable[[Take], Intake] = awaited
-    """Creates the source of its events, which passes each to a `Take`."""
+    intake: Callable[[TakePacket], Intake] = awaited
+    """Creates the source of its events, which passes each to a `TakePacket`."""
     event_bucket: TokenBucket = UNLIMITED
     auth: object = None
     """The payload of CONNECT: JSON, or None."""

@@ -134,14 +134,14 @@ def refusal_of(answer: Answer) -> Refused:
 
 def opening(connection_id: str) -> bytes:
     """Engine.IO's first message, to a websocket."""
-    told = {
+    payload = {
         "sid": connection_id,
         "upgrades": [],
         "pingTimeout": PONG_SECONDS * 1000,
         "pingInterval": PING_SECONDS * 1000,
         "maxPayload": MAX_MESSAGE_BYTES,
     }
-    return b"0%b" % orjson.dumps(told)
+    return b"0%b" % orjson.dumps(payload)
 
 
 def connected(connection_id: str) -> bytes:
@@ -151,9 +151,9 @@ def connected(connection_id: str) -> bytes:
 
 def refusal(refused: Refused, namespace: str = "/") -> bytes:
     """Return the message that refuses a client."""
-    told = {"message": str(refused)} | ({} if refused.data is None else {"data": refused.data})
+    payload = {"message": str(refused)} | ({} if refused.data is None else {"data": refused.data})
     prefix = "44" if namespace == "/" else f"44{namespace},"
-    return prefix.encode() + orjson.dumps(told)
+    return prefix.encode() + orjson.dumps(payload)
 
 
 def failed_ack(answer: Answer) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class MemoryBackend(Backend):
             conversations=records,
             settings=SealedSettings(users, key),
             secrets=SealedSecrets(users, key),
-            usage=MemoryUsage(records.everybodys),
+            usage=MemoryUsage(records.all_owners),
             audit=MemoryAudit(),
             inventory=MemoryInventory(records),
             fold=records.fold,

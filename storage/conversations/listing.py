@@ -91,7 +91,7 @@ class Listing:
         """Return the entry of an existing record."""
         return self._entries.get(conversation_id)
 
-    def everybodys(self) -> Iterable[ListEntry]:
+    def all_owners(self) -> Iterable[ListEntry]:
         """Return all entries, unordered; the listing must not change during the iteration."""
         return self._entries.values()
 

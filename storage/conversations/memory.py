@@ -66,7 +66,7 @@ class MemoryConversations(ConversationStores):
         everybody = MemoryConversationStore(self, None, everybody=True)
         return await everybody.search(page_id, limit, filters=filters)
 
-    def everybodys(self) -> Iterable[ConversationMetadata]:
+    def all_owners(self) -> Iterable[ConversationMetadata]:
         """Return the records themselves, unordered."""
         return self._records.values()
 

@@ -35,7 +35,7 @@ class FileUsage(UsageStore):
         known = await self._known()
         moments = (
             UpdatedRecord(entry.position.conversation_id, entry.owner, entry.updated)
-            for entry in self._listing.everybodys()
+            for entry in self._listing.all_owners()
         )
         return counts.behind(moments, known, after, limit)
 

@@ -162,7 +162,7 @@ async def test_a_conversation_that_cannot_be_read_keeps_no_other_from_being_coun
             return await super().read(conversation_id, start_id, end_id)
 
     records = MemoryConversations()
-    events, usage = Broken(records.fold), MemoryUsage(records.everybodys)
+    events, usage = Broken(records.fold), MemoryUsage(records.all_owners)
     for conversation_id in ("c1", "c2"):
         await records.for_user(None).save_metadata(
             ConversationMetadata(conversation_id=conversation_id)

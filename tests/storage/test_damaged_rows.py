@@ -104,8 +104,8 @@ async def test_lists_leave_out_records_that_cannot_be_read_wherever_a_page_ends(
                 if page_id is None:
                     break
             assert found == ["c5", "c4", "c1", "c0"]
-    everybodys = await storage.conversations.search_all(None, 10)
-    assert [one.conversation_id for one in everybodys.results] == ["c5", "c4", "c1", "c0"]
+    all_owners = await storage.conversations.search_all(None, 10)
+    assert [one.conversation_id for one in all_owners.results] == ["c5", "c4", "c1", "c0"]
     assert "left out of a list" in caplog.text
     with pytest.raises(Damaged):
         await ann.get_metadata("c2")

@@ -44,7 +44,7 @@ async def open_admin_stores(kind: str, folder: Path) -> AsyncIterator[AdminStore
     """Open the stores of that kind in `folder`, and close them."""
     if kind == "memory":
         held = MemoryConversations()
-        usage = MemoryUsage(held.everybodys)
+        usage = MemoryUsage(held.all_owners)
         yield AdminStores(held, MemoryEventStore(held.fold), usage, MemoryAudit(KEPT))
         return
     if kind == "sqlite":

@@ -13,5 +13,5 @@ def kept_in_memory(stores: ConversationStores, audit: AuditLog | None = None) ->
     """Usage of these records, where they are in memory; an audit of its own if none is given."""
     records = stores if isinstance(stores, MemoryConversations) else MemoryConversations()
     return AdminStores(
-        MemoryUsage(records.everybodys), audit or MemoryAudit(), MemoryInventory(records)
+        MemoryUsage(records.all_owners), audit or MemoryAudit(), MemoryInventory(records)
     )

@@ -102,10 +102,10 @@ async def test_records_in_a_class_of_its_own_are_listed_by_owner_only():
         conversation_store_class=f"{__name__}:OwnStore",
     )
     async with create_app(config) as application, client_of(application) as client:
-        everybodys = await client.get(f"{ADMIN}/conversations")
+        all_owners = await client.get(f"{ADMIN}/conversations")
         anns = await client.get(f"{ADMIN}/conversations?owner=ann")
 
-    assert_refused(everybodys, 501, "not_supported")
+    assert_refused(all_owners, 501, "not_supported")
     assert anns.json()["results"] == []
 
 
