@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from asyncio import AbstractEventLoop, Future, Task, TimerHandle
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -38,6 +39,8 @@ T = TypeVar("T")
 
 READ_EVENTS = 1_000
 """Events of another writer that are read and published together."""
+
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 
 Publish = Callable[[Sequence[StoredEvent], SummaryChange, int], None]
 """Takes what was committed, its fold, and about how many bytes it is."""
@@ -319,7 +322,9 @@ class AppendPump:
             raise DamagedHead(self._conversation_id, head.next_id, self.next_id - 1)
         if not self._queue.waiting:
             raise AppendFailed("nothing is left to be appended")  # it was given up
-        batch = self._queue.form(head.next_id, max(self._last_timestamp, head.last_timestamp))
+        batch = self._queue.form(
+            head.next_id, max(self._last_timestamp, _moment_in(head.last_timestamp))
+        )
         self._in_flight = batch
         return batch
 
@@ -613,5 +618,9 @@ def _fold_of(events: Sequence[StoredEvent]) -> SummaryChange:
 
 
 def _timestamp_of(event: StoredEvent) -> str:
-    timestamp = orjson.loads(event.body).get("timestamp")
-    return timestamp if isinstance(timestamp, str) else ""
+    return _moment_in(orjson.loads(event.body).get("timestamp"))
+
+
+def _moment_in(stored: object) -> str:
+    """Return a timestamp that events may get, too; "" for what is none: it goes into their JSON."""
+    return stored if isinstance(stored, str) and _MOMENT.fullmatch(stored) else ""

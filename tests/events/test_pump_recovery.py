@@ -1,6 +1,7 @@
 """AppendPump when an outcome is unknown or another writer was first: the log decides."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
@@ -17,6 +18,7 @@ from events.errors import (
 )
 from events.event import EventFlag, StoredEvent
 from events.stores.base import NEXT_TRIES
+from events.summary import SummaryChange
 from tests.support.faulty_store import (
     Held,
     Overtaken,
@@ -184,6 +186,28 @@ async def test_a_timestamp_never_runs_behind_the_one_of_another_writer(pump, sto
     await asyncio.gather(*put(pump, "a", "b"))
 
     assert [orjson.loads(event.body)["timestamp"] for event in published] == [future] * 3
+
+
+@pytest.mark.parametrize("told", ['"', "x", "9", "\udcff", "2999-01-01"])
+async def test_what_another_writer_left_for_a_timestamp_and_is_none_does_not_get_into_events(
+    pump, store, published, told
+):
+    async def overtaken(attempt):
+        body = orjson.dumps({"timestamp": told if told.isascii() else None})
+        event = StoredEvent(attempt.expected_next_id, 0, body)
+        summary = SummaryChange(event.id, told)
+        await attempt.inner.append("c", event.id, [event], summary=summary)
+        await attempt.write()
+
+    store.script.append(overtaken)
+
+    await asyncio.gather(*put(pump, "a"))
+    await asyncio.gather(*put(pump, "b"))
+
+    moments = [orjson.loads(event.body)["timestamp"] for event in published[1:]]
+    assert len(moments) == 2
+    for moment in moments:
+        assert abs(datetime.fromisoformat(moment) - datetime.now(UTC)) < timedelta(hours=1)
 
 
 async def test_over_a_store_that_cannot_hold_its_end_a_writer_always_overtaken_says_so(

@@ -24,7 +24,7 @@ from storage.unicode_text import fold_case
 _LAST_ID = 2**KEY_BITS - 1
 _HEADS = """
     SELECT number, conversation_id, next_id, last_state_id, epoch, fence, holder, masks,
-        deleted_at,        purged, recorded, created_at, title, folded_title
+        deleted_at, purged, recorded, created_at, title, folded_title
     FROM conversations
 """
 _EPOCH = re.compile("[0-9a-f]{16}")
