@@ -181,7 +181,7 @@ class PageReader:
         if load is not None and load.task is task:
             del self._loads[key]
         if not task.cancelled():
-            task.exception()  # whoever still waits gets it through the shield
+            task.exception()  # remaining waiters get it through the shield
 
     async def _load(self, key: PageKey, first_id: int, end_id: int) -> Part:
         try:

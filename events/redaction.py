@@ -72,8 +72,8 @@ class Redactor:
         told = maskable(secrets)
         if told <= self._values:
             return
-        # Conversations that were told the same share what is compiled of it, also of what was
-        # told before: compiling may take a while.
+        # Conversations with the same values share their compiled patterns, also those of earlier
+        # values: compiling may take a while.
         former = tuple(one for one in self._told if not one.values <= told)
         if len(former) > MAX_FORMER:
             former = tuple(map(patterns_of, groups_of(self._values - told)))

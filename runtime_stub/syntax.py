@@ -142,7 +142,7 @@ def _extend_quoted(word: Word, piece: re.Match[str]) -> None:
 
 
 def _check_pieces(count: int) -> None:
-    # Reading many small pieces takes seconds, in which nobody else would be served.
+    # Parsing many small pieces takes seconds, during which the event loop is blocked.
     if count > MAX_PIECES:
         raise SyntaxRefused("the line has too many words")
 

@@ -87,7 +87,7 @@ class Application:
         self.stopping = True
         self.handlers.stopping = True
 
-    def drain_intake(self, lasts: bool) -> None:  # noqa: FBT001 - a fact it is told
+    def drain_intake(self, lasts: bool) -> None:  # noqa: FBT001 - the listener's signature
         """Refuse new connections while a drain lasts."""
         self.draining = lasts
         self.handlers.stopping = self.stopping or lasts

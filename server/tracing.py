@@ -161,7 +161,7 @@ def traced_manager(
             if isinstance(outcome, Exception):
                 span.fail(type(outcome).__name__)
             elif counters.commits > commits:
-                # The outcome is told in the step that notes the commit.
+                # The outcome is reported in the step that records the commit.
                 began = time.time_ns() - int(counters.last_commit_seconds * 1e9)
                 tracing.begin("commit", {}, parent=span, started_ns=began).end()
             span.end()

@@ -9,11 +9,11 @@ from typing import Final
 
 NAMES: Final = (
     "commit.begun",  # a transaction holds its writes, and nothing of it is durable
-    "commit.done",  # a transaction is durable, and nobody was told
+    "commit.done",  # a transaction is durable, and not reported yet
     "migration.begun",  # a migration's statements ran, and are not committed
     "file.flushed",  # a file's content is durable under a temporary name
     "file.linked",  # a file has its name, which may not be durable
-    "file.settled",  # a file and its name are durable, and nobody was told
+    "file.settled",  # a file and its name are durable, and not reported yet
     "file.unlinked",  # files lost their names, which may come back
 )
 

@@ -44,7 +44,7 @@ class LoopJournal:
             self._end_if_final(error)
             return None
         except Exception:
-            # An event that cannot be written: whoever tells it must not fail at that.
+            # The event cannot be written; its author must not fail because of that.
             logger.exception("cannot encode %s of %s", event.kind, self._held.conversation_id)
             return None
 

@@ -198,7 +198,7 @@ class UnhandledErrors:
             # Classes that settings name may raise anything, SystemExit as well.
             await exceptions_only(partial(self._app, scope, receive, send_watched))
         except ClientDisconnect:
-            raise  # of a client that has left, there is nobody to answer
+            raise  # the client has left: there is no one to answer
         except Exception as error:
             if started:
                 # Only a broken connection tells the client that the answer is not whole.

@@ -83,7 +83,7 @@ def _run(loop: AbstractEventLoop, main: Task[Any], begins: Callable[[], None]) -
         loop.call_soon(begins)
         try:
             loop.run_until_complete(main)
-        except BaseException as error:  # noqa: BLE001 - whoever wants the process to end may not
+        except BaseException as error:  # noqa: BLE001 - user code must not end the process
             if not main.done():
                 kind = type(error).__name__
                 logger.error("ignored an attempt to stop the event loop by raising %s", kind)  # noqa: TRY400 - the task that raised it is gone

@@ -92,7 +92,7 @@ class Watchdog:
         except RuntimeError as error:
             logger.warning("received a signal after the event loop was closed", error=str(error))
         number = self._next_signal(self._seconds + END_SECONDS)
-        # The line below may wait for whoever reads it, and this ends the process whatever waits.
+        # Writing the line below may block; this timer ends the process even then.
         signal.setitimer(signal.ITIMER_REAL, LAST_SECONDS - END_SECONDS)
         if number is not None:
             logger.warning("received a second signal: exiting immediately")

@@ -207,7 +207,7 @@ class SocketHandlers:
             self._parts.manager.take(entry.conversation, data, reply.settle, reply.wait)
         except Exception as error:  # noqa: BLE001 - every failure is answered by the table
             reply.settle(error)
-        except BaseException as error:  # noqa: BLE001 - the manager may be of somebody else's class
+        except BaseException as error:  # noqa: BLE001 - the manager may be a custom class
             reply.settle(UserCodeFailed(type(error).__name__))
         if session.unanswered >= HOLD_AT:
             entry.intake.note(session.unanswered)

@@ -191,7 +191,7 @@ class WebSession:
     def _read_on(self, *, first: bool) -> None:
         work = self._replay() if first else self._catch_up()
         name = f"replay of {self.conversation_id} to {self.connection_id}"
-        # Later on it is begun by whoever publishes, whose context is not this connection's.
+        # Later the task is started by a publisher, whose context is not this connection's.
         context = None if first else context_of(**self.ids)
         self._task = asyncio.get_running_loop().create_task(work, name=name, context=context)
 

@@ -236,7 +236,9 @@ class SqliteDatabase(Database):
                 began = time.perf_counter()
                 outcomes = self._writer.commit(group)
                 seconds = time.perf_counter() - began
-                with contextlib.suppress(RuntimeError):  # the loop is gone: nobody is left to tell
+                with contextlib.suppress(
+                    RuntimeError
+                ):  # the loop is gone: there is no one to report to
                     self._loop.call_soon_threadsafe(self._complete, outcomes, seconds)
 
     def _complete(self, outcomes: list[Outcome], seconds: float) -> None:
