@@ -116,7 +116,7 @@ class HealthRoutes:
             return JsonResponse(answer.body(), answer.status)
         return JsonResponse(Status())
 
-    @described(Tag.HEALTH, answer=ServerInfo)
+    @described(Tag.HEALTH, answer=ServerInfo, raises=(TimeoutError,))
     async def server_info(self, _request: Request) -> Response:
         """Report uptime, idle time, resources of the process and counters."""
         now = time.monotonic()

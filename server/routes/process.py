@@ -1,10 +1,12 @@
 """Resources this process uses."""
 
+import asyncio
 import os
 import resource
 import shutil
 import sys
 import time
+from asyncio import Task
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from server.routes.request import ResponseBody
 
 PROC = Path("/proc")
 KIB = 1024
+LOOK_SECONDS = 2.0
+"""Seconds the system may take to report its resources."""
 
 
 class Memory(ResponseBody):
@@ -54,22 +58,42 @@ class Resources(ResponseBody):
 
 
 class ProcessFigures:
-    """Reads the figures without waiting: CPU use is that since the last reading."""
+    """Reads the figures in a thread: CPU use is that since the last reading.
 
-    def __init__(self, data_dir: Path, proc: Path = PROC) -> None:
+    All who ask share one look at the system, which may hang with its disk: a late one is not
+    followed by another.
+    """
+
+    def __init__(
+        self, data_dir: Path, proc: Path = PROC, *, look_seconds: float = LOOK_SECONDS
+    ) -> None:
         self._data_dir = data_dir
         self._proc = proc
+        self._look_seconds = look_seconds
+        self._looking: Task[dict[str, Any]] | None = None
         self._read_at = time.monotonic()
         self._cpu_seconds = time.process_time()
 
     async def read(self) -> Resources:
-        """Return the current figures."""
+        """Return the current figures. Raises TimeoutError if the system does not answer."""
         now, used = time.monotonic(), time.process_time()
         elapsed = max(now - self._read_at, 1e-6)
         percent = 100 * (used - self._cpu_seconds) / elapsed
         self._read_at, self._cpu_seconds = now, used
-        figures = await anyio.to_thread.run_sync(_read_files, self._data_dir, self._proc)
+        figures = await self._look()
         return Resources.model_validate({"cpu_percent": round(percent, 1), **figures})
+
+    async def _look(self) -> dict[str, Any]:
+        looking = self._looking
+        if looking is None:
+            work = anyio.to_thread.run_sync(_read_files, self._data_dir, self._proc)
+            looking = self._looking = asyncio.get_running_loop().create_task(work)
+        done, _ = await asyncio.wait([looking], timeout=self._look_seconds)
+        if not done:
+            raise TimeoutError("the system does not report its resources")
+        if self._looking is looking:
+            self._looking = None
+        return looking.result()
 
 
 def _read_files(data_dir: Path, proc: Path) -> dict[str, Any]:

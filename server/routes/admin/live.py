@@ -43,7 +43,7 @@ class LiveRoutes:
         self._faults = faults
         self._figures = ProcessFigures(services.config.data_dir)
 
-    @described(Tag.ADMINISTRATION, answer=Overview)
+    @described(Tag.ADMINISTRATION, answer=Overview, raises=(TimeoutError,))
     async def overview(self, _request: Request) -> Response:
         """Report the server's present state and its counters."""
         services = self._services

@@ -1,6 +1,12 @@
 """Figures of the process."""
 
+import os
+
+import pytest
+from anyio.to_thread import current_default_thread_limiter
+
 from server.routes.process import ProcessFigures
+from tests.support.waiting import until
 
 
 async def test_a_system_that_tells_little_gives_zeros(tmp_path):
@@ -19,3 +25,17 @@ async def test_cpu_use_is_that_since_the_last_reading(tmp_path):
     sum(range(2_000_000))
 
     assert (await figures.read()).cpu_percent > 0
+
+
+async def test_a_system_that_does_not_answer_takes_one_thread_however_often_it_is_asked(tmp_path):
+    silent = tmp_path / "meminfo"
+    os.mkfifo(silent)
+    figures = ProcessFigures(tmp_path, proc=tmp_path, look_seconds=0.01)
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            await figures.read()
+    assert current_default_thread_limiter().borrowed_tokens == 1
+
+    silent.write_text("MemTotal: 1000000 kB\n")
+    await until(lambda: current_default_thread_limiter().borrowed_tokens == 0)
+    assert 0 < (await figures.read()).memory.percent < 100
