@@ -270,21 +270,21 @@ async def test_a_stream_may_end_with_what_there_is_or_with_a_turn(live):
 
 
 async def test_the_duration_of_a_stream_is_the_time_until_it_began():
-    async with live_server() as live:
+    async with live_server() as live, httpx.AsyncClient(timeout=20) as client:
         key = await live.new()
+        await client.get(f"{live.url}/alive")
         asked = time.perf_counter()
-        async with sse_frames(live.url, key) as frames:
+        async with sse_frames(live.url, key, client=client) as frames:
             await anext(frames)
             begun = time.perf_counter()
+            for _ in range(20):
+                live.application.connections.notify(key, {"message": "still here"})
+                await anext(frames)
             await live.application.manager.delete_conversation(key, None)
             assert [frame async for frame in frames if frame.name == "delta"] == []
-        async with httpx.AsyncClient() as client:
-            metrics = (await client.get(f"{live.url}/metrics")).text
+        metrics = (await client.get(f"{live.url}/metrics")).text
     route = 'route="/api/conversations/{conversation_id}/stream",status="200"'
-    seconds = re.search(
-        rf"^parley_http_request_seconds_sum{{.*{re.escape(route)}.*}} (\S+)$",
-        metrics,
-        re.MULTILINE,
-    )
+    pattern = rf"^parley_http_request_seconds_sum{{.*{re.escape(route)}.*}} (\S+)$"
+    seconds = re.search(pattern, metrics, re.MULTILINE)
     assert seconds is not None
     assert 0 < float(seconds[1]) <= begun - asked
