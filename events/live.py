@@ -41,10 +41,8 @@ class Cursor(NamedTuple):
         """Parse the text form of a cursor. Raises BadCursor."""
         if len(text) > MAX_CURSOR_CHARACTERS:
             raise BadCursor(f"A cursor has at most {MAX_CURSOR_CHARACTERS} characters.")
-        position, *parts = text.split("~")
-        if len(parts) > MAX_PARTS:
-            raise BadCursor(f"A cursor names at most {MAX_PARTS} texts.")
-        held = parse_held(parts)
+        position, tilde, parts = text.partition("~")
+        held = parse_held(parts, "~") if tilde else {}
         if position == "-1":
             return cls(-1, held)
         return cls(_number(position, "A cursor begins with the id of an event, or -1."), held)
@@ -53,13 +51,16 @@ class Cursor(NamedTuple):
         return "~".join((str(self.position), *(f"{one}:{at}" for one, at in self.held.items())))
 
 
-def parse_held(parts: Sequence[str]) -> dict[str, int]:
+def parse_held(text: str, separator: str = ",") -> dict[str, int]:
     """Read `id:characters`, of each partial held. Raises BadCursor."""
     held: dict[str, int] = {}
+    parts = text[: MAX_CURSOR_CHARACTERS + 1].split(separator)
+    if len(parts) > MAX_PARTS or len(text) > MAX_CURSOR_CHARACTERS:
+        raise BadCursor(f"A cursor names at most {MAX_PARTS} texts.")
     for part in parts:
         partial_id, colon, characters = part.partition(":")
         if not colon or not partial_id or not partial_id.replace("-", "").isalnum():
-            raise BadCursor("Behind its event a cursor names texts as `id:characters`.")
+            raise BadCursor("A cursor names texts as `id:characters`.")
         held[partial_id] = _number(characters, "The characters held of a text are a number.")
     return held
 

@@ -74,6 +74,13 @@ class Pace:
         """Double the interval."""
         self.seconds = min(self._longest, self.seconds * 2)
 
+    def adapt(self, late: bool) -> None:  # noqa: FBT001 - a fact it is told
+        """Slow down or recover, as the event loop is late or not."""
+        if late:
+            self.slow_down()
+        else:
+            self.recover()
+
     def recover(self) -> None:
         """Halve the interval, down to that which is set."""
         self.seconds = max(self._least, self.seconds / 2)

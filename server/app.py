@@ -148,7 +148,8 @@ async def compose(
     async with components.manage(parts) as manager:
         authenticator = Authenticator(config, user_auth)
         rates = RateLimits(config, Addresses(config))
-        watch = LoopWatch(config.slow_callback_seconds)
+        pace = parts.stream_limits.pace
+        watch = LoopWatch(config.slow_callback_seconds, *(() if pace is None else (pace.adapt,)))
         handlers = components.handlers(
             HandlerDependencies(
                 manager=manager,

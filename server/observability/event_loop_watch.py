@@ -7,6 +7,8 @@ import threading
 import time
 import traceback
 from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from statistics import median
 from typing import Any, NamedTuple, Self
 
 import structlog
@@ -21,6 +23,9 @@ LAG_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 """Upper bounds, in seconds, of the lag histogram."""
 BEAT_SECONDS = 0.1
 """Seconds between beats; the runner ticks as often, so no other timer is needed."""
+LAGS = 10
+LATE_SECONDS = 0.02
+"""The loop is late when half of so many beats, those of a second, come later than that."""
 DEEPEST = 12
 """Innermost frames of the stack that are logged."""
 
@@ -40,7 +45,12 @@ class LoopWatch:
     seconds disable the watch.
     """
 
-    def __init__(self, slow_seconds: float) -> None:
+    def __init__(
+        self, slow_seconds: float, adapt: Callable[[bool], None] = lambda _late: None
+    ) -> None:
+        self._adapt = adapt
+        """Told once a second whether the loop is late."""
+        self._last_lags: list[float] = []
         self.lags = Histogram(LAG_BOUNDS)
         """Seconds each beat was late."""
         self.slow = 0
@@ -77,7 +87,12 @@ class LoopWatch:
         seconds = now - self._beaten_at
         found, self._found = self._found, None
         self._beaten_at = now
-        self.lags.observe(max(0.0, seconds - BEAT_SECONDS))
+        lag = max(0.0, seconds - BEAT_SECONDS)
+        self.lags.observe(lag)
+        self._last_lags.append(lag)
+        if len(self._last_lags) >= LAGS:
+            self._adapt(median(self._last_lags) > LATE_SECONDS)
+            self._last_lags.clear()
         if found is not None or seconds > self._slow_seconds:
             self.slow += 1
             fields = {} if found is None else found._asdict()

@@ -13,7 +13,9 @@ from server.conversations.manager import Accepted
 from server.conversations.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice, title_notice
 from server.errors import ModelKeyMissing, SettingsNotFound, answer_of_kind
 from server.schemas import example_of
+from server.sockets.deltas import DELTA_OUT
 from server.sockets.protocol import (
+    BAD_DELTAS,
     EVENT_OUT,
     EVENTS_IN,
     MAX_MESSAGE_BYTES,
@@ -35,11 +37,20 @@ REFUSALS: Mapping[str, str] = {
     NOT_FOUND_TEXT: "unknown, deleted, somebody else's, or an id that cannot exist",
     "invalid_session_api_key": "the server has a key and this is not it",
     "Unknown provider: ": "in `providers_set`; the name follows",
+    BAD_DELTAS: "a value of `deltas` that cannot be read",
     "The query has too many parameters": f"more than {MAX_PARAMETERS}",
     "Unable to connect": "a namespace other than `/`",
     "The client has left": "the transport ended meanwhile; nobody reads this",
 }
 """Texts of the socket's own refusals, or how they begin."""
+
+PARTIAL = {"id": "9570aa64-3", "kind": "message", "field": "content", "turn": 57}
+DELTAS: Mapping[str, Mapping[str, Any]] = {
+    "open": {"type": "open", "partials": [PARTIAL | {"at": 0}]},
+    "text": {"type": "text", **PARTIAL, "at": 0, "to": 5, "text": "Good "},
+    "dropped": {"type": "dropped", "id": "9570aa64-3", "why": "anew"},
+}
+"""An example of each delta."""
 
 _INTRODUCTION = (
     "A Socket.IO connection (Engine.IO 4, namespace `/`, WebSocket or polling) follows one"
@@ -90,6 +101,13 @@ def _channels(messages: Mapping[str, Any]) -> dict[str, Any]:
             "messages": _refs(shown),
         },
     }
+    channels[DELTA_OUT] = {
+        "address": DELTA_OUT,
+        "title": f"{DELTA_OUT}: what is being written",
+        "description": "Texts while they are written, for clients that ask for `deltas`. They are"
+        " not stored: each text ends as part of an event, which names the partial it completes.",
+        "messages": _refs([name for name in messages if name.startswith(f"{DELTA_OUT}.")]),
+    }
     for name in EVENTS_IN:
         channels[name] = {
             "address": name,
@@ -115,6 +133,11 @@ def _operations() -> dict[str, Any]:
             "channel": _channel(EVENT_OUT),
             "summary": "Send the backlog, then every new event",
         },
+    }
+    operations["tell_deltas"] = {
+        "action": "send",
+        "channel": _channel(DELTA_OUT),
+        "summary": "Send texts while they are written",
     }
     for name in EVENTS_IN:
         operations[f"take_{name}"] = {
@@ -148,6 +171,9 @@ def _messages(schemas: Mapping[str, Schema]) -> dict[str, Any]:
     for name, notice in notices.items():
         schema = _ref(f"{name.title()}Notice")
         messages[f"{EVENT_OUT}.notice.{name}"] = _message(EVENT_OUT, schema, notice)
+    for kind, delta in DELTAS.items():
+        schema = _ref(f"{kind.title()}Delta")
+        messages[f"{DELTA_OUT}.{kind}"] = _message(DELTA_OUT, schema, delta)
     for kind, action in CLIENT_ACTIONS.items():
         schema = _ref(f"Client{action.__name__}")
         messages[f"client.{kind}"] = _message(EVENTS_IN[0], schema, example_of(schema, schemas))
@@ -170,6 +196,37 @@ def _refusals() -> list[dict[str, Any]]:
     return [*told, *({"message": text} for text in REFUSALS if text != NOT_FOUND_TEXT)]
 
 
+def _delta_schemas() -> dict[str, Schema]:
+    text: Schema = {"type": "string"}
+    number: Schema = {"type": "integer", "minimum": 0}
+    partial = {"id": text, "kind": text, "field": text, "turn": number}
+    held = number | {"description": "Characters that the client holds."}
+    opened = _object({**partial, "at": held}, [*partial, "at"], "A text that is being written.")
+    return {
+        "OpenDelta": _object(
+            {"type": {"const": "open"}, "partials": {"type": "array", "items": opened}},
+            ["type", "partials"],
+            "The texts that are being written. Others that the client holds are over.",
+        ),
+        "TextDelta": _object(
+            {
+                "type": {"const": "text"},
+                **partial,
+                "at": held,
+                "to": number,
+                "text": text,
+            },
+            ["type", "id", "at", "to", "text"],
+            "A piece: the characters from `at` to `to`. The first of a text says what it is part of.",
+        ),
+        "DroppedDelta": _object(
+            {"type": {"const": "dropped"}, "id": text, "why": text},
+            ["type", "id", "why"],
+            "A text that will not become an event.",
+        ),
+    }
+
+
 def _own_schemas() -> dict[str, Schema]:
     text: Schema = {"type": "string"}
     causes = "\n".join(f"- `{message}`: {cause}" for message, cause in REFUSALS.items())
@@ -184,6 +241,12 @@ def _own_schemas() -> dict[str, Schema]:
                     "description": "The id of the last event that the client has. Other texts than"
                     " integers count as -1, and ids past the end as the end.",
                 },
+                "deltas": text
+                | {
+                    "description": "`1`, or `id:characters` of each partial text that the client"
+                    " holds, comma-separated: texts are sent while they are written.",
+                    "examples": ["9570aa64-3:1032"],
+                },
                 "providers_set": text
                 | {"description": f"Comma-separated, of {', '.join(PROVIDERS)}."},
                 "session_api_key": text
@@ -196,6 +259,7 @@ def _own_schemas() -> dict[str, Schema]:
             ["conversation_id"],
             "Blank values count as absent; if a parameter is repeated, the first value counts.",
         ),
+        **_delta_schemas(),
         "Connected": _object({"sid": text}, ["sid"], "The connection's id."),
         "Refusal": _object(
             {"message": text, "data": _object({"msg_id": text}, ["msg_id"])},

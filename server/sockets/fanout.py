@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from events.event import StoredEvent
+from events.partials import Dropped, Piece
 from events.stream import EventStream
 from events.summary import SummaryChange
+from server.sockets.deltas import delta_frames
 from server.sockets.frames import run_of
 from server.sockets.outlet import Send
 from server.sockets.session import WebSession
@@ -23,6 +25,8 @@ class Fanout:
         self.stream = stream
         self._live: dict[WebSession, Send] = {}
         self._senders: tuple[Send, ...] | None = ()
+        self._with_deltas: dict[WebSession, Send] = {}
+        self._follows_partials = False
         self._tap = ExitStack()
         self._tap.callback(stream.tap(self._deliver))
 
@@ -30,14 +34,20 @@ class Fanout:
         """Take nothing more."""
         self._tap.close()
 
-    def enter(self, session: WebSession, send: Send) -> None:
-        """Send all events published from now on to a session that has caught up, until `leave`."""
+    def enter(self, session: WebSession, send: Send, *, deltas: bool = False) -> None:
+        """See LivePath."""
         self._live[session] = send
         self._senders = None
+        if deltas:
+            self._with_deltas[session] = send
+            if not self._follows_partials:
+                self._follows_partials = True
+                self._tap.callback(self.stream.partials.tap(self._tell))
 
     def leave(self, session: WebSession) -> None:
         """Stop sending to a session, which has all published events; it may have left already."""
         self._live.pop(session, None)
+        self._with_deltas.pop(session, None)
         self._senders = None
 
     def _deliver(self, events: Sequence[StoredEvent], _summary: SummaryChange) -> None:
@@ -46,8 +56,15 @@ class Fanout:
         self.published = run.last_id
         if self._senders is None:
             self._senders = tuple(self._live.values())
-        wire = run.wire
-        for send in self._senders:
+        self._send(run.wire, self._senders)
+
+    def _tell(self, told: Sequence[Piece | Dropped]) -> None:
+        # What is told counts as held by a session that falls behind by this.
+        if self._with_deltas:
+            self._send(delta_frames(told), tuple(self._with_deltas.values()))
+
+    def _send(self, wire: bytes, senders: Sequence[Send]) -> None:
+        for send in senders:
             try:
                 send(wire)
             except Exception as error:  # noqa: BLE001 - one client's way harms no other's

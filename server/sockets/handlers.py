@@ -262,6 +262,7 @@ class SocketHandlers:
             outlet,
             handshake.latest_event_id,
             request.event_bucket,
+            handshake.held,
         )
         intake = request.intake(partial(self.take, connection_id))
         fanout.sessions[connection_id] = session

@@ -8,7 +8,9 @@ from urllib.parse import parse_qs
 import orjson
 
 from events.batch import Appended
+from events.errors import BadCursor
 from events.event import PLAIN, StoredEvent
+from events.live import parse_held
 from events.strictness import shown
 from server.errors import Answer, Refused
 from storage.conversations.metadata import ProviderType
@@ -41,13 +43,15 @@ LAST_ID = 2**53 - 1
 class Handshake:
     """The parameters of a client's connection request.
 
-    `latest_event_id` is the last id the client has; replay starts after it.
+    `latest_event_id` is the last id the client has; replay starts after it. `held` is how many
+    characters it has of texts that are being written; None for a client that is not sent them.
     """
 
     conversation_id: str
     latest_event_id: int = NO_CURSOR
     providers: tuple[ProviderType, ...] = ()
     session_api_key: str | None = None
+    held: Mapping[str, int] | None = None
 
 
 def parse_handshake(query_string: str) -> Handshake:
@@ -72,6 +76,7 @@ def parse_handshake(query_string: str) -> Handshake:
         _cursor(query.get("latest_event_id", [""])[0]),
         _providers(query.get("providers_set", [])),
         query.get("session_api_key", [None])[0],
+        _held(query.get("deltas", [""])[0]),
     )
 
 
@@ -81,6 +86,7 @@ def key_of_auth(auth: object) -> str | None:
     return key if isinstance(key, str) else None
 
 
+BAD_DELTAS = "The parameter deltas must be 0, 1 or a list of id:characters"
 NOT_FOUND_TEXT = "Conversation not found"
 NOT_FOUND_DATA = {"msg_id": "CONVERSATION$NOT_FOUND"}
 
@@ -167,6 +173,15 @@ def _cursor(text: str) -> int:
         return NO_CURSOR  # all below 0 are the same
     significant = digits.lstrip("0") or "0"
     return LAST_ID if len(significant) > len(str(LAST_ID)) else min(int(significant), LAST_ID)
+
+
+def _held(text: str) -> Mapping[str, int] | None:
+    if text in ("", "0"):
+        return None
+    try:
+        return {} if text == "1" else parse_held(text)
+    except BadCursor as error:
+        raise Refused(BAD_DELTAS) from error
 
 
 def _providers(values: list[str]) -> tuple[ProviderType, ...]:

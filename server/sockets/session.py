@@ -11,6 +11,7 @@ from events.stream import EventStream
 from server.access.connection_limits import UNLIMITED, TokenBucket
 from server.errors import RateLimited
 from server.observability.logs import context_of
+from server.sockets.deltas import DeltaFeed
 from server.sockets.frames import FrameReader, FrameRun
 from server.sockets.outlet import SLOW_SECONDS, ClientGone, Outlet, Send
 from server.sockets.protocol import payload_frame
@@ -28,8 +29,11 @@ class LivePath(Protocol):
     def published(self) -> int:
         """The last log id handed to live sessions."""
 
-    def enter(self, session: "WebSession", send: Send) -> None:
-        """Send a session that is level all that is published from now on, until `leave`."""
+    def enter(self, session: "WebSession", send: Send, *, deltas: bool) -> None:
+        """Send a session that is level all that is published from now on, until `leave`.
+
+        With `deltas` also what is told of partials.
+        """
 
     def leave(self, session: "WebSession") -> None:
         """Send it no more; it has what is published now."""
@@ -41,13 +45,15 @@ class WebSession:
     `position` is the last log id examined. A session is either *live*, and then the fan-out
     sends it each event, or it reads the log by itself at its own pace. It turns live in the same
     step, without an await, in which its position has reached what the fan-out has published, and
-    leaves the live path when its outlet says that the client is behind.
+    leaves the live path when its outlet says that the client is behind. With deltas it also has to
+    have sent all that is told of partials.
     """
 
     __slots__ = (
         "_behind",
         "_closed",
         "_cursor",
+        "_deltas",
         "_event_bucket",
         "_fanout",
         "_frames",
@@ -77,6 +83,7 @@ class WebSession:
         outlet: Outlet,
         cursor: int,
         event_bucket: TokenBucket = UNLIMITED,
+        held: Mapping[str, int] | None = None,
     ) -> None:
         self.connection_id = connection_id
         self.conversation_id = stream.conversation_id
@@ -92,6 +99,8 @@ class WebSession:
         self._fanout = fanout
         self._frames = frames
         self._outlet = outlet
+        self._deltas = None if held is None else DeltaFeed(stream.partials, held)
+        """For a client that is sent texts while they are written; `held` is what it has of them."""
         self._joined_at = stream.next_id - 1
         self._newest_state = stream.last_state_id
         self._owed: bytes | None = None
@@ -164,7 +173,7 @@ class WebSession:
         if not self._outlet.acknowledges:
             self._outlet.acknowledges = True
             if self.live:
-                self._fanout.enter(self, self._outlet.live_sender(self._fall_behind))
+                self._enter()
         self._outlet.acknowledge(packet)
 
     async def drop(self) -> None:
@@ -201,15 +210,19 @@ class WebSession:
 
     async def _catch_up(self) -> None:
         while not self._closed:
-            if self._is_level():
+            frame = None
+            if self._is_level() and (frame := self._next_delta()) is None:
                 # The same step, without an await, that saw the position: nothing slips between.
                 self._task = None
                 self._forget_behind()
                 self.live = True
-                self._fanout.enter(self, self._outlet.live_sender(self._fall_behind))
+                self._enter()
                 return
             try:
-                if self._outlet.full:
+                if frame is not None:
+                    self._outlet.write(frame)
+                    await self._outlet.drained()
+                elif self._outlet.full:
                     await self._outlet.drained()
                 elif self._position >= self._joined_at and not self._paid:
                     await self._pay()
@@ -228,6 +241,16 @@ class WebSession:
                 )
                 self._outlet.abort()
                 return
+
+    def _next_delta(self) -> bytes | None:
+        """Return what the client lacks of texts that are being written; None: nothing."""
+        if self._deltas is None:
+            return None
+        return self._deltas.next_frame(self._outlet.slice_bytes)
+
+    def _enter(self) -> None:
+        send = self._outlet.live_sender(self._fall_behind)
+        self._fanout.enter(self, send, deltas=self._deltas is not None)
 
     def _fall_behind(self) -> None:
         if self.live:
@@ -250,6 +273,8 @@ class WebSession:
 
     def _leave(self) -> None:
         self._position = self.position
+        if self.live and self._deltas is not None:
+            self._deltas.leave()
         self.live = False
         self._fanout.leave(self)
 

@@ -8,10 +8,12 @@ from typing import Any
 import httpx
 import orjson
 
+from tests.support.stream_view import StreamView
+
 READ_SECONDS = 20.0
 
 
-@dataclass(slots=True)
+@dataclass
 class Frame:
     """One frame: the cursor behind it, its name and its data."""
 
@@ -20,50 +22,23 @@ class Frame:
     data: Any
 
 
-@dataclass(slots=True)
-class SseView:
-    """What a client holds over any number of connections, and its cursor."""
+@dataclass
+class SseView(StreamView):
+    """What a client holds, and its cursor."""
 
     cursor: str = ""
-    events: list[dict[str, Any]] = field(default_factory=list)
-    held: dict[str, str] = field(default_factory=dict)
     notices: list[Any] = field(default_factory=list)
-    opened: int = 0
-    dropped: list[tuple[str, str]] = field(default_factory=list)
-
-    @property
-    def ids(self) -> list[int]:
-        """The ids of its events, in the order in which they came."""
-        return [event["id"] for event in self.events]
 
     def take(self, frame: Frame) -> None:
-        """Hold what a frame brings; fail where it does not fit to what is held."""
+        """Hold what a frame brings; no event is missing between it and the last one."""
         if frame.name == "event":
             assert frame.data["id"] == (self.ids[-1] + 1 if self.events else 0)
-            self.events.append(frame.data)
-            held = self.held.pop(frame.data.get("partial", ""), "")
-            assert frame.data.get("args", {}).get("content", "").startswith(held)
+            self.take_event(frame.data)
         elif frame.name == "notice":
             self.notices.append(frame.data)
         else:
             self.take_delta(frame.data)
         self.cursor = frame.id or self.cursor
-
-    def take_delta(self, delta: dict[str, Any]) -> None:
-        """Hold what is told of partials."""
-        if delta["type"] == "open":
-            self.opened += 1
-            named = {one["id"]: one["at"] for one in delta["partials"]}
-            self.held = {one: text for one, text in self.held.items() if one in named}
-            assert {one: len(self.held.get(one, "")) for one in named} == named
-        elif delta["type"] == "text":
-            text = self.held.get(delta["id"], "")
-            assert delta["at"] == len(text)
-            assert delta["to"] == len(text) + len(delta["text"])
-            self.held[delta["id"]] = text + delta["text"]
-        else:
-            del self.held[delta["id"]]
-            self.dropped.append((delta["id"], delta["why"]))
 
 
 @asynccontextmanager
