@@ -15,9 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from events.cursor import START, Cursor
 from events.errors import BadCursor, EventsError
 from events.event import StoredEvent
-from events.live import START, Cursor, Given, LiveReader, Opened, delta_of, partial_of
+from events.live import Given, LiveReader, Opened, delta_of, partial_of
 from events.partials import Piece
 from server.conversations.connections import ConnectionRegistry
 from server.conversations.conversation import ServerConversation

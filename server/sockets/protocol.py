@@ -8,9 +8,9 @@ from urllib.parse import parse_qs
 import orjson
 
 from events.batch import Appended
+from events.cursor import parse_held
 from events.errors import BadCursor
 from events.event import PLAIN, StoredEvent
-from events.live import parse_held
 from events.strictness import shown
 from server.errors import Answer, Refused
 from storage.conversations.metadata import ProviderType

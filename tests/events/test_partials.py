@@ -8,9 +8,10 @@ import pytest
 
 from events import partials
 from events.actions import MessageAction
+from events.cursor import Cursor
 from events.errors import BadCursor, PartialOver, StreamClosed, TextTooLong, TooManyPartials
 from events.event import Interruption
-from events.live import Cursor, LiveReader, Opened
+from events.live import LiveReader, Opened
 from events.partials import Dropped, Pace, Piece
 from events.stores.memory import MemoryEventStore
 from tests.support.streams import AGENT, USER, log_of, message, open_stream

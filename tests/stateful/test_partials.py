@@ -17,8 +17,9 @@ from hypothesis.stateful import (
 )
 
 from events.actions import MessageAction
+from events.cursor import Cursor
 from events.event import StoredEvent
-from events.live import Cursor, LiveReader, Opened, partial_of
+from events.live import LiveReader, Opened, partial_of
 from events.partials import Dropped, Piece
 from events.stores.memory import MemoryEventStore
 from tests.support.quick_loop import QuickLoop
