@@ -7,6 +7,8 @@ import regex
 _INVISIBLE = regex.compile(r"[\s\p{Cc}\p{Cn}\p{Cs}\p{Default_Ignorable_Code_Point}\u2800]*")
 """White space, controls, and invisible characters: zero-width marks, fillers, the empty Braille
 cell."""
+_IGNORABLE = regex.compile(r"\p{Default_Ignorable_Code_Point}+")
+"""What a renderer shows nothing for: soft hyphens, joiners, variation selectors, zero-width marks."""
 _SPACE = regex.compile(r"\s+")
 _UNSHOWABLE = regex.compile(r"[\p{Cc}\p{Cn}\p{Cs}\u202a-\u202e\u2066-\u2069\ufeff]+")
 """Controls, and characters that change the direction of the surrounding text."""
@@ -18,13 +20,15 @@ LONGEST_GRAPHEME = 64
 def fold_case(text: str) -> str:
     """Return a form that is equal for texts that look the same to a reader.
 
-    It is Unicode's compatibility caseless form (D146), composed: case, width, ligatures and the
-    way in which an accent is written make no difference; the accent itself does.
+    It is Unicode's compatibility caseless form (D146), composed, without the code points that are
+    ignored where they are shown: case, width, ligatures, soft hyphens and the way in which an
+    accent is written make no difference; the accent itself does.
     """
     if text.isascii():
         return text.lower()
     once = normalize("NFKD", normalize("NFD", text).casefold())
-    return normalize("NFKC", normalize("NFKD", once.casefold()))
+    twice = normalize("NFKD", once.casefold())
+    return normalize("NFKC", _IGNORABLE.sub("", twice))
 
 
 def is_blank(text: str) -> bool:

@@ -63,6 +63,7 @@ TITLES = (
     "tab\tand\nline\r\n",
     "\U0001f600\U0010ffff\U0001f600",
     "e\u0301 e \u00e9",
+    "a\u00adb c\u034f\u0301 \u1100\u200d\u1161 me\ufe0fta\u00ad",
     "Cafe\u0301 \u00c4RGER \ufb01ne \uff21\uff22 \u03a3\u03a3\u03c2",
     "on and on and on, " * 9,
 )
@@ -267,6 +268,13 @@ class ConversationSearchSuite(StoresSuite[ConversationStores]):
             ("\uff34\uff45\uff53\uff54 \u2460", "test 1"),
             ("\u1100\u1161\u11a8", "\uac01"),
             ("\u039f\u03a3\u039f\u03a3", "\u03bf\u03c3\u03bf\u03c2"),
+            ("a\u00adb", "ab"),
+            ("ab", "a\u00adb"),
+            ("Donau\u00addampf\u00adschiff", "DAMPFSCHIFF"),
+            ("\u0645\u06cc\u200c\u0631\u0648\u0645", "\u0645\u06cc\u0631\u0648\u0645"),
+            ("\u2764\ufe0f hearts", "\u2764 h"),
+            ("zero\u200bwidth\u2060\ufeff\u034f\u061c\u180e\u3164words", "zerowidthwords"),
+            ("c\u034f\u0327a", "\u00e7"),
         ],
     )
     async def test_a_title_is_found_however_its_letters_are_written(self, store, name, text):

@@ -72,6 +72,15 @@ def schema_problems(
     ]
 
 
+def is_current(connection: sqlite3.Connection) -> bool:
+    """Return whether every migration is applied, and none that is not known."""
+    try:
+        ((done,),) = connection.execute("SELECT count(*) FROM migrations")
+    except sqlite3.OperationalError:
+        return False
+    return bool(done == len(load_migrations(SQLITE_MIGRATIONS)))
+
+
 def _objects(connection: sqlite3.Connection) -> dict[tuple[str, str], str | None]:
     rows = connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY type, name")
     return {(kind, name): text for kind, name, text in rows}
@@ -124,6 +133,7 @@ def migrate_sqlite(connection: sqlite3.Connection, folder: Traversable = SQLITE_
 def _apply(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> None:
     connection.execute(TABLE)
     connection.create_function("fold_title", 1, _fold_title, deterministic=True)
+    connection.create_function("fold_utf8", 1, _fold_utf8, deterministic=True)
     for migration in migrations:
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -138,6 +148,14 @@ def _apply(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> N
         except sqlite3.Error:
             connection.execute("ROLLBACK")
             raise
+
+
+def _fold_utf8(title: SqlValue) -> SqlValue:
+    """Serve migrations as the function `fold_utf8`: the folded text of these bytes, or NULL."""
+    try:
+        return fold_case(title.decode()) if isinstance(title, bytes) else None
+    except UnicodeDecodeError:
+        return None
 
 
 def _fold_title(title: SqlValue) -> SqlValue:

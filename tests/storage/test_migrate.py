@@ -5,16 +5,21 @@ from contextlib import closing
 
 import pytest
 
+from events.stores.opening import storage_problems
+from storage.config import SqliteStorage
 from storage.conversations.database import DatabaseConversationStores
 from storage.conversations.paging import ConversationFilter, ListOrder
 from storage.database.migrate import (
     SQLITE_MIGRATIONS,
+    _apply,
     load_migrations,
     migrate_sqlite,
     statements_of,
 )
-from storage.database.sqlite import SqliteDatabase
+from storage.database.sqlite import SqliteDatabase, connect_writer
 from storage.errors import MigrationError
+from storage.keys import DATABASE_NAME
+from storage.opening import open_storage
 
 FIRST = "CREATE TABLE a (x TEXT); -- a semicolon; in a comment\nINSERT INTO a VALUES (';');\n"
 SECOND = "CREATE TABLE b (y TEXT);\n\nINSERT INTO b SELECT x FROM a;\n"
@@ -194,3 +199,44 @@ async def test_a_database_without_last_messages_lists_by_its_last_events(tmp_pat
 
 def moment(minute):
     return f"2026-05-04T12:{minute:02}:00.000000Z"
+
+
+def old_database(path, applied):
+    """A database as a version with so many migrations left it."""
+    connection = connect_writer(path)
+    _apply(connection, load_migrations(SQLITE_MIGRATIONS)[:applied])
+    return closing(connection)
+
+
+async def test_titles_that_an_older_version_folded_are_found_without_what_is_not_shown(tmp_path):
+    titles = ["a\u00adb", "plain", "\u00c4rger\u200b", "gone"]
+    with old_database(tmp_path / DATABASE_NAME, 12) as connection:
+        for number, title in enumerate(titles):
+            connection.execute(
+                "INSERT INTO conversations (conversation_id, recorded, created_at, title,"
+                " folded_title) VALUES (?, 1, '2026-05-04T12:00:00.000000Z', ?, lower(?))",
+                (f"c{number}", title, title),
+            )
+        connection.execute(
+            "UPDATE conversations SET title = CAST(X'41c2' AS TEXT) WHERE conversation_id = 'c3'"
+        )
+
+    assert len(storage_problems(SqliteStorage(data_dir=tmp_path))) == 1
+    async with open_storage(SqliteStorage(data_dir=tmp_path)) as storage:
+        store = storage.conversations.for_user(None)
+        for text, found in (("ab", ["c0"]), ("\u00e4rger", ["c2"]), ("plain", ["c1"])):
+            page = await store.search(filters=ConversationFilter(title_contains=text))
+            assert [one.conversation_id for one in page.results] == found
+
+
+@pytest.mark.parametrize("applied", range(3, len(load_migrations(SQLITE_MIGRATIONS)) + 1))
+def test_a_check_finds_nothing_wrong_with_what_an_older_version_has_made(applied, tmp_path):
+    with old_database(tmp_path / DATABASE_NAME, applied) as connection:
+        connection.execute(
+            "INSERT INTO conversations (conversation_id, recorded, created_at, title)"
+            " VALUES ('c', 1, '2026-05-04T12:00:00.000000Z', 'a')"
+        )
+        if applied >= 10:
+            connection.execute("UPDATE conversations SET folded_title = 'a'")
+
+    assert storage_problems(SqliteStorage(data_dir=tmp_path)) == []

@@ -1,6 +1,8 @@
 """Short texts as people see them: blank, one line, cut, compared."""
 
 import pytest
+import regex
+from hypothesis import given, strategies as st
 
 from storage.unicode_text import beginning, fold_case, is_blank, one_line
 
@@ -58,6 +60,27 @@ def test_a_character_that_alone_is_too_long_is_cut_all_the_same():
 )
 def test_a_folded_text_stays_when_it_is_folded_again(text):
     assert fold_case(fold_case(text)) == fold_case(text)
+
+
+IGNORABLE = regex.findall(
+    r"\p{Default_Ignorable_Code_Point}",
+    "".join(map(chr, range(0xD800))) + "".join(map(chr, range(0xE000, 0x110000))),
+)
+
+
+def test_a_code_point_that_is_not_shown_makes_no_difference():
+    assert len(IGNORABLE) > 4000
+    for one in IGNORABLE:
+        assert fold_case(f"a{one}b") == "ab"
+    assert fold_case("".join(IGNORABLE)) == ""
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_any_text_is_folded_once_and_for_all(text):
+    folded = fold_case(text)
+
+    assert fold_case(folded) == folded
+    assert not set(IGNORABLE) & set(folded)
 
 
 @pytest.mark.parametrize("text", ["Stra\u00dfe", "\u212aelvin", "A\u030a", "\ufb01"])
