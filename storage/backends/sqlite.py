@@ -185,7 +185,7 @@ def _check_rows(connection: sqlite3.Connection, track: Track) -> Iterator[str]:
                 found = (problem_of(row) for row in track(rows, subject, count))
                 yield from (problem for problem in found if problem is not None)
         except sqlite3.Error as error:
-            if "no such table" not in str(error):
+            if not str(error).startswith(("no such table", "no such column")):
                 yield f"{subject} cannot be read: {error}"
 
 

@@ -15,6 +15,7 @@ from events.event import STATE
 from events.stores.database.append import FORMAT_VERSION, KEY_BITS
 from storage.conversations.check import shortened
 from storage.database.base import Row
+from storage.database.migrate import is_current
 from storage.database.reading import reading
 from storage.errors import BadKey, StorageError
 from storage.inventory import Track, untracked
@@ -22,11 +23,6 @@ from storage.keys import check_conversation_id
 from storage.unicode_text import fold_case
 
 _LAST_ID = 2**KEY_BITS - 1
-_HEADS = """
-    SELECT number, conversation_id, next_id, last_state_id, epoch, fence, holder, masks,
-        deleted_at, purged, recorded, created_at, title, folded_title
-    FROM conversations
-"""
 _EPOCH = re.compile("[0-9a-f]{16}")
 _EVENTS = "SELECT key, version, flag, crc, body FROM {} ORDER BY key"
 _LOST_KEYS = """
@@ -107,9 +103,10 @@ def check_database_logs(path: Path, track: Track = untracked) -> list[str]:
 def _problems(connection: sqlite3.Connection, track: Track) -> Iterator[str]:
     logs: dict[int, _Log] = {}
     deleted: set[int] = set()
-    for number, *rest in connection.execute(_HEADS):
+    columns, unjudged = _columns_of(connection)
+    for number, *rest in connection.execute(f"SELECT number, {columns} FROM conversations"):  # noqa: S608 - ours
         head = _Head(*rest)
-        odd = head.odd_columns()
+        odd = [name for name in head.odd_columns() if name not in unjudged]
         if odd:
             yield f"the head of conversation {head.conversation_id} has a damaged {', '.join(odd)}"
         if head.deleted:
@@ -138,6 +135,14 @@ def _problems(connection: sqlite3.Connection, track: Track) -> Iterator[str]:
             yield f"{DamagedRecord(log.conversation_id, 0, log.next_id - 1)}: none is there"
     for conversation_id, first_id, last_id in connection.execute(_LOST_KEYS):
         yield f"{DamagedRecord(conversation_id, first_id, last_id)}: keys of events beyond its end"
+
+
+def _columns_of(connection: sqlite3.Connection) -> tuple[str, set[str]]:
+    """Return the columns of a head, and those of which an older version made nothing or another form."""
+    rows = connection.execute("SELECT name FROM pragma_table_info('conversations')")
+    missing = {*_Head._fields} - {name for (name,) in rows}
+    columns = ", ".join(f"NULL AS {one}" if one in missing else one for one in _Head._fields)
+    return columns, missing | (set() if is_current(connection) else {"folded_title"})
 
 
 def _problems_of(log: _Log, rows: Iterable[Row]) -> Iterator[str]:
