@@ -24,6 +24,9 @@ from server.agent.states import LoopSettings
 from server.app import Application, create_app
 from server.config.settings import ServerConfig
 from server.conversations.conversation import ServerConversation
+from server.conversations.loop_scheduler import LoopScheduler
+from server.conversations.manager import ManagerParts
+from server.conversations.registry import OpenConversations
 from server.process.runner import GC_THRESHOLDS, Runner, listen, uvicorn_config
 from storage.conversations.metadata import ConversationMetadata
 
@@ -31,35 +34,14 @@ AT_ONCE = 2_000
 """Appends that wait at one time while a log is filled."""
 
 
-class NoLoops:
-    """In place of the loop keeper: agents would add events of their own to every message."""
-
-    def holds(self, conversation: ServerConversation) -> bool:
-        """As if it ran."""
-        return True
-
-    def waits(self, conversation: ServerConversation) -> bool:
-        """Nobody waits for a slot."""
-        return False
+class NoLoops(LoopScheduler):
+    """Starts no loop: agents would add events of their own to every message."""
 
     def ensure(
         self, conversation: ServerConversation, settings: LoopSettings | None, *, has_work: bool
     ) -> bool:
-        """Start nothing."""
+        """Start nothing; nobody waits for a slot."""
         return False
-
-    async def stop(self, conversation: ServerConversation) -> bool:
-        """There is none."""
-        return False
-
-    def watched(self, conversation: ServerConversation) -> None:
-        """Nothing follows."""
-
-    def unwatched(self, conversation: ServerConversation) -> None:
-        """Nothing follows."""
-
-    async def close(self) -> None:
-        """Nothing to end."""
 
 
 class ServerSubject:
@@ -68,9 +50,16 @@ class ServerSubject:
     def __init__(self, application: Application) -> None:
         manager: Any = application.manager
         # Private parts: nothing public takes the agents away.
-        manager._loops = NoLoops()  # noqa: SLF001
-        self._open = manager._conversations  # noqa: SLF001
-        self._records = manager._parts.conversation_stores  # noqa: SLF001
+        parts: ManagerParts = manager._parts  # noqa: SLF001
+        self._open: OpenConversations = manager._conversations  # noqa: SLF001
+        self._records = parts.conversation_stores
+        manager._loops = NoLoops(  # noqa: SLF001
+            self._open,
+            limit=parts.max_concurrent_conversations,
+            close_delay_seconds=parts.close_delay_seconds,
+            default_settings=parts.default_settings,
+            refine=parts.users.loop_settings,
+        )
         self._traffic = application.traffic
         self._held: dict[str, ServerConversation] = {}
         self._target: EventStream | None = None

@@ -4,14 +4,15 @@ import asyncio
 
 import pytest
 
-from events.errors import DamagedRecord
+from events.conformance.records import append, records
+from events.errors import DamagedHead, DamagedRecord
 from events.event import StoredEvent
 from events.follower import EVENTS_AT_ONCE, LOGS_AT_ONCE, Follower
 from events.stores.memory import MemoryEventStore
 from events.stream import EventStream
 from tests.support.faulty_store import FaultyEventStore, Held
 from tests.support.streams import USER, log_of, message, open_stream, texts
-from tests.support.waiting import others_have_ended
+from tests.support.waiting import another_append, others_have_ended
 
 
 @pytest.fixture
@@ -228,3 +229,45 @@ async def test_a_follower_that_is_closed_reads_no_further(store):
 
     assert store.reads == 0
     assert one.published == []
+
+
+async def test_the_damaged_head_of_one_log_keeps_no_other_from_being_looked_at(store, caplog):
+    class Beheaded(FaultyEventStore):
+        async def heads(self, conversation_ids):
+            if "b" in conversation_ids:
+                raise DamagedHead("b", 0, 0)
+            return await super().heads(conversation_ids)
+
+    follower = Follower(Beheaded(store.inner), look_seconds=2.0)
+    logs = [await grown(store, name, name) for name in "abc"]
+    for one in logs:
+        follower.add(one.stream)
+
+    await follower.look()
+    await logs[0].until(1)
+    await logs[2].until(1)
+
+    assert [texts(one.published) for one in logs] == [["a"], [], ["c"]]
+    assert "b" in caplog.text
+    await follower.close()
+
+
+async def test_a_stream_that_is_appending_is_not_read_for_again_and_again(store):
+    lagging = await grown(store)
+    await append(store.inner, "c", records(0, 2 * EVENTS_AT_ONCE + 1, "elsewhere"))
+    held = Held()
+    store.script.append(held)
+    said = asyncio.ensure_future(lagging.stream.append(message("here"), USER))
+    await held.reached.wait()
+    follower = Follower(store, look_seconds=2.0)
+    follower.add(lagging.stream)
+
+    follower.rung([("c", 2 * EVENTS_AT_ONCE + 1)])
+    await another_append(store)
+    assert store.reads == 1
+    await held.end()
+    await lagging.until(2 * EVENTS_AT_ONCE + 2)
+
+    assert (await said).id == 2 * EVENTS_AT_ONCE + 1
+    assert [one.id for one in lagging.published] == list(range(2 * EVENTS_AT_ONCE + 2))
+    await follower.close()
