@@ -3,10 +3,10 @@
 import asyncio
 import logging
 from asyncio import Task
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
-from events.errors import DamagedRecord, EventsError
+from events.errors import DamagedHead, DamagedRecord, EventsError
 from events.stores.base import EventStore, Range
 from events.stream import EventStream
 
@@ -76,13 +76,21 @@ class Follower:
         """
         names = list(self._streams)
         for begin in range(0, len(names), HEADS_AT_ONCE):
-            part = names[begin : begin + HEADS_AT_ONCE]
-            heads = await self._store.heads(part)
-            self.rung(
-                (name, head.next_id)
-                for name, head in zip(part, heads, strict=True)
-                if not head.deleted
-            )
+            self.rung(await self._ends_of(names[begin : begin + HEADS_AT_ONCE]))
+
+    async def _ends_of(self, names: Sequence[str]) -> list[tuple[str, int]]:
+        """Return how far logs have come. One whose head is damaged is left out, and logged."""
+        try:
+            heads = await self._store.heads(names)
+        except DamagedHead as damage:
+            if len(names) == 1:
+                ids = {"conversation_id": names[0]}
+                logger.warning("cannot look at the end of %s: %s", names[0], damage, extra=ids)
+                return []
+            middle = len(names) // 2
+            return await self._ends_of(names[:middle]) + await self._ends_of(names[middle:])
+        ends = zip(names, heads, strict=True)
+        return [(name, head.next_id) for name, head in ends if not head.deleted]
 
     async def run(self) -> None:
         """Look again and again, until it is cancelled."""
@@ -156,6 +164,9 @@ class Follower:
             stream = self._streams.get(conversation_id)
             if stream is not None and events:
                 stream.reached(events)
+                if stream.next_id <= events[-1].id:
+                    # It appends, and reads by itself behind that: no sooner, however often we read.
+                    stream.reach(self._due.pop(conversation_id, end_id))
             if not events or events[-1].id + 1 < end_id:
                 self._due.pop(conversation_id, None)  # the ring ran ahead of the log
 

@@ -1,8 +1,17 @@
-"""The table of scripts/bench: ratios of paired rounds, and what stands where there is none."""
+"""scripts/bench: the table it makes, and the server that it measures."""
 
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 from scripts.benchmarks.rows import Context, Target
+from tests.support.clients import message
+from tests.support.raw_client import raw_client
+from tests.support.servers import REPOSITORY
 
 NO_BUN = "no Bun that runs here"
 
@@ -32,3 +41,47 @@ def test_a_yardstick_that_does_not_run_here_is_named_and_gives_no_verdict():
         ["stall", "3 ms", "", "", "2..4", "<= 5", "<= 2", "met"],
     ]
     assert [row.as_json()["met"] for row in context.rows] == [None, True]
+
+
+@contextlib.asynccontextmanager
+async def measured_server(folder):
+    """The server that scripts/bench measures, as a process: its URL, and its side door."""
+    paths = os.pathsep.join((str(REPOSITORY / "scripts"), str(REPOSITORY)))
+    command = ("-m", "benchmarks.server", "--storage", "memory", "--data-dir", str(folder))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, *command),
+        env={**os.environ, "PYTHONPATH": paths},
+        stdin=PIPE,
+        stdout=PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    port, control = map(int, (await process.stdout.readline()).split())
+    reader, writer = await asyncio.open_connection("127.0.0.1", control)
+    try:
+        yield f"http://127.0.0.1:{port}", reader, writer
+    finally:
+        writer.close()
+        process.stdin.close()
+        code = await process.wait()
+    assert code == 0
+
+
+async def ask(reader, writer, **command):
+    writer.write(json.dumps(command).encode() + b"\n")
+    answer = json.loads(await reader.readline())
+    assert "error" not in answer, answer
+    return answer["ok"]
+
+
+async def test_the_server_that_is_measured_takes_events_of_clients_and_of_its_producer(tmp_path):
+    async with measured_server(tmp_path) as (url, reader, writer):
+        (name,) = await ask(reader, writer, do="new")
+        async with raw_client(url, name) as client:
+            assert (await client.connect()).startswith("40{")
+            assert (await client.send(message("a")))["id"] == 0
+            assert await ask(reader, writer, do="produce", conversation=name) == 1
+            writer.write(b"+1\n")
+            while (await client.event())["id"] != 1:
+                continue
+        assert await ask(reader, writer, do="next_ids", conversations=[name]) == [2]
