@@ -1,0 +1,360 @@
+"""A model's endpoint as OpenAI's clients know it: scripted, killable, and it notes who left when.
+
+It speaks HTTP/1.1 by hand, because most of what it is for no server library does: answers that stop
+in the middle of a frame or of a character, that never come, or whose connection is reset.
+"""
+
+import asyncio
+import socket
+import struct
+from asyncio import StreamReader, StreamWriter
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import orjson
+
+PLANTED = "sk-planted-in-an-error-body-123456"
+"""Stands in the bodies of errors, as some providers quote the key; nobody may ever see it."""
+USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+LEFT_SECONDS = 20.0
+HUGE_TOKENS = 20_000
+
+
+@dataclass
+class ModelRequest:
+    """One request: what was asked, and what became of it."""
+
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+    sent: int = 0
+    """Tokens sent."""
+    finished: bool = False
+    """Whether the whole answer was sent."""
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the client's connection has ended."""
+    left_at: float | None = None
+    """When that was, on the loop's clock."""
+
+    @property
+    def said(self) -> list[tuple[str, str]]:
+        """Who said what in the messages of the request."""
+        return [(one["role"], one.get("content") or "") for one in self.body.get("messages", ())]
+
+
+class Reply:
+    """One request's way back, and the pace at which tokens go."""
+
+    def __init__(self, endpoint: "ModelEndpoint", request: ModelRequest, out: StreamWriter) -> None:
+        self.request = request
+        self._endpoint = endpoint
+        self._out = out
+
+    async def head(self, status: int = 200, **headers: str) -> None:
+        """Send the status and the headers of a stream."""
+        fields = {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"}
+        fields |= {"Connection": "close", **headers}
+        lines = [f"HTTP/1.1 {status} X", *(f"{name}: {text}" for name, text in fields.items())]
+        await self._write("\r\n".join((*lines, "", "")).encode())
+
+    async def error(self, status: int, code: str, **headers: str) -> None:
+        """Send an error as the API does, with a planted key in its text."""
+        told = {"error": {"message": f"key {PLANTED}: {code}", "type": code, "code": code}}
+        body = orjson.dumps(told)
+        fields = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        fields |= {"Connection": "close", **headers}
+        lines = [f"HTTP/1.1 {status} X", *(f"{name}: {text}" for name, text in fields.items())]
+        await self._write("\r\n".join((*lines, "", "")).encode() + body)
+        self.request.finished = True
+
+    async def delta(self, delta: dict[str, Any], finish: str | None = None) -> None:
+        """Send a chunk of the stream."""
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        await self.frame({"id": "c-1", "object": "chat.completion.chunk", "choices": [choice]})
+
+    async def frame(self, payload: dict[str, Any]) -> None:
+        """Send a payload as one frame."""
+        await self.raw(b"data: %b\n\n" % orjson.dumps(payload))
+
+    async def raw(self, data: bytes) -> None:
+        """Send bytes of the stream as one chunk."""
+        await self._write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    async def text(self, text: str, role: str = "content") -> None:
+        """Send a text, token by token; where the endpoint is stepped, one for each `step`."""
+        for token in tokens_of(text):
+            await self._endpoint.next_step()
+            await self.delta({role: token})
+            self.request.sent += 1
+
+    async def end(self, finish: str = "stop", *, usage: bool = True) -> None:
+        """Send the end of an answer."""
+        await self.delta({}, finish)
+        if usage:
+            await self.frame({"id": "c-1", "choices": [], "usage": USAGE})
+        await self.raw(b"data: [DONE]\n\n")
+        await self._write(b"0\r\n\r\n")
+        self.request.finished = True
+
+    async def hang(self) -> None:
+        """Send nothing more until the client has left."""
+        await asyncio.wait_for(self.request.left.wait(), LEFT_SECONDS)
+
+    def reset(self) -> None:
+        """Cut the connection with a reset."""
+        connection = self._out.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._out.transport.abort()
+
+    async def _write(self, data: bytes) -> None:
+        self._out.write(data)
+        await self._out.drain()
+
+
+Answer: TypeAlias = Callable[[Reply], Awaitable[None]]
+"""Sends one answer."""
+
+
+class ModelEndpoint:
+    """Answers `POST /v1/chat/completions`, each request with the next answer of its script.
+
+    When the script is at its end, `otherwise` answers, and `plain` unless it was set.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[ModelRequest] = []
+        self.script: deque[Answer] = deque()
+        self.otherwise: Answer = plain()
+        self.port = 0
+        self._steps: asyncio.Semaphore | None = None
+        self._server: asyncio.Server | None = None
+        self._handling: set[asyncio.Task[None]] = set()
+        self._asked = asyncio.Condition()
+
+    @property
+    def url(self) -> str:
+        """The base address that clients are given."""
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def say(self, *answers: Answer) -> None:
+        """Answer the next requests so."""
+        self.script.extend(answers)
+
+    def hold(self) -> None:
+        """From now on send a token for each `step` only."""
+        self._steps = asyncio.Semaphore(0)
+
+    def step(self, tokens: int = 1) -> None:
+        """Let so many tokens go."""
+        assert self._steps is not None, "hold first"
+        for _ in range(tokens):
+            self._steps.release()
+
+    async def next_step(self) -> None:
+        """Wait until a token may go."""
+        if self._steps is not None:
+            await self._steps.acquire()
+
+    async def request(self, number: int, seconds: float = LEFT_SECONDS) -> ModelRequest:
+        """Return the request of that number, from 0, waiting for it."""
+        async with asyncio.timeout(seconds), self._asked:
+            await self._asked.wait_for(lambda: len(self.requests) > number)
+        return self.requests[number]
+
+    async def start(self) -> None:
+        """Listen; on the port it had before, if it had one."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def kill(self) -> None:
+        """Be gone: nobody listens, and what was open is cut."""
+        assert self._server is not None
+        self._server.close()
+        for task in self._handling:
+            task.cancel()
+        if self._handling:
+            await asyncio.wait(self._handling)
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: StreamReader, writer: StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._handling.add(task)
+        try:
+            request = await self._read(reader)
+            if request is None:
+                return
+            self.requests.append(request)
+            async with self._asked:
+                self._asked.notify_all()
+            answer = self.script.popleft() if self.script else self.otherwise
+            watching = asyncio.create_task(self._watch(reader, request))
+            try:
+                await answer(Reply(self, request, writer))
+            finally:
+                watching.cancel()
+                await asyncio.wait([watching])
+        except (ConnectionError, asyncio.CancelledError):
+            writer.transport.abort()
+        finally:
+            self._handling.discard(task)
+            writer.close()
+
+    async def _read(self, reader: StreamReader) -> ModelRequest | None:
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+        first, *lines = head.strip().split("\r\n")
+        headers = {
+            name.lower(): text.strip() for name, _, text in (one.partition(":") for one in lines)
+        }
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        return ModelRequest(first.split(" ")[1], headers, orjson.loads(body) if body else {})
+
+    async def _watch(self, reader: StreamReader, request: ModelRequest) -> None:
+        """Note when the client leaves; each connection serves one request."""
+        with suppress(ConnectionError):
+            await reader.read(1)
+        request.left_at = asyncio.get_running_loop().time()
+        request.left.set()
+
+
+def tokens_of(text: str) -> Sequence[str]:
+    """Return a text in tokens: its words, each with the space behind it."""
+    words = text.split(" ")
+    return [f"{word} " for word in words[:-1]] + words[-1:]
+
+
+def plain(text: str = "Good morning to you.", *, usage: bool = True) -> Answer:
+    """Answer with a text."""
+
+    async def answer(reply: Reply) -> None:
+        await reply.head()
+        await reply.text(text)
+        await reply.end(usage=usage)
+
+    return answer
+
+
+def empty() -> Answer:
+    """Answer with no text at all."""
+    return plain("")
+
+
+def huge(tokens: int = HUGE_TOKENS) -> Answer:
+    """Answer with very many tokens."""
+    return plain("word " * tokens)
+
+
+def reasoning(thought: str = "Let me see.", text: str = "Yes.") -> Answer:
+    """Answer with a thought and a text."""
+
+    async def answer(reply: Reply) -> None:
+        await reply.head()
+        await reply.text(thought, "reasoning_content")
+        await reply.text(text)
+        await reply.end()
+
+    return answer
+
+
+def hang(after: int | None = None, text: str = "Good morning to you, and so on.") -> Answer:
+    """Send no head at all, or so many tokens, and then nothing until the client has left."""
+
+    async def answer(reply: Reply) -> None:
+        if after is not None:
+            await reply.head()
+            await reply.text("".join(tokens_of(text)[:after]))
+        await reply.hang()
+
+    return answer
+
+
+def cut(after: int, text: str = "Good morning to you, and so on.") -> Answer:
+    """Send so many tokens, then reset the connection."""
+
+    async def answer(reply: Reply) -> None:
+        await reply.head()
+        await reply.text("".join(tokens_of(text)[:after]))
+        reply.reset()
+
+    return answer
+
+
+def half_a_frame(text: str = "Good morning") -> Answer:
+    """Send a text, then half a frame, and end."""
+
+    async def answer(reply: Reply) -> None:
+        await reply.head()
+        await reply.text(text)
+        await reply.raw(b'data: {"id": "c-1", "choices": [{"delta"')
+        reply.reset()
+
+    return answer
+
+
+def split_characters(text: str = "Größe: 1 €, gut 🙂") -> Answer:
+    """Send a text whose frames are cut within its characters."""
+
+    async def answer(reply: Reply) -> None:
+        await reply.head()
+        choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+        frame = b"data: %b\n\n" % orjson.dumps({"id": "c-1", "choices": [choice]})
+        for byte in frame:
+            await reply.raw(bytes((byte,)))
+        await reply.end()
+
+    return answer
+
+
+def calls(*called: tuple[str, str], text: str = "") -> Answer:
+    """Call tools, each a name and the JSON of its arguments, all at once."""
+
+    async def answer(reply: Reply) -> None:
+        await reply.head()
+        if text:
+            await reply.text(text)
+        for index, (name, arguments) in enumerate(called):
+            half = len(arguments) // 2
+            function: dict[str, Any] = {"name": name, "arguments": arguments[:half]}
+            call = {"index": index, "id": f"call-{index}", "type": "function", "function": function}
+            await reply.delta({"tool_calls": [call]})
+            rest = {"index": index, "function": {"arguments": arguments[half:]}}
+            await reply.delta({"tool_calls": [rest]})
+        await reply.end("tool_calls")
+
+    return answer
+
+
+def refused(status: int, code: str = "refused", **headers: str) -> Answer:
+    """Refuse: 401, 429 (`**{"Retry-After": "1"}`), 500, or 400 with `context_length_exceeded`."""
+
+    async def answer(reply: Reply) -> None:
+        await reply.error(status, code, **headers)
+
+    return answer
+
+
+def slow_headers(release: asyncio.Event, text: str = "At last.") -> Answer:
+    """Send nothing until `release` is set, then a text."""
+
+    async def answer(reply: Reply) -> None:
+        await asyncio.wait_for(release.wait(), LEFT_SECONDS)
+        await plain(text)(reply)
+
+    return answer
+
+
+@asynccontextmanager
+async def model_endpoint() -> AsyncIterator[ModelEndpoint]:
+    """An endpoint that listens until the block is left."""
+    endpoint = ModelEndpoint()
+    await endpoint.start()
+    try:
+        yield endpoint
+    finally:
+        await endpoint.kill()
