@@ -54,7 +54,7 @@ class ByteBudget:
 
 @dataclass(slots=True)  # made for every event, and a named tuple takes twice as long
 class Draft:
-    """An event before it has a place in a log.
+    """An event before it has an id.
 
     `rest` is its JSON object from behind the opening brace. `telling` is the payload if it changes
     the metadata by more than its id and time, else None. `says` is True for a message. `unmasked`
@@ -128,9 +128,9 @@ def prepare_text(
 
 
 def remask(draft: Draft, redactor: Redactor) -> Draft:
-    """Mask in a draft what is masked since it was prepared; the draft itself where there is nothing.
+    """Mask a draft again with the current masks; return the draft itself if nothing changes.
 
-    The result may be larger than an event that is prepared may be.
+    The result may exceed the size limit of prepared events.
     """
     body = b"{%b" % draft.rest
     if not redactor.may_change(body):
@@ -145,12 +145,12 @@ def remask(draft: Draft, redactor: Redactor) -> Draft:
 
 
 def draft_of(payload: Mapping[str, Any]) -> Draft:
-    """The draft of a payload that has neither id nor timestamp."""
+    """Return the draft of a payload that has neither id nor timestamp."""
     return Draft(orjson.dumps(payload)[1:], *_facts_of(payload))
 
 
 def draft_of_text(text: str, source: EventSource, client_id: str | None) -> Draft:
-    """The draft of a message that is nothing but a text, as `draft_of` gives it, in less time."""
+    """Return the draft of a text message, equal to that of `draft_of`, in less time."""
     head, middle, tail, flag, says = _around_text(source)
     quoted = orjson.dumps(text)
     key = b"" if client_id is None else b',"client_id":%b' % orjson.dumps(client_id)
@@ -173,7 +173,7 @@ def _dump(payload: Mapping[str, Any], max_bytes: int) -> bytes:
 def _encode_anyhow(
     event: Event, source: EventSource, client_id: str | None
 ) -> tuple[dict[str, Any], bytes]:
-    """Encode an event whose fields hold what JSON cannot, each such value replaced."""
+    """Encode an event with values that JSON cannot represent, each replaced."""
     try:
         payload = encode_new(_repaired(event), source, client_id)
         repaired = {name: storable(value) for name, value in payload.items()}
@@ -201,9 +201,9 @@ def _repaired(event: Event) -> Event:
 
 @cache
 def _around_text(source: EventSource) -> tuple[bytes, bytes, bytes, EventFlag, bool]:
-    """Return the parts of a message's JSON around the two places of its text, its flag, and `says`.
+    """Return the parts of a message's JSON around its text, which occurs twice; flag; `says`.
 
-    The client's id has its place right behind the first one.
+    The client's id is inserted right after the first one.
     """
     text = "<text>"
     draft = draft_of(encode_new(MessageAction(content=text), source, None))
@@ -229,7 +229,7 @@ class Appended:
 
 
 Settled = Callable[[Appended | Exception], None]
-"""Takes what became of an append, in the step in which that is known.
+"""Receives the outcome of an append, in the step in which it is known.
 
 It must not raise; what it raises is logged.
 """
@@ -245,7 +245,7 @@ class Clock:
         self._prefix = ""
 
     def now(self) -> str:
-        """The time; the part down to the second is made once a second."""
+        """Return the time as ISO 8601 text; the part down to the second is cached."""
         second, microsecond = divmod(time.time_ns() // 1000, 1_000_000)
         if second != self._second:
             self._second = second
@@ -254,7 +254,7 @@ class Clock:
 
 
 class Waiting:
-    """An event without an id, and whom to tell."""
+    """An event without an id, and the callbacks for its outcome."""
 
     __slots__ = ("callers", "digest", "draft")
 
@@ -267,7 +267,7 @@ class Waiting:
         self.callers = [caller]
 
     def settle(self, appended: Appended) -> None:
-        """Tell the outcome; all callers but the first are told that theirs is a duplicate."""
+        """Report the outcome; every caller but the first gets a duplicate."""
         callers = self.callers
         _call(callers[0], appended)
         if len(callers) > 1:
@@ -281,7 +281,7 @@ class Waiting:
 
 
 class HeldWaiting(Waiting):
-    """An event of the one that holds the log's loop."""
+    """An event appended under a claim to the log's loop."""
 
     __slots__ = ("fence",)
 
@@ -322,10 +322,10 @@ class Batch:
 
 
 class AppendQueue:
-    """Queue of waiting events, bounded in number and bytes, and the keys under way.
+    """Queue of waiting events, bounded in number and bytes, and the keys in flight.
 
-    The bytes of a batch count until `end` is told of it. `budget` is what all queues of the process
-    may hold together.
+    The bytes of a batch count until `end` is called for it. `budget` limits all queues of the
+    process together.
     """
 
     def __init__(
@@ -353,7 +353,7 @@ class AppendQueue:
         own: bool = False,  # noqa: FBT001, FBT002 - see EventStream.submit
         fence: Fence | None = None,
     ) -> None:
-        """Queue an event. One whose key is under way shares the first one's outcome.
+        """Queue an event. One whose key is in flight shares the first one's outcome.
 
         Raises StreamOverloaded when a bound is reached; nothing was taken then. An event is never
         too long for a queue that is empty. The server's `own` events may take twice the bytes, and
@@ -380,13 +380,13 @@ class AppendQueue:
         self.waiting.append(waiting)
 
     def settle(self, waiting: Waiting, appended: Appended) -> None:
-        """Tell an event's outcome; its key is no longer under way."""
+        """Report an event's outcome; its key is no longer in flight."""
         if waiting.digest is not None:
             self.release(waiting.digest)
         waiting.settle(appended)
 
     def release(self, digest: bytes) -> None:
-        """A key is no longer under way."""
+        """Forget a key that is no longer in flight."""
         del self._under_way[digest]
 
     def fail(self, waiting: Waiting, error: Exception) -> None:
@@ -403,7 +403,7 @@ class AppendQueue:
         self.size_bytes += sum(len(one.draft.rest) for one in again)
 
     def remask(self, remask: Callable[[Waiting], None]) -> None:
-        """Have the drafts of all that waits masked anew."""
+        """Mask the drafts of all waiting events again."""
         for one in self.waiting:
             self.size_bytes -= len(one.draft.rest)
             remask(one)
@@ -510,5 +510,5 @@ def _grants(size_bytes: int) -> int:
 
 
 def digest_of(client_id: str) -> bytes:
-    """The digest under which an idempotency key is stored (taken before masking)."""
+    """Return the digest under which an idempotency key is stored (taken before masking)."""
     return hashlib.sha256(client_id.encode("utf-8", "surrogatepass")).digest()

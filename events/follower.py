@@ -13,7 +13,7 @@ from events.stream import EventStream
 logger = logging.getLogger(__name__)
 
 HEADS_AT_ONCE = 1_000
-"""Logs whose ends are asked for together."""
+"""Logs whose ends are read in one call."""
 LOGS_AT_ONCE = 64
 """Logs that are read together."""
 EVENTS_AT_ONCE = 1_000
@@ -22,7 +22,7 @@ READ_SECONDS = 10.0
 
 
 class Follower:
-    """Brings streams up to where their logs are; one a process, none where the store is its own.
+    """Brings streams up to date with logs that other processes write; one per process.
 
     A ring says that a log has come so far. Rings are hints: they may be lost, doubled, late or
     wrong, and `run` looks at all ends besides, every `look_seconds`, or every `calm_seconds` while
@@ -40,7 +40,7 @@ class Follower:
         self._calm_seconds = calm_seconds
         self._streams: dict[str, EventStream] = {}
         self._due: dict[str, int] = {}
-        """How far the logs of streams that lie behind have come, those first that wait longest."""
+        """The known ends of logs whose streams are behind, those waiting longest first."""
         self._reading: Task[None] | None = None
         self._hears = False
         self._heard = asyncio.Event()
@@ -50,7 +50,7 @@ class Follower:
         self._streams[stream.conversation_id] = stream
 
     def discard(self, stream: EventStream) -> None:
-        """Follow it no more; unknown ones are no error."""
+        """Stop following a stream; unknown ones are ignored."""
         if self._streams.get(stream.conversation_id) is stream:
             del self._streams[stream.conversation_id]
 
@@ -64,15 +64,15 @@ class Follower:
             self._reading = asyncio.get_running_loop().create_task(self._read())
 
     def heard(self, *, hears: bool) -> None:
-        """Be told whether the doorbell hears; when that changes, `run` looks at once."""
+        """Set whether the doorbell is connected; on a change, `run` reads the ends at once."""
         if hears != self._hears:
             self._hears = hears
             self._heard.set()
 
     async def look(self) -> None:
-        """Ask for the ends of all logs; what lies behind is read, without being waited for.
+        """Read the ends of all logs and start reading the missing events, without waiting.
 
-        Raises StoreUnavailable. The deleted ones are left to whoever closes their streams.
+        Raises StoreUnavailable. Deleted logs are left to the owners of their streams.
         """
         names = list(self._streams)
         for begin in range(0, len(names), HEADS_AT_ONCE):
@@ -125,7 +125,7 @@ class Follower:
             self._reading = None
 
     def _take_due(self) -> list[Range]:
-        """Take ranges to read together; what is left of a log takes its turn behind the others."""
+        """Return ranges to read together; the rest of a log is queued after the others."""
         ranges: list[Range] = []
         room = EVENTS_AT_ONCE
         for conversation_id in list(self._due):

@@ -25,11 +25,11 @@ from events.redaction import Redactor
 logger = logging.getLogger(__name__)
 
 MAX_OPEN = 16
-"""Partials of one stream that may be open."""
+"""Maximum number of open partials of one stream."""
 MAX_CHARACTERS = 2 * 1024 * 1024
-"""Characters of one partial."""
+"""Maximum characters of one partial."""
 UNTOLD_CHARACTERS = 64 * 1024
-"""Characters not told yet beyond which `flush` waits."""
+"""Unsent characters beyond which `flush` waits."""
 DROPPED_KEPT = 64
 """Partials dropped last of which the reason is known."""
 
@@ -54,7 +54,7 @@ class Dropped(NamedTuple):
 
 
 Told: TypeAlias = Callable[[Sequence[Piece | Dropped]], None]
-"""Takes what is told of a stream's partials; neither waits nor raises."""
+"""Receives the pieces of a stream's partials; must neither wait nor raise."""
 
 
 class Pace:
@@ -137,7 +137,7 @@ class Partial:
 
     @property
     def has_untold(self) -> bool:
-        """Whether text was written that was not looked at yet."""
+        """Whether text was written that is not processed yet."""
         return bool(self._untold)
 
     @property
@@ -149,7 +149,7 @@ class Partial:
 
     @property
     def shown(self) -> str:
-        """The text told so far, masked."""
+        """The text sent so far, masked."""
         if len(self._shown) > 1:
             self._shown = ["".join(self._shown)]
         return self._shown[0] if self._shown else ""
@@ -208,7 +208,7 @@ class Partial:
             self._partials.drop(self, why)
 
     def take_piece(self, *, last: bool = False) -> Piece | None:
-        """Return what may be told now; for Partials."""
+        """Return the text that may be sent now; for Partials."""
         text = self._mask.feed("".join(self._untold), last=last)
         self._untold.clear()
         self._untold_length = 0
@@ -219,7 +219,7 @@ class Partial:
         return Piece(self.id, self.kind, self.field, self.turn, at, self.told, text)
 
     def piece_since(self, held: int) -> Piece | None:
-        """Return what a reader lacks that holds so many characters."""
+        """Return the text that a reader with so many characters lacks."""
         if held >= self.told:
             return None
         return Piece(self.id, self.kind, self.field, self.turn, held, self.told, self.shown[held:])
@@ -292,7 +292,7 @@ class Partials:
         return stop
 
     def wake(self) -> None:
-        """See that what was written is told: the first at once, then at the pace of the server."""
+        """Schedule pieces of the written text: the first at once, others in the server's interval."""
         if self._timer is not None:
             return
         loop = asyncio.get_running_loop()
@@ -304,7 +304,7 @@ class Partials:
             self._timer = loop.call_at(due, self._tell)
 
     async def next_telling(self) -> None:
-        """Wait until what is written now is told."""
+        """Wait until everything written so far is sent."""
         if self._telling is None:
             self._telling = asyncio.get_running_loop().create_future()
         await asyncio.shield(self._telling)
@@ -331,7 +331,7 @@ class Partials:
             self._hand_out((dropped,))
 
     def end(self) -> None:
-        """The stream takes no more events: nothing is told any more."""
+        """Stop: the stream takes no more events."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,4 +1,4 @@
-"""Forms batches, has the store decide them one at a time, and settles every outcome."""
+"""Forms batches, submits them to the store one at a time, and resolves every outcome."""
 
 import asyncio
 import logging
@@ -43,7 +43,7 @@ READ_EVENTS = 1_000
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 
 Publish = Callable[[Sequence[StoredEvent], SummaryChange, int], None]
-"""Takes what was committed, its fold, and about how many bytes it is."""
+"""Receives committed events, their fold, and their approximate size in bytes."""
 
 
 class AppendPump:
@@ -127,7 +127,7 @@ class AppendPump:
         self._pump()
 
     def reached(self, events: Sequence[StoredEvent]) -> None:
-        """Publish what another writer appended, as far as it goes on from what is published."""
+        """Publish events of another writer, if they directly follow the published end."""
         unseen = [one for one in events if one.id >= self.next_id]
         if self._busy or self._reading is not None:
             self.reach(events[-1].id + 1)
@@ -136,11 +136,11 @@ class AppendPump:
 
     @property
     def masks(self) -> int | None:
-        """The version of the masks of what waits; None before one was learned."""
+        """The version of the masks of waiting events; None before one was learned."""
         return self._queue.masks
 
     def learn_masks(self, version: int, remask: Callable[[Waiting], None]) -> None:
-        """Name that version in every batch that is formed from now on, its events masked anew."""
+        """Name that version in every batch formed from now on, with its events masked again."""
         self._queue.masks = max(version, self._queue.masks or 0)
         if self._in_flight is not None:
             for one in self._in_flight.waiting:  # it may come back
@@ -151,11 +151,11 @@ class AppendPump:
             learned.set_result(None)
 
     def stop(self, reason: EventsError) -> None:
-        """Take nothing more; what was taken goes on."""
+        """Accept no more events; accepted ones proceed."""
         self._stopped = self._stopped or reason
 
     async def drain(self, seconds: float) -> None:
-        """After `stop`: wait for what was taken, then give up on the rest with the reason."""
+        """Wait after `stop` for accepted events, then fail the rest with the reason."""
         self._pump()
         if self._busy or self._reading is not None:
             self._idle = self._idle or Promise()
@@ -205,7 +205,7 @@ class AppendPump:
         attempt.then(partial(self._settled, batch))
 
     def _check_deadline(self) -> None:
-        """One timer serves batch after batch: it looks which one it finds when it goes off."""
+        """Handle the deadline of whichever batch is in flight: one timer serves all batches."""
         self._deadline = None
         if self._in_flight is None or self._recovery is not None or self._attempts[-1].done:
             return
@@ -229,7 +229,7 @@ class AppendPump:
             self._settle(batch, error)
 
     def _settle(self, batch: Batch, error: Exception | None) -> None:
-        """Settle what a batch's newest attempt ended with, when all before it is published."""
+        """Resolve the outcome of a batch's newest attempt, once everything before it is published."""
         match error:
             case None:
                 self._committed(batch)
@@ -312,7 +312,7 @@ class AppendPump:
         return turn
 
     def _form(self, head: Head) -> Batch:
-        """Take the next batch for an end of the log, and put back the one made for an earlier end."""
+        """Form the next batch for an end of the log; put back one formed for an earlier end first."""
         before = self._in_flight
         if before is not None:
             self._end(before)
@@ -424,7 +424,7 @@ class AppendPump:
         self._recovery = task
 
     async def _resolve(self, error: Exception) -> None:
-        """Read the tail back until it tells what became of the batch in flight."""
+        """Read the tail back until it shows the outcome of the batch in flight."""
         batch = self._in_flight
         if batch is None:
             return
@@ -447,21 +447,21 @@ class AppendPump:
             self._submit(batch)
 
     def _overtaken(self, batch: Batch, tail: Sequence[StoredEvent]) -> None:
-        """Another writer was first: publish what it wrote, then try again behind it."""
+        """Handle a conflict: publish the other writer's events, then try again after them."""
         self._end(batch)
         self._queue.put_back(batch.waiting)
         self._take_over(tail)
         self._pump()
 
     def _take_over(self, tail: Sequence[StoredEvent]) -> None:
-        """Publish what another writer appended behind the newest event known here."""
+        """Publish events of another writer after the newest event known here."""
         self._advance(tail)
         self._last_timestamp = max(self._last_timestamp, _timestamp_of(tail[-1]))
         self._publish(tail, _fold_of(tail), sum(len(event.body) for event in tail))
         self._tell_reached()
 
     def _reads_on(self) -> bool:
-        """Return whether something is being read; what is wanted and known is wanted no more."""
+        """Return whether a read is in progress; drop wants that are already satisfied."""
         if self._reading is not None:
             return True
         if self._wanted <= self.next_id or self._stopped is not None:
@@ -501,7 +501,7 @@ class AppendPump:
             self._pump()
 
     def _tell_reached(self, error: EventsError | None = None) -> None:
-        """Tell those whose id is reached; all, when there is nothing to wait for."""
+        """Resolve waiters whose id is reached; all if there is nothing to wait for."""
         waiting, self._waiting_for = self._waiting_for, []
         for next_id, reached in waiting:
             if next_id > self.next_id and self._wanted:
@@ -514,7 +514,7 @@ class AppendPump:
                 reached.set_result(None)
 
     async def _read(self, first_id: int, end_id: int) -> Sequence[StoredEvent]:
-        """Events as the store has them; a marker stands for one that is damaged, as for readers."""
+        """Return stored events; a marker stands for a damaged one, as for readers."""
         try:
             return await self._store.read(self._conversation_id, first_id, end_id)
         except DamagedHead:
@@ -525,7 +525,7 @@ class AppendPump:
             return whole(damage.sound, first_id, ends + 1)
 
     async def _read_tail(self, first_id: int) -> Sequence[StoredEvent] | None:
-        """Events from `first_id` on; None when the log is deleted. Waits as long as it takes.
+        """Return events from `first_id` on; None when the log is deleted. Retries without a limit.
 
         Raises DamagedHead: the end of the log will not be known by waiting.
         """
@@ -542,7 +542,7 @@ class AppendPump:
         return await self._insist(tail)
 
     async def _read_part(self, end_id: int) -> Sequence[StoredEvent]:
-        """Some of the events from the next one to publish on; none when the log is deleted.
+        """Return some of the next events to publish; none when the log is deleted.
 
         Raises StoreUnavailable where the next one is missing.
         """
@@ -622,5 +622,5 @@ def _timestamp_of(event: StoredEvent) -> str:
 
 
 def _moment_in(stored: object) -> str:
-    """Return a timestamp that events may get, too; "" for what is none: it goes into their JSON."""
+    """Return a valid timestamp unchanged, else "", since it is written into events' JSON."""
     return stored if isinstance(stored, str) and _MOMENT.fullmatch(stored) else ""

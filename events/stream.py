@@ -38,7 +38,7 @@ from events.summary import SummaryChange
 logger = logging.getLogger(__name__)
 
 EVENT_BYTES = 16 * 1024 * 1024
-"""The most bytes of one event as it is stored."""
+"""Maximum bytes of one event as stored."""
 GIVEN_LAST = ("id", "timestamp")
 """The fields a batch assigns to an event."""
 
@@ -63,7 +63,7 @@ class StreamLimits(NamedTuple):
 
 
 class EventStream:
-    """Appends to one conversation's log and tells subscribers what was committed.
+    """Appends to one conversation's log and publishes committed events to subscribers.
 
     The stream owns an append, not its caller: cancelling a caller never stops, repeats or hides
     it. At most one batch is in flight; what arrives meanwhile forms the next. Ids and timestamps
@@ -126,7 +126,7 @@ class EventStream:
         reader: PageReader,
         limits: StreamLimits = StreamLimits(),  # noqa: B008 - immutable
     ) -> Self:
-        """The stream at the log's end. Raises ConversationDeleted, StoreUnavailable."""
+        """Open the stream at the log's end. Raises ConversationDeleted, StoreUnavailable."""
         head = await store.head(conversation_id)
         if head.deleted:
             raise ConversationDeleted(conversation_id)
@@ -152,7 +152,7 @@ class EventStream:
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing follows what is published."""
+        """Whether the published end is the end of the log."""
         return self._closed
 
     @property
@@ -167,7 +167,7 @@ class EventStream:
     def enqueue(
         self, event: Event, source: EventSource, *, client_id: str | None = None
     ) -> Future[Appended]:
-        """`submit`, with a future that is done when the event is durable.
+        """Submit an event and return a future that is done when the event is durable.
 
         Cancelling the future changes nothing but that nobody is told. In the future: what `submit`
         tells as an error.
@@ -208,7 +208,7 @@ class EventStream:
     def submit_text(
         self, text: str, source: EventSource, settled: Settled, *, client_id: str | None = None
     ) -> None:
-        """`submit` a message that is nothing but a text, of which no event need be made first."""
+        """Submit a text message without creating an event object first."""
         draft = prepare_text(text, source, client_id, self._redactor, self._limits.event_bytes)
         if draft.unmasked is not None:
             settled = partial(self._hold_unmasked, draft.unmasked, settled)
@@ -217,11 +217,11 @@ class EventStream:
     async def append(
         self, event: Event, source: EventSource, *, client_id: str | None = None
     ) -> Appended:
-        """`enqueue`, and wait until it is durable; cancelling leaves the append under way."""
+        """Append an event and wait until it is durable; cancelling leaves the append in flight."""
         return await self.enqueue(event, source, client_id=client_id)
 
     def held_by(self, fence: Fence) -> "HeldStream":
-        """Return the view through which the one that holds the log's loop appends."""
+        """Return the view through which the holder of the log's loop appends."""
         if self._fence is None or fence.number > self._fence.number:
             self._fence = fence
         return HeldStream(self, fence)
@@ -252,7 +252,7 @@ class EventStream:
             self._pump.reached(events)
 
     async def look(self) -> None:
-        """Publish what the store has now.
+        """Publish all events that the store has now.
 
         Raises StoreUnavailable, also past the deadline, ConversationDeleted, DamagedHead.
         """
@@ -275,7 +275,7 @@ class EventStream:
             ) from error
 
     async def look_for(self, event_id: int) -> None:
-        """`look`, if somebody has an event that is not published here: it may come from elsewhere."""
+        """Call `look` if a client has an event that is not published here, as of another process."""
         if event_id >= self.next_id:
             await self.look()
 
@@ -301,7 +301,7 @@ class EventStream:
         self._masks_changed = callback
 
     def masked(self, text: str) -> str:
-        """A text as an event appended now would hold it."""
+        """Return a text as an event appended now would hold it."""
         return self._redactor.redact_text(whole_text(text))
 
     def unmasked(self, stored: StoredEvent) -> Event:
@@ -342,7 +342,7 @@ class EventStream:
         return subscription
 
     def tap(self, callback: Tap) -> Callable[[], None]:
-        """Call `callback` with everything committed from now on, until the call given back.
+        """Call `callback` with events committed from now on; the returned function ends that.
 
         It runs in the step that commits, in id order, and must neither wait nor raise; what it
         raises is logged. For what cannot promise that there is `subscribe`.
@@ -355,7 +355,7 @@ class EventStream:
         return stop
 
     async def unsubscribe(self, subscription: Subscription, *, drain_seconds: float = 0.0) -> None:
-        """End a subscription; unknown ones are no error."""
+        """End a subscription; unknown ones are ignored."""
         await subscription.close(drain_seconds=drain_seconds)
         self._subscriptions = tuple(one for one in self._subscriptions if one is not subscription)
 
@@ -384,7 +384,7 @@ class EventStream:
         )
 
     async def follow(self, after: int) -> AsyncIterator[StoredEvent]:
-        """Every event after `after`: the backlog, then live, without gap or double, until close."""
+        """Yield every event after `after`, backlog and live, without gap or duplicate, until close."""
         position = max(-1, after)
         while True:
             for event in await self.read(position + 1):
@@ -405,15 +405,16 @@ class EventStream:
         return self._growth
 
     async def flush(self, seconds: float = 5.0) -> None:
-        """Wait, for a bounded time, until subscribers were handed what is committed now."""
+        """Wait, for a bounded time, until subscribers have received all committed events."""
         waits = [one.level() for one in self._subscriptions]
         if waits:
             await asyncio.wait([asyncio.ensure_future(one) for one in waits], timeout=seconds)
 
     async def close(self, *, drain_seconds: float = 5.0) -> None:
-        """Take nothing more, finish what was taken, let subscribers see it, end them.
+        """Accept no more events, finish accepted ones, publish them, end the subscribers.
 
-        What is not durable by the deadline gets StreamClosed; it may still turn up in the log.
+        Events not durable by the deadline fail with StreamClosed; they may still be in the log
+        later.
         """
         self._pump.stop(StreamClosed(f"the stream of {self.conversation_id} is closed"))
         await self._pump.drain(drain_seconds)
@@ -425,7 +426,7 @@ class EventStream:
         self._wake_followers()
 
     async def mark_deleted(self) -> None:
-        """The log carries a tombstone now: refuse what waits, end subscribers, forget pages."""
+        """Handle the deletion of the log: refuse waiting events, end subscribers, forget pages."""
         self._pump.stop(ConversationDeleted(self.conversation_id))
         await self.close(drain_seconds=1.0)
         self._reader.forget(self.conversation_id, self.next_id)
@@ -494,8 +495,8 @@ class EventStream:
 class HeldStream:
     """Appends to a stream under a claim to the log's loop.
 
-    Once another has claimed the loop with a greater number, every event is told Fenced, and
-    nothing of it is written. What is appended to the stream itself claims nothing.
+    Once another holder has claimed the loop with a greater number, every event fails with Fenced,
+    and is not written. Appends to the stream itself claim nothing.
     """
 
     __slots__ = ("fence", "stream")

@@ -14,7 +14,7 @@ from storage.counters import Counters
 
 NO_KEYS: Mapping[int, bytes] = {}
 NEXT_TRIES = 8
-"""Attempts to append at the end of a log that others may move meanwhile."""
+"""Attempts to append at the end of a log that other writers may move."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Formed(NamedTuple):
 
 
 Range = tuple[str, int, int]
-"""A conversation, and a range of its events: the first id and the one behind the last."""
+"""A conversation and a range of its events: the first id, and one past the last."""
 Form = Callable[[Head], Formed]
 """Makes the events for the end of a log, with ids from `next_id` and up; must not wait."""
 
@@ -58,9 +58,9 @@ async def append_at_end(
     form: Form,
     write: Callable[[int, Formed], Awaitable[object]],
 ) -> Head:
-    """Form for the end and write there, again where somebody else was first; give that end.
+    """Form events for the end of the log and append them, again after a conflict; return that end.
 
-    Raises what the three raise, and AppendFailed after NEXT_TRIES conflicts.
+    Raises what the three calls raise, and AppendFailed after NEXT_TRIES conflicts.
     """
     for _ in range(NEXT_TRIES):
         head = await end()
@@ -146,10 +146,10 @@ class EventStore(ABC):
 
     @abstractmethod
     async def head(self, conversation_id: str) -> Head:
-        """The end of the log as committed now. Raises DamagedHead where it is not known."""
+        """Return the end of the log as committed now. Raises DamagedHead if it is not known."""
 
     async def heads(self, conversation_ids: Sequence[str]) -> list[Head]:
-        """The ends of several logs, in that order; this default asks for one after the other.
+        """Return the ends of several logs, in that order; this default reads one after the other.
 
         Raises DamagedHead for any of them.
         """
@@ -157,7 +157,7 @@ class EventStore(ABC):
 
     @abstractmethod
     async def read(self, conversation_id: str, start_id: int, end_id: int) -> list[StoredEvent]:
-        """Events with start_id <= id < end_id that are committed, ascending.
+        """Return the committed events with start_id <= id < end_id, ascending.
 
         A deleted conversation reads as empty. Raises DamagedRecord naming the damaged range.
         """
@@ -169,7 +169,7 @@ class EventStore(ABC):
         end_id: int,
         limit_bytes: int | None,  # noqa: ARG002 - for stores that can stop early
     ) -> list[StoredEvent]:
-        """`read`, which may end early: behind the event with which `limit_bytes` are reached.
+        """Return what `read` returns, but end early once `limit_bytes` are reached.
 
         What it gives besides is at least one event where `read` gives one.
 
@@ -186,12 +186,12 @@ class EventStore(ABC):
 
     @abstractmethod
     async def find(self, conversation_id: str, key: bytes) -> int | None:
-        """The id of the event stored with that key's digest, or None."""
+        """Return the id of the event stored with that key's digest, or None."""
 
     @abstractmethod
     async def delete(self, conversation_id: str) -> None:
-        """Leave a tombstone, atomically and for ever, then drop the events.
+        """Write a tombstone, atomically and permanently, then drop the events.
 
-        Deleting again, or what never existed, is no error. A late append gets
-        ConversationDeleted; the id is never used again.
+        Deleting again, or an unknown log, is not an error. A late append gets ConversationDeleted;
+        the id is never used again.
         """

@@ -1,4 +1,4 @@
-"""The in-memory event store: the reference, and the one for throw-away servers."""
+"""The in-memory event store: the reference implementation, and for temporary servers."""
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -45,7 +45,7 @@ class MemoryLog:
 
 
 Fold = Callable[[str, SummaryChange], None]
-"""Brings a conversation's record up to date, at once; one that is unknown is passed over."""
+"""Updates a conversation's record at once; an unknown one is ignored."""
 
 
 class MemoryEventStore(EventStore):

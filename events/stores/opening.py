@@ -58,7 +58,7 @@ async def _over_files(storage: OpenedFiles, stack: AsyncExitStack) -> EventStore
 
 
 def storage_problems(config: StorageConfig, track: Track = untracked) -> list[str]:
-    """Return what is wrong with records and logs, which are only read. Block."""
+    """Return the problems of records and logs, without changing anything. Block."""
     backend = backend_of(config)
     problems = backend.check(track)
     if backend.path is not None:

@@ -32,7 +32,7 @@ class Connection(Protocol):
 
     @property
     def head(self) -> int:
-        """The last log id there is."""
+        """The id of the newest event in the log."""
 
     @property
     def queued_bytes(self) -> int:
@@ -40,7 +40,7 @@ class Connection(Protocol):
 
     @property
     def live(self) -> bool:
-        """Whether it is level with the log; else it reads on behind it."""
+        """Whether it has caught up with the log; otherwise it reads the log."""
 
     @property
     def waiting(self) -> int:
@@ -54,7 +54,7 @@ class Connection(Protocol):
         """Send a payload that is not an event of the log; lost if the connection is."""
 
     async def drop(self) -> None:
-        """Flush for a bounded time, then end the transport, so that the client comes back."""
+        """Flush for a bounded time, then close the transport, so that the client reconnects."""
 
 
 class ConnectionRegistry:
@@ -71,7 +71,7 @@ class ConnectionRegistry:
         room[connection.connection_id] = connection
 
     def remove(self, connection_id: str) -> None:
-        """Take a connection out; unknown ones are no error."""
+        """Remove a connection; unknown ones are ignored."""
         connection = self._by_id.pop(connection_id, None)
         if connection is None:
             return
@@ -81,15 +81,15 @@ class ConnectionRegistry:
             del self._by_conversation[connection.conversation_id]
 
     def get(self, connection_id: str) -> Connection | None:
-        """The connection of that id, if it is live."""
+        """Return the connection with that id, if it is live."""
         return self._by_id.get(connection_id)
 
     def all(self) -> list[Connection]:
-        """Every connection as they are now, the oldest first."""
+        """Return the current connections, the oldest first."""
         return list(self._by_id.values())
 
     def of(self, conversation_id: str) -> Iterable[Connection]:
-        """The connections attached to a conversation, as they are now."""
+        """Return the connections currently attached to a conversation."""
         return tuple(self._by_conversation.get(conversation_id, {}).values())
 
     def count(self, conversation_id: str) -> int:
@@ -105,7 +105,7 @@ class ConnectionRegistry:
     def notify(self, conversation_id: str, payload: Mapping[str, Any]) -> None:
         """Send a payload that is not an event to every connection of a conversation.
 
-        Raises nothing: a connection that cannot be told keeps neither the others nor the caller.
+        Never raises: a failing connection affects neither the others nor the caller.
         """
         for connection in self.of(conversation_id):
             try:

@@ -1,4 +1,4 @@
-"""One live conversation of this process: its stream, its loop, whoever is attached."""
+"""One open conversation of this process: its stream, its loop, its connections."""
 
 import asyncio
 import logging
@@ -31,7 +31,7 @@ from storage.conversations.base import ConversationStore
 logger = logging.getLogger(__name__)
 
 Settle = Callable[[], Awaitable[LoopSettings]]
-"""Gives what a loop is to start with. Raises what the storage raises."""
+"""Returns the settings with which a loop starts. Raises what the storage raises."""
 NOTHING: Mapping[str, str] = {}
 LEAST_SECONDS = 0.2
 """Seconds accepted events may take to become durable, however long the loop took to stop."""
@@ -127,14 +127,14 @@ class ServerConversation:
         return self.loop is not None and self.loop.runtime.status is RuntimeStatus.READY
 
     def touch(self) -> None:
-        """Note that somebody uses the conversation now."""
+        """Record that the conversation is used now."""
         self.last_activity = self._loop.time()
 
     def learn(self, masks: Mapping[str, str], environment: Mapping[str, str] | None = None) -> None:
-        """Mask these values from now on; with `environment`, give its commands these variables.
+        """Mask these values from now on; with `environment`, set these variables for commands.
 
-        Masks are only added, in one step and before the runtime knows a value; of the environment
-        what is not named any more is taken away.
+        Masks are only added, in one step and before the runtime has a value; variables that are no
+        longer named are removed.
         """
         self.stream.update_secrets(masks)
         if environment is None:
@@ -190,7 +190,7 @@ class ServerConversation:
                 )
 
     async def stop_loop(self) -> bool:
-        """Stop the loop and record it; whether there was one."""
+        """Stop the loop and record it; return whether there was one."""
         async with self._turn():
             if self.loop is None:
                 return False
@@ -204,7 +204,7 @@ class ServerConversation:
         await self.stream.append(fact, EventSource.ENVIRONMENT)
 
     async def close(self) -> None:
-        """Stop the loop, make what was taken durable, end the stream."""
+        """Stop the loop, make accepted events durable, end the stream."""
         self._parts.tallies.conversations -= 1
         due = self._loop.time() + self._parts.deadlines.stop
         await self.stop_loop()

@@ -12,9 +12,9 @@ logger = logging.getLogger(__name__)
 
 
 class Drain:
-    """While it lasts nothing new is taken in, and loops end when they rest or at the deadline.
+    """While it lasts no new work is accepted, and loops end when they are idle or at the deadline.
 
-    Connections that are there stay, and their messages are kept; `end` lets everything go on.
+    Open connections stay, and their messages are stored; `end` resumes.
     """
 
     def __init__(self, manager: ConversationManager, told: Callable[[bool], None]) -> None:
@@ -28,11 +28,11 @@ class Drain:
 
     @property
     def drained(self) -> bool:
-        """Whether it lasts and no loop is left."""
+        """Whether a drain is active and no loop is left."""
         return self.under_way and self._work is None and not self.failed
 
     def begin(self, seconds: float) -> None:
-        """Begin, or begin anew with another deadline."""
+        """Begin, or begin again with another deadline."""
         self._stop_work()
         self.under_way, self.failed = True, False
         self.deadline = datetime.now(UTC) + timedelta(seconds=seconds)
@@ -52,7 +52,7 @@ class Drain:
         return True
 
     async def close(self) -> None:
-        """End the work that is under way."""
+        """End the drain's work in progress."""
         work = self._work
         self._stop_work()
         if work is not None:

@@ -1,4 +1,4 @@
-"""The conversation manager of a program that is no server: begun by its first use."""
+"""The conversation manager of a program that is not a server, started on first use."""
 
 import asyncio
 from asyncio import AbstractEventLoop
@@ -13,11 +13,11 @@ from server.conversations.conversation import ServerConversation
 from server.conversations.manager import Accepted, AgentLoopInfo, ConversationManager, Joined
 
 Life = Callable[[], AsyncGenerator[ConversationManager]]
-"""Begins a manager and whatever it needs, gives it once, and ends all of that when it is closed."""
+"""Starts a manager with its dependencies, yields it once, and ends them when it is closed."""
 
 
 class EmbeddedConversationManager(ConversationManager):
-    """Hands every call on to a manager that is begun in the event loop of the first one.
+    """Forwards every call to a manager that is started in the event loop of the first call.
 
     It ends with `shutdown`, with the block of an `async with`, or with the event loop: `asyncio.run`
     closes what it has begun. A later call, also in another event loop, begins anew.
@@ -40,7 +40,7 @@ class EmbeddedConversationManager(ConversationManager):
         await self.shutdown()
 
     async def shutdown(self) -> None:
-        """Stop every loop, make what was taken durable, let go of the storage."""
+        """Stop every loop, make accepted events durable, release the storage."""
         life, self._life, self._manager = self._life, None, None
         if life is not None:
             await life.aclose()

@@ -50,7 +50,7 @@ HOLDING = frozenset({LoopState.STARTING, LoopState.RUNNING, LoopState.STOPPING})
 
 
 class WrongTransition(ServerError):
-    """A loop's entry cannot go from its state to that one; nothing has changed."""
+    """A loop's entry cannot change from its state to that one; nothing was changed."""
 
 
 class LoopEntry:
@@ -80,11 +80,11 @@ class LoopEntry:
         self.barred_next = False
         """Stopping: it is barred afterwards, whatever comes."""
         self.settings: LoopSettings | None = None
-        """The settings it is to start with, unless those are the defaults."""
+        """The settings with which it starts, unless the defaults."""
         self.task: Task[None] | None = None
-        """The start or stop under way."""
+        """The start or stop in progress."""
         self.idle_timer: TimerHandle | None = None
-        """Set while it runs and nobody watches."""
+        """Set while it runs without connections."""
 
     @property
     def conversation_id(self) -> str:
@@ -114,7 +114,7 @@ class LoopEntry:
 
 
 class UserLoops:
-    """The entries of one user by what they are at; an index that the table keeps."""
+    """The entries of one user by state; an index maintained by the table."""
 
     __slots__ = ("holding", "watching", "with_work")
 
@@ -169,7 +169,7 @@ class LoopTable:
         return [] if user is None else list(user.holding.values())
 
     def anyone_holds(self) -> bool:
-        """Whether any loop starts, runs or stops."""
+        """Return whether any loop starts, runs or stops."""
         return any(user.holding for user in self._users.values())
 
     def waiting(self, user_id: str | None, *, with_work: bool = False) -> int:

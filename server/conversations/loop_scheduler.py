@@ -16,14 +16,14 @@ from server.observability.logs import context_of
 logger = logging.getLogger(__name__)
 
 Refine = Callable[[str | None, LoopSettings], Awaitable[LoopSettings]]
-"""Puts what a user has chosen in the place of defaults. Raises what the storage raises."""
+"""Replaces defaults by the user's settings. Raises what the storage raises."""
 
 LONG_WAIT_SECONDS = 0.1
-"""Seconds of waiting that are worth a line in the log."""
+"""Seconds of waiting after which a line is logged."""
 
 
 class LoopScheduler:
-    """Decides when a conversation's loop runs; the only one that moves an entry.
+    """Decides when a conversation's loop runs; only it changes an entry's state.
 
     A conversation is kept open while it has an entry. At a user's limit the loop that is idle and
     unwatched for longest is closed first; one that is watched or at work never is.
@@ -46,19 +46,19 @@ class LoopScheduler:
         self._none_left = asyncio.Event()
 
     def state(self, conversation: ServerConversation) -> LoopState | None:
-        """Return the state of a conversation's loop; None where there is none and none waits."""
+        """Return the state of a conversation's loop; None if there is none and none waits."""
         entry = self._entry(conversation)
         return None if entry is None else entry.state
 
     def holds(self, conversation: ServerConversation) -> bool:
-        """Whether the loop starts, runs or stops."""
+        """Return whether the loop starts, runs or stops."""
         entry = self._entry(conversation)
         return entry is not None and entry.holds_slot
 
     def ensure(
         self, conversation: ServerConversation, settings: LoopSettings | None, *, has_work: bool
     ) -> bool:
-        """Start the loop unless it is there; whether it has to wait for somebody else's slot.
+        """Start the loop unless there is one; return whether it must wait for a slot.
 
         A loop that is being stopped starts again afterwards if there is work for it.
         """
@@ -75,7 +75,7 @@ class LoopScheduler:
         return self._must_wait(entry)
 
     async def stop(self, conversation: ServerConversation) -> bool:
-        """Stop the loop, or give up waiting for one; whether there was a loop."""
+        """Stop the loop, or stop waiting for one; return whether there was a loop."""
         entry = self._entry(conversation)
         if entry is None or entry.state is LoopState.BARRED:
             return False
@@ -151,7 +151,7 @@ class LoopScheduler:
             self._serve(user_id)
 
     async def close(self) -> None:
-        """Start nothing more and end every start under way; a stop goes on by itself."""
+        """Start no more loops and end every start in progress; stops go on by themselves."""
         self._loops.closed = True
         starts: list[Task[None]] = []
         for entry in self._loops:
@@ -182,7 +182,7 @@ class LoopScheduler:
                 self._stop_soon(entry)
 
     def _must_wait(self, entry: LoopEntry) -> bool:
-        """Whether an entry waits, and for more slots than are about to be free."""
+        """Return whether an entry waits, and for more slots than are about to be free."""
         if not entry.waits:
             return False
         ahead = self._loops.waiting(entry.user_id, with_work=entry.has_work)
@@ -196,7 +196,7 @@ class LoopScheduler:
         )
 
     def _may_give_way(self, entry: LoopEntry) -> bool:
-        """Whether another conversation of the user may have the slot."""
+        """Return whether another conversation of the user may have the slot."""
         return self._rests(entry) and not entry.conversation.watchers
 
     def _rests(self, entry: LoopEntry) -> bool:
@@ -301,7 +301,7 @@ class LoopScheduler:
 
 
 async def _stopped(entry: LoopEntry) -> None:
-    """Wait for the end of the stop under way."""
+    """Wait for the end of a stop in progress."""
     if entry.task is not None:
         await asyncio.shield(entry.task)
 

@@ -86,7 +86,7 @@ class Accepted(NamedTuple):
     queued: bool = False
 
     def body(self) -> dict[str, Any]:
-        """The fields of an acknowledgement."""
+        """Return the fields of an acknowledgement."""
         body: dict[str, Any] = {"id": self.id, "duplicate": self.duplicate}
         return body | {"queued": True} if self.queued else body
 
@@ -105,10 +105,10 @@ class ConversationManager(ABC):
 
     @classmethod
     def get_instance(cls, config: ServerConfig) -> "ConversationManager":
-        """The manager of this process over the storage that `config` names, for programs of any kind.
+        """Return the manager of this process over the storage that `config` names, for any program.
 
-        It opens what it needs at its first use and lets go of it when the event loop ends. One
-        data directory has one manager: the settings of the first call hold. A server has its own.
+        It is opened at its first use and closed when the event loop ends. A data directory has one
+        manager: the settings of the first call apply. A server has its own.
         """
         if _Seam.embed is None:
             raise NotAvailable("ConversationManager must be imported from `server`")
@@ -120,17 +120,17 @@ class ConversationManager(ABC):
 
     @abstractmethod
     async def __aexit__(self, *error: object) -> None:
-        """Close every conversation: loops stop, what was taken becomes durable."""
+        """Close every conversation: loops stop, accepted events become durable."""
 
     @abstractmethod
     async def shutdown(self) -> None:
-        """Stop every loop, make what was taken durable, let subscribers see it; final."""
+        """Stop every loop, make accepted events durable and publish them; final."""
 
     @abstractmethod
     def attach(
         self, sid: str, user_id: str | None
     ) -> AbstractAsyncContextManager[ServerConversation]:
-        """The conversation, kept open inside the `async with`. Starts no loop."""
+        """Yield the conversation, kept open inside the `async with`. Starts no loop."""
 
     @abstractmethod
     async def join_conversation(
@@ -144,7 +144,7 @@ class ConversationManager(ABC):
 
     @abstractmethod
     async def disconnect_from_session(self, connection_id: str) -> None:
-        """Detach a connection; the loop goes on. Unknown connections are no error."""
+        """Detach a connection; the loop goes on. Unknown connections are ignored."""
 
     @abstractmethod
     async def maybe_start_agent_loop(
@@ -183,7 +183,7 @@ class ConversationManager(ABC):
         """
 
     async def accept(self, conversation: ServerConversation, data: object) -> Accepted:
-        """`take`, and wait until the event is durable."""
+        """Append an event as `take` does, and wait until it is durable."""
         appended: Promise[Appended] = Promise()
         waits: list[bool] = []
         self.take(conversation, data, appended.settle, partial(waits.append, True))  # noqa: FBT003
@@ -192,18 +192,18 @@ class ConversationManager(ABC):
 
     @abstractmethod
     async def send_to_event_stream(self, connection_id: str, data: object) -> Accepted:
-        """`accept` for the conversation a connection joined; else ConversationNotFound."""
+        """Call `accept` for a connection's conversation, or raise ConversationNotFound."""
 
     @abstractmethod
     async def send_event_to_conversation(self, sid: str, data: object) -> Accepted:
-        """`accept` for a conversation that is open in this process; else ConversationNotFound.
+        """Call `accept` for a conversation open in this process, or raise ConversationNotFound.
 
         Meant for programs in this process: the caller has checked who asks.
         """
 
     @abstractmethod
     async def close_session(self, sid: str) -> bool:
-        """Stop the conversation's loop; whether there was one. Connections stay attached."""
+        """Stop the conversation's loop; return whether there was one. Connections stay attached."""
 
     @abstractmethod
     async def delete_conversation(self, sid: str, user_id: str | None) -> bool:
@@ -211,13 +211,13 @@ class ConversationManager(ABC):
 
     @abstractmethod
     async def is_agent_loop_running(self, sid: str) -> bool:
-        """Whether a loop runs or starts."""
+        """Return whether a loop is running or starting."""
 
     @abstractmethod
     async def get_running_agent_loops(
         self, user_id: str | None = None, filter_to_sids: set[str] | None = None
     ) -> set[str]:
-        """Conversations of the owner with a loop. A filter of None is no filter, empty is none."""
+        """Return the owner's conversations with a loop. An empty filter matches none, None all."""
 
     @abstractmethod
     async def get_connections(
@@ -229,10 +229,10 @@ class ConversationManager(ABC):
     async def get_agent_loop_info(
         self, user_id: str | None = None, filter_to_sids: set[str] | None = None
     ) -> list[AgentLoopInfo]:
-        """The owner's loops that run, start or wait for a slot, filtered likewise."""
+        """Return the owner's loops that run, start or wait for a slot, filtered likewise."""
 
     async def every_agent_loop(self) -> list[AgentLoopInfo]:
-        """The loops of all owners that run, start or wait; for administration only.
+        """Return the loops of all owners that run, start or wait; for administration only.
 
         This default, and those below, raise NotSupported.
         """
@@ -254,7 +254,7 @@ Embed: TypeAlias = Callable[[ServerConfig], ConversationManager]
 
 
 def register_embedding(embed: Embed) -> None:
-    """Say how `ConversationManager.get_instance` finds a manager; the last call counts.
+    """Register how `ConversationManager.get_instance` finds a manager; the last call counts.
 
     The contract must not know the module that names its back-ends, so that one comes here.
     """

@@ -22,16 +22,16 @@ class MonitoringListener:
     """
 
     def on_session_start(self, conversation_id: str, user_id: str | None) -> None:
-        """A conversation was opened in this process; it may have no agent loop yet."""
+        """Handle a conversation opened in this process; it may have no agent loop yet."""
 
     def on_session_event(self, conversation_id: str, event: Event) -> None:
-        """An event was appended; each once, in order, after it is durable."""
+        """Handle an appended event: called once for each, in order, after it is durable."""
 
     def on_loop_start(self, conversation_id: str, *, succeeded: bool, seconds: float) -> None:
-        """An agent loop came up, or failed to, after `seconds`."""
+        """Handle the start of an agent loop, or its failure, after `seconds`."""
 
     def on_loop_stop(self, conversation_id: str) -> None:
-        """An agent loop that had come up was stopped."""
+        """Handle the stop of a started agent loop."""
 
 
 class Monitor:

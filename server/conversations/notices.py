@@ -10,7 +10,7 @@ TOO_MANY_TEXT = (
 
 
 def error_notice(notice_id: str, message: str) -> dict[str, object]:
-    """A `status_update` of type error with the four keys that make the page show it.
+    """Return a `status_update` of type error with the four keys that the page needs to show it.
 
     `notice_id` is not a number, so it never moves a client's cursor.
     """
@@ -25,7 +25,7 @@ def error_notice(notice_id: str, message: str) -> dict[str, object]:
 
 
 def title_notice(conversation_id: str, title: str) -> dict[str, object]:
-    """Tells clients of a conversation that its title changed."""
+    """Return the notice that a conversation's title changed."""
     return {
         "status_update": True,
         "type": "info",

@@ -245,7 +245,7 @@ class Upkeep:
 
 
 def may_switch(payload: Mapping[str, Any]) -> bool:
-    """Whether a stored event is a command's success after which the branch may be another."""
+    """Return whether a stored event is a successful command that may have changed the branch."""
     extras = payload.get("extras") or {}
     command = str(extras.get("command", "")).lower()
     succeeded = (extras.get("metadata") or {}).get("exit_code") == 0

@@ -37,7 +37,7 @@ class Opening:
         self.opening = None
 
     async def opened(self) -> ServerConversation:
-        """The conversation, once it is open. Raises what opening raised."""
+        """Return the conversation once it is open. Raises what opening raised."""
         if self.opening is not None:
             await asyncio.shield(self.opening)
         if self.conversation is None:
@@ -64,7 +64,7 @@ class OpenConversations:
                 yield conversation
 
     def get(self, conversation_id: str) -> ServerConversation | None:
-        """The conversation if it is open now."""
+        """Return the conversation if it is open now."""
         entry = self._entries.get(conversation_id)
         return None if entry is None or entry.closing is not None else entry.conversation
 

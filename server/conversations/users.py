@@ -23,7 +23,7 @@ KEYLESS_PROVIDERS = ("bedrock/", "lemonade/")
 
 
 def needs_key(model: str | None) -> bool:
-    """Whether an agent that declares `model` needs an API key."""
+    """Return whether an agent that declares `model` needs an API key."""
     return model is not None and not model.startswith(KEYLESS_PROVIDERS)
 
 
@@ -122,11 +122,11 @@ class Users:
         self._tasks: set[Task[Any]] = set()
 
     async def settings(self, user_id: str | None) -> Settings | None:
-        """The user's settings; None when none are stored."""
+        """Return the user's settings; None when none are stored."""
         return await self._settings.for_user(user_id).load()
 
     async def secrets(self, user_id: str | None) -> Secrets:
-        """The user's secrets."""
+        """Return the user's secrets."""
         return await self._secrets.for_user(user_id).load()
 
     async def admit(self, user_id: str | None) -> None:
@@ -139,7 +139,7 @@ class Users:
             raise error
 
     async def loop_settings(self, user_id: str | None, defaults: LoopSettings) -> LoopSettings:
-        """`defaults` with what the user has chosen in their place."""
+        """Return `defaults` with the user's settings in their place."""
         settings = await self.settings(user_id)
         names = ("max_iterations", "max_budget_per_task", "confirmation_mode")
         chosen = {name: getattr(settings, name, None) for name in names}
@@ -189,7 +189,7 @@ class Users:
         return Redactor(known.masks)
 
     async def masked(self, user_id: str | None, text: str) -> str:
-        """A text of the user's as it may be stored outside a log, his secrets masked."""
+        """Return a user's text for storage outside a log, with secrets masked."""
         return (await self.redactor(user_id)).redact_text(text)
 
     async def change_settings(self, user_id: str | None, change: SettingsChange) -> Settings:

@@ -38,7 +38,7 @@ class Append(NamedTuple):
     masks: int | None = None
 
     def rows(self, number: int) -> Rows:
-        """The same write as rows, one for each event; the first one tells what the head becomes.
+        """Return the write as rows, one for each event; the first contains the new head.
 
         Rows claim nothing: a fence or a version of masks that is not known to be the head's is
         decided by the script.
@@ -88,9 +88,9 @@ class Append(NamedTuple):
         raise MasksChanged(masks)
 
     def _check_end(self, number: int) -> Script[None]:
-        """Raise DamagedHead where the head would give an id to a second event.
+        """Raise DamagedHead if the head would assign an id a second time.
 
-        Appends to a log whose number is known come without this: the script came before them.
+        Appends to a log whose number is known skip this: the script has run before.
         """
         newest = (yield Statement("newest_in_place", (number,))).rows[0][0]
         if newest is not None and newest >= self.expected:
@@ -116,7 +116,7 @@ class Append(NamedTuple):
         raise DuplicateClientId(taken)
 
     def _head(self) -> Row:
-        """The values of `advance_head`; what is not claimed or named is null."""
+        """Return the values of `advance_head`; what is not claimed or named is null."""
         state_id, *summary = self._fold()
         claim = self.fence or (None, None)
         moved = (len(self.events), state_id, *claim, self.masks, *summary)

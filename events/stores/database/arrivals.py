@@ -1,18 +1,18 @@
-"""Committed events that are not in their place yet, held in memory for readers."""
+"""Committed events that are not moved into `events` yet, held in memory for readers."""
 
 from collections.abc import Sequence
 
 from events.event import StoredEvent
 
 OVERHEAD_BYTES = 150
-"""Bytes an event costs beside its JSON."""
+"""Bytes of memory that an event takes in addition to its JSON."""
 
 
 class Arrivals:
-    """The newest events of every log, in two generations: those being placed, and the rest.
+    """The newest events of every log, in two generations: those being moved, and the rest.
 
-    What is given of a log is consecutive. An event whose commit was told to nobody is never here,
-    so older ones than it are given up: they are read from the tables.
+    The events returned of a log are consecutive. An event of an unreported commit is never held, so
+    that older ones are dropped and read from the tables.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Arrivals:
         self._placing: dict[str, list[StoredEvent]] = {}
 
     def add(self, conversation_id: str, events: Sequence[StoredEvent]) -> None:
-        """Note what was committed; ids go on where the log's last ones ended."""
+        """Add committed events; their ids continue those of the log."""
         known = self._fresh.get(conversation_id)
         if known is None or known[-1].id + 1 != events[0].id:
             self._fresh[conversation_id] = list(events)
@@ -34,7 +34,7 @@ class Arrivals:
             self.size += len(event.body) + OVERHEAD_BYTES
 
     def of(self, conversation_id: str) -> list[StoredEvent]:
-        """A log's newest events; to be read at once and not changed."""
+        """Return a log's newest events; the list must be read at once and not changed."""
         placing = self._placing.get(conversation_id)
         fresh = self._fresh.get(conversation_id)
         if placing is None or fresh is None:
@@ -42,16 +42,16 @@ class Arrivals:
         return placing + fresh if placing[-1].id + 1 == fresh[0].id else fresh
 
     def begin(self) -> None:
-        """Everything known now is being placed."""
+        """Mark everything known now as being moved."""
         self._placing, self._fresh = self._fresh, {}
         self.count = self.size = 0
 
     def placed(self) -> None:
-        """It is in its place."""
+        """Forget the events that were moved."""
         self._placing = {}
 
     def failed(self) -> None:
-        """It was not placed: it will be with the next."""
+        """Keep the events that were not moved for the next move."""
         for conversation_id in self._placing:
             self._fresh[conversation_id] = self.of(conversation_id)
         self._placing = {}
@@ -60,6 +60,6 @@ class Arrivals:
         self.size = sum(len(event.body) + OVERHEAD_BYTES for event in everything)
 
     def forget(self, conversation_id: str) -> None:
-        """The log is deleted."""
+        """Forget the events of a deleted log."""
         self._fresh.pop(conversation_id, None)
         self._placing.pop(conversation_id, None)

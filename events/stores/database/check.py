@@ -61,7 +61,7 @@ class _Head(NamedTuple):
         return self.deleted_at is not None
 
     def odd_columns(self) -> list[str]:
-        """The columns whose values no version writes, each beside the others."""
+        """Return the columns whose values no version writes."""
         has_record = not self.deleted and self.created_at is not None
         folded = fold_case(self.title) if isinstance(self.title, str) else self.title
         state, holder = self.last_state_id, self.holder
@@ -82,9 +82,9 @@ class _Head(NamedTuple):
 
 
 def check_database_logs(path: Path, track: Track = untracked) -> list[str]:
-    """Return what is wrong with the logs in a database, by ranges of ids. Blocks.
+    """Return the problems of the logs in a database, by ranges of ids.
 
-    A database that cannot be opened is told by the check of the storage.
+    Blocks. A database that cannot be opened is reported by the check of the storage.
     """
     if not path.exists() or path.stat().st_size == 0:
         return []

@@ -38,11 +38,11 @@ LAST_ID = 2**KEY_BITS - 1
 KNOWN_LOGS = 20_000
 """Logs of which is remembered what their appends would have to look up."""
 PURGE_LIMIT = 2_000
-"""Events deleted in one commit at most, so that a long log's end does not hold others up."""
+"""Maximum number of events deleted in one commit, so that a long log does not block others."""
 
 PLACE_COUNT = 4_000
 PLACE_BYTES = 8 * 1024 * 1024
-"""So many arrivals are put in their place together; meanwhile other commits wait, some 40 ms."""
+"""Number of arrivals moved together, during which other commits wait some 40 ms."""
 PLACE_SECONDS = 0.25
 """Fewer are, after this time."""
 
@@ -328,9 +328,9 @@ class DatabaseEventStore(EventStore):
         await self._purge(number)
 
     async def place_arrivals(self) -> None:
-        """Put in their place what an earlier process left; readers are quicker then.
+        """Move the arrivals that an earlier process left, which makes reads faster.
 
-        What cannot be put there now is logged: it can be read where it is.
+        Those that cannot be moved are logged, and stay readable.
         """
         try:
             try:

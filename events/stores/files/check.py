@@ -52,7 +52,7 @@ def _problems_of(folder: Path) -> list[str]:
 
 
 def _folded_until(folder: Path) -> datetime | None:
-    """When the newest event was appended, by the record of that log; None where it tells nothing."""
+    """Return the time of the newest event in the record of that log; None if it has none."""
     key = RECORDS + folder.name
     path = folder.parent.parent / key
     try:
@@ -100,7 +100,7 @@ def _look_at(folder: Path) -> Iterator[str]:
 
 
 def _ids_in(folder: Path, seed: int, kept: LogHead, tail: list[bytes]) -> set[int]:
-    """The events where they are looked for: in pages below `sealed`, else in the tail."""
+    """Return the events where they are looked for: in pages below `sealed`, else in the tail."""
     ids = {one for content in tail for one in events_in(seed, content) if one >= kept.sealed}
     for page in range(kept.sealed // kept.page_events if kept.sealed else 0):
         ids |= events_in(seed, content_of(folder / "pages" / page_name(page))).keys()

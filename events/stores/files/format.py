@@ -26,21 +26,21 @@ _ROW_BYTES = DIGEST_BYTES + _ID_BYTES
 
 
 def build_table(keys: Mapping[bytes, int]) -> bytes:
-    """The table that holds those keys."""
+    """Return the table with those keys."""
     return b"".join(
         digest + event_id.to_bytes(_ID_BYTES, "big") for digest, event_id in sorted(keys.items())
     )
 
 
 def rows_of(table: bytes) -> Iterator[tuple[bytes, int]]:
-    """Every digest with its event's id, ascending."""
+    """Yield every digest with its event's id, ascending."""
     for place in range(0, len(table), _ROW_BYTES):
         end = place + DIGEST_BYTES
         yield table[place:end], int.from_bytes(table[end : end + _ID_BYTES], "big")
 
 
 def find_in(table: bytes, digest: bytes) -> int | None:
-    """The id beside that digest, or None."""
+    """Return the id beside that digest, or None."""
     low, high = 0, len(table) // _ROW_BYTES
     while low < high:
         middle = (low + high) // 2
@@ -134,20 +134,20 @@ def seed_of(conversation_id: str) -> int:
 
 
 def encode_frame(seed: int, kind: FrameKind, frame_id: int, body: bytes, flag: int = 0) -> bytes:
-    """One frame as bytes."""
+    """Return one frame as bytes."""
     fields = _FIELDS.pack(VERSION, kind, flag, frame_id, len(body), zlib.crc32(body, seed))
     return b"".join((fields, _CHECKSUM.pack(zlib.crc32(fields, seed)), body))
 
 
 def encode_events(seed: int, events: Sequence[StoredEvent]) -> bytes:
-    """A frame for each event, in order."""
+    """Return a frame for each event, in order."""
     return b"".join(
         encode_frame(seed, FrameKind.EVENT, one.id, one.body, one.flag) for one in events
     )
 
 
 def encode_head(seed: int, head: LogHead) -> bytes:
-    """The frame of a head."""
+    """Return the frame of a head."""
     fields = head._asdict()
     if head.holder is None:
         del fields["holder"]
@@ -182,7 +182,7 @@ def read_frames(seed: int, content: bytes) -> Iterator[Frame]:
 
 
 def events_in(seed: int, content: bytes) -> dict[int, StoredEvent]:
-    """The events of a file that can be read, by id."""
+    """Return the events of a file that can be read, by id."""
     return {
         frame.id: StoredEvent(frame.id, frame.flag, frame.body)
         for frame in read_frames(seed, content)
@@ -191,7 +191,7 @@ def events_in(seed: int, content: bytes) -> dict[int, StoredEvent]:
 
 
 def head_in(seed: int, content: bytes) -> LogHead | None:
-    """The head a file begins with; None when it cannot be read."""
+    """Return the head at the start of a file; None if it cannot be read."""
     frame = next(read_frames(seed, content), None)
     if frame is None or frame.kind != FrameKind.HEAD or frame.body is None:
         return None
@@ -204,7 +204,7 @@ def head_in(seed: int, content: bytes) -> LogHead | None:
 
 
 def folded_values(summary: SummaryChange) -> dict[str, Any]:
-    """The fields of a record that a summary changes, with their new values."""
+    """Return the fields of a record that a summary changes, with their new values."""
     values = {
         "last_updated_at": summary.last_updated_at,
         "accumulated_cost": summary.accumulated_cost,
@@ -224,7 +224,7 @@ def advanced_head(
     masks: int | None,
     page_events: int,
 ) -> LogHead:
-    """The head after a batch; a log gets its epoch and page size with the first one."""
+    """Return the head after a batch; a log gets its epoch and page size with the first one."""
     states = [event.id for event in events if event.flag == EventFlag.STATE]
     return head._replace(
         next_id=head.next_id + len(events),
@@ -241,7 +241,7 @@ def advanced_head(
 def encode_segment(
     conversation_id: str, head: LogHead, keys: Mapping[bytes, int], events: Sequence[StoredEvent]
 ) -> bytes:
-    """A batch as the file that is created for it: head, keys, events."""
+    """Return the content of a batch's file: head, keys, events."""
     seed = seed_of(conversation_id)
     table = encode_frame(seed, FrameKind.KEYS, events[0].id, build_table(keys))
     return b"".join((encode_head(seed, head), table, encode_events(seed, events)))

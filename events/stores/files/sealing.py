@@ -33,7 +33,7 @@ class KeyTables:
         self._cache: PageCache[str, bytes] = PageCache(cache_bytes)
 
     async def find(self, conversation_id: str, digest: bytes, state: LogState) -> int | None:
-        """The id of the sealed event with that key. Raises DamagedRecord, StorageError."""
+        """Return the id of the sealed event with that key. Raises DamagedRecord, StorageError."""
         size = TABLE_PAGES * state.head.page_events
         for number in reversed(range(-(-state.sealed // size))):
             found = find_in(await self._table(conversation_id, number, size), digest)

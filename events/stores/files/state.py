@@ -46,7 +46,7 @@ class LogState:
     leftovers: list[int] = field(default_factory=list)
 
     def obsolete(self) -> list[int]:
-        """Segments all of whose events are sealed."""
+        """Return the segments all of whose events are sealed."""
         spans = pairwise([*self.segments, self.head.next_id])
         return [first for first, end in spans if end <= self.sealed]
 
@@ -93,7 +93,7 @@ class LogFiles:
         return state
 
     async def first_ids(self, conversation_id: str) -> list[int]:
-        """The first ids of the segments that are there, ascending."""
+        """Return the first ids of the existing segments, ascending."""
         prefix = log_part(conversation_id, "tail/")
         names = [key.removeprefix(prefix) for key in await self.files.keys(prefix)]
         return [int(name) for name in names if name.isdecimal()]
@@ -109,7 +109,7 @@ class LogFiles:
         return head
 
     async def segment(self, conversation_id: str, first_id: int) -> bytes:
-        """A segment's content; empty when it is damaged beyond reading. Raises KeyNotFound."""
+        """Return a segment's content; empty when it is too damaged to read. Raises KeyNotFound."""
         key = segment_key(conversation_id, first_id)
         content = self.segments.get(key)
         if content is None:
@@ -133,7 +133,7 @@ class LogFiles:
     async def events(
         self, conversation_id: str, state: LogState, start_id: int, end_id: int
     ) -> list[StoredEvent]:
-        """The events of a range that the log has.
+        """Return the events of a range that the log has.
 
         Raises DamagedRecord for what cannot be found, also when `state` is out of date.
         """
@@ -160,7 +160,7 @@ async def _if_there(read: Awaitable[bytes]) -> bytes:
 
 
 def page_name(page: int) -> str:
-    """The last part of a page's key; names sort as numbers do."""
+    """Return the last part of a page's key; names sort as numbers do."""
     return f"{page:08}"
 
 
@@ -191,7 +191,7 @@ def _complete(
 
 
 def _keys_in(seed: int, content: bytes) -> dict[bytes, int] | None:
-    """The keys a segment holds; None when they cannot be read."""
+    """Return the keys a segment holds; None when they cannot be read."""
     for frame in read_frames(seed, content):
         if frame.kind == FrameKind.KEYS and frame.body is not None:
             return dict(rows_of(frame.body))

@@ -69,14 +69,14 @@ class KnownLog:
 
 
 class KnownLogs:
-    """Keeps the last `limit` of them, and every one that somebody holds."""
+    """Caches the last `limit` logs, and every log in use."""
 
     def __init__(self, limit: int) -> None:
         self._held: WeakValueDictionary[str, KnownLog] = WeakValueDictionary()
         self._recent: PageCache[str, KnownLog] = PageCache(limit)
 
     def get(self, conversation_id: str) -> KnownLog:
-        """The one object of that log."""
+        """Return the one object of that log."""
         log = self._recent.get(conversation_id) or self._held.get(conversation_id)
         if log is None:
             log = self._held[conversation_id] = KnownLog(conversation_id)
@@ -85,7 +85,7 @@ class KnownLogs:
 
 
 KNOWN_LOGS = 5_000
-"""Logs whose state is kept in memory; others are read again when they are used."""
+"""Logs whose state is cached; others are read again when used."""
 SEGMENT_CACHE_BYTES = 16 * 1024 * 1024
 TABLE_CACHE_BYTES = 16 * 1024 * 1024
 SEALING_LIMIT = 2
@@ -281,7 +281,7 @@ class FileEventStore(EventStore):
             return await self._state(log)
 
     async def _state(self, log: KnownLog) -> LogState:
-        """The log's state; called under its lock."""
+        """Return the log's state; called under its lock."""
         if log.state is None:
             if log.sealing is not None:
                 await asyncio.wait([log.sealing])
@@ -363,7 +363,7 @@ class FileEventStore(EventStore):
             return LogState(EMPTY._replace(next_id=tail[-1] + 1 if tail else 0))
 
     async def _purge(self, log: KnownLog, state: LogState) -> None:
-        """Drop what a tombstone made void; cut short, it is done anew after a restart."""
+        """Delete the files of a deleted log; after an interruption this is repeated at a restart."""
         tombstone = state.head.next_id
         for part in ("pages", "keys"):
             await self._files.delete_tree(log_part(log.id, part))
