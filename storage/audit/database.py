@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pydantic import ValidationError
 
 from storage.audit.base import KEPT, TRIM, AuditLog, AuditRecord
-from storage.database.base import Database, Row, Script, Statement
+from storage.database.base import Database, Row, Statement, Steps, rerunnable
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,7 +35,8 @@ class DatabaseAudit(AuditLog):
         return await self._database.read(_page(before, limit, int(only_acts)))
 
 
-def _page(before: int, limit: int, only_acts: int) -> Script[list[AuditRecord]]:
+@rerunnable
+def _page(before: int, limit: int, only_acts: int) -> Steps[list[AuditRecord]]:
     """Read on until there are enough: records that cannot be read are left out."""
     found: list[AuditRecord] = []
     while True:
@@ -57,7 +58,8 @@ def _readable(rows: Iterable[Row]) -> Iterable[AuditRecord]:
             yield record.model_copy(update={"id": key})
 
 
-def _add(record: AuditRecord, kept: int) -> Script[int]:
+@rerunnable
+def _add(record: AuditRecord, kept: int) -> Steps[int]:
     values = (int(record.acting), record.model_dump_json())
     added = int((yield Statement("add_audit", values)).rows[0][0])
     if added % TRIM == 0:
@@ -66,5 +68,6 @@ def _add(record: AuditRecord, kept: int) -> Script[int]:
     return added
 
 
-def _change(record: AuditRecord) -> Script[None]:
+@rerunnable
+def _change(record: AuditRecord) -> Steps[None]:
     yield Statement("change_audit", (record.model_dump_json(), record.id))

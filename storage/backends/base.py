@@ -17,7 +17,7 @@ from storage.config import LocalStorage, SqliteStorage, StorageConfig
 from storage.conversations.base import ConversationStores
 from storage.conversations.folded import FoldedRecords
 from storage.conversations.memory import Fold
-from storage.database.base import Database
+from storage.database.base import RowDatabase
 from storage.errors import (
     Damaged,
     ForeignData,
@@ -65,7 +65,7 @@ class OpenedStorage:
 class OpenedDatabase(OpenedStorage):
     """Stores that share a database."""
 
-    database: Database
+    database: RowDatabase
 
     @property
     def medium(self) -> Medium:

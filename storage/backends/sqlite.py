@@ -14,7 +14,15 @@ from storage.audit.database import DatabaseAudit
 from storage.backends.base import DirectoryBackend, OpenedDatabase
 from storage.conversations.check import shortened
 from storage.conversations.database import DatabaseConversationStores, record_problem
-from storage.database.base import Database, Row, Script, Statement, bytes_in, load_queries
+from storage.database.base import (
+    Database,
+    Row,
+    Statement,
+    Steps,
+    bytes_in,
+    load_queries,
+    rerunnable,
+)
 from storage.database.migrate import schema_problems
 from storage.database.reading import reading
 from storage.database.sqlite import SqliteDatabase
@@ -39,7 +47,8 @@ async def probe_database(database: Database) -> None:
     await database.write(_touch())
 
 
-def _touch() -> Script[None]:
+@rerunnable
+def _touch() -> Steps[None]:
     yield Statement("touch")
 
 
@@ -152,7 +161,8 @@ class SqliteInventory(Inventory):
         )
 
 
-def _ask(statement: Statement) -> Script[list[Row]]:
+@rerunnable
+def _ask(statement: Statement) -> Steps[list[Row]]:
     return (yield statement).rows
 
 

@@ -26,7 +26,7 @@ from storage.conversations.paging import (
     match_any,
     trigrams_of,
 )
-from storage.database.base import Database, Row, Script, Statement
+from storage.database.base import Database, Row, Script, Statement, Steps, rerunnable
 from storage.errors import (
     ConversationDeleted,
     ConversationNotFound,
@@ -215,11 +215,13 @@ async def _page(
         begin = (_sound_begin_of(moment), _sound_begin_of(conversation_id))
 
 
-def _ask(statement: Statement) -> Script[list[Row]]:
+@rerunnable
+def _ask(statement: Statement) -> Steps[list[Row]]:
     return (yield statement).rows
 
 
-def _list(filters: ConversationFilter, parameters: Sequence[Any]) -> Script[list[Row]]:
+@rerunnable
+def _list(filters: ConversationFilter, parameters: Sequence[Any]) -> Steps[list[Row]]:
     text = fold_case(filters.title_contains or "")
     numbers = (yield from _find_titles(text)) if text else None
     if numbers is None and filters.updated_since is not None:
@@ -231,7 +233,7 @@ def _list(filters: ConversationFilter, parameters: Sequence[Any]) -> Script[list
     return (yield Statement(query, (*parameters, json.dumps(numbers)))).rows
 
 
-def _find_titles(text: str) -> Script[list[int] | None]:
+def _find_titles(text: str) -> Steps[list[int] | None]:
     """Return the numbers of all that may have the text in their titles; None for too many."""
     if len(text) >= LETTERS:
         search = match_all(sorted(trigrams_of(text))[:ASKED])
@@ -244,13 +246,14 @@ def _find_titles(text: str) -> Script[list[int] | None]:
     return None if len(rows) > FEW else [*{number for (number,) in rows}]
 
 
-def _find_updated(user_id: str | None, since: str) -> Script[list[int] | None]:
+def _find_updated(user_id: str | None, since: str) -> Steps[list[int] | None]:
     """Return the numbers of all that were updated since then; None for too many."""
     rows = (yield Statement("find_updated", (user_id, since, FEW + 1))).rows
     return None if len(rows) > FEW else [number for (number,) in rows]
 
 
-def _save(record: ConversationMetadata) -> Script[None]:
+@rerunnable
+def _save(record: ConversationMetadata) -> Steps[None]:
     key = record.conversation_id
     for owner, recorded, deleted in (yield Statement("read_claim", (key,))).rows:
         if deleted:
@@ -260,7 +263,8 @@ def _save(record: ConversationMetadata) -> Script[None]:
     yield Statement("write_record", _values_of(record))
 
 
-def _update(conversation_id: str, user_id: str | None, change: MetadataChange) -> Script[Row]:
+@rerunnable
+def _update(conversation_id: str, user_id: str | None, change: MetadataChange) -> Steps[Row]:
     lookup = Statement("read_record", (conversation_id, user_id))
     rows = (yield lookup).rows
     if not rows:
@@ -269,7 +273,8 @@ def _update(conversation_id: str, user_id: str | None, change: MetadataChange) -
     return (yield lookup).rows[0]
 
 
-def _give_title(conversation_id: str, user_id: str | None, title: str) -> Script[bool]:
+@rerunnable
+def _give_title(conversation_id: str, user_id: str | None, title: str) -> Steps[bool]:
     rows = (yield Statement("read_record", (conversation_id, user_id))).rows
     if not rows:
         raise ConversationNotFound(conversation_id)
@@ -280,7 +285,8 @@ def _give_title(conversation_id: str, user_id: str | None, title: str) -> Script
     return True
 
 
-def _delete(conversation_id: str, user_id: str | None) -> Script[None]:
+@rerunnable
+def _delete(conversation_id: str, user_id: str | None) -> Steps[None]:
     if (yield Statement("read_record", (conversation_id, user_id))).rows:
         yield Statement("bury_conversation", (conversation_id, _moment(datetime.now(UTC))))
 

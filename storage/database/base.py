@@ -4,9 +4,9 @@ import re
 from abc import ABC, abstractmethod
 from asyncio import Future
 from collections.abc import Callable, Generator, Mapping, Sequence
-from functools import cache
+from functools import cache, partial, wraps
 from importlib.resources import files
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from storage.counters import Counters
 from storage.errors import StorageError
@@ -14,6 +14,7 @@ from storage.medium import Medium
 from storage.promise import Promise
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 Row = tuple[Any, ...]
 
@@ -43,19 +44,25 @@ def bytes_in(value: object) -> bytes:
     return value if isinstance(value, bytes) else b""
 
 
-Script = Generator[Statement, Result, T]
-"""A generator that yields statements, receives their results and returns a value.
+Steps = Generator[Statement, Result, T]
+"""One run of a script: it yields statements, receives their results and returns a value.
 
 It does no I/O, so that every dialect can run it, in a thread or by awaiting.
 """
-
-
-Rows = Sequence[tuple[str, Sequence[Sequence[Any]]]]
-"""Named statements, each with the rows of parameters it runs for.
-
-Such a statement accepts rows after the word VALUES, fails as a whole if one of them is refused, and
-ignores rows that are all null.
+Script = Callable[[], Steps[T]]
+"""Begins a run. A database may run a script anew whose effects were undone, so nothing outside the
+statements may tell how often it ran.
 """
+
+
+def rerunnable(steps: Callable[P, Steps[T]]) -> Callable[P, Script[T]]:
+    """Make calls of a generator function return scripts."""
+
+    @wraps(steps)
+    def script(*args: P.args, **kwargs: P.kwargs) -> Script[T]:
+        return partial(steps, *args, **kwargs)
+
+    return script
 
 
 Translate = Callable[[StorageError], Exception]
@@ -71,27 +78,20 @@ class Database(Medium, ABC):
 
     counters: Counters
 
-    def write(
-        self, script: Script[T], *, rows: Rows = (), failure: Translate = as_it_is
-    ) -> Future[T]:
+    def write(self, script: Script[T], *, failure: Translate = as_it_is) -> Future[T]:
         """Submit a write and return a future of the running loop."""
-        return self.submit(script, rows=rows, failure=failure).future()
+        return self.submit(script, failure=failure).future()
 
     @abstractmethod
-    def submit(
-        self, script: Script[T], *, rows: Rows = (), failure: Translate = as_it_is
-    ) -> Promise[T]:
-        """Run a script atomically in the next group commit; resolves when it is durable.
+    def submit(self, script: Script[T], *, failure: Translate = as_it_is) -> Promise[T]:
+        """Run a script atomically; resolves when it is durable.
 
-        `rows` is the same write as rows that either fit or make their statement fail; the script
-        runs only after such a failure, and otherwise the value is None. Rows of many writers run
-        together, which makes a large commit cheap; within a commit they run before the scripts.
-        `failure` translates the database's own errors into the caller's.
-
-        Scripts run in the order of the calls. An error of the script rolls back that script alone
-        and rejects its promise; a failed commit rejects every script in it. Cancelling the waiter
-        does not stop the script. Rejects with Unavailable if nothing was written (MediumLost while
-        `lost` is set) and with OutcomeUnknown if only reading can tell.
+        Scripts see each other's effects as if they ran in the order of the calls, and may share a
+        commit. An error of the script rolls back that script alone and rejects its promise; a
+        failed commit rejects every script in it. Cancelling the waiter does not stop the script.
+        `failure` translates the database's own errors into the caller's. Rejects with Unavailable
+        if nothing was written (MediumLost while `lost` is set) and with OutcomeUnknown if only
+        reading can tell.
         """
 
     @property
@@ -106,6 +106,28 @@ class Database(Medium, ABC):
     @abstractmethod
     async def close(self) -> None:
         """Finish the writes taken so far and release everything."""
+
+
+Rows = Sequence[tuple[str, Sequence[Sequence[Any]]]]
+"""Named statements, each with the rows of parameters it runs for.
+
+Such a statement accepts rows after the word VALUES, fails as a whole if one of them is refused, and
+ignores rows that are all null.
+"""
+
+
+class RowDatabase(Database):
+    """A database with one writer, to which a write may be given as rows, too."""
+
+    @abstractmethod
+    def submit_rows(
+        self, rows: Rows, otherwise: Script[T | None], *, failure: Translate = as_it_is
+    ) -> Promise[T | None]:
+        """Write rows that either fit or make their statement fail, or else run a script instead.
+
+        The value is None unless the script ran. Rows of many writers run together, which makes a
+        large commit cheap; within a commit they run before the scripts. For the rest see `submit`.
+        """
 
 
 @cache

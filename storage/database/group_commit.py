@@ -78,13 +78,14 @@ def _execute(
 
 def run_script(connection: sqlite3.Connection, queries: Mapping[str, str], script: Script[T]) -> T:
     """Drive a script to its end on a connection."""
+    steps = script()
     try:
-        statement = next(script)
+        statement = next(steps)
         while True:
             query = queries[statement.query]
             cursor = _execute(connection, query, statement.parameters, many=statement.many)
             rows: list[Row] = [] if statement.many else cursor.fetchall()
-            statement = script.send(Result(rows, cursor.rowcount))
+            statement = steps.send(Result(rows, cursor.rowcount))
     except StopIteration as stop:
         return cast("T", stop.value)
 

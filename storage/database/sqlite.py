@@ -18,9 +18,9 @@ import aiosqlite
 
 from storage.counters import Counters
 from storage.database.base import (
-    Database,
     Result,
     Row,
+    RowDatabase,
     Rows,
     Script,
     Translate,
@@ -87,7 +87,7 @@ async def _fetch_within(
     return rows
 
 
-class SqliteDatabase(Database):
+class SqliteDatabase(RowDatabase):
     """One file, written by one thread of one process.
 
     Only the writer's connection writes and checkpoints, so the WAL-reset defect of SQLite before
@@ -144,16 +144,23 @@ class SqliteDatabase(Database):
         database._thread.start()
         return database
 
-    def submit(
-        self, script: Script[T], *, rows: Rows = (), failure: Translate = as_it_is
-    ) -> Promise[T]:
-        """See Database."""
-        promise: Promise[T] = Promise()
+    def submit(self, script: Script[T], *, failure: Translate = as_it_is) -> Promise[T]:
+        """See Database. It runs in the next group commit."""
+        return self._submit(script, (), failure)
+
+    def submit_rows(
+        self, rows: Rows, otherwise: Script[T | None], *, failure: Translate = as_it_is
+    ) -> Promise[T | None]:
+        """See RowDatabase."""
+        return self._submit(otherwise, rows, failure)
+
+    def _submit(self, script: Script[T], rows: Rows, failure: Translate) -> Promise[Any]:
+        promise: Promise[Any] = Promise()
         if self._closed or self._outstanding >= WAITING_LIMIT:
             reason = "the database is closed" if self._closed else "too many writes are waiting"
-            return Promise[T].rejected(failure(Unavailable(reason)))
+            return Promise[Any].rejected(failure(Unavailable(reason)))
         if self.lost is not None:
-            return Promise[T].rejected(failure(MediumLost(self.lost)))
+            return Promise[Any].rejected(failure(MediumLost(self.lost)))
         self._outstanding += 1
         if not self._gathered:
             self._loop.call_soon(self._hand_over)
@@ -186,8 +193,9 @@ class SqliteDatabase(Database):
         if self._closed:
             raise Unavailable("the database is closed")
         reader = next(self._turn)
+        steps = script()
         try:
-            statement = next(script)
+            statement = next(steps)
             while True:
                 query = self._queries[statement.query]
                 limit = statement.limit_bytes
@@ -196,7 +204,7 @@ class SqliteDatabase(Database):
                     rows = list(await reader.execute_fetchall(query, statement.parameters))
                 else:
                     rows = await _fetch_within(reader, query, statement.parameters, limit)
-                statement = script.send(Result(cast("list[Row]", rows), -1))
+                statement = steps.send(Result(cast("list[Row]", rows), -1))
         except StopIteration as stop:
             return cast("T", stop.value)
         except (sqlite3.Error, OverflowError, ValueError) as error:

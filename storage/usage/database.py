@@ -6,7 +6,7 @@ from datetime import date
 
 from pydantic import ValidationError
 
-from storage.database.base import Database, Row, Script, Statement
+from storage.database.base import Database, Row, Statement, Steps, rerunnable
 from storage.errors import Conflict, Damaged
 from storage.usage.base import PAGE, UsageStore
 from storage.usage.model import EVER, ConversationUsage, Span, UncountedLog, UsageLine, UsageTotal
@@ -65,11 +65,13 @@ def _readable(rows: Iterable[Row]) -> Iterable[UsageTotal]:
             _LOG.exception("left out of the usage: day %s", day)
 
 
-def _ask(statement: Statement) -> Script[list[Row]]:
+@rerunnable
+def _ask(statement: Statement) -> Steps[list[Row]]:
     return (yield statement).rows
 
 
-def _load(conversation_id: str) -> Script[ConversationUsage | None]:
+@rerunnable
+def _load(conversation_id: str) -> Steps[ConversationUsage | None]:
     found = (yield Statement("usage_position", (conversation_id,))).rows
     if not found:
         return None
@@ -103,7 +105,8 @@ def _usage_of(conversation_id: str, found: Row, rows: Iterable[Row]) -> Conversa
     )
 
 
-def _save(usage: ConversationUsage, expected_position: int) -> Script[None]:
+@rerunnable
+def _save(usage: ConversationUsage, expected_position: int) -> Steps[None]:
     key = usage.conversation_id
     rows = (yield Statement("usage_position", (key,))).rows
     position = rows[0][1] if rows else 0
@@ -127,6 +130,7 @@ def _save(usage: ConversationUsage, expected_position: int) -> Script[None]:
     yield Statement("write_usage_lines", lines, many=True)
 
 
-def _forget(conversation_id: str) -> Script[None]:
+@rerunnable
+def _forget(conversation_id: str) -> Steps[None]:
     yield Statement("drop_usage_lines", (conversation_id,))
     yield Statement("drop_usage_position", (conversation_id,))

@@ -1,6 +1,6 @@
 """Users' records over a Database: one row per owner and kind."""
 
-from storage.database.base import Database, Row, Script, Statement, bytes_in
+from storage.database.base import Database, Row, Statement, Steps, bytes_in, rerunnable
 from storage.keys import owner_part
 from storage.users.base import RecordChange, UserRecords
 from storage.users.sealing_key import KeyMark
@@ -47,20 +47,24 @@ def _lookup(user_id: str | None, kind: str) -> Statement:
     return Statement("read_user_record", (owner_part(user_id), kind))
 
 
-def _rows(statement: Statement) -> Script[list[Row]]:
+@rerunnable
+def _rows(statement: Statement) -> Steps[list[Row]]:
     return (yield statement).rows
 
 
-def _write(user_id: str | None, kind: str, record: bytes) -> Script[None]:
+@rerunnable
+def _write(user_id: str | None, kind: str, record: bytes) -> Steps[None]:
     yield Statement("write_user_record", (owner_part(user_id), kind, record))
 
 
-def _update(user_id: str | None, kind: str, change: RecordChange) -> Script[None]:
+@rerunnable
+def _update(user_id: str | None, kind: str, change: RecordChange) -> Steps[None]:
     rows = (yield _lookup(user_id, kind)).rows
-    yield from _write(user_id, kind, change(bytes_in(rows[0][0]) if rows else None))
+    yield from _write(user_id, kind, change(bytes_in(rows[0][0]) if rows else None))()
 
 
-def _claim(key_id: str) -> Script[str]:
+@rerunnable
+def _claim(key_id: str) -> Steps[str]:
     yield Statement("claim_key_mark", (key_id,))
     found: str = (yield Statement("read_key_mark")).rows[0][0]
     return found

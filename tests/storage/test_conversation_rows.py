@@ -8,7 +8,7 @@ import pytest
 
 from storage.conversations.database import DatabaseConversationStores
 from storage.conversations.metadata import ConversationMetadata, MetadataChange
-from storage.database.base import Database, Script, Statement, load_queries
+from storage.database.base import Database, Statement, Steps, load_queries, rerunnable
 from storage.database.sqlite import SqliteDatabase
 from storage.errors import ConversationDeleted, Damaged
 
@@ -48,7 +48,8 @@ async def append(database: Database, conversation_id: str, *, cost: float) -> No
         None,
     )
 
-    def script() -> Script[None]:
+    @rerunnable
+    def script() -> Steps[None]:
         yield Statement("create_head", (conversation_id,))
         assert (yield Statement("advance_head", (1, None, None, None, None, *head))).rows
 
@@ -100,7 +101,8 @@ async def test_deleting_a_record_buries_its_log(database, store):
 
     await store.delete_metadata("c")
 
-    def head() -> Script[list[tuple[object, ...]]]:
+    @rerunnable
+    def head() -> Steps[list[tuple[object, ...]]]:
         return (yield Statement("read_head", ("c",))).rows
 
     assert (await database.read(head()))[0][4] is not None

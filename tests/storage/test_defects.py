@@ -10,7 +10,7 @@ from storage.conversations.database import DatabaseConversationStores
 from storage.conversations.memory import MemoryConversations
 from storage.conversations.metadata import ConversationMetadata
 from storage.conversations.paging import ConversationFilter
-from storage.database.base import Database, Script
+from storage.database.base import Database, Script, rerunnable
 from storage.database.sqlite import SqliteDatabase
 from storage.errors import BadKey, Unavailable
 from tests.support.faulty_sqlite import Faults
@@ -36,11 +36,13 @@ class CountingDatabase(Database):
     async def read(self, script):
         return await self._inner.read(self._counted(script))
 
+    @rerunnable
     def _counted(self, script: Script[Any]):
+        steps = script()
         result = None
         while True:
             try:
-                statement = next(script) if result is None else script.send(result)
+                statement = next(steps) if result is None else steps.send(result)
             except StopIteration as stop:
                 return stop.value
             result = yield statement

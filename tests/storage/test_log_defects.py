@@ -15,7 +15,7 @@ from events.page_reader import PageReader
 from events.redaction import Redactor
 from events.stores.database.store import DatabaseEventStore
 from events.stores.memory import MemoryEventStore
-from storage.database.base import Script, Statement
+from storage.database.base import Statement, Steps, rerunnable
 from storage.database.sqlite import SqliteDatabase
 from tests.support.backends import EVENT_STORES, open_event_store
 from tests.support.faulty_sqlite import Faults
@@ -120,7 +120,8 @@ async def test_d25_a_log_is_opened_without_looking_through_it():
 async def test_d26_statements_run_beside_the_event_loop(tmp_path):
     database = await SqliteDatabase.open(tmp_path / "parley.db")
 
-    def script() -> Script[int]:
+    @rerunnable
+    def script() -> Steps[int]:
         yield Statement("read_claim", ("c",))
         return threading.get_ident()
 

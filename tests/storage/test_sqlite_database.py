@@ -6,7 +6,7 @@ from threading import Event
 
 import pytest
 
-from storage.database.base import Statement
+from storage.database.base import Statement, rerunnable
 from storage.database.sqlite import GROUP_LIMIT, WAITING_LIMIT, SqliteDatabase
 from storage.errors import Unavailable
 from tests.support.faulty_sqlite import Faults
@@ -28,6 +28,7 @@ class Refused(Exception):
     """What a script raises by itself."""
 
 
+@rerunnable
 def create(name, *, fails=False):
     """Make a conversation's head; fail afterwards if wanted."""
     yield Statement("create_head", (name,))
@@ -36,6 +37,7 @@ def create(name, *, fails=False):
     return name
 
 
+@rerunnable
 def hold(reached, gate):
     """Keep the writer busy until the gate opens, so that what follows has to wait."""
     yield Statement("create_head", ("held",))
@@ -43,6 +45,7 @@ def hold(reached, gate):
     assert gate.wait(60)
 
 
+@rerunnable
 def names():
     rows = (yield Statement("unpurged_conversations")).rows
     return len(rows)
@@ -188,12 +191,14 @@ async def test_what_is_written_is_seen_by_every_reader_at_once(database):
             assert row is not None
 
 
+@rerunnable
 def _head(name):
     rows = (yield Statement("read_head", (name,))).rows
     return rows[0] if rows else None
 
 
 async def test_a_query_that_is_wrong_fails_its_script_alone(database, tmp_path):
+    @rerunnable
     def wrong():
         yield Statement("create_head", ("half",))
         yield Statement("create_head", ("too", "many"))
@@ -203,6 +208,17 @@ async def test_a_query_that_is_wrong_fails_its_script_alone(database, tmp_path):
     )
 
     assert isinstance(outcomes[0], Unavailable)
+    assert stored(tmp_path) == ["c"]
+
+
+async def test_a_script_can_be_run_again_each_time_from_its_beginning(database, tmp_path):
+    both = create("c")
+
+    assert [await one for one in (database.write(both), database.write(both))] == ["c", "c"]
+    assert await database.write(both) == "c"
+
+    look = _head("c")
+    assert await database.read(look) == await database.read(look) is not None
     assert stored(tmp_path) == ["c"]
 
 
@@ -217,6 +233,7 @@ UNBINDABLE = {"a number": 2**63, "a text": "\ud800", "an object": object()}
 """Values that the driver does not take."""
 
 
+@rerunnable
 def look_up(value):
     return (yield Statement("read_head", (value,))).rows
 
@@ -230,7 +247,7 @@ async def test_a_value_that_cannot_be_bound_fails_its_own_write_and_no_other(
     writes = [
         database.write(create("c1")),
         database.write(look_up(value)),
-        database.write(look_up(value), rows=(("append_events", [row]),)),
+        database.submit_rows((("append_events", [row]),), look_up(value)).future(),
         database.write(create("c2")),
     ]
     gate.set()
@@ -239,7 +256,7 @@ async def test_a_value_that_cannot_be_bound_fails_its_own_write_and_no_other(
     assert (outcomes[0], outcomes[3]) == ("c1", "c2")
     assert [type(one) for one in outcomes[1:3]] == [Unavailable, Unavailable]
     await holding
-    alone = database.write(look_up(value), rows=(("append_events", [row]),))
+    alone = database.submit_rows((("append_events", [row]),), look_up(value)).future()
     with pytest.raises(Unavailable):
         await alone
     with pytest.raises(Unavailable):
@@ -248,6 +265,7 @@ async def test_a_value_that_cannot_be_bound_fails_its_own_write_and_no_other(
     assert stored(tmp_path) == ["held", "c1", "c2", "c3"]
 
 
+@rerunnable
 def leave():
     yield Statement("create_head", ("left",))
     raise SystemExit(1)

@@ -16,7 +16,7 @@ from events.errors import (
 from events.event import STATE, StoredEvent
 from events.fence import Fence
 from events.summary import SummaryChange
-from storage.database.base import Row, Rows, Script, Statement
+from storage.database.base import Row, Rows, Statement, Steps
 
 FORMAT_VERSION = 1
 KEY_BITS = 32
@@ -56,7 +56,7 @@ class Append(NamedTuple):
             head = NO_HEAD
         return (("append_events", rows),)
 
-    def script(self) -> Script[int]:
+    def script(self) -> Steps[int | None]:
         """Advance the head or say why not, then insert; the log's number."""
         head = Statement("advance_head", self._head())
         rows = (yield head).rows
@@ -87,7 +87,7 @@ class Append(NamedTuple):
             raise Fenced(f"another holds the loop of {self.conversation_id}")
         raise MasksChanged(masks)
 
-    def _check_end(self, number: int) -> Script[None]:
+    def _check_end(self, number: int) -> Steps[None]:
         """Raise DamagedHead if the head would assign an id a second time.
 
         Appends to a log whose number is known skip this: the script has run before.
@@ -96,7 +96,7 @@ class Append(NamedTuple):
         if newest is not None and newest >= self.expected:
             raise DamagedHead(self.conversation_id, self.expected, newest)
 
-    def _insert_keys(self, number: int) -> Script[None]:
+    def _insert_keys(self, number: int) -> Steps[None]:
         rows = self._key_rows(number)
         inserted = yield Statement("insert_client_ids", rows, many=True)
         if inserted.touched == len(rows):

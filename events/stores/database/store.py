@@ -26,7 +26,7 @@ from events.stores.base import NO_KEYS, EventStore, Form, Formed, Head, Range, a
 from events.stores.database.append import FORMAT_VERSION, KEY_BITS, Append
 from events.stores.database.arrivals import Arrivals
 from events.summary import SummaryChange
-from storage.database.base import Database, Row, Rows, Script, Statement, bytes_in
+from storage.database.base import Row, RowDatabase, Script, Statement, Steps, bytes_in, rerunnable
 from storage.errors import Conflict, OutcomeUnknown, StorageError
 from storage.keyed_locks import KeyedLocks
 from storage.promise import Promise
@@ -91,7 +91,7 @@ class DatabaseEventStore(EventStore):
 
     folds_metadata = True
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: RowDatabase) -> None:
         self.counters = database.counters
         self._database = database
         self._logs: PageCache[str, KnownLog] = PageCache(KNOWN_LOGS)
@@ -145,15 +145,15 @@ class DatabaseEventStore(EventStore):
             log = KnownLog()
             self._logs.put(write.conversation_id, log, 1)
         fence, masks = write.fence, write.masks
-        rows: Rows = ()
+        done: Promise[int | None]
         if log.number is not None and log.knows(fence, masks):
             rows = write.rows(log.number)
-        done: Promise[int | None] = self._database.submit(
-            write.script(), rows=rows, failure=_translated
-        )
-        if not rows and (fence is not None or masks is not None):
-            log.claims += 1
-            done.then(partial(log.settle_claim, fence, masks))
+            done = self._database.submit_rows(rows, write.script, failure=_translated)
+        else:
+            done = self._database.submit(write.script, failure=_translated)
+            if fence is not None or masks is not None:
+                log.claims += 1
+                done.then(partial(log.settle_claim, fence, masks))
         done.then(partial(self._arrived, log, write))
         return done
 
@@ -409,24 +409,28 @@ def _head_of(conversation_id: str, row: Sequence[Any], in_place: int | None = No
     return Head(next_id, last_state_id, epoch, deleted_at is not None, fence, told, masks)
 
 
-def _bury(conversation_id: str, now: str) -> Script[int]:
+@rerunnable
+def _bury(conversation_id: str, now: str) -> Steps[int]:
     return int((yield Statement("bury_conversation", (conversation_id, now))).rows[0][0])
 
 
-def _place() -> Script[Sequence[Row]]:
+@rerunnable
+def _place() -> Steps[Sequence[Row]]:
     yield Statement("place_arrivals")
     yield Statement("drop_arrivals")
     return ()
 
 
-def _place_fitting() -> Script[Sequence[Row]]:
+@rerunnable
+def _place_fitting() -> Steps[Sequence[Row]]:
     """Leave the arrivals whose places are taken where they are; these, by log."""
     yield Statement("place_fitting_arrivals")
     yield Statement("drop_placed_arrivals")
     return (yield Statement("arrivals_without_place")).rows
 
 
-def _purge(number: int) -> Script[bool]:
+@rerunnable
+def _purge(number: int) -> Steps[bool]:
     bounds = (number << KEY_BITS, number << KEY_BITS | LAST_ID)
     yield Statement("purge_arrivals", bounds)
     if (yield Statement("purge_events", (*bounds, PURGE_LIMIT))).touched > 0:
@@ -436,12 +440,14 @@ def _purge(number: int) -> Script[bool]:
     return False
 
 
-def _one(statement: Statement) -> Script[Row | None]:
+@rerunnable
+def _one(statement: Statement) -> Steps[Row | None]:
     rows = (yield statement).rows
     return rows[0] if rows else None
 
 
-def _all(statement: Statement) -> Script[list[Row]]:
+@rerunnable
+def _all(statement: Statement) -> Steps[list[Row]]:
     return (yield statement).rows
 
 
