@@ -27,10 +27,14 @@ from server.agent.states import LoopSettings
 from server.components import Components, instantiate, load_components, load_tracing
 from server.config.settings import ServerConfig
 from server.conversations.connections import ConnectionRegistry
-from server.conversations.conversation import LoopParts
+from server.conversations.conversation import LoopDependencies
 from server.conversations.drain import Drain
 from server.conversations.embedded import EmbeddedConversationManager
-from server.conversations.manager import ConversationManager, ManagerParts, register_embedding
+from server.conversations.manager import (
+    ConversationManager,
+    ManagerDependencies,
+    register_embedding,
+)
 from server.conversations.monitoring import Monitor, MonitoringListener
 from server.conversations.users import Users
 from server.custom_stores import CustomConversationStores
@@ -143,7 +147,7 @@ async def compose(
         manager_parts(config, components, conversation_stores, event_store, users),
         before_deletion=ledger.before_deletion,
     )
-    tallies = parts.loop_parts.tallies
+    server_counters = parts.loop_dependencies.server_counters
     frames = FrameReader(parts.page_reader, config.page_cache_bytes * 3 // 4, event_store.counters)
     async with components.manage(parts) as manager:
         authenticator = Authenticator(config, user_auth)
@@ -160,13 +164,15 @@ async def compose(
                 handshake_seconds=config.handshake_seconds,
                 admit=users.admit,
             ),
-            tallies,
+            server_counters,
         )
         connection_limits = ConnectionLimits(config, rates)
         library = SocketServer(handlers, connection_limits)
         traffic = Traffic(config.stall_abort_seconds)
         reads = parse_upgrade if _is_direct(config) else no_upgrade
-        acceptor = Acceptor(handlers, authenticator, traffic, connection_limits, tallies, reads)
+        acceptor = Acceptor(
+            handlers, authenticator, traffic, connection_limits, server_counters, reads
+        )
         application = Application(
             Starlette(), acceptor, traffic, manager, handlers, library, parts.connections, watch
         )
@@ -188,7 +194,7 @@ async def compose(
             metrics=Metrics(
                 MetricSources(
                     event_store.counters,
-                    parts.loop_parts.tallies,
+                    parts.loop_dependencies.server_counters,
                     parts.connections,
                     {"events": parts.page_reader.cache, "frames": frames.cache},
                     *(traffic, watch, connection_limits, rates),
@@ -207,7 +213,7 @@ async def compose(
                 routes=[Mount("/socket.io", sockets), *routes(services, admin)],
                 middleware=[
                     *components.middleware,
-                    *middleware(config, authenticator, rates, tallies),
+                    *middleware(config, authenticator, rates, server_counters),
                 ],
                 exception_handlers=exception_handlers(),
             )
@@ -221,17 +227,17 @@ def manager_parts(
     conversation_stores: ConversationStores,
     event_store: EventStore,
     users: Users,
-) -> ManagerParts:
+) -> ManagerDependencies:
     """Return a conversation manager's dependencies over open stores. Raise ConfigError."""
     listener = instantiate("monitoring_listener_class", components.monitoring_listener)
-    return ManagerParts(
+    return ManagerDependencies(
         event_store=event_store,
         page_reader=PageReader(
             event_store, page_size=config.page_size, cache_bytes=config.page_cache_bytes // 4
         ),
         conversation_stores=conversation_stores,
         connections=ConnectionRegistry(),
-        loop_parts=LoopParts(
+        loop_dependencies=LoopDependencies(
             components.agent,
             instantiate("runtime_class", components.runtime_builder),
             deadlines=Deadlines(

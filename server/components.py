@@ -18,12 +18,12 @@ from server.access.auth import AnyUser, UserAuth
 from server.agent.steps import Step, plain_step
 from server.config.settings import ServerConfig
 from server.config.sources import ConfigError
-from server.conversations.manager import ConversationManager, ManagerParts
+from server.conversations.manager import ConversationManager, ManagerDependencies
 from server.conversations.monitoring import MonitoringListener
 from server.conversations.standalone import StandaloneConversationManager
 from server.conversations.users import Users
 from server.custom_stores import CustomConversationStores, CustomSecretsStores, CustomSettingsStores
-from server.observability.counters import Tallies
+from server.observability.counters import ServerCounters
 from server.sockets.handlers import CountedHandlers, HandlerDependencies, SocketHandlers
 from server.tracing import TracedHandlers, TracedRequests, Tracing, traced_manager, traced_step
 from server.user_code import reason_of
@@ -89,7 +89,7 @@ class Components:
     conversation_manager: type[ConversationManager]
     monitoring_listener: type[MonitoringListener]
     user_auth: type[UserAuth]
-    handlers: Callable[[HandlerDependencies, Tallies], SocketHandlers] = CountedHandlers
+    handlers: Callable[[HandlerDependencies, ServerCounters], SocketHandlers] = CountedHandlers
     step: Step = plain_step
     middleware: tuple[Middleware, ...] = ()
     """Middleware outside every other."""
@@ -138,7 +138,7 @@ class Components:
             middleware=(Middleware(TracedRequests, tracing),),
         )
 
-    def manage(self, parts: ManagerParts) -> ConversationManager:
+    def manage(self, parts: ManagerDependencies) -> ConversationManager:
         """Return the manager, not yet started. Raise ConfigError."""
         return instantiate("conversation_manager_class", partial(self.conversation_manager, parts))
 

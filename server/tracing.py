@@ -20,7 +20,7 @@ from server.agent.steps import Step
 from server.conversations.conversation import ServerConversation
 from server.conversations.manager import ConversationManager
 from server.http.access_log import method_of, route_of
-from server.observability.counters import Tallies
+from server.observability.counters import ServerCounters
 from server.sockets.handlers import CountedHandlers, HandlerDependencies
 from server.sockets.protocol import ClientPacket
 from storage.counters import Counters
@@ -119,8 +119,10 @@ class TracedRequests:
 class TracedHandlers(CountedHandlers):
     """A span for each event of a client, until it is answered."""
 
-    def __init__(self, tracing: Tracing, parts: HandlerDependencies, tallies: Tallies) -> None:
-        super().__init__(parts, tallies)
+    def __init__(
+        self, tracing: Tracing, parts: HandlerDependencies, server_counters: ServerCounters
+    ) -> None:
+        super().__init__(parts, server_counters)
         self._tracing = tracing
 
     def take(self, sid: str, packet: ClientPacket) -> None:

@@ -65,7 +65,7 @@ StoreT = TypeVar("StoreT")
 Opener: TypeAlias = Callable[[StorageConfig, str | None], Awaitable[StoreT]]
 
 
-class Seam(Generic[StoreT]):
+class StoreOpener(Generic[StoreT]):
     """Opens one owner's store with a function that another package registers."""
 
     def __init__(self) -> None:

@@ -25,7 +25,7 @@ from server.app import Application, create_app
 from server.config.settings import ServerConfig
 from server.conversations.conversation import ServerConversation
 from server.conversations.loop_scheduler import LoopScheduler
-from server.conversations.manager import ManagerParts
+from server.conversations.manager import ManagerDependencies
 from server.conversations.registry import OpenConversations
 from server.process.runner import GC_THRESHOLDS, Runner, listen, uvicorn_config
 from storage.conversations.metadata import ConversationMetadata
@@ -50,7 +50,7 @@ class ServerSubject:
     def __init__(self, application: Application) -> None:
         manager: Any = application.manager
         # Private parts: nothing public takes the agents away.
-        parts: ManagerParts = manager._parts  # noqa: SLF001
+        parts: ManagerDependencies = manager._parts  # noqa: SLF001
         self._open: OpenConversations = manager._conversations  # noqa: SLF001
         self._records = parts.conversation_stores
         manager._loops = NoLoops(  # noqa: SLF001

@@ -23,8 +23,12 @@ from server.agent.states import ERROR_ID, LoopSettings
 from server.agent.steps import Step, plain_step
 from server.conversations.monitoring import SILENT, Monitor
 from server.conversations.notices import error_notice
-from server.conversations.record_updates import MetadataFollower, Upkeep, UpkeepParts
-from server.observability.counters import Tallies
+from server.conversations.record_updates import (
+    MetadataFollower,
+    RecordUpdateDependencies,
+    RecordUpdater,
+)
+from server.observability.counters import ServerCounters
 from server.user_code import UserCode, fitting, reason_of
 from storage.conversations.base import ConversationStore
 
@@ -45,15 +49,15 @@ class Audience(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class LoopParts:
+class LoopDependencies:
     """The parts of an agent loop."""
 
     make_agent: Callable[[], Agent]
     runtime_builder: RuntimeBuilder
     deadlines: Deadlines = Deadlines()  # noqa: RUF009 - immutable
-    upkeep: UpkeepParts = UpkeepParts()  # noqa: RUF009 - immutable
+    record_updates: RecordUpdateDependencies = RecordUpdateDependencies()  # noqa: RUF009 - immutable
     monitor: Monitor = SILENT
-    tallies: Tallies = field(default_factory=Tallies)
+    server_counters: ServerCounters = field(default_factory=ServerCounters)
     step: Step = plain_step
     """The call of an agent's step."""
 
@@ -73,9 +77,9 @@ class ServerConversation:
         "_loop",
         "_on_closed",
         "_parts",
+        "_record_updates",
         "_records",
         "_serial",
-        "_upkeep",
         "conversation_id",
         "last_activity",
         "loop",
@@ -90,7 +94,7 @@ class ServerConversation:
         conversation_id: str,
         user_id: str | None,
         stream: EventStream,
-        parts: LoopParts,
+        parts: LoopDependencies,
         records: ConversationStore,
         audience: Audience,
         follower: MetadataFollower | None = None,
@@ -111,9 +115,9 @@ class ServerConversation:
         self._follower = follower
         self._on_closed = on_closed
         self._environment: Mapping[str, str] = NOTHING
-        self._upkeep: Upkeep | None = None
+        self._record_updates: RecordUpdater | None = None
         self._serial: asyncio.Lock | None = None
-        parts.tallies.conversations += 1
+        parts.server_counters.conversations += 1
         parts.monitor.session_started(stream, user_id)
 
     @property
@@ -205,7 +209,7 @@ class ServerConversation:
 
     async def close(self) -> None:
         """Stop the loop, make accepted events durable, end the stream."""
-        self._parts.tallies.conversations -= 1
+        self._parts.server_counters.conversations -= 1
         due = self._loop.time() + self._parts.deadlines.stop
         await self.stop_loop()
         await self.stream.close(drain_seconds=self._left(due))
@@ -249,21 +253,21 @@ class ServerConversation:
             )
         except Exception as error:
             try:
-                await self._say_failed(error)
+                await self._append_failed(error)
             finally:
                 if runtime is not None:
                     closing = runtime.close
                     await code.wait(closing, self._parts.deadlines.close, "the runtime's close")
             raise
         self.loop = loop
-        self._parts.tallies.loops += 1
-        self._parts.tallies.loops_started += 1
-        self._upkeep = Upkeep(
+        self._parts.server_counters.loops += 1
+        self._parts.server_counters.loops_started += 1
+        self._record_updates = RecordUpdater(
             self.stream,
             self._records,
             loop.runtime,
             self._audience.notify,
-            self._parts.upkeep,
+            self._parts.record_updates,
             titled=record.title is not None,
         )
         try:
@@ -280,7 +284,7 @@ class ServerConversation:
         runtime = await code.wait(build, self._parts.deadlines.start, "the runtime's build")
         return fitting(runtime, Runtime, "the runtime's build")
 
-    async def _say_failed(self, error: Exception) -> None:
+    async def _append_failed(self, error: Exception) -> None:
         reason = self.stream.masked(reason_of(error))[:LONGEST_REASON]
         self._show_error(reason)
         shown = ErrorObservation(content=reason, error_id=ERROR_ID)
@@ -289,17 +293,17 @@ class ServerConversation:
 
     async def _end_loop(self, close: Callable[[], Awaitable[object]]) -> None:
         self.loop = None
-        self._parts.tallies.loops -= 1
-        upkeep, self._upkeep = self._upkeep, None
-        if upkeep is not None:
-            await upkeep.close()
+        self._parts.server_counters.loops -= 1
+        record_updates, self._record_updates = self._record_updates, None
+        if record_updates is not None:
+            await record_updates.close()
         await close()
 
     def _step(self, agent: Agent, conversation_id: str) -> Awaitable[Action | None]:
-        self._parts.tallies.agent_steps += 1
+        self._parts.server_counters.agent_steps += 1
         return self._parts.step(agent, conversation_id)
 
     def _show_error(self, reason: str) -> None:
-        self._parts.tallies.loop_failures += 1
+        self._parts.server_counters.loop_failures += 1
         shown = self.stream.masked(reason)
         self._audience.notify(self.conversation_id, error_notice(ERROR_ID, shown))

@@ -168,7 +168,7 @@ class LoopTable:
         user = self._users.get(user_id)
         return [] if user is None else list(user.holding.values())
 
-    def anyone_holds(self) -> bool:
+    def any_holds(self) -> bool:
         """Return whether any loop starts, runs or stops."""
         return any(user.holding for user in self._users.values())
 

@@ -136,7 +136,7 @@ class LoopScheduler:
             self._end_if_resting(entry)
         try:
             async with asyncio.timeout(seconds):
-                if self._loops.anyone_holds():
+                if self._loops.any_holds():
                     await self._none_left.wait()
         except TimeoutError:
             left = [entry for entry in self._loops if entry.holds_slot]
@@ -260,7 +260,7 @@ class LoopScheduler:
             entry.task = None
             self._conversations.release(entry.conversation)
         self._serve(entry.user_id)
-        if not self._loops.anyone_holds():
+        if not self._loops.any_holds():
             self._none_left.set()
 
     def _rested(self, entry: LoopEntry) -> None:

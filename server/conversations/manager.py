@@ -16,7 +16,7 @@ from events.stream import EventStream, StreamLimits
 from server.agent.states import LoopSettings
 from server.config.settings import ServerConfig
 from server.conversations.connections import ConnectionRegistry
-from server.conversations.conversation import LoopParts, ServerConversation
+from server.conversations.conversation import LoopDependencies, ServerConversation
 from server.conversations.loop_entries import LoopState
 from server.conversations.users import Users
 from server.errors import NotAvailable, NotSupported
@@ -25,14 +25,14 @@ from storage.promise import Promise
 
 
 @dataclass(frozen=True, slots=True)
-class ManagerParts:
+class ManagerDependencies:
     """Dependencies of the manager; their owner opens and closes them."""
 
     event_store: EventStore
     page_reader: PageReader
     conversation_stores: ConversationStores
     connections: ConnectionRegistry
-    loop_parts: LoopParts
+    loop_dependencies: LoopDependencies
     default_settings: LoopSettings
     users: Users
     stream_limits: StreamLimits = StreamLimits()  # noqa: RUF009 - immutable
@@ -100,7 +100,7 @@ class ConversationManager(ABC):
     setting names is made with the parts, which stay their owner's to open and close.
     """
 
-    def __init__(self, parts: ManagerParts) -> None:
+    def __init__(self, parts: ManagerDependencies) -> None:
         self._parts = parts
 
     @classmethod
@@ -110,9 +110,9 @@ class ConversationManager(ABC):
         It is opened at its first use and closed when the event loop ends. A data directory has one
         manager: the settings of the first call apply. A server has its own.
         """
-        if _Seam.embed is None:
+        if _EmbeddingRegistration.embed is None:
             raise NotAvailable("ConversationManager must be imported from `server`")
-        return _Seam.embed(config)
+        return _EmbeddingRegistration.embed(config)
 
     @abstractmethod
     async def __aenter__(self) -> Self:
@@ -258,8 +258,8 @@ def register_embedding(embed: Embed) -> None:
 
     The contract must not know the module that names its back-ends, so that one comes here.
     """
-    _Seam.embed = embed
+    _EmbeddingRegistration.embed = embed
 
 
-class _Seam:
+class _EmbeddingRegistration:
     embed: ClassVar[Embed | None] = None

@@ -108,14 +108,14 @@ USER_MESSAGES = EventFilter(include_kinds=("message",), source=EventSource.USER)
 
 
 @dataclass(frozen=True, slots=True)
-class UpkeepParts:
+class RecordUpdateDependencies:
     """Dependencies of the updates: the model for titles, if any, and its deadline."""
 
     title_model: TitleModel | None = None
     seconds: float = 15.0
 
 
-class Upkeep:
+class RecordUpdater:
     """Follows one conversation while its loop runs; one update at a time, in a task of its own.
 
     A title is given once, to a record that has none, and never replaces one that a user sets
@@ -129,7 +129,7 @@ class Upkeep:
         records: ConversationStore,
         runtime: Runtime,
         notify: Notify,
-        parts: UpkeepParts,
+        parts: RecordUpdateDependencies,
         *,
         titled: bool,
     ) -> None:
@@ -168,7 +168,7 @@ class Upkeep:
 
     def _wake(self) -> None:
         if self._task is None and self._due:
-            name = f"upkeep of {self._stream.conversation_id}"
+            name = f"record updates of {self._stream.conversation_id}"
             loop = asyncio.get_running_loop()
             self._task = loop.create_task(self._work(), name=name, context=self._context)
 

@@ -18,7 +18,7 @@ Authorise = Callable[[str, str | None], Awaitable[None]]
 """Raises ConversationNotFound unless the id is visible to the owner."""
 
 
-class Opening:
+class RegistryEntry:
     """One conversation's entry: how it is opened, how many use it, whether it is being closed."""
 
     __slots__ = ("closing", "conversation", "opening", "uses")
@@ -54,7 +54,7 @@ class OpenConversations:
     def __init__(self, authorise: Authorise, open_one: Open) -> None:
         self._authorise = authorise
         self._open = open_one
-        self._entries: dict[str, Opening] = {}
+        self._entries: dict[str, RegistryEntry] = {}
         self._closed = False
 
     def __iter__(self) -> Iterator[ServerConversation]:
@@ -113,7 +113,7 @@ class OpenConversations:
 
     async def _entry(
         self, conversation_id: str, user_id: str | None, *, authorised: bool
-    ) -> Opening:
+    ) -> RegistryEntry:
         while True:
             if self._closed:
                 raise StreamClosed("the server is stopping")
@@ -127,24 +127,24 @@ class OpenConversations:
                 await self._authorise(conversation_id, user_id)
                 authorised = True
             else:
-                entry = self._entries[conversation_id] = Opening()
+                entry = self._entries[conversation_id] = RegistryEntry()
                 work = entry.open(self._open(conversation_id, user_id))
                 context = context_of(conversation_id=conversation_id)
                 entry.opening = asyncio.get_running_loop().create_task(work, context=context)
 
-    def _leave(self, conversation_id: str, entry: Opening) -> None:
+    def _leave(self, conversation_id: str, entry: RegistryEntry) -> None:
         entry.uses -= 1
         if entry.uses == 0 and entry.closing is None:
             entry.closing = self._closing(conversation_id, entry)
 
-    def _closing(self, conversation_id: str, entry: Opening) -> Task[None]:
+    def _closing(self, conversation_id: str, entry: RegistryEntry) -> Task[None]:
         if entry.closing is None:
             work = self._close(conversation_id, entry)
             context = context_of(conversation_id=conversation_id)
             entry.closing = asyncio.get_running_loop().create_task(work, context=context)
         return entry.closing
 
-    async def _close(self, conversation_id: str, entry: Opening) -> None:
+    async def _close(self, conversation_id: str, entry: RegistryEntry) -> None:
         try:
             conversation = await entry.opened()
         except Exception as error:  # noqa: BLE001 - whoever waited for the opening was told

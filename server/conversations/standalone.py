@@ -21,7 +21,7 @@ from server.conversations.manager import (
     ConversationManager,
     ConversationStatus,
     Joined,
-    ManagerParts,
+    ManagerDependencies,
 )
 from server.conversations.record_updates import MetadataFollower
 from server.conversations.registry import OpenConversations
@@ -37,7 +37,7 @@ FAREWELL_SECONDS = 2.0
 class StandaloneConversationManager(ConversationManager):
     """Everything in this process; what outlives it is in the stores."""
 
-    def __init__(self, parts: ManagerParts) -> None:
+    def __init__(self, parts: ManagerDependencies) -> None:
         super().__init__(parts)
         self._conversations = OpenConversations(self._authorise, self._open)
         self._loops = LoopScheduler(
@@ -285,7 +285,7 @@ class StandaloneConversationManager(ConversationManager):
         records = parts.conversation_stores.for_user(user_id)
         follower = None if parts.metadata_in_commit else MetadataFollower(stream, records)
         conversation = ServerConversation(
-            *(sid, user_id, stream, parts.loop_parts, records, parts.connections, follower),
+            *(sid, user_id, stream, parts.loop_dependencies, records, parts.connections, follower),
             on_closed=parts.users.leave,
         )
         try:

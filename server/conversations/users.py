@@ -46,7 +46,7 @@ LONG_VALUES = 4 * 1024
 T = TypeVar("T")
 
 
-class Confidant(Protocol):
+class SecretsRecipient(Protocol):
     """An open conversation of one user."""
 
     @property
@@ -58,16 +58,16 @@ class Confidant(Protocol):
 
 
 class _Holder:
-    """Keeps what is known of a user in memory; it masks nothing itself."""
+    """Keeps the values of a user in memory; masks nothing itself."""
 
     def __init__(self, user_id: str | None) -> None:
         self.user_id = user_id
 
     def learn(self, masks: Mapping[str, str], environment: Mapping[str, str] | None = None) -> None:
-        """See Confidant: there is nothing to tell it to."""
+        """See SecretsRecipient: there is no conversation to change."""
 
 
-class _Known(NamedTuple):
+class _SharedValues(NamedTuple):
     """Values handed to a conversation: masks from settings, masks from secrets, environment of commands."""
 
     keys: Mapping[str, str]
@@ -80,13 +80,13 @@ class _Known(NamedTuple):
         return {**self.keys, **self.values}
 
 
-class _Circle:
+class _UserConversations:
     """A user's open conversations, what they were told, and how often that has changed."""
 
     def __init__(self) -> None:
-        self.confidants: dict[Confidant, None] = {}
+        self.recipients: dict[SecretsRecipient, None] = {}
         """In the order in which they came; one user may have many thousands."""
-        self.known: _Known | None = None
+        self.known: _SharedValues | None = None
         self.patterns: tuple[SecretPatterns, ...] = ()
         """The compiled patterns, held for conversations that enter."""
         self.changes = 0
@@ -116,7 +116,7 @@ class Users:
         self._secrets = secrets
         self._require_settings = require_settings
         self.model = model
-        self._circles: dict[str | None, _Circle] = {}
+        self._conversations: dict[str | None, _UserConversations] = {}
         self._recent: deque[tuple[SecretPatterns, ...]] = deque(maxlen=RECENT)
         self._locks: KeyedLocks[str | None] = KeyedLocks()
         self._tasks: set[Task[Any]] = set()
@@ -145,29 +145,29 @@ class Users:
         chosen = {name: getattr(settings, name, None) for name in names}
         return replace(defaults, **{k: value for k, value in chosen.items() if value is not None})
 
-    async def enter(self, confidant: Confidant) -> None:
+    async def enter(self, recipient: SecretsRecipient) -> None:
         """Tell a conversation its user's secrets, now and at every change until it leaves.
 
         Only for the first of a user's open conversations they are read.
         """
-        user_id = confidant.user_id
-        circle = self._circles.setdefault(user_id, _Circle())
-        circle.confidants[confidant] = None
-        while circle.known is None:
-            seen = circle.changes
+        user_id = recipient.user_id
+        conversations = self._conversations.setdefault(user_id, _UserConversations())
+        conversations.recipients[recipient] = None
+        while conversations.known is None:
+            seen = conversations.changes
             known = await self._read(user_id)
             patterns = await self._compile(known.masks)
-            if seen == circle.changes:
-                circle.known, circle.patterns = known, patterns
-        confidant.learn(circle.known.masks, circle.known.environment)
+            if seen == conversations.changes:
+                conversations.known, conversations.patterns = known, patterns
+        recipient.learn(conversations.known.masks, conversations.known.environment)
 
-    def leave(self, confidant: Confidant) -> None:
+    def leave(self, recipient: SecretsRecipient) -> None:
         """Tell a conversation nothing more; one that has not entered is no error."""
-        circle = self._circles.get(confidant.user_id)
-        if circle is not None and confidant in circle.confidants:
-            del circle.confidants[confidant]
-            if not circle.confidants:
-                del self._circles[confidant.user_id]
+        conversations = self._conversations.get(recipient.user_id)
+        if conversations is not None and recipient in conversations.recipients:
+            del conversations.recipients[recipient]
+            if not conversations.recipients:
+                del self._conversations[recipient.user_id]
 
     @asynccontextmanager
     async def held(self, user_id: str | None) -> AsyncIterator[None]:
@@ -181,8 +181,8 @@ class Users:
 
     async def redactor(self, user_id: str | None) -> Redactor:
         """Return what masks the user's secrets in texts that are kept or shown outside a log."""
-        circle = self._circles.get(user_id)
-        known = None if circle is None else circle.known
+        conversations = self._conversations.get(user_id)
+        known = None if conversations is None else conversations.known
         if known is None:
             known = await self._read(user_id)
         await self._compile(known.masks)
@@ -223,10 +223,10 @@ class Users:
 
         return await self._in_turn(user_id, work)
 
-    async def _read(self, user_id: str | None) -> _Known:
+    async def _read(self, user_id: str | None) -> _SharedValues:
         settings, secrets = await asyncio.gather(self.settings(user_id), self.secrets(user_id))
         keys = settings.masks() if settings else {}
-        return _Known(keys, secrets.masks(), secrets.environment())
+        return _SharedValues(keys, secrets.masks(), secrets.environment())
 
     async def _tell(
         self,
@@ -236,21 +236,21 @@ class Users:
         secrets: Secrets | None = None,
     ) -> None:
         """Tell what was changed to all open conversations; one that opens meanwhile reads again."""
-        circle = self._circles.get(user_id)
-        if circle is None:
+        conversations = self._conversations.get(user_id)
+        if conversations is None:
             return
-        before = circle.known or _Known({}, {}, {})
+        before = conversations.known or _SharedValues({}, {}, {})
         changed: dict[str, Mapping[str, str]] = {} if keys is None else {"keys": keys}
         if secrets is not None:
             changed = {"values": secrets.masks(), "environment": secrets.environment()}
         patterns = await self._compile(before._replace(**changed).masks)
         # What is known may have been read meanwhile; that it changes is another's only.
-        known = (circle.known or before)._replace(**changed)
-        circle.changes += 1
-        if circle.known is not None:
-            circle.known, circle.patterns = known, patterns
-        for confidant in circle.confidants:
-            confidant.learn(known.masks, None if secrets is None else known.environment)
+        known = (conversations.known or before)._replace(**changed)
+        conversations.changes += 1
+        if conversations.known is not None:
+            conversations.known, conversations.patterns = known, patterns
+        for recipient in conversations.recipients:
+            recipient.learn(known.masks, None if secrets is None else known.environment)
 
     async def _compile(self, masks: Mapping[str, str]) -> tuple[SecretPatterns, ...]:
         """Return the search for these values; that for many is compiled in a thread."""

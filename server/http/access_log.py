@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars, unbind_contextvars
 
-from server.observability.counters import NOT_ACCEPTED, Answered, Tallies
+from server.observability.counters import NOT_ACCEPTED, RequestLabels, ServerCounters
 
 logger = structlog.get_logger(__name__)
 
@@ -50,9 +50,9 @@ class AccessLog:
     and logs only those that are not accepted.
     """
 
-    def __init__(self, app: ASGIApp, tallies: Tallies, *, access_log: bool) -> None:
+    def __init__(self, app: ASGIApp, server_counters: ServerCounters, *, access_log: bool) -> None:
         self._app = app
-        self._tallies = tallies
+        self._server_counters = server_counters
         self._access_log = access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,11 +94,11 @@ class AccessLog:
                 raise
             finally:
                 seconds = (answered or time.perf_counter()) - began
-                self._note(Answered(method_of(scope), route_of(scope), status), seconds)
+                self._note(RequestLabels(method_of(scope), route_of(scope), status), seconds)
                 unbind_contextvars("conversation_id")  # bound by the route, if at all
 
-    def _note(self, request: Answered, seconds: float) -> None:
-        self._tallies.answered(request, seconds)
+    def _note(self, request: RequestLabels, seconds: float) -> None:
+        self._server_counters.answered(request, seconds)
         if self._access_log:
             served = request.route in PAGES and request.status < REFUSED
             write = logger.debug if served or request.route in QUIET else logger.info
@@ -112,7 +112,7 @@ class AccessLog:
             accepted = accepted or message["type"] == "websocket.accept"
             if message["type"] in REFUSING and not accepted:
                 accepted = True
-                self._tallies.refused[NOT_ACCEPTED] += 1
+                self._server_counters.refused[NOT_ACCEPTED] += 1
                 if self._access_log:
                     logger.info("refused a websocket", status=message.get("status"))
             await send(message)

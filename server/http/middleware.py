@@ -30,7 +30,7 @@ from server.http.access_log import AccessLog, route_of
 from server.http.body_limits import WRITING, BodyLimits, is_api, is_upload
 from server.http.responses import error_response, refuse_socket, response_of, send_refusal
 from server.http.security_headers import PROTECTION, TRANSPORT_SECURITY, ProtectiveHeaders
-from server.observability.counters import Tallies
+from server.observability.counters import ServerCounters
 from server.user_code import exceptions_only
 from storage.errors import StorageError
 
@@ -51,12 +51,15 @@ _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 
 def middleware(
-    config: ServerConfig, authenticator: Authenticator, rates: RateLimits, tallies: Tallies
+    config: ServerConfig,
+    authenticator: Authenticator,
+    rates: RateLimits,
+    server_counters: ServerCounters,
 ) -> list[Middleware]:
     """Return the middleware of every request, outermost first. It knows nothing of the routes."""
     headers_to_set = {**PROTECTION, **(TRANSPORT_SECURITY if config.https else {})}
     return [
-        Middleware(AccessLog, tallies, access_log=config.access_log),
+        Middleware(AccessLog, server_counters, access_log=config.access_log),
         Middleware(ProtectiveHeaders, headers_to_set),
         Middleware(AccessControl, authenticator, rates),
         Middleware(UnhandledErrors),

@@ -10,7 +10,7 @@ REQUEST_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 """Upper bounds, in seconds, of the request histogram."""
 
 
-class Answered(NamedTuple):
+class RequestLabels(NamedTuple):
     """Labels of a request; each has few values."""
 
     method: str
@@ -24,7 +24,7 @@ NOT_ACCEPTED = "not_accepted"
 
 
 @dataclass(slots=True)
-class Tallies:
+class ServerCounters:
     """Counters since the start, or current numbers; only the event loop's thread changes them."""
 
     conversations: int = 0
@@ -41,10 +41,10 @@ class Tallies:
     """Connections that did not, by reason."""
     delivered: int = 0
     """Events delivered to connections that have left."""
-    requests: dict[Answered, Histogram] = field(default_factory=dict)
+    requests: dict[RequestLabels, Histogram] = field(default_factory=dict)
     """Their seconds."""
 
-    def answered(self, request: Answered, seconds: float) -> None:
+    def answered(self, request: RequestLabels, seconds: float) -> None:
         """Count a request."""
         times = self.requests.get(request)
         if times is None:

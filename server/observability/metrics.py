@@ -13,7 +13,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from events.version import server_version
-from server.observability.counters import Tallies
+from server.observability.counters import ServerCounters
 from server.observability.event_loop_watch import LoopWatch
 from storage.counters import Counters, Histogram
 
@@ -77,7 +77,7 @@ class MetricSources:
     """The objects the metrics are read from."""
 
     storage: Counters
-    tallies: Tallies
+    server_counters: ServerCounters
     connections: Iterable[Client]
     pages: Mapping[str, Cache]
     """The caches of pages by name."""
@@ -119,9 +119,9 @@ class ServerCollector(Collector):
         build.add_metric([server_version() or "unknown"], 1)
         yield build
         yield from _storage(self._sources.storage)
-        yield from _work(self._sources.tallies)
+        yield from _work(self._sources.server_counters)
         yield from _connections(self._sources)
-        yield from _requests(self._sources.tallies)
+        yield from _requests(self._sources.server_counters)
         yield from _caches(self._sources.pages)
         watch = self._sources.watch
         yield _histogram(
@@ -179,18 +179,22 @@ def _storage(counters: Counters) -> Iterator[Metric]:
     )
 
 
-def _work(tallies: Tallies) -> Iterator[Metric]:
-    yield _gauge("parley_conversations_open", "Open conversations.", tallies.conversations)
-    yield _gauge("parley_agent_loops", "Existing agent loops.", tallies.loops)
-    yield _counter("parley_agent_loops_started", "Agent loops started.", tallies.loops_started)
-    yield _counter("parley_agent_loop_failures", "Failures of agent loops.", tallies.loop_failures)
-    yield _counter("parley_agent_steps", "Agent steps requested.", tallies.agent_steps)
+def _work(server_counters: ServerCounters) -> Iterator[Metric]:
+    yield _gauge("parley_conversations_open", "Open conversations.", server_counters.conversations)
+    yield _gauge("parley_agent_loops", "Existing agent loops.", server_counters.loops)
+    yield _counter(
+        "parley_agent_loops_started", "Agent loops started.", server_counters.loops_started
+    )
+    yield _counter(
+        "parley_agent_loop_failures", "Failures of agent loops.", server_counters.loop_failures
+    )
+    yield _counter("parley_agent_steps", "Agent steps requested.", server_counters.agent_steps)
 
 
 def _connections(sources: MetricSources) -> Iterator[Metric]:
-    tallies, slow = sources.tallies, sources.slow_clients
+    server_counters, slow = sources.server_counters, sources.slow_clients
     now = list(sources.connections)
-    delivered = tallies.delivered + sum(one.delivered for one in now)
+    delivered = server_counters.delivered + sum(one.delivered for one in now)
     behind = sum(not one.live for one in now)
     waiting = sum(one.waiting for one in now)
     yield _gauge("parley_connections", "Connections joined to a conversation.", len(now))
@@ -201,12 +205,12 @@ def _connections(sources: MetricSources) -> Iterator[Metric]:
     yield _counter(
         "parley_connections_accepted",
         "Connections that joined a conversation.",
-        tallies.connections,
+        server_counters.connections,
     )
     refused = CounterMetricFamily(
         "parley_connections_refused", "Connections refused, by reason.", labels=["reason"]
     )
-    for reason, count in sorted(tallies.refused.items()):
+    for reason, count in sorted(server_counters.refused.items()):
         refused.add_metric([reason], count)
     yield refused
     yield _counter("parley_events_delivered", "Events delivered to clients.", delivered)
@@ -246,13 +250,13 @@ def _defence(sources: MetricSources) -> Iterator[Metric]:
     yield limited
 
 
-def _requests(tallies: Tallies) -> Iterator[Metric]:
+def _requests(server_counters: ServerCounters) -> Iterator[Metric]:
     family = HistogramMetricFamily(
         "parley_http_request_seconds",
         "Duration of requests in seconds, by method, route and status.",
         labels=["method", "route", "status"],
     )
-    for request, times in list(tallies.requests.items()):
+    for request, times in list(server_counters.requests.items()):
         labels = [request.method, request.route, str(request.status)]
         family.add_metric(labels, _buckets(times), times.total)
     yield family

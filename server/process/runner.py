@@ -271,7 +271,7 @@ def uvicorn_config(config: ServerConfig, application: Application) -> uvicorn.Co
     return uvicorn.Config(
         application.asgi,
         http=application.acceptor.protocol_class(),
-        ws=guarded(application.traffic, application.acceptor.tallies),
+        ws=guarded(application.traffic, application.acceptor.server_counters),
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,
         ws_ping_interval=None,

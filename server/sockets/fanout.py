@@ -31,7 +31,7 @@ class Fanout:
         self._tap.callback(stream.tap(self._deliver))
 
     def close(self) -> None:
-        """Take nothing more."""
+        """Stop receiving events."""
         self._tap.close()
 
     def enter(self, session: WebSession, send: Send, *, deltas: bool = False) -> None:
@@ -42,7 +42,7 @@ class Fanout:
             self._with_deltas[session] = send
             if not self._follows_partials:
                 self._follows_partials = True
-                self._tap.callback(self.stream.partials.tap(self._tell))
+                self._tap.callback(self.stream.partials.tap(self._deliver_pieces))
 
     def leave(self, session: WebSession) -> None:
         """Stop sending to a session, which has all published events; it may have left already."""
@@ -58,19 +58,19 @@ class Fanout:
             self._senders = tuple(self._live.values())
         self._send(run.wire, self._senders)
 
-    def _tell(self, told: Sequence[Piece | Dropped]) -> None:
-        # What is told counts as held by a session that falls behind by this.
+    def _deliver_pieces(self, pieces: Sequence[Piece | Dropped]) -> None:
+        # A session that falls behind by this counts as having these pieces.
         if self._with_deltas:
-            self._send(delta_frames(told), tuple(self._with_deltas.values()))
+            self._send(delta_frames(pieces), tuple(self._with_deltas.values()))
 
     def _send(self, wire: bytes, senders: Sequence[Send]) -> None:
         for send in senders:
             try:
                 send(wire)
-            except Exception as error:  # noqa: BLE001 - one client's way harms no other's
-                self._lose(send, error)
+            except Exception as error:  # noqa: BLE001 - a failing client must not affect others
+                self._drop(send, error)
 
-    def _lose(self, send: Send, error: Exception) -> None:
+    def _drop(self, send: Send, error: Exception) -> None:
         """Drop a session whose write failed: its client reconnects with its cursor."""
         ids = {"conversation_id": self.stream.conversation_id}
         logger.info("lost a client of %s: %s", self.stream.conversation_id, error, extra=ids)

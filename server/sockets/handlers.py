@@ -20,7 +20,7 @@ from server.conversations.conversation import ServerConversation
 from server.conversations.manager import ConversationManager
 from server.conversations.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice
 from server.errors import WRONG_KEY, BadRequest, Refused, answer_for
-from server.observability.counters import Tallies
+from server.observability.counters import ServerCounters
 from server.sockets.fanout import Fanout, FanoutHub
 from server.sockets.frames import FrameReader
 from server.sockets.intake import HOLD_AT, AwaitedIntake, Intake
@@ -300,10 +300,10 @@ TEXTS = {
 class CountedHandlers(SocketHandlers):
     """Counts joins and refusals; events pass without extra work."""
 
-    def __init__(self, parts: HandlerDependencies, tallies: Tallies) -> None:
+    def __init__(self, parts: HandlerDependencies, server_counters: ServerCounters) -> None:
         super().__init__(parts)
         self._connections = parts.connections
-        self._tallies = tallies
+        self._server_counters = server_counters
 
     async def join(self, request: JoinRequest) -> None:
         """See SocketHandlers. Log lines within carry the connection's id."""
@@ -311,15 +311,15 @@ class CountedHandlers(SocketHandlers):
             try:
                 await super().join(request)
             except Refused as refused:
-                self._tallies.refused[reason_of(refused)] += 1
+                self._server_counters.refused[reason_of(refused)] += 1
                 raise
-        self._tallies.connections += 1
+        self._server_counters.connections += 1
 
     async def leave(self, connection_id: str) -> None:
         """See SocketHandlers. Adds the connection's delivered events to the total."""
         connection = self._connections.get(connection_id)
         if connection is not None:
-            self._tallies.delivered += connection.delivered
+            self._server_counters.delivered += connection.delivered
         await super().leave(connection_id)
 
 

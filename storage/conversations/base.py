@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
-from storage.config import HasStorage, Seam, StorageConfig
+from storage.config import HasStorage, StorageConfig, StoreOpener
 from storage.conversations.metadata import (
     ConversationMetadata,
     ConversationMetadataResultSet,
@@ -162,4 +162,4 @@ class ConversationStores(ABC):
         raise Unavailable("these records can be listed by owner only")
 
 
-SEAM: Seam[ConversationStore] = Seam()
+SEAM: StoreOpener[ConversationStore] = StoreOpener()

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Generic, TypeAlias, TypeVar
 
-from storage.config import HasStorage, Seam, StorageConfig
+from storage.config import HasStorage, StorageConfig, StoreOpener
 from storage.keyed_locks import KeyedLocks, lock_of
 from storage.users.secrets import Secrets
 from storage.users.settings import Settings
@@ -159,5 +159,5 @@ class SecretsStores(ABC):
         """Return a store bound to that owner; cheap, no I/O."""
 
 
-SETTINGS: Seam[SettingsStore] = Seam()
-SECRETS: Seam[SecretsStore] = Seam()
+SETTINGS: StoreOpener[SettingsStore] = StoreOpener()
+SECRETS: StoreOpener[SecretsStore] = StoreOpener()

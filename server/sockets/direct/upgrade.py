@@ -26,7 +26,7 @@ from server.access.connection_limits import Admission, ConnectionLimits
 from server.access.rate_limits import RateClass
 from server.errors import Forbidden, NotAvailable, RateLimited, ServerError, answer_for
 from server.http.responses import refusal_bytes
-from server.observability.counters import NOT_ACCEPTED, Tallies
+from server.observability.counters import NOT_ACCEPTED, ServerCounters
 from server.sockets.direct.connection import EngineConnection
 from server.sockets.direct.websocket import Websocket
 from server.sockets.handlers import SocketHandlers
@@ -126,10 +126,10 @@ class Acceptor:
         authenticator: Authenticator,
         traffic: Traffic,
         connection_limits: ConnectionLimits,
-        tallies: Tallies,
+        server_counters: ServerCounters,
         reads: Callable[[bytes], UpgradeRequest | None] = parse_upgrade,
     ) -> None:
-        self.tallies = tallies
+        self.server_counters = server_counters
         self.reads = reads
         """Parses the requests that are served directly; None leaves a connection to uvicorn."""
         self.traffic = traffic
@@ -151,7 +151,7 @@ class Acceptor:
         try:
             admission = self._limits.admit(address, partial(abort, transport))
         except (RateLimited, NotAvailable) as error:
-            self.tallies.refused[answer_for(error).code] += 1
+            self.server_counters.refused[answer_for(error).code] += 1
             raise
         admission.expect_handshake()
         return admission
@@ -260,7 +260,7 @@ class ProtocolSelector(asyncio.Protocol):
                 self._loop,
                 admission,
                 self.acceptor.traffic,
-                self.acceptor.tallies,
+                self.acceptor.server_counters,
             )
             fallback.connection_made(transport)
             transport.set_protocol(fallback)
@@ -269,7 +269,7 @@ class ProtocolSelector(asyncio.Protocol):
         try:
             self.acceptor.admit(request, transport, admission)
         except (Forbidden, RateLimited) as error:
-            self.acceptor.tallies.refused[NOT_ACCEPTED] += 1
+            self.acceptor.server_counters.refused[NOT_ACCEPTED] += 1
             logger.info("refused a websocket of %s: %s", admission.address, error)
             self._admission = admission  # left when the connection is lost
             transport.write(refusal_bytes(error))

@@ -32,7 +32,7 @@ from server.errors import (
     answer_for,
 )
 from server.http.responses import refusal_bytes
-from server.observability.counters import Tallies
+from server.observability.counters import ServerCounters
 from server.sockets.transport.stall_watch import StallWatch, Traffic, abort, end
 from server.sockets.transport.uvicorn_websocket import GuardedProtocol
 
@@ -86,12 +86,12 @@ class HttpProtocol(HttpToolsProtocol):
         loop: AbstractEventLoop,
         admission: Admission,
         traffic: Traffic,
-        tallies: Tallies,
+        server_counters: ServerCounters,
     ) -> None:
         super().__init__(config, server_state, app_state, loop)
         self._admission = admission
         self._traffic = traffic
-        self._tallies = tallies
+        self._server_counters = server_counters
         self._in_head = False
         self._in_message = False
         self._upgrading = False
@@ -329,7 +329,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _refuse(self, error: ServerError, *, breach: bool = True) -> None:
         """Answer what cannot be served, and end the connection when its client can have read why."""
         self._refused = True
-        self._tallies.refused[answer_for(error).code] += 1
+        self._server_counters.refused[answer_for(error).code] += 1
         logger.info("refused a request of %s: %s", self._admission.address, error)
         self._admission.handshake_done()
         if breach:

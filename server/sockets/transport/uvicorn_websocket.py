@@ -13,7 +13,7 @@ from websockets.http11 import Request
 
 from server.access.connection_limits import Admission
 from server.access.rate_limits import names_session
-from server.observability.counters import NOT_ACCEPTED, Tallies
+from server.observability.counters import NOT_ACCEPTED, ServerCounters
 from server.sockets.protocol import JOIN_BYTES, MAX_MESSAGE_BYTES
 from server.sockets.transport.stall_watch import WRITE_LIMIT_BYTES, StallWatch, Traffic, abort, end
 
@@ -34,7 +34,7 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
     """Puts itself into the ASGI scope for the application, and aborts a stalled connection."""
 
     traffic: ClassVar[Traffic]
-    tallies: ClassVar[Tallies]
+    server_counters: ClassVar[ServerCounters]
     admission: Admission | None = None
     _head: Request | None = None
     _rest = b""
@@ -64,7 +64,7 @@ class GuardedProtocol(WebSocketsSansIOProtocol):
         super().handle_connect(self._head or event)
         self._head = None
         if self.close_sent:
-            self.tallies.refused[NOT_ACCEPTED] += 1
+            self.server_counters.refused[NOT_ACCEPTED] += 1
             logger.info("refused a websocket: %s", self.conn.handshake_exc)
             self.end()
 
@@ -203,7 +203,7 @@ def protocol_of(scope: Mapping[str, Any]) -> GuardedProtocol | None:
     return protocol if isinstance(protocol, GuardedProtocol) else None
 
 
-def guarded(traffic: Traffic, tallies: Tallies) -> type[GuardedProtocol]:
+def guarded(traffic: Traffic, server_counters: ServerCounters) -> type[GuardedProtocol]:
     """Return the protocol class bound to one server."""
-    members = {"traffic": traffic, "tallies": tallies}
+    members = {"traffic": traffic, "server_counters": server_counters}
     return type("GuardedProtocol", (GuardedProtocol,), members)

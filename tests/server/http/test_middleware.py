@@ -18,7 +18,7 @@ from server.http.middleware import (
     middleware,
 )
 from server.http.security_headers import PROTECTION
-from server.observability.counters import Tallies
+from server.observability.counters import ServerCounters
 from storage.errors import ConversationNotFound
 from tests.support.rest import assert_refused
 
@@ -67,7 +67,7 @@ def app_of(**settings):
     return Starlette(
         routes=routes,
         middleware=middleware(
-            config, Authenticator(config), RateLimits(config, Addresses(config)), Tallies()
+            config, Authenticator(config), RateLimits(config, Addresses(config)), ServerCounters()
         ),
         exception_handlers=exception_handlers(),
     )

@@ -12,7 +12,12 @@ from events.redaction import MASK
 from events.stores.memory import MemoryEventStore
 from events.stream import EventStream
 from runtime_stub.stub import StubRuntime
-from server.conversations.record_updates import Upkeep, UpkeepParts, excerpt, shortened
+from server.conversations.record_updates import (
+    RecordUpdateDependencies,
+    RecordUpdater,
+    excerpt,
+    shortened,
+)
 from storage.conversations.memory import MemoryConversations
 from storage.conversations.metadata import ConversationMetadata, MetadataChange
 from tests.support.rest import EVERY
@@ -22,7 +27,7 @@ class Kept:
     """A conversation whose record is kept up."""
 
     def __init__(self, **parts):
-        self.parts = UpkeepParts(**parts)
+        self.parts = RecordUpdateDependencies(**parts)
         self.records = MemoryConversations().for_user(None)
         self.runtime = StubRuntime()
         self.notices: asyncio.Queue[dict[str, object]] = asyncio.Queue()
@@ -33,18 +38,20 @@ class Kept:
         await self.records.save_metadata(ConversationMetadata(conversation_id="c"))
         await self.runtime.connect()
         self.stream = await EventStream.open("c", store, reader)
-        self.upkeep = self.begin()
+        self.record_updates = self.begin()
         return self
 
     async def __aexit__(self, *error):
-        await self.upkeep.close()
+        await self.record_updates.close()
         await self.stream.close()
 
     def begin(self):
         def notify(_conversation_id, payload):
             self.notices.put_nowait(payload)
 
-        return Upkeep(self.stream, self.records, self.runtime, notify, self.parts, titled=False)
+        return RecordUpdater(
+            self.stream, self.records, self.runtime, notify, self.parts, titled=False
+        )
 
     async def say(self, text, source=EventSource.USER):
         await self.stream.append(MessageAction(content=text), source)
@@ -58,8 +65,8 @@ class Kept:
     async def settled(self):
         """Wait until what was appended is looked at and worked off."""
         await self.stream.flush()
-        if self.upkeep._task is not None:
-            await asyncio.wait([self.upkeep._task], timeout=3)
+        if self.record_updates._task is not None:
+            await asyncio.wait([self.record_updates._task], timeout=3)
 
     async def record(self):
         await self.settled()
@@ -84,9 +91,9 @@ async def test_the_first_message_makes_the_title_and_the_room_is_told():
 
 async def test_a_message_from_before_the_loop_counts():
     async with Kept() as kept:
-        await kept.upkeep.close()
+        await kept.record_updates.close()
         await kept.say("Early")
-        kept.upkeep = kept.begin()
+        kept.record_updates = kept.begin()
 
         assert (await kept.record()).title == "Early"
 
@@ -151,7 +158,7 @@ async def test_a_slow_model_holds_no_append_up_and_closing_gives_it_up():
         await kept.say("and on")
         await kept.stream.flush()
 
-        await kept.upkeep.close()
+        await kept.record_updates.close()
 
         assert (await kept.records.get_metadata("c")).title is None
         assert kept.stream.next_id == 2
@@ -196,12 +203,12 @@ async def test_without_a_repository_the_branch_stays():
 async def test_what_fails_is_tried_again_at_the_next_occasion(caplog):
     async with Kept() as kept:
         await kept.runtime.perform(CmdRunAction(command="git init"))
-        broken, kept.upkeep._runtime = kept.upkeep._runtime, StubRuntime()
+        broken, kept.record_updates._runtime = kept.record_updates._runtime, StubRuntime()
         await kept.run("git switch -c one")
         assert (await kept.record()).selected_branch is None
         assert "cannot update the title or branch" in caplog.text
 
-        kept.upkeep._runtime = broken
+        kept.record_updates._runtime = broken
         await kept.run("git switch -c two")
 
         assert (await kept.record()).selected_branch == "two"
@@ -229,7 +236,7 @@ async def test_a_message_that_cannot_be_seen_makes_no_title(rest):
     assert said.status_code == 200, said.text
     async with rest.application.manager.attach(conversation_id, None) as conversation:
         await conversation.stream.flush()
-        task = conversation._upkeep._task
+        task = conversation._record_updates._task
         if task is not None:
             await asyncio.wait([task], timeout=3)
 
@@ -244,7 +251,7 @@ async def test_a_conversation_is_named_by_what_its_user_says_first(rest):
     await rest.wait_for(conversation_id, lambda event: event.get("observation") == "run")
     async with rest.application.manager.attach(conversation_id, None) as conversation:
         await conversation.stream.flush()
-        task = conversation._upkeep._task
+        task = conversation._record_updates._task
         if task is not None:
             await asyncio.wait([task], timeout=3)
 
