@@ -1,7 +1,7 @@
 """Client addresses: the peer or, behind trusted proxies, the address they forward."""
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -38,7 +38,9 @@ class Addresses:
 
     def __init__(self, config: AccessLimits) -> None:
         self._proxies = [_network(text) for text in config.trusted_proxies]
-        self._unlimited = [_network(text) for text in config.unlimited_addresses]
+        unlimited = [_network(text) for text in config.unlimited_addresses]
+        # Asked half a dozen times for every connection.
+        self._is_unlimited = lru_cache(REMEMBERED)(partial(_is_within, networks=unlimited))
 
     def is_proxy(self, peer: str) -> bool:
         """Return whether the forwarding headers of this peer are trusted."""
@@ -46,7 +48,7 @@ class Addresses:
 
     def is_unlimited(self, address: str) -> bool:
         """Return whether a client or peer is exempt from limits."""
-        return _is_within(address.partition("/")[0], self._unlimited)
+        return len(address) <= LONGEST and self._is_unlimited(address.partition("/")[0])
 
     def client(self, peer: str | None, headers: Headers) -> str:
         """Return the client's address, by which it is counted.
