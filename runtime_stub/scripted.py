@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 from events.actions import Action, MessageAction
 from events.event import Event, EventSource
 from runtime_stub.agent import Agent, Example, Spending
-from runtime_stub.instructions import INSTRUCTIONS
-from runtime_stub.script import (
+from runtime_stub.instructions import (
+    INSTRUCTIONS,
     USAGE,
     BadArguments,
     Instruction,

@@ -1,8 +1,9 @@
-"""The conformance suite of a Runtime with a shell, as tests of pytest and pytest-asyncio."""
+"""The conformance suites of a Runtime with a shell and a repository, as tests of pytest."""
 
 import asyncio
 
 import pytest
+import pytest_asyncio
 
 from events.actions import (
     BrowseInteractiveAction,
@@ -18,6 +19,7 @@ from events.actions import (
 )
 from events.event import ConfirmationState
 from events.observations import (
+    CmdOutputObservation,
     ErrorObservation,
     FileEditObservation,
     FileReadObservation,
@@ -25,9 +27,37 @@ from events.observations import (
     Observation,
     UserRejectObservation,
 )
-from runtime_stub.base import RuntimeStatus
-from runtime_stub.conformance.fixtures import LEAVING, RuntimeFixtures, run
+from runtime_stub.base import FileChange, FileVersions, Runtime, RuntimeBuilder, RuntimeStatus
 from runtime_stub.errors import BadWorkspacePath, FileMissing, RuntimeUnavailable
+
+LEAVING = ("../x", "/etc/passwd", "a/../../x", "/workspace/..", "a\0b", "a\nb", "x" * 5000)
+
+
+async def run(runtime: Runtime, command: str, **fields) -> CmdOutputObservation:
+    observation = await runtime.perform(CmdRunAction(command=command, **fields))
+    assert isinstance(observation, CmdOutputObservation)
+    return observation
+
+
+class RuntimeFixtures:
+    """Fixtures that give each test a new runtime; a subclass makes the builder."""
+
+    pytestmark = pytest.mark.asyncio
+
+    def make_builder(self) -> RuntimeBuilder:
+        """Return the builder under test."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def builder(self) -> RuntimeBuilder:
+        return self.make_builder()
+
+    @pytest_asyncio.fixture
+    async def runtime(self, builder: RuntimeBuilder):
+        runtime = await builder.build("conversation", None)
+        await runtime.connect()
+        yield runtime
+        await runtime.close()
 
 
 class RuntimeSuite(RuntimeFixtures):
@@ -239,3 +269,49 @@ class RuntimeSuite(RuntimeFixtures):
 
         assert list(await runtime.list_files()) == []
         await other.close()
+
+
+class RuntimeRepositorySuite(RuntimeFixtures):
+    """The contract of a Runtime's repository."""
+
+    async def test_changes_are_those_since_the_last_commit(self, runtime):
+        assert await runtime.changes() is None
+
+        await run(runtime, "git init && echo 1 > b && echo 1 > c && echo 1 > a && git add b c")
+        first = [FileChange("U", "a"), FileChange("A", "b"), FileChange("A", "c")]
+        assert await runtime.changes() == first
+
+        await run(runtime, "git add a; git commit -m first")
+        assert await runtime.changes() == []
+
+        await run(runtime, "echo 2 > a; rm b; touch d")
+        assert await runtime.changes() == [
+            FileChange("M", "a"),
+            FileChange("D", "b"),
+            FileChange("U", "d"),
+        ]
+
+    async def test_a_path_is_told_as_it_was_committed_and_as_it_is(self, runtime):
+        assert await runtime.versions("a") is None
+
+        await run(
+            runtime, "git init && echo 1 > a && echo 1 > b && git add a b && git commit -m first"
+        )
+        await run(runtime, "echo 2 > a; rm b; echo 3 > c")
+
+        assert await runtime.versions("a") == FileVersions(b"1\n", b"2\n")
+        assert await runtime.versions("b") == FileVersions(b"1\n", None)
+        assert await runtime.versions("c") == FileVersions(None, b"3\n")
+        assert await runtime.versions("d") == FileVersions(None, None)
+        for path in LEAVING:
+            with pytest.raises(BadWorkspacePath):
+                await runtime.versions(path)
+
+    async def test_the_branch_is_the_one_that_was_switched_to(self, runtime):
+        assert await runtime.branch() is None
+
+        await run(runtime, "git init && echo 1 > a && git add a && git commit -m first")
+        before = await runtime.branch()
+        await run(runtime, "git checkout -b topic")
+
+        assert (before, await runtime.branch()) == ("main", "topic")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runtime_stub.script import (
+from runtime_stub.instructions import (
     BadArguments,
     Instruction,
     next_instruction,
