@@ -12,7 +12,7 @@ import pytest_asyncio
 from events.conformance.records import append, key, record, records
 from events.errors import ConversationDeleted, Fenced, MasksChanged
 from events.fence import Fence
-from events.stores.base import NO_KEYS, EventStore
+from events.stores.base import MEMORY, NO_KEYS, PARTIALS, Aside, EventStore
 from events.summary import SummaryChange
 from storage.conversations.base import ConversationStores
 from storage.conversations.metadata import FOLDED_FIELDS, ConversationMetadata
@@ -50,6 +50,32 @@ class EventStoreLifetimeSuite:
     @pytest.fixture
     def store(self, stores):
         return stores.events
+
+    async def test_asides_are_replaced_as_a_whole_and_lag_behind_nothing(self, store):
+        await append(store, "c", records(0, 1))
+        await append(store, "d", records(0, 1))
+
+        await store.put_asides([Aside("c", PARTIALS, b"1"), Aside("d", PARTIALS, b"2")])
+        await store.put_asides([Aside("c", MEMORY, bytes(range(256)) * 4096)])
+        await store.put_asides([Aside("c", PARTIALS, b"3"), Aside("d", PARTIALS, None)])
+        await store.put_asides([Aside("d", MEMORY, None)])
+        await store.put_asides([])
+
+        assert dict(await store.asides("c")) == {PARTIALS: b"3", MEMORY: bytes(range(256)) * 4096}
+        assert dict(await store.asides("d")) == {}
+        assert (await store.head("c")).next_id == 1
+
+    async def test_a_log_that_is_not_there_keeps_no_asides(self, store):
+        await append(store, "c", records(0, 1))
+        await store.put_asides([Aside("c", MEMORY, b"1"), Aside("none", MEMORY, b"2")])
+        await store.delete("c")
+
+        await store.put_asides([Aside("c", PARTIALS, b"3")])
+
+        assert dict(await store.asides("c")) == {}
+        assert dict(await store.asides("none")) == {}
+        assert (await store.head("none")).epoch == ""
+        assert (await store.head("c")).deleted
 
     async def test_a_deleted_log_reads_as_empty_and_says_so(self, store):
         await append(store, "c", records(0, 30), keys={3: key("a")})
@@ -189,6 +215,7 @@ class EventStoreRestartSuite:
             named = {"keys": {2: key("a")}, "fence": Fence(3, 1), "masks": 4}
             await append(opened.events, "c", records(0, 5), **named)
             await append(opened.events, "gone", records(0, 5))
+            await opened.events.put_asides([Aside(one, MEMORY, b"m") for one in ("c", "gone")])
             await opened.events.delete("gone")
             heads = [await opened.events.head(name) for name in ("c", "gone")]
 
@@ -197,6 +224,7 @@ class EventStoreRestartSuite:
             assert [await store.head(name) for name in ("c", "gone")] == heads
             assert await store.read("c", 0, 5) == records(0, 5)
             assert await store.find("c", key("a")) == 2
+            assert [dict(await store.asides(one)) for one in ("c", "gone")] == [{MEMORY: b"m"}, {}]
             with pytest.raises(ConversationDeleted):
                 await append(store, "gone", records(0, 1))
             with pytest.raises(Fenced):

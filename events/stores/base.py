@@ -46,6 +46,19 @@ class Formed(NamedTuple):
     masks: int | None = None
 
 
+PARTIALS, MEMORY = "partials", "memory"
+"""The names of asides: checkpoints of texts that are being written, and an agent's own memory."""
+MAX_ASIDE_BYTES = 16 * 1024 * 1024
+
+
+class Aside(NamedTuple):
+    """A small record beside a log, replaced as a whole; None removes it."""
+
+    conversation_id: str
+    name: str
+    body: bytes | None
+
+
 Range = tuple[str, int, int]
 """A conversation and a range of its events: the first id, and one past the last."""
 Form = Callable[[Head], Formed]
@@ -188,9 +201,28 @@ class EventStore(ABC):
     async def find(self, conversation_id: str, key: bytes) -> int | None:
         """Return the id of the event stored with that key's digest, or None."""
 
+    async def put_asides(self, asides: Sequence[Aside]) -> None:  # noqa: B027 - optional
+        """Keep records beside their logs, each in the place of the one of that name; done when durable.
+
+        An aside may lag behind its log, and is never read for what the log says: it is put after
+        the append that it belongs to, or stands for itself. Those of different logs share a commit
+        where the store can, and each is kept whole or not at all. Asides of logs that do not exist
+        or are deleted are passed over. Names are PARTIALS and MEMORY, bodies of at most
+        MAX_ASIDE_BYTES bytes.
+
+        Raises AppendFailed, AppendUnknown: some may be kept. This default keeps nothing.
+        """
+
+    async def asides(self, conversation_id: str) -> Mapping[str, bytes]:  # noqa: ARG002
+        """Return the asides of a log by name; a damaged one is logged and left out.
+
+        Raises StoreUnavailable. This default knows none.
+        """
+        return {}
+
     @abstractmethod
     async def delete(self, conversation_id: str) -> None:
-        """Write a tombstone, atomically and permanently, then drop the events.
+        """Write a tombstone, atomically and permanently, then drop the events and the asides.
 
         Deleting again, or an unknown log, is not an error. A late append gets ConversationDeleted;
         the id is never used again.

@@ -13,7 +13,7 @@ from events.errors import (
 )
 from events.event import STATE, StoredEvent
 from events.fence import Fence
-from events.stores.base import NO_KEYS, EventStore, Form, Formed, Head, Range
+from events.stores.base import NO_KEYS, Aside, EventStore, Form, Formed, Head, Range
 from events.summary import SummaryChange
 from storage.counters import Counters
 from storage.promise import Promise
@@ -23,6 +23,7 @@ class MemoryLog:
     """One conversation's events, keys and head."""
 
     __slots__ = (
+        "asides",
         "deleted",
         "epoch",
         "events",
@@ -36,6 +37,7 @@ class MemoryLog:
     def __init__(self) -> None:
         self.events: list[StoredEvent] = []
         self.keys: dict[bytes, int] = {}
+        self.asides: dict[str, bytes] = {}
         self.last_state_id: int | None = None
         self.last_timestamp = ""
         self.epoch = secrets.token_hex(8)
@@ -141,12 +143,29 @@ class MemoryEventStore(EventStore):
         log = self._logs.get(conversation_id)
         return log.keys.get(key) if log else None
 
+    async def put_asides(self, asides: Sequence[Aside]) -> None:
+        """See EventStore."""
+        for conversation_id, name, body in asides:
+            log = self._logs.get(conversation_id)
+            if log is None or log.deleted:
+                continue
+            if body is None:
+                log.asides.pop(name, None)
+            else:
+                log.asides[name] = body
+
+    async def asides(self, conversation_id: str) -> Mapping[str, bytes]:
+        """See EventStore."""
+        log = self._logs.get(conversation_id)
+        return dict(log.asides) if log else {}
+
     async def delete(self, conversation_id: str) -> None:
         """See EventStore."""
         log = self._logs.setdefault(conversation_id, MemoryLog())
         log.deleted = True
         log.events = []
         log.keys = {}
+        log.asides = {}
         log.last_state_id = None
 
 

@@ -22,7 +22,7 @@ from events.errors import (
 from events.event import StoredEvent
 from events.fence import Fence
 from events.pages import PageCache
-from events.stores.base import NO_KEYS, EventStore, Form, Formed, Head, Range, append_at_end
+from events.stores.base import NO_KEYS, Aside, EventStore, Form, Formed, Head, Range, append_at_end
 from events.stores.database.append import FORMAT_VERSION, KEY_BITS, Append
 from events.stores.database.arrivals import Arrivals
 from events.summary import SummaryChange
@@ -313,6 +313,23 @@ class DatabaseEventStore(EventStore):
         row = await self._read(_one(Statement("find_client_id_by_name", (conversation_id, key))))
         return None if row is None else int(row[0])
 
+    async def put_asides(self, asides: Sequence[Aside]) -> None:
+        """See EventStore. One commit."""
+        if asides:
+            await self._write(_put_asides(asides))
+
+    async def asides(self, conversation_id: str) -> Mapping[str, bytes]:
+        """See EventStore."""
+        rows = await self._read(_all(Statement("read_asides", (conversation_id,))))
+        found: dict[str, bytes] = {}
+        for name, crc, body in rows:
+            if isinstance(body, bytes) and zlib.crc32(body) == crc:
+                found[name] = body
+            else:
+                ids = {"conversation_id": conversation_id}
+                logger.error("the aside %s of %s is damaged", name, conversation_id, extra=ids)
+        return found
+
     async def delete(self, conversation_id: str) -> None:
         """See EventStore."""
         await making_room(
@@ -436,8 +453,18 @@ def _purge(number: int) -> Steps[bool]:
     if (yield Statement("purge_events", (*bounds, PURGE_LIMIT))).touched > 0:
         return True
     yield Statement("purge_client_ids", (number,))
+    yield Statement("purge_asides", (number,))
     yield Statement("mark_purged", (number,))
     return False
+
+
+@rerunnable
+def _put_asides(asides: Sequence[Aside]) -> Steps[None]:
+    for conversation_id, name, body in asides:
+        if body is None:
+            yield Statement("drop_aside", (name, conversation_id))
+        else:
+            yield Statement("put_aside", (name, zlib.crc32(body), body, conversation_id))
 
 
 @rerunnable

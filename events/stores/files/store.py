@@ -23,7 +23,18 @@ from events.errors import (
 from events.event import StoredEvent
 from events.fence import Fence
 from events.pages import PageCache
-from events.stores.base import NO_KEYS, EventStore, Form, Formed, Head, Range, append_at_end
+from events.stores.base import (
+    MEMORY,
+    NO_KEYS,
+    PARTIALS,
+    Aside,
+    EventStore,
+    Form,
+    Formed,
+    Head,
+    Range,
+    append_at_end,
+)
 from events.stores.files.format import (
     EMPTY,
     advanced_head,
@@ -40,11 +51,14 @@ from storage.conversations.folded import FoldedRecords
 from storage.counters import Counters
 from storage.errors import (
     ConversationDeleted as RecordDeleted,
+    Damaged,
     KeyExists,
+    KeyNotFound,
     OutcomeUnknown,
     StorageError,
 )
 from storage.files.base import FileStore
+from storage.files.format import checked_body, with_checksum
 from storage.keys import log_part, segment_key
 from storage.reserve import making_room
 
@@ -92,6 +106,8 @@ SEALING_LIMIT = 2
 """Logs whose pages are sealed at the same time."""
 REPAIR_LIMIT = 8
 READ_TRIES = 5
+ASIDES = "asides"
+ASIDE_KIND = "aside"
 PAGE_EVENTS = 100
 """Events of a sealed page. A log keeps the size it began with."""
 
@@ -227,6 +243,53 @@ class FileEventStore(EventStore):
             return await self._find(conversation_id, state, key)
         except StorageError as error:
             raise StoreUnavailable(str(error)) from error
+
+    async def put_asides(self, asides: Sequence[Aside]) -> None:
+        """See EventStore. A file each, replaced by rename."""
+        by_log: dict[str, list[Aside]] = {}
+        for aside in asides:
+            by_log.setdefault(aside.conversation_id, []).append(aside)
+        outcomes = await asyncio.gather(
+            *(self._put_asides(self._logs.get(one), own) for one, own in by_log.items()),
+            return_exceptions=True,
+        )
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
+
+    async def _put_asides(self, log: KnownLog, asides: Sequence[Aside]) -> None:
+        async with log.lock:  # a deletion waits, and drops them
+            state = await self._state(log)
+            if state.head.deleted or not state.head.next_id:
+                return
+            try:
+                for _, name, body in asides:
+                    key = log_part(log.id, ASIDES, name)
+                    if body is None:
+                        await self._files.delete(key)
+                    else:
+                        await self._files.write(key, with_checksum(ASIDE_KIND, body))
+            except OutcomeUnknown as error:
+                raise AppendUnknown(str(error)) from error
+            except StorageError as error:
+                raise AppendFailed(str(error)) from error
+
+    async def asides(self, conversation_id: str) -> Mapping[str, bytes]:
+        """See EventStore."""
+        keys = [log_part(conversation_id, ASIDES, name) for name in (PARTIALS, MEMORY)]
+        found: dict[str, bytes] = {}
+        for key in keys:
+            try:
+                content = await self._files.read(key)
+                found[key.rpartition("/")[2]] = checked_body(ASIDE_KIND, content, key)
+            except KeyNotFound:
+                continue
+            except Damaged as error:
+                ids = {"conversation_id": conversation_id}
+                logger.error("an aside of %s is left out: %s", conversation_id, error, extra=ids)  # noqa: TRY400 - no fault
+            except StorageError as error:
+                raise StoreUnavailable(str(error)) from error
+        return found
 
     async def delete(self, conversation_id: str) -> None:
         """See EventStore."""
@@ -365,7 +428,7 @@ class FileEventStore(EventStore):
     async def _purge(self, log: KnownLog, state: LogState) -> None:
         """Delete the files of a deleted log; after an interruption this is repeated at a restart."""
         tombstone = state.head.next_id
-        for part in ("pages", "keys"):
+        for part in ("pages", "keys", ASIDES):
             await self._files.delete_tree(log_part(log.id, part))
         await self._files.delete(log_part(log.id, "head"))
         tail = await self._reader.first_ids(log.id)

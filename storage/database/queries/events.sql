@@ -132,6 +132,23 @@ DELETE FROM events WHERE key IN (SELECT key FROM events WHERE key BETWEEN ? AND 
 -- name: purge_arrivals
 DELETE FROM arrivals WHERE key BETWEEN ? AND ?
 
+-- name: put_aside
+INSERT INTO asides (conversation, name, crc, body)
+SELECT number, ?, ?, ? FROM conversations WHERE conversation_id = ? AND deleted_at IS NULL
+ON CONFLICT (conversation, name) DO UPDATE SET crc = excluded.crc, body = excluded.body
+
+-- name: drop_aside
+DELETE FROM asides
+WHERE name = ? AND conversation = (SELECT number FROM conversations WHERE conversation_id = ?)
+
+-- name: read_asides
+SELECT name, crc, body FROM asides
+JOIN conversations ON number = conversation AND deleted_at IS NULL
+WHERE conversation_id = ?
+
+-- name: purge_asides
+DELETE FROM asides WHERE conversation = ?
+
 -- name: purge_client_ids
 DELETE FROM client_ids WHERE conversation = ?
 
