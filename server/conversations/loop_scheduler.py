@@ -151,19 +151,22 @@ class LoopScheduler:
             self._serve(user_id)
 
     async def close(self) -> None:
-        """Start no more loops and end every start in progress; stops go on by themselves."""
+        """Start no more loops and stop every one; return when no start is in progress.
+
+        Stops go on by themselves: closing a conversation waits for that of its loop.
+        """
         self._loops.closed = True
-        starts: list[Task[None]] = []
+        starts = []
         for entry in self._loops:
-            entry.forget_idle_timer()
-            if entry.state is LoopState.STARTING and entry.task is not None:
-                entry.task.cancel()
-                starts.append(entry.task)
+            if entry.waits:
+                self._remove(entry)
+            elif entry.holds_slot:
+                starting = entry.state is LoopState.STARTING
+                self._stop_soon(entry)
+                if starting and entry.task is not None:
+                    starts.append(entry.task)
         if starts:
             await asyncio.wait(starts)
-        for entry in self._loops:
-            if entry.state is LoopState.STARTING:
-                self._remove(entry)
 
     def _entry(self, conversation: ServerConversation) -> LoopEntry | None:
         return self._loops.get(conversation.conversation_id)
@@ -247,6 +250,8 @@ class LoopScheduler:
             logger.exception("the agent loop of %s failed to stop", entry.conversation_id)
         finally:
             entry.task = None
+            if self._loops.closed:
+                self._loops.unwant(entry)
             self._loops.stopped(entry)
             self._let_go(entry)
 

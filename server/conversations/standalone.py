@@ -48,7 +48,6 @@ class StandaloneConversationManager(ConversationManager):
             refine=parts.users.loop_settings,
         )
         self._deletions: KeyedLocks[str] = KeyedLocks()
-        self._joined: dict[str, ServerConversation] = {}
 
     async def __aenter__(self) -> Self:
         """See ConversationManager."""
@@ -86,8 +85,12 @@ class StandaloneConversationManager(ConversationManager):
         """See ConversationManager."""
         conversation = await self._conversations.acquire(sid, user_id)
         conversation.touch()
+        try:
+            self._parts.connections.attach(connection_id, conversation)
+        except ValueError:
+            self._conversations.release(conversation)
+            raise
         conversation.watchers += 1
-        self._joined[connection_id] = conversation
         self._loops.watched(conversation)
         queued = self._loops.ensure(conversation, settings, has_work=False)
         if queued and conversation.stream.last_state_id is None:
@@ -97,7 +100,7 @@ class StandaloneConversationManager(ConversationManager):
 
     async def disconnect_from_session(self, connection_id: str) -> None:
         """See ConversationManager."""
-        conversation = self._joined.pop(connection_id, None)
+        conversation = self._parts.connections.detach(connection_id)
         if conversation is None:
             return
         conversation.watchers -= 1
@@ -146,10 +149,10 @@ class StandaloneConversationManager(ConversationManager):
 
     async def send_to_event_stream(self, connection_id: str, data: object) -> Accepted:
         """See ConversationManager."""
-        conversation = self._joined.get(connection_id)
-        if conversation is None:
+        entry = self._parts.connections.entries.get(connection_id)
+        if entry is None or entry.conversation is None:
             raise ConversationNotFound(connection_id)
-        return await self.accept(conversation, data)
+        return await self.accept(entry.conversation, data)
 
     async def send_event_to_conversation(self, sid: str, data: object) -> Accepted:
         """See ConversationManager."""
@@ -243,9 +246,10 @@ class StandaloneConversationManager(ConversationManager):
     ) -> Mapping[str, str]:
         """See ConversationManager."""
         return {
-            connection_id: conversation.conversation_id
-            for connection_id, conversation in self._joined.items()
-            if conversation.user_id == user_id
+            entry.connection_id: conversation.conversation_id
+            for entry in self._parts.connections.entries.values()
+            if (conversation := entry.conversation) is not None
+            and conversation.user_id == user_id
             and (filter_to_sids is None or conversation.conversation_id in filter_to_sids)
         }
 

@@ -21,7 +21,8 @@ class Fanout:
 
     def __init__(self, stream: EventStream) -> None:
         self.published = stream.next_id - 1
-        self.sessions: dict[str, WebSession] = {}
+        self.members = 0
+        """Sessions of the conversation, whether they are level or read on by themselves."""
         self.stream = stream
         self._live: dict[WebSession, Send] = {}
         self._senders: tuple[Send, ...] | None = ()
@@ -84,17 +85,18 @@ class FanoutHub:
     def __init__(self) -> None:
         self._fanouts: dict[str, Fanout] = {}
 
-    def of(self, stream: EventStream) -> Fanout:
-        """Return the conversation's fan-out, created on first use."""
+    def join(self, stream: EventStream) -> Fanout:
+        """Return the conversation's fan-out, made for its first member, with one member more."""
         fanout = self._fanouts.get(stream.conversation_id)
         if fanout is None or fanout.stream is not stream:
             fanout = self._fanouts[stream.conversation_id] = Fanout(stream)
+        fanout.members += 1
         return fanout
 
-    def leave(self, session: WebSession, fanout: Fanout) -> None:
-        """Take a session out; the last one ends the fan-out."""
-        fanout.sessions.pop(session.connection_id, None)
-        if not fanout.sessions:
+    def leave(self, fanout: Fanout) -> None:
+        """Remove a member; the last one closes the fan-out."""
+        fanout.members -= 1
+        if not fanout.members:
             fanout.close()
-            if self._fanouts.get(session.conversation_id) is fanout:
-                del self._fanouts[session.conversation_id]
+            if self._fanouts.get(fanout.stream.conversation_id) is fanout:
+                del self._fanouts[fanout.stream.conversation_id]

@@ -15,7 +15,7 @@ from events.errors import StreamClosed, StreamOverloaded
 from server.access.auth import Authenticator
 from server.access.connection_limits import UNLIMITED, TokenBucket
 from server.agent.states import LoopSettings
-from server.conversations.connections import ConnectionRegistry
+from server.conversations.connections import ConnectionEntry, ConnectionRegistry
 from server.conversations.conversation import ServerConversation
 from server.conversations.manager import ConversationManager
 from server.conversations.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice
@@ -63,9 +63,20 @@ class HandlerDependencies:
     handshake_seconds: float = 10.0
 
 
+class SocketEntry(ConnectionEntry):
+    """The entry of a client's connection in the table that the manager shares."""
+
+    __slots__ = ("link",)
+
+    def __init__(self, connection_id: str) -> None:
+        super().__init__(connection_id, joining=True)
+        self.link: Link | None = None
+        """Set once it has joined."""
+
+
 @dataclass(slots=True)  # read for every event
-class JoinedConnection:
-    """A connection that has joined, with its session, fan-out, conversation and intake."""
+class Link:
+    """What ties a connection that has joined: its session, fan-out, conversation and intake."""
 
     session: WebSession
     fanout: Fanout
@@ -76,10 +87,10 @@ class JoinedConnection:
 class Acknowledgement:
     """The acknowledgement of one client event, sent once its outcome is known."""
 
-    __slots__ = ("_ack_id", "_entry", "_weight", "queued")
+    __slots__ = ("_ack_id", "_link", "_weight", "queued")
 
-    def __init__(self, entry: JoinedConnection, ack_id: int | None, weight: int) -> None:
-        self._entry = entry
+    def __init__(self, link: Link, ack_id: int | None, weight: int) -> None:
+        self._link = link
         self._ack_id = ack_id
         self._weight = weight
         self.queued = False
@@ -90,7 +101,7 @@ class Acknowledgement:
 
     def settle(self, outcome: Appended | Exception) -> None:
         """Acknowledge the event, or send why it was refused."""
-        session, intake = self._entry.session, self._entry.intake
+        session, intake = self._link.session, self._link.intake
         session.waiting -= 1
         session.unanswered -= self._weight
         if isinstance(outcome, Appended):
@@ -148,8 +159,8 @@ class SocketHandlers:
     def __init__(self, parts: HandlerDependencies) -> None:
         self._parts = parts
         self._hub = FanoutHub()
-        self._sessions: dict[str, JoinedConnection] = {}
-        self._joining: set[str] = set()
+        self._connections = parts.connections
+        self._entries = parts.connections.entries
         self.stopping = False
 
     async def join(self, request: JoinRequest) -> None:
@@ -159,10 +170,11 @@ class SocketHandlers:
         While the server stops, or closes the conversation, the transport is closed: a browser
         treats a refusal as final, but reconnects after a lost transport.
         """
-        self._joining.add(request.connection_id)
+        entry = SocketEntry(request.connection_id)
+        self._connections.enter(entry)
         try:
             async with asyncio.timeout(self._parts.handshake_seconds):
-                session, queued = await self._join(request)
+                session, queued = await self._join(entry, request)
         except Exception as error:
             await self._detach(request.connection_id)
             if isinstance(error, StreamClosed):
@@ -170,7 +182,7 @@ class SocketHandlers:
                     request.outlet().abort()
             raise _refused(error) from error
         finally:
-            self._joining.discard(request.connection_id)
+            self._connections.joined(entry)
         loop = asyncio.get_running_loop()
         loop.call_soon(session.start)
         if queued:
@@ -178,13 +190,12 @@ class SocketHandlers:
 
     async def leave(self, connection_id: str) -> None:
         """Detach a connection; the agent goes on. Unknown connections are ignored."""
-        self._joining.discard(connection_id)
-        entry = self._sessions.pop(connection_id, None)
-        if entry is not None:
-            entry.session.close()
-            entry.intake.close()
-            self._parts.connections.remove(connection_id)
-            self._hub.leave(entry.session, entry.fanout)
+        link = self._unlink(connection_id)
+        self._connections.remove(connection_id)
+        if link is not None:
+            link.session.close()
+            link.intake.close()
+            self._hub.leave(link.fanout)
         await self._detach(connection_id)
 
     def take(self, sid: str, packet: ClientPacket) -> None:
@@ -193,34 +204,44 @@ class SocketHandlers:
         Without an acknowledgement id, a failure is sent to the connection as a notice. Reading from
         the client stops while too many of its events are unanswered.
         """
-        entry = self._sessions.get(sid)
-        if entry is None:
+        entry = self._entries.get(sid)
+        link = entry.link if isinstance(entry, SocketEntry) else None
+        if link is None:
             return  # the connection has left
-        session = entry.session
+        session = link.session
         session.waiting += 1
         session.unanswered += packet.weight
-        reply = Acknowledgement(entry, packet.ack_id, packet.weight)
+        reply = Acknowledgement(link, packet.ack_id, packet.weight)
         try:
             session.spend()
             _check_event(packet.event, session.waiting)
             data = packet.arguments[0] if packet.arguments else None
-            self._parts.manager.take(entry.conversation, data, reply.settle, reply.wait)
+            self._parts.manager.take(link.conversation, data, reply.settle, reply.wait)
         except Exception as error:  # noqa: BLE001 - every failure is answered by the table
             reply.settle(error)
         except BaseException as error:  # noqa: BLE001 - the manager may be a custom class
             reply.settle(UserCodeFailed(type(error).__name__))
         if session.unanswered >= HOLD_AT:
-            entry.intake.note(session.unanswered)
+            link.intake.note(session.unanswered)
 
     async def ready(self, sid: str) -> None:
         """Wait until the next event of a client may be read, or the client has left."""
-        entry = self._sessions.get(sid)
-        if entry is not None and isinstance(entry.intake, AwaitedIntake):
-            await entry.intake.ready()
+        entry = self._entries.get(sid)
+        link = entry.link if isinstance(entry, SocketEntry) else None
+        if link is not None and isinstance(link.intake, AwaitedIntake):
+            await link.intake.ready()
 
     async def drop_all(self) -> None:
         """End every transport after a bounded flush, so that clients reconnect by themselves."""
-        await asyncio.gather(*(entry.session.drop() for entry in self._sessions.values()))
+        await asyncio.gather(*(connection.drop() for connection in self._connections.all()))
+
+    def _unlink(self, connection_id: str) -> Link | None:
+        """Take the link from a connection, so that nothing more is received from it."""
+        entry = self._entries.get(connection_id)
+        if not isinstance(entry, SocketEntry):
+            return None
+        link, entry.link = entry.link, None
+        return link
 
     async def _detach(self, connection_id: str) -> None:
         """Detach a connection from its conversation; a failure is logged, and the caller continues."""
@@ -233,7 +254,7 @@ class SocketHandlers:
                 "the manager failed to detach a connection", extra={"connection_id": connection_id}
             )
 
-    async def _join(self, request: JoinRequest) -> tuple[WebSession, bool]:
+    async def _join(self, entry: SocketEntry, request: JoinRequest) -> tuple[WebSession, bool]:
         if self.stopping:
             raise StreamClosed("the server is stopping")
         parts = self._parts
@@ -248,11 +269,12 @@ class SocketHandlers:
         asked = handshake.conversation_id, connection_id, parts.settings, owner
         joined = await exceptions_only(partial(parts.manager.join_conversation, *asked))
         await joined.info.event_store.look_for(handshake.latest_event_id)
-        if connection_id not in self._joining:
+        if not entry.joining:
             raise Refused("The client has left")
         conversation, info = joined
         outlet = request.outlet()
-        fanout = self._hub.of(info.event_store)
+        intake = request.intake(partial(self.take, connection_id))
+        fanout = self._hub.join(info.event_store)
         session = WebSession(
             connection_id,
             owner,
@@ -264,10 +286,8 @@ class SocketHandlers:
             request.event_bucket,
             handshake.held,
         )
-        intake = request.intake(partial(self.take, connection_id))
-        fanout.sessions[connection_id] = session
-        self._sessions[connection_id] = JoinedConnection(session, fanout, conversation, intake)
-        parts.connections.add(session)
+        entry.link = Link(session, fanout, conversation, intake)
+        self._connections.add(session)
         return session, info.queued
 
 
@@ -302,7 +322,6 @@ class CountedHandlers(SocketHandlers):
 
     def __init__(self, parts: HandlerDependencies, server_counters: ServerCounters) -> None:
         super().__init__(parts)
-        self._connections = parts.connections
         self._server_counters = server_counters
 
     async def join(self, request: JoinRequest) -> None:

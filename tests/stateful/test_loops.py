@@ -247,8 +247,13 @@ class LoopMachine(RuleBasedStateMachine):
 
     figures: ClassVar[Counter[str]]
 
-    @initialize(late=st.sets(PLACES), starts=st.lists(STARTS, min_size=6, max_size=6))
-    def begin(self, late, starts):
+    @initialize(
+        late=st.sets(PLACES),
+        starts=st.lists(STARTS, min_size=6, max_size=6),
+        abrupt=st.sampled_from([False, False, True]),
+    )
+    def begin(self, late, starts, abrupt):
+        self.abrupt = abrupt
         self.runner = asyncio.Runner(loop_factory=QuickLoop)
         self.model = Model()
         self.count = 0
@@ -513,7 +518,9 @@ class LoopMachine(RuleBasedStateMachine):
     def teardown(self):
         if hasattr(self, "runner"):
             try:
-                self.run(self.end())
+                if not self.abrupt:
+                    self.run(self.end())
+                self.run(self.shut_down())
             finally:
                 self.runner.close()
 
@@ -537,8 +544,16 @@ class LoopMachine(RuleBasedStateMachine):
             texts = [orjson.loads(stored.body).get("message") or "" for stored in said]
             assert [text[6:] for text in texts if text.startswith("done: ")] == one.answered
             self.figures["answered"] += len(one.answered)
+
+    async def shut_down(self):
+        """Stop the server, whatever its loops are at: nothing of them is left."""
+        self.figures["stopped with loops"] += bool(self.model.holding)
+        if self.drain_task is not None:
+            self.drain_task.cancel()
         await self.manager.__aexit__()
+        await asyncio.wait_for(asyncio.gather(*self.tasks), 60.0)
         assert not +self.world.runtimes
+        await asyncio.sleep(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
@@ -564,3 +579,4 @@ def test_any_history_of_loops_agrees_with_a_plain_model(record_property):
     assert figures["seen stopping"] > 100
     assert figures["held starts"] > 20
     assert figures["say during a stop"] > 5
+    assert figures["stopped with loops"] > 20
