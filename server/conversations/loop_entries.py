@@ -13,6 +13,7 @@ it until it is gone, or its deletion has failed. Pure bookkeeping: nothing here 
 from asyncio import Task, TimerHandle
 from collections.abc import Callable, Iterator
 from enum import StrEnum
+from typing import NamedTuple
 
 from server.agent.states import LoopSettings
 from server.conversations.conversation import ServerConversation
@@ -47,6 +48,20 @@ BECOMES: dict[LoopState | None, frozenset[LoopState | None]] = {
 """The states that may follow each; None is no entry."""
 HOLDING = frozenset({LoopState.STARTING, LoopState.RUNNING, LoopState.STOPPING})
 """The states that hold a slot."""
+
+
+class LoopStatus(NamedTuple):
+    """What a loop is at, as others may know it."""
+
+    state: LoopState | None = None
+    """None where there is no loop and none waits."""
+    since: float = 0.0
+    """The time of the last transition, on the event loop's clock."""
+    waits_for: WaitsFor | None = None
+    """None unless it waits."""
+
+
+NO_LOOP = LoopStatus()
 
 
 class WrongTransition(ServerError):
@@ -191,10 +206,6 @@ class LoopTable:
         if entry.state is not LoopState.WAITING:
             return None
         return WaitsFor.RESUME if self.held_back else WaitsFor.SLOT
-
-    def seconds(self, entry: LoopEntry) -> float:
-        """Return for how long an entry has been in its state."""
-        return self._clock() - entry.since
 
     def enter(self, conversation: ServerConversation, *, has_work: bool) -> LoopEntry:
         """No entry -> waiting, as the last of its rank."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from server.agent.states import LoopSettings
 from server.conversations.conversation import ServerConversation
-from server.conversations.loop_entries import LoopEntry, LoopState, LoopTable
+from server.conversations.loop_entries import NO_LOOP, LoopEntry, LoopState, LoopStatus, LoopTable
 from server.conversations.registry import OpenConversations
 from server.observability.logs import context_of
 
@@ -45,10 +45,12 @@ class LoopScheduler:
         self._refine = refine
         self._none_left = asyncio.Event()
 
-    def state(self, conversation: ServerConversation) -> LoopState | None:
-        """Return the state of a conversation's loop; None if there is none and none waits."""
+    def status(self, conversation: ServerConversation) -> LoopStatus:
+        """Return what a conversation's loop is at, since when, and what it waits for."""
         entry = self._entry(conversation)
-        return None if entry is None else entry.state
+        if entry is None:
+            return NO_LOOP
+        return LoopStatus(entry.state, entry.since, self._loops.waits_for(entry))
 
     def holds(self, conversation: ServerConversation) -> bool:
         """Return whether the loop starts, runs or stops."""
@@ -207,11 +209,11 @@ class LoopScheduler:
         return entry.state is LoopState.RUNNING and loop is not None and loop.rests
 
     def _begin(self, entry: LoopEntry) -> None:
-        reason, seconds = self._loops.waits_for(entry), self._loops.seconds(entry)
+        seconds = asyncio.get_running_loop().time() - entry.since
         self._loops.start(entry)
         if seconds >= LONG_WAIT_SECONDS:
-            about = "the agent loop of %s starts; it waited for %s for %.1f s"
-            logger.info(about, entry.conversation_id, reason, seconds)
+            about = "the agent loop of %s starts after waiting for %.1f s"
+            logger.info(about, entry.conversation_id, seconds)
         entry.task = _spawn(entry, self._start(entry))
 
     async def _start(self, entry: LoopEntry) -> None:
@@ -222,14 +224,15 @@ class LoopScheduler:
             await conversation.start_loop(settings, partial(self._rested, entry))
         except Exception:
             logger.exception("the agent loop of %s failed to start", entry.conversation_id)
-            if entry.state is LoopState.STARTING:
-                self._remove(entry)
         else:
             if entry.state is LoopState.STARTING:
                 self._loops.run(entry)
                 entry.task = None
                 self._watch_idleness(entry)
                 self._rest_soon(entry)
+        finally:
+            if entry.state is LoopState.STARTING:
+                self._remove(entry)
 
     def _stop_soon(self, entry: LoopEntry) -> None:
         """Begin to stop a loop that starts or runs; no error where it is being stopped already."""

@@ -17,7 +17,7 @@ from server.agent.states import LoopSettings
 from server.config.settings import ServerConfig
 from server.conversations.connections import ConnectionRegistry
 from server.conversations.conversation import LoopDependencies, ServerConversation
-from server.conversations.loop_entries import LoopState
+from server.conversations.loop_entries import NO_LOOP, LoopStatus
 from server.conversations.users import Users
 from server.errors import NotAvailable, NotSupported
 from storage.conversations.base import ConversationStores
@@ -67,8 +67,8 @@ class AgentLoopInfo:
     user_id: str | None = None
     working: bool = False
     """The agent is at something now."""
-    state: LoopState | None = None
-    """The state of the loop as its scheduler knows it; None where there is no loop and none waits."""
+    loop: LoopStatus = NO_LOOP
+    """The state of the loop's entry, since when, and what it waits for."""
 
 
 class Joined(NamedTuple):

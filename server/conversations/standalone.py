@@ -309,15 +309,15 @@ class StandaloneConversationManager(ConversationManager):
 
     def _info(self, conversation: ServerConversation) -> AgentLoopInfo:
         sid = conversation.conversation_id
-        state = self._loops.state(conversation)
-        queued = state is LoopState.WAITING
+        loop = self._loops.status(conversation)
+        queued = loop.state is LoopState.WAITING
         runtime_status = conversation.runtime_status
         if conversation.ready:
             status = ConversationStatus.RUNNING
         elif queued:
             # Readable and taking messages: that is what this status tells the page.
             status, runtime_status = ConversationStatus.RUNNING, "STATUS$READY"
-        elif state in HOLDING:
+        elif loop.state in HOLDING:
             status = ConversationStatus.STARTING
         else:
             status = ConversationStatus.STOPPED
@@ -326,5 +326,5 @@ class StandaloneConversationManager(ConversationManager):
             *(sid, url, None, conversation.stream, status, runtime_status, queued),
             user_id=conversation.user_id,
             working=conversation.loop is not None and conversation.loop.working,
-            state=state,
+            loop=loop,
         )

@@ -18,6 +18,7 @@ from hypothesis.stateful import (
 )
 
 from server.agent.states import LoopSettings
+from server.conversations.loop_entries import WaitsFor
 from storage.conversations.metadata import ConversationMetadata
 from tests.support.clients import message
 from tests.support.loop_world import WORK, loop_place
@@ -319,12 +320,15 @@ class LoopMachine(RuleBasedStateMachine):
 
     async def look(self):
         infos = await self.manager.every_agent_loop()
-        self.model.real = {info.conversation_id: str(info.state) for info in infos}
+        self.model.real = {info.conversation_id: str(info.loop.state) for info in infos}
+        self.reasons = {info.conversation_id: info.loop.waits_for for info in infos}
         self.working = {info.conversation_id for info in infos if info.working}
 
     async def compare(self):
         for one in self.model.all:
             assert self.model.real.get(one.id) == one.state, one
+            reason = WaitsFor.RESUME if self.model.draining else WaitsFor.SLOT
+            assert self.reasons.get(one.id) == (reason if one.state == "waiting" else None), one
             if one.state == "running":
                 assert (one.id in self.working) == bool(one.doing), one
             assert self.world.runtimes[one.id] == one.has_runtime, one

@@ -47,7 +47,7 @@ async def rests(
 ) -> bool:
     """Return whether the conversation's loop has come up and is not at work."""
     infos = await manager.get_agent_loop_info(user_id, {conversation_id})
-    return any(info.state is LoopState.RUNNING and not info.working for info in infos)
+    return any(info.loop.state is LoopState.RUNNING and not info.working for info in infos)
 
 
 async def until_resting(
