@@ -241,9 +241,10 @@ def test_the_storage_setting_chooses_the_medium(tmp_path):
     assert ServerConfig(data_dir=tmp_path).storage == SqliteStorage(data_dir=tmp_path)
 
 
+PROPERTIES = ServerConfig.model_json_schema()["properties"]
 NUMBERS = [
     name
-    for name, schema in ServerConfig.model_json_schema()["properties"].items()
+    for name, schema in PROPERTIES.items()
     if {"integer", "number"} & {one.get("type") for one in (schema, *schema.get("anyOf", ()))}
 ]
 
@@ -256,8 +257,11 @@ def test_no_number_is_taken_that_cannot_be_counted_to_or_waited_for(field):
 
 
 async def test_the_longest_times_are_those_the_server_can_wait_for(tmp_path):
-    names = [name for name in NUMBERS if name.endswith("_seconds")]
-    longest = {f"PARLEY_{name.upper()}": str(LONGEST_SECONDS) for name in names}
+    longest = {
+        f"PARLEY_{name.upper()}": str(PROPERTIES[name].get("maximum", LONGEST_SECONDS))
+        for name in NUMBERS
+        if name.endswith("_seconds")
+    }
     async with server_process(tmp_path, environment=longest) as server:
         async with httpx.AsyncClient(base_url=server.url) as client:
             assert (await client.post(EVERY, json={})).status_code == 200
