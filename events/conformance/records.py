@@ -35,8 +35,8 @@ def key(name: str) -> bytes:
 
 
 def summary_of(events: list[StoredEvent]) -> SummaryChange:
-    """Return a summary that names the newest event and its timestamp."""
-    moment = orjson.loads(events[-1].body)["timestamp"]
+    """Return a summary that names the newest event and its timestamp, if it has one."""
+    moment = orjson.loads(events[-1].body).get("timestamp")
     return SummaryChange(last_event_id=events[-1].id, last_updated_at=moment)
 
 
