@@ -12,6 +12,7 @@ from server.agent.states import LoopSettings
 from tests.support.clients import message
 from tests.support.hooked import HookedEventStore
 from tests.support.live import live_server, rests, until_resting, until_running
+from tests.support.waiting import until
 
 SETTINGS = LoopSettings()
 BUSY = "/run sleep 30"
@@ -216,3 +217,26 @@ async def test_a_loop_to_which_a_message_is_on_its_way_does_not_give_way():
 
             answers = [orjson.loads(one.body) for one in await live.log(idle)]
             assert any(is_answer(event) for event in answers[said:])
+
+
+async def test_a_message_in_the_step_in_which_a_stop_begins_is_left_to_the_next_loop():
+    async with live_server() as live:
+        manager = live.application.manager
+        conversation_id = await live.new()
+        await manager.maybe_start_agent_loop(conversation_id, SETTINGS, None, "hello")
+        await until_resting(manager, conversation_id)
+        async with manager.attach(conversation_id, None) as conversation:
+            await manager.accept(conversation, message(BUSY))
+            await until(lambda: conversation.loop is not None and conversation.loop.working)
+
+            closed, said = await asyncio.gather(
+                manager.close_session(conversation_id),
+                manager.accept(conversation, message("are you there?")),
+            )
+
+            assert closed
+            async with asyncio.timeout(5):
+                async for stored in conversation.stream.follow(said.id):
+                    if is_answer(orjson.loads(stored.body)):
+                        break
+            assert await manager.is_agent_loop_running(conversation_id)
