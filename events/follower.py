@@ -89,7 +89,10 @@ class Follower:
                 return []
             middle = len(names) // 2
             return await self._ends_of(names[:middle]) + await self._ends_of(names[middle:])
-        ends = zip(names, heads, strict=True)
+        ends = list(zip(names, heads, strict=True))
+        for name, head in ends:
+            if head.masks and name in self._streams:
+                self._streams[name].need_masks(head.masks)
         return [(name, head.next_id) for name, head in ends if not head.deleted]
 
     async def run(self) -> None:

@@ -262,9 +262,7 @@ class EventStream:
                 head = await self._store.head(self.conversation_id)
                 if head.deleted:
                     raise ConversationDeleted(self.conversation_id)
-                masks = None if self._appends is None else self._appends.masks
-                if masks is not None and head.masks > masks:
-                    self._ask_for_masks(head.masks)
+                self.need_masks(head.masks)
                 if head.next_id > self.next_id and not self._closed:
                     reached: Future[None] = asyncio.get_running_loop().create_future()
                     self._pump.reach(head.next_id, reached)
@@ -299,6 +297,12 @@ class EventStream:
         that as long as for the store, and are then told MasksChanged.
         """
         self._masks_changed = callback
+
+    def need_masks(self, version: int) -> None:
+        """Report the version of masks that the log takes events under; asks for it if it is newer."""
+        masks = None if self._appends is None else self._appends.masks
+        if masks is not None and version > masks:
+            self._ask_for_masks(version)
 
     def masked(self, text: str) -> str:
         """Return a text as an event appended now would hold it."""

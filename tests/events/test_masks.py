@@ -9,6 +9,7 @@ from events.actions import MessageAction
 from events.batch import Appended
 from events.conformance.records import append as append_records, records
 from events.errors import MasksChanged, StreamClosed
+from events.follower import Follower
 from events.redaction import MASK
 from events.stores.memory import MemoryEventStore
 from tests.support.faulty_store import (
@@ -171,6 +172,20 @@ async def test_look_asks_for_the_masks_that_the_log_needs(store):
 
     assert asked == [6]
     assert plain.next_id == stream.next_id == 1
+
+
+async def test_a_look_of_the_follower_asks_for_the_masks_that_logs_need(store):
+    stream, asked = await masked_stream(store)
+    follower = Follower(store, look_seconds=2.0)
+    follower.add(stream)
+    await raise_version(store, 1)
+    await follower.look()
+    await raise_version(store, 6, next_id=1)
+
+    await follower.look()
+    await follower.close()
+
+    assert asked == [6]
 
 
 async def test_a_stream_that_learned_no_version_is_never_refused_for_one(store):
