@@ -1,6 +1,7 @@
 """A conversation's events: read by range and filter, append."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -74,21 +75,36 @@ class TrajectoryRoutes:
         separator = b""
         position = 0
         while position < next_id:
-            page = await self._services.page_reader.read(conversation_id, position, next_id)
+            page = deque(await self._services.page_reader.read(conversation_id, position, next_id))
             position = page[-1].id + 1
-            for event in page:
-                payload = orjson.loads(event.body)
-                if is_hidden(payload):
+            while page:
+                # What a client that reads slowly holds is one event, not the page nor what it is made of.
+                form = _exported(page.popleft())
+                if form is None:
                     continue
-                chunk += separator + orjson.dumps(trajectory_form(payload))
+                chunk += separator + form
                 separator = b","
+                del form
                 if len(chunk) >= CHUNK_BYTES:
-                    yield bytes(chunk)
-                    chunk.clear()
+                    for piece in _pieces(chunk):
+                        yield piece
                     await asyncio.sleep(0)
             # A page out of the cache is read without waiting, and others want their turn.
             await asyncio.sleep(0)
         yield bytes(chunk + b"]}")
+
+
+def _exported(event: StoredEvent) -> bytes | None:
+    payload = orjson.loads(event.body)
+    return None if is_hidden(payload) else orjson.dumps(trajectory_form(payload))
+
+
+def _pieces(chunk: bytearray) -> Iterator[bytes]:
+    """Take a chunk apart: whatever is sent is held several times until the client has read it."""
+    whole = bytes(chunk)
+    chunk.clear()
+    for begin in range(0, len(whole), CHUNK_BYTES):
+        yield whole[begin : begin + CHUNK_BYTES]
 
 
 async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

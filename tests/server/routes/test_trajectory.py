@@ -1,6 +1,7 @@
 """The export of a conversation."""
 
 import asyncio
+from typing import Any
 
 import orjson
 
@@ -85,3 +86,37 @@ async def test_a_marker_stands_for_an_event_that_cannot_be_read(rest):
 
     assert [event["id"] for event in events] == [0, 1]
     assert events[1]["extras"] == {"error_id": DAMAGED_ID}
+
+
+async def test_an_export_is_sent_in_small_pieces_however_long_an_event_is(rest):
+    conversation_id = await rest.create()
+    text = "long " * 200_000
+    said = {"action": "message", "args": {"content": text}}
+    assert (await rest.ask("POST", f"{EVERY}/{conversation_id}/events", json=said)).is_success
+    received = [{"type": "http.request", "body": b"", "more_body": False}]
+    sent: list[bytes] = []
+    disconnected = asyncio.Event()
+
+    async def receive():
+        if not received:
+            await disconnected.wait()
+        return received.pop()
+
+    async def send(message):
+        sent.append(message.get("body", b""))
+
+    path = f"{EVERY}/{conversation_id}/trajectory"
+    scope: dict[str, Any] = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+    }
+    scope |= {"path": path, "raw_path": path.encode(), "query_string": b"", "root_path": ""}
+    scope |= {"scheme": "http", "headers": [(b"host", b"localhost:3000")]}
+    scope |= {"client": ("127.0.0.1", 1), "server": ("localhost", 3000)}
+    await rest.application.asgi(scope, receive, send)
+
+    assert max(map(len, sent)) <= 64 * 1024
+    events = orjson.loads(b"".join(sent))["trajectory"]
+    assert text in [event.get("args", {}).get("content") for event in events]
