@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
 
 from events.actions import Action
 from events.observations import Observation
@@ -43,6 +44,10 @@ class Runtime(ABC):
     workspace paths or paths relative to its root and raise `WorkspaceError`s. Cancelling any call
     is safe: it leaves the workspace as it was before or after the action, never between.
     """
+
+    idempotent: ClassVar[frozenset[str]] = frozenset()
+    """Kinds of action that may be carried out twice: one that a crash left open is then carried out
+    again instead of being answered with an error."""
 
     @property
     @abstractmethod

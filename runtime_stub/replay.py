@@ -6,6 +6,7 @@ from typing import Any
 from events.actions import Action, MessageAction
 from events.event import Event, EventSource
 from runtime_stub.agent import Agent, Spending
+from runtime_stub.turn import Turn
 
 
 class ReplayAgent(Agent):
@@ -23,6 +24,28 @@ class ReplayAgent(Agent):
         self._inner = inner
         self._answered = False
         self._asked = False
+
+    @property
+    def stepwise(self) -> bool:
+        """Whether `inner` returns its actions one by one."""
+        return self._inner.stepwise
+
+    async def open(self, conversation_id: str) -> None:
+        """See Agent."""
+        await self._inner.open(conversation_id)
+
+    async def run(self, turn: Turn) -> None:
+        """Do what was recorded, then let `inner` answer what was asked beyond the recorded message."""
+        if self.stepwise:
+            await turn.drive(self)
+            return
+        replayed = not self._answered
+        self._answered = True
+        while self._done < len(self._actions):
+            self._done += 1
+            await turn.act(self._actions[self._done - 1])
+        if not replayed or len(turn.cause) > 1:
+            await self._inner.run(turn)
 
     @property
     def goes_on(self) -> bool:

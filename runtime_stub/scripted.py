@@ -20,6 +20,7 @@ from runtime_stub.instructions import (
     whole_numbers,
     words_of,
 )
+from runtime_stub.turn import TurnFailed
 
 MAX_SLOW_MESSAGES = 100_000
 MAX_SLOW_MS = 600_000
@@ -28,7 +29,7 @@ COMPLETION_TOKENS = 20
 _USD = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,9})?")
 
 
-class ScriptedFailure(Exception):
+class ScriptedFailure(TurnFailed):
     """The error raised by `/error TEXT`; its text is TEXT."""
 
     quotes: ClassVar[bool] = True

@@ -87,9 +87,9 @@ class Application:
         return [reason for reason, holds in found.items() if holds]
 
     def stop_intake(self) -> None:
-        """Refuse new connections and say so on /ready."""
+        """Refuse new connections and events, and say so on /ready."""
         self.stopping = True
-        self.handlers.stopping = True
+        self.handlers.stopping = self.handlers.ending = True
 
     def drain_intake(self, lasts: bool) -> None:  # noqa: FBT001 - the listener's signature
         """Refuse new connections while a drain lasts."""
@@ -245,9 +245,11 @@ def manager_parts(
                 other=config.action_timeout_seconds,
                 # A stop must have time for the rest.
                 close=min(config.agent_close_seconds, config.shutdown_seconds / 4),
-                stop=config.shutdown_seconds * 3 / 4,
+                stop=config.shutdown_seconds * 3 / 8,
             ),
             step=components.step,
+            user=users.for_agent,
+            agent_threads=config.agent_threads,
             monitor=Monitor(None if type(listener) is MonitoringListener else listener),
         ),
         default_settings=LoopSettings(
@@ -255,6 +257,9 @@ def manager_parts(
             max_budget_per_task=config.max_budget_per_task,
             confirmation_mode=config.confirmation_mode,
             action_timeout_seconds=config.action_timeout_seconds,
+            turn_seconds=config.turn_seconds,
+            quiet_seconds=config.quiet_seconds,
+            turn_tries=config.turn_tries,
         ),
         users=users,
         stream_limits=StreamLimits(

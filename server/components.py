@@ -15,9 +15,9 @@ from runtime_stub.base import RuntimeBuilder
 from runtime_stub.scripted import ScriptedAgent
 from runtime_stub.stub import StubRuntimeBuilder
 from server.access.auth import AnyUser, UserAuth
-from server.agent.steps import Step, plain_step
 from server.config.settings import ServerConfig
 from server.config.sources import ConfigError
+from server.conversations.conversation import Step, plain_step
 from server.conversations.manager import ConversationManager, ManagerDependencies
 from server.conversations.monitoring import MonitoringListener
 from server.conversations.standalone import StandaloneConversationManager

@@ -16,8 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from events.actions import Action
 from events.batch import Appended, Settled
 from runtime_stub.agent import Agent
-from server.agent.steps import Step
-from server.conversations.conversation import ServerConversation
+from server.conversations.conversation import ServerConversation, Step
 from server.conversations.manager import ConversationManager
 from server.http.access_log import method_of, route_of
 from server.observability.counters import ServerCounters

@@ -8,7 +8,8 @@ cancellation; and from within it no task can be cancelled but its own.
 import asyncio
 import logging
 from asyncio import AbstractEventLoop, CancelledError, Future, Task
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from contextvars import Context, ContextVar
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
@@ -169,6 +170,19 @@ def fitting(given: object, kind: type[T], what: str) -> T:
 def _wake(waiter: Future[None], *_: object) -> None:
     if not waiter.done():
         waiter.set_result(None)
+
+
+@contextmanager
+def outside() -> Iterator[None]:
+    """Run a block as the server's own, although code of others has called it.
+
+    Tasks that begin in it are the server's. Not for generators, which would leave it at a `yield`.
+    """
+    token = _within.set(None)
+    try:
+        yield
+    finally:
+        _within.reset(token)
 
 
 def runs_now() -> bool:

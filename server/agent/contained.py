@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set as AbstractSet
 from typing import Any, NamedTuple, TypeVar
 
 from events.actions import Action
@@ -10,11 +10,13 @@ from events.event import Event
 from events.observations import ErrorObservation, Observation
 from runtime_stub.agent import Agent, Spending
 from runtime_stub.base import FileChange, FileVersions, Runtime, RuntimeStatus
+from runtime_stub.turn import Turn
 from server.user_code import UserCode, UserCodeLate, fitting
 
 logger = logging.getLogger(__name__)
 
 STEP = "the agent's step"
+RUN = "the agent's run"
 PERFORM = "the runtime's action"
 STUCK_AGENT = "the agent ignored its stop and is still at its last step; stop the conversation to have a new one"
 STUCK_RUNTIME = "The runtime is still busy with an action that did not stop when it was given up."
@@ -44,6 +46,34 @@ class ContainedAgent(Agent):
         self._inner = inner
         self._code = code
         self._deadlines = deadlines
+
+    @property
+    def stepwise(self) -> bool:
+        """See Agent."""
+        return bool(self._code.call(lambda: self._inner.stepwise))
+
+    @property
+    def starts_again(self) -> bool:
+        """Whether a turn that was cut short may begin again: the class's `resumes`."""
+        return bool(getattr(self._inner, "resumes", False))
+
+    @property
+    def may_repeat(self) -> AbstractSet[str]:
+        """Kinds of action that may be carried out twice: the class's `idempotent`."""
+        return frozenset(getattr(self._inner, "idempotent", ()))
+
+    async def open(self, conversation_id: str) -> None:
+        """See Agent."""
+        seconds = self._deadlines.start
+        await self._code.wait(
+            lambda: self._inner.open(conversation_id), seconds, "the agent's open"
+        )
+
+    async def run(self, turn: Turn) -> None:
+        """See Agent; the turn's clocks bound it."""
+        if self._code.is_stuck(RUN):
+            raise UserCodeLate(STUCK_AGENT)
+        await self._code.wait(lambda: self._inner.run(turn), None, RUN)
 
     @property
     def goes_on(self) -> bool:
@@ -94,6 +124,11 @@ class ContainedRuntime(Runtime):
         self._code = code
         self._deadlines = deadlines
         self._told = False
+
+    @property
+    def may_repeat(self) -> AbstractSet[str]:
+        """Kinds of action that may be carried out twice: the class's `idempotent`."""
+        return frozenset(getattr(self._inner, "idempotent", ()))
 
     @property
     def status(self) -> RuntimeStatus:

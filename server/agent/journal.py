@@ -3,11 +3,13 @@
 import asyncio
 import logging
 from asyncio import Future, TimerHandle
+from collections.abc import Sequence
+from functools import partial
 
 from events.batch import Appended
 from events.errors import ConversationDeleted, EventsError, Fenced, StreamClosed
 from events.event import AgentState, Event, EventSource
-from events.observations import AgentStateChangedObservation, ErrorObservation
+from events.observations import AgentStateChangedObservation
 from events.stream import HeldStream
 
 logger = logging.getLogger(__name__)
@@ -26,7 +28,8 @@ class LoopJournal:
     def __init__(self, held: HeldStream) -> None:
         self._held = held
         self._untold: AgentStateChangedObservation | None = None
-        self._unshown: ErrorObservation | None = None
+        self._before: list[Event] = []
+        """Events that stand before the state and are not in the log yet."""
         self._retry: TimerHandle | None = None
         self._told: Future[None] | None = None
 
@@ -48,15 +51,13 @@ class LoopJournal:
             logger.exception("cannot encode %s of %s", event.kind, self._held.conversation_id)
             return None
 
-    def tell_state(
-        self, state: AgentState, reason: str = "", error: ErrorObservation | None = None
-    ) -> None:
-        """Append the current state, after the error that caused it, if any.
+    def tell_state(self, state: AgentState, reason: str = "", before: Sequence[Event] = ()) -> None:
+        """Append the current state, after the events that led to it.
 
         Earlier states that were not appended are dropped.
         """
         self._untold = AgentStateChangedObservation(agent_state=state, reason=reason)
-        self._unshown = error
+        self._before = list(before)
         self._append_state()
 
     async def close(self, seconds: float) -> None:
@@ -74,28 +75,28 @@ class LoopJournal:
         fact = self._untold
         if fact is None:
             return
-        self._append_error(fact)
+        self._append_before(fact)
         appending = self.tell(fact, EventSource.ENVIRONMENT)
         if appending is not None:
             appending.add_done_callback(lambda done: self._appended(fact, done))
         elif self._untold is fact:
             self._try_again()
 
-    def _append_error(self, fact: AgentStateChangedObservation) -> None:
-        error = self._unshown
-        if error is None:
-            return
-        appending = self.tell(error, EventSource.ENVIRONMENT)
-        if appending is None:
-            return
-        self._unshown = None
+    def _append_before(self, fact: AgentStateChangedObservation) -> None:
+        waiting, self._before = self._before, []
+        for event in waiting:
+            appending = self.tell(event, EventSource.ENVIRONMENT)
+            if appending is None:
+                self._before.append(event)
+                continue
+            appending.add_done_callback(partial(self._appended_before, fact, event))
 
-        def appended(done: Future[Appended]) -> None:
-            failed = done.cancelled() or done.exception() is not None
-            if failed and self._untold is fact:
-                self._unshown = error
-
-        appending.add_done_callback(appended)
+    def _appended_before(
+        self, fact: AgentStateChangedObservation, event: Event, done: "Future[Appended]"
+    ) -> None:
+        failed = done.cancelled() or done.exception() is not None
+        if failed and self._untold is fact:
+            self._before.append(event)
 
     def _appended(self, fact: AgentStateChangedObservation, done: Future[Appended]) -> None:
         error = None if done.cancelled() else done.exception()
@@ -117,7 +118,8 @@ class LoopJournal:
             self._end()
 
     def _end(self) -> None:
-        self._untold = self._unshown = None
+        self._untold = None
+        self._before = []
         if self._told is not None and not self._told.done():
             self._told.set_result(None)
 

@@ -1,138 +1,111 @@
-"""Drives one agent over one stream: states, commands, confirmation, limits."""
+"""Drives one agent over one stream: turns, states, commands, and what earlier loops left open."""
 
 import asyncio
 import logging
-from asyncio import CancelledError, Future, Task
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from asyncio import Future, Task
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 from events.actions import (
     Action,
     ChangeAgentStateAction,
+    MCPAction,
     MessageAction,
     RecallAction,
     SystemMessageAction,
 )
+from events.batch import Appended
 from events.damage import is_marker
 from events.errors import Fenced
-from events.event import AgentState, Event, EventSource, RecallType, StoredEvent
-from events.observations import ErrorObservation, Observation, RecallObservation
+from events.event import (
+    AgentState,
+    Event,
+    EventSource,
+    Interruption,
+    RecallType,
+    StoredEvent,
+)
+from events.observations import (
+    ErrorObservation,
+    Observation,
+    RecallObservation,
+    TurnEndedObservation,
+)
 from events.stream import HeldStream
 from events.subscription import Subscription
 from runtime_stub.agent import Agent, RateLimited, Spending
 from runtime_stub.base import Runtime
 from runtime_stub.errors import RuntimeUnavailable
+from runtime_stub.turn import LimitReached, Reason
 from server.agent.contained import ContainedAgent, ContainedRuntime, Deadlines
+from server.agent.driver import AgentDriver
 from server.agent.journal import LoopJournal
-from server.agent.recovery import find_open_work, has_system_message
-from server.agent.states import (
-    ERROR_ID,
-    FAILED_ID,
-    NOT_EXECUTED,
+from server.agent.reasons import (
     RATE_LIMIT_ID,
-    STEPPING,
-    STOPPED_ID,
-    TROUBLED,
-    WORKING,
-    LoopSettings,
+    SENTENCES,
+    Failure,
+    failure_for,
+    failure_of,
+    outcome_of,
 )
-from server.agent.steps import AgentSteps, LimitReached, Step, plain_step
+from server.agent.recovery import (
+    INTERRUPTED,
+    LostTurn,
+    OpenWork,
+    find_open_work,
+    has_system_message,
+)
+from server.agent.states import TROUBLED, WORKING, LoopSettings
 from server.errors import text_of
-from server.observability.logs import context_of
-from server.user_code import UserCode, reason_of
+from server.turns.acting import Decision
+from server.turns.inbox import Inbox
+from server.turns.kinds import FAILED_ID, NOT_EXECUTED, STOPPED_ID
+from server.turns.ledger import Ledger
+from server.turns.parts import (
+    Nobody,
+    ProcessMemory,
+    Step,
+    TurnMemory,
+    TurnParts,
+    TurnUser,
+    plain_step,
+)
+from server.turns.threads import AgentThreads
+from server.turns.turn import LoggedTurn
+from server.user_code import UserCode
 
 logger = logging.getLogger(__name__)
-
-HALT_SECONDS = 0.8
-"""Seconds a cancelled step may take to end before it is abandoned."""
-Work = Callable[[], Awaitable[AgentState]]
-"""Steps up to the state that is then due."""
-
-
-class AgentDriver:
-    """One piece of work at a time. However it ends, a state is set, unless it was halted.
-
-    `set_state` gets the state, the reason known to clients, and an additional text; it and `fail`
-    must not raise.
-    """
-
-    def __init__(
-        self,
-        conversation_id: str,
-        set_state: Callable[[AgentState, str, str], None],
-        fail: Callable[[BaseException], None],
-    ) -> None:
-        self._conversation_id = conversation_id
-        self._set_state = set_state
-        self._fail = fail
-        self._task: Task[None] | None = None
-        self._context = context_of(conversation_id=conversation_id)
-
-    def begin(self, work: Work) -> None:
-        """Start the work; earlier work no longer changes the state."""
-        name = f"agent of {self._conversation_id}"
-        loop = asyncio.get_running_loop()
-        self._task = loop.create_task(self._drive(work), name=name, context=self._context)
-
-    def drop(self) -> None:
-        """Cancel the current work without waiting for its end; it no longer changes the state."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-
-    async def halt(self) -> None:
-        """Cancel the current work; if it ignores that, abandon it: it no longer sets the state."""
-        task, self._task = self._task, None
-        if task is None or task.done():
-            return
-        task.cancel()
-        _, late = await asyncio.wait([task], timeout=HALT_SECONDS)
-        if late:
-            logger.error(
-                "abandoning %s: it did not stop within %g s", task.get_name(), HALT_SECONDS
-            )
-
-    async def _drive(self, work: Work) -> None:
-        me = asyncio.current_task()
-        try:
-            outcome = await _outcome_of(work)
-        except BaseException as error:
-            # A cancellation without a halt came from inside the agent or its runtime.
-            if self._task is not me and isinstance(error, CancelledError | GeneratorExit):
-                raise
-            logger.exception("the agent of %s failed", self._conversation_id)
-            if self._task is me:
-                self._fail(error)
-        else:
-            if self._task is me:
-                self._set_state(*outcome)
-
-
-async def _outcome_of(work: Work) -> tuple[AgentState, str, str]:
-    """Return the state to set after the work, its reason, and an additional text."""
-    try:
-        return await work(), "", ""
-    except LimitReached as limit:
-        return AgentState.ERROR, str(limit), ""
-    except RateLimited as limit:
-        if limit.exhausted:
-            return AgentState.ERROR, RATE_LIMIT_ID, text_of(limit)
-        return AgentState.RATE_LIMITED, text_of(limit), ""
-
 
 CLOSE_SHARE = 0.4
 """The share of the time for an end spent on appending the last state."""
 LONGEST_REASON = 2000
 """Characters of a reason that are kept."""
+CUT_WORDS = {
+    "stopped": Interruption.STOPPED,
+    INTERRUPTED: Interruption.STOPPED,
+    "timed_out": Interruption.TIMED_OUT,
+}
+"""What is said of a text that was cut short, by the outcome of its turn; else FAILED."""
 OnError = Callable[[str], None]
 """Shows a failure to connected clients; the state `error` with its reason is in the log."""
+
+
+class _Recalled(NamedTuple):
+    """The mark of a message that is taken up, with its append, and the turn it belongs to."""
+
+    kind: RecallType
+    appending: "Future[Appended]"
+    turn_id: int | None
 
 
 class AgentLoop:
     """The running agent of one conversation. Everything it decides is an event of the log.
 
-    It takes up user messages in log order, each by a `recall` action that names it as its cause; by
-    that mark a later loop knows which messages still wait. Every failure of the loop, its agent or
-    its runtime ends in a state in the log: none but a loop at work is `running`. Once another holds
+    Its work is divided into turns: one begins with a `recall` action that marks a message as taken
+    up, or stands for a command to go on, and ends with `turn_ended`. By these a later loop knows
+    which messages still wait, and which turn was cut short. Whatever fails in it, its agent or its
+    runtime ends in a state that is told: none but a loop at work is `running`. Once another holds
     the log's loop, nothing more of this one gets there, and it stops.
     """
 
@@ -146,24 +119,45 @@ class AgentLoop:
         *,
         on_error: OnError,
         on_rest: Callable[[], None],
+        on_status: Callable[[str], None] = lambda _: None,
         step: Step = plain_step,
         code: UserCode | None = None,
         deadlines: Deadlines = Deadlines(),  # noqa: B008 - immutable
+        user: TurnUser | None = None,
+        memory: TurnMemory | None = None,
+        threads: AgentThreads | None = None,
     ) -> None:
         self.state: AgentState | None = None
+        self.stopped_by_user = False
+        """Whether its end, when it comes, was asked for: its turn is not begun again."""
         self._deadlines = deadlines
+        self._settings = settings
         self._code = code or UserCode(held.conversation_id)
         self._agent = ContainedAgent(agent, self._code, deadlines)
         self.runtime = ContainedRuntime(runtime, self._code, deadlines)
         self._stream = held.stream
         self._held = held
         self._record = LoopJournal(held)
-        self._steps = AgentSteps(
-            *(held, self._agent, self.runtime, settings, spent),
-            *(self._set_state, self._record.tell, step),
+        self._ledger = Ledger(settings.max_iterations, settings.max_budget_per_task, spent)
+        self._parts = TurnParts(
+            held=held,
+            code=self._code,
+            runtime=self.runtime,
+            limits=settings,
+            ledger=self._ledger,
+            user=user or Nobody(),
+            memory=memory or ProcessMemory(),
+            threads=threads or AgentThreads(),
+            announce=self._set_state,
+            tell=self._record.tell,
+            take_up=self._take_up_in_turn,
+            notify=on_status,
+            level=self._level,
+            step=step,
         )
-        self._driver = AgentDriver(held.conversation_id, self._set_state, self._fail)
+        self._driver = AgentDriver(held.conversation_id, self._turn_done, self._turn_failed)
         self._agent.resume(spent)
+        self._stepwise = self._agent.stepwise
         self._on_error = on_error
         self._on_rest = on_rest
         self._subscription: Subscription | None = None
@@ -173,6 +167,9 @@ class AgentLoop:
         self._sealed = False
         self._rest_told = False
         self._serial = asyncio.Lock()
+        self._turn: LoggedTurn | None = None
+        self._inbox = Inbox()
+        self._tasks: set[Task[None]] = set()
 
     @property
     def working(self) -> bool:
@@ -199,10 +196,11 @@ class AgentLoop:
         self._set_state(AgentState.LOADING)
         try:
             await self._connect()
+            await self._agent.open(self._stream.conversation_id)
             await self._open(last_id)
         except Exception as error:
             self.seal()
-            await self._driver.halt()
+            await self._halt("failed")
             await self._unsubscribe()
             self._fail(error)
             await self._record.close(self._deadlines.stop * CLOSE_SHARE)
@@ -211,12 +209,16 @@ class AgentLoop:
     async def close(self) -> None:
         """Halt the agent, record `stopped`, release everything.
 
-        Where the agent or the runtime fails at being closed, the state is `error` at the end.
+        A turn under way ends: stopped where its user wanted that, else interrupted, to be begun
+        again by the next loop or with an error that says so. Where the agent or the runtime fails at
+        being closed, the state is `error` at the end.
         """
         self.seal()
-        await self._driver.halt()
+        await self._halt("stopped")
         await self._unsubscribe()
-        self._set_state(AgentState.STOPPED)
+        for task in self._tasks:
+            task.cancel()
+        self._set_state(AgentState.STOPPED, before=self._close_turn())
         for failed in await self.release():
             self._fail(failed)
         await self._record.close(self._deadlines.stop * CLOSE_SHARE)
@@ -256,9 +258,7 @@ class AgentLoop:
     async def _open(self, last_id: int) -> None:
         left = await find_open_work(self._stream, last_id)
         for action in left.actions:
-            text = NOT_EXECUTED.format(why="was restarted")
-            closing = ErrorObservation(content=text, error_id=STOPPED_ID, cause=action.id)
-            self._record.tell(closing, EventSource.AGENT)
+            await self._close_left(action)
         if not await has_system_message(self._stream):
             opening = SystemMessageAction(
                 content=self._agent.system_prompt(), agent_class=self._agent.name
@@ -270,20 +270,78 @@ class AgentLoop:
             self._subscription = self._stream.subscribe("agent loop", self._handle, after=after)
             for marker in left.damaged:
                 self._agent.observe(marker)
-            waiting = left.messages + await self._messages_since(last_id, after)
-            if waiting:
-                self._command(AgentState.RUNNING)
-            else:
-                self._command(AgentState.AWAITING_USER_INPUT)
-                self._set_state(AgentState.AWAITING_USER_INPUT)
-            for message in waiting:
-                await self._on_message(message)
+            left.messages += await self._messages_since(last_id + 1, after)
+            await self._begin_again(left)
             self._stream.forget_unmasked(after)
 
-    async def _messages_since(self, last_id: int, until: int) -> list[MessageAction]:
-        """User messages that arrived while the loop came up."""
+    async def _begin_again(self, left: OpenWork) -> None:
+        lost = left.lost
+        again = lost is not None and self._may_begin_again(lost.tries)
+        if lost is not None:
+            self._end_lost(lost, left, again=again)
+        if again or left.messages or left.go_on:
+            self._command(AgentState.RUNNING)
+        else:
+            self._command(AgentState.AWAITING_USER_INPUT)
+            self._set_state(AgentState.AWAITING_USER_INPUT)
+        if lost is not None and again:
+            await self._take_up(lost.messages, lost.tries + 1)
+            for message in left.messages:
+                await self._on_message(message)
+        elif left.messages or left.go_on:
+            await self._take_up(left.messages)
+
+    def _may_begin_again(self, tries: int) -> bool:
+        return self._agent.starts_again and tries < self._settings.turn_tries
+
+    def _end_lost(self, lost: LostTurn, left: OpenWork, *, again: bool) -> None:
+        """Record the end of a turn that has none, and why its messages are not answered."""
+        open_messages = [*left.messages, *(lost.messages if again else ())]
+        if not again:
+            for told in self._lost_errors(lost.messages):
+                self._record.tell(told, EventSource.ENVIRONMENT)
+        elif lost.has_ended:
+            return
+        ended = TurnEndedObservation(
+            outcome="crashed",
+            reason="" if again else Reason.TURN_LOST,
+            turn=lost.id,
+            open_from=min((_id(one) for one in open_messages), default=self._stream.next_id),
+        )
+        self._record.tell(ended, EventSource.ENVIRONMENT)
+
+    def _lost_errors(self, messages: Sequence[MessageAction]) -> Sequence[Event]:
+        """Return an entry of the log for each message that is not answered, and why."""
+        text = SENTENCES[Reason.TURN_LOST]
+        causes = [one.id for one in messages] or [None]
+        return [
+            ErrorObservation(content=text, error_id=Reason.TURN_LOST, cause=cause)
+            for cause in causes
+        ]
+
+    async def _close_left(self, action: Action) -> None:
+        """Answer an action that an earlier loop left open, by carrying it out where it may be twice."""
+        names = {action.kind, action.name} if isinstance(action, MCPAction) else {action.kind}
+        if names & (self._agent.may_repeat | self.runtime.may_repeat):
+            seconds = action.timeout or self._settings.action_timeout_seconds
+            try:
+                async with asyncio.timeout(seconds):
+                    found = await self.runtime.perform(action)
+                answer = found.model_copy(update={"cause": action.id, "turn": action.turn})
+            except TimeoutError:
+                text = f"The action did not finish within {seconds:g} seconds and was given up."
+                answer = ErrorObservation(content=text, cause=action.id, turn=action.turn)
+        else:
+            text = NOT_EXECUTED.format(why="was restarted")
+            answer = ErrorObservation(
+                content=text, error_id=STOPPED_ID, cause=action.id, turn=action.turn
+            )
+        self._record.tell(answer, EventSource.AGENT)
+
+    async def _messages_since(self, first_id: int, until: int) -> list[MessageAction]:
+        """User messages from one id to another, both included, that nothing has taken up yet."""
         found: list[MessageAction] = []
-        async for stored in self._stream.search_events(last_id + 1, max(until, 0)):
+        async for stored in self._stream.search_events(first_id, max(until, 0)):
             event = self._stream.unmasked(stored)
             if isinstance(event, MessageAction) and event.source == EventSource.USER:
                 found.append(event)
@@ -302,7 +360,7 @@ class AgentLoop:
                         self._stream.conversation_id,
                         stored.id,
                     )
-                    await self._driver.halt()
+                    await self._halt("failed")
                     self._fail(error)
                 self._seen = stored.id
                 self._stream.forget_unmasked(stored.id)
@@ -318,82 +376,288 @@ class AgentLoop:
             if isinstance(event, MessageAction):
                 await self._on_message(event)
             elif isinstance(event, ChangeAgentStateAction):
-                await self._on_command(event.agent_state)
-        elif isinstance(event, Action | Observation) and (
-            event.source == EventSource.AGENT or is_marker(event)
+                await self._on_command(event)
+        elif (
+            self._stepwise
+            and isinstance(event, Action | Observation)
+            and (event.source == EventSource.AGENT or is_marker(event))
         ):
             self._agent.observe(event)
 
     async def _on_message(self, message: MessageAction) -> None:
-        first = not self._took_up_before
-        self._took_up_before = True
-        kind = RecallType.WORKSPACE_CONTEXT if first else RecallType.KNOWLEDGE
-        recall = RecallAction(recall_type=kind, query=message.content, cause=message.id)
-        recalled = self._held.enqueue(recall, EventSource.USER)
+        turn = self._turn
+        if turn is None or self._stepwise:
+            await self._take_up([message])
+        elif not turn.told(message):
+            self._inbox.put(message)
+            if self.state is AgentState.AWAITING_USER_CONFIRMATION:
+                self._withdraw(turn)
+
+    async def _take_up(self, messages: Sequence[MessageAction], attempt: int = 1) -> None:
+        """Mark messages as taken up, by a turn that begins with them, or by the one under way."""
+        if not messages:
+            await self._go_on(attempt)
+        elif self._stepwise:
+            for message in messages:
+                await self._observe_message(message, attempt)
+        else:
+            turn = self._new_turn(messages, attempt)
+            recalled = self._recall(messages[0], None)
+            self._start(turn)
+            turn_id = await self._recalled(recalled)
+            others = [self._recall(one, turn_id) for one in messages[1:]]
+            for other in others:
+                await self._recalled(other)
+            turn.begin(turn_id)
+
+    async def _observe_message(self, message: MessageAction, attempt: int) -> None:
+        fresh = self._turn is None
+        turn = self._turn or self._new_turn([message], attempt)
+        recalled = self._recall(message, None if fresh else turn.id)
         # Marked before it is observed: a message that breaks the agent must not break the next one.
         try:
             self._agent.observe(message)
-        except Exception as error:
-            about = "the agent of %s failed at message %s"
-            logger.exception(about, self._stream.conversation_id, message.id)
-            await self._driver.halt()
+        except Exception as error:  # noqa: BLE001 - it is logged, and told
+            self._log_failure(f"failed at message {message.id}", error)
+            await self._halt("failed")
             self._fail(error)
         else:
-            self._go_on()
-        appended = await asyncio.shield(recalled)
-        answer = RecallObservation(recall_type=kind, cause=appended.id)
+            turn.news_came.came = True
+            if self.state is AgentState.AWAITING_USER_CONFIRMATION:
+                self._withdraw(turn)
+            if fresh:
+                self._start(turn)
+            else:
+                turn.taken.append(message)
+        turn_id = await self._recalled(recalled)
+        if fresh:
+            turn.begin(turn_id)
+
+    async def _go_on(self, attempt: int = 1) -> None:
+        """Begin a turn without a message, unless one is under way or messages wait."""
+        if self._turn is not None:
+            return
+        if self._inbox:
+            self._begin_next()
+            return
+        turn = self._new_turn([], attempt)
+        recall = RecallAction(recall_type=RecallType.KNOWLEDGE)
+        recalled = self._held.enqueue(recall, EventSource.ENVIRONMENT)
+        self._start(turn)
+        turn.begin((await asyncio.shield(recalled)).id)
+
+    def _recall(self, message: MessageAction, turn_id: int | None) -> _Recalled:
+        first = not self._took_up_before
+        self._took_up_before = True
+        kind = RecallType.WORKSPACE_CONTEXT if first else RecallType.KNOWLEDGE
+        recall = RecallAction(
+            recall_type=kind, query=message.content, cause=message.id, turn=turn_id
+        )
+        return _Recalled(kind, self._held.enqueue(recall, EventSource.USER), turn_id)
+
+    async def _recalled(self, recalled: _Recalled) -> int:
+        """Wait until a mark is durable, record its answer, and return its id."""
+        appended = await asyncio.shield(recalled.appending)
+        self._answer_recall(recalled, appended)
+        return appended.id
+
+    def _answer_recall(self, recalled: _Recalled, appended: Appended) -> None:
+        answer = RecallObservation(
+            recall_type=recalled.kind, cause=appended.id, turn=recalled.turn_id
+        )
         self._record.tell(answer, EventSource.ENVIRONMENT)
 
-    def _go_on(self) -> None:
-        self._steps.news = True
-        if self.state is AgentState.AWAITING_USER_CONFIRMATION:
-            text = NOT_EXECUTED.format(why="was given a new message instead of a confirmation")
-            self._steps.close_pending(text, STOPPED_ID)
-        self._run()
+    def _take_up_in_turn(self, message: MessageAction, turn_id: int) -> None:
+        recalled = self._recall(message, turn_id)
 
-    async def _on_command(self, wanted: str) -> None:
+        def answer(done: Future[Appended]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                self._answer_recall(recalled, done.result())
+
+        recalled.appending.add_done_callback(answer)
+        if self._turn is not None:
+            self._turn.taken.append(message)
+
+    async def _on_command(self, command: ChangeAgentStateAction) -> None:
+        wanted, of = command.agent_state, command.of
         match wanted:
             case AgentState.RUNNING if self.state is not AgentState.AWAITING_USER_CONFIRMATION:
-                self._run()
-            case AgentState.PAUSED if self.state in WORKING:
-                await self._driver.halt()
-                self._close_pending("was paused")
-                self._set_state(AgentState.PAUSED)
-            case AgentState.STOPPED:
-                await self._driver.halt()
-                self._set_state(AgentState.STOPPED)
-            case AgentState.USER_CONFIRMED if self.state is AgentState.AWAITING_USER_CONFIRMATION:
-                self._set_state(AgentState.USER_CONFIRMED)
-                self._driver.begin(self._confirmed)
-            case AgentState.USER_REJECTED if self.state is AgentState.AWAITING_USER_CONFIRMATION:
-                self._steps.news = False
-                self._set_state(AgentState.USER_REJECTED)
-                self._driver.begin(self._rejected)
+                await self._go_on()
+            case AgentState.PAUSED | AgentState.STOPPED if of is not None and self._is_under_way(
+                of
+            ):
+                await self._stop_turn(AgentState(wanted), only_this=True)
+            case AgentState.PAUSED if of is None and self.state in WORKING:
+                await self._stop_turn(AgentState.PAUSED)
+            case AgentState.STOPPED if of is None:
+                await self._stop_turn(AgentState.STOPPED)
+            case AgentState.USER_CONFIRMED | AgentState.USER_REJECTED if self._is_asked(of):
+                self._decide(Decision(wanted), of)
             case _:
                 logger.info("ignored command %s in state %s", wanted, self.state)
 
-    def _run(self) -> None:
-        if self.state in STEPPING:
-            return
+    async def _stop_turn(self, state: AgentState, *, only_this: bool = False) -> None:
+        """End the turn under way, and rest; or, if only that turn was meant, go on with what waits."""
+        await self._halt("stopped")
+        before = self._end_turn("stopped", why=f"was {state}")
+        if only_this and self._inbox:
+            self._begin_next(before)
+        else:
+            self._set_state(state, before=before)
+
+    def _is_under_way(self, turn_id: int) -> bool:
+        turn = self._turn
+        return turn is not None and turn.begun.done() and turn.id == turn_id
+
+    def _is_asked(self, action_id: int | None) -> bool:
+        return self._turn is not None and self._turn.acting.is_asked(action_id)
+
+    def _decide(self, decision: Decision, of: int | None) -> None:
+        turn = self._turn
+        if turn is not None:
+            if decision is Decision.REJECTED:
+                turn.news_came.came = False
+            self._set_state(AgentState(decision.value))
+            turn.acting.decide(decision, of)
+
+    def _withdraw(self, turn: LoggedTurn) -> None:
+        """Close what a person was asked: there is a message in the place of an answer."""
+        text = NOT_EXECUTED.format(why="was given a new message instead of a confirmation")
+        turn.acting.withdraw(text, STOPPED_ID)
+        self._set_state(AgentState.RUNNING)
+
+    def _new_turn(self, cause: Sequence[MessageAction], attempt: int) -> LoggedTurn:
+        def expired(reason: Reason) -> None:
+            self._spawn(self._expire(turn, reason))
+
+        turn = LoggedTurn(self._parts, cause, self._inbox, expired, attempt=attempt)
+        self._turn = turn
+        return turn
+
+    def _start(self, turn: LoggedTurn) -> None:
         if self.state is AgentState.ERROR:
-            self._steps.raise_limits()
+            self._ledger.raise_limits()
         self._set_state(AgentState.RUNNING)
-        self._driver.begin(self._stepped)
+        self._driver.begin(partial(turn.run, self._agent))
 
-    async def _stepped(self) -> AgentState:
-        return await self._steps.run(self._level)
+    async def _halt(self, outcome: str) -> None:
+        if self._turn is not None:
+            self._turn.is_ending(CUT_WORDS.get(outcome, Interruption.FAILED))
+        await self._driver.halt()
 
-    async def _confirmed(self) -> AgentState:
-        await self._steps.confirm()
+    def _end_turn(
+        self,
+        outcome: str,
+        *,
+        why: str,
+        reason: str = "",
+        error_id: str = STOPPED_ID,
+        open_from: int | None = None,
+    ) -> Sequence[Event]:
+        """Seal the turn under way, and return the events that record its end."""
+        turn, self._turn = self._turn, None
+        if turn is None:
+            return ()
+        turn.is_ending(CUT_WORDS.get(outcome, Interruption.FAILED))
+        turn.seal()
+        turn.acting.close(NOT_EXECUTED.format(why=why), error_id)
+        waiting = self._inbox.first_id()
+        if open_from is None:
+            open_from = self._seen + 1 if waiting is None else waiting
+        ended = TurnEndedObservation(
+            outcome=outcome,
+            reason=reason,
+            open_from=open_from,
+            llm_metrics=self._ledger.take_metrics(),
+        )
+        if turn.begun.done():
+            return (ended.model_copy(update={"turn": turn.id}),)
+        turn.begun.add_done_callback(partial(self._tell_ended, ended))
+        return ()
+
+    def _tell_ended(self, ended: TurnEndedObservation, begun: "Future[int]") -> None:
+        if not begun.cancelled():
+            named = ended.model_copy(update={"turn": begun.result()})
+            self._record.tell(named, EventSource.ENVIRONMENT)
+
+    def _close_turn(self) -> Sequence[Event]:
+        """End the turn under way because the loop is closed."""
+        turn = self._turn
+        why = "was stopped"
+        if turn is None:
+            return ()
+        if turn.asks or turn.acting.undecided:
+            return self._end_turn("waiting", why=why)
+        if self.stopped_by_user:
+            return self._end_turn("stopped", why=why)
+        first = min((_id(one) for one in turn.taken), default=None)
+        if self._may_begin_again(turn.attempt):
+            return self._end_turn(INTERRUPTED, why=why, open_from=first)
+        told = self._lost_errors(turn.taken)
+        return (*told, *self._end_turn(INTERRUPTED, why=why, reason=Reason.TURN_LOST))
+
+    def _turn_done(self, due: AgentState) -> None:
+        before = self._end_turn("done", why="has ended its turn")
+        if self._inbox:
+            self._begin_next(before)
+        else:
+            self._set_state(due, before=before)
+
+    def _turn_failed(self, error: BaseException) -> None:
+        if isinstance(error, RateLimited) and not error.exhausted:
+            before = self._end_turn("failed", why="failed", reason=RATE_LIMIT_ID)
+            text = text_of(error)
+            limited = Failure(text, text, RATE_LIMIT_ID)
+            self._set_state(AgentState.RATE_LIMITED, limited, before)
+        elif isinstance(error, LimitReached | RateLimited):
+            self._end_by(failure_of(error), outcome_of(error))
+        else:
+            self._log_failure("failed", error)
+            self._fail(error)
+            return
+        if self._inbox:
+            self._begin_next()
+
+    def _begin_next(self, before: Sequence[Event] = ()) -> None:
+        """Begin another turn with the messages that wait."""
+        for event in before:
+            self._record.tell(event, EventSource.ENVIRONMENT)
+        if self.state is AgentState.ERROR:
+            self._ledger.raise_limits()
         self._set_state(AgentState.RUNNING)
-        return await self._steps.run(self._level)
+        self._spawn(self._take_up_waiting())
 
-    async def _rejected(self) -> AgentState:
-        await self._steps.reject()
-        if not self._steps.news:
-            return AgentState.AWAITING_USER_INPUT
-        self._set_state(AgentState.RUNNING)
-        return await self._steps.run(self._level)
+    async def _take_up_waiting(self) -> None:
+        async with self._serial:
+            if self._sealed or self._turn is not None or self.state is not AgentState.RUNNING:
+                return
+            messages = self._inbox.take()
+            unheld, self._inbox.unheld_from = self._inbox.unheld_from, None
+            if unheld is not None:
+                for message in await self._messages_since(unheld, self._seen):
+                    self._inbox.put(message)
+            await self._take_up(messages or self._inbox.take())
+
+    async def _expire(self, turn: LoggedTurn, reason: Reason) -> None:
+        async with self._serial:
+            if self._turn is turn:
+                await self._halt("timed_out")
+                failure = failure_for(reason)
+                self._end_by(failure, "timed_out")
+                self._show(failure.text)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            logger.exception("the agent loop of %s failed", self._stream.conversation_id)
+            await self._halt("failed")
+            self._fail(error)
 
     async def _level(self) -> None:
         """Wait until the agent has observed everything this loop appended so far."""
@@ -416,30 +680,50 @@ class AgentLoop:
             logger.warning(
                 "another holds the loop of %s; this one stops", self._stream.conversation_id
             )
-            self._set_state(AgentState.STOPPED)
+            self._set_state(AgentState.STOPPED, before=self._end_turn("stopped", why="was stopped"))
             return
-        reason = self._shown(reason_of(error))
+        failure = failure_of(error)
+        self._end_by(failure, outcome_of(error))
+        self._show(failure.text)
+        if self._inbox and not self._sealed:
+            self._begin_next()
+
+    def _end_by(self, failure: Failure, outcome: str) -> None:
+        """End the turn under way, if there is one, in the state `error`."""
+        shown = failure._replace(reason=self._shown(failure.reason), text=self._shown(failure.text))
+        before = self._end_turn(outcome, why="failed", reason=shown.reason, error_id=FAILED_ID)
         if self.state is AgentState.ERROR:
-            self._record.tell(_error_of(AgentState.ERROR, reason, ""), EventSource.ENVIRONMENT)
-        self._set_state(AgentState.ERROR, reason)
+            for event in (*before, _error_of(shown)):
+                self._record.tell(event, EventSource.ENVIRONMENT)
+        else:
+            self._set_state(AgentState.ERROR, shown, before)
+
+    def _show(self, text: str) -> None:
         try:
-            self._on_error(reason)
+            self._on_error(self._shown(text))
         except Exception:
             logger.exception(
                 "cannot report an error of %s to its clients", self._stream.conversation_id
             )
 
-    def _set_state(self, state: AgentState, reason: str = "", detail: str = "") -> None:
+    def _log_failure(self, what: str, error: BaseException) -> None:
+        # The texts of others' exceptions may quote content or keys: the log leaves them out.
+        logger.error("the agent of %s %s", self._stream.conversation_id, what, exc_info=error)
+
+    def _set_state(
+        self, state: AgentState, failure: Failure | None = None, before: Sequence[Event] = ()
+    ) -> None:
         if state is self.state:
+            for event in before:
+                self._record.tell(event, EventSource.ENVIRONMENT)
             return
         self.state = state
-        if state is AgentState.STOPPED:
-            self._close_pending("was stopped")
-        elif state is AgentState.ERROR:
-            self._close_pending("failed", FAILED_ID)
-        reason = self._shown(reason)
-        error = _error_of(state, reason, self._shown(detail)) if state in TROUBLED else None
-        self._record.tell_state(state, reason, error)
+        reason = ""
+        if failure is not None and state in TROUBLED:
+            reason = self._shown(failure.reason)
+            said = failure._replace(text=self._shown(failure.text) or reason)
+            before = (*before, _error_of(said))
+        self._record.tell_state(state, reason, before)
         if self.working:
             self._rest_told = False
 
@@ -448,16 +732,14 @@ class AgentLoop:
         text = self._stream.masked(text)
         return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
 
-    def _close_pending(self, why: str, error_id: str = STOPPED_ID) -> None:
-        self._steps.close_pending(NOT_EXECUTED.format(why=why), error_id)
-
     def _command(self, state: AgentState) -> None:
         self._record.tell(ChangeAgentStateAction(agent_state=state), EventSource.ENVIRONMENT)
 
 
-def _error_of(state: AgentState, reason: str, detail: str) -> ErrorObservation:
-    """Return the `error` event that says why the agent does not continue."""
-    if state is AgentState.RATE_LIMITED or reason == RATE_LIMIT_ID:
-        said = detail if reason == RATE_LIMIT_ID else reason
-        return ErrorObservation(content=said, error_id=RATE_LIMIT_ID)
-    return ErrorObservation(content=detail or reason, error_id=ERROR_ID)
+def _error_of(failure: Failure) -> ErrorObservation:
+    """Return the entry of the log that says why the agent does not go on."""
+    return ErrorObservation(content=failure.text, error_id=failure.error_id)
+
+
+def _id(message: MessageAction) -> int:
+    return -1 if message.id is None else message.id

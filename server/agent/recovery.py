@@ -6,78 +6,194 @@ from typing import Any
 
 import orjson
 
-from events.actions import Action, MessageAction, RecallAction
+from events.actions import Action, ChangeAgentStateAction, MessageAction, RecallAction
 from events.damage import is_marker
-from events.event import EventFlag, EventSource, StoredEvent
+from events.event import AgentState, Event, EventFlag, EventSource, StoredEvent
 from events.filter import EventFilter
-from events.observations import AgentStateChangedObservation, ErrorObservation
+from events.observations import (
+    AgentStateChangedObservation,
+    ErrorObservation,
+    TurnEndedObservation,
+)
 from events.stream import EventStream
-from server.agent.states import RESTING, RUNNABLE
+from server.agent.states import RESTING
+from server.turns.kinds import RUNNABLE
 
 USER_MARK = b'"source":"user"'
 FRONT_BYTES = 120
-ALWAYS_READ = frozenset((AgentStateChangedObservation.kind, ErrorObservation.kind))
-TAKEN_UP_KINDS = frozenset((MessageAction.kind, RecallAction.kind))
+ALWAYS_READ = frozenset(
+    (
+        AgentStateChangedObservation.kind,
+        ErrorObservation.kind,
+        RecallAction.kind,
+        TurnEndedObservation.kind,
+    )
+)
+READ_BY_USER = frozenset((MessageAction.kind, ChangeAgentStateAction.kind))
 OPENING_EVENTS = 200
 """Events from the start of a log searched for its `system` message."""
+INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class LostTurn:
+    """A turn that began and of which no end is known, or one to be begun again.
+
+    `messages` are those it had taken up, ascending; `tries` is how often they were.
+    """
+
+    id: int
+    messages: list[MessageAction]
+    tries: int
+    has_ended: bool
+    """Whether its `turn_ended` is in the log."""
 
 
 @dataclass(slots=True)
 class OpenWork:
-    """User messages that no loop has taken up, and actions without an observation; both ascending."""
+    """User messages that no turn has taken up, and actions without an observation; both ascending."""
 
     messages: list[MessageAction] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
     damaged: list[ErrorObservation] = field(default_factory=list)
     """Markers of damaged events among those read, ascending."""
     taken_up_before: bool = False
+    lost: LostTurn | None = None
+    go_on: bool = False
+    """Whether the user has asked the agent to go on, and no turn followed."""
 
 
 async def find_open_work(stream: EventStream, last_id: int) -> OpenWork:
     """Read back from `last_id` to where nothing can be open.
 
-    A loop takes up messages in order and records it by a `recall` action whose cause is the
-    message: no message before the newest such one is open, and no action before a state of rest.
+    The end of a turn says from which message on some may be open. Where a log has none, messages
+    are taken up in order, by a `recall` action whose cause is the message: no message before the
+    newest such one is open. No action before a state of rest or the end of a turn is.
     """
-    found = OpenWork()
-    answered: set[int | None] = set()
-    taken_up = -1
-    rested = False
+    tail = _Tail()
     async for stored in stream.search_events(0, max(last_id, 0), reverse=True):
-        if stored.id > last_id or (rested and not _matters_at_rest(stored)):
+        if stored.id > last_id:
+            continue
+        if tail.reaches(stored.id):
+            break
+        if tail.rests and not _matters_at_rest(stored):
             continue
         payload = orjson.loads(stored.body)
-        answered.add(payload.get("cause"))
-        if not _may_matter(payload):
-            continue
-        event = stream.unmasked(stored)
+        tail.answered.add(payload.get("cause"))
+        if _may_matter(payload):
+            tail.take(stream.unmasked(stored))
+    return tail.open_work()
+
+
+class _Tail:
+    """The events of a log's end, as far as they matter, read from the newest back."""
+
+    def __init__(self) -> None:
+        self.answered: set[int | None] = set()
+        self._ended: TurnEndedObservation | None = None
+        self._rested_id = -1
+        self._taken_up = -1
+        self._recalls: list[RecallAction] = []
+        self._messages: dict[int, MessageAction] = {}
+        self._actions: list[Action] = []
+        self._damaged: list[ErrorObservation] = []
+        self._command_id = -1
+
+    @property
+    def rests(self) -> bool:
+        """Whether no action that is open can follow."""
+        return self._rested_id >= 0 or self._ended is not None
+
+    def reaches(self, event_id: int) -> bool:
+        """Whether nothing from this event back can be open, nor is news to an agent.
+
+        The newest message taken up is read again: an agent is told where it is damaged.
+        """
+        first = event_id + 1 if self._ended is None else self._ended.open_from
+        return self.rests and event_id < min(first, self._taken_up)
+
+    def take(self, event: Event) -> None:
+        """Take note of the next older event that may matter."""
         match event:
-            case AgentStateChangedObservation():
-                rested = rested or event.agent_state in RESTING
-            case RecallAction(source=EventSource.USER, cause=int(cause)):
-                taken_up = max(taken_up, cause)
+            case AgentStateChangedObservation() if event.agent_state in RESTING:
+                self._rested_id = max(self._rested_id, _id(event))
+            case TurnEndedObservation():
+                self._ended = self._ended or event
+            case RecallAction():
+                self._recalls.append(event)
+                if event.source == EventSource.USER and event.cause is not None:
+                    self._taken_up = max(self._taken_up, event.cause)
             case ErrorObservation() if is_marker(event):
-                found.damaged.append(event)
-            case MessageAction(source=EventSource.USER) if stored.id > taken_up:
-                found.messages.append(event)
-            case Action() if event.kind in RUNNABLE and stored.id not in answered and not rested:
-                found.actions.append(event)
+                self._damaged.append(event)
+            case MessageAction(source=EventSource.USER):
+                self._messages[_id(event)] = event
+            case ChangeAgentStateAction(agent_state=AgentState.RUNNING, source=EventSource.USER):
+                self._command_id = max(self._command_id, _id(event))
+            case Action() if event.kind in RUNNABLE and not self.rests:
+                if event.id not in self.answered:
+                    self._actions.append(event)
             case _:
                 pass
-        if rested and stored.id <= taken_up:
-            break
-    found.taken_up_before = taken_up >= 0
-    found.damaged.reverse()
-    found.messages.reverse()
-    found.actions.reverse()
-    return found
+
+    def open_work(self) -> OpenWork:
+        """Say what is open."""
+        recalled = {one.cause for one in self._recalls}
+        first = self._taken_up + 1 if self._ended is None else self._ended.open_from
+        waiting = [
+            message
+            for key, message in sorted(self._messages.items())
+            if key >= first and key not in recalled
+        ]
+        ended_id = -1 if self._ended is None else _id(self._ended)
+        newest = max((_id(one) for one in self._recalls), default=-1)
+        return OpenWork(
+            messages=waiting,
+            actions=self._actions[::-1],
+            damaged=self._damaged[::-1],
+            taken_up_before=bool(self._recalls),
+            lost=self._lost(),
+            go_on=self._command_id > max(ended_id, newest, self._rested_id),
+        )
+
+    def _lost(self) -> LostTurn | None:
+        cut_short = [one for one in self._recalls if self._is_cut_short(one)]
+        lost = cut_short or [one for one in self._recalls if self._has_no_end(one)]
+        if not lost:
+            return None
+        causes = {one.cause for one in lost}
+        counts = [sum(one.cause == cause for one in self._recalls) for cause in causes]
+        messages = [one for key, one in sorted(self._messages.items()) if key in causes]
+        turn_id = max(_turn_of(one) for one in lost)
+        return LostTurn(turn_id, messages, max(counts), has_ended=bool(cut_short))
+
+    def _has_no_end(self, recall: RecallAction) -> bool:
+        ended = -1 if self._ended is None or self._ended.turn is None else self._ended.turn
+        return _id(recall) > self._rested_id and _turn_of(recall) > ended
+
+    def _is_cut_short(self, recall: RecallAction) -> bool:
+        ended = self._ended
+        return (
+            ended is not None
+            and ended.outcome == INTERRUPTED
+            and not ended.reason
+            and _turn_of(recall) == ended.turn
+            and (recall.cause is None or recall.cause >= ended.open_from)
+        )
+
+
+def _id(event: Event) -> int:
+    return -1 if event.id is None else event.id
+
+
+def _turn_of(recall: RecallAction) -> int:
+    return _id(recall) if recall.turn is None else recall.turn
 
 
 def _may_matter(payload: Mapping[str, Any]) -> bool:
     # Decoding a page of events takes the loop for milliseconds, at a moment when a client waits.
     kind = payload.get("action") or payload.get("observation")
     by_user = payload.get("source") == EventSource.USER
-    return kind in ALWAYS_READ or kind in RUNNABLE or (by_user and kind in TAKEN_UP_KINDS)
+    return kind in ALWAYS_READ or kind in RUNNABLE or (by_user and kind in READ_BY_USER)
 
 
 def _matters_at_rest(stored: StoredEvent) -> bool:

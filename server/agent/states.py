@@ -1,4 +1,4 @@
-"""Agent states and action kinds, classified for the loop."""
+"""Agent states, classified for the loop, and the settings of one."""
 
 from dataclasses import dataclass
 
@@ -9,14 +9,19 @@ from events.event import AgentState
 class LoopSettings:
     """The limits and options of one agent loop.
 
-    `max_iterations` counts agent steps and `max_budget_per_task` is in USD (None: no limit);
-    reaching one ends in the state `error`, and continuing extends it by the same amount.
+    `max_iterations` counts an agent's actions and model calls, and `max_budget_per_task` is in USD
+    (None: no limit); reaching one ends in the state `error`, and continuing extends it by the same
+    amount. A turn may take `turn_seconds`, and may be silent for `quiet_seconds`. One that a crash or
+    the end of the server cut short is begun `turn_tries` times in all if its agent `resumes`.
     """
 
     max_iterations: int = 500
     max_budget_per_task: float | None = None
     confirmation_mode: bool = False
     action_timeout_seconds: float = 120.0
+    turn_seconds: float = 1800.0
+    quiet_seconds: float = 120.0
+    turn_tries: int = 2
 
 
 WORKING = frozenset(
@@ -30,11 +35,6 @@ WORKING = frozenset(
 )
 """The agent is at work: its loop is not closed for being idle."""
 
-STEPPING = frozenset(
-    (AgentState.RUNNING, AgentState.USER_CONFIRMED, AgentState.USER_REJECTED),
-)
-"""States in which a task of the loop runs, which checks for new messages before it ends."""
-
 RESTING = frozenset(
     (
         AgentState.AWAITING_USER_INPUT,
@@ -47,29 +47,5 @@ RESTING = frozenset(
 )
 """States without an action in progress: every earlier action has an observation."""
 
-RUNNABLE = frozenset(
-    (
-        "run",
-        "run_ipython",
-        "read",
-        "write",
-        "edit",
-        "browse",
-        "browse_interactive",
-        "call_tool_mcp",
-        "task_tracking",
-    )
-)
-"""Kinds of action that the runtime answers with an observation."""
-
-CONFIRMABLE = frozenset(("run", "run_ipython", "browse_interactive", "edit", "read"))
-"""Kinds of action that wait for the user's confirmation in confirmation mode."""
-
 TROUBLED = frozenset((AgentState.ERROR, AgentState.RATE_LIMITED))
 """States whose cause must be in the log, since the agent does not continue."""
-
-ERROR_ID = "STATUS$ERROR"
-RATE_LIMIT_ID = "CHAT_INTERFACE$AGENT_RATE_LIMITED_STOPPED_MESSAGE"
-STOPPED_ID = "AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_STOPPED"
-FAILED_ID = "AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_ERROR"
-NOT_EXECUTED = "The action has not been executed because the agent {why}."

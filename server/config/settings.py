@@ -410,6 +410,29 @@ class ServerConfig(AccessLimits, Extensions, Observability, AdminSettings, BaseS
     default_agent: str = Field(
         default="scripted", min_length=1, description="Name of the agent of new conversations."
     )
+    turn_seconds: Seconds = Field(
+        default=1800,
+        gt=0,
+        description="Seconds a turn of an agent may take, not counting those in which an action is "
+        "carried out or a person is waited for.",
+    )
+    quiet_seconds: Seconds = Field(
+        default=120,
+        gt=0,
+        description="Seconds an agent may neither write nor act nor report anything during a turn, "
+        "counted in the same way.",
+    )
+    turn_tries: Count = Field(
+        default=2,
+        ge=1,
+        description="Number of times that a turn is begun if a crash or the end of the server cuts it "
+        "short and the class of the agent sets `resumes`.",
+    )
+    agent_threads: Count = Field(
+        default=32,
+        ge=1,
+        description="Maximum number of threads in which blocking agents work at the same time.",
+    )
     action_timeout_seconds: Seconds = Field(
         default=120,
         gt=0,

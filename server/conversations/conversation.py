@@ -19,18 +19,22 @@ from runtime_stub.base import Runtime, RuntimeBuilder, RuntimeStatus
 from runtime_stub.replay import ReplayAgent
 from server.agent.contained import Deadlines
 from server.agent.loop import LONGEST_REASON, AgentLoop
-from server.agent.states import ERROR_ID, LoopSettings
-from server.agent.steps import Step, plain_step
+from server.agent.reasons import ERROR_ID, failure_of
+from server.agent.states import LoopSettings
 from server.conversations.monitoring import SILENT, Monitor
-from server.conversations.notices import error_notice
+from server.conversations.notices import error_notice, status_notice
 from server.conversations.record_updates import (
     MetadataFollower,
     RecordUpdateDependencies,
     RecordUpdater,
 )
 from server.observability.counters import ServerCounters
-from server.user_code import UserCode, fitting, reason_of
+from server.turns.parts import Nobody, ProcessMemory, Step, TurnMemory, TurnUser, plain_step
+from server.turns.threads import AGENT_THREADS, AgentThreads
+from server.user_code import UserCode, fitting
 from storage.conversations.base import ConversationStore
+
+__all__ = ["Audience", "LoopDependencies", "ServerConversation", "Step", "plain_step"]
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +64,15 @@ class LoopDependencies:
     server_counters: ServerCounters = field(default_factory=ServerCounters)
     step: Step = plain_step
     """The call of an agent's step."""
+    user: Callable[[str | None], TurnUser] = Nobody
+    """Gives agents what a user has chosen and keeps secret."""
+    memory: TurnMemory = field(default_factory=ProcessMemory)
+    agent_threads: int = AGENT_THREADS
+    threads: AgentThreads = field(init=False)
+
+    def __post_init__(self) -> None:
+        threads = AgentThreads(self.agent_threads, self.server_counters)
+        object.__setattr__(self, "threads", threads)
 
 
 class ServerConversation:
@@ -193,6 +206,11 @@ class ServerConversation:
                     self.conversation_id, succeeded=succeeded, seconds=clock() - begun
                 )
 
+    def stop_was_asked_for(self) -> None:
+        """Note that it is the user who stops the loop: its turn is not begun again."""
+        if self.loop is not None:
+            self.loop.stopped_by_user = True
+
     async def stop_loop(self) -> bool:
         """Stop the loop and record it; return whether there was one."""
         async with self._turn():
@@ -250,6 +268,10 @@ class ServerConversation:
                 step=self._step,
                 code=code,
                 deadlines=self._parts.deadlines,
+                on_status=self._show_status,
+                user=self._parts.user(self.user_id),
+                memory=self._parts.memory,
+                threads=self._parts.threads,
             )
         except Exception as error:
             try:
@@ -285,11 +307,12 @@ class ServerConversation:
         return fitting(runtime, Runtime, "the runtime's build")
 
     async def _append_failed(self, error: Exception) -> None:
-        reason = self.stream.masked(reason_of(error))[:LONGEST_REASON]
-        self._show_error(reason)
-        shown = ErrorObservation(content=reason, error_id=ERROR_ID)
+        failure = failure_of(error)
+        text = self.stream.masked(failure.text)[:LONGEST_REASON]
+        self._show_error(text)
+        shown = ErrorObservation(content=text, error_id=failure.error_id)
         _ = self.stream.enqueue(shown, EventSource.ENVIRONMENT)
-        await self.say_state(AgentState.ERROR, reason)
+        await self.say_state(AgentState.ERROR, self.stream.masked(failure.reason)[:LONGEST_REASON])
 
     async def _end_loop(self, close: Callable[[], Awaitable[object]]) -> None:
         self.loop = None
@@ -302,6 +325,9 @@ class ServerConversation:
     def _step(self, agent: Agent, conversation_id: str) -> Awaitable[Action | None]:
         self._parts.server_counters.agent_steps += 1
         return self._parts.step(agent, conversation_id)
+
+    def _show_status(self, text: str) -> None:
+        self._audience.notify(self.conversation_id, status_notice(text))
 
     def _show_error(self, reason: str) -> None:
         self._parts.server_counters.loop_failures += 1

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 TOO_MANY_ID = "AGENT_ERROR$TOO_MANY_CONVERSATIONS"
+AGENT_STATUS_ID = "STATUS$AGENT"
 TOO_MANY_TEXT = (
     "Too many conversations are at work at once. You can read this one;"
     " what you write is kept and answered as soon as another one is done."
@@ -32,3 +33,8 @@ def title_notice(conversation_id: str, title: str) -> dict[str, object]:
         "message": conversation_id,
         "conversation_title": title,
     }
+
+
+def status_notice(text: str) -> dict[str, object]:
+    """Return the notice of what an agent is at just now, as its agent words it."""
+    return {"status_update": True, "type": "info", "id": AGENT_STATUS_ID, "message": text}

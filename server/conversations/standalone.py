@@ -164,7 +164,10 @@ class StandaloneConversationManager(ConversationManager):
     async def close_session(self, sid: str) -> bool:
         """See ConversationManager."""
         conversation = self._conversations.get(sid)
-        return conversation is not None and await self._loops.stop(conversation)
+        if conversation is None:
+            return False
+        conversation.stop_was_asked_for()
+        return await self._loops.stop(conversation)
 
     async def delete_conversation(self, sid: str, user_id: str | None) -> bool:
         """See ConversationManager."""

@@ -8,10 +8,14 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from pydantic import SecretStr
+
 from events.redaction import Redactor, maskable
 from events.secret_patterns import SecretPatterns, compiled_patterns, groups_of, patterns_of
+from runtime_stub.turn import AgentSettings
 from server.agent.states import LoopSettings
 from server.errors import ModelKeyMissing, ServerError, SettingsNotFound
+from server.turns.parts import TurnUser
 from storage.errors import OutcomeUnknown, StorageError
 from storage.keyed_locks import KeyedLocks
 from storage.users.base import SecretsChange, SecretsStores, SettingsChange, SettingsStores
@@ -144,6 +148,10 @@ class Users:
         names = ("max_iterations", "max_budget_per_task", "confirmation_mode")
         chosen = {name: getattr(settings, name, None) for name in names}
         return replace(defaults, **{k: value for k, value in chosen.items() if value is not None})
+
+    def for_agent(self, user_id: str | None) -> TurnUser:
+        """Return what an agent that works for a user may read."""
+        return _AgentsUser(user_id, self)
 
     async def enter(self, recipient: SecretsRecipient) -> None:
         """Tell a conversation its user's secrets, now and at every change until it leaves.
@@ -289,3 +297,37 @@ async def _compiled(values: frozenset[str]) -> SecretPatterns:
     if found is not None or sum(map(len, values)) < LONG_VALUES:
         return found or patterns_of(values)
     return patterns_of(values, await asyncio.to_thread(SecretPatterns, values))
+
+
+class _AgentsUser(TurnUser):
+    """A user as the agents of his conversations see him; read anew at each turn."""
+
+    def __init__(self, user_id: str | None, users: Users) -> None:
+        super().__init__(user_id)
+        self._users = users
+
+    async def settings(self) -> AgentSettings:
+        """See TurnUser."""
+        stored = await self._users.settings(self.user_id)
+        if stored is None:
+            return AgentSettings()
+        return AgentSettings(
+            llm_model=stored.llm_model,
+            llm_base_url=stored.llm_base_url,
+            llm_api_key=stored.llm_api_key,
+            search_api_key=stored.search_api_key,
+            language=stored.language,
+            max_iterations=stored.max_iterations,
+            max_budget_per_task=stored.max_budget_per_task,
+            confirmation_mode=stored.confirmation_mode,
+            mcp_config=None if stored.mcp_config is None else stored.mcp_config.revealed(),
+        )
+
+    async def secret(self, name: str) -> SecretStr | None:
+        """See TurnUser; tokens of git hosts have the names of their variables."""
+        secrets = await self._users.secrets(self.user_id)
+        custom = secrets.custom_secrets.get(name)
+        if custom is not None:
+            return custom.value
+        token = secrets.environment().get(name)
+        return None if token is None else SecretStr(token)

@@ -35,6 +35,8 @@ class ServerCounters:
     loop_failures: int = 0
     """Failures of agents, of runtimes, and of loop starts."""
     agent_steps: int = 0
+    agent_threads_left: int = 0
+    """Threads of blocking agents that are at work now although their turn is over."""
     connections: int = 0
     """Connections that joined a conversation."""
     refused: Counter[str] = field(default_factory=Counter)

@@ -189,6 +189,11 @@ def _work(server_counters: ServerCounters) -> Iterator[Metric]:
         "parley_agent_loop_failures", "Failures of agent loops.", server_counters.loop_failures
     )
     yield _counter("parley_agent_steps", "Agent steps requested.", server_counters.agent_steps)
+    yield _gauge(
+        "parley_agent_threads_left",
+        "Threads of blocking agents that outlast their turn.",
+        server_counters.agent_threads_left,
+    )
 
 
 def _connections(sources: MetricSources) -> Iterator[Metric]:

@@ -19,6 +19,7 @@ from events.errors import EventsError
 from server.app import Application, create_app
 from server.config.settings import ServerConfig
 from server.config.sources import ConfigError
+from server.errors import NotSupported
 from server.observability.logs import configure
 from server.process.event_loop import run_to_end
 from server.process.watchdog import Watchdog
@@ -56,6 +57,8 @@ OTHER_FILES = 256
 NEEDED_FILES = {"memory": 32, "sqlite": 40, "local": 56}
 """File descriptors always reserved for other uses: the process opens 16 to 24, each thread of the
 local file storage up to four more."""
+TURN_SHARE = 0.5
+"""The share of the time for a shutdown that turns under way have to end by themselves."""
 TICK_SECONDS = 0.1
 CLOSING_TURNS = 3
 """Turns of the loop after which a connection that was closed is gone, if nothing holds it."""
@@ -182,11 +185,16 @@ async def _serve(config: ServerConfig, watchdog: Watchdog, ran: asyncio.Event) -
 async def shut_down(
     application: Application, runner: Runner, serving: "asyncio.Task[None]", seconds: float
 ) -> None:
-    """Stop intake, close conversations, drop transports, end the listener."""
+    """Stop intake, let turns end, close conversations, drop transports, end the listener.
+
+    Turns under way have TURN_SHARE of the time; those that are not over then are sealed.
+    """
     logger.info("stopping")
     application.stop_intake()
     try:
         async with asyncio.timeout(seconds):
+            with contextlib.suppress(NotSupported):
+                await application.manager.drain(seconds * TURN_SHARE)
             await application.manager.shutdown()
             await application.handlers.drop_all()
     except TimeoutError:

@@ -19,7 +19,7 @@ from server.conversations.connections import ConnectionEntry, ConnectionRegistry
 from server.conversations.conversation import ServerConversation
 from server.conversations.manager import ConversationManager
 from server.conversations.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice
-from server.errors import WRONG_KEY, BadRequest, Refused, answer_for
+from server.errors import WRONG_KEY, BadRequest, NotAvailable, Refused, answer_for
 from server.observability.counters import ServerCounters
 from server.sockets.fanout import Fanout, FanoutHub
 from server.sockets.frames import FrameReader
@@ -162,6 +162,9 @@ class SocketHandlers:
         self._connections = parts.connections
         self._entries = parts.connections.entries
         self.stopping = False
+        """No connection is admitted any more."""
+        self.ending = False
+        """The server ends: no event is accepted any more."""
 
     async def join(self, request: JoinRequest) -> None:
         """Check everything and join. Raises Refused.
@@ -213,6 +216,7 @@ class SocketHandlers:
         session.unanswered += packet.weight
         reply = Acknowledgement(link, packet.ack_id, packet.weight)
         try:
+            self._check_intake()
             session.spend()
             _check_event(packet.event, session.waiting)
             data = packet.arguments[0] if packet.arguments else None
@@ -234,6 +238,10 @@ class SocketHandlers:
     async def drop_all(self) -> None:
         """End every transport after a bounded flush, so that clients reconnect by themselves."""
         await asyncio.gather(*(connection.drop() for connection in self._connections.all()))
+
+    def _check_intake(self) -> None:
+        if self.ending:
+            raise NotAvailable("The server is stopping")
 
     def _unlink(self, connection_id: str) -> Link | None:
         """Take the link from a connection, so that nothing more is received from it."""

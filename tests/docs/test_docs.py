@@ -14,7 +14,6 @@ from events.client_events import CLIENT_ACTIONS, CLIENT_STATES
 from events.event import AgentState
 from events.layout import layout_of
 from events.observations import OBSERVATIONS
-from server.agent import states as agent_states
 from server.cli import app
 from server.config.settings import ServerConfig
 from server.config.sources import PLAIN_VARIABLES, public_name, variable_names
@@ -22,6 +21,7 @@ from server.conversations import notices
 from server.errors import TABLE, Answer
 from server.http.middleware import CODES
 from server.sockets import protocol as socket_protocol
+from server.turns import kinds
 from tests.support.rest import rest_server
 
 ROOT = Path(__file__).parents[2]
@@ -143,7 +143,7 @@ def test_a_state_of_the_agent_is_documented(state):
 
 
 def test_the_errors_that_close_an_action_are_documented():
-    for error_id in (agent_states.STOPPED_ID, agent_states.FAILED_ID):
+    for error_id in (kinds.STOPPED_ID, kinds.FAILED_ID):
         assert f"`{error_id}`" in PROTOCOL
 
 

@@ -28,7 +28,8 @@ LIMIT = 2
 START_SECONDS = 60.0
 CLOSE_SECONDS = 2.0
 DELAY_SECONDS = 25.5
-SETTINGS = LoopSettings()
+SETTINGS = LoopSettings(quiet_seconds=1e6, turn_seconds=1e6)
+"""The clock leaps over minutes in which an agent is at work."""
 USERS = ("ann", "ann", "ann", "ann", "bob", "bob")
 PLACES = st.integers(0, len(USERS) - 1)
 STARTS = st.sampled_from(["at once"] * 3 + ["fails", "hangs", "held"])

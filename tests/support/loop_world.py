@@ -121,7 +121,9 @@ class LoopPlace:
 
 def loop_place(**settings: object) -> LoopPlace:
     """Return a manager over memory stores whose agents and runtimes belong to a world of their own."""
-    config = ServerConfig.model_validate({"storage_kind": "memory", **settings})
+    config = ServerConfig.model_validate(
+        {"storage_kind": "memory", "quiet_seconds": 1e6, "turn_seconds": 1e6, **settings}
+    )
     world = World()
     components = replace(
         load_components(config),

@@ -79,9 +79,10 @@ async def test_a_failing_step_is_a_state_with_its_reason_and_the_next_message_wo
     async with Running(Scripts(ValueError("no idea"), MessageAction(content="again"))) as one:
         said = await one.say("x")
         failed = await one.state(AgentState.ERROR, said)
-        assert failed.reason == "ValueError: no idea"
-        assert one.shown == ["ValueError: no idea"]
-        assert await one.errors() == [(failed.id - 1, "ValueError: no idea", "STATUS$ERROR")]
+        told = "The agent failed: ValueError."
+        assert failed.reason == "AGENT_ERROR$FAILED: ValueError"
+        assert one.shown == [told]
+        assert await one.errors() == [(failed.id - 1, told, "STATUS$ERROR")]
 
         await one.say("y")
         await one.state(AgentState.AWAITING_USER_INPUT, failed.id)

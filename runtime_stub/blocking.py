@@ -1,0 +1,229 @@
+"""BlockingAgent, for code that blocks: it runs in a thread, and its turn's methods block."""
+
+import asyncio
+from abc import abstractmethod
+from asyncio import AbstractEventLoop, CancelledError, Task
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import CancelledError as FutureCancelled, Future
+from contextlib import AbstractContextManager
+from functools import partial
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import SecretStr
+
+from events.actions import Action, MessageAction
+from events.event import Event
+from events.observations import Observation
+from runtime_stub.agent import Agent
+from runtime_stub.turn import (
+    AgentSettings,
+    Doing,
+    Exchange,
+    ToolCall,
+    Turn,
+    TurnOver,
+    Usage,
+    Window,
+    Writing,
+)
+
+T = TypeVar("T")
+
+
+class BlockingAgent(Agent):
+    """An agent whose `work` may block: it runs in one of the server's `agent_threads`.
+
+    Once the turn is over each method of its BlockingTurn raises TurnOver, so that the thread ends
+    at its next word. A thread that never calls one is left behind, and its place is given back.
+    """
+
+    @abstractmethod
+    def work(self, turn: "BlockingTurn") -> None:
+        """Do what the turn was begun for; see `Agent.run`."""
+
+    async def run(self, turn: Turn) -> None:
+        """Run `work` in a thread."""
+        blocking = BlockingTurn(turn, asyncio.get_running_loop())
+        try:
+            await turn.in_thread(partial(self.work, blocking))
+        finally:
+            blocking.close()
+
+
+class BlockingTurn:
+    """A Turn for a thread: what waits there blocks here. See Turn for each method."""
+
+    def __init__(self, turn: Turn, loop: AbstractEventLoop) -> None:
+        self.id = turn.id
+        self.conversation_id = turn.conversation_id
+        self.user_id = turn.user_id
+        self.cause: Sequence[Event] = turn.cause
+        self.attempt = turn.attempt
+        self.settings: AgentSettings = turn.settings
+        self.memory = turn.memory
+        self.memory_position = turn.memory_position
+        self._turn = turn
+        self._loop = loop
+        self._calls: set[Task[Any]] = set()
+        self._closed = False
+
+    def say(self, *, kind: Literal["message", "think"] = "message") -> "BlockingWriting":
+        """Return a text to write: `with turn.say() as answer: answer.write(piece)`."""
+        return BlockingWriting(self, self.call(self._turn.say, kind=kind))
+
+    def act(self, action: Action, *, call: ToolCall | None = None) -> Observation:
+        """Have an action carried out."""
+        return self.wait(partial(self._turn.act, action, call=call))
+
+    def doing(self, action: Action, *, call: ToolCall | None = None) -> "BlockingDoing":
+        """Record an action that the agent carries out: `with turn.doing(action) as step`."""
+        return BlockingDoing(self, self.call(self._turn.doing, action, call=call))
+
+    def ask(self, question: str) -> MessageAction:
+        """Say a question and wait for the answer."""
+        return self.wait(partial(self._turn.ask, question))
+
+    def news(self) -> Sequence[MessageAction]:
+        """Return the messages that came since the last look."""
+        return self.call(self._turn.news)
+
+    def report(self, usage: Usage) -> None:
+        """Add what a call of a model used."""
+        self.call(self._turn.report, usage)
+
+    def status(self, text: str) -> None:
+        """Tell whoever watches."""
+        self.call(self._turn.status, text)
+
+    def secret(self, name: str) -> SecretStr:
+        """Return a secret of the user."""
+        return self.wait(partial(self._turn.secret, name))
+
+    def keep(self, memory: bytes) -> None:
+        """Keep for the turns to come."""
+        self.wait(partial(self._turn.keep, memory))
+
+    def events(self, *, after: int = -1, reverse: bool = False) -> Sequence[Event]:
+        """Return the events of the history behind `after`."""
+
+        async def read() -> Sequence[Event]:
+            found = self._turn.history.events(after=after, reverse=reverse)
+            return [event async for event in found]
+
+        return self.wait(read)
+
+    def exchanges(self, window: Window) -> Sequence[Exchange]:
+        """Return the newest exchanges of the history that fit the window."""
+        return self.wait(partial(self._turn.history.exchanges, window))
+
+    def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Call a function of the event loop's thread. Raises TurnOver and what that raises."""
+
+        async def called() -> T:
+            return function(*args, **kwargs)
+
+        return self.wait(called)
+
+    def wait(self, begin: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Await a coroutine in the event loop's thread. Raises TurnOver and what that raises."""
+        outcome: Future[T] = Future()
+        try:
+            self._loop.call_soon_threadsafe(self._begin, begin, outcome)
+        except RuntimeError as error:
+            raise TurnOver("the event loop has ended") from error
+        try:
+            return outcome.result()
+        except (FutureCancelled, CancelledError) as error:
+            raise TurnOver from error
+
+    def close(self) -> None:
+        """End every call under way with TurnOver, and let no other begin."""
+        self._closed = True
+        for task in list(self._calls):
+            task.cancel()
+
+    def _begin(self, begin: Callable[[], Coroutine[Any, Any, T]], outcome: "Future[T]") -> None:
+        if self._closed:
+            outcome.cancel()
+            return
+        task = self._loop.create_task(begin())
+        self._calls.add(task)
+        task.add_done_callback(partial(self._ended, outcome))
+
+    def _ended(self, outcome: "Future[T]", task: "Task[T]") -> None:
+        self._calls.discard(task)
+        if task.cancelled():
+            outcome.cancel()
+            return
+        error = task.exception()
+        if error is None:
+            outcome.set_result(task.result())
+        else:
+            outcome.set_exception(error)
+
+
+class BlockingWriting(AbstractContextManager["BlockingWriting"]):
+    """A Writing for a thread; `write` waits while much of the text is not told yet."""
+
+    def __init__(self, turn: BlockingTurn, writing: Writing) -> None:
+        self._turn = turn
+        self._writing = writing
+        self.metadata = writing.metadata
+
+    def __enter__(self) -> Self:
+        """Begin the text."""
+        self._turn.wait(self._writing.__aenter__)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the text; it is durable then."""
+        self._turn.wait(partial(self._writing.__aexit__, kind, error, trace))
+
+    def write(self, piece: str) -> None:
+        """Add to the text."""
+
+        async def written() -> None:
+            self._writing.write(piece)
+            await self._writing.flush()
+
+        self._turn.wait(written)
+
+    def begin_anew(self, why: str) -> None:
+        """Take back what was shown."""
+        self._turn.call(self._writing.begin_anew, why)
+
+
+class BlockingDoing(AbstractContextManager["BlockingDoing"]):
+    """A Doing for a thread."""
+
+    def __init__(self, turn: BlockingTurn, doing: Doing) -> None:
+        self._turn = turn
+        self._doing = doing
+
+    def __enter__(self) -> Self:
+        """Record the action."""
+        self._turn.wait(self._doing.__aenter__)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Record what came of it."""
+        self._turn.wait(partial(self._doing.__aexit__, kind, error, trace))
+
+    def agreed(self) -> bool:
+        """Ask a person where `act` would."""
+        return self._turn.wait(self._doing.agreed)
+
+    def result(self, content: str = "", *, observation: Observation | None = None) -> None:
+        """Say what came of it."""
+        self._turn.call(self._doing.result, content, observation=observation)

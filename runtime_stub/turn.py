@@ -1,0 +1,294 @@
+"""The Turn contract: what an agent works with from the messages it answers to the end of its work."""
+
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal, Protocol
+
+from pydantic import SecretStr
+
+from events.actions import Action, MessageAction
+from events.event import Event
+from events.observations import Observation
+from runtime_stub.errors import RuntimeFloorError
+
+MEMORY_BYTES = 1024 * 1024
+"""The most bytes that `Turn.keep` takes."""
+
+JsonSchema = Mapping[str, Any]
+
+
+class TurnOver(BaseException):
+    """The turn is over: nothing that its agent does has an effect any more.
+
+    No Exception, so that code which handles those of its own ends as well.
+    """
+
+
+class Reason(StrEnum):
+    """The reasons that people are given for a turn that failed: a closed list."""
+
+    SILENT = "AGENT_ERROR$SILENT"
+    TIMED_OUT = "AGENT_ERROR$TIMED_OUT"
+    MODEL_REFUSED_KEY = "AGENT_ERROR$MODEL_REFUSED_KEY"
+    MODEL_BUSY = "AGENT_ERROR$MODEL_BUSY"
+    MODEL_UNREACHABLE = "AGENT_ERROR$MODEL_UNREACHABLE"
+    MODEL_FAILED = "AGENT_ERROR$MODEL_FAILED"
+    CONTEXT_TOO_LONG = "AGENT_ERROR$CONTEXT_TOO_LONG"
+    TURN_LOST = "AGENT_ERROR$TURN_LOST"
+    FAILED = "AGENT_ERROR$FAILED"
+
+
+class TurnFailed(RuntimeFloorError):
+    """Raised by an agent that cannot go on; people read its text, with their secrets masked."""
+
+    def __init__(self, message: str, reason: Reason = Reason.FAILED) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class LimitReached(RuntimeFloorError):
+    """The limit of iterations is reached; people read its text."""
+
+
+class BudgetReached(LimitReached):
+    """The conversation has spent what it may."""
+
+
+class SecretMissing(RuntimeFloorError):
+    """The user has stored no secret of that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The call of a tool, as the model made it, that led to an action.
+
+    `calls` is the number of calls in the model's response.
+    """
+
+    id: str
+    name: str
+    calls: int = 1
+    response: Mapping[str, Any] = field(default_factory=dict)
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the event's `tool_call_metadata`."""
+        return {
+            "function_name": self.name,
+            "tool_call_id": self.id,
+            "model_response": dict(self.response),
+            "total_calls_in_response": self.calls,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one call of a model used: tokens, and USD or None where the price is not known."""
+
+    model: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    cost: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """What the user has chosen; None is the server's default."""
+
+    llm_model: str | None = None
+    llm_base_url: str | None = None
+    llm_api_key: SecretStr | None = None
+    search_api_key: SecretStr | None = None
+    language: str | None = None
+    max_iterations: int | None = None
+    max_budget_per_task: float | None = None
+    confirmation_mode: bool | None = None
+    mcp_config: Mapping[str, Any] | None = field(default=None, repr=False)
+    """The user's tool servers, keys included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How much of a history is wanted: the newest exchanges within both bounds, at least one."""
+
+    exchanges: int = 50
+    characters: int = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """Messages of the user, and what the agent did about them, each in log order."""
+
+    asked: Sequence[MessageAction]
+    done: Sequence[Event]
+
+
+class History(Protocol):
+    """The conversation up to the event `position`: it does not change."""
+
+    @property
+    def position(self) -> int:
+        """The id of the last event in it, -1 for none."""
+
+    def events(self, *, after: int = -1, reverse: bool = False) -> AsyncIterator[Event]:
+        """Give the events behind `after`, from the oldest on or from the newest back."""
+
+    async def exchanges(self, window: Window) -> Sequence[Exchange]:
+        """Return the newest exchanges that fit the window, from the oldest on."""
+
+
+class Writing(AbstractAsyncContextManager["Writing"]):
+    """A text that is shown while it is written.
+
+    Leaving the block appends the whole text as one event and waits until it is durable. By a
+    cancellation or an exception what was shown is appended, `interrupted`; a text of which nothing
+    was shown is no event.
+    """
+
+    metadata: dict[str, Any]
+    """Merged into the event's `tool_call_metadata`."""
+
+    @abstractmethod
+    def write(self, piece: str) -> None:
+        """Add to the text; never waits. Raises `events.errors.TextTooLong` beyond 2 Mi characters, TurnOver."""
+
+    @abstractmethod
+    async def flush(self) -> None:
+        """Wait while much of the text is not told yet. Raises TurnOver."""
+
+    @abstractmethod
+    def begin_anew(self, why: str) -> None:
+        """Take back what was shown, visibly: nothing of it is stored. Raises TurnOver."""
+
+
+class Doing(AbstractAsyncContextManager["Doing"]):
+    """An action that the agent carries out by itself.
+
+    The action is durable before the block begins, its observation when the block has ended. An
+    exception in the block is an `error` observation, and passes.
+    """
+
+    @abstractmethod
+    async def agreed(self) -> bool:
+        """Ask a person where `Turn.act` would, and return the answer. Raises TurnOver."""
+
+    @abstractmethod
+    def result(self, content: str = "", *, observation: Observation | None = None) -> None:
+        """Say what came of it: a text, or an observation of the kind's own. Raises TurnOver."""
+
+
+class Stepwise(Protocol):
+    """An agent that returns its actions one by one; see Agent."""
+
+    @property
+    def goes_on(self) -> bool:
+        """See Agent."""
+
+    async def step(self) -> Action | None:
+        """See Agent."""
+
+    def metrics(self) -> dict[str, Any] | None:
+        """See Agent."""
+
+
+class Turn(Protocol):
+    """One stretch of work: begun by messages or a command, ended by a `turn_ended` event.
+
+    Every method raises TurnOver once the turn is over. Coroutines may be called side by side; what
+    they append stands in the log in the order of the calls.
+    """
+
+    @property
+    def id(self) -> int:
+        """The id of the `recall` that began the turn; `turn` in every event it appends."""
+
+    @property
+    def conversation_id(self) -> str:
+        """The conversation."""
+
+    @property
+    def user_id(self) -> str | None:
+        """Its owner."""
+
+    @property
+    def cause(self) -> Sequence[Event]:
+        """What is to be answered: messages, a decision, or nothing when it is only to go on."""
+
+    @property
+    def attempt(self) -> int:
+        """1, or more where a crash or the end of the server cut earlier attempts short."""
+
+    @property
+    def settings(self) -> AgentSettings:
+        """What the user had chosen when the turn began."""
+
+    @property
+    def history(self) -> History:
+        """The conversation up to the beginning of the turn, its cause included."""
+
+    @property
+    def memory(self) -> bytes | None:
+        """What `keep` kept last."""
+
+    @property
+    def memory_position(self) -> int:
+        """The last event there was when `memory` was kept, -1 for none."""
+
+    @property
+    def deadline(self) -> float:
+        """When the turn times out, on the event loop's clock; waiting for a person moves it on."""
+
+    def say(self, *, kind: Literal["message", "think"] = "message") -> Writing:
+        """Return a text to write: `async with turn.say() as answer: answer.write(piece)`.
+
+        At most 16 may be open: the next raises `events.errors.TooManyPartials` as it begins.
+        """
+
+    async def act(self, action: Action, *, call: ToolCall | None = None) -> Observation:
+        """Have an action carried out, by the runtime if it is one of its kinds; what came of it.
+
+        Waits for a person where one must agree. A refusal is a UserRejectObservation, a failure an
+        ErrorObservation: neither is raised. Raises LimitReached, BudgetReached.
+        """
+
+    def doing(self, action: Action, *, call: ToolCall | None = None) -> Doing:
+        """Record an action that the agent carries out: `async with turn.doing(action) as step`.
+
+        The limits count it, as `act`.
+        """
+
+    async def ask(self, question: str) -> MessageAction:
+        """Say a question and wait for the user's answer.
+
+        When the server stops meanwhile the answer is the cause of another turn.
+        """
+
+    def news(self) -> Sequence[MessageAction]:
+        """Return the messages that came since the last look, which takes them up."""
+
+    def report(self, usage: Usage) -> None:
+        """Add what a call of a model used; it travels with the next event of the turn.
+
+        Counts as an iteration. Raises LimitReached, BudgetReached.
+        """
+
+    def status(self, text: str) -> None:
+        """Tell whoever watches, in a notice that is not stored."""
+
+    async def secret(self, name: str) -> SecretStr:
+        """Return a secret of the user. Raises SecretMissing."""
+
+    async def keep(self, memory: bytes) -> None:
+        """Keep up to 1 MiB for the turns to come. It may be lost by a crash."""
+
+    async def in_thread(self, work: Callable[[], None]) -> None:
+        """Run blocking code in one of a bounded number of threads, waiting for a free one.
+
+        Cancelled, it leaves the thread behind. Raises what `work` raises; see BlockingAgent.
+        """
+
+    async def drive(self, agent: Stepwise) -> None:
+        """Ask an agent for action after action until it waits or ends; the `run` of Agent."""

@@ -1,0 +1,1 @@
+"""One turn of an agent: what it appends, what bounds it, how it ends. Imported by server.agent."""

@@ -1,0 +1,333 @@
+"""The actions of a turn: recorded, agreed to by a person, carried out, answered."""
+
+import asyncio
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, NamedTuple
+
+from events.actions import (
+    Action,
+    AgentDelegateAction,
+    AgentFinishAction,
+    AgentRejectAction,
+    AgentThinkAction,
+    MessageAction,
+    RecallAction,
+)
+from events.batch import Appended
+from events.errors import EventTooLarge
+from events.event import AgentState, ConfirmationState, Event, EventSource, SecurityRisk
+from events.observations import (
+    AgentThinkObservation,
+    ErrorObservation,
+    NullObservation,
+    Observation,
+    RecallObservation,
+    UserRejectObservation,
+)
+from events.stream import EVENT_BYTES
+from runtime_stub.turn import TurnOver
+from server.turns.clocks import Clocks
+from server.turns.kinds import CONFIRMABLE, REJECTED_TEXT, RUNNABLE
+from server.turns.parts import TurnParts
+
+DUE: dict[type[Action], AgentState] = {
+    AgentFinishAction: AgentState.FINISHED,
+    AgentRejectAction: AgentState.REJECTED,
+}
+"""States in which the agent's last action ends its work."""
+THOUGHT_NOTED = "Your thought has been logged."
+
+
+class Decision(Enum):
+    """A person's answer to the question whether an action may be carried out."""
+
+    CONFIRMED = AgentState.USER_CONFIRMED
+    REJECTED = AgentState.USER_REJECTED
+    WITHDRAWN = "withdrawn"
+    """The question is no longer open: its action was answered with an error."""
+
+
+class Pending:
+    """An action whose observation is not in the log yet, with the append that records it."""
+
+    __slots__ = ("action", "answer", "decision", "recorded")
+
+    def __init__(self, action: Action, recorded: "Future[Appended]") -> None:
+        self.action = action
+        self.recorded = recorded
+        self.decision: Future[Decision] | None = None
+        """Done once a person has answered; None where nobody was asked."""
+        self.answer: ErrorObservation | None = None
+        """The error that closed it."""
+
+
+class Carried(NamedTuple):
+    """What became of an action: its observation, and the agent's state that it ends the work in."""
+
+    observation: Observation
+    due: AgentState | None = None
+
+
+class Acting:
+    """Records the actions of one turn and has them carried out, several at once if need be.
+
+    `pending` maps an action to what is known of it, by the id of the event that records it once
+    that is durable. Once `close` was called nothing is appended.
+    """
+
+    def __init__(
+        self,
+        parts: TurnParts,
+        loop: AbstractEventLoop,
+        clocks: Clocks,
+        turn_id: Callable[[], int],
+    ) -> None:
+        self._parts = parts
+        self._loop = loop
+        self._clocks = clocks
+        self.turn_id = turn_id
+        """Returns the id of the turn."""
+        self._open: dict[Pending, None] = {}
+        self._closed = False
+        self.metrics: Callable[[], dict[str, Any] | None] = lambda: None
+        """What an agent accumulates by itself, to be attached to the next action."""
+
+    @property
+    def pending(self) -> dict[int, Pending]:
+        """Actions that are durable and not answered, by id, ascending."""
+        found = {
+            one.recorded.result().id: one
+            for one in self._open
+            if one.recorded.done() and not one.recorded.cancelled() and not one.recorded.exception()
+        }
+        return dict(sorted(found.items()))
+
+    @property
+    def undecided(self) -> bool:
+        """Whether a person is asked something."""
+        return any(_is_open(one.decision) for one in self._open)
+
+    def is_asked(self, action_id: int | None) -> bool:
+        """Whether a person is asked about that action; None stands for any."""
+        asked = [key for key, one in self.pending.items() if _is_open(one.decision)]
+        return bool(asked) if action_id is None else action_id in asked
+
+    def decide(self, decision: Decision, of: int | None = None) -> bool:
+        """Answer the question named `of`, else the newest; whether there is one."""
+        asked = {key: one for key, one in self.pending.items() if _is_open(one.decision)}
+        if of is None:
+            of = max(asked, default=-1)
+        found = asked.get(of)
+        if found is None or found.decision is None:
+            return False
+        found.decision.set_result(decision)
+        return True
+
+    async def carry_out(self, action: Action) -> Carried:
+        """Record an action, have it carried out where that is possible, and record what came of it.
+
+        Raises TurnOver.
+        """
+        if self.needs_agreement(action):
+            held = await self.agree(action)
+            if isinstance(held, Observation):
+                refused = isinstance(held, UserRejectObservation)
+                return Carried(held, AgentState.AWAITING_USER_INPUT if refused else None)
+            observation = await self._performed(held)
+            self.go_on()
+            return Carried(observation)
+        if action.kind in RUNNABLE:
+            return Carried(await self._performed(self.hold(action)))
+        appended = await asyncio.shield(self.record(action))
+        answer = _answer_to(action)
+        if answer is None:
+            return Carried(NullObservation(cause=appended.id), _due_after(action))
+        observation = answer.model_copy(update={"cause": appended.id})
+        await asyncio.shield(self.append(observation))
+        return Carried(observation)
+
+    async def agree(self, action: Action, recorded: Pending | None = None) -> Pending | Observation:
+        """Ask a person whether an action may be carried out.
+
+        It is recorded as one that waits, in the place of the record there is of it, and once
+        decided upon again: that last record is returned, or what stands in the log in the place of
+        a result. Raises TurnOver.
+        """
+        self._parts.announce(AgentState.AWAITING_USER_CONFIRMATION)
+        waiting = with_confirmation(action, ConfirmationState.AWAITING_CONFIRMATION)
+        if recorded is not None:
+            self._open.pop(recorded, None)
+            waiting = waiting.model_copy(update={"cause": recorded.recorded.result().id})
+        asked = self.hold(waiting)
+        asked.decision = self._loop.create_future()
+        with self._clocks.held():
+            await asyncio.shield(asked.recorded)
+            decision = await asked.decision
+        if asked.answer is not None:
+            return asked.answer
+        confirmed = decision is Decision.CONFIRMED
+        state = ConfirmationState.CONFIRMED if confirmed else ConfirmationState.REJECTED
+        self._open.pop(asked, None)
+        changes = {"thought": "", "cause": asked.recorded.result().id}
+        again = self.hold(with_confirmation(action, state).model_copy(update=changes))
+        if confirmed:
+            return again
+        return await self.answer(again, UserRejectObservation(content=REJECTED_TEXT))
+
+    def go_on(self) -> None:
+        """Set the state of an agent that was answered: it works, or waits for another answer."""
+        asks = AgentState.AWAITING_USER_CONFIRMATION
+        self._parts.announce(asks if self.undecided else AgentState.RUNNING)
+
+    def hold(self, action: Action) -> Pending:
+        """Record an action that is to be answered. Raises TurnOver and what the stream raises."""
+        pending = Pending(action, self.record(action))
+        self._open[pending] = None
+        return pending
+
+    def record(self, action: Action) -> "Future[Appended]":
+        """Append an action of the agent. Raises TurnOver, EventTooLarge and what the stream raises."""
+        self.check()
+        _check_texts(action)
+        told = action.model_copy(update=self.carried())
+        return self._parts.held.enqueue(told, EventSource.AGENT)
+
+    def carried(self) -> dict[str, Any]:
+        """Return what the next event of the turn carries: `turn`, and metrics nobody has carried yet."""
+        changes: dict[str, Any] = {"turn": self.turn_id()}
+        metrics = self.metrics()
+        if metrics is not None:
+            self._parts.ledger.note(metrics)
+        else:
+            metrics = self._parts.ledger.take_metrics()
+        if metrics is not None:
+            changes["llm_metrics"] = metrics
+        return changes
+
+    def append(self, event: Event) -> "Future[Appended]":
+        """Append an event of the agent as it is. Raises TurnOver and what the stream raises."""
+        self.check()
+        told = event.model_copy(update={"turn": self.turn_id()})
+        return self._parts.held.enqueue(told, EventSource.AGENT)
+
+    async def answer(self, pending: Pending, observation: Observation) -> Observation:
+        """Record what came of an action, and return it as it is recorded. Raises TurnOver."""
+        appended = await asyncio.shield(pending.recorded)
+        if pending not in self._open:
+            raise TurnOver
+        answer = observation.model_copy(update={"cause": appended.id})
+        try:
+            answered = self.append(answer)
+        except EventTooLarge as error:
+            answer = ErrorObservation(content=str(error), cause=appended.id)
+            answered = self.append(answer)
+        del self._open[pending]
+        await asyncio.shield(answered)
+        return answer
+
+    def check(self) -> None:
+        """Raise TurnOver once the turn is over."""
+        if self._closed:
+            raise TurnOver
+
+    def withdraw(self, reason: str, error_id: str) -> None:
+        """Answer every action that waits for a person with an error; its waiter goes on."""
+        for one in list(self._open):
+            if _is_open(one.decision):
+                self._close(one, reason, error_id)
+
+    def close(self, reason: str, error_id: str) -> None:
+        """Answer every action that is not answered with an error; nothing is appended any more."""
+        self._closed = True
+        for one in list(self._open):
+            decision = one.decision
+            self._close(one, reason, error_id)
+            if decision is not None and not decision.done():
+                decision.set_exception(TurnOver())
+                decision.exception()  # nobody may wait for it any more
+
+    def _close(self, one: Pending, reason: str, error_id: str) -> None:
+        self._open.pop(one, None)
+        one.answer = ErrorObservation(content=reason, error_id=error_id)
+        turn_id = self.turn_id()
+        recorded = one.recorded
+
+        def answer(done: "Future[Appended]") -> None:
+            if not done.cancelled() and done.exception() is None:
+                cause = done.result().id
+                told = ErrorObservation(
+                    content=reason, error_id=error_id, cause=cause, turn=turn_id
+                )
+                self._parts.tell(told, EventSource.AGENT)
+
+        if recorded.done():
+            answer(recorded)
+        else:
+            recorded.add_done_callback(answer)
+        if not self._closed and one.decision is not None and not one.decision.done():
+            one.decision.set_result(Decision.WITHDRAWN)
+
+    async def _performed(self, pending: Pending) -> Observation:
+        await asyncio.shield(pending.recorded)
+        action = pending.action
+        seconds = action.timeout or self._parts.limits.action_timeout_seconds
+        deadline = asyncio.timeout(seconds)
+        with self._clocks.held():
+            try:
+                async with deadline:
+                    observation = await self._parts.runtime.perform(action)
+            except TimeoutError:
+                if not deadline.expired():
+                    raise  # of the runtime's own
+                text = f"The action did not finish within {seconds:g} seconds and was given up."
+                observation = ErrorObservation(content=text)
+        return await self.answer(pending, observation)
+
+    def needs_agreement(self, action: Action) -> bool:
+        """Whether a person must agree before an action is carried out."""
+        if not self._parts.limits.confirmation_mode or action.kind not in CONFIRMABLE:
+            return False
+        risk = getattr(action, "security_risk", SecurityRisk.UNKNOWN)
+        # No analyzer is configured, so an unknown risk counts as a high one.
+        return risk in (SecurityRisk.HIGH, SecurityRisk.UNKNOWN)
+
+
+def _is_open(decision: "Future[Decision] | None") -> bool:
+    return decision is not None and not decision.done()
+
+
+def _due_after(action: Action) -> AgentState | None:
+    """Return the state in which an action ends the work by itself."""
+    if isinstance(action, MessageAction) and action.wait_for_response:
+        return AgentState.AWAITING_USER_INPUT
+    return DUE.get(type(action))
+
+
+def _answer_to(action: Action) -> Observation | None:
+    """Return the server's answer to an action that no runtime carries out."""
+    match action:
+        case AgentThinkAction():
+            return AgentThinkObservation(content=THOUGHT_NOTED)
+        case RecallAction():
+            return RecallObservation(recall_type=action.recall_type)
+        case AgentDelegateAction():
+            text = f"No agent named {action.agent} can be asked here."
+            return ErrorObservation(content=text)
+        case _:
+            return None
+
+
+def _check_texts(event: Event) -> None:
+    """Raise EventTooLarge for texts no event may hold, before they are encoded and searched."""
+    size = sum(len(value) for value in event.__dict__.values() if isinstance(value, str))
+    if size > EVENT_BYTES:
+        raise EventTooLarge(size, EVENT_BYTES)
+
+
+def with_confirmation(action: Action, state: ConfirmationState) -> Action:
+    """Return the action with that state, or as it is where its kind has none."""
+    if "confirmation_state" not in type(action).model_fields:
+        return action
+    return action.model_copy(update={"confirmation_state": state})

@@ -1,0 +1,300 @@
+"""LoggedTurn, the Turn of an agent in this process: everything it does is an event of the log."""
+
+import asyncio
+import logging
+from asyncio import Future
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from pydantic import SecretStr
+
+from events.actions import Action, MessageAction
+from events.event import AgentState, Event, Interruption
+from events.observations import Observation
+from runtime_stub.agent import Agent
+from runtime_stub.turn import (
+    MEMORY_BYTES,
+    AgentSettings,
+    Doing,
+    History,
+    Reason,
+    SecretMissing,
+    Stepwise,
+    ToolCall,
+    Turn,
+    TurnOver,
+    Usage,
+    Writing,
+)
+from server.turns.acting import Acting
+from server.turns.clocks import Clocks
+from server.turns.doing import LoggedDoing
+from server.turns.history import LoggedHistory
+from server.turns.inbox import Inbox
+from server.turns.parts import Remembered, TurnParts
+from server.turns.stepped import News, step_through
+from server.turns.writing import LoggedWriting
+from server.user_code import outside
+
+logger = logging.getLogger(__name__)
+
+
+class LoggedTurn(Turn):
+    """One stretch of work of one agent.
+
+    It is made when its cause is known and works once `begin` has named it; `seal` ends it: from
+    then on its methods raise TurnOver and nothing of it changes anything. What its clocks say is
+    told to `expired`.
+    """
+
+    def __init__(
+        self,
+        parts: TurnParts,
+        cause: Sequence[Event],
+        inbox: Inbox,
+        expired: Callable[[Reason], None],
+        *,
+        attempt: int = 1,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.begun: Future[int] = loop.create_future()
+        """The id of the turn, once the `recall` that begins it is durable."""
+        self.news_came = News()
+        self.due: AgentState | None = None
+        """The state in which the agent's last action ends the work."""
+        self.taken: list[MessageAction] = [one for one in cause if isinstance(one, MessageAction)]
+        """The messages that it has taken up."""
+        self._parts = parts
+        self._cause = tuple(cause)
+        self._attempt = attempt
+        self._inbox = inbox
+        self._loop = loop
+        self._clocks = Clocks(loop, parts.limits.turn_seconds, parts.limits.quiet_seconds, expired)
+        self.acting = Acting(parts, loop, self._clocks, self.begun.result)
+        self._settings = AgentSettings()
+        self._remembered = Remembered()
+        self._over = False
+        self._ending = Interruption.FAILED
+        self._writings: dict[LoggedWriting, None] = {}
+        self._answer: Future[MessageAction] | None = None
+
+    @property
+    def id(self) -> int:
+        """See Turn."""
+        return self.begun.result()
+
+    @property
+    def conversation_id(self) -> str:
+        """See Turn."""
+        return self._parts.held.stream.conversation_id
+
+    @property
+    def user_id(self) -> str | None:
+        """See Turn."""
+        return self._parts.user.user_id
+
+    @property
+    def cause(self) -> Sequence[Event]:
+        """See Turn."""
+        return self._cause
+
+    @property
+    def attempt(self) -> int:
+        """See Turn."""
+        return self._attempt
+
+    @property
+    def settings(self) -> AgentSettings:
+        """See Turn."""
+        return self._settings
+
+    @property
+    def history(self) -> History:
+        """See Turn."""
+        return LoggedHistory(self._parts.held.stream, self.id)
+
+    @property
+    def memory(self) -> bytes | None:
+        """See Turn."""
+        return self._remembered.memory
+
+    @property
+    def memory_position(self) -> int:
+        """See Turn."""
+        return self._remembered.position
+
+    @property
+    def deadline(self) -> float:
+        """See Turn."""
+        return self._clocks.deadline
+
+    @property
+    def asks(self) -> bool:
+        """Whether the agent waits for the answer to a question of its own."""
+        return self._answer is not None
+
+    def begin(self, turn_id: int) -> None:
+        """Name the turn: its `recall` is durable."""
+        if not self.begun.done():
+            self.begun.set_result(turn_id)
+
+    async def run(self, agent: Agent) -> AgentState:
+        """Have the agent work; the state that is then due. Raises what the agent raises."""
+        await asyncio.shield(self.begun)
+        if agent.stepwise:
+            return await self._stepped(agent)
+        self._settings = await self._parts.user.settings()
+        self._remembered = await self._parts.memory.load(self.conversation_id)
+        await agent.run(self)
+        if self._writings:
+            logger.error("the agent of %s left a text unfinished", self.conversation_id)
+        return self.due or AgentState.AWAITING_USER_INPUT
+
+    def told(self, message: MessageAction) -> bool:
+        """Give the turn a message of its user; whether it took it up as the answer to a question."""
+        if self._answer is None or self._answer.done():
+            return False
+        self._answer.set_result(message)
+        return True
+
+    def is_ending(self, why: Interruption) -> None:
+        """Say why texts are cut short from now on: the agent is about to be cancelled."""
+        self._ending = why
+        for writing in self._writings:
+            writing.ending = why
+
+    def seal(self) -> None:
+        """End the turn: nothing it does has an effect any more."""
+        if self._over:
+            return
+        self._clocks.stop()
+        for writing in list(self._writings):
+            writing.cut(self._ending)
+        self._over = True
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(TurnOver())
+            self._answer.exception()  # nobody may wait for it any more
+
+    def say(self, *, kind: Literal["message", "think"] = "message") -> Writing:
+        """See Turn."""
+        self.check()
+        written = LoggedWriting(self._writings, self._parts, self.acting, self._clocks, kind)
+        written.ending = self._ending
+        return written
+
+    async def act(self, action: Action, *, call: ToolCall | None = None) -> Observation:
+        """See Turn."""
+        with outside():
+            self.count()
+            carried = await self.acting.carry_out(_called(action, call))
+            self.check()
+            self._clocks.touch()
+            if carried.due is AgentState.AWAITING_USER_INPUT:
+                self.acting.go_on()
+            elif carried.due is not None:
+                self.due = carried.due
+            return carried.observation
+
+    def doing(self, action: Action, *, call: ToolCall | None = None) -> Doing:
+        """See Turn."""
+        self.check()
+        return LoggedDoing(self.count, self.acting, self._clocks, _called(action, call))
+
+    async def ask(self, question: str) -> MessageAction:
+        """See Turn."""
+        with outside():
+            self.check()
+            if self._answer is not None:
+                raise RuntimeError("the agent asks already")
+            asked = self.acting.record(MessageAction(content=question, wait_for_response=True))
+            self._answer = self._loop.create_future()
+            try:
+                await asyncio.shield(asked)
+                self._parts.announce(AgentState.AWAITING_USER_INPUT)
+                with self._clocks.held():
+                    answer = await self._answer
+                self._parts.take_up(answer, self.id)
+                self._parts.announce(AgentState.RUNNING)
+            finally:
+                self._answer = None
+            return answer
+
+    def news(self) -> Sequence[MessageAction]:
+        """See Turn."""
+        with outside():
+            self.check()
+            taken = self._inbox.take()
+            for message in taken:
+                self._parts.take_up(message, self.id)
+            return taken
+
+    def report(self, usage: Usage) -> None:
+        """See Turn."""
+        self.check()
+        self._clocks.touch()
+        self._parts.ledger.report(usage)
+        self._parts.ledger.check()
+
+    def status(self, text: str) -> None:
+        """See Turn."""
+        with outside():
+            self.check()
+            self._clocks.touch()
+            self._parts.notify(self._parts.held.stream.masked(text))
+
+    async def secret(self, name: str) -> SecretStr:
+        """See Turn."""
+        with outside():
+            self.check()
+            found = await self._parts.user.secret(name)
+            self.check()
+        if found is None:
+            raise SecretMissing(f"There is no secret of that name: {name}")
+        return found
+
+    async def keep(self, memory: bytes) -> None:
+        """See Turn. Raises ValueError for more than 1 MiB."""
+        if len(memory) > MEMORY_BYTES:
+            raise ValueError(f"an agent may keep {MEMORY_BYTES} bytes, and these are {len(memory)}")
+        with outside():
+            self.check()
+            position = self._parts.held.stream.next_id - 1
+            await self._parts.memory.keep(self.conversation_id, Remembered(memory, position))
+            self._clocks.touch()
+
+    async def in_thread(self, work: Callable[[], None]) -> None:
+        """See Turn."""
+        self.check()
+        name = f"agent of {self.conversation_id}"
+        with outside():
+            await self._parts.threads.run(work, name, self._tell_that_it_waits)
+
+    async def drive(self, agent: Stepwise) -> None:
+        """See Turn."""
+        if not isinstance(agent, Agent):
+            raise TypeError("only an Agent can be driven")
+        self.due = await self._stepped(agent)
+
+    def check(self) -> None:
+        """Raise TurnOver once the turn is over."""
+        if self._over:
+            raise TurnOver
+
+    def count(self) -> None:
+        """Count an iteration. Raises TurnOver, LimitReached, BudgetReached."""
+        self.check()
+        self._parts.ledger.check()
+        self._parts.ledger.count()
+        self._clocks.touch()
+
+    def _tell_that_it_waits(self) -> None:
+        self.status("Waiting until another agent is done.")
+
+    async def _stepped(self, agent: Agent) -> AgentState:
+        return await step_through(agent, self._parts, self.acting, self._clocks, self.news_came)
+
+
+def _called(action: Action, call: ToolCall | None) -> Action:
+    if call is None:
+        return action
+    return action.model_copy(update={"tool_call_metadata": call.metadata()})

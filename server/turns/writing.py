@@ -1,0 +1,150 @@
+"""LoggedWriting, a text that is shown while it is written and is one event at its end."""
+
+import asyncio
+from asyncio import Future
+from functools import partial as bound
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from events.actions import Action, AgentThinkAction, MessageAction
+from events.batch import Appended
+from events.event import Event, EventSource, Interruption
+from events.partials import Partial
+from runtime_stub.turn import Writing
+from server.turns.acting import Acting
+from server.turns.clocks import Clocks
+from server.turns.parts import TurnParts
+from server.user_code import outside
+
+FIELDS = {"message": "content", "think": "thought"}
+"""The fields that hold a text, by kind of event."""
+
+
+class LoggedWriting(Writing):
+    """A text that holds a partial of the stream while it is written; see Writing.
+
+    `open_texts` holds it from its beginning to its end, so that `cut` is called for it when the
+    turn is sealed.
+    """
+
+    def __init__(
+        self,
+        open_texts: "dict[LoggedWriting, None]",
+        parts: TurnParts,
+        acting: Acting,
+        clocks: Clocks,
+        kind: Literal["message", "think"],
+    ) -> None:
+        self.metadata: dict[str, Any] = {}
+        self.ending = Interruption.FAILED
+        self._open_texts = open_texts
+        self._held = parts.held
+        self._acting = acting
+        self._clocks = clocks
+        self._kind = kind
+        self._partial: Partial | None = None
+
+    async def __aenter__(self) -> Self:
+        """Begin the text."""
+        with outside():
+            self._acting.check()
+            self._begin()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the text: it is durable then, or cut short by an exception."""
+        with outside():
+            if error is not None:
+                self.cut(self.ending)
+                return
+            self._acting.check()
+            appended = self._finish(None)
+            if appended is not None:
+                await asyncio.shield(appended)
+
+    def write(self, piece: str) -> None:
+        """See Writing."""
+        with outside():
+            self._writable().write(piece)
+            self._clocks.touch()
+
+    async def flush(self) -> None:
+        """See Writing."""
+        with outside():
+            await self._writable().flush()
+
+    def begin_anew(self, why: str) -> None:  # noqa: ARG002 - told by a status, not by the log
+        """See Writing."""
+        with outside():
+            self._writable().drop("anew")
+            self._begin()
+            self._clocks.touch()
+
+    def cut(self, why: Interruption) -> None:
+        """End the text early: what was shown is appended, `interrupted`; a text of which nothing was is not."""
+        partial = self._partial
+        if partial is None:
+            return
+        if partial.told and partial.text.strip():
+            self._finish(why)
+        else:
+            self._drop(partial)
+
+    def _begin(self) -> None:
+        turn_id = self._acting.turn_id()
+        begun = self._held.stream.partials.begin(self._kind, FIELDS[self._kind], turn_id)
+        self._partial = begun
+        self._open_texts[self] = None
+
+    def _writable(self) -> Partial:
+        self._acting.check()
+        if self._partial is None:
+            raise RuntimeError("a text is written in its `async with` block only")
+        return self._partial
+
+    def _drop(self, partial: Partial) -> None:
+        self._partial = None
+        self._open_texts.pop(self, None)
+        partial.drop("empty")
+
+    def _finish(self, interrupted: Interruption | None) -> "Future[Appended] | None":
+        partial = self._partial
+        if partial is None:
+            return None
+        if not partial.text.strip():
+            self._drop(partial)
+            return None
+        self._partial = None
+        self._open_texts.pop(self, None)
+        changes = self._acting.carried()
+        if self.metadata:
+            changes["tool_call_metadata"] = dict(self.metadata)
+        if interrupted is not None:
+            changes["interrupted"] = interrupted
+        event = self._event(partial.text).model_copy(update=changes)
+        appended: Future[Appended] = asyncio.get_running_loop().create_future()
+        partial.finish(event, EventSource.AGENT, self._append, bound(_settle, appended))
+        return appended
+
+    def _append(self, event: Event, source: EventSource, settled: Any) -> None:
+        self._held.submit(event, source, settled, own=True)
+
+    def _event(self, text: str) -> Action:
+        if self._kind == "think":
+            return AgentThinkAction(thought=text)
+        return MessageAction(content=text)
+
+
+def _settle(future: "Future[Appended]", outcome: Appended | Exception) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, Appended):
+        future.set_result(outcome)
+    else:
+        future.set_exception(outcome)
+        future.exception()  # nobody may be listening any more

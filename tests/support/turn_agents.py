@@ -1,0 +1,87 @@
+"""Agents that override `run`, and that need no model."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import ClassVar
+
+from events.actions import CmdRunAction, MessageAction
+from events.event import EventSource
+from runtime_stub.agent import Agent
+from runtime_stub.blocking import BlockingAgent, BlockingTurn
+from runtime_stub.turn import Turn
+
+
+def asked(turn: Turn | BlockingTurn) -> str:
+    """Return the texts of a turn's messages."""
+    return " ".join(one.content for one in turn.cause if isinstance(one, MessageAction))
+
+
+class Does(Agent):
+    """Does what a test gives it to do."""
+
+    def __init__(self, work: Callable[[Turn], Awaitable[object]]) -> None:
+        self._work = work
+        self.turns: list[Turn] = []
+
+    async def run(self, turn: Turn) -> None:
+        """See Agent."""
+        self.turns.append(turn)
+        await self._work(turn)
+
+
+class Answering(Agent):
+    """Answers with the messages there are in the history, after what a message's first word says.
+
+    `slow` writes and waits for ever, `hang` waits without a word, `run` has a command carried out
+    that takes long, `ask` asks.
+    """
+
+    async def run(self, turn: Turn) -> None:
+        """See Agent."""
+        text = asked(turn)
+        if text.startswith("hang"):
+            await asyncio.Event().wait()
+        if text.startswith("run"):
+            await turn.act(CmdRunAction(command="sleep 30"))
+        async with turn.say() as answer:
+            if text.startswith("slow"):
+                answer.write("A long answer begins")
+                await asyncio.Event().wait()
+            known = [
+                event.content
+                async for event in turn.history.events()
+                if isinstance(event, MessageAction) and event.source == EventSource.USER
+            ]
+            answer.write(f"Heard {known}, attempt {turn.attempt}")
+
+
+class Resuming(Answering):
+    """The same, and a turn that was cut short is begun again; then it does not wait."""
+
+    resumes: ClassVar[bool] = True
+
+    async def run(self, turn: Turn) -> None:
+        """See Agent."""
+        if turn.attempt > 1 and not asked(turn).endswith("for ever"):
+            async with turn.say() as answer:
+                answer.write(f"Answered {asked(turn)!r} at attempt {turn.attempt}")
+            return
+        await super().run(turn)
+
+
+class Sleeping(BlockingAgent):
+    """Blocks a thread for some time, or, asked for it, for ever."""
+
+    let_go = threading.Event()
+
+    def work(self, turn: BlockingTurn) -> None:
+        """See BlockingAgent."""
+        if asked(turn) == "for ever":
+            self.let_go.wait()
+            return
+        with turn.say() as answer:
+            answer.write("Sleeping")
+            time.sleep(0.3)
+            answer.write(", awake")
