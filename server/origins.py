@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
-import idna
-
 DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
 WEB_SCHEMES: Mapping[str, str] = {"ws": "http", "wss": "https"}
 """The scheme of a page's origin, by the scheme of its socket's URL."""
@@ -106,6 +104,8 @@ def _in_ascii(name: str) -> str:
         IPv4Address(bare)
     if name.isascii():
         return name
+    import idna  # noqa: PLC0415 - its tables are large, and such names are rare
+
     try:
         return idna.encode(name, uts46=True).decode("ascii")
     except idna.IDNAError as error:

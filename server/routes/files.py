@@ -13,8 +13,6 @@ from typing import NamedTuple
 import anyio
 import anyio.to_thread
 import regex
-from pathspec.patterns.gitignore import GitIgnorePatternError
-from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -133,6 +131,11 @@ def _is_ignored(name: str, files: Sequence[RuleFile], deadline: float) -> bool:
 
 
 def _rules_of(lines: Iterable[str]) -> Iterator[Rule]:
+    from pathspec.patterns.gitignore import (  # noqa: PLC0415 - few folders that are listed have rules
+        GitIgnorePatternError,
+    )
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern  # noqa: PLC0415
+
     for line in lines:
         if len(line) > MAX_LINE:
             continue

@@ -8,7 +8,8 @@ import httpx
 from tests.support.servers import REPOSITORY, server_process
 
 DOCUMENT = {"openapi_pydantic", "server.routes.openapi"}
-RARE = DOCUMENT | {"anyio._backends._asyncio", "opentelemetry", "rich.progress"}
+OTHERS = {"anyio._backends._asyncio", "opentelemetry", "pathspec", "rich.progress"}
+RARE = DOCUMENT | OTHERS
 """Modules that few requests or commands need, and that take long to import."""
 FREEZING = """
 import gc, sys
