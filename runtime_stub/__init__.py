@@ -1,7 +1,8 @@
 """Runtimes and agents: the places work runs in, and the deciders on it. The public contract."""
 
-from runtime_stub.agent import Agent, Example
+from runtime_stub.agent import Agent, Example, RateLimited
 from runtime_stub.base import FileChange, FileVersions, Runtime, RuntimeBuilder, RuntimeStatus
+from runtime_stub.blocking import BlockingAgent, BlockingTurn
 from runtime_stub.errors import (
     BadWorkspacePath,
     FileMissing,
@@ -10,19 +11,50 @@ from runtime_stub.errors import (
     RuntimeUnavailable,
     WorkspaceError,
 )
+from runtime_stub.turn import (
+    AgentSettings,
+    Doing,
+    History,
+    LimitReached,
+    Reason,
+    SecretMissing,
+    ToolCall,
+    Turn,
+    TurnFailed,
+    TurnOver,
+    Usage,
+    Window,
+    Writing,
+)
 
 __all__ = [
     "Agent",
+    "AgentSettings",
     "BadWorkspacePath",
+    "BlockingAgent",
+    "BlockingTurn",
+    "Doing",
     "Example",
     "FileChange",
     "FileMissing",
     "FileVersions",
+    "History",
+    "LimitReached",
     "NotText",
+    "RateLimited",
+    "Reason",
     "Runtime",
     "RuntimeBuilder",
     "RuntimeFloorError",
     "RuntimeStatus",
     "RuntimeUnavailable",
+    "SecretMissing",
+    "ToolCall",
+    "Turn",
+    "TurnFailed",
+    "TurnOver",
+    "Usage",
+    "Window",
     "WorkspaceError",
+    "Writing",
 ]

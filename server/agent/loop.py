@@ -182,6 +182,11 @@ class AgentLoop:
         stream = self._stream
         return not self.working and stream.settled and self._seen >= stream.next_id - 1
 
+    def has_turn(self, turn_id: int) -> bool:
+        """Return whether that turn is under way."""
+        turn = self._turn
+        return turn is not None and turn.begun.done() and turn.id == turn_id
+
     def seal(self) -> None:
         """Take up no further message: what comes from now on is left to the conversation's next loop."""
         self._sealed = True
@@ -406,9 +411,9 @@ class AgentLoop:
             self._start(turn)
             turn_id = await self._recalled(recalled)
             others = [self._recall(one, turn_id) for one in messages[1:]]
+            turn.begin(turn_id)
             for other in others:
                 await self._recalled(other)
-            turn.begin(turn_id)
 
     async def _observe_message(self, message: MessageAction, attempt: int) -> None:
         fresh = self._turn is None
@@ -483,9 +488,7 @@ class AgentLoop:
         match wanted:
             case AgentState.RUNNING if self.state is not AgentState.AWAITING_USER_CONFIRMATION:
                 await self._go_on()
-            case AgentState.PAUSED | AgentState.STOPPED if of is not None and self._is_under_way(
-                of
-            ):
+            case AgentState.PAUSED | AgentState.STOPPED if of is not None and self.has_turn(of):
                 await self._stop_turn(AgentState(wanted), only_this=True)
             case AgentState.PAUSED if of is None and self.state in WORKING:
                 await self._stop_turn(AgentState.PAUSED)
@@ -504,10 +507,6 @@ class AgentLoop:
             self._begin_next(before)
         else:
             self._set_state(state, before=before)
-
-    def _is_under_way(self, turn_id: int) -> bool:
-        turn = self._turn
-        return turn is not None and turn.begun.done() and turn.id == turn_id
 
     def _is_asked(self, action_id: int | None) -> bool:
         return self._turn is not None and self._turn.acting.is_asked(action_id)

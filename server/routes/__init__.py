@@ -16,6 +16,7 @@ from server.routes.secrets import SecretsRoutes
 from server.routes.services import Services
 from server.routes.settings import SettingsRoutes
 from server.routes.stream import StreamRoutes
+from server.routes.turns import TurnRoutes
 from server.routes.uploads import UploadRoutes
 from server.routes.workspace import WorkspaceRoutes
 
@@ -41,6 +42,7 @@ def routes(services: Services, administration: Administration) -> list[BaseRoute
     events = EventRoutes(services)
     streams = StreamRoutes(services)
     trajectory = TrajectoryRoutes(services)
+    turns = TurnRoutes(services)
     workspace = WorkspaceRoutes(services)
     uploads = UploadRoutes(services)
     files = FileRoutes(services)
@@ -74,6 +76,8 @@ def routes(services: Services, administration: Administration) -> list[BaseRoute
         ),
         resource(f"{one}/start", POST=conversations.start),
         resource(f"{one}/stop", POST=conversations.stop),
+        resource(f"{one}/turns", GET=turns.search, POST=turns.begin),
+        resource(f"{one}/stop-turn", POST=turns.stop),
         resource(f"{one}/events", GET=events.search, POST=events.append),
         resource(f"{one}/stream", GET=streams.follow),
         resource(f"{one}/message", POST=events.say),

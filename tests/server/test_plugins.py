@@ -92,7 +92,7 @@ async def test_an_agent_that_cannot_be_made_is_a_visible_error():
         async with live.joined(await live.new()) as client:
             failed = await client.state("error")
 
-        assert failed["extras"]["reason"] == "RuntimeError: no model"
+        assert failed["extras"]["reason"] == "AGENT_ERROR$FAILED: RuntimeError"
 
 
 async def test_an_own_manager_is_asked():

@@ -33,6 +33,7 @@ class Running:
         waiting_appends=10_000,
         close_seconds=3.0,
         event_bytes=1_000_000,
+        user=None,
         **settings,
     ):
         self.agent = agent
@@ -42,6 +43,7 @@ class Running:
         self.shown: list[str] = []
         self.rests = 0
         self.stream: Any = None
+        self._user = user
         self._on_error = on_error or self.shown.append
         self._deadlines = Deadlines(close=close_seconds)
         self._limits = StreamLimits(waiting_appends, event_bytes=event_bytes)
@@ -59,6 +61,7 @@ class Running:
             on_error=self._on_error,
             on_rest=self._rested,
             deadlines=self._deadlines,
+            user=self._user,
         )
 
     async def __aenter__(self):

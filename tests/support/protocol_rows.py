@@ -217,6 +217,32 @@ CONVERSATION = (
         unknown=LOST,
         refusals=(Refusal(422, "invalid_body", request=body(message="")),),
     ),
+    Row(
+        f"GET {ONE}/turns",
+        {"turns", "has_more"},
+        unknown=LOST,
+        refusals=(
+            Refusal(400, "bad_request", "?limit=0"),
+            Refusal(400, "bad_request", "?before=-1"),
+        ),
+    ),
+    Row(
+        f"POST {ONE}/turns",
+        {"success", "id", "duplicate"},
+        request=body(),
+        unknown=LOST,
+        refusals=(Refusal(422, "invalid_body", request=body(surplus=1)),),
+    ),
+    Row(
+        f"POST {ONE}/stop-turn",
+        {"stopped": False},
+        request=body(turn=0),
+        unknown=LOST,
+        refusals=(
+            Refusal(422, "invalid_body", request=body(turn=-1)),
+            Refusal(422, "invalid_body", request=body()),
+        ),
+    ),
     Row(f"GET {ONE}/microagents", {"microagents": []}, unknown=LOST),
     Row(f"GET {ONE}/trajectory", {"trajectory"}, unknown=LOST),
     Row(

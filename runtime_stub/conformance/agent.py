@@ -1,0 +1,452 @@
+"""The conformance suite of an Agent that overrides `run`, and a Turn without a server for its tests."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import pytest
+from pydantic import SecretStr
+
+from events.actions import Action, AgentThinkAction, MessageAction
+from events.event import Event, EventSource
+from events.observations import Observation, SuccessObservation
+from runtime_stub.agent import Agent
+from runtime_stub.base import Runtime
+from runtime_stub.turn import (
+    AgentSettings,
+    Doing,
+    Exchange,
+    History,
+    SecretMissing,
+    Stepwise,
+    ToolCall,
+    Turn,
+    TurnOver,
+    Usage,
+    Window,
+    Writing,
+)
+
+WAIT_SECONDS = 5.0
+"""Seconds an agent may take for a turn, and to end once it is cancelled."""
+MOST_USES = 200
+"""Uses of a turn at which a cancellation is tried."""
+
+
+class HistoryDouble(History):
+    """A conversation in memory."""
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        self._events = tuple(events)
+
+    @property
+    def position(self) -> int:
+        """See History."""
+        return len(self._events) - 1
+
+    async def events(self, *, after: int = -1, reverse: bool = False) -> AsyncIterator[Event]:
+        """See History."""
+        found = self._events[after + 1 :]
+        for event in reversed(found) if reverse else found:
+            yield event
+
+    async def exchanges(self, window: Window) -> Sequence[Exchange]:
+        """See History; only the number of exchanges bounds the window here."""
+        found: list[tuple[list[MessageAction], list[Event]]] = []
+        for event in self._events:
+            if isinstance(event, MessageAction) and event.source == EventSource.USER:
+                if not found or found[-1][1]:
+                    found.append(([], []))
+                found[-1][0].append(event)
+            elif found and event.source == EventSource.AGENT:
+                found[-1][1].append(event)
+        return [Exchange(*entry) for entry in found[-window.exchanges :]]
+
+
+class TurnDouble(Turn):
+    """A Turn in memory, for tests of agents without a server.
+
+    `log` is the conversation, the turn's events included. `said` holds the texts that were
+    finished, `acted` the actions, `statuses`, `usages` and `kept` what else the agent did.
+    Actions are carried out by `runtime`, and succeed without one. `answers` are given to `ask`, and
+    `messages` by `news`. With `stop_at` the turn is stopped at its n-th use, the first being 0: then
+    `on_stop` is called, which a test sets to what cancels the agent's task.
+    """
+
+    def __init__(
+        self,
+        message: str = "Hello",
+        *,
+        before: Sequence[Event] = (),
+        runtime: Runtime | None = None,
+        settings: AgentSettings | None = None,
+        secrets: Mapping[str, str] | None = None,
+        memory: bytes | None = None,
+        answers: Sequence[str] = (),
+        messages: Sequence[str] = (),
+        attempt: int = 1,
+        stop_at: int | None = None,
+    ) -> None:
+        self.log: list[Event] = []
+        self.said: list[str] = []
+        self.interrupted: list[str] = []
+        self.acted: list[Action] = []
+        self.statuses: list[str] = []
+        self.usages: list[Usage] = []
+        self.kept: list[bytes] = []
+        self.uses = 0
+        """Uses of the turn so far."""
+        self.over = False
+        self.on_stop: Callable[[], object] | None = None
+        self._runtime = runtime
+        self._settings = settings or AgentSettings()
+        self._secrets = dict(secrets or {})
+        self._memory = memory
+        self._answers = list(answers)
+        self._messages = list(messages)
+        self._attempt = attempt
+        self._stop_at = stop_at
+        for event in before:
+            self._append(event)
+        asked = self._append(MessageAction(content=message, source=EventSource.USER))
+        self._cause: Sequence[Event] = (asked,)
+        self._id = len(self.log)
+        self._history = HistoryDouble(self.log)
+
+    @property
+    def id(self) -> int:
+        """See Turn."""
+        return self._id
+
+    @property
+    def conversation_id(self) -> str:
+        """See Turn."""
+        return "conversation"
+
+    @property
+    def user_id(self) -> str | None:
+        """See Turn."""
+        return None
+
+    @property
+    def cause(self) -> Sequence[Event]:
+        """See Turn."""
+        return self._cause
+
+    @property
+    def attempt(self) -> int:
+        """See Turn."""
+        return self._attempt
+
+    @property
+    def settings(self) -> AgentSettings:
+        """See Turn."""
+        return self._settings
+
+    @property
+    def history(self) -> History:
+        """See Turn."""
+        return self._history
+
+    @property
+    def memory(self) -> bytes | None:
+        """See Turn."""
+        return self._memory
+
+    @property
+    def memory_position(self) -> int:
+        """See Turn."""
+        return -1 if self._memory is None else self._history.position
+
+    @property
+    def deadline(self) -> float:
+        """See Turn."""
+        return asyncio.get_running_loop().time() + WAIT_SECONDS
+
+    def say(self, *, kind: Literal["message", "think"] = "message") -> Writing:
+        """See Turn."""
+        self.use()
+        return WritingDouble(self, kind)
+
+    async def act(self, action: Action, *, call: ToolCall | None = None) -> Observation:
+        """See Turn."""
+        await self.await_use()
+        recorded = self.record(action, call)
+        if self._runtime is None:
+            observation: Observation = SuccessObservation()
+        else:
+            observation = await self._runtime.perform(action)
+        answer = observation.model_copy(update={"cause": recorded.id, "source": EventSource.AGENT})
+        self._append(answer)
+        return answer
+
+    def doing(self, action: Action, *, call: ToolCall | None = None) -> Doing:
+        """See Turn."""
+        self.use()
+        return DoingDouble(self, action, call)
+
+    async def ask(self, question: str) -> MessageAction:
+        """See Turn. Raises AssertionError where the test has given no answer."""
+        await self.await_use()
+        self.record(MessageAction(content=question, wait_for_response=True), None)
+        assert self._answers, f"the agent asks {question!r}, and the test has no answer"
+        answer = MessageAction(content=self._answers.pop(0), source=EventSource.USER)
+        self._append(answer)
+        return answer
+
+    def news(self) -> Sequence[MessageAction]:
+        """See Turn."""
+        self.use()
+        found = [MessageAction(content=one, source=EventSource.USER) for one in self._messages]
+        self._messages.clear()
+        for message in found:
+            self._append(message)
+        return found
+
+    def report(self, usage: Usage) -> None:
+        """See Turn."""
+        self.use()
+        self.usages.append(usage)
+
+    def status(self, text: str) -> None:
+        """See Turn."""
+        self.use()
+        self.statuses.append(text)
+
+    async def secret(self, name: str) -> SecretStr:
+        """See Turn."""
+        await self.await_use()
+        if name not in self._secrets:
+            raise SecretMissing(f"There is no secret of that name: {name}")
+        return SecretStr(self._secrets[name])
+
+    async def keep(self, memory: bytes) -> None:
+        """See Turn."""
+        await self.await_use()
+        self.kept.append(memory)
+
+    async def in_thread(self, work: Callable[[], None]) -> None:
+        """See Turn."""
+        await self.await_use()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        body = partial(_in_thread, work, loop, done)
+        threading.Thread(target=body, name="agent of a double", daemon=True).start()
+        await done
+
+    async def drive(self, agent: Stepwise) -> None:
+        """See Turn; an agent that observes is shown its own actions by the test."""
+        while (action := await agent.step()) is not None:
+            await self.act(action)
+
+    def use(self) -> None:
+        """Count a use of the turn. Raises TurnOver once it is over."""
+        if self.over:
+            raise TurnOver
+        place, self.uses = self.uses, self.uses + 1
+        if place == self._stop_at and self.on_stop is not None:
+            self.on_stop()
+
+    async def await_use(self) -> None:
+        """Count a use that waits: where the turn is stopped, the cancellation comes here."""
+        self.use()
+        await asyncio.sleep(0)
+
+    def record(self, action: Action, call: ToolCall | None) -> Event:
+        """Take an action of the agent into the log."""
+        metadata = None if call is None else call.metadata()
+        changes = {"source": EventSource.AGENT, "tool_call_metadata": metadata}
+        recorded = action.model_copy(update=changes)
+        self.acted.append(recorded)
+        stored: Event = self._append(recorded)
+        return stored
+
+    def told(self, text: str, kind: str, interrupted: str | None) -> None:
+        """Take a text of the agent into the log."""
+        (self.said if interrupted is None else self.interrupted).append(text)
+        event = AgentThinkAction(thought=text) if kind == "think" else MessageAction(content=text)
+        self._append(event.model_copy(update={"source": EventSource.AGENT}))
+
+    def observed(self, observation: Observation, cause: int | None) -> None:
+        """Take what came of an action into the log."""
+        changes = {"source": EventSource.AGENT, "cause": cause}
+        self._append(observation.model_copy(update=changes))
+
+    def _append(self, event: Event) -> Any:
+        stored = event.model_copy(update={"id": len(self.log)})
+        self.log.append(stored)
+        return stored
+
+
+class WritingDouble(Writing):
+    """A text in memory."""
+
+    def __init__(self, turn: TurnDouble, kind: str) -> None:
+        self.metadata: dict[str, Any] = {}
+        self._turn = turn
+        self._kind = kind
+        self._pieces: list[str] = []
+
+    async def __aenter__(self) -> Self:
+        """Begin the text."""
+        await self._turn.await_use()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the text."""
+        text = "".join(self._pieces)
+        if error is not None:
+            if text.strip() and not self._turn.over:
+                self._turn.told(text, self._kind, "stopped")
+            return
+        await self._turn.await_use()
+        if text.strip():
+            self._turn.told(text, self._kind, None)
+
+    def write(self, piece: str) -> None:
+        """See Writing."""
+        self._turn.use()
+        self._pieces.append(piece)
+
+    async def flush(self) -> None:
+        """See Writing."""
+        await self._turn.await_use()
+
+    def begin_anew(self, why: str) -> None:  # noqa: ARG002 - the contract's
+        """See Writing."""
+        self._turn.use()
+        self._pieces.clear()
+
+
+class DoingDouble(Doing):
+    """An action of the agent's own, in memory."""
+
+    def __init__(self, turn: TurnDouble, action: Action, call: ToolCall | None) -> None:
+        self._turn = turn
+        self._action = action
+        self._call = call
+        self._id: int | None = None
+        self._result: Observation = SuccessObservation()
+
+    async def __aenter__(self) -> Self:
+        """Record the action."""
+        await self._turn.await_use()
+        self._id = self._turn.record(self._action, self._call).id
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Record what came of it."""
+        if error is None:
+            await self._turn.await_use()
+            self._turn.observed(self._result, self._id)
+
+    async def agreed(self) -> bool:
+        """Return True: nobody is asked here."""
+        await self._turn.await_use()
+        return True
+
+    def result(self, content: str = "", *, observation: Observation | None = None) -> None:
+        """See Doing."""
+        self._turn.use()
+        self._result = observation or SuccessObservation(content=content)
+
+
+class AgentSuite:
+    """The contract of an agent that overrides `run`; a subclass makes the agent and its turn."""
+
+    pytestmark = pytest.mark.asyncio
+
+    def make_agent(self) -> Agent:
+        """The agent under test."""
+        raise NotImplementedError
+
+    def make_turn(self, **options: Any) -> TurnDouble:
+        """A turn for it to answer; `options` are those of TurnDouble."""
+        return TurnDouble("Hello", **options)
+
+    async def test_a_turn_comes_to_its_end_and_leaves_nothing_running(self):
+        before = _running()
+        turn = self.make_turn()
+
+        await asyncio.wait_for(self._run(turn), WAIT_SECONDS)
+
+        assert _running() == before
+
+    async def test_a_stop_at_any_use_of_the_turn_ends_it_and_leaves_nothing_running(self):
+        before = _running()
+        for place in range(MOST_USES):
+            turn = self.make_turn(stop_at=place)
+            task = asyncio.ensure_future(self._run(turn))
+            turn.on_stop = task.cancel
+            await asyncio.wait([task], timeout=WAIT_SECONDS)
+            assert task.done(), f"stopped at use {place}, the agent did not end"
+            turn.over = True
+            await _threads_end(before)
+            assert _running() == before, f"stopped at use {place}, something went on"
+            if turn.uses <= place:
+                break
+
+    async def test_an_agent_that_resumes_does_the_same_again_from_the_same_history(self):
+        if not type(self.make_agent()).resumes:
+            return
+        found = []
+        for attempt in (1, 2):
+            turn = self.make_turn(attempt=attempt)
+            await asyncio.wait_for(self._run(turn), WAIT_SECONDS)
+            found.append((turn.said, [one.kind for one in turn.acted]))
+
+        assert found[0] == found[1]
+
+    async def _run(self, turn: TurnDouble) -> None:
+        agent = self.make_agent()
+        await agent.open(turn.conversation_id)
+        try:
+            await agent.run(turn)
+        finally:
+            await agent.close()
+
+
+def _running() -> set[str]:
+    mine = asyncio.current_task()
+    tasks = {task.get_name() for task in asyncio.all_tasks() if task is not mine}
+    threads = {thread.name for thread in threading.enumerate()}
+    return tasks | {name for name in threads if not name.startswith("asyncio_")}
+
+
+async def _threads_end(before: set[str]) -> None:
+    """Wait for threads that a stop has left, which end at their next word."""
+    late = [one for one in threading.enumerate() if one.name in _running() - before]
+    for thread in late:
+        await asyncio.to_thread(thread.join, WAIT_SECONDS)
+
+
+def _in_thread(
+    work: Callable[[], None], loop: asyncio.AbstractEventLoop, done: "asyncio.Future[None]"
+) -> None:
+    def settle(error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    try:
+        work()
+    except BaseException as error:  # noqa: BLE001 - it is raised where it is awaited
+        loop.call_soon_threadsafe(settle, error)
+    else:
+        loop.call_soon_threadsafe(settle, None)

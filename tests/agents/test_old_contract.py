@@ -1,0 +1,89 @@
+"""Classes that observe and step, as the README and the examples have them, run as they did."""
+
+import re
+from pathlib import Path
+
+import orjson
+import pytest
+
+from docs.examples import notes_agent
+from events.event import AgentState
+from tests.support.loops import Running
+
+README = Path(__file__).parents[2] / "README.md"
+AWAITING = AgentState.AWAITING_USER_INPUT
+
+
+def shouting():
+    """The class of the README, word by word."""
+    (text,) = re.findall(
+        r"```python\n(from events.*?class ShoutingAgent.*?)```", README.read_text(), re.DOTALL
+    )
+    names: dict[str, object] = {}
+    exec(compile(text, "README.md", "exec"), names)  # noqa: S102 - it is what the README shows
+    return names["ShoutingAgent"]
+
+
+async def conversation(agent, *texts):
+    """What a log holds after these messages: kind and what it says, but for ends of turns."""
+    async with Running(agent) as one:
+        await one.state(AWAITING)
+        for text in texts:
+            await one.state(AWAITING, await one.say(text))
+        payloads = [orjson.loads(stored.body) async for stored in one.stream.search_events()]
+    return [
+        (one.get("action") or one.get("observation"), said(one))
+        for one in payloads
+        if one.get("observation") not in ("turn_ended", "agent_state_changed")
+        and one.get("action") not in ("system", "change_agent_state")
+    ]
+
+
+def said(payload):
+    """The text of a payload."""
+    arguments = payload.get("args") or {}
+    return arguments.get("content") or arguments.get("command") or payload.get("content") or ""
+
+
+async def test_the_readmes_agent_answers_as_before():
+    assert await conversation(shouting()(), "hello", "again") == [
+        ("message", "hello"),
+        ("recall", ""),
+        ("recall", ""),
+        ("message", "HELLO"),
+        ("message", "again"),
+        ("recall", ""),
+        ("recall", ""),
+        ("message", "AGAIN"),
+    ]
+
+
+async def test_the_notes_agent_keeps_and_reads_as_before():
+    log = await conversation(notes_agent.NotesAgent(), "note Water the plants", "notes")
+
+    assert [entry for entry in log if entry[0] != "recall"] == [
+        ("message", "note Water the plants"),
+        ("run", "echo 'Water the plants' >> notes.txt"),
+        ("run", ""),
+        ("message", "Noted."),
+        ("message", "notes"),
+        ("read", ""),
+        ("read", "Water the plants\n"),
+        ("message", "Water the plants\n"),
+    ]
+
+
+@pytest.mark.parametrize("make", [shouting(), notes_agent.NotesAgent])
+async def test_every_message_of_an_old_agent_has_a_turn_that_ends(make):
+    async with Running(make()) as one:
+        await one.state(AWAITING, await one.say("hello"))
+        payloads = [orjson.loads(stored.body) async for stored in one.stream.search_events()]
+
+    (recall,) = [one for one in payloads if one.get("action") == "recall"]
+    (ended,) = [one for one in payloads if one.get("observation") == "turn_ended"]
+    answers = [
+        one["turn"]
+        for one in payloads
+        if one["source"] == "agent" and one.get("action") == "message"
+    ]
+    assert answers == [recall["id"]] == [ended["turn"]]
