@@ -63,6 +63,7 @@ class PlainChatAgent(BlockingAgent):
                         for choice in json.loads(line[len(DATA) :])["choices"]:
                             yield choice["delta"].get("content") or ""
         except HTTPError as error:
+            error.close()
             # The body may quote the key: people are told the reason only.
             refused = error.code in (401, 403)
             reason = Reason.MODEL_REFUSED_KEY if refused else Reason.MODEL_FAILED

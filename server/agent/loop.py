@@ -219,11 +219,13 @@ class AgentLoop:
         being closed, the state is `error` at the end.
         """
         self.seal()
+        turn = self._turn
+        waits = turn is not None and (turn.asks or turn.acting.undecided)
         await self._halt("stopped")
         await self._unsubscribe()
         for task in self._tasks:
             task.cancel()
-        self._set_state(AgentState.STOPPED, before=self._close_turn())
+        self._set_state(AgentState.STOPPED, before=self._close_turn(waits=waits))
         for failed in await self.release():
             self._fail(failed)
         await self._record.close(self._deadlines.stop * CLOSE_SHARE)
@@ -579,13 +581,13 @@ class AgentLoop:
             named = ended.model_copy(update={"turn": begun.result()})
             self._record.tell(named, EventSource.ENVIRONMENT)
 
-    def _close_turn(self) -> Sequence[Event]:
-        """End the turn under way because the loop is closed."""
+    def _close_turn(self, *, waits: bool) -> Sequence[Event]:
+        """End the turn under way because the loop is closed, `waits` while a person is waited for."""
         turn = self._turn
         why = "was stopped"
         if turn is None:
             return ()
-        if turn.asks or turn.acting.undecided:
+        if waits:
             return self._end_turn("waiting", why=why)
         if self.stopped_by_user:
             return self._end_turn("stopped", why=why)

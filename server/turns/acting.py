@@ -29,7 +29,7 @@ from events.observations import (
 from events.stream import EVENT_BYTES
 from runtime_stub.turn import TurnOver
 from server.turns.clocks import Clocks
-from server.turns.kinds import CONFIRMABLE, REJECTED_TEXT, RUNNABLE
+from server.turns.kinds import CONFIRMABLE, REJECTED_TEXT, RUNNABLE, STOPPED_ID
 from server.turns.parts import TurnParts
 
 DUE: dict[type[Action], AgentState] = {
@@ -37,6 +37,7 @@ DUE: dict[type[Action], AgentState] = {
     AgentRejectAction: AgentState.REJECTED,
 }
 """States in which the agent's last action ends its work."""
+GIVEN_UP = "The agent has given up the action before it ended."
 THOUGHT_NOTED = "Your thought has been logged."
 
 
@@ -91,6 +92,8 @@ class Acting:
         """Returns the id of the turn."""
         self._open: dict[Pending, None] = {}
         self._closed = False
+        self.ending = False
+        """Whether the turn is about to end: what is cancelled is answered by `close`."""
         self.metrics: Callable[[], dict[str, Any] | None] = lambda: None
         """What an agent accumulates by itself, to be attached to the next action."""
 
@@ -162,9 +165,13 @@ class Acting:
             waiting = waiting.model_copy(update={"cause": recorded.recorded.result().id})
         asked = self.hold(waiting)
         asked.decision = self._loop.create_future()
-        with self._clocks.held():
-            await asyncio.shield(asked.recorded)
-            decision = await asked.decision
+        try:
+            with self._clocks.held():
+                await asyncio.shield(asked.recorded)
+                decision = await asked.decision
+        except asyncio.CancelledError:
+            self._give_up(asked)
+            raise
         if asked.answer is not None:
             return asked.answer
         confirmed = decision is Decision.CONFIRMED
@@ -248,6 +255,15 @@ class Acting:
                 decision.set_exception(TurnOver())
                 decision.exception()  # nobody may wait for it any more
 
+    def _give_up(self, pending: Pending) -> None:
+        """Answer an action whose waiter was cancelled, unless the whole turn is about to end."""
+        if self._closed or self.ending:
+            return
+        asked = pending.decision is not None
+        self._close(pending, GIVEN_UP, STOPPED_ID)
+        if asked:
+            self.go_on()
+
     def _close(self, one: Pending, reason: str, error_id: str) -> None:
         self._open.pop(one, None)
         one.answer = ErrorObservation(content=reason, error_id=error_id)
@@ -270,20 +286,26 @@ class Acting:
             one.decision.set_result(Decision.WITHDRAWN)
 
     async def _performed(self, pending: Pending) -> Observation:
-        await asyncio.shield(pending.recorded)
-        action = pending.action
+        try:
+            await asyncio.shield(pending.recorded)
+            with self._clocks.held():
+                observation = await self._observed(pending.action)
+        except asyncio.CancelledError:
+            self._give_up(pending)
+            raise
+        return await self.answer(pending, observation)
+
+    async def _observed(self, action: Action) -> Observation:
         seconds = action.timeout or self._parts.limits.action_timeout_seconds
         deadline = asyncio.timeout(seconds)
-        with self._clocks.held():
-            try:
-                async with deadline:
-                    observation = await self._parts.runtime.perform(action)
-            except TimeoutError:
-                if not deadline.expired():
-                    raise  # of the runtime's own
-                text = f"The action did not finish within {seconds:g} seconds and was given up."
-                observation = ErrorObservation(content=text)
-        return await self.answer(pending, observation)
+        try:
+            async with deadline:
+                return await self._parts.runtime.perform(action)
+        except TimeoutError:
+            if not deadline.expired():
+                raise  # of the runtime's own
+            text = f"The action did not finish within {seconds:g} seconds and was given up."
+            return ErrorObservation(content=text)
 
     def needs_agreement(self, action: Action) -> bool:
         """Whether a person must agree before an action is carried out."""

@@ -160,6 +160,7 @@ class LoggedTurn(Turn):
     def is_ending(self, why: Interruption) -> None:
         """Say why texts are cut short from now on: the agent is about to be cancelled."""
         self._ending = why
+        self.acting.ending = True
         for writing in self._writings:
             writing.ending = why
 
@@ -215,6 +216,10 @@ class LoggedTurn(Turn):
                     answer = await self._answer
                 self._parts.take_up(answer, self.id)
                 self._parts.announce(AgentState.RUNNING)
+            except asyncio.CancelledError:
+                if not self._over and not self.acting.ending:
+                    self.acting.go_on()
+                raise
             finally:
                 self._answer = None
             return answer

@@ -539,3 +539,63 @@ async def test_the_limit_is_raised_to_the_agent_that_may_clean_up():
         (said,) = await of_kind(one, "message", EventSource.AGENT)
 
     assert said.content == "I stop here"
+
+
+async def test_what_an_agent_gives_up_by_itself_is_answered_and_the_turn_goes_on():
+    gate = asyncio.Event()
+
+    class Held(StubRuntime):
+        async def perform(self, action):
+            await gate.wait()
+            return CmdOutputObservation(content="too late", command=action.command)
+
+    async def given_up(waiting, begun):
+        task = asyncio.ensure_future(waiting)
+        await begun
+        task.cancel()
+        await asyncio.wait([task])
+
+    async def work(turn):
+        stream = one.stream
+        with_action = stream.tap(lambda events, _: seen(events))
+        await given_up(turn.act(CmdRunAction(command="first")), acted.wait())
+        with_action()
+        await given_up(turn.ask("And?"), asked.wait())
+        await write(turn, "without them")
+
+    acted, asked = asyncio.Event(), asyncio.Event()
+
+    def seen(events):
+        if any(b'"first"' in stored.body for stored in events):
+            acted.set()
+
+    def announced(events):
+        if any(b"awaiting_user_input" in stored.body for stored in events) and acted.is_set():
+            asked.set()
+
+    async with Running(Does(work), runtime=Held()) as one:
+        one.stream.tap(lambda events, _: announced(events))
+        said = await one.say("hi")
+        (ended,) = await ended_turns(one, 1)
+        await one.state(AWAITING, ended.id)
+        (error,) = await of_kind(one, "error")
+        texts = [event.content for event in await of_kind(one, "message", EventSource.AGENT)]
+        states = [event.agent_state for event in await of_kind(one, "agent_state_changed")]
+
+    assert "given up" in error.content
+    assert texts == ["And?", "without them"]
+    assert states[-4:] == ["running", "awaiting_user_input"] * 2
+    assert said < ended.id
+
+
+async def ended_turns(one, number):
+    """Wait for so many ends of turns."""
+    found = []
+    async with asyncio.timeout(5):
+        async for stored in one.stream.follow(-1):
+            event = decode(orjson.loads(stored.body))
+            if event.kind == "turn_ended":
+                found.append(event)
+            if len(found) == number:
+                return found
+    raise AssertionError(found)
