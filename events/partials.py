@@ -230,6 +230,7 @@ class Partials:
 
     __slots__ = (
         "_began",
+        "_changed",
         "_dropped",
         "_life",
         "_open",
@@ -241,7 +242,11 @@ class Partials:
         "_told_at",
     )
 
-    def __init__(self, redactor: Redactor, pace: Pace) -> None:
+    def __init__(
+        self, redactor: Redactor, pace: Pace, changed: Callable[[], None] | None = None
+    ) -> None:
+        """`changed` is called when something was told, and when a partial is over."""
+        self._changed = changed
         self._redactor = redactor
         self._pace = pace
         self._life = secrets.token_hex(4)
@@ -319,6 +324,8 @@ class Partials:
         """Forget a partial of which the event is committed."""
         partial.over = True
         self._open.pop(partial.id, None)
+        if self._changed is not None:
+            self._changed()
 
     def drop(self, partial: Partial, why: str) -> None:
         """Forget a partial that will be no event, and say so if anything of it was told."""
@@ -331,12 +338,17 @@ class Partials:
             self._hand_out((dropped,))
 
     def end(self) -> None:
-        """Stop: the stream takes no more events."""
+        """Stop: the stream takes no more events.
+
+        What was told of a text without an event stays open, for its checkpoint.
+        """
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         for partial in self.open:
-            self.close(partial)
+            partial.over = True
+            if not partial.told:
+                self.close(partial)
         self._wake_flushing()
 
     def _dropped_as(self, partial_id: str) -> Dropped:
@@ -356,6 +368,8 @@ class Partials:
         self._wake_flushing()
 
     def _hand_out(self, pieces: Sequence[Piece | Dropped]) -> None:
+        if self._changed is not None:
+            self._changed()
         for told in self._taps:
             try:
                 told(pieces)

@@ -60,6 +60,8 @@ class StreamLimits(NamedTuple):
     """The most bytes of events held without their masks until the agent has seen them."""
     pace: Pace | None = None
     """The interval between pieces of partials in all streams together."""
+    on_partials: "Callable[[EventStream], None] | None" = None
+    """Called when what is shown of a stream's partials has changed; must neither wait nor raise."""
 
 
 class EventStream:
@@ -159,7 +161,12 @@ class EventStream:
     def partials(self) -> Partials:
         """The texts of coming events that are shown while they are written."""
         if self._partials is None:
-            self._partials = Partials(self._redactor, self._limits.pace or Pace())
+            changed = self._limits.on_partials
+            self._partials = Partials(
+                self._redactor,
+                self._limits.pace or Pace(),
+                None if changed is None else partial(changed, self),
+            )
             if self._closed:
                 self._partials.end()
         return self._partials

@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from events.batch import ByteBudget
+from events.checkpoints import Checkpoints
 from events.page_reader import PageReader
 from events.partials import Pace
 from events.stores.base import EventStore
@@ -149,7 +150,7 @@ async def compose(
     )
     server_counters = parts.loop_dependencies.server_counters
     frames = FrameReader(parts.page_reader, config.page_cache_bytes * 3 // 4, event_store.counters)
-    async with components.manage(parts) as manager:
+    async with parts.checkpoints, components.manage(parts) as manager:
         authenticator = Authenticator(config, user_auth)
         rates = RateLimits(config, Addresses(config))
         pace = parts.stream_limits.pace
@@ -230,6 +231,11 @@ def manager_parts(
 ) -> ManagerDependencies:
     """Return a conversation manager's dependencies over open stores. Raise ConfigError."""
     listener = instantiate("monitoring_listener_class", components.monitoring_listener)
+    checkpoints = Checkpoints(
+        event_store,
+        config.partial_checkpoint_seconds,
+        deadline_seconds=config.append_deadline_seconds,
+    )
     return ManagerDependencies(
         event_store=event_store,
         page_reader=PageReader(
@@ -270,7 +276,9 @@ def manager_parts(
             subscription_queue=config.subscription_queue,
             append_seconds=config.append_deadline_seconds,
             pace=Pace(config.delta_interval_seconds),
+            on_partials=checkpoints.note,
         ),
+        checkpoints=checkpoints,
         metadata_in_commit=event_store.folds_metadata
         and not isinstance(conversation_stores, CustomConversationStores),
         max_concurrent_conversations=config.max_concurrent_conversations,
@@ -295,7 +303,7 @@ async def _life_of_manager(config: ServerConfig) -> AsyncGenerator[ConversationM
         records = components.records(config, storage)
         users = components.users(config, storage.settings, storage.secrets)
         parts = manager_parts(config, components, records, event_store, users)
-        async with components.manage(parts) as manager:
+        async with parts.checkpoints, components.manage(parts) as manager:
             yield manager
 
 

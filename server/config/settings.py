@@ -462,6 +462,13 @@ class ServerConfig(AccessLimits, Extensions, Observability, AdminSettings, BaseS
         description="Seconds between two pieces of text that an agent is writing in a conversation;"
         " while the event loop is late, up to 0.5.",
     )
+    partial_checkpoint_seconds: Seconds = Field(
+        default=1,
+        ge=0,
+        le=60,
+        description="Seconds between two checkpoints of the texts that agents are writing: after a crash,"
+        " what was shown up to the last one is in the log. 0 makes none.",
+    )
     shutdown_seconds: Seconds = Field(
         default=8,
         gt=0,

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
 from events.actions import Action
 from events.batch import Appended, Settled
+from events.checkpoints import Checkpoints
 from events.page_reader import PageReader
 from events.stores.base import EventStore
 from events.stream import EventStream, StreamLimits
@@ -35,6 +36,8 @@ class ManagerDependencies:
     loop_dependencies: LoopDependencies
     default_settings: LoopSettings
     users: Users
+    checkpoints: Checkpoints
+    """Recovers the texts that a crash cut short in a conversation that is opened."""
     stream_limits: StreamLimits = StreamLimits()  # noqa: RUF009 - immutable
     metadata_in_commit: bool = False
     max_concurrent_conversations: int = 3

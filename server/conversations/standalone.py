@@ -293,14 +293,20 @@ class StandaloneConversationManager(ConversationManager):
         follower = None if parts.metadata_in_commit else MetadataFollower(stream, records)
         conversation = ServerConversation(
             *(sid, user_id, stream, parts.loop_dependencies, records, parts.connections, follower),
-            on_closed=parts.users.leave,
+            on_closed=self._closed,
         )
         try:
             await parts.users.enter(conversation)
+            # Masked by what is known now, and in the log before anybody reads it.
+            await parts.checkpoints.recover(stream)
         except BaseException:
             await conversation.close()
             raise
         return conversation
+
+    def _closed(self, conversation: ServerConversation) -> None:
+        self._parts.users.leave(conversation)
+        self._parts.checkpoints.forget(conversation.conversation_id)
 
     def _owned(self, user_id: str | None, only: set[str] | None) -> list[ServerConversation]:
         return [
