@@ -56,6 +56,7 @@ from server.sockets.library.polling import PollingRules
 from server.sockets.library.server import SocketServer
 from server.sockets.protocol import sent_body
 from server.sockets.transport.stall_watch import Traffic
+from server.turns.memory import AsideMemory
 from storage.config import StorageConfig
 from storage.conversations.base import ConversationStores
 from storage.medium import Medium
@@ -257,6 +258,7 @@ def manager_parts(
             user=users.for_agent,
             agent_threads=config.agent_threads,
             monitor=Monitor(None if type(listener) is MonitoringListener else listener),
+            memory=AsideMemory(event_store, config.append_deadline_seconds),
         ),
         default_settings=LoopSettings(
             max_iterations=config.max_iterations,
