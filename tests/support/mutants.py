@@ -81,6 +81,8 @@ class Copy:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.output = ""
+        """What the last run of the tests printed."""
 
     def make(self) -> None:
         """Copy every file git knows or would add; Node's packages are linked."""
@@ -133,6 +135,7 @@ class Copy:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+        self.output = output.decode()
         if process.returncode not in {PASSED, FAILED}:
-            raise BadMutant(f"{title}: pytest ended with {process.returncode}\n{output.decode()}")
+            raise BadMutant(f"{title}: pytest ended with {process.returncode}\n{self.output}")
         return process.returncode == PASSED
