@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 
 from server.access.client_address import Addresses, peer_of
+from server.config.origins import DEFAULT_PORTS, Authority, authority_of, normal_origin
 from server.config.settings import ServerConfig
 from server.errors import Forbidden, NotAvailable, SessionKeyRequired, Unauthorized
-from server.origins import DEFAULT_PORTS, Authority, authority_of, normal_origin
 from server.user_code import UserCode
 
 logger = logging.getLogger(__name__)

@@ -58,21 +58,12 @@ from server.agent.recovery import (
 )
 from server.agent.states import TROUBLED, WORKING, LoopSettings
 from server.errors import text_of
-from server.turns.acting import Decision
-from server.turns.inbox import Inbox
-from server.turns.kinds import FAILED_ID, NOT_EXECUTED, STOPPED_ID
-from server.turns.ledger import Ledger
-from server.turns.parts import (
-    Nobody,
-    ProcessMemory,
-    Step,
-    TurnMemory,
-    TurnParts,
-    TurnUser,
-    plain_step,
-)
+from server.turns.actions import FAILED_ID, NOT_EXECUTED, STOPPED_ID, Decision
+from server.turns.context import Nobody, Step, TurnContext, TurnUser, plain_step
+from server.turns.limits import Ledger
+from server.turns.memory import ProcessMemory, TurnMemory
 from server.turns.threads import AgentThreads
-from server.turns.turn import LoggedTurn
+from server.turns.turn import Inbox, LoggedTurn
 from server.user_code import UserCode
 
 logger = logging.getLogger(__name__)
@@ -139,7 +130,7 @@ class AgentLoop:
         self._held = held
         self._record = LoopJournal(held)
         self._ledger = Ledger(settings.max_iterations, settings.max_budget_per_task, spent)
-        self._parts = TurnParts(
+        self._context = TurnContext(
             held=held,
             code=self._code,
             runtime=self.runtime,
@@ -220,7 +211,7 @@ class AgentLoop:
         """
         self.seal()
         turn = self._turn
-        waits = turn is not None and (turn.asks or turn.acting.undecided)
+        waits = turn is not None and (turn.asks or turn.actions.undecided)
         await self._halt("stopped")
         await self._unsubscribe()
         for task in self._tasks:
@@ -511,7 +502,7 @@ class AgentLoop:
             self._set_state(state, before=before)
 
     def _is_asked(self, action_id: int | None) -> bool:
-        return self._turn is not None and self._turn.acting.is_asked(action_id)
+        return self._turn is not None and self._turn.actions.is_asked(action_id)
 
     def _decide(self, decision: Decision, of: int | None) -> None:
         turn = self._turn
@@ -519,19 +510,19 @@ class AgentLoop:
             if decision is Decision.REJECTED:
                 turn.news_came.came = False
             self._set_state(AgentState(decision.value))
-            turn.acting.decide(decision, of)
+            turn.actions.decide(decision, of)
 
     def _withdraw(self, turn: LoggedTurn) -> None:
         """Close what a person was asked: there is a message in the place of an answer."""
         text = NOT_EXECUTED.format(why="was given a new message instead of a confirmation")
-        turn.acting.withdraw(text, STOPPED_ID)
+        turn.actions.withdraw(text, STOPPED_ID)
         self._set_state(AgentState.RUNNING)
 
     def _new_turn(self, cause: Sequence[MessageAction], attempt: int) -> LoggedTurn:
         def expired(reason: Reason) -> None:
             self._spawn(self._expire(turn, reason))
 
-        turn = LoggedTurn(self._parts, cause, self._inbox, expired, attempt=attempt)
+        turn = LoggedTurn(self._context, cause, self._inbox, expired, attempt=attempt)
         self._turn = turn
         return turn
 
@@ -561,7 +552,7 @@ class AgentLoop:
             return ()
         turn.is_ending(CUT_WORDS.get(outcome, Interruption.FAILED))
         turn.seal()
-        turn.acting.close(NOT_EXECUTED.format(why=why), error_id)
+        turn.actions.close(NOT_EXECUTED.format(why=why), error_id)
         waiting = self._inbox.first_id()
         if open_from is None:
             open_from = self._seen + 1 if waiting is None else waiting

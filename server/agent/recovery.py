@@ -17,7 +17,7 @@ from events.observations import (
 )
 from events.stream import EventStream
 from server.agent.states import RESTING
-from server.turns.kinds import RUNNABLE
+from server.turns.actions import RUNNABLE
 
 USER_MARK = b'"source":"user"'
 FRONT_BYTES = 120

@@ -28,6 +28,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from server.config.origins import checked_origin, normal_host
 from server.config.sources import (
     CONFIG_VARIABLE,
     ENVIRONMENT_PREFIX,
@@ -39,7 +40,6 @@ from server.config.sources import (
     read_overrides,
     read_toml,
 )
-from server.origins import checked_origin, normal_host
 from storage.config import LocalStorage, MemoryStorage, SqliteStorage, StorageConfig
 
 

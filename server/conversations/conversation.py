@@ -29,7 +29,8 @@ from server.conversations.record_updates import (
     RecordUpdater,
 )
 from server.observability.counters import ServerCounters
-from server.turns.parts import Nobody, ProcessMemory, Step, TurnMemory, TurnUser, plain_step
+from server.turns.context import Nobody, Step, TurnUser, plain_step
+from server.turns.memory import ProcessMemory, TurnMemory
 from server.turns.threads import AGENT_THREADS, AgentThreads
 from server.user_code import UserCode, fitting
 from storage.conversations.base import ConversationStore

@@ -15,7 +15,7 @@ from events.secret_patterns import SecretPatterns, compiled_patterns, groups_of,
 from runtime_stub.turn import AgentSettings
 from server.agent.states import LoopSettings
 from server.errors import ModelKeyMissing, ServerError, SettingsNotFound
-from server.turns.parts import TurnUser
+from server.turns.context import TurnUser
 from storage.errors import OutcomeUnknown, StorageError
 from storage.keyed_locks import KeyedLocks
 from storage.users.base import SecretsChange, SecretsStores, SettingsChange, SettingsStores

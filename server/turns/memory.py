@@ -1,15 +1,53 @@
-"""AsideMemory: what agents keep for their next turn, beside the logs of their conversations."""
+"""What agents keep for their next turn: the contract, and where it is kept."""
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 from events.stores.base import MEMORY, Aside, EventStore
-from server.turns.parts import Remembered, TurnMemory
 
 logger = logging.getLogger(__name__)
 
 VERSION = b"1"
 """Begins the first line of a record; the id of the newest event follows, then what was kept."""
+
+
+class Remembered(NamedTuple):
+    """What an agent kept, and the id of the last event there was then; -1 for none."""
+
+    memory: bytes | None = None
+    position: int = -1
+
+
+class TurnMemory(ABC):
+    """Where agents keep what they want to know in their next turn.
+
+    It may lag behind the log and never leads it: what is kept belongs to events that are durable.
+    """
+
+    @abstractmethod
+    async def load(self, conversation_id: str) -> Remembered:
+        """Return what was kept last. Raises what the storage raises."""
+
+    @abstractmethod
+    async def keep(self, conversation_id: str, remembered: Remembered) -> None:
+        """Keep this in the place of what was kept before. Raises what the storage raises."""
+
+
+class ProcessMemory(TurnMemory):
+    """Keeps it in this process, for one conversation each; it ends with the process."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Remembered] = {}
+
+    async def load(self, conversation_id: str) -> Remembered:
+        """See TurnMemory."""
+        return self._kept.get(conversation_id, Remembered())
+
+    async def keep(self, conversation_id: str, remembered: Remembered) -> None:
+        """See TurnMemory."""
+        self._kept[conversation_id] = remembered
 
 
 class AsideMemory(TurnMemory):

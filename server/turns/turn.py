@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from asyncio import Future
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -26,15 +27,93 @@ from runtime_stub.turn import (
     Usage,
     Writing,
 )
-from server.turns.acting import Acting
-from server.turns.clocks import Clocks
-from server.turns.doing import LoggedDoing
+from server.turns.actions import Actions, LoggedDoing
+from server.turns.context import TurnContext
 from server.turns.history import LoggedHistory
-from server.turns.inbox import Inbox
-from server.turns.parts import Remembered, TurnParts
-from server.turns.stepped import News, step_through
+from server.turns.limits import Clocks
+from server.turns.memory import Remembered
 from server.turns.writing import LoggedWriting
 from server.user_code import outside
+
+HELD_MESSAGES = 200
+"""Messages that are held; of more only the first id is, and they are read from the log again."""
+
+
+class Inbox:
+    """Messages in log order that no turn has taken up.
+
+    Bounded: beyond HELD_MESSAGES those that come are left in the log, from `unheld_from` on, until
+    the ones before them have been taken up.
+    """
+
+    def __init__(self) -> None:
+        self._held: deque[MessageAction] = deque()
+        self.unheld_from: int | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._held) or self.unheld_from is not None
+
+    def put(self, message: MessageAction) -> None:
+        """Add a message of the log."""
+        if self.unheld_from is not None or len(self._held) >= HELD_MESSAGES:
+            self.unheld_from = message.id if self.unheld_from is None else self.unheld_from
+        else:
+            self._held.append(message)
+
+    def first_id(self) -> int | None:
+        """Return the id of the first message that waits."""
+        return self._held[0].id if self._held else self.unheld_from
+
+    def take(self) -> Sequence[MessageAction]:
+        """Take out every message that is held."""
+        taken = tuple(self._held)
+        self._held.clear()
+        return taken
+
+    def remove(self, message: MessageAction) -> None:
+        """Take one message out."""
+        if message in self._held:
+            self._held.remove(message)
+
+
+ENDS = frozenset((AgentState.AWAITING_USER_INPUT, AgentState.FINISHED, AgentState.REJECTED))
+"""States an action may cause by itself, which a recording skips."""
+
+
+class News:
+    """Whether something was observed since the agent was asked last."""
+
+    came = False
+
+
+async def step_through(
+    agent: Agent, context: TurnContext, actions: Actions, clocks: Clocks, news: News
+) -> AgentState:
+    """Ask the agent for actions until it waits or ends; the state that is then due.
+
+    Raises what the agent raises, LimitReached, BudgetReached, TurnOver.
+    """
+    actions.metrics = agent.metrics
+    while True:
+        await context.level()
+        context.ledger.check()
+        news.came = False
+        clocks.touch()
+        action = await context.step(agent, context.held.conversation_id)
+        if action is None:
+            if news.came:
+                continue
+            return AgentState.AWAITING_USER_INPUT
+        context.ledger.count()
+        due = (await actions.carry_out(action)).due
+        if due is AgentState.AWAITING_USER_INPUT and news.came:
+            actions.go_on()
+            continue
+        if due in ENDS and agent.goes_on:
+            continue
+        if due is not None:
+            return due
+
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +128,7 @@ class LoggedTurn(Turn):
 
     def __init__(
         self,
-        parts: TurnParts,
+        context: TurnContext,
         cause: Sequence[Event],
         inbox: Inbox,
         expired: Callable[[Reason], None],
@@ -64,13 +143,15 @@ class LoggedTurn(Turn):
         """The state in which the agent's last action ends the work."""
         self.taken: list[MessageAction] = [one for one in cause if isinstance(one, MessageAction)]
         """The messages that it has taken up."""
-        self._parts = parts
+        self._context = context
         self._cause = tuple(cause)
         self._attempt = attempt
         self._inbox = inbox
         self._loop = loop
-        self._clocks = Clocks(loop, parts.limits.turn_seconds, parts.limits.quiet_seconds, expired)
-        self.acting = Acting(parts, loop, self._clocks, self.begun.result)
+        self._clocks = Clocks(
+            loop, context.limits.turn_seconds, context.limits.quiet_seconds, expired
+        )
+        self.actions = Actions(context, loop, self._clocks, self.begun.result)
         self._settings = AgentSettings()
         self._remembered = Remembered()
         self._over = False
@@ -86,12 +167,12 @@ class LoggedTurn(Turn):
     @property
     def conversation_id(self) -> str:
         """See Turn."""
-        return self._parts.held.stream.conversation_id
+        return self._context.held.stream.conversation_id
 
     @property
     def user_id(self) -> str | None:
         """See Turn."""
-        return self._parts.user.user_id
+        return self._context.user.user_id
 
     @property
     def cause(self) -> Sequence[Event]:
@@ -111,7 +192,7 @@ class LoggedTurn(Turn):
     @property
     def history(self) -> History:
         """See Turn."""
-        return LoggedHistory(self._parts.held.stream, self.id)
+        return LoggedHistory(self._context.held.stream, self.id)
 
     @property
     def memory(self) -> bytes | None:
@@ -143,8 +224,8 @@ class LoggedTurn(Turn):
         await asyncio.shield(self.begun)
         if agent.stepwise:
             return await self._stepped(agent)
-        self._settings = await self._parts.user.settings()
-        self._remembered = await self._parts.memory.load(self.conversation_id)
+        self._settings = await self._context.user.settings()
+        self._remembered = await self._context.memory.load(self.conversation_id)
         await agent.run(self)
         if self._writings:
             logger.error("the agent of %s left a text unfinished", self.conversation_id)
@@ -160,7 +241,7 @@ class LoggedTurn(Turn):
     def is_ending(self, why: Interruption) -> None:
         """Say why texts are cut short from now on: the agent is about to be cancelled."""
         self._ending = why
-        self.acting.ending = True
+        self.actions.ending = True
         for writing in self._writings:
             writing.ending = why
 
@@ -179,7 +260,7 @@ class LoggedTurn(Turn):
     def say(self, *, kind: Literal["message", "think"] = "message") -> Writing:
         """See Turn."""
         self.check()
-        written = LoggedWriting(self._writings, self._parts, self.acting, self._clocks, kind)
+        written = LoggedWriting(self._writings, self._context, self.actions, self._clocks, kind)
         written.ending = self._ending
         return written
 
@@ -187,11 +268,11 @@ class LoggedTurn(Turn):
         """See Turn."""
         with outside():
             self.count()
-            carried = await self.acting.carry_out(_called(action, call))
+            carried = await self.actions.carry_out(_called(action, call))
             self.check()
             self._clocks.touch()
             if carried.due is AgentState.AWAITING_USER_INPUT:
-                self.acting.go_on()
+                self.actions.go_on()
             elif carried.due is not None:
                 self.due = carried.due
             return carried.observation
@@ -199,7 +280,7 @@ class LoggedTurn(Turn):
     def doing(self, action: Action, *, call: ToolCall | None = None) -> Doing:
         """See Turn."""
         self.check()
-        return LoggedDoing(self.count, self.acting, self._clocks, _called(action, call))
+        return LoggedDoing(self.count, self.actions, self._clocks, _called(action, call))
 
     async def ask(self, question: str) -> MessageAction:
         """See Turn."""
@@ -207,18 +288,18 @@ class LoggedTurn(Turn):
             self.check()
             if self._answer is not None:
                 raise RuntimeError("the agent asks already")
-            asked = self.acting.record(MessageAction(content=question, wait_for_response=True))
+            asked = self.actions.record(MessageAction(content=question, wait_for_response=True))
             self._answer = self._loop.create_future()
             try:
                 await asyncio.shield(asked)
-                self._parts.announce(AgentState.AWAITING_USER_INPUT)
+                self._context.announce(AgentState.AWAITING_USER_INPUT)
                 with self._clocks.held():
                     answer = await self._answer
-                self._parts.take_up(answer, self.id)
-                self._parts.announce(AgentState.RUNNING)
+                self._context.take_up(answer, self.id)
+                self._context.announce(AgentState.RUNNING)
             except asyncio.CancelledError:
-                if not self._over and not self.acting.ending:
-                    self.acting.go_on()
+                if not self._over and not self.actions.ending:
+                    self.actions.go_on()
                 raise
             finally:
                 self._answer = None
@@ -230,28 +311,28 @@ class LoggedTurn(Turn):
             self.check()
             taken = self._inbox.take()
             for message in taken:
-                self._parts.take_up(message, self.id)
+                self._context.take_up(message, self.id)
             return taken
 
     def report(self, usage: Usage) -> None:
         """See Turn."""
         self.check()
         self._clocks.touch()
-        self._parts.ledger.report(usage)
-        self._parts.ledger.check()
+        self._context.ledger.report(usage)
+        self._context.ledger.check()
 
     def status(self, text: str) -> None:
         """See Turn."""
         with outside():
             self.check()
             self._clocks.touch()
-            self._parts.notify(self._parts.held.stream.masked(text))
+            self._context.notify(self._context.held.stream.masked(text))
 
     async def secret(self, name: str) -> SecretStr:
         """See Turn."""
         with outside():
             self.check()
-            found = await self._parts.user.secret(name)
+            found = await self._context.user.secret(name)
             self.check()
         if found is None:
             raise SecretMissing(f"There is no secret of that name: {name}")
@@ -263,8 +344,8 @@ class LoggedTurn(Turn):
             raise ValueError(f"an agent may keep {MEMORY_BYTES} bytes, and these are {len(memory)}")
         with outside():
             self.check()
-            position = self._parts.held.stream.next_id - 1
-            await self._parts.memory.keep(self.conversation_id, Remembered(memory, position))
+            position = self._context.held.stream.next_id - 1
+            await self._context.memory.keep(self.conversation_id, Remembered(memory, position))
             self._clocks.touch()
 
     async def in_thread(self, work: Callable[[], None]) -> None:
@@ -272,7 +353,7 @@ class LoggedTurn(Turn):
         self.check()
         name = f"agent of {self.conversation_id}"
         with outside():
-            await self._parts.threads.run(work, name, self._tell_that_it_waits)
+            await self._context.threads.run(work, name, self._tell_that_it_waits)
 
     async def drive(self, agent: Stepwise) -> None:
         """See Turn."""
@@ -288,15 +369,15 @@ class LoggedTurn(Turn):
     def count(self) -> None:
         """Count an iteration. Raises TurnOver, LimitReached, BudgetReached."""
         self.check()
-        self._parts.ledger.check()
-        self._parts.ledger.count()
+        self._context.ledger.check()
+        self._context.ledger.count()
         self._clocks.touch()
 
     def _tell_that_it_waits(self) -> None:
         self.status("Waiting until another agent is done.")
 
     async def _stepped(self, agent: Agent) -> AgentState:
-        return await step_through(agent, self._parts, self.acting, self._clocks, self.news_came)
+        return await step_through(agent, self._context, self.actions, self._clocks, self.news_came)
 
 
 def _called(action: Action, call: ToolCall | None) -> Action:

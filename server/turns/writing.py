@@ -11,9 +11,9 @@ from events.batch import Appended
 from events.event import Event, EventSource, Interruption
 from events.partials import Partial
 from runtime_stub.turn import Writing
-from server.turns.acting import Acting
-from server.turns.clocks import Clocks
-from server.turns.parts import TurnParts
+from server.turns.actions import Actions
+from server.turns.context import TurnContext
+from server.turns.limits import Clocks
 from server.user_code import outside
 
 FIELDS = {"message": "content", "think": "thought"}
@@ -30,16 +30,16 @@ class LoggedWriting(Writing):
     def __init__(
         self,
         open_texts: "dict[LoggedWriting, None]",
-        parts: TurnParts,
-        acting: Acting,
+        context: TurnContext,
+        actions: Actions,
         clocks: Clocks,
         kind: Literal["message", "think"],
     ) -> None:
         self.metadata: dict[str, Any] = {}
         self.ending = Interruption.FAILED
         self._open_texts = open_texts
-        self._held = parts.held
-        self._acting = acting
+        self._held = context.held
+        self._actions = actions
         self._clocks = clocks
         self._kind = kind
         self._partial: Partial | None = None
@@ -47,7 +47,7 @@ class LoggedWriting(Writing):
     async def __aenter__(self) -> Self:
         """Begin the text."""
         with outside():
-            self._acting.check()
+            self._actions.check()
             self._begin()
         return self
 
@@ -62,7 +62,7 @@ class LoggedWriting(Writing):
             if error is not None:
                 self.cut(self.ending)
                 return
-            self._acting.check()
+            self._actions.check()
             appended = self._finish(None)
             if appended is not None:
                 await asyncio.shield(appended)
@@ -96,13 +96,13 @@ class LoggedWriting(Writing):
             self._drop(partial)
 
     def _begin(self) -> None:
-        turn_id = self._acting.turn_id()
+        turn_id = self._actions.turn_id()
         begun = self._held.stream.partials.begin(self._kind, FIELDS[self._kind], turn_id)
         self._partial = begun
         self._open_texts[self] = None
 
     def _writable(self) -> Partial:
-        self._acting.check()
+        self._actions.check()
         if self._partial is None:
             raise RuntimeError("a text is written in its `async with` block only")
         return self._partial
@@ -121,7 +121,7 @@ class LoggedWriting(Writing):
             return None
         self._partial = None
         self._open_texts.pop(self, None)
-        changes = self._acting.carried()
+        changes = self._actions.carried()
         if self.metadata:
             changes["tool_call_metadata"] = dict(self.metadata)
         if interrupted is not None:

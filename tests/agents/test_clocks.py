@@ -3,7 +3,7 @@
 import pytest
 
 from runtime_stub.turn import Reason
-from server.turns.clocks import Clocks
+from server.turns.limits import Clocks
 
 
 class HandLoop:

@@ -14,7 +14,7 @@ from runtime_stub.blocking import BlockingAgent
 from runtime_stub.conformance import AgentSuite, TurnDouble
 from runtime_stub.stub import StubRuntime
 from runtime_stub.turn import AgentSettings, Turn
-from server.turns.parts import TurnUser
+from server.turns.context import TurnUser
 from storage.users.settings import Settings
 from tests.support.clients import joined
 from tests.support.live import live_server

@@ -21,7 +21,7 @@ from server.conversations import notices
 from server.errors import TABLE, Answer
 from server.http.middleware import CODES
 from server.sockets import protocol as socket_protocol
-from server.turns import kinds
+from server.turns import actions
 from tests.support.rest import rest_server
 
 ROOT = Path(__file__).parents[2]
@@ -143,7 +143,7 @@ def test_a_state_of_the_agent_is_documented(state):
 
 
 def test_the_errors_that_close_an_action_are_documented():
-    for error_id in (kinds.STOPPED_ID, kinds.FAILED_ID):
+    for error_id in (actions.STOPPED_ID, actions.FAILED_ID):
         assert f"`{error_id}`" in PROTOCOL
 
 

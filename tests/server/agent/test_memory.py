@@ -6,8 +6,7 @@ import pytest
 
 from events.stores.base import MEMORY, PARTIALS, Aside
 from events.stores.memory import MemoryEventStore
-from server.turns.memory import AsideMemory
-from server.turns.parts import Remembered
+from server.turns.memory import AsideMemory, Remembered
 from tests.support.backends import DURABLE, open_event_store
 from tests.support.streams import USER, message, open_stream
 

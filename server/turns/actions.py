@@ -4,7 +4,8 @@ import asyncio
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, NamedTuple
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
 from events.actions import (
     Action,
@@ -12,6 +13,8 @@ from events.actions import (
     AgentFinishAction,
     AgentRejectAction,
     AgentThinkAction,
+    CmdRunAction,
+    MCPAction,
     MessageAction,
     RecallAction,
 )
@@ -20,18 +23,44 @@ from events.errors import EventTooLarge
 from events.event import AgentState, ConfirmationState, Event, EventSource, SecurityRisk
 from events.observations import (
     AgentThinkObservation,
+    CmdOutputMetadata,
+    CmdOutputObservation,
     ErrorObservation,
+    MCPObservation,
     NullObservation,
     Observation,
     RecallObservation,
+    SuccessObservation,
     UserRejectObservation,
 )
 from events.stream import EVENT_BYTES
-from runtime_stub.turn import TurnOver
-from server.turns.clocks import Clocks
-from server.turns.kinds import CONFIRMABLE, REJECTED_TEXT, RUNNABLE, STOPPED_ID
-from server.turns.parts import TurnParts
+from runtime_stub.turn import Doing, TurnOver
+from server.turns.context import TurnContext
+from server.turns.limits import Clocks
+from server.user_code import outside
 
+RUNNABLE = frozenset(
+    (
+        "run",
+        "run_ipython",
+        "read",
+        "write",
+        "edit",
+        "browse",
+        "browse_interactive",
+        "call_tool_mcp",
+        "task_tracking",
+    )
+)
+"""Kinds of action that the runtime answers with an observation."""
+
+CONFIRMABLE = frozenset(("run", "run_ipython", "browse_interactive", "edit", "read"))
+"""Kinds of action that wait for the user's word in confirmation mode."""
+
+STOPPED_ID = "AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_STOPPED"
+FAILED_ID = "AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_ERROR"
+NOT_EXECUTED = "The action has not been executed because the agent {why}."
+REJECTED_TEXT = "Action has been rejected by the user! Waiting for further user input."
 DUE: dict[type[Action], AgentState] = {
     AgentFinishAction: AgentState.FINISHED,
     AgentRejectAction: AgentState.REJECTED,
@@ -71,7 +100,7 @@ class Carried(NamedTuple):
     due: AgentState | None = None
 
 
-class Acting:
+class Actions:
     """Records the actions of one turn and has them carried out, several at once if need be.
 
     `pending` maps an action to what is known of it, by the id of the event that records it once
@@ -80,12 +109,12 @@ class Acting:
 
     def __init__(
         self,
-        parts: TurnParts,
+        context: TurnContext,
         loop: AbstractEventLoop,
         clocks: Clocks,
         turn_id: Callable[[], int],
     ) -> None:
-        self._parts = parts
+        self._context = context
         self._loop = loop
         self._clocks = clocks
         self.turn_id = turn_id
@@ -158,7 +187,7 @@ class Acting:
         decided upon again: that last record is returned, or what stands in the log in the place of
         a result. Raises TurnOver.
         """
-        self._parts.announce(AgentState.AWAITING_USER_CONFIRMATION)
+        self._context.announce(AgentState.AWAITING_USER_CONFIRMATION)
         waiting = with_confirmation(action, ConfirmationState.AWAITING_CONFIRMATION)
         if recorded is not None:
             self._open.pop(recorded, None)
@@ -186,7 +215,7 @@ class Acting:
     def go_on(self) -> None:
         """Set the state of an agent that was answered: it works, or waits for another answer."""
         asks = AgentState.AWAITING_USER_CONFIRMATION
-        self._parts.announce(asks if self.undecided else AgentState.RUNNING)
+        self._context.announce(asks if self.undecided else AgentState.RUNNING)
 
     def hold(self, action: Action) -> Pending:
         """Record an action that is to be answered. Raises TurnOver and what the stream raises."""
@@ -199,16 +228,16 @@ class Acting:
         self.check()
         _check_texts(action)
         told = action.model_copy(update=self.carried())
-        return self._parts.held.enqueue(told, EventSource.AGENT)
+        return self._context.held.enqueue(told, EventSource.AGENT)
 
     def carried(self) -> dict[str, Any]:
         """Return what the next event of the turn carries: `turn`, and metrics nobody has carried yet."""
         changes: dict[str, Any] = {"turn": self.turn_id()}
         metrics = self.metrics()
         if metrics is not None:
-            self._parts.ledger.note(metrics)
+            self._context.ledger.note(metrics)
         else:
-            metrics = self._parts.ledger.take_metrics()
+            metrics = self._context.ledger.take_metrics()
         if metrics is not None:
             changes["llm_metrics"] = metrics
         return changes
@@ -217,7 +246,7 @@ class Acting:
         """Append an event of the agent as it is. Raises TurnOver and what the stream raises."""
         self.check()
         told = event.model_copy(update={"turn": self.turn_id()})
-        return self._parts.held.enqueue(told, EventSource.AGENT)
+        return self._context.held.enqueue(told, EventSource.AGENT)
 
     async def answer(self, pending: Pending, observation: Observation) -> Observation:
         """Record what came of an action, and return it as it is recorded. Raises TurnOver."""
@@ -276,7 +305,7 @@ class Acting:
                 told = ErrorObservation(
                     content=reason, error_id=error_id, cause=cause, turn=turn_id
                 )
-                self._parts.tell(told, EventSource.AGENT)
+                self._context.tell(told, EventSource.AGENT)
 
         if recorded.done():
             answer(recorded)
@@ -296,11 +325,11 @@ class Acting:
         return await self.answer(pending, observation)
 
     async def _observed(self, action: Action) -> Observation:
-        seconds = action.timeout or self._parts.limits.action_timeout_seconds
+        seconds = action.timeout or self._context.limits.action_timeout_seconds
         deadline = asyncio.timeout(seconds)
         try:
             async with deadline:
-                return await self._parts.runtime.perform(action)
+                return await self._context.runtime.perform(action)
         except TimeoutError:
             if not deadline.expired():
                 raise  # of the runtime's own
@@ -309,7 +338,7 @@ class Acting:
 
     def needs_agreement(self, action: Action) -> bool:
         """Whether a person must agree before an action is carried out."""
-        if not self._parts.limits.confirmation_mode or action.kind not in CONFIRMABLE:
+        if not self._context.limits.confirmation_mode or action.kind not in CONFIRMABLE:
             return False
         risk = getattr(action, "security_risk", SecurityRisk.UNKNOWN)
         # No analyzer is configured, so an unknown risk counts as a high one.
@@ -353,3 +382,72 @@ def with_confirmation(action: Action, state: ConfirmationState) -> Action:
     if "confirmation_state" not in type(action).model_fields:
         return action
     return action.model_copy(update={"confirmation_state": state})
+
+
+class LoggedDoing(Doing):
+    """An action of the agent's own; see Doing."""
+
+    def __init__(
+        self, count: Callable[[], None], actions: Actions, clocks: Clocks, action: Action
+    ) -> None:
+        self._count = count
+        self._actions = actions
+        self._action = action
+        self._pending: Pending | None = None
+        self._refused = False
+        self._result: Observation | None = None
+        self._held = clocks.held()
+
+    async def __aenter__(self) -> Self:
+        """Record the action; it is durable then."""
+        with outside():
+            self._count()
+            self._pending = self._actions.hold(self._action)
+            await asyncio.shield(self._pending.recorded)
+        self._held.__enter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Record what came of it."""
+        self._held.__exit__(kind, error, trace)
+        pending = self._pending
+        if pending is None or self._refused or isinstance(error, asyncio.CancelledError | TurnOver):
+            return  # answered already, or when the turn is sealed
+        result = self._result or self._done("")
+        if error is not None:
+            result = ErrorObservation(content=f"The action failed: {type(error).__name__}.")
+        with outside():
+            await self._actions.answer(pending, result)
+
+    async def agreed(self) -> bool:
+        """See Doing."""
+        with outside():
+            self._actions.check()
+            if self._pending is None or not self._actions.needs_agreement(self._action):
+                return True
+            held = await self._actions.agree(self._action, self._pending)
+            self._refused = isinstance(held, Observation)
+            if isinstance(held, Pending):
+                self._pending = held
+            self._actions.go_on()
+            return not self._refused
+
+    def result(self, content: str = "", *, observation: Observation | None = None) -> None:
+        """See Doing."""
+        self._actions.check()
+        self._result = observation or self._done(content)
+
+    def _done(self, content: str) -> Observation:
+        match self._action:
+            case CmdRunAction(command=command):
+                metadata = CmdOutputMetadata(exit_code=0)
+                return CmdOutputObservation(content=content, command=command, metadata=metadata)
+            case MCPAction(name=name, arguments=arguments):
+                return MCPObservation(content=content, name=name, arguments=arguments)
+            case _:
+                return SuccessObservation(content=content)
