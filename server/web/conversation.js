@@ -2,6 +2,7 @@
 
 import { newClientId } from "./client-id.js";
 import { Outbox } from "./outbox.js";
+import { afterDelta, afterEvent, cursorOf, NOTHING_HELD } from "./partials.js";
 import { Link } from "./socket.js";
 import { isFailure, Timeline } from "./timeline.js";
 import { usageOf } from "./usage.js";
@@ -41,6 +42,7 @@ export const STANDING = new Set(["error", "rate_limited"]);
 /**
  * @typedef {object} ConversationListener
  * @property {(event: Event) => void} arrived An event to draw, in order.
+ * @property {(held: import("./partials.js").Held) => void} written The texts that are being written, after each change.
  * @property {(events: Event[]) => void} preceded Events to draw before all others.
  * @property {(beforeId: number) => Promise<EventsPage>} eventsBefore See `Api.eventsBefore`.
  * @property {() => Promise<Event | null>} newestState See `Api.newestState`.
@@ -69,6 +71,8 @@ export class Conversation {
   #startedId = -1;
   /** @type {Set<string>} */
   #inFlight = new Set();
+  /** The texts that are being written. */
+  #held = NOTHING_HELD;
 
   /**
    * @param {string} id
@@ -92,6 +96,8 @@ export class Conversation {
     const cursor = Math.max(-1, ...newest.events.map((event) => Number(event.id)));
     this.link = new Link(id, cursor, {
       received: (payload) => this.#received(payload),
+      told: (delta) => this.#told(delta),
+      held: () => cursorOf(this.#held),
       changed: (connection) => this.#changed(connection),
       carried: (polls) => {
         if (!this.#closed) store.set({ polls });
@@ -306,6 +312,22 @@ export class Conversation {
     if (payload.error === true) return this.store.notice("server", reasonText(payload.message ?? ""));
     this.#apply(payload);
     this.listener.arrived(payload);
+    this.#hold(afterEvent(this.#held, payload));
+  }
+
+  /** @param {import("./types.js").Delta} delta */
+  #told(delta) {
+    if (this.#closed) return;
+    const { held, fits } = afterDelta(this.#held, delta);
+    this.#hold(held);
+    if (!fits) this.link.renew();
+  }
+
+  /** @param {import("./partials.js").Held} held */
+  #hold(held) {
+    if (held === this.#held) return;
+    this.#held = held;
+    this.listener.written(held);
   }
 
   /** Applies the changes of an event outside the transcript. @param {Event} payload */

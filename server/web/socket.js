@@ -7,6 +7,7 @@ import { readSessionKey } from "./session-key.js";
 /** @typedef {import("./types.js").Ack} Ack */
 /** @typedef {import("./types.js").ClientEvent} ClientEvent */
 /** @typedef {import("./types.js").Connection} Connection */
+/** @typedef {import("./types.js").Delta} Delta */
 /** @typedef {import("./types.js").Event} Event */
 
 const ACK_TIMEOUT_MS = 15_000;
@@ -19,6 +20,8 @@ const STEADY_MS = 5_000;
 /**
  * @typedef {object} LinkListener
  * @property {(payload: Event) => void} received Every `oh_event`, in order.
+ * @property {(delta: Delta) => void} told Every `oh_delta`, in order.
+ * @property {() => string} held What is held of texts that are being written, as the handshake says it.
  * @property {(connection: Connection) => void} changed
  * @property {(polls: boolean) => void} carried Whether by polling, since no websocket comes through.
  * @property {(message: string) => void} troubled Shown until the next connect; the link retries.
@@ -56,6 +59,7 @@ export class Link {
     this.socket.on("disconnect", (/** @type {string} */ reason) => this.#disconnected(reason));
     this.socket.on("connect_error", (/** @type {Error & {data?: any}} */ error) => this.#failed(error));
     this.socket.on("oh_event", (/** @type {Event} */ payload) => this.#received(payload));
+    this.socket.on("oh_delta", (/** @type {Delta} */ delta) => this.listener.told(delta));
     this.socket.io.on("reconnect_attempt", () => this.#aim());
   }
 
@@ -105,7 +109,7 @@ export class Link {
   /** Query and transports are read when a connection opens, so they have to be right before each attempt. */
   #aim() {
     /** @type {Record<string, string>} */
-    const query = { conversation_id: this.conversationId, latest_event_id: String(this.#cursor) };
+    const query = { conversation_id: this.conversationId, latest_event_id: String(this.#cursor), deltas: this.listener.held() };
     const key = readSessionKey();
     if (key) query.session_api_key = key;
     this.socket.io.opts.query = query;

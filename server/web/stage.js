@@ -97,6 +97,7 @@ export class Stage {
         this.unread.saw(id, Date.parse(event.timestamp ?? ""));
         this.transcript.push(event);
       },
+      written: (held) => this.transcript.write(held),
       preceded: (events) => this.transcript.precede(events),
       eventsBefore: (beforeId) => this.api.eventsBefore(id, beforeId),
       newestState: () => this.api.newestState(id),

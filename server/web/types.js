@@ -51,6 +51,22 @@
  * @property {boolean} [error]
  * @property {string} [type]
  * @property {string} [conversation_title]
+ * @property {string} [partial] The partial that it completes.
+ * @property {string} [interrupted] Why its text is not whole.
+ * @property {number} [turn] The turn in which the agent appended it.
+ *
+ * @typedef {object} Partial A text that is being written, as far as it was sent.
+ * @property {string} id
+ * @property {string} kind Of the event that it will be part of.
+ * @property {string} field Which holds the text.
+ * @property {number} turn -1 when unknown.
+ * @property {string} text
+ * @property {number} characters In code points, as the server counts them.
+ *
+ * @typedef {{type: "text", id: string, at: number, to: number, text: string, kind?: string, field?: string, turn?: number}} TextDelta
+ * @typedef {TextDelta
+ *   | {type: "open", partials: {id: string, kind: string, field: string, turn: number, at: number}[]}
+ *   | {type: "dropped", id: string, why: string}} Delta One `oh_delta` payload.
  *
  * @typedef {object} ClientEvent What the page sends.
  * @property {string} action
@@ -74,6 +90,7 @@
  * @property {Event | null} action
  * @property {Event | null} observation
  * @property {boolean} [retry] Whether it offers to try again: the agent rests because of it.
+ * @property {HTMLElement} [watched] Its text as the reader saw it being written.
  *
  * @typedef {object} Usage What a conversation has cost so far; counts are of tokens.
  * @property {number} cost In US dollars.

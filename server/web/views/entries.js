@@ -20,24 +20,26 @@ import { stepCard, taskCard } from "./step-card.js";
  */
 export function entryElement(entry, continued) {
   const { kind, body } = drawn(entry);
+  const { source, at, id } = entry;
+  const data = { testid: kind === "message" ? "message" : "entry", kind, source, eventId: String(id), continued: continued ? "true" : undefined };
+  return frame(data, at, ` · event ${id}`, body);
+}
+
+/**
+ * @param {{source: string} & Record<string, string | undefined>} data
+ * @param {string} at ISO time.
+ * @param {string} about What the time's title says beside it.
+ * @param {Node} body
+ */
+export function frame(data, at, about, body) {
   return h(
     "article",
-    {
-      class: "entry",
-      "aria-label": `${speakerText(entry.source)}, ${hourOf(entry.at)}`,
-      data: {
-        testid: kind === "message" ? "message" : "entry",
-        kind,
-        source: entry.source,
-        eventId: String(entry.id),
-        continued: continued ? "true" : undefined,
-      },
-    },
+    { class: "entry", "aria-label": `${speakerText(data.source)}, ${hourOf(at)}`, data },
     h(
       "header",
       { class: "entry__margin", "aria-hidden": "true" },
-      h("span", { class: "entry__who" }, speakerText(entry.source)),
-      h("time", { class: "entry__time", datetime: entry.at, title: `${fullTime(entry.at)} · event ${entry.id}` }, hourOf(entry.at)),
+      h("span", { class: "entry__who" }, speakerText(data.source)),
+      h("time", { class: "entry__time", datetime: at, title: `${fullTime(at)}${about}` }, hourOf(at)),
     ),
     h("div", { class: "entry__body" }, body),
   );
@@ -53,7 +55,7 @@ function drawn(entry) {
     case "message":
       return { kind: "message", body: message(entry) };
     case "think":
-      return { kind: "thought", body: thought(String(action?.args?.thought ?? "")) };
+      return { kind: "thought", body: thought(String(action?.args?.thought ?? ""), entry.watched) };
     case "finish":
     case "reject":
       return { kind: entry.name, body: closing(entry) };
@@ -76,16 +78,16 @@ function drawn(entry) {
 }
 
 /** @param {Entry} entry */
-function message({ action }) {
+function message({ action, watched }) {
   const text = String(action?.args?.content ?? action?.message ?? "");
   // A picture of another host is not requested: that would reveal the reader to the host.
   const pictures = strings(action?.args?.image_urls).filter((url) => url.startsWith("data:image/"));
   const files = strings(action?.args?.file_urls).filter((path) => !text.includes(path));
-  if (pictures.length + files.length === 0) return spoken(text);
+  if (pictures.length + files.length === 0) return spoken(text, watched);
   return h(
     "div",
     {},
-    spoken(text),
+    spoken(text, watched),
     pictures.length > 0 ? h("div", { class: "pictures" }, ...pictures.map(picture)) : null,
     files.length > 0 ? h("ul", { class: "files", "aria-label": "Attached files" }, ...files.map(fileName)) : null,
   );

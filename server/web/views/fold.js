@@ -29,12 +29,13 @@ export const OUTPUT = { lines: 10, characters: 1_600, lastLines: 8, lastCharacte
  * @param {string} text
  * @param {(text: string) => Node} paint
  * @param {Limits} limits
+ * @param {boolean} [shown] Whether the block shows all of the text already, which then stays as it is.
  * @returns {HTMLElement} the block, or a wrapper with a button
  */
-export function foldable(block, text, paint, limits) {
+export function foldable(block, text, paint, limits, shown = false) {
   const cut = cutOf(text, limits);
   if (cut === null) {
-    block.append(paint(text));
+    if (!shown) block.append(paint(text));
     return block;
   }
   const button = h("button", { type: "button", class: "fold__button", data: { testid: "fold" } });
@@ -42,10 +43,14 @@ export function foldable(block, text, paint, limits) {
   const end = /** @type {HTMLElement} */ (block.cloneNode(false));
   end.removeAttribute("data-testid");
   /** @param {boolean} open */
-  const show = (open) => {
+  const mark = (open) => {
     wrapper.dataset.folded = String(!open);
     button.setAttribute("aria-expanded", String(open));
     button.textContent = open ? "Show less" : `Show all ${cut.size}`;
+  };
+  /** @param {boolean} open */
+  const show = (open) => {
+    mark(open);
     block.replaceChildren(paint(open ? text : text.slice(0, cut.headEnd)));
     if (open || cut.tailStart === text.length) end.remove();
     else {
@@ -60,7 +65,8 @@ export function foldable(block, text, paint, limits) {
     // After closing, the button stays in view.
     if (!open) button.scrollIntoView({ block: "nearest" });
   });
-  show(false);
+  if (shown) mark(true);
+  else show(false);
   return wrapper;
 }
 

@@ -9,7 +9,7 @@ import { h } from "./dom.js";
 /** @typedef {any} Token What the parser found; `raw` is its source. */
 
 /** The parser takes quadratic time for some texts, at worst 0.5 s for this much. */
-const MOST_CHARACTERS = 20_000;
+export const MOST_CHARACTERS = 20_000;
 const MOST_DEPTH = 24;
 /** What has none of these is one paragraph, whatever the parser would say. */
 const MARKS = /[\\$`*_~#<>|[\]\n@]|:\/\/|www\.|^\s*(?:[-+]|\d+[.)])(?:\s|$)|^ {4}|^\t/i;
@@ -23,22 +23,28 @@ const MARKS = /[\\$`*_~#<>|[\]\n@]|:\/\/|www\.|^\s*(?:[-+]|\d+[.)])(?:\s|$)|^ {4
  */
 export function markdown(text) {
   const result = document.createDocumentFragment();
-  if (text.length > MOST_CHARACTERS || !MARKS.test(text)) {
-    result.append(paragraph(text));
-    return result;
-  }
-  let tokens;
-  try {
-    tokens = new Lexer({ gfm: true, breaks: true, extensions: formulas }).lex(text);
-  } catch (error) {
-    if (!(error instanceof RangeError)) throw error;
-    // Nested too deeply for the parser's stack.
-    result.append(paragraph(text));
-    return result;
-  }
+  const tokens = tokensOf(text);
   rank(tokens, []);
   result.append(...blocks(tokens, 0));
   return result;
+}
+
+/**
+ * The blocks of a text; a text that the parser does not get is one paragraph.
+ *
+ * @param {string} text
+ * @returns {Token[]}
+ */
+export function tokensOf(text) {
+  const plain = [{ type: "paragraph", raw: text, tokens: [{ type: "text", raw: text }] }];
+  if (text.length > MOST_CHARACTERS || !MARKS.test(text)) return plain;
+  try {
+    return new Lexer({ gfm: true, breaks: true, extensions: formulas }).lex(text);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    // Nested too deeply for the parser's stack.
+    return plain;
+  }
 }
 
 /**
@@ -48,7 +54,7 @@ export function markdown(text) {
  * @param {Token[]} tokens
  * @param {number[]} above Depths of the headings it stands under.
  */
-function rank(tokens, above) {
+export function rank(tokens, above) {
   for (const token of tokens) {
     if (token.type === "heading") {
       while ((above.at(-1) ?? 0) >= token.depth) above.pop();
@@ -70,7 +76,7 @@ function paragraph(...children) {
  * @param {number} depth
  * @returns {Node[]}
  */
-function blocks(tokens, depth) {
+export function blocks(tokens, depth) {
   return tokens.flatMap((token) => block(token, depth));
 }
 
@@ -117,12 +123,18 @@ function block(token, depth) {
  * @param {number} depth
  */
 function list(token, depth) {
-  const items = token.items.map((/** @type {Token} */ item) =>
-    h("li", { class: item.task ? "prose__task" : undefined }, ...blocks(item.tokens, depth + 1)),
-  );
+  const items = token.items.map((/** @type {Token} */ item) => listItem(item, depth));
   // The direction is set on the list, since its markers stand in the list's padding.
   if (!token.ordered) return h("ul", { dir: "auto" }, ...items);
   return h("ol", { dir: "auto", start: token.start === 1 ? undefined : Number(token.start) }, ...items);
+}
+
+/**
+ * @param {Token} item
+ * @param {number} depth
+ */
+export function listItem(item, depth) {
+  return h("li", { class: item.task ? "prose__task" : undefined }, ...blocks(item.tokens, depth + 1));
 }
 
 /** @param {boolean} checked */
@@ -135,19 +147,25 @@ function checkbox(checked) {
  * @param {number} depth
  */
 function table(token, depth) {
-  /** @param {"th" | "td"} tag */
-  const cells = (tag, /** @type {Token[]} */ row) =>
-    row.map((cell) => h(tag, { dir: "auto", data: { align: cell.align ?? undefined } }, ...inlines(cell.tokens, depth)));
   return h(
     "div",
     { class: "prose__table", tabindex: "0", role: "group", "aria-label": "Table" },
     h(
       "table",
       {},
-      h("thead", {}, h("tr", {}, ...cells("th", token.header))),
-      h("tbody", {}, ...token.rows.map((/** @type {Token[]} */ row) => h("tr", {}, ...cells("td", row)))),
+      h("thead", {}, tableRow("th", token.header, depth)),
+      h("tbody", {}, ...token.rows.map((/** @type {Token[]} */ row) => tableRow("td", row, depth))),
     ),
   );
+}
+
+/**
+ * @param {"th" | "td"} tag
+ * @param {Token[]} row
+ * @param {number} depth
+ */
+export function tableRow(tag, row, depth) {
+  return h("tr", {}, ...row.map((cell) => h(tag, { dir: "auto", data: { align: cell.align ?? undefined } }, ...inlines(cell.tokens, depth))));
 }
 
 /**
@@ -156,11 +174,12 @@ function table(token, depth) {
  */
 export function codeBlock(text, language) {
   const name = (language ?? "").trim().split(/\s/)[0];
+  const code = h("code", {}, text);
   return h(
     "div",
     { class: "code", data: { testid: "code" } },
-    h("div", { class: "code__head" }, h("span", { class: "code__language" }, name || "text"), copyButton("Copy the code", () => text, "copy-code")),
-    h("pre", { class: "code__text", tabindex: "0", dir: "ltr", role: "group", "aria-label": name ? `Code, ${name}` : "Code" }, h("code", {}, text)),
+    h("div", { class: "code__head" }, h("span", { class: "code__language" }, name || "text"), copyButton("Copy the code", () => code.textContent ?? "", "copy-code")),
+    h("pre", { class: "code__text", tabindex: "0", dir: "ltr", role: "group", "aria-label": name ? `Code, ${name}` : "Code" }, code),
   );
 }
 

@@ -62,7 +62,7 @@ export class Sheet {
    */
   add(entry, divided) {
     if (divided) this.undivide();
-    const last = this.#blocks.findLast(({ places }) => places.length > 0)?.places.at(-1)?.entry;
+    const last = this.#last;
     const block = this.#open();
     this.#byEntry.set(entry.id, block);
     block.add({ entry, divided, ...between(last, entry) });
@@ -147,6 +147,15 @@ export class Sheet {
       if (performance.now() >= until) break;
     }
     return missing.length === 0;
+  }
+
+  /** Who speaks in the last entry. */
+  get lastSource() {
+    return this.#last?.source;
+  }
+
+  get #last() {
+    return this.#blocks.findLast(({ places }) => places.length > 0)?.places.at(-1)?.entry;
   }
 
   /** The block entries are added to. */

@@ -3,6 +3,7 @@
 import { h, slot } from "./dom.js";
 import { icon } from "./icons.js";
 import { Sheet } from "./sheet.js";
+import { Writing } from "./writing.js";
 
 /** @typedef {import("../types.js").Event} Event */
 
@@ -46,6 +47,7 @@ export class Transcript {
     this.scroller = slot("transcript");
     this.list = slot("entries");
     this.sheet = new Sheet(this.list, this.scroller, () => this.#schedule());
+    this.writing = new Writing(slot("writing"));
     this.jump = h("button", { type: "button", class: "jump", hidden: true, data: { testid: "jump-latest" }, onclick: () => this.toEnd() });
     this.first = h("button", { type: "button", class: "jump", hidden: true, data: { testid: "jump-beginning" }, onclick: () => listener.rewound() }, icon("send"), "Beginning");
     slot("jump").append(this.first, this.jump);
@@ -62,6 +64,7 @@ export class Transcript {
     this.#retry = null;
     this.#looked = !document.hidden;
     this.sheet.clear();
+    this.writing.clear();
     delete this.list.dataset.repeated;
     this.#atEnd = true;
     this.#setUnread(0);
@@ -71,6 +74,13 @@ export class Transcript {
   /** @param {Event} event */
   push(event) {
     if (this.#queue.push(event) === 1) this.list.setAttribute("aria-busy", "true");
+    this.writing.await(event);
+    this.#schedule();
+  }
+
+  /** Shows the texts that are being written. @param {import("../partials.js").Held} held */
+  write(held) {
+    this.writing.hold(held);
     this.#schedule();
   }
 
@@ -162,6 +172,7 @@ export class Transcript {
     const begun = performance.now();
     const level = this.#queue.length < BEHIND_FROM;
     const clientIds = this.#fold(timeline, level, begun + FOLD_BUDGET_MS);
+    this.writing.draw(this.sheet.lastSource);
     let done = false;
     if (level || begun - this.#paintedAt > CATCH_UP_PAINT_MS) {
       this.#paintedAt = begun;
@@ -191,8 +202,10 @@ export class Transcript {
       const event = this.#queue[taken];
       taken += 1;
       if (event.client_id) clientIds.add(event.client_id);
+      const watched = this.writing.take(event);
       const change = timeline.fold(event);
       if (change === null) continue;
+      if ("add" in change) change.add.watched = watched;
       if ("update" in change) {
         this.sheet.update(change.update);
         continue;

@@ -1,0 +1,268 @@
+"""What the page holds of texts that are being written, and how it draws them as they grow."""
+
+from random import Random
+
+import pytest
+import pytest_asyncio
+
+from tests.browser.test_markdown import FORMULAS, HEAVY, HOSTILE
+from tests.support.browser import new_context, person
+
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(60),
+]
+
+HOLD = """
+async (steps) => {
+  const { afterDelta, afterEvent, cursorOf, NOTHING_HELD } = await import("/assets/partials.js");
+  let held = NOTHING_HELD;
+  const fitted = steps.map((step) => {
+    if (step.type === undefined) {
+      held = afterEvent(held, step);
+      return true;
+    }
+    const after = afterDelta(held, step);
+    held = after.held;
+    return after.fits;
+  });
+  return { texts: Object.fromEntries([...held.values()].map((one) => [one.id, one.text])), cursor: cursorOf(held), fitted };
+}
+"""
+GROW = """
+async ([text, cuts, whole]) => {
+  const { GrowingProse } = await import("/assets/views/growing.js");
+  const { markdown } = await import("/assets/views/markdown.js");
+  const prose = new GrowingProse();
+  for (const cut of cuts) prose.show(text.slice(0, cut));
+  const first = prose.element.firstElementChild;
+  prose.finish(whole ?? text, markdown);
+  const anew = document.createElement("div");
+  anew.append(markdown(whole ?? text));
+  return { grown: prose.element.innerHTML, anew: anew.innerHTML, kept: first !== null && first === prose.element.firstElementChild };
+}
+"""
+PROGRESS = """
+async (text) => {
+  const { GrowingProse } = await import("/assets/views/growing.js");
+  const prose = new GrowingProse();
+  const seen = [];
+  for (let to = 1; to <= text.length; to += 1) {
+    prose.show(text.slice(0, to));
+    const tags = [...prose.element.children].map((one) => one.tagName);
+    if (String(tags) !== String(seen.at(-1))) seen.push(tags);
+  }
+  return seen;
+}
+"""
+REDRAWN = """
+async ([text, step]) => {
+  const { GrowingProse } = await import("/assets/views/growing.js");
+  const prose = new GrowingProse();
+  let made = 0;
+  new MutationObserver((changes) => {
+    for (const { addedNodes } of changes)
+      for (const node of addedNodes) made += 1 + (node.querySelectorAll?.("*").length ?? 0);
+  }).observe(prose.element, { childList: true, subtree: true });
+  for (let to = step; to <= text.length; to += step) prose.show(text.slice(0, to));
+  await new Promise(requestAnimationFrame);
+  return { made, last: prose.element.querySelectorAll("*").length };
+}
+"""
+ANSWER = """\
+# Title
+
+Some *text* with `code`, a [link](https://example.org), and more
+on a second line.
+
+## Below
+
+- one
+- two
+  - nested
+
+  with a paragraph
+- three
+
+1. first
+2. second
+
+| a | b |
+|---|--:|
+| 1 | 2 |
+| 3 | 4 |
+
+```python
+def f():
+    return "```"
+```
+
+~~~
+tilde
+```
+~~~
+
+> quoted
+> > twice
+
+Setext
+------
+
+***
+
+    indented code
+
+- [ ] open
+- [x] done
+
+The end.\
+"""
+
+
+def text(name, at, piece, **first):
+    return {"type": "text", "id": name, "at": at, "to": at + len(piece), "text": piece, **first}
+
+
+def opened(**at):
+    named = [
+        {"id": name, "kind": "message", "field": "content", "turn": 1, "at": to}
+        for name, to in at.items()
+    ]
+    return {"type": "open", "partials": named}
+
+
+FIRST = {"kind": "message", "field": "content", "turn": 1}
+STEPS = {
+    "nothing": ([], {}, "1", []),
+    "pieces": ([text("a", 0, "Good ", **FIRST), text("a", 5, "day")], {"a": "Good day"}, "a:8", [True] * 2),
+    "code points": ([text("a", 0, "🙂", **FIRST), text("a", 1, "é")], {"a": "🙂é"}, "a:2", [True] * 2),
+    "two at a time": (
+        [text("a", 0, "x", **FIRST), text("b", 0, "y", **FIRST), text("a", 1, "z")],
+        {"a": "xz", "b": "y"},
+        "a:2,b:1",
+        [True] * 3,
+    ),
+    "its event": ([text("a", 0, "x", **FIRST), {"id": 4, "partial": "a"}], {}, "1", [True] * 2),
+    "another event": ([text("a", 0, "x", **FIRST), {"id": 4}], {"a": "x"}, "a:1", [True] * 2),
+    "dropped": (
+        [text("a", 0, "x", **FIRST), {"type": "dropped", "id": "a", "why": "anew"}],
+        {},
+        "1",
+        [True] * 2,
+    ),
+    "opened without it": ([text("a", 0, "x", **FIRST), opened(b=0)], {}, "1", [True] * 2),
+    "opened as it is held": ([text("a", 0, "xy", **FIRST), opened(a=2)], {"a": "xy"}, "a:2", [True] * 2),
+    "opened from the beginning": ([text("a", 0, "xy", **FIRST), opened(a=0)], {}, "1", [True] * 2),
+    "opened beyond what is held": ([opened(a=2)], {}, "1", [False]),
+    "a gap": ([text("a", 0, "x", **FIRST), text("a", 2, "z")], {"a": "x"}, "a:1", [True, False]),
+    "twice the same": ([text("a", 0, "x", **FIRST), text("a", 0, "x", **FIRST)], {"a": "x"}, "a:1", [True, False]),
+    "of another kind": ([{"type": "later", "id": "a"}], {}, "1", [True]),
+}  # fmt: skip
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def page(browser, server):
+    context = await new_context(browser)
+    reader = await person(context, server.url)
+    await reader.visit()
+    yield reader.page
+    await context.close()
+
+
+@pytest.mark.parametrize(("steps", "texts", "cursor", "fitted"), STEPS.values(), ids=STEPS)
+async def test_what_is_held_follows_events_and_deltas(page, steps, texts, cursor, fitted):
+    held = await page.evaluate(HOLD, steps)
+
+    assert held == {"texts": texts, "cursor": cursor, "fitted": fitted}
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_text_that_grew_is_drawn_as_one_that_came_whole(page, seed):
+    random = Random(seed)  # noqa: S311
+    texts = [ANSWER, *HOSTILE.values(), *(source for source, _ in FORMULAS.values())]
+    parts = ANSWER.split("\n\n")
+    texts += ["\n\n".join(random.choices(parts, k=6)) for _ in range(10)]
+    texts += [
+        f"{ANSWER}\n\n[link]: https://example.org\n\n[link] again",
+        ANSWER.replace("\n", "\r\n"),
+    ]
+    for whole in texts:
+        cuts = sorted(random.choices(range(len(whole) + 1), k=12))
+        drawn = await page.evaluate(GROW, [whole, cuts, None])
+        assert drawn["grown"] == drawn["anew"], whole
+
+
+async def test_a_text_that_grows_by_single_characters_is_drawn_as_one_that_came_whole(page):
+    drawn = await page.evaluate(GROW, [ANSWER, list(range(1, len(ANSWER))), None])
+
+    assert drawn["grown"] == drawn["anew"]
+    assert drawn["kept"]
+
+
+async def test_an_event_with_another_text_replaces_what_was_shown(page):
+    drawn = await page.evaluate(GROW, ["the key is abc", [5, 14], "the key is <secret_hidden>"])
+
+    assert drawn["grown"] == drawn["anew"]
+
+
+@pytest.mark.parametrize(
+    "name", ["quotes within quotes", "brackets", "lists within lists", "blanks"]
+)
+async def test_a_heavy_text_that_grew_is_drawn_as_one_that_came_whole(page, name):
+    whole = HEAVY[name]
+    cuts = [len(whole) // 3, len(whole) // 2, len(whole) - 1]
+
+    drawn = await page.evaluate(GROW, [whole, cuts, None])
+
+    assert drawn["grown"] == drawn["anew"]
+
+
+async def test_a_block_is_not_taken_for_another_while_its_first_line_is_written(page):
+    seen = await page.evaluate(
+        PROGRESS, "Items:\n- one\n- two\n\n```sh\nls\n```\n\n1. x\n\n---\n\nend"
+    )
+
+    assert seen == [
+        ["P"],
+        ["P", "UL"],
+        ["P", "UL", "DIV"],
+        ["P", "UL", "DIV", "OL"],
+        ["P", "UL", "DIV", "OL", "HR"],
+        ["P", "UL", "DIV", "OL", "HR", "P"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["A paragraph of *some* words.\n\n", "- an item of `some` words\n", "| a | row of *words* |\n", "print('code')\n"],
+    ids=["paragraphs", "list", "table", "code"],
+)  # fmt: skip
+async def test_the_work_for_a_piece_does_not_grow_with_the_text(page, piece):
+    head = {"|": "| a | b |\n|---|---|\n", "p": "```py\n"}.get(piece[0], "")
+    made = {
+        count: (await page.evaluate(REDRAWN, [head + piece * count, 7]))["made"]
+        for count in (30, 300)
+    }
+
+    assert made[300] < 12 * made[30]
+
+
+async def test_a_long_text_does_not_lose_its_form_as_it_grows(page):
+    whole = "\n\n".join(f"Part **{part}** of it." for part in range(2_000))
+    assert len(whole) > 40_000
+    code = "```py\n" + "print('a line of code')\n" * 1_500 + "```\n\nAnd **then**."
+
+    paragraphs = await page.evaluate(GROW, [whole, range_to(whole, 300), None])
+    listing = await page.evaluate(GROW, [code, range_to(code, 300), None])
+    at_once = await page.evaluate(GROW, [whole, [len(whole)], None])
+
+    assert paragraphs["grown"].count("<strong>") == 2_000
+    assert at_once["grown"] == paragraphs["grown"]
+    assert listing["grown"].count("<pre") == 1
+    assert "<strong>then</strong>" in listing["grown"]
+    assert "```" not in listing["grown"]
+
+
+def range_to(whole, step):
+    return list(range(step, len(whole), step))
