@@ -5,8 +5,10 @@ import asyncio
 import pytest
 
 from events.event import AgentState
+from storage.users.settings import Settings
 from tests.support.clients import command
 from tests.support.live import live_server
+from tests.support.model_endpoint import hang, model_endpoint
 from tests.support.remote import CONVERSATIONS, remote
 
 AWAITING = AgentState.AWAITING_USER_INPUT
@@ -205,3 +207,31 @@ async def test_turns_are_listed_from_the_newest_back_and_in_pages(live, api):
         (entry["id"] for entry in found), reverse=True
     )
     assert all(entry["begun"] < entry["ended"] for entry in found)
+
+
+@pytest.mark.parametrize("shown", [None, 3])
+async def test_a_stop_closes_the_models_connection_and_keeps_what_it_had_said(shown):
+    agent = "tests.support.turn_agents:Chatting"
+    async with (
+        model_endpoint() as model,
+        live_server(agent_class=agent) as live,
+        remote(live.url) as api,
+    ):
+        chosen = Settings(llm_base_url=model.url)
+        await live.users.change_settings(None, lambda _: chosen)
+        model.say(hang(shown, "Good morning to you"))
+        one = await live.new()
+        async with live.joined(one) as client:
+            turn = await working(client, "hello")
+            request = await model.request(0)
+            if shown is not None:
+                await begun(live, one)
+            assert await stop(api, one, turn) == {"stopped": True}
+            async with asyncio.timeout(5):
+                await request.left.wait()
+            await client.state(AgentState.STOPPED)
+            kept = of_agent(client)
+
+    assert not request.finished
+    assert [why for _, why in kept] == ([] if shown is None else ["stopped"])
+    assert all("Good morning to you".startswith(text) and text for text, _ in kept)

@@ -6,6 +6,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
+import httpx
+import orjson
+
 from events.actions import CmdRunAction, MessageAction
 from events.event import EventSource
 from runtime_stub.agent import Agent
@@ -85,3 +88,21 @@ class Sleeping(BlockingAgent):
             answer.write("Sleeping")
             time.sleep(0.3)
             answer.write(", awake")
+
+
+class Chatting(Agent):
+    """Streams a model's answer over its own connection, as an author would write it."""
+
+    async def run(self, turn: Turn) -> None:
+        """See Agent."""
+        body = {"messages": [{"role": "user", "content": asked(turn)}], "stream": True}
+        address = f"{turn.settings.llm_base_url}/chat/completions"
+        async with (
+            httpx.AsyncClient(timeout=None) as client,  # noqa: S113 - the turn's clocks bound it
+            client.stream("POST", address, json=body) as response,
+            turn.say() as answer,
+        ):
+            async for line in response.aiter_lines():
+                if line.startswith("data: {"):
+                    for choice in orjson.loads(line.removeprefix("data: "))["choices"]:
+                        answer.write(choice["delta"].get("content", ""))
