@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -24,6 +25,7 @@ from events.event import EventSource, StoredEvent
 from events.filter import EventFilter, is_hidden
 from events.serialization import trajectory_form
 from server.errors import BadRequest, NotAvailable
+from server.routes.answers import AnswerQuery, answer_to
 from server.routes.endpoint import Tag, described
 from server.routes.request import (
     ClientEventJson,
@@ -198,6 +200,18 @@ class EventAccepted(ResponseBody):
     queued: bool = False
 
 
+class MessageAccepted(EventAccepted):
+    """A message is durable, and, where that was waited for, the turn that took it up has ended.
+
+    Without an `outcome` the turn had not ended in time; without a `turn` none had taken it up.
+    """
+
+    turn: int | None = None
+    outcome: str | None = None
+    reason: str | None = None
+    messages: list[str] = Field(default=[], description="What the agent said in the turn.")
+
+
 APPENDING = (
     BadEvent,
     NotAvailable,
@@ -239,17 +253,36 @@ class EventRoutes:
             raise BadRequest(f"The body is not JSON: {error}") from error
         return await self._accept(request, conversation_id, payload)
 
-    @described(Tag.EVENTS, body=NewMessage, answer=EventAccepted, takes_key=True, raises=APPENDING)
+    @described(
+        Tag.EVENTS,
+        query=AnswerQuery,
+        body=NewMessage,
+        answer=MessageAccepted,
+        takes_key=True,
+        raises=APPENDING,
+    )
     async def say(self, request: Request) -> Response:
-        """Append a user message; the response follows when it is durable. Raises BadEvent."""
+        """Append a user message; the response follows when it is durable, or answered.
+
+        With `wait=turn` it follows when the turn that takes the message up has ended, with what the
+        agent said in it. Raises BadEvent.
+        """
         conversation_id = await visible_id(request, self._services.conversation_stores)
+        query = read_query(request, AnswerQuery)
         said = await read_body(request, NewMessage)
         payload: dict[str, Any] = {"action": "message", "args": {"content": said.message}}
         if said.client_id is not None:
             payload["client_id"] = said.client_id
-        return await self._accept(request, conversation_id, payload)
+        seconds = query.seconds if query.wait == "turn" else None
+        return await self._accept(request, conversation_id, payload, seconds)
 
-    async def _accept(self, request: Request, conversation_id: str, payload: object) -> Response:
+    async def _accept(
+        self,
+        request: Request,
+        conversation_id: str,
+        payload: object,
+        answer_seconds: float | None = None,
+    ) -> Response:
         key = idempotency_key(request)
         if key is not None and isinstance(payload, Mapping):
             payload = {"client_id": key} | dict(payload)
@@ -257,9 +290,10 @@ class EventRoutes:
         manager = self._services.manager
         async with manager.attach(conversation_id, owner_of(request)) as conversation:
             accepted = await manager.accept(conversation, payload)
-        return JsonResponse(
-            EventAccepted(success=True, **accepted.body()).model_dump(exclude_unset=True)
-        )
+            body = EventAccepted(success=True, **accepted.body()).model_dump(exclude_unset=True)
+            if answer_seconds is not None:
+                body |= asdict(await answer_to(conversation.stream, accepted.id, answer_seconds))
+        return JsonResponse(body)
 
     async def _find(
         self, conversation_id: str, next_id: int, query: EventQuery

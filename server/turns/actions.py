@@ -251,15 +251,13 @@ class Actions:
     async def answer(self, pending: Pending, observation: Observation) -> Observation:
         """Record what came of an action, and return it as it is recorded. Raises TurnOver."""
         appended = await asyncio.shield(pending.recorded)
-        if pending not in self._open:
-            raise TurnOver
         answer = observation.model_copy(update={"cause": appended.id})
         try:
             answered = self.append(answer)
         except EventTooLarge as error:
             answer = ErrorObservation(content=str(error), cause=appended.id)
             answered = self.append(answer)
-        del self._open[pending]
+        self._open.pop(pending, None)
         await asyncio.shield(answered)
         return answer
 

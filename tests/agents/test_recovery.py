@@ -188,7 +188,7 @@ async def test_a_turn_the_end_of_a_server_cut_short_is_begun_again_unless_it_was
         says("a"),
         recall(1),
         RUNNING,
-        ended(2, "interrupted", open_from=1 if again else 4, reason=reason),
+        ended(2, "interrupted", open_from=1, reason=reason),
         STOPPED,
     )
     found = await come_up(store, Telling())

@@ -142,6 +142,44 @@ async def test_a_text_of_which_nothing_was_shown_is_no_event_when_it_is_stopped(
         assert one.stream.partials.open == ()
 
 
+async def test_a_text_that_fails_before_anything_of_it_was_shown_is_no_event():
+    async def work(turn):
+        async with turn.say() as answer:
+            answer.write("never shown")
+            raise ValueError
+
+    async with Running(Does(work)) as one:
+        await one.state(AgentState.ERROR, await one.say("hi"))
+        assert await of_kind(one, "message", EventSource.AGENT) == []
+        assert one.stream.partials.open == ()
+
+
+async def test_a_question_that_the_agent_withdraws_is_answered_and_no_decision_meets_it():
+    asked = asyncio.Event()
+
+    async def work(turn):
+        task = asyncio.ensure_future(turn.act(CmdRunAction(command="pwd")))
+        await asked.wait()
+        task.cancel()
+        await asyncio.wait([task])
+        await write(turn, "I did not")
+
+    async with Running(Does(work), confirmation_mode=True) as one:
+        await one.say("hi")
+        (action,) = await actions_asked(one, 1)
+        asked.set()
+        (ended,) = await ended_turns(one, 1)
+        rested = await one.state(AWAITING, ended.id)
+        await command(one, AgentState.USER_CONFIRMED, of=action)
+        await one.stream.flush()
+        errors = await of_kind(one, "error")
+        states = [event.agent_state for event in await of_kind(one, "agent_state_changed")]
+
+    assert [error.cause for error in errors] == [action]
+    assert states[-3:] == ["awaiting_user_confirmation", "running", "awaiting_user_input"]
+    assert rested.id > ended.id
+
+
 async def test_the_methods_of_a_turn_that_is_over_raise_turn_over():
     agent = Does(lambda turn: asyncio.sleep(0))
     async with Running(agent) as one:
@@ -232,7 +270,7 @@ async def test_two_questions_are_open_at_once_and_each_decision_names_its_own():
 
     async with Running(Does(work), confirmation_mode=True) as one:
         asked = await one.state(AgentState.AWAITING_USER_CONFIRMATION, await one.say("hi"))
-        first, second = await two_runs(one)
+        first, second = await actions_asked(one, 2)
         await command(one, AgentState.USER_REJECTED, of=first)
         again = await one.state(AgentState.AWAITING_USER_CONFIRMATION, asked.id + 1)
         await command(one, AgentState.USER_CONFIRMED, of=second)
@@ -242,14 +280,14 @@ async def test_two_questions_are_open_at_once_and_each_decision_names_its_own():
     assert isinstance(found["b"], CmdOutputObservation)
 
 
-async def two_runs(one):
-    """Wait for two actions; their ids."""
+async def actions_asked(one, number):
+    """Wait for so many actions; their ids."""
     found = []
     async with asyncio.timeout(5):
         async for stored in one.stream.follow(-1):
             if orjson.loads(stored.body).get("action") == "run":
                 found.append(stored.id)
-            if len(found) == 2:
+            if len(found) == number:
                 return found
     raise AssertionError(found)
 
