@@ -8,6 +8,7 @@ import sys
 from asyncio.subprocess import PIPE
 from pathlib import Path
 
+from scripts.benchmarks.held import Held
 from scripts.benchmarks.rows import Context, Target
 from tests.support.clients import message
 from tests.support.raw_client import raw_client
@@ -85,3 +86,39 @@ async def test_the_server_that_is_measured_takes_events_of_clients_and_of_its_pr
             while (await client.event())["id"] != 1:
                 continue
         assert await ask(reader, writer, do="next_ids", conversations=[name]) == [2]
+
+
+async def test_agents_of_the_server_that_is_measured_write_texts_that_end_as_events(tmp_path):
+    async with measured_server(tmp_path) as (url, reader, writer):
+        (name,) = await ask(reader, writer, do="new")
+        async with raw_client(url, name, query={"deltas": "1"}) as client:
+            assert (await client.connect()).startswith("40{")
+            await ask(reader, writer, do="write", conversations=[name], how="deltas", secrets=10)
+            held = Held()
+            while not held.pieces:
+                held.take_packet((await client.packet()).encode())
+            (appended,) = await ask(reader, writer, do="hush")
+            while held.events < appended:
+                held.take_packet((await client.packet()).encode())
+        assert held.problem is None
+        assert await ask(reader, writer, do="next_ids", conversations=[name]) == [appended]
+
+
+PIECE = {"type": "text", "id": "a-1", "at": 0, "to": 21, "text": f"{1:020d} "}
+EVENT = {"id": 0, "partial": "a-1", "args": {"content": f"{1:020d} word"}}
+
+
+def test_a_watcher_of_the_bench_takes_pieces_that_follow_each_other_and_end_as_their_event():
+    assert problem_of(PIECE, PIECE | {"at": 21, "to": 25, "text": "word"}, EVENT) is None
+    assert problem_of(PIECE, EVENT) is None  # the event brings the rest
+    assert problem_of(PIECE, PIECE | {"at": 25, "to": 29, "text": "word"}) is not None
+    assert problem_of(PIECE, PIECE | {"at": 21, "to": 25, "text": "wort"}, EVENT) is not None
+    assert problem_of(EVENT, EVENT) is not None
+
+
+def problem_of(*told):
+    held = Held()
+    for one in told:
+        name = "oh_delta" if "type" in one else "oh_event"
+        held.take_packet(f"42{json.dumps([name, one], separators=(',', ':'))}".encode())
+    return held.problem

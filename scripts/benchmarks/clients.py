@@ -114,11 +114,13 @@ def event_id(data: bytes) -> int:
 C = TypeVar("C", bound=Client)
 
 
-async def connect(port: int, conversation: str, make: Callable[[], C], latest: int = -1) -> C:
-    """Connect one client and wait until it is let in. Raises BenchError."""
+async def connect(
+    port: int, conversation: str, make: Callable[[], C], latest: int = -1, more: str = ""
+) -> C:
+    """Connect one client, with more parameters, and wait until it is let in. Raises BenchError."""
     url = (
         f"ws://127.0.0.1:{port}/socket.io/?EIO=4&transport=websocket"
-        f"&conversation_id={conversation}&latest_event_id={latest}"
+        f"&conversation_id={conversation}&latest_event_id={latest}{more}"
     )
     client: C
     _, client = await picows.ws_connect(make, url, websocket_handshake_timeout=30)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmarks.machine import describe
 from benchmarks.part_connections import connect, echo, memory, slow
+from benchmarks.part_deltas import deltas
 from benchmarks.part_fanout import fanout
 from benchmarks.part_replay import replay
 from benchmarks.part_search import search
@@ -23,6 +24,7 @@ from benchmarks.servers import bun_version
 
 PARTS: dict[str, Callable[[Context], None]] = {
     "fanout": fanout,
+    "deltas": deltas,
     "append": append,
     "receive": receive,
     "replay": replay,

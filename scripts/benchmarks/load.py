@@ -21,6 +21,7 @@ from benchmarks.clients import (
     raise_problems,
     until,
 )
+from benchmarks.load_deltas import deltas
 from benchmarks.load_latency import echo, slow
 from benchmarks.load_receive import receive
 from benchmarks.machine import Meter
@@ -131,6 +132,7 @@ async def idle(job: Job) -> dict[str, float]:
 MODES: dict[str, Callable[[Job], Coroutine[Any, Any, dict[str, Any]]]] = {
     "fanout": fanout,
     "arrivals": arrivals,
+    "deltas": deltas,
     "idle": idle,
     "receive": receive,
     "slow": slow,

@@ -17,6 +17,7 @@ import events.batch
 import storage.database.sqlite
 from benchmarks.control import StallWatch, serve_control
 from benchmarks.payload import text
+from benchmarks.writers import Writers
 from events.actions import MessageAction
 from events.event import EventSource
 from events.stream import EventStream
@@ -64,6 +65,7 @@ class ServerSubject:
         self._held: dict[str, ServerConversation] = {}
         self._target: EventStream | None = None
         self._watch = StallWatch()
+        self._writers = Writers()
         self._process = psutil.Process()
 
     def credit(self, count: int) -> None:
@@ -120,6 +122,17 @@ class ServerSubject:
             "aborted": self._traffic.aborted,
         }
 
+    async def do_write(
+        self, conversations: list[str], how: str, *, secrets: int = 0, each_token: bool = False
+    ) -> None:
+        """Let an agent write into each of the conversations; see benchmarks.writers."""
+        streams = [self._held[name].stream for name in conversations]
+        self._writers.start(streams, how, secrets=secrets, each_token=each_token)
+
+    async def do_hush(self) -> list[int]:
+        """End the messages under way; the events that were appended to each conversation."""
+        return await self._writers.stop()
+
     async def do_watch(self) -> None:
         """Begin to watch the loop for stalls."""
         self._watch.start()
@@ -172,6 +185,7 @@ async def serve(arguments: argparse.Namespace) -> None:
         gc.collect()
         gc.freeze()
         print(listener.getsockname()[1], control, flush=True)
+        _discard_output()
         ended = asyncio.Event()
         loop.add_reader(0, lambda: None if os.read(0, 1) else ended.set())
         await ended.wait()
@@ -182,6 +196,12 @@ async def serve(arguments: argparse.Namespace) -> None:
                 await application.handlers.drop_all()
         runner.end()
         await serving
+
+
+def _discard_output() -> None:
+    # The access log: nobody reads the pipe any more, and a full one would stop the server.
+    with Path(os.devnull).open("wb") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
 
 
 def main() -> None:

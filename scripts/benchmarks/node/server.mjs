@@ -1,6 +1,7 @@
 // The Node yardstick: socket.io as it comes, the same side door and the same events.
 import { createServer } from "node:http";
 import { Server } from "socket.io";
+import { writing } from "./deltas.mjs";
 import { event, nextEvent, roomOf, serveControl } from "./rooms.mjs";
 
 const BATCH = 100;
@@ -35,6 +36,7 @@ async function replay(socket, { log, alone }, from) {
 }
 
 const commands = {
+  ...writing(io),
   fill: ({ conversation, count, alone = false }) => {
     const room = roomOf(conversation);
     room.alone = alone;
