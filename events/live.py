@@ -42,7 +42,17 @@ class LiveReader:
     at a time.
     """
 
-    __slots__ = ("_deltas", "_news", "_opened", "_stream", "_taps", "_woken", "cursor")
+    __slots__ = (
+        "_deltas",
+        "_growth",
+        "_level_at",
+        "_news",
+        "_opened",
+        "_stream",
+        "_taps",
+        "_woken",
+        "cursor",
+    )
 
     def __init__(self, stream: EventStream, cursor: Cursor = START, *, deltas: bool = True) -> None:
         self.cursor = cursor
@@ -50,6 +60,10 @@ class LiveReader:
         self._deltas = deltas
         self._opened = False
         self._woken = False
+        self._level_at = -1
+        """The telling up to which it was given all pieces."""
+        self._growth: Future[None] | None = None
+        """The growth of the log that wakes it."""
         self._news: Future[None] | None = None
         self._taps = ExitStack()
 
@@ -60,6 +74,9 @@ class LiveReader:
 
     def __exit__(self, *error: object) -> None:
         self._taps.close()
+        if self._growth is not None:
+            self._growth.remove_done_callback(self._wake)
+            self._growth = None
 
     def wake(self) -> None:
         """Have `next` return without anything, now or as soon as it would wait."""
@@ -92,32 +109,29 @@ class LiveReader:
                 return ()
             # No await since the position was looked at: nothing slips between.
             growth = self._stream.growth()
-            growth.add_done_callback(self._wake)
+            if growth is not self._growth:
+                self._growth = growth
+                growth.add_done_callback(self._wake)
             self._news = asyncio.get_running_loop().create_future()
             try:
                 await self._news
             finally:
                 self._news = None
-                growth.remove_done_callback(self._wake)
 
     def _partials(self) -> Sequence[Piece | Dropped] | Opened | None:
-        held = dict(self.cursor.held)
+        partials, (position, held) = self._stream.partials, self.cursor
         if not self._opened:
             self._opened = True
             opened = [
-                (one, min(held.get(one.id, 0), one.told))
-                for one in self._stream.partials.open
-                if one.told
+                (one, min(held.get(one.id, 0), one.told)) for one in partials.open if one.told
             ]
-            self.cursor = Cursor(self.cursor.position, {one.id: at for one, at in opened if at})
+            self.cursor = Cursor(position, {one.id: at for one, at in opened if at})
             return Opened(opened)
-        pieces = self._stream.partials.since(held)
-        for piece in pieces:
-            if isinstance(piece, Piece):
-                held[piece.id] = piece.to
-            else:
-                del held[piece.id]
-        self.cursor = Cursor(self.cursor.position, held)
+        if self._level_at == partials.tellings:
+            return None
+        self._level_at = partials.tellings
+        pieces, held = partials.follow(held)
+        self.cursor = Cursor(position, held)
         return pieces
 
     def _wake(self, _news: object) -> None:

@@ -61,18 +61,19 @@ class Pace:
     """Seconds between two pieces of one conversation, for all streams of a server.
 
     Pieces give way to events: `slow_down` doubles the interval up to the longest one, for as long
-    as the event loop is late, and `recover` restores it.
+    as the event loop is late, and `recover` restores it. Where nobody is told of pieces, the longest
+    one counts.
     """
 
-    __slots__ = ("_least", "_longest", "seconds")
+    __slots__ = ("_least", "longest", "seconds")
 
     def __init__(self, seconds: float = 0.05, longest_seconds: float = 0.5) -> None:
         self.seconds = self._least = seconds
-        self._longest = max(seconds, longest_seconds)
+        self.longest = max(seconds, longest_seconds)
 
     def slow_down(self) -> None:
         """Double the interval."""
-        self.seconds = min(self._longest, self.seconds * 2)
+        self.seconds = min(self.longest, self.seconds * 2)
 
     def adapt(self, late: bool) -> None:  # noqa: FBT001 - a fact it is told
         """Slow down or recover, as the event loop is late or not."""
@@ -95,12 +96,12 @@ class Partial:
 
     __slots__ = (
         "_ending",
+        "_fed",
+        "_fed_length",
         "_length",
         "_mask",
         "_partials",
         "_shown",
-        "_untold",
-        "_untold_length",
         "_written",
         "field",
         "id",
@@ -131,21 +132,19 @@ class Partial:
         self._ending = False
         self._shown: list[str] = []
         self._written: list[str] = []
-        self._untold: list[str] = []
-        self._untold_length = 0
         self._length = 0
+        self._fed = self._fed_length = 0
+        """Of what is written, the tokens and characters that the mask was given."""
 
     @property
     def has_untold(self) -> bool:
         """Whether text was written that is not processed yet."""
-        return bool(self._untold)
+        return self._fed < len(self._written)
 
     @property
     def text(self) -> str:
         """The whole text written so far, without masks: for its event only."""
-        if len(self._written) > 1:
-            self._written = ["".join(self._written)]
-        return self._written[0] if self._written else ""
+        return "".join(self._written)
 
     @property
     def shown(self) -> str:
@@ -167,13 +166,11 @@ class Partial:
             return
         self._length += len(text)
         self._written.append(text)
-        self._untold.append(text)
-        self._untold_length += len(text)
         self._partials.wake()
 
     async def flush(self) -> None:
         """Wait while more than UNTOLD_CHARACTERS are not told yet."""
-        while self._untold_length > UNTOLD_CHARACTERS and not self.over:
+        while self._length - self._fed_length > UNTOLD_CHARACTERS and not self.over:
             await self._partials.next_telling()
 
     def finish(self, event: Event, source: EventSource, append: Append, settled: Settled) -> None:
@@ -209,9 +206,8 @@ class Partial:
 
     def take_piece(self, *, last: bool = False) -> Piece | None:
         """Return the text that may be sent now; for Partials."""
-        text = self._mask.feed("".join(self._untold), last=last)
-        self._untold.clear()
-        self._untold_length = 0
+        text = self._mask.feed("".join(self._written[self._fed :]), last=last)
+        self._fed, self._fed_length = len(self._written), self._length
         if not text:
             return None
         at, self.told = self.told, self.told + len(text)
@@ -236,10 +232,12 @@ class Partials:
         "_open",
         "_pace",
         "_redactor",
+        "_since",
         "_taps",
         "_telling",
         "_timer",
         "_told_at",
+        "tellings",
     )
 
     def __init__(
@@ -254,6 +252,11 @@ class Partials:
         self._began = 0
         self._open: dict[str, Partial] = {}
         self._dropped: deque[Dropped] = deque(maxlen=DROPPED_KEPT)
+        self.tellings = 0
+        """Grows with all that is told, and with each partial that is closed."""
+        self._since: tuple[Mapping[str, int], Sequence[Piece | Dropped], Mapping[str, int]] | None
+        self._since = None
+        """What `follow` returned last, and for what: most readers of a conversation hold the same."""
         self._taps: tuple[Told, ...] = ()
         self._timer: TimerHandle | asyncio.Handle | None = None
         self._told_at = float("-inf")
@@ -278,6 +281,17 @@ class Partials:
 
         Of the latter no event is in the log behind the reader, if it has read all that is published.
         """
+        return self.follow(held)[0]
+
+    def follow(
+        self, held: Mapping[str, int]
+    ) -> tuple[Sequence[Piece | Dropped], Mapping[str, int]]:
+        """Return `since`, and what a reader holds that has taken it.
+
+        Until more is told, readers that hold the same are given the same objects.
+        """
+        if self._since is not None and self._since[0] == held:
+            return self._since[1:]
         pieces: list[Piece | Dropped] = [
             self._dropped_as(one) for one in held if one not in self._open
         ]
@@ -285,11 +299,14 @@ class Partials:
             piece = partial.piece_since(held.get(partial.id, 0))
             if piece is not None:
                 pieces.append(piece)
-        return pieces
+        after = {one.id: one.told for one in self._open.values() if one.told}
+        self._since = (dict(held), pieces, after)
+        return pieces, after
 
     def tap(self, told: Told) -> Callable[[], None]:
         """Call `told` with all that is told from now on, until the call given back."""
         self._taps += (told,)
+        self._hasten()
 
         def stop() -> None:
             self._taps = tuple(one for one in self._taps if one is not told)
@@ -297,11 +314,23 @@ class Partials:
         return stop
 
     def wake(self) -> None:
-        """Schedule pieces of the written text: the first at once, others in the server's interval."""
+        """Schedule pieces of the written text: the first at once, others in the server's interval.
+
+        While nobody is told of them, it is the longest one.
+        """
+        if self._timer is None:
+            watched = self._taps or self._telling is not None
+            self._schedule(self._pace.seconds if watched else self._pace.longest)
+
+    def _hasten(self) -> None:
+        """Go over to the server's interval: somebody is told, or waits."""
         if self._timer is not None:
-            return
+            self._timer.cancel()
+            self._schedule(self._pace.seconds)
+
+    def _schedule(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
-        due = self._told_at + self._pace.seconds
+        due = self._told_at + seconds
         if due <= loop.time():
             # With what else this turn of the loop brings.
             self._timer = loop.call_soon(self._tell)
@@ -312,6 +341,7 @@ class Partials:
         """Wait until everything written so far is sent."""
         if self._telling is None:
             self._telling = asyncio.get_running_loop().create_future()
+            self._hasten()
         await asyncio.shield(self._telling)
 
     def tell_rest(self, partial: Partial) -> None:
@@ -324,8 +354,7 @@ class Partials:
         """Forget a partial of which the event is committed."""
         partial.over = True
         self._open.pop(partial.id, None)
-        if self._changed is not None:
-            self._changed()
+        self._note_telling()
 
     def drop(self, partial: Partial, why: str) -> None:
         """Forget a partial that will be no event, and say so if anything of it was told."""
@@ -367,9 +396,14 @@ class Partials:
             self._hand_out(pieces)
         self._wake_flushing()
 
-    def _hand_out(self, pieces: Sequence[Piece | Dropped]) -> None:
+    def _note_telling(self) -> None:
+        self.tellings += 1
+        self._since = None
         if self._changed is not None:
             self._changed()
+
+    def _hand_out(self, pieces: Sequence[Piece | Dropped]) -> None:
+        self._note_telling()
         for told in self._taps:
             try:
                 told(pieces)

@@ -85,6 +85,7 @@ class ServerConversation:
 
     # Many are open with nothing to do: each holds only what it needs.
     __slots__ = (
+        "__weakref__",
         "_audience",
         "_environment",
         "_follower",

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from secrets import randbelow, token_hex
 from typing import Any, Literal, cast
+from weakref import WeakKeyDictionary
 
 import orjson
 from pydantic import Field
@@ -64,6 +65,7 @@ class StreamRoutes:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._frames: WeakKeyDictionary[ServerConversation, SharedFrames] = WeakKeyDictionary()
 
     @described(Tag.EVENTS, query=StreamQuery, media_type=MEDIA_TYPE, raises=(BadCursor,))
     async def follow(self, request: Request) -> Response:
@@ -79,7 +81,29 @@ class StreamRoutes:
         text = request.headers.get("last-event-id") or query.cursor
         cursor = Cursor.parse(text) if text else START
         attached = partial(self._services.manager.attach, conversation_id, owner_of(request))
-        return EventStreamResponse(attached, self._services.connections, cursor, query)
+        connections = self._services.connections
+        return EventStreamResponse(attached, connections, self._shared, cursor, query)
+
+    def _shared(self, conversation: ServerConversation) -> "SharedFrames":
+        return self._frames.setdefault(conversation, SharedFrames())
+
+
+class SharedFrames:
+    """The frames made last for a conversation: its clients mostly stand at the same place."""
+
+    __slots__ = ("_before", "_frames", "_given")
+
+    def __init__(self) -> None:
+        self._given: Given = ()
+        self._before = START
+        self._frames = b""
+
+    def of(self, given: Given, before: Cursor) -> bytes:
+        """Return the frames of what a reader was given behind a cursor."""
+        if given is not self._given or before != self._before:
+            self._given, self._before = given, before
+            self._frames = _frames_of(given, before)
+        return self._frames
 
 
 class Watcher:
@@ -136,6 +160,8 @@ class Watcher:
 
     def take_notices(self) -> bytes:
         """Return the frames of the notices that wait."""
+        if not self.notices:
+            return b""
         frames = b"".join(
             b"event: notice\ndata: %b\n\n" % orjson.dumps(notice) for notice in self.notices
         )
@@ -167,6 +193,7 @@ class EventStreamResponse(Response):
         self,
         attached: Callable[[], AbstractAsyncContextManager[ServerConversation]],
         connections: ConnectionRegistry,
+        shared: Callable[[ServerConversation], SharedFrames],
         cursor: Cursor,
         query: StreamQuery,
     ) -> None:
@@ -174,6 +201,7 @@ class EventStreamResponse(Response):
         del self.headers["content-length"]
         self._attached = attached
         self._connections = connections
+        self._shared = shared
         self._cursor = cursor
         self._query = query
 
@@ -193,13 +221,15 @@ class EventStreamResponse(Response):
             self._connections.add(watcher)
             try:
                 with reader:
-                    await self._follow(reader, watcher, send)
+                    await self._follow(reader, watcher, self._shared(conversation), send)
             finally:
                 self._connections.remove(watcher.connection_id)
                 leaving.cancel()
                 watcher.over.set()
 
-    async def _follow(self, reader: LiveReader, watcher: Watcher, send: Send) -> None:
+    async def _follow(
+        self, reader: LiveReader, watcher: Watcher, shared: SharedFrames, send: Send
+    ) -> None:
         idle = IdleTimer(reader.wake)
         frames = b"retry: %d\n\n" % RETRY_MILLISECONDS
         try:
@@ -215,7 +245,7 @@ class EventStreamResponse(Response):
                 if (last := self._last_of(given)) is not None:
                     await send({"type": "http.response.body", "body": _frames_of(last, before)})
                     return
-                frames = _frames_of(given, before) + watcher.take_notices() or COMMENT
+                frames = shared.of(given, before) + watcher.take_notices() or COMMENT
         except EventsError as error:
             # Before the headers it would be an answer; now the client comes back and is told then.
             logger.warning("cannot follow %s: %s", watcher.conversation_id, error)

@@ -24,6 +24,14 @@ async def stream():
     await stream.close()
 
 
+@pytest.fixture
+async def unhurried():
+    """Its longest interval is an hour."""
+    stream = await open_stream(MemoryEventStore(), pace=Pace(0.0, 3600))
+    yield stream
+    await stream.close()
+
+
 def begin(stream):
     return stream.partials.begin("message", "content", 0)
 
@@ -286,3 +294,48 @@ async def test_a_reader_without_deltas_is_given_events_only(stream):
         await stream.partials.next_telling()
         await finish(stream, partial)
         assert [one.id for one in await waiting] == [0]
+
+
+async def test_a_text_that_nobody_is_told_of_gives_pieces_at_the_longest_interval(unhurried):
+    partial = begin(unhurried)
+    partial.write("Good ")
+    await asyncio.sleep(0)
+    assert partial.shown == "Good "
+    partial.write("morning")
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert partial.shown == "Good "
+
+    told = await told_by(unhurried)
+    await unhurried.partials.next_telling()
+
+    assert [(one.at, one.text) for one in told] == [(5, "morning")]
+
+
+async def test_who_waits_until_a_text_is_told_waits_no_longest_interval(unhurried):
+    partial = begin(unhurried)
+    partial.write("Good ")
+    await asyncio.sleep(0)
+    partial.write("morning")
+    await asyncio.wait_for(unhurried.partials.next_telling(), 60)
+    assert partial.shown == "Good morning"
+
+
+async def test_readers_that_hold_the_same_are_given_the_same_pieces_until_more_is_told(stream):
+    partial = begin(stream)
+    partial.write("Good ")
+    await stream.partials.next_telling()
+    follow = stream.partials.follow
+    pieces, after = follow({})
+    assert follow({}) == (pieces, after)
+    assert follow({})[0] is pieces
+    assert after == {partial.id: 5}
+    assert follow({partial.id: 3}) == ([pieces[0]._replace(at=3, text="d ")], after)
+
+    partial.write("morning")
+    await stream.partials.next_telling()
+
+    assert follow({})[0] == [pieces[0]._replace(to=12, text="Good morning")]
+    assert follow(after) == ([pieces[0]._replace(at=5, to=12, text="morning")], {partial.id: 12})
+    partial.drop("anew")
+    assert follow({partial.id: 12}) == ([Dropped(partial.id, "anew")], {})
