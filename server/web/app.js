@@ -78,12 +78,12 @@ mountPending(store, {
   retry: (clientId) => stage.conversation?.retry(clientId),
   discard: (clientId) => stage.conversation?.discard(clientId),
 });
-mountConfirmation(store, {
+const confirmation = mountConfirmation(store, {
   confirm: () => void stage.conversation?.command("user_confirmed"),
   reject: () => void stage.conversation?.command("user_rejected"),
 });
 slot("entries").addEventListener("click", (event) => {
-  if (!(event.target instanceof Element && event.target.closest("[data-act=retry]"))) return;
+  if (!(event.target instanceof Element && event.target.closest("[data-act=retry], [data-act=continue]"))) return;
   stage.conversation?.resume();
   // The button is removed, and would take the focus with it.
   composer.focus();
@@ -144,6 +144,7 @@ listenForShortcuts({
     drawer.close();
     composer.focus();
   },
+  answer: () => confirmation.focus(),
   settings: () => settingsDialog.open(),
   help: () => shortcutsDialog.open(),
 });

@@ -38,6 +38,8 @@ const ALIVE = new Set(["running", "awaiting_user_input"]);
 const STARTING = new Set(["loading", "running"]);
 /** States in which the agent is idle after a failure. */
 export const STANDING = new Set(["error", "rate_limited"]);
+/** States in which the agent can be asked to go on. */
+export const RESTING = new Set(["awaiting_user_input", "paused", "stopped", "error", "rate_limited"]);
 
 /**
  * @typedef {object} ConversationListener
@@ -202,7 +204,7 @@ export class Conversation {
     this.store.notice("server", "");
     this.store.notice("request", "");
     this.outbox.add(event);
-    this.store.set({ pending: [...this.store.state.pending, { event, stage: "waiting" }] });
+    this.store.set({ pending: [...this.store.state.pending, { event, stage: "waiting" }], sent: true });
     if (this.store.state.connection === "closed") this.link.open();
     else void this.#deliver(event);
     return true;
@@ -349,7 +351,7 @@ export class Conversation {
   /** @param {Event} payload */
   #changedState(payload) {
     const state = String(payload.extras?.agent_state ?? "");
-    this.store.set({ agentState: state, status: "" });
+    this.store.set({ agentState: state, status: "", sent: this.store.state.sent && STARTING.has(state) });
     // Logs of older servers have only the state.
     const unexplained = state === "error" && !this.#explained;
     this.store.notice("agent", unexplained ? reasonText(payload.extras?.reason) : "");
@@ -412,7 +414,10 @@ export class Conversation {
     if (ack?.status === "ok") {
       this.outbox.remove(key);
       this.#knownId = Math.max(this.#knownId, ack.id);
-      if (ack.queued) this.#wait(ack.id, 0, WAITS_WITH_MESSAGE);
+      if (ack.queued) {
+        this.store.set({ sent: false });
+        this.#wait(ack.id, 0, WAITS_WITH_MESSAGE);
+      }
       if (ack.id <= this.timeline.lastId) this.#dropPending((pending) => pending.event.client_id === key);
       else this.#stage(key, { stage: ack.queued ? "queued" : "stored", eventId: ack.id });
     } else if (ack?.status === "error" && PASSING.has(ack.code)) {
@@ -421,6 +426,7 @@ export class Conversation {
     } else if (ack?.status === "error") {
       this.outbox.mark(key, ack.message);
       this.#stage(key, { stage: "failed", reason: ack.message });
+      this.store.set({ sent: false });
     } else {
       this.#stage(key, { stage: "waiting" });
       // No response on an open connection: reconnect, which sends unacknowledged messages again.

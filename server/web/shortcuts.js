@@ -20,6 +20,7 @@ export const SHORTCUTS = [
   { keys: [["Ctrl", "K"], ["⌘", "K"]], does: "Search the conversations", act: "search", hit: (event) => command(event) && event.key.toLowerCase() === "k" },
   { keys: [["Alt", "N"]], does: "New conversation", act: "create", hit: (event) => option(event) && event.code === "KeyN" },
   { keys: [["Alt", "M"]], does: "Go to the message field", act: "write", hit: (event) => option(event) && event.code === "KeyM" },
+  { keys: [["Alt", "A"]], does: "Go to the agent's question; Esc goes back", act: "answer", hit: (event) => option(event) && event.code === "KeyA" },
   { keys: [["Ctrl", ","], ["⌘", ","]], does: "Settings", act: "settings", hit: (event) => command(event) && event.key === "," },
   { keys: [["?"]], does: "Keyboard shortcuts", act: "help", hit: (event) => alone(event) && event.key === "?" },
   { keys: [["↓"], ["↑"]], does: "In the list: next, previous conversation" },
@@ -28,6 +29,7 @@ export const SHORTCUTS = [
   { keys: [["Delete"]], does: "In the list: delete (can be undone for a few seconds)" },
   { keys: [["Enter"]], does: "In the message field: send" },
   { keys: [["Shift", "Enter"]], does: "In the message field: new line" },
+  { keys: [["Esc"]], does: "In the conversation: stop the agent" },
   { keys: [["Esc"]], does: "Close what is open, cancel editing" },
 ];
 

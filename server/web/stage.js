@@ -1,6 +1,6 @@
 /** What the main part shows: the conversation the address names, or none. */
 
-import { Conversation, STANDING } from "./conversation.js";
+import { Conversation, RESTING, STANDING } from "./conversation.js";
 import { blankConversation } from "./store.js";
 import { mountAnnouncer } from "./views/announcer.js";
 import { Transcript } from "./views/transcript.js";
@@ -29,8 +29,8 @@ export class Stage {
     this.transcript = new Transcript({
       drawn: (clientIds) => {
         this.conversation?.drawn(clientIds);
-        const { awaiting = null, failure = null } = this.conversation?.timeline ?? {};
-        store.set({ awaiting, failure });
+        const { awaiting = null, failure = null, cutOff = null } = this.conversation?.timeline ?? {};
+        store.set({ awaiting, failure, cutOff });
       },
       waiting: (count) => store.set({ behind: count + (this.conversation?.missing ?? 0) }),
       unread: (count) => store.set({ newEntries: count }),
@@ -38,9 +38,11 @@ export class Stage {
       rewound: () => void this.#rewind(),
     });
     store.watch(["earlier"], () => this.transcript.offerBeginning(store.state.earlier.left > 0));
-    store.watch(["agentState", "failure"], () => {
-      const { agentState, failure } = store.state;
-      this.transcript.offerRetry(STANDING.has(agentState) ? failure : null);
+    store.watch(["agentState", "failure", "cutOff", "sent"], () => {
+      const { agentState, failure, cutOff, sent } = store.state;
+      const failed = STANDING.has(agentState) ? failure : null;
+      this.transcript.offer("retry", failed);
+      this.transcript.offer("continues", !failed && !sent && RESTING.has(agentState) ? cutOff : null);
     });
   }
 

@@ -22,6 +22,8 @@ export function blankConversation() {
     status: "",
     awaiting: null,
     failure: null,
+    cutOff: null,
+    sent: false,
     pending: [],
     notices: {},
   };

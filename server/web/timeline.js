@@ -39,6 +39,9 @@ export class Timeline {
   /** The newest failure that no message of the user follows. @type {Entry | null} */
   failure = null;
 
+  /** The newest message of the agent that is not whole, unless a message follows. @type {Entry | null} */
+  cutOff = null;
+
   #seen = new Set();
 
   /** @type {Map<number, Entry>} */
@@ -52,6 +55,9 @@ export class Timeline {
 
   /** Whether a message of the user follows what is older. */
   #answered = false;
+
+  /** Whether a message of anybody follows what is older. */
+  #followed = false;
 
   /**
    * @param {Event} event
@@ -103,6 +109,7 @@ export class Timeline {
     if (asked && this.#firstDecided && sameDeed(asked.action, this.#firstDecided)) added.delete(asked);
     else this.awaiting ??= asked;
     if (!this.#answered) this.failure ??= older.failure;
+    if (!this.#followed) this.cutOff = older.cutOff;
     this.#take(older);
     return { added: [...added], removed };
   }
@@ -113,6 +120,7 @@ export class Timeline {
     this.lastId = Math.max(this.lastId, older.lastId);
     this.#firstDecided = older.#firstDecided ?? this.#firstDecided;
     this.#answered ||= older.#answered;
+    this.#followed ||= older.#followed;
     for (const id of older.#seen) this.#seen.add(id);
     for (const [id, entry] of older.#byAction) this.#byAction.set(id, entry);
     for (const [id, entry] of older.#unclaimed) this.#unclaimed.set(id, entry);
@@ -126,6 +134,10 @@ export class Timeline {
     if (UNDRAWN_ACTIONS.has(event.action ?? "")) return null;
     const entry = entryOf(event, event, null);
     this.#byAction.set(entry.id, entry);
+    if (event.action === "message") {
+      this.#followed = true;
+      this.cutOff = event.interrupted ? entry : null;
+    }
     if (event.action === "message" && event.source === "user") {
       this.#answered = true;
       this.failure = null;

@@ -90,6 +90,7 @@
  * @property {Event | null} action
  * @property {Event | null} observation
  * @property {boolean} [retry] Whether it offers to try again: the agent rests because of it.
+ * @property {boolean} [continues] Whether it offers to go on: the agent rests, and its text is not whole.
  * @property {HTMLElement} [watched] Its text as the reader saw it being written.
  *
  * @typedef {object} Usage What a conversation has cost so far; counts are of tokens.
@@ -130,6 +131,8 @@
  * @property {Usage | null} usage null until an event says.
  * @property {Entry | null} awaiting The action that waits for the user's confirmation.
  * @property {Entry | null} failure The newest failure that no message of the user follows.
+ * @property {Entry | null} cutOff The newest message that is not whole and that nothing follows.
+ * @property {boolean} sent Whether a message was sent and the agent has not come to rest since.
  * @property {Pending[]} pending
  * @property {{connection?: string, agent?: string, server?: string, request?: string}} notices
  * @property {boolean} needsKey

@@ -55,6 +55,20 @@ const STATUSES = {
   STATUS$SETTING_UP_GIT_HOOKS: "Setting up git hooks",
 };
 
+/** @type {Record<string, string>} */
+const INTERRUPTIONS = {
+  stopped: "Stopped",
+  message: "Interrupted by your message",
+  crashed: "Cut off by a crash",
+  timed_out: "Out of time",
+  failed: "Failed",
+};
+
+/** Why a text is not whole. @param {string} why */
+export function interruptionText(why) {
+  return INTERRUPTIONS[why] ?? "Not whole";
+}
+
 /** @param {string} state */
 export function agentStateText(state) {
   return AGENT_STATES[state] ?? state.replaceAll("_", " ");

@@ -1,6 +1,7 @@
 """Texts on the page while they are written: from the first word to the event that completes them."""
 
 import asyncio
+import re
 from contextlib import asynccontextmanager
 
 import pytest
@@ -11,6 +12,7 @@ from events.actions import MessageAction
 from events.event import EventSource
 from tests.support.browser import person
 from tests.support.live import live_server
+from tests.support.servers import server_process
 from tests.support.streams import message
 
 pytestmark = [
@@ -20,6 +22,20 @@ pytestmark = [
 ]
 
 AGENT = EventSource.AGENT
+MOST_SHIFT = 0.02
+NOTE_SHIFTS = """
+window.shifted = 0;
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) window.shifted += entry.value;
+}).observe({ type: "layout-shift" });
+"""
+INTERRUPTIONS = {
+    "stopped": "Stopped",
+    "message": "Interrupted by your message",
+    "crashed": "Cut off by a crash",
+    "timed_out": "Out of time",
+    "failed": "Failed",
+}
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -76,3 +92,113 @@ async def test_a_text_is_seen_while_it_is_written_and_stays_in_its_place(context
         await expect(reader.messages_of("agent").last.locator("li")).to_have_text(["one", "two"])
         await expect(reader.part("written")).to_have_count(0)
     assert not await reader.found_fault()
+
+
+async def opened(live, context, author):
+    """A person at the conversation, when its agent is ready."""
+    reader = await person(context, live.url)
+    await author.stream.append(message("Ready to write."), AGENT)
+    await reader.visit(author.path)
+    await reader.sees_state("Ready")
+    return reader
+
+
+async def test_a_page_that_is_opened_in_mid_message_shows_all_of_it_and_goes_on(context, live):
+    async with writing(live) as author:
+        reader = await opened(live, context, author)
+        await author.write("Good mor")
+        await expect(reader.part("written")).to_contain_text("Good mor")
+        await reader.page.reload()
+        await expect(reader.part("written")).to_contain_text("Good mor")
+        await author.write("ning, all")
+        await expect(reader.part("written")).to_contain_text("Good morning, all")
+        await author.finish()
+        await expect(reader.messages_of("agent").last).to_contain_text("Good morning, all")
+    assert not await reader.found_fault()
+
+
+async def test_nothing_jumps_while_a_text_is_written(context, live):
+    async with writing(live) as author:
+        reader = await opened(live, context, author)
+        await reader.page.evaluate(NOTE_SHIFTS)
+        for part in range(20):
+            await author.write(f"## Part {part}\n\nSome *words* of it.\n\n- one\n- two\n\n")
+        await expect(reader.part("written")).to_contain_text("Part 19")
+        await expect(reader.part("written").locator("li").last).to_be_in_viewport()
+        await author.finish()
+        await expect(reader.messages_of("agent").last).to_contain_text("Part 19")
+        await expect(reader.part("fold")).to_have_text("Show less")
+        assert await reader.page.evaluate("window.shifted") < MOST_SHIFT
+    assert not await reader.found_fault()
+
+
+async def test_a_reader_who_scrolled_up_stays_there(context, live):
+    async with writing(live) as author:
+        reader = await opened(live, context, author)
+        await author.write("A line.\n\n" * 60)
+        await expect(reader.part("written")).to_contain_text("A line.")
+        await expect(reader.part("jump-latest")).to_be_hidden()
+        await reader.page.locator("#transcript").evaluate("(box) => { box.scrollTop = 100; }")
+        await expect(reader.part("jump-latest")).to_be_visible()
+        await author.write("More.\n\n" * 60)
+        await author.finish()
+        await expect(reader.messages_of("agent").last).to_contain_text("More.")
+        assert await reader.page.locator("#transcript").evaluate("(box) => box.scrollTop") == 100
+    assert not await reader.found_fault()
+
+
+async def test_a_text_that_is_not_whole_says_why_and_offers_to_go_on(context, live):
+    async with writing(live) as author:
+        reader = await opened(live, context, author)
+        for why, says in INTERRUPTIONS.items():
+            await author.write(f"Half of {why}")
+            await author.finish(interrupted=why)
+            await expect(reader.part("cut-off").last).to_contain_text(says)
+            await expect(reader.part("continue")).to_have_count(1)
+        await reader.part("continue").click()
+        await author.write("The rest.")
+        await author.finish()
+        await expect(reader.part("continue")).to_have_count(0)
+    assert not await reader.found_fault()
+
+
+async def test_a_turn_can_be_stopped_from_the_moment_of_sending(reader):
+    await reader.begin()
+    await expect(reader.part("stop")).to_be_hidden()
+    await reader.say("/slow 400 50")
+    await expect(reader.part("stop")).to_be_visible()
+    await expect(reader.part("send")).to_be_hidden()
+    await reader.part("composer").fill("and then")
+    await expect(reader.part("send")).to_be_visible()
+    await reader.part("composer").fill("")
+    await reader.part("composer").press("Escape")
+    await reader.sees_state("Stopped")
+    await expect(reader.part("stop")).to_be_hidden()
+    await expect(reader.part("send")).to_be_visible()
+    assert not await reader.found_fault()
+
+
+async def test_a_question_is_heard_and_answered_without_a_mouse(context, tmp_path):
+    asking = {"PARLEY_CONFIRMATION_MODE": "true"}
+    async with server_process(tmp_path / "data", environment=asking) as server:
+        reader = await person(context, server.url)
+        await reader.begin()
+        await reader.say("/confirm rm -r build\nlast word")
+        announcer = reader.page.locator("#announcer")
+        await expect(announcer).to_have_text(
+            "May the agent run this command? rm -r build. High risk. Alt A leads to the answer."
+        )
+        await expect(reader.part("composer")).to_be_focused()
+        await reader.page.keyboard.press("Alt+a")
+        await expect(reader.part("reject")).to_be_focused()
+        await expect(reader.part("reject")).to_have_accessible_description(
+            re.compile("run this command.*High risk.*rm -r build")
+        )
+        await reader.page.keyboard.press("Escape")
+        await expect(reader.part("composer")).to_be_focused()
+        await expect(reader.part("confirmation")).to_be_visible()
+        await reader.page.keyboard.press("Alt+a")
+        await reader.page.keyboard.press("Enter")
+        await expect(reader.part("confirmation")).to_be_hidden()
+        await expect(reader.part("composer")).to_be_focused()
+        assert not await reader.found_fault()

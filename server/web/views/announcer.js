@@ -1,6 +1,7 @@
 /** What a screen reader is told: states as they change, and new messages of the agent. */
 
-import { agentStateText, connectionText } from "../wording.js";
+import { agentStateText, confirmedStep, connectionText, riskText } from "../wording.js";
+import { revealed } from "../text/revealed.js";
 import { slot } from "./dom.js";
 
 const MOST_CHARACTERS = 300;
@@ -15,12 +16,20 @@ export function mountAnnouncer(store) {
     const { connection, polls } = store.state;
     if (connection === "connected" || connection === "reconnecting") region.textContent = connectionText(connection, polls);
   });
-  store.watch(["agentState", "waits"], () => {
-    const { agentState, waits } = store.state;
-    if (waits) region.textContent = waits;
+  store.watch(["agentState", "waits", "awaiting"], () => {
+    const { agentState, waits, awaiting } = store.state;
+    if (agentState === "awaiting_user_confirmation" && awaiting) region.textContent = questionText(awaiting);
+    else if (waits) region.textContent = waits;
     else if (agentState) region.textContent = `Agent: ${agentStateText(agentState)}`;
   });
   return (text) => {
     region.textContent = `Agent says: ${text.slice(0, MOST_CHARACTERS)}`;
   };
+}
+
+/** What will run and how risky it is, and how to get there. @param {import("../types.js").Entry} asked */
+function questionText({ action }) {
+  const { verb, object } = confirmedStep(action);
+  const risk = riskText(action?.args?.security_risk);
+  return `May the agent ${verb}? ${revealed(object).slice(0, MOST_CHARACTERS)}. ${risk ? `${risk}. ` : ""}Alt A leads to the answer.`;
 }

@@ -46,6 +46,7 @@ export function mountComposer(store, on) {
     if (input.value) input.style.height = `${Math.min(input.scrollHeight, MOST_HEIGHT_PX)}px`;
     const blank = input.value.trim() === "" && shelf.current().items.length === 0;
     send.disabled = input.disabled || busy || blank;
+    send.hidden = blank && !stop.hidden;
   };
   const shelf = mountAttachments(() => grow());
   const submit = async () => {
@@ -84,6 +85,13 @@ export function mountComposer(store, on) {
     void submit();
   });
   stop.addEventListener("click", on.stop);
+  addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || event.isComposing || event.defaultPrevented || stop.hidden) return;
+    const isElsewhere = event.target !== document.body && !(event.target instanceof Element && event.target.closest("#main"));
+    if (isElsewhere || document.querySelector("dialog[open], :popover-open")) return;
+    event.preventDefault();
+    on.stop();
+  });
   resume.addEventListener("click", on.resume);
 
   store.watch(["openId", "missing"], () => {
@@ -99,11 +107,12 @@ export function mountComposer(store, on) {
     input.placeholder = missing ? "Open a conversation to write" : openId ? "Write to the agent" : "Write to start a conversation";
     grow();
   });
-  store.watch(["agentState", "connection", "openId"], () => {
-    const { agentState, connection, openId } = store.state;
+  store.watch(["agentState", "connection", "openId", "sent"], () => {
+    const { agentState, connection, openId, sent } = store.state;
     const connected = connection === "connected";
     const focused = document.activeElement;
-    stop.hidden = agentState !== "running" || !connected;
+    stop.hidden = !(agentState === "running" || sent) || !connected;
+    grow();
     const halted = connected && (agentState === "stopped" || agentState === "paused");
     resume.hidden = openId === null || !(halted || connection === "closed");
     // A removed button would take the focus with it.

@@ -9,6 +9,7 @@ const MOST_CHARACTERS = 2_000;
 /**
  * @param {import("../store.js").Store} store
  * @param {{confirm: () => void, reject: () => void}} on
+ * @returns {{focus: () => void}} leads to the question; Escape and an answer lead back
  */
 export function mountConfirmation(store, on) {
   const panel = slot("confirmation");
@@ -19,6 +20,13 @@ export function mountConfirmation(store, on) {
   const reject = /** @type {HTMLButtonElement} */ (slot("reject"));
   /** The action that was answered already. @type {number | undefined} */
   let answeredId;
+  /** What had the focus before the question. @type {HTMLElement | null} */
+  let before = null;
+  const back = () => {
+    // The buttons are removed, and would take the focus with them.
+    (before?.isConnected ? before : slot("composer")).focus({ preventScroll: true });
+    before = null;
+  };
 
   const refresh = () => {
     const { agentState, awaiting, connection } = store.state;
@@ -45,13 +53,27 @@ export function mountConfirmation(store, on) {
     answeredId = store.state.awaiting?.id;
     refresh();
     send();
-    // The buttons are removed, and would take the focus with them.
-    slot("composer").focus({ preventScroll: true });
+    back();
   };
+  panel.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || event.isComposing) return;
+    event.preventDefault();
+    back();
+  });
   confirm.addEventListener("click", answer(on.confirm));
   reject.addEventListener("click", answer(on.reject));
   store.watch(["agentState", "awaiting", "connection", "notices"], () => {
     if (store.state.notices.request) answeredId = undefined;
+    const held = panel.contains(document.activeElement);
     refresh();
+    if (held && panel.hidden) back();
   });
+  return {
+    focus() {
+      if (panel.hidden || reject.disabled) return;
+      const focused = document.activeElement;
+      if (focused instanceof HTMLElement && focused !== document.body && !panel.contains(focused)) before = focused;
+      reject.focus();
+    },
+  };
 }

@@ -2,7 +2,7 @@
 
 import { fullTime, hourOf } from "../clock.js";
 import { revealed } from "../text/revealed.js";
-import { isRateLimit, speakerText } from "../wording.js";
+import { interruptionText, isRateLimit, speakerText } from "../wording.js";
 import { errorText } from "./cards.js";
 import { commandCard } from "./command-card.js";
 import { h } from "./dom.js";
@@ -78,18 +78,35 @@ function drawn(entry) {
 }
 
 /** @param {Entry} entry */
-function message({ action, watched }) {
+function message(entry) {
+  const { action, watched } = entry;
   const text = String(action?.args?.content ?? action?.message ?? "");
   // A picture of another host is not requested: that would reveal the reader to the host.
   const pictures = strings(action?.args?.image_urls).filter((url) => url.startsWith("data:image/"));
   const files = strings(action?.args?.file_urls).filter((path) => !text.includes(path));
-  if (pictures.length + files.length === 0) return spoken(text, watched);
+  if (pictures.length + files.length === 0 && !action?.interrupted) return spoken(text, watched);
   return h(
     "div",
     {},
     spoken(text, watched),
     pictures.length > 0 ? h("div", { class: "pictures" }, ...pictures.map(picture)) : null,
     files.length > 0 ? h("ul", { class: "files", "aria-label": "Attached files" }, ...files.map(fileName)) : null,
+    action?.interrupted ? cutOff(action.interrupted, entry.continues ?? false) : null,
+  );
+}
+
+/**
+ * Says why a text is not whole.
+ *
+ * @param {string} why
+ * @param {boolean} continues
+ */
+function cutOff(why, continues) {
+  return h(
+    "p",
+    { class: "cut-off", data: { testid: "cut-off", why } },
+    h("span", { class: "chip" }, interruptionText(why)),
+    continues ? h("button", { type: "button", class: "button button--small", data: { testid: "continue", act: "continue" } }, "Continue") : null,
   );
 }
 

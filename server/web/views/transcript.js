@@ -6,6 +6,7 @@ import { Sheet } from "./sheet.js";
 import { Writing } from "./writing.js";
 
 /** @typedef {import("../types.js").Event} Event */
+/** @typedef {"retry" | "continues"} Offer */
 
 const FOLD_BUDGET_MS = 4;
 const FRAME_BUDGET_MS = 6;
@@ -38,8 +39,8 @@ export class Transcript {
   /** @type {import("../timeline.js").Timeline | null} */
   #timeline = null;
 
-  /** The entry that offers to try again. @type {import("../types.js").Entry | null} */
-  #retry = null;
+  /** The entries that offer to try again, and to go on. @type {Record<Offer, import("../types.js").Entry | null>} */
+  #offers = { retry: null, continues: null };
 
   /** @param {TranscriptListener} listener */
   constructor(listener) {
@@ -61,7 +62,7 @@ export class Transcript {
   show(timeline) {
     this.#timeline = timeline;
     this.#queue = [];
-    this.#retry = null;
+    this.#offers = { retry: null, continues: null };
     this.#looked = !document.hidden;
     this.sheet.clear();
     this.writing.clear();
@@ -144,14 +145,17 @@ export class Transcript {
     this.toEnd();
   }
 
-  /** @param {import("../types.js").Entry | null} entry offers to try again from now on, and no other does */
-  offerRetry(entry) {
-    if (entry === this.#retry) return;
-    const changed = [this.#retry, entry];
-    this.#retry = entry;
-    for (const one of changed) {
+  /**
+   * @param {Offer} what
+   * @param {import("../types.js").Entry | null} entry offers it from now on, and no other does
+   */
+  offer(what, entry) {
+    const before = this.#offers[what];
+    if (entry === before) return;
+    this.#offers[what] = entry;
+    for (const one of [before, entry]) {
       if (!one) continue;
-      one.retry = one === entry;
+      one[what] = one === entry;
       this.sheet.update(one);
     }
   }
@@ -171,6 +175,9 @@ export class Transcript {
     if (!timeline) return;
     const begun = performance.now();
     const level = this.#queue.length < BEHIND_FROM;
+    // The browser would anchor the scroll position to what moves from the end into its entry.
+    const moves = !this.#atEnd && this.#queue.some(({ partial }) => partial !== undefined);
+    if (moves) this.scroller.style.overflowAnchor = "none";
     const clientIds = this.#fold(timeline, level, begun + FOLD_BUDGET_MS);
     this.writing.draw(this.sheet.lastSource);
     let done = false;
@@ -178,6 +185,10 @@ export class Transcript {
       this.#paintedAt = begun;
       done = this.sheet.settle(this.#atEnd, begun + FRAME_BUDGET_MS);
       this.#follow();
+    }
+    if (moves) {
+      this.scroller.scrollTop = this.#top;
+      this.scroller.style.overflowAnchor = "";
     }
     this.list.setAttribute("aria-busy", String(this.#queue.length > 0 || !done));
     if (timeline.repeated > 0) this.list.dataset.repeated = String(timeline.repeated);
