@@ -20,7 +20,7 @@ SENTENCES = {
     Reason.MODEL_UNREACHABLE: "The model provider cannot be reached.",
     Reason.MODEL_FAILED: "The model provider failed.",
     Reason.CONTEXT_TOO_LONG: "The conversation is too long for the model.",
-    Reason.TURN_LOST: "The agent's turn was cut short, and this message was not answered.",
+    Reason.TURN_LOST: "The agent's turn was cut short before it was done with this message.",
 }
 OPEN_ERRORS = (EventsError, LimitReached, RuntimeUnavailable, UserCodeLate)
 """Errors whose texts are the server's own, or made for people by contract."""

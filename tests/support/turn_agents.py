@@ -11,6 +11,7 @@ import orjson
 
 from events.actions import CmdRunAction, MessageAction
 from events.event import EventSource
+from events.observations import CmdOutputObservation
 from runtime_stub.agent import Agent
 from runtime_stub.blocking import BlockingAgent, BlockingTurn
 from runtime_stub.turn import Turn
@@ -106,3 +107,39 @@ class Chatting(Agent):
                 if line.startswith("data: {"):
                     for choice in orjson.loads(line.removeprefix("data: "))["choices"]:
                         answer.write(choice["delta"].get("content", ""))
+
+
+class Busy(Agent):
+    """Answers each message for itself: an action, then a text that is written in pieces."""
+
+    async def run(self, turn: Turn) -> None:
+        """See Agent."""
+        done, said = await self._before(turn)
+        for event in turn.cause:
+            if not isinstance(event, MessageAction) or event.content in said:
+                continue
+            command = f"echo {event.id}"
+            if command not in done:
+                await turn.act(CmdRunAction(command=command))
+            async with turn.say() as answer:
+                for piece in ("Answer ", "to ", event.content, "."):
+                    answer.write(piece)
+                    await asyncio.sleep(0.02)
+
+    async def _before(self, turn: Turn) -> tuple[set[str], set[str]]:
+        """What an earlier attempt at this turn has done and said."""
+        done: set[str] = set()
+        said: set[str] = set()
+        async for event in turn.history.events():
+            if isinstance(event, CmdOutputObservation):
+                done.add(event.command)
+            whole = isinstance(event, MessageAction) and event.source == EventSource.AGENT
+            if whole and event.interrupted is None:
+                said.add(event.message.removeprefix("Answer to ").removesuffix("."))
+        return done, said
+
+
+class BusyAgain(Busy):
+    """The same, and begun again where it was cut short."""
+
+    resumes: ClassVar[bool] = True
