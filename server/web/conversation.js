@@ -329,6 +329,7 @@ export class Conversation {
   #hold(held) {
     if (held === this.#held) return;
     this.#held = held;
+    this.store.set({ writes: held.size > 0 });
     this.listener.written(held);
   }
 

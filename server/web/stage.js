@@ -38,11 +38,11 @@ export class Stage {
       rewound: () => void this.#rewind(),
     });
     store.watch(["earlier"], () => this.transcript.offerBeginning(store.state.earlier.left > 0));
-    store.watch(["agentState", "failure", "cutOff", "sent"], () => {
-      const { agentState, failure, cutOff, sent } = store.state;
+    store.watch(["agentState", "failure", "cutOff", "sent", "writes"], () => {
+      const { agentState, failure, cutOff, sent, writes } = store.state;
       const failed = STANDING.has(agentState) ? failure : null;
       this.transcript.offer("retry", failed);
-      this.transcript.offer("continues", !failed && !sent && RESTING.has(agentState) ? cutOff : null);
+      this.transcript.offer("continues", !failed && !sent && !writes && RESTING.has(agentState) ? cutOff : null);
     });
   }
 

@@ -24,6 +24,7 @@ export function blankConversation() {
     failure: null,
     cutOff: null,
     sent: false,
+    writes: false,
     pending: [],
     notices: {},
   };

@@ -133,6 +133,7 @@
  * @property {Entry | null} failure The newest failure that no message of the user follows.
  * @property {Entry | null} cutOff The newest message that is not whole and that nothing follows.
  * @property {boolean} sent Whether a message was sent and the agent has not come to rest since.
+ * @property {boolean} writes Whether a text is being written.
  * @property {Pending[]} pending
  * @property {{connection?: string, agent?: string, server?: string, request?: string}} notices
  * @property {boolean} needsKey

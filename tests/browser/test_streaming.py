@@ -3,6 +3,7 @@
 import asyncio
 import re
 from contextlib import asynccontextmanager
+from random import Random
 
 import pytest
 import pytest_asyncio
@@ -10,8 +11,14 @@ from playwright.async_api import expect
 
 from events.actions import MessageAction
 from events.event import EventSource
-from tests.support.browser import person
+from tests.browser.test_growing import ANSWER
+from tests.browser.test_looks import SIZES
+from tests.support.axe import broken_rules
+from tests.support.blocking_proxy import blocked
+from tests.support.browser import OUTAGE, new_context, person
+from tests.support.cutting_proxy import cutting
 from tests.support.live import live_server
+from tests.support.screenshots import picture
 from tests.support.servers import server_process
 from tests.support.streams import message
 
@@ -202,3 +209,53 @@ async def test_a_question_is_heard_and_answered_without_a_mouse(context, tmp_pat
         await expect(reader.part("confirmation")).to_be_hidden()
         await expect(reader.part("composer")).to_be_focused()
         assert not await reader.found_fault()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES.keys())
+async def test_a_text_that_is_written_fits_and_breaks_no_rule(browser, live, scheme, size):
+    context = await new_context(browser, viewport=size, color_scheme=scheme)
+    async with writing(live) as author:
+        reader = await opened(live, context, author)
+        await author.write("Half a sent")
+        await author.finish(interrupted="stopped")
+        await expect(reader.part("continue")).to_be_visible()
+        assert await broken_rules(reader.page) == {}
+        await author.write(ANSWER)
+        await expect(reader.part("written")).to_contain_text("The end")
+        await picture(reader, f"streaming-{size['width']}-{scheme}")
+        assert await broken_rules(reader.page) == {}
+        assert await reader.fits()
+        assert not await reader.found_fault()
+    await context.close()
+
+
+async def test_a_text_goes_on_exactly_where_the_connection_was_lost(context, live):
+    async with (
+        writing(live) as author,
+        cutting(live.server.port, Random(1), 0) as proxy,  # noqa: S311
+    ):
+        reader = await person(context, proxy.url)
+        await author.stream.append(message("Ready to write."), AGENT)
+        await reader.visit(author.path)
+        await reader.sees_state("Ready")
+        await author.write("Good mor")
+        await expect(reader.part("written")).to_contain_text("Good mor")
+        proxy.cut()
+        await author.write("ning, ", "all")
+        await expect(reader.part("written")).to_contain_text("Good morning, all")
+        await author.finish()
+        await expect(reader.messages_of("agent").last).to_contain_text("Good morning, all")
+        assert not await reader.found_fault(OUTAGE)
+
+
+async def test_a_text_is_followed_by_polling_alone(context, live):
+    async with writing(live) as author, blocked(live.server.port, "refused") as proxy:
+        reader = await person(context, proxy.url)
+        await author.stream.append(message("Ready to write."), AGENT)
+        await reader.visit(author.path)
+        await expect(reader.part("connection-state")).to_have_text("Connected by polling")
+        await author.write("Good ", "morning")
+        await expect(reader.part("written")).to_contain_text("Good morning")
+        await author.finish()
+        await expect(reader.messages_of("agent").last).to_contain_text("Good morning")
