@@ -321,7 +321,7 @@ async def test_settings_that_cannot_be_read_are_the_state_of_the_conversation_th
         async with live.joined(conversation_id) as client:
             failed = await client.state("error")
 
-    assert failed["extras"]["reason"] == "Panic: gone"
+    assert failed["extras"]["reason"] == "AGENT_ERROR$FAILED: Panic"
 
 
 def test_threads_of_others_that_hang_keep_none_from_the_server():

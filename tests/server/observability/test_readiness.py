@@ -29,7 +29,7 @@ from storage.backends.sqlite import probe_database
 from storage.config import LocalStorage, SqliteStorage
 from storage.conversations.metadata import ConversationMetadata
 from storage.counters import Counters
-from storage.database.base import Statement
+from storage.database.base import Statement, rerunnable
 from storage.database.sqlite import SqliteDatabase
 from storage.errors import MediumLost, OutcomeUnknown, Unavailable
 from storage.files.local import LocalFileStore
@@ -395,6 +395,7 @@ async def test_a_database_knows_how_old_its_oldest_write_is(tmp_path):
     await database.close()
 
 
+@rerunnable
 def key_mark():
     return (yield Statement("read_key_mark")).rows
 
