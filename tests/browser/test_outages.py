@@ -204,7 +204,7 @@ async def test_where_no_websocket_comes_through_the_page_polls_and_says_so(brows
         await reader.part("new-start").click()
         connection = reader.part("connection-state")
         await expect(connection).to_have_text("Connected by polling", timeout=UNTIL_POLLED_MS)
-        await expect(connection).to_have_attribute("title", re.compile("no websocket"))
+        await expect(connection).to_have_attribute("title", re.compile("WebSockets are blocked"))
         await expect(reader.part("agent-state")).to_have_text("Ready")
         await reader.say("by polling")
         await expect(reader.messages_of("agent").last).to_contain_text("You said: by polling")

@@ -200,7 +200,9 @@ async def test_a_new_conversation_without_a_slot_says_that_it_waits_and_for_what
         await reader.part("new-start").click()
         await reader.page.wait_for_url(lambda url: "/conversations/" in url and busy not in url)
         await reader.sees_state("Waiting")
-        await expect(reader.part("working")).to_contain_text("Your other conversations use all")
+        await expect(reader.part("working")).to_contain_text(
+            "Your other conversations are using all"
+        )
         await picture(reader, f"waiting-{len(first_message)}")
         await reader.page.reload()
         await reader.sees_state("Waiting")

@@ -226,10 +226,10 @@ async def test_older_events_that_cannot_be_read_are_asked_for_again_when_the_ser
         await server.kill()
         await expect(reader.part("connection-state")).to_have_text("Reconnecting")
         await scroll(reader.page, 0, 1)
-        await expect(reader.part("earlier")).to_contain_text("could not be read")
+        await expect(reader.part("earlier")).to_contain_text("could not be loaded")
         await picture(reader, "earlier-failed-1280-light")
         await reader.part("earlier").get_by_role("button", name="Try again").click()
-        await expect(reader.part("earlier")).to_contain_text("could not be read")
+        await expect(reader.part("earlier")).to_contain_text("could not be loaded")
 
         await server.start()
         await expect(reader.part("connection-state")).to_have_text("Connected")
