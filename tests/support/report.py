@@ -17,7 +17,7 @@ BUDGET_SECONDS = {
     "(top)": 90,
     "browser": 600,
     "conformance": 60,
-    "crash": 220,
+    "crash": 360,
     "docs": 120,
     "events": 90,
     "node": 120,

@@ -1,0 +1,27 @@
+"""SIGKILL at random moments in the middle of texts: what was shown is in the log, and there once."""
+
+import asyncio
+
+import pytest
+
+from tests.support.partial_kills import run_partial_kills
+from tests.support.seeds import chosen_seed
+
+KILLS = 20
+
+
+@pytest.mark.parametrize("storage", ["sqlite", "local"])
+@pytest.mark.timeout(240)
+async def test_what_was_shown_before_a_kill_is_in_the_log_once(storage, tmp_path, record_property):
+    seed = chosen_seed()
+    record_property("figures", f"seed {seed}")
+
+    # A server that starts or is watched leaves the processor to another one.
+    runs = (run_partial_kills(tmp_path / str(n), seed + n, KILLS // 2, storage) for n in range(2))
+    both = await asyncio.gather(*runs)
+
+    record_property("figures", "; ".join(map(str, both)))
+    for figures in both:
+        assert figures.kills >= KILLS // 2
+        assert figures.recovered > 0
+        assert figures.held_more > 0
