@@ -384,8 +384,11 @@ class AgentLoop:
 
     async def _on_message(self, message: MessageAction) -> None:
         turn = self._turn
-        if turn is None or self._stepwise:
+        if self._stepwise or (turn is None and not self._inbox):
             await self._take_up([message])
+        elif turn is None:
+            self._inbox.put(message)  # behind those that wait
+            self._begin_next()
         elif not turn.told(message):
             self._inbox.put(message)
             if self.state is AgentState.AWAITING_USER_CONFIRMATION:

@@ -1,9 +1,10 @@
 """The actions of a turn: recorded, agreed to by a person, carried out, answered."""
 
 import asyncio
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop, Future, Task
 from collections.abc import Callable
 from enum import Enum
+from threading import get_ident
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -121,6 +122,8 @@ class Actions:
         """Returns the id of the turn."""
         self._open: dict[Pending, None] = {}
         self._closed = False
+        self._thread = get_ident()
+        self._performing: set[Task[Any]] = set()
         self.ending = False
         """Whether the turn is about to end: what is cancelled is answered by `close`."""
         self.metrics: Callable[[], dict[str, Any] | None] = lambda: None
@@ -192,7 +195,11 @@ class Actions:
         if recorded is not None:
             self._open.pop(recorded, None)
             waiting = waiting.model_copy(update={"cause": recorded.recorded.result().id})
-        asked = self.hold(waiting)
+        try:
+            asked = self.hold(waiting)
+        except Exception:
+            self.go_on()
+            raise
         asked.decision = self._loop.create_future()
         try:
             with self._clocks.held():
@@ -214,6 +221,8 @@ class Actions:
 
     def go_on(self) -> None:
         """Set the state of an agent that was answered: it works, or waits for another answer."""
+        if self._closed:
+            return
         asks = AgentState.AWAITING_USER_CONFIRMATION
         self._context.announce(asks if self.undecided else AgentState.RUNNING)
 
@@ -262,9 +271,16 @@ class Actions:
         return answer
 
     def check(self) -> None:
-        """Raise TurnOver once the turn is over."""
+        """Raise TurnOver once the turn is over, and RuntimeError in another thread."""
         if self._closed:
             raise TurnOver
+        self.check_thread()
+
+    def check_thread(self) -> None:
+        """Raise RuntimeError unless called in the thread of the turn's event loop."""
+        # What is appended elsewhere would begin tasks in a loop that ends early, for all.
+        if get_ident() != self._thread:
+            raise RuntimeError("a turn is used in the thread of its event loop; see BlockingAgent")
 
     def withdraw(self, reason: str, error_id: str) -> None:
         """Answer every action that waits for a person with an error; its waiter goes on."""
@@ -275,6 +291,8 @@ class Actions:
     def close(self, reason: str, error_id: str) -> None:
         """Answer every action that is not answered with an error; nothing is appended any more."""
         self._closed = True
+        for task in self._performing:
+            task.cancel()  # of an agent that has left it behind
         for one in list(self._open):
             decision = one.decision
             self._close(one, reason, error_id)
@@ -325,6 +343,9 @@ class Actions:
     async def _observed(self, action: Action) -> Observation:
         seconds = action.timeout or self._context.limits.action_timeout_seconds
         deadline = asyncio.timeout(seconds)
+        task = asyncio.current_task()
+        if task is not None:
+            self._performing.add(task)
         try:
             async with deadline:
                 return await self._context.runtime.perform(action)
@@ -333,6 +354,9 @@ class Actions:
                 raise  # of the runtime's own
             text = f"The action did not finish within {seconds:g} seconds and was given up."
             return ErrorObservation(content=text)
+        finally:
+            if task is not None:
+                self._performing.discard(task)
 
     def needs_agreement(self, action: Action) -> bool:
         """Whether a person must agree before an action is carried out."""

@@ -1,12 +1,15 @@
 """What bounds a turn: iterations, money, and two clocks."""
 
 from asyncio import AbstractEventLoop, TimerHandle
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from runtime_stub.agent import Spending
 from runtime_stub.turn import BudgetReached, LimitReached, Reason, Usage
+
+MOST_TOKENS = 2**40
+"""Tokens of one call of a model; a larger number is a mistake."""
 
 
 class TurnLimits(Protocol):
@@ -78,7 +81,19 @@ class Ledger:
         self._cost = cost if isinstance(cost, int | float) else self._cost
 
     def report(self, usage: Usage) -> None:
-        """Add a model's call, to be told by `take_metrics`."""
+        """Add a model's call, to be told by `take_metrics`. Raises ValueError for what no log can hold."""
+        model: object = usage.model
+        tokens: Sequence[object] = (
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            usage.cached_tokens,
+        )
+        if (
+            not isinstance(model, str)
+            or not all(isinstance(one, int) and 0 <= one <= MOST_TOKENS for one in tokens)
+            or not (usage.cost is None or 0 <= usage.cost < float("inf"))
+        ):
+            raise ValueError("a report has a model, numbers of tokens, and a cost or None")
         self.count()
         self._cost += usage.cost or 0.0
         self._prompt_tokens += usage.prompt_tokens

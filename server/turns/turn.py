@@ -64,11 +64,19 @@ class Inbox:
         """Return the id of the first message that waits."""
         return self._held[0].id if self._held else self.unheld_from
 
+    def messages(self) -> Sequence[MessageAction]:
+        """Return every message that is held."""
+        return tuple(self._held)
+
     def take(self) -> Sequence[MessageAction]:
         """Take out every message that is held."""
         taken = tuple(self._held)
         self._held.clear()
         return taken
+
+    def put_back(self, message: MessageAction) -> None:
+        """Add a message that was taken out and that nothing has answered: it comes first."""
+        self._held.appendleft(message)
 
     def remove(self, message: MessageAction) -> None:
         """Take one message out."""
@@ -251,11 +259,17 @@ class LoggedTurn(Turn):
             return
         self._clocks.stop()
         for writing in list(self._writings):
-            writing.cut(self._ending)
+            try:
+                writing.cut(self._ending)
+            except Exception:
+                # It is no event, and was taken back: the turn ends all the same.
+                logger.exception("cannot append a text of %s", self.conversation_id)
         self._over = True
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(TurnOver())
-            self._answer.exception()  # nobody may wait for it any more
+        answer = self._answer
+        if answer is not None and not self._put_back(answer) and not answer.done():
+            answer.set_exception(TurnOver())
+            answer.exception()  # nobody may wait for it any more
+        self._answer = None
 
     def say(self, *, kind: Literal["message", "think"] = "message") -> Writing:
         """See Turn."""
@@ -289,29 +303,36 @@ class LoggedTurn(Turn):
             if self._answer is not None:
                 raise RuntimeError("the agent asks already")
             asked = self.actions.record(MessageAction(content=question, wait_for_response=True))
-            self._answer = self._loop.create_future()
+            told: Future[MessageAction] = self._loop.create_future()
+            self._answer = told
             try:
                 await asyncio.shield(asked)
+                self.check()
                 self._context.announce(AgentState.AWAITING_USER_INPUT)
                 with self._clocks.held():
-                    answer = await self._answer
+                    answer = await told
+                self.check()
                 self._context.take_up(answer, self.id)
                 self._context.announce(AgentState.RUNNING)
             except asyncio.CancelledError:
-                if not self._over and not self.actions.ending:
-                    self.actions.go_on()
+                if not self._over:
+                    self._put_back(told)
+                    if not self.actions.ending:
+                        self.actions.go_on()
                 raise
             finally:
-                self._answer = None
+                if self._answer is told:
+                    self._answer = None
             return answer
 
     def news(self) -> Sequence[MessageAction]:
         """See Turn."""
         with outside():
             self.check()
-            taken = self._inbox.take()
+            taken = self._inbox.messages()
             for message in taken:
                 self._context.take_up(message, self.id)
+                self._inbox.remove(message)
             return taken
 
     def report(self, usage: Usage) -> None:
@@ -362,9 +383,10 @@ class LoggedTurn(Turn):
         self.due = await self._stepped(agent)
 
     def check(self) -> None:
-        """Raise TurnOver once the turn is over."""
+        """Raise TurnOver once the turn is over, and RuntimeError in another thread."""
         if self._over:
             raise TurnOver
+        self.actions.check_thread()
 
     def count(self) -> None:
         """Count an iteration. Raises TurnOver, LimitReached, BudgetReached."""
@@ -372,6 +394,13 @@ class LoggedTurn(Turn):
         self._context.ledger.check()
         self._context.ledger.count()
         self._clocks.touch()
+
+    def _put_back(self, told: "Future[MessageAction]") -> bool:
+        """Have an answer that nobody has taken up wait like any message; whether there is one."""
+        if not told.done() or told.cancelled():
+            return False
+        self._inbox.put_back(told.result())
+        return True
 
     def _tell_that_it_waits(self) -> None:
         self.status("Waiting until another agent is done.")
