@@ -306,10 +306,11 @@ async def test_a_text_that_nobody_is_told_of_gives_pieces_at_the_longest_interva
         await asyncio.sleep(0)
     assert partial.shown == "Good "
 
-    told = await told_by(unhurried)
-    await unhurried.partials.next_telling()
+    told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    unhurried.partials.tap(told.set_result)
 
-    assert [(one.at, one.text) for one in told] == [(5, "morning")]
+    pieces = await asyncio.wait_for(told, 60)
+    assert [(one.at, one.text) for one in pieces] == [(5, "morning")]
 
 
 async def test_who_waits_until_a_text_is_told_waits_no_longest_interval(unhurried):
@@ -331,6 +332,7 @@ async def test_readers_that_hold_the_same_are_given_the_same_pieces_until_more_i
     assert follow({})[0] is pieces
     assert after == {partial.id: 5}
     assert follow({partial.id: 3}) == ([pieces[0]._replace(at=3, text="d ")], after)
+    assert follow({}) == (pieces, after)
 
     partial.write("morning")
     await stream.partials.next_telling()

@@ -63,6 +63,21 @@ async def test_events_come_as_they_are_stored_and_each_names_its_cursor(live):
     assert [httpx.Response(200, content=one.body).json() for one in stored] == view.events
 
 
+async def test_clients_that_are_sent_the_same_piece_behind_other_events_have_cursors_of_their_own(
+    live,
+):
+    async with opened(live) as (key, stream), sse_frames(live.url, key) as frames:
+        view, late = SseView(), SseView()
+        writing = stream.partials.begin("message", "content", 7)
+        writing.write("Good ")
+        await take(frames, view, lambda one: one.held)
+        assert view.cursor == f"-1~{writing.id}:5"
+        await stream.append(message("one"), USER)
+        async with sse_frames(live.url, key) as of_late:
+            await take(of_late, late, lambda one: one.held)
+        assert late.cursor == f"0~{writing.id}:5"
+
+
 async def test_a_text_comes_while_it_is_written_and_its_event_completes_it(live):
     async with opened(live) as (key, stream), sse_frames(live.url, key) as frames:
         view = SseView()
