@@ -160,11 +160,12 @@ class Partial:
         """
         if self._ending or self.over:
             raise PartialOver(f"the partial {self.id} takes no more text")
-        if self._length + len(text) > MAX_CHARACTERS:
+        length = self._length + len(text)
+        if length > MAX_CHARACTERS:
             raise TextTooLong(f"a text may have at most {MAX_CHARACTERS:,} characters")
         if not text:
             return
-        self._length += len(text)
+        self._length = length
         self._written.append(text)
         self._partials.wake()
 

@@ -14,6 +14,9 @@ SECONDS = 2 * CYCLE
 """Whole messages, so that every round has as many ends of them."""
 MANY = {"conversations": 50, "watchers": 20}
 ROOM = {"conversations": 1, "watchers": 1000}
+PIECES_PER_SECOND = 20
+LEAST_SHARE = 0.85
+"""Of the pieces due. With fewer they hold more text each, and whole costs cannot be compared."""
 EACH = "us CPU/piece"
 CORE = "% of a core"
 
@@ -65,10 +68,24 @@ def _once(
         context.say(name)
         result = contender.load("deltas", seconds=context.seconds(SECONDS), **job)
         context.checked(f"deltas, {name}", result)
+        due = _due(job)
+        if due and result["pieces_per_s"] < LEAST_SHARE * due:
+            share = result["pieces_per_s"] / due
+            context.warnings.append(
+                f"deltas, {name}: {share:.0%} of the pieces due; too busy a machine for whole costs"
+            )
         kept = ("core", "pieces_per_s", "events_per_s", "first_p50", "stall")
         return {key: result[key] for key in kept} | {"core": 100 * result["core"]}
 
     return measure
+
+
+def _due(job: dict[str, Any]) -> float:
+    """Pieces a second that all watchers are due, where the server keeps the pace; 0: none."""
+    if job["how"] != "deltas" or job["by"] == "events":
+        return 0.0
+    rate = TOKENS_PER_SECOND if job.get("each_token") else PIECES_PER_SECOND
+    return float(job["conversations"] * job["watchers"] * rate * TOKENS / (TOKENS + PAUSE_TOKENS))
 
 
 def _enter(context: Context, found: dict[str, list[Figures]]) -> None:
