@@ -259,3 +259,22 @@ async def test_a_text_is_followed_by_polling_alone(context, live):
         await expect(reader.part("written")).to_contain_text("Good morning")
         await author.finish()
         await expect(reader.messages_of("agent").last).to_contain_text("Good morning")
+
+
+async def test_a_question_that_was_answered_elsewhere_says_so(context, tmp_path):
+    asking = {"PARLEY_CONFIRMATION_MODE": "true"}
+    async with server_process(tmp_path / "data", environment=asking) as server:
+        reader = await person(context, server.url)
+        other = await person(context, server.url)
+        conversation_id = await reader.begin()
+        await other.visit(f"/conversations/{conversation_id}")
+        await other.sees_state("Ready")
+        await reader.say("/run echo one\nlast word")
+        await expect(other.part("confirmation")).to_contain_text("echo one")
+        await reader.part("confirm").click()
+        await expect(other.part("confirmation")).to_be_hidden()
+        await expect(other.part("decided")).to_have_text("Confirmed in another window.")
+        await expect(reader.part("decided")).to_have_text("")
+        await other.ask("thanks", "You said: thanks")
+        await expect(other.part("decided")).to_have_text("")
+        assert not [*await reader.found_fault(), *await other.found_fault()]

@@ -5,6 +5,8 @@ import { confirmedStep, riskText } from "../wording.js";
 import { slot } from "./dom.js";
 
 const MOST_CHARACTERS = 2_000;
+/** @type {Record<string, string>} */
+const DECISIONS = { user_confirmed: "Confirmed", user_rejected: "Rejected" };
 
 /**
  * @param {import("../store.js").Store} store
@@ -16,10 +18,13 @@ export function mountConfirmation(store, on) {
   const object = slot("confirmation-object");
   const thought = slot("confirmation-thought");
   const risk = slot("confirmation-risk");
+  const decided = slot("decided");
   const confirm = /** @type {HTMLButtonElement} */ (slot("confirm"));
   const reject = /** @type {HTMLButtonElement} */ (slot("reject"));
   /** The action that was answered already. @type {number | undefined} */
   let answeredId;
+  /** Whether a question is shown, and was not answered here. */
+  let isOpen = false;
   /** What had the focus before the question. @type {HTMLElement | null} */
   let before = null;
   const back = () => {
@@ -31,6 +36,10 @@ export function mountConfirmation(store, on) {
   const refresh = () => {
     const { agentState, awaiting, connection } = store.state;
     const asked = agentState === "awaiting_user_confirmation";
+    const decision = isOpen ? DECISIONS[agentState] : undefined;
+    if (decision) slot("announcer").textContent = decided.textContent = `${decision} in another window.`;
+    else if (asked) decided.textContent = "";
+    isOpen = asked && answeredId === undefined;
     if (!asked) answeredId = undefined;
     panel.hidden = !asked;
     if (!asked) return;
@@ -52,6 +61,7 @@ export function mountConfirmation(store, on) {
     // A second click would answer the next question before it is read.
     answeredId = store.state.awaiting?.id;
     refresh();
+    isOpen = false;
     send();
     back();
   };
@@ -67,6 +77,11 @@ export function mountConfirmation(store, on) {
     const held = panel.contains(document.activeElement);
     refresh();
     if (held && panel.hidden) back();
+  });
+  store.watch(["openId", "sent"], () => {
+    isOpen = false;
+    decided.textContent = "";
+    refresh();
   });
   return {
     focus() {
