@@ -197,8 +197,9 @@ class Stepwise(Protocol):
 class Turn(Protocol):
     """One stretch of work: begun by messages or a command, ended by a `turn_ended` event.
 
-    Every method raises TurnOver once the turn is over. Coroutines may be called side by side; what
-    they append stands in the log in the order of the calls.
+    Every method raises TurnOver once the turn is over, and RuntimeError in another thread than that
+    of its event loop; see BlockingAgent. Coroutines may be called side by side; what they append
+    stands in the log in the order of the calls. Actions under way when the turn ends are given up.
     """
 
     @property
@@ -272,7 +273,8 @@ class Turn(Protocol):
     def report(self, usage: Usage) -> None:
         """Add what a call of a model used; it travels with the next event of the turn.
 
-        Counts as an iteration. Raises LimitReached, BudgetReached.
+        Counts as an iteration. Raises LimitReached, BudgetReached, and ValueError for a negative or
+        infinite number, which is not counted.
         """
 
     def status(self, text: str) -> None:

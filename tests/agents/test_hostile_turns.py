@@ -274,19 +274,19 @@ async def test_an_action_too_large_to_record_leaves_nothing_to_agree_to():
 @pytest.mark.parametrize(
     "usage",
     [
-        Usage(model=LONE, cost=1.0),
         Usage(model=cast("str", object()), cost=1.0),
         Usage(model="m", cost=float("nan")),
         Usage(model="m", cost=float("inf")),
+        Usage(model="m", cost=-1.0),
         Usage(model="m", prompt_tokens=2**80),
         Usage(model="m", prompt_tokens=-5),
         Usage(model="m", completion_tokens=cast("int", "7")),
     ],
     ids=repr,
 )
-async def test_a_report_that_is_none_harms_no_event(usage):
+async def test_a_report_of_numbers_that_are_none_is_refused_and_not_counted(usage):
     async def work(turn):
-        with contextlib.suppress(Exception):
+        with pytest.raises(ValueError, match="a report has"):
             turn.report(usage)
         await write(turn, "said")
 
@@ -294,7 +294,8 @@ async def test_a_report_that_is_none_harms_no_event(usage):
         said = await one.say("hi")
         await one.state(AWAITING, said)
         assert await outcomes(one) == ["done"]
-        assert await answers(one) == ["said"]
+        (event,) = await of_kind(one, "message", EventSource.AGENT)
+        assert (event.content, event.llm_metrics) == ("said", None)
         await next_is_answered(one)
 
 
