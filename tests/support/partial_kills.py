@@ -92,11 +92,11 @@ async def _round(
     ]
     for one in watched:
         await api.post(one.key, message(one.asked))
-    all_begun = asyncio.Event()
+    all_begun, killed = asyncio.Event(), asyncio.Event()
     begun: set[str] = set()
 
     async def watch(one: Watched) -> None:
-        with contextlib.suppress(httpx.HTTPError):
+        try:
             async with sse_frames(server.url, one.key) as frames:
                 async for frame in frames:
                     assert not SECRET_LETTERS.intersection(_text(frame.data))
@@ -106,11 +106,16 @@ async def _round(
                         begun.add(one.key)
                         if len(begun) == len(watched):
                             all_begun.set()
+        except httpx.HTTPError:
+            assert killed.is_set(), "a stream broke off while the server was up"
+        finally:
+            all_begun.set()  # what is wrong here is to be told, not a deadline
 
     watching = [asyncio.create_task(watch(one)) for one in watched]
     async with asyncio.timeout(20):
         await all_begun.wait()
     await asyncio.sleep(random.uniform(*KILL_SECONDS))
+    killed.set()
     killed_at = asyncio.get_running_loop().time()
     await server.kill()
     figures.kills += 1
