@@ -166,11 +166,11 @@ def _storage(counters: Counters) -> Iterator[Metric]:
     )
     yield _counter(
         "parley_subscriptions_lagged",
-        "Times a subscriber's queue was full and it read on from the log.",
+        "Times a subscriber fell behind and switched to reading the log.",
         counters.subscriptions_lagged,
     )
     yield _counter(
-        "parley_clients_fallen_behind", "Live clients that were too slow.", counters.clients_behind
+        "parley_clients_fallen_behind", "Times a live client fell behind.", counters.clients_behind
     )
     yield _counter(
         "parley_replayed_bytes",
@@ -181,7 +181,7 @@ def _storage(counters: Counters) -> Iterator[Metric]:
 
 def _work(server_counters: ServerCounters) -> Iterator[Metric]:
     yield _gauge("parley_conversations_open", "Open conversations.", server_counters.conversations)
-    yield _gauge("parley_agent_loops", "Existing agent loops.", server_counters.loops)
+    yield _gauge("parley_agent_loops", "Agent loops.", server_counters.loops)
     yield _counter(
         "parley_agent_loops_started", "Agent loops started.", server_counters.loops_started
     )
@@ -191,7 +191,7 @@ def _work(server_counters: ServerCounters) -> Iterator[Metric]:
     yield _counter("parley_agent_steps", "Agent steps requested.", server_counters.agent_steps)
     yield _gauge(
         "parley_agent_threads_left",
-        "Threads of blocking agents that outlast their turn.",
+        "Threads of blocking agents still running after their turn ended.",
         server_counters.agent_threads_left,
     )
 
@@ -239,11 +239,13 @@ def _defence(sources: MetricSources) -> Iterator[Metric]:
     )
     yield _gauge(
         "parley_handshakes",
-        "Of these, those without a whole request or CONNECT.",
+        "Connections that have not completed their handshake.",
         connection_limits.handshakes,
     )
     yield _counter(
-        "parley_handshakes_cut", "Clients ended while that was due.", connection_limits.evicted
+        "parley_handshakes_cut",
+        "Connections closed before they had completed their handshake.",
+        connection_limits.evicted,
     )
     limited = CounterMetricFamily(
         "parley_rate_limited",
