@@ -143,3 +143,39 @@ class BusyAgain(Busy):
     """The same, and begun again where it was cut short."""
 
     resumes: ClassVar[bool] = True
+
+
+class Lawless(Agent):
+    """Breaks a rule of a turn, which the message names, before it answers as if it had not."""
+
+    async def run(self, turn: Turn) -> None:
+        """See Agent."""
+        text = asked(turn)
+        loop = asyncio.get_running_loop()
+        match text:
+            case "exit":
+                raise SystemExit(3)
+            case "exit in a task":
+                await asyncio.wait([loop.create_task(_exits())])
+            case "half a character":
+                async with turn.say() as answer:
+                    answer.write("half \ud83d")
+                    await asyncio.sleep(0)
+                    answer.write(" of it")
+            case "cancel all":
+                for task in asyncio.all_tasks():
+                    task.cancel()
+                await asyncio.sleep(0)
+            case "quote":
+                raise RuntimeError("the provider said PLANTED-WORD")
+            case "fifty":
+                acts = [turn.act(CmdRunAction(command=f"echo {number}")) for number in range(50)]
+                await asyncio.gather(*acts)
+            case _:
+                pass
+        async with turn.say() as answer:
+            answer.write(f"Heard {text!r}")
+
+
+async def _exits() -> None:
+    raise SystemExit(3)
