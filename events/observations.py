@@ -143,11 +143,16 @@ class ErrorObservation(Observation):
 
 
 class AgentStateChangedObservation(Observation):
-    """The agent loop is in a state; `reason` says why it is `error` or `rate_limited`."""
+    """The agent loop is in a state; `reason` says why it is `error` or `rate_limited`.
+
+    `approvals` names the actions that wait for a person, ascending; it is absent where none does.
+    """
 
     kind: ClassVar[str] = "agent_state_changed"
+    omitted: ClassVar[frozenset[str]] = frozenset(("approvals",))
     agent_state: str
     reason: str = ""
+    approvals: list[int] | None = None
 
 
 class TurnEndedObservation(Observation):

@@ -268,6 +268,7 @@ def manager_parts(
             turn_seconds=config.turn_seconds,
             quiet_seconds=config.quiet_seconds,
             turn_tries=config.turn_tries,
+            approval_patience=config.approval_patience,
         ),
         users=users,
         stream_limits=StreamLimits(

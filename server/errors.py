@@ -16,6 +16,8 @@ ServerError
 ├── UpgradeRequired       a websocket was asked for in a version that is not spoken
 ├── SettingsNotFound      nothing is stored and the server requires settings
 ├── ModelKeyMissing       the agent declares a model and no API key is set
+├── ApprovalNotFound      the conversation has no such approval
+├── AlreadyDecided        an approval is not open any more; the text says who decided it, and when
 ├── RateLimited           too much was asked for in a short time
 ├── TooSlow               a request did not come in time
 ├── NotAvailable          the server is stopping, or a deadline passed
@@ -134,6 +136,14 @@ class SettingsNotFound(ServerError):
 
 class ModelKeyMissing(ServerError):
     """The agent declares a model and no API key is set."""
+
+
+class ApprovalNotFound(ServerError):
+    """The conversation's agent has asked about no action of that id."""
+
+
+class AlreadyDecided(ServerError):
+    """The approval was decided before, or is not open any more."""
 
 
 class RateLimited(ServerError):
@@ -271,6 +281,8 @@ TABLE: tuple[tuple[type[Exception], Answer | tuple[int, str] | tuple[int, str, s
             "STATUS$ERROR_LLM_AUTHENTICATION",
         ),
     ),
+    (ApprovalNotFound, (404, "approval_not_found")),
+    (AlreadyDecided, (409, "already_decided")),
     (RateLimited, (429, "rate_limited")),
     (TooSlow, (408, "too_slow")),
     (NotAvailable, (503, "not_available")),

@@ -51,12 +51,20 @@ class LoopJournal:
             logger.exception("cannot encode %s of %s", event.kind, self._held.conversation_id)
             return None
 
-    def tell_state(self, state: AgentState, reason: str = "", before: Sequence[Event] = ()) -> None:
-        """Append the current state, after the events that led to it.
+    def tell_state(
+        self,
+        state: AgentState,
+        reason: str = "",
+        before: Sequence[Event] = (),
+        approvals: Sequence[int] = (),
+    ) -> None:
+        """Append the current state, after the events that led to it, with the questions that are open.
 
         Earlier states that were not appended are dropped.
         """
-        self._untold = AgentStateChangedObservation(agent_state=state, reason=reason)
+        self._untold = AgentStateChangedObservation(
+            agent_state=state, reason=reason, approvals=list(approvals) or None
+        )
         self._before = list(before)
         self._append_state()
 

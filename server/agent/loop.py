@@ -59,6 +59,7 @@ from server.agent.recovery import (
 from server.agent.states import TROUBLED, WORKING, LoopSettings
 from server.errors import text_of
 from server.turns.actions import FAILED_ID, NOT_EXECUTED, STOPPED_ID, Decision
+from server.turns.approvals import APPROVED, Approvals, Question
 from server.turns.context import Nobody, Step, TurnContext, TurnUser, plain_step
 from server.turns.limits import Ledger
 from server.turns.memory import ProcessMemory, TurnMemory
@@ -70,6 +71,9 @@ logger = logging.getLogger(__name__)
 
 CLOSE_SHARE = 0.4
 """The share of the time for an end spent on appending the last state."""
+RECORD_SECONDS = 1.0
+"""Seconds a loop that ends waits until its agent's questions are durable."""
+ANSWERED_BY_MESSAGE = NOT_EXECUTED.format(why="was given a new message instead of a confirmation")
 LONGEST_REASON = 2000
 """Characters of a reason that are kept."""
 CUT_WORDS = {
@@ -117,6 +121,7 @@ class AgentLoop:
         user: TurnUser | None = None,
         memory: TurnMemory | None = None,
         threads: AgentThreads | None = None,
+        approvals: Approvals | None = None,
     ) -> None:
         self.state: AgentState | None = None
         self.stopped_by_user = False
@@ -130,6 +135,7 @@ class AgentLoop:
         self._held = held
         self._record = LoopJournal(held)
         self._ledger = Ledger(settings.max_iterations, settings.max_budget_per_task, spent)
+        self._approvals = approvals or Approvals()
         self._context = TurnContext(
             held=held,
             code=self._code,
@@ -144,6 +150,8 @@ class AgentLoop:
             take_up=self._take_up_in_turn,
             notify=on_status,
             level=self._level,
+            park=self._park_soon,
+            approvals=self._approvals,
             step=step,
         )
         self._driver = AgentDriver(held.conversation_id, self._turn_done, self._turn_failed)
@@ -160,11 +168,18 @@ class AgentLoop:
         self._serial = asyncio.Lock()
         self._turn: LoggedTurn | None = None
         self._inbox = Inbox()
+        self._decided: list[tuple[Question, Event]] = []
+        """Decisions that no turn waits for, to be carried out by the next one."""
+        self._observed_asking: set[int] = set()
+        """Questions of turns that have ended, whose asker still observes what comes of them."""
         self._tasks: set[Task[None]] = set()
 
     @property
     def working(self) -> bool:
         """Whether the agent is at work, so that its loop must not be closed for being idle."""
+        turn = self._turn
+        if self.state is AgentState.AWAITING_USER_CONFIRMATION and turn is not None:
+            return not turn.only_waits
         return self.state is None or self.state in WORKING
 
     @property
@@ -189,8 +204,9 @@ class AgentLoop:
         appended.
         """
         last_id = self._stream.next_id - 1
-        self._set_state(AgentState.LOADING)
         try:
+            await self._approvals.read(self._stream)
+            self._set_state(AgentState.LOADING)
             await self._connect()
             await self._agent.open(self._stream.conversation_id)
             await self._open(last_id)
@@ -211,12 +227,18 @@ class AgentLoop:
         """
         self.seal()
         turn = self._turn
-        waits = turn is not None and (turn.asks or turn.actions.undecided)
+        asked = turn is not None and turn.actions.undecided and not self.stopped_by_user
+        waits = asked or (turn is not None and turn.asks)
         await self._halt("stopped")
+        if turn is not None and asked:
+            await turn.actions.recorded(RECORD_SECONDS)
         await self._unsubscribe()
         for task in self._tasks:
             task.cancel()
-        self._set_state(AgentState.STOPPED, before=self._close_turn(waits=waits))
+        before = self._close_turn(waits=waits)
+        if self.stopped_by_user:
+            self._withdraw_questions(NOT_EXECUTED.format(why="was stopped"))
+        self._set_state(AgentState.STOPPED, before=before)
         for failed in await self.release():
             self._fail(failed)
         await self._record.close(self._deadlines.stop * CLOSE_SHARE)
@@ -256,7 +278,8 @@ class AgentLoop:
     async def _open(self, last_id: int) -> None:
         left = await find_open_work(self._stream, last_id)
         for action in left.actions:
-            await self._close_left(action)
+            if action.id not in self._approvals:
+                await self._close_left(action)
         if not await has_system_message(self._stream):
             opening = SystemMessageAction(
                 content=self._agent.system_prompt(), agent_class=self._agent.name
@@ -274,19 +297,36 @@ class AgentLoop:
 
     async def _begin_again(self, left: OpenWork) -> None:
         lost = left.lost
+        if lost is not None and self._approvals.of_turn(lost.id):
+            self._record.tell(
+                TurnEndedObservation(
+                    outcome="waiting", turn=lost.id, open_from=self._open_from(left.messages)
+                ),
+                EventSource.ENVIRONMENT,
+            )
+            lost = None
         again = lost is not None and self._may_begin_again(lost.tries)
         if lost is not None:
             self._end_lost(lost, left, again=again)
-        if again or left.messages or left.go_on:
+        due = self._approvals.due(self._seen)
+        if due and not again:
+            await self._begin_decided(due, left.messages)
+            return
+        asked = self._approvals.open_ids
+        if asked and any(_id(message) > asked[-1] for message in left.messages):
+            self._withdraw_questions(ANSWERED_BY_MESSAGE)
+        go_on = left.go_on and not self._approvals.open_ids
+        if again or left.messages or go_on:
             self._command(AgentState.RUNNING)
         else:
-            self._command(AgentState.AWAITING_USER_INPUT)
-            self._set_state(AgentState.AWAITING_USER_INPUT)
+            rest = self._at_rest(AgentState.AWAITING_USER_INPUT)
+            self._command(rest)
+            self._set_state(rest)
         if lost is not None and again:
             await self._take_up(lost.messages, lost.tries + 1)
             for message in left.messages:
                 await self._on_message(message)
-        elif left.messages or left.go_on:
+        elif left.messages or go_on:
             await self._take_up(left.messages)
 
     def _may_begin_again(self, tries: int) -> bool:
@@ -304,9 +344,12 @@ class AgentLoop:
             outcome="crashed",
             reason="" if again else Reason.TURN_LOST,
             turn=lost.id,
-            open_from=min((_id(one) for one in open_messages), default=self._stream.next_id),
+            open_from=self._open_from(open_messages),
         )
         self._record.tell(ended, EventSource.ENVIRONMENT)
+
+    def _open_from(self, messages: Sequence[MessageAction]) -> int:
+        return min((_id(one) for one in messages), default=self._stream.next_id)
 
     def _lost_errors(self, messages: Sequence[MessageAction]) -> Sequence[Event]:
         """Return an entry of the log for each message that is not answered, and why."""
@@ -384,6 +427,8 @@ class AgentLoop:
 
     async def _on_message(self, message: MessageAction) -> None:
         turn = self._turn
+        if turn is None and self.state is AgentState.AWAITING_USER_CONFIRMATION:
+            self._withdraw_questions(ANSWERED_BY_MESSAGE)
         if self._stepwise or (turn is None and not self._inbox):
             await self._take_up([message])
         elif turn is None:
@@ -489,39 +534,133 @@ class AgentLoop:
             case AgentState.PAUSED if of is None and self.state in WORKING:
                 await self._stop_turn(AgentState.PAUSED)
             case AgentState.STOPPED if of is None:
-                await self._stop_turn(AgentState.STOPPED)
-            case AgentState.USER_CONFIRMED | AgentState.USER_REJECTED if self._is_asked(of):
-                self._decide(Decision(wanted), of)
+                await self._stop_turn(AgentState.STOPPED, questions_too=True)
+            case AgentState.USER_CONFIRMED | AgentState.USER_REJECTED:
+                await self._on_decision(command)
             case _:
                 logger.info("ignored command %s in state %s", wanted, self.state)
 
-    async def _stop_turn(self, state: AgentState, *, only_this: bool = False) -> None:
-        """End the turn under way, and rest; or, if only that turn was meant, go on with what waits."""
+    async def _stop_turn(
+        self, state: AgentState, *, only_this: bool = False, questions_too: bool = False
+    ) -> None:
+        """End the turn under way, and rest; or, if only that turn was meant, go on with what waits.
+
+        With `questions_too`, the questions of earlier turns end as well.
+        """
         await self._halt("stopped")
         before = self._end_turn("stopped", why=f"was {state}")
+        if questions_too:
+            self._withdraw_questions(NOT_EXECUTED.format(why=f"was {state}"))
         if only_this and self._inbox:
             self._begin_next(before)
         else:
             self._set_state(state, before=before)
 
-    def _is_asked(self, action_id: int | None) -> bool:
-        return self._turn is not None and self._turn.actions.is_asked(action_id)
-
-    def _decide(self, decision: Decision, of: int | None) -> None:
+    async def _on_decision(self, command: ChangeAgentStateAction) -> None:
+        question = self._approvals.decide(command)
         turn = self._turn
-        if turn is not None:
+        if question is None:
+            logger.info("ignored command %s: nothing is open", command.agent_state)
+        elif turn is not None and turn.actions.is_asked(question.id):
+            decision = Decision(command.agent_state)
             if decision is Decision.REJECTED:
                 turn.news_came.came = False
             self._set_state(AgentState(decision.value))
-            turn.actions.decide(decision, of)
+            turn.actions.decide(decision, question.id)
+        else:
+            self._decided.append((question, command))
+            await self._settle_decided()
+
+    async def _begin_decided(
+        self, due: Sequence[Question], messages: Sequence[MessageAction]
+    ) -> None:
+        """Carry out what was decided while there was no loop; messages are answered after that."""
+        for message in messages:
+            self._inbox.put(message)
+        for question in due:
+            event_id = -1 if question.decided is None else question.decided.event_id
+            async for stored in self._stream.search_events(event_id, event_id):
+                self._decided.append((question, self._stream.unmasked(stored)))
+        await self._settle_decided()
+
+    async def _settle_decided(self) -> None:
+        """Begin a turn that carries out what people decided, unless another is under way."""
+        if self._turn is not None or not self._decided or self._sealed:
+            return
+        decided, self._decided = self._decided, []
+        questions = [question for question, _ in decided]
+        commands = [command for _, command in decided]
+        turn = self._new_turn(commands, 1)
+        recall = RecallAction(recall_type=RecallType.KNOWLEDGE, cause=commands[0].id)
+        recalled = self._held.enqueue(recall, EventSource.ENVIRONMENT)
+        approved = any(one.decided and one.decided.outcome == APPROVED for one in questions)
+        self._set_state(AgentState.USER_CONFIRMED if approved else AgentState.USER_REJECTED)
+        self._driver.begin(partial(self._settle, turn, questions, approved=approved))
+        turn.begin((await asyncio.shield(recalled)).id)
+
+    async def _settle(
+        self, turn: LoggedTurn, questions: Sequence[Question], *, approved: bool
+    ) -> AgentState:
+        await turn.settle(questions)
+        observed = all(one.id in self._observed_asking for one in questions)
+        self._observed_asking.difference_update(one.id for one in questions)
+        if self._approvals.open_ids:
+            goes_on = False
+        elif self._stepwise:
+            goes_on = (observed and approved) or turn.news_came.came
+        else:
+            goes_on = self._agent.starts_again
+        if not goes_on:
+            return AgentState.AWAITING_USER_INPUT
+        self._set_state(AgentState.RUNNING)
+        return await turn.run(self._agent)
+
+    def _park_soon(self) -> None:
+        if self._turn is not None:
+            self._spawn(self._park(self._turn))
+
+    async def _park(self, turn: LoggedTurn) -> None:
+        """End a turn that only waits for decisions: its questions stay, and the loop may go."""
+        async with self._serial:
+            if self._turn is not turn or not turn.only_waits or self._sealed:
+                return
+            if self._stepwise:
+                self._observed_asking |= turn.actions.pending.keys()
+            await self._halt("waiting")
+            before = self._end_turn("waiting", why="waits")
+            if self._inbox:
+                self._begin_next(before)
+            else:
+                asked = self._approvals.open_ids
+                self.state = AgentState.AWAITING_USER_CONFIRMATION
+                self._record.tell_state(self.state, "", before, asked)
+
+    def _at_rest(self, due: AgentState) -> AgentState:
+        """Return the state of an agent that has nothing to do: that of one that waits for a person."""
+        if due is AgentState.AWAITING_USER_INPUT and self._approvals.open_ids:
+            return AgentState.AWAITING_USER_CONFIRMATION
+        return due
 
     def _withdraw(self, turn: LoggedTurn) -> None:
         """Close what a person was asked: there is a message in the place of an answer."""
-        text = NOT_EXECUTED.format(why="was given a new message instead of a confirmation")
-        turn.actions.withdraw(text, STOPPED_ID)
+        turn.actions.withdraw(ANSWERED_BY_MESSAGE, STOPPED_ID)
+        self._withdraw_questions(ANSWERED_BY_MESSAGE)
         self._set_state(AgentState.RUNNING)
 
-    def _new_turn(self, cause: Sequence[MessageAction], attempt: int) -> LoggedTurn:
+    def _withdraw_questions(self, text: str) -> None:
+        """Answer the actions about which turns that have ended asked, with an error."""
+        for question in self._approvals.undecided():
+            if self._turn is None or not self._turn.actions.is_asked(question.id):
+                told = ErrorObservation(
+                    content=text,
+                    error_id=STOPPED_ID,
+                    cause=question.id,
+                    turn=question.action.turn,
+                )
+                self._record.tell(told, EventSource.AGENT)
+                self._approvals.end(question.id)
+
+    def _new_turn(self, cause: Sequence[Event], attempt: int) -> LoggedTurn:
         def expired(reason: Reason) -> None:
             self._spawn(self._expire(turn, reason))
 
@@ -555,7 +694,8 @@ class AgentLoop:
             return ()
         turn.is_ending(CUT_WORDS.get(outcome, Interruption.FAILED))
         turn.seal()
-        turn.actions.close(NOT_EXECUTED.format(why=why), error_id)
+        stay = outcome == "waiting"
+        turn.actions.close(NOT_EXECUTED.format(why=why), error_id, questions_stay=stay)
         waiting = self._inbox.first_id()
         if open_from is None:
             open_from = self._seen + 1 if waiting is None else waiting
@@ -593,10 +733,10 @@ class AgentLoop:
 
     def _turn_done(self, due: AgentState) -> None:
         before = self._end_turn("done", why="has ended its turn")
-        if self._inbox:
+        if self._inbox or self._decided:
             self._begin_next(before)
         else:
-            self._set_state(due, before=before)
+            self._set_state(self._at_rest(due), before=before)
 
     def _turn_failed(self, error: BaseException) -> None:
         if isinstance(error, RateLimited) and not error.exhausted:
@@ -625,6 +765,9 @@ class AgentLoop:
     async def _take_up_waiting(self) -> None:
         async with self._serial:
             if self._sealed or self._turn is not None or self.state is not AgentState.RUNNING:
+                return
+            if self._decided:
+                await self._settle_decided()
                 return
             messages = self._inbox.take()
             unheld, self._inbox.unheld_from = self._inbox.unheld_from, None
@@ -718,7 +861,7 @@ class AgentLoop:
             reason = self._shown(failure.reason)
             said = failure._replace(text=self._shown(failure.text) or reason)
             before = (*before, _error_of(said))
-        self._record.tell_state(state, reason, before)
+        self._record.tell_state(state, reason, before, self._approvals.open_ids)
         if self.working:
             self._rest_told = False
 

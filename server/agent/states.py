@@ -12,7 +12,8 @@ class LoopSettings:
     `max_iterations` counts an agent's actions and model calls, and `max_budget_per_task` is in USD
     (None: no limit); reaching one ends in the state `error`, and continuing extends it by the same
     amount. A turn may take `turn_seconds`, and may be silent for `quiet_seconds`. One that a crash or
-    the end of the server cut short is begun `turn_tries` times in all if its agent `resumes`.
+    the end of the server cut short is begun `turn_tries` times in all if its agent `resumes`. One that
+    waits for nothing but decisions of people ends after `approval_patience` seconds.
     """
 
     max_iterations: int = 500
@@ -22,6 +23,7 @@ class LoopSettings:
     turn_seconds: float = 1800.0
     quiet_seconds: float = 120.0
     turn_tries: int = 2
+    approval_patience: float = 60.0
 
 
 WORKING = frozenset(

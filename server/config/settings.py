@@ -428,6 +428,12 @@ class ServerConfig(AccessLimits, Extensions, Observability, AdminSettings, BaseS
         description="Number of times that a turn is begun if a crash or the end of the server cuts it "
         "short and the class of the agent sets `resumes`.",
     )
+    approval_patience: Seconds = Field(
+        default=60,
+        gt=0,
+        description="Seconds after which a turn that waits for nothing but a user's confirmations is "
+        "ended; they can be given at any time after that.",
+    )
     agent_threads: Count = Field(
         default=32,
         ge=1,

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from events.actions import Action, MessageAction
+from events.actions import Action, ChangeAgentStateAction, MessageAction
 from events.batch import Appended, Settled
 from events.client_events import decode_client, text_of
-from events.event import AgentState, EventSource
+from events.event import AgentState, Event, EventSource
 from events.observations import AgentStateChangedObservation, ErrorObservation
 from events.stream import EventStream
 from runtime_stub.agent import Agent, Spending
@@ -29,6 +29,7 @@ from server.conversations.record_updates import (
     RecordUpdater,
 )
 from server.observability.counters import ServerCounters
+from server.turns.approvals import DECISIONS, Approvals, Claim
 from server.turns.context import Nobody, Step, TurnUser, plain_step
 from server.turns.memory import ProcessMemory, TurnMemory
 from server.turns.threads import AGENT_THREADS, AgentThreads
@@ -86,6 +87,7 @@ class ServerConversation:
     # Many are open with nothing to do: each holds only what it needs.
     __slots__ = (
         "__weakref__",
+        "_approvals",
         "_audience",
         "_environment",
         "_follower",
@@ -130,6 +132,7 @@ class ServerConversation:
         self._follower = follower
         self._on_closed = on_closed
         self._environment: Mapping[str, str] = NOTHING
+        self._approvals: Approvals | None = None
         self._record_updates: RecordUpdater | None = None
         self._serial: asyncio.Lock | None = None
         parts.server_counters.conversations += 1
@@ -144,6 +147,18 @@ class ServerConversation:
     def ready(self) -> bool:
         """Whether the loop runs on a ready runtime."""
         return self.loop is not None and self.loop.runtime.status is RuntimeStatus.READY
+
+    @property
+    def approvals(self) -> Approvals:
+        """The questions whether an action may be carried out; read from the log by `read_approvals`."""
+        if self._approvals is None:
+            self._approvals = Approvals(self.user_id)
+        return self._approvals
+
+    async def read_approvals(self) -> None:
+        """Read from the log which actions wait for a person. Raises what the storage raises."""
+        if self.stream.last_state_id is not None:
+            await self.approvals.read(self.stream)
 
     def touch(self) -> None:
         """Record that the conversation is used now."""
@@ -168,11 +183,22 @@ class ServerConversation:
         plain = text_of(data)
         if plain is None:
             event, client_id = decode_client(data)
-            self.stream.submit(event, EventSource.USER, settled, client_id=client_id)
+            claim = self._claim(event, client_id, settled)
+            try:
+                self.stream.submit(event, EventSource.USER, claim or settled, client_id=client_id)
+            except BaseException:
+                if claim is not None:
+                    claim.undo()
+                raise
         else:
             text, client_id = plain
             self.stream.submit_text(text, EventSource.USER, settled, client_id=client_id)
         self.touch()
+
+    def _claim(self, event: Event, client_id: str | None, settled: Settled) -> Claim | None:
+        if not isinstance(event, ChangeAgentStateAction) or event.agent_state not in DECISIONS:
+            return None
+        return self.approvals.claim(event, client_id, settled)
 
     def say(
         self,
@@ -224,7 +250,8 @@ class ServerConversation:
 
     async def say_state(self, state: AgentState, reason: str = "") -> None:
         """Record a state that no loop is there to record."""
-        fact = AgentStateChangedObservation(agent_state=state, reason=reason)
+        asked = (self._approvals.open_ids or None) if self._approvals is not None else None
+        fact = AgentStateChangedObservation(agent_state=state, reason=reason, approvals=asked)
         await self.stream.append(fact, EventSource.ENVIRONMENT)
 
     async def close(self) -> None:
@@ -274,6 +301,7 @@ class ServerConversation:
                 user=self._parts.user(self.user_id),
                 memory=self._parts.memory,
                 threads=self._parts.threads,
+                approvals=self.approvals,
             )
         except Exception as error:
             try:

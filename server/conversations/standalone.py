@@ -296,6 +296,7 @@ class StandaloneConversationManager(ConversationManager):
             on_closed=self._closed,
         )
         try:
+            await conversation.read_approvals()
             await parts.users.enter(conversation)
             # Masked by what is known now, and in the log before anybody reads it.
             await parts.checkpoints.recover(stream)

@@ -3,6 +3,7 @@
 from starlette.routing import BaseRoute
 
 from server.routes.admin.table import Administration, admin_routes
+from server.routes.approvals import ApprovalRoutes
 from server.routes.conversations import ConversationRoutes
 from server.routes.documents import DocumentRoutes
 from server.routes.endpoint import NotFoundRoute, PageRoute, TrailingSlash, resource
@@ -43,6 +44,7 @@ def routes(services: Services, administration: Administration) -> list[BaseRoute
     streams = StreamRoutes(services)
     trajectory = TrajectoryRoutes(services)
     turns = TurnRoutes(services)
+    approvals = ApprovalRoutes(services)
     workspace = WorkspaceRoutes(services)
     uploads = UploadRoutes(services)
     files = FileRoutes(services)
@@ -78,6 +80,8 @@ def routes(services: Services, administration: Administration) -> list[BaseRoute
         resource(f"{one}/stop", POST=conversations.stop),
         resource(f"{one}/turns", GET=turns.search, POST=turns.begin),
         resource(f"{one}/stop-turn", POST=turns.stop),
+        resource(f"{one}/approvals", GET=approvals.search),
+        resource(f"{one}/approvals/{{approval}}", POST=approvals.decide),
         resource(f"{one}/events", GET=events.search, POST=events.append),
         resource(f"{one}/stream", GET=streams.follow),
         resource(f"{one}/message", POST=events.say),

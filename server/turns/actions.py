@@ -1,9 +1,10 @@
 """The actions of a turn: recorded, agreed to by a person, carried out, answered."""
 
 import asyncio
-from asyncio import AbstractEventLoop, Future, Task
+from asyncio import AbstractEventLoop, Future, Task, TimerHandle
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from threading import get_ident
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -36,6 +37,7 @@ from events.observations import (
 )
 from events.stream import EVENT_BYTES
 from runtime_stub.turn import Doing, TurnOver
+from server.turns.approvals import APPROVED, ASKED_RISKS, CONFIRMABLE, Question
 from server.turns.context import TurnContext
 from server.turns.limits import Clocks
 from server.user_code import outside
@@ -55,9 +57,6 @@ RUNNABLE = frozenset(
 )
 """Kinds of action that the runtime answers with an observation."""
 
-CONFIRMABLE = frozenset(("run", "run_ipython", "browse_interactive", "edit", "read"))
-"""Kinds of action that wait for the user's word in confirmation mode."""
-
 STOPPED_ID = "AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_STOPPED"
 FAILED_ID = "AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_ERROR"
 NOT_EXECUTED = "The action has not been executed because the agent {why}."
@@ -68,6 +67,12 @@ DUE: dict[type[Action], AgentState] = {
 }
 """States in which the agent's last action ends its work."""
 GIVEN_UP = "The agent has given up the action before it ended."
+ASKER_GONE = (
+    "The action was approved when the turn of the agent that would have carried it out had ended."
+)
+UNKNOWN_TEXT = (
+    "The action names a secret whose value the log does not have; it has to be asked again."
+)
 THOUGHT_NOTED = "Your thought has been logged."
 
 
@@ -128,6 +133,7 @@ class Actions:
         """Whether the turn is about to end: what is cancelled is answered by `close`."""
         self.metrics: Callable[[], dict[str, Any] | None] = lambda: None
         """What an agent accumulates by itself, to be attached to the next action."""
+        self._patience: TimerHandle | None = None
 
     @property
     def pending(self) -> dict[int, Pending]:
@@ -143,6 +149,19 @@ class Actions:
     def undecided(self) -> bool:
         """Whether a person is asked something."""
         return any(_is_open(one.decision) for one in self._open)
+
+    @property
+    def only_waits(self) -> bool:
+        """Whether people are asked, and nothing else of the turn's actions is under way."""
+        return bool(self._open) and all(
+            _is_open(one.decision) and one.recorded.done() for one in self._open
+        )
+
+    async def recorded(self, seconds: float) -> None:
+        """Wait, for a bounded time, until every question is durable or could not be stored."""
+        asked = [one.recorded for one in self._open if _is_open(one.decision)]
+        if asked:
+            await asyncio.wait(asked, timeout=seconds)
 
     def is_asked(self, action_id: int | None) -> bool:
         """Whether a person is asked about that action; None stands for any."""
@@ -201,9 +220,11 @@ class Actions:
             self.go_on()
             raise
         asked.decision = self._loop.create_future()
+        asked.recorded.add_done_callback(partial(self._note_asked, asked))
         try:
             with self._clocks.held():
                 await asyncio.shield(asked.recorded)
+                self._be_patient()
                 decision = await asked.decision
         except asyncio.CancelledError:
             self._give_up(asked)
@@ -213,11 +234,32 @@ class Actions:
         confirmed = decision is Decision.CONFIRMED
         state = ConfirmationState.CONFIRMED if confirmed else ConfirmationState.REJECTED
         self._open.pop(asked, None)
-        changes = {"thought": "", "cause": asked.recorded.result().id}
-        again = self.hold(with_confirmation(action, state).model_copy(update=changes))
+        asked_id = asked.recorded.result().id
+        question = self._context.approvals.get(asked_id)
+        again = self.hold(decided_form(action, state, asked_id))
+        self._context.approvals.end(asked_id)
         if confirmed:
             return again
-        return await self.answer(again, UserRejectObservation(content=REJECTED_TEXT))
+        return await self.answer(again, _refusal(question))
+
+    async def settle(self, question: Question) -> None:
+        """Do what a person decided about an action after the turn that asked had ended.
+
+        Raises TurnOver and what the runtime raises.
+        """
+        decided = question.decided
+        approved = decided is not None and decided.outcome == APPROVED
+        state = ConfirmationState.CONFIRMED if approved else ConfirmationState.REJECTED
+        again = self.hold(decided_form(question.action, state, question.id))
+        self._context.approvals.end(question.id)
+        if not approved:
+            await self.answer(again, _refusal(question))
+        elif question.is_agents:
+            await self.answer(again, ErrorObservation(content=ASKER_GONE, error_id=STOPPED_ID))
+        elif question.masked:
+            await self.answer(again, ErrorObservation(content=UNKNOWN_TEXT, error_id=STOPPED_ID))
+        else:
+            await self._performed(again)
 
     def go_on(self) -> None:
         """Set the state of an agent that was answered: it works, or waits for another answer."""
@@ -288,14 +330,20 @@ class Actions:
             if _is_open(one.decision):
                 self._close(one, reason, error_id)
 
-    def close(self, reason: str, error_id: str) -> None:
-        """Answer every action that is not answered with an error; nothing is appended any more."""
+    def close(self, reason: str, error_id: str, *, questions_stay: bool = False) -> None:
+        """Answer every action that is not answered with an error; nothing is appended any more.
+
+        Where `questions_stay`, the actions that people are asked about are left open.
+        """
         self._closed = True
         for task in self._performing:
             task.cancel()  # of an agent that has left it behind
+        if self._patience is not None:
+            self._patience.cancel()
         for one in list(self._open):
             decision = one.decision
-            self._close(one, reason, error_id)
+            if decision is None or not questions_stay:
+                self._close(one, reason, error_id)
             if decision is not None and not decision.done():
                 decision.set_exception(TurnOver())
                 decision.exception()  # nobody may wait for it any more
@@ -322,6 +370,7 @@ class Actions:
                     content=reason, error_id=error_id, cause=cause, turn=turn_id
                 )
                 self._context.tell(told, EventSource.AGENT)
+                self._context.approvals.end(cause)
 
         if recorded.done():
             answer(recorded)
@@ -329,6 +378,28 @@ class Actions:
             recorded.add_done_callback(answer)
         if not self._closed and one.decision is not None and not one.decision.done():
             one.decision.set_result(Decision.WITHDRAWN)
+
+    def _note_asked(self, asked: Pending, recorded: "Future[Appended]") -> None:
+        if not recorded.cancelled() and recorded.exception() is None and asked.answer is None:
+            action = asked.action.model_copy(update={"turn": self.turn_id()})
+            self._context.approvals.ask(action, recorded.result().id)
+
+    def _be_patient(self) -> None:
+        """Have the turn parked once it has only waited for decisions for long enough."""
+        if self._patience is None and not self._closed:
+            left = self._context.limits.approval_patience - self._clocks.silent_for
+            self._patience = self._loop.call_later(max(left, 0.0), self._look)
+
+    def _look(self) -> None:
+        self._patience = None
+        if self._closed or not self.undecided:
+            return
+        patience = self._context.limits.approval_patience
+        if self.only_waits and self._clocks.silent_for >= patience:
+            self._context.park()
+        else:
+            left = patience - self._clocks.silent_for
+            self._patience = self._loop.call_later(left if left > 0 else patience, self._look)
 
     async def _performed(self, pending: Pending) -> Observation:
         try:
@@ -363,8 +434,7 @@ class Actions:
         if not self._context.limits.confirmation_mode or action.kind not in CONFIRMABLE:
             return False
         risk = getattr(action, "security_risk", SecurityRisk.UNKNOWN)
-        # No analyzer is configured, so an unknown risk counts as a high one.
-        return risk in (SecurityRisk.HIGH, SecurityRisk.UNKNOWN)
+        return risk in ASKED_RISKS
 
 
 def _is_open(decision: "Future[Decision] | None") -> bool:
@@ -404,6 +474,20 @@ def with_confirmation(action: Action, state: ConfirmationState) -> Action:
     if "confirmation_state" not in type(action).model_fields:
         return action
     return action.model_copy(update={"confirmation_state": state})
+
+
+def _refusal(question: Question | None) -> UserRejectObservation:
+    decided = None if question is None else question.decided
+    if decided is None or not decided.reason:
+        return UserRejectObservation(content=REJECTED_TEXT)
+    return UserRejectObservation(content=f"{REJECTED_TEXT} Their reason: {decided.reason}")
+
+
+def decided_form(action: Action, state: ConfirmationState, asked_id: int) -> Action:
+    """Return the action as it stands in the log once a person has decided upon it."""
+    fresh = dict.fromkeys(("id", "timestamp", "source", "llm_metrics"))
+    changes = {**fresh, "thought": "", "cause": asked_id}
+    return with_confirmation(action, state).model_copy(update=changes)
 
 
 class LoggedDoing(Doing):

@@ -14,6 +14,7 @@ from events.stream import HeldStream
 from runtime_stub.agent import Agent
 from runtime_stub.base import Runtime
 from runtime_stub.turn import AgentSettings
+from server.turns.approvals import Approvals
 from server.turns.limits import Ledger, TurnLimits
 from server.turns.memory import TurnMemory
 from server.turns.threads import AgentThreads
@@ -61,7 +62,7 @@ class TurnContext:
 
     `announce` sets the agent's state, `tell` appends without waiting or raising, `take_up` marks a
     message as taken up by a turn, `notify` tells watchers a masked text, `level` waits until the
-    agent has observed what was appended.
+    agent has observed what was appended, and `park` ends a turn that only waits for decisions.
     """
 
     held: HeldStream
@@ -77,4 +78,6 @@ class TurnContext:
     take_up: Callable[[MessageAction, int], None]
     notify: Callable[[str], None]
     level: Callable[[], Awaitable[None]]
+    park: Callable[[], None]
+    approvals: Approvals
     step: Step

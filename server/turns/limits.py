@@ -31,6 +31,10 @@ class TurnLimits(Protocol):
     def quiet_seconds(self) -> float:
         """Seconds a turn may be silent."""
 
+    @property
+    def approval_patience(self) -> float:
+        """Seconds a turn that waits for nothing but decisions is kept."""
+
 
 class Ledger:
     """Counts iterations and USD over the turns of a loop, beginning with what was `spent` before.
@@ -149,6 +153,11 @@ class Clocks:
     def deadline(self) -> float:
         """When the turn times out, on the loop's clock."""
         return self._deadline + (self._loop.time() - self._held_since if self._held else 0.0)
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since something was heard of the turn."""
+        return self._loop.time() - self._heard
 
     def touch(self) -> None:
         """Note that something was heard of the turn. Cheap: the timer is set anew when it fires."""

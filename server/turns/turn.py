@@ -28,6 +28,7 @@ from runtime_stub.turn import (
     Writing,
 )
 from server.turns.actions import Actions, LoggedDoing
+from server.turns.approvals import Question
 from server.turns.context import TurnContext
 from server.turns.history import LoggedHistory
 from server.turns.limits import Clocks
@@ -162,6 +163,7 @@ class LoggedTurn(Turn):
         self.actions = Actions(context, loop, self._clocks, self.begun.result)
         self._settings = AgentSettings()
         self._remembered = Remembered()
+        self._known: int | None = None
         self._over = False
         self._ending = Interruption.FAILED
         self._writings: dict[LoggedWriting, None] = {}
@@ -200,7 +202,8 @@ class LoggedTurn(Turn):
     @property
     def history(self) -> History:
         """See Turn."""
-        return LoggedHistory(self._context.held.stream, self.id)
+        known = self.id if self._known is None else self._known
+        return LoggedHistory(self._context.held.stream, known)
 
     @property
     def memory(self) -> bytes | None:
@@ -222,6 +225,11 @@ class LoggedTurn(Turn):
         """Whether the agent waits for the answer to a question of its own."""
         return self._answer is not None
 
+    @property
+    def only_waits(self) -> bool:
+        """Whether it waits for decisions of people, and for nothing else."""
+        return self.actions.only_waits and not self._writings
+
     def begin(self, turn_id: int) -> None:
         """Name the turn: its `recall` is durable."""
         if not self.begun.done():
@@ -238,6 +246,17 @@ class LoggedTurn(Turn):
         if self._writings:
             logger.error("the agent of %s left a text unfinished", self.conversation_id)
         return self.due or AgentState.AWAITING_USER_INPUT
+
+    async def settle(self, questions: Sequence[Question]) -> None:
+        """Do what people decided about actions that an earlier turn had asked about.
+
+        What comes of it is in the history. Raises TurnOver and what the runtime raises.
+        """
+        await asyncio.shield(self.begun)
+        for question in questions:
+            await self.actions.settle(question)
+        self._clocks.touch()
+        self._known = self._context.held.stream.next_id - 1
 
     def told(self, message: MessageAction) -> bool:
         """Give the turn a message of its user; whether it took it up as the answer to a question."""

@@ -243,6 +243,15 @@ CONVERSATION = (
             Refusal(422, "invalid_body", request=body()),
         ),
     ),
+    Row(f"GET {ONE}/approvals", {"approvals": []}, unknown=LOST),
+    Row(
+        f"POST {ONE}/approvals/{{approval}}",
+        "approval_not_found",
+        status=404,
+        request=body(decision="approve"),
+        unknown=LOST,
+        refusals=(Refusal(422, "invalid_body", request=body(decision="maybe")),),
+    ),
     Row(f"GET {ONE}/microagents", {"microagents": []}, unknown=LOST),
     Row(f"GET {ONE}/trajectory", {"trajectory"}, unknown=LOST),
     Row(

@@ -9,7 +9,7 @@ from typing import ClassVar
 import httpx
 import orjson
 
-from events.actions import CmdRunAction, MessageAction
+from events.actions import ChangeAgentStateAction, CmdRunAction, MessageAction
 from events.event import EventSource
 from events.observations import CmdOutputObservation
 from runtime_stub.agent import Agent
@@ -179,3 +179,29 @@ class Lawless(Agent):
 
 async def _exits() -> None:
     raise SystemExit(3)
+
+
+class Careful(Agent):
+    """Has its messages echoed by a command, and says what came of that."""
+
+    async def run(self, turn: Turn) -> None:
+        """See Agent."""
+        found = await turn.act(CmdRunAction(command=f"echo {asked(turn)}"))
+        async with turn.say() as answer:
+            answer.write(f"Got {found.kind}")
+
+
+class CarefulResuming(Careful):
+    """The same, and begun by a decision it says what the history has about that."""
+
+    resumes: ClassVar[bool] = True
+
+    async def run(self, turn: Turn) -> None:
+        """See Agent."""
+        decisions = [one for one in turn.cause if isinstance(one, ChangeAgentStateAction)]
+        if not decisions:
+            await super().run(turn)
+            return
+        kinds = [event.kind async for event in turn.history.events(reverse=True)]
+        async with turn.say() as answer:
+            answer.write(f"After {decisions[0].agent_state}: {kinds[0]}")

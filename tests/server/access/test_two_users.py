@@ -40,7 +40,7 @@ async def test_no_address_tells_another_user_that_a_conversation_is_there(rest):
         if "{conversation_id}" not in path or path.startswith("/api/admin"):
             continue
         for method in ("GET", "POST", "PATCH", "DELETE"):
-            filled = path.replace("{path:path}", "x")
+            filled = path.replace("{path:path}", "x").replace("{approval}", "1")
             answers = []
             for one in (conversation_id, UNKNOWN):
                 answer = await rest.ask(

@@ -40,6 +40,7 @@ def filled(path, conversation_id="c1"):
         path.replace("{conversation_id}", conversation_id)
         .replace("{path:path}", "settings")
         .replace("{name:path}", "acme/rocket")
+        .replace("{approval}", "0")
     )
 
 

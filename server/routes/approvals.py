@@ -1,0 +1,132 @@
+"""The actions of a conversation's agent that wait for a person: list them, decide one."""
+
+from typing import Any, Literal
+
+import orjson
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from events.errors import (
+    AppendFailed,
+    AppendUnknown,
+    BadEvent,
+    DamagedRecord,
+    StreamClosed,
+    StreamOverloaded,
+)
+from events.event import AgentState
+from server.errors import AlreadyDecided, ApprovalNotFound, NotAvailable
+from server.routes.endpoint import Tag, described
+from server.routes.request import (
+    JsonResponse,
+    RequestBody,
+    ResponseBody,
+    idempotency_key,
+    owner_of,
+    read_body,
+    visible_id,
+)
+from server.routes.services import Services
+from server.turns.approvals import said
+
+COMMANDS = {"approve": AgentState.USER_CONFIRMED, "reject": AgentState.USER_REJECTED}
+LONGEST_REASON = 2000
+ID_DIGITS = 18
+SHOWN_CHARACTERS = 40
+
+
+class Approval(ResponseBody):
+    """An action that waits for a person; its id is that of the event that asks."""
+
+    id: int
+    action: dict[str, Any] = Field(description="The event that asks, as it is stored.")
+
+
+class ApprovalList(ResponseBody):
+    """The approvals that are open, ascending."""
+
+    approvals: list[Approval]
+
+
+class DecisionToTake(RequestBody):
+    """A person's answer; the agent reads the reason of a refusal."""
+
+    decision: Literal["approve", "reject"]
+    reason: str = Field(default="", max_length=LONGEST_REASON)
+
+
+class DecisionTaken(ResponseBody):
+    """The decision is durable: the id of its event, whether its key was known."""
+
+    success: Literal[True] = True
+    id: int
+    duplicate: bool
+    queued: bool = False
+
+
+class ApprovalRoutes:
+    """`/approvals` of one conversation."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    @described(Tag.CONVERSATIONS, answer=ApprovalList, raises=(DamagedRecord,))
+    async def search(self, request: Request) -> Response:
+        """List the actions that wait for a person, the oldest first; starts no agent."""
+        conversation_id = await visible_id(request, self._services.conversation_stores)
+        manager = self._services.manager
+        async with manager.attach(conversation_id, owner_of(request)) as conversation:
+            stream = conversation.stream
+            found = [
+                Approval(id=asked.id, action=orjson.loads(asked.body))
+                for approval in conversation.approvals.open_ids
+                async for asked in stream.search_events(approval, approval)
+            ]
+        return JsonResponse(ApprovalList(approvals=found))
+
+    @described(
+        Tag.CONVERSATIONS,
+        body=DecisionToTake,
+        answer=DecisionTaken,
+        takes_key=True,
+        raises=(
+            ApprovalNotFound,
+            AlreadyDecided,
+            BadEvent,
+            NotAvailable,
+            StreamOverloaded,
+            StreamClosed,
+            AppendUnknown,
+            AppendFailed,
+        ),
+    )
+    async def decide(self, request: Request) -> Response:
+        """Approve or reject one action; of two decisions the first counts."""
+        conversation_id = await visible_id(request, self._services.conversation_stores)
+        taken = await read_body(request, DecisionToTake)
+        approval = _id_of(request.path_params["approval"])
+        arguments: dict[str, Any] = {"agent_state": COMMANDS[taken.decision], "of": approval}
+        if taken.reason:
+            arguments["thought"] = taken.reason
+        key = idempotency_key(request)
+        command = {"action": "change_agent_state", "args": arguments}
+        self._services.check_intake()
+        manager = self._services.manager
+        async with manager.attach(conversation_id, owner_of(request)) as conversation:
+            approvals = conversation.approvals
+            if approvals.get(approval) is None:
+                ended = await approvals.end_in_log(conversation.stream, approval)
+                if key is None or ended.client_id != key:
+                    raise AlreadyDecided(said(approval, ended))
+            payload = command if key is None else command | {"client_id": key}
+            accepted = await manager.accept(conversation, payload)
+        return JsonResponse(
+            DecisionTaken(success=True, **accepted.body()).model_dump(exclude_unset=True)
+        )
+
+
+def _id_of(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > ID_DIGITS:
+        raise ApprovalNotFound(f"There is no approval {text[:SHOWN_CHARACTERS]}")
+    return int(text)

@@ -1,0 +1,342 @@
+"""The questions whether an action may be carried out: which are open, and who has decided them.
+
+The log is the record: a question is an action that stands there as `awaiting_confirmation`, and its
+id names it. It is open until a decision follows, or something answers the action. Of two decisions
+the first in the log counts.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from events.actions import Action, ChangeAgentStateAction
+from events.batch import Appended, Settled
+from events.event import (
+    AgentState,
+    ConfirmationState,
+    EventSource,
+    SecurityRisk,
+    StoredEvent,
+)
+from events.observations import AgentStateChangedObservation
+from events.redaction import MASK
+from events.stream import EventStream
+from server.errors import AlreadyDecided, ApprovalNotFound
+
+CONFIRMABLE = frozenset(("run", "run_ipython", "browse_interactive", "edit", "read"))
+"""Kinds of action that wait for the user's word in confirmation mode."""
+ASKED_RISKS = frozenset((SecurityRisk.HIGH, SecurityRisk.UNKNOWN))
+"""Risks at which they do; no analyzer is configured, so an unknown one counts as high."""
+DECISIONS = frozenset((AgentState.USER_CONFIRMED, AgentState.USER_REJECTED))
+"""The commands that decide."""
+ENDED_HELD = 100
+"""Questions that are over and of which the end is remembered."""
+SETTLED_STATES = frozenset(
+    (
+        AgentState.AWAITING_USER_INPUT,
+        AgentState.PAUSED,
+        AgentState.STOPPED,
+        AgentState.FINISHED,
+        AgentState.REJECTED,
+        AgentState.ERROR,
+    )
+)
+"""States that name every question that is open then."""
+APPROVED, REJECTED, WITHDRAWN = "approved", "rejected", "withdrawn"
+OUTCOMES = {AgentState.USER_CONFIRMED: APPROVED, AgentState.USER_REJECTED: REJECTED}
+STATE = AgentStateChangedObservation.kind
+
+
+class Decided:
+    """How a question ended: `approved`, `rejected` or `withdrawn`, by whom and when."""
+
+    __slots__ = ("at", "by", "client_id", "event_id", "outcome", "reason")
+
+    def __init__(
+        self, outcome: str, by: str, at: str, client_id: str | None = None, reason: str = ""
+    ) -> None:
+        self.outcome = outcome
+        self.by = by
+        self.at = at
+        """ISO 8601 in UTC."""
+        self.client_id = client_id
+        self.reason = reason
+        self.event_id = -1
+        """The id of the deciding command; -1 while it is not durable, or if there is none."""
+
+
+class Question:
+    """An action of the agent that waits for a person."""
+
+    __slots__ = ("action", "decided", "id", "masked")
+
+    def __init__(self, action: Action, asked_id: int, *, masked: bool) -> None:
+        self.action = action
+        self.id = asked_id
+        self.masked = masked
+        """Whether the action's texts have masks in the place of secrets."""
+        self.decided: Decided | None = None
+
+    @property
+    def is_agents(self) -> bool:
+        """Whether the agent itself would carry the action out: it was recorded before it was asked."""
+        return self.action.cause is not None
+
+
+class Claim:
+    """A decision on its way into the log; to be told the outcome of its append."""
+
+    __slots__ = ("_decided", "_question", "_settled")
+
+    def __init__(self, question: Question, decided: Decided, settled: Settled) -> None:
+        self._question = question
+        self._decided = decided
+        self._settled = settled
+
+    def __call__(self, outcome: Appended | Exception) -> None:
+        """Take the outcome, and pass it on; a decision that was not stored is none."""
+        if isinstance(outcome, Exception) or outcome.duplicate:
+            self.undo()
+        else:
+            self._decided.event_id = outcome.id
+        self._settled(outcome)
+
+    def undo(self) -> None:
+        """Open the question again: the decision was not taken."""
+        if self._question.decided is self._decided:
+            self._question.decided = None
+
+
+class Approvals:
+    """The open questions of one conversation, and how the latest others ended.
+
+    Whoever accepts a command calls `claim` in the step that enqueues it, so that of two decisions
+    one is refused; a loop calls `decide` with every command as it reads the log.
+    """
+
+    def __init__(self, owner: str | None = None) -> None:
+        self._owner = owner or "the user"
+        self._questions: dict[int, Question] = {}
+        self._ended: OrderedDict[int, Decided] = OrderedDict()
+        self._is_read = False
+
+    @property
+    def open_ids(self) -> list[int]:
+        """The questions that nobody has decided, ascending."""
+        return sorted(key for key, one in self._questions.items() if one.decided is None)
+
+    def __contains__(self, action_id: object) -> bool:
+        return action_id in self._questions
+
+    def of_turn(self, turn_id: int) -> bool:
+        """Return whether the turn, the newest there is, has asked about something."""
+        return any(
+            one.id > turn_id if one.action.turn is None else one.action.turn == turn_id
+            for one in self._questions.values()
+        )
+
+    def undecided(self) -> list[Question]:
+        """Return the questions that nobody has decided, ascending."""
+        return [self._questions[key] for key in self.open_ids]
+
+    def due(self, until: int) -> list[Question]:
+        """Return the questions that a command up to an id has decided, in the order of these."""
+        found = [
+            one
+            for one in self._questions.values()
+            if one.decided is not None and 0 <= one.decided.event_id <= until
+        ]
+        return sorted(found, key=lambda one: one.decided.event_id if one.decided else -1)
+
+    def get(self, question_id: int) -> Question | None:
+        """Return a question that is open, or decided and not yet carried out."""
+        return self._questions.get(question_id)
+
+    def ended(self, question_id: int) -> Decided | None:
+        """Return how a question ended, or was decided; None for one that is open or not known."""
+        question = self._questions.get(question_id)
+        return self._ended.get(question_id) if question is None else question.decided
+
+    async def read(self, stream: EventStream) -> None:
+        """Read from the log what is open, once. Raises what the storage raises."""
+        if self._is_read:
+            return
+        named, later = await _unsettled(stream)
+        for stored in named:
+            self._put(stream, stored)
+        state = ""
+        for payload, stored in later:
+            if payload.get("observation") == STATE:
+                state = str(_extras(payload).get("agent_state"))
+            else:
+                self._fold(stream, payload, stored, state)
+        self._is_read = True
+
+    async def end_in_log(self, stream: EventStream, question_id: int) -> Decided:
+        """Return how a question ended that may have done so long ago.
+
+        Raises ApprovalNotFound where the agent asked nothing of that id, and what the storage raises.
+        """
+        known = self.ended(question_id)
+        if known is not None:
+            return known
+        asked = False
+        async for stored in stream.search_events(question_id):
+            payload = orjson.loads(stored.body)
+            if stored.id == question_id:
+                asked = _asks(payload, AgentState.AWAITING_USER_CONFIRMATION)
+                if not asked:
+                    break
+            elif _decides(payload) and (payload["args"].get("of") in (None, question_id)):
+                event = stream.unmasked(stored)
+                if isinstance(event, ChangeAgentStateAction):
+                    return self._decided(event, self._owner, event.timestamp or "")
+            elif payload.get("cause") == question_id:
+                return Decided(WITHDRAWN, "the agent", str(payload.get("timestamp", "")))
+        raise ApprovalNotFound(f"There is no approval {question_id}")
+
+    def ask(self, action: Action, asked_id: int) -> None:
+        """Note that an action waits for a person."""
+        if asked_id not in self._questions:
+            self._questions[asked_id] = Question(action, asked_id, masked=False)
+
+    def end(self, question_id: int, outcome: str = WITHDRAWN) -> None:
+        """Note that a question is over: its action stands in the log again, or is answered."""
+        question = self._questions.pop(question_id, None)
+        if question is not None:
+            self._remember(question_id, question.decided or Decided(outcome, "the agent", _now()))
+
+    def claim(
+        self, command: ChangeAgentStateAction, client_id: str | None, settled: Settled
+    ) -> "Claim | None":
+        """Take a decision that is about to be appended, or raise AlreadyDecided.
+
+        A command without `of` decides the newest open question; None where there is none, or where
+        the client repeats its own decision.
+        """
+        question = self._asked(command)
+        if question is not None and question.decided is None:
+            question.decided = self._decided(command, self._owner, _now(), client_id)
+            return Claim(question, question.decided, settled)
+        if command.of is None:
+            return None
+        known = self.ended(command.of)
+        if known is not None and client_id is not None and known.client_id == client_id:
+            return None
+        raise AlreadyDecided(said(command.of, known))
+
+    def decide(self, command: ChangeAgentStateAction) -> Question | None:
+        """Return the question that a command of the log decides; None if another came first."""
+        for one in self._questions.values():
+            if one.decided is not None and one.decided.event_id == command.id:
+                return one
+        question = self._asked(command)
+        if question is None or question.decided is not None:
+            return None
+        question.decided = self._decided(command, self._owner, command.timestamp or _now())
+        question.decided.event_id = -1 if command.id is None else command.id
+        return question
+
+    def _asked(self, command: ChangeAgentStateAction) -> Question | None:
+        if command.of is not None:
+            return self._questions.get(command.of)
+        return self._questions.get(max(self.open_ids, default=-1))
+
+    def _decided(
+        self, command: ChangeAgentStateAction, by: str, at: str, client_id: str | None = None
+    ) -> Decided:
+        outcome = OUTCOMES[AgentState(command.agent_state)]
+        key = client_id or command.client_id
+        return Decided(outcome, by, at, key, command.thought)
+
+    def _remember(self, question_id: int, decided: Decided) -> None:
+        self._ended[question_id] = decided
+        if len(self._ended) > ENDED_HELD:
+            self._ended.popitem(last=False)
+
+    def _fold(
+        self, stream: EventStream, payload: Mapping[str, Any], stored: StoredEvent, state: str
+    ) -> None:
+        cause = payload.get("cause")
+        if isinstance(cause, int) and (cause in self._questions or cause in self._ended):
+            self.end(cause)
+        elif _asks(payload, state):
+            self._put(stream, stored)
+        elif _decides(payload):
+            event = stream.unmasked(stored)
+            if isinstance(event, ChangeAgentStateAction):
+                self.decide(event)
+
+    def _put(self, stream: EventStream, stored: StoredEvent) -> None:
+        event = stream.unmasked(stored)
+        if isinstance(event, Action):
+            masked = MASK in event.model_dump_json()
+            self._questions[stored.id] = Question(event, stored.id, masked=masked)
+
+
+def said(question_id: int, decided: Decided | None) -> str:
+    """Return the words in which people are told that a question is not open."""
+    if decided is None:
+        return f"The approval {question_id} is not open"
+    return f"The approval {question_id} was {decided.outcome} by {decided.by} at {decided.at}"
+
+
+async def _unsettled(
+    stream: EventStream,
+) -> tuple[Sequence[StoredEvent], Sequence[tuple[Mapping[str, Any], StoredEvent]]]:
+    """Return the questions that the newest settled state names, and what follows it, ascending."""
+    if stream.last_state_id is None:
+        return (), ()
+    later: list[tuple[Mapping[str, Any], StoredEvent]] = []
+    named: Sequence[int] = ()
+    async for stored in stream.search_events(0, stream.next_id - 1, reverse=True):
+        payload = orjson.loads(stored.body)
+        if payload.get("observation") == STATE:
+            extras = _extras(payload)
+            if extras.get("agent_state") in SETTLED_STATES:
+                named = extras.get("approvals") or ()
+                break
+        later.append((payload, stored))
+    asked = [
+        stored
+        for question_id in named
+        async for stored in stream.search_events(question_id, question_id)
+    ]
+    return asked, later[::-1]
+
+
+def _extras(payload: Mapping[str, Any]) -> Mapping[str, Any]:
+    extras = payload.get("extras")
+    return extras if isinstance(extras, Mapping) else {}
+
+
+def _asks(payload: Mapping[str, Any], state: str) -> bool:
+    """Return whether a person is asked about an action recorded in a state.
+
+    Kinds without a `confirmation_state` show it only by standing behind the state that asks.
+    """
+    arguments = payload.get("args")
+    if payload.get("source") != EventSource.AGENT or not isinstance(arguments, Mapping):
+        return False
+    if "confirmation_state" in arguments:
+        return bool(arguments["confirmation_state"] == ConfirmationState.AWAITING_CONFIRMATION)
+    return (
+        state == AgentState.AWAITING_USER_CONFIRMATION
+        and payload.get("action") in CONFIRMABLE
+        and arguments.get("security_risk", SecurityRisk.UNKNOWN) in ASKED_RISKS
+    )
+
+
+def _decides(payload: Mapping[str, Any]) -> bool:
+    return (
+        payload.get("action") == ChangeAgentStateAction.kind
+        and payload.get("source") == EventSource.USER
+        and (payload.get("args") or {}).get("agent_state") in DECISIONS
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
