@@ -17,9 +17,13 @@ async def test_what_was_shown_before_a_kill_is_in_the_log_once(storage, tmp_path
     record_property("figures", f"seed {seed}")
 
     # A server that starts or is watched leaves the processor to another one.
-    runs = (run_partial_kills(tmp_path / str(n), seed + n, KILLS // 2, storage) for n in range(2))
-    both = await asyncio.gather(*runs)
+    async with asyncio.TaskGroup() as tasks:
+        runs = [
+            tasks.create_task(run_partial_kills(tmp_path / str(n), seed + n, KILLS // 2, storage))
+            for n in range(2)
+        ]
 
+    both = [run.result() for run in runs]
     record_property("figures", "; ".join(map(str, both)))
     for figures in both:
         assert figures.kills >= KILLS // 2
