@@ -274,7 +274,7 @@ async def test_an_action_too_large_to_record_leaves_nothing_to_agree_to():
 @pytest.mark.parametrize(
     "usage",
     [
-        Usage(model=cast("str", object()), cost=1.0),
+        Usage(model=cast("str", 7), cost=1.0),
         Usage(model="m", cost=float("nan")),
         Usage(model="m", cost=float("inf")),
         Usage(model="m", cost=-1.0),
@@ -282,7 +282,7 @@ async def test_an_action_too_large_to_record_leaves_nothing_to_agree_to():
         Usage(model="m", prompt_tokens=-5),
         Usage(model="m", completion_tokens=cast("int", "7")),
     ],
-    ids=repr,
+    ids=str,
 )
 async def test_a_report_of_numbers_that_are_none_is_refused_and_not_counted(usage):
     async def work(turn):
