@@ -194,6 +194,37 @@ async def test_a_person_whom_the_server_does_not_know_is_told_so_and_not_asked_f
         await context.close()
 
 
+ASK = """
+async () => {
+  const { Http } = await import("/assets/http.js");
+  try {
+    return { answer: await new Http().call("GET", "/api/settings") };
+  } catch (error) {
+    return { error: error.message };
+  }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ('{"cut', {"error": "The server's answer cannot be read."}),
+        ("", {"answer": None}),
+        ("[1]", {"answer": [1]}),
+    ],
+)
+async def test_an_answer_that_is_cut_short_is_a_failure_and_not_an_empty_one(
+    browser, mortal, body, told
+):
+    context = await new_context(browser)
+    reader = await person(context, mortal.url)
+    await reader.visit()
+    await reader.page.route("**/api/settings", lambda route: route.fulfill(status=200, body=body))
+    assert await reader.page.evaluate(ASK) == told
+    await context.close()
+
+
 @pytest.mark.parametrize("blocks", ["refused", "swallowed"])
 async def test_where_no_websocket_comes_through_the_page_polls_and_says_so(browser, mortal, blocks):
     async with blocked(mortal.port, blocks) as proxy:
