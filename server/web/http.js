@@ -54,12 +54,23 @@ export class Http {
    * @param {string} method
    * @param {string} url as the server calls it
    * @param {Content} [content]
-   * @returns {Promise<any>} the JSON answer. Raises ApiError.
+   * @returns {Promise<any>} the JSON answer, null if it is empty. Raises ApiError.
    */
   async call(method, url, content = {}) {
     const timeout = content.form ? LONG_TIMEOUT_MS : TIMEOUT_MS;
     const response = await this.#fetch(method, url, content, timeout);
-    return response.json().catch(() => null);
+    let text;
+    try {
+      text = await response.text();
+    } catch {
+      throw new ApiError("The server's answer was cut off.", 0);
+    }
+    if (!text) return null;
+    try {
+      return JSON.parse(text);
+    } catch {
+      throw new ApiError("The server's answer cannot be read.", response.status);
+    }
   }
 
   /** @param {string} url @returns {Promise<Blob>} Raises ApiError. */
