@@ -40,7 +40,7 @@ An action that was still being written was not carried out, and must not look as
 
 
 class CheckpointedText(NamedTuple):
-    """What a checkpoint holds of a partial: `text` is what was shown of it, masked."""
+    """A partial as its checkpoint holds it: `text` is the masked text shown so far."""
 
     id: str
     kind: str

@@ -14,7 +14,7 @@ NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 class Cursor(NamedTuple):
-    """How far a reader has come: the id of its last event, and the characters held of open partials.
+    """The place of a reader: the id of its last event, and the characters held of open partials.
 
     Spelled `41~9570aa64-3:1032`: the id (-1 for none), and for each partial its id and how many
     characters of its masked text are held.

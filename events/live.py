@@ -17,7 +17,7 @@ NAMES_PARTIAL = b'"partial":"'
 
 
 Delta: TypeAlias = dict[str, Any]
-"""What is told of partials, as clients are sent it: its `type` is `open`, `text` or `dropped`."""
+"""A report on partials in the form that clients are sent: its `type` is `open`, `text` or `dropped`."""
 
 
 class Opened(NamedTuple):

@@ -257,7 +257,7 @@ class Partials:
         """Grows with all that is told, and with each partial that is closed."""
         self._since: tuple[Mapping[str, int], Sequence[Piece | Dropped], Mapping[str, int]] | None
         self._since = None
-        """What `follow` returned last, and for what: most readers of a conversation hold the same."""
+        """The last result of `follow`, and its argument: most readers of a conversation hold the same."""
         self._taps: tuple[Told, ...] = ()
         self._timer: TimerHandle | asyncio.Handle | None = None
         self._told_at = float("-inf")

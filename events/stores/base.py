@@ -37,7 +37,7 @@ class Head:
 
 
 class Formed(NamedTuple):
-    """What is appended at the end of a log; see EventStore.append for the fields."""
+    """An append as it was formed for the end of a log; see EventStore.append for the fields."""
 
     events: Sequence[StoredEvent]
     summary: SummaryChange

@@ -12,7 +12,7 @@ from server.turns.threads import AgentThreads
 from tests.support.live import live_server
 from tests.support.loops import Running
 from tests.support.remote import CONVERSATIONS, remote
-from tests.support.turn_agents import Sleeping
+from tests.support.turn_agents import Blocking
 from tests.support.waiting import until
 
 AWAITING = AgentState.AWAITING_USER_INPUT
@@ -32,9 +32,9 @@ class Blocks(BlockingAgent):
 @pytest.fixture
 def forever():
     """The event that threads wait for which block for ever; set at the end."""
-    Sleeping.let_go = threading.Event()
-    yield Sleeping.let_go
-    Sleeping.let_go.set()
+    Blocking.let_go = threading.Event()
+    yield Blocking.let_go
+    Blocking.let_go.set()
 
 
 async def texts(one):
@@ -131,7 +131,7 @@ async def test_a_thread_ends_at_its_next_word_once_its_turn_is_over():
 async def test_the_server_answers_while_an_agent_blocks_and_a_lost_thread_gives_its_place_back(
     forever,
 ):
-    agent = "tests.support.turn_agents:Sleeping"
+    agent = "tests.support.turn_agents:Blocking"
     async with live_server(agent_class=agent, agent_threads=1) as live, remote(live.url) as api:
         one, other = await live.new(), await live.new()
         async with live.joined(one) as client, live.joined(other) as second:

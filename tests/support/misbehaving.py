@@ -156,7 +156,8 @@ def recurse() -> Any:
 
 
 def _block() -> None:
-    time.sleep(BLOCKED_SECONDS)  # the fault itself: code that blocks the event loop
+    # The fault itself: a wait for a lock that holds the event loop.
+    threading.Event().wait(BLOCKED_SECONDS)
 
 
 def _cancel_others() -> None:

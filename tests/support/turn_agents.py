@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
@@ -75,8 +74,8 @@ class Resuming(Answering):
         await super().run(turn)
 
 
-class Sleeping(BlockingAgent):
-    """Blocks a thread for some time, or, asked for it, for ever."""
+class Blocking(BlockingAgent):
+    """Answers from a thread, or, asked for it, blocks the thread for ever."""
 
     let_go = threading.Event()
 
@@ -86,9 +85,7 @@ class Sleeping(BlockingAgent):
             self.let_go.wait()
             return
         with turn.say() as answer:
-            answer.write("Sleeping")
-            time.sleep(0.3)
-            answer.write(", awake")
+            answer.write("Here")
 
 
 class Chatting(Agent):
