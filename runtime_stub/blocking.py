@@ -5,7 +5,7 @@ from abc import abstractmethod
 from asyncio import AbstractEventLoop, CancelledError, Task
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError as FutureCancelled, Future
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -163,17 +163,16 @@ class BlockingTurn:
             outcome.set_exception(error)
 
 
-class BlockingWriting(AbstractContextManager["BlockingWriting"]):
-    """A Writing for a thread; `write` waits while much of the text is not told yet."""
+class BlockingPiece(AbstractContextManager["BlockingPiece"]):
+    """A part of a turn that lasts for a block, in a thread."""
 
-    def __init__(self, turn: BlockingTurn, writing: Writing) -> None:
+    def __init__(self, turn: BlockingTurn, piece: AbstractAsyncContextManager[Any]) -> None:
         self._turn = turn
-        self._writing = writing
-        self.metadata = writing.metadata
+        self._piece = piece
 
     def __enter__(self) -> Self:
-        """Begin the text."""
-        self._turn.wait(self._writing.__aenter__)
+        """Begin it."""
+        self._turn.wait(self._piece.__aenter__)
         return self
 
     def __exit__(
@@ -182,8 +181,17 @@ class BlockingWriting(AbstractContextManager["BlockingWriting"]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End the text; it is durable then."""
-        self._turn.wait(partial(self._writing.__aexit__, kind, error, trace))
+        """End it: what it records is durable then."""
+        self._turn.wait(partial(self._piece.__aexit__, kind, error, trace))
+
+
+class BlockingWriting(BlockingPiece):
+    """A Writing for a thread; `write` waits while much of the text is not told yet."""
+
+    def __init__(self, turn: BlockingTurn, writing: Writing) -> None:
+        super().__init__(turn, writing)
+        self._writing = writing
+        self.metadata = writing.metadata
 
     def write(self, piece: str) -> None:
         """Add to the text."""
@@ -199,26 +207,12 @@ class BlockingWriting(AbstractContextManager["BlockingWriting"]):
         self._turn.call(self._writing.begin_anew, why)
 
 
-class BlockingDoing(AbstractContextManager["BlockingDoing"]):
+class BlockingDoing(BlockingPiece):
     """A Doing for a thread."""
 
     def __init__(self, turn: BlockingTurn, doing: Doing) -> None:
-        self._turn = turn
+        super().__init__(turn, doing)
         self._doing = doing
-
-    def __enter__(self) -> Self:
-        """Record the action."""
-        self._turn.wait(self._doing.__aenter__)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Record what came of it."""
-        self._turn.wait(partial(self._doing.__aexit__, kind, error, trace))
 
     def agreed(self) -> bool:
         """Ask a person where `act` would."""
