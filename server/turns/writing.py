@@ -1,8 +1,5 @@
 """LoggedWriting, a text that is shown while it is written and is one event at its end."""
 
-import asyncio
-from asyncio import Future
-from functools import partial as bound
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -15,6 +12,7 @@ from server.turns.actions import Actions
 from server.turns.context import TurnContext
 from server.turns.limits import Clocks
 from server.user_code import outside
+from storage.promise import Promise
 
 FIELDS = {"message": "content", "think": "thought"}
 """The fields that hold a text, by kind of event."""
@@ -65,7 +63,7 @@ class LoggedWriting(Writing):
             self._actions.check()
             appended = self._finish(None)
             if appended is not None:
-                await asyncio.shield(appended)
+                await appended
 
     def write(self, piece: str) -> None:
         """See Writing."""
@@ -112,7 +110,7 @@ class LoggedWriting(Writing):
         self._open_texts.pop(self, None)
         partial.drop("empty")
 
-    def _finish(self, interrupted: Interruption | None) -> "Future[Appended] | None":
+    def _finish(self, interrupted: Interruption | None) -> Promise[Appended] | None:
         partial = self._partial
         if partial is None:
             return None
@@ -127,8 +125,8 @@ class LoggedWriting(Writing):
         if interrupted is not None:
             changes["interrupted"] = interrupted
         event = self._event(partial.text).model_copy(update=changes)
-        appended: Future[Appended] = asyncio.get_running_loop().create_future()
-        partial.finish(event, EventSource.AGENT, self._append, bound(_settle, appended))
+        appended: Promise[Appended] = Promise()
+        partial.finish(event, EventSource.AGENT, self._append, appended.settle)
         return appended
 
     def _append(self, event: Event, source: EventSource, settled: Any) -> None:
@@ -138,13 +136,3 @@ class LoggedWriting(Writing):
         if self._kind == "think":
             return AgentThinkAction(thought=text)
         return MessageAction(content=text)
-
-
-def _settle(future: "Future[Appended]", outcome: Appended | Exception) -> None:
-    if future.done():
-        return
-    if isinstance(outcome, Appended):
-        future.set_result(outcome)
-    else:
-        future.set_exception(outcome)
-        future.exception()  # nobody may be listening any more
