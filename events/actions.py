@@ -299,3 +299,18 @@ class NullAction(Action):
 
 ACTIONS: dict[str, type[Action]] = {declared.kind: declared for declared in Action.__subclasses__()}
 """Every declared action, by its wire name."""
+
+RUNNABLE = frozenset(
+    (
+        "run",
+        "run_ipython",
+        "read",
+        "write",
+        "edit",
+        "browse",
+        "browse_interactive",
+        "call_tool_mcp",
+        "task_tracking",
+    )
+)
+"""Kinds of action that a runtime carries out and answers with an observation."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, overload
 
 import orjson
 
-from events.actions import ACTIONS, Action, MessageAction
+from events.actions import ACTIONS, RUNNABLE, Action, MessageAction
 from events.errors import BadRecording
 from events.event import ConfirmationState, EventSource
 from events.layout import UnknownAction, layout_of
@@ -15,23 +15,7 @@ from events.legacy import modern_args
 from events.serialization import decode, mismatches_of
 from events.strictness import MAX_INTEGER, MIN_INTEGER, shown, storable
 
-REPLAYED = frozenset(
-    (
-        "message",
-        "run",
-        "run_ipython",
-        "read",
-        "write",
-        "edit",
-        "browse",
-        "browse_interactive",
-        "call_tool_mcp",
-        "task_tracking",
-        "think",
-        "finish",
-        "reject",
-    )
-)
+REPLAYED = RUNNABLE | {"message", "think", "finish", "reject"}
 """Kinds of an agent's actions that are done again; the others steer an agent or its memory."""
 NOT_NEEDED = frozenset(
     (

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from events.actions import Action, ChangeAgentStateAction, MessageAction, RecallAction
+from events.actions import RUNNABLE, Action, ChangeAgentStateAction, MessageAction, RecallAction
 from events.damage import is_marker
 from events.event import AgentState, Event, EventFlag, EventSource, StoredEvent
 from events.filter import EventFilter
@@ -16,8 +16,7 @@ from events.observations import (
     TurnEndedObservation,
 )
 from events.stream import EventStream
-from server.agent.states import RESTING
-from server.turns.actions import RUNNABLE
+from server.turns.approvals import RESTING
 
 USER_MARK = b'"source":"user"'
 FRONT_BYTES = 120

@@ -37,17 +37,5 @@ WORKING = frozenset(
 )
 """The agent is at work: its loop is not closed for being idle."""
 
-RESTING = frozenset(
-    (
-        AgentState.AWAITING_USER_INPUT,
-        AgentState.PAUSED,
-        AgentState.STOPPED,
-        AgentState.FINISHED,
-        AgentState.REJECTED,
-        AgentState.ERROR,
-    )
-)
-"""States without an action in progress: every earlier action has an observation."""
-
 TROUBLED = frozenset((AgentState.ERROR, AgentState.RATE_LIMITED))
 """States whose cause must be in the log, since the agent does not continue."""

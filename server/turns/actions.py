@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from events.actions import (
+    RUNNABLE,
     Action,
     AgentDelegateAction,
     AgentFinishAction,
@@ -41,21 +42,6 @@ from server.turns.approvals import APPROVED, ASKED_RISKS, CONFIRMABLE, Question
 from server.turns.context import TurnContext
 from server.turns.limits import Clocks
 from server.user_code import outside
-
-RUNNABLE = frozenset(
-    (
-        "run",
-        "run_ipython",
-        "read",
-        "write",
-        "edit",
-        "browse",
-        "browse_interactive",
-        "call_tool_mcp",
-        "task_tracking",
-    )
-)
-"""Kinds of action that the runtime answers with an observation."""
 
 STOPPED_ID = "AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_STOPPED"
 FAILED_ID = "AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_ERROR"

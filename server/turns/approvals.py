@@ -34,7 +34,7 @@ DECISIONS = frozenset((AgentState.USER_CONFIRMED, AgentState.USER_REJECTED))
 """The commands that decide."""
 ENDED_HELD = 100
 """Questions that are over and of which the end is remembered."""
-SETTLED_STATES = frozenset(
+RESTING = frozenset(
     (
         AgentState.AWAITING_USER_INPUT,
         AgentState.PAUSED,
@@ -44,7 +44,7 @@ SETTLED_STATES = frozenset(
         AgentState.ERROR,
     )
 )
-"""States that name every question that is open then."""
+"""States without an action in progress: every earlier one has an observation or is named as asked."""
 APPROVED, REJECTED, WITHDRAWN = "approved", "rejected", "withdrawn"
 OUTCOMES = {AgentState.USER_CONFIRMED: APPROVED, AgentState.USER_REJECTED: REJECTED}
 STATE = AgentStateChangedObservation.kind
@@ -296,7 +296,7 @@ async def _unsettled(
         payload = orjson.loads(stored.body)
         if payload.get("observation") == STATE:
             extras = _extras(payload)
-            if extras.get("agent_state") in SETTLED_STATES:
+            if extras.get("agent_state") in RESTING:
                 named = extras.get("approvals") or ()
                 break
         later.append((payload, stored))
