@@ -7,17 +7,11 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from events.errors import (
-    AppendFailed,
-    AppendUnknown,
-    BadEvent,
-    DamagedRecord,
-    StreamClosed,
-    StreamOverloaded,
-)
+from events.errors import DamagedRecord
 from events.event import AgentState
-from server.errors import AlreadyDecided, ApprovalNotFound, NotAvailable
+from server.errors import AlreadyDecided, ApprovalNotFound
 from server.routes.endpoint import Tag, described
+from server.routes.events import APPENDING
 from server.routes.request import (
     JsonResponse,
     RequestBody,
@@ -90,16 +84,7 @@ class ApprovalRoutes:
         body=DecisionToTake,
         answer=DecisionTaken,
         takes_key=True,
-        raises=(
-            ApprovalNotFound,
-            AlreadyDecided,
-            BadEvent,
-            NotAvailable,
-            StreamOverloaded,
-            StreamClosed,
-            AppendUnknown,
-            AppendFailed,
-        ),
+        raises=(ApprovalNotFound, AlreadyDecided, *APPENDING),
     )
     async def decide(self, request: Request) -> Response:
         """Approve or reject one action; of two decisions the first counts."""

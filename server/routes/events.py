@@ -220,6 +220,7 @@ APPENDING = (
     AppendUnknown,
     AppendFailed,
 )
+"""Errors of a request that appends an event."""
 
 
 class EventRoutes:

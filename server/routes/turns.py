@@ -9,20 +9,13 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from events.errors import (
-    AppendFailed,
-    AppendUnknown,
-    BadEvent,
-    DamagedRecord,
-    StreamClosed,
-    StreamOverloaded,
-)
+from events.errors import DamagedRecord
 from events.event import AgentState
 from events.filter import EventFilter
 from events.stream import EventStream
 from server.errors import NotAvailable
 from server.routes.endpoint import Tag, described
-from server.routes.events import EventAccepted
+from server.routes.events import APPENDING, EventAccepted
 from server.routes.request import (
     JsonResponse,
     Query,
@@ -84,9 +77,6 @@ class TurnStopped(ResponseBody):
     """Whether the turn was stopped; false if it had ended by itself, or never was."""
 
     stopped: bool
-
-
-APPENDING = (BadEvent, NotAvailable, StreamOverloaded, StreamClosed, AppendUnknown, AppendFailed)
 
 
 class TurnRoutes:
