@@ -85,7 +85,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What one call of a model used: tokens, and USD or None where the price is not known."""
+    """The use of one call of a model: tokens, and USD or None where the price is not known."""
 
     model: str
     prompt_tokens: int = 0
@@ -96,7 +96,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """What the user has chosen; None is the server's default."""
+    """The settings that the user has chosen; None is the server's default."""
 
     llm_model: str | None = None
     llm_base_url: str | None = None
@@ -112,7 +112,7 @@ class AgentSettings:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """How much of a history is wanted: the newest exchanges within both bounds, at least one."""
+    """The extent of a history that is wanted: the newest exchanges within both bounds, at least one."""
 
     exchanges: int = 50
     characters: int = 200_000
@@ -216,7 +216,7 @@ class Turn(Protocol):
 
     @property
     def cause(self) -> Sequence[Event]:
-        """What is to be answered: messages, a decision, or nothing when it is only to go on."""
+        """The events to be answered: messages, a decision, or nothing when it is only to go on."""
 
     @property
     def attempt(self) -> int:
@@ -224,7 +224,7 @@ class Turn(Protocol):
 
     @property
     def settings(self) -> AgentSettings:
-        """What the user had chosen when the turn began."""
+        """The settings that the user had chosen when the turn began."""
 
     @property
     def history(self) -> History:
@@ -232,7 +232,7 @@ class Turn(Protocol):
 
     @property
     def memory(self) -> bytes | None:
-        """What `keep` kept last."""
+        """The bytes that `keep` kept last."""
 
     @property
     def memory_position(self) -> int:
@@ -240,7 +240,7 @@ class Turn(Protocol):
 
     @property
     def deadline(self) -> float:
-        """When the turn times out, on the event loop's clock; waiting for a person moves it on."""
+        """The time at which the turn times out, on the event loop's clock; waiting for a person moves it on."""
 
     def say(self, *, kind: Literal["message", "think"] = "message") -> Writing:
         """Return a text to write: `async with turn.say() as answer: answer.write(piece)`.

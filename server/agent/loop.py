@@ -1,4 +1,8 @@
-"""Drives one agent over one stream: turns, states, commands, and what earlier loops left open."""
+"""Drives one agent over one stream: turns, states, commands, and what earlier loops left open.
+
+It is long because it is one state machine: every path to the end of a turn or to another state,
+also that of work an earlier loop left open, changes the same few fields.
+"""
 
 import asyncio
 import logging
@@ -81,7 +85,7 @@ CUT_WORDS = {
     INTERRUPTED: Interruption.STOPPED,
     "timed_out": Interruption.TIMED_OUT,
 }
-"""What is said of a text that was cut short, by the outcome of its turn; else FAILED."""
+"""The word for a text that was cut short, by the outcome of its turn; else FAILED."""
 OnError = Callable[[str], None]
 """Shows a failure to connected clients; the state `error` with its reason is in the log."""
 

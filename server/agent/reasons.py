@@ -1,4 +1,4 @@
-"""What people are told of a turn that failed: a closed list of reasons, and no text of others."""
+"""The words in which people are told of a turn that failed: a closed list of reasons, and no text of others."""
 
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ OPEN_ERRORS = (EventsError, LimitReached, RuntimeUnavailable, UserCodeLate)
 
 
 class Failure(NamedTuple):
-    """What people are told: the reason of the state, a text, and the `error_id` of the entry."""
+    """The words for people: the reason of the state, a text, and the `error_id` of the entry."""
 
     reason: str
     text: str

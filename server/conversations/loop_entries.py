@@ -51,7 +51,7 @@ HOLDING = frozenset({LoopState.STARTING, LoopState.RUNNING, LoopState.STOPPING})
 
 
 class LoopStatus(NamedTuple):
-    """What a loop is at, as others may know it."""
+    """The present work of a loop, as others may know it."""
 
     state: LoopState | None = None
     """None where there is no loop and none waits."""

@@ -33,7 +33,7 @@ class AnswerQuery(Query):
 
 @dataclass(slots=True)
 class TurnAnswer:
-    """What a turn came to. `turn` and `outcome` are None as long as they are not known."""
+    """The outcome of a turn. `turn` and `outcome` are None as long as they are not known."""
 
     turn: int | None = None
     outcome: str | None = None

@@ -45,7 +45,7 @@ MEDIA_TYPE = "text/event-stream"
 
 
 class StreamQuery(Query):
-    """Where a stream begins, what it holds, and where it ends."""
+    """The beginning of a stream, its contents, and its end."""
 
     cursor: str = Field(
         default="",

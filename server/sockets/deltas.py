@@ -13,7 +13,7 @@ PREFIX = f'42["{DELTA_OUT}",'.encode()
 
 
 class DeltaFeed:
-    """What one client lacks of the partials of its conversation, as long as it is not live.
+    """The part that one client lacks of the partials of its conversation, as long as it is not live.
 
     A session may turn live in the step in which `next_frame` returns None: then its client holds all
     that was told, as live clients do.

@@ -76,7 +76,7 @@ class SocketEntry(ConnectionEntry):
 
 @dataclass(slots=True)  # read for every event
 class Link:
-    """What ties a connection that has joined: its session, fan-out, conversation and intake."""
+    """The ties of a connection that has joined: its session, fan-out, conversation and intake."""
 
     session: WebSession
     fanout: Fanout

@@ -86,7 +86,7 @@ class Pending:
 
 
 class Carried(NamedTuple):
-    """What became of an action: its observation, and the agent's state that it ends the work in."""
+    """The outcome of an action: its observation, and the agent's state that it ends the work in."""
 
     observation: Observation
     due: AgentState | None = None

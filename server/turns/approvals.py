@@ -51,7 +51,7 @@ STATE = AgentStateChangedObservation.kind
 
 
 class Decided:
-    """How a question ended: `approved`, `rejected` or `withdrawn`, by whom and when."""
+    """The end of a question: `approved`, `rejected` or `withdrawn`, by whom and when."""
 
     __slots__ = ("at", "by", "client_id", "event_id", "outcome", "reason")
 

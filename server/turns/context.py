@@ -1,4 +1,4 @@
-"""What the turns of one loop share: its stream, runtime, limits, user and memory."""
+"""The things that the turns of one loop share: its stream, runtime, limits, user and memory."""
 
 from abc import ABC, abstractmethod
 from asyncio import Future

@@ -1,4 +1,4 @@
-"""What bounds a turn: iterations, money, and two clocks."""
+"""The bounds of a turn: iterations, money, and two clocks."""
 
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -151,7 +151,7 @@ class Clocks:
 
     @property
     def deadline(self) -> float:
-        """When the turn times out, on the loop's clock."""
+        """The time at which the turn times out, on the loop's clock."""
         return self._deadline + (self._loop.time() - self._held_since if self._held else 0.0)
 
     @property

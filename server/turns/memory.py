@@ -1,4 +1,4 @@
-"""What agents keep for their next turn: the contract, and where it is kept."""
+"""The memory that agents keep for their next turn: the contract and its back-ends."""
 
 import asyncio
 import logging
@@ -14,14 +14,14 @@ VERSION = b"1"
 
 
 class Remembered(NamedTuple):
-    """What an agent kept, and the id of the last event there was then; -1 for none."""
+    """The memory an agent kept, and the id of the last event there was then; -1 for none."""
 
     memory: bytes | None = None
     position: int = -1
 
 
 class TurnMemory(ABC):
-    """Where agents keep what they want to know in their next turn.
+    """The store of what agents want to know in their next turn.
 
     It may lag behind the log and never leads it: what is kept belongs to events that are durable.
     """

@@ -58,7 +58,7 @@ async def decide(api, conversation_id, approval, decision="approve", **body):
 
 
 def done(log, approval):
-    """What was carried out of an approval: the observations of its action as it was decided."""
+    """The results of an approval: the observations of its action as it was decided."""
     again = [one["id"] for one in log if one.get("cause") == approval and "action" in one]
     return [one["observation"] for one in log if one.get("cause") in again]
 
@@ -73,7 +73,7 @@ def said(log):
 
 
 def outcomes(log):
-    """How the turns ended."""
+    """The outcomes of the turns."""
     return [one["extras"]["outcome"] for one in log if one.get("observation") == "turn_ended"]
 
 

@@ -37,7 +37,7 @@ async def causes(one):
 
 
 async def outcomes(one):
-    """How the turns ended."""
+    """The outcomes of the turns."""
     return [ended.outcome for ended in await of_kind(one, "turn_ended")]
 
 

@@ -18,7 +18,7 @@ async def endpoint():
 
 
 async def texts(endpoint, field="content"):
-    """What the deltas of an answer say, and how it ended."""
+    """The text of the deltas of an answer, and its end."""
     found, end = [], None
     async with (
         httpx.AsyncClient(timeout=20) as client,

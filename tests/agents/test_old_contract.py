@@ -25,7 +25,7 @@ def shouting():
 
 
 async def conversation(agent, *texts):
-    """What a log holds after these messages: kind and what it says, but for ends of turns."""
+    """The contents of a log after these messages: kind and text of each event, but for ends of turns."""
     async with Running(agent) as one:
         await one.state(AWAITING)
         for text in texts:

@@ -1,4 +1,4 @@
-"""What a loop makes of a log that an earlier one left: turns cut short, old logs, open actions."""
+"""The recovery of a log that an earlier loop left: turns cut short, old logs, open actions."""
 
 import orjson
 import pytest

@@ -1,4 +1,4 @@
-"""What conversations are after their server was killed, and when their turn comes."""
+"""The state of conversations after their server was killed, and when their turn comes."""
 
 from typing import Any, NamedTuple
 

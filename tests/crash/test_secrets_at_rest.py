@@ -51,7 +51,7 @@ def spellings(value: str) -> Iterator[bytes]:
 
 
 def finds(folder: Path, planted: dict[str, str]) -> list[str]:
-    """Where a planted value stands in a folder, in any spelling."""
+    """The files of a folder that hold a planted value, in any spelling."""
     found = []
     for path in sorted(folder.rglob("*")):
         content = path.read_bytes() if path.is_file() else b""
@@ -85,7 +85,7 @@ class Talk:
         self.one = f"/api/conversations/{told['conversation_id']}"
 
     async def run(self, command: str) -> str:
-        """What a command shows, once that is stored."""
+        """The output of a command, once that is stored."""
         await self.post(f"{self.one}/message", {"message": f"/run {command}"})
         async with asyncio.timeout(WAIT_SECONDS):
             while True:

@@ -23,7 +23,7 @@ CONVERSATIONS = 4
 ENOUGH = 40
 STOP_SECONDS = 10.0
 TRANSPORT_LOST = "transport error"
-"""What this client says when its websocket ends without any farewell of the server."""
+"""The event of this client when its websocket ends without any farewell of the server."""
 LOOPS = {"PARLEY_MAX_CONCURRENT_CONVERSATIONS": "100"}
 
 
