@@ -164,7 +164,7 @@ class Checkpoints:
         log names the partial is passed over. Raises nothing: what fails is logged, and tried again
         before the conversation's next checkpoint.
         """
-        if not stream.next_id:
+        if not stream.next_id or not stream.may_have_asides:
             return
         try:
             async with asyncio.timeout(self._deadline_seconds):

@@ -42,6 +42,9 @@ EVENT_BYTES = 16 * 1024 * 1024
 GIVEN_LAST = ("id", "timestamp")
 """The fields a batch assigns to an event."""
 
+NO_SECRETS = Redactor()
+"""The redactor of every stream that knows no secret; it never learns one."""
+
 Tap = Callable[[Sequence[StoredEvent], SummaryChange], None]
 """Takes events as they are committed, and their fold."""
 
@@ -107,14 +110,14 @@ class EventStream:
         self._head = head
         self._fence = head.fence
         self._store = store
-        self._redactor = Redactor()
+        self._redactor = NO_SECRETS
         self._reader = reader
         self._limits = limits
         self._masks_changed: Callable[[int], None] | None = None
         self._appends: AppendPump | None = None
         self._taps: tuple[Tap, ...] = ()
         self._partials: Partials | None = None
-        self._unmasked: dict[int, bytes] = {}
+        self._unmasked: dict[int, bytes] | None = None
         self._unmasked_bytes = 0
         self._subscriptions: tuple[Subscription, ...] = ()
         self._growth: Future[None] | None = None
@@ -153,6 +156,11 @@ class EventStream:
         return (self._appends or self._head).last_state_id
 
     @property
+    def may_have_asides(self) -> bool:
+        """Whether the log may have had asides when the stream was opened."""
+        return self._head.asides
+
+    @property
     def is_closed(self) -> bool:
         """Whether the published end is the end of the log."""
         return self._closed
@@ -163,7 +171,7 @@ class EventStream:
         if self._partials is None:
             changed = self._limits.on_partials
             self._partials = Partials(
-                self._redactor,
+                self._own_redactor(),
                 self._limits.pace or Pace(),
                 None if changed is None else partial(changed, self),
             )
@@ -286,7 +294,8 @@ class EventStream:
 
     def update_secrets(self, secrets: Mapping[str, str]) -> None:
         """Mask these values, too, in everything appended from now on."""
-        self._redactor.update(secrets)
+        if secrets:
+            self._own_redactor().update(secrets)
 
     def learn_masks(self, masks: Mapping[str, str], version: int) -> None:
         """`update_secrets`, and name their version in every append from now on.
@@ -323,7 +332,7 @@ class EventStream:
         after a restart, there is what is stored. Raises BadEvent.
         """
         payload = orjson.loads(stored.body)
-        unmasked = self._unmasked.get(stored.id)
+        unmasked = None if self._unmasked is None else self._unmasked.get(stored.id)
         if unmasked is not None:
             payload = {**orjson.loads(unmasked), **{key: payload[key] for key in GIVEN_LAST}}
         return decode(payload)
@@ -470,11 +479,19 @@ class EventStream:
             callers = waiting.callers
             callers[0] = partial(self._hold_unmasked, after.unmasked, callers[0])
 
+    def _own_redactor(self) -> Redactor:
+        """Return the redactor that learns the secrets of this conversation."""
+        if self._redactor is NO_SECRETS:
+            self._redactor = Redactor()
+        return self._redactor
+
     def _hold_unmasked(
         self, unmasked: bytes, settled: Settled, outcome: Appended | Exception
     ) -> None:
         # In the step in which the event becomes durable, before any subscriber hears of it.
         if isinstance(outcome, Appended) and not outcome.duplicate:
+            if self._unmasked is None:
+                self._unmasked = {}
             self._unmasked[outcome.id] = unmasked
             self._unmasked_bytes += len(unmasked)
             while self._unmasked_bytes > self._limits.unmasked_bytes and len(self._unmasked) > 1:

@@ -38,6 +38,8 @@ def is_blank(text: str) -> bool:
 
 def one_line(text: str) -> str:
     """Return the text as one line without controls; "" if nothing in it is visible."""
+    if text.isascii() and text.isprintable():  # as almost all titles, of which lists have many
+        return " ".join(text.split())
     line = _UNSHOWABLE.sub("", _SPACE.sub(" ", text)).strip()
     return "" if is_blank(line) else line
 

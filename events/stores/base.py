@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
@@ -24,7 +24,8 @@ class Head:
     The epoch is a random text made with the log; an unknown conversation has `next_id` 0 and the
     epoch "". `fence` is the newest claim under which an event was appended. `last_timestamp` is the
     newest timestamp that a summary of the log's events told, "" where there is none. `masks` is the
-    newest version of masks that an append named.
+    newest version of masks that an append named. `asides` is False where the log certainly had none
+    when the head was read.
     """
 
     next_id: int
@@ -34,6 +35,7 @@ class Head:
     fence: Fence | None = None
     last_timestamp: str = ""
     masks: int = 0
+    asides: bool = field(default=True, compare=False)
 
 
 class Formed(NamedTuple):

@@ -124,6 +124,7 @@ class MemoryEventStore(EventStore):
             log.fence,
             log.last_timestamp,
             log.masks,
+            asides=bool(log.asides),
         )
 
     async def read(self, conversation_id: str, start_id: int, end_id: int) -> list[StoredEvent]:

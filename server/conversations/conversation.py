@@ -152,13 +152,16 @@ class ServerConversation:
     def approvals(self) -> Approvals:
         """The questions whether an action may be carried out; read from the log by `read_approvals`."""
         if self._approvals is None:
-            self._approvals = Approvals(self.user_id)
+            # What the log had to say was read when the conversation was opened: nothing.
+            self._approvals = Approvals(self.user_id, is_read=True)
         return self._approvals
 
     async def read_approvals(self) -> None:
         """Read from the log which actions wait for a person. Raises what the storage raises."""
         if self.stream.last_state_id is not None:
-            await self.approvals.read(self.stream)
+            found = Approvals(self.user_id)
+            await found.read(self.stream)
+            self._approvals = None if found.is_empty else found
 
     def touch(self) -> None:
         """Record that the conversation is used now."""

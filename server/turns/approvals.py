@@ -117,11 +117,16 @@ class Approvals:
     one is refused; a loop calls `decide` with every command as it reads the log.
     """
 
-    def __init__(self, owner: str | None = None) -> None:
+    def __init__(self, owner: str | None = None, *, is_read: bool = False) -> None:
         self._owner = owner or "the user"
         self._questions: dict[int, Question] = {}
         self._ended: OrderedDict[int, Decided] = OrderedDict()
-        self._is_read = False
+        self._is_read = is_read
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no question is known, neither an open one nor one that is over."""
+        return not self._questions and not self._ended
 
     @property
     def open_ids(self) -> list[int]:

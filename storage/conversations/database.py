@@ -65,6 +65,7 @@ _COLUMNS = (
 """Fields in the order of every query of `conversations.sql`."""
 
 _JSON_COLUMNS = frozenset({"pr_number", "custom"})
+_EMPTY: dict[Any, type[list[Any] | dict[Any, Any]]] = {"[]": list, "{}": dict}
 _MOMENTS = ("created_at", "last_updated_at", "last_message_at")
 
 FEW = 1_500
@@ -382,9 +383,13 @@ def record_problem(row: Row) -> str | None:
 def _record_of(row: Row) -> ConversationMetadata:
     values = dict(zip(_COLUMNS, row, strict=True))
     try:
-        values.update({name: json.loads(values[name]) for name in _JSON_COLUMNS})
-        moments = {name: values[name] for name in _MOMENTS if values[name] is not None}
-        values.update({name: _read_moment(stored) for name, stored in moments.items()})
+        for name in _JSON_COLUMNS:
+            stored = values[name]
+            # Lists have many records, and almost all of them hold nothing here.
+            values[name] = json.loads(stored) if stored not in _EMPTY else _EMPTY[stored]()
+        for name in _MOMENTS:
+            if values[name] is not None:
+                values[name] = _read_moment(values[name])
         return ConversationMetadata.model_validate(values)
     except (ValueError, RecursionError) as error:
         raise Damaged(f"the record of conversation {row[0]} cannot be read") from error

@@ -145,9 +145,8 @@ class ConversationMetadata(ChangeableMetadata):
         Needed because values inside `custom` and `pr_number` can be set without validation. Raises
         BadValue when a value does not fit its field.
         """
-        values = {name: getattr(self, name) for name in type(self).model_fields}
         try:
-            return type(self).model_validate(values | replaced)
+            return type(self).model_validate(self.__dict__ | replaced)
         except ValidationError as error:
             raise BadValue(_first_problem(error)) from error
 

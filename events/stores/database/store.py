@@ -411,8 +411,8 @@ def _translated(error: StorageError) -> EventsError:
 
 
 def _head_of(conversation_id: str, row: Sequence[Any], in_place: int | None = None) -> Head:
-    """Return the head of a row of `read_head`. Raises DamagedHead."""
-    _, next_id, last_state_id, epoch, deleted_at, number, holder, updated_at, masks = row
+    """Return the head of a row of `read_checked_head` without its last column. Raises DamagedHead."""
+    _, next_id, last_state_id, epoch, deleted_at, number, holder, updated_at, masks, asides = row
     known_ids = isinstance(next_id, int) and isinstance(last_state_id, int | None)
     if deleted_at is None and not known_ids:
         logger.error(
@@ -423,7 +423,8 @@ def _head_of(conversation_id: str, row: Sequence[Any], in_place: int | None = No
         raise DamagedHead(conversation_id, 0, in_place or 0)
     fence = None if holder is None else Fence(number, holder)
     told = updated_at if next_id and isinstance(updated_at, str) else ""
-    return Head(next_id, last_state_id, epoch, deleted_at is not None, fence, told, masks)
+    deleted = deleted_at is not None
+    return Head(next_id, last_state_id, epoch, deleted, fence, told, masks, asides=bool(asides))
 
 
 @rerunnable

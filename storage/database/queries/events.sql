@@ -27,15 +27,18 @@ SELECT number, next_id, last_state_id, epoch, deleted_at, fence, holder, last_up
 FROM conversations WHERE conversation_id = ?
 
 -- name: read_checked_head
--- read_head, and the id of the newest event that is in its place; null where none is.
-SELECT number, next_id, last_state_id, epoch, deleted_at, fence, holder, last_updated_at, masks, (
+-- read_head, whether the log has asides, and the id of the newest event that is in its place; null where none
+-- is.
+SELECT number, next_id, last_state_id, epoch, deleted_at, fence, holder, last_updated_at, masks,
+    EXISTS (SELECT 1 FROM asides WHERE conversation = number), (
     SELECT max(key) & 4294967295 FROM events WHERE key BETWEEN number << 32 AND number << 32 | 4294967295
 )
 FROM conversations WHERE conversation_id = ?
 
 -- name: read_checked_heads
 -- read_checked_head of several logs, and which of them each is.
-SELECT asked.key, number, next_id, last_state_id, epoch, deleted_at, fence, holder, last_updated_at, masks, (
+SELECT asked.key, number, next_id, last_state_id, epoch, deleted_at, fence, holder, last_updated_at, masks,
+    EXISTS (SELECT 1 FROM asides WHERE conversation = number), (
     SELECT max(key) & 4294967295 FROM events WHERE key BETWEEN number << 32 AND number << 32 | 4294967295
 )
 FROM json_each(?) AS asked CROSS JOIN conversations ON conversation_id = asked.value
