@@ -136,6 +136,27 @@ async def test_a_caller_that_is_cancelled_takes_what_it_waits_for_along():
     assert ended.is_set()
 
 
+async def test_a_caller_that_is_cancelled_is_not_held_by_what_ignores_that():
+    code = UserCode("mine")
+    begun, let_go = asyncio.Event(), asyncio.Event()
+
+    async def stubborn():
+        begun.set()
+        while not let_go.is_set():
+            with contextlib.suppress(CancelledError):
+                await let_go.wait()
+        return "too late"
+
+    calling = asyncio.create_task(code.wait(stubborn, None, "a call"))
+    await begun.wait()
+    calling.cancel()
+    await asyncio.wait([calling], timeout=10)
+    ended, stuck = calling.cancelled(), code.is_stuck("a call")
+    let_go.set()
+
+    assert (ended, stuck) == (True, True)
+
+
 @pytest.mark.parametrize("raised", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), Panic()])
 async def test_what_is_no_exception_reaches_the_caller_as_one(raised):
     async def raises():
