@@ -63,7 +63,8 @@ class EventStoreLifetimeSuite:
 
         assert dict(await store.asides("c")) == {PARTIALS: b"3", MEMORY: bytes(range(256)) * 4096}
         assert dict(await store.asides("d")) == {}
-        assert (await store.head("c")).next_id == 1
+        head = await store.head("c")
+        assert (head.next_id, head.asides) == (1, True)
 
     async def test_a_log_that_is_not_there_keeps_no_asides(self, store):
         await append(store, "c", records(0, 1))

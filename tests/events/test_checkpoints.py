@@ -395,4 +395,6 @@ async def test_many_long_texts_are_written_in_several_calls_and_cut_at_the_size_
     kept = await lives.kept()
     assert kept is not None
     assert list(kept) == [one.id for one in texts[:2]]
-    assert len(store.calls[-1][0].body or b"") <= MAX_ASIDE_BYTES
+    (written,) = store.calls[-1]
+    assert written.body is not None
+    assert 0 < len(written.body) <= MAX_ASIDE_BYTES

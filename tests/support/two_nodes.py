@@ -158,7 +158,8 @@ class TwoNodesMachine(RuleBasedStateMachine):
             assert said.count(text) == isinstance(outcome, Appended)
             if isinstance(outcome, Appended):
                 assert said[outcome.id] == text
-                assert held is None or not held.fence.is_stale(before)
+                if held is not None:
+                    assert not held.fence.is_stale(before)
             if isinstance(outcome, Fenced):
                 assert held is not None
                 assert held.fence.is_stale(after)
