@@ -1,5 +1,7 @@
 """No turn is lost: what a kill, a stop of the server or a closed loop cuts short is begun again, or told."""
 
+import asyncio
+import os
 import signal
 
 import pytest
@@ -8,6 +10,7 @@ from events.event import AgentState
 from tests.support.clients import joined, message
 from tests.support.remote import CONVERSATIONS, remote
 from tests.support.servers import server_process
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -152,22 +155,30 @@ async def test_a_turn_that_kills_its_server_is_begun_so_many_times_and_then_told
 
 
 async def test_a_stop_of_the_server_lets_a_turn_end_by_itself(tmp_path):
-    environment = with_agent("Sleeping")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
     async with (
-        server_process(tmp_path, environment=environment) as server,
+        server_process(tmp_path / "data", environment=with_agent("Blocking")) as server,
         remote(server.url) as api,
     ):
         created = await api.create()
+
+        async def draining():
+            return (await api.client.get("/ready")).status_code == 503
+
         async with joined(server.url, created) as client:
             first = await client.state(AWAITING)
-            await client.say("hi")
+            await client.say(f"read {pipe}")
             await runs(client, first["id"])
-            code = await server.stop()
+            stopping = asyncio.create_task(server.stop())
+            await until(draining)
+            await asyncio.to_thread(pipe.write_text, "Read", "utf-8")
+            code = await stopping
         await server.start()
         log = await api.log(created)
 
     assert code == 0
-    assert of_agent(log) == ["Sleeping, awake"]
+    assert of_agent(log) == ["Read"]
     assert [one["extras"]["outcome"] for one in log if kind(one) == "turn_ended"] == ["done"]
 
 

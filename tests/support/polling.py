@@ -35,7 +35,8 @@ class PollingClient:
 
     async def connect(self) -> str:
         """Ask for the namespace, and return the answer's packet."""
-        assert (await self.send("40")).text == "OK"
+        answer = await self.send("40")
+        assert answer.text == "OK", (answer.status_code, answer.text)
         return await self.packet()
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import ClassVar
 
 import httpx
@@ -75,7 +76,7 @@ class Resuming(Answering):
 
 
 class Blocking(BlockingAgent):
-    """Answers from a thread, or, asked for it, blocks the thread for ever."""
+    """Answers from a thread; asked for it, with what a pipe holds, or blocks the thread for ever."""
 
     let_go = threading.Event()
 
@@ -84,8 +85,9 @@ class Blocking(BlockingAgent):
         if asked(turn) == "for ever":
             self.let_go.wait()
             return
+        verb, _, pipe = asked(turn).partition(" ")
         with turn.say() as answer:
-            answer.write("Here")
+            answer.write(Path(pipe).read_text("utf-8") if verb == "read" else "Here")
 
 
 class Chatting(Agent):
