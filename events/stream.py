@@ -94,7 +94,6 @@ class EventStream:
         "_unmasked",
         "_unmasked_bytes",
         "conversation_id",
-        "epoch",
     )
 
     def __init__(
@@ -106,7 +105,6 @@ class EventStream:
         limits: StreamLimits,
     ) -> None:
         self.conversation_id = conversation_id
-        self.epoch = head.epoch
         self._head = head
         self._fence = head.fence
         self._store = store
@@ -136,6 +134,11 @@ class EventStream:
         if head.deleted:
             raise ConversationDeleted(conversation_id)
         return cls(conversation_id, store, reader, head, limits)
+
+    @property
+    def epoch(self) -> str:
+        """The random text made with the log, "" until its first append."""
+        return self._head.epoch
 
     @property
     def next_id(self) -> int:

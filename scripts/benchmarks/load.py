@@ -111,13 +111,19 @@ class Producer:
 
 
 async def idle(job: Job) -> dict[str, float]:
-    """The server's memory per connection that does nothing; each to its conversation if asked."""
+    """The server's memory per connection that does nothing; each to its conversation if asked.
+
+    As many are connected before, which use up what the server had freed at its start.
+    """
     control = await Control.open(job["control"])
     count = job["clients"]
-    names = await control.ask("new", count=count if job["own_conversation"] else 1)
+    own = job["own_conversation"]
+    names = await control.ask("new", count=2 * count if own else 1)
+    names = names if own else names * 2 * count
+    clients = await connect_all(job["port"], names[:count], Client)
+    await asyncio.sleep(0.5)
     before = await control.ask("figures")
-    names = names if job["own_conversation"] else names * count
-    clients = await connect_all(job["port"], names, Client)
+    clients += await connect_all(job["port"], names[count:], Client)
     await asyncio.sleep(0.5)
     after = await control.ask("figures")
     raise_problems(clients)

@@ -15,7 +15,9 @@ from benchmarks.side_door import ask
 
 ARRIVALS, AT_ONCE = 500, 32
 IDLE = 1_000
-OPENED = 5_000
+OPENED = 20_000
+OPENED_BEFORE = 5_000
+OPENED_AT_ONCE = 500
 SLOW_ROUNDS, SLOW_ROUNDS_QUICK = 9, 3
 SLOW_RATE = 50
 
@@ -125,11 +127,16 @@ def memory(context: Context) -> None:
 
     def opened() -> Figures:
         with servers.ours(context.folder / f"open-{next(numbers)}", "sqlite") as contender:
-            stored = [name for _ in range(OPENED // 500 + 1) for name in _stored(contender)]
-            ask(contender, "hold", conversations=stored[:500])
+            count = OPENED_BEFORE + OPENED
+            stored = [
+                ask(contender, "store", count=OPENED_AT_ONCE)
+                for _ in range(0, count, OPENED_AT_ONCE)
+            ]
+            # The first ones use up what the server had freed before, and fill the caches.
+            first = OPENED_BEFORE // OPENED_AT_ONCE
+            _hold(contender, stored[:first])
             before = ask(contender, "figures")
-            for start in range(500, len(stored), 500):
-                ask(contender, "hold", conversations=stored[start : start + 500])
+            _hold(contender, stored[first:])
             after = ask(contender, "figures")
         return {name: (after[name] - before[name]) / OPENED for name in ("rss", "threads")}
 
@@ -162,8 +169,9 @@ def memory(context: Context) -> None:
     )
 
 
-def _stored(contender: Contender) -> list[str]:
-    return list(ask(contender, "store", count=500))
+def _hold(contender: Contender, groups: list[list[str]]) -> None:
+    for conversations in groups:
+        ask(contender, "hold", conversations=conversations)
 
 
 def _kb(values: list[float]) -> list[float]:

@@ -48,6 +48,8 @@ class StandaloneConversationManager(ConversationManager):
             refine=parts.users.loop_settings,
         )
         self._deletions: KeyedLocks[str] = KeyedLocks()
+        # One method object for all conversations: each would hold another otherwise.
+        self._on_closed = self._closed
 
     async def __aenter__(self) -> Self:
         """See ConversationManager."""
@@ -293,7 +295,7 @@ class StandaloneConversationManager(ConversationManager):
         follower = None if parts.metadata_in_commit else MetadataFollower(stream, records)
         conversation = ServerConversation(
             *(sid, user_id, stream, parts.loop_dependencies, records, parts.connections, follower),
-            on_closed=self._closed,
+            on_closed=self._on_closed,
         )
         try:
             await conversation.read_approvals()

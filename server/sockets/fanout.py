@@ -1,8 +1,7 @@
 """Fan-out: encodes each published event once and sends the frames to all sessions."""
 
 import logging
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 
 from events.event import StoredEvent
 from events.partials import Dropped, Piece
@@ -19,6 +18,17 @@ logger = logging.getLogger(__name__)
 class Fanout:
     """The live path of one conversation on this process."""
 
+    __slots__ = (
+        "_live",
+        "_senders",
+        "_untap",
+        "_untap_pieces",
+        "_with_deltas",
+        "members",
+        "published",
+        "stream",
+    )
+
     def __init__(self, stream: EventStream) -> None:
         self.published = stream.next_id - 1
         self.members = 0
@@ -27,13 +37,14 @@ class Fanout:
         self._live: dict[WebSession, Send] = {}
         self._senders: tuple[Send, ...] | None = ()
         self._with_deltas: dict[WebSession, Send] = {}
-        self._follows_partials = False
-        self._tap = ExitStack()
-        self._tap.callback(stream.tap(self._deliver))
+        self._untap = stream.tap(self._deliver)
+        self._untap_pieces: Callable[[], None] | None = None
 
     def close(self) -> None:
-        """Stop receiving events."""
-        self._tap.close()
+        """Stop receiving events and pieces."""
+        self._untap()
+        if self._untap_pieces is not None:
+            self._untap_pieces()
 
     def enter(self, session: WebSession, send: Send, *, deltas: bool = False) -> None:
         """See LivePath."""
@@ -41,9 +52,8 @@ class Fanout:
         self._senders = None
         if deltas:
             self._with_deltas[session] = send
-            if not self._follows_partials:
-                self._follows_partials = True
-                self._tap.callback(self.stream.partials.tap(self._deliver_pieces))
+            if self._untap_pieces is None:
+                self._untap_pieces = self.stream.partials.tap(self._deliver_pieces)
 
     def leave(self, session: WebSession) -> None:
         """Stop sending to a session, which has all published events; it may have left already."""
