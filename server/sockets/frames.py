@@ -128,7 +128,8 @@ class FrameRun:
 
     def serves(self, first_id: int, last_id: int) -> bool:
         """Return whether the run can serve a read of these events, in part if the run is full."""
-        return self.covers(first_id, first_id if self.is_full else last_id)
+        needed = first_id if self.is_full else last_id
+        return self.first_id <= first_id and needed <= self.last_id
 
     def part(self, first_id: int, last_id: int) -> "FrameRun":
         """Return the part first_id..last_id, both inclusive; the run itself if that is all of it."""
@@ -147,6 +148,8 @@ class FrameRun:
     def slice(self, position: int, limit_bytes: int) -> "FrameRun":
         """Return as many events after a position below `last_id` as fit; at least one."""
         place = max(position + 1 - self.first_id, 0)
+        if not place and len(self.wire) <= limit_bytes:
+            return self
         begin = self.ends[place - 1] if place else 0
         end = max(bisect_right(self.ends, begin + limit_bytes, place), place + 1)
         return self.part(self.first_id + place, self.first_id + end - 1)
