@@ -19,10 +19,10 @@ class Fanout:
     """The live path of one conversation on this process."""
 
     __slots__ = (
+        "_follows_partials",
         "_live",
         "_senders",
-        "_untap",
-        "_untap_pieces",
+        "_untaps",
         "_with_deltas",
         "members",
         "published",
@@ -37,14 +37,14 @@ class Fanout:
         self._live: dict[WebSession, Send] = {}
         self._senders: tuple[Send, ...] | None = ()
         self._with_deltas: dict[WebSession, Send] = {}
-        self._untap = stream.tap(self._deliver)
-        self._untap_pieces: Callable[[], None] | None = None
+        self._follows_partials = False
+        self._untaps: tuple[Callable[[], None], ...] = (stream.tap(self._deliver),)
 
     def close(self) -> None:
         """Stop receiving events and pieces."""
-        self._untap()
-        if self._untap_pieces is not None:
-            self._untap_pieces()
+        untaps, self._untaps = self._untaps, ()  # they lead back here, and would hold us
+        for untap in untaps:
+            untap()
 
     def enter(self, session: WebSession, send: Send, *, deltas: bool = False) -> None:
         """See LivePath."""
@@ -52,8 +52,9 @@ class Fanout:
         self._senders = None
         if deltas:
             self._with_deltas[session] = send
-            if self._untap_pieces is None:
-                self._untap_pieces = self.stream.partials.tap(self._deliver_pieces)
+            if not self._follows_partials:
+                self._follows_partials = True
+                self._untaps += (self.stream.partials.tap(self._deliver_pieces),)
 
     def leave(self, session: WebSession) -> None:
         """Stop sending to a session, which has all published events; it may have left already."""
