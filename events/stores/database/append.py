@@ -140,8 +140,17 @@ class Append(NamedTuple):
         )
 
     def _told_fold(self) -> Row:
-        fold = zip(self._fold(), NO_CHANGE, strict=True)
-        return tuple(unchanged if value is None else value for value, unchanged in fold)
+        state_id, updated_at, cost, prompt, completion, total, said_at = self._fold()
+        # One by one, since every append comes through here.
+        return (
+            -1 if state_id is None else state_id,
+            "" if updated_at is None else updated_at,
+            -1 if cost is None else cost,
+            -1 if prompt is None else prompt,
+            -1 if completion is None else completion,
+            -1 if total is None else total,
+            "" if said_at is None else said_at,
+        )
 
     def _records(self, number: int) -> list[Row]:
         base = number << KEY_BITS

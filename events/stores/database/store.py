@@ -99,6 +99,8 @@ class DatabaseEventStore(EventStore):
         self._placing = False
         self._turns: KeyedLocks[str] = KeyedLocks()
         """Appends to logs to whose ends somebody appends: in the order in which they came."""
+        self._turns_taken = 0
+        """Users of such locks; while there are none, no append looks for one."""
         self._misplaced: set[int] = set()
         """Numbers of logs that have events without a place, and of which that was told."""
         self._place_later: TimerHandle | None = None
@@ -116,28 +118,37 @@ class DatabaseEventStore(EventStore):
     ) -> Promise[int | None]:
         """See EventStore. One loop callback completes a whole commit."""
         write = Append(conversation_id, expected_next_id, events, summary, keys, fence, masks)
-        turn = self._turns.in_use(conversation_id)
-        return self._submit(write) if turn is None else Promise.of(self._wait(turn, write))
+        turn = self._turns.in_use(conversation_id) if self._turns_taken else None
+        if turn is None:
+            return self._submit(write)
+        self._turns_taken += 1  # now: what comes before it runs must wait behind it
+        return Promise.of(self._wait(turn, write))
 
     async def append_next(self, conversation_id: str, form: Form) -> Head:
         """See EventStore. The end is read behind all appends that were taken before it."""
-        turn = self._turns.of(conversation_id)
-        async with turn:
 
-            async def end() -> Head:
-                read = Statement("read_checked_head", (conversation_id,))
-                row = await self._write(_one(read))
-                return await self._checked(conversation_id, row, self._arrivals.of(conversation_id))
+        async def end() -> Head:
+            read = Statement("read_checked_head", (conversation_id,))
+            row = await self._write(_one(read))
+            return await self._checked(conversation_id, row, self._arrivals.of(conversation_id))
 
-            def write(next_id: int, formed: Formed) -> Promise[int | None]:
-                return self._submit(Append(conversation_id, next_id, *formed))
+        def write(next_id: int, formed: Formed) -> Promise[int | None]:
+            return self._submit(Append(conversation_id, next_id, *formed))
 
-            return await append_at_end(conversation_id, end, form, write)
+        self._turns_taken += 1
+        try:
+            async with self._turns.of(conversation_id):
+                return await append_at_end(conversation_id, end, form, write)
+        finally:
+            self._turns_taken -= 1
 
     async def _wait(self, turn: Lock, write: Append) -> int | None:
         """Append to a log to whose end somebody is appending now."""
-        async with turn:
-            return await self._submit(write)
+        try:
+            async with turn:
+                return await self._submit(write)
+        finally:
+            self._turns_taken -= 1
 
     def _submit(self, write: Append) -> Promise[int | None]:
         log = self._logs.get(write.conversation_id)
@@ -163,9 +174,8 @@ class DatabaseEventStore(EventStore):
         number = done.result()
         if number is not None:
             log.number = number
-        conversation_id, _, events, *_ = write
         arrivals = self._arrivals
-        arrivals.add(conversation_id, events)
+        arrivals.add(write.conversation_id, write.events)
         if arrivals.count >= PLACE_COUNT or arrivals.size >= PLACE_BYTES:
             self._place()
         elif self._place_later is None:
