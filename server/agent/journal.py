@@ -3,30 +3,40 @@
 import asyncio
 import logging
 from asyncio import Future, TimerHandle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from events.batch import Appended
 from events.errors import ConversationDeleted, EventsError, Fenced, StreamClosed
 from events.event import AgentState, Event, EventSource
-from events.observations import AgentStateChangedObservation
+from events.observations import AgentStateChangedObservation, ErrorObservation
 from events.stream import HeldStream
+from server.agent.reasons import Failure
+from server.agent.states import TROUBLED
+from server.turns.approvals import Approvals
 
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
+LONGEST_REASON = 2000
+"""Characters of a reason that are kept."""
 
 
 class LoopJournal:
-    """Appends in the order of the calls; nothing here waits or raises, failures are logged.
+    """Appends in the order of the calls, and holds the agent's state. Nothing here waits or raises; failures are logged.
 
     Clients rely on the newest state of a conversation. A state that cannot be appended is retried
     until it is in the log, another state has replaced it, another process holds the loop, or the
     stream has ended.
     """
 
-    def __init__(self, held: HeldStream) -> None:
+    def __init__(
+        self, held: HeldStream, approvals: Approvals, state_changed: Callable[[], None]
+    ) -> None:
+        self.state: AgentState | None = None
         self._held = held
+        self._approvals = approvals
+        self._state_changed = state_changed
         self._untold: AgentStateChangedObservation | None = None
         self._before: list[Event] = []
         """Events that stand before the state and are not in the log yet."""
@@ -51,22 +61,42 @@ class LoopJournal:
             logger.exception("cannot encode %s of %s", event.kind, self._held.conversation_id)
             return None
 
-    def tell_state(
-        self,
-        state: AgentState,
-        reason: str = "",
-        before: Sequence[Event] = (),
-        approvals: Sequence[int] = (),
+    def set_state(
+        self, state: AgentState, failure: Failure | None = None, before: Sequence[Event] = ()
     ) -> None:
-        """Append the current state, after the events that led to it, with the questions that are open.
+        """Append a state after the events that led to it, unless it is the current one.
+
+        For a state of trouble the failure is its reason, and an entry of the log before it.
+        """
+        if state is self.state:
+            for event in before:
+                self.tell(event, EventSource.ENVIRONMENT)
+            return
+        reason = ""
+        if failure is not None and state in TROUBLED:
+            reason = self.shown(failure.reason)
+            said = failure._replace(text=self.shown(failure.text) or reason)
+            before = (*before, error_of(said))
+        self.tell_state(state, reason, before)
+        self._state_changed()
+
+    def tell_state(self, state: AgentState, reason: str = "", before: Sequence[Event] = ()) -> None:
+        """Append a state, after the events that led to it, with the questions that are open.
 
         Earlier states that were not appended are dropped.
         """
+        self.state = state
         self._untold = AgentStateChangedObservation(
-            agent_state=state, reason=reason, approvals=list(approvals) or None
+            agent_state=state, reason=reason, approvals=self._approvals.open_ids or None
         )
         self._before = list(before)
         self._append_state()
+
+    def shown(self, text: str) -> str:
+        """Return a text as people may see it: masked, and of a length that is kept."""
+        # Masked before it is cut: no half of a secret may be left.
+        text = self._held.stream.masked(text)
+        return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
 
     async def close(self, seconds: float) -> None:
         """Wait, for a bounded time, until the newest state is appended; then stop retrying."""
@@ -135,3 +165,8 @@ class LoopJournal:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
+
+
+def error_of(failure: Failure) -> ErrorObservation:
+    """Return the entry of the log that says why the agent does not go on."""
+    return ErrorObservation(content=failure.text, error_id=failure.error_id)

@@ -1,12 +1,20 @@
-"""Work that an earlier loop left open, found by reading the log's tail backwards."""
+"""Work that an earlier loop left open: found by reading the log's tail backwards, and ended in the log."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from events.actions import RUNNABLE, Action, ChangeAgentStateAction, MessageAction, RecallAction
+from events.actions import (
+    RUNNABLE,
+    Action,
+    ChangeAgentStateAction,
+    MCPAction,
+    MessageAction,
+    RecallAction,
+)
 from events.damage import is_marker
 from events.event import AgentState, Event, EventFlag, EventSource, StoredEvent
 from events.filter import EventFilter
@@ -16,6 +24,12 @@ from events.observations import (
     TurnEndedObservation,
 )
 from events.stream import EventStream
+from runtime_stub.turn import Reason
+from server.agent.contained import ContainedAgent, ContainedRuntime
+from server.agent.journal import LoopJournal
+from server.agent.reasons import SENTENCES
+from server.agent.states import LoopSettings
+from server.turns.actions import NOT_EXECUTED, STOPPED_ID
 from server.turns.approvals import RESTING
 
 USER_MARK = b'"source":"user"'
@@ -32,6 +46,7 @@ READ_BY_USER = frozenset((MessageAction.kind, ChangeAgentStateAction.kind))
 OPENING_EVENTS = 200
 """Events from the start of a log searched for its `system` message."""
 INTERRUPTED = "interrupted"
+"""The outcome of a turn that the end of its loop cut short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,3 +219,88 @@ async def has_system_message(stream: EventStream) -> bool:
     """Return whether an earlier loop opened the conversation, by a `system` event near its start."""
     opening = EventFilter(include_kinds=("system",))
     return bool([one async for one in stream.search_events(0, OPENING_EVENTS, filter=opening)])
+
+
+async def user_messages(stream: EventStream, first_id: int, last_id: int) -> list[MessageAction]:
+    """Return the messages of the user from one id to another, both included."""
+    found: list[MessageAction] = []
+    async for stored in stream.search_events(first_id, max(last_id, 0)):
+        event = stream.unmasked(stored)
+        if isinstance(event, MessageAction) and event.source == EventSource.USER:
+            found.append(event)
+    return found
+
+
+def lost_errors(messages: Sequence[MessageAction]) -> Sequence[Event]:
+    """Return an entry of the log for each message that is not answered, and why."""
+    text = SENTENCES[Reason.TURN_LOST]
+    causes = [one.id for one in messages] or [None]
+    return [
+        ErrorObservation(content=text, error_id=Reason.TURN_LOST, cause=cause) for cause in causes
+    ]
+
+
+class Recovery:
+    """Ends in the log what an earlier loop left open, and says what of it may begin again."""
+
+    def __init__(
+        self,
+        stream: EventStream,
+        agent: ContainedAgent,
+        runtime: ContainedRuntime,
+        journal: LoopJournal,
+        settings: LoopSettings,
+    ) -> None:
+        self._stream = stream
+        self._agent = agent
+        self._runtime = runtime
+        self._journal = journal
+        self._settings = settings
+
+    def may_begin_again(self, tries: int) -> bool:
+        """Return whether a turn that was begun so often may begin once more."""
+        return self._agent.starts_again and tries < self._settings.turn_tries
+
+    async def close_action(self, action: Action) -> None:
+        """Answer an action, by carrying it out where it may be twice. Raises what the runtime raises."""
+        names = {action.kind, action.name} if isinstance(action, MCPAction) else {action.kind}
+        if names & (self._agent.may_repeat | self._runtime.may_repeat):
+            seconds = action.timeout or self._settings.action_timeout_seconds
+            try:
+                async with asyncio.timeout(seconds):
+                    found = await self._runtime.perform(action)
+                answer = found.model_copy(update={"cause": action.id, "turn": action.turn})
+            except TimeoutError:
+                text = f"The action did not finish within {seconds:g} seconds and was given up."
+                answer = ErrorObservation(content=text, cause=action.id, turn=action.turn)
+        else:
+            text = NOT_EXECUTED.format(why="was restarted")
+            answer = ErrorObservation(
+                content=text, error_id=STOPPED_ID, cause=action.id, turn=action.turn
+            )
+        self._journal.tell(answer, EventSource.AGENT)
+
+    def end_waiting(self, lost: LostTurn, waiting: Sequence[MessageAction]) -> None:
+        """Record the end of a turn whose questions are open; `waiting` are messages without a turn."""
+        self._end(lost, "waiting", waiting)
+
+    def end_lost(self, lost: LostTurn, waiting: Sequence[MessageAction], *, again: bool) -> None:
+        """Record the end of a turn that has none, and unless it begins again that it was lost."""
+        if again:
+            if not lost.has_ended:
+                self._end(lost, "crashed", [*waiting, *lost.messages])
+            return
+        for told in lost_errors(lost.messages):
+            self._journal.tell(told, EventSource.ENVIRONMENT)
+        self._end(lost, "crashed", waiting, Reason.TURN_LOST)
+
+    def _end(
+        self, lost: LostTurn, outcome: str, waiting: Sequence[MessageAction], reason: str = ""
+    ) -> None:
+        ended = TurnEndedObservation(
+            outcome=outcome,
+            reason=reason,
+            turn=lost.id,
+            open_from=min((_id(one) for one in waiting), default=self._stream.next_id),
+        )
+        self._journal.tell(ended, EventSource.ENVIRONMENT)

@@ -18,7 +18,8 @@ from runtime_stub.agent import Agent, Spending
 from runtime_stub.base import Runtime, RuntimeBuilder, RuntimeStatus
 from runtime_stub.replay import ReplayAgent
 from server.agent.contained import Deadlines
-from server.agent.loop import LONGEST_REASON, AgentLoop
+from server.agent.journal import LONGEST_REASON
+from server.agent.loop import AgentLoop
 from server.agent.reasons import ERROR_ID, failure_of
 from server.agent.states import LoopSettings
 from server.conversations.monitoring import SILENT, Monitor

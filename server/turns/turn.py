@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from asyncio import Future
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -31,59 +30,11 @@ from server.turns.actions import Actions, LoggedDoing
 from server.turns.approvals import Question
 from server.turns.context import TurnContext
 from server.turns.history import LoggedHistory
+from server.turns.inbox import Inbox
 from server.turns.limits import Clocks
 from server.turns.memory import Remembered
 from server.turns.writing import LoggedWriting
 from server.user_code import outside
-
-HELD_MESSAGES = 200
-"""Messages that are held; of more only the first id is, and they are read from the log again."""
-
-
-class Inbox:
-    """Messages in log order that no turn has taken up.
-
-    Bounded: beyond HELD_MESSAGES those that come are left in the log, from `unheld_from` on, until
-    the ones before them have been taken up.
-    """
-
-    def __init__(self) -> None:
-        self._held: deque[MessageAction] = deque()
-        self.unheld_from: int | None = None
-
-    def __bool__(self) -> bool:
-        return bool(self._held) or self.unheld_from is not None
-
-    def put(self, message: MessageAction) -> None:
-        """Add a message of the log."""
-        if self.unheld_from is not None or len(self._held) >= HELD_MESSAGES:
-            self.unheld_from = message.id if self.unheld_from is None else self.unheld_from
-        else:
-            self._held.append(message)
-
-    def first_id(self) -> int | None:
-        """Return the id of the first message that waits."""
-        return self._held[0].id if self._held else self.unheld_from
-
-    def messages(self) -> Sequence[MessageAction]:
-        """Return every message that is held."""
-        return tuple(self._held)
-
-    def take(self) -> Sequence[MessageAction]:
-        """Take out every message that is held."""
-        taken = tuple(self._held)
-        self._held.clear()
-        return taken
-
-    def put_back(self, message: MessageAction) -> None:
-        """Add a message that was taken out and that nothing has answered: it comes first."""
-        self._held.appendleft(message)
-
-    def remove(self, message: MessageAction) -> None:
-        """Take one message out."""
-        if message in self._held:
-            self._held.remove(message)
-
 
 ENDS = frozenset((AgentState.AWAITING_USER_INPUT, AgentState.FINISHED, AgentState.REJECTED))
 """States an action may cause by itself, which a recording skips."""
@@ -331,7 +282,7 @@ class LoggedTurn(Turn):
                 with self._clocks.held():
                     answer = await told
                 self.check()
-                self._context.take_up(answer, self.id)
+                self._take_up(answer)
                 self._context.announce(AgentState.RUNNING)
             except asyncio.CancelledError:
                 if not self._over:
@@ -350,7 +301,7 @@ class LoggedTurn(Turn):
             self.check()
             taken = self._inbox.messages()
             for message in taken:
-                self._context.take_up(message, self.id)
+                self._take_up(message)
                 self._inbox.remove(message)
             return taken
 
@@ -413,6 +364,10 @@ class LoggedTurn(Turn):
         self._context.ledger.check()
         self._context.ledger.count()
         self._clocks.touch()
+
+    def _take_up(self, message: MessageAction) -> None:
+        self._context.take_up(message, self.id)
+        self.taken.append(message)
 
     def _put_back(self, told: "Future[MessageAction]") -> bool:
         """Have an answer that nobody has taken up wait like any message; whether there is one."""
