@@ -6,13 +6,16 @@ from asyncio import CancelledError, Future, Task
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
+from events.errors import Fenced
 from events.event import AgentState, Event, EventSource, Interruption
 from events.observations import TurnEndedObservation
-from runtime_stub.turn import Reason
+from runtime_stub.agent import RateLimited
+from runtime_stub.turn import LimitReached, Reason
 from server.agent.contained import ContainedAgent
 from server.agent.journal import LoopJournal, error_of
-from server.agent.reasons import Failure
-from server.agent.recovery import INTERRUPTED
+from server.agent.reasons import RATE_LIMIT_ID, Failure, failure_for, failure_of, outcome_of
+from server.agent.recovery import INTERRUPTED, Recovery, lost_errors
+from server.errors import text_of
 from server.observability.logs import context_of
 from server.turns.actions import FAILED_ID, NOT_EXECUTED, STOPPED_ID
 from server.turns.context import TurnContext
@@ -31,14 +34,16 @@ CUT_WORDS = {
 """The word for a text that was cut short, by the outcome of its turn; else FAILED."""
 Work = Callable[[], Awaitable[AgentState]]
 """Works up to the state that is then due."""
+OnError = Callable[[str], None]
+"""Shows a failure to connected clients; the state `error` with its reason is in the log."""
 
 
 class AgentDriver:
     """The turn under way, if there is one: begun, driven, halted, ended.
 
-    However its work ends, that is told, unless it was halted: `done` is told the state that is due,
-    `failed` the error, and `expired` is told what a clock of the turn says; none may raise. Whoever
-    is told ends the turn.
+    However its work ends, that is recorded, and if something `waits` for another turn, `begin_next` is
+    told what else to record and begins that. A turn that was halted is ended by whoever halted it.
+    `expired` is told what a clock of a turn says. None of the three may raise.
     """
 
     def __init__(
@@ -48,21 +53,24 @@ class AgentDriver:
         inbox: Inbox,
         journal: LoopJournal,
         *,
-        done: Callable[[AgentState], None],
-        failed: Callable[[BaseException], None],
         expired: Callable[[LoggedTurn, Reason], None],
+        waits: Callable[[], bool],
+        begin_next: Callable[[Sequence[Event]], None],
+        on_error: OnError,
     ) -> None:
         self.turn: LoggedTurn | None = None
         self._agent = agent
         self._turn_context = context
         self._inbox = inbox
         self._journal = journal
-        self._done = done
-        self._failed = failed
         self._expired = expired
+        self._waits = waits
+        self._begin_next = begin_next
+        self._on_error = on_error
         self._task: Task[None] | None = None
-        self._name = f"agent of {context.held.conversation_id}"
-        self._context = context_of(conversation_id=context.held.conversation_id)
+        self._conversation_id = context.held.conversation_id
+        self._name = f"agent of {self._conversation_id}"
+        self._context = context_of(conversation_id=self._conversation_id)
 
     def new_turn(self, cause: Sequence[Event], attempt: int = 1) -> LoggedTurn:
         """Make the turn that is now under way; `start` or `begin` has it worked on."""
@@ -138,8 +146,84 @@ class AgentDriver:
         turn.begun.add_done_callback(partial(self._tell_ended, ended))
         return ()
 
-    def end_in_error(self, failure: Failure, outcome: str) -> None:
-        """End the turn under way, if there is one, in the state `error`."""
+    def cut_short(self, recovery: Recovery, *, asks: bool, by_user: bool) -> Sequence[Event]:
+        """End the turn under way with its loop, and return the events that record that.
+
+        Unless it asks a person something or was stopped by one, the next loop begins it again, or
+        its messages are told that it was lost.
+        """
+        turn, why = self.turn, "was stopped"
+        if turn is None:
+            return ()
+        if asks:
+            return self.end("waiting", why=why)
+        if by_user:
+            return self.end("stopped", why=why)
+        if recovery.may_begin_again(turn.attempt):
+            first = min((-1 if one.id is None else one.id for one in turn.taken), default=None)
+            return self.end(INTERRUPTED, why=why, open_from=first)
+        told = lost_errors(turn.taken)
+        return (*told, *self.end(INTERRUPTED, why=why, reason=Reason.TURN_LOST))
+
+    async def time_out(self, reason: Reason) -> None:
+        """Halt the turn under way, and end it in the state `error`."""
+        await self.halt("timed_out")
+        self._end_in_error(failure_for(reason), "timed_out")
+        if self._waits():
+            self._begin_next(())
+
+    async def break_off(self, error: Exception) -> None:
+        """Halt the turn under way, if there is one, and end it in the state that the error leads to."""
+        await self.halt("failed")
+        self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """End the turn under way, if there is one, in the state that the error leads to."""
+        if isinstance(error, Fenced):
+            # Another goes on with the conversation, and tells its state.
+            logger.warning("another holds the loop of %s; this one stops", self._conversation_id)
+            ended = self.end("stopped", why="was stopped")
+            self._journal.set_state(AgentState.STOPPED, before=ended)
+            return
+        self._end_in_error(failure_of(error), outcome_of(error))
+        if self._waits():
+            self._begin_next(())
+
+    def at_rest(self, due: AgentState) -> AgentState:
+        """Return the state of an agent that has nothing to do: that of one that waits for a person."""
+        if due is AgentState.AWAITING_USER_INPUT and self._turn_context.approvals.open_ids:
+            return AgentState.AWAITING_USER_CONFIRMATION
+        return due
+
+    def log_failure(self, what: str, error: BaseException) -> None:
+        """Log an error of the agent."""
+        # The texts of others' exceptions may quote content or keys: the log leaves them out.
+        logger.error("the agent of %s %s", self._conversation_id, what, exc_info=error)
+
+    def _done(self, due: AgentState) -> None:
+        before = self.end("done", why="has ended its turn")
+        if self._waits():
+            self._begin_next(before)
+        else:
+            self._journal.set_state(self.at_rest(due), before=before)
+
+    def _failed(self, error: BaseException) -> None:
+        if isinstance(error, RateLimited) and not error.exhausted:
+            before = self.end("failed", why="failed", reason=RATE_LIMIT_ID)
+            text = text_of(error)
+            limited = Failure(text, text, RATE_LIMIT_ID)
+            self._journal.set_state(AgentState.RATE_LIMITED, limited, before)
+        elif isinstance(error, LimitReached | RateLimited):
+            self._end_in_error(failure_of(error), outcome_of(error), show=False)
+        else:
+            self.log_failure("failed", error)
+            self.fail(error)
+            return
+        if self._waits():
+            self._begin_next(())
+
+    def _end_in_error(self, failure: Failure, outcome: str, *, show: bool = True) -> None:
+        """End the turn under way, if there is one, in the state `error`; `show` it to clients."""
         shown = failure._replace(
             reason=self._journal.shown(failure.reason), text=self._journal.shown(failure.text)
         )
@@ -149,6 +233,12 @@ class AgentDriver:
                 self._journal.tell(event, EventSource.ENVIRONMENT)
         else:
             self._journal.set_state(AgentState.ERROR, shown, before)
+        if not show:
+            return
+        try:
+            self._on_error(shown.text)
+        except Exception:
+            logger.exception("cannot report an error of %s to its clients", self._conversation_id)
 
     def _tell_ended(self, ended: TurnEndedObservation, begun: "Future[int]") -> None:
         if not begun.cancelled():

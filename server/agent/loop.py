@@ -2,34 +2,30 @@
 
 import asyncio
 import logging
-from asyncio import Future, Task
+from asyncio import Task
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from events.actions import Action, ChangeAgentStateAction, MessageAction, SystemMessageAction
 from events.damage import is_marker
-from events.errors import Fenced
 from events.event import AgentState, Event, EventSource, StoredEvent
 from events.observations import Observation
 from events.stream import HeldStream
 from events.subscription import Subscription
-from runtime_stub.agent import Agent, RateLimited, Spending
+from runtime_stub.agent import Agent, Spending
 from runtime_stub.base import Runtime
 from runtime_stub.errors import RuntimeUnavailable
-from runtime_stub.turn import LimitReached, Reason
+from runtime_stub.turn import Reason
 from server.agent.contained import ContainedAgent, ContainedRuntime, Deadlines
 from server.agent.decisions import Decisions
-from server.agent.driver import AgentDriver
+from server.agent.driver import AgentDriver, OnError
 from server.agent.journal import LoopJournal
-from server.agent.reasons import RATE_LIMIT_ID, Failure, failure_for, failure_of, outcome_of
 from server.agent.recalls import Recalls
 from server.agent.recovery import (
-    INTERRUPTED,
     OpenWork,
     Recovery,
     find_open_work,
     has_system_message,
-    lost_errors,
     user_messages,
 )
 from server.agent.states import WORKING, LoopSettings
@@ -51,8 +47,6 @@ CLOSE_SHARE = 0.4
 RECORD_SECONDS = 1.0
 """Seconds a loop that ends waits until its agent's questions are durable."""
 ANSWERED_BY_MESSAGE = NOT_EXECUTED.format(why="was given a new message instead of a confirmation")
-OnError = Callable[[str], None]
-"""Shows a failure to connected clients; the state `error` with its reason is in the log."""
 
 
 class AgentLoop:
@@ -117,9 +111,10 @@ class AgentLoop:
         )
         self._driver = AgentDriver(
             *(self._agent, context, self._inbox, self._journal),
-            done=self._turn_done,
-            failed=self._turn_failed,
             expired=self._expire_soon,
+            waits=self._waits,
+            begin_next=self._begin_next,
+            on_error=on_error,
         )
         self._agent.resume(spent)
         self._stepwise = self._agent.stepwise
@@ -127,10 +122,8 @@ class AgentLoop:
             *(self._driver, self._agent, self._approvals, self._recalls, self._journal),
             stepwise=self._stepwise,
         )
-        self._on_error = on_error
         self._on_rest = on_rest
         self._subscription: Subscription | None = None
-        self._waiter: tuple[int, Future[None]] | None = None
         self._sealed = False
         self._rest_told = False
         self._serial = asyncio.Lock()
@@ -181,7 +174,7 @@ class AgentLoop:
             self.seal()
             await self._driver.halt("failed")
             await self._unsubscribe()
-            self._fail(error)
+            self._driver.fail(error)
             await self._journal.close(self._deadlines.stop * CLOSE_SHARE)
             raise
 
@@ -194,20 +187,20 @@ class AgentLoop:
         """
         self.seal()
         turn = self._driver.turn
-        asked = turn is not None and turn.actions.undecided and not self.stopped_by_user
-        waits = asked or (turn is not None and turn.asks)
+        undecided = turn is not None and turn.actions.undecided and not self.stopped_by_user
+        asks = undecided or (turn is not None and turn.asks)
         await self._driver.halt("stopped")
-        if turn is not None and asked:
+        if turn is not None and undecided:
             await turn.actions.recorded(RECORD_SECONDS)
         await self._unsubscribe()
         for task in self._tasks:
             task.cancel()
-        before = self._close_turn(waits=waits)
+        before = self._driver.cut_short(self._recovery, asks=asks, by_user=self.stopped_by_user)
         if self.stopped_by_user:
             self._decisions.withdraw(NOT_EXECUTED.format(why="was stopped"))
         self._journal.set_state(AgentState.STOPPED, before=before)
         for failed in await self.release():
-            self._fail(failed)
+            self._driver.fail(failed)
         await self._journal.close(self._deadlines.stop * CLOSE_SHARE)
 
     async def release(self) -> list[Exception]:
@@ -229,7 +222,7 @@ class AgentLoop:
         except Exception as error:
             logger.exception("cannot set the environment of %s", self._stream.conversation_id)
             self._driver.drop()
-            self._fail(error)
+            self._driver.fail(error)
 
     async def _connect(self) -> None:
         try:
@@ -254,7 +247,8 @@ class AgentLoop:
             _ = self._held.enqueue(opening, EventSource.AGENT)
         self._recalls.any_before = left.taken_up_before
         async with self._serial:
-            after = self._inbox.seen = self._stream.next_id - 1
+            after = self._stream.next_id - 1
+            self._inbox.saw(after)
             self._subscription = self._stream.subscribe("agent loop", self._handle, after=after)
             for marker in left.damaged:
                 self._agent.observe(marker)
@@ -284,7 +278,7 @@ class AgentLoop:
         if again or left.messages or go_on:
             self._command(AgentState.RUNNING)
         else:
-            rest = self._at_rest(AgentState.AWAITING_USER_INPUT)
+            rest = self._driver.at_rest(AgentState.AWAITING_USER_INPUT)
             self._command(rest)
             self._journal.set_state(rest)
         if lost is not None and again:
@@ -307,11 +301,9 @@ class AgentLoop:
                         self._stream.conversation_id,
                         stored.id,
                     )
-                    await self._driver.halt("failed")
-                    self._fail(error)
-                self._inbox.seen = stored.id
+                    await self._driver.break_off(error)
                 self._stream.forget_unmasked(stored.id)
-                self._tell_waiter()
+                self._inbox.saw(stored.id)
                 await asyncio.sleep(0)  # a long run of events must not keep the loop from others
         if self.rests and not self._rest_told:
             self._rest_told = True
@@ -370,9 +362,8 @@ class AgentLoop:
         try:
             self._agent.observe(message)
         except Exception as error:  # noqa: BLE001 - it is logged, and told
-            self._log_failure(f"failed at message {message.id}", error)
-            await self._driver.halt("failed")
-            self._fail(error)
+            self._driver.log_failure(f"failed at message {message.id}", error)
+            await self._driver.break_off(error)
         else:
             turn.news_came.came = True
             if self.state is AgentState.AWAITING_USER_CONFIRMATION:
@@ -424,7 +415,7 @@ class AgentLoop:
         before = self._driver.end("stopped", why=f"was {state}")
         if questions_too:
             self._decisions.withdraw(NOT_EXECUTED.format(why=f"was {state}"))
-        if only_this and self._inbox:
+        if only_this and self._waits():
             self._begin_next(before)
         else:
             self._journal.set_state(state, before=before)
@@ -461,16 +452,10 @@ class AgentLoop:
             self._decisions.observes(turn.actions.pending)
             await self._driver.halt("waiting")
             before = self._driver.end("waiting", why="waits")
-            if self._inbox:
+            if self._waits():
                 self._begin_next(before)
             else:
                 self._journal.tell_state(AgentState.AWAITING_USER_CONFIRMATION, before=before)
-
-    def _at_rest(self, due: AgentState) -> AgentState:
-        """Return the state of an agent that has nothing to do: that of one that waits for a person."""
-        if due is AgentState.AWAITING_USER_INPUT and self._approvals.open_ids:
-            return AgentState.AWAITING_USER_CONFIRMATION
-        return due
 
     def _withdraw(self, turn: LoggedTurn) -> None:
         """Close what a person was asked: there is a message in the place of an answer."""
@@ -478,46 +463,12 @@ class AgentLoop:
         self._decisions.withdraw(ANSWERED_BY_MESSAGE)
         self._journal.set_state(AgentState.RUNNING)
 
-    def _close_turn(self, *, waits: bool) -> Sequence[Event]:
-        """End the turn under way because the loop is closed, `waits` while a person is waited for."""
-        turn = self._driver.turn
-        why = "was stopped"
-        if turn is None:
-            return ()
-        if waits:
-            return self._driver.end("waiting", why=why)
-        if self.stopped_by_user:
-            return self._driver.end("stopped", why=why)
-        first = min((_id(one) for one in turn.taken), default=None)
-        if self._recovery.may_begin_again(turn.attempt):
-            return self._driver.end(INTERRUPTED, why=why, open_from=first)
-        told = lost_errors(turn.taken)
-        return (*told, *self._driver.end(INTERRUPTED, why=why, reason=Reason.TURN_LOST))
-
-    def _turn_done(self, due: AgentState) -> None:
-        before = self._driver.end("done", why="has ended its turn")
-        if self._inbox or self._decisions:
-            self._begin_next(before)
-        else:
-            self._journal.set_state(self._at_rest(due), before=before)
-
-    def _turn_failed(self, error: BaseException) -> None:
-        if isinstance(error, RateLimited) and not error.exhausted:
-            before = self._driver.end("failed", why="failed", reason=RATE_LIMIT_ID)
-            text = text_of(error)
-            limited = Failure(text, text, RATE_LIMIT_ID)
-            self._journal.set_state(AgentState.RATE_LIMITED, limited, before)
-        elif isinstance(error, LimitReached | RateLimited):
-            self._driver.end_in_error(failure_of(error), outcome_of(error))
-        else:
-            self._log_failure("failed", error)
-            self._fail(error)
-            return
-        if self._inbox:
-            self._begin_next()
+    def _waits(self) -> bool:
+        """Whether something waits for another turn, and may begin one."""
+        return bool(self._inbox or self._decisions) and not self._sealed
 
     def _begin_next(self, before: Sequence[Event] = ()) -> None:
-        """Begin another turn with the messages that wait."""
+        """Record what led to it, and begin another turn with what waits."""
         for event in before:
             self._journal.tell(event, EventSource.ENVIRONMENT)
         self._driver.set_running()
@@ -547,10 +498,7 @@ class AgentLoop:
     async def _expire(self, turn: LoggedTurn, reason: Reason) -> None:
         async with self._serial:
             if self._driver.turn is turn:
-                await self._driver.halt("timed_out")
-                failure = failure_for(reason)
-                self._driver.end_in_error(failure, "timed_out")
-                self._show(failure.text)
+                await self._driver.time_out(reason)
 
     def _state_changed(self) -> None:
         if self.working:
@@ -566,51 +514,11 @@ class AgentLoop:
             await work
         except Exception as error:
             logger.exception("the agent loop of %s failed", self._stream.conversation_id)
-            await self._driver.halt("failed")
-            self._fail(error)
+            await self._driver.break_off(error)
 
     async def _level(self) -> None:
         """Wait until the agent has observed everything this loop appended so far."""
-        target = self._stream.next_id - 1
-        if self._inbox.seen < target:
-            waiter: Future[None] = asyncio.get_running_loop().create_future()
-            self._waiter = (target, waiter)
-            await waiter
-
-    def _tell_waiter(self) -> None:
-        if self._waiter is not None and self._inbox.seen >= self._waiter[0]:
-            _, waiter = self._waiter
-            self._waiter = None
-            if not waiter.done():
-                waiter.set_result(None)
-
-    def _fail(self, error: BaseException) -> None:
-        if isinstance(error, Fenced):
-            # Another goes on with the conversation, and tells its state.
-            logger.warning(
-                "another holds the loop of %s; this one stops", self._stream.conversation_id
-            )
-            self._journal.set_state(
-                AgentState.STOPPED, before=self._driver.end("stopped", why="was stopped")
-            )
-            return
-        failure = failure_of(error)
-        self._driver.end_in_error(failure, outcome_of(error))
-        self._show(failure.text)
-        if self._inbox and not self._sealed:
-            self._begin_next()
-
-    def _show(self, text: str) -> None:
-        try:
-            self._on_error(self._journal.shown(text))
-        except Exception:
-            logger.exception(
-                "cannot report an error of %s to its clients", self._stream.conversation_id
-            )
-
-    def _log_failure(self, what: str, error: BaseException) -> None:
-        # The texts of others' exceptions may quote content or keys: the log leaves them out.
-        logger.error("the agent of %s %s", self._stream.conversation_id, what, exc_info=error)
+        await self._inbox.level(self._stream.next_id - 1)
 
     def _command(self, state: AgentState) -> None:
         self._journal.tell(ChangeAgentStateAction(agent_state=state), EventSource.ENVIRONMENT)

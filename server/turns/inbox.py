@@ -1,5 +1,7 @@
 """Inbox, the messages of a log that no turn has taken up."""
 
+import asyncio
+from asyncio import Future
 from collections import deque
 from collections.abc import Sequence
 
@@ -21,6 +23,7 @@ class Inbox:
         self.unheld_from: int | None = None
         self.seen = -1
         """The event up to which the log has been read."""
+        self._waiter: tuple[int, Future[None]] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._held) or self.unheld_from is not None
@@ -56,3 +59,19 @@ class Inbox:
         """Take one message out."""
         if message in self._held:
             self._held.remove(message)
+
+    def saw(self, event_id: int) -> None:
+        """Note that the log has been read up to an event."""
+        self.seen = event_id
+        if self._waiter is not None and event_id >= self._waiter[0]:
+            _, waiter = self._waiter
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def level(self, event_id: int) -> None:
+        """Wait until the log has been read up to an event; one may wait at a time."""
+        if self.seen < event_id:
+            waiter: Future[None] = asyncio.get_running_loop().create_future()
+            self._waiter = (event_id, waiter)
+            await waiter
