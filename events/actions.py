@@ -16,12 +16,16 @@ from events.version import server_version
 
 
 class Action(Event):
-    """An event that requests something. `timeout` is in seconds."""
+    """An event that requests something. `timeout` is in seconds.
+
+    `edited_by` names the person who changed the action when agreeing to it.
+    """
 
     # Coercion would change a stored value; only words that have an enum are converted.
     model_config = ConfigDict(strict=True)
 
     timeout: float | None = None
+    edited_by: str | None = None
 
 
 class MessageAction(Action):
@@ -217,15 +221,17 @@ class ChangeAgentStateAction(Action):
     """Requests an agent state; any text is accepted from a log.
 
     With `of`, the id of a turn, the request applies to that turn only: once the turn is over
-    nothing changes.
+    nothing changes. A decision names the action that it is about by `of`; `edit` has the arguments
+    that the action is to be carried out with in the place of its own.
     """
 
     kind: ClassVar[str] = "change_agent_state"
     wording: ClassVar[str] = "Agent state changed to {agent_state}"
-    omitted: ClassVar[frozenset[str]] = frozenset(("of",))
+    omitted: ClassVar[frozenset[str]] = frozenset(("of", "edit"))
     agent_state: str
     thought: str = ""
     of: int | None = None
+    edit: dict[str, Any] | None = None
 
 
 class CondensationAction(Action):

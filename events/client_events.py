@@ -37,6 +37,7 @@ SERVER_FIELDS = frozenset(
         "tool_call_metadata",
         "llm_metrics",
         "timeout",
+        "edited_by",
         "content",
         "extras",
         "success",

@@ -49,6 +49,7 @@ ENVELOPE: dict[str, Callable[[Any], bool]] = {
 }
 ACTION_ENVELOPE = ENVELOPE | {
     "timeout": lambda value: type(value) is float or (type(value) is int and abs(value) < 2**64),
+    "edited_by": lambda value: isinstance(value, str),
 }
 OBSERVATION_ENVELOPE = ENVELOPE | {"content": lambda value: isinstance(value, str)}
 CONSUMED_BY_ACTIONS = frozenset(("action", "args", "message"))

@@ -20,7 +20,7 @@ REPLAYED = RUNNABLE | {"message", "think", "finish", "reject"}
 NOT_NEEDED = frozenset(
     (
         *("id", "timestamp", "source", "cause", "client_id", "llm_metrics", "tool_call_metadata"),
-        *("partial", "interrupted", "turn"),
+        *("partial", "interrupted", "turn", "edited_by"),
     )
 )
 """Fields of a recorded action that are another conversation's; their values are not even read."""

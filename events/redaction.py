@@ -43,6 +43,7 @@ PROTOCOL_NAMES = frozenset(
     (
         *ENVELOPE,
         *("action", "observation", "message", "args", "extras", "content", "timeout", "success"),
+        "edited_by",
         *CmdOutputMetadata.model_fields,
     )
 ).union(*(layout_of(kind).wire_names for kind in (*ACTIONS.values(), *OBSERVATIONS.values())))

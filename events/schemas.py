@@ -141,6 +141,10 @@ def _envelope_schema() -> Schema:
             "cause": {"type": "integer", "description": "Id of the action that is answered."},
             "client_id": {"type": "string", "description": "The client's idempotency key."},
             "timeout": {"type": "number", "description": "Seconds an action may take."},
+            "edited_by": {
+                "type": "string",
+                "description": "The person who changed an action when agreeing to it.",
+            },
             "tool_call_metadata": {"type": "object"},
             "llm_metrics": {"type": "object"},
             "turn": {

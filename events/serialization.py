@@ -79,9 +79,8 @@ def _encode_rest(
         _put_result(payload, observation)
     else:
         payload["args"] = _arguments_of(event)
-        timeout = getattr(event, "timeout", None)
-        if timeout is not None:
-            payload["timeout"] = timeout
+        if isinstance(event, Action):
+            _put_terms(payload, event)
     if event.unknown_fields:
         return payload | {k: v for k, v in event.unknown_fields.items() if k not in payload}
     return payload
@@ -94,6 +93,13 @@ def _put_turn(payload: dict[str, Any], event: Event) -> None:
         payload["partial"] = event.partial
     if event.interrupted is not None:
         payload["interrupted"] = str(event.interrupted)
+
+
+def _put_terms(payload: dict[str, Any], event: Action) -> None:
+    if event.timeout is not None:
+        payload["timeout"] = event.timeout
+    if event.edited_by is not None:
+        payload["edited_by"] = event.edited_by
 
 
 def _put_result(payload: dict[str, Any], event: Observation) -> None:

@@ -29,6 +29,7 @@ from server.conversations.record_updates import (
     RecordUpdateDependencies,
     RecordUpdater,
 )
+from server.errors import BadEdit
 from server.observability.counters import ServerCounters
 from server.turns.approvals import DECISIONS, Approvals, Claim
 from server.turns.context import Nobody, Step, TurnUser, plain_step
@@ -183,7 +184,10 @@ class ServerConversation:
             self.loop.set_environment({**withdrawn, **environment})
 
     def accept(self, data: object, settled: Settled) -> None:
-        """Enqueue a client's event before any await. Raises BadEvent and what enqueueing raises."""
+        """Enqueue a client's event before any await.
+
+        Raises BadEvent, AlreadyDecided, BadEdit and what enqueueing raises.
+        """
         plain = text_of(data)
         if plain is None:
             event, client_id = decode_client(data)
@@ -200,7 +204,11 @@ class ServerConversation:
         self.touch()
 
     def _claim(self, event: Event, client_id: str | None, settled: Settled) -> Claim | None:
-        if not isinstance(event, ChangeAgentStateAction) or event.agent_state not in DECISIONS:
+        if not isinstance(event, ChangeAgentStateAction):
+            return None
+        if event.agent_state not in DECISIONS:
+            if event.edit is not None:
+                raise BadEdit("Only a decision about an action has an `edit`")
             return None
         return self.approvals.claim(event, client_id, settled)
 

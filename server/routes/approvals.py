@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from events.errors import DamagedRecord
 from events.event import AgentState
-from server.errors import AlreadyDecided, ApprovalNotFound
+from server.errors import AlreadyDecided, ApprovalNotFound, BadEdit
 from server.routes.endpoint import Tag, described
 from server.routes.events import APPENDING
 from server.routes.request import (
@@ -24,7 +24,11 @@ from server.routes.request import (
 from server.routes.services import Services
 from server.turns.approvals import said
 
-COMMANDS = {"approve": AgentState.USER_CONFIRMED, "reject": AgentState.USER_REJECTED}
+COMMANDS = {
+    "approve": AgentState.USER_CONFIRMED,
+    "edit": AgentState.USER_CONFIRMED,
+    "reject": AgentState.USER_REJECTED,
+}
 LONGEST_REASON = 2000
 ID_DIGITS = 18
 SHOWN_CHARACTERS = 40
@@ -44,9 +48,15 @@ class ApprovalList(ResponseBody):
 
 
 class DecisionToTake(RequestBody):
-    """A person's answer; the agent reads the reason of a refusal."""
+    """A person's answer: `edit` approves the action with other arguments.
 
-    decision: Literal["approve", "reject"]
+    The agent reads the reason of a refusal.
+    """
+
+    decision: Literal["approve", "reject", "edit"]
+    args: dict[str, Any] | None = Field(
+        default=None, description="With `edit`: the arguments that change; the others stay."
+    )
     reason: str = Field(default="", max_length=LONGEST_REASON)
 
 
@@ -84,16 +94,20 @@ class ApprovalRoutes:
         body=DecisionToTake,
         answer=DecisionTaken,
         takes_key=True,
-        raises=(ApprovalNotFound, AlreadyDecided, *APPENDING),
+        raises=(ApprovalNotFound, AlreadyDecided, BadEdit, *APPENDING),
     )
     async def decide(self, request: Request) -> Response:
-        """Approve or reject one action; of two decisions the first counts."""
+        """Approve one action, as it is or changed, or reject it; of two decisions the first counts."""
         conversation_id = await visible_id(request, self._services.conversation_stores)
         taken = await read_body(request, DecisionToTake)
         approval = _id_of(request.path_params["approval"])
         arguments: dict[str, Any] = {"agent_state": COMMANDS[taken.decision], "of": approval}
         if taken.reason:
             arguments["thought"] = taken.reason
+        if taken.decision == "edit":
+            arguments["edit"] = taken.args or {}
+        elif taken.args:
+            raise BadEdit("The field `args` belongs to the decision `edit`")
         key = idempotency_key(request)
         command = {"action": "change_agent_state", "args": arguments}
         self._services.check_intake()

@@ -222,11 +222,14 @@ class Actions:
         self._open.pop(asked, None)
         asked_id = asked.recorded.result().id
         question = self._context.approvals.get(asked_id)
-        again = self.hold(decided_form(action, state, asked_id))
+        agreed = action if question is None else question.agreed
+        again = self.hold(decided_form(agreed, state, asked_id))
         self._context.approvals.end(asked_id)
-        if confirmed:
-            return again
-        return await self.answer(again, _refusal(question))
+        if not confirmed:
+            return await self.answer(again, _refusal(question))
+        if question is not None and not question.is_known:
+            return await self.answer(again, _unknown())
+        return again
 
     async def settle(self, question: Question) -> None:
         """Do what a person decided about an action after the turn that asked had ended.
@@ -236,14 +239,14 @@ class Actions:
         decided = question.decided
         approved = decided is not None and decided.outcome == APPROVED
         state = ConfirmationState.CONFIRMED if approved else ConfirmationState.REJECTED
-        again = self.hold(decided_form(question.action, state, question.id))
+        again = self.hold(decided_form(question.agreed, state, question.id))
         self._context.approvals.end(question.id)
         if not approved:
             await self.answer(again, _refusal(question))
         elif question.is_agents:
             await self.answer(again, ErrorObservation(content=ASKER_GONE, error_id=STOPPED_ID))
-        elif question.masked:
-            await self.answer(again, ErrorObservation(content=UNKNOWN_TEXT, error_id=STOPPED_ID))
+        elif not question.is_known:
+            await self.answer(again, _unknown())
         else:
             await self._performed(again)
 
@@ -467,6 +470,10 @@ def _refusal(question: Question | None) -> UserRejectObservation:
     if decided is None or not decided.reason:
         return UserRejectObservation(content=REJECTED_TEXT)
     return UserRejectObservation(content=f"{REJECTED_TEXT} Their reason: {decided.reason}")
+
+
+def _unknown() -> ErrorObservation:
+    return ErrorObservation(content=UNKNOWN_TEXT, error_id=STOPPED_ID)
 
 
 def decided_form(action: Action, state: ConfirmationState, asked_id: int) -> Action:

@@ -7,6 +7,7 @@ the first in the log counts.
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,7 +25,8 @@ from events.event import (
 from events.observations import AgentStateChangedObservation
 from events.redaction import MASK
 from events.stream import EventStream
-from server.errors import AlreadyDecided, ApprovalNotFound
+from server.errors import AlreadyDecided, ApprovalNotFound, BadEdit
+from server.turns.edits import edited
 
 CONFIRMABLE = frozenset(("run", "run_ipython", "browse_interactive", "edit", "read"))
 """Kinds of action that wait for the user's word in confirmation mode."""
@@ -53,10 +55,16 @@ STATE = AgentStateChangedObservation.kind
 class Decided:
     """The end of a question: `approved`, `rejected` or `withdrawn`, by whom and when."""
 
-    __slots__ = ("at", "by", "client_id", "event_id", "outcome", "reason")
+    __slots__ = ("action", "at", "by", "client_id", "edit", "event_id", "outcome", "reason")
 
     def __init__(
-        self, outcome: str, by: str, at: str, client_id: str | None = None, reason: str = ""
+        self,
+        outcome: str,
+        by: str,
+        at: str,
+        client_id: str | None = None,
+        reason: str = "",
+        edit: Mapping[str, Any] | None = None,
     ) -> None:
         self.outcome = outcome
         self.by = by
@@ -64,26 +72,58 @@ class Decided:
         """ISO 8601 in UTC."""
         self.client_id = client_id
         self.reason = reason
+        self.edit = edit
+        """The arguments that were changed; None where it was decided about the action as it was asked."""
+        self.action: Action | None = None
+        """The action with these changes; None while there are none, or their text is not known."""
         self.event_id = -1
         """The id of the deciding command; -1 while it is not durable, or if there is none."""
+
+    @property
+    def words(self) -> str:
+        """The outcome in words for people."""
+        return self.outcome if self.edit is None else f"{self.outcome} with changes"
 
 
 class Question:
     """An action of the agent that waits for a person."""
 
-    __slots__ = ("action", "decided", "id", "masked")
+    __slots__ = ("_from_log", "action", "decided", "id")
 
-    def __init__(self, action: Action, asked_id: int, *, masked: bool) -> None:
+    def __init__(self, action: Action, asked_id: int, *, from_log: bool) -> None:
         self.action = action
         self.id = asked_id
-        self.masked = masked
-        """Whether the action's texts have masks in the place of secrets."""
+        self._from_log = from_log
         self.decided: Decided | None = None
 
     @property
     def is_agents(self) -> bool:
         """Whether the agent itself would carry the action out: it was recorded before it was asked."""
         return self.action.cause is not None
+
+    @property
+    def agreed(self) -> Action:
+        """The action that is to be carried out: as it was asked, or with a person's changes."""
+        changed = None if self.decided is None else self.decided.action
+        return self.action if changed is None else changed
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the texts of `agreed` are known: a log has masks in the place of secrets."""
+        decided = self.decided
+        if decided is not None and decided.edit is not None and decided.action is None:
+            return False
+        return not self._from_log or MASK not in self.agreed.model_dump_json()
+
+    def changed(self, decided: Decided) -> Action | None:
+        """Return the action with the changes of a decision, None if it has none. Raises BadEdit."""
+        if decided.edit is None:
+            return None
+        if decided.outcome != APPROVED:
+            raise BadEdit("Only an action that is approved can be changed")
+        if self.is_agents:
+            raise BadEdit("The agent carries the action out by itself, and only as it was asked")
+        return edited(self.action, decided.edit, decided.by)
 
 
 class Claim:
@@ -206,7 +246,7 @@ class Approvals:
     def ask(self, action: Action, asked_id: int) -> None:
         """Note that an action waits for a person."""
         if asked_id not in self._questions:
-            self._questions[asked_id] = Question(action, asked_id, masked=False)
+            self._questions[asked_id] = Question(action, asked_id, from_log=False)
 
     def end(self, question_id: int, outcome: str = WITHDRAWN) -> None:
         """Note that a question is over: its action stands in the log again, or is answered."""
@@ -217,15 +257,17 @@ class Approvals:
     def claim(
         self, command: ChangeAgentStateAction, client_id: str | None, settled: Settled
     ) -> "Claim | None":
-        """Take a decision that is about to be appended, or raise AlreadyDecided.
+        """Take a decision that is about to be appended, or raise AlreadyDecided or BadEdit.
 
         A command without `of` decides the newest open question; None where there is none, or where
         the client repeats its own decision.
         """
         question = self._asked(command)
         if question is not None and question.decided is None:
-            question.decided = self._decided(command, self._owner, _now(), client_id)
-            return Claim(question, question.decided, settled)
+            decided = self._decided(command, self._owner, _now(), client_id)
+            decided.action = question.changed(decided)
+            question.decided = decided
+            return Claim(question, decided, settled)
         if command.of is None:
             return None
         known = self.ended(command.of)
@@ -241,8 +283,11 @@ class Approvals:
         question = self._asked(command)
         if question is None or question.decided is not None:
             return None
-        question.decided = self._decided(command, self._owner, command.timestamp or _now())
-        question.decided.event_id = -1 if command.id is None else command.id
+        decided = self._decided(command, self._owner, command.timestamp or _now())
+        decided.event_id = -1 if command.id is None else command.id
+        with suppress(BadEdit):  # changes with masks in them are not known: see `is_known`
+            decided.action = question.changed(decided)
+        question.decided = decided
         return question
 
     def _asked(self, command: ChangeAgentStateAction) -> Question | None:
@@ -255,7 +300,7 @@ class Approvals:
     ) -> Decided:
         outcome = OUTCOMES[AgentState(command.agent_state)]
         key = client_id or command.client_id
-        return Decided(outcome, by, at, key, command.thought)
+        return Decided(outcome, by, at, key, command.thought, command.edit)
 
     def _remember(self, question_id: int, decided: Decided) -> None:
         self._ended[question_id] = decided
@@ -278,15 +323,14 @@ class Approvals:
     def _put(self, stream: EventStream, stored: StoredEvent) -> None:
         event = stream.unmasked(stored)
         if isinstance(event, Action):
-            masked = MASK in event.model_dump_json()
-            self._questions[stored.id] = Question(event, stored.id, masked=masked)
+            self._questions[stored.id] = Question(event, stored.id, from_log=True)
 
 
 def said(question_id: int, decided: Decided | None) -> str:
     """Return the words in which people are told that a question is not open."""
     if decided is None:
         return f"The approval {question_id} is not open"
-    return f"The approval {question_id} was {decided.outcome} by {decided.by} at {decided.at}"
+    return f"The approval {question_id} was {decided.words} by {decided.by} at {decided.at}"
 
 
 async def _unsettled(

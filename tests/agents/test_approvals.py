@@ -6,9 +6,25 @@ import signal
 import pytest
 
 from events.event import AgentState
-from tests.support.checker import Payload
+from tests.support.approvals import (
+    EDIT,
+    RESUMING,
+    asked,
+    careful,
+    carried_out,
+    conversation_of,
+    decide,
+    decided,
+    decision_command,
+    done,
+    end_loop,
+    is_asking,
+    outcomes,
+    pending,
+    race_deciders,
+)
 from tests.support.clients import command, joined
-from tests.support.live import live_server, until_running
+from tests.support.live import until_running
 from tests.support.remote import CONVERSATIONS, remote
 from tests.support.servers import server_process
 from tests.support.waiting import until
@@ -19,48 +35,7 @@ ASKING = AgentState.AWAITING_USER_CONFIRMATION
 AWAITING = AgentState.AWAITING_USER_INPUT
 MODULE = "tests.support.turn_agents"
 AGENTS = [("runtime_stub.scripted:ScriptedAgent", "/run echo hi"), (f"{MODULE}:Careful", "hi")]
-RESUMING = f"{MODULE}:CarefulResuming"
 CLOSED = "AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_STOPPED"
-
-
-def careful(agent=RESUMING, **settings):
-    """A server whose agent asks before it acts."""
-    return live_server(agent_class=agent, confirmation_mode=True, **settings)
-
-
-def is_asking(payload):
-    """Whether an event asks a person about an action."""
-    waits = payload.get("args", {}).get("confirmation_state")
-    return payload.get("action") == "run" and waits == "awaiting_confirmation"
-
-
-async def asked(client, text="hi"):
-    """Have the agent ask; the id of the approval."""
-    await client.say(text)
-    return (await client.event(is_asking))["id"]
-
-
-async def pending(api, conversation_id):
-    """The ids of a conversation's open approvals."""
-    answer = await api.client.get(f"{CONVERSATIONS}/{conversation_id}/approvals")
-    assert answer.status_code == 200, answer.text
-    found = answer.json()["approvals"]
-    assert all(is_asking(one["action"]) and one["action"]["id"] == one["id"] for one in found)
-    return [one["id"] for one in found]
-
-
-async def decide(api, conversation_id, approval, decision="approve", **body):
-    """Decide over REST; the answer."""
-    return await api.client.post(
-        f"{CONVERSATIONS}/{conversation_id}/approvals/{approval}",
-        json={"decision": decision, **body},
-    )
-
-
-def done(log, approval):
-    """The results of an approval: the observations of its action as it was decided."""
-    again = [one["id"] for one in log if one.get("cause") == approval and "action" in one]
-    return [one["observation"] for one in log if one.get("cause") in again]
 
 
 def said(log):
@@ -72,29 +47,12 @@ def said(log):
     ]
 
 
-def outcomes(log):
-    """The outcomes of the turns."""
-    return [one["extras"]["outcome"] for one in log if one.get("observation") == "turn_ended"]
-
-
-async def carried_out(api, conversation_id, approval):
-    """Wait until the action of an approval is answered and its turn is over; the log."""
-    log: list[Payload] = []
-
-    async def is_answered():
-        log[:] = await api.log(conversation_id)
-        return bool(done(log, approval)) and outcomes(log)[-1:] == ["done"]
-
-    await until(is_answered)
-    return log
-
-
 async def test_an_approval_outlives_the_end_of_its_loop_and_is_carried_out_once():
     async with careful() as live, remote(live.url) as api:
         one = await live.new()
         async with live.joined(one) as client:
             approval = await asked(client)
-            await live.application.manager._loops.stop(await conversation_of(live, one))
+            await end_loop(live, one)
             stopped = await client.state(AgentState.STOPPED)
             assert stopped["extras"]["approvals"] == [approval]
         assert await pending(api, one) == [approval]
@@ -106,12 +64,6 @@ async def test_an_approval_outlives_the_end_of_its_loop_and_is_carried_out_once(
     assert done(log, approval) == ["run"]
     assert outcomes(log) == ["waiting", "done"]
     assert said(log) == ["After user_confirmed: run"]
-
-
-async def conversation_of(live, conversation_id):
-    """The open conversation."""
-    async with live.application.manager.attach(conversation_id, None) as conversation:
-        return conversation
 
 
 @pytest.mark.parametrize(("agent", "text"), AGENTS)
@@ -226,23 +178,9 @@ async def test_a_decision_that_no_loop_has_seen_is_carried_out_after_a_crash(tmp
 
 @pytest.mark.parametrize("open_loop", [True, False])
 async def test_of_two_deciders_at_once_one_wins_and_the_other_is_told(open_loop):
-    async with careful() as live, remote(live.url) as api:
-        for _ in range(25):
-            one = await live.new()
-            async with live.joined(one) as client, live.joined(one) as tab:
-                approval = await asked(client)
-                if not open_loop:
-                    await live.application.manager._loops.stop(await conversation_of(live, one))
-                payload = command("user_rejected")
-                payload["args"]["of"] = approval
-                rest, socket = await asyncio.gather(decide(api, one, approval), tab.send(payload))
-            log = await carried_out(api, one, approval)
-            won = rest.status_code == 200
-            assert won is (socket["status"] == "error")
-            refused = socket if won else rest.json()
-            assert refused["code"] == "already_decided"
-            assert ("approved" if won else "rejected") in refused["message"]
-            assert done(log, approval) == ["run" if won else "user_rejected"]
+    won = await race_deciders(25, open_loop=open_loop)
+
+    assert won.total() == 25
 
 
 async def test_a_decision_while_the_loop_comes_up_or_goes_is_carried_out_once():
@@ -256,9 +194,7 @@ async def test_a_decision_while_the_loop_comes_up_or_goes_is_carried_out_once():
                 stopping = asyncio.ensure_future(manager._loops.stop(conversation))
                 for _ in range(steps):
                     await asyncio.sleep(0)
-                payload = command("user_confirmed")
-                payload["args"]["of"] = approval
-                await manager.accept(conversation, payload)
+                await manager.accept(conversation, decision_command(approval))
                 await stopping
                 manager._loops.ensure(conversation, None, has_work=False)
                 log = await carried_out(api, one, approval)
@@ -351,3 +287,174 @@ async def test_what_was_never_asked_cannot_be_decided():
             answers = [await decide(api, one, number) for number in (message["id"], 10_000)]
 
     assert [answer.json()["code"] for answer in answers] == ["approval_not_found"] * 2
+
+
+@pytest.mark.parametrize("open_loop", [True, False])
+async def test_an_edited_action_is_carried_out_as_edited_and_the_log_says_by_whom(open_loop):
+    async with careful() as live, remote(live.url) as api:
+        one = await live.new()
+        async with live.joined(one) as client:
+            approval = await asked(client)
+            if not open_loop:
+                await end_loop(live, one)
+            answer = await decide(api, one, approval, "edit", args=EDIT)
+            log = await carried_out(api, one, approval)
+            late = await decide(api, one, approval)
+
+    assert answer.status_code == 200, answer.text
+    question = log[approval]
+    (command_event,) = [event for event in log if event.get("args", {}).get("of") == approval]
+    assert command_event["source"] == "user"
+    assert command_event["args"]["edit"] == EDIT
+    (action,) = decided(log, approval)
+    assert question["args"]["command"] == "echo hi"
+    assert action["args"] == question["args"] | EDIT | {"confirmation_state": "confirmed"}
+    assert (question.get("edited_by"), action["edited_by"]) == (None, "the user")
+    (result,) = [event for event in log if event.get("cause") == action["id"]]
+    assert (result["observation"], result["content"].strip()) == ("run", "otherwise")
+    assert "was approved with changes by the user at" in late.json()["message"]
+
+
+async def test_an_edit_outlives_a_crash_before_it_is_carried_out(tmp_path):
+    environment = {
+        "PARLEY_AGENT_CLASS": RESUMING,
+        "PARLEY_CONFIRMATION_MODE": "true",
+        "PARLEY_MAX_CONCURRENT_CONVERSATIONS": "1",
+    }
+    async with (
+        server_process(tmp_path, environment=environment) as server,
+        remote(server.url) as api,
+    ):
+        one, other = await api.create(), await api.create()
+        async with joined(server.url, one) as client:
+            approval = await asked(client)
+        async with joined(server.url, other) as client:
+            await asked(client)
+            answer = await decide(api, one, approval, "edit", args=EDIT)
+            assert answer.json()["queued"] is True
+            await server.kill()
+        await server.start()
+        late = await decide(api, one, approval)
+        async with joined(server.url, one):
+            log = await carried_out(api, one, approval)
+
+    (action,) = decided(log, approval)
+    assert (action["args"]["command"], action["edited_by"]) == (EDIT["command"], "the user")
+    assert done(log, approval) == ["run"]
+    assert "approved with changes" in late.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "at least one argument"),
+        ({"colour": "red"}, "no argument `colour` that can be changed"),
+        ({"confirmation_state": "confirmed"}, "`confirmation_state`"),
+        ({"security_risk": 0}, "`security_risk`"),
+        ({"thought": "fine"}, "`thought`"),
+        ({"command": 7}, "`command` is unfit"),
+        ({"command": None}, "`command` is unfit"),
+        ({"command": "echo <secret_hidden>"}, "`command` has a mask"),
+    ],
+)
+async def test_an_edit_that_does_not_fit_is_refused_and_the_approval_stays_open(changes, words):
+    async with careful() as live, remote(live.url) as api:
+        one = await live.new()
+        async with live.joined(one) as client:
+            approval = await asked(client)
+            over_rest = await decide(api, one, approval, "edit", args=changes)
+            over_socket = await client.send(decision_command(approval, "edit", edit=changes))
+            still = await pending(api, one)
+            assert (await decide(api, one, approval)).status_code == 200
+            log = await carried_out(api, one, approval)
+
+    assert (over_rest.status_code, over_rest.json()["code"]) == (422, "bad_edit")
+    assert words in over_rest.json()["message"]
+    assert (over_socket["code"], over_socket["message"]) == ("bad_edit", over_rest.json()["message"])
+    assert still == [approval]
+    assert done(log, approval) == ["run"]
+
+
+async def test_changes_belong_to_an_approval():
+    async with careful() as live, remote(live.url) as api:
+        one = await live.new()
+        async with live.joined(one) as client:
+            approval = await asked(client)
+            refused = await client.send(decision_command(approval, "reject", edit=EDIT))
+            running = command("running")
+            running["args"]["edit"] = EDIT
+            ignored = await client.send(running)
+            plain = await decide(api, one, approval, args=EDIT)
+            assert await pending(api, one) == [approval]
+
+    assert [refused["code"], ignored["code"], plain.json()["code"]] == ["bad_edit"] * 3
+
+
+async def test_an_action_that_the_agent_carries_out_itself_cannot_be_edited():
+    async with careful(f"{MODULE}:CarefulByItself") as live, remote(live.url) as api:
+        one = await live.new()
+        async with live.joined(one) as client:
+            approval = await asked(client)
+            refused = await decide(api, one, approval, "edit", args=EDIT)
+            assert (await decide(api, one, approval)).status_code == 200
+            log = await carried_out(api, one, approval)
+
+    assert (refused.status_code, refused.json()["code"]) == (422, "bad_edit")
+    assert "only as it was asked" in refused.json()["message"]
+    assert said(log) == ["Did echo hi"]
+
+
+async def test_a_secret_in_an_edit_is_used_but_not_stored_and_not_known_after_a_restart(tmp_path):
+    environment = {
+        "PARLEY_AGENT_CLASS": RESUMING,
+        "PARLEY_CONFIRMATION_MODE": "true",
+        "PARLEY_MAX_CONCURRENT_CONVERSATIONS": "1",
+    }
+    hushed = {"command": "test swordfish = swordfish && echo equal"}
+    async with (
+        server_process(tmp_path, environment=environment) as server,
+        remote(server.url) as api,
+    ):
+        await api.client.post("/api/secrets", json={"name": "WORD", "value": "swordfish"})
+        one, other = await api.create(), await api.create()
+        async with joined(server.url, one) as client:
+            approval = await asked(client)
+            assert (await decide(api, one, approval, "edit", args=hushed)).status_code == 200
+            used = await carried_out(api, one, approval)
+            await client.say("again")
+            second = (await client.event(lambda each: is_asking(each) and each["id"] > approval))["id"]
+        async with joined(server.url, other) as client:
+            await asked(client)
+            answer = await decide(api, one, second, "edit", args=hushed)
+            assert answer.json()["queued"] is True
+            await server.kill()
+        await server.start()
+        async with joined(server.url, one):
+            log = await carried_out(api, one, second)
+
+    assert "equal" in [event.get("content", "").strip() for event in used]
+    assert "swordfish" not in str(log)
+    assert done(log, second) == ["error"]
+
+
+async def test_an_edit_replaces_a_text_that_is_not_known_any_more(tmp_path):
+    environment = {"PARLEY_AGENT_CLASS": RESUMING, "PARLEY_CONFIRMATION_MODE": "true"}
+    async with (
+        server_process(tmp_path, environment=environment) as server,
+        remote(server.url) as api,
+    ):
+        await api.client.post("/api/secrets", json={"name": "WORD", "value": "swordfish"})
+        one, other = await api.create(), await api.create()
+        approvals = {}
+        for conversation_id in (one, other):
+            async with joined(server.url, conversation_id) as client:
+                approvals[conversation_id] = await asked(client, "swordfish")
+        await server.kill()
+        await server.start()
+        await decide(api, one, approvals[one], "edit", args=EDIT)
+        await decide(api, other, approvals[other])
+        log = await carried_out(api, one, approvals[one])
+        other_log = await carried_out(api, other, approvals[other])
+
+    assert done(log, approvals[one]) == ["run"]
+    assert done(other_log, approvals[other]) == ["error"]

@@ -95,6 +95,7 @@ def test_a_malformed_event_is_refused_with_a_code_and_the_offending_key(case):
         "tool_call_metadata",
         "message",
         "timeout",
+        "edited_by",
         "partial",
         "interrupted",
         "turn",

@@ -91,6 +91,7 @@ def test_the_keys_of_an_action_come_in_the_protocols_order():
     event = CmdRunAction(
         command="ls",
         timeout=2.5,
+        edited_by="ann",
         id=1,
         timestamp=STAMP,
         source=EventSource.AGENT,
@@ -112,6 +113,7 @@ def test_the_keys_of_an_action_come_in_the_protocols_order():
         "llm_metrics",
         "args",
         "timeout",
+        "edited_by",
     ]
 
 

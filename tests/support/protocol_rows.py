@@ -250,7 +250,10 @@ CONVERSATION = (
         status=404,
         request=body(decision="approve"),
         unknown=LOST,
-        refusals=(Refusal(422, "invalid_body", request=body(decision="maybe")),),
+        refusals=(
+            Refusal(422, "invalid_body", request=body(decision="maybe")),
+            Refusal(422, "bad_edit", request=body(decision="approve", args={"command": "ls"})),
+        ),
     ),
     Row(f"GET {ONE}/microagents", {"microagents": []}, unknown=LOST),
     Row(f"GET {ONE}/trajectory", {"trajectory"}, unknown=LOST),

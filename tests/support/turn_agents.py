@@ -204,3 +204,17 @@ class CarefulResuming(Careful):
         kinds = [event.kind async for event in turn.history.events(reverse=True)]
         async with turn.say() as answer:
             answer.write(f"After {decisions[0].agent_state}: {kinds[0]}")
+
+
+class CarefulByItself(Agent):
+    """Echoes its messages by itself, where a person agrees."""
+
+    async def run(self, turn: Turn) -> None:
+        """See Agent."""
+        command = f"echo {asked(turn)}"
+        async with turn.doing(CmdRunAction(command=command)) as step:
+            agreed = await step.agreed()
+            if agreed:
+                step.result(asked(turn))
+        async with turn.say() as answer:
+            answer.write(f"Did {command}" if agreed else "Did nothing")
