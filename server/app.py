@@ -259,6 +259,7 @@ def manager_parts(
             agent_threads=config.agent_threads,
             monitor=Monitor(None if type(listener) is MonitoringListener else listener),
             memory=AsideMemory(event_store, config.append_deadline_seconds),
+            approval_seconds=config.approval_seconds,
         ),
         default_settings=LoopSettings(
             max_iterations=config.max_iterations,

@@ -18,6 +18,7 @@ ServerError
 ├── ModelKeyMissing       the agent declares a model and no API key is set
 ├── ApprovalNotFound      the conversation has no such approval
 ├── AlreadyDecided        an approval is not open any more; the text says who decided it, and when
+├── ApprovalExpired       an approval is open, and has to be asked again before it can be decided
 ├── BadEdit               a person's changes do not fit the action; the text names the argument
 ├── RateLimited           too much was asked for in a short time
 ├── TooSlow               a request did not come in time
@@ -145,6 +146,10 @@ class ApprovalNotFound(ServerError):
 
 class AlreadyDecided(ServerError):
     """The approval was decided before, or is not open any more."""
+
+
+class ApprovalExpired(ServerError):
+    """The approval has expired, and has to be asked again before it can be decided."""
 
 
 class BadEdit(ServerError):
@@ -288,6 +293,7 @@ TABLE: tuple[tuple[type[Exception], Answer | tuple[int, str] | tuple[int, str, s
     ),
     (ApprovalNotFound, (404, "approval_not_found")),
     (AlreadyDecided, (409, "already_decided")),
+    (ApprovalExpired, (409, "approval_expired")),
     (BadEdit, (422, "bad_edit")),
     (RateLimited, (429, "rate_limited")),
     (TooSlow, (408, "too_slow")),

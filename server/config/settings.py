@@ -434,6 +434,11 @@ class ServerConfig(AccessLimits, Extensions, Observability, AdminSettings, BaseS
         description="Seconds after which a turn that waits for nothing but a user's confirmations is "
         "ended; they can be given at any time after that.",
     )
+    approval_seconds: Annotated[FiniteFloat, Field(gt=0), _at_most(LONGEST_SECONDS)] | None = Field(
+        default=None,
+        description="Seconds after which a confirmation that was not given expires: it stays open, and "
+        "has to be asked again before it can be given or refused; unset sets no limit.",
+    )
     agent_threads: Count = Field(
         default=32,
         ge=1,

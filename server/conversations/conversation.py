@@ -6,6 +6,7 @@ from asyncio import Future
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from time import time
 from typing import Protocol
 
 from events.actions import Action, ChangeAgentStateAction, MessageAction
@@ -23,7 +24,7 @@ from server.agent.loop import AgentLoop
 from server.agent.reasons import ERROR_ID, failure_of
 from server.agent.states import LoopSettings
 from server.conversations.monitoring import SILENT, Monitor
-from server.conversations.notices import error_notice, status_notice
+from server.conversations.notices import error_notice, expiry_notice, status_notice
 from server.conversations.record_updates import (
     MetadataFollower,
     RecordUpdateDependencies,
@@ -33,6 +34,7 @@ from server.errors import BadEdit
 from server.observability.counters import ServerCounters
 from server.turns.approvals import DECISIONS, Approvals, Claim
 from server.turns.context import Nobody, Step, TurnUser, plain_step
+from server.turns.expiry import Expiry
 from server.turns.memory import ProcessMemory, TurnMemory
 from server.turns.threads import AGENT_THREADS, AgentThreads
 from server.user_code import UserCode, fitting
@@ -72,6 +74,8 @@ class LoopDependencies:
     """Gives agents what a user has chosen and keeps secret."""
     memory: TurnMemory = field(default_factory=ProcessMemory)
     agent_threads: int = AGENT_THREADS
+    approval_seconds: float | None = None
+    """Seconds after which an approval expires; None for never."""
     threads: AgentThreads = field(init=False)
 
     def __post_init__(self) -> None:
@@ -155,15 +159,34 @@ class ServerConversation:
         """The questions whether an action may be carried out; read from the log by `read_approvals`."""
         if self._approvals is None:
             # What the log had to say was read when the conversation was opened: nothing.
-            self._approvals = Approvals(self.user_id, is_read=True)
+            self._approvals = Approvals(self.user_id, self._expiry(), is_read=True)
         return self._approvals
 
     async def read_approvals(self) -> None:
         """Read from the log which actions wait for a person. Raises what the storage raises."""
         if self.stream.last_state_id is not None:
-            found = Approvals(self.user_id)
+            # Held from the first moment on, for `close` to end the watch over what expires.
+            found = self._approvals = Approvals(self.user_id, self._expiry())
             await found.read(self.stream)
             self._approvals = None if found.is_empty else found
+
+    def ask_again(self, approval: int, client_id: str | None) -> Future[Appended]:
+        """Let the time in which an open approval can be decided begin anew, once that is durable.
+
+        Raises what enqueueing raises.
+        """
+        command = ChangeAgentStateAction(
+            agent_state=AgentState.AWAITING_USER_CONFIRMATION, of=approval
+        )
+        appending = self.stream.enqueue(command, EventSource.USER, client_id=client_id)
+
+        def renew(done: Future[Appended]) -> None:
+            if not done.cancelled() and done.exception() is None and not done.result().duplicate:
+                self.approvals.ask_again(approval, time())
+
+        appending.add_done_callback(renew)
+        self.touch()
+        return appending
 
     def touch(self) -> None:
         """Record that the conversation is used now."""
@@ -271,6 +294,8 @@ class ServerConversation:
         self._parts.server_counters.conversations -= 1
         due = self._loop.time() + self._parts.deadlines.stop
         await self.stop_loop()
+        if self._approvals is not None:
+            self._approvals.close()
         await self.stream.close(drain_seconds=self._left(due))
         if self._follower is not None:
             await self._follower.close(self._left(due))
@@ -367,6 +392,13 @@ class ServerConversation:
     def _step(self, agent: Agent, conversation_id: str) -> Awaitable[Action | None]:
         self._parts.server_counters.agent_steps += 1
         return self._parts.step(agent, conversation_id)
+
+    def _expiry(self) -> Expiry:
+        return Expiry(self._parts.approval_seconds, self._show_expired)
+
+    def _show_expired(self, approval: int) -> None:
+        if approval in self.approvals.open_ids:
+            self._audience.notify(self.conversation_id, expiry_notice(approval))
 
     def _show_status(self, text: str) -> None:
         self._audience.notify(self.conversation_id, status_notice(text))

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 TOO_MANY_ID = "AGENT_ERROR$TOO_MANY_CONVERSATIONS"
 AGENT_STATUS_ID = "STATUS$AGENT"
+APPROVAL_EXPIRED_ID = "STATUS$APPROVAL_EXPIRED"
 TOO_MANY_TEXT = (
     "Too many conversations are at work at once. You can read this one;"
     " what you write is kept and answered as soon as another one is done."
@@ -33,6 +34,12 @@ def title_notice(conversation_id: str, title: str) -> dict[str, object]:
         "message": conversation_id,
         "conversation_title": title,
     }
+
+
+def expiry_notice(approval: int) -> dict[str, object]:
+    """Return the notice that an approval has expired, and has to be asked again."""
+    text = f"Approval {approval} has expired; ask for it again to decide it."
+    return {"status_update": True, "type": "info", "id": APPROVAL_EXPIRED_ID, "message": text}
 
 
 def status_notice(text: str) -> dict[str, object]:

@@ -1,5 +1,6 @@
-"""The actions of a conversation's agent that wait for a person: list them, decide one."""
+"""The actions of a conversation's agent that wait for a person: list them, decide one, ask again."""
 
+import asyncio
 from typing import Any, Literal
 
 import orjson
@@ -9,7 +10,7 @@ from starlette.responses import Response
 
 from events.errors import DamagedRecord
 from events.event import AgentState
-from server.errors import AlreadyDecided, ApprovalNotFound, BadEdit
+from server.errors import AlreadyDecided, ApprovalExpired, ApprovalNotFound, BadEdit
 from server.routes.endpoint import Tag, described
 from server.routes.events import APPENDING
 from server.routes.request import (
@@ -39,6 +40,8 @@ class Approval(ResponseBody):
 
     id: int
     action: dict[str, Any] = Field(description="The event that asks, as it is stored.")
+    expires_at: str | None = None
+    expired: bool = Field(default=False, description="Whether it has to be asked again first.")
 
 
 class ApprovalList(ResponseBody):
@@ -58,6 +61,10 @@ class DecisionToTake(RequestBody):
         default=None, description="With `edit`: the arguments that change; the others stay."
     )
     reason: str = Field(default="", max_length=LONGEST_REASON)
+
+
+class Renewal(RequestBody):
+    """Asks an approval again; nothing more can be said of it."""
 
 
 class DecisionTaken(ResponseBody):
@@ -81,10 +88,15 @@ class ApprovalRoutes:
         conversation_id = await visible_id(request, self._services.conversation_stores)
         manager = self._services.manager
         async with manager.attach(conversation_id, owner_of(request)) as conversation:
-            stream = conversation.stream
+            stream, approvals = conversation.stream, conversation.approvals
             found = [
-                Approval(id=asked.id, action=orjson.loads(asked.body))
-                for approval in conversation.approvals.open_ids
+                Approval(
+                    id=approval,
+                    action=orjson.loads(asked.body),
+                    expires_at=approvals.expires_at(approval),
+                    expired=approvals.is_expired(approval),
+                )
+                for approval in approvals.open_ids
                 async for asked in stream.search_events(approval, approval)
             ]
         return JsonResponse(ApprovalList(approvals=found))
@@ -94,7 +106,7 @@ class ApprovalRoutes:
         body=DecisionToTake,
         answer=DecisionTaken,
         takes_key=True,
-        raises=(ApprovalNotFound, AlreadyDecided, BadEdit, *APPENDING),
+        raises=(ApprovalNotFound, AlreadyDecided, ApprovalExpired, BadEdit, *APPENDING),
     )
     async def decide(self, request: Request) -> Response:
         """Approve one action, as it is or changed, or reject it; of two decisions the first counts."""
@@ -123,6 +135,31 @@ class ApprovalRoutes:
         return JsonResponse(
             DecisionTaken(success=True, **accepted.body()).model_dump(exclude_unset=True)
         )
+
+
+    @described(
+        Tag.CONVERSATIONS,
+        body=Renewal,
+        answer=DecisionTaken,
+        takes_key=True,
+        raises=(ApprovalNotFound, AlreadyDecided, *APPENDING),
+    )
+    async def renew(self, request: Request) -> Response:
+        """Ask again about one action, so that its time begins anew; decides nothing."""
+        conversation_id = await visible_id(request, self._services.conversation_stores)
+        await read_body(request, Renewal)
+        approval = _id_of(request.path_params["approval"])
+        key = idempotency_key(request)
+        self._services.check_intake()
+        manager = self._services.manager
+        async with manager.attach(conversation_id, owner_of(request)) as conversation:
+            approvals = conversation.approvals
+            if approval not in approvals.open_ids:
+                ended = await approvals.end_in_log(conversation.stream, approval)
+                raise AlreadyDecided(said(approval, ended))
+            appended = await asyncio.shield(conversation.ask_again(approval, key))
+        taken = DecisionTaken(success=True, id=appended.id, duplicate=appended.duplicate)
+        return JsonResponse(taken.model_dump(exclude_unset=True))
 
 
 def _id_of(text: str) -> int:

@@ -8,7 +8,7 @@ the first in the log counts.
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from time import time
 from typing import Any
 
 import orjson
@@ -22,11 +22,13 @@ from events.event import (
     SecurityRisk,
     StoredEvent,
 )
+from events.filter import EventFilter
 from events.observations import AgentStateChangedObservation
 from events.redaction import MASK
 from events.stream import EventStream
-from server.errors import AlreadyDecided, ApprovalNotFound, BadEdit
+from server.errors import AlreadyDecided, ApprovalExpired, ApprovalNotFound, BadEdit
 from server.turns.edits import edited
+from server.turns.expiry import Expiry, posix_of, timestamp_of
 
 CONFIRMABLE = frozenset(("run", "run_ipython", "browse_interactive", "edit", "read"))
 """Kinds of action that wait for the user's word in confirmation mode."""
@@ -50,6 +52,8 @@ RESTING = frozenset(
 APPROVED, REJECTED, WITHDRAWN = "approved", "rejected", "withdrawn"
 OUTCOMES = {AgentState.USER_CONFIRMED: APPROVED, AgentState.USER_REJECTED: REJECTED}
 STATE = AgentStateChangedObservation.kind
+BY_USER = EventFilter(include_kinds=(ChangeAgentStateAction.kind,), source=EventSource.USER)
+"""The commands of people."""
 
 
 class Decided:
@@ -154,11 +158,15 @@ class Approvals:
     """The open questions of one conversation, and how the latest others ended.
 
     Whoever accepts a command calls `claim` in the step that enqueues it, so that of two decisions
-    one is refused; a loop calls `decide` with every command as it reads the log.
+    one is refused; a loop calls `decide` with every command as it reads the log. A question that
+    has expired stays open, and can be decided once it was asked again.
     """
 
-    def __init__(self, owner: str | None = None, *, is_read: bool = False) -> None:
+    def __init__(
+        self, owner: str | None = None, expiry: Expiry | None = None, *, is_read: bool = False
+    ) -> None:
         self._owner = owner or "the user"
+        self._expiry = expiry or Expiry(None, lambda _: None)
         self._questions: dict[int, Question] = {}
         self._ended: OrderedDict[int, Decided] = OrderedDict()
         self._is_read = is_read
@@ -200,6 +208,24 @@ class Approvals:
         """Return a question that is open, or decided and not yet carried out."""
         return self._questions.get(question_id)
 
+    def expires_at(self, question_id: int) -> str | None:
+        """Return when a question expires or has expired, ISO 8601 in UTC; None if it never does."""
+        due = self._expiry.due(question_id)
+        return None if due is None else timestamp_of(due)
+
+    def is_expired(self, question_id: int) -> bool:
+        """Return whether a question has expired, and was not asked again since."""
+        return self._expiry.is_over(question_id)
+
+    def ask_again(self, question_id: int, moment: float) -> None:
+        """Have a question that is open expire so long after that moment, in POSIX seconds."""
+        if question_id in self._questions:
+            self._expiry.begin(question_id, moment)
+
+    def close(self) -> None:
+        """Watch no longer whether questions expire."""
+        self._expiry.close()
+
     def ended(self, question_id: int) -> Decided | None:
         """Return how a question ended, or was decided; None for one that is open or not known."""
         question = self._questions.get(question_id)
@@ -212,6 +238,9 @@ class Approvals:
         named, later = await _unsettled(stream)
         for stored in named:
             self._put(stream, stored)
+        if named and self._expiry.seconds is not None:
+            async for stored in stream.search_events(named[0].id, filter=BY_USER):
+                self._take_renewal(orjson.loads(stored.body))
         state = ""
         for payload, stored in later:
             if payload.get("observation") == STATE:
@@ -247,23 +276,32 @@ class Approvals:
         """Note that an action waits for a person."""
         if asked_id not in self._questions:
             self._questions[asked_id] = Question(action, asked_id, from_log=False)
+            self._expiry.begin(asked_id, time())
 
     def end(self, question_id: int, outcome: str = WITHDRAWN) -> None:
         """Note that a question is over: its action stands in the log again, or is answered."""
         question = self._questions.pop(question_id, None)
+        self._expiry.end(question_id)
         if question is not None:
             self._remember(question_id, question.decided or Decided(outcome, "the agent", _now()))
 
     def claim(
         self, command: ChangeAgentStateAction, client_id: str | None, settled: Settled
     ) -> "Claim | None":
-        """Take a decision that is about to be appended, or raise AlreadyDecided or BadEdit.
+        """Take a decision that is about to be appended.
+
+        Raises AlreadyDecided, ApprovalExpired, BadEdit.
 
         A command without `of` decides the newest open question; None where there is none, or where
         the client repeats its own decision.
         """
         question = self._asked(command)
         if question is not None and question.decided is None:
+            if self.is_expired(question.id):
+                when = self.expires_at(question.id)
+                raise ApprovalExpired(
+                    f"The approval {question.id} expired at {when}; it has to be asked again first"
+                )
             decided = self._decided(command, self._owner, _now(), client_id)
             decided.action = question.changed(decided)
             question.decided = decided
@@ -319,11 +357,19 @@ class Approvals:
             event = stream.unmasked(stored)
             if isinstance(event, ChangeAgentStateAction):
                 self.decide(event)
+        else:
+            self._take_renewal(payload)
+
+    def _take_renewal(self, payload: Mapping[str, Any]) -> None:
+        renewed = _renews(payload)
+        if renewed is not None:
+            self.ask_again(renewed, posix_of(payload.get("timestamp")))
 
     def _put(self, stream: EventStream, stored: StoredEvent) -> None:
         event = stream.unmasked(stored)
         if isinstance(event, Action):
             self._questions[stored.id] = Question(event, stored.id, from_log=True)
+            self._expiry.begin(stored.id, posix_of(event.timestamp))
 
 
 def said(question_id: int, decided: Decided | None) -> str:
@@ -387,5 +433,19 @@ def _decides(payload: Mapping[str, Any]) -> bool:
     )
 
 
+def _renews(payload: Mapping[str, Any]) -> int | None:
+    """Return the question that a person has asked again by a command, if it is one."""
+    arguments = payload.get("args")
+    if (
+        payload.get("action") != ChangeAgentStateAction.kind
+        or payload.get("source") != EventSource.USER
+        or not isinstance(arguments, Mapping)
+        or arguments.get("agent_state") != AgentState.AWAITING_USER_CONFIRMATION
+    ):
+        return None
+    asked = arguments.get("of")
+    return asked if isinstance(asked, int) else None
+
+
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return timestamp_of(time())

@@ -19,6 +19,7 @@ from tests.support.approvals import (
     done,
     end_loop,
     is_asking,
+    listed,
     outcomes,
     pending,
     race_deciders,
@@ -458,3 +459,164 @@ async def test_an_edit_replaces_a_text_that_is_not_known_any_more(tmp_path):
 
     assert done(log, approvals[one]) == ["run"]
     assert done(other_log, approvals[other]) == ["error"]
+
+
+async def until_expired(api, conversation_id, approval):
+    """Wait until an approval is listed as expired; the moment."""
+
+    async def is_expired():
+        (found,) = (await listed(api, conversation_id))["approvals"]
+        return found["id"] == approval and found["expired"]
+
+    await until(is_expired)
+    (found,) = (await listed(api, conversation_id))["approvals"]
+    return found["expires_at"]
+
+
+async def renew(api, conversation_id, approval, **options):
+    """Ask again; the answer."""
+    address = f"{CONVERSATIONS}/{conversation_id}/approvals/{approval}/renew"
+    return await api.client.post(address, json={}, **options)
+
+
+async def decide_in_time(api, conversation_id, approval, decision="approve"):
+    """Ask again and decide, until the decision was not too late; how often it was asked."""
+    asked_again = 0
+
+    async def is_taken():
+        nonlocal asked_again
+        asked_again += 1
+        assert (await renew(api, conversation_id, approval)).status_code == 200
+        answer = await decide(api, conversation_id, approval, decision)
+        return answer.status_code == 200
+
+    await until(is_taken)
+    return asked_again
+
+
+@pytest.mark.parametrize("decision", ["approve", "reject"])
+@pytest.mark.parametrize("open_loop", [True, False])
+async def test_an_approval_that_expires_is_told_and_stays_open_until_it_is_asked_again(
+    open_loop, decision
+):
+    async with careful(approval_seconds=0.2) as live, remote(live.url) as api:
+        one = await live.new()
+        async with live.joined(one) as client:
+            approval = await asked(client)
+            if not open_loop:
+                await end_loop(live, one)
+            told = await client.event(lambda each: each.get("id") == "STATUS$APPROVAL_EXPIRED")
+            await until_expired(api, one, approval)
+            before = await api.log(one)
+            late = await decide(api, one, approval, decision)
+            over_socket = await client.send(decision_command(approval, decision))
+            unnamed = await client.send(command("user_confirmed"))
+            assert await api.log(one) == before
+            assert await pending(api, one) == [approval]
+            await decide_in_time(api, one, approval, decision)
+            log = await carried_out(api, one, approval)
+
+    assert told["message"] == f"Approval {approval} has expired; ask for it again to decide it."
+    assert (late.status_code, late.json()["code"]) == (409, "approval_expired")
+    assert "asked again" in late.json()["message"]
+    assert [over_socket["code"], unnamed["code"]] == ["approval_expired"] * 2
+    assert done(log, approval) == ["run" if decision == "approve" else "user_rejected"]
+
+
+async def test_each_time_that_an_approval_expires_is_told_once():
+    async with careful(approval_seconds=0.1) as live, remote(live.url) as api:
+        one = await live.new()
+
+        def told(client):
+            return [each for each in client.payloads if "EXPIRED" in str(each.get("id"))]
+
+        async with live.joined(one) as client:
+            approval = await asked(client)
+            await client.until(lambda client: len(told(client)) == 1)
+            await renew(api, one, approval)
+            await client.until(lambda client: len(told(client)) == 2)
+            asked_again = 1 + await decide_in_time(api, one, approval)
+            await carried_out(api, one, approval)
+            await client.say("again")
+            second = (await client.event(lambda each: is_asking(each) and each["id"] > approval))["id"]
+            await client.until(lambda client: str(second) in told(client)[-1]["message"])
+            first = [each for each in told(client) if f" {approval} " in each["message"]]
+
+    assert 2 <= len(first) <= 1 + asked_again
+    assert told(client)[-1]["message"].startswith(f"Approval {second} ")
+
+
+@pytest.mark.parametrize("storage", ["sqlite", "local"])
+async def test_an_approval_expires_over_a_restart_and_is_no_refusal(tmp_path, storage):
+    environment = {
+        "PARLEY_AGENT_CLASS": RESUMING,
+        "PARLEY_CONFIRMATION_MODE": "true",
+        "PARLEY_APPROVAL_SECONDS": "0.3",
+    }
+    async with (
+        server_process(tmp_path, "--storage", storage, environment=environment) as server,
+        remote(server.url) as api,
+    ):
+        one = await api.create()
+        async with joined(server.url, one) as client:
+            approval = await asked(client)
+        await server.kill()
+        await server.start()
+        await until_expired(api, one, approval)
+        late = await decide(api, one, approval)
+        await decide_in_time(api, one, approval)
+        log = await carried_out(api, one, approval)
+
+    assert late.json()["code"] == "approval_expired"
+    assert done(log, approval) == ["run"]
+    assert outcomes(log) == ["waiting", "done"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_an_approval_that_was_asked_again_is_so_after_a_restart(tmp_path, number):
+    environment = {
+        "PARLEY_AGENT_CLASS": RESUMING,
+        "PARLEY_CONFIRMATION_MODE": "true",
+        "PARLEY_APPROVAL_SECONDS": "3600",
+    }
+    async with (
+        server_process(tmp_path, environment=environment) as server,
+        remote(server.url) as api,
+    ):
+        one = await api.create()
+
+        async def moment():
+            (found,) = (await listed(api, one))["approvals"]
+            assert found["expired"] is False
+            return found["expires_at"]
+
+        async with joined(server.url, one) as client:
+            approval = await asked(client)
+            first = await moment()
+            key = {"Idempotency-Key": "k"}
+            answers = [await renew(api, one, approval, headers=key) for _ in range(2)]
+            second = await moment()
+        await server.stop(number)
+        await server.start()
+        third = await moment()
+        assert (await decide(api, one, approval)).status_code == 200
+        log = await carried_out(api, one, approval)
+        late = await renew(api, one, approval)
+
+    assert [answer.json()["duplicate"] for answer in answers] == [False, True]
+    assert first < second
+    assert first < third
+    assert done(log, approval) == ["run"]
+    assert late.json()["code"] == "already_decided"
+
+
+async def test_an_approval_expires_only_where_that_is_set():
+    async with careful() as live, remote(live.url) as api:
+        one = await live.new()
+        async with live.joined(one) as client:
+            approval = await asked(client)
+            (found,) = (await listed(api, one))["approvals"]
+            unknown = await renew(api, one, 10_000)
+
+    assert (found["id"], found["expires_at"], found["expired"]) == (approval, None, False)
+    assert unknown.json()["code"] == "approval_not_found"

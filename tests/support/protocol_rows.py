@@ -255,6 +255,14 @@ CONVERSATION = (
             Refusal(422, "bad_edit", request=body(decision="approve", args={"command": "ls"})),
         ),
     ),
+    Row(
+        f"POST {ONE}/approvals/{{approval}}/renew",
+        "approval_not_found",
+        status=404,
+        request=body(),
+        unknown=LOST,
+        refusals=(Refusal(422, "invalid_body", request=body(surplus=1)),),
+    ),
     Row(f"GET {ONE}/microagents", {"microagents": []}, unknown=LOST),
     Row(f"GET {ONE}/trajectory", {"trajectory"}, unknown=LOST),
     Row(
