@@ -222,16 +222,18 @@ class ChangeAgentStateAction(Action):
 
     With `of`, the id of a turn, the request applies to that turn only: once the turn is over
     nothing changes. A decision names the action that it is about by `of`; `edit` has the arguments
-    that the action is to be carried out with in the place of its own.
+    that the action is to be carried out with in the place of its own. `always` is a kind of action
+    to which the request applies from now on.
     """
 
     kind: ClassVar[str] = "change_agent_state"
     wording: ClassVar[str] = "Agent state changed to {agent_state}"
-    omitted: ClassVar[frozenset[str]] = frozenset(("of", "edit"))
+    omitted: ClassVar[frozenset[str]] = frozenset(("of", "edit", "always"))
     agent_state: str
     thought: str = ""
     of: int | None = None
     edit: dict[str, Any] | None = None
+    always: str | None = None
 
 
 class CondensationAction(Action):

@@ -146,13 +146,15 @@ class AgentStateChangedObservation(Observation):
     """The agent loop is in a state; `reason` says why it is `error` or `rate_limited`.
 
     `approvals` names the actions that wait for a person, ascending; it is absent where none does.
+    `allowed` are the kinds of action that need no agreement in this conversation, likewise.
     """
 
     kind: ClassVar[str] = "agent_state_changed"
-    omitted: ClassVar[frozenset[str]] = frozenset(("approvals",))
+    omitted: ClassVar[frozenset[str]] = frozenset(("approvals", "allowed"))
     agent_state: str
     reason: str = ""
     approvals: list[int] | None = None
+    allowed: list[str] | None = None
 
 
 class TurnEndedObservation(Observation):

@@ -81,14 +81,13 @@ class LoopJournal:
         self._state_changed()
 
     def tell_state(self, state: AgentState, reason: str = "", before: Sequence[Event] = ()) -> None:
-        """Append a state, after the events that led to it, with the questions that are open.
+        """Append a state, after the events that led to it, with what is open and allowed.
 
         Earlier states that were not appended are dropped.
         """
         self.state = state
-        self._untold = AgentStateChangedObservation(
-            agent_state=state, reason=reason, approvals=self._approvals.open_ids or None
-        )
+        fact = AgentStateChangedObservation(agent_state=state, reason=reason)
+        self._untold = self._approvals.named_in(fact)
         self._before = list(before)
         self._append_state()
 

@@ -188,6 +188,28 @@ class ServerConversation:
         self.touch()
         return appending
 
+    def ask_always(self, kind: str) -> Future[Appended] | None:
+        """Have people asked about a kind of action that was allowed; None where it was not.
+
+        Raises what enqueueing raises.
+        """
+        approvals = self.approvals
+        if kind not in approvals.allowed:
+            return None
+        command = ChangeAgentStateAction(
+            agent_state=AgentState.AWAITING_USER_CONFIRMATION, always=kind
+        )
+        appending = self.stream.enqueue(command, EventSource.USER)
+        approvals.revoke(kind)
+
+        def undo(done: Future[Appended]) -> None:
+            if done.cancelled() or done.exception() is not None:
+                approvals.allow(kind)
+
+        appending.add_done_callback(undo)
+        self.touch()
+        return appending
+
     def touch(self) -> None:
         """Record that the conversation is used now."""
         self.last_activity = self._loop.time()
@@ -230,8 +252,8 @@ class ServerConversation:
         if not isinstance(event, ChangeAgentStateAction):
             return None
         if event.agent_state not in DECISIONS:
-            if event.edit is not None:
-                raise BadEdit("Only a decision about an action has an `edit`")
+            if event.edit is not None or event.always is not None:
+                raise BadEdit("Only a decision about an action has `edit` and `always`")
             return None
         return self.approvals.claim(event, client_id, settled)
 
@@ -285,8 +307,9 @@ class ServerConversation:
 
     async def say_state(self, state: AgentState, reason: str = "") -> None:
         """Record a state that no loop is there to record."""
-        asked = (self._approvals.open_ids or None) if self._approvals is not None else None
-        fact = AgentStateChangedObservation(agent_state=state, reason=reason, approvals=asked)
+        fact = AgentStateChangedObservation(agent_state=state, reason=reason)
+        if self._approvals is not None:
+            fact = self._approvals.named_in(fact)
         await self.stream.append(fact, EventSource.ENVIRONMENT)
 
     async def close(self) -> None:

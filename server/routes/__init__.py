@@ -83,6 +83,7 @@ def routes(services: Services, administration: Administration) -> list[BaseRoute
         resource(f"{one}/approvals", GET=approvals.search),
         resource(f"{one}/approvals/{{approval}}", POST=approvals.decide),
         resource(f"{one}/approvals/{{approval}}/renew", POST=approvals.renew),
+        resource(f"{one}/approvals/allowed/{{kind}}", DELETE=approvals.revoke),
         resource(f"{one}/events", GET=events.search, POST=events.append),
         resource(f"{one}/stream", GET=streams.follow),
         resource(f"{one}/message", POST=events.say),

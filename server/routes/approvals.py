@@ -1,4 +1,4 @@
-"""The actions of a conversation's agent that wait for a person: list them, decide one, ask again."""
+"""The actions of a conversation's agent that wait for a person: list, decide, ask again; and what needs none."""
 
 import asyncio
 from typing import Any, Literal
@@ -45,9 +45,10 @@ class Approval(ResponseBody):
 
 
 class ApprovalList(ResponseBody):
-    """The approvals that are open, ascending."""
+    """The approvals that are open, ascending, and the kinds of action that need none."""
 
     approvals: list[Approval]
+    allowed: list[str]
 
 
 class DecisionToTake(RequestBody):
@@ -61,6 +62,17 @@ class DecisionToTake(RequestBody):
         default=None, description="With `edit`: the arguments that change; the others stay."
     )
     reason: str = Field(default="", max_length=LONGEST_REASON)
+    always: bool = Field(
+        default=False,
+        description="With `approve` and `edit`: later actions of this kind in this conversation need"
+        " no approval.",
+    )
+
+
+class AllowanceRevoked(ResponseBody):
+    """Whether the kind of action was allowed until now."""
+
+    revoked: bool
 
 
 class Renewal(RequestBody):
@@ -84,7 +96,10 @@ class ApprovalRoutes:
 
     @described(Tag.CONVERSATIONS, answer=ApprovalList, raises=(DamagedRecord,))
     async def search(self, request: Request) -> Response:
-        """List the actions that wait for a person, the oldest first; starts no agent."""
+        """List the actions that wait for a person, the oldest first, and what is allowed.
+
+        Starts no agent.
+        """
         conversation_id = await visible_id(request, self._services.conversation_stores)
         manager = self._services.manager
         async with manager.attach(conversation_id, owner_of(request)) as conversation:
@@ -99,7 +114,8 @@ class ApprovalRoutes:
                 for approval in approvals.open_ids
                 async for asked in stream.search_events(approval, approval)
             ]
-        return JsonResponse(ApprovalList(approvals=found))
+            allowed = approvals.allowed
+        return JsonResponse(ApprovalList(approvals=found, allowed=allowed))
 
     @described(
         Tag.CONVERSATIONS,
@@ -126,16 +142,18 @@ class ApprovalRoutes:
         manager = self._services.manager
         async with manager.attach(conversation_id, owner_of(request)) as conversation:
             approvals = conversation.approvals
-            if approvals.get(approval) is None:
+            question = approvals.get(approval)
+            if question is None:
                 ended = await approvals.end_in_log(conversation.stream, approval)
                 if key is None or ended.client_id != key:
                     raise AlreadyDecided(said(approval, ended))
+            elif taken.always:
+                arguments["always"] = question.action.kind
             payload = command if key is None else command | {"client_id": key}
             accepted = await manager.accept(conversation, payload)
         return JsonResponse(
             DecisionTaken(success=True, **accepted.body()).model_dump(exclude_unset=True)
         )
-
 
     @described(
         Tag.CONVERSATIONS,
@@ -160,6 +178,19 @@ class ApprovalRoutes:
             appended = await asyncio.shield(conversation.ask_again(approval, key))
         taken = DecisionTaken(success=True, id=appended.id, duplicate=appended.duplicate)
         return JsonResponse(taken.model_dump(exclude_unset=True))
+
+    @described(Tag.CONVERSATIONS, answer=AllowanceRevoked, raises=APPENDING)
+    async def revoke(self, request: Request) -> Response:
+        """Have people asked again about a kind of action; the response follows when that is durable."""
+        conversation_id = await visible_id(request, self._services.conversation_stores)
+        kind = request.path_params["kind"]
+        self._services.check_intake()
+        manager = self._services.manager
+        async with manager.attach(conversation_id, owner_of(request)) as conversation:
+            appending = conversation.ask_always(kind)
+            if appending is not None:
+                await asyncio.shield(appending)
+        return JsonResponse(AllowanceRevoked(revoked=appending is not None))
 
 
 def _id_of(text: str) -> int:

@@ -422,6 +422,8 @@ class Actions:
         """Whether a person must agree before an action is carried out."""
         if not self._context.limits.confirmation_mode or action.kind not in CONFIRMABLE:
             return False
+        if self._context.approvals.allows(action.kind):
+            return False
         risk = getattr(action, "security_risk", SecurityRisk.UNKNOWN)
         return risk in ASKED_RISKS
 

@@ -6,15 +6,17 @@ the first in the log counts.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from time import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from events.actions import Action, ChangeAgentStateAction
 from events.batch import Appended, Settled
+from events.errors import BadEvent
 from events.event import (
     AgentState,
     ConfirmationState,
@@ -133,12 +135,19 @@ class Question:
 class Claim:
     """A decision on its way into the log; to be told the outcome of its append."""
 
-    __slots__ = ("_decided", "_question", "_settled")
+    __slots__ = ("_allow", "_decided", "_question", "_settled")
 
-    def __init__(self, question: Question, decided: Decided, settled: Settled) -> None:
+    def __init__(
+        self,
+        question: Question,
+        decided: Decided,
+        settled: Settled,
+        allow: Callable[[bool], None] | None,
+    ) -> None:
         self._question = question
         self._decided = decided
         self._settled = settled
+        self._allow = allow
 
     def __call__(self, outcome: Appended | Exception) -> None:
         """Take the outcome, and pass it on; a decision that was not stored is none."""
@@ -146,16 +155,20 @@ class Claim:
             self.undo()
         else:
             self._decided.event_id = outcome.id
+            if self._allow is not None:
+                self._allow(True)  # noqa: FBT003
         self._settled(outcome)
 
     def undo(self) -> None:
         """Open the question again: the decision was not taken."""
         if self._question.decided is self._decided:
             self._question.decided = None
+        if self._allow is not None:
+            self._allow(False)  # noqa: FBT003
 
 
 class Approvals:
-    """The open questions of one conversation, and how the latest others ended.
+    """The open questions of one conversation, how the latest others ended, and what needs no asking.
 
     Whoever accepts a command calls `claim` in the step that enqueues it, so that of two decisions
     one is refused; a loop calls `decide` with every command as it reads the log. A question that
@@ -169,17 +182,41 @@ class Approvals:
         self._expiry = expiry or Expiry(None, lambda _: None)
         self._questions: dict[int, Question] = {}
         self._ended: OrderedDict[int, Decided] = OrderedDict()
+        self._allowed: dict[str, bool] = {}
+        """Kinds of action that need no agreement, and whether that is durable."""
         self._is_read = is_read
 
     @property
     def is_empty(self) -> bool:
-        """Whether no question is known, neither an open one nor one that is over."""
-        return not self._questions and not self._ended
+        """Whether no question is known, neither an open one nor one that is over, and nothing allowed."""
+        return not self._questions and not self._ended and not self._allowed
 
     @property
     def open_ids(self) -> list[int]:
         """The questions that nobody has decided, ascending."""
         return sorted(key for key, one in self._questions.items() if one.decided is None)
+
+    @property
+    def allowed(self) -> list[str]:
+        """The kinds of action that need no agreement in this conversation, sorted."""
+        return sorted(self._allowed)
+
+    def allows(self, kind: str) -> bool:
+        """Return whether actions of a kind need no agreement."""
+        return self._allowed.get(kind, False)
+
+    def allow(self, kind: str) -> None:
+        """Have actions of a kind need no agreement: the log says so."""
+        self._allowed[kind] = True
+
+    def revoke(self, kind: str) -> None:
+        """Have people asked about actions of a kind again."""
+        self._allowed.pop(kind, None)
+
+    def named_in(self, state: AgentStateChangedObservation) -> AgentStateChangedObservation:
+        """Return a state that names the open questions and what is allowed, to be read by `read`."""
+        changes = {"approvals": self.open_ids or None, "allowed": self.allowed or None}
+        return state.model_copy(update=changes)
 
     def __contains__(self, action_id: object) -> bool:
         return action_id in self._questions
@@ -235,14 +272,16 @@ class Approvals:
         """Read from the log what is open, once. Raises what the storage raises."""
         if self._is_read:
             return
-        named, later = await _unsettled(stream)
-        for stored in named:
+        tail = await _unsettled(stream)
+        for stored in tail.asked:
             self._put(stream, stored)
-        if named and self._expiry.seconds is not None:
-            async for stored in stream.search_events(named[0].id, filter=BY_USER):
+        if tail.asked and self._expiry.seconds is not None:
+            first = tail.asked[0].id
+            async for stored in stream.search_events(first, tail.rest_id, filter=BY_USER):
                 self._take_renewal(orjson.loads(stored.body))
+        self._allowed = dict.fromkeys(tail.allowed, True)
         state = ""
-        for payload, stored in later:
+        for payload, stored in tail.later:
             if payload.get("observation") == STATE:
                 state = str(_extras(payload).get("agent_state"))
             else:
@@ -290,7 +329,8 @@ class Approvals:
     ) -> "Claim | None":
         """Take a decision that is about to be appended.
 
-        Raises AlreadyDecided, ApprovalExpired, BadEdit.
+        Raises AlreadyDecided, ApprovalExpired, BadEdit, and BadEvent for an `always` that is not the
+        kind of the action that is approved.
 
         A command without `of` decides the newest open question; None where there is none, or where
         the client repeats its own decision.
@@ -304,8 +344,17 @@ class Approvals:
                 )
             decided = self._decided(command, self._owner, _now(), client_id)
             decided.action = question.changed(decided)
+            kind = command.always
+            if kind is not None and not _fits(command, question):
+                raise BadEvent(
+                    "`always` is the kind of an action that is approved", code="bad_value"
+                )
             question.decided = decided
-            return Claim(question, decided, settled)
+            if kind is None:
+                return Claim(question, decided, settled, None)
+            # Allowed in the step in which the command gets its place: every later state says so.
+            self._allowed.setdefault(kind, False)
+            return Claim(question, decided, settled, partial(self._settle_allowed, kind))
         if command.of is None:
             return None
         known = self.ended(command.of)
@@ -326,7 +375,15 @@ class Approvals:
         with suppress(BadEdit):  # changes with masks in them are not known: see `is_known`
             decided.action = question.changed(decided)
         question.decided = decided
+        if command.always is not None and _fits(command, question):
+            self.allow(command.always)
         return question
+
+    def _settle_allowed(self, kind: str, stored: bool) -> None:  # noqa: FBT001
+        if stored and kind in self._allowed:
+            self._allowed[kind] = True
+        elif not stored and not self.allows(kind):
+            self.revoke(kind)
 
     def _asked(self, command: ChangeAgentStateAction) -> Question | None:
         if command.of is not None:
@@ -359,10 +416,13 @@ class Approvals:
                 self.decide(event)
         else:
             self._take_renewal(payload)
+            kind = _asking_again(payload).get("always")
+            if isinstance(kind, str):
+                self.revoke(kind)
 
     def _take_renewal(self, payload: Mapping[str, Any]) -> None:
-        renewed = _renews(payload)
-        if renewed is not None:
+        renewed = _asking_again(payload).get("of")
+        if isinstance(renewed, int):
             self.ask_again(renewed, posix_of(payload.get("timestamp")))
 
     def _put(self, stream: EventStream, stored: StoredEvent) -> None:
@@ -379,28 +439,38 @@ def said(question_id: int, decided: Decided | None) -> str:
     return f"The approval {question_id} was {decided.words} by {decided.by} at {decided.at}"
 
 
-async def _unsettled(
-    stream: EventStream,
-) -> tuple[Sequence[StoredEvent], Sequence[tuple[Mapping[str, Any], StoredEvent]]]:
-    """Return the questions that the newest settled state names, and what follows it, ascending."""
+class _Tail(NamedTuple):
+    """The newest settled state of a log, what it names, and what follows it, ascending."""
+
+    rest_id: int = 0
+    asked: Sequence[StoredEvent] = ()
+    allowed: Sequence[str] = ()
+    later: Sequence[tuple[Mapping[str, Any], StoredEvent]] = ()
+
+
+async def _unsettled(stream: EventStream) -> _Tail:
+    """Read a log back to its newest settled state."""
     if stream.last_state_id is None:
-        return (), ()
+        return _Tail()
     later: list[tuple[Mapping[str, Any], StoredEvent]] = []
-    named: Sequence[int] = ()
+    rest_id = 0
+    extras: Mapping[str, Any] = {}
     async for stored in stream.search_events(0, stream.next_id - 1, reverse=True):
         payload = orjson.loads(stored.body)
         if payload.get("observation") == STATE:
             extras = _extras(payload)
             if extras.get("agent_state") in RESTING:
-                named = extras.get("approvals") or ()
+                rest_id = stored.id
                 break
         later.append((payload, stored))
+    if not rest_id:
+        return _Tail(later=later[::-1])
     asked = [
         stored
-        for question_id in named
+        for question_id in extras.get("approvals") or ()
         async for stored in stream.search_events(question_id, question_id)
     ]
-    return asked, later[::-1]
+    return _Tail(rest_id, asked, extras.get("allowed") or (), later[::-1])
 
 
 def _extras(payload: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -433,8 +503,14 @@ def _decides(payload: Mapping[str, Any]) -> bool:
     )
 
 
-def _renews(payload: Mapping[str, Any]) -> int | None:
-    """Return the question that a person has asked again by a command, if it is one."""
+def _fits(command: ChangeAgentStateAction, question: Question) -> bool:
+    """Return whether a command approves a question and allows actions of its kind."""
+    approved = OUTCOMES.get(AgentState(command.agent_state)) == APPROVED
+    return approved and command.always == question.action.kind
+
+
+def _asking_again(payload: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the arguments of a command that asks again, about one action or a kind; else nothing."""
     arguments = payload.get("args")
     if (
         payload.get("action") != ChangeAgentStateAction.kind
@@ -442,9 +518,8 @@ def _renews(payload: Mapping[str, Any]) -> int | None:
         or not isinstance(arguments, Mapping)
         or arguments.get("agent_state") != AgentState.AWAITING_USER_CONFIRMATION
     ):
-        return None
-    asked = arguments.get("of")
-    return asked if isinstance(asked, int) else None
+        return {}
+    return arguments
 
 
 def _now() -> str:

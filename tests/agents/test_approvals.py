@@ -620,3 +620,104 @@ async def test_an_approval_expires_only_where_that_is_set():
 
     assert (found["id"], found["expires_at"], found["expired"]) == (approval, None, False)
     assert unknown.json()["code"] == "approval_not_found"
+
+
+async def acted(client, text, after):
+    """Have the agent act; its action as it is recorded first."""
+    await client.say(text)
+    return await client.event(lambda each: each.get("action") == "run" and each["id"] > after)
+
+
+async def revoke(api, conversation_id, kind="run"):
+    """Have people asked about a kind of action again; whether they were not."""
+    answer = await api.client.delete(f"{CONVERSATIONS}/{conversation_id}/approvals/allowed/{kind}")
+    assert answer.status_code == 200, answer.text
+    return answer.json()["revoked"]
+
+
+@pytest.mark.parametrize("decision", ["approve", "edit"])
+@pytest.mark.parametrize("open_loop", [True, False])
+async def test_what_was_allowed_for_always_is_not_asked_until_that_is_revoked(open_loop, decision):
+    body = {"args": EDIT} if decision == "edit" else {}
+    async with careful() as live, remote(live.url) as api:
+        one, other = await live.new(), await live.new()
+        async with live.joined(one) as client, live.joined(other) as elsewhere:
+            approval = await asked(client)
+            if not open_loop:
+                await end_loop(live, one)
+            answer = await decide(api, one, approval, decision, always=True, **body)
+            log = await carried_out(api, one, approval)
+            rest = await client.state(AWAITING, after=log[-2]["id"])
+            allowed = await acted(client, "again", after=log[-1]["id"])
+            before = (await listed(api, one))["allowed"]
+            assert await revoke(api, one)
+            assert not await revoke(api, one)
+            after = (await listed(api, one))["allowed"]
+            await client.event(lambda each: each.get("cause") == allowed["id"])
+            second = await acted(client, "and again", after=allowed["id"])
+            foreign = await asked(elsewhere)
+            assert await pending(api, other) == [foreign]
+        commands = [one for one in await api.log(one) if one.get("action") == "change_agent_state"]
+
+    assert answer.status_code == 200, answer.text
+    assert not is_asking(allowed)
+    assert is_asking(second)
+    assert (before, after) == (["run"], [])
+    assert rest["extras"]["allowed"] == ["run"]
+    told = [
+        (each["args"]["agent_state"], each["args"]["always"])
+        for each in commands
+        if "always" in each["args"]
+    ]
+    assert told == [("user_confirmed", "run"), ("awaiting_user_confirmation", "run")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("storage", ["sqlite", "local"])
+async def test_what_is_allowed_and_what_is_revoked_outlive_the_process(tmp_path, storage, number):
+    environment = {"PARLEY_AGENT_CLASS": RESUMING, "PARLEY_CONFIRMATION_MODE": "true"}
+    async with (
+        server_process(tmp_path, "--storage", storage, environment=environment) as server,
+        remote(server.url) as api,
+    ):
+        one = await api.create()
+        async with joined(server.url, one) as client:
+            approval = await asked(client)
+            await decide(api, one, approval, always=True)
+            log = await carried_out(api, one, approval)
+        await server.stop(number)
+        await server.start()
+        assert (await listed(api, one))["allowed"] == ["run"]
+        async with joined(server.url, one) as client:
+            allowed = await acted(client, "again", after=log[-1]["id"])
+            await client.event(lambda each: each.get("cause") == allowed["id"])
+        assert await revoke(api, one)
+        await server.stop(number)
+        await server.start()
+        assert (await listed(api, one))["allowed"] == []
+        async with joined(server.url, one) as client:
+            second = await acted(client, "and again", after=allowed["id"])
+
+    assert not is_asking(allowed)
+    assert is_asking(second)
+
+
+async def test_only_the_kind_that_was_approved_is_allowed():
+    async with careful(AGENTS[0][0]) as live, remote(live.url) as api:
+        one = await live.new()
+        async with live.joined(one) as client:
+            approval = await asked(client, "/run echo hi")
+            rejected = await decide(api, one, approval, "reject", always=True)
+            foreign = await client.send(decision_command(approval, always="read"))
+            running = command("running")
+            running["args"]["always"] = "run"
+            plain = await client.send(running)
+            assert await pending(api, one) == [approval]
+            assert (await listed(api, one))["allowed"] == []
+            await decide(api, one, approval, always=True)
+            log = await carried_out(api, one, approval)
+            await client.say("/read note.txt")
+            await client.state(ASKING, after=log[-1]["id"])
+
+    assert (rejected.status_code, rejected.json()["code"]) == (400, "bad_value")
+    assert [foreign["code"], plain["code"]] == ["bad_value", "bad_edit"]

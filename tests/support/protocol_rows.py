@@ -243,7 +243,8 @@ CONVERSATION = (
             Refusal(422, "invalid_body", request=body()),
         ),
     ),
-    Row(f"GET {ONE}/approvals", {"approvals": []}, unknown=LOST),
+    Row(f"GET {ONE}/approvals", {"approvals": [], "allowed": []}, unknown=LOST),
+    Row(f"DELETE {ONE}/approvals/allowed/{{kind}}", {"revoked": False}, unknown=LOST),
     Row(
         f"POST {ONE}/approvals/{{approval}}",
         "approval_not_found",

@@ -41,6 +41,7 @@ def filled(path, conversation_id="c1"):
         .replace("{path:path}", "settings")
         .replace("{name:path}", "acme/rocket")
         .replace("{approval}", "0")
+        .replace("{kind}", "run")
     )
 
 
