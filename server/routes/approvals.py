@@ -134,8 +134,6 @@ class ApprovalRoutes:
             arguments["thought"] = taken.reason
         if taken.decision == "edit":
             arguments["edit"] = taken.args or {}
-        elif taken.args:
-            raise BadEdit("The field `args` belongs to the decision `edit`")
         key = idempotency_key(request)
         command = {"action": "change_agent_state", "args": arguments}
         self._services.check_intake()
@@ -147,6 +145,8 @@ class ApprovalRoutes:
                 ended = await approvals.end_in_log(conversation.stream, approval)
                 if key is None or ended.client_id != key:
                     raise AlreadyDecided(said(approval, ended))
+            elif taken.args and taken.decision != "edit":
+                raise BadEdit("The field `args` belongs to the decision `edit`")
             elif taken.always:
                 arguments["always"] = question.action.kind
             payload = command if key is None else command | {"client_id": key}

@@ -214,8 +214,13 @@ class Approvals:
         self._allowed.pop(kind, None)
 
     def named_in(self, state: AgentStateChangedObservation) -> AgentStateChangedObservation:
-        """Return a state that names the open questions and what is allowed, to be read by `read`."""
-        changes = {"approvals": self.open_ids or None, "allowed": self.allowed or None}
+        """Return a state that names the open questions and what is allowed, to be read by `read`.
+
+        A settled one names those as well that are decided and not carried out, for nothing before it
+        is read but what it names.
+        """
+        asked = sorted(self._questions) if state.agent_state in RESTING else self.open_ids
+        changes = {"approvals": asked or None, "allowed": self.allowed or None}
         return state.model_copy(update=changes)
 
     def __contains__(self, action_id: object) -> bool:
@@ -275,10 +280,14 @@ class Approvals:
         tail = await _unsettled(stream)
         for stored in tail.asked:
             self._put(stream, stored)
-        if tail.asked and self._expiry.seconds is not None:
+        if tail.asked:
             first = tail.asked[0].id
             async for stored in stream.search_events(first, tail.rest_id, filter=BY_USER):
-                self._take_renewal(orjson.loads(stored.body))
+                payload = orjson.loads(stored.body)
+                self._take_renewal(payload)
+                # One without `of` may have been about a question that is over.
+                if _decides(payload) and payload["args"].get("of") in self._questions:
+                    self._take_decision(stream, stored)
         self._allowed = dict.fromkeys(tail.allowed, True)
         state = ""
         for payload, stored in tail.later:
@@ -411,14 +420,17 @@ class Approvals:
         elif _asks(payload, state):
             self._put(stream, stored)
         elif _decides(payload):
-            event = stream.unmasked(stored)
-            if isinstance(event, ChangeAgentStateAction):
-                self.decide(event)
+            self._take_decision(stream, stored)
         else:
             self._take_renewal(payload)
             kind = _asking_again(payload).get("always")
             if isinstance(kind, str):
                 self.revoke(kind)
+
+    def _take_decision(self, stream: EventStream, stored: StoredEvent) -> None:
+        event = stream.unmasked(stored)
+        if isinstance(event, ChangeAgentStateAction):
+            self.decide(event)
 
     def _take_renewal(self, payload: Mapping[str, Any]) -> None:
         renewed = _asking_again(payload).get("of")

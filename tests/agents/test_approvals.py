@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from events.event import AgentState
+from server.turns.approvals import Approvals
 from tests.support.approvals import (
     EDIT,
     RESUMING,
@@ -20,6 +21,7 @@ from tests.support.approvals import (
     end_loop,
     is_asking,
     listed,
+    loops_of,
     outcomes,
     pending,
     race_deciders,
@@ -192,15 +194,38 @@ async def test_a_decision_while_the_loop_comes_up_or_goes_is_carried_out_once():
             async with live.joined(one) as client:
                 approval = await asked(client)
                 conversation = await conversation_of(live, one)
-                stopping = asyncio.ensure_future(manager._loops.stop(conversation))
+                stopping = asyncio.ensure_future(loops_of(live).stop(conversation))
                 for _ in range(steps):
                     await asyncio.sleep(0)
                 await manager.accept(conversation, decision_command(approval))
                 await stopping
-                manager._loops.ensure(conversation, None, has_work=False)
+                loops_of(live).ensure(conversation, None, has_work=False)
                 log = await carried_out(api, one, approval)
             assert done(log, approval) == ["run"], steps
             assert sum(is_asking(event) for event in log) == 1
+
+
+async def test_a_decision_while_the_loop_goes_is_known_to_a_later_process():
+    waiting = []
+    async with careful() as live, remote(live.url) as api:
+        for steps in range(12):
+            one = await live.new()
+            async with live.joined(one) as client:
+                approval = await asked(client)
+                conversation = await conversation_of(live, one)
+                stopping = asyncio.ensure_future(loops_of(live).stop(conversation))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                stored = asyncio.get_running_loop().create_future()
+                conversation.accept(decision_command(approval), stored.set_result)
+                await asyncio.gather(stopping, stored)
+                later = Approvals()
+                await later.read(conversation.stream)
+                if not decided(await api.log(one), approval):
+                    waiting.append(later.ended(approval))
+
+    assert waiting
+    assert [one and one.outcome for one in waiting] == ["approved"] * len(waiting)
 
 
 async def test_a_turn_that_only_waits_is_ended_and_a_v0_user_may_still_decide():
@@ -371,7 +396,10 @@ async def test_an_edit_that_does_not_fit_is_refused_and_the_approval_stays_open(
 
     assert (over_rest.status_code, over_rest.json()["code"]) == (422, "bad_edit")
     assert words in over_rest.json()["message"]
-    assert (over_socket["code"], over_socket["message"]) == ("bad_edit", over_rest.json()["message"])
+    assert (over_socket["code"], over_socket["message"]) == (
+        "bad_edit",
+        over_rest.json()["message"],
+    )
     assert still == [approval]
     assert done(log, approval) == ["run"]
 
@@ -411,7 +439,7 @@ async def test_a_secret_in_an_edit_is_used_but_not_stored_and_not_known_after_a_
         "PARLEY_CONFIRMATION_MODE": "true",
         "PARLEY_MAX_CONCURRENT_CONVERSATIONS": "1",
     }
-    hushed = {"command": "test swordfish = swordfish && echo equal"}
+    hushed = {"command": "echo swordfish > note.txt"}
     async with (
         server_process(tmp_path, environment=environment) as server,
         remote(server.url) as api,
@@ -421,9 +449,13 @@ async def test_a_secret_in_an_edit_is_used_but_not_stored_and_not_known_after_a_
         async with joined(server.url, one) as client:
             approval = await asked(client)
             assert (await decide(api, one, approval, "edit", args=hushed)).status_code == 200
-            used = await carried_out(api, one, approval)
+            await carried_out(api, one, approval)
+            address = f"{CONVERSATIONS}/{one}/select-file"
+            note = await api.client.get(address, params={"file": "note.txt"})
             await client.say("again")
-            second = (await client.event(lambda each: is_asking(each) and each["id"] > approval))["id"]
+            second = (await client.event(lambda each: is_asking(each) and each["id"] > approval))[
+                "id"
+            ]
         async with joined(server.url, other) as client:
             await asked(client)
             answer = await decide(api, one, second, "edit", args=hushed)
@@ -433,7 +465,7 @@ async def test_a_secret_in_an_edit_is_used_but_not_stored_and_not_known_after_a_
         async with joined(server.url, one):
             log = await carried_out(api, one, second)
 
-    assert "equal" in [event.get("content", "").strip() for event in used]
+    assert note.json()["code"].strip() == "swordfish"
     assert "swordfish" not in str(log)
     assert done(log, second) == ["error"]
 
@@ -538,7 +570,9 @@ async def test_each_time_that_an_approval_expires_is_told_once():
             asked_again = 1 + await decide_in_time(api, one, approval)
             await carried_out(api, one, approval)
             await client.say("again")
-            second = (await client.event(lambda each: is_asking(each) and each["id"] > approval))["id"]
+            second = (await client.event(lambda each: is_asking(each) and each["id"] > approval))[
+                "id"
+            ]
             await client.until(lambda client: str(second) in told(client)[-1]["message"])
             first = [each for each in told(client) if f" {approval} " in each["message"]]
 

@@ -118,8 +118,11 @@ def _configured(key: str | None, seed: int, examples: int, *, whole: bool) -> Sc
     operations.append(
         {"include-path": "/api/admin/drain", "include-method": "POST", "enabled": False}
     )
-    # What is not there is null or false at these two, not 404.
-    operations.append({"include-path": ONE, "checks": {"use_after_free": {"enabled": False}}})
+    # What is not there is null or false at these, not 404.
+    operations += [
+        {"include-path": path, "checks": {"use_after_free": {"enabled": False}}}
+        for path in (ONE, f"{ONE}/approvals/allowed/{{kind}}")
+    ]
     settings: dict[str, Any] = {
         "seed": seed,
         "continue-on-failure": True,

@@ -251,10 +251,7 @@ CONVERSATION = (
         status=404,
         request=body(decision="approve"),
         unknown=LOST,
-        refusals=(
-            Refusal(422, "invalid_body", request=body(decision="maybe")),
-            Refusal(422, "bad_edit", request=body(decision="approve", args={"command": "ls"})),
-        ),
+        refusals=(Refusal(422, "invalid_body", request=body(decision="maybe")),),
     ),
     Row(
         f"POST {ONE}/approvals/{{approval}}/renew",
