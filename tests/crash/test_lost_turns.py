@@ -235,33 +235,6 @@ async def test_a_stop_that_a_user_asks_for_begins_nothing_again(tmp_path):
     assert errors(log) == []
 
 
-async def test_the_history_of_a_turn_is_the_same_after_a_kill(tmp_path):
-    heard = []
-    environment = with_agent("Answering")
-    for killed in (False, True):
-        folder = tmp_path / str(killed)
-        folder.mkdir()
-        async with (
-            server_process(folder, environment=environment) as server,
-            remote(server.url) as api,
-        ):
-            created = await api.create()
-            last = -1
-            for text in ("one", "two", "three"):
-                async with joined(server.url, created) as client:
-                    ready = await client.state(AWAITING, after=last)
-                    said = await client.say(text)
-                    await client.state(AWAITING, after=said["id"])
-                    last = client.cursor if killed else ready["id"] - 1
-                if killed:
-                    await server.kill()
-                    await server.start()
-            heard.append(of_agent(await api.log(created)))
-
-    assert heard[0] == heard[1]
-    assert heard[0][-1] == "Heard ['one', 'two', 'three'], attempt 1"
-
-
 async def test_a_message_that_comes_while_a_turn_is_cut_short_is_answered_after_it(tmp_path):
     environment = with_agent("Resuming")
     async with (

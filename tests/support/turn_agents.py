@@ -2,19 +2,19 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import httpx
 import orjson
 
-from events.actions import ChangeAgentStateAction, CmdRunAction, MessageAction
+from events.actions import Action, ChangeAgentStateAction, CmdRunAction, MessageAction
 from events.event import EventSource
 from events.observations import CmdOutputObservation
 from runtime_stub.agent import Agent
 from runtime_stub.blocking import BlockingAgent, BlockingTurn
-from runtime_stub.turn import Turn
+from runtime_stub.turn import Turn, Usage, Window
 
 
 def asked(turn: Turn | BlockingTurn) -> str:
@@ -95,7 +95,11 @@ class Chatting(Agent):
 
     async def run(self, turn: Turn) -> None:
         """See Agent."""
-        body = {"messages": [{"role": "user", "content": asked(turn)}], "stream": True}
+        await self.answer(turn, [{"role": "user", "content": asked(turn)}])
+
+    async def answer(self, turn: Turn, messages: Sequence[dict[str, str]]) -> None:
+        """Have the model answer messages."""
+        body = {"messages": messages, "stream": True}
         address = f"{turn.settings.llm_base_url}/chat/completions"
         async with (
             httpx.AsyncClient(timeout=None) as client,  # noqa: S113 - the turn's clocks bound it
@@ -106,6 +110,24 @@ class Chatting(Agent):
                 if line.startswith("data: {"):
                     for choice in orjson.loads(line.removeprefix("data: "))["choices"]:
                         answer.write(choice["delta"].get("content", ""))
+
+
+class Remembering(Chatting):
+    """Has a message that begins with `/` run as a command; tells the model all there was, and what that cost."""
+
+    async def run(self, turn: Turn) -> None:
+        """See Agent."""
+        if asked(turn).startswith("/"):
+            await turn.act(CmdRunAction(command=asked(turn).removeprefix("/")))
+        messages = [{"role": "system", "content": (turn.memory or b"").decode()}]
+        for exchange in await turn.history.exchanges(Window()):
+            messages += [{"role": "user", "content": one.content} for one in exchange.asked]
+            for event in exchange.done:
+                role = "assistant" if isinstance(event, Action) else "tool"
+                messages.append({"role": role, "content": getattr(event, "content", event.message)})
+        await self.answer(turn, messages)
+        turn.report(Usage("a-model", prompt_tokens=11, completion_tokens=7, cost=0.25))
+        await turn.keep(f"I was asked {asked(turn)!r}.".encode())
 
 
 class Busy(Agent):
