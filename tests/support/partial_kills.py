@@ -1,16 +1,25 @@
-"""Rounds of: have texts written, SIGKILL in the middle, start again, compare with what was shown."""
+"""Rounds of: have texts written, SIGKILL in the middle, start again, compare with what was stored."""
 
 import asyncio
 import contextlib
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 
 import httpx
 import orjson
 
+from events.checkpoints import Checkpoint, CheckpointedText
+from events.stores.base import PARTIALS, EventStore
+from events.stores.opening import open_event_store
+from storage.opening import open_storage
 from tests.support.checker import Payload
 from tests.support.clients import message
+from tests.support.crashing import config_of
 from tests.support.remote import Remote, remote
 from tests.support.seeds import choices
 from tests.support.servers import ServerProcess, server_process
@@ -20,8 +29,6 @@ from tests.support.writing_agent import SECRET_LETTERS, SETTINGS, plant_secret, 
 CONVERSATIONS = 4
 WORDS = 2_000
 KILL_SECONDS = (0.1, 2.2)
-SHOWN_BEFORE_SECONDS = 1.5
-"""What was shown so long before a kill is in the log after it."""
 AGAIN_SECONDS = 0.05
 """The longest time until the kill of a server that is recovering texts."""
 AGAIN_EVERY = 4
@@ -39,12 +46,15 @@ class PartialKillFigures:
     shown: int = 0
     kept: int = 0
     held_more: int = 0
+    most_lost_seconds: float = 0.0
+    """How long before its kill a client had been shown the oldest piece that was lost."""
 
     def __str__(self) -> str:
         return (
             f"{self.storage}, seed {self.seed}: kills {self.kills}, texts {self.texts}, of these"
             f" recovered {self.recovered}, characters shown {self.shown}, kept {self.kept},"
-            f" clients that held more {self.held_more}; 0 lost, 0 twice, 0 letters of the secret"
+            f" clients that held more {self.held_more}, by at most {self.most_lost_seconds:.2f} s;"
+            " 0 checkpoints lost, 0 twice, 0 letters of the secret"
         )
 
 
@@ -62,9 +72,17 @@ class Watched:
         """The text held now."""
         return next(iter(self.view.held.values()), "")
 
-    def shown_at(self, moment: float) -> int:
-        """Characters that were held at a moment."""
-        return max((length for at, length in self.shown if at <= moment), default=0)
+    def held_more_since(self, kept: int) -> float | None:
+        """When it first held more than so many characters; None if it never did."""
+        return next((at for at, length in self.shown if length > kept), None)
+
+
+@dataclass
+class Stored:
+    """What a kill left of a conversation: the agent's messages, and the texts that are to become some."""
+
+    said: Sequence[Payload]
+    unfinished: Sequence[CheckpointedText]
 
 
 async def run_partial_kills(
@@ -120,12 +138,13 @@ async def _round(
     await server.kill()
     figures.kills += 1
     await asyncio.gather(*watching)
+    left = await _stored(server.data_dir, figures.storage, watched)
     await server.start()
     if figures.kills % AGAIN_EVERY == 0:
         await _kill_again(server, watched, random)
         figures.kills += 1
     for one in watched:
-        await _check(server, api, one, killed_at, figures)
+        await _check(server, api, one, left[one.key], killed_at, figures)
 
 
 async def _kill_again(server: ServerProcess, watched: list[Watched], random: Random) -> None:
@@ -143,8 +162,32 @@ async def _kill_again(server: ServerProcess, watched: list[Watched], random: Ran
     await server.start()
 
 
+async def _stored(data_dir: Path, storage: str, watched: Sequence[Watched]) -> Mapping[str, Stored]:
+    """Read what is stored, in a copy: the server is to find it as the kill left it."""
+    with TemporaryDirectory(prefix="parley-kills-") as folder:
+        copied = Path(folder) / "data"
+        await asyncio.to_thread(shutil.copytree, data_dir, copied)
+        async with open_storage(config_of(storage, copied)) as opened, AsyncExitStack() as stack:
+            store = await open_event_store(opened, stack)
+            return {one.key: await _stored_of(store, one.key) for one in watched}
+
+
+async def _stored_of(store: EventStore, key: str) -> Stored:
+    log = [orjson.loads(event.body) for event in await store.read(key, 0, 2**31)]
+    body = (await store.asides(key)).get(PARTIALS)
+    texts = () if body is None else Checkpoint.decode(body).texts
+    named = {event.get("partial") for event in log}
+    unfinished = [text for text in texts if text.id not in named and text.text.strip()]
+    return Stored([event for event in log if _is_said(event)], unfinished)
+
+
 async def _check(
-    server: ServerProcess, api: Remote, one: Watched, killed_at: float, figures: PartialKillFigures
+    server: ServerProcess,
+    api: Remote,
+    one: Watched,
+    left: Stored,
+    killed_at: float,
+    figures: PartialKillFigures,
 ) -> None:
     shown, held, partials = shown_of(one.asked), one.held, set(one.view.held)
     assert shown.startswith(held)
@@ -153,21 +196,26 @@ async def _check(
             assert not SECRET_LETTERS.intersection(_text(frame.data))
             one.view.take(frame)
     assert one.view.held == {}, "neither an event nor `open` told of a text"
-    said = [event for event in one.view.events if event.get("partial") in partials]
-    assert said == [event for event in await api.log(one.key) if _is_said(event)]
-    kept = ""
-    if said:
-        (event,) = said
-        kept = event["args"]["content"]
-        assert event["interrupted"] == "crashed"
-        assert event["turn"] == next(e["id"] for e in one.view.events if _is_recall(e))
-        assert shown.startswith(kept)
-    assert len(kept) >= one.shown_at(killed_at - SHOWN_BEFORE_SECONDS)
+    said = [event for event in await api.log(one.key) if _is_said(event)]
+    assert said == [event for event in one.view.events if _is_said(event)]
+    recovered = said[len(left.said) :]
+    assert said[: len(left.said)] == left.said
+    turn = next(event["id"] for event in one.view.events if _is_recall(event))
+    assert [
+        (event["partial"], event["args"]["content"], event["interrupted"], event["turn"])
+        for event in recovered
+    ] == [(text.id, text.text, "crashed", turn) for text in left.unfinished]
+    texts = {event["partial"]: event["args"]["content"] for event in said}
+    assert all(shown.startswith(text) for text in texts.values())
+    kept = sum(len(texts.get(partial, "")) for partial in partials)
     figures.texts += 1
-    figures.recovered += bool(said)
+    figures.recovered += bool(recovered)
     figures.shown += len(held)
-    figures.kept += len(kept)
-    figures.held_more += len(held) > len(kept)
+    figures.kept += kept
+    figures.held_more += len(held) > kept
+    since = one.held_more_since(kept)
+    if held and since is not None:
+        figures.most_lost_seconds = max(figures.most_lost_seconds, killed_at - since)
 
 
 def _text(data: object) -> str:
