@@ -15,6 +15,7 @@ NAMES: Final = (
     "file.linked",  # a file has its name, which may not be durable
     "file.settled",  # a file and its name are durable, and not reported yet
     "file.unlinked",  # files lost their names, which may come back
+    "recall.begun",  # a message is durable, and nothing marks it as taken up by an agent
 )
 
 _actions: dict[str, Callable[[], None]] = {}

@@ -9,6 +9,7 @@ from events.event import EventSource, RecallType
 from events.observations import RecallObservation
 from events.stream import HeldStream
 from server.agent.journal import LoopJournal
+from storage.failpoints import failpoint
 
 
 class Recalled(NamedTuple):
@@ -30,6 +31,7 @@ class Recalls:
 
     def mark(self, message: MessageAction, turn_id: int | None) -> Recalled:
         """Mark a message as taken up by a turn; None for the one that begins with it."""
+        failpoint("recall.begun")
         kind = RecallType.KNOWLEDGE if self.any_before else RecallType.WORKSPACE_CONTEXT
         self.any_before = True
         recall = RecallAction(

@@ -11,6 +11,7 @@ from events.stores.files.store import FileEventStore
 from storage import failpoints
 from storage.errors import ConversationNotFound
 from storage.opening import open_storage
+from tests.support import held_turns
 from tests.support.crashing import CRASHED, DELETED, KEPT, config_of, events_of, stream_of
 from tests.support.invariants import History, check_view
 from tests.support.servers import REPOSITORY
@@ -125,9 +126,9 @@ async def test_whatever_was_told_before_a_crash_at_a_step_is_there_once(
 
 
 def test_every_failpoint_is_crashed_at():
-    assert sorted(point for points in POINTS.values() for point in points) == sorted(
-        failpoints.NAMES
-    )
+    """That of turns in test_turn_rounds.py."""
+    storages = [point for points in POINTS.values() for point in points]
+    assert sorted((*storages, held_turns.FAILPOINT)) == sorted(failpoints.NAMES)
 
 
 def test_a_name_that_is_no_failpoint_is_refused():

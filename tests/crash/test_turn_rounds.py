@@ -1,23 +1,44 @@
-"""Kills and stops at random moments of turns: each question is answered once, or told not to be."""
+"""Kills and stops in the middle of turns: each question is answered once, or told not to be."""
+
+import itertools
 
 import pytest
 
+from tests.support.held_turns import Moment
 from tests.support.seeds import chosen_seed
-from tests.support.turn_rounds import run_turn_rounds
+from tests.support.turn_rounds import RESUMING, run_held_rounds, run_turn_rounds
 
-ROUNDS = 5
+ROUNDS = 24
+"""Rounds of a kill or a stop at a random moment, over all storages and agents."""
+HELD_ROUNDS = 2
+"""One kill and one stop at the named moments, for each storage and agent."""
+KINDS = list(itertools.product(("sqlite", "local"), ("Held", "HeldAgain")))
+
+pytestmark = pytest.mark.timeout(180)
 
 
-@pytest.mark.parametrize(("storage", "agent"), [("sqlite", "BusyAgain"), ("local", "Busy")])
-@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("storage", "agent"), KINDS)
 async def test_no_question_is_lost_or_answered_twice_whenever_the_server_is_cut_short(
     storage, agent, tmp_path, record_property
 ):
-    seed = chosen_seed()
+    seed, rounds = chosen_seed(), -(-ROUNDS // len(KINDS))
     record_property("figures", f"seed {seed}")
 
-    figures = await run_turn_rounds(tmp_path, seed, ROUNDS, storage, agent)
+    figures = await run_turn_rounds(tmp_path, seed, rounds, storage, agent)
 
     record_property("figures", str(figures))
-    assert figures.rounds == ROUNDS
+    assert figures.rounds == rounds
     assert figures.counts["answered"] > 0
+
+
+@pytest.mark.parametrize(("storage", "agent"), KINDS)
+async def test_a_turn_that_is_cut_short_at_a_named_moment_is_neither_lost_nor_done_twice(
+    storage, agent, tmp_path, record_property
+):
+    figures = await run_held_rounds(tmp_path, HELD_ROUNDS, storage, agent)
+
+    record_property("figures", str(figures))
+    assert figures.counts["SIGKILL"] == figures.counts["SIGTERM"] == 1
+    # A message to each moment and one more; after an approval only an agent that resumes answers.
+    messages = HELD_ROUNDS * (len(Moment) + (agent == RESUMING))
+    assert figures.counts["answered"] + figures.counts["told"] == messages

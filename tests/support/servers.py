@@ -81,6 +81,15 @@ class ServerProcess:
         """Ask for an orderly stop; the exit code."""
         return await self._end(number)
 
+    async def ended(self) -> int:
+        """Wait until the process has ended by itself; the exit code."""
+        assert self._process is not None
+        assert self._reading is not None
+        async with asyncio.timeout(READY_SECONDS):
+            code = await self._process.wait()
+            await self._reading
+        return code
+
     async def line(self) -> str:
         """Return the next line on stdout, waiting for it."""
         assert self._process is not None
@@ -100,14 +109,9 @@ class ServerProcess:
         return (await self._process.stdout.read()).decode()
 
     async def _end(self, number: signal.Signals) -> int:
-        assert self._process is not None
-        assert self._reading is not None
         with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(number)
-        async with asyncio.timeout(READY_SECONDS):
-            code = await self._process.wait()
-            await self._reading
-        return code
+            self.send(number)
+        return await self.ended()
 
     @property
     def running(self) -> bool:

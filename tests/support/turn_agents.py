@@ -11,7 +11,6 @@ import orjson
 
 from events.actions import Action, ChangeAgentStateAction, CmdRunAction, MessageAction
 from events.event import EventSource
-from events.observations import CmdOutputObservation
 from runtime_stub.agent import Agent
 from runtime_stub.blocking import BlockingAgent, BlockingTurn
 from runtime_stub.turn import Turn, Usage, Window
@@ -128,42 +127,6 @@ class Remembering(Chatting):
         await self.answer(turn, messages)
         turn.report(Usage("a-model", prompt_tokens=11, completion_tokens=7, cost=0.25))
         await turn.keep(f"I was asked {asked(turn)!r}.".encode())
-
-
-class Busy(Agent):
-    """Answers each message for itself: an action, then a text that is written in pieces."""
-
-    async def run(self, turn: Turn) -> None:
-        """See Agent."""
-        done, said = await self._before(turn)
-        for event in turn.cause:
-            if not isinstance(event, MessageAction) or event.content in said:
-                continue
-            command = f"echo {event.id}"
-            if command not in done:
-                await turn.act(CmdRunAction(command=command))
-            async with turn.say() as answer:
-                for piece in ("Answer ", "to ", event.content, "."):
-                    answer.write(piece)
-                    await asyncio.sleep(0.02)
-
-    async def _before(self, turn: Turn) -> tuple[set[str], set[str]]:
-        """What an earlier attempt at this turn has done and said."""
-        done: set[str] = set()
-        said: set[str] = set()
-        async for event in turn.history.events():
-            if isinstance(event, CmdOutputObservation):
-                done.add(event.command)
-            whole = isinstance(event, MessageAction) and event.source == EventSource.AGENT
-            if whole and event.interrupted is None:
-                said.add(event.message.removeprefix("Answer to ").removesuffix("."))
-        return done, said
-
-
-class BusyAgain(Busy):
-    """The same, and begun again where it was cut short."""
-
-    resumes: ClassVar[bool] = True
 
 
 class Lawless(Agent):

@@ -1,9 +1,11 @@
-"""Rounds of: ask, cut the server short at a random moment, start again; every question has an answer or a word."""
+"""Rounds of: ask, cut the server short, start again; every question has an answer or a word."""
 
 import asyncio
 import contextlib
 import signal
 from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -11,101 +13,218 @@ from typing import Any
 
 import httpx
 
+from events.actions import RUNNABLE
 from events.event import AgentState
 from tests.support.clients import joined, message
+from tests.support.held_turns import (
+    EFFECTS,
+    END,
+    ONCE,
+    RISKY,
+    STAYING,
+    TWICE,
+    Moment,
+    effects,
+)
 from tests.support.remote import CONVERSATIONS, Remote, remote
 from tests.support.seeds import choices
 from tests.support.servers import ServerProcess, server_process
 
 AT_ONCE = 3
-"""Conversations of a round."""
+"""Conversations of a round at a random moment."""
 QUESTIONS = 4
 """Messages to each of them."""
 CUT_SECONDS = (0.02, 0.6)
 """When the server is cut short, after the first question."""
 REST_SECONDS = 15.0
 LOST = "AGENT_ERROR$TURN_LOST"
+LAST = "the last"
+MODULE = "tests.support.held_turns"
+RESUMING = "HeldAgain"
 SETTINGS = {
+    "PARLEY_RUNTIME_CLASS": f"{MODULE}:NotingRuntimeBuilder",
+    "PARLEY_CONFIRMATION_MODE": "true",
     "PARLEY_MAX_CONCURRENT_CONVERSATIONS": "1000",
     "PARLEY_MAX_ITERATIONS": "1000000",
     "PARLEY_SHUTDOWN_SECONDS": "2",
 }
+EXIT_CODES = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 0}
 
 
 @dataclass(slots=True)
 class TurnFigures:
     """What a run of rounds did."""
 
-    seed: int
     storage: str
     agent: str
+    seed: int | None = None
     rounds: int = 0
     counts: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
         counted = ", ".join(f"{count} {what}" for what, count in sorted(self.counts.items()))
-        return (
-            f"{self.agent} over {self.storage}, seed {self.seed}: {self.rounds} rounds, {counted}"
-        )
+        when = "at named moments" if self.seed is None else f"at random moments, seed {self.seed}"
+        return f"{self.agent} over {self.storage}, {when}: {self.rounds} rounds, {counted}"
+
+
+@dataclass(frozen=True)
+class TurnServer:
+    """A server with one of the agents, and the file in which its runtime notes what it carries out."""
+
+    process: ServerProcess
+    noted: Path
+    figures: TurnFigures
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return self.process.url
+
+    def effects(self, conversation_id: str) -> Counter[str]:
+        """What was carried out in a conversation, and how often."""
+        return Counter(what for one, what in effects(self.noted) if one == conversation_id)
 
 
 async def run_turn_rounds(
-    data_dir: Path, seed: int, rounds: int, storage: str, agent: str
+    folder: Path, seed: int, rounds: int, storage: str, agent: str
 ) -> TurnFigures:
-    """Cut short and compare so often over one data directory. Raises AssertionError."""
+    """Cut short at a random moment and compare, so often. Raises AssertionError."""
     random = choices(seed)
-    figures = TurnFigures(seed, storage, agent)
-    environment = SETTINGS | {
-        "PARLEY_STORAGE": storage,
-        "PARLEY_AGENT_CLASS": f"tests.support.turn_agents:{agent}",
-    }
-    async with server_process(data_dir, environment=environment) as server:
+    async with _server(folder, TurnFigures(storage, agent, seed)) as server:
         for _ in range(rounds):
-            await _round(server, random, figures)
-            figures.rounds += 1
-    return figures
+            await _random_round(server, random)
+            server.figures.rounds += 1
+    return server.figures
 
 
-async def _round(server: ServerProcess, random: Random, figures: TurnFigures) -> None:
+async def run_held_rounds(folder: Path, rounds: int, storage: str, agent: str) -> TurnFigures:
+    """Cut short turns at each named moment and compare, by SIGKILL and SIGTERM in turn.
+
+    Raises AssertionError.
+    """
+    async with _server(folder, TurnFigures(storage, agent)) as server:
+        for number in range(rounds):
+            await _held_round(server, signal.SIGTERM if number % 2 else signal.SIGKILL)
+            server.figures.rounds += 1
+    return server.figures
+
+
+@asynccontextmanager
+async def _server(folder: Path, figures: TurnFigures) -> AsyncIterator[TurnServer]:
+    noted = folder / "effects"
+    environment = SETTINGS | {
+        "PARLEY_STORAGE": figures.storage,
+        "PARLEY_AGENT_CLASS": f"{MODULE}:{figures.agent}",
+        EFFECTS: str(noted),
+    }
+    async with server_process(folder / "data", environment=environment) as process:
+        yield TurnServer(process, noted, figures)
+
+
+async def _random_round(server: TurnServer, random: Random) -> None:
+    process, figures = server.process, server.figures
     async with remote(server.url) as api:
         created = await api.create_many(AT_ONCE)
         asking = [asyncio.create_task(_ask(api, one)) for one in created]
         await asyncio.sleep(random.uniform(*CUT_SECONDS))
-        if random.random() < 0.5:
-            await server.kill()
-            figures.counts["killed"] += 1
-        else:
-            assert await server.stop(signal.SIGTERM) == 0
-            figures.counts["stopped"] += 1
+        number = random.choice((signal.SIGKILL, signal.SIGTERM))
+        assert await process.stop(number) == EXIT_CODES[number]
+        figures.counts[number.name] += 1
         asked = await asyncio.gather(*asking)
-    await server.start()
+    await process.start()
     async with remote(server.url) as api:
         for conversation_id, acknowledged in zip(created, asked, strict=True):
             await _rest(server.url, conversation_id)
             log = await api.log(conversation_id)
             _check(log, acknowledged, figures)
+            _check_effects(server.effects(conversation_id))
             await api.delete(conversation_id)
 
 
 async def _ask(api: Remote, conversation_id: str) -> dict[int, str]:
     """Send questions until the server is gone; those that were acknowledged, by id."""
     acknowledged: dict[int, str] = {}
-    address = f"{CONVERSATIONS}/{conversation_id}/events"
     with contextlib.suppress(httpx.TransportError):
         for number in range(QUESTIONS):
-            text = f"question {number}"
-            payload = message(text) | {"client_id": text}
-            answer = await api.client.post(address, json=payload)
-            if answer.status_code != 200:
+            event_id = await _post(api, conversation_id, f"question {number}")
+            if event_id is None:
                 break
-            acknowledged[answer.json()["id"]] = text
+            acknowledged[event_id] = f"question {number}"
     return acknowledged
+
+
+async def _post(api: Remote, conversation_id: str, text: str) -> int | None:
+    """Send a message under its text as key; the id, None where the server is about to end."""
+    payload = message(text) | {"client_id": text}
+    address = f"{CONVERSATIONS}/{conversation_id}/events"
+    answer = await api.client.post(address, json=payload)
+    return int(answer.json()["id"]) if answer.status_code == 200 else None
+
+
+async def _held_round(server: TurnServer, number: signal.Signals) -> None:
+    """Have a turn stay at each moment, and end the process between a message and its `recall`."""
+    process, asked = server.process, dict[Moment, dict[int, str]]()
+    async with remote(server.url) as api:
+        created = dict(zip(Moment, await api.create_many(len(Moment)), strict=True))
+        for moment, conversation_id in created.items():
+            if moment is not Moment.BEFORE_RECALL:
+                asked[moment] = await _acknowledged(api, conversation_id, moment)
+        await _until_asked(server.url, created[Moment.IN_APPROVAL])
+        staying = {created[moment] for moment in STAYING}
+        while staying:
+            staying.remove(await _next_that_stays(process))
+        first_of_two = Moment.FIRST_OF_TWO
+        asked[first_of_two] |= await _acknowledged(api, created[first_of_two], "second")
+        ending = await api.create()
+        await api.post(ending, message(f"{END}{number.name}"))
+        assert await _next_that_stays(process) == ending
+        with contextlib.suppress(httpx.TransportError):
+            await _post(api, created[Moment.BEFORE_RECALL], Moment.BEFORE_RECALL)
+        assert await process.ended() == EXIT_CODES[number]
+        server.figures.counts[number.name] += 1
+    await process.start()
+    async with remote(server.url) as api:
+        # The server has it, whether or not it could still say so: the key tells.
+        again = await _acknowledged(api, created[Moment.BEFORE_RECALL], Moment.BEFORE_RECALL)
+        asked[Moment.BEFORE_RECALL] = again
+        await _agree(api, created[Moment.IN_APPROVAL])
+        await asyncio.gather(*(_rest(server.url, one) for one in created.values()))
+        for moment, conversation_id in created.items():
+            log = await api.log(conversation_id)
+            _check_held(moment, log, asked[moment], server, conversation_id, number)
+        for conversation_id in (*created.values(), ending):
+            await api.delete(conversation_id)
+
+
+async def _acknowledged(api: Remote, conversation_id: str, text: str) -> dict[int, str]:
+    event_id = await _post(api, conversation_id, text)
+    assert event_id is not None
+    return {event_id: text}
+
+
+async def _next_that_stays(process: ServerProcess) -> str:
+    word, _, conversation_id = (await process.line()).partition(" ")
+    assert word == "stays"
+    return conversation_id
+
+
+async def _until_asked(url: str, conversation_id: str) -> None:
+    async with joined(url, conversation_id) as client:
+        await client.state(AgentState.AWAITING_USER_CONFIRMATION)
+        await client.event(lambda event: event.get("args", {}).get("command") == RISKY)
+
+
+async def _agree(api: Remote, conversation_id: str) -> None:
+    address = f"{CONVERSATIONS}/{conversation_id}/approvals"
+    (approval,) = (await api.client.get(address)).json()["approvals"]
+    answer = await api.client.post(f"{address}/{approval['id']}", json={"decision": "approve"})
+    assert answer.status_code == 200, answer.text
 
 
 async def _rest(url: str, conversation_id: str) -> None:
     """Open a conversation, and wait until its agent has answered what it was still asked."""
     async with joined(url, conversation_id) as client:
-        said = await client.say("the last")
+        said = await client.say(LAST)
 
         def rests(_: Any) -> bool:
             states = [
@@ -113,38 +232,99 @@ async def _rest(url: str, conversation_id: str) -> None:
                 for event in client.events
                 if event.get("observation") == "agent_state_changed" and event["id"] > said["id"]
             ]
-            heard = any(_text(event).startswith("Answer to the last") for event in client.events)
+            heard = any(_text(event).startswith(f"Answer to {LAST}") for event in client.events)
             return heard and states[-1:] == [AgentState.AWAITING_USER_INPUT]
 
         await client.until(rests, seconds=REST_SECONDS)
 
 
-def _check(log: list[dict[str, Any]], asked: dict[int, str], figures: TurnFigures) -> None:
+def _check_held(
+    moment: Moment,
+    log: list[dict[str, Any]],
+    asked: Mapping[int, str],
+    server: TurnServer,
+    conversation_id: str,
+    number: signal.Signals,
+) -> None:
+    """Compare the log of a turn that stayed at a moment. Raises AssertionError."""
+    resumes, killed = server.figures.agent == RESUMING, number is signal.SIGKILL
+    outcomes = [
+        event["extras"]["outcome"] for event in log if event.get("observation") == "turn_ended"
+    ]
+    if moment is Moment.IN_APPROVAL:
+        assert outcomes == ["waiting", "done", "done"], log
+    elif moment is not Moment.BEFORE_RECALL:
+        assert outcomes[0] == ("crashed" if killed else "interrupted"), log
+    if moment is Moment.IN_APPROVAL and not resumes:
+        # It does not go on by itself: what was agreed to is carried out, and stands for an answer.
+        _check(log, {}, server.figures)
+    else:
+        _check(log, asked, server.figures)
+        answered = [event_id for event_id, text in asked.items() if _answers(log)[text]]
+        told = [event_id for event_id in asked if _told(log)[event_id]]
+        if resumes:
+            assert (answered, told) == (list(asked), []), log
+        elif moment is Moment.AT_END:
+            assert (answered, told) == (list(asked), list(asked)), log
+        elif moment is not Moment.BEFORE_RECALL:
+            assert told == list(asked)[:1], log
+        elif killed:
+            assert told == [], log
+    done = server.effects(conversation_id)
+    again = moment is Moment.IN_IDEMPOTENT_TOOL and killed
+    _check_effects(done, twice=TWICE if again else None)
+    assert (ONCE in done) == (moment in (Moment.IN_TOOL, Moment.IN_OWN_ACTION))
+    assert (RISKY in done) == (moment is Moment.IN_APPROVAL)
+
+
+def _check_effects(done: Counter[str], twice: str | None = None) -> None:
+    """Nothing was carried out twice but what may be."""
+    assert {what: times for what, times in done.items() if times != 1} == (
+        {} if twice is None else {twice: 2}
+    )
+
+
+def _check(log: list[dict[str, Any]], asked: Mapping[int, str], figures: TurnFigures) -> None:
     """Compare a log with what was acknowledged. Raises AssertionError."""
     assert [event["id"] for event in log] == list(range(len(log)))
-    answers = Counter(
-        _text(event) for event in log if event["source"] == "agent" and "interrupted" not in event
-    )
-    told = Counter(
-        event.get("cause") for event in log if event.get("extras", {}).get("error_id") == LOST
-    )
+    for unique in ("client_id", "partial"):
+        named = Counter(event[unique] for event in log if event.get(unique) is not None)
+        assert all(times == 1 for times in named.values()), named
+    answers, told = _answers(log), _told(log)
     for event_id, text in asked.items():
-        answered = answers[f"Answer to {text}."]
+        assert log[event_id]["args"]["content"] == text
         # Of several messages of a turn one may be answered when the turn is cut short.
-        assert answered <= 1, (text, log)
+        assert answers[text] <= 1, (text, log)
         assert told[event_id] <= 1, (text, log)
-        assert answered + told[event_id] >= 1, (text, log)
-        figures.counts["answered" if answered else "told"] += 1
-    names = {event["id"]: event["args"]["command"] for event in log if event.get("action") == "run"}
-    done = Counter(names[event["cause"]] for event in log if event.get("observation") == "run")
-    assert all(times == 1 for times in done.values()), done
+        assert answers[text] + told[event_id] >= 1, (text, log)
+        figures.counts["answered" if answers[text] else "told"] += 1
+    closed = Counter(
+        event.get("cause")
+        for event in log
+        if "observation" in event or event.get("action") in RUNNABLE
+    )
+    for event in log:
+        if event.get("action") in RUNNABLE:
+            assert closed[event["id"]] == 1, (event, log)
     ended = Counter(event["turn"] for event in log if event.get("observation") == "turn_ended")
     assert all(times == 1 for times in ended.values()), ended
-    figures.counts["begun again"] += sum(
-        times - 1
-        for times in Counter(
-            event["cause"] for event in log if event.get("action") == "recall"
-        ).values()
+    recalled = Counter(event.get("cause") for event in log if event.get("action") == "recall")
+    figures.counts["begun again"] += sum(times - 1 for times in recalled.values())
+
+
+def _answers(log: list[dict[str, Any]]) -> Counter[str]:
+    """How often messages were answered, by their texts."""
+    return Counter(
+        _text(event).removeprefix("Answer to ").removesuffix(".")
+        for event in log
+        if event["source"] == "agent" and "interrupted" not in event
+    )
+
+
+def _told(log: list[dict[str, Any]]) -> Counter[int]:
+    """How often messages were said not to be answered, by their ids."""
+    return Counter(
+        event.get("cause", -1) for event in log if event.get("extras", {}).get("error_id") == LOST
     )
 
 
