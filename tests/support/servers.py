@@ -16,7 +16,8 @@ from server.app import Application
 from server.config.settings import ServerConfig
 from server.process.runner import Runner, listen, uvicorn_config
 
-READY_SECONDS = 15.0
+READY_SECONDS = 60.0
+"""A process that takes longer to start or to end hangs; on a loaded machine it may take 20."""
 REPOSITORY = Path(__file__).parents[2]
 
 
