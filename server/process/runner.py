@@ -60,6 +60,8 @@ local file storage up to four more."""
 TURN_SHARE = 0.5
 """The share of the time for a shutdown that turns under way have to end by themselves."""
 TICK_SECONDS = 0.1
+ABORTED_SECONDS = 0.5
+"""How long a request may take to end after its connection was aborted."""
 CLOSING_TURNS = 3
 """Turns of the loop after which a connection that was closed is gone, if nothing holds it."""
 
@@ -114,8 +116,16 @@ class Runner(uvicorn.Server):
                 requests,
                 connections,
             )
-            for task in self.server_state.tasks:
-                task.cancel("the server is shutting down")
+            await self._abort()
+
+    async def _abort(self) -> None:
+        """Abort the connections, which ends requests whose clients take nothing; cancel the others."""
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        if tasks := self.server_state.tasks:
+            await asyncio.wait(tasks, timeout=ABORTED_SECONDS)
+        for task in self.server_state.tasks:
+            task.cancel("the server is shutting down")
 
     async def on_tick(self, counter: int) -> bool:
         """Run the work due ten times a second, the beat of the event loop's watch included."""

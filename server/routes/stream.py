@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from secrets import randbelow, token_hex
 from typing import Any, Literal, cast
@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from events.cursor import START, Cursor
-from events.errors import BadCursor, EventsError
+from events.errors import BadCursor, EventsError, StreamClosed
 from events.event import StoredEvent
 from events.live import Given, LiveReader, Opened, delta_of, partial_of
 from events.partials import Piece
@@ -89,7 +89,10 @@ class StreamRoutes:
 
 
 class SharedFrames:
-    """The frames made last for a conversation: its clients mostly stand at the same place."""
+    """The frames made last for a conversation: its clients mostly stand at the same place.
+
+    Clients that are given the same may hold different texts, and so have different cursors.
+    """
 
     __slots__ = ("_before", "_frames", "_given")
 
@@ -100,7 +103,7 @@ class SharedFrames:
 
     def of(self, given: Given, before: Cursor) -> bytes:
         """Return the frames of what a reader was given behind a cursor."""
-        if given is not self._given or before != self._before:
+        if given != self._given or before != self._before:
             self._given, self._before = given, before
             self._frames = _frames_of(given, before)
         return self._frames
@@ -185,6 +188,8 @@ class EventStreamResponse(Response):
 
     It ends when the client leaves, the conversation is deleted or closed, the server ends the
     connection, or, where that was asked for, with a turn. Nothing is queued for a slow client.
+    While the conversation or the server is being closed it is empty: after any other status an
+    EventSource would never come back.
     """
 
     media_type: str | None = MEDIA_TYPE
@@ -207,9 +212,15 @@ class EventStreamResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve it, as ASGI. Raises, before anything is sent, what attaching does."""
-        async with self._attached() as conversation:
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        async with AsyncExitStack() as stack:
+            try:
+                conversation = await stack.enter_async_context(self._attached())
+            except StreamClosed:
+                await send(start)
+                await send({"type": "http.response.body", "body": _come_back()})
+                return
             await conversation.stream.look_for(self._cursor.position)
-            start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
             await send(start)
             if scope["method"] == "HEAD":
                 await send({"type": "http.response.body"})
@@ -252,8 +263,7 @@ class EventStreamResponse(Response):
         finally:
             idle.stop()
         if not watcher.gone:
-            retry = b"retry: %d\n\n" % randbelow(RETRY_SPREAD_MILLISECONDS)
-            await send({"type": "http.response.body", "body": retry})
+            await send({"type": "http.response.body", "body": _come_back()})
 
     def _last_of(self, given: Given) -> Sequence[StoredEvent] | None:
         """Return the events with which the stream ends where that was asked for; None: it goes on."""
@@ -290,6 +300,11 @@ class IdleTimer:
             self._wake()
             due = self._loop.time() + self._seconds
         self._timer = self._loop.call_at(due, self._look)
+
+
+def _come_back() -> bytes:
+    """Return what tells a client to come back, at another moment than the others."""
+    return b"retry: %d\n\n" % randbelow(RETRY_SPREAD_MILLISECONDS)
 
 
 async def _left(receive: Receive, watcher: "Watcher") -> None:

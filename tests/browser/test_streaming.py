@@ -55,7 +55,8 @@ class Author:
     """Writes one text after the other into a conversation, as its agent does."""
 
     def __init__(self, conversation):
-        self.path = f"/conversations/{conversation.conversation_id}"
+        self.key = conversation.conversation_id
+        self.path = f"/conversations/{self.key}"
         self.stream = conversation.stream
         self.begin()
 

@@ -130,8 +130,9 @@ async def live_server(
 ) -> AsyncIterator[Live]:
     """A server with these settings, over memory stores unless others are given."""
     config = ServerConfig(storage_kind="memory", delivery=Delivery.chosen, **settings)
-    records = conversations or MemoryConversations()
-    log = events or MemoryEventStore()
+    # An empty store is false.
+    records = MemoryConversations() if conversations is None else conversations
+    log = MemoryEventStore() if events is None else events
     kept = memory_user_stores()
     users = load_components(config).users(config, kept.settings, kept.secrets)
     async with (

@@ -4,18 +4,25 @@ import asyncio
 import re
 import time
 from contextlib import asynccontextmanager
+from copy import deepcopy
 from random import Random
+from typing import Any
 
 import httpx
+import orjson
 import pytest
 
 from events.actions import MessageAction
+from events.cursor import Cursor
 from events.event import AgentState, EventSource
+from events.live import LiveReader
 from events.observations import AgentStateChangedObservation, TurnEndedObservation
-from server.routes.stream import IdleTimer
+from events.stores.memory import MemoryEventStore
+from server.routes.stream import RETRY_SPREAD_MILLISECONDS, IdleTimer, SharedFrames
+from storage.conversations.memory import MemoryConversations
 from tests.support.live import live_server
 from tests.support.sse import SseView, sse_frames
-from tests.support.streams import message
+from tests.support.streams import message, open_stream
 from tests.support.waiting import until
 
 AGENT, USER, ENVIRONMENT = EventSource.AGENT, EventSource.USER, EventSource.ENVIRONMENT
@@ -63,19 +70,36 @@ async def test_events_come_as_they_are_stored_and_each_names_its_cursor(live):
     assert [httpx.Response(200, content=one.body).json() for one in stored] == view.events
 
 
-async def test_clients_that_are_sent_the_same_piece_behind_other_events_have_cursors_of_their_own(
+async def test_clients_that_are_sent_the_same_event_and_hold_other_texts_have_cursors_of_their_own(
     live,
 ):
     async with opened(live) as (key, stream), sse_frames(live.url, key) as frames:
-        view, late = SseView(), SseView()
+        view = SseView()
         writing = stream.partials.begin("message", "content", 7)
         writing.write("Good ")
         await take(frames, view, lambda one: one.held)
-        assert view.cursor == f"-1~{writing.id}:5"
-        await stream.append(message("one"), USER)
-        async with sse_frames(live.url, key) as of_late:
-            await take(of_late, late, lambda one: one.held)
-        assert late.cursor == f"0~{writing.id}:5"
+        async with sse_frames(live.url, key, deltas=0) as of_other:
+            await until(lambda: live.application.connections.count(key) == 2)
+            await stream.append(message("one"), USER)
+            await take(frames, view, lambda one: one.events)
+            other = await anext(of_other)
+    assert (view.cursor, other.id) == (f"0~{writing.id}:5", "0")
+    assert view.events == [other.data]
+
+
+async def test_clients_at_the_same_place_share_the_frames_of_an_event():
+    stream = await open_stream(MemoryEventStore())
+    for text in ("one", "two"):
+        await stream.append(message(text), USER)
+    shared, frames = SharedFrames(), []
+    for position in (-1, 0, 0):
+        with LiveReader(stream, Cursor(position)) as reader:
+            given = await reader.next()
+            assert given is not None
+            frames.append(shared.of(given, Cursor(position)))
+    assert [one.count(b"id: ") for one in frames] == [2, 1, 1]
+    assert frames[1] is frames[2]
+    await stream.close()
 
 
 async def test_a_text_comes_while_it_is_written_and_its_event_completes_it(live):
@@ -94,30 +118,102 @@ async def test_a_text_comes_while_it_is_written_and_its_event_completes_it(live)
         assert (view.events[0]["partial"], view.events[0]["turn"]) == (writing.id, 7)
 
 
-async def test_a_client_goes_on_behind_every_frame(live):
-    """Each frame's cursor is tried: what comes behind it is what came the first time."""
-    async with opened(live) as (key, stream):
-        view, frames_seen = SseView(), []
-        async with sse_frames(live.url, key) as frames:
-            for number in range(3):
-                await stream.append(message(f"question {number}"), USER)
-                writing = stream.partials.begin("message", "content", number)
-                for piece in ("Once ", "upon ", "a time"):
-                    writing.write(piece)
-                    await stream.partials.next_telling()
-                if number < 2:
-                    await finish(stream, writing)
-            while view.held.get(writing.id) != "Once upon a time":
-                frame = await anext(frames)
-                view.take(frame)
-                frames_seen.append(frame)
-        assert view.ids == [0, 1, 2, 3, 4]
-        for place in range(len(frames_seen)):
-            again = SseView()
-            for frame in frames_seen[: place + 1]:
-                again.take(frame)
-            async with sse_frames(live.url, key, again.cursor) as rest:
-                await take(rest, again, lambda one: one.ids == view.ids and one.held == view.held)
+async def held_at_every_place(key, stream, url):
+    """Write a log with two texts at a time, of which the last two stay open.
+
+    Return what a client held behind each frame that it was sent, the first one before any.
+    """
+    view, places = SseView(), [SseView()]
+    async with sse_frames(url, key) as frames:
+        for number in range(3):
+            await stream.append(message(f"question {number}"), USER)
+            texts = [stream.partials.begin("message", "content", number) for _ in range(2)]
+            for pieces in (
+                ("Once ", "Größe: hun"),
+                ("upon ", "ter2-hunter2, \U0001f511 "),
+                ("it.", "z!"),
+            ):
+                for text, piece in zip(texts, pieces, strict=True):
+                    text.write(piece)
+                await stream.partials.next_telling()
+            await stream.append(message(f"meanwhile {number}"), USER)
+            if number < 2:
+                for text in reversed(texts):
+                    await finish(stream, text)
+        wholes = {one.id: one.shown for one in texts}
+        while view.held != wholes or len(view.events) < 10:
+            view.take(await anext(frames))
+            places.append(deepcopy(view))
+    return places
+
+
+async def goes_on(live, key, place, client):
+    """What one holds that comes back from a place and takes all there is."""
+    view = deepcopy(place)
+    async with sse_frames(live.url, key, view.cursor, client=client, end="now") as frames:
+        async for frame in frames:
+            view.take(frame)
+    return view.events, view.held
+
+
+async def test_a_client_goes_on_exactly_behind_every_event_and_every_piece():
+    """While the last texts are open, once they are events, and after a restart in mid-text."""
+    events, conversations = MemoryEventStore(), MemoryConversations()
+    stores: dict[str, Any] = {"events": events, "conversations": conversations}
+    for ends in (True, False):
+        async with (
+            live_server(delta_interval_seconds=0.02, **stores) as live,
+            opened(live) as (key, stream),
+            httpx.AsyncClient(timeout=20) as client,
+        ):
+            stream.update_secrets({"KEY": "hunter2-hunter2"})
+            places = await held_at_every_place(key, stream, live.url)
+            assert len(places) > 20
+            last = places[-1]
+            assert list(last.held.values()) == [
+                "Once upon it.",
+                "Größe: <secret_hidden>, \U0001f511 z!",
+            ]
+            for place in places:
+                assert await goes_on(live, key, place, client) == (last.events, last.held)
+            if ends:
+                for text in stream.partials.open:
+                    await finish(stream, text)
+                log = [orjson.loads(one.body) for one in await live.log(key)]
+                for place in places:
+                    assert await goes_on(live, key, place, client) == (log, {})
+        if not ends:
+            async with live_server(**stores) as live, httpx.AsyncClient(timeout=20) as client:
+                first = await goes_on(live, key, SseView(), client)
+                log = [orjson.loads(one.body) for one in await live.log(key)]
+                texts = [one["args"]["content"] for one in log if one.get("interrupted")]
+                assert texts == list(last.held.values())
+                assert first == (log, {})
+                for place in places:
+                    assert await goes_on(live, key, place, client) == (log, {})
+
+
+async def test_a_client_goes_on_exactly_behind_every_character_of_a_text(live):
+    async with opened(live) as (key, stream), httpx.AsyncClient(timeout=20) as client:
+        await stream.append(message("question"), USER)
+        writing = stream.partials.begin("message", "content", 0)
+        writing.write("Größe: \U0001f511, e\u0301 and so on")
+        await stream.partials.next_telling()
+        whole = SseView()
+        async with sse_frames(live.url, key, client=client, end="now") as frames:
+            async for frame in frames:
+                whole.take(frame)
+        text = whole.held[writing.id]
+        for at in range(1, len(text) + 1):
+            place = deepcopy(whole)
+            place.held, place.cursor = {writing.id: text[:at]}, f"0~{writing.id}:{at}"
+            assert await goes_on(live, key, place, client) == (whole.events, whole.held)
+        await finish(stream, writing)
+        log = [orjson.loads(one.body) for one in await live.log(key)]
+        for at in range(1, len(text) + 1):
+            place = deepcopy(whole)
+            place.held, place.cursor = {writing.id: text[:at]}, f"0~{writing.id}:{at}"
+            assert await goes_on(live, key, place, client) == (log, {})
 
 
 async def test_wanderers_hold_a_prefix_of_what_is_written_or_its_event(live):
@@ -264,6 +360,22 @@ async def test_a_server_that_stops_ends_every_stream_without_an_error_in_the_log
     await asyncio.gather(*following)
     assert len(views) == 20
     assert [record for record in caplog.records if record.levelname in ("ERROR", "WARNING")] == []
+
+
+async def test_who_comes_while_the_server_stops_is_told_when_to_come_back(live):
+    """An EventSource that is answered with another status never comes back."""
+    key = await live.new()
+    await live.application.manager.shutdown()
+    address = f"{live.url}/api/conversations/{key}/stream"
+    async with httpx.AsyncClient() as client:
+        answers = [await client.get(address) for _ in range(20)]
+    assert {(one.status_code, one.headers["content-type"]) for one in answers} == {
+        (200, "text/event-stream; charset=utf-8")
+    }
+    assert all(re.fullmatch(r"retry: \d+\n\n", one.text) for one in answers)
+    pauses = {int(one.text.split()[1]) for one in answers}
+    assert len(pauses) > 5
+    assert max(pauses) < RETRY_SPREAD_MILLISECONDS
 
 
 async def test_a_stream_may_end_with_what_there_is_or_with_a_turn(live):
