@@ -48,6 +48,9 @@ function join({ url, query: asked, options }) {
   socket = io(url, { transports: ["websocket"], path: "/socket.io", query: asked, ...options });
   socket.on("connect", noteConnection);
   socket.on(EVENT_IN, onEvent);
+  socket.onAny((name) => {
+    if (name !== EVENT_IN) tell("other", { name });
+  });
   socket.on("disconnect", onDisconnect);
   socket.on("connect_error", (error) => {
     tell("connect_error", { message: error.message, data: error.data ?? null, active: socket.active });

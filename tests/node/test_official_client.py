@@ -9,6 +9,8 @@ from tests.support.cutting_proxy import cutting
 from tests.support.remote import as_stored, remote
 from tests.support.seeds import choices, chosen_seed
 from tests.support.servers import server_process
+from tests.support.sse import SseView, sse_frames
+from tests.support.writing_agent import SETTINGS, plant_secret, request, shown_of
 
 pytestmark = [pytest.mark.node, pytest.mark.asyncio(loop_scope="module")]
 
@@ -121,6 +123,30 @@ async def test_a_state_error_does_not_move_the_cursor_and_is_told_again(api, ser
     counts = Counts()
     DeliveryChecker(as_stored(log), counts).check(client.connections)
     assert counts.repeated == 1
+
+
+async def test_it_is_sent_whole_messages_alone_while_others_follow_texts(tmp_path, client):
+    asked = request(1, 100)
+    async with (
+        server_process(tmp_path, environment=SETTINGS) as server,
+        remote(server.url) as api,
+    ):
+        await plant_secret(api)
+        conversation_id = await api.create()
+        await client.join(server.url, conversation_id)
+        await client.until(has_state(client, "awaiting_user_input"))
+        view, pieces = SseView(), 0
+        async with sse_frames(server.url, conversation_id) as frames:
+            await client.send(message(asked))
+            while shown_of(asked) not in view.said:
+                view.take(await anext(frames))
+                pieces += bool(view.held)
+        await client.until(lambda: client.has(view.ids[-1]))
+        log = await api.log(conversation_id)
+
+    assert pieces > 3
+    assert client.others == []
+    DeliveryChecker(as_stored(log)).check(client.connections)
 
 
 @pytest.mark.timeout(60)

@@ -50,6 +50,8 @@ class OfficialClient:
         self.unanswered = 0
         self.disconnects: list[str] = []
         self.refusals: list[dict[str, Any]] = []
+        self.others: list[str] = []
+        """Names of what came besides `oh_event`."""
         self._by_id: dict[str, Received] = {}
         self._numbers = count()
         self._process = process
@@ -116,6 +118,8 @@ class OfficialClient:
                 self.unanswered += 1
             case "disconnect":
                 self.disconnects.append(told["reason"])
+            case "other":
+                self.others.append(told["name"])
             case _:
                 self.refusals.append(told)
 
