@@ -17,12 +17,12 @@ class PieceMask:
 
     All that `feed` has returned, joined, is at any time a prefix of what `Redactor.redact_text`
     returns for the whole text, and with `last` equal to it. Held back is only what text to come
-    may still mask or unmask: the beginning of a spelling, a secret that another may touch, a weak
-    one whose end is not seen. Where the Redactor learns a secret meanwhile, what was returned
-    before stays as it is.
+    may still mask or unmask: the beginning of a spelling, a weak secret whose end is not seen; that
+    is less than the longest spelling or than BASE64_RUN. Where the Redactor learns a secret
+    meanwhile, what was returned before stays as it is.
     """
 
-    __slots__ = ("_cut", "_half", "_redactor", "_window")
+    __slots__ = ("_cut", "_half", "_masking", "_redactor", "_window")
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
@@ -30,6 +30,8 @@ class PieceMask:
         """The text held back, behind some bytes of what was returned last, unmasked."""
         self._cut = 0
         """The first byte of the window that was not returned yet."""
+        self._masking = False
+        """Whether a mask was returned last: a secret that touches or overlaps its own is part of it."""
         self._half = ""
         """Half of a character outside the basic plane, as some decoders of JSON give it."""
 
@@ -42,19 +44,24 @@ class PieceMask:
         """Take the next piece and return what may be shown now; with `last`, all that is left."""
         window = self._window + self._whole(piece, last=last).encode()
         spans = self._redactor.find(window)
-        end = len(window)
+        start, end = self._cut, len(window)
         if not last:
-            end = self._redactor.undecided_from(window, self._cut)
-            # A mask is shown when its end is known: what touches it becomes part of it.
-            place = bisect_left(spans, end, key=lambda span: span.end)
-            if place < len(spans) and spans[place].start < end:
-                end = max(self._cut, spans[place].start)
-        shown = _masked(window, self._cut, end, spans)
-        first = max(0, end - DECIDING_BYTES)
-        while first < end and window[first] & CONTINUATION_BITS == CONTINUATION:
-            first += 1
-        self._window, self._cut = window[first:], end - first
+            end = self._redactor.undecided_from(window, start)
+        if self._masking and (span := _span_at(spans, start)) is not None:
+            start = min(span.end, end)
+        shown = _masked(window, start, end, spans) if start < end else ""
+        if self._cut < end:
+            self._masking = _span_at(spans, end) is not None
+        self._keep(window, end)
         return shown
+
+    def _keep(self, window: bytes, cut: int) -> None:
+        """Keep what is held back, and as much before it as decides about it."""
+        before = self._redactor.longest_bytes if self._masking else 0
+        first = max(0, cut - max(before, DECIDING_BYTES))
+        while first < cut and window[first] & CONTINUATION_BITS == CONTINUATION:
+            first += 1
+        self._window, self._cut = window[first:], cut - first
 
     def _whole(self, piece: str, *, last: bool) -> str:
         """Put halves of a character together where two pieces bring them."""
@@ -63,6 +70,12 @@ class PieceMask:
         if not last and piece and FIRST_HIGH <= piece[-1] <= LAST_HIGH:
             self._half, piece = piece[-1], piece[:-1]
         return whole_text(piece)
+
+
+def _span_at(spans: list[Span], place: int) -> Span | None:
+    """Return the span that begins before a place and ends there or behind it."""
+    at = bisect_left(spans, place, key=lambda span: span.end)
+    return spans[at] if at < len(spans) and spans[at].start < place else None
 
 
 def _masked(text: bytes, start: int, end: int, spans: list[Span]) -> str:

@@ -82,6 +82,11 @@ class Redactor:
         self._shortest = min(one.shortest for one in self._told)
         self._values |= told
 
+    @property
+    def longest_bytes(self) -> int:
+        """The bytes of the longest spelling that is looked for."""
+        return max((one.longest for one in self._told), default=0)
+
     def may_change(self, body: bytes) -> bool:
         """Return whether an event's JSON may hold a secret; False is certain, and found quickly."""
         return any(one.may_be_in(body) for one in self._told) if self._told else False

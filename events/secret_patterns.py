@@ -104,6 +104,7 @@ class SecretPatterns:
         "_bodies",
         "_groups",
         "count",
+        "longest",
         "shortest",
         "values",
     )
@@ -118,6 +119,8 @@ class SecretPatterns:
         self.count = len(every)
         self.shortest = min((len(_text_before(one)) for one in every), default=0)
         """Characters of the shortest spelling: no shorter text holds one."""
+        self.longest = max(map(len, (*strong, *weak, *longer)), default=0)
+        """Bytes of the longest spelling."""
         self._any = _Automaton(every)
         self._bodies = _Automaton(sorted({orjson.dumps(_text_before(one))[1:-1] for one in every}))
         self._beginnings: _Beginnings | None = None
@@ -156,12 +159,15 @@ class SecretPatterns:
         return min(begins, self._weak_undecided_from(text, start)) if self._groups.edges else begins
 
     def _weak_undecided_from(self, text: bytes, start: int) -> int:
-        """Return the first byte of a weak value that may turn out to stand within base64."""
+        """Return the first byte of a weak value whose end is not seen, or that may stand within base64."""
+        first = max(start, len(text) - HEAD_BYTES)
         run = _BASE64_AT_END.search(text, max(0, start - DECIDING_BYTES))
-        if run is None or run["announced"] or run.end() - run.start() >= BASE64_RUN:
-            return len(text)
-        hits = self._groups.weak.hits_from(text, max(start, run.start()), len(text))
-        return min((begin for _, begin, _ in hits), default=len(text))
+        doubtful = len(text)
+        if run is not None and not run["announced"] and run.end() - run.start() < BASE64_RUN:
+            doubtful = max(start, run.start())
+        hits = self._groups.weak.hits_from(text, min(first, doubtful), len(text))
+        begins = (begin for _, begin, end in hits if begin >= doubtful or end == len(text))
+        return min(begins, default=len(text))
 
 
 Hit = tuple[int, int, int]

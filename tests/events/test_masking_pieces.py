@@ -1,50 +1,14 @@
 """Masking a text piece by piece shows at any time a prefix of the masked whole."""
 
-from itertools import pairwise
-
+import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from events.piece_mask import PieceMask
-from events.redaction import Redactor
-from events.secret_patterns import HEAD_BYTES
-from events.strictness import whole_text
+from events.redaction import MASK, Redactor
+from tests.support.masked_pieces import check_pieces, texts
 
-LETTERS = st.sampled_from('ab1 é_=;,-+/\n"')
-KNOWN = (
-    "abab",
-    "ababab1",
-    "1b1b1b1b1b",
-    "pass1",
-    "base64",
-    "é1éa",
-    "a1B2c3D4e5F6g7H8",
-    "bbbbbbbb",
-    "password=abcdabcd",
-    'ab\nab"1',
-)
-SECRETS = st.one_of(
-    st.sampled_from(KNOWN),
-    st.text(LETTERS, min_size=4, max_size=12),
-    st.text(LETTERS, min_size=HEAD_BYTES, max_size=HEAD_BYTES + 20),
-)
-SURROUNDINGS = ("A" * 99, "Z" * 120, "/" + "A" * 94, ";base64,", ";base64", "\ud83d", "\ude00")
-
-
-@st.composite
-def texts(draw: st.DrawFn) -> tuple[list[str], list[str]]:
-    """Secrets, and a text in pieces that holds them, parts of them and what stands around them."""
-    secrets = draw(st.lists(SECRETS, max_size=5))
-    some = st.sampled_from(secrets or [""])
-    part = st.one_of(
-        st.text(LETTERS, max_size=6),
-        some,
-        some.flatmap(lambda one: st.integers(0, len(one)).map(lambda end: one[:end])),
-        st.sampled_from((*KNOWN, *SURROUNDINGS)),
-    )
-    text = "".join(draw(st.lists(part, max_size=12)))
-    cuts = sorted(draw(st.lists(st.integers(0, len(text)), max_size=10)))
-    places = [0, *cuts, len(text)]
-    return secrets, [text[one:other] for one, other in pairwise(places)]
+TAIL = "tail-of-it-1234"
+LONG = "0123456789abcdefg" * 10 + TAIL
 
 
 @settings(max_examples=300)
@@ -53,19 +17,14 @@ def texts(draw: st.DrawFn) -> tuple[list[str], list[str]]:
 @example((["pass1"], ["the pass1", "2"]))
 @example((["base64"], ["data:;base64", ",", "QUJD"]))
 @example((["abab"], ["abab", "abab"]))
+@example((["ababab1"], ["ababab1", "ababab", "1", "abab", "-"]))
 @example((["secret-of-mine"], ["secret-of", "-yours"]))
+@example(([LONG, f"{TAIL}-and-more"], [LONG, ", no more"]))
+@example(([LONG, f"{TAIL}-and-more"], [LONG, "-and-more"]))
 def test_what_is_shown_is_a_prefix_of_the_masked_whole_and_at_last_equal(
     written: tuple[list[str], list[str]],
 ) -> None:
-    secrets, pieces = written
-    redactor = Redactor({str(name): value for name, value in enumerate(secrets)})
-    whole = redactor.redact_text(whole_text("".join(pieces)))
-    mask = PieceMask(redactor)
-    shown = ""
-    for piece in pieces:
-        shown += mask.feed(piece)
-        assert whole.startswith(shown)
-    assert shown + mask.feed("", last=True) == whole
+    check_pieces(*written)
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=50))
@@ -84,6 +43,17 @@ def test_no_more_is_held_back_than_the_longest_secret() -> None:
         mask.feed(" and on. ")
         assert mask.held_bytes == 0
     assert max(held) == 100
+
+
+@pytest.mark.parametrize("secret", ["12345678a", "aaaaaaaa1a", "0123456789abcdef" * 8])
+def test_a_run_of_secrets_is_one_mask_of_which_nothing_is_held_back(secret: str) -> None:
+    mask = PieceMask(Redactor({"KEY": secret}))
+    shown = [mask.feed("It is: ")]
+    for _ in range(200):
+        shown.append(mask.feed(secret))
+        assert mask.held_bytes < len(secret)
+    shown.append(mask.feed(". The end", last=True))
+    assert "".join(shown) == f"It is: {MASK}. The end"
 
 
 def test_a_secret_learnt_meanwhile_is_masked_from_then_on() -> None:
