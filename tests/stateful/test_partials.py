@@ -17,11 +17,14 @@ from hypothesis.stateful import (
 )
 
 from events.actions import MessageAction
+from events.checkpoints import Checkpoints
 from events.cursor import Cursor
+from events.errors import AppendFailed
 from events.event import StoredEvent
 from events.live import LiveReader, Opened, partial_of
 from events.partials import Dropped, Piece
 from events.stores.memory import MemoryEventStore
+from tests.support.hooked import HookedEventStore
 from tests.support.quick_loop import QuickLoop
 from tests.support.streams import AGENT, USER, message, open_stream
 
@@ -32,6 +35,29 @@ PIECES = st.one_of(
         lambda one: st.integers(1, len(one)).map(lambda end: one[:end])
     ),
 )
+
+
+LONGEST_UNTOLD_SECONDS = 0.5
+CHECKPOINT_SECONDS = 1.0
+
+
+class MortalStore(HookedEventStore):
+    """The store as one process sees it, which writes nothing once it is dead."""
+
+    def __init__(self, inner):
+        super().__init__(inner, self._check)
+        self.dead = False
+
+    async def put_asides(self, asides):
+        await self._check("put_asides.before", "c")
+        await self.inner.put_asides(asides)
+
+    async def asides(self, conversation_id):
+        return await self.inner.asides(conversation_id)
+
+    async def _check(self, point, conversation_id):
+        if self.dead:
+            raise AppendFailed(f"the process is dead: {point} of {conversation_id}")
 
 
 class View:
@@ -67,12 +93,14 @@ class View:
         self.ids.append(event.id)
         partial = partial_of(event)
         if partial is not None:
-            whole = orjson.loads(event.body)["args"]["content"]
-            assert whole.startswith(self.held.pop(partial, ""))
+            payload = orjson.loads(event.body)
+            whole, held = payload["args"]["content"], self.held.pop(partial, "")
+            lost = payload.get("interrupted") == "crashed" and held.startswith(whole)
+            assert lost or whole.startswith(held)
 
 
 class PartialsMachine(RuleBasedStateMachine):
-    """Texts are written, finished, dropped; readers come, stall, are cut and come back."""
+    """Texts are written, finished, dropped; readers come, stall, are cut and come back; processes die."""
 
     written = Bundle("written")
 
@@ -82,11 +110,32 @@ class PartialsMachine(RuleBasedStateMachine):
         self.dropped: set[str] = set()
         self.views = [View(self.dropped), View(self.dropped)]
         self.log: list[int] = []
-        self.run(self.start(secrets))
+        self.disk = MemoryEventStore()
+        self.secrets = {str(n): one for n, one in enumerate(secrets)}
+        self.checkpointed: dict[str, str] = {}
+        self.taken_back: dict[str, str] = {}
+        self.run(self.start())
 
-    async def start(self, secrets):
-        self.stream = await open_stream(MemoryEventStore(), page_size=3)
-        self.stream.update_secrets({str(n): one for n, one in enumerate(secrets)})
+    async def start(self):
+        """Begin a process, and open the conversation in it."""
+        self.store = MortalStore(self.disk)
+        self.checkpoints = Checkpoints(self.store, CHECKPOINT_SECONDS)
+        self.stream = await open_stream(self.store, page_size=3, on_partials=self.checkpoints.note)
+        self.stream.update_secrets(self.secrets)
+        await self.checkpoints.recover(self.stream)
+
+    async def end(self):
+        """End the process; what its checkpoints still do comes to nothing if it is dead."""
+        async with self.checkpoints:
+            pass
+
+    def shown(self):
+        """The text shown of each partial of this process that is open."""
+        return {one.id: one.shown for one in self.stream.partials.open if one.told}
+
+    def is_open(self, partial):
+        """Whether a partial is this process's, and open."""
+        return partial in self.stream.partials.open
 
     def run(self, work):
         return self.runner.run(work)
@@ -99,6 +148,9 @@ class PartialsMachine(RuleBasedStateMachine):
 
     @rule(partial=written, pieces=st.lists(PIECES, min_size=1, max_size=3), tell=st.booleans())
     def write(self, partial, pieces, tell):
+        if not self.is_open(partial):
+            return
+
         async def write():
             for piece in pieces:
                 partial.write(piece)
@@ -109,6 +161,9 @@ class PartialsMachine(RuleBasedStateMachine):
 
     @rule(partial=consumes(written))
     def finish(self, partial):
+        if not self.is_open(partial):
+            return
+
         async def finish():
             done = asyncio.get_running_loop().create_future()
             event = MessageAction(content=partial.text)
@@ -119,10 +174,14 @@ class PartialsMachine(RuleBasedStateMachine):
 
     @rule(partial=consumes(written))
     def drop(self, partial):
+        if not self.is_open(partial):
+            return
+
         async def drop():
             partial.drop("anew")
 
         self.dropped.add(partial.id)
+        self.taken_back[partial.id] = partial.shown
         self.run(drop())
 
     @rule()
@@ -162,6 +221,49 @@ class PartialsMachine(RuleBasedStateMachine):
             view.cursor = Cursor.parse(str(cursor)) if through_text else cursor
             view.reader = None
 
+    @rule()
+    def rest(self):
+        """So long that all that was written is told, and what is told is in the store."""
+        self.run(asyncio.sleep(2 * LONGEST_UNTOLD_SECONDS + CHECKPOINT_SECONDS + 0.1))
+        # A log without an event has no checkpoint: every turn begins with one.
+        self.checkpointed = self.shown() if self.log else {}
+        self.taken_back = {}
+
+    @rule()
+    def kill(self):
+        """The process dies, and another opens the conversation: texts are in the log, each once.
+
+        One that was taken back since the last checkpoint may be among them.
+        """
+        shown = self.shown()
+        kept = {one: text for one, text in self.checkpointed.items() if one in shown}
+        shown |= {one: text for one, text in self.taken_back.items() if one not in shown}
+        for which in range(len(self.views)):
+            self.cut(which, through_text=True)
+        self.store.dead = True
+        self.run(self.end())
+        self.run(self.start())
+        self.checkpointed, self.taken_back = {}, {}
+
+        async def recovered():
+            return [one async for one in self.stream.search_events(len(self.log))]
+
+        for event in self.run(recovered()):
+            payload = orjson.loads(event.body)
+            assert payload["interrupted"] == "crashed"
+            text, least = payload["args"]["content"], kept.pop(payload["partial"], "")
+            assert shown.pop(payload["partial"]).startswith(text)
+            assert text.startswith(least)
+            self.log.append(event.id)
+        assert not any(text.strip() for text in kept.values())
+
+    @rule(partial=consumes(written))
+    def kill_behind_an_event(self, partial):
+        """The process dies when a text has its event and the store still its checkpoint."""
+        self.rest()
+        self.finish(partial)
+        self.kill()
+
     @invariant()
     def every_event_once_in_order(self):
         for view in getattr(self, "views", ()):
@@ -173,9 +275,9 @@ class PartialsMachine(RuleBasedStateMachine):
         for which, view in enumerate(self.views):
             self.read(which, 1000)
             assert view.ids == self.log
-            open_texts = {one.id: one.shown for one in self.stream.partials.open if one.told}
-            assert view.held == open_texts
+            assert view.held == self.shown()
         self.run(self.stream.close())
+        self.run(self.end())
         self.runner.close()
 
 
