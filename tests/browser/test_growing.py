@@ -70,6 +70,21 @@ async ([text, step]) => {
   return { made, last: prose.element.querySelectorAll("*").length };
 }
 """
+DRAWN = """
+async ([text, step]) => {
+  const { GrowingProse } = await import("/assets/views/growing.js");
+  const prose = new GrowingProse();
+  const characters = (node) => (node instanceof Text || node instanceof Element ? node.textContent.length : 0);
+  const drawn = [];
+  const watcher = new MutationObserver(() => {});
+  watcher.observe(prose.element, { childList: true, characterData: true, subtree: true });
+  for (let to = step; to <= text.length; to += step) {
+    prose.show(text.slice(0, to));
+    drawn.push(watcher.takeRecords().flatMap((one) => [...one.addedNodes]).reduce((sum, node) => sum + characters(node), 0));
+  }
+  return drawn;
+}
+"""
 ANSWER = """\
 # Title
 
@@ -118,6 +133,24 @@ Setext
 
 The end.\
 """
+
+
+LONG_PARAGRAPHS = {
+    "words": "some words of it, ",
+    "marks": "some `code` and **bold words** of [it](https://example.org), ",
+    "lines": "a line of *it*\n",
+    "names": "snake_case_name = other_name * 2 < 3 [0] ",
+    "a mark that stays open": "and *so on and ",
+    "one word": "word",
+}
+MOST_DRAWN = 6_000
+"""Characters: an end that is long, parted, and read once as it was before that."""
+PARTS = [
+    "word", "a longer word", "*em*", "**strong words**", "`code`", "``two ` ticks``", "~~gone~~", "[a link](https://example.org)",
+    "https://example.org/a_b", "snake_case", "_under_", "2 * 3", "a < b", "$5", "$a_1$", "\\(x_1\\)", "[0]", "[open", "*open", "`open",
+    "<b>", "a@example.org", "\\*", "![x](y)", "**a *b* c**", "&amp;", "wide \N{SNOWMAN}", "1.", "-", "#",
+]  # fmt: skip
+SEPARATORS = [" ", " ", " ", "  ", "\n", " \n", "  \n", ", "]
 
 
 def text(name, at, piece, **first):
@@ -246,6 +279,28 @@ async def test_the_work_for_a_piece_does_not_grow_with_the_text(page, piece):
     }
 
     assert made[300] < 12 * made[30]
+
+
+@pytest.mark.parametrize("words", LONG_PARAGRAPHS.values(), ids=LONG_PARAGRAPHS)
+async def test_what_is_drawn_for_a_piece_of_a_long_paragraph_is_bounded(page, words):
+    drawn = await page.evaluate(DRAWN, [words * (9_000 // len(words)), 5])
+
+    assert len(drawn) > 1_500
+    assert max(drawn) < MOST_DRAWN
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_long_paragraph_that_grew_is_drawn_as_one_that_came_whole(page, seed):
+    random = Random(seed)  # noqa: S311
+    for _ in range(8):
+        parts = random.choices(PARTS, k=300)
+        whole = "".join(part + random.choice(SEPARATORS) for part in parts)
+        whole += random.choice(
+            ["", "\n===", "\n- an item", "\n\nAnother *one*.", "\n| a |\n|---|\n"]
+        )
+        cuts = sorted(random.choices(range(len(whole) + 1), k=60))
+        drawn = await page.evaluate(GROW, [whole, cuts, None])
+        assert drawn["grown"] == drawn["anew"], whole
 
 
 async def test_a_long_text_does_not_lose_its_form_as_it_grows(page):

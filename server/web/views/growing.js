@@ -1,13 +1,22 @@
 /**
  * A message that is being written, as markdown. A block that more text cannot change is drawn once; only the last one
- * is drawn again, and of a list, a table or code only what is new.
+ * is drawn again, and of a paragraph, a list, a table or code only what is new.
  */
 
 import { h } from "./dom.js";
+import { GrowingParagraph, SHORT_CHARACTERS } from "./growing-paragraph.js";
+import { partsOf, withParts } from "./growing-parts.js";
 import { blocks, listItem, MOST_CHARACTERS, rank, tableRow, tokensOf } from "./markdown.js";
 
 /** @typedef {import("./markdown.js").Token} Token */
-/** @typedef {{token: Token, nodes: Node[]}} Drawn A block, and what shows it. */
+
+/**
+ * @typedef {object} Drawn A block, and what shows it.
+ * @property {Token} token
+ * @property {Node[]} nodes
+ * @property {GrowingParagraph} [paragraph]
+ * @property {import("./growing-parts.js").Parts} [parts]
+ */
 
 /**
  * @typedef {object} Fence Code that is not closed yet; places in the text.
@@ -21,6 +30,8 @@ import { blocks, listItem, MOST_CHARACTERS, rank, tableRow, tokensOf } from "./m
 const PART_CHARACTERS = 8_000;
 /** A last line that becomes a heading, a rule, a list, a table or code, depending on what comes next. */
 const UNDECIDED = /(?:^|\n)[ \t]*(?:[-=]+|[*+]|\d{1,9}[.)]?|`{1,2}|~{1,2}|\|?[ \t]*:?-[-:| \t]*)[ \t]*$/;
+/** A word in the place of the settled part of a paragraph: what follows it is read as within a paragraph. */
+const STAND_IN = "x";
 const FENCE = /^(`{3,}|~{3,})[^\n]*\n/;
 /** What the end of code begins with. */
 const CLOSING = /^ {0,3}[`~]+[ \t]*$/;
@@ -51,10 +62,10 @@ export class GrowingProse {
    * @param {string} text
    */
   show(text) {
+    this.#caret.remove();
     this.#grow(text, true);
     const end = innermost(this.element);
-    if (end === this.element) this.#caret.remove();
-    else end.append(this.#caret);
+    if (end !== this.element) end.append(this.#caret);
   }
 
   /**
@@ -72,6 +83,7 @@ export class GrowingProse {
       return;
     }
     this.#grow(text, false);
+    if (this.#open?.paragraph?.hasGuessed) this.#open.paragraph.redraw();
     if (text.length > MOST_CHARACTERS) return;
     const tokens = tokensOf(text).filter(isDrawn);
     rank(tokens, []);
@@ -99,20 +111,22 @@ export class GrowingProse {
   #read(text, holds) {
     this.#text = text;
     if (this.#fence && !this.#continueCode(this.#fence, holds)) return;
-    const rest = text.slice(this.#closedTo);
-    this.#draw(holds ? rest.replace(UNDECIDED, "") : rest);
+    this.#draw(text.slice(this.#closedTo), holds);
   }
 
-  /** @param {string} rest The text behind the closed blocks. */
-  #draw(rest) {
+  /**
+   * @param {string} rest The text behind the closed blocks.
+   * @param {boolean} holds
+   */
+  #draw(rest, holds) {
     if (rest.length > MOST_CHARACTERS && this.#open) {
       // One block of this length takes the parser too long: what is drawn of it stays, and a new one begins.
       this.#closedTo += this.#open.token.raw.length;
       this.#close();
-      this.#draw(this.#text.slice(this.#closedTo));
+      this.#draw(this.#text.slice(this.#closedTo), holds);
       return;
     }
-    const tokens = rest.trim() ? tokensOf(rest) : [];
+    const tokens = this.#continueParagraph(rest, holds) ?? this.#continueParts(rest, holds) ?? tokensIn(rest, holds);
     const last = tokens.findLastIndex(isDrawn);
     if (last === -1) return;
     const before = tokens.slice(0, last);
@@ -125,17 +139,25 @@ export class GrowingProse {
     for (const token of before.filter(isDrawn)) {
       rank([token], this.#above);
       this.#show(token);
+      if (this.#open?.paragraph?.hasGuessed) this.#open.paragraph.redraw();
       this.#close();
     }
     this.#closedTo += raw.length;
     rank([tokens[last]], [...this.#above]);
     this.#show(tokens[last]);
     this.#openFence(tokens[last]);
+    this.#openParagraph(tokens[last]);
+    this.#openParts(rest.slice(raw.length), tokens[last]);
   }
 
   /** Shows a block in the place of the open one. @param {Token} token */
   #show(token) {
     const open = this.#open;
+    if (open?.paragraph && token.end !== undefined) {
+      open.token = token;
+      open.paragraph.show(token.end);
+      return;
+    }
     if (open && (same(open.token, token) || regrown(open, token))) {
       open.token = token;
       return;
@@ -150,6 +172,57 @@ export class GrowingProse {
     if (this.#open) this.#closed.push(this.#open);
     this.#open = null;
     this.#fence = null;
+  }
+
+  /** @param {Token} token The last block. */
+  #openParagraph({ type, text }) {
+    const open = this.#open;
+    if (type !== "paragraph" || !open || open.paragraph || text.length < SHORT_CHARACTERS) return;
+    open.paragraph = new GrowingParagraph(/** @type {Element} */ (open.nodes[0]), text);
+    open.paragraph.settle();
+  }
+
+  /**
+   * Reads of a paragraph only what is not settled.
+   *
+   * @param {string} rest
+   * @param {boolean} holds
+   * @returns {Token[] | null} null when all of it has to be read
+   */
+  #continueParagraph(rest, holds) {
+    const open = this.#open;
+    const settled = open?.paragraph?.settled;
+    if (!open || !settled || !rest.startsWith(settled)) return null;
+    const [first, ...others] = tokensIn(STAND_IN + rest.slice(settled.length), holds);
+    if (first.type === "paragraph" && first.raw.startsWith(first.text)) {
+      const end = first.text.slice(STAND_IN.length);
+      return [{ type: "paragraph", raw: settled + first.raw.slice(STAND_IN.length), end }, ...others];
+    }
+    // It turned out to be a heading, for one.
+    open.paragraph = undefined;
+    return null;
+  }
+
+  /** @param {string} text of the last block @param {Token} token the same */
+  #openParts(text, token) {
+    // With other line ends, the places within the token are not those within the text.
+    if (this.#open) this.#open.parts = text.startsWith(token.raw.trimEnd()) ? partsOf(token) : undefined;
+  }
+
+  /**
+   * Reads of a list or a table only the last item or row.
+   *
+   * @param {string} rest
+   * @param {boolean} holds
+   * @returns {Token[] | null} null when all of it has to be read
+   */
+  #continueParts(rest, holds) {
+    const open = this.#open;
+    if (!open?.parts) return null;
+    const { lead, to } = open.parts;
+    const [first, ...others] = tokensIn(lead + rest.slice(to), holds);
+    const token = withParts(open.token, open.parts, rest, first);
+    return token && [token, ...others];
   }
 
   /** @param {Token} token The last block. */
@@ -185,6 +258,16 @@ export class GrowingProse {
     this.#close();
     return true;
   }
+}
+
+/**
+ * @param {string} text
+ * @param {boolean} holds Whether a last line that is not decided yet is left out.
+ * @returns {Token[]}
+ */
+function tokensIn(text, holds) {
+  const decided = holds ? text.replace(UNDECIDED, "") : text;
+  return decided.trim() ? tokensOf(decided) : [];
 }
 
 /** @param {Token} token */
@@ -243,7 +326,7 @@ function replaceTail(parent, before, now, isSame, draw) {
 
 /** @param {Token} one @param {Token} other */
 function sameItem(one, other) {
-  return ended(one.raw) === ended(other.raw) && one.loose === other.loose;
+  return one === other || ended(one.raw) === ended(other.raw) && one.loose === other.loose;
 }
 
 /** Without the line ends behind it. @param {string} raw */
@@ -253,7 +336,7 @@ function ended(raw) {
 
 /** @param {Token[]} one @param {Token[]} other */
 function sameRow(one, other) {
-  return one.length === other.length && one.every((cell, at) => cell.text === other[at].text && cell.align === other[at].align);
+  return one === other || one.length === other.length && one.every((cell, at) => cell.text === other[at].text && cell.align === other[at].align);
 }
 
 /** @param {Node[]} nodes */

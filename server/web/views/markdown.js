@@ -36,14 +36,37 @@ export function markdown(text) {
  * @returns {Token[]}
  */
 export function tokensOf(text) {
-  const plain = [{ type: "paragraph", raw: text, tokens: [{ type: "text", raw: text }] }];
-  if (text.length > MOST_CHARACTERS || !MARKS.test(text)) return plain;
+  return parsed(text, (parser) => parser.lex(text)) ?? [{ type: "paragraph", raw: text, text, tokens: plain(text) }];
+}
+
+/**
+ * What a text within one paragraph consists of.
+ *
+ * @param {string} text
+ * @returns {Token[]}
+ */
+export function inlineTokensOf(text) {
+  return parsed(text, (parser) => parser.inlineTokens(text)) ?? plain(text);
+}
+
+/** @param {string} text @returns {Token[]} */
+function plain(text) {
+  return [{ type: "text", raw: text }];
+}
+
+/**
+ * @param {string} text
+ * @param {(parser: Lexer) => Token[]} parse
+ * @returns {Token[] | null} null for a text that the parser does not get
+ */
+function parsed(text, parse) {
+  if (text.length > MOST_CHARACTERS || !MARKS.test(text)) return null;
   try {
-    return new Lexer({ gfm: true, breaks: true, extensions: formulas }).lex(text);
+    return parse(new Lexer({ gfm: true, breaks: true, extensions: formulas }));
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     // Nested too deeply for the parser's stack.
-    return plain;
+    return null;
   }
 }
 
@@ -188,7 +211,7 @@ export function codeBlock(text, language) {
  * @param {number} depth
  * @returns {Node[]}
  */
-function inlines(tokens, depth) {
+export function inlines(tokens, depth) {
   return tokens.map((token) => inline(token, depth + 1));
 }
 
