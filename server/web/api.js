@@ -115,6 +115,17 @@ export class Api {
   }
 
   /**
+   * The actions that wait for a person's decision, the oldest first. Starts no agent.
+   *
+   * @param {string} id
+   * @returns {Promise<Event[]>}
+   */
+  async approvals(id) {
+    const { approvals } = await this.http.call("GET", `${path(id)}/approvals`);
+    return approvals.map((/** @type {{action: Event}} */ { action }) => action);
+  }
+
+  /**
    * The id of the last event that every client receives, which excludes states.
    *
    * @param {string} id

@@ -2,6 +2,7 @@
 
 import { api, http, opening } from "./opening.js";
 import { Account } from "./account.js";
+import { Asking } from "./asking.js";
 import { Catalogue } from "./catalogue.js";
 import { Reach } from "./reach.js";
 import { Removals } from "./removals.js";
@@ -44,6 +45,7 @@ http.listener = {
 const account = new Account(http);
 const catalogue = new Catalogue(api, store);
 const unread = new Unread(store, (id, atMs) => api.movedSince(id, atMs));
+const asking = new Asking(store, (id) => api.newestState(id));
 const removals = new Removals(store, (id, how) => catalogue.remove(id, how));
 const reach = new Reach(store, { ask: () => api.alive(), back });
 const drawer = mountDrawer();
@@ -63,7 +65,7 @@ const router = new Router((id) => {
 const composer = mountComposer(store, {
   say: (text, packed) => (store.state.openId === null ? begin({ initial_user_msg: text }) : stage.say(text, packed)),
   upload: (file) => api.upload(store.state.openId ?? "", file),
-  stop: () => void stage.conversation?.command("stopped"),
+  stop: () => void stage.conversation?.stop(),
   resume: () => stage.conversation?.resume(),
 });
 stage.ready = () => composer.focus();
@@ -79,8 +81,7 @@ mountPending(store, {
   discard: (clientId) => stage.conversation?.discard(clientId),
 });
 const confirmation = mountConfirmation(store, {
-  confirm: () => void stage.conversation?.command("user_confirmed"),
-  reject: () => void stage.conversation?.command("user_rejected"),
+  decide: (id, approved, reason) => void stage.conversation?.decide(id, approved, reason),
 });
 slot("entries").addEventListener("click", (event) => {
   if (!(event.target instanceof Element && event.target.closest("[data-act=retry], [data-act=continue]"))) return;
@@ -153,7 +154,10 @@ store.watch(["agentState"], () => {
   const runs = connection === "connected" && !["", "stopped"].includes(agentState);
   if (openId !== null && runs) catalogue.patch(openId, { status: "RUNNING" });
 });
-store.watch(["conversations"], () => void unread.judge(store.state.conversations));
+store.watch(["conversations"], () => {
+  void unread.judge(store.state.conversations);
+  void asking.judge(store.state.conversations);
+});
 
 /** @param {import("./types.js").Order} order @returns {Promise<boolean>} whether it was created */
 async function begin(order) {

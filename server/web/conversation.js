@@ -1,10 +1,12 @@
 /** The open conversation: its connection, its transcript and the messages under way. */
 
+import { asks } from "./asking.js";
 import { newClientId } from "./client-id.js";
 import { Outbox } from "./outbox.js";
 import { afterDelta, afterEvent, cursorOf, NOTHING_HELD } from "./partials.js";
 import { Link } from "./socket.js";
 import { isFailure, Timeline } from "./timeline.js";
+import { TurnWatch } from "./turn.js";
 import { usageOf } from "./usage.js";
 import { reasonText, statusText, WAITS_FOR_SLOT, WAITS_WITH_MESSAGE } from "./wording.js";
 
@@ -40,6 +42,8 @@ const STARTING = new Set(["loading", "running"]);
 export const STANDING = new Set(["error", "rate_limited"]);
 /** States in which the agent can be asked to go on. */
 export const RESTING = new Set(["awaiting_user_input", "paused", "stopped", "error", "rate_limited"]);
+/** States in which no turn is under way. */
+const TURNLESS = new Set([...RESTING, "finished", "rejected"]);
 
 /**
  * @typedef {object} ConversationListener
@@ -48,6 +52,8 @@ export const RESTING = new Set(["awaiting_user_input", "paused", "stopped", "err
  * @property {(events: Event[]) => void} preceded Events to draw before all others.
  * @property {(beforeId: number) => Promise<EventsPage>} eventsBefore See `Api.eventsBefore`.
  * @property {() => Promise<Event | null>} newestState See `Api.newestState`.
+ * @property {() => Promise<Event[]>} approvals See `Api.approvals`.
+ * @property {() => void} asked An action that is not drawn waits for a person.
  * @property {() => Promise<number>} lateEventId See `Api.lateEventId`.
  * @property {(title: string) => void} retitled
  * @property {(why: "gone" | "key") => void} lost
@@ -75,6 +81,7 @@ export class Conversation {
   #inFlight = new Set();
   /** The texts that are being written. */
   #held = NOTHING_HELD;
+  #turns = new TurnWatch();
 
   /**
    * @param {string} id
@@ -120,7 +127,8 @@ export class Conversation {
     if (state && isError) this.#apply(state);
     this.listener.preceded(events);
     this.drawn(new Set(events.flatMap((event) => event.client_id ?? [])));
-    if (!state && more) void this.#askState();
+    if (state) void this.#askQuestions(state);
+    else if (more) void this.#askState();
     this.link.open();
   }
 
@@ -223,17 +231,38 @@ export class Conversation {
     this.#dropPending((pending) => pending.event.client_id === clientId);
   }
 
+  /** Stops the turn under way. One that is not known yet cannot be named: then it is whichever the server has. */
+  stop() {
+    const of = this.#turns.current;
+    return this.command("stopped", of === null ? {} : { of });
+  }
+
   /**
-   * Requests an agent state. Never repeated after a reconnect: it could then confirm an action
-   * other than the one the user saw.
+   * Decides about an action.
+   *
+   * @param {number} id
+   * @param {boolean} approved
+   * @param {string} reason shown to the agent, "" for none
+   */
+  decide(id, approved, reason) {
+    const thought = reason ? { thought: reason } : {};
+    return this.command(approved ? "user_confirmed" : "user_rejected", { of: id, ...thought });
+  }
+
+  /**
+   * Requests an agent state. Never repeated after a reconnect: the user may not mean it any more.
    *
    * @param {"stopped" | "running" | "user_confirmed" | "user_rejected"} state
+   * @param {{of?: number, thought?: string}} [about] The turn or the action that is meant, and why.
    */
-  async command(state) {
-    const event = { action: "change_agent_state", args: { agent_state: state }, client_id: newClientId() };
+  async command(state, about = {}) {
+    const event = { action: "change_agent_state", args: { agent_state: state, ...about }, client_id: newClientId() };
+    this.timeline.ownKeys.add(event.client_id);
     let trouble = "";
     try {
       const ack = await this.link.send(event);
+      // The transcript shows who was first.
+      if (ack?.status === "error" && ack.code === "already_decided") return;
       if (ack?.status === "error") trouble = ack.message;
       else if (ack?.queued && !this.#closed) this.#wait(ack.id, 0, WAITS_WITH_MESSAGE);
     } catch {
@@ -290,7 +319,21 @@ export class Conversation {
     } catch {
       // Only the state's label is missing until the state changes.
     }
-    if (state && !this.#closed && this.store.state.agentState === "") this.#apply(state);
+    if (!state || this.#closed || this.store.state.agentState !== "") return;
+    this.#apply(state);
+    await this.#askQuestions(state);
+  }
+
+  /** What waits for a person may be older than what is loaded. @param {Event} state the newest one */
+  async #askQuestions(state) {
+    if (!asks(state) || this.timeline.open.length > 0 || this.#firstId === 0) return;
+    try {
+      this.timeline.await(await this.listener.approvals());
+    } catch {
+      // It is found as the reader goes up.
+      return;
+    }
+    if (!this.#closed) this.listener.asked();
   }
 
   /** Asks for the end of the log, which shows how far behind the page is. */
@@ -320,6 +363,7 @@ export class Conversation {
   /** @param {import("./types.js").Delta} delta */
   #told(delta) {
     if (this.#closed) return;
+    this.#turns.told(delta);
     const { held, fits } = afterDelta(this.#held, delta);
     this.#hold(held);
     if (!fits) this.link.renew();
@@ -335,6 +379,7 @@ export class Conversation {
 
   /** Applies the changes of an event outside the transcript. @param {Event} payload */
   #apply(payload) {
+    this.#turns.saw(payload, isState(payload) && TURNLESS.has(payload.extras?.agent_state));
     const usage = usageOf(payload);
     if (usage) this.store.set({ usage });
     if (payload.observation === "agent_state_changed") {

@@ -29,8 +29,7 @@ export class Stage {
     this.transcript = new Transcript({
       drawn: (clientIds) => {
         this.conversation?.drawn(clientIds);
-        const { awaiting = null, failure = null, cutOff = null } = this.conversation?.timeline ?? {};
-        store.set({ awaiting, failure, cutOff });
+        this.#look();
       },
       waiting: (count) => store.set({ behind: count + (this.conversation?.missing ?? 0) }),
       unread: (count) => store.set({ newEntries: count }),
@@ -103,6 +102,8 @@ export class Stage {
       preceded: (events) => this.transcript.precede(events),
       eventsBefore: (beforeId) => this.api.eventsBefore(id, beforeId),
       newestState: () => this.api.newestState(id),
+      approvals: () => this.api.approvals(id),
+      asked: () => this.#look(),
       lateEventId: () => this.api.lateEventId(id),
       retitled: (title) => catalogue.patch(id, { title }),
       lost: (why) => (why === "key" ? store.set({ needsKey: true }) : this.#lose(id)),
@@ -112,6 +113,12 @@ export class Stage {
     if (!matchMedia("(pointer: fine)").matches) return;
     // After the transcript is drawn, in the same frame: the layout is computed once.
     requestAnimationFrame(() => store.state.openId === id && this.ready());
+  }
+
+  /** Shows what the timeline knows of outside the transcript. */
+  #look() {
+    const { open = [], decided = null, failure = null, cutOff = null } = this.conversation?.timeline ?? {};
+    this.store.set({ awaiting: open[0] ?? null, questions: open.length, decided, failure, cutOff });
   }
 
   /** Reads on towards the beginning. */

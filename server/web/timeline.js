@@ -26,15 +26,28 @@ const UNDRAWN_OBSERVATIONS = new Set([
   "null",
 ]);
 
+/** Commands that decide about an action, and whether they approve it. */
+const DECISIONS = new Map([
+  ["user_confirmed", true],
+  ["user_rejected", false],
+]);
+/** Kinds about which a person is asked, although they do not say so themselves. */
+const ASKED_KINDS = new Set(["browse_interactive", "edit", "read"]);
+/** Assessed risks at which nobody is asked. */
+const SMALL_RISKS = new Set([0, 1]);
+
 export class Timeline {
+  /** Keys of the decisions that were made here. @type {Set<string>} */
+  ownKeys = new Set();
+
+  /** The newest action that was decided elsewhere. @type {Entry | null} */
+  decided = null;
+
   /** Events that arrived more than once; stays 0 with a server that keeps its promise. */
   repeated = 0;
 
   /** Id of the last event folded, -1 for none. */
   lastId = -1;
-
-  /** The newest action that waits for the user. @type {Entry | null} */
-  awaiting = null;
 
   /** The newest failure that no message of the user follows. @type {Entry | null} */
   failure = null;
@@ -50,14 +63,41 @@ export class Timeline {
   /** Observations drawn alone, by the action they answer, which may come with older events. @type {Map<number, Entry>} */
   #unclaimed = new Map();
 
+  /** Actions that wait for a person, or were decided and not yet carried out. @type {Map<number, Entry>} */
+  #questions = new Map();
+
+  /** Decisions on questions among older events, by their ids. @type {Map<number, Entry["decided"]>} */
+  #decisions = new Map();
+
+  /** Actions that stand for questions among older events, by the ids of these. @type {Map<number, Entry>} */
+  #repeated = new Map();
+
   /** The first action that may be the decision on a question among older events. @type {Event | null} */
   #firstDecided = null;
+
+  /** Whether what the agent wants to do now waits for a person; null before the first state. @type {boolean | null} */
+  #asks = null;
+
+  /** Whether the events come as they happen. */
+  #isLive = true;
 
   /** Whether a message of the user follows what is older. */
   #answered = false;
 
   /** Whether a message of anybody follows what is older. */
   #followed = false;
+
+  /** The actions that wait for a person's decision, oldest first. @returns {Entry[]} */
+  get open() {
+    return [...this.#questions.values()].filter(({ decided }) => !decided).sort((one, other) => one.id - other.id);
+  }
+
+  /** Notes actions that wait for a person and are not loaded. @param {Event[]} actions */
+  await(actions) {
+    for (const action of actions) {
+      if (!this.#seen.has(action.id)) this.#ask(entryOf(action, action, null));
+    }
+  }
 
   /**
    * @param {Event} event
@@ -83,6 +123,7 @@ export class Timeline {
    */
   precede(events) {
     const older = new Timeline();
+    older.#isLive = false;
     /** @type {Set<Entry>} */
     const added = new Set();
     /** @type {Entry[]} */
@@ -101,13 +142,19 @@ export class Timeline {
       const action = older.#byAction.get(cause);
       if (!action) continue;
       action.observation = entry.observation;
-      if (older.awaiting === action) older.awaiting = null;
+      older.#answer(action);
       removed.push(entry);
       this.#unclaimed.delete(cause);
     }
-    const asked = older.awaiting;
-    if (asked && this.#firstDecided && sameDeed(asked.action, this.#firstDecided)) added.delete(asked);
-    else this.awaiting ??= asked;
+    for (const question of older.open) {
+      const repeated = this.#repeated.get(question.id);
+      question.decided = this.#decisions.get(question.id);
+      question.asks = !question.decided;
+      if (repeated) supersede(question, repeated);
+      if (!repeated && !(this.#firstDecided && sameDeed(question.action, this.#firstDecided))) continue;
+      older.#answer(question);
+      added.delete(question);
+    }
     if (!this.#answered) this.failure ??= older.failure;
     if (!this.#followed) this.cutOff = older.cutOff;
     this.#take(older);
@@ -119,6 +166,10 @@ export class Timeline {
     this.repeated += older.repeated;
     this.lastId = Math.max(this.lastId, older.lastId);
     this.#firstDecided = older.#firstDecided ?? this.#firstDecided;
+    this.#asks ??= older.#asks;
+    for (const [id, entry] of older.#questions) this.#questions.set(id, entry);
+    for (const [id, decided] of older.#decisions) this.#decisions.set(id, decided);
+    for (const [id, entry] of older.#repeated) this.#repeated.set(id, entry);
     this.#answered ||= older.#answered;
     this.#followed ||= older.#followed;
     for (const id of older.#seen) this.#seen.add(id);
@@ -131,6 +182,7 @@ export class Timeline {
    * @returns {Change | null}
    */
   #action(event) {
+    if (event.action === "change_agent_state") return this.#decide(event);
     if (UNDRAWN_ACTIONS.has(event.action ?? "")) return null;
     const entry = entryOf(event, event, null);
     this.#byAction.set(entry.id, entry);
@@ -142,18 +194,81 @@ export class Timeline {
       this.#answered = true;
       this.failure = null;
     }
-    const asked = this.awaiting;
-    if (event.args?.confirmation_state === "awaiting_confirmation") {
-      this.awaiting = entry;
-      return { add: entry };
+    // An action that was decided stands in the log again, and so does one that the agent asks about later.
+    const before = this.#repeats(event);
+    if (before) {
+      supersede(before, entry);
+      this.#answer(before);
     }
-    if (event.args?.confirmation_state) this.#firstDecided ??= event;
-    if (asked && sameDeed(asked.action, event)) {
-      // The decision appends the action again; the question is then obsolete.
-      this.awaiting = null;
-      return { add: entry, replaces: asked };
+    if (event.cause !== undefined && !this.#seen.has(event.cause)) this.#repeated.set(event.cause, entry);
+    if (this.#isAsked(event, before)) this.#ask(entry);
+    return before ? { add: entry, replaces: before } : { add: entry };
+  }
+
+  /**
+   * The entry of the same action as it was before.
+   *
+   * @param {Event} event
+   * @returns {Entry | undefined}
+   */
+  #repeats(event) {
+    if (event.cause !== undefined) {
+      const question = this.#questions.get(event.cause);
+      if (question) return question;
+      const named = this.#byAction.get(event.cause);
+      return named && !named.observation && sameDeed(named.action, event) ? named : undefined;
     }
-    return { add: entry };
+    // Servers of version 0.1 did not name it.
+    const state = event.args?.confirmation_state;
+    if (!state || state === "awaiting_confirmation") return undefined;
+    this.#firstDecided ??= event;
+    return [...this.#questions.values()].find(({ action }) => sameDeed(action, event));
+  }
+
+  /**
+   * @param {Event} event
+   * @param {Entry | undefined} before the action that it repeats
+   */
+  #isAsked({ action, args, source }, before) {
+    const state = args?.confirmation_state;
+    if (state !== undefined) return state === "awaiting_confirmation";
+    if (!this.#asks || source !== "agent") return false;
+    return before ? !before.decided : ASKED_KINDS.has(action ?? "") && !SMALL_RISKS.has(args?.security_risk);
+  }
+
+  /** @param {Entry} entry */
+  #ask(entry) {
+    entry.asks = true;
+    this.#questions.set(entry.id, entry);
+  }
+
+  /** Nobody has to decide about it any more. @param {Entry} entry */
+  #answer(entry) {
+    entry.asks = false;
+    this.#questions.delete(entry.id);
+  }
+
+  /**
+   * Notes a person's decision; of two on the same question the first counts.
+   *
+   * @param {Event} command
+   * @returns {Change | null}
+   */
+  #decide({ args, source, client_id, timestamp }) {
+    const approved = DECISIONS.get(args?.agent_state);
+    if (approved === undefined || source !== "user") return null;
+    const own = client_id !== undefined && this.ownKeys.has(client_id);
+    /** @type {Entry["decided"]} */
+    const decided = { approved, at: timestamp ?? "", by: own ? "you" : this.#isLive ? "elsewhere" : "" };
+    const of = args?.of ?? this.open.at(-1)?.id;
+    if (of === undefined || this.#decisions.has(of)) return null;
+    this.#decisions.set(of, decided);
+    const question = this.#questions.get(of);
+    if (!question) return null;
+    question.decided = decided;
+    question.asks = false;
+    if (decided.by === "elsewhere") this.decided = question;
+    return { update: question };
   }
 
   /**
@@ -161,16 +276,20 @@ export class Timeline {
    * @returns {Change | null}
    */
   #observation(event) {
+    if (event.observation === "agent_state_changed") this.#asks = event.extras?.agent_state === "awaiting_user_confirmation";
     if (UNDRAWN_OBSERVATIONS.has(event.observation ?? "")) return null;
     const cause = event.cause === undefined ? undefined : this.#byAction.get(event.cause);
     if (!cause) {
       const entry = entryOf(event, null, event);
       if (isFailure(event)) this.failure = entry;
-      if (event.cause !== undefined) this.#unclaimed.set(event.cause, entry);
+      if (event.cause !== undefined) {
+        this.#questions.delete(event.cause);
+        this.#unclaimed.set(event.cause, entry);
+      }
       return { add: entry };
     }
     cause.observation = event;
-    if (this.awaiting === cause) this.awaiting = null;
+    this.#answer(cause);
     return { update: cause };
   }
 }
@@ -195,6 +314,17 @@ function entryOf(event, action, observation) {
     action,
     observation,
   };
+}
+
+/**
+ * Takes over what is known of an entry that is removed.
+ *
+ * @param {Entry} before
+ * @param {Entry} entry
+ */
+function supersede(before, entry) {
+  entry.decided = before.decided;
+  entry.asked = before.asked ?? before.action ?? undefined;
 }
 
 /**

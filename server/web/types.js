@@ -54,6 +54,7 @@
  * @property {string} [partial] The partial that it completes.
  * @property {string} [interrupted] Why its text is not whole.
  * @property {number} [turn] The turn in which the agent appended it.
+ * @property {string} [edited_by] Who changed the action when agreeing to it.
  *
  * @typedef {object} Partial A text that is being written, as far as it was sent.
  * @property {string} id
@@ -91,7 +92,16 @@
  * @property {Event | null} observation
  * @property {boolean} [retry] Whether it offers to try again: the agent rests because of it.
  * @property {boolean} [continues] Whether it offers to go on: the agent rests, and its text is not whole.
+ * @property {boolean} [asks] Whether it waits for a person's decision.
+ * @property {Decided} [decided] What a person decided about it.
+ * @property {Event} [asked] The action as it was when it waited for that.
+ * @property {string} [reason] What the person has written so far to reject it with.
  * @property {HTMLElement} [watched] Its text as the reader saw it being written.
+ *
+ * @typedef {object} Decided
+ * @property {boolean} approved
+ * @property {string} at ISO time.
+ * @property {"you" | "elsewhere" | ""} by "" when it was decided before the conversation was opened.
  *
  * @typedef {object} Usage What a conversation has cost so far; counts are of tokens.
  * @property {number} cost In US dollars.
@@ -129,7 +139,10 @@
  * @property {string} status What the server says it is doing, "" for nothing.
  * @property {number} newEntries Entries that came while the reader was elsewhere.
  * @property {Usage | null} usage null until an event says.
- * @property {Entry | null} awaiting The action that waits for the user's confirmation.
+ * @property {Entry | null} awaiting The oldest action that waits for the user's decision.
+ * @property {number} questions How many actions do.
+ * @property {Entry | null} decided The last of them that was decided elsewhere.
+ * @property {Set<string>} asking Conversations in which an action waits for the user, as far as they are listed and not open.
  * @property {Entry | null} failure The newest failure that no message of the user follows.
  * @property {Entry | null} cutOff The newest message that is not whole and that nothing follows.
  * @property {boolean} sent Whether a message was sent and the agent has not come to rest since.

@@ -14,7 +14,7 @@ const AGENT_STATES = {
   rejected: "Declined",
   error: "Error",
   awaiting_user_confirmation: "Needs your answer",
-  user_confirmed: "Confirmed",
+  user_confirmed: "Approved",
   user_rejected: "Rejected",
   rate_limited: "Rate limited",
   waiting: "Waiting",
@@ -141,6 +141,17 @@ export function confirmedStep(action) {
     default:
       return { verb: "do the next step", object: action?.message || action?.action || "" };
   }
+}
+
+/**
+ * Who decided about an action.
+ *
+ * @param {import("./types.js").Decided} decided
+ */
+export function decisionText({ approved, by }) {
+  const what = approved ? "approved" : "rejected";
+  if (by === "you") return `You ${what} it`;
+  return `${approved ? "Approved" : "Rejected"}${by === "elsewhere" ? " elsewhere" : ""}`;
 }
 
 /** The assessed risk of an action, "" if it was not assessed. @param {unknown} risk */

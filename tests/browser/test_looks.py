@@ -55,12 +55,13 @@ async def test_a_question_can_be_read_and_answered(browser, tmp_path, scheme):
         await reader.say("/confirm rm -r \u202ebuild\n/run echo kept\nlast word")
         await reader.sees_state("Needs your answer")
 
-        await expect(reader.part("confirmation")).to_contain_text("May the agent run this command?")
-        await expect(reader.part("confirmation")).to_contain_text("High risk")
-        await expect(reader.part("confirmation")).to_contain_text("rm -r ⟨U+202E⟩build")
+        await expect(reader.part("question")).to_contain_text("May the agent run this command?")
+        await expect(reader.part("question")).to_contain_text("High risk")
+        await expect(reader.part("command")).to_contain_text("rm -r ⟨U+202E⟩build")
         for size in SIZES.values():
             await reader.page.set_viewport_size(size)
-            await expect(reader.part("confirm")).to_be_in_viewport()
+            await expect(reader.part("approve")).to_be_in_viewport()
+            await expect(reader.part("confirmation")).to_be_hidden()
             await picture(reader, f"question-{size['width']}-{scheme}")
             _, faint = await faint_texts(reader.page)
             assert not faint
@@ -81,14 +82,15 @@ async def test_a_second_click_does_not_answer_the_next_question(context, tmp_pat
         await reader.begin()
         await reader.say("/run echo one\n/run echo two\nlast word")
         await reader.sees_state("Needs your answer")
-        await expect(reader.part("confirmation")).to_contain_text("echo one")
+        card = reader.part("command").filter(has=reader.part("question"))
+        await expect(card).to_contain_text("echo one")
 
-        await reader.part("confirm").evaluate("(button) => { button.click(); button.click(); }")
+        await reader.part("approve").evaluate("(button) => { button.click(); button.click(); }")
 
         await expect(reader.part("command-output")).to_have_text(["one"])
-        await expect(reader.part("confirmation")).to_contain_text("echo two")
-        await expect(reader.part("confirm")).to_be_enabled()
-        await reader.part("confirm").click()
+        await expect(card).to_contain_text("echo two")
+        await expect(reader.part("approve")).to_be_enabled()
+        await reader.part("approve").click()
         await expect(reader.part("command-output")).to_have_text(["one", "two"])
         assert not await reader.found_fault()
 

@@ -4,6 +4,7 @@ import asyncio
 import re
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import httpx
 import orjson
@@ -11,13 +12,17 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
+from events.event import EventSource
+from tests.browser.test_streaming import writing
 from tests.support.browser import OUTAGE, new_context, person
 from tests.support.guide import shown
 from tests.support.intruder import ELSEWHERE
+from tests.support.live import live_server
 from tests.support.official import official_client
 from tests.support.polling import polling_through
 from tests.support.screenshots import picture
 from tests.support.servers import server_process
+from tests.support.streams import message
 from tests.support.tls_proxies import KINDS, PUBLIC_NAME, TlsProxy, tls_proxy
 
 KEY = "0123456789-a-session-key"
@@ -327,3 +332,33 @@ async def test_below_a_path_the_page_talks_by_polling_alone(browser, below):
     assert strays(reached, below) == []
     assert not await reader.found_fault(excused=rf"400|401|ERR_INTERNET_DISCONNECTED|{OUTAGE}")
     await context.close()
+
+
+@pytest.mark.parametrize("name", sorted(KINDS))
+@pytest.mark.parametrize("carried", ["Connected", "Connected by polling"])
+async def test_below_a_path_a_text_is_seen_while_it_is_written(browser, tmp_path, name, carried):
+    hosts = {"trusted_proxies": ["127.0.0.1"], "permitted_hosts": [PUBLIC_NAME]}
+    settings: dict[str, Any] = {"delta_interval_seconds": 0.02, **hosts}
+    context = await new_context(browser, ignore_https_errors=True)
+    if carried != "Connected":
+        await context.add_init_script(NO_WEBSOCKETS)
+    async with (
+        live_server(**settings) as live,
+        tls_proxy(name, live.server.port, tmp_path, "/parley") as below,
+        writing(live) as author,
+    ):
+        reader = await person(context, below.url)
+        await author.stream.append(message("Ready to write."), EventSource.AGENT)
+        await reader.visit(author.path)
+        connection = reader.part("connection-state")
+        await expect(connection).to_have_text(carried, timeout=UNTIL_POLLED_MS)
+        await author.write("Good ", "mor")
+        await expect(reader.part("written")).to_contain_text("Good mor")
+        await reader.page.reload()
+        await expect(reader.part("written")).to_contain_text("Good mor", timeout=UNTIL_POLLED_MS)
+        await author.write("ning")
+        await author.finish()
+        await expect(reader.messages_of("agent").last).to_contain_text("Good morning")
+        assert not await reader.found_fault(excused=OUTAGE)
+        # A poll that is under way would hold the proxy up.
+        await context.close()

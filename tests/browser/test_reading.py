@@ -148,7 +148,7 @@ async def test_a_conversation_of_any_length_opens_with_its_newest_page_alone(con
 
     await expect(reader.page.locator('[data-event-id="9996"]')).to_be_in_viewport()
     await expect(reader.part("earlier")).to_contain_text("earlier events")
-    assert len([url for url in asked if "/events?" in url]) == 1
+    assert len([url for url in asked if "/ten-thousand/events?" in url]) == 1
     # What is sent is what the agent does as somebody comes.
     ids = [int(one) for frame in sent for one in re.findall(r'"id":(\d+)', frame)]
     assert all(one > 9_996 for one in ids), ids

@@ -1,26 +1,28 @@
 """Texts on the page while they are written: from the first word to the event that completes them."""
 
 import asyncio
-import re
 from contextlib import asynccontextmanager
 from random import Random
+from typing import ClassVar
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
 from events.actions import MessageAction
-from events.event import EventSource
+from events.event import AgentState, EventSource
+from runtime_stub.agent import Agent
 from tests.browser.test_growing import ANSWER
 from tests.browser.test_looks import SIZES
 from tests.support.axe import broken_rules
 from tests.support.blocking_proxy import blocked
 from tests.support.browser import OUTAGE, new_context, person
 from tests.support.cutting_proxy import cutting
+from tests.support.holding_proxy import holding
 from tests.support.live import live_server
 from tests.support.screenshots import picture
-from tests.support.servers import server_process
 from tests.support.streams import message
+from tests.support.turn_agents import asked
 
 pytestmark = [
     pytest.mark.chromium,
@@ -49,6 +51,19 @@ INTERRUPTIONS = {
 async def live():
     async with live_server(delta_interval_seconds=0.02) as opened:
         yield opened
+
+
+class HalfWay(Agent):
+    """Says half of an answer, and the rest when it is told to."""
+
+    told: ClassVar[asyncio.Queue[None]]
+
+    async def run(self, turn):
+        """See Agent."""
+        async with turn.say() as answer:
+            answer.write(f"Half of {asked(turn)}")
+            await self.told.get()
+            answer.write(", and the rest")
 
 
 class Author:
@@ -186,29 +201,54 @@ async def test_a_turn_can_be_stopped_from_the_moment_of_sending(reader):
     assert not await reader.found_fault()
 
 
-async def test_a_question_is_heard_and_answered_without_a_mouse(context, tmp_path):
-    asking = {"PARLEY_CONFIRMATION_MODE": "true"}
-    async with server_process(tmp_path / "data", environment=asking) as server:
-        reader = await person(context, server.url)
-        await reader.begin()
-        await reader.say("/confirm rm -r build\nlast word")
-        announcer = reader.page.locator("#announcer")
-        await expect(announcer).to_have_text(
-            "May the agent run this command? rm -r build. High risk. Alt A leads to the answer."
-        )
-        await expect(reader.part("composer")).to_be_focused()
-        await reader.page.keyboard.press("Alt+a")
-        await expect(reader.part("reject")).to_be_focused()
-        await expect(reader.part("reject")).to_have_accessible_description(
-            re.compile("run this command.*High risk.*rm -r build")
-        )
-        await reader.page.keyboard.press("Escape")
-        await expect(reader.part("composer")).to_be_focused()
-        await expect(reader.part("confirmation")).to_be_visible()
-        await reader.page.keyboard.press("Alt+a")
-        await reader.page.keyboard.press("Enter")
-        await expect(reader.part("confirmation")).to_be_hidden()
-        await expect(reader.part("composer")).to_be_focused()
+async def test_a_stop_that_comes_late_does_not_meet_the_next_turn(context):
+    HalfWay.told = asyncio.Queue()
+    agent = f"tests.browser.test_streaming:{HalfWay.__name__}"
+    async with live_server(agent_class=agent) as live, holding(live.server.port) as proxy:
+        reader = await person(context, proxy.url)
+        conversation_id = await reader.begin()
+        await reader.say("the first")
+        await expect(reader.part("written")).to_contain_text("Half of the first")
+        async with live.joined(conversation_id) as other:
+            await other.state(AgentState.RUNNING)
+            proxy.hold()
+            HalfWay.told.put_nowait(None)
+            rested = await other.state(AgentState.AWAITING_USER_INPUT)
+            await other.say("the second")
+            begun = await other.state(AgentState.RUNNING, after=rested["id"])
+
+            await reader.part("stop").click()
+
+            await other.event(
+                lambda one: one.get("action") == "change_agent_state" and one["id"] > begun["id"]
+            )
+        HalfWay.told.put_nowait(None)
+        proxy.let_through()
+        answer = reader.messages_of("agent").last
+        await expect(answer).to_contain_text("Half of the second, and the rest")
+        await reader.sees_state("Ready")
+        await expect(reader.part("cut-off")).to_have_count(0)
+        assert not await reader.found_fault()
+
+
+async def test_a_stop_names_the_turn_of_which_a_page_has_seen_only_the_text(context):
+    HalfWay.told = asyncio.Queue()
+    agent = f"tests.browser.test_streaming:{HalfWay.__name__}"
+    async with live_server(agent_class=agent) as live:
+        reader = await person(context, live.url)
+        conversation_id = await reader.begin()
+        await reader.say("one")
+        await expect(reader.part("written")).to_contain_text("Half of one")
+        await reader.part("stop").click()
+        await expect(reader.part("cut-off")).to_contain_text("Stopped")
+        await reader.part("continue").click()
+        # The turn that "continue" begins has a recall that sockets are not sent.
+        await expect(reader.part("written")).to_contain_text("Half of")
+        async with live.joined(conversation_id) as other:
+            await reader.part("stop").click()
+            named = await other.event(lambda one: one.get("args", {}).get("of") is not None)
+        await expect(reader.part("cut-off")).to_have_count(2)
+        assert named["args"]["agent_state"] == "stopped"
         assert not await reader.found_fault()
 
 
@@ -260,22 +300,3 @@ async def test_a_text_is_followed_by_polling_alone(context, live):
         await expect(reader.part("written")).to_contain_text("Good morning")
         await author.finish()
         await expect(reader.messages_of("agent").last).to_contain_text("Good morning")
-
-
-async def test_a_question_that_was_answered_elsewhere_says_so(context, tmp_path):
-    asking = {"PARLEY_CONFIRMATION_MODE": "true"}
-    async with server_process(tmp_path / "data", environment=asking) as server:
-        reader = await person(context, server.url)
-        other = await person(context, server.url)
-        conversation_id = await reader.begin()
-        await other.visit(f"/conversations/{conversation_id}")
-        await other.sees_state("Ready")
-        await reader.say("/run echo one\nlast word")
-        await expect(other.part("confirmation")).to_contain_text("echo one")
-        await reader.part("confirm").click()
-        await expect(other.part("confirmation")).to_be_hidden()
-        await expect(other.part("decided")).to_have_text("Confirmed in another window.")
-        await expect(reader.part("decided")).to_have_text("")
-        await other.ask("thanks", "You said: thanks")
-        await expect(other.part("decided")).to_have_text("")
-        assert not [*await reader.found_fault(), *await other.found_fault()]

@@ -3,11 +3,12 @@
 import { reasonText } from "../wording.js";
 import { h } from "./dom.js";
 import { thought } from "./prose.js";
+import { decision, question } from "./question.js";
 
 /** @typedef {import("../types.js").Entry} Entry */
 /** @typedef {import("../types.js").Event} Event */
 
-/** @typedef {"asking" | "rejected" | "running" | "failed" | "done"} Stage */
+/** @typedef {"asking" | "approved" | "rejected" | "running" | "failed" | "done"} Stage */
 
 /**
  * @param {Entry} entry
@@ -21,7 +22,8 @@ import { thought } from "./prose.js";
  */
 export function card(entry, { testid, label, head, outcome, tool = null, body }) {
   const stage = stageOf(entry);
-  const why = String(entry.action?.args?.thought ?? "");
+  const why = String(entry.action?.args?.thought || entry.asked?.args?.thought || "");
+  const headId = entry.asks ? `asked-${entry.id}` : undefined;
   return h(
     "div",
     { class: "deed" },
@@ -29,8 +31,10 @@ export function card(entry, { testid, label, head, outcome, tool = null, body })
     h(
       "div",
       { class: "card", role: "group", data: { testid, stage }, "aria-label": label },
-      h("div", { class: "card__head" }, h("div", { class: "card__line" }, head), verdict(entry, stage, outcome), tool),
+      h("div", { class: "card__head" }, h("div", { class: "card__line", id: headId }, head), verdict(entry, stage, outcome), tool),
+      decision(entry),
       ...body,
+      headId ? question(entry, headId) : null,
     ),
   );
 }
@@ -39,9 +43,10 @@ export function card(entry, { testid, label, head, outcome, tool = null, body })
  * @param {Entry} entry
  * @returns {Stage}
  */
-export function stageOf({ action, observation }) {
-  if (action?.args?.confirmation_state === "awaiting_confirmation" && !observation) return "asking";
+export function stageOf({ action, observation, asks, asked, decided }) {
+  if (asks) return "asking";
   if (action?.args?.confirmation_state === "rejected" || observation?.observation === "user_rejected") return "rejected";
+  if (!observation && decided && !asked) return decided.approved ? "approved" : "rejected";
   if (!observation) return "running";
   if (observation.observation === "error" || observation.success === false) return "failed";
   return "done";
@@ -65,7 +70,8 @@ export function errorText(observation) {
 function verdict(entry, stage, outcome) {
   const code = entry.observation?.extras?.metadata?.exit_code;
   const texts = {
-    asking: "waiting for your answer",
+    asking: "needs you",
+    approved: "approved",
     rejected: "rejected",
     running: "running",
     failed: typeof code === "number" ? `exit ${code}` : "failed",

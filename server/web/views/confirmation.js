@@ -1,94 +1,180 @@
-/** The question whether the agent may do what it wants to do. */
+/** The question whether the agent may do what it wants to do: on its card, and in a bar while that is out of sight. */
 
+import { hourOf } from "../clock.js";
 import { revealed } from "../text/revealed.js";
-import { confirmedStep, riskText } from "../wording.js";
+import { confirmedStep, decisionText } from "../wording.js";
 import { slot } from "./dom.js";
+import { questionText, riskMark } from "./question.js";
+
+/** @typedef {import("../types.js").Entry} Entry */
 
 const MOST_CHARACTERS = 2_000;
-/** @type {Record<string, string>} */
-const DECISIONS = { user_confirmed: "Confirmed", user_rejected: "Rejected" };
+/** How much of the answers' height counts as being in sight. */
+const IN_SIGHT = 0.8;
+const ANSWERS = ".question__answers";
 
 /**
  * @param {import("../store.js").Store} store
- * @param {{confirm: () => void, reject: () => void}} on
+ * @param {{decide: (id: number, approved: boolean, reason: string) => void}} on
  * @returns {{focus: () => void}} leads to the question; Escape and an answer lead back
  */
 export function mountConfirmation(store, on) {
-  const panel = slot("confirmation");
-  const object = slot("confirmation-object");
-  const thought = slot("confirmation-thought");
-  const risk = slot("confirmation-risk");
+  const bar = slot("confirmation");
+  const scroller = slot("transcript");
+  const entries = slot("entries");
   const decided = slot("decided");
-  const confirm = /** @type {HTMLButtonElement} */ (slot("confirm"));
-  const reject = /** @type {HTMLButtonElement} */ (slot("reject"));
-  /** The action that was answered already. @type {number | undefined} */
+  const show = /** @type {HTMLButtonElement} */ (slot("confirmation-show"));
+  /** The action that was answered here already. @type {number | undefined} */
   let answeredId;
-  /** Whether a question is shown, and was not answered here. */
-  let isOpen = false;
   /** What had the focus before the question. @type {HTMLElement | null} */
   let before = null;
+  /** The question on a card that has the focus; it may be removed. @type {Element | null} */
+  let held = null;
+  /** The answers on the card of the question that the bar is about. @type {Element | null} */
+  let answers = null;
+  let inSight = false;
+  let filled = "";
+
   const back = () => {
-    // The buttons are removed, and would take the focus with them.
+    held = null;
     (before?.isConnected ? before : slot("composer")).focus({ preventScroll: true });
     before = null;
   };
+  const sight = new IntersectionObserver(
+    (seen) => {
+      const last = seen.findLast(({ target }) => target === answers);
+      if (last) inSight = last.isIntersecting && last.intersectionRatio >= IN_SIGHT;
+      refresh();
+    },
+    { root: scroller, threshold: [0, IN_SIGHT, 1] },
+  );
+  // Where the card is not in the document, it may come with every change of it.
+  const changes = new MutationObserver(() => refresh());
 
+  /** @param {Entry | null} awaiting */
+  const find = (awaiting) => {
+    const found = awaiting && entries.querySelector(`[data-question="${awaiting.id}"] ${ANSWERS}`);
+    if (awaiting && !found) changes.observe(entries, { childList: true, subtree: true });
+    else changes.disconnect();
+    if (found === answers) return;
+    sight.disconnect();
+    answers = found;
+    inSight = found !== null && isWithin(found, scroller);
+    if (found) sight.observe(found);
+  };
   const refresh = () => {
-    const { agentState, awaiting, connection } = store.state;
-    const asked = agentState === "awaiting_user_confirmation";
-    const decision = isOpen ? DECISIONS[agentState] : undefined;
-    if (decision) slot("announcer").textContent = decided.textContent = `${decision} in another window.`;
-    else if (asked) decided.textContent = "";
-    isOpen = asked && answeredId === undefined;
-    if (!asked) answeredId = undefined;
-    panel.hidden = !asked;
-    if (!asked) return;
-    const { verb, object: what } = confirmedStep(awaiting?.action ?? null);
-    const text = revealed(what);
-    const args = awaiting?.action?.args ?? {};
-    slot("confirmation-verb").textContent = `May the agent ${verb}?`;
-    object.textContent = text.length > MOST_CHARACTERS ? `${text.slice(0, MOST_CHARACTERS)} … and ${text.length - MOST_CHARACTERS} more characters` : text;
-    object.hidden = text === "";
-    thought.textContent = String(args.thought ?? "");
-    thought.hidden = !args.thought;
-    risk.textContent = riskText(args.security_risk);
-    risk.dataset.risk = String(args.security_risk ?? "");
-    risk.hidden = risk.textContent === "";
-    confirm.disabled = reject.disabled = connection !== "connected" || (awaiting !== null && awaiting.id === answeredId);
+    const { awaiting, questions, connection } = store.state;
+    find(awaiting);
+    const unable = connection !== "connected";
+    for (const button of /** @type {NodeListOf<HTMLButtonElement>} */ (document.querySelectorAll("[data-act=approve], [data-act=reject]"))) {
+      const id = Number(button.closest("form")?.dataset.question ?? awaiting?.id);
+      button.disabled = unable || id === answeredId;
+    }
+    const hasFocus = bar.contains(document.activeElement);
+    bar.hidden = awaiting === null || inSight;
+    const about = `${awaiting?.id} ${questions}`;
+    if (awaiting && about !== filled) fill(awaiting, questions);
+    filled = about;
+    show.hidden = answers === null;
+    // What is removed would take the focus with it.
+    if ((hasFocus && bar.hidden) || (held && !held.isConnected && document.activeElement === document.body)) back();
   };
-  /** @param {() => void} send */
-  const answer = (send) => () => {
+  /**
+   * @param {number} id
+   * @param {boolean} approved
+   * @param {string} reason
+   */
+  const answer = (id, approved, reason) => {
     // A second click would answer the next question before it is read.
-    answeredId = store.state.awaiting?.id;
-    refresh();
-    isOpen = false;
-    send();
+    answeredId = id;
     back();
+    refresh();
+    on.decide(id, approved, reason);
   };
-  panel.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape" || event.isComposing) return;
-    event.preventDefault();
-    back();
+
+  for (const part of [bar, entries]) {
+    part.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape" || event.isComposing) return;
+      if (part === entries && !(event.target instanceof Element && event.target.closest("[data-question]"))) return;
+      event.preventDefault();
+      back();
+    });
+  }
+  bar.addEventListener("click", (event) => {
+    const act = event.target instanceof HTMLElement ? event.target.dataset.act : undefined;
+    const { awaiting } = store.state;
+    if (act && awaiting) answer(awaiting.id, act === "approve", "");
   });
-  confirm.addEventListener("click", answer(on.confirm));
-  reject.addEventListener("click", answer(on.reject));
-  store.watch(["agentState", "awaiting", "connection", "notices"], () => {
+  entries.addEventListener("click", (event) => {
+    const button = event.target instanceof Element ? event.target.closest("[data-act=approve]") : null;
+    const form = button?.closest("form");
+    if (form) answer(Number(form.dataset.question), true, "");
+  });
+  entries.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const form = /** @type {HTMLFormElement} */ (event.target);
+    const [reason] = /** @type {HTMLInputElement[]} */ ([...form.elements]);
+    answer(Number(form.dataset.question), false, reason.value.trim());
+  });
+  entries.addEventListener("focusin", ({ target, relatedTarget }) => {
+    const question = target instanceof Element ? target.closest("[data-question]") : null;
+    if (question && !held && relatedTarget instanceof HTMLElement && !bar.contains(relatedTarget)) before = relatedTarget;
+    held = question;
+  });
+  entries.addEventListener("focusout", ({ relatedTarget }) => {
+    if (relatedTarget) held = null;
+  });
+  show.addEventListener("click", () => {
+    answers?.closest("article")?.scrollIntoView({ block: "center" });
+    focusCard();
+  });
+
+  const focusCard = () => {
+    const reject = /** @type {HTMLElement | null | undefined} */ (answers?.querySelector("[data-act=reject]"));
+    reject?.focus({ preventScroll: true });
+  };
+
+  store.watch(["awaiting", "questions", "connection", "notices"], () => {
     if (store.state.notices.request) answeredId = undefined;
-    const held = panel.contains(document.activeElement);
+    if (store.state.awaiting) decided.textContent = "";
     refresh();
-    if (held && panel.hidden) back();
+  });
+  store.watch(["decided"], () => {
+    const by = store.state.decided?.decided;
+    if (by) slot("announcer").textContent = decided.textContent = `${decisionText(by)} at ${hourOf(by.at)}.`;
   });
   store.watch(["openId", "sent"], () => {
-    isOpen = false;
     decided.textContent = "";
-    refresh();
   });
   return {
     focus() {
-      if (panel.hidden || reject.disabled) return;
+      if (store.state.awaiting === null || store.state.connection !== "connected") return;
       const focused = document.activeElement;
-      if (focused instanceof HTMLElement && focused !== document.body && !panel.contains(focused)) before = focused;
-      reject.focus();
+      const isThere = bar.contains(focused) || focused === document.body || focused?.closest("[data-question]");
+      if (focused instanceof HTMLElement && !isThere) before = focused;
+      if (bar.hidden) focusCard();
+      else slot("confirmation-reject").focus();
     },
   };
+}
+
+/**
+ * @param {Entry} awaiting
+ * @param {number} questions How many there are in all.
+ */
+function fill(awaiting, questions) {
+  const { object: what } = confirmedStep(awaiting.action);
+  const text = revealed(what);
+  const more = questions > 1 ? ` (${questions - 1} more)` : "";
+  slot("confirmation-verb").replaceChildren(`${questionText(awaiting)}${more} `, riskMark(awaiting) ?? "");
+  const object = slot("confirmation-object");
+  object.textContent = text.length > MOST_CHARACTERS ? `${text.slice(0, MOST_CHARACTERS)} … and ${text.length - MOST_CHARACTERS} more characters` : text;
+  object.hidden = text === "";
+}
+
+/** @param {Element} element @param {Element} scroller */
+function isWithin(element, scroller) {
+  const { top, bottom } = element.getBoundingClientRect();
+  const frame = scroller.getBoundingClientRect();
+  return top >= frame.top && bottom <= frame.bottom;
 }

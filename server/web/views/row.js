@@ -1,5 +1,6 @@
 /** A conversation's row as the list shows it: the item, its live state, unread mark and place. */
 
+import { ASKING } from "../asking.js";
 import { agentStateText } from "../wording.js";
 import { h } from "./dom.js";
 import { icon } from "./icons.js";
@@ -57,7 +58,7 @@ export class RowView {
     this.repository.hidden = repository === "";
     this.element.dataset.agent = agentState;
     if (agentState !== "") {
-      this.item.mark.textContent = agentStateText(agentState);
+      this.item.mark.textContent = agentState === ASKING ? "Needs you" : agentStateText(agentState);
       this.item.mark.hidden = false;
     }
   }

@@ -1,5 +1,6 @@
 /** The list of conversations. */
 
+import { ASKING } from "../asking.js";
 import { shownState } from "../wording.js";
 import { slot } from "./dom.js";
 import { icon } from "./icons.js";
@@ -33,8 +34,8 @@ export function mountSidebar(store, on) {
   );
   const keys = walkWithKeys(list, views);
 
-  store.watch(["conversations", "openId", "unread", "removals", "agentState", "waits"], () => {
-    const { openId, unread, removals } = store.state;
+  store.watch(["conversations", "openId", "unread", "removals", "agentState", "waits", "asking"], () => {
+    const { openId, unread, removals, asking } = store.state;
     const agentState = shownState(store.state);
     const away = new Set(removals.map((one) => one.id));
     const conversations = store.state.conversations.filter((info) => !away.has(info.conversation_id));
@@ -52,7 +53,7 @@ export function mountSidebar(store, on) {
       const view = views.get(id) ?? new RowView(info, on);
       views.set(id, view);
       const current = id === openId;
-      view.update(info, { current, unread: unread.has(id) && !current, agentState: current ? agentState : "" });
+      view.update(info, { current, unread: unread.has(id) && !current, agentState: current ? agentState : asking.has(id) ? ASKING : "" });
       // An element in the right position is not moved, since moving it would lose the focus.
       /** @type {ChildNode | null} */
       const next = previous ? previous.nextSibling : list.firstChild;
