@@ -53,7 +53,7 @@ class EmbeddedConversationManager(ConversationManager):
             yield conversation
 
     async def join_conversation(
-        self, sid: str, connection_id: str, settings: LoopSettings, user_id: str | None
+        self, sid: str, connection_id: str, settings: LoopSettings | None, user_id: str | None
     ) -> Joined:
         """See ConversationManager."""
         manager = await self._begun()
@@ -67,7 +67,7 @@ class EmbeddedConversationManager(ConversationManager):
     async def maybe_start_agent_loop(
         self,
         sid: str,
-        settings: LoopSettings,
+        settings: LoopSettings | None,
         user_id: str | None,
         initial_user_msg: str | None = None,
         *,

@@ -137,12 +137,12 @@ class ConversationManager(ABC):
 
     @abstractmethod
     async def join_conversation(
-        self, sid: str, connection_id: str, settings: LoopSettings, user_id: str | None
+        self, sid: str, connection_id: str, settings: LoopSettings | None, user_id: str | None
     ) -> Joined:
         """Attach a connection (until `disconnect_from_session`) and start the loop if it can.
 
-        The conversation stays open until then. What the user has stored goes before `settings`,
-        here and wherever they are given.
+        The conversation stays open until then. `settings` are those of a loop that starts, None the
+        manager's own; what the user has stored goes before them, here and wherever they are given.
         """
 
     @abstractmethod
@@ -153,7 +153,7 @@ class ConversationManager(ABC):
     async def maybe_start_agent_loop(
         self,
         sid: str,
-        settings: LoopSettings,
+        settings: LoopSettings | None,
         user_id: str | None,
         initial_user_msg: str | None = None,
         *,

@@ -82,7 +82,7 @@ class StandaloneConversationManager(ConversationManager):
             self._conversations.release(conversation)
 
     async def join_conversation(
-        self, sid: str, connection_id: str, settings: LoopSettings, user_id: str | None
+        self, sid: str, connection_id: str, settings: LoopSettings | None, user_id: str | None
     ) -> Joined:
         """See ConversationManager."""
         conversation = await self._conversations.acquire(sid, user_id)
@@ -114,7 +114,7 @@ class StandaloneConversationManager(ConversationManager):
     async def maybe_start_agent_loop(
         self,
         sid: str,
-        settings: LoopSettings,
+        settings: LoopSettings | None,
         user_id: str | None,
         initial_user_msg: str | None = None,
         *,

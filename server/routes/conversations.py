@@ -268,11 +268,8 @@ class ConversationRoutes:
         self._services.check_intake()
         owner = owner_of(request)
         await self._services.users.admit(owner)
-        return _started(
-            await self._services.manager.maybe_start_agent_loop(
-                conversation_id, self._services.default_settings, owner
-            )
-        )
+        manager = self._services.manager
+        return _started(await manager.maybe_start_agent_loop(conversation_id, None, owner))
 
     @described(Tag.CONVERSATIONS, answer=LoopReport)
     async def stop(self, request: Request) -> Response:

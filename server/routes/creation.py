@@ -207,7 +207,7 @@ class ConversationCreator:
                 await self._save(record, chosen=identity.chosen)
             return await self._services.manager.maybe_start_agent_loop(
                 identity.conversation_id,
-                self._services.default_settings,
+                None,
                 owner,
                 opening.message,
                 image_urls=opening.image_urls,

@@ -9,7 +9,6 @@ from events.page_reader import PageReader
 from events.stores.base import EventStore
 from runtime_stub.agent import Example
 from server.access.rate_limits import RateLimits
-from server.agent.states import LoopSettings
 from server.config.settings import ServerConfig
 from server.conversations.connections import ConnectionRegistry
 from server.conversations.manager import ConversationManager
@@ -30,7 +29,6 @@ class Services:
     event_store: EventStore
     page_reader: PageReader
     connections: ConnectionRegistry
-    default_settings: LoopSettings
     users: Users
     agent_model: str | None
     """The model the agent declares, `provider/name`; None when it needs none."""

@@ -111,14 +111,13 @@ class SettingsRoutes:
         return ShownSettings.model_validate(shown | stored.shown() | keys)
 
     def _defaults(self) -> dict[str, Any]:
-        services = self._services
-        loop = services.default_settings
+        services, config = self._services, self._services.config
         return {
             "language": "en",
-            "agent": services.config.default_agent,
-            "max_iterations": loop.max_iterations,
-            "max_budget_per_task": loop.max_budget_per_task,
-            "confirmation_mode": loop.confirmation_mode,
+            "agent": config.default_agent,
+            "max_iterations": config.max_iterations,
+            "max_budget_per_task": config.max_budget_per_task,
+            "confirmation_mode": config.confirmation_mode,
             "security_analyzer": None,
             "llm_model": services.agent_model or "",
             "llm_base_url": "",

@@ -111,9 +111,7 @@ class UploadRoutes:
             if not files:
                 raise HTTPException(422, "files: at least one file is required")
             async with manager.attach(conversation_id, owner) as conversation:
-                await manager.maybe_start_agent_loop(
-                    conversation_id, self._services.default_settings, owner
-                )
+                await manager.maybe_start_agent_loop(conversation_id, None, owner)
                 runtime = await self._runtime_of(conversation)
                 # Two uploads at one time must not take the same name.
                 async with self._locks.of(conversation_id):

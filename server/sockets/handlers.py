@@ -14,7 +14,6 @@ from events.batch import Appended
 from events.errors import StreamClosed, StreamOverloaded
 from server.access.auth import Authenticator
 from server.access.connection_limits import UNLIMITED, TokenBucket
-from server.agent.states import LoopSettings
 from server.conversations.connections import ConnectionEntry, ConnectionRegistry
 from server.conversations.conversation import ServerConversation
 from server.conversations.manager import ConversationManager
@@ -57,7 +56,6 @@ class HandlerDependencies:
     connections: ConnectionRegistry
     authenticator: Authenticator
     frames: FrameReader
-    settings: LoopSettings
     admit: Callable[[str | None], Awaitable[None]]
     """Checks the settings a conversation needs. Raises SettingsNotFound, ModelKeyMissing."""
     handshake_seconds: float = 10.0
@@ -274,7 +272,7 @@ class SocketHandlers:
             raise Refused(WRONG_KEY)
         owner = await parts.authenticator.owner(request.scope)
         await parts.admit(owner)
-        asked = handshake.conversation_id, connection_id, parts.settings, owner
+        asked = handshake.conversation_id, connection_id, None, owner
         joined = await exceptions_only(partial(parts.manager.join_conversation, *asked))
         await joined.info.event_store.look_for(handshake.latest_event_id)
         if not entry.joining:
