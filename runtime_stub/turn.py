@@ -105,6 +105,7 @@ class AgentSettings:
     language: str | None = None
     max_iterations: int | None = None
     max_budget_per_task: float | None = None
+    turn_seconds: float | None = None
     confirmation_mode: bool | None = None
     mcp_config: Mapping[str, Any] | None = field(default=None, repr=False)
     """The user's tool servers, keys included."""

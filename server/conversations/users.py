@@ -145,7 +145,7 @@ class Users:
     async def loop_settings(self, user_id: str | None, defaults: LoopSettings) -> LoopSettings:
         """Return `defaults` with the user's settings in their place."""
         settings = await self.settings(user_id)
-        names = ("max_iterations", "max_budget_per_task", "confirmation_mode")
+        names = ("max_iterations", "max_budget_per_task", "turn_seconds", "confirmation_mode")
         chosen = {name: getattr(settings, name, None) for name in names}
         return replace(defaults, **{k: value for k, value in chosen.items() if value is not None})
 
@@ -319,6 +319,7 @@ class _AgentsUser(TurnUser):
             language=stored.language,
             max_iterations=stored.max_iterations,
             max_budget_per_task=stored.max_budget_per_task,
+            turn_seconds=stored.turn_seconds,
             confirmation_mode=stored.confirmation_mode,
             mcp_config=None if stored.mcp_config is None else stored.mcp_config.revealed(),
         )

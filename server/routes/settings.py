@@ -24,6 +24,7 @@ class ShownSettings(ResponseBody):
     agent: str
     max_iterations: int
     max_budget_per_task: float | None
+    turn_seconds: float
     confirmation_mode: bool
     security_analyzer: str | None
     llm_model: str
@@ -117,6 +118,7 @@ class SettingsRoutes:
             "agent": config.default_agent,
             "max_iterations": config.max_iterations,
             "max_budget_per_task": config.max_budget_per_task,
+            "turn_seconds": config.turn_seconds,
             "confirmation_mode": config.confirmation_mode,
             "security_analyzer": None,
             "llm_model": services.agent_model or "",

@@ -18,9 +18,10 @@ export const SETTING_GROUPS = [
     heading: "Agent",
     fields: [
       { name: "agent", label: "Agent", kind: "choice", from: "agents" },
-      { name: "confirmation_mode", label: "Ask before each action", kind: "switch", hint: "Applies, like the two limits, to agents that start after the change." },
+      { name: "confirmation_mode", label: "Ask before each action", kind: "switch", hint: "Applies, like the limits below, to agents that start after the change." },
       { name: "max_iterations", label: "Step limit per task", kind: "whole", least: 1 },
       { name: "max_budget_per_task", label: "Budget per task, in US dollars", kind: "money", hint: "Leave empty for no limit." },
+      { name: "turn_seconds", label: "Time limit per turn, in seconds", kind: "whole", least: 1, hint: "Time in which the agent waits for you or for an action does not count." },
     ],
   },
   {

@@ -19,6 +19,7 @@ FULL = Settings(
     language="de",
     max_iterations=7,
     max_budget_per_task=1.5,
+    turn_seconds=90.5,
     confirmation_mode=False,
     llm_model="acme/large",
     llm_api_key=SecretStr("llm key"),

@@ -10,6 +10,8 @@ from storage.users.mcp import McpConfig
 MAX_CHARACTERS = 1000
 MAX_KEY_CHARACTERS = 8192
 MIN_CONDENSER_SIZE = 20
+LONGEST_TURN_SECONDS = 100 * 365 * 24 * 60 * 60
+"""A hundred years: timers of some systems end at 292."""
 
 KEY_FIELDS = ("llm_api_key", "search_api_key", "sandbox_api_key")
 """Fields that are secrets as a whole; `mcp_config` holds secrets inside."""
@@ -34,6 +36,7 @@ class Settings(BaseModel):
     agent: Words | None = None
     max_iterations: Count | None = None
     max_budget_per_task: Annotated[FiniteFloat, Field(gt=0)] | None = None
+    turn_seconds: Annotated[FiniteFloat, Field(gt=0, le=LONGEST_TURN_SECONDS)] | None = None
     confirmation_mode: bool | None = None
     security_analyzer: Words | None = None
     llm_model: Words | None = None

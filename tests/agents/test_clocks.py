@@ -1,9 +1,12 @@
-"""The clocks of a turn, over an event loop whose time a test moves."""
+"""The clocks of a turn: over an event loop whose time a test moves, and as a user has set them."""
 
 import pytest
 
+from events.event import AgentState
 from runtime_stub.turn import Reason
 from server.turns.limits import Clocks
+from storage.users.settings import Settings
+from tests.support.live import live_server
 
 
 class HandLoop:
@@ -102,3 +105,14 @@ def test_a_clock_that_was_stopped_calls_nobody(loop, told):
         clocks.stop()
     loop.move(100)
     assert told == []
+
+
+async def test_the_users_own_limit_of_time_takes_the_place_of_the_servers():
+    async with live_server(agent_class="tests.support.turn_agents:Answering") as live:
+        await live.users.change_settings(None, lambda old: Settings(turn_seconds=0.2))
+        async with live.joined(await live.new()) as client:
+            await client.state(AgentState.AWAITING_USER_INPUT)
+            await client.say("hang")
+            failed = await client.state(AgentState.ERROR)
+
+    assert failed["extras"]["reason"] == Reason.TIMED_OUT

@@ -131,6 +131,8 @@ def test_masks_are_every_key_and_no_plain_word():
         {"condenser_max_size": 19},
         {"max_iterations": 0},
         {"max_budget_per_task": 0},
+        {"turn_seconds": 0},
+        {"turn_seconds": 4e9},
         {"max_budget_per_task": float("inf")},
         {"language": "x" * 1001},
         {"llm_api_key": "x" * 8193},

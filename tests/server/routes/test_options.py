@@ -49,7 +49,8 @@ async def test_an_agent_that_offers_none_has_none():
 
 
 async def test_with_nothing_stored_settings_are_the_server_s_defaults():
-    chosen = {"max_iterations": 7, "max_budget_per_task": 1.5, "confirmation_mode": True}
+    limits = {"max_iterations": 7, "max_budget_per_task": 1.5, "turn_seconds": 90.5}
+    chosen = limits | {"confirmation_mode": True}
     async with rest_server(**chosen) as rest:
         answer = await rest.ask("GET", "/api/settings")
 

@@ -24,6 +24,7 @@ FORM = {
     "enable_default_condenser": False,
     "condenser_max_size": 20,
     "max_budget_per_task": 2.5,
+    "turn_seconds": 90.5,
     "email": "ann@example.org",
     "git_user_name": "Ann",
     "user_consents_to_analytics": False,
@@ -121,6 +122,7 @@ async def test_unknown_and_computed_fields_are_ignored(rest):
     [
         ({"condenser_max_size": 19}, "condenser_max_size"),
         ({"max_iterations": 0}, "max_iterations"),
+        ({"turn_seconds": 0}, "turn_seconds"),
         ({"llm_api_key": "planted" * 2000}, "llm_api_key"),
         ({"language": 5}, "language"),
         ({"mcp_config": {"sse_servers": [{"api_key": "planted"}]}}, "mcp_config.sse_servers.0.url"),
