@@ -162,13 +162,17 @@ class TurnEndedObservation(Observation):
 
     `outcome` is one of `done`, `waiting` (for a person), `stopped`, `interrupted` (by the end of the
     server), `replaced`, `failed`, `timed_out`, `budget`, `crashed`; `reason` says more. Every user
-    message with an id below `open_from` has been dealt with.
+    message with an id below `open_from` has been dealt with. `usage` is what the turn's calls of
+    models used: `prompt_tokens`, `completion_tokens`, and `cost` in USD, null where no price is known;
+    it is absent where nothing was reported.
     """
 
     kind: ClassVar[str] = "turn_ended"
+    omitted: ClassVar[frozenset[str]] = frozenset(("usage",))
     outcome: str
     reason: str = ""
     open_from: int = 0
+    usage: dict[str, Any] | None = None
 
 
 class UserRejectObservation(Observation):

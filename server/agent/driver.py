@@ -78,6 +78,7 @@ class AgentDriver:
         def expired(reason: Reason) -> None:
             self._expired(turn, reason)
 
+        self._turn_context.ledger.begin_turn()
         turn = LoggedTurn(self._turn_context, cause, self._inbox, expired, attempt=attempt)
         self.turn = turn
         return turn
@@ -139,6 +140,7 @@ class AgentDriver:
             outcome=outcome,
             reason=reason,
             open_from=self._inbox.open_from if open_from is None else open_from,
+            usage=self._turn_context.ledger.turn_usage(),
             llm_metrics=self._turn_context.ledger.take_metrics(),
         )
         if turn.begun.done():

@@ -45,6 +45,14 @@ class TurnQuery(Query):
     limit: int = Field(default=20, ge=1, le=MAX_LIMIT)
 
 
+class TurnUsage(ResponseBody):
+    """The use of all calls of models of one turn."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None = Field(description="US dollars; null where no price is known.")
+
+
 class TurnInfo(ResponseBody):
     """One turn; what is null has not ended, as far as the log knows."""
 
@@ -54,6 +62,9 @@ class TurnInfo(ResponseBody):
     ended: str | None = None
     outcome: str | None = None
     reason: str | None = None
+    usage: TurnUsage | None = Field(
+        default=None, description="Null also where the agent reported nothing, and after a crash."
+    )
 
 
 class TurnPage(ResponseBody):
@@ -184,6 +195,7 @@ class _Turns:
                 ended=None if end is None else end["timestamp"],
                 outcome=extras.get("outcome"),
                 reason=extras.get("reason") or None,
+                usage=extras.get("usage"),
             )
         )
 

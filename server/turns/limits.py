@@ -3,7 +3,7 @@
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from runtime_stub.agent import Spending
 from runtime_stub.turn import BudgetReached, LimitReached, Reason, Usage
@@ -36,6 +36,14 @@ class TurnLimits(Protocol):
         """Seconds a turn that waits for nothing but decisions is kept."""
 
 
+class TurnUsage(NamedTuple):
+    """The use of all calls of models of one turn: tokens, and USD or None where no price is known."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = None
+
+
 class Ledger:
     """Counts iterations and USD over the turns of a loop, beginning with what was `spent` before.
 
@@ -53,6 +61,15 @@ class Ledger:
         self._prompt_tokens = spent.prompt_tokens
         self._completion_tokens = spent.completion_tokens
         self._reported: dict[str, Any] | None = None
+        self._of_turn: TurnUsage | None = None
+
+    def begin_turn(self) -> None:
+        """Count from here on what another turn uses."""
+        self._of_turn = None
+
+    def turn_usage(self) -> dict[str, Any] | None:
+        """Return the `usage` of the turn; None if nothing was reported."""
+        return None if self._of_turn is None else self._of_turn._asdict()
 
     def check(self) -> None:
         """Raise LimitReached or BudgetReached where nothing more may be done."""
@@ -80,9 +97,19 @@ class Ledger:
             self._max_budget += budget
 
     def note(self, metrics: Mapping[str, Any]) -> None:
-        """Take over the cost from metrics that an agent accumulates by itself."""
+        """Take over what an agent accumulates by itself: its cost, and its tokens where they are given."""
         cost = metrics.get("accumulated_cost")
-        self._cost = cost if isinstance(cost, int | float) else self._cost
+        tokens = metrics.get("accumulated_token_usage")
+        tokens = tokens if isinstance(tokens, Mapping) else {}
+        cost = cost if isinstance(cost, int | float) else self._cost
+        prompt = _count_of(tokens.get("prompt_tokens"), self._prompt_tokens)
+        completion = _count_of(tokens.get("completion_tokens"), self._completion_tokens)
+        self._use(
+            int(_grown(self._prompt_tokens, prompt)),
+            int(_grown(self._completion_tokens, completion)),
+            _grown(self._cost, cost),
+        )
+        self._cost, self._prompt_tokens, self._completion_tokens = cost, prompt, completion
 
     def report(self, usage: Usage) -> None:
         """Add a model's call, to be told by `take_metrics`. Raises ValueError for what no log can hold."""
@@ -99,6 +126,7 @@ class Ledger:
         ):
             raise ValueError("a report has a model, numbers of tokens, and a cost or None")
         self.count()
+        self._use(usage.prompt_tokens, usage.completion_tokens, usage.cost)
         self._cost += usage.cost or 0.0
         self._prompt_tokens += usage.prompt_tokens
         self._completion_tokens += usage.completion_tokens
@@ -124,6 +152,14 @@ class Ledger:
         """Return the `llm_metrics` that no event carries yet."""
         metrics, self._reported = self._reported, None
         return metrics
+
+    def _use(self, prompt_tokens: int, completion_tokens: int, cost: float | None) -> None:
+        used = self._of_turn or TurnUsage()
+        self._of_turn = TurnUsage(
+            used.prompt_tokens + prompt_tokens,
+            used.completion_tokens + completion_tokens,
+            used.cost if cost is None else (used.cost or 0.0) + cost,
+        )
 
 
 class Clocks:
@@ -203,6 +239,16 @@ class Clocks:
             self._expired(Reason.SILENT)
         else:
             self._arm()
+
+
+def _count_of(given: object, known: int) -> int:
+    fits = isinstance(given, int) and 0 <= given <= MOST_TOKENS
+    return given if isinstance(given, int) and fits else known
+
+
+def _grown(before: float, now: float) -> float:
+    """Return what a total has grown by; a smaller one than before was begun anew."""
+    return now - before if now >= before else now
 
 
 def _ignore(reason: Reason) -> None:

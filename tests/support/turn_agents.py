@@ -111,6 +111,16 @@ class Chatting(Agent):
                         answer.write(choice["delta"].get("content", ""))
 
 
+class Counting(Agent):
+    """Reports two calls of a model for each message but that which says `nothing`."""
+
+    async def run(self, turn: Turn) -> None:
+        """See Agent."""
+        if asked(turn) != "nothing":
+            turn.report(Usage("gpt-x", prompt_tokens=10, completion_tokens=5, cost=0.5))
+            turn.report(Usage("gpt-x", prompt_tokens=1, completion_tokens=2, cost=0.25))
+
+
 class Remembering(Chatting):
     """Has a message that begins with `/` run as a command; tells the model all there was, and what that cost."""
 
