@@ -11,6 +11,7 @@ from tests.support.approvals import (
     EDIT,
     RESUMING,
     asked,
+    begin_end,
     careful,
     carried_out,
     conversation_of,
@@ -194,9 +195,7 @@ async def test_a_decision_while_the_loop_comes_up_or_goes_is_carried_out_once():
             async with live.joined(one) as client:
                 approval = await asked(client)
                 conversation = await conversation_of(live, one)
-                stopping = asyncio.ensure_future(loops_of(live).stop(conversation))
-                for _ in range(steps):
-                    await asyncio.sleep(0)
+                stopping = await begin_end(live, conversation, steps)
                 await manager.accept(conversation, decision_command(approval))
                 await stopping
                 loops_of(live).ensure(conversation, None, has_work=False)
@@ -213,9 +212,7 @@ async def test_a_decision_while_the_loop_goes_is_known_to_a_later_process():
             async with live.joined(one) as client:
                 approval = await asked(client)
                 conversation = await conversation_of(live, one)
-                stopping = asyncio.ensure_future(loops_of(live).stop(conversation))
-                for _ in range(steps):
-                    await asyncio.sleep(0)
+                stopping = await begin_end(live, conversation, steps)
                 stored = asyncio.get_running_loop().create_future()
                 conversation.accept(decision_command(approval), stored.set_result)
                 await asyncio.gather(stopping, stored)

@@ -21,6 +21,8 @@ from tests.support.waiting import until
 RESUMING = "tests.support.turn_agents:CarefulResuming"
 EDIT = {"command": "echo otherwise"}
 COMMANDS = {"approve": "user_confirmed", "edit": "user_confirmed", "reject": "user_rejected"}
+MOST_LEAD = 5
+"""Turns of the event loop by which the one who decides over a socket is ahead, at most one less."""
 WORDS = {"approve": "approved", "edit": "approved with changes", "reject": "rejected"}
 
 
@@ -120,6 +122,14 @@ async def end_loop(live: Live, conversation_id: str) -> None:
     await loops_of(live).stop(await conversation_of(live, conversation_id))
 
 
+async def begin_end(live: Live, conversation: ServerConversation, turns: int) -> asyncio.Task[bool]:
+    """Begin to close a conversation's agent loop, and let so many turns of the event loop pass."""
+    closing = asyncio.create_task(loops_of(live).stop(conversation))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    return closing
+
+
 async def race_deciders(rounds: int, *, open_loop: bool) -> Counter[str]:
     """Have two people decide about one approval at the same moment, so often; who has won.
 
@@ -128,7 +138,7 @@ async def race_deciders(rounds: int, *, open_loop: bool) -> Counter[str]:
     """
     won: Counter[str] = Counter()
     pairs = list(product(COMMANDS, COMMANDS))
-    async with careful() as live, remote(live.url) as api:
+    async with careful(access_log=False) as live, remote(live.url) as api:
         for number in range(rounds):
             over_rest, over_socket = pairs[number % len(pairs)]
             one = await live.new()
@@ -137,7 +147,7 @@ async def race_deciders(rounds: int, *, open_loop: bool) -> Counter[str]:
                 if not open_loop:
                     await end_loop(live, one)
                 rest, socket = await _at_once(
-                    *(api, tab, one, approval, over_rest, over_socket), socket_first=number % 2
+                    *(api, tab, one, approval, over_rest, over_socket), lead=number % MOST_LEAD
                 )
             log = await carried_out(api, one, approval)
             rest_won = rest.status_code == 200
@@ -159,17 +169,16 @@ async def _at_once(
     over_rest: str,
     over_socket: str,
     *,
-    socket_first: int,
+    lead: int,
 ) -> tuple[httpx.Response, Payload]:
     body = {"args": EDIT} if over_rest == "edit" else {}
     arguments = {"edit": EDIT} if over_socket == "edit" else {}
-    rest = decide(api, conversation_id, approval, over_rest, **body)
-    socket = tab.send(decision_command(approval, over_socket, **arguments))
-    if socket_first:
-        told, answer = await asyncio.gather(socket, rest)
-    else:
-        answer, told = await asyncio.gather(rest, socket)
-    return answer, told
+    payload = decision_command(approval, over_socket, **arguments)
+    socket = asyncio.create_task(tab.send(payload))
+    for _ in range(lead):
+        await asyncio.sleep(0)
+    rest = await decide(api, conversation_id, approval, over_rest, **body)
+    return rest, await socket
 
 
 def _check(log: Sequence[Payload], approval: int, winner: str) -> None:
