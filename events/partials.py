@@ -53,6 +53,8 @@ class Dropped(NamedTuple):
     why: str
 
 
+Followed: TypeAlias = tuple[Mapping[str, int], Sequence[Piece | Dropped], Mapping[str, int]]
+"""The characters a reader held, the pieces it lacked, and the characters it holds with those."""
 Told: TypeAlias = Callable[[Sequence[Piece | Dropped]], None]
 """Receives the pieces of a stream's partials; must neither wait nor raise."""
 
@@ -60,9 +62,8 @@ Told: TypeAlias = Callable[[Sequence[Piece | Dropped]], None]
 class Pace:
     """Seconds between two pieces of one conversation, for all streams of a server.
 
-    Pieces give way to events: `slow_down` doubles the interval up to the longest one, for as long
-    as the event loop is late, and `recover` restores it. Where nobody is told of pieces, the longest
-    one counts.
+    Pieces give way to events: while the event loop is late, `adapt` doubles the interval up to the
+    longest one, and restores it afterwards. Where nobody is told of pieces, the longest one counts.
     """
 
     __slots__ = ("_least", "longest", "seconds")
@@ -71,20 +72,12 @@ class Pace:
         self.seconds = self._least = seconds
         self.longest = max(seconds, longest_seconds)
 
-    def slow_down(self) -> None:
-        """Double the interval."""
-        self.seconds = min(self.longest, self.seconds * 2)
-
     def adapt(self, late: bool) -> None:  # noqa: FBT001 - a fact it is told
-        """Slow down or recover, as the event loop is late or not."""
+        """Double the interval, or halve it down to that which is set."""
         if late:
-            self.slow_down()
+            self.seconds = min(self.longest, self.seconds * 2)
         else:
-            self.recover()
-
-    def recover(self) -> None:
-        """Halve the interval, down to that which is set."""
-        self.seconds = max(self._least, self.seconds / 2)
+            self.seconds = max(self._least, self.seconds / 2)
 
 
 Append: TypeAlias = Callable[[Event, EventSource, Settled], None]
@@ -229,11 +222,11 @@ class Partials:
         "_began",
         "_changed",
         "_dropped",
+        "_followed",
         "_life",
         "_open",
         "_pace",
         "_redactor",
-        "_since",
         "_taps",
         "_telling",
         "_timer",
@@ -255,8 +248,7 @@ class Partials:
         self._dropped: deque[Dropped] = deque(maxlen=DROPPED_KEPT)
         self.tellings = 0
         """Grows with all that is told, and with each partial that is closed."""
-        self._since: tuple[Mapping[str, int], Sequence[Piece | Dropped], Mapping[str, int]] | None
-        self._since = None
+        self._followed: Followed | None = None
         """The last result of `follow`, and its argument: most readers of a conversation hold the same."""
         self._taps: tuple[Told, ...] = ()
         self._timer: TimerHandle | asyncio.Handle | None = None
@@ -277,22 +269,17 @@ class Partials:
         self._open[partial.id] = partial
         return partial
 
-    def since(self, held: Mapping[str, int]) -> Sequence[Piece | Dropped]:
-        """Return what was told beyond the characters held, and those held that are open no more.
-
-        Of the latter no event is in the log behind the reader, if it has read all that is published.
-        """
-        return self.follow(held)[0]
-
     def follow(
         self, held: Mapping[str, int]
     ) -> tuple[Sequence[Piece | Dropped], Mapping[str, int]]:
-        """Return `since`, and what a reader holds that has taken it.
+        """Return what a reader lacks that holds so many characters, and what it then holds.
 
-        Until more is told, readers that hold the same are given the same objects.
+        It lacks what was told beyond them, and of partials it holds that are open no more that they
+        were dropped: an event of theirs it has, if it has read all that is published. Until more is
+        told, readers that hold the same are given the same objects.
         """
-        if self._since is not None and self._since[0] == held:
-            return self._since[1:]
+        if self._followed is not None and self._followed[0] == held:
+            return self._followed[1:]
         pieces: list[Piece | Dropped] = [
             self._dropped_as(one) for one in held if one not in self._open
         ]
@@ -301,7 +288,7 @@ class Partials:
             if piece is not None:
                 pieces.append(piece)
         after = {one.id: one.told for one in self._open.values() if one.told}
-        self._since = (dict(held), pieces, after)
+        self._followed = (dict(held), pieces, after)
         return pieces, after
 
     def tap(self, told: Told) -> Callable[[], None]:
@@ -399,7 +386,7 @@ class Partials:
 
     def _note_telling(self) -> None:
         self.tellings += 1
-        self._since = None
+        self._followed = None
         if self._changed is not None:
             self._changed()
 

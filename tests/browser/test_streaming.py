@@ -9,7 +9,6 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
-from events.actions import MessageAction
 from events.event import AgentState, EventSource
 from runtime_stub.agent import Agent
 from tests.browser.test_growing import ANSWER
@@ -20,6 +19,7 @@ from tests.support.browser import OUTAGE, new_context, person
 from tests.support.cutting_proxy import cutting
 from tests.support.holding_proxy import holding
 from tests.support.live import live_server
+from tests.support.partials import finish
 from tests.support.screenshots import picture
 from tests.support.streams import message
 from tests.support.turn_agents import asked
@@ -87,11 +87,9 @@ class Author:
 
     async def finish(self, **changes):
         """End the text with its event, and begin the next one."""
-        done = asyncio.get_running_loop().create_future()
-        event = MessageAction(content=self.text.text).model_copy(update=changes)
-        self.text.finish(event, AGENT, self.stream.submit, done.set_result)
+        ended = self.text
         self.begin()
-        return await done
+        await finish(self.stream, ended, **changes)
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from events.errors import AppendFailed, StoreUnavailable
 from events.event import Interruption
 from events.stores.base import MAX_ASIDE_BYTES, MEMORY, PARTIALS, Aside
 from events.stores.memory import MemoryEventStore
+from tests.support.partials import finish
 from tests.support.streams import AGENT, USER, log_of, message, open_stream
 
 
@@ -95,13 +96,6 @@ async def started(lives, conversation_id="c"):
     stream = await lives.open(conversation_id)
     await stream.append(message("question"), USER)
     return stream
-
-
-async def finish(stream, writing):
-    done = asyncio.get_running_loop().create_future()
-    event = MessageAction(content=writing.text)
-    writing.finish(event, AGENT, stream.submit, done.set_result)
-    return await done
 
 
 async def agents_events(store):

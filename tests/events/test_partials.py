@@ -14,6 +14,7 @@ from events.event import Interruption
 from events.live import LiveReader, Opened
 from events.partials import Dropped, Pace, Piece
 from events.stores.memory import MemoryEventStore
+from tests.support.partials import finish
 from tests.support.streams import AGENT, USER, log_of, message, open_stream
 
 
@@ -34,13 +35,6 @@ async def unhurried():
 
 def begin(stream):
     return stream.partials.begin("message", "content", 0)
-
-
-async def finish(stream, partial, **changes):
-    done = asyncio.get_running_loop().create_future()
-    event = MessageAction(content=partial.text, **changes)
-    partial.finish(event, AGENT, stream.submit, done.set_result)
-    return await done
 
 
 async def given(reader: LiveReader) -> Any:
@@ -166,7 +160,7 @@ async def test_a_partial_whose_event_cannot_be_appended_is_dropped_and_says_why(
         await finish(stream, other)
 
 
-async def test_as_many_partials_and_characters_as_may_be(stream, monkeypatch):
+async def test_as_many_partials_and_characters_as_may_be(stream):
     every = [begin(stream) for _ in range(partials.MAX_OPEN)]
     with pytest.raises(TooManyPartials):
         begin(stream)
@@ -194,10 +188,10 @@ async def test_pieces_give_way_while_the_loop_is_late():
     pace = Pace(0.05, 0.3)
     intervals = []
     for _ in range(4):
-        pace.slow_down()
+        pace.adapt(late=True)
         intervals.append(pace.seconds)
     for _ in range(4):
-        pace.recover()
+        pace.adapt(late=False)
         intervals.append(pace.seconds)
     assert intervals == pytest.approx([0.1, 0.2, 0.3, 0.3, 0.15, 0.075, 0.05, 0.05])
 

@@ -16,7 +16,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from events.actions import MessageAction
 from events.checkpoints import Checkpoints
 from events.cursor import Cursor
 from events.errors import AppendFailed
@@ -25,8 +24,9 @@ from events.live import LiveReader, Opened, partial_of
 from events.partials import Dropped, Piece
 from events.stores.memory import MemoryEventStore
 from tests.support.hooked import HookedEventStore
+from tests.support.partials import finish
 from tests.support.quick_loop import QuickLoop
-from tests.support.streams import AGENT, USER, message, open_stream
+from tests.support.streams import USER, message, open_stream
 
 SECRETS = ("abcabc-9", "bca bc", "aaaa-bbbb-9")
 PIECES = st.one_of(
@@ -164,13 +164,10 @@ class PartialsMachine(RuleBasedStateMachine):
         if not self.is_open(partial):
             return
 
-        async def finish():
-            done = asyncio.get_running_loop().create_future()
-            event = MessageAction(content=partial.text)
-            partial.finish(event, AGENT, self.stream.submit, done.set_result)
-            self.log.append((await done).id)
+        async def end():
+            self.log.append((await finish(self.stream, partial)).id)
 
-        self.run(finish())
+        self.run(end())
 
     @rule(partial=consumes(written))
     def drop(self, partial):

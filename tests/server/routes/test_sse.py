@@ -5,14 +5,12 @@ import re
 import time
 from contextlib import asynccontextmanager
 from copy import deepcopy
-from random import Random
 from typing import Any
 
 import httpx
 import orjson
 import pytest
 
-from events.actions import MessageAction
 from events.cursor import Cursor
 from events.event import AgentState, EventSource
 from events.live import LiveReader
@@ -21,11 +19,13 @@ from events.stores.memory import MemoryEventStore
 from server.routes.stream import RETRY_SPREAD_MILLISECONDS, IdleTimer, SharedFrames
 from storage.conversations.memory import MemoryConversations
 from tests.support.live import live_server
+from tests.support.partials import finish, write_all
+from tests.support.seeds import choices
 from tests.support.sse import SseView, sse_frames
 from tests.support.streams import message, open_stream
 from tests.support.waiting import until
 
-AGENT, USER, ENVIRONMENT = EventSource.AGENT, EventSource.USER, EventSource.ENVIRONMENT
+USER, ENVIRONMENT = EventSource.USER, EventSource.ENVIRONMENT
 
 
 @pytest.fixture
@@ -40,12 +40,6 @@ async def opened(live):
     key = await live.new()
     async with live.application.manager.attach(key, None) as conversation:
         yield key, conversation.stream
-
-
-async def finish(stream, text):
-    done = asyncio.get_running_loop().create_future()
-    text.finish(MessageAction(content=text.text), AGENT, stream.submit, done.set_result)
-    return await done
 
 
 async def take(frames, view, done):
@@ -221,24 +215,9 @@ async def test_wanderers_hold_a_prefix_of_what_is_written_or_its_event(live):
     async with opened(live) as (key, stream):
         stream.update_secrets({"KEY": "hunter2-hunter2"})
         texts = [f"{number}: the key is hunter2-hunter2, keep it. " * 4 for number in range(12)]
-        written = asyncio.Event()
-
-        async def write():
-            chance = Random(seed)  # noqa: S311 - repeatable
-            for number, text in enumerate(texts):
-                writing = stream.partials.begin("message", "content", number)
-                at = 0
-                while at < len(text):
-                    to = at + chance.randint(1, 20)
-                    writing.write(text[at:to])
-                    at = to
-                    if chance.random() < 0.4:
-                        await stream.partials.next_telling()
-                await finish(stream, writing)
-            written.set()
 
         async def wander(number):
-            chance = Random(f"{seed} {number}")  # noqa: S311 - repeatable
+            chance = choices(seed + 1 + number)
             view, cuts = SseView(), 0
             while len(view.events) < len(texts):
                 cursor = view.cursor
@@ -250,7 +229,7 @@ async def test_wanderers_hold_a_prefix_of_what_is_written_or_its_event(live):
                 cuts += 1
             return view, cuts
 
-        author = asyncio.create_task(write())
+        author = asyncio.create_task(write_all(stream, texts, choices(seed)))
         async with httpx.AsyncClient(timeout=20) as client:
             views = await asyncio.gather(*(wander(number) for number in range(8)))
         await author

@@ -2,16 +2,16 @@
 
 import asyncio
 from contextlib import asynccontextmanager
-from random import Random
 
 import orjson
 import pytest
 
-from events.actions import MessageAction
 from events.event import EventSource
 from tests.support.clients import ConnectRefused
 from tests.support.live import live_server
+from tests.support.partials import finish, write_all
 from tests.support.raw_client import EVENT, payload_of
+from tests.support.seeds import choices
 from tests.support.stream_view import StreamView
 from tests.support.streams import message
 
@@ -37,7 +37,7 @@ async def conversation(live):
 
 
 class DeltaView(StreamView):
-    """What a Socket.IO client holds."""
+    """The texts and events a Socket.IO client holds."""
 
     packets = 0
 
@@ -65,12 +65,6 @@ async def following(live, key, view, **options):
     async with live.raw(key, cursor=cursor, query=view.query, **options) as client:
         await client.connect()
         yield client
-
-
-async def finish(stream, text):
-    done = asyncio.get_running_loop().create_future()
-    text.finish(MessageAction(content=text.text), AGENT, stream.submit, done.set_result)
-    return await done
 
 
 async def test_what_is_open_comes_behind_the_backlog_then_pieces_then_the_event(live, conversation):
@@ -150,24 +144,9 @@ async def test_a_client_that_does_not_ask_is_sent_the_same_bytes_while_others_st
     assert not [one for one in packets if DELTA in one]
 
 
-async def write_all(stream, texts):
-    """Write texts one after the other, in random pieces and at a random pace."""
-    chance = Random(1)  # noqa: S311 - repeatable
-    for number, whole in enumerate(texts):
-        text = stream.partials.begin("message", "content", number)
-        at = 0
-        while at < len(whole):
-            to = at + chance.randint(1, 20)
-            text.write(whole[at:to])
-            at = to
-            if chance.random() < 0.4:
-                await stream.partials.next_telling()
-        await finish(stream, text)
-
-
 async def wander(live, key, number, count):
     """Follow until so many texts are whole, cut and slow at random; the view, and the cuts."""
-    chance, view = Random(number), DeltaView()  # noqa: S311 - repeatable
+    chance, view = choices(number), DeltaView()
     cuts = 0
     while len(view.said) < count:
         async with following(live, key, view) as client:
@@ -192,7 +171,7 @@ async def test_wanderers_and_slow_readers_hold_a_prefix_of_each_text_or_its_even
     stream.update_secrets({"KEY": SECRET})
     texts = [f"{number}: the key is {SECRET}, keep it. " * 4 for number in range(12)]
 
-    author = asyncio.create_task(write_all(stream, texts))
+    author = asyncio.create_task(write_all(stream, texts, choices(1)))
     wandering = [wander(live, key, number, len(texts)) for number in range(8)]
     views = await asyncio.gather(*wandering)
     await author
