@@ -1,53 +1,35 @@
 """Any history of appends, faults, readers and restarts agrees with a plain list."""
 
 import asyncio
-from collections import Counter
-from contextlib import AsyncExitStack
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import ClassVar
 
 import pytest
-from hypothesis import settings, strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from events.batch import Appended
 from events.errors import AppendFailed, ConversationDeleted
 from events.stream import EventStream
-from tests.support.backends import DURABLE, EVENT_STORES, open_event_store
-from tests.support.faulty_store import FAULTS, FOREIGN, FaultyEventStore, fails
-from tests.support.quick_loop import LOOPS
+from tests.support.backends import DURABLE, EVENT_STORES
+from tests.support.faulty_store import FAULTS, FOREIGN, fails
+from tests.support.report import counted
+from tests.support.stream_machine import BOUND_SECONDS, StreamMachine, run_histories
 from tests.support.streams import USER, StallingReader, log_of, message, open_stream, texts
 from tests.support.waiting import until
 
-BOUND_SECONDS = 1_000.0
 KEYS = st.sampled_from(["k0", "k1", "k2"])
 SCRIPTS = st.lists(st.sampled_from([*FAULTS]), max_size=3)
 CAPACITIES = st.sampled_from([1, 1, 3, 1024])
 
 
-class EventStreamMachine(RuleBasedStateMachine):
+class EventStreamMachine(StreamMachine):
     """One conversation, its stream, its readers, and the list of texts its log should hold."""
-
-    kind: ClassVar[str]
-    figures: ClassVar[Counter[str]]
 
     @initialize(capacity=CAPACITIES)
     def begin(self, capacity):
-        self.runner = asyncio.Runner(loop_factory=LOOPS[self.kind])
-        self.folder = TemporaryDirectory()
-        self.stack = AsyncExitStack()
         self.capacity = capacity
         self.generation = 0
         self.count = 0
-        self.run(self.open_medium())
+        self.run(self.open_store())
         self.start_over()
 
     def start_over(self):
@@ -56,10 +38,6 @@ class EventStreamMachine(RuleBasedStateMachine):
         self.keys: dict[str, int] = {}
         self.readers: list[StallingReader] = []
         self.run(self.open_stream())
-
-    async def open_medium(self) -> None:
-        opening = open_event_store(self.kind, Path(self.folder.name))
-        self.store = FaultyEventStore(await self.stack.enter_async_context(opening))
 
     async def open_stream(self) -> None:
         self.stream: EventStream = await open_stream(
@@ -70,24 +48,12 @@ class EventStreamMachine(RuleBasedStateMachine):
             append_seconds=BOUND_SECONDS,
         )
 
-    def run(self, work):
-        async def bounded():
-            async with asyncio.timeout(BOUND_SECONDS):
-                return await work
-
-        return self.runner.run(bounded())
-
     def teardown(self):
-        if hasattr(self, "runner"):
+        if hasattr(self, "stream"):
             self.release()
-            self.run(self.end())
+            self.run(self.stream.close(drain_seconds=BOUND_SECONDS))
             self.count_readers()
-            self.runner.close()
-            self.folder.cleanup()
-
-    async def end(self) -> None:
-        await self.stream.close(drain_seconds=BOUND_SECONDS)
-        await self.stack.aclose()
+        super().teardown()
 
     def text(self) -> str:
         self.count += 1
@@ -112,7 +78,7 @@ class EventStreamMachine(RuleBasedStateMachine):
         return outcomes, await log_of(self.store.inner, self.conversation_id)
 
     def check(self, text, key, outcome):
-        """What a caller was told is what the log says."""
+        """Compare the outcome that a caller was told with the log."""
         if isinstance(outcome, AppendFailed):
             assert text not in self.model
             return
@@ -214,7 +180,7 @@ class EventStreamMachine(RuleBasedStateMachine):
         await self.stream.close(drain_seconds=BOUND_SECONDS)
         if whole and self.kind in DURABLE:
             await self.stack.aclose()
-            await self.open_medium()
+            await self.open_store()
         await self.open_stream()
 
     @precondition(lambda self: self.count > 12)
@@ -270,15 +236,9 @@ class EventStreamMachine(RuleBasedStateMachine):
 @pytest.mark.parametrize("kind", EVENT_STORES)
 @pytest.mark.timeout(120)
 def test_any_history_of_a_stream_agrees_with_a_plain_list(kind, record_property):
-    figures: Counter[str] = Counter()
-    machine = type("Machine", (EventStreamMachine,), {"kind": kind, "figures": figures})
+    figures = run_histories(EventStreamMachine, kind, examples=200, steps=30)
 
-    run_state_machine_as_test(
-        machine,
-        settings=settings(max_examples=200, stateful_step_count=30, derandomize=True),
-    )
-
-    record_property("figures", ", ".join(f"{n} {what}" for what, n in sorted(figures.items())))
+    record_property("figures", counted(figures))
     assert figures["appends"] > 1_000
     assert figures["delivered"] > 1_000
     assert figures["lagged"] > 50

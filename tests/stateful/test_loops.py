@@ -23,6 +23,7 @@ from storage.conversations.metadata import ConversationMetadata
 from tests.support.clients import message
 from tests.support.loop_world import WORK, loop_place
 from tests.support.quick_loop import QuickLoop
+from tests.support.report import counted
 
 LIMIT = 2
 START_SECONDS = 60.0
@@ -37,7 +38,7 @@ STARTS = st.sampled_from(["at once"] * 3 + ["fails", "hangs", "held"])
 
 @dataclass(eq=False, slots=True)
 class Plain:
-    """What should be known of one conversation."""
+    """The state one conversation should have."""
 
     user: str
     id: str
@@ -52,9 +53,9 @@ class Plain:
     answered: list[str] = field(default_factory=list)
     active: float = 0.0
     start: str = "at once"
-    """How it starts the next time, and"""
+    """The way of its next start."""
     starting_as: str = "at once"
-    """how it starts now."""
+    """The way of the start under way."""
     closes_late: bool = False
     """Its runtime is closed when the test lets it, or after its deadline."""
     closing_late: bool = False
@@ -578,7 +579,7 @@ def test_any_history_of_loops_agrees_with_a_plain_model(record_property):
         ),
     )
 
-    record_property("figures", ", ".join(f"{n} {what}" for what, n in sorted(figures.items())))
+    record_property("figures", counted(figures))
     assert figures["answered"] > 100
     assert figures["seen waiting"] > 100
     assert figures["seen stopping"] > 100

@@ -1,4 +1,4 @@
-"""What a run ends with: back-end by outcome, seconds by folder, the figures tests recorded.
+"""The end of a run: back-end by outcome, seconds by folder, the figures tests recorded.
 
 A test records what it did with `record_property("figures", text)`.
 
@@ -27,6 +27,11 @@ BUDGET_SECONDS = {
     "storage": 120,
 }
 DEFAULT_BUDGET_SECONDS = 30
+
+
+def counted(figures: Counter[str]) -> str:
+    """Return figures as text, by name."""
+    return ", ".join(f"{number} {what}" for what, number in sorted(figures.items()))
 
 
 class Tally:

@@ -1,35 +1,21 @@
 """Two nodes over one store, in random histories: everybody is handed everything once, in order."""
 
 import asyncio
-from collections import Counter
-from contextlib import AsyncExitStack
-from pathlib import Path
 from random import Random
-from tempfile import TemporaryDirectory
-from typing import ClassVar
 
-from hypothesis import seed, settings, strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from events.batch import Appended
 from events.errors import AppendFailed, Fenced
 from events.fence import Fence
 from events.follower import Follower
 from events.stream import HeldStream
-from tests.support.backends import open_event_store
 from tests.support.doorbell import Doorbell
-from tests.support.faulty_store import FAULTS, FaultyEventStore
-from tests.support.quick_loop import LOOPS
+from tests.support.faulty_store import FAULTS
+from tests.support.stream_machine import BOUND_SECONDS, StreamMachine
 from tests.support.streams import USER, StallingReader, log_of, message, open_stream, texts
 
-BOUND_SECONDS = 1_000.0
 NODES = st.integers(0, 1)
 CHOICES = st.integers(0, 2**16).map(Random)
 """Seeded, since the number of choices depends on the moments at which the store answers."""
@@ -74,17 +60,11 @@ class Client(StallingReader):
     node: Node
 
 
-class TwoNodesMachine(RuleBasedStateMachine):
+class TwoNodesMachine(StreamMachine):
     """One log, two nodes that append and follow, and clients that move between them."""
-
-    kind: ClassVar[str]
-    figures: ClassVar[Counter[str]]
 
     @initialize(capacity=st.sampled_from([1, 3, 1024]))
     def begin(self, capacity):
-        self.runner = asyncio.Runner(loop_factory=LOOPS[self.kind])
-        self.folder = TemporaryDirectory()
-        self.stack = AsyncExitStack()
         self.capacity = capacity
         self.count = 0
         self.claims = 1
@@ -92,33 +72,20 @@ class TwoNodesMachine(RuleBasedStateMachine):
         self.run(self.open())
 
     async def open(self) -> None:
-        opening = open_event_store(self.kind, Path(self.folder.name))
-        self.store = FaultyEventStore(await self.stack.enter_async_context(opening))
+        await self.open_store()
         self.bell = Doorbell()
         self.nodes = [Node(self.store, self.bell, holder) for holder in (1, 2)]
         for node in self.nodes:
             await node.open(self.capacity, self.claims)
 
-    def run(self, work):
-        async def bounded():
-            async with asyncio.timeout(BOUND_SECONDS):
-                return await work
-
-        return self.runner.run(bounded())
-
     def teardown(self):
-        if hasattr(self, "runner"):
+        if hasattr(self, "nodes"):
             self.run(self.settle())
             self.figures["delivered"] += sum(len(one.ids) for one in self.clients)
             self.figures["lagged"] += sum(one.subscription.lagged for one in self.clients)
-            self.run(self.end())
-            self.runner.close()
-            self.folder.cleanup()
-
-    async def end(self) -> None:
-        for node in self.nodes:
-            await node.close()
-        await self.stack.aclose()
+            for node in self.nodes:
+                self.run(node.close())
+        super().teardown()
 
     @rule(node=NODES, grows=st.booleans())
     def claim(self, node, grows):
@@ -258,27 +225,3 @@ class TwoNodesMachine(RuleBasedStateMachine):
         for client in self.clients:
             first = client.after + 1
             assert client.ids == list(range(first, first + len(client.ids)))
-
-
-def run_two_nodes(
-    kind: str, examples: int, steps: int, chosen_seed: int | None = None
-) -> Counter[str]:
-    """Try so many histories of that kind of store; what happened in all of them together.
-
-    Without a seed they are the same ones every time.
-    """
-    figures: Counter[str] = Counter()
-    machine = type("Machine", (TwoNodesMachine,), {"kind": kind, "figures": figures})
-    if chosen_seed is not None:
-        seed(chosen_seed)(machine)
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            derandomize=chosen_seed is None,
-            database=None,
-            deadline=None,
-        ),
-    )
-    return figures

@@ -1,0 +1,81 @@
+"""The frame of the state machines over streams: an event loop, a store that can fail, figures."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
+
+from hypothesis import seed, settings
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
+
+from tests.support.backends import open_event_store
+from tests.support.faulty_store import FaultyEventStore
+from tests.support.quick_loop import LOOPS
+
+BOUND_SECONDS = 1_000.0
+"""Seconds on the machine's clock that one step may take."""
+
+
+class StreamMachine(RuleBasedStateMachine):
+    """A state machine whose steps run in an event loop of its own, over a store of that kind."""
+
+    kind: ClassVar[str]
+    figures: ClassVar[Counter[str]]
+    store: FaultyEventStore
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner(loop_factory=LOOPS[self.kind])
+        self.folder = TemporaryDirectory()
+        self.stack = AsyncExitStack()
+
+    async def open_store(self) -> None:
+        """Open the store, or open it again once the stack was closed."""
+        opening = open_event_store(self.kind, Path(self.folder.name))
+        self.store = FaultyEventStore(await self.stack.enter_async_context(opening))
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine to its end."""
+
+        async def bounded() -> Any:
+            async with asyncio.timeout(BOUND_SECONDS):
+                return await work
+
+        return self.runner.run(bounded())
+
+    def teardown(self) -> None:
+        """Close the store."""
+        self.run(self.stack.aclose())
+        self.runner.close()
+        self.folder.cleanup()
+
+
+def run_histories(
+    machine: type[StreamMachine],
+    kind: str,
+    examples: int,
+    steps: int,
+    chosen_seed: int | None = None,
+) -> Counter[str]:
+    """Try so many histories over that kind of store; what happened in all of them together.
+
+    Without a seed they are the same ones every time.
+    """
+    figures: Counter[str] = Counter()
+    tried = type("Machine", (machine,), {"kind": kind, "figures": figures})
+    if chosen_seed is not None:
+        seed(chosen_seed)(tried)
+    run_state_machine_as_test(
+        tried,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            derandomize=chosen_seed is None,
+            database=None,
+            deadline=None,
+        ),
+    )
+    return figures
