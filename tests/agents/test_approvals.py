@@ -23,12 +23,12 @@ from tests.support.approvals import (
     is_asking,
     listed,
     loops_of,
-    outcomes,
     pending,
     race_deciders,
 )
 from tests.support.clients import command, joined
 from tests.support.live import until_running
+from tests.support.payloads import answers, outcomes
 from tests.support.remote import CONVERSATIONS, remote
 from tests.support.servers import server_process
 from tests.support.waiting import until
@@ -40,15 +40,6 @@ AWAITING = AgentState.AWAITING_USER_INPUT
 MODULE = "tests.support.turn_agents"
 AGENTS = [("runtime_stub.scripted:ScriptedAgent", "/run echo hi"), (f"{MODULE}:Careful", "hi")]
 CLOSED = "AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_STOPPED"
-
-
-def said(log):
-    """The texts of the agent's messages."""
-    return [
-        one["args"]["content"]
-        for one in log
-        if one.get("action") == "message" and one["source"] == "agent"
-    ]
 
 
 async def test_an_approval_outlives_the_end_of_its_loop_and_is_carried_out_once():
@@ -67,7 +58,7 @@ async def test_an_approval_outlives_the_end_of_its_loop_and_is_carried_out_once(
 
     assert done(log, approval) == ["run"]
     assert outcomes(log) == ["waiting", "done"]
-    assert said(log) == ["After user_confirmed: run"]
+    assert answers(log) == ["After user_confirmed: run"]
 
 
 @pytest.mark.parametrize(("agent", "text"), AGENTS)
@@ -92,7 +83,7 @@ async def test_an_agent_that_does_not_resume_rests_after_its_action_is_carried_o
 
     assert done(log, approval) == ["run"]
     assert "approvals" not in rest["extras"]
-    assert said(log) == []
+    assert answers(log) == []
 
 
 async def test_another_conversation_gets_the_slot_and_the_approval_stays():
@@ -114,7 +105,7 @@ async def test_another_conversation_gets_the_slot_and_the_approval_stays():
 
     assert done(log, approval) == ["user_rejected"]
     assert any("too loud" in str(event.get("content")) for event in log)
-    assert said(log) == ["After user_rejected: user_rejected"]
+    assert answers(log) == ["After user_rejected: user_rejected"]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +168,7 @@ async def test_a_decision_that_no_loop_has_seen_is_carried_out_after_a_crash(tmp
         log = await api.log(one)
 
     assert done(log, approval) == ["run"]
-    assert said(log) == ["After user_confirmed: run"]
+    assert answers(log) == ["After user_confirmed: run"]
 
 
 @pytest.mark.parametrize("open_loop", [True, False])
@@ -239,7 +230,7 @@ async def test_a_turn_that_only_waits_is_ended_and_a_v0_user_may_still_decide():
 
     assert done(log, approval) == ["run"]
     assert outcomes(log) == ["waiting", "done"]
-    assert len(said(log)) == 1
+    assert len(answers(log)) == 1
 
 
 async def test_a_message_in_place_of_a_decision_ends_an_approval_of_a_turn_that_has_ended():
@@ -427,7 +418,7 @@ async def test_an_action_that_the_agent_carries_out_itself_cannot_be_edited():
 
     assert (refused.status_code, refused.json()["code"]) == (422, "bad_edit")
     assert "only as it was asked" in refused.json()["message"]
-    assert said(log) == ["Did echo hi"]
+    assert answers(log) == ["Did echo hi"]
 
 
 async def test_a_secret_in_an_edit_is_used_but_not_stored_and_not_known_after_a_restart(tmp_path):

@@ -5,13 +5,14 @@ import threading
 import pytest
 
 from events.actions import CmdRunAction, MCPAction
-from events.event import AgentState
+from events.event import AgentState, EventSource
 from runtime_stub.blocking import BlockingAgent
 from runtime_stub.turn import TurnFailed, TurnOver, Usage, Window
 from server.turns.threads import AgentThreads
 from tests.support.live import live_server
 from tests.support.loops import Running
 from tests.support.remote import CONVERSATIONS, remote
+from tests.support.servers import class_path
 from tests.support.turn_agents import Blocking
 from tests.support.waiting import until
 
@@ -35,12 +36,6 @@ def forever():
     Blocking.let_go = threading.Event()
     yield Blocking.let_go
     Blocking.let_go.set()
-
-
-async def texts(one):
-    """The agent's messages."""
-    log = [stored.body async for stored in one.stream.search_events()]
-    return [body for body in log if b'"source":"agent"' in body and b'"action":"message"' in body]
 
 
 async def left(api):
@@ -71,10 +66,10 @@ async def test_everything_a_turn_offers_can_be_used_from_a_thread():
 
     async with Running(Blocks(work)) as one:
         await one.state(AWAITING, await one.say("hi"))
-        (said,) = await texts(one)
+        said = await one.answers()
 
     assert seen == [True, "/workspace", True, True, ["hi"], []]
-    assert b'"An answer"' in said
+    assert said == ["An answer"]
 
 
 async def test_what_is_raised_in_a_thread_ends_the_turn_as_anywhere():
@@ -121,23 +116,22 @@ async def test_a_thread_ends_at_its_next_word_once_its_turn_is_over():
         await one.loop.close()
         let_go.set()
         await until(ended.is_set)
-        (said,) = await texts(one)
+        (said,) = await one.of_kind("message", EventSource.AGENT)
 
     assert len(raised) == 1
-    assert b'"Begun"' in said
-    assert b'"interrupted":"stopped"' in said
+    assert (said.content, said.interrupted) == ("Begun", "stopped")
 
 
 async def test_the_server_answers_while_an_agent_blocks_and_a_lost_thread_gives_its_place_back(
     forever,
 ):
-    agent = "tests.support.turn_agents:Blocking"
-    async with live_server(agent_class=agent, agent_threads=1) as live, remote(live.url) as api:
+    async with (
+        live_server(agent_class=class_path(Blocking), agent_threads=1) as live,
+        remote(live.url) as api,
+    ):
         one, other = await live.new(), await live.new()
         async with live.joined(one) as client, live.joined(other) as second:
-            ready = await client.state(AWAITING)
-            await client.say("for ever")
-            await client.state(AgentState.RUNNING, after=ready["id"])
+            await client.set_to_work("for ever")
             assert (await api.client.get("/alive")).status_code == 200
 
             await second.state(AWAITING)

@@ -20,6 +20,7 @@ from tests.support.clients import joined
 from tests.support.live import live_server
 from tests.support.loops import Running
 from tests.support.model_endpoint import PLANTED, model_endpoint, plain, refused
+from tests.support.payloads import answers
 from tests.support.remote import CONVERSATIONS, remote
 
 AWAITING = AgentState.AWAITING_USER_INPUT
@@ -119,14 +120,10 @@ async def test_the_blocking_agent_streams_a_models_answers_with_the_users_settin
         for text in ("Hello", "What time is it?"):
             said = await client.say(text)
             await client.state(AWAITING, after=said["id"])
-        answers = [
-            event["args"]["content"]
-            for event in client.events
-            if event.get("action") == "message" and event["source"] == "agent"
-        ]
+        heard = answers(client.events)
     second = await model.request(1)
 
-    assert answers == ["Good morning.", "Noon, I think."]
+    assert heard == ["Good morning.", "Noon, I think."]
     assert second.said == [
         ("user", "Hello"),
         ("assistant", "Good morning."),

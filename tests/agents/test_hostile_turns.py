@@ -4,48 +4,35 @@ import asyncio
 import contextlib
 from typing import cast
 
-import orjson
 import pytest
 
 from events.actions import CmdRunAction, FileEditAction
 from events.event import AgentState, EventSource
 from events.observations import CmdOutputObservation, TurnEndedObservation
-from events.serialization import decode
 from runtime_stub.stub import StubRuntime
 from runtime_stub.turn import TurnFailed, TurnOver, Usage
-from tests.agents.test_turns import command, of_kind, write
 from tests.support.loops import Running
-from tests.support.turn_agents import Does, asked
+from tests.support.turn_agents import Does, asked, write
 
 AWAITING = AgentState.AWAITING_USER_INPUT
 LONE = "\ud83d"
 """Half a character: no event may hold it as it is."""
 
 
-async def answers(one):
-    """The texts the agent has said."""
-    return [said.content for said in await of_kind(one, "message", EventSource.AGENT)]
-
-
 async def causes(one):
     """The messages that turns have taken up, in the order of that."""
     return [
         recall.cause
-        for recall in await of_kind(one, "recall", EventSource.USER)
+        for recall in await one.of_kind("recall", EventSource.USER)
         if recall.cause is not None
     ]
-
-
-async def outcomes(one):
-    """The outcomes of the turns."""
-    return [ended.outcome for ended in await of_kind(one, "turn_ended")]
 
 
 async def next_is_answered(one):
     """Say something, and wait until the next turn has ended by itself."""
     said = await one.say("and now?")
     await one.state(AWAITING, said)
-    assert (await answers(one))[-1] == "still here"
+    assert (await one.answers())[-1] == "still here"
     return said
 
 
@@ -83,11 +70,11 @@ async def test_a_text_with_half_a_character_ends_with_its_turn(how):
         await begun.wait()
         if how == "stop":
             await told.wait()
-            await command(one, AgentState.PAUSED)
+            await one.command(AgentState.PAUSED)
         wanted = {"return": AWAITING, "raise": AgentState.ERROR, "stop": AgentState.PAUSED}
         await one.state(wanted[how], said)
         await next_is_answered(one)
-        ends = await outcomes(one)
+        ends = await one.outcomes()
 
     assert ends == [{"return": "done", "raise": "failed", "stop": "stopped"}[how], "done"]
     assert one.stream.partials.open == ()
@@ -118,7 +105,7 @@ async def test_a_text_too_long_for_an_event_is_taken_back_when_its_turn_ends(how
         await begun.wait()
         if how == "stop":
             await shown.wait()
-            await command(one, AgentState.PAUSED)
+            await one.command(AgentState.PAUSED)
         await one.state(AWAITING if how == "return" else AgentState.PAUSED, said)
         await next_is_answered(one)
 
@@ -135,7 +122,7 @@ async def test_a_reason_with_half_a_character_reaches_people():
         said = await one.say("hi")
         await one.state(AgentState.ERROR, said)
         await next_is_answered(one)
-        assert await outcomes(one) == ["failed", "done"]
+        assert await one.outcomes() == ["failed", "done"]
 
 
 async def test_messages_that_wait_at_a_stop_come_before_those_that_follow():
@@ -151,12 +138,12 @@ async def test_messages_that_wait_at_a_stop_come_before_those_that_follow():
         first = await one.say("hi")
         await begun.wait()
         second = await one.say("second")
-        await command(one, AgentState.PAUSED)
+        await one.command(AgentState.PAUSED)
         await one.state(AgentState.PAUSED)
         third = await one.say("third")
         await one.state(AWAITING, third)
         assert await causes(one) == [first, second, third]
-        assert await answers(one) == ["second third"]
+        assert await one.answers() == ["second third"]
 
 
 async def test_messages_stay_in_order_when_one_comes_between_two_turns():
@@ -173,11 +160,10 @@ async def test_messages_stay_in_order_when_one_comes_between_two_turns():
         said.append(await one.say("0"))
         let_go.set()
         said += [await one.say(str(number)) for number in range(1, 40)]
-        async with asyncio.timeout(5):
-            async for stored in one.stream.follow(said[-1]):
-                event = decode(orjson.loads(stored.body))
-                if isinstance(event, TurnEndedObservation) and event.open_from > said[-1]:
-                    break
+        await one.event(
+            lambda event: isinstance(event, TurnEndedObservation) and event.open_from > said[-1],
+            after=said[-1],
+        )
         assert await causes(one) == said
 
 
@@ -200,11 +186,9 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_a_message_again():
         turn = one.agent.turns[0]
         assert turn.told(turn.cause[0])
         task.cancel()  # before it has resumed with the answer
-        async with asyncio.timeout(5):
-            async for stored in one.stream.follow(said):
-                event = decode(orjson.loads(stored.body))
-                if event.kind == "message" and event.message == "heard hi":
-                    break
+        await one.event(
+            lambda event: event.kind == "message" and event.message == "heard hi", after=said
+        )
         assert await causes(one) == [said, said]
 
 
@@ -245,13 +229,13 @@ async def test_actions_under_way_are_given_up_with_their_turn(how):
         said = await one.say("hi")
         await runtime.begun.wait()
         if how == "stop":
-            await command(one, AgentState.PAUSED)
+            await one.command(AgentState.PAUSED)
         wanted = {"return": AWAITING, "raise": AgentState.ERROR, "stop": AgentState.PAUSED}
         await one.state(wanted[how], said)
         async with asyncio.timeout(2):
             await runtime.ended.wait()
         await next_is_answered(one)
-        assert [error.cause for error in await of_kind(one, "error") if error.cause] != []
+        assert [error.cause for error in await one.of_kind("error") if error.cause] != []
 
 
 async def test_an_action_too_large_to_record_leaves_nothing_to_agree_to():
@@ -293,8 +277,8 @@ async def test_a_report_of_numbers_that_are_none_is_refused_and_not_counted(usag
     async with Running(at_first(work)) as one:
         said = await one.say("hi")
         await one.state(AWAITING, said)
-        assert await outcomes(one) == ["done"]
-        (event,) = await of_kind(one, "message", EventSource.AGENT)
+        assert await one.outcomes() == ["done"]
+        (event,) = await one.of_kind("message", EventSource.AGENT)
         assert (event.content, event.llm_metrics) == ("said", None)
         await next_is_answered(one)
 
@@ -329,8 +313,8 @@ async def test_a_turn_is_used_from_its_event_loop_only():
     async with Running(at_first(work)) as one:
         said = await one.say("hi")
         await one.state(AWAITING, said)
-        assert await answers(one) == ["said"]
-        assert await of_kind(one, "run") == []
+        assert await one.answers() == ["said"]
+        assert await one.of_kind("run") == []
         await next_is_answered(one)
     assert len(refused) == 6
 
@@ -361,7 +345,7 @@ async def test_a_turn_that_was_kept_has_no_effect_in_the_next():
         await one.state(AWAITING, await one.say("hi"))
         await one.state(AWAITING, await one.say("hi"))
         assert len(over) == 5
-        assert await answers(one) == ["still here"]
+        assert await one.answers() == ["still here"]
 
 
 @pytest.mark.parametrize("raised", [GeneratorExit, TurnOver])
@@ -390,7 +374,7 @@ async def test_fifty_actions_at_once_have_an_answer_each():
     async with Running(at_first(work)) as one:
         said = await one.say("hi")
         await one.state(AWAITING, said)
-        runs = await of_kind(one, "run", EventSource.AGENT)
+        runs = await one.of_kind("run", EventSource.AGENT)
         acts = [event for event in runs if isinstance(event, CmdRunAction)]
         got = [event for event in runs if isinstance(event, CmdOutputObservation)]
         assert len(acts) == 50
@@ -410,5 +394,5 @@ async def test_texts_beyond_the_limit_end_their_turn_and_those_shown_are_kept():
         said = await one.say("hi")
         await one.state(AgentState.ERROR, said)
         await next_is_answered(one)
-        assert await answers(one) == ["text 0", "still here"]
+        assert await one.answers() == ["text 0", "still here"]
         assert one.stream.partials.open == ()

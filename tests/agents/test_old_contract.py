@@ -9,9 +9,11 @@ import pytest
 from docs.examples import notes_agent
 from events.event import AgentState
 from tests.support.loops import Running
+from tests.support.payloads import ends, is_answer, kind_of, recalls
 
 README = Path(__file__).parents[2] / "README.md"
 AWAITING = AgentState.AWAITING_USER_INPUT
+LEFT_OUT = ("turn_ended", "agent_state_changed", "system", "change_agent_state")
 
 
 def shouting():
@@ -31,12 +33,7 @@ async def conversation(agent, *texts):
         for text in texts:
             await one.state(AWAITING, await one.say(text))
         payloads = [orjson.loads(stored.body) async for stored in one.stream.search_events()]
-    return [
-        (one.get("action") or one.get("observation"), said(one))
-        for one in payloads
-        if one.get("observation") not in ("turn_ended", "agent_state_changed")
-        and one.get("action") not in ("system", "change_agent_state")
-    ]
+    return [(kind_of(one), said(one)) for one in payloads if kind_of(one) not in LEFT_OUT]
 
 
 def said(payload):
@@ -79,11 +76,6 @@ async def test_every_message_of_an_old_agent_has_a_turn_that_ends(make):
         await one.state(AWAITING, await one.say("hello"))
         payloads = [orjson.loads(stored.body) async for stored in one.stream.search_events()]
 
-    (recall,) = [one for one in payloads if one.get("action") == "recall"]
-    (ended,) = [one for one in payloads if one.get("observation") == "turn_ended"]
-    answers = [
-        one["turn"]
-        for one in payloads
-        if one["source"] == "agent" and one.get("action") == "message"
-    ]
-    assert answers == [recall["id"]] == [ended["turn"]]
+    (recall,), (ended,) = recalls(payloads), ends(payloads)
+    (answer,) = [one for one in payloads if is_answer(one)]
+    assert answer["turn"] == ended["turn"] == recall["id"]

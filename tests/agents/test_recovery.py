@@ -1,6 +1,5 @@
 """The recovery of a log that an earlier loop left: turns cut short, old logs, open actions."""
 
-import orjson
 import pytest
 
 from events.actions import (
@@ -16,7 +15,6 @@ from events.observations import (
     CmdOutputObservation,
     TurnEndedObservation,
 )
-from events.serialization import decode
 from events.stores.memory import MemoryEventStore
 from runtime_stub.agent import Agent
 from runtime_stub.scripted import ScriptedAgent
@@ -102,8 +100,7 @@ async def come_up(store, agent, **options):
     first = (await store.head("c")).next_id
     async with Running(agent, store=store, **options) as one:
         await one.state(AWAITING, first - 1)
-        events = one.stream.search_events(first)
-        return [decode(orjson.loads(stored.body)) async for stored in events]
+        return await one.events(first)
 
 
 def answers(events):
@@ -129,8 +126,8 @@ async def test_a_turn_without_an_end_is_told_as_lost(agent):
     assert lost(found) == [1]
     assert ends(found) == [(2, "crashed")]
     assert answers(found) == []
-    assert await come_up(store, agent()) is not None
-    assert lost(await come_up(store, agent())) == []
+    for _ in range(2):
+        assert lost(await come_up(store, agent())) == []
 
 
 async def test_a_turn_without_an_end_is_begun_again_by_an_agent_that_resumes():
@@ -242,7 +239,7 @@ async def test_a_question_whose_loop_is_closed_ends_its_turn_as_waiting():
         await one.state(AWAITING, last - 3)
         said = await one.say("blue")
         await one.state(AWAITING, said)
-        found = [decode(orjson.loads(stored.body)) async for stored in one.stream.search_events()]
+        found = await one.events()
 
     assert [outcome for _, outcome in ends(found)] == ["waiting", "done"]
     assert answers(found) == ["Which colour?", "done"]

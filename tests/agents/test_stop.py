@@ -9,15 +9,17 @@ from storage.users.settings import Settings
 from tests.support.clients import command
 from tests.support.live import live_server
 from tests.support.model_endpoint import hang, model_endpoint
+from tests.support.payloads import is_answer
 from tests.support.remote import CONVERSATIONS, remote
+from tests.support.servers import class_path
+from tests.support.turn_agents import Answering, Chatting
 
 AWAITING = AgentState.AWAITING_USER_INPUT
-ANSWERING = "tests.support.turn_agents:Answering"
 
 
 @pytest.fixture
 async def live():
-    async with live_server(agent_class=ANSWERING) as opened:
+    async with live_server(agent_class=class_path(Answering)) as opened:
         yield opened
 
 
@@ -30,17 +32,13 @@ async def api(live):
 def of_agent(client):
     """The agent's messages among what a client was sent."""
     return [
-        (one["args"]["content"], one.get("interrupted"))
-        for one in client.events
-        if one.get("action") == "message" and one["source"] == "agent"
+        (one["args"]["content"], one.get("interrupted")) for one in client.events if is_answer(one)
     ]
 
 
 async def working(client, text):
     """Have the agent begin; the id of its turn."""
-    ready = await client.state(AWAITING)
-    await client.say(text)
-    await client.state(AgentState.RUNNING, after=ready["id"])
+    await client.set_to_work(text)
     recall = await client.event(lambda one: one.get("action") == "recall")
     return recall["id"]
 
@@ -104,7 +102,7 @@ async def test_a_stop_in_an_action_answers_it_with_an_error(live, api):
 
 async def test_a_stop_in_an_approval_ends_the_turn():
     async with (
-        live_server(agent_class=ANSWERING, confirmation_mode=True) as live,
+        live_server(agent_class=class_path(Answering), confirmation_mode=True) as live,
         remote(live.url) as api,
     ):
         one = await live.new()
@@ -211,10 +209,9 @@ async def test_turns_are_listed_from_the_newest_back_and_in_pages(live, api):
 
 @pytest.mark.parametrize("shown", [None, 3])
 async def test_a_stop_closes_the_models_connection_and_keeps_what_it_had_said(shown):
-    agent = "tests.support.turn_agents:Chatting"
     async with (
         model_endpoint() as model,
-        live_server(agent_class=agent) as live,
+        live_server(agent_class=class_path(Chatting)) as live,
         remote(live.url) as api,
     ):
         chosen = Settings(llm_base_url=model.url)

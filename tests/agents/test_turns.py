@@ -3,19 +3,16 @@
 import asyncio
 import contextlib
 
-import orjson
 import pytest
 
 from events.actions import (
     AgentFinishAction,
-    ChangeAgentStateAction,
     CmdRunAction,
     MCPAction,
     RecallAction,
 )
 from events.event import AgentState, EventSource
 from events.observations import CmdOutputObservation, ErrorObservation, UserRejectObservation
-from events.serialization import decode
 from runtime_stub.agent import Agent
 from runtime_stub.stub import StubRuntime
 from runtime_stub.turn import (
@@ -29,36 +26,9 @@ from runtime_stub.turn import (
     Window,
 )
 from tests.support.loops import Running
-from tests.support.turn_agents import Does
+from tests.support.turn_agents import Does, write
 
 AWAITING = AgentState.AWAITING_USER_INPUT
-
-
-async def events(one, after=-1):
-    """Every event of the log."""
-    found = [decode(orjson.loads(stored.body)) async for stored in one.stream.search_events()]
-    return [event for event in found if event.id > after]
-
-
-async def of_kind(one, kind, source=None):
-    """The events of one kind."""
-    return [
-        event
-        for event in await events(one)
-        if event.kind == kind and (source is None or event.source == source)
-    ]
-
-
-async def command(one, state, of=None):
-    """Ask for a state as a user."""
-    action = ChangeAgentStateAction(agent_state=state, of=of)
-    return (await one.stream.append(action, EventSource.USER)).id
-
-
-async def write(turn, text):
-    """Say a text in one piece."""
-    async with turn.say() as answer:
-        answer.write(text)
 
 
 async def test_what_is_written_is_one_event_of_the_turn_that_ends_behind_it():
@@ -70,10 +40,10 @@ async def test_what_is_written_is_one_event_of_the_turn_that_ends_behind_it():
     async with Running(Does(work)) as one:
         await one.state(AWAITING, await one.say("hi"))
         (recall,) = [
-            event for event in await of_kind(one, "recall") if isinstance(event, RecallAction)
+            event for event in await one.of_kind("recall") if isinstance(event, RecallAction)
         ]
-        (said,) = await of_kind(one, "message", EventSource.AGENT)
-        (ended,) = await of_kind(one, "turn_ended")
+        (said,) = await one.of_kind("message", EventSource.AGENT)
+        (ended,) = await one.of_kind("turn_ended")
 
     assert said.content == "Hello, world"
     assert said.turn == ended.turn == recall.id
@@ -106,12 +76,12 @@ async def test_a_stop_keeps_what_was_shown_and_seals_the_turn():
         one.stream.partials.tap(lambda pieces: shown.set())
         await one.say("hi")
         await shown.wait()
-        await command(one, AgentState.PAUSED)
+        await one.command(AgentState.PAUSED)
         await one.state(AgentState.PAUSED)
         let_go.set()
         await finished.wait()
-        (said,) = await of_kind(one, "message", EventSource.AGENT)
-        (ended,) = await of_kind(one, "turn_ended")
+        (said,) = await one.of_kind("message", EventSource.AGENT)
+        (ended,) = await one.of_kind("turn_ended")
 
     assert (said.content, said.interrupted) == ("The beginning", "stopped")
     assert ended.outcome == "stopped"
@@ -136,9 +106,9 @@ async def test_a_text_of_which_nothing_was_shown_is_no_event_when_it_is_stopped(
     async with Running(Does(work)) as one:
         await one.say("hi")
         await begun.wait()
-        await command(one, AgentState.STOPPED)
+        await one.command(AgentState.STOPPED)
         await one.state(AgentState.STOPPED)
-        assert await of_kind(one, "message", EventSource.AGENT) == []
+        assert await one.of_kind("message", EventSource.AGENT) == []
         assert one.stream.partials.open == ()
 
 
@@ -150,7 +120,7 @@ async def test_a_text_that_fails_before_anything_of_it_was_shown_is_no_event():
 
     async with Running(Does(work)) as one:
         await one.state(AgentState.ERROR, await one.say("hi"))
-        assert await of_kind(one, "message", EventSource.AGENT) == []
+        assert await one.of_kind("message", EventSource.AGENT) == []
         assert one.stream.partials.open == ()
 
 
@@ -168,12 +138,12 @@ async def test_a_question_that_the_agent_withdraws_is_answered_and_no_decision_m
         await one.say("hi")
         (action,) = await actions_asked(one, 1)
         asked.set()
-        (ended,) = await ended_turns(one, 1)
+        ended = await one.event(lambda event: event.kind == "turn_ended")
         rested = await one.state(AWAITING, ended.id)
-        await command(one, AgentState.USER_CONFIRMED, of=action)
+        await one.command(AgentState.USER_CONFIRMED, of=action)
         await one.stream.flush()
-        errors = await of_kind(one, "error")
-        states = [event.agent_state for event in await of_kind(one, "agent_state_changed")]
+        errors = await one.of_kind("error")
+        states = [event.agent_state for event in await one.of_kind("agent_state_changed")]
 
     assert [error.cause for error in errors] == [action]
     assert states[-3:] == ["awaiting_user_confirmation", "running", "awaiting_user_input"]
@@ -223,8 +193,8 @@ async def test_actions_are_carried_out_side_by_side_and_each_has_its_answer():
 
     async with Running(Does(work), runtime=Meeting()) as one:
         await one.state(AWAITING, await one.say("hi"))
-        runs = await of_kind(one, "run")
-        (said,) = await of_kind(one, "message", EventSource.AGENT)
+        runs = await one.of_kind("run")
+        (said,) = await one.of_kind("message", EventSource.AGENT)
 
     actions = [event for event in runs if not isinstance(event, CmdOutputObservation)]
     results = {event.cause: event.content for event in runs if event not in actions}
@@ -251,9 +221,9 @@ async def test_an_action_waits_for_a_person_within_the_turn(decision, kind):
 
     async with Running(Does(work), confirmation_mode=True) as one:
         asked = await one.state(AgentState.AWAITING_USER_CONFIRMATION, await one.say("hi"))
-        await command(one, decision)
+        await one.command(decision)
         await one.state(AWAITING, asked.id)
-        (ended,) = await of_kind(one, "turn_ended")
+        (ended,) = await one.of_kind("turn_ended")
 
     assert isinstance(found[0], kind)
     assert ended.outcome == "done"
@@ -271,9 +241,9 @@ async def test_two_questions_are_open_at_once_and_each_decision_names_its_own():
     async with Running(Does(work), confirmation_mode=True) as one:
         asked = await one.state(AgentState.AWAITING_USER_CONFIRMATION, await one.say("hi"))
         first, second = await actions_asked(one, 2)
-        await command(one, AgentState.USER_REJECTED, of=first)
+        await one.command(AgentState.USER_REJECTED, of=first)
         again = await one.state(AgentState.AWAITING_USER_CONFIRMATION, asked.id + 1)
-        await command(one, AgentState.USER_CONFIRMED, of=second)
+        await one.command(AgentState.USER_CONFIRMED, of=second)
         await one.state(AWAITING, again.id)
 
     assert isinstance(found["a"], UserRejectObservation)
@@ -283,13 +253,14 @@ async def test_two_questions_are_open_at_once_and_each_decision_names_its_own():
 async def actions_asked(one, number):
     """Wait for so many actions; their ids."""
     found = []
-    async with asyncio.timeout(5):
-        async for stored in one.stream.follow(-1):
-            if orjson.loads(stored.body).get("action") == "run":
-                found.append(stored.id)
-            if len(found) == number:
-                return found
-    raise AssertionError(found)
+
+    def all_there(event):
+        if event.kind == "run":
+            found.append(event.id)
+        return len(found) == number
+
+    await one.event(all_there)
+    return found
 
 
 async def test_a_message_in_the_place_of_a_decision_withdraws_the_question_and_is_news():
@@ -318,9 +289,9 @@ async def test_what_an_agent_does_by_itself_stands_in_the_log_with_what_came_of_
 
     async with Running(Does(work)) as one:
         await one.state(AWAITING, await one.say("hi"))
-        (called,) = await of_kind(one, "call_tool_mcp")
-        (answered,) = await of_kind(one, "mcp")
-        (failed,) = await of_kind(one, "error")
+        (called,) = await one.of_kind("call_tool_mcp")
+        (answered,) = await one.of_kind("mcp")
+        (failed,) = await one.of_kind("error")
         bodies = b"".join([stored.body async for stored in one.stream.search_events()])
 
     assert (answered.content, answered.cause) == ("noon", called.id)
@@ -338,10 +309,10 @@ async def test_a_question_waits_for_the_next_message_which_the_turn_takes_up():
         said = await one.say("blue")
         await one.state(AWAITING, said)
         first, second = [
-            event for event in await of_kind(one, "recall") if isinstance(event, RecallAction)
+            event for event in await one.of_kind("recall") if isinstance(event, RecallAction)
         ]
-        texts = [event.content for event in await of_kind(one, "message", EventSource.AGENT)]
-        (ended,) = await of_kind(one, "turn_ended")
+        texts = await one.answers()
+        (ended,) = await one.of_kind("turn_ended")
 
     assert asked.id < said
     assert second.turn == first.id == ended.turn
@@ -365,8 +336,8 @@ async def test_a_message_a_turn_does_not_look_at_begins_the_next_one():
         await one.stream.flush()
         go_on.set()
         await one.state(AWAITING, said)
-        texts = [event.content for event in await of_kind(one, "message", EventSource.AGENT)]
-        ended = await of_kind(one, "turn_ended")
+        texts = await one.answers()
+        ended = await one.of_kind("turn_ended")
 
     assert texts == ["one", "two three"]
     assert [event.outcome for event in ended] == ["done", "done"]
@@ -380,10 +351,10 @@ async def test_a_command_to_go_on_begins_a_turn_without_a_message():
 
     async with Running(Does(work)) as one:
         first = await one.state(AWAITING)
-        await command(one, AgentState.RUNNING)
+        await one.command(AgentState.RUNNING)
         await one.state(AWAITING, first.id)
-        (said,) = await of_kind(one, "message", EventSource.AGENT)
-        (recall,) = await of_kind(one, "recall")
+        (said,) = await one.of_kind("message", EventSource.AGENT)
+        (recall,) = await one.of_kind("recall")
 
     assert said.content == "0 messages"
     assert said.turn == recall.id
@@ -417,8 +388,8 @@ async def test_reports_are_added_up_and_travel_with_the_next_event():
 
     async with Running(Does(work)) as one:
         await one.state(AWAITING, await one.say("hi"))
-        (said,) = await of_kind(one, "message", EventSource.AGENT)
-        (ended,) = await of_kind(one, "turn_ended")
+        (said,) = await one.of_kind("message", EventSource.AGENT)
+        (ended,) = await one.of_kind("turn_ended")
 
     assert said.llm_metrics["accumulated_cost"] == 0.75
     assert said.llm_metrics["accumulated_token_usage"]["prompt_tokens"] == 11
@@ -436,7 +407,7 @@ async def test_the_limit_of_iterations_ends_a_turn_in_words(how):
 
     async with Running(Does(work), max_iterations=3) as one:
         stopped = await one.state(AgentState.ERROR, await one.say("hi"))
-        (ended,) = await of_kind(one, "turn_ended")
+        (ended,) = await one.of_kind("turn_ended")
 
     assert "3 steps" in stopped.reason
     assert ended.outcome == "failed"
@@ -448,7 +419,7 @@ async def test_a_budget_that_is_passed_ends_the_turn_with_an_outcome_of_its_own(
 
     async with Running(Does(work), max_budget_per_task=1.0) as one:
         await one.state(AgentState.ERROR, await one.say("hi"))
-        (ended,) = await of_kind(one, "turn_ended")
+        (ended,) = await one.of_kind("turn_ended")
 
     assert ended.outcome == "budget"
 
@@ -460,7 +431,7 @@ async def test_a_budget_that_is_passed_ends_the_turn_with_an_outcome_of_its_own(
 async def test_a_turn_that_is_silent_or_late_is_ended_by_a_clock(limits, reason):
     async with Running(Does(lambda turn: asyncio.Event().wait()), **limits) as one:
         failed = await one.state(AgentState.ERROR, await one.say("hi"))
-        (ended,) = await of_kind(one, "turn_ended")
+        (ended,) = await one.of_kind("turn_ended")
 
     assert failed.reason == reason
     assert (ended.outcome, ended.reason) == ("timed_out", reason)
@@ -544,10 +515,10 @@ async def test_a_stop_of_one_turn_meets_no_other(how):
         else:
             await one.state(AWAITING, said)
             said = await one.say("two")
-        await command(one, AgentState.STOPPED, of=turn_id)
+        await one.command(AgentState.STOPPED, of=turn_id)
         await one.state(AWAITING, said)
-        outcomes = [event.outcome for event in await of_kind(one, "turn_ended")]
-        states = [event.agent_state for event in await of_kind(one, "agent_state_changed")]
+        outcomes = await one.outcomes()
+        states = [event.agent_state for event in await one.of_kind("agent_state_changed")]
 
     assert outcomes == (["stopped", "done"] if how == "of" else ["done", "done"])
     assert AgentState.STOPPED not in states
@@ -574,7 +545,7 @@ async def test_the_limit_is_raised_to_the_agent_that_may_clean_up():
 
     async with Running(Does(work), max_iterations=2) as one:
         await one.state(AgentState.ERROR, await one.say("hi"))
-        (said,) = await of_kind(one, "message", EventSource.AGENT)
+        (said,) = await one.of_kind("message", EventSource.AGENT)
 
     assert said.content == "I stop here"
 
@@ -614,26 +585,13 @@ async def test_what_an_agent_gives_up_by_itself_is_answered_and_the_turn_goes_on
     async with Running(Does(work), runtime=Held()) as one:
         one.stream.tap(lambda events, _: announced(events))
         said = await one.say("hi")
-        (ended,) = await ended_turns(one, 1)
+        ended = await one.event(lambda event: event.kind == "turn_ended")
         await one.state(AWAITING, ended.id)
-        (error,) = await of_kind(one, "error")
-        texts = [event.content for event in await of_kind(one, "message", EventSource.AGENT)]
-        states = [event.agent_state for event in await of_kind(one, "agent_state_changed")]
+        (error,) = await one.of_kind("error")
+        texts = await one.answers()
+        states = [event.agent_state for event in await one.of_kind("agent_state_changed")]
 
     assert "given up" in error.content
     assert texts == ["And?", "without them"]
     assert states[-4:] == ["running", "awaiting_user_input"] * 2
     assert said < ended.id
-
-
-async def ended_turns(one, number):
-    """Wait for so many ends of turns."""
-    found = []
-    async with asyncio.timeout(5):
-        async for stored in one.stream.follow(-1):
-            event = decode(orjson.loads(stored.body))
-            if event.kind == "turn_ended":
-                found.append(event)
-            if len(found) == number:
-                return found
-    raise AssertionError(found)

@@ -1,4 +1,4 @@
-"""What the README shows works as it stands there."""
+"""The README's examples work as they stand there."""
 
 import asyncio
 import json
@@ -16,6 +16,7 @@ import pytest_asyncio
 
 from tests.support.clients import joined
 from tests.support.official import assert_installed
+from tests.support.payloads import is_answer
 from tests.support.servers import server_process
 
 ROOT = Path(__file__).parents[2]
@@ -71,10 +72,6 @@ async def answer_to(text, url):
 
 def is_message(event):
     return event.get("action") == "message"
-
-
-def is_answer(event):
-    return is_message(event) and event["source"] == "agent"
 
 
 async def test_the_first_command_starts_the_server_where_it_says(tmp_path):

@@ -2,10 +2,11 @@
 
 import pytest
 
-from tests.support.checker import Counts, DeliveryChecker, is_state
+from tests.support.checker import Counts, DeliveryChecker
 from tests.support.clients import command, message
 from tests.support.cut_run import run_cuts
 from tests.support.cutting_proxy import cutting
+from tests.support.payloads import is_state
 from tests.support.remote import as_stored, remote
 from tests.support.seeds import choices, chosen_seed
 from tests.support.servers import server_process

@@ -12,9 +12,9 @@ import httpx
 from server.conversations.conversation import ServerConversation
 from server.conversations.loop_scheduler import LoopScheduler
 from server.conversations.standalone import StandaloneConversationManager
-from tests.support.checker import Payload
 from tests.support.clients import RecordingClient, command
 from tests.support.live import Live, live_server
+from tests.support.payloads import Payload, outcomes
 from tests.support.remote import CONVERSATIONS, Remote, remote
 from tests.support.waiting import until
 
@@ -85,11 +85,6 @@ def done(log: Sequence[Payload], approval: int) -> list[str]:
     """The results of an approval: the observations of its action as it was decided."""
     again = [one["id"] for one in decided(log, approval)]
     return [one["observation"] for one in log if one.get("cause") in again]
-
-
-def outcomes(log: Sequence[Payload]) -> list[str]:
-    """The outcomes of the turns."""
-    return [one["extras"]["outcome"] for one in log if one.get("observation") == "turn_ended"]
 
 
 async def carried_out(api: Remote, conversation_id: str, approval: int) -> list[Payload]:

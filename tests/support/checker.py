@@ -1,21 +1,19 @@
-"""What clients must have received of a log, and the counts a suite prints and demands."""
+"""The check that clients have received a log, and the counts a suite prints and demands."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
 
 from events.event import StoredEvent
 from server.sockets.protocol import project
-
-Payload = dict[str, Any]
+from tests.support.payloads import Payload, is_error_state, is_state
 
 
 @dataclass(slots=True)
 class Received:
-    """What one connection received of the log, in order.
+    """The events that one connection received of the log, in order.
 
     `cursor` is the last id the client had when it joined. `joined_before` bounds where the log
     ended at its joining: states from that id on must not be left out. None: unknown. A cursor
@@ -40,7 +38,7 @@ class Received:
 
 @dataclass(slots=True)
 class Counts:
-    """What a suite did. `collapsed` and `repeated` are the two liberties a server has."""
+    """The counts of a suite. `collapsed` and `repeated` are the two liberties a server has."""
 
     appended: int = 0
     delivered: int = 0
@@ -51,16 +49,6 @@ class Counts:
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {getattr(self, name)}" for name in self.__slots__)
-
-
-def is_state(payload: Payload) -> bool:
-    """Whether the event tells a state of the agent."""
-    return payload.get("observation") == "agent_state_changed"
-
-
-def is_error_state(payload: Payload) -> bool:
-    """Whether it is the state on which clients do not move their cursor."""
-    return is_state(payload) and payload["extras"]["agent_state"] == "error"
 
 
 class DeliveryChecker:

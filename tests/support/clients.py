@@ -8,10 +8,12 @@ from urllib.parse import urlencode
 
 import socketio
 
-from tests.support.checker import Payload, Received, is_error_state
+from events.event import AgentState
+from tests.support.checker import Received
+from tests.support.payloads import Payload, is_error_state, is_state
 
 WAIT_SECONDS = 3.0
-"""How long anything a test waits for may take."""
+"""Seconds that anything a test waits for may take."""
 
 
 class ConnectRefused(Exception):
@@ -103,7 +105,7 @@ class RecordingClient:
         """The first state of that name with a higher id."""
         return await self.event(
             lambda payload: (
-                payload.get("observation") == "agent_state_changed"
+                is_state(payload)
                 and payload["extras"]["agent_state"] == wanted
                 and payload["id"] > after
             )
@@ -116,6 +118,13 @@ class RecordingClient:
     async def say(self, content: str, **fields: object) -> Any:
         """Send a user's message, and return the acknowledgement."""
         return await self.send(message(content) | fields)
+
+    async def set_to_work(self, content: str) -> Any:
+        """Send a message to an agent once it rests, and wait until it works; the acknowledgement."""
+        rests = await self.state(AgentState.AWAITING_USER_INPUT)
+        said = await self.say(content)
+        await self.state(AgentState.RUNNING, after=rests["id"])
+        return said
 
     async def emit(self, payload: object, event: str = "oh_user_action") -> None:
         """Emit without asking for an acknowledgement."""

@@ -11,17 +11,11 @@ from itertools import count
 from pathlib import Path
 from random import Random
 
-from tests.support.checker import (
-    Counts,
-    DeliveryChecker,
-    Payload,
-    Received,
-    is_error_state,
-    is_state,
-)
+from tests.support.checker import Counts, DeliveryChecker, Received
 from tests.support.clients import message
 from tests.support.cutting_proxy import CuttingProxy, cutting
 from tests.support.official import Joining, OfficialClient, official_client
+from tests.support.payloads import Payload, is_error_state, is_state
 from tests.support.remote import Remote, as_stored, remote
 from tests.support.seeds import choices
 from tests.support.servers import server_process
@@ -33,12 +27,12 @@ QUIET_EVERY = 25
 QUIET_SECONDS = 0.6
 RESTING = ("awaiting_user_input", "error")
 CLOCK_SECONDS = 0.001
-"""What Node's clock leaves off."""
+"""The precision of Node's clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class CutFigures:
-    """What a run did; `counts` as the checker counts."""
+    """Figures of a run; `counts` as the checker counts."""
 
     seed: int
     cuts: int

@@ -1,6 +1,7 @@
 """A conversation that holds one of everything the page draws."""
 
-from tests.support.written_logs import Payload, at_rest, came, did, ran, said
+from tests.support.payloads import Payload
+from tests.support.written_logs import at_rest, came, did, ran, said
 
 TITLE = (
     "Why does the nightly build of the payments service fail on the third retry and never before?"

@@ -13,9 +13,8 @@ I6 what was sent after an acknowledgement stands behind what was acknowledged
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-Payload = dict[str, Any]
+from tests.support.payloads import Payload
 
 
 @dataclass(slots=True)
@@ -31,7 +30,7 @@ class Request:
 
 
 class History:
-    """What was sent to one conversation and answered, in the order in which that was seen.
+    """The events sent to one conversation, and their answers, in the order in which they were seen.
 
     A request without an answer is unknown: it may be in the log once, or not.
     """

@@ -2,7 +2,8 @@
 
 from itertools import cycle
 
-from tests.support.written_logs import Payload, at_rest, came, did, ran, said
+from tests.support.payloads import Payload
+from tests.support.written_logs import at_rest, came, did, ran, said
 
 RIGHT_TO_LEFT = "שלום, זה טקסט מימין לשמאל عربي \u202egnp.exe"
 EMOJI = "👩‍👩‍👧 🏴‍☠️ e\u0301 🇺🇳 " * 20

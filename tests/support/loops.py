@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 
-from events.actions import MessageAction
+from events.actions import ChangeAgentStateAction, MessageAction
 from events.event import EventSource
-from events.observations import ErrorObservation
+from events.observations import AgentStateChangedObservation, ErrorObservation
 from events.page_reader import PageReader
 from events.serialization import decode
 from events.stores.memory import MemoryEventStore
@@ -81,30 +81,61 @@ class Running:
         """Append a user's message; its id."""
         return (await self.stream.append(MessageAction(content=text), EventSource.USER)).id
 
-    async def state(self, wanted, after=-1):
-        """Follow the log to a state; its event."""
+    async def command(self, state, of=None):
+        """Ask for a state as a user; the id of the command."""
+        action = ChangeAgentStateAction(agent_state=state, of=of)
+        return (await self.stream.append(action, EventSource.USER)).id
+
+    async def event(self, fits, after=-1):
+        """Return the first event behind `after` that fits, waiting for it."""
         async with asyncio.timeout(5):
             async for stored in self.stream.follow(after):
                 event = decode(orjson.loads(stored.body))
-                if getattr(event, "agent_state", None) == wanted and event.kind != (
-                    "change_agent_state"
-                ):
+                if fits(event):
                     return event
-        raise AssertionError(wanted)
+        raise AssertionError(f"the stream ended behind {after}")
+
+    async def state(self, wanted, after=-1):
+        """Return the first event behind `after` that tells a state, waiting for it."""
+        return await self.event(
+            lambda event: (
+                isinstance(event, AgentStateChangedObservation) and event.agent_state == wanted
+            ),
+            after,
+        )
+
+    async def events(self, first=0):
+        """Return the events of the log, from the first of these on."""
+        found = self.stream.search_events(first)
+        return [decode(orjson.loads(stored.body)) async for stored in found]
+
+    async def of_kind(self, kind, source=None):
+        """Return the events of one kind."""
+        return [
+            event
+            for event in await self.events()
+            if event.kind == kind and (source is None or event.source == source)
+        ]
+
+    async def answers(self):
+        """Return the texts of the agent's messages."""
+        return [said.content for said in await self.of_kind("message", EventSource.AGENT)]
+
+    async def outcomes(self):
+        """Return the outcomes of the turns that have ended."""
+        return [ended.outcome for ended in await self.of_kind("turn_ended")]
 
     async def errors(self):
         """Id, text and `error_id` of every error that answers no action."""
-        found = [decode(orjson.loads(one.body)) async for one in self.stream.search_events()]
         return [
             (one.id, one.content, one.error_id)
-            for one in found
+            for one in await self.events()
             if isinstance(one, ErrorObservation) and one.cause is None
         ]
 
     async def log(self):
         """Kind and state of every event."""
-        found = [decode(orjson.loads(one.body)) async for one in self.stream.search_events()]
-        return [(one.kind, getattr(one, "agent_state", None)) for one in found]
+        return [(one.kind, getattr(one, "agent_state", None)) for one in await self.events()]
 
 
 class Scripts(Agent):

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tests.support.checker import Payload, Received
+from tests.support.checker import Received
+from tests.support.payloads import Payload
 
 FOLDER = Path(__file__).parents[1] / "node"
 LINE_BYTES = 16 * 1024 * 1024
@@ -26,7 +27,7 @@ class Answer(NamedTuple):
 
 
 class Joining(NamedTuple):
-    """What a connection asked for, and when (Unix seconds) it was told that it is connected."""
+    """The request of a connection, and when (Unix seconds) it was told that it is connected."""
 
     latest_event_id: str
     at: float

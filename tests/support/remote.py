@@ -1,4 +1,4 @@
-"""A server in another process, asked over REST."""
+"""Servers asked over REST, in another process or in this one."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,8 +12,14 @@ from httpx import AsyncClient
 from events.event import EventFlag, StoredEvent
 from server.app import create_app
 from server.config.settings import ServerConfig
-from tests.support.checker import Payload
-from tests.support.servers import LoopServer, serving
+from tests.support.payloads import Payload
+from tests.support.servers import (
+    LoopServer,
+    ServerProcess,
+    environment_of,
+    server_process,
+    serving,
+)
 
 CONVERSATIONS = "/api/conversations"
 PAGE = 100
@@ -108,6 +114,18 @@ async def server_over(
     async with (
         create_app(config) as application,
         serving(config, application) as server,
+        remote(server.url) as asked,
+    ):
+        yield server, asked
+
+
+@asynccontextmanager
+async def process_over(
+    folder: Path, **settings: object
+) -> AsyncIterator[tuple[ServerProcess, Remote]]:
+    """A server process over a data directory, with these settings, and a client of it."""
+    async with (
+        server_process(folder, environment=environment_of(**settings)) as server,
         remote(server.url) as asked,
     ):
         yield server, asked

@@ -21,6 +21,19 @@ READY_SECONDS = 60.0
 REPOSITORY = Path(__file__).parents[2]
 
 
+def class_path(cls: type) -> str:
+    """Return the name under which the settings find a class."""
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def environment_of(**settings: object) -> dict[str, str]:
+    """Return the environment in which a server has these settings, classes by their names."""
+    return {
+        f"PARLEY_{name.upper()}": class_path(value) if isinstance(value, type) else str(value)
+        for name, value in settings.items()
+    }
+
+
 class ServerProcess:
     """`parley serve` on a free port over one data directory; killable, restartable."""
 
@@ -42,7 +55,7 @@ class ServerProcess:
 
     @property
     def url(self) -> str:
-        """Where the server is."""
+        """The server's address."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
@@ -104,7 +117,7 @@ class ServerProcess:
         self._process.send_signal(number)
 
     async def printed(self) -> str:
-        """What came on stdout after the ready line, once the process has ended."""
+        """Return the output on stdout after the ready line, once the process has ended."""
         assert self._process is not None
         assert self._process.stdout is not None
         return (await self._process.stdout.read()).decode()

@@ -21,6 +21,12 @@ def asked(turn: Turn | BlockingTurn) -> str:
     return " ".join(one.content for one in turn.cause if isinstance(one, MessageAction))
 
 
+async def write(turn: Turn, text: str) -> None:
+    """Say a text in one piece."""
+    async with turn.say() as answer:
+        answer.write(text)
+
+
 class Does(Agent):
     """Does what a test gives it to do."""
 

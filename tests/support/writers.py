@@ -10,9 +10,9 @@ import httpx
 import orjson
 from websockets.exceptions import ConnectionClosed
 
-from tests.support.checker import Payload
 from tests.support.clients import message
 from tests.support.invariants import History
+from tests.support.payloads import Payload
 from tests.support.raw_client import RawClient, raw_client
 from tests.support.remote import CONVERSATIONS, Remote, remote
 
@@ -166,17 +166,17 @@ class Writers:
 
     @property
     def acknowledged(self) -> int:
-        """How many messages are."""
+        """The number of acknowledged messages."""
         return sum(len(one.acknowledged) for one in self.all)
 
     @property
     def open(self) -> int:
-        """How many were sent and are not acknowledged."""
+        """The number of messages that are not acknowledged."""
         return sum(len(one.open) for one in self.all)
 
     @property
     def known(self) -> int:
-        """How many were in the log already when they were sent again."""
+        """The number of messages that were in the log already when they were sent again."""
         return sum(one.known for one in self.all)
 
     async def write(self, url: str) -> None:

@@ -16,11 +16,10 @@ from storage.conversations.database import DatabaseConversationStores
 from storage.conversations.metadata import ConversationMetadata
 from storage.database.sqlite import SqliteDatabase
 from storage.keys import DATABASE_NAME
+from tests.support.payloads import Payload
 
 BATCH = 1_000
 BEGINNING = datetime(2026, 3, 2, 9, 15, tzinfo=UTC)
-
-Payload = dict[str, Any]
 
 
 async def write_log(
@@ -84,7 +83,7 @@ def ran(cause: int, command: str, content: str, exit_code: int = 0) -> Payload:
 
 
 def at_rest(message_id: int, recall_id: int) -> list[Payload]:
-    """What follows when the agent has taken up a user's message and waits for the next."""
+    """Return the events behind a user's message that the agent has taken up and answered."""
     recall = {"recall_type": "knowledge", "query": ""}
     state = {"agent_state": "awaiting_user_input", "reason": ""}
     return [

@@ -24,7 +24,7 @@ from storage.users.settings import Settings
 from tests.support.backends import FACTORIES
 from tests.support.clients import ConnectRefused, joined
 from tests.support.remote import remote
-from tests.support.servers import serving
+from tests.support.servers import class_path, serving
 from tests.support.user_backends import open_settings_stores
 from tests.test_architecture import sources
 
@@ -204,7 +204,7 @@ def test_every_back_end_keeps_owners_apart_that_differ_in_any_character(kind, ow
 
 def config_of(kind: str, folder: Path, users: type[UserAuth]) -> ServerConfig:
     settings: dict[str, Any] = {"storage_kind": kind, "admin_key": ADMIN_KEY}
-    settings["user_auth_class"] = f"{users.__module__}:{users.__qualname__}"
+    settings["user_auth_class"] = class_path(users)
     if kind != "memory":
         settings["data_dir"] = folder
     return ServerConfig(**settings)

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from asyncio import CancelledError
 
-import orjson
 import pytest
 
 from events.actions import (
@@ -133,10 +132,7 @@ async def test_a_second_failure_in_the_state_error_is_in_the_log_as_well():
         assert [text for _, text, _ in await one.errors()] == ["one"]
 
         await one.say("two")
-        async with asyncio.timeout(5):
-            async for stored in one.stream.follow(failed.id):
-                if orjson.loads(stored.body).get("content", "").startswith("two"):
-                    break
+        await one.event(lambda event: getattr(event, "content", "").startswith("two"), failed.id)
         assert [text for _, text, _ in await one.errors()] == ["one", "two"]
 
 

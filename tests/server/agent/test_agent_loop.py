@@ -2,14 +2,12 @@
 
 import asyncio
 
-import orjson
 import pytest
 
 from events.actions import AgentFinishAction, CmdRunAction, FileWriteAction, MessageAction
 from events.event import AgentState
 from events.observations import CmdOutputObservation
 from events.redaction import MASK
-from events.serialization import decode
 from runtime_stub.agent import Agent, RateLimited
 from runtime_stub.replay import ReplayAgent
 from runtime_stub.scripted import ScriptedAgent
@@ -148,7 +146,7 @@ async def test_a_recording_is_acted_out_over_its_ends_and_the_next_question_is_a
         await one.say("a new question")
         await one.state(AgentState.AWAITING_USER_INPUT, ended.id)
 
-        said = [event.message async for event in decoded(one) if event.kind == "message"]
+        said = [event.message for event in await one.of_kind("message")]
         assert said == [
             "the recorded question",
             "a",
@@ -166,13 +164,8 @@ async def test_what_is_asked_during_a_replay_is_answered_behind_its_last_end():
         asked = await one.say("asked meanwhile")
         await one.state(AgentState.AWAITING_USER_INPUT, asked)
 
-        messages = [event.message async for event in decoded(one) if event.kind == "message"]
+        messages = [event.message for event in await one.of_kind("message")]
         assert messages[-1] == "You said: asked meanwhile"
-
-
-async def decoded(one):
-    async for stored in one.stream.search_events():
-        yield decode(orjson.loads(stored.body))
 
 
 PLANTED = "planted-value-7341"
@@ -206,7 +199,7 @@ async def test_an_agent_and_its_runtime_are_given_what_was_written_and_the_log_m
         (shown,) = [event for event in agent.given if isinstance(event, CmdOutputObservation)]
         assert shown.content == f"key: {PLANTED}"
         assert await one.runtime.read_file("cm.yaml") == f"key: {PLANTED}\n".encode()
-        assert PLANTED not in "".join([event.model_dump_json() async for event in decoded(one)])
+        assert PLANTED not in "".join([event.model_dump_json() for event in await one.events()])
         assert one.stream._unmasked == {}
 
 

@@ -1,4 +1,4 @@
-"""What an agent keeps for its next turn outlives the process, over every durable back-end."""
+"""The memory an agent keeps for its next turn outlives the process, over every durable back-end."""
 
 import asyncio
 

@@ -12,6 +12,7 @@ from server.agent.states import LoopSettings
 from tests.support.clients import message
 from tests.support.hooked import HookedEventStore
 from tests.support.live import live_server, rests, until_resting, until_running
+from tests.support.payloads import is_answer
 from tests.support.waiting import until
 
 SETTINGS = LoopSettings()
@@ -54,10 +55,6 @@ async def slow_to_close():
         async with manager.attach(conversation_id, None) as conversation:
             await until_resting(manager, conversation_id)
             yield live, conversation
-
-
-def is_answer(payload):
-    return (payload.get("action"), payload.get("source")) == ("message", "agent")
 
 
 async def test_a_loop_of_another_user_is_never_closed_to_make_room():

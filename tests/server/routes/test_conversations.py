@@ -7,6 +7,7 @@ import pytest
 
 from server.agent.states import LoopSettings
 from storage.conversations.metadata import ConversationTrigger
+from tests.support.payloads import is_answer
 from tests.support.rest import EVERY, assert_refused, rest_server
 
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -83,10 +84,6 @@ async def test_a_list_can_be_narrowed_by_a_part_of_the_title_and_by_age(rest):
     assert await listed(rest, "title=ROCKET") == ["b", "a"]
     since = (START + timedelta(minutes=30)).isoformat().replace("+00:00", "Z")
     assert await listed(rest, f"title=rocket&updated_since={since}") == ["b"]
-
-
-def is_answer(event):
-    return event["source"] == "agent" and event.get("action") == "message"
 
 
 async def test_opening_starting_stopping_and_renaming_leave_the_last_message_and_the_order(rest):
