@@ -15,15 +15,22 @@ import httpx
 import orjson
 from websockets.exceptions import WebSocketException
 
-from tests.support.checker import Payload
 from tests.support.clients import message
+from tests.support.crash_run import CrashFigures, unlimited_server
+from tests.support.payloads import Payload, ends, recalls
 from tests.support.raw_client import EVENT, RawClient, payload_of, raw_client
 from tests.support.remote import Remote, remote
 from tests.support.seeds import choices
-from tests.support.servers import ServerProcess, server_process
+from tests.support.servers import ServerProcess
 from tests.support.sse import Frame, SseView, sse_frames
 from tests.support.stream_view import StreamView
-from tests.support.writing_agent import SECRET_LETTERS, SETTINGS, plant_secret, request, shown_of
+from tests.support.writing_agent import (
+    WritingAgent,
+    assert_no_secret,
+    plant_secret,
+    request,
+    shown_of,
+)
 
 CONVERSATIONS = 8
 WORDS = (50, 700)
@@ -34,17 +41,14 @@ SLOW_SECONDS = 0.3
 SLOW_SHARE = 0.25
 SMALL_BUFFER = 4096
 DELTA = '42["oh_delta",'
-CONNECTIONS = {"PARLEY_MAX_CONNECTIONS_PER_ADDRESS": "1000"}
 GONE = (httpx.HTTPError, WebSocketException, OSError, TimeoutError, StopAsyncIteration)
-"""What a client is told when its server was killed."""
+"""The errors a client is told when its server was killed."""
 
 
 @dataclass(slots=True)
-class DeltaCutFigures:
-    """What a run did."""
+class DeltaCutFigures(CrashFigures):
+    """Figures of a run."""
 
-    seed: int
-    storage: str
     cuts: int = 0
     in_text: int = 0
     kills: int = 0
@@ -53,11 +57,12 @@ class DeltaCutFigures:
     crashed: int = 0
     doors: Counter[str] = field(default_factory=Counter)
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """See CrashFigures."""
         return (
-            f"{self.storage}, seed {self.seed}: cuts {self.cuts} ({self.in_text} in the middle of a"
-            f" text), kills {self.kills}, connections {dict(self.doors)}, frames {self.frames}, texts"
-            f" {self.texts} ({self.crashed} cut short by a kill); 0 wrong, 0 letters of the secret"
+            f"cuts {self.cuts} ({self.in_text} in the middle of a text), kills {self.kills},"
+            f" connections {dict(self.doors)}, frames {self.frames}, texts {self.texts}"
+            f" ({self.crashed} cut short by a kill); 0 wrong, 0 letters of the secret"
         )
 
 
@@ -109,8 +114,8 @@ async def run_delta_cuts(
 ) -> DeltaCutFigures:
     """Cut so often, and kill the server every so many seconds. Raises AssertionError."""
     figures = DeltaCutFigures(seed, storage)
-    environment = SETTINGS | {"PARLEY_STORAGE": storage} | CONNECTIONS
-    async with server_process(data_dir, environment=environment) as server:
+    settings = {"agent_class": WritingAgent, "max_connections_per_address": 1_000}
+    async with unlimited_server(data_dir, storage, **settings) as server:
         run = Run(server, choices(seed), figures, cuts)
         async with remote(server.url) as api:
             await plant_secret(api)
@@ -153,11 +158,11 @@ async def _finished(run: Run, api: Remote, conversation: Conversation) -> list[P
     await api.post(conversation.key, message(asked))
     while True:
         log = await api.log(conversation.key)
-        recalls = [one for one in log if one.get("action") == "recall"]
-        ended = {one["turn"] for one in log if one.get("observation") == "turn_ended"}
+        marks = recalls(log)
+        ended = {one["turn"] for one in ends(log)}
         said = {one["id"] for one in log if _is_asked(one)}
-        taken_up = {one["cause"] for one in recalls}
-        if said <= taken_up and {one.get("turn", one["id"]) for one in recalls} <= ended:
+        taken_up = {one["cause"] for one in marks}
+        if said <= taken_up and {one.get("turn", one["id"]) for one in marks} <= ended:
             return log
         await _turn_ends(run, conversation.key, log[-1]["id"])
 
@@ -226,7 +231,7 @@ class Wanderer:
 def take_sse(run: Run, conversation: Conversation, view: SseView, frame: Frame) -> None:
     """Hold a frame of an event stream, and check it."""
     run.figures.frames += 1
-    _check_letters(orjson.dumps(frame.data).decode())
+    assert_no_secret(orjson.dumps(frame.data).decode())
     view.take(frame)
     conversation.check_held(view)
 
@@ -236,7 +241,7 @@ def take_socket(run: Run, conversation: Conversation, view: StreamView, text: st
     if not text.startswith((EVENT, DELTA)):
         return
     run.figures.frames += 1
-    _check_letters(text)
+    assert_no_secret(text)
     if text.startswith(DELTA):
         view.take_delta(orjson.loads(text[len(DELTA) : -1]))
     elif type((payload := payload_of(text)).get("id")) is int:
@@ -256,10 +261,6 @@ def socket_of(
         query={"deltas": held or "1"},
         receive_bytes=buffer,
     )
-
-
-def _check_letters(text: str) -> None:
-    assert not SECRET_LETTERS.intersection(text), text[:200]
 
 
 async def _settle(run: Run, wandering: list[Wanderer]) -> None:

@@ -21,25 +21,23 @@ from storage.conversations.database import DatabaseConversationStores
 from storage.database.sqlite import SqliteDatabase
 from storage.keys import DATABASE_NAME
 from storage.opening import open_storage
-from tests.support.checker import Payload, is_state
 from tests.support.clients import joined
+from tests.support.crash_run import CrashFigures, unlimited_server
+from tests.support.payloads import Payload, is_state, recalls
 from tests.support.remote import Remote, remote
 from tests.support.seeds import choices
-from tests.support.servers import ServerProcess, server_process
+from tests.support.servers import ServerProcess
 from tests.support.writers import Writers
 
 CONVERSATIONS = 8
-SETTINGS = {"PARLEY_MAX_CONCURRENT_CONVERSATIONS": "1000", "PARLEY_MAX_ITERATIONS": "1000000"}
 KILL_SECONDS = (0.005, 0.2)
 ANSWER_SECONDS = 10.0
 
 
 @dataclass(slots=True)
-class KillFigures:
-    """What a run of rounds did."""
+class KillFigures(CrashFigures):
+    """Figures of a run of rounds."""
 
-    seed: int
-    storage: str
     rounds: int = 0
     acknowledged_before: int = 0
     acknowledged: int = 0
@@ -48,12 +46,12 @@ class KillFigures:
     known: int = 0
     appended: int = 0
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """See CrashFigures."""
         return (
-            f"{self.storage}, seed {self.seed}: rounds {self.rounds}, acknowledged {self.acknowledged}"
-            f" ({self.acknowledged_before} before the kill, at least {self.fewest_acknowledged} a"
-            f" round), sent again {self.repeated}, of these known {self.known}, appended"
-            f" {self.appended}, 0 lost, 0 twice"
+            f"rounds {self.rounds}, acknowledged {self.acknowledged} ({self.acknowledged_before}"
+            f" before the kill, at least {self.fewest_acknowledged} a round), sent again"
+            f" {self.repeated}, of these known {self.known}, appended {self.appended}, 0 lost, 0 twice"
         )
 
 
@@ -63,8 +61,7 @@ async def run_kill_rounds(
     """Kill and compare so often over one data directory. Raises AssertionError."""
     random = choices(seed)
     figures = KillFigures(seed, storage)
-    environment = SETTINGS | {"PARLEY_STORAGE": storage}
-    async with server_process(data_dir, environment=environment) as server:
+    async with unlimited_server(data_dir, storage) as server:
         for _ in range(rounds):
             async with remote(server.url) as api:
                 await _round(server, api, random, figures)
@@ -168,13 +165,13 @@ async def _talk(url: str, conversation_id: str) -> None:
 
 def _check_taken_up(log: Sequence[Payload], kept: int) -> None:
     """Every message was taken up once; those taken up after the restart were answered once."""
-    taken_up = [one["cause"] for one in log if one.get("action") == "recall"]
+    taken_up = [one["cause"] for one in recalls(log)]
     answers = Counter(one["message"] for one in log if one["source"] == "agent")
     for event in log:
         if event["source"] == "user" and event.get("action") == "message":
             assert taken_up.count(event["id"]) == 1, f"{event['id']} is taken up not just once"
-    for event in log[kept:]:
-        if event.get("action") == "recall" and event["args"]["query"].startswith("message "):
+    for event in recalls(log[kept:]):
+        if event["args"]["query"].startswith("message "):
             answer = f"You said: {event['args']['query']}"
             assert answers[answer] == 1, f"{answers[answer]} times {answer}"
 

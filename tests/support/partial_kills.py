@@ -17,14 +17,21 @@ from events.checkpoints import Checkpoint, CheckpointedText
 from events.stores.base import PARTIALS, EventStore
 from events.stores.opening import open_event_store
 from storage.opening import open_storage
-from tests.support.checker import Payload
 from tests.support.clients import message
+from tests.support.crash_run import CrashFigures, unlimited_server
 from tests.support.crashing import config_of
+from tests.support.payloads import Payload, is_answer, recalls
 from tests.support.remote import Remote, remote
 from tests.support.seeds import choices
-from tests.support.servers import ServerProcess, server_process
+from tests.support.servers import ServerProcess
 from tests.support.sse import SseView, sse_frames
-from tests.support.writing_agent import SECRET_LETTERS, SETTINGS, plant_secret, request, shown_of
+from tests.support.writing_agent import (
+    WritingAgent,
+    assert_no_secret,
+    plant_secret,
+    request,
+    shown_of,
+)
 
 CONVERSATIONS = 4
 WORDS = 2_000
@@ -35,11 +42,9 @@ AGAIN_EVERY = 4
 
 
 @dataclass(slots=True)
-class PartialKillFigures:
-    """What a run of rounds did."""
+class PartialKillFigures(CrashFigures):
+    """Figures of a run of rounds."""
 
-    seed: int
-    storage: str
     kills: int = 0
     texts: int = 0
     recovered: int = 0
@@ -49,11 +54,12 @@ class PartialKillFigures:
     most_lost_seconds: float = 0.0
     """How long before its kill a client had been shown the oldest piece that was lost."""
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
+        """See CrashFigures."""
         return (
-            f"{self.storage}, seed {self.seed}: kills {self.kills}, texts {self.texts}, of these"
-            f" recovered {self.recovered}, characters shown {self.shown}, kept {self.kept},"
-            f" clients that held more {self.held_more}, by at most {self.most_lost_seconds:.2f} s;"
+            f"kills {self.kills}, texts {self.texts}, of these recovered {self.recovered},"
+            f" characters shown {self.shown}, kept {self.kept}, clients that held more"
+            f" {self.held_more}, by at most {self.most_lost_seconds:.2f} s;"
             " 0 checkpoints lost, 0 twice, 0 letters of the secret"
         )
 
@@ -91,8 +97,7 @@ async def run_partial_kills(
     """Kill and compare so often over one data directory. Raises AssertionError."""
     random = choices(seed)
     figures = PartialKillFigures(seed, storage)
-    environment = SETTINGS | {"PARLEY_STORAGE": storage}
-    async with server_process(data_dir, environment=environment) as server:
+    async with unlimited_server(data_dir, storage, agent_class=WritingAgent) as server:
         async with remote(server.url) as api:
             await plant_secret(api)
         while figures.kills < kills:
@@ -117,7 +122,7 @@ async def _round(
         try:
             async with sse_frames(server.url, one.key) as frames:
                 async for frame in frames:
-                    assert not SECRET_LETTERS.intersection(_text(frame.data))
+                    assert_no_secret(orjson.dumps(frame.data).decode())
                     one.view.take(frame)
                     if one.held:
                         one.shown.append((asyncio.get_running_loop().time(), len(one.held)))
@@ -178,7 +183,7 @@ async def _stored_of(store: EventStore, key: str) -> Stored:
     texts = () if body is None else Checkpoint.decode(body).texts
     named = {event.get("partial") for event in log}
     unfinished = [text for text in texts if text.id not in named and text.text.strip()]
-    return Stored([event for event in log if _is_said(event)], unfinished)
+    return Stored([event for event in log if is_answer(event)], unfinished)
 
 
 async def _check(
@@ -193,14 +198,14 @@ async def _check(
     assert shown.startswith(held)
     async with sse_frames(server.url, one.key, one.view.cursor, end="now") as frames:
         async for frame in frames:
-            assert not SECRET_LETTERS.intersection(_text(frame.data))
+            assert_no_secret(orjson.dumps(frame.data).decode())
             one.view.take(frame)
     assert one.view.held == {}, "neither an event nor `open` told of a text"
-    said = [event for event in await api.log(one.key) if _is_said(event)]
-    assert said == [event for event in one.view.events if _is_said(event)]
+    said = [event for event in await api.log(one.key) if is_answer(event)]
+    assert said == [event for event in one.view.events if is_answer(event)]
     recovered = said[len(left.said) :]
     assert said[: len(left.said)] == left.said
-    turn = next(event["id"] for event in one.view.events if _is_recall(event))
+    turn = recalls(one.view.events)[0]["id"]
     assert [
         (event["partial"], event["args"]["content"], event["interrupted"], event["turn"])
         for event in recovered
@@ -216,15 +221,3 @@ async def _check(
     since = one.held_more_since(kept)
     if held and since is not None:
         figures.most_lost_seconds = max(figures.most_lost_seconds, killed_at - since)
-
-
-def _text(data: object) -> str:
-    return orjson.dumps(data).decode()
-
-
-def _is_said(event: Payload) -> bool:
-    return event["source"] == "agent" and event.get("action") == "message"
-
-
-def _is_recall(event: Payload) -> bool:
-    return event.get("action") == "recall"

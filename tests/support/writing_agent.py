@@ -7,6 +7,7 @@ from runtime_stub.agent import Agent
 from runtime_stub.turn import Turn
 from tests.support.remote import Remote
 from tests.support.seeds import choices
+from tests.support.servers import environment_of
 from tests.support.turn_agents import asked
 
 SECRET = "QXJVQXVJ-JJXQ"  # noqa: S105 - planted
@@ -34,6 +35,11 @@ def shown_of(message: str) -> str:
     return text_of(message).replace(SECRET, MASK)
 
 
+def assert_no_secret(text: str) -> None:
+    """Raise AssertionError where a letter of the secret is in a text."""
+    assert not SECRET_LETTERS.intersection(text), text[:200]
+
+
 async def plant_secret(api: Remote) -> None:
     """Give a server's user the secret."""
     answer = await api.client.post("/api/secrets", json={"name": "KEY", "value": SECRET})
@@ -55,8 +61,5 @@ class WritingAgent(Agent):
                 await asyncio.sleep(chance.uniform(0, PACE_SECONDS))
 
 
-SETTINGS = {
-    "PARLEY_MAX_CONCURRENT_CONVERSATIONS": "1000",
-    "PARLEY_AGENT_CLASS": f"{WritingAgent.__module__}:{WritingAgent.__qualname__}",
-}
+SETTINGS = environment_of(agent_class=WritingAgent, max_concurrent_conversations=1_000)
 """The environment of a server with this agent."""

@@ -1,0 +1,39 @@
+"""The frame of runs that cut servers short: figures that name the seed, and a server without limits."""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.servers import ServerProcess, environment_of, server_process
+
+
+@dataclass(slots=True)
+class CrashFigures(ABC):
+    """Figures of a run, which `summary` tells; the seed makes it again."""
+
+    seed: int
+    storage: str
+
+    def __str__(self) -> str:
+        return f"{self.storage}, seed {self.seed}: {self.summary()}"
+
+    @abstractmethod
+    def summary(self) -> str:
+        """Return the figures as text."""
+
+
+@asynccontextmanager
+async def unlimited_server(
+    data_dir: Path, storage: str, **settings: object
+) -> AsyncIterator[ServerProcess]:
+    """A server process that lets every conversation of a run have a loop, for as long as it takes."""
+    environment = environment_of(
+        storage=storage,
+        max_concurrent_conversations=1_000,
+        max_iterations=1_000_000,
+        **settings,
+    )
+    async with server_process(data_dir, environment=environment) as server:
+        yield server
