@@ -1,14 +1,17 @@
 """BlockingAgent, for code that blocks: it runs in a thread, and its turn's methods block."""
 
 import asyncio
+import contextvars
+import logging
 from abc import abstractmethod
 from asyncio import AbstractEventLoop, CancelledError, Task
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError as FutureCancelled, Future
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
+from threading import Thread
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import SecretStr
 
@@ -20,6 +23,7 @@ from runtime_stub.turn import (
     AgentSettings,
     Doing,
     Exchange,
+    TextKind,
     ToolCall,
     Turn,
     TurnOver,
@@ -27,6 +31,8 @@ from runtime_stub.turn import (
     Window,
     Writing,
 )
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -68,7 +74,7 @@ class BlockingTurn:
         self._calls: set[Task[Any]] = set()
         self._closed = False
 
-    def say(self, *, kind: Literal["message", "think"] = "message") -> "BlockingWriting":
+    def say(self, *, kind: TextKind = "message") -> "BlockingWriting":
         """Return a text to write: `with turn.say() as answer: answer.write(piece)`."""
         return BlockingWriting(self, self.call(self._turn.say, kind=kind))
 
@@ -161,6 +167,51 @@ class BlockingTurn:
             outcome.set_result(task.result())
         else:
             outcome.set_exception(error)
+
+
+def run_in_thread(work: Callable[[], None], name: str) -> "asyncio.Future[None]":
+    """Run blocking code in a thread and this context; the future has what it raises.
+
+    The thread is a daemon: one that never ends keeps no process from its end.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+    end = partial(_end, loop, ended)
+    body = partial(contextvars.copy_context().run, _run, work, end)
+    Thread(target=body, name=name, daemon=True).start()
+    return ended
+
+
+def _run(work: Callable[[], None], end: Callable[[BaseException | None], None]) -> None:
+    try:
+        work()
+    except BaseException as error:  # noqa: BLE001 - code of others, and nobody is above it here
+        end(error)
+    else:
+        end(None)
+
+
+def _end(
+    loop: AbstractEventLoop, ended: "asyncio.Future[None]", error: BaseException | None
+) -> None:
+    try:
+        loop.call_soon_threadsafe(_settle, ended, error)
+    except RuntimeError:
+        logger.debug("a thread ended after the event loop")
+
+
+def _settle(ended: "asyncio.Future[None]", error: BaseException | None) -> None:
+    if ended.done():
+        return
+    if error is None:
+        ended.set_result(None)
+    elif isinstance(error, StopIteration):
+        # No future can hold one.
+        failed = RuntimeError("the thread raised StopIteration")
+        failed.__cause__ = error
+        ended.set_exception(failed)
+    else:
+        ended.set_exception(error)
 
 
 class BlockingPiece(AbstractContextManager["BlockingPiece"]):

@@ -1,21 +1,31 @@
 """The Turn contract: what an agent works with from the messages it answers to the end of its work."""
 
 from abc import abstractmethod
+from asyncio import CancelledError
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 from pydantic import SecretStr
 
-from events.actions import Action, MessageAction
-from events.event import Event
-from events.observations import Observation
+from events.actions import Action, AgentThinkAction, CmdRunAction, MCPAction, MessageAction
+from events.event import Event, EventSource
+from events.observations import (
+    CmdOutputMetadata,
+    CmdOutputObservation,
+    ErrorObservation,
+    MCPObservation,
+    Observation,
+    SuccessObservation,
+)
 from runtime_stub.errors import RuntimeFloorError
 
 MEMORY_BYTES = 1024 * 1024
 """The most bytes that `Turn.keep` takes."""
+MOST_TOKENS = 2**40
+"""Tokens of one call of a model; a larger number is a mistake."""
 
 JsonSchema = Mapping[str, Any]
 
@@ -59,6 +69,9 @@ class BudgetReached(LimitReached):
 
 class SecretMissing(RuntimeFloorError):
     """The user has stored no secret of that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no secret of that name: {name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +140,10 @@ class Exchange:
     done: Sequence[Event]
 
 
+LEFT_OUT = frozenset(("recall", "system", "agent_state_changed", "change_agent_state", "null"))
+"""Kinds of event that are no part of an exchange."""
+
+
 class History(Protocol):
     """The conversation up to the event `position`: it does not change."""
 
@@ -139,6 +156,44 @@ class History(Protocol):
 
     async def exchanges(self, window: Window) -> Sequence[Exchange]:
         """Return the newest exchanges that fit the window, from the oldest on."""
+        found: list[Exchange] = []
+        asked: list[MessageAction] = []
+        done: list[Event] = []
+        size = 0
+        async for event in self.events(reverse=True):
+            if event.kind in LEFT_OUT:
+                continue
+            is_asked = isinstance(event, MessageAction) and event.source == EventSource.USER
+            if asked and not is_asked:
+                if found and size > window.characters:
+                    break
+                found.append(_exchange(asked, done))
+                asked, done = [], []
+                if len(found) == window.exchanges:
+                    break
+            size += len(event.message) + len(getattr(event, "content", ""))
+            if isinstance(event, MessageAction) and is_asked:
+                asked.append(event)
+            elif event.source == EventSource.AGENT and isinstance(event, Action | Observation):
+                done.append(event)
+        else:
+            if (asked or done) and not (found and size > window.characters):
+                found.append(_exchange(asked, done))
+        return tuple(reversed(found))
+
+
+def _exchange(asked: Sequence[MessageAction], done: Sequence[Event]) -> Exchange:
+    return Exchange(tuple(reversed(asked)), tuple(reversed(done)))
+
+
+TextKind: TypeAlias = Literal["message", "think"]
+TEXT_FIELDS: Mapping[TextKind, str] = {"message": "content", "think": "thought"}
+"""The fields that hold a text, by kind of event."""
+
+
+def text_event(kind: TextKind, text: str) -> Action:
+    """Return the event that holds a text."""
+    return AgentThinkAction(thought=text) if kind == "think" else MessageAction(content=text)
 
 
 class Writing(AbstractAsyncContextManager["Writing"]):
@@ -181,6 +236,39 @@ class Doing(AbstractAsyncContextManager["Doing"]):
         """Say what came of it: a text, or an observation of the kind's own. Raises TurnOver."""
 
 
+def called(action: Action, call: ToolCall | None) -> Action:
+    """Return the action with the call that led to it."""
+    if call is None:
+        return action
+    return action.model_copy(update={"tool_call_metadata": call.metadata()})
+
+
+def result_of(action: Action, content: str = "") -> Observation:
+    """Return the observation of an action that an agent has carried out by itself."""
+    match action:
+        case CmdRunAction(command=command):
+            metadata = CmdOutputMetadata(exit_code=0)
+            return CmdOutputObservation(content=content, command=command, metadata=metadata)
+        case MCPAction(name=name, arguments=arguments):
+            return MCPObservation(content=content, name=name, arguments=arguments)
+        case _:
+            return SuccessObservation(content=content)
+
+
+def observation_of(
+    action: Action, result: Observation | None, error: BaseException | None
+) -> Observation | None:
+    """Return what is recorded of a Doing whose block is left by that error, or by none.
+
+    None where the turn ends: its end answers the action.
+    """
+    if isinstance(error, CancelledError | TurnOver):
+        return None
+    if error is not None:
+        return ErrorObservation(content=f"The action failed: {type(error).__name__}.")
+    return result or result_of(action)
+
+
 class Stepwise(Protocol):
     """An agent that returns its actions one by one; see Agent."""
 
@@ -193,6 +281,28 @@ class Stepwise(Protocol):
 
     def metrics(self) -> dict[str, Any] | None:
         """See Agent."""
+
+
+def check_usage(usage: Usage) -> None:
+    """Raise ValueError for what no log can hold."""
+    model: object = usage.model
+    tokens: Sequence[object] = (
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.cached_tokens,
+    )
+    if (
+        not isinstance(model, str)
+        or not all(isinstance(one, int) and 0 <= one <= MOST_TOKENS for one in tokens)
+        or not (usage.cost is None or 0 <= usage.cost < float("inf"))
+    ):
+        raise ValueError("a report has a model, numbers of tokens, and a cost or None")
+
+
+def check_memory(memory: bytes) -> None:
+    """Raise ValueError for more than `Turn.keep` takes."""
+    if len(memory) > MEMORY_BYTES:
+        raise ValueError(f"an agent may keep {MEMORY_BYTES} bytes, and these are {len(memory)}")
 
 
 class Turn(Protocol):
@@ -243,7 +353,7 @@ class Turn(Protocol):
     def deadline(self) -> float:
         """The time at which the turn times out, on the event loop's clock; waiting for a person moves it on."""
 
-    def say(self, *, kind: Literal["message", "think"] = "message") -> Writing:
+    def say(self, *, kind: TextKind = "message") -> Writing:
         """Return a text to write: `async with turn.say() as answer: answer.write(piece)`.
 
         At most 16 may be open: the next raises `events.errors.TooManyPartials` as it begins.
@@ -285,7 +395,10 @@ class Turn(Protocol):
         """Return a secret of the user. Raises SecretMissing."""
 
     async def keep(self, memory: bytes) -> None:
-        """Keep up to 1 MiB for the turns to come. It may be lost by a crash."""
+        """Keep up to 1 MiB for the turns to come. It may be lost by a crash.
+
+        Raises ValueError for more.
+        """
 
     async def in_thread(self, work: Callable[[], None]) -> None:
         """Run blocking code in one of a bounded number of threads, waiting for a free one.

@@ -3,31 +3,36 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import pytest
 from pydantic import SecretStr
 
-from events.actions import Action, AgentThinkAction, MessageAction
+from events.actions import Action, MessageAction
 from events.event import Event, EventSource
 from events.observations import Observation, SuccessObservation
 from runtime_stub.agent import Agent
 from runtime_stub.base import Runtime
+from runtime_stub.blocking import run_in_thread
 from runtime_stub.turn import (
     AgentSettings,
     Doing,
-    Exchange,
     History,
     SecretMissing,
     Stepwise,
+    TextKind,
     ToolCall,
     Turn,
     TurnOver,
     Usage,
-    Window,
     Writing,
+    called,
+    check_memory,
+    check_usage,
+    observation_of,
+    result_of,
+    text_event,
 )
 
 WAIT_SECONDS = 5.0
@@ -52,18 +57,6 @@ class HistoryDouble(History):
         found = self._events[after + 1 :]
         for event in reversed(found) if reverse else found:
             yield event
-
-    async def exchanges(self, window: Window) -> Sequence[Exchange]:
-        """See History; only the number of exchanges bounds the window here."""
-        found: list[tuple[list[MessageAction], list[Event]]] = []
-        for event in self._events:
-            if isinstance(event, MessageAction) and event.source == EventSource.USER:
-                if not found or found[-1][1]:
-                    found.append(([], []))
-                found[-1][0].append(event)
-            elif found and event.source == EventSource.AGENT:
-                found[-1][1].append(event)
-        return [Exchange(*entry) for entry in found[-window.exchanges :]]
 
 
 class TurnDouble(Turn):
@@ -166,7 +159,7 @@ class TurnDouble(Turn):
         """See Turn."""
         return asyncio.get_running_loop().time() + WAIT_SECONDS
 
-    def say(self, *, kind: Literal["message", "think"] = "message") -> Writing:
+    def say(self, *, kind: TextKind = "message") -> Writing:
         """See Turn."""
         self.use()
         return WritingDouble(self, kind)
@@ -174,7 +167,7 @@ class TurnDouble(Turn):
     async def act(self, action: Action, *, call: ToolCall | None = None) -> Observation:
         """See Turn."""
         await self.await_use()
-        recorded = self.record(action, call)
+        recorded = self.record(called(action, call))
         if self._runtime is None:
             observation: Observation = SuccessObservation()
         else:
@@ -186,12 +179,12 @@ class TurnDouble(Turn):
     def doing(self, action: Action, *, call: ToolCall | None = None) -> Doing:
         """See Turn."""
         self.use()
-        return DoingDouble(self, action, call)
+        return DoingDouble(self, called(action, call))
 
     async def ask(self, question: str) -> MessageAction:
         """See Turn. Raises AssertionError where the test has given no answer."""
         await self.await_use()
-        self.record(MessageAction(content=question, wait_for_response=True), None)
+        self.record(MessageAction(content=question, wait_for_response=True))
         assert self._answers, f"the agent asks {question!r}, and the test has no answer"
         answer = MessageAction(content=self._answers.pop(0), source=EventSource.USER)
         self._append(answer)
@@ -209,6 +202,7 @@ class TurnDouble(Turn):
     def report(self, usage: Usage) -> None:
         """See Turn."""
         self.use()
+        check_usage(usage)
         self.usages.append(usage)
 
     def status(self, text: str) -> None:
@@ -220,22 +214,19 @@ class TurnDouble(Turn):
         """See Turn."""
         await self.await_use()
         if name not in self._secrets:
-            raise SecretMissing(f"There is no secret of that name: {name}")
+            raise SecretMissing(name)
         return SecretStr(self._secrets[name])
 
     async def keep(self, memory: bytes) -> None:
         """See Turn."""
+        check_memory(memory)
         await self.await_use()
         self.kept.append(memory)
 
     async def in_thread(self, work: Callable[[], None]) -> None:
         """See Turn."""
         await self.await_use()
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-        body = partial(_in_thread, work, loop, done)
-        threading.Thread(target=body, name="agent of a double", daemon=True).start()
-        await done
+        await run_in_thread(work, "agent of a double")
 
     async def drive(self, agent: Stepwise) -> None:
         """See Turn; an agent that observes is shown its own actions by the test."""
@@ -255,19 +246,17 @@ class TurnDouble(Turn):
         self.use()
         await asyncio.sleep(0)
 
-    def record(self, action: Action, call: ToolCall | None) -> Event:
+    def record(self, action: Action) -> Event:
         """Take an action of the agent into the log."""
-        metadata = None if call is None else call.metadata()
-        changes = {"source": EventSource.AGENT, "tool_call_metadata": metadata}
-        recorded = action.model_copy(update=changes)
+        recorded = action.model_copy(update={"source": EventSource.AGENT})
         self.acted.append(recorded)
         stored: Event = self._append(recorded)
         return stored
 
-    def told(self, text: str, kind: str, interrupted: str | None) -> None:
+    def told(self, text: str, kind: TextKind, interrupted: str | None) -> None:
         """Take a text of the agent into the log."""
         (self.said if interrupted is None else self.interrupted).append(text)
-        event = AgentThinkAction(thought=text) if kind == "think" else MessageAction(content=text)
+        event = text_event(kind, text)
         self._append(event.model_copy(update={"source": EventSource.AGENT}))
 
     def observed(self, observation: Observation, cause: int | None) -> None:
@@ -284,7 +273,7 @@ class TurnDouble(Turn):
 class WritingDouble(Writing):
     """A text in memory."""
 
-    def __init__(self, turn: TurnDouble, kind: str) -> None:
+    def __init__(self, turn: TurnDouble, kind: TextKind) -> None:
         self.metadata: dict[str, Any] = {}
         self._turn = turn
         self._kind = kind
@@ -329,17 +318,16 @@ class WritingDouble(Writing):
 class DoingDouble(Doing):
     """An action of the agent's own, in memory."""
 
-    def __init__(self, turn: TurnDouble, action: Action, call: ToolCall | None) -> None:
+    def __init__(self, turn: TurnDouble, action: Action) -> None:
         self._turn = turn
         self._action = action
-        self._call = call
         self._id: int | None = None
-        self._result: Observation = SuccessObservation()
+        self._result: Observation | None = None
 
     async def __aenter__(self) -> Self:
         """Record the action."""
         await self._turn.await_use()
-        self._id = self._turn.record(self._action, self._call).id
+        self._id = self._turn.record(self._action).id
         return self
 
     async def __aexit__(
@@ -349,9 +337,10 @@ class DoingDouble(Doing):
         trace: TracebackType | None,
     ) -> None:
         """Record what came of it."""
-        if error is None:
+        outcome = observation_of(self._action, self._result, error)
+        if outcome is not None:
             await self._turn.await_use()
-            self._turn.observed(self._result, self._id)
+            self._turn.observed(outcome, self._id)
 
     async def agreed(self) -> bool:
         """Return True: nobody is asked here."""
@@ -361,7 +350,7 @@ class DoingDouble(Doing):
     def result(self, content: str = "", *, observation: Observation | None = None) -> None:
         """See Doing."""
         self._turn.use()
-        self._result = observation or SuccessObservation(content=content)
+        self._result = observation or result_of(self._action, content)
 
 
 class AgentSuite:
@@ -431,22 +420,3 @@ async def _threads_end(before: set[str]) -> None:
     late = [one for one in threading.enumerate() if one.name in _running() - before]
     for thread in late:
         await asyncio.to_thread(thread.join, WAIT_SECONDS)
-
-
-def _in_thread(
-    work: Callable[[], None], loop: asyncio.AbstractEventLoop, done: "asyncio.Future[None]"
-) -> None:
-    def settle(error: BaseException | None) -> None:
-        if done.done():
-            return
-        if error is None:
-            done.set_result(None)
-        else:
-            done.set_exception(error)
-
-    try:
-        work()
-    except BaseException as error:  # noqa: BLE001 - it is raised where it is awaited
-        loop.call_soon_threadsafe(settle, error)
-    else:
-        loop.call_soon_threadsafe(settle, None)

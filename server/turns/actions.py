@@ -16,8 +16,6 @@ from events.actions import (
     AgentFinishAction,
     AgentRejectAction,
     AgentThinkAction,
-    CmdRunAction,
-    MCPAction,
     MessageAction,
     RecallAction,
 )
@@ -26,18 +24,14 @@ from events.errors import EventTooLarge
 from events.event import AgentState, ConfirmationState, Event, EventSource, SecurityRisk
 from events.observations import (
     AgentThinkObservation,
-    CmdOutputMetadata,
-    CmdOutputObservation,
     ErrorObservation,
-    MCPObservation,
     NullObservation,
     Observation,
     RecallObservation,
-    SuccessObservation,
     UserRejectObservation,
 )
 from events.stream import EVENT_BYTES
-from runtime_stub.turn import Doing, TurnOver
+from runtime_stub.turn import Doing, TurnOver, observation_of, result_of
 from server.turns.approvals import APPROVED, ASKED_RISKS, CONFIRMABLE, Question
 from server.turns.context import TurnContext
 from server.turns.limits import Clocks
@@ -118,7 +112,7 @@ class Actions:
         self.ending = False
         """Whether the turn is about to end: what is cancelled is answered by `close`."""
         self.metrics: Callable[[], dict[str, Any] | None] = lambda: None
-        """What an agent accumulates by itself, to be attached to the next action."""
+        """Returns the metrics that an agent accumulates by itself, for the next action."""
         self._patience: TimerHandle | None = None
 
     @property
@@ -517,13 +511,11 @@ class LoggedDoing(Doing):
         """Record what came of it."""
         self._held.__exit__(kind, error, trace)
         pending = self._pending
-        if pending is None or self._refused or isinstance(error, asyncio.CancelledError | TurnOver):
+        outcome = observation_of(self._action, self._result, error)
+        if pending is None or self._refused or outcome is None:
             return  # answered already, or when the turn is sealed
-        result = self._result or self._done("")
-        if error is not None:
-            result = ErrorObservation(content=f"The action failed: {type(error).__name__}.")
         with outside():
-            await self._actions.answer(pending, result)
+            await self._actions.answer(pending, outcome)
 
     async def agreed(self) -> bool:
         """See Doing."""
@@ -541,14 +533,4 @@ class LoggedDoing(Doing):
     def result(self, content: str = "", *, observation: Observation | None = None) -> None:
         """See Doing."""
         self._actions.check()
-        self._result = observation or self._done(content)
-
-    def _done(self, content: str) -> Observation:
-        match self._action:
-            case CmdRunAction(command=command):
-                metadata = CmdOutputMetadata(exit_code=0)
-                return CmdOutputObservation(content=content, command=command, metadata=metadata)
-            case MCPAction(name=name, arguments=arguments):
-                return MCPObservation(content=content, name=name, arguments=arguments)
-            case _:
-                return SuccessObservation(content=content)
+        self._result = observation or result_of(self._action, content)

@@ -1,15 +1,19 @@
 """The bounds of a turn: iterations, money, and two clocks."""
 
 from asyncio import AbstractEventLoop, TimerHandle
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from runtime_stub.agent import Spending
-from runtime_stub.turn import BudgetReached, LimitReached, Reason, Usage
-
-MOST_TOKENS = 2**40
-"""Tokens of one call of a model; a larger number is a mistake."""
+from runtime_stub.turn import (
+    MOST_TOKENS,
+    BudgetReached,
+    LimitReached,
+    Reason,
+    Usage,
+    check_usage,
+)
 
 
 class TurnLimits(Protocol):
@@ -113,18 +117,7 @@ class Ledger:
 
     def report(self, usage: Usage) -> None:
         """Add a model's call, to be told by `take_metrics`. Raises ValueError for what no log can hold."""
-        model: object = usage.model
-        tokens: Sequence[object] = (
-            usage.prompt_tokens,
-            usage.completion_tokens,
-            usage.cached_tokens,
-        )
-        if (
-            not isinstance(model, str)
-            or not all(isinstance(one, int) and 0 <= one <= MOST_TOKENS for one in tokens)
-            or not (usage.cost is None or 0 <= usage.cost < float("inf"))
-        ):
-            raise ValueError("a report has a model, numbers of tokens, and a cost or None")
+        check_usage(usage)
         self.count()
         self._use(usage.prompt_tokens, usage.completion_tokens, usage.cost)
         self._cost += usage.cost or 0.0

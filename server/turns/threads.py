@@ -1,14 +1,12 @@
 """The threads in which blocking agents run: a bounded number, and those that were left behind."""
 
 import asyncio
-import contextvars
 import logging
-from asyncio import AbstractEventLoop, Future
+from asyncio import Future
 from collections.abc import Callable
-from functools import partial
-from threading import Thread
 from typing import Protocol
 
+from runtime_stub.blocking import run_in_thread
 from runtime_stub.turn import TurnFailed
 
 logger = logging.getLogger(__name__)
@@ -32,10 +30,7 @@ class NoCounts:
 
 
 class AgentThreads:
-    """Runs blocking code, at most `limit` pieces at a time; the others wait in order.
-
-    Threads are daemons: one that never returns keeps no process from its end.
-    """
+    """Runs blocking code, at most `limit` pieces at a time; the others wait in order."""
 
     def __init__(self, limit: int = AGENT_THREADS, counts: ThreadCounts | None = None) -> None:
         self._limit = limit
@@ -55,11 +50,7 @@ class AgentThreads:
         if self._places.locked():
             waits()
         async with self._places:
-            loop = asyncio.get_running_loop()
-            done: Future[None] = loop.create_future()
-            context = contextvars.copy_context()
-            body = partial(context.run, _run, work, partial(_end, loop, done))
-            Thread(target=body, name=name, daemon=True).start()
+            done = run_in_thread(work, name)
             try:
                 await asyncio.shield(done)
             except asyncio.CancelledError:
@@ -72,32 +63,3 @@ class AgentThreads:
         self._counts.agent_threads_left -= 1
         if not done.cancelled() and done.exception() is not None:
             logger.debug("a thread failed after its turn")
-
-
-def _run(work: Callable[[], None], end: Callable[[BaseException | None], None]) -> None:
-    try:
-        work()
-    except BaseException as error:  # noqa: BLE001 - code of others, and nobody is above it here
-        end(error)
-    else:
-        end(None)
-
-
-def _end(loop: AbstractEventLoop, done: "Future[None]", error: BaseException | None) -> None:
-    try:
-        loop.call_soon_threadsafe(_settle, done, error)
-    except RuntimeError:
-        logger.debug("a thread ended after the event loop")
-
-
-def _settle(done: "Future[None]", error: BaseException | None) -> None:
-    if done.done():
-        return
-    if error is None:
-        done.set_result(None)
-    elif isinstance(error, StopIteration):
-        failed = RuntimeError("the thread raised StopIteration")
-        failed.__cause__ = error
-        done.set_exception(failed)
-    else:
-        done.set_exception(error)

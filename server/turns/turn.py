@@ -4,7 +4,6 @@ import asyncio
 import logging
 from asyncio import Future
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 from pydantic import SecretStr
 
@@ -13,18 +12,20 @@ from events.event import AgentState, Event, Interruption
 from events.observations import Observation
 from runtime_stub.agent import Agent
 from runtime_stub.turn import (
-    MEMORY_BYTES,
     AgentSettings,
     Doing,
     History,
     Reason,
     SecretMissing,
     Stepwise,
+    TextKind,
     ToolCall,
     Turn,
     TurnOver,
     Usage,
     Writing,
+    called,
+    check_memory,
 )
 from server.turns.actions import Actions, LoggedDoing
 from server.turns.approvals import Question
@@ -241,7 +242,7 @@ class LoggedTurn(Turn):
             answer.exception()  # nobody may wait for it any more
         self._answer = None
 
-    def say(self, *, kind: Literal["message", "think"] = "message") -> Writing:
+    def say(self, *, kind: TextKind = "message") -> Writing:
         """See Turn."""
         self.check()
         written = LoggedWriting(self._writings, self._context, self.actions, self._clocks, kind)
@@ -252,7 +253,7 @@ class LoggedTurn(Turn):
         """See Turn."""
         with outside():
             self.count()
-            carried = await self.actions.carry_out(_called(action, call))
+            carried = await self.actions.carry_out(called(action, call))
             self.check()
             self._clocks.touch()
             if carried.due is AgentState.AWAITING_USER_INPUT:
@@ -264,7 +265,7 @@ class LoggedTurn(Turn):
     def doing(self, action: Action, *, call: ToolCall | None = None) -> Doing:
         """See Turn."""
         self.check()
-        return LoggedDoing(self.count, self.actions, self._clocks, _called(action, call))
+        return LoggedDoing(self.count, self.actions, self._clocks, called(action, call))
 
     async def ask(self, question: str) -> MessageAction:
         """See Turn."""
@@ -326,13 +327,12 @@ class LoggedTurn(Turn):
             found = await self._context.user.secret(name)
             self.check()
         if found is None:
-            raise SecretMissing(f"There is no secret of that name: {name}")
+            raise SecretMissing(name)
         return found
 
     async def keep(self, memory: bytes) -> None:
-        """See Turn. Raises ValueError for more than 1 MiB."""
-        if len(memory) > MEMORY_BYTES:
-            raise ValueError(f"an agent may keep {MEMORY_BYTES} bytes, and these are {len(memory)}")
+        """See Turn."""
+        check_memory(memory)
         with outside():
             self.check()
             position = self._context.held.stream.next_id - 1
@@ -381,9 +381,3 @@ class LoggedTurn(Turn):
 
     async def _stepped(self, agent: Agent) -> AgentState:
         return await step_through(agent, self._context, self.actions, self._clocks, self.news_came)
-
-
-def _called(action: Action, call: ToolCall | None) -> Action:
-    if call is None:
-        return action
-    return action.model_copy(update={"tool_call_metadata": call.metadata()})

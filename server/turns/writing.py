@@ -1,21 +1,17 @@
 """LoggedWriting, a text that is shown while it is written and is one event at its end."""
 
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-from events.actions import Action, AgentThinkAction, MessageAction
 from events.batch import Appended
 from events.event import Event, EventSource, Interruption
 from events.partials import Partial
-from runtime_stub.turn import Writing
+from runtime_stub.turn import TEXT_FIELDS, TextKind, Writing, text_event
 from server.turns.actions import Actions
 from server.turns.context import TurnContext
 from server.turns.limits import Clocks
 from server.user_code import outside
 from storage.promise import Promise
-
-FIELDS = {"message": "content", "think": "thought"}
-"""The fields that hold a text, by kind of event."""
 
 
 class LoggedWriting(Writing):
@@ -31,7 +27,7 @@ class LoggedWriting(Writing):
         context: TurnContext,
         actions: Actions,
         clocks: Clocks,
-        kind: Literal["message", "think"],
+        kind: TextKind,
     ) -> None:
         self.metadata: dict[str, Any] = {}
         self.ending = Interruption.FAILED
@@ -95,7 +91,7 @@ class LoggedWriting(Writing):
 
     def _begin(self) -> None:
         turn_id = self._actions.turn_id()
-        begun = self._held.stream.partials.begin(self._kind, FIELDS[self._kind], turn_id)
+        begun = self._held.stream.partials.begin(self._kind, TEXT_FIELDS[self._kind], turn_id)
         self._partial = begun
         self._open_texts[self] = None
 
@@ -124,15 +120,10 @@ class LoggedWriting(Writing):
             changes["tool_call_metadata"] = dict(self.metadata)
         if interrupted is not None:
             changes["interrupted"] = interrupted
-        event = self._event(partial.text).model_copy(update=changes)
+        event = text_event(self._kind, partial.text).model_copy(update=changes)
         appended: Promise[Appended] = Promise()
         partial.finish(event, EventSource.AGENT, self._append, appended.settle)
         return appended
 
     def _append(self, event: Event, source: EventSource, settled: Any) -> None:
         self._held.submit(event, source, settled, own=True)
-
-    def _event(self, text: str) -> Action:
-        if self._kind == "think":
-            return AgentThinkAction(thought=text)
-        return MessageAction(content=text)
