@@ -50,8 +50,8 @@ class AppendPump:
     """The serial section of one conversation: at most one batch is in flight.
 
     It runs in loop callbacks; a task exists only while an unknown outcome is resolved by reading
-    the tail back, while a batch that met a conflict waits for its turn at the log's end, or while
-    what another writer appended is read. Until that is done nothing further is submitted.
+    the tail back, while a batch that met a conflict waits to be appended at the log's end, or
+    while what another writer appended is read. Until that is done nothing further is submitted.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class AppendPump:
 
     @property
     def _busy(self) -> bool:
-        """Whether a batch has no outcome yet, or waits for its turn at the log's end."""
+        """Whether a batch has no outcome yet, or waits to be appended at the log's end."""
         return self._in_flight is not None or self._recovery is not None
 
     def _pump(self) -> None:
@@ -222,8 +222,7 @@ class AppendPump:
         if error is not None and attempt is not self._attempts[-1]:
             return  # given up at its deadline; the one that followed decides
         if isinstance(error, AppendConflict) and len(self._attempts) == 1:
-            self._end(batch)
-            self._queue.put_back(batch.waiting)
+            self._take_back(batch)
             self._recovery = asyncio.get_running_loop().create_task(self._append_next())
         else:
             self._settle(batch, error)
@@ -266,9 +265,9 @@ class AppendPump:
 
         A conflict is no accident: another writer is at work, and trying again alone may always lose.
         """
-        turn = await self._take_turn()
-        while turn.batch is None or turn.head is None:
-            error = turn.error
+        call = await self._append_at_end()
+        while call.batch is None or call.head is None:
+            error = call.error
             if isinstance(error, ConversationDeleted | DamagedHead):
                 self._abandon(error)
                 return
@@ -283,10 +282,10 @@ class AppendPump:
                 extra=self._ids,
             )
             await self._pause()
-            turn = await self._take_turn()
+            call = await self._append_at_end()
         try:
-            while self.next_id < turn.head.next_id:
-                events = await self._insist(partial(self._read_part, turn.head.next_id))
+            while self.next_id < call.head.next_id:
+                events = await self._insist(partial(self._read_part, call.head.next_id))
                 if not events:
                     self._abandon(ConversationDeleted(self._conversation_id))
                     return
@@ -295,28 +294,27 @@ class AppendPump:
             self._abandon(damage)
             return
         self._recovery = None
-        self._attempts = [turn.attempt]
-        self._settle(turn.batch, turn.error)
+        self._attempts = [call.attempt]
+        self._settle(call.batch, call.error)
 
-    async def _take_turn(self) -> "Turn":
+    async def _append_at_end(self) -> "NextAppend":
         """Call `append_next`, and wait for its outcome at most so long as for any other."""
-        turn = Turn(self._form)
-        turn.attempt = Promise.of(self._store.append_next(self._conversation_id, turn.form))
+        call = NextAppend(self._form)
+        call.attempt = Promise.of(self._store.append_next(self._conversation_id, call.form))
         try:
             async with asyncio.timeout(self._append_seconds):
-                await turn.attempt
-        except Exception:  # noqa: BLE001, S110 - the turn tells it
+                await call.attempt
+        except Exception:  # noqa: BLE001, S110 - the call tells it
             pass
         finally:
-            turn.ended = True
-        return turn
+            call.ended = True
+        return call
 
     def _form(self, head: Head) -> Batch:
         """Form the next batch for an end of the log; put back one formed for an earlier end first."""
         before = self._in_flight
         if before is not None:
-            self._end(before)
-            self._queue.put_back(before.waiting)
+            self._take_back(before)
         if head.next_id < self.next_id:
             # Events behind that end were committed: they were published here.
             raise DamagedHead(self._conversation_id, head.next_id, self.next_id - 1)
@@ -345,6 +343,11 @@ class AppendPump:
     def _end(self, batch: Batch) -> None:
         self._in_flight = None
         self._queue.end(batch)
+
+    def _take_back(self, batch: Batch) -> None:
+        """Queue the events of a batch again, in front of all others."""
+        self._end(batch)
+        self._queue.put_back(batch.waiting)
 
     def _advance(self, events: Sequence[StoredEvent]) -> None:
         self.next_id = events[-1].id + 1
@@ -388,8 +391,7 @@ class AppendPump:
             self._failed(batch, error)
             return
         self._recovery = None
-        self._end(batch)
-        self._queue.put_back(batch.waiting)
+        self._take_back(batch)
         self._pump()
 
     def _abandon(self, error: EventsError) -> None:
@@ -448,8 +450,7 @@ class AppendPump:
 
     def _overtaken(self, batch: Batch, tail: Sequence[StoredEvent]) -> None:
         """Handle a conflict: publish the other writer's events, then try again after them."""
-        self._end(batch)
-        self._queue.put_back(batch.waiting)
+        self._take_back(batch)
         self._take_over(tail)
         self._pump()
 
@@ -581,7 +582,7 @@ class AppendPump:
         await asyncio.sleep(seconds)
 
 
-class Turn:
+class NextAppend:
     """One call of `append_next`: `batch` is what was formed last, for the end `head`."""
 
     attempt: Promise[Head]
@@ -604,7 +605,7 @@ class Turn:
 
     @property
     def error(self) -> Exception | None:
-        """Why it was not written, as far as that is known now; None if it was."""
+        """The error that kept it from the log, as far as that is known now; None if it was written."""
         if self.attempt.done:
             return self.attempt.error
         return AppendUnknown("there was no outcome in time")

@@ -278,17 +278,16 @@ class ServerConversation:
 
         A failure is the conversation's state, `settings` failing as well.
         """
-        async with self._turn():
+        async with self._lock():
             if self.loop is not None:
                 return
-            clock = asyncio.get_running_loop().time
-            begun, succeeded = clock(), False
+            begun, succeeded = self._loop.time(), False
             try:
                 await self._start_loop(settings, on_rest)
                 succeeded = True
             finally:
                 self._parts.monitor.loop_started(
-                    self.conversation_id, succeeded=succeeded, seconds=clock() - begun
+                    self.conversation_id, succeeded=succeeded, seconds=self._loop.time() - begun
                 )
 
     def stop_was_asked_for(self) -> None:
@@ -298,7 +297,7 @@ class ServerConversation:
 
     async def stop_loop(self) -> bool:
         """Stop the loop and record it; return whether there was one."""
-        async with self._turn():
+        async with self._lock():
             if self.loop is None:
                 return False
             await self._end_loop(self.loop.close)
@@ -328,7 +327,7 @@ class ServerConversation:
     def _left(self, due: float) -> float:
         return max(LEAST_SECONDS, due - self._loop.time())
 
-    def _turn(self) -> asyncio.Lock:
+    def _lock(self) -> asyncio.Lock:
         if self._serial is None:
             self._serial = asyncio.Lock()
         return self._serial

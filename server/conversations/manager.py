@@ -98,9 +98,10 @@ class ConversationManager(ABC):
     """Handles join, start of agent loops and dispatch of messages.
 
     `sid` is the conversation id. `user_id` is the id of the owner, an opaque text; None means
-    conversations without an owner, never all. Unknown, deleted and foreign conversations raise ConversationNotFound alike.
-    Use as an async context manager: leaving it closes every conversation in order. A class that a
-    setting names is made with the parts, which stay their owner's to open and close.
+    conversations without an owner, never all. Unknown, deleted and foreign conversations raise
+    ConversationNotFound alike. Use as an async context manager: leaving it closes every
+    conversation in order. A class that a setting names is made with the parts, which stay their
+    owner's to open and close.
     """
 
     def __init__(self, parts: ManagerDependencies) -> None:

@@ -100,10 +100,9 @@ class Users:
     """Reads and changes settings and secrets, and tells open conversations at once.
 
     A change is told to the user's conversations as soon as it is durable, before its caller hears
-    of it; one that is being opened meanwhile reads again. So whoever was told that a
-    secret is stored can rely on its being masked. After a write of unknown outcome what is there
-    is read and told. Changes of one user are serial, and a caller
-    that goes away does not stop them.
+    of it; one that is being opened meanwhile reads again. So whoever was told that a secret is
+    stored can rely on its being masked. After a write of unknown outcome what is there is read and
+    told. Changes of one user are serial, and a caller that goes away does not stop them.
 
     Every call raises what the storage raises.
     """
@@ -214,7 +213,7 @@ class Users:
             await self._tell(user_id, keys=settings.masks())
             return settings
 
-        return await self._in_turn(user_id, work)
+        return await self._in_order(user_id, work)
 
     async def change_secrets(self, user_id: str | None, change: SecretsChange) -> Secrets:
         """Change what a user keeps secret. Raises what `change` raises."""
@@ -229,7 +228,7 @@ class Users:
             await self._tell(user_id, secrets=secrets)
             return secrets
 
-        return await self._in_turn(user_id, work)
+        return await self._in_order(user_id, work)
 
     async def _read(self, user_id: str | None) -> _SharedValues:
         settings, secrets = await asyncio.gather(self.settings(user_id), self.secrets(user_id))
@@ -267,7 +266,7 @@ class Users:
             self._recent.append(compiled)
         return compiled
 
-    async def _in_turn(self, user_id: str | None, work: Callable[[], Awaitable[T]]) -> T:
+    async def _in_order(self, user_id: str | None, work: Callable[[], Awaitable[T]]) -> T:
         lock = self._locks.of(user_id)
 
         async def serial() -> T:

@@ -61,9 +61,9 @@ TURN_SHARE = 0.5
 """The share of the time for a shutdown that turns under way have to end by themselves."""
 TICK_SECONDS = 0.1
 ABORTED_SECONDS = 0.5
-"""How long a request may take to end after its connection was aborted."""
-CLOSING_TURNS = 3
-"""Turns of the loop after which a connection that was closed is gone, if nothing holds it."""
+"""Seconds a request may take to end after its connection was aborted."""
+CLOSING_ITERATIONS = 3
+"""Iterations of the event loop after which a closed connection is gone, if nothing holds it."""
 
 
 class Runner(uvicorn.Server):
@@ -104,7 +104,7 @@ class Runner(uvicorn.Server):
             one.close()
         for connection in list(self.server_state.connections):
             connection.shutdown()
-        for _ in range(CLOSING_TURNS):
+        for _ in range(CLOSING_ITERATIONS):
             await asyncio.sleep(0)
         try:
             async with asyncio.timeout(self.config.timeout_graceful_shutdown):

@@ -130,7 +130,7 @@ class FileEventStore(EventStore):
         self._reader = LogFiles(files, SEGMENT_CACHE_BYTES)
         self._tables = KeyTables(self._reader, TABLE_CACHE_BYTES)
         self._logs = KnownLogs(KNOWN_LOGS)
-        self._turns = asyncio.Semaphore(SEALING_LIMIT)
+        self._sealing_slots = asyncio.Semaphore(SEALING_LIMIT)
         self._sealings: set[Task[None]] = set()
         self._closed = False
 
@@ -317,10 +317,10 @@ class FileEventStore(EventStore):
         cannot be read is logged and left for the next time.
         """
         unsettled = self._records.unsettled()
-        turns = asyncio.Semaphore(REPAIR_LIMIT)
+        slots = asyncio.Semaphore(REPAIR_LIMIT)
 
         async def settle(conversation_id: str) -> bool:
-            async with turns:
+            async with slots:
                 try:
                     await self._settle(conversation_id)
                 except (EventsError, StorageError):
@@ -452,7 +452,7 @@ class FileEventStore(EventStore):
 
     async def _seal(self, log: KnownLog, state: LogState) -> None:
         try:
-            async with self._turns:
+            async with self._sealing_slots:
                 while (
                     log.state is state
                     and state.head.next_id >= state.sealed + state.head.page_events
