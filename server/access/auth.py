@@ -14,7 +14,13 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 
 from server.access.client_address import Addresses, peer_of
-from server.config.origins import DEFAULT_PORTS, Authority, authority_of, normal_origin
+from server.config.origins import (
+    DEFAULT_PORTS,
+    Authority,
+    authority_of,
+    is_loopback,
+    normal_origin,
+)
 from server.config.settings import ServerConfig
 from server.errors import Forbidden, NotAvailable, SessionKeyRequired, Unauthorized
 from server.user_code import UserCode
@@ -114,7 +120,7 @@ class Authenticator:
         named = set(config.permitted_hosts)
         self._names = LOCAL_NAMES | {own} | named | {name for name in permitted if name}
         self._any_host = self._key is not None and not named
-        self._open = not _is_local(own)
+        self._open = not is_loopback(own)
 
     def key_matches(self, text: str | None) -> bool:
         """Return whether this is the session key; True if none is set."""
@@ -213,11 +219,6 @@ def names_this_machine(headers: Headers) -> bool:
     return authority is not None and authority.name in LOCAL_NAMES
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach that address."""
-    return _is_local(host.lower())
-
-
 async def _ask(users: UserAuth, headers: Headers) -> Owner:
     found = await users.user_id(headers)
     return owner_id(found if isinstance(found, Principal) else Principal(found))
@@ -251,7 +252,3 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _is_local(host: str) -> bool:
-    return host in LOCAL_NAMES or (_is_address(host) and ip_address(host).is_loopback)

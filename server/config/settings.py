@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -28,7 +28,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from server.config.origins import checked_origin, normal_host
+from server.config.origins import checked_origin, is_loopback, normal_host
 from server.config.sources import (
     CONFIG_VARIABLE,
     ENVIRONMENT_PREFIX,
@@ -596,7 +596,7 @@ class ServerConfig(AccessLimits, Extensions, Observability, AdminSettings, BaseS
     @property
     def local(self) -> bool:
         """Whether only this machine can reach the server."""
-        return _is_loopback(self.host)
+        return is_loopback(self.host)
 
     def masked(self) -> dict[str, Any]:
         """Return every setting under its public name as JSON values, secrets as asterisks."""
@@ -661,12 +661,3 @@ def _problems(error: ValidationError) -> Iterator[tuple[str, str]]:
         unknown = detail["type"] == "extra_forbidden"
         text = "unknown setting" if unknown else detail["msg"].removeprefix("Value error, ")
         yield name, ": ".join([*inner, text])
-
-
-def _is_loopback(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

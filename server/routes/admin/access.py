@@ -6,9 +6,10 @@ import hmac
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from server.access.auth import is_loopback, is_same_origin, names_this_machine
+from server.access.auth import is_same_origin, names_this_machine
 from server.access.client_address import peer_of
 from server.access.rate_limits import RateClass, RateLimits
+from server.config.origins import is_loopback
 from server.config.settings import ServerConfig
 from server.errors import Forbidden, Unauthorized
 
@@ -34,7 +35,7 @@ class AdminAccess:
 
     def __init__(self, config: ServerConfig, rates: RateLimits) -> None:
         self._rates = rates
-        self._listens_here = is_loopback(config.host)
+        self._listens_here = config.local
         key = config.admin_key
         self._key = None if key is None else key.get_secret_value().encode()
         self._label = KEYLESS if self._key is None else f"key:{_label(self._key)}"
