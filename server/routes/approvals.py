@@ -12,7 +12,7 @@ from events.errors import DamagedRecord
 from events.event import AgentState
 from server.errors import AlreadyDecided, ApprovalExpired, ApprovalNotFound, BadEdit
 from server.routes.endpoint import Tag, described
-from server.routes.events import APPENDING
+from server.routes.events import APPENDING, EventAccepted, keyed
 from server.routes.request import (
     JsonResponse,
     RequestBody,
@@ -79,13 +79,8 @@ class Renewal(RequestBody):
     """Asks an approval again; nothing more can be said of it."""
 
 
-class DecisionTaken(ResponseBody):
+class DecisionTaken(EventAccepted):
     """The decision is durable: the id of its event, whether its key was known."""
-
-    success: Literal[True] = True
-    id: int
-    duplicate: bool
-    queued: bool = False
 
 
 class ApprovalRoutes:
@@ -135,7 +130,7 @@ class ApprovalRoutes:
         if taken.decision == "edit":
             arguments["edit"] = taken.args or {}
         key = idempotency_key(request)
-        command = {"action": "change_agent_state", "args": arguments}
+        command = keyed(request, {"action": "change_agent_state", "args": arguments})
         self._services.check_intake()
         manager = self._services.manager
         async with manager.attach(conversation_id, owner_of(request)) as conversation:
@@ -149,11 +144,8 @@ class ApprovalRoutes:
                 raise BadEdit("The field `args` belongs to the decision `edit`")
             elif taken.always:
                 arguments["always"] = question.action.kind
-            payload = command if key is None else command | {"client_id": key}
-            accepted = await manager.accept(conversation, payload)
-        return JsonResponse(
-            DecisionTaken(success=True, **accepted.body()).model_dump(exclude_unset=True)
-        )
+            accepted = await manager.accept(conversation, command)
+        return JsonResponse({"success": True, **accepted.body()})
 
     @described(
         Tag.CONVERSATIONS,
@@ -176,8 +168,8 @@ class ApprovalRoutes:
                 ended = await approvals.end_in_log(conversation.stream, approval)
                 raise AlreadyDecided(said(approval, ended))
             appended = await asyncio.shield(conversation.ask_again(approval, key))
-        taken = DecisionTaken(success=True, id=appended.id, duplicate=appended.duplicate)
-        return JsonResponse(taken.model_dump(exclude_unset=True))
+        answer = {"success": True, "id": appended.id, "duplicate": appended.duplicate}
+        return JsonResponse(answer)
 
     @described(Tag.CONVERSATIONS, answer=AllowanceRevoked, raises=APPENDING)
     async def revoke(self, request: Request) -> Response:

@@ -223,6 +223,14 @@ APPENDING = (
 """Errors of a request that appends an event."""
 
 
+def keyed(request: Request, payload: object) -> object:
+    """Return a client's event with the Idempotency-Key of its request, unless it has a key of its own."""
+    key = idempotency_key(request)
+    if key is None or not isinstance(payload, Mapping):
+        return payload
+    return {"client_id": key, **payload}
+
+
 class EventRoutes:
     """`/events` and `/message` of one conversation."""
 
@@ -284,14 +292,12 @@ class EventRoutes:
         payload: object,
         answer_seconds: float | None = None,
     ) -> Response:
-        key = idempotency_key(request)
-        if key is not None and isinstance(payload, Mapping):
-            payload = {"client_id": key} | dict(payload)
+        payload = keyed(request, payload)
         self._services.check_intake()
         manager = self._services.manager
         async with manager.attach(conversation_id, owner_of(request)) as conversation:
             accepted = await manager.accept(conversation, payload)
-            body = EventAccepted(success=True, **accepted.body()).model_dump(exclude_unset=True)
+            body = {"success": True, **accepted.body()}
             if answer_seconds is not None:
                 body |= asdict(await answer_to(conversation.stream, accepted.id, answer_seconds))
         return JsonResponse(body)

@@ -14,14 +14,14 @@ from events.event import AgentState
 from events.filter import EventFilter
 from events.stream import EventStream
 from server.errors import NotAvailable
+from server.routes.answers import TURN_ENDED
 from server.routes.endpoint import Tag, described
-from server.routes.events import APPENDING, EventAccepted
+from server.routes.events import APPENDING, SLICE, EventAccepted, keyed
 from server.routes.request import (
     JsonResponse,
     Query,
     RequestBody,
     ResponseBody,
-    idempotency_key,
     owner_of,
     read_body,
     read_query,
@@ -30,12 +30,9 @@ from server.routes.request import (
 from server.routes.services import Services
 
 MAX_LIMIT = 100
-SLICE = 500
-"""Events examined per iteration of the event loop."""
 STOP_SECONDS = 5.0
 """Seconds a turn may take to end once it was stopped; after that the answer is 503."""
 BOUNDARIES = EventFilter(include_kinds=("recall", "turn_ended"))
-ENDED_MARK = b'"observation":"turn_ended"'
 
 
 class TurnQuery(Query):
@@ -131,15 +128,12 @@ class TurnRoutes:
         """Let the agent go on without a message; the response follows when that is durable."""
         conversation_id = await visible_id(request, self._services.conversation_stores)
         await read_body(request, Continuation)
-        key = idempotency_key(request)
-        command = _command(AgentState.RUNNING) | ({} if key is None else {"client_id": key})
+        command = keyed(request, _command(AgentState.RUNNING))
         self._services.check_intake()
         manager = self._services.manager
         async with manager.attach(conversation_id, owner_of(request)) as conversation:
             accepted = await manager.accept(conversation, command)
-        return JsonResponse(
-            EventAccepted(success=True, **accepted.body()).model_dump(exclude_unset=True)
-        )
+        return JsonResponse({"success": True, **accepted.body()})
 
     @described(Tag.CONVERSATIONS, body=TurnToStop, answer=TurnStopped, raises=APPENDING)
     async def stop(self, request: Request) -> Response:
@@ -212,7 +206,7 @@ async def _outcome(stream: EventStream, turn: int) -> str | None:
     try:
         async with asyncio.timeout(STOP_SECONDS):
             async for event in stream.follow(turn):
-                if ENDED_MARK not in event.body:
+                if TURN_ENDED not in event.body:
                     continue
                 payload = orjson.loads(event.body)
                 if payload.get("turn") == turn and payload.get("observation") == "turn_ended":
