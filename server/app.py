@@ -84,7 +84,7 @@ class Application:
     draining: bool = False
 
     def reasons(self) -> list[str]:
-        """Why the server is not ready; empty when it is."""
+        """Return why the server is not ready; nothing when it is."""
         found = {STOPPING: self.stopping, DRAINING: self.draining}
         return [reason for reason, holds in found.items() if holds]
 
@@ -187,14 +187,14 @@ async def compose(
             users=users,
             agent_model=users.model,
             agent_examples=components.examples(),
-            is_ready=application.reasons,
+            not_ready=application.reasons,
             readiness=Readiness(
                 config, application.reasons, event_store.counters, prove, medium=medium
             ),
             metrics=Metrics(
                 MetricSources(
                     event_store.counters,
-                    parts.loop_dependencies.server_counters,
+                    server_counters,
                     parts.connections,
                     {"events": parts.page_reader.cache, "frames": frames.cache},
                     *(traffic, watch, connection_limits, rates),

@@ -88,15 +88,15 @@ def show_config(options: Options = NO_OPTIONS) -> int:
 @app.command
 def check(options: Options = NO_OPTIONS) -> int:
     """Check the installation, the settings and the stored data, without changing anything."""
+    config = options.load()
     found = {
         "settings": [],
         "packaging": list(packaging_problems()),
-        "classes": class_problems(options.load()),
+        "classes": class_problems(config),
     }
-    storage = options.load().storage
     with _shown_progress() as track:
-        found["storage"] = storage_problems(storage, track)
-    there = {"storage": backend_of(storage).describe()}
+        found["storage"] = storage_problems(config.storage, track)
+    there = {"storage": backend_of(config.storage).describe()}
     for subject, problems in found.items():
         print(f"{subject}: {'; '.join(problems) or there.get(subject, 'ok')}")
     return EXIT_PROBLEMS if any(found.values()) else 0

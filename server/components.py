@@ -1,6 +1,5 @@
 """The classes of a server: the built-in ones, or those that settings name."""
 
-import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -46,7 +45,7 @@ def load_class(setting: str, name: str | None, contract: type[T], default: type[
         return default
     module_name, _, class_name = name.rpartition(":" if ":" in name else ".")
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
+        found = getattr(import_module(module_name), class_name)
     except KeyboardInterrupt:
         raise
     except BaseException as error:

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from pydantic import AwareDatetime, BaseModel
@@ -89,6 +90,14 @@ class Inventory(ABC):
             ended.set()
         text = "; ".join(problems) or "ok"
         self.mark = IntegrityMark(checked_at=datetime.now(UTC), sound=not problems, text=text)
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file; 0 where there is none. Block."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _until(

@@ -33,13 +33,13 @@ class Services:
     agent_model: str | None
     """The model the agent declares, `provider/name`; None when it needs none."""
     agent_examples: Sequence[Example]
-    is_ready: Callable[[], list[str]]
-    """Why the server takes nothing in; empty when it does."""
+    not_ready: Callable[[], list[str]]
+    """Returns why the server takes nothing in; nothing when it does."""
     readiness: Readiness
     metrics: Metrics
     rates: RateLimits
     started: float
-    """When the server started, by `time.monotonic`: the wall clock may be set."""
+    """The time at which the server started, by `time.monotonic`: the wall clock may be set."""
     socket_document: Callable[[], dict[str, Any]]
     """The AsyncAPI document."""
     sent_body: Callable[[StoredEvent], bytes | None]
@@ -47,6 +47,6 @@ class Services:
 
     def check_intake(self) -> None:
         """Raise NotAvailable while the server takes nothing in."""
-        reasons = self.is_ready()
+        reasons = self.not_ready()
         if reasons:
             raise NotAvailable(f"The server is {', '.join(reasons)}; try again in a moment")

@@ -208,7 +208,7 @@ class FrameReader:
         self.scheduler = ReplayScheduler()
         """Taken for each page that is made and each slice that is sent."""
         self._reader = reader
-        self.cache = self._cache = PageCache[PageKey, FrameRun](cache_bytes)
+        self.cache = PageCache[PageKey, FrameRun](cache_bytes)
 
     async def read(self, conversation_id: str, start_id: int, next_id: int) -> FrameRun:
         """Return frames from `start_id` to the end of its page or part, all below `next_id`.
@@ -217,7 +217,7 @@ class FrameReader:
         """
         key = PageKey(conversation_id, page_of(start_id, self._reader.page_size))
         end_id = min(page_bounds(key.page, self._reader.page_size)[1], next_id)
-        run = self._cache.get(key)
+        run = self.cache.get(key)
         if run is None or not run.serves(start_id, end_id - 1):
             extends = run is not None and not run.is_full
             first_id = min(start_id, run.first_id) if run is not None and extends else start_id
@@ -225,10 +225,10 @@ class FrameReader:
             if events[-1].id < start_id:  # a part ended before it
                 events = await self._reader.read(conversation_id, start_id, end_id)
             await self.scheduler.acquire()
-            run = self._cache.get(key)  # others may have made it meanwhile
+            run = self.cache.get(key)  # others may have made it meanwhile
             if run is None or not run.serves(start_id, end_id - 1):
                 made = run_of(events, is_full=events[-1].id + 1 < end_id)
                 if run is None or run.is_full or made.covers(run.first_id, run.last_id):
-                    self._cache.put(key, made, made.size_bytes)
+                    self.cache.put(key, made, made.size_bytes)
                 run = made
         return run.part(start_id, min(end_id - 1, run.last_id))

@@ -19,7 +19,7 @@ from storage.errors import Damaged
 from storage.files.base import FileStore
 from storage.files.format import FORMAT, FORMAT_KEY, checked_body, format_in
 from storage.files.local import LocalFileStore
-from storage.inventory import Inventory, StorageReport, Track
+from storage.inventory import Inventory, StorageReport, Track, size_of
 from storage.keys import FILES_NAME, KEY_MARK, PROOF, RECORDS
 from storage.usage.file import FileUsage
 from storage.usage.model import ConversationUsage
@@ -120,15 +120,8 @@ def _walk(folder: Path) -> tuple[int, int]:
     files = size = 0
     for parent, _, names in os.walk(folder):
         files += len(names)
-        size += sum(_size(Path(parent, name)) for name in names)
+        size += sum(size_of(Path(parent, name)) for name in names)
     return files, size
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
 
 
 def _check_small_files(root: Path, track: Track) -> list[str]:

@@ -29,7 +29,7 @@ from storage.database.sqlite import SqliteDatabase
 from storage.database.wal import read_wal, wal_of
 from storage.errors import Damaged, StorageError, Unavailable
 from storage.files.format import checked_body
-from storage.inventory import Inventory, StorageReport, Track
+from storage.inventory import Inventory, StorageReport, Track, size_of
 from storage.keys import DATABASE_NAME
 from storage.lock import mark_open, was_left_open
 from storage.usage.database import DatabaseUsage
@@ -152,7 +152,7 @@ class SqliteInventory(Inventory):
             medium="sqlite",
             place=str(self._path),
             bytes_used=size,
-            wal_bytes=await asyncio.to_thread(_size, wal_of(self._path)),
+            wal_bytes=await asyncio.to_thread(size_of, wal_of(self._path)),
             conversations=conversations,
             deleted_conversations=deleted,
             events=events,
@@ -164,13 +164,6 @@ class SqliteInventory(Inventory):
 @rerunnable
 def _ask(statement: Statement) -> Steps[list[Row]]:
     return (yield statement).rows
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
 
 
 def _wal_problem(path: Path) -> str | None:

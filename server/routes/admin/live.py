@@ -52,7 +52,7 @@ class LiveRoutes:
             Overview(
                 at=datetime.now(UTC),
                 uptime_seconds=time.monotonic() - services.started,
-                not_ready=services.is_ready(),
+                not_ready=services.not_ready(),
                 loops=_loop_counts(await services.manager.every_agent_loop()),
                 connections=ConnectionCounts(
                     total=len(lines),
