@@ -120,7 +120,7 @@ class Checkpoints:
         self._deadline_seconds = deadline_seconds
         self._changed: dict[str, EventStream] = {}
         self._changed_at = 0.0
-        """When the first of those changed, on the loop's clock."""
+        """The time at which the first of those changed, on the loop's clock."""
         self._stored: set[str] = set()
         """Conversations that may have a checkpoint in the store."""
         self._unrecovered: set[str] = set()

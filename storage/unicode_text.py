@@ -8,7 +8,7 @@ _INVISIBLE = regex.compile(r"[\s\p{Cc}\p{Cn}\p{Cs}\p{Default_Ignorable_Code_Poin
 """White space, controls, and invisible characters: zero-width marks, fillers, the empty Braille
 cell."""
 _IGNORABLE = regex.compile(r"\p{Default_Ignorable_Code_Point}+")
-"""What a renderer shows nothing for: soft hyphens, joiners, variation selectors, zero-width marks."""
+"""Characters that no renderer shows: soft hyphens, joiners, variation selectors, zero-width marks."""
 _SPACE = regex.compile(r"\s+")
 _UNSHOWABLE = regex.compile(r"[\p{Cc}\p{Cn}\p{Cs}\u202a-\u202e\u2066-\u2069\ufeff]+")
 """Controls, and characters that change the direction of the surrounding text."""

@@ -1,4 +1,4 @@
-"""What holds all over the tree: imports, time, secrets; and no test depends on a machine's speed."""
+"""Rules of the whole tree: imports, time, secrets; and no test depends on a machine's speed."""
 
 import ast
 import re

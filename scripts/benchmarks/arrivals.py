@@ -18,7 +18,7 @@ REQUEST = (
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 ACCEPTED = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
-"""What RFC 6455 makes of this key."""
+"""The answer of RFC 6455 to this key."""
 CONNECT_FRAME = b"\x81\x82\x00\x00\x00\x0040"
 """Masked with zeros."""
 

@@ -1,4 +1,4 @@
-"""What the disk gives: raw SQLite at a group size, and one JSON file per event."""
+"""Yardsticks of the disk: raw SQLite at a group size, and one JSON file per event."""
 
 import dataclasses
 import itertools

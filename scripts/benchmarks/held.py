@@ -1,4 +1,4 @@
-"""What a watcher of texts that are being written holds, and whether it may."""
+"""The texts a watcher holds while they are being written, and the check that it may."""
 
 import time
 from typing import Any
@@ -12,7 +12,7 @@ EVENT = b'42["oh_event",'
 
 
 class Held:
-    """What one watcher holds: every piece begins where the last one ended, and an event has its text."""
+    """The texts of one watcher: every piece begins where the last one ended, and an event has its text."""
 
     def __init__(self) -> None:
         self.pieces = 0

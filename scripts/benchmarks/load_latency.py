@@ -1,4 +1,4 @@
-"""How long events take: a message to another client, and fan-out among readers that do not read."""
+"""The latency of events: a message to another client, and fan-out among readers that do not read."""
 
 import asyncio
 import contextlib

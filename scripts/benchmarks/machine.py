@@ -1,4 +1,4 @@
-"""What is measured on: processor time of a process, and a description for reports."""
+"""The machine of a measurement: processor time of a process, and a description for reports."""
 
 import os
 import platform

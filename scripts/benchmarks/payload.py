@@ -5,7 +5,7 @@ import time
 EVENT_BYTES = 517
 STAMP_DIGITS = 20
 PREFIX = b'42["oh_event",{"id":'
-"""How a live event's packet begins, at every contender; the id follows."""
+"""The beginning of a live event's packet, at every contender; the id follows."""
 
 _EMPTY = (
     '{"id":1000,"timestamp":"2026-01-01T00:00:00.000000Z","source":"agent","message":"",'

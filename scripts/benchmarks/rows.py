@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 Figures = Mapping[str, float]
-"""What one measurement gave, by name."""
+"""The results of one measurement, by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What must be reached and what would be fine; of the ratio, else of the value itself."""
+    """The goal that must be reached, and the stretch; of the ratio, else of the value itself."""
 
     must: float
     stretch: float
@@ -92,7 +92,7 @@ HEADER = ["what", "ours", "yardstick", "ratio", "spread", "must", "stretch", "ve
 
 @dataclass
 class Context:
-    """How a run is made, and what it has found."""
+    """The options of a run, and its results."""
 
     folder: Path
     rounds: int

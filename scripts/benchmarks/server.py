@@ -108,7 +108,7 @@ class ServerSubject:
         return stream.next_id
 
     async def do_next_ids(self, conversations: list[str]) -> list[int]:
-        """How far each log is committed."""
+        """The committed length of each log."""
         return [self._held[conversation].stream.next_id for conversation in conversations]
 
     async def do_figures(self) -> dict[str, int]:

@@ -25,7 +25,7 @@ SLICE_BYTES = 65_536
 
 
 class Rooms:
-    """What both yardsticks answer on the control door."""
+    """The answers of both yardsticks on the control door."""
 
     def __init__(self) -> None:
         self.names = (f"room{number}" for number in itertools.count())
@@ -42,7 +42,7 @@ class Rooms:
         return self.next_ids[conversation]
 
     async def do_next_ids(self, conversations: list[str]) -> list[int]:
-        """How many events were sent."""
+        """The number of events sent."""
         return [self.next_ids[conversation] for conversation in conversations]
 
     def next_event(self) -> dict[str, object]:

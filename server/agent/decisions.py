@@ -20,7 +20,7 @@ Decided = tuple[Question, Event]
 
 
 class Decisions:
-    """What was decided and waits for a turn, and the questions that no turn waits for.
+    """Decisions that wait for a turn, and the questions that no turn waits for.
 
     The agent goes on after what was carried out if it `resumes`, or if it observes events and was
     there when the action was asked about.

@@ -20,7 +20,7 @@ class RequestLabels(NamedTuple):
 
 
 NOT_ACCEPTED = "not_accepted"
-"""Why a websocket was refused that did not get as far as its handshake."""
+"""The reason by which a websocket counts as refused that did not get as far as its handshake."""
 
 
 @dataclass(slots=True)

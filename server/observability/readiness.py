@@ -1,4 +1,4 @@
-"""Whether requests should be sent here, and if not, why."""
+"""The readiness probe: whether requests should be sent here, and if not, why."""
 
 import asyncio
 import logging
@@ -69,7 +69,7 @@ class Readiness:
         self._found_at = float("-inf")
 
     async def reasons(self) -> list[str]:
-        """Why requests should not be sent here; empty when they should."""
+        """Return why requests should not be sent here; nothing when they should."""
         found = {FILES_LOST: self._medium.lost is not None}
         looked = await self._probe()
         if NO_ANSWER not in looked:

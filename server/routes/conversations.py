@@ -172,7 +172,7 @@ class LoopReport(ResponseBody):
 
 
 UNPREPARED = (SettingsNotFound, ModelKeyMissing, NotAvailable)
-"""Why no loop can begin."""
+"""The errors for which no loop can begin."""
 
 
 class ConversationRoutes:

@@ -48,7 +48,7 @@ class DocumentRoutes:
         self._making = asyncio.Lock()
 
     def describe(self, table: Iterable[BaseRoute]) -> None:
-        """Speak of this table from now on."""
+        """Set the route table that the documents describe."""
         self._table = table
 
     @described(Tag.DOCUMENTS, answer=dict[str, JsonValue])

@@ -1,4 +1,4 @@
-"""What a later process reads of approvals is what the process knew that wrote the log."""
+"""A later process reads of approvals in the log what the process knew that wrote it."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What waits for another turn begins it, however the turn before it ended."""
+"""Work that waits for another turn begins it, however the turn before it ended."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What the agent did, as the transcript shows it: commands, files, tasks, cost."""
+"""The agent's work as the transcript shows it: commands, files, tasks, cost."""
 
 import pytest
 from playwright.async_api import expect

@@ -23,7 +23,7 @@ SIZES: dict[str, ViewportSize] = {
 
 
 async def entries_at(url):
-    """How many entries both documents have: each method, each channel, each of its messages."""
+    """Return the number of entries in both documents: methods, channels, and their messages."""
     async with httpx.AsyncClient(base_url=url) as http:
         rest = (await http.get("/openapi.json")).json()
         socket = (await http.get("/asyncapi.json")).json()

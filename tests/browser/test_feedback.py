@@ -1,4 +1,4 @@
-"""What a person does has an answer in sight, the focus has a place, and old news go."""
+"""Feedback: each act of a person has an answer in sight, the focus has a place, and old news go."""
 
 import httpx
 import pytest

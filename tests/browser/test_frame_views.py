@@ -1,4 +1,4 @@
-"""How the frame looks: list, filters, dialogs, toasts, at two widths in two schemes."""
+"""The look of the frame: list, filters, dialogs, toasts, at two widths in two schemes."""
 
 import httpx
 import pytest

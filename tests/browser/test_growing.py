@@ -1,4 +1,4 @@
-"""What the page holds of texts that are being written, and how it draws them as they grow."""
+"""Texts that are being written, as the page holds them and draws them as they grow."""
 
 from random import Random
 

@@ -1,4 +1,4 @@
-"""How a conversation looks and reads: two widths, two schemes, contrast, names, focus, motion."""
+"""The look of a conversation: two widths, two schemes, contrast, names, focus, motion."""
 
 import pytest
 from playwright.async_api import ViewportSize, expect

@@ -1,4 +1,4 @@
-"""How the page looks: two widths, two colour schemes, the drawer; and a foreign build."""
+"""The look of the page: two widths, two colour schemes, the drawer; and a foreign build."""
 
 from pathlib import Path
 

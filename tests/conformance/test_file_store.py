@@ -1,4 +1,4 @@
-"""What every FileStore does."""
+"""The suite of a FileStore over every back-end."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What was used is what the logs say: by owner, model and day, over every back-end."""
+"""The usage that the logs tell: by owner, model and day, over every back-end."""
 
 import asyncio
 from typing import Any

@@ -43,7 +43,7 @@ def calls(folder, name):
 
 
 def constant_text(node, names):
-    """What of a text is known from the source: constants, and variables found in `names`."""
+    """Return the part of a text that the source tells: constants, and variables found in `names`."""
     if isinstance(node, ast.Constant):
         return str(node.value)
     if isinstance(node, ast.JoinedStr):

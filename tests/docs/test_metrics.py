@@ -21,7 +21,7 @@ NAME = re.compile(r"\b(?:parley|process|python)_[a-z_]+")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def families(tmp_path_factory):
-    """What a server answers after some work: a family's name as the page spells it, and its type."""
+    """The metrics of a server after some work: a family's name as the page spells it, and its type."""
     async with (
         server_process(tmp_path_factory.mktemp("data")) as server,
         httpx.AsyncClient(base_url=server.url) as http,

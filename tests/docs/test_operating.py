@@ -1,4 +1,4 @@
-"""What the operating guide shows works as it stands there, and what it lists is all there is."""
+"""The operating guide: its examples work as they stand there, and its lists are complete."""
 
 import asyncio
 import configparser

@@ -1,4 +1,4 @@
-"""What of a recorded conversation is done again."""
+"""The part of a recorded conversation that is done again."""
 
 import json
 import tracemalloc

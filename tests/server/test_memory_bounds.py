@@ -13,9 +13,9 @@ from tests.support.servers import server_process
 
 MEBIBYTE = 2**20
 GROWTH_BYTES = 320 * MEBIBYTE
-"""What docs/defence.md allows one client that sends without waiting."""
+"""The bytes docs/defence.md allows one client that sends without waiting."""
 RECORDINGS_GROWTH_BYTES = 160 * MEBIBYTE
-"""What it allows fourteen recordings that wait."""
+"""The bytes it allows fourteen recordings that wait."""
 LONG_BYTES = 4_000_000
 FLOOD_SECONDS = 3.0
 

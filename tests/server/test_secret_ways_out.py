@@ -26,7 +26,7 @@ DOTENV = "NODE_ENV=production\nDB_PASSWORD=Zq7-dotenv-45\n"
 PLANTED = {"LINE": LINE, "QUOTED": QUOTED, "FOREIGN": FOREIGN, "LONG": LONG, "DOTENV": DOTENV}
 LLM_KEY = "Zq7-llm-key-46"
 TRACE = "Zq7"
-"""What stands in every value, and nowhere else."""
+"""A text in every value, and nowhere else."""
 pytestmark = pytest.mark.timeout(60)
 
 
@@ -126,7 +126,7 @@ async def test_nothing_that_was_planted_leaves_by_any_way_out(tmp_path, storage)
 
 
 async def given_to_agent_and_file(text, values):
-    """What an agent is told, what its file holds, and what is stored."""
+    """Return the text an agent is told, that of its file, and the one that is stored."""
     agent = Listening(
         FileWriteAction(path="f", content=text),
         CmdRunAction(command="cat f"),

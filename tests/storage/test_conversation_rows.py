@@ -1,4 +1,4 @@
-"""What is particular to records that share their row with the head of a log."""
+"""Records that share their row with the head of a log."""
 
 import logging
 import sqlite3

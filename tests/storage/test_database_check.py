@@ -1,4 +1,4 @@
-"""What a check says of a database: what is there, and what is wrong with each kind of record."""
+"""The check of a database: its contents, and the problems of each kind of record."""
 
 import re
 import shutil

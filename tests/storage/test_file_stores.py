@@ -1,4 +1,4 @@
-"""What is particular to stores over files: unknown outcomes, bounded marks, sealing that fails."""
+"""Stores over files: unknown outcomes, bounded marks, sealing that fails."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""What the local file store owes to its folder: containment, flushes, what crashes leave."""
+"""The local file store and its folder: containment, flushes, the remains of crashes."""
 
 import asyncio
 import errno

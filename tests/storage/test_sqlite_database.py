@@ -25,7 +25,7 @@ async def database(tmp_path, faults):
 
 
 class Refused(Exception):
-    """What a script raises by itself."""
+    """The error that a script raises by itself."""
 
 
 @rerunnable

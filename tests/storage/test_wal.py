@@ -16,7 +16,7 @@ HEADER, FRAME, PAGE = 32, 24, 4096
 
 
 def place(frame, byte):
-    """Where a byte of a frame is, counted from 0."""
+    """Return the place of a byte of a frame, counted from 0."""
     return HEADER + frame * (FRAME + PAGE) + byte
 
 
@@ -44,7 +44,7 @@ def flip(path, where):
 
 
 def taken_by_sqlite(path):
-    """How many frames of its WAL SQLite itself takes."""
+    """Return the number of frames of its WAL that SQLite itself takes."""
     with closing(sqlite3.connect(path)) as connection:
         return max(connection.execute("PRAGMA wal_checkpoint").fetchone()[1], 0)
 

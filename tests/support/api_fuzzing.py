@@ -54,7 +54,7 @@ of another order, and what excludes each other."""
 
 @dataclass
 class Outcome:
-    """What came of some runs."""
+    """The outcome of some runs."""
 
     cases: Counter[str] = field(default_factory=Counter)
     statuses: Counter[int] = field(default_factory=Counter)

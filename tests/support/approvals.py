@@ -106,7 +106,7 @@ async def conversation_of(live: Live, conversation_id: str) -> ServerConversatio
 
 
 def loops_of(live: Live) -> LoopScheduler:
-    """What starts and stops the server's agent loops."""
+    """The scheduler that starts and stops the server's agent loops."""
     manager = live.application.manager
     assert isinstance(manager, StandaloneConversationManager)
     return manager._loops

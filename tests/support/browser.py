@@ -11,7 +11,7 @@ from playwright.async_api import Browser, BrowserContext, Locator, Page, async_p
 from tests.support.tls_proxies import PUBLIC_NAME
 
 WAIT_MS = 8_000
-"""How long anything a test waits for may take."""
+"""Seconds that anything a test waits for may take."""
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -36,7 +36,7 @@ READ_ENTRIES = """
 ])
 """
 OUTAGE = r"ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|WebSocket"
-"""What Chromium itself writes to the console while a server is away."""
+"""The lines Chromium itself writes to the console while a server is away."""
 
 expect.set_options(timeout=WAIT_MS)
 
@@ -61,7 +61,7 @@ class Person:
         page.on("pageerror", lambda error: self._note("error", str(error)))
 
     def part(self, name: str) -> Locator:
-        """What the page marks with that data-testid."""
+        """Return the element with that data-testid."""
         return self.page.get_by_test_id(name)
 
     async def visit(self, path: str = "/") -> None:
@@ -106,7 +106,7 @@ class Person:
         return self.page.locator(f'[data-conversation-id="{conversation_id}"]')
 
     async def entries(self) -> list[Entry]:
-        """What is drawn of the transcript, once all that is to be drawn now is."""
+        """Return the drawn part of the transcript, once all that is to be drawn now is."""
         await expect(self.part("transcript")).not_to_have_attribute("aria-busy", "true")
         found = self.part("transcript").locator("article")
         return [Entry(*one) for one in await found.evaluate_all(READ_ENTRIES)]

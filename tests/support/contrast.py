@@ -1,4 +1,4 @@
-"""What of a page cannot be read or reached: contrast after WCAG 2.2 AA, names, focus."""
+"""The parts of a page that cannot be read or reached: contrast after WCAG 2.2 AA, names, focus."""
 
 from playwright.async_api import Page
 
@@ -56,7 +56,7 @@ OUTLINE = """
 
 
 async def faint_texts(page: Page) -> tuple[int, list[str]]:
-    """How many visible texts there are, and those whose contrast is below 4.5 (3 when large)."""
+    """Return the number of visible texts, and those whose contrast is below 4.5 (3 when large)."""
     looked, faint = await page.evaluate(FAINT_TEXT)
     return int(looked), list(faint)
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from random import Random
 
 HANDSHAKE_BYTES = 700
-"""What a client sends until it is connected, roughly."""
+"""Bytes a client sends until it is connected, roughly."""
 LONGEST_SECONDS = 0.3
 NO_LIMIT = 2**62
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a connection is cut: whatever is reached first."""
+    """The places at which a connection is cut: the first that is reached."""
 
     upwards_bytes: int = NO_LIMIT
     downwards_bytes: int = NO_LIMIT

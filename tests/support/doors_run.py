@@ -22,7 +22,7 @@ from tests.support.servers import ServerProcess, server_process
 
 HANDSHAKE_SECONDS = 1.0
 KEEP_ALIVE_SECONDS = 5.0
-"""What uvicorn waits between requests."""
+"""Seconds that uvicorn waits between requests."""
 TOLERANCE_SECONDS = 5.0
 """By how much a loaded machine may be late."""
 CLOSING_SECONDS = HANDSHAKE_SECONDS + KEEP_ALIVE_SECONDS + UNWANTED_SECONDS + REFUSED_SECONDS
@@ -57,7 +57,7 @@ class Figures:
 
     @property
     def growth_mebibytes(self) -> float:
-        """How much more memory the server has at the end."""
+        """The memory that the server has gained at the end."""
         return self.last_mebibytes - self.warm_mebibytes
 
     def __str__(self) -> str:
@@ -139,7 +139,7 @@ class Run:
                 await writer.wait_closed()
 
     async def _open_clients(self) -> int:
-        """How many clients the server still counts, but for who asks, once all should have ended."""
+        """Return the number of clients the server still counts, but for this one, once all should have ended."""
         last = time.monotonic() + CLOSING_SECONDS + TOLERANCE_SECONDS
         async with httpx.AsyncClient(base_url=self._server.url, headers=HEADERS) as client:
             while (clients := figure(await client.get("/metrics"), "parley_clients")) > 1:
@@ -197,7 +197,7 @@ class Visit:
         self._sent_at = time.monotonic()
 
     async def _read(self, seconds: float, what: str) -> bytes:
-        """What comes next; nothing when the server has ended the connection, or is late."""
+        """Return the next bytes; none when the server has ended the connection, or is late."""
         came = b""
         try:
             async with asyncio.timeout(seconds + TOLERANCE_SECONDS):

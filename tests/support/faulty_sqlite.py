@@ -9,7 +9,7 @@ from storage.database.sqlite import connect_writer
 
 
 class Faults:
-    """What is to go wrong on the writer's connection, and what went over it.
+    """The faults planned on the writer's connection, and the statements that went over it.
 
     `before` holds statements (their first words) that fail instead of running; `after` those that
     run and then fail all the same. Each failure is used up. `pragmas` are set on new connections.
@@ -23,7 +23,7 @@ class Faults:
         self.pragmas: list[str] = []
 
     def count(self, words: str) -> int:
-        """How often a statement that begins with these words was begun."""
+        """Return how often a statement that begins with these words was begun."""
         return sum(statement.startswith(words) for statement in self.statements)
 
     def connect(self, path: Path) -> sqlite3.Connection:

@@ -27,7 +27,7 @@ class Attempt(NamedTuple):
 Fault = Callable[[Attempt], Awaitable[None]]
 
 FOREIGN = "foreign"
-"""What the other writer says."""
+"""The text of the other writer."""
 
 
 async def passes(attempt: Attempt) -> None:

@@ -1,4 +1,4 @@
-"""How smoothly a page runs: the time between its animation frames, and its long tasks."""
+"""The smoothness of a page: the time between its animation frames, and its long tasks."""
 
 from typing import Any, NamedTuple
 
@@ -52,7 +52,7 @@ async ([selector, text]) => {
 
 
 class Smoothness(NamedTuple):
-    """What happened since the last look; times in ms, counts of what is in the document now."""
+    """The frames since the last look; times in ms, and counts of the document's elements now."""
 
     frames: int
     longest_frame: float
@@ -70,7 +70,7 @@ class Smoothness(NamedTuple):
 
 
 async def look(page: Page) -> Smoothness:
-    """What was recorded since the last look. The page needs `RECORD` as an init script."""
+    """Return the record since the last look. The page needs `RECORD` as an init script."""
     figures: dict[str, Any] = await page.evaluate(READ)
     return Smoothness(*figures.values())
 

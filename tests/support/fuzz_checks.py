@@ -1,4 +1,4 @@
-"""What must hold of every answer to random input; each check tells whether the input was taken."""
+"""The checks of every answer to random input; each tells whether the input was taken."""
 
 import json
 import tempfile

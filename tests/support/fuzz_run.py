@@ -20,7 +20,7 @@ HANG_SECONDS = 0.1
 
 @dataclass
 class Figures:
-    """What came of one target's inputs."""
+    """The outcome of one target's inputs."""
 
     name: str
     inputs: int = 0

@@ -1,4 +1,4 @@
-"""What is given random input: every decoder of what comes from outside or from a medium."""
+"""The targets of random input: every decoder of bytes from outside or from a medium."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

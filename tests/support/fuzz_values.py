@@ -1,4 +1,4 @@
-"""What comes from outside, at random: texts, JSON, and both bent out of shape."""
+"""Random input from outside: texts, JSON, and both bent out of shape."""
 
 from typing import Any
 

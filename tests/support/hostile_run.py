@@ -46,7 +46,7 @@ class Figures:
 
     @property
     def growth_mebibytes(self) -> float:
-        """How much more memory the server ever held than before the first attack."""
+        """The memory that the server gained at most since before the first attack."""
         return self.highest_mebibytes - self.before_mebibytes
 
     def __str__(self) -> str:

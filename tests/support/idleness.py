@@ -1,4 +1,4 @@
-"""What a server does while nobody says anything."""
+"""The work of a server while nobody says anything."""
 
 import asyncio
 import math

@@ -1,4 +1,4 @@
-"""What a server keeps for administration, over records in memory."""
+"""The records a server keeps for administration, in memory."""
 
 from server.routes.admin.table import AdminStores
 from storage.audit.base import AuditLog

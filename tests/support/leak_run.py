@@ -28,7 +28,7 @@ OPEN = "parley_conversations_open"
 
 
 class Holding(NamedTuple):
-    """What a server has at one moment."""
+    """The resources of a server at one moment."""
 
     tasks: int
     descriptors: int
@@ -45,7 +45,7 @@ class Holding(NamedTuple):
 
 
 class Leaks(NamedTuple):
-    """What a server had before and after a number of clients or conversations."""
+    """The resources of a server before and after a number of clients or conversations."""
 
     what: str
     number: int
@@ -54,7 +54,7 @@ class Leaks(NamedTuple):
 
     @property
     def kept(self) -> int:
-        """How many more than before there are of tasks, descriptors, clients or conversations.
+        """The increase of tasks, descriptors, clients or conversations.
 
         Threads are shown only: those for files are made at need, up to a few, and stay.
         """
@@ -84,7 +84,7 @@ class Door:
         self.conversation_id = conversation_id
 
     async def holding(self) -> Holding:
-        """What the server has now; the connection that asks is counted always."""
+        """Return the server's resources now; the connection that asks is counted always."""
         answer = await self.api.client.get("/metrics")
         lines = answer.text.splitlines()
         found = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
@@ -99,7 +99,7 @@ class Door:
         )
 
     async def settled(self, is_back: Callable[[Holding], bool]) -> Holding:
-        """What the server has when it is back, or when it has been waited for long enough."""
+        """Return the server's resources when it is back, or when it has been waited for long enough."""
         ends = asyncio.get_running_loop().time() + SETTLE_SECONDS
         while not is_back(now := await self.holding()):
             if asyncio.get_running_loop().time() > ends:
@@ -234,7 +234,7 @@ async def run_leaks(folder: Path, connects: int, conversations: int) -> AsyncIte
 async def leaks_of_clients(
     folder: Path, way: str, endings: Sequence[str], number: int
 ) -> AsyncIterator[Leaks]:
-    """What is left of so many clients for each ending, after as many that do not count."""
+    """Yield the remains of so many clients for each ending, after as many that do not count."""
     delivery, path, _ = WAYS[way]
     async with _door(folder, delivery) as door:
         for ending in endings:
@@ -246,7 +246,7 @@ async def leaks_of_clients(
 
 
 async def leaks_of_conversations(folder: Path, number: int) -> Leaks:
-    """What is left of so many conversations, after as many that do not count."""
+    """Return the remains of so many conversations, after as many that do not count."""
     async with _door(folder, "direct") as door:
         await create_and_delete(door, number)
         before = await door.settled(lambda now: now.conversations <= 1)
@@ -257,7 +257,7 @@ async def leaks_of_conversations(folder: Path, number: int) -> Leaks:
 async def leaks_together(
     folder: Path, delivery: str, rounds: Sequence[tuple[str, str]], number: int
 ) -> Leaks:
-    """What is left of so many clients of each round and of conversations, from the first on."""
+    """Yield the remains of so many clients of each round and of conversations, from the first on."""
     async with _door(folder, delivery) as door:
         # Engine.IO begins two tasks of its own with its first client.
         before = (await door.holding())._replace(tasks=RESTING_TASKS)

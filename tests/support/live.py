@@ -68,17 +68,17 @@ class Live:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The server's address."""
         return self.server.url
 
     @property
     def application(self) -> Application:
-        """What is served."""
+        """The application that is served."""
         return self.server.application
 
     @property
     def traffic(self) -> Traffic:
-        """What its connections share, with the counters."""
+        """The frames its connections share, with the counters."""
         return self.application.traffic
 
     async def new(self, user_id: str | None = None, conversation_id: str | None = None) -> str:
@@ -116,7 +116,7 @@ class Live:
 
 
 class Delivery:
-    """How the servers of the test under way serve websockets; set by a fixture."""
+    """The way the servers of the test under way serve websockets; set by a fixture."""
 
     chosen: Literal["direct", "engine"] = "direct"
 

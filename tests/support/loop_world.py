@@ -27,14 +27,14 @@ class NoRuntime(Exception):
 
 @dataclass(slots=True)
 class World:
-    """What a test decides about each conversation, and how many runtimes are open."""
+    """The decisions of a test about each conversation, and the number of open runtimes."""
 
     start: dict[str, str] = field(default_factory=dict)
-    """How runtimes are built: `fails`, `hangs`, `held`; at once for others."""
+    """The way runtimes are built: `fails`, `hangs`, `held`; at once for others."""
     held_starts: dict[str, asyncio.Event] = field(default_factory=dict)
     held_closes: dict[str, asyncio.Event] = field(default_factory=dict)
     work: dict[str, asyncio.Event] = field(default_factory=dict)
-    """What is to be finished, by the message."""
+    """The work to be finished, by the message."""
     runtimes: Counter[str] = field(default_factory=Counter)
     """Open runtimes by conversation."""
     most: Counter[str] = field(default_factory=Counter)

@@ -78,7 +78,7 @@ NONSENSE: Mapping[str, Callable[[], Any]] = {
     "surrogates": lambda: "lone \ud800",
     "deep": deep,
 }
-"""What is given where something else, or something shorter, is due."""
+"""Values given where something else, or something shorter, is due."""
 OTHER = (
     "recursion", "hang", "swallow", "block", "cancel_others", "cancel_itself", "stop_loop",
     "exit_in_task", "start_thread", "fill_threads",
@@ -93,7 +93,7 @@ CHECKED = frozenset(("init", "step", "metrics", "build", "status", "perform"))
 
 
 class Plan(NamedTuple):
-    """What goes wrong in a conversation."""
+    """The fault of a conversation."""
 
     callback: str
     fault: str

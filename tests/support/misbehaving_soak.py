@@ -26,7 +26,7 @@ SECONDS_BETWEEN = 0.25
 """Of one good client's messages."""
 PLANS_PER_SECOND = 12.0
 CALM_SHARE = 4
-"""How many times fewer well-behaved conversations a calm phase has than plans follow it."""
+"""The factor by which a calm phase has fewer well-behaved conversations than plans follow it."""
 UNDER_WAY = 8
 """Plans that are at work when a server is stopped."""
 SHUTDOWN_SECONDS = 4.0

@@ -41,7 +41,7 @@ class ModelRequest:
 
     @property
     def said(self) -> list[tuple[str, str]]:
-        """Who said what in the messages of the request."""
+        """The roles and texts of the request's messages."""
         return [(one["role"], one.get("content") or "") for one in self.body.get("messages", ())]
 
 

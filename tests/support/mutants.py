@@ -82,7 +82,7 @@ class Copy:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.output = ""
-        """What the last run of the tests printed."""
+        """The output of the last run of the tests."""
 
     def make(self) -> None:
         """Copy every file git knows or would add; Node's packages are linked."""

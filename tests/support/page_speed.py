@@ -1,4 +1,4 @@
-"""How long the page takes in Chromium: to its list, and to the newest entry of a long conversation."""
+"""The time of the page in Chromium: to its list, and to the newest entry of a long conversation."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

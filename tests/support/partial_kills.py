@@ -52,7 +52,7 @@ class PartialKillFigures(CrashFigures):
     kept: int = 0
     held_more: int = 0
     most_lost_seconds: float = 0.0
-    """How long before its kill a client had been shown the oldest piece that was lost."""
+    """Seconds before its kill at which a client had been shown the oldest piece that was lost."""
 
     def summary(self) -> str:
         """See CrashFigures."""
@@ -85,7 +85,7 @@ class Watched:
 
 @dataclass
 class Stored:
-    """What a kill left of a conversation: the agent's messages, and the texts that are to become some."""
+    """The remains of a conversation after a kill: the agent's messages, and texts that are to become some."""
 
     said: Sequence[Payload]
     unfinished: Sequence[CheckpointedText]

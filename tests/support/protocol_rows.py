@@ -53,7 +53,7 @@ class Row:
     request: dict[str, Any] = field(default_factory=dict)
     refusals: tuple[Refusal, ...] = ()
     unknown: tuple[int, str] | None = None
-    """How an unknown conversation is answered."""
+    """The answer to an unknown conversation."""
 
     @property
     def method(self) -> str:

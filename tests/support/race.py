@@ -29,7 +29,7 @@ STATES = (AgentState.RUNNING, AgentState.PAUSED, AgentState.ERROR, AgentState.ER
 
 
 class Race:
-    """What happens in it follows from the seed, as far as a real socket lets it.
+    """A race that follows from its seed, as far as a real socket lets it.
 
     `at` is the hook of the stores. `placed` counts the appends by the point where they were made.
     """
@@ -163,7 +163,7 @@ class Race:
         return fact, EventSource.ENVIRONMENT
 
     async def _append_past_the_server(self, number: int) -> None:
-        """What was there before the server opened the conversation; others may append as well."""
+        """The events before the server opened the conversation; others may append as well."""
         state = self._random.choice(STATES) if number > 2 else None
         while number:
             begin = (await self._inner.head(self.conversation_id)).next_id

@@ -183,11 +183,11 @@ MESSAGES = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a connection sends: segments, in turns between which an answer is waited for."""
+    """The bytes of a connection: segments, in groups between which an answer is waited for."""
 
     turns: tuple[tuple[bytes, ...], ...]
     frames: tuple[bytes, ...]
-    """What is sent once a websocket is accepted."""
+    """The bytes sent once a websocket is accepted."""
     stays: bool
     """Whether the client leaves it to the server to end the connection."""
     requests: int

@@ -24,7 +24,7 @@ class Frame:
 
 @dataclass
 class SseView(StreamView):
-    """What a client holds, and its cursor."""
+    """The texts and events a client holds, and its cursor."""
 
     cursor: str = ""
     notices: list[Any] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What a client holds that follows a conversation while texts are written."""
+"""The view of a client that follows a conversation while texts are written."""
 
 from dataclasses import dataclass, field
 from typing import Any

@@ -35,7 +35,7 @@ def message(text: str) -> Event:
 
 
 def texts(events: Sequence[StoredEvent]) -> list[str]:
-    """What was said, in order."""
+    """Return the texts of messages, in order."""
     return [orjson.loads(event.body)["message"] for event in events]
 
 
@@ -90,7 +90,7 @@ def put_one(
 
 
 def say(text: str) -> dict[str, Any]:
-    """What a stream makes of a user's message."""
+    """Return the payload of a user's message."""
     return {"source": "user", "message": text, "action": "message", "args": {"content": text}}
 
 
@@ -100,7 +100,7 @@ def put(pump: AppendPump, *said: str) -> "list[asyncio.Future[Appended]]":
 
 
 async def everything(store: FaultyEventStore) -> list[StoredEvent]:
-    """What the store around which it is holds of the log `c`, dense from 0."""
+    """Return the log `c` of the store inside, dense from 0."""
     events = await store.inner.read("c", 0, 1000)
     assert [event.id for event in events] == list(range(len(events)))
     return events

@@ -19,7 +19,7 @@ from server.process.runner import listen
 from tests.support.guide import shown
 
 PUBLIC_NAME = "chat.example.org"
-"""What the guide calls the server."""
+"""The server's name in the guide."""
 UPSTREAM = "127.0.0.1:3000"
 READY_SECONDS = 10.0
 SEARCHED = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
@@ -44,7 +44,7 @@ class TlsProxy:
 
     @property
     def url(self) -> str:
-        """Where people reach the server."""
+        """The address at which people reach the server."""
         return f"https://{PUBLIC_NAME}:{self.port}{self._below}"
 
     async def start(self) -> None:
@@ -168,4 +168,4 @@ KINDS: dict[str, tuple[bytes, Write]] = {
     "nginx": (b"start worker process", _nginx),
     "caddy": (b"serving initial configuration", _caddy),
 }
-"""What each says when it is ready, and what writes its configuration."""
+"""The line each prints when it is ready, and the function that writes its configuration."""

@@ -53,7 +53,7 @@ EXIT_CODES = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 0}
 
 @dataclass(slots=True)
 class TurnFigures:
-    """What a run of rounds did."""
+    """Figures of a run of rounds."""
 
     storage: str
     agent: str
@@ -77,11 +77,11 @@ class TurnServer:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The server's address."""
         return self.process.url
 
     def effects(self, conversation_id: str) -> Counter[str]:
-        """What was carried out in a conversation, and how often."""
+        """Return the effects carried out in a conversation, and how often."""
         return Counter(what for one, what in effects(self.noted) if one == conversation_id)
 
 
@@ -313,7 +313,7 @@ def _check(log: list[dict[str, Any]], asked: Mapping[int, str], figures: TurnFig
 
 
 def _answers(log: list[dict[str, Any]]) -> Counter[str]:
-    """How often messages were answered, by their texts."""
+    """Count the answers to messages, by their texts."""
     return Counter(
         _text(event).removeprefix("Answer to ").removesuffix(".")
         for event in log
@@ -322,7 +322,7 @@ def _answers(log: list[dict[str, Any]]) -> Counter[str]:
 
 
 def _told(log: list[dict[str, Any]]) -> Counter[int]:
-    """How often messages were said not to be answered, by their ids."""
+    """Count the words that messages are not answered, by their ids."""
     return Counter(
         event.get("cause", -1) for event in log if event.get("extras", {}).get("error_id") == LOST
     )

@@ -14,7 +14,7 @@ from tests.support.raw_client import EVENT, RawClient, payload_of, raw_client
 READY = "awaiting_user_input"
 WAIT_SECONDS = 20.0
 ADDED = re.compile(r',"(?:turn|partial|interrupted)":(?:"[^"]*"|\d+)')
-"""What events have got since, and clients of V0 ignore."""
+"""Fields that events have got since, and that clients of V0 ignore."""
 TIMESTAMP = re.compile(r'"timestamp":"[^"]*"')
 VERSION = re.compile(r'"openhands_version":"[^"]*"')
 NUMBER = re.compile(r'"(id|cause)":(\d+)')
@@ -97,7 +97,7 @@ SCRIPTS = {
 
 @dataclass
 class Told:
-    """What a page was sent: packets of events in their order, and notices in any.
+    """The packets a page was sent: those of events in their order, and notices in any.
 
     Ids are counted anew in the order in which they came, since events that clients of V0 are not
     sent have ids, too; moments, the version and the conversation's id are left out.

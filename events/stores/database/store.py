@@ -48,7 +48,7 @@ PLACE_SECONDS = 0.25
 
 
 class KnownLog:
-    """What appends to a log need to know of it, as long as this process is its only writer.
+    """The facts of a log that appends need, as long as this process is its only writer.
 
     `fence` and `masks` are the head's, if they are known; while appends that name others are under
     way, so many as `claims` says, they may not be.

@@ -1,4 +1,4 @@
-"""How many connections there may be, in all and of one address, and who is not let in any more."""
+"""The limits of connections, in all and of one address, and the addresses that are let in no more."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""Who asks too often is told when to come back; nobody else notices."""
+"""A client that asks too often is told when to come back; no other one notices."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is one user's is, for another, as if it were not there."""
+"""For one user nothing of another's is there."""
 
 import uuid
 

@@ -31,7 +31,7 @@ async def say(rest, conversation_id, text):
 
 
 async def output(rest, conversation_id, command):
-    """What the agent's command gives; the command is made unique by its comment."""
+    """Return the output of a command of the agent; its comment makes it unique."""
     await say(rest, conversation_id, f"/run {command}")
     told = await rest.wait_for(
         conversation_id,
@@ -157,7 +157,7 @@ async def test_a_secret_whose_storing_has_an_unknown_outcome_is_masked_when_it_i
 
 
 class Listener:
-    """What a conversation was told."""
+    """The masks and variables that a conversation was told."""
 
     def __init__(self, user_id: str | None = None) -> None:
         self.user_id = user_id

@@ -1,4 +1,4 @@
-"""Who may run a loop: limits per user, what is closed to make room, and who waits."""
+"""The slots of loops: limits per user, loops closed to make room, and those that wait."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What every request passes, around routes made for the purpose."""
+"""The layers that every request passes, around routes made for the purpose."""
 
 import pytest
 from httpx import ASGITransport, AsyncClient

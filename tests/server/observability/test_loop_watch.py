@@ -1,4 +1,4 @@
-"""What holds the event loop up is told, with where; what nobody has heard of is logged."""
+"""Code that blocks the event loop is logged with its place, and so are errors nobody has heard of."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Who may administer: every listener, header, host and key, each cell."""
+"""Access to administration: every listener, header, host and key, each cell."""
 
 import asyncio
 import hashlib
@@ -97,7 +97,7 @@ async def test_with_a_key_only_that_key_lets_in_wherever_from(listener):
 
 
 async def status_of(rest, headers):
-    """What the overview answers; asked without a client library, whose part would be the longest."""
+    """Return the overview's answer, without a client library, whose part would be the longest."""
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},

@@ -1,4 +1,4 @@
-"""What an administrator does really happens, and is recorded before it does."""
+"""The acts of an administrator really happen, and are recorded before they do."""
 
 import pytest
 from httpx import AsyncClient

@@ -1,4 +1,4 @@
-"""What an administrator reads: conversations of all users, usage, the storage, settings, the audit."""
+"""The records of administration: conversations of all users, usage, the storage, settings, the audit."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""What a page asks first: options, settings, health."""
+"""The first requests of a page: options, settings, health."""
 
 from datetime import UTC, datetime
 

@@ -142,7 +142,7 @@ async def held_at_every_place(key, stream, url):
 
 
 async def goes_on(live, key, place, client):
-    """What one holds that comes back from a place and takes all there is."""
+    """Return the view of a client that comes back from a place and takes all there is."""
     view = deepcopy(place)
     async with sse_frames(live.url, key, view.cursor, client=client, end="now") as frames:
         async for frame in frames:

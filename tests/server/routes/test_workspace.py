@@ -1,4 +1,4 @@
-"""What a page asks of a workspace, and uploads into it."""
+"""The requests of a page about a workspace, and uploads into it."""
 
 import asyncio
 

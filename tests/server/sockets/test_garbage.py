@@ -76,7 +76,7 @@ def name_of(one):
 
 @pytest.fixture
 def kept_garbage():
-    """What only the collector would have ended, of the types that are ours."""
+    """Return the objects of our own types that only the collector would have ended."""
     gc.collect()
     gc.disable()
     of_a_server: Counter[str] = Counter()
@@ -159,7 +159,7 @@ WAYS = [
     *((by_polling, ending) for ending in ("clean", "unfinished")),
     *((by_upgrade, ending) for ending in ("clean", "cut", "unfinished")),
 ]
-"""Who polled and is cut is known to be gone after a ping only."""
+"""A polling client that is cut is known to be gone after a ping only."""
 FREED_SECONDS = 5.0
 """Less than until the next ping of a client that has left, or the next look at all."""
 

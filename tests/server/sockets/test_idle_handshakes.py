@@ -1,4 +1,4 @@
-"""Who holds a place and does not say what he wants loses it, on every way in."""
+"""A client that holds a place without a word loses it, at every door."""
 
 import asyncio
 

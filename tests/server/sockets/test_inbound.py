@@ -31,7 +31,7 @@ def frame(kind: str, size: int) -> bytes:
 
 
 class Ends:
-    """Where messages and bytes come out."""
+    """The messages and bytes that come out."""
 
     def __init__(self) -> None:
         self.taken: list[bytes] = []

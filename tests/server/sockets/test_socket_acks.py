@@ -1,4 +1,4 @@
-"""What a client's event is answered with, and that events keep their order."""
+"""The acknowledgements of a client's events, and their order."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What of the log a client sees, alike in replay and live."""
+"""The projection of the log that a client sees, alike in replay and live."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ def every_kind() -> list[tuple[Event, EventSource]]:
 
 
 async def packets(live: Live, conversation_id: str, cursor: int = -1) -> list[str]:
-    """What a client that joins now gets as text, up to the end."""
+    """Return the texts a client gets that joins now, up to the end."""
     async with live.raw(conversation_id, cursor=cursor) as client:
         await client.connect()
         found: list[str] = []

@@ -38,7 +38,7 @@ GROWTH_BYTES = 40 * 1024 * 1024
 """All that the deaf may hold is DEAF * (HELD_BYTES + CAP_BYTES), 10 MB; the pages and frames of
 the log take 5 MB and the good clients' buffers the rest. Unbounded it would be over 100 MB."""
 HASTE = 16
-"""How much faster than on a 64 kbit/s line everything is, the server's patience included."""
+"""The factor by which all is faster than on a 64 kbit/s line, the server's patience included."""
 LINE_BYTES_PER_SECOND = 8_000 * HASTE
 STALL_SECONDS = 10 / HASTE
 IDLE = "awaiting_user_input"

@@ -1,4 +1,4 @@
-"""What the connections of one busy address may take of the loop: a slice, and no more than it has."""
+"""The share of the loop that the connections of a busy address take: a slice, and no more than it has."""
 
 import asyncio
 import socket
