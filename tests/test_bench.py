@@ -8,11 +8,16 @@ import sys
 from asyncio.subprocess import PIPE
 from pathlib import Path
 
+import pytest
+
 from scripts.benchmarks.held import Held
 from scripts.benchmarks.rows import Context, Target
 from tests.support.clients import message
+from tests.support.live import live_server
 from tests.support.raw_client import raw_client
+from tests.support.remote import CONVERSATIONS, remote
 from tests.support.servers import REPOSITORY
+from tests.support.sse import SseView, sse_frames
 
 NO_BUN = "no Bun that runs here"
 
@@ -102,6 +107,48 @@ async def test_agents_of_the_server_that_is_measured_write_texts_that_end_as_eve
                 held.take_packet((await client.packet()).encode())
         assert held.problem is None
         assert await ask(reader, writer, do="next_ids", conversations=[name]) == [appended]
+
+
+class Model(asyncio.Protocol):
+    """A connection to a model that sends tokens until the other side leaves."""
+
+    def __init__(self):
+        self.left = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport):
+        self._transport = transport
+        self._send()
+
+    def connection_lost(self, error):
+        assert self._timer is not None
+        self._timer.cancel()
+        self.left.set()
+
+    def _send(self):
+        self._transport.write(b" word")
+        self._timer = asyncio.get_running_loop().call_later(0.02, self._send)
+
+
+@pytest.mark.parametrize("agent", ["ModelAgent", "BlockingModelAgent"])
+async def test_a_stop_closes_the_connection_to_the_model_of_the_agents_that_are_measured(agent):
+    model = Model()
+    endpoint = await asyncio.get_running_loop().create_server(lambda: model, "127.0.0.1", 0)
+    port = endpoint.sockets[0].getsockname()[1]
+    agent_class = f"scripts.benchmarks.model_agents:{agent}"
+    async with live_server(agent_class=agent_class) as live, remote(live.url) as api:
+        key = await api.create(str(port))
+        view = SseView()
+        async with sse_frames(live.url, key) as frames:
+            while not view.held:
+                view.take(await anext(frames))
+            (turn,) = [one["id"] for one in view.events if one.get("action") == "recall"]
+            path = f"{CONVERSATIONS}/{key}/stop-turn"
+            answer = await api.client.post(path, json={"turn": turn})
+            async with asyncio.timeout(10):
+                await model.left.wait()
+    endpoint.close()
+    assert answer.json() == {"stopped": True}
 
 
 PIECE = {"type": "text", "id": "a-1", "at": 0, "to": 21, "text": f"{1:020d} "}

@@ -23,6 +23,7 @@ from benchmarks.clients import (
 )
 from benchmarks.load_deltas import deltas
 from benchmarks.load_latency import echo, slow
+from benchmarks.load_models import models
 from benchmarks.load_receive import receive
 from benchmarks.machine import Meter
 
@@ -140,6 +141,7 @@ MODES: dict[str, Callable[[Job], Coroutine[Any, Any, dict[str, Any]]]] = {
     "arrivals": arrivals,
     "deltas": deltas,
     "idle": idle,
+    "models": models,
     "receive": receive,
     "slow": slow,
     "echo": echo,

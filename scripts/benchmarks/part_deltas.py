@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from benchmarks import servers
+from benchmarks.part_models import models
 from benchmarks.rows import Context, Figures, Target, pick
 from benchmarks.servers import Contender
 from benchmarks.writers import PAUSE_TOKENS, TOKENS, TOKENS_PER_SECOND
@@ -59,6 +60,7 @@ def deltas(context: Context) -> None:
         contenders = {name: _once(context, name, *job) for name, job in jobs.items()}
         found = context.interleave(contenders)
     _enter(context, found)
+    models(context)
 
 
 def _once(

@@ -2,10 +2,12 @@
 
 import asyncio
 import http.client
+import itertools
 import json
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -19,6 +21,10 @@ from benchmarks.servers import Contender
 MANY, MANY_QUICK, FEW = 100_000, 20_000, 1_000
 PAGE = 20
 REQUESTS = 60
+BEFORE_STREAMING = "9427bd8"
+"""The last commit before agents worked in turns, and before texts were shown while they are written."""
+STARTS = 3
+"""Of which the cheapest counts."""
 
 
 def list_(context: Context) -> None:
@@ -96,12 +102,40 @@ def start(context: Context) -> None:
             return {"seconds": seconds, "cpu": cpu_seconds(contender.pid)}
 
     found = context.interleave({"full": lambda: once(full), "empty": lambda: once(empty)})
+    _start_against_before(context)
     for name, figure, target in (
         (f"start to ready, {count:,} conversations", "seconds", Target(2, 1, on_ratio=False)),
         ("  the same by processor time", "cpu", None),
     ):
         ours, yardstick = pick(found["full"], figure), pick(found["empty"], figure)
         context.add(name, "s", ours, yardstick, against="empty store", target=target)
+
+
+def _start_against_before(context: Context) -> None:
+    """A start without extras, beside the same of the version before texts were streamed."""
+    before = servers.exported(BEFORE_STREAMING, context.folder)
+    projects = {"now": servers.ROOT} | ({} if before is None else {"before": before})
+    numbers = itertools.count()
+
+    def once(project: Path) -> Figures:
+        starts = []
+        for _ in range(STARTS):
+            folder = context.folder / f"start-{next(numbers)}"
+            with servers.parley(folder, project=project) as (contender, _):
+                starts.append(cpu_seconds(contender.pid))
+        return {"cpu": min(starts)}
+
+    for project in projects.values():
+        once(project)  # the bytecode is written
+    found = context.interleave({name: partial(once, one) for name, one in projects.items()})
+    context.add(
+        "import and start to ready, by processor time",
+        "s",
+        pick(found["now"], "cpu"),
+        None if before is None else pick(found["before"], "cpu"),
+        against="no history here" if before is None else "before texts were streamed",
+        target=Target(1 / 1.02, 1.0),
+    )
 
 
 def sweep(context: Context) -> None:

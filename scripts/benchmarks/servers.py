@@ -1,10 +1,12 @@
 """Starts and stops what is measured: our server, Node, Bun, the Python yardsticks."""
 
 import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -50,13 +52,13 @@ class Contender:
         return result
 
 
-def environment() -> dict[str, str]:
+def environment(project: Path = ROOT) -> dict[str, str]:
     """The variables of every process: our modules in reach, no settings from outside."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("PARLEY_")}
     kept.pop("SESSION_API_KEY", None)
     kept.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed is compiled once
     return kept | {
-        "PYTHONPATH": f"{SCRIPTS}{os.pathsep}{ROOT}",
+        "PYTHONPATH": f"{project / 'scripts'}{os.pathsep}{project}",
         "PYTHONWARNINGS": "ignore",
         "DO_NOT_TRACK": "1",  # Bun reports its crashes otherwise
     }
@@ -118,14 +120,26 @@ def yardstick(name: str) -> Iterator[Contender]:
         yield contender
 
 
+def exported(commit: str, folder: Path) -> Path | None:
+    """The project as it was at a commit, below a folder; None where its history is not at hand."""
+    done = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=False)
+    if done.returncode != 0:
+        return None
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        archive.extractall(folder / commit, filter="data")
+    return folder / commit
+
+
 @contextlib.contextmanager
-def parley(data_dir: Path, *options: str) -> Iterator[tuple[Contender, float]]:
+def parley(
+    data_dir: Path, *options: str, project: Path = ROOT
+) -> Iterator[tuple[Contender, float]]:
     """`parley serve` as it is used; with it the seconds it took until it was ready."""
     command = [sys.executable, "-m", "server", "serve", "--port", "0", "--data-dir", str(data_dir)]
     # Its working directory, too: no parley.toml of somebody else is read.
     data_dir.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    with _process([*command, *options], data_dir) as process:
+    with _process([*command, *options], data_dir, project) as process:
         line = _first_line(process)
         seconds = time.perf_counter() - began
         if not line.startswith(READY):
@@ -142,12 +156,14 @@ def _started(command: Sequence[str], folder: Path = ROOT) -> Iterator[Contender]
 
 
 @contextlib.contextmanager
-def _process(command: Sequence[str], folder: Path) -> Iterator["subprocess.Popen[str]"]:
+def _process(
+    command: Sequence[str], folder: Path, project: Path = ROOT
+) -> Iterator["subprocess.Popen[str]"]:
     # What it prints on standard error is the server's own business unless it fails to start.
     process = subprocess.Popen(
         command,
         cwd=folder,
-        env=environment(),
+        env=environment(project),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
