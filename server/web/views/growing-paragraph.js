@@ -26,41 +26,44 @@ export class GrowingParagraph {
 
   /** The text behind it. */
   #end = "";
-  /** What shows the end. @type {Node[]} */
+  /** @type {Token[]} */
+  #tokens = [];
+  /** What shows them, a node for each. @type {Node[]} */
   #shown = [];
 
   /**
    * @param {Element} element shows the text
    * @param {string} text
+   * @param {Token[]} tokens
    */
-  constructor(element, text) {
+  constructor(element, text, tokens) {
     this.element = element;
     this.#end = text;
+    this.#tokens = tokens;
     this.#shown = [...element.childNodes];
+    this.#settle();
   }
 
   /** Shows another end, and settles of it what can be. @param {string} end */
   show(end) {
-    const tokens = inlineTokensOf(end);
-    this.#draw(end, tokens);
-    this.settle(tokens);
+    this.#draw(end);
+    this.#settle();
   }
 
-  /** @param {Token[]} [tokens] of the end */
-  settle(tokens = inlineTokensOf(this.#end)) {
+  #settle() {
     const end = this.#end;
     if (end.length < SHORT_CHARACTERS) return;
-    let at = partingOf(tokens, end);
+    let at = partingOf(this.#tokens, end);
     if (at === 0 && end.length >= LONG_CHARACTERS) {
       this.hasGuessed = true;
       at = Math.max(end.search(/\s+\S*$/), 0) || end.length;
     }
     if (at === 0) return;
-    const before = end.slice(0, at);
-    this.#draw(before, inlineTokensOf(before));
-    this.settled += before;
+    this.#draw(end.slice(0, at));
+    this.settled += this.#end;
+    this.#tokens = [];
     this.#shown = [];
-    this.#draw(end.slice(at), inlineTokensOf(end.slice(at)));
+    this.#draw(end.slice(at));
   }
 
   /** Draws all of it anew. */
@@ -68,12 +71,23 @@ export class GrowingParagraph {
     this.element.replaceChildren(...inlines(inlineTokensOf(this.settled + this.#end), 0));
   }
 
-  /** @param {string} end @param {Token[]} tokens */
-  #draw(end, tokens) {
-    for (const node of this.#shown) /** @type {ChildNode} */ (node).remove();
+  /** Draws what differs from the end that is shown. @param {string} end */
+  #draw(end) {
+    const before = this.#tokens;
+    const tokens = inlineTokensOf(end);
+    const changed = tokens.findIndex(({ type, raw }, at) => type !== before[at]?.type || raw !== before[at].raw);
+    let kept = changed === -1 ? tokens.length : changed;
+    const last = this.#shown[kept];
+    if (last instanceof Text && tokens[kept]?.type === "text" && tokens[kept].raw.startsWith(before[kept].raw)) {
+      last.appendData(tokens[kept].raw.slice(before[kept].raw.length));
+      kept += 1;
+    }
+    const fresh = inlines(tokens.slice(kept), 0);
+    for (const node of this.#shown.slice(kept)) /** @type {ChildNode} */ (node).remove();
+    this.element.append(...fresh);
     this.#end = end;
-    this.#shown = inlines(tokens, 0);
-    this.element.append(...this.#shown);
+    this.#tokens = tokens;
+    this.#shown = [...this.#shown.slice(0, kept), ...fresh];
   }
 }
 

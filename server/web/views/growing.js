@@ -175,11 +175,10 @@ export class GrowingProse {
   }
 
   /** @param {Token} token The last block. */
-  #openParagraph({ type, text }) {
+  #openParagraph({ type, text, tokens }) {
     const open = this.#open;
     if (type !== "paragraph" || !open || open.paragraph || text.length < SHORT_CHARACTERS) return;
-    open.paragraph = new GrowingParagraph(/** @type {Element} */ (open.nodes[0]), text);
-    open.paragraph.settle();
+    open.paragraph = new GrowingParagraph(/** @type {Element} */ (open.nodes[0]), text, tokens);
   }
 
   /**
