@@ -10,6 +10,7 @@ from playwright.async_api import expect
 from events.actions import CmdRunAction
 from runtime_stub.agent import Agent
 from tests.browser.test_looks import SIZES
+from tests.browser.test_streaming import MOST_SHIFT, NOTE_SHIFTS
 from tests.support.axe import broken_rules
 from tests.support.browser import new_context, person
 from tests.support.live import live_server
@@ -126,6 +127,27 @@ async def test_a_bar_asks_only_while_the_card_is_out_of_sight(context, scripted)
     await reader.part("bar-approve").click()
     await expect(bar).to_be_hidden()
     await expect(reader.part("question")).to_have_count(0)
+    assert not await reader.found_fault()
+
+
+async def test_nothing_jumps_when_a_question_comes_or_is_answered_or_the_bar_asks(
+    context, scripted
+):
+    reader = await person(context, scripted.url)
+    await reader.begin()
+    await reader.ask("/slow 20 1", "Message 20 of 20")
+    await reader.page.evaluate(NOTE_SHIFTS)
+    await reader.say("/confirm rm -r build\nlast word")
+    await expect(reader.part("approve")).to_be_in_viewport()
+    await reader.part("approve").click()
+    await expect(reader.messages_of("agent").last).to_contain_text("last word")
+    assert await reader.page.evaluate("window.shifted") < MOST_SHIFT
+    await reader.say("/confirm rm -r build\nlast word")
+    await expect(reader.part("approve")).to_be_in_viewport()
+    await reader.page.evaluate("window.shifted = 0")
+    await scrolled_up(reader)
+    await expect(reader.part("confirmation")).to_be_visible()
+    assert await reader.page.evaluate("window.shifted") < MOST_SHIFT
     assert not await reader.found_fault()
 
 

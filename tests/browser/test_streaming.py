@@ -280,12 +280,15 @@ async def test_a_text_goes_on_exactly_where_the_connection_was_lost(context, liv
         await reader.sees_state("Ready")
         await author.write("Good mor")
         await expect(reader.part("written")).to_contain_text("Good mor")
+        await context.set_offline(True)
         proxy.cut()
+        await expect(reader.part("working")).to_contain_text("The answer goes on here")
+        await context.set_offline(False)
         await author.write("ning, ", "all")
         await expect(reader.part("written")).to_contain_text("Good morning, all")
         await author.finish()
         await expect(reader.messages_of("agent").last).to_contain_text("Good morning, all")
-        assert not await reader.found_fault(OUTAGE)
+        assert not await reader.found_fault(f"{OUTAGE}|ERR_INTERNET_DISCONNECTED")
 
 
 async def test_a_text_is_followed_by_polling_alone(context, live):

@@ -5,6 +5,7 @@ import { slot } from "./dom.js";
 
 /** A catch-up shorter than this is not shown. */
 const BEHIND_AFTER_MS = 300;
+const LOST = "The connection was lost. The answer goes on here when it is back.";
 const POLLS_WHY = "WebSockets are blocked on this network. Everything works, but updates may be slightly delayed.";
 
 /** @param {import("../store.js").Store} store */
@@ -24,14 +25,18 @@ export function mountHeader(store) {
     document.title = `${newEntries > 0 ? `(${newEntries}) ` : ""}${openId || missing ? `${text} · Parley` : "Parley"}`;
   });
 
-  store.watch(["agentState", "waits", "status", "openId", "connection"], () => {
-    const { agentState, waits, status, openId } = store.state;
+  store.watch(["agentState", "waits", "status", "openId", "connection", "writes"], () => {
+    const { agentState, waits, status, openId, writes } = store.state;
     // The agent's state is unknown while the connection is down.
     agent.hidden = openId === null || (agentState === "" && !waits) || store.state.connection === "reconnecting";
     agent.dataset.state = shownState(store.state);
     agent.textContent = agentStateText(shownState(store.state));
     const connected = store.state.connection === "connected";
-    const text = waits && connected ? waits : status || (agentState === "running" && connected ? "The agent is working" : "");
+    const lost = writes && !connected;
+    slot("writing").toggleAttribute("data-still", lost);
+    working.toggleAttribute("data-still", lost);
+    const works = agentState === "running" && connected ? "The agent is working" : "";
+    const text = lost ? LOST : waits && connected ? waits : status || works;
     working.hidden = text === "";
     working.textContent = text;
   });
