@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
-from events.event import AgentState, EventSource
+from events.event import AgentState, EventSource, Interruption
 from runtime_stub.agent import Agent
 from tests.browser.test_growing import ANSWER
 from tests.browser.test_looks import SIZES
@@ -173,7 +173,7 @@ async def test_a_text_that_is_not_whole_says_why_and_offers_to_go_on(context, li
         reader = await opened(live, context, author)
         for why, says in INTERRUPTIONS.items():
             await author.write(f"Half of {why}")
-            await author.finish(interrupted=why)
+            await author.finish(interrupted=Interruption(why))
             await expect(reader.part("cut-off").last).to_contain_text(says)
             await expect(reader.part("continue")).to_have_count(1)
         await reader.part("continue").click()
@@ -257,7 +257,7 @@ async def test_a_text_that_is_written_fits_and_breaks_no_rule(browser, live, sch
     async with writing(live) as author:
         reader = await opened(live, context, author)
         await author.write("Half a sent")
-        await author.finish(interrupted="stopped")
+        await author.finish(interrupted=Interruption.STOPPED)
         await expect(reader.part("continue")).to_be_visible()
         assert await broken_rules(reader.page) == {}
         await author.write(ANSWER)
