@@ -11,6 +11,7 @@ from runtime_stub.errors import (
     RuntimeUnavailable,
     WorkspaceError,
 )
+from runtime_stub.tools import BadArguments, Tool
 from runtime_stub.turn import (
     AgentSettings,
     Doing,
@@ -30,6 +31,7 @@ from runtime_stub.turn import (
 __all__ = [
     "Agent",
     "AgentSettings",
+    "BadArguments",
     "BadWorkspacePath",
     "BlockingAgent",
     "BlockingTurn",
@@ -49,6 +51,7 @@ __all__ = [
     "RuntimeStatus",
     "RuntimeUnavailable",
     "SecretMissing",
+    "Tool",
     "ToolCall",
     "Turn",
     "TurnFailed",

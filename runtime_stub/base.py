@@ -48,6 +48,8 @@ class Runtime(ABC):
     idempotent: ClassVar[frozenset[str]] = frozenset()
     """Kinds of action that may be carried out twice: one that a crash left open is then carried out
     again instead of being answered with an error."""
+    performs: ClassVar[frozenset[str]] = frozenset()
+    """Kinds of action that are of use to a model here: agents are offered them as `Turn.tools`."""
 
     @property
     @abstractmethod

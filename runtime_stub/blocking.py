@@ -19,6 +19,7 @@ from events.actions import Action, MessageAction
 from events.event import Event
 from events.observations import Observation
 from runtime_stub.agent import Agent
+from runtime_stub.tools import Tool
 from runtime_stub.turn import (
     AgentSettings,
     Doing,
@@ -73,6 +74,11 @@ class BlockingTurn:
         self._loop = loop
         self._calls: set[Task[Any]] = set()
         self._closed = False
+
+    @property
+    def tools(self) -> Sequence[Tool]:
+        """The tools that a model may be offered."""
+        return self.call(lambda: self._turn.tools)
 
     def say(self, *, kind: TextKind = "message") -> "BlockingWriting":
         """Return a text to write: `with turn.say() as answer: answer.write(piece)`."""

@@ -31,6 +31,9 @@ class StubRuntime(Runtime):
     on a copy that takes the workspace's place when it is through, so giving up changes nothing.
     """
 
+    # No `browse`: its pages are stand-ins.
+    performs = frozenset(("run", "read", "write", "edit", "task_tracking"))
+
     def __init__(self, *, max_bytes: int = MAX_BYTES) -> None:
         self._workspace = Workspace(max_bytes=max_bytes)
         self._draft: Workspace | None = None

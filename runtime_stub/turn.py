@@ -21,13 +21,12 @@ from events.observations import (
     SuccessObservation,
 )
 from runtime_stub.errors import RuntimeFloorError
+from runtime_stub.tools import Tool
 
 MEMORY_BYTES = 1024 * 1024
 """The most bytes that `Turn.keep` takes."""
 MOST_TOKENS = 2**40
 """Tokens of one call of a model; a larger number is a mistake."""
-
-JsonSchema = Mapping[str, Any]
 
 
 class TurnOver(BaseException):
@@ -336,6 +335,10 @@ class Turn(Protocol):
     @property
     def settings(self) -> AgentSettings:
         """The settings that the user had chosen when the turn began."""
+
+    @property
+    def tools(self) -> Sequence[Tool]:
+        """The tools that a model may be offered; `act` carries out what `Tool.action` returns."""
 
     @property
     def history(self) -> History:

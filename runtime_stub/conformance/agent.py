@@ -9,12 +9,13 @@ from typing import Any, Self
 import pytest
 from pydantic import SecretStr
 
-from events.actions import Action, MessageAction
+from events.actions import RUNNABLE, Action, MessageAction
 from events.event import Event, EventSource
 from events.observations import Observation, SuccessObservation
 from runtime_stub.agent import Agent
 from runtime_stub.base import Runtime
 from runtime_stub.blocking import run_in_thread
+from runtime_stub.tools import Tool, tools_for
 from runtime_stub.turn import (
     AgentSettings,
     Doing,
@@ -138,6 +139,11 @@ class TurnDouble(Turn):
     def settings(self) -> AgentSettings:
         """See Turn."""
         return self._settings
+
+    @property
+    def tools(self) -> Sequence[Tool]:
+        """See Turn; every tool where there is no runtime, as any action then succeeds."""
+        return tools_for(RUNNABLE if self._runtime is None else self._runtime.performs)
 
     @property
     def history(self) -> History:

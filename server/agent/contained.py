@@ -157,6 +157,10 @@ class ContainedRuntime(Runtime):
         given: object = await self._code.wait(lambda: self._inner.perform(action), None, PERFORM)
         return fitting(given, Observation, "the runtime's perform")
 
+    def offers(self) -> AbstractSet[str]:
+        """Return the kinds of action that agents are offered as tools: the runtime's `performs`."""
+        return self._code.call(lambda: frozenset(getattr(self._inner, "performs", ())))
+
     def set_environment(self, variables: Mapping[str, str | None]) -> None:
         """See Runtime."""
         self._code.call(self._inner.set_environment, variables)

@@ -95,6 +95,7 @@ class AgentLoop:
             held=held,
             code=self._code,
             runtime=self.runtime,
+            offered=self.runtime.offers,
             limits=settings,
             ledger=Ledger(settings.max_iterations, settings.max_budget_per_task, spent),
             user=user or Nobody(),

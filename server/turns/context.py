@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from asyncio import Future
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set as AbstractSet
 from dataclasses import dataclass
 
 from pydantic import SecretStr
@@ -63,11 +63,13 @@ class TurnContext:
     `announce` sets the agent's state, `tell` appends without waiting or raising, `take_up` marks a
     message as taken up by a turn, `notify` tells watchers a masked text, `level` waits until the
     agent has observed what was appended, and `park` ends a turn that only waits for decisions.
+    `offered` returns the kinds of action that agents are offered as tools.
     """
 
     held: HeldStream
     code: UserCode
     runtime: Runtime
+    offered: Callable[[], AbstractSet[str]]
     limits: TurnLimits
     ledger: Ledger
     user: TurnUser

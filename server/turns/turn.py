@@ -11,6 +11,7 @@ from events.actions import Action, MessageAction
 from events.event import AgentState, Event, Interruption
 from events.observations import Observation
 from runtime_stub.agent import Agent
+from runtime_stub.tools import Tool, tools_for
 from runtime_stub.turn import (
     AgentSettings,
     Doing,
@@ -150,6 +151,11 @@ class LoggedTurn(Turn):
     def settings(self) -> AgentSettings:
         """See Turn."""
         return self._settings
+
+    @property
+    def tools(self) -> Sequence[Tool]:
+        """See Turn."""
+        return tools_for(self._context.offered())
 
     @property
     def history(self) -> History:
