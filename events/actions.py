@@ -29,15 +29,21 @@ class Action(Event):
 
 
 class MessageAction(Action):
-    """Says something to the other side."""
+    """Says something to the other side.
+
+    Of a question, `answer_schema` is the JSON schema that the answer is held to; it is absent where
+    any text will do.
+    """
 
     kind: ClassVar[str] = "message"
     wording: ClassVar[str] = "{content}"
+    omitted: ClassVar[frozenset[str]] = frozenset(("answer_schema",))
     content: str
     file_urls: list[str] | None = None
     image_urls: list[str] | None = None
     wait_for_response: bool = False
     security_risk: SecurityRisk = SecurityRisk.UNKNOWN
+    answer_schema: dict[str, Any] | None = None
 
 
 class SystemMessageAction(Action):

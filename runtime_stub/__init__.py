@@ -11,6 +11,7 @@ from runtime_stub.errors import (
     RuntimeUnavailable,
     WorkspaceError,
 )
+from runtime_stub.questions import BadAnswer, answer_value
 from runtime_stub.tools import BadArguments, Tool
 from runtime_stub.turn import (
     AgentSettings,
@@ -31,6 +32,7 @@ from runtime_stub.turn import (
 __all__ = [
     "Agent",
     "AgentSettings",
+    "BadAnswer",
     "BadArguments",
     "BadWorkspacePath",
     "BlockingAgent",
@@ -60,4 +62,5 @@ __all__ = [
     "Window",
     "WorkspaceError",
     "Writing",
+    "answer_value",
 ]

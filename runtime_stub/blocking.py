@@ -19,7 +19,7 @@ from events.actions import Action, MessageAction
 from events.event import Event
 from events.observations import Observation
 from runtime_stub.agent import Agent
-from runtime_stub.tools import Tool
+from runtime_stub.tools import JsonSchema, Tool
 from runtime_stub.turn import (
     AgentSettings,
     Doing,
@@ -92,9 +92,9 @@ class BlockingTurn:
         """Record an action that the agent carries out: `with turn.doing(action) as step`."""
         return BlockingDoing(self, self.call(self._turn.doing, action, call=call))
 
-    def ask(self, question: str) -> MessageAction:
+    def ask(self, question: str, *, schema: JsonSchema | None = None) -> MessageAction:
         """Say a question and wait for the answer."""
-        return self.wait(partial(self._turn.ask, question))
+        return self.wait(partial(self._turn.ask, question, schema=schema))
 
     def news(self) -> Sequence[MessageAction]:
         """Return the messages that came since the last look."""

@@ -21,7 +21,7 @@ from events.observations import (
     SuccessObservation,
 )
 from runtime_stub.errors import RuntimeFloorError
-from runtime_stub.tools import Tool
+from runtime_stub.tools import JsonSchema, Tool
 
 MEMORY_BYTES = 1024 * 1024
 """The most bytes that `Turn.keep` takes."""
@@ -375,10 +375,13 @@ class Turn(Protocol):
         The limits count it, as `act`.
         """
 
-    async def ask(self, question: str) -> MessageAction:
+    async def ask(self, question: str, *, schema: JsonSchema | None = None) -> MessageAction:
         """Say a question and wait for the user's answer.
 
-        When the server stops meanwhile the answer is the cause of another turn.
+        With a schema, that of a text, a number, yes or no, a choice, or an object of these, an answer
+        that does not fit is asked for again; `answer_value` gives the value of one that does. Raises
+        ValueError for any other schema. When the server stops meanwhile the answer is the cause of
+        another turn, and nobody has checked it.
         """
 
     def news(self) -> Sequence[MessageAction]:

@@ -15,7 +15,8 @@ from events.observations import Observation, SuccessObservation
 from runtime_stub.agent import Agent
 from runtime_stub.base import Runtime
 from runtime_stub.blocking import run_in_thread
-from runtime_stub.tools import Tool, tools_for
+from runtime_stub.questions import fault_in, plain_schema
+from runtime_stub.tools import JsonSchema, Tool, tools_for
 from runtime_stub.turn import (
     AgentSettings,
     Doing,
@@ -187,14 +188,21 @@ class TurnDouble(Turn):
         self.use()
         return DoingDouble(self, called(action, call))
 
-    async def ask(self, question: str) -> MessageAction:
+    async def ask(self, question: str, *, schema: JsonSchema | None = None) -> MessageAction:
         """See Turn. Raises AssertionError where the test has given no answer."""
-        await self.await_use()
-        self.record(MessageAction(content=question, wait_for_response=True))
-        assert self._answers, f"the agent asks {question!r}, and the test has no answer"
-        answer = MessageAction(content=self._answers.pop(0), source=EventSource.USER)
-        self._append(answer)
-        return answer
+        held_to = None if schema is None else plain_schema(schema)
+        said = question
+        while True:
+            await self.await_use()
+            asked = MessageAction(content=said, wait_for_response=True, answer_schema=held_to)
+            self.record(asked)
+            assert self._answers, f"the agent asks {said!r}, and the test has no answer"
+            answer = MessageAction(content=self._answers.pop(0), source=EventSource.USER)
+            self._append(answer)
+            wrong = fault_in(answer, held_to)
+            if wrong is None:
+                return answer
+            said = f"{wrong} {question}"
 
     def news(self) -> Sequence[MessageAction]:
         """See Turn."""

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from asyncio import Future
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -11,7 +12,8 @@ from events.actions import Action, MessageAction
 from events.event import AgentState, Event, Interruption
 from events.observations import Observation
 from runtime_stub.agent import Agent
-from runtime_stub.tools import Tool, tools_for
+from runtime_stub.questions import fault_in, plain_schema
+from runtime_stub.tools import JsonSchema, Tool, tools_for
 from runtime_stub.turn import (
     AgentSettings,
     Doing,
@@ -273,13 +275,22 @@ class LoggedTurn(Turn):
         self.check()
         return LoggedDoing(self.count, self.actions, self._clocks, called(action, call))
 
-    async def ask(self, question: str) -> MessageAction:
+    async def ask(self, question: str, *, schema: JsonSchema | None = None) -> MessageAction:
         """See Turn."""
+        held_to = None if schema is None else plain_schema(schema)
+        answer = await self._ask(question, held_to)
+        while (wrong := fault_in(answer, held_to)) is not None:
+            answer = await self._ask(f"{wrong} {question}", held_to)
+        return answer
+
+    async def _ask(self, question: str, schema: dict[str, Any] | None) -> MessageAction:
         with outside():
             self.check()
             if self._answer is not None:
                 raise RuntimeError("the agent asks already")
-            asked = self.actions.record(MessageAction(content=question, wait_for_response=True))
+            asked = self.actions.record(
+                MessageAction(content=question, wait_for_response=True, answer_schema=schema)
+            )
             told: Future[MessageAction] = self._loop.create_future()
             self._answer = told
             try:
