@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError as FutureCancelled, Future
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
-from threading import Thread
+from threading import Lock, Thread
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -42,7 +42,8 @@ class BlockingAgent(Agent):
     """An agent whose `work` may block: it runs in one of the server's `agent_threads`.
 
     Once the turn is over each method of its BlockingTurn raises TurnOver, so that the thread ends
-    at its next word. A thread that never calls one is left behind, and its place is given back.
+    at its next word. A thread that never calls one is left behind, and its place is given back; what
+    ends its wait is left with `BlockingTurn.on_stop`.
     """
 
     @abstractmethod
@@ -54,6 +55,9 @@ class BlockingAgent(Agent):
         blocking = BlockingTurn(turn, asyncio.get_running_loop())
         try:
             await turn.in_thread(partial(self.work, blocking))
+        except CancelledError:
+            blocking.stop()
+            raise
         finally:
             blocking.close()
 
@@ -73,6 +77,9 @@ class BlockingTurn:
         self._turn = turn
         self._loop = loop
         self._calls: set[Task[Any]] = set()
+        self._hooks: dict[StopHook, Callable[[], object]] = {}
+        self._lock = Lock()
+        """Guards the hooks, and with them the moment from which on none is added."""
         self._closed = False
 
     @property
@@ -129,6 +136,20 @@ class BlockingTurn:
         """Return the newest exchanges of the history that fit the window."""
         return self.wait(partial(self._turn.history.exchanges, window))
 
+    def on_stop(self, callback: Callable[[], object]) -> "StopHook":
+        """Have the callback called when the turn ends before `work` does, in a thread of its own.
+
+        It is to end what `work` waits for. Note that another thread's wait for a socket is ended by
+        `shutdown`, not by `close`. As `with turn.on_stop(callback):` it is called during the block
+        only. Raises TurnOver.
+        """
+        hook = StopHook(self._drop)
+        with self._lock:
+            if self._closed:
+                raise TurnOver
+            self._hooks[hook] = callback
+        return hook
+
     def call(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call a function of the event loop's thread. Raises TurnOver and what that raises."""
 
@@ -151,9 +172,31 @@ class BlockingTurn:
 
     def close(self) -> None:
         """End every call under way with TurnOver, and let no other begin."""
-        self._closed = True
+        with self._lock:
+            self._closed = True
         for task in list(self._calls):
             task.cancel()
+
+    def stop(self) -> None:
+        """Close, and call what was left with `on_stop`."""
+        self.close()
+        if self._hooks:
+            _ = run_in_thread(self._call_hooks, f"stop of {self.conversation_id}")
+
+    def _call_hooks(self) -> None:
+        with self._lock:
+            callbacks = list(self._hooks.values())
+        for callback in callbacks:
+            try:
+                callback()
+            except BaseException as error:  # noqa: BLE001 - code of others, and nobody is above it
+                # The texts of others' exceptions may quote content or keys.
+                kind = type(error).__name__
+                logger.warning("on_stop of %s failed: %s", self.conversation_id, kind)
+
+    def _drop(self, hook: "StopHook") -> None:
+        with self._lock:
+            self._hooks.pop(hook, None)
 
     def _begin(self, begin: Callable[[], Coroutine[Any, Any, T]], outcome: "Future[T]") -> None:
         if self._closed:
@@ -218,6 +261,22 @@ def _settle(ended: "asyncio.Future[None]", error: BaseException | None) -> None:
         ended.set_exception(failed)
     else:
         ended.set_exception(error)
+
+
+class StopHook(AbstractContextManager["StopHook"]):
+    """A callback of `BlockingTurn.on_stop`; leaving its block takes it back."""
+
+    def __init__(self, drop: "Callable[[StopHook], None]") -> None:
+        self._drop = drop
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Take the callback back."""
+        self._drop(self)
 
 
 class BlockingPiece(AbstractContextManager["BlockingPiece"]):

@@ -6,9 +6,13 @@ the user's settings; any endpoint will do that speaks as OpenAI's chat completio
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from socket import SHUT_RDWR
 from typing import ClassVar
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.parse import urlsplit
 
 from events.actions import MessageAction
 from runtime_stub import BlockingAgent, BlockingTurn
@@ -16,6 +20,7 @@ from runtime_stub.turn import Reason, TurnFailed, Window
 
 DATA = b"data: "
 END = b"[DONE]"
+CONNECTIONS = {"https": HTTPSConnection, "http": HTTPConnection}
 
 
 class PlainChatAgent(BlockingAgent):
@@ -25,7 +30,7 @@ class PlainChatAgent(BlockingAgent):
     resumes: ClassVar[bool] = True
 
     def work(self, turn: BlockingTurn) -> None:
-        """Answer; a stop ends this at the next piece."""
+        """Answer; a stop ends this at once, also while the model is silent."""
         messages = [
             {"role": role, "content": text}
             for exchange in turn.exchanges(Window(exchanges=20))
@@ -44,29 +49,34 @@ class PlainChatAgent(BlockingAgent):
 
     def _pieces(self, turn: BlockingTurn, messages: list[dict[str, str]]) -> Iterator[str]:
         settings = turn.settings
-        address = settings.llm_base_url or ""
-        if not address.startswith(("https://", "http://")) or settings.llm_api_key is None:
+        address = urlsplit(settings.llm_base_url or "")
+        key = settings.llm_api_key
+        if address.scheme not in CONNECTIONS or not address.netloc or key is None:
             raise TurnFailed("No model is set; see the settings.", Reason.MODEL_UNREACHABLE)
         body = {"model": settings.llm_model or "default", "messages": messages, "stream": True}
-        request = Request(  # noqa: S310 - the scheme is checked above
-            f"{address.rstrip('/')}/chat/completions",
-            data=json.dumps(body).encode(),
-            headers={
-                "Content-Type": "application/json",
-                "Authorization": f"Bearer {settings.llm_api_key.get_secret_value()}",
-            },
-        )
+        headers = {
+            "Content-Type": "application/json",
+            "Authorization": f"Bearer {key.get_secret_value()}",
+        }
+        path = f"{address.path.rstrip('/')}/chat/completions"
         try:
-            with urlopen(request, timeout=60) as response:  # noqa: S310 - see above
-                for line in response:
-                    if line.startswith(DATA) and line.strip() != DATA + END:
-                        for choice in json.loads(line[len(DATA) :])["choices"]:
-                            yield choice["delta"].get("content") or ""
-        except HTTPError as error:
-            error.close()
-            # The body may quote the key: people are told the reason only.
-            refused = error.code in (401, 403)
-            reason = Reason.MODEL_REFUSED_KEY if refused else Reason.MODEL_FAILED
-            raise TurnFailed("", reason) from error
-        except URLError as error:
+            with closing(CONNECTIONS[address.scheme](address.netloc, timeout=60)) as connection:
+                connection.connect()
+                # Closing the connection would not end this thread's wait for it.
+                with turn.on_stop(partial(connection.sock.shutdown, SHUT_RDWR)):
+                    connection.request("POST", path, json.dumps(body), headers)
+                    with connection.getresponse() as response:
+                        yield from _texts(response)
+        except (OSError, HTTPException) as error:
             raise TurnFailed("", Reason.MODEL_UNREACHABLE) from error
+
+
+def _texts(response: HTTPResponse) -> Iterator[str]:
+    if response.status != HTTPStatus.OK:
+        # The body may quote the key: people are told the reason only.
+        refused = response.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+        raise TurnFailed("", Reason.MODEL_REFUSED_KEY if refused else Reason.MODEL_FAILED)
+    for line in response:
+        if line.startswith(DATA) and line.strip() != DATA + END:
+            for choice in json.loads(line[len(DATA) :])["choices"]:
+                yield choice["delta"].get("content") or ""
