@@ -386,6 +386,7 @@ class AgentSuite:
 
         await asyncio.wait_for(self._run(turn), WAIT_SECONDS)
 
+        await _threads_end(before)
         assert _running() == before
 
     async def test_a_stop_at_any_use_of_the_turn_ends_it_and_leaves_nothing_running(self):
@@ -430,7 +431,7 @@ def _running() -> set[str]:
 
 
 async def _threads_end(before: set[str]) -> None:
-    """Wait for threads that a stop has left, which end at their next word."""
+    """Wait for threads to end: at once behind a turn's work, or at their next word after a stop."""
     late = [one for one in threading.enumerate() if one.name in _running() - before]
     for thread in late:
         await asyncio.to_thread(thread.join, WAIT_SECONDS)
