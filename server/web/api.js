@@ -118,11 +118,20 @@ export class Api {
    * The actions that wait for a person's decision, the oldest first. Starts no agent.
    *
    * @param {string} id
-   * @returns {Promise<Event[]>}
+   * @returns {Promise<import("./types.js").Approval[]>}
    */
   async approvals(id) {
-    const { approvals } = await this.http.call("GET", `${path(id)}/approvals`);
-    return approvals.map((/** @type {{action: Event}} */ { action }) => action);
+    return (await this.http.call("GET", `${path(id)}/approvals`)).approvals;
+  }
+
+  /**
+   * Asks again about an action, after the question has expired.
+   *
+   * @param {string} id
+   * @param {number} approval
+   */
+  renew(id, approval) {
+    return this.http.call("POST", `${path(id)}/approvals/${approval}/renew`, { json: {} });
   }
 
   /**

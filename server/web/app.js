@@ -82,6 +82,7 @@ mountPending(store, {
 });
 const confirmation = mountConfirmation(store, {
   decide: (id, approved, reason) => void stage.conversation?.decide(id, approved, reason),
+  renew: (id) => void stage.renew(id),
 });
 slot("entries").addEventListener("click", (event) => {
   if (!(event.target instanceof Element && event.target.closest("[data-act=retry], [data-act=continue]"))) return;

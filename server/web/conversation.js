@@ -33,6 +33,7 @@ const AGAIN_MS = 2_000;
 const PAGES_TOGETHER = 10;
 /** A failure that is not in the log after this time is shown in a banner. */
 const LATE_MS = 2_000;
+const EXPIRED = "STATUS$APPROVAL_EXPIRED";
 const TOO_MANY = "AGENT_ERROR$TOO_MANY_CONVERSATIONS";
 /** States in which an earlier failure of the server is over. */
 const ALIVE = new Set(["running", "awaiting_user_input"]);
@@ -52,8 +53,9 @@ const TURNLESS = new Set([...RESTING, "finished", "rejected"]);
  * @property {(events: Event[]) => void} preceded Events to draw before all others.
  * @property {(beforeId: number) => Promise<EventsPage>} eventsBefore See `Api.eventsBefore`.
  * @property {() => Promise<Event | null>} newestState See `Api.newestState`.
- * @property {() => Promise<Event[]>} approvals See `Api.approvals`.
- * @property {() => void} asked An action that is not drawn waits for a person.
+ * @property {() => Promise<import("./types.js").Approval[]>} approvals See `Api.approvals`.
+ * @property {(entries: import("./types.js").Entry[]) => void} asked What waits for a person has changed; the entries
+ *   are to be drawn anew.
  * @property {() => Promise<number>} lateEventId See `Api.lateEventId`.
  * @property {(title: string) => void} retitled
  * @property {(why: "gone" | "key") => void} lost
@@ -263,6 +265,7 @@ export class Conversation {
       const ack = await this.link.send(event);
       // The transcript shows who was first.
       if (ack?.status === "error" && ack.code === "already_decided") return;
+      if (ack?.status === "error" && ack.code === "approval_expired") return void (await this.#readQuestions());
       if (ack?.status === "error") trouble = ack.message;
       else if (ack?.queued && !this.#closed) this.#wait(ack.id, 0, WAITS_WITH_MESSAGE);
     } catch {
@@ -326,14 +329,18 @@ export class Conversation {
 
   /** What waits for a person may be older than what is loaded. @param {Event} state the newest one */
   async #askQuestions(state) {
-    if (!asks(state) || this.timeline.open.length > 0 || this.#firstId === 0) return;
+    if (asks(state) && this.timeline.open.length === 0 && this.#firstId > 0) await this.#readQuestions();
+  }
+
+  async #readQuestions() {
+    let approvals;
     try {
-      this.timeline.await(await this.listener.approvals());
+      approvals = await this.listener.approvals();
     } catch {
-      // It is found as the reader goes up.
+      // It is found as the reader goes up, or as somebody answers.
       return;
     }
-    if (!this.#closed) this.listener.asked();
+    if (!this.#closed) this.listener.asked(this.timeline.await(approvals));
   }
 
   /** Asks for the end of the log, which shows how far behind the page is. */
@@ -412,6 +419,7 @@ export class Conversation {
   #updated(update) {
     const id = String(update.id ?? "");
     if (update.conversation_title) this.listener.retitled(update.conversation_title);
+    else if (id === EXPIRED) void this.#readQuestions();
     else if (update.type !== "error") this.store.set({ status: statusText(update) });
     else if (id === TOO_MANY) this.#wait(-1, Date.parse(update.timestamp ?? "") || 0, WAITS_FOR_SLOT);
     else if (!id.startsWith("STATUS$")) this.store.notice("server", reasonText(update.message || id));

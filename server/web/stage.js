@@ -103,7 +103,10 @@ export class Stage {
       eventsBefore: (beforeId) => this.api.eventsBefore(id, beforeId),
       newestState: () => this.api.newestState(id),
       approvals: () => this.api.approvals(id),
-      asked: () => this.#look(),
+      asked: (entries) => {
+        this.transcript.redraw(entries);
+        this.#look();
+      },
       lateEventId: () => this.api.lateEventId(id),
       retitled: (title) => catalogue.patch(id, { title }),
       lost: (why) => (why === "key" ? store.set({ needsKey: true }) : this.#lose(id)),
@@ -118,7 +121,18 @@ export class Stage {
   /** Shows what the timeline knows of outside the transcript. */
   #look() {
     const { open = [], decided = null, failure = null, cutOff = null } = this.conversation?.timeline ?? {};
-    this.store.set({ awaiting: open[0] ?? null, questions: open.length, decided, failure, cutOff });
+    const [awaiting = null] = open;
+    this.store.set({ awaiting, questions: open.length, expired: awaiting?.expired ?? false, decided, failure, cutOff });
+  }
+
+  /** Asks again about an action. @param {number} approval */
+  async renew(approval) {
+    const { id } = this.conversation ?? {};
+    try {
+      if (id) await this.api.renew(id, approval);
+    } catch (error) {
+      this.store.notice("request", error instanceof Error ? error.message : String(error));
+    }
   }
 
   /** Reads on towards the beginning. */

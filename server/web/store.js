@@ -22,6 +22,7 @@ export function blankConversation() {
     status: "",
     awaiting: null,
     questions: 0,
+    expired: false,
     decided: null,
     failure: null,
     cutOff: null,

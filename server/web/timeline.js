@@ -92,11 +92,21 @@ export class Timeline {
     return [...this.#questions.values()].filter(({ decided }) => !decided).sort((one, other) => one.id - other.id);
   }
 
-  /** Notes actions that wait for a person and are not loaded. @param {Event[]} actions */
-  await(actions) {
-    for (const action of actions) {
-      if (!this.#seen.has(action.id)) this.#ask(entryOf(action, action, null));
+  /**
+   * Notes which actions wait for a person, also those that are not loaded.
+   *
+   * @param {import("./types.js").Approval[]} approvals
+   * @returns {Entry[]} those of which it was not known that they have expired
+   */
+  await(approvals) {
+    for (const { id, action } of approvals) {
+      const isKnown = this.#seen.has(id) || this.#questions.has(id) || this.#decisions.has(id);
+      if (!isKnown) this.#ask(entryOf(action, action, null));
     }
+    const over = approvals.filter(({ id, expired }) => expired && !this.#questions.get(id)?.expired);
+    const entries = over.flatMap(({ id }) => this.#questions.get(id) ?? []);
+    for (const entry of entries) entry.expired = true;
+    return entries;
   }
 
   /**
@@ -249,12 +259,17 @@ export class Timeline {
   }
 
   /**
-   * Notes a person's decision; of two on the same question the first counts.
+   * Notes a person's decision, of two on the same question the first, or that the question was asked again.
    *
    * @param {Event} command
    * @returns {Change | null}
    */
   #decide({ args, source, client_id, timestamp }) {
+    const expired = this.#questions.get(args?.of);
+    if (expired?.expired && args?.agent_state === "awaiting_user_confirmation") {
+      expired.expired = false;
+      return { update: expired };
+    }
     const approved = DECISIONS.get(args?.agent_state);
     if (approved === undefined || source !== "user") return null;
     const own = client_id !== undefined && this.ownKeys.has(client_id);

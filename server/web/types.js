@@ -93,10 +93,13 @@
  * @property {boolean} [retry] Whether it offers to try again: the agent rests because of it.
  * @property {boolean} [continues] Whether it offers to go on: the agent rests, and its text is not whole.
  * @property {boolean} [asks] Whether it waits for a person's decision.
+ * @property {boolean} [expired] Whether it has to be asked again before it can be decided.
  * @property {Decided} [decided] What a person decided about it.
  * @property {Event} [asked] The action as it was when it waited for that.
  * @property {string} [reason] What the person has written so far to reject it with.
  * @property {HTMLElement} [watched] Its text as the reader saw it being written.
+ *
+ * @typedef {{id: number, action: Event, expired: boolean}} Approval An action that waits for a person.
  *
  * @typedef {object} Decided
  * @property {boolean} approved
@@ -141,6 +144,7 @@
  * @property {Usage | null} usage null until an event says.
  * @property {Entry | null} awaiting The oldest action that waits for the user's decision.
  * @property {number} questions How many actions do.
+ * @property {boolean} expired Whether it has to be asked again first.
  * @property {Entry | null} decided The last of them that was decided elsewhere.
  * @property {Set<string>} asking Conversations in which an action waits for the user, as far as they are listed and not open.
  * @property {Entry | null} failure The newest failure that no message of the user follows.

@@ -270,6 +270,22 @@ async def test_a_question_that_is_not_loaded_is_asked_in_the_bar(context):
         assert not await reader.found_fault()
 
 
+async def test_a_question_that_has_expired_can_be_asked_again(context):
+    async with live_server(confirmation_mode=True, approval_seconds=4.0) as live:
+        reader = await person(context, live.url)
+        await at_a_question(reader)
+        await expect(reader.part("question")).to_contain_text("The time to answer is over.")
+        await expect(reader.part("approve")).to_have_count(0)
+        await scrolled_up(reader)
+        await expect(reader.part("confirmation")).to_contain_text("The time to answer is over.")
+        await expect(reader.part("bar-approve")).to_be_hidden()
+        await reader.part("bar-renew").click()
+        await expect(reader.part("bar-approve")).to_be_visible()
+        await expect(reader.part("bar-renew")).to_be_hidden()
+        await expect(reader.part("approve")).to_have_count(1)
+        assert not await reader.found_fault()
+
+
 async def test_the_list_says_which_conversation_needs_the_user(context, scripted):
     reader = await person(context, scripted.url)
     conversation_id = await at_a_question(reader)

@@ -15,7 +15,7 @@ const ANSWERS = ".question__answers";
 
 /**
  * @param {import("../store.js").Store} store
- * @param {{decide: (id: number, approved: boolean, reason: string) => void}} on
+ * @param {{decide: (id: number, approved: boolean, reason: string) => void, renew: (id: number) => void}} on
  * @returns {{focus: () => void}} leads to the question; Escape and an answer lead back
  */
 export function mountConfirmation(store, on) {
@@ -63,7 +63,7 @@ export function mountConfirmation(store, on) {
     if (found) sight.observe(found);
   };
   const refresh = () => {
-    const { awaiting, questions, connection } = store.state;
+    const { awaiting, questions, expired, connection } = store.state;
     find(awaiting);
     const unable = connection !== "connected";
     for (const button of /** @type {NodeListOf<HTMLButtonElement>} */ (document.querySelectorAll("[data-act=approve], [data-act=reject]"))) {
@@ -72,10 +72,12 @@ export function mountConfirmation(store, on) {
     }
     const hasFocus = bar.contains(document.activeElement);
     bar.hidden = awaiting === null || inSight;
-    const about = `${awaiting?.id} ${questions}`;
+    const about = `${awaiting?.id} ${questions} ${expired}`;
     if (awaiting && about !== filled) fill(awaiting, questions);
     filled = about;
     show.hidden = answers === null;
+    slot("confirmation-renew").hidden = !expired;
+    slot("confirmation-reject").hidden = slot("confirmation-approve").hidden = expired;
     // What is removed would take the focus with it.
     if ((hasFocus && bar.hidden) || (held && !held.isConnected && document.activeElement === document.body)) back();
   };
@@ -103,12 +105,14 @@ export function mountConfirmation(store, on) {
   bar.addEventListener("click", (event) => {
     const act = event.target instanceof HTMLElement ? event.target.dataset.act : undefined;
     const { awaiting } = store.state;
-    if (act && awaiting) answer(awaiting.id, act === "approve", "");
+    if (act === "renew" && awaiting) on.renew(awaiting.id);
+    else if (act && awaiting) answer(awaiting.id, act === "approve", "");
   });
   entries.addEventListener("click", (event) => {
-    const button = event.target instanceof Element ? event.target.closest("[data-act=approve]") : null;
-    const form = button?.closest("form");
-    if (form) answer(Number(form.dataset.question), true, "");
+    const button = event.target instanceof HTMLElement ? event.target : null;
+    const id = Number(button?.closest("form")?.dataset.question);
+    if (button?.dataset.act === "approve") answer(id, true, "");
+    if (button?.dataset.act === "renew") on.renew(id);
   });
   entries.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -130,12 +134,12 @@ export function mountConfirmation(store, on) {
   });
 
   const focusCard = () => {
-    const reject = /** @type {HTMLElement | null | undefined} */ (answers?.querySelector("[data-act=reject]"));
-    reject?.focus({ preventScroll: true });
+    const first = /** @type {HTMLElement | null | undefined} */ (answers?.querySelector("[data-act]"));
+    first?.focus({ preventScroll: true });
   };
 
-  store.watch(["awaiting", "questions", "connection", "notices"], () => {
-    if (store.state.notices.request) answeredId = undefined;
+  store.watch(["awaiting", "questions", "expired", "connection", "notices"], () => {
+    if (store.state.notices.request || store.state.expired) answeredId = undefined;
     if (store.state.awaiting) decided.textContent = "";
     refresh();
   });
@@ -153,7 +157,7 @@ export function mountConfirmation(store, on) {
       const isThere = bar.contains(focused) || focused === document.body || focused?.closest("[data-question]");
       if (focused instanceof HTMLElement && !isThere) before = focused;
       if (bar.hidden) focusCard();
-      else slot("confirmation-reject").focus();
+      else slot(store.state.expired ? "confirmation-renew" : "confirmation-reject").focus();
     },
   };
 }

@@ -29,23 +29,24 @@ export function question(entry, whatId) {
   });
   reason.value = entry.reason ?? "";
   const about = { "aria-describedby": `${id} ${whatId}` };
+  const answers = entry.expired
+    ? [h("button", { type: "button", class: "button", ...about, data: { testid: "renew", act: "renew" } }, "Ask again")]
+    : [
+        reason,
+        h("button", { type: "submit", class: "button", ...about, data: { testid: "reject", act: "reject" } }, "Reject"),
+        h("button", { type: "button", class: "button button--strong", ...about, data: { testid: "approve", act: "approve" } }, "Approve"),
+      ];
   return h(
     "form",
     { class: "question", "aria-labelledby": id, data: { testid: "question", question: String(entry.id) } },
     h("p", { class: "question__text", id }, questionText(entry), " ", riskMark(entry)),
-    h(
-      "div",
-      { class: "question__answers" },
-      reason,
-      h("button", { type: "submit", class: "button", ...about, data: { testid: "reject", act: "reject" } }, "Reject"),
-      h("button", { type: "button", class: "button button--strong", ...about, data: { testid: "approve", act: "approve" } }, "Approve"),
-    ),
+    h("div", { class: "question__answers" }, ...answers),
   );
 }
 
 /** @param {Entry} entry */
 export function questionText(entry) {
-  return `May the agent ${confirmedStep(entry.action).verb}?`;
+  return `May the agent ${confirmedStep(entry.action).verb}?${entry.expired ? " The time to answer is over." : ""}`;
 }
 
 /** @param {Entry} entry */

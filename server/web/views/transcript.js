@@ -103,6 +103,11 @@ export class Transcript {
     this.scroller.style.overflowAnchor = "";
   }
 
+  /** @param {import("../types.js").Entry[]} entries that have changed */
+  redraw(entries) {
+    for (const entry of entries) this.sheet.update(entry);
+  }
+
   /** @param {boolean} offered whether the beginning is not here yet */
   offerBeginning(offered) {
     this.#rewinds = offered;
