@@ -30,7 +30,7 @@ from server.agent.journal import LoopJournal
 from server.agent.reasons import SENTENCES
 from server.agent.states import LoopSettings
 from server.turns.actions import NOT_EXECUTED, STOPPED_ID
-from server.turns.approvals import RESTING
+from server.turns.approval_events import RESTING
 
 USER_MARK = b'"source":"user"'
 FRONT_BYTES = 120

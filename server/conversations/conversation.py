@@ -32,7 +32,8 @@ from server.conversations.record_updates import (
 )
 from server.errors import BadEdit
 from server.observability.counters import ServerCounters
-from server.turns.approvals import DECISIONS, Approvals, Claim
+from server.turns.approval_events import DECISIONS
+from server.turns.approvals import Approvals, Claim
 from server.turns.context import Nobody, Step, TurnUser, plain_step
 from server.turns.expiry import Expiry
 from server.turns.memory import ProcessMemory, TurnMemory

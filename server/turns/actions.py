@@ -32,7 +32,8 @@ from events.observations import (
 )
 from events.stream import EVENT_BYTES
 from runtime_stub.turn import Doing, TurnOver, observation_of, result_of
-from server.turns.approvals import APPROVED, ASKED_RISKS, CONFIRMABLE, Question
+from server.turns.approval_events import ASKED_RISKS, CONFIRMABLE
+from server.turns.approvals import APPROVED, Question
 from server.turns.context import TurnContext
 from server.turns.limits import Clocks
 from server.user_code import outside

@@ -6,56 +6,38 @@ the first in the log counts.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from time import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from events.actions import Action, ChangeAgentStateAction
 from events.batch import Appended, Settled
 from events.errors import BadEvent
-from events.event import (
-    AgentState,
-    ConfirmationState,
-    EventSource,
-    SecurityRisk,
-    StoredEvent,
-)
-from events.filter import EventFilter
+from events.event import AgentState, StoredEvent
 from events.observations import AgentStateChangedObservation
 from events.redaction import MASK
 from events.stream import EventStream
 from server.errors import AlreadyDecided, ApprovalExpired, ApprovalNotFound, BadEdit
+from server.turns.approval_events import (
+    BY_USER,
+    RESTING,
+    asking_again,
+    asks,
+    decides,
+    read_end,
+    state_in,
+)
 from server.turns.edits import edited
 from server.turns.expiry import Expiry, posix_of, timestamp_of
 
-CONFIRMABLE = frozenset(("run", "run_ipython", "browse_interactive", "edit", "read"))
-"""Kinds of action that wait for the user's word in confirmation mode."""
-ASKED_RISKS = frozenset((SecurityRisk.HIGH, SecurityRisk.UNKNOWN))
-"""Risks at which they do; no analyzer is configured, so an unknown one counts as high."""
-DECISIONS = frozenset((AgentState.USER_CONFIRMED, AgentState.USER_REJECTED))
-"""The commands that decide."""
 ENDED_HELD = 100
 """Questions that are over and of which the end is remembered."""
-RESTING = frozenset(
-    (
-        AgentState.AWAITING_USER_INPUT,
-        AgentState.PAUSED,
-        AgentState.STOPPED,
-        AgentState.FINISHED,
-        AgentState.REJECTED,
-        AgentState.ERROR,
-    )
-)
-"""States without an action in progress: every earlier one has an observation or is named as asked."""
 APPROVED, REJECTED, WITHDRAWN = "approved", "rejected", "withdrawn"
 OUTCOMES = {AgentState.USER_CONFIRMED: APPROVED, AgentState.USER_REJECTED: REJECTED}
-STATE = AgentStateChangedObservation.kind
-BY_USER = EventFilter(include_kinds=(ChangeAgentStateAction.kind,), source=EventSource.USER)
-"""The commands of people."""
 
 
 class Decided:
@@ -277,7 +259,7 @@ class Approvals:
         """Read from the log what is open, once. Raises what the storage raises."""
         if self._is_read:
             return
-        tail = await _unsettled(stream)
+        tail = await read_end(stream)
         for stored in tail.asked:
             self._put(stream, stored)
         if tail.asked:
@@ -286,15 +268,16 @@ class Approvals:
                 payload = orjson.loads(stored.body)
                 self._take_renewal(payload)
                 # One without `of` may have been about a question that is over.
-                if _decides(payload) and payload["args"].get("of") in self._questions:
+                if decides(payload) and payload["args"].get("of") in self._questions:
                     self._take_decision(stream, stored)
         self._allowed = dict.fromkeys(tail.allowed, True)
         state = ""
         for payload, stored in tail.later:
-            if payload.get("observation") == STATE:
-                state = str(_extras(payload).get("agent_state"))
-            else:
+            changed = state_in(payload)
+            if changed is None:
                 self._fold(stream, payload, stored, state)
+            else:
+                state = changed
         self._is_read = True
 
     async def end_in_log(self, stream: EventStream, question_id: int) -> Decided:
@@ -309,10 +292,10 @@ class Approvals:
         async for stored in stream.search_events(question_id):
             payload = orjson.loads(stored.body)
             if stored.id == question_id:
-                asked = _asks(payload, AgentState.AWAITING_USER_CONFIRMATION)
+                asked = asks(payload, AgentState.AWAITING_USER_CONFIRMATION)
                 if not asked:
                     break
-            elif _decides(payload) and (payload["args"].get("of") in (None, question_id)):
+            elif decides(payload) and (payload["args"].get("of") in (None, question_id)):
                 event = stream.unmasked(stored)
                 if isinstance(event, ChangeAgentStateAction):
                     return self._decided(event, self._owner, event.timestamp or "")
@@ -417,13 +400,13 @@ class Approvals:
         cause = payload.get("cause")
         if isinstance(cause, int) and (cause in self._questions or cause in self._ended):
             self.end(cause)
-        elif _asks(payload, state):
+        elif asks(payload, state):
             self._put(stream, stored)
-        elif _decides(payload):
+        elif decides(payload):
             self._take_decision(stream, stored)
         else:
             self._take_renewal(payload)
-            kind = _asking_again(payload).get("always")
+            kind = asking_again(payload).get("always")
             if isinstance(kind, str):
                 self.revoke(kind)
 
@@ -433,7 +416,7 @@ class Approvals:
             self.decide(event)
 
     def _take_renewal(self, payload: Mapping[str, Any]) -> None:
-        renewed = _asking_again(payload).get("of")
+        renewed = asking_again(payload).get("of")
         if isinstance(renewed, int):
             self.ask_again(renewed, posix_of(payload.get("timestamp")))
 
@@ -451,87 +434,10 @@ def said(question_id: int, decided: Decided | None) -> str:
     return f"The approval {question_id} was {decided.words} by {decided.by} at {decided.at}"
 
 
-class _Tail(NamedTuple):
-    """The newest settled state of a log, what it names, and what follows it, ascending."""
-
-    rest_id: int = 0
-    asked: Sequence[StoredEvent] = ()
-    allowed: Sequence[str] = ()
-    later: Sequence[tuple[Mapping[str, Any], StoredEvent]] = ()
-
-
-async def _unsettled(stream: EventStream) -> _Tail:
-    """Read a log back to its newest settled state."""
-    if stream.last_state_id is None:
-        return _Tail()
-    later: list[tuple[Mapping[str, Any], StoredEvent]] = []
-    rest_id = 0
-    extras: Mapping[str, Any] = {}
-    async for stored in stream.search_events(0, stream.next_id - 1, reverse=True):
-        payload = orjson.loads(stored.body)
-        if payload.get("observation") == STATE:
-            extras = _extras(payload)
-            if extras.get("agent_state") in RESTING:
-                rest_id = stored.id
-                break
-        later.append((payload, stored))
-    if not rest_id:
-        return _Tail(later=later[::-1])
-    asked = [
-        stored
-        for question_id in extras.get("approvals") or ()
-        async for stored in stream.search_events(question_id, question_id)
-    ]
-    return _Tail(rest_id, asked, extras.get("allowed") or (), later[::-1])
-
-
-def _extras(payload: Mapping[str, Any]) -> Mapping[str, Any]:
-    extras = payload.get("extras")
-    return extras if isinstance(extras, Mapping) else {}
-
-
-def _asks(payload: Mapping[str, Any], state: str) -> bool:
-    """Return whether a person is asked about an action recorded in a state.
-
-    Kinds without a `confirmation_state` show it only by standing behind the state that asks.
-    """
-    arguments = payload.get("args")
-    if payload.get("source") != EventSource.AGENT or not isinstance(arguments, Mapping):
-        return False
-    if "confirmation_state" in arguments:
-        return bool(arguments["confirmation_state"] == ConfirmationState.AWAITING_CONFIRMATION)
-    return (
-        state == AgentState.AWAITING_USER_CONFIRMATION
-        and payload.get("action") in CONFIRMABLE
-        and arguments.get("security_risk", SecurityRisk.UNKNOWN) in ASKED_RISKS
-    )
-
-
-def _decides(payload: Mapping[str, Any]) -> bool:
-    return (
-        payload.get("action") == ChangeAgentStateAction.kind
-        and payload.get("source") == EventSource.USER
-        and (payload.get("args") or {}).get("agent_state") in DECISIONS
-    )
-
-
 def _fits(command: ChangeAgentStateAction, question: Question) -> bool:
     """Return whether a command approves a question and allows actions of its kind."""
     approved = OUTCOMES.get(AgentState(command.agent_state)) == APPROVED
     return approved and command.always == question.action.kind
-
-
-def _asking_again(payload: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the arguments of a command that asks again, about one action or a kind; else nothing."""
-    arguments = payload.get("args")
-    if (
-        payload.get("action") != ChangeAgentStateAction.kind
-        or payload.get("source") != EventSource.USER
-        or not isinstance(arguments, Mapping)
-        or arguments.get("agent_state") != AgentState.AWAITING_USER_CONFIRMATION
-    ):
-        return {}
-    return arguments
 
 
 def _now() -> str:
