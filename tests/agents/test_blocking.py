@@ -6,28 +6,16 @@ import pytest
 
 from events.actions import CmdRunAction, MCPAction
 from events.event import AgentState, EventSource
-from runtime_stub.blocking import BlockingAgent
 from runtime_stub.turn import TurnFailed, TurnOver, Usage, Window
 from server.turns.threads import AgentThreads
 from tests.support.live import live_server
 from tests.support.loops import Running
 from tests.support.remote import CONVERSATIONS, remote
 from tests.support.servers import class_path
-from tests.support.turn_agents import Blocking
+from tests.support.turn_agents import Blocking, Blocks
 from tests.support.waiting import until
 
 AWAITING = AgentState.AWAITING_USER_INPUT
-
-
-class Blocks(BlockingAgent):
-    """Does in a thread what a test gives it to do."""
-
-    def __init__(self, work):
-        self._work = work
-
-    def work(self, turn):
-        """See BlockingAgent."""
-        self._work(turn)
 
 
 @pytest.fixture

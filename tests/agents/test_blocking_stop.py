@@ -7,27 +7,16 @@ import pytest
 from pydantic import SecretStr
 
 from events.event import AgentState
-from runtime_stub.blocking import BlockingAgent
 from runtime_stub.turn import TurnOver
 from storage.users.settings import Settings
 from tests.support.live import live_server
 from tests.support.loops import Running
 from tests.support.model_endpoint import hang, model_endpoint
 from tests.support.remote import CONVERSATIONS, remote
+from tests.support.turn_agents import Blocks
 from tests.support.waiting import until
 
 AWAITING = AgentState.AWAITING_USER_INPUT
-
-
-class Blocks(BlockingAgent):
-    """Does in a thread what a test gives it to do."""
-
-    def __init__(self, work):
-        self._work = work
-
-    def work(self, turn):
-        """See BlockingAgent."""
-        self._work(turn)
 
 
 class Thread:

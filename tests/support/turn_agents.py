@@ -40,6 +40,17 @@ class Does(Agent):
         await self._work(turn)
 
 
+class Blocks(BlockingAgent):
+    """Does in a thread what a test gives it to do."""
+
+    def __init__(self, work: Callable[[BlockingTurn], object]) -> None:
+        self._work = work
+
+    def work(self, turn: BlockingTurn) -> None:
+        """See BlockingAgent."""
+        self._work(turn)
+
+
 class Answering(Agent):
     """Answers with the messages there are in the history, after what a message's first word says.
 
