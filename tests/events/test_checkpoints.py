@@ -345,7 +345,7 @@ async def test_a_text_left_open_when_its_stream_is_closed_is_recovered(lives, st
     assert event["partial"] == writing.id
 
 
-async def test_the_end_of_a_process_writes_what_is_left_to_write(lives, store):
+async def test_the_end_of_a_process_writes_what_is_left_to_write(lives):
     stream = await started(lives)
     async with lives.checkpoints:
         over = await begin(stream, "over")

@@ -74,7 +74,7 @@ async def test_an_agent_with_a_queue_of_one_emits_a_thousand_events_from_its_own
     assert subscription.lagged >= 1
 
 
-async def test_a_subscriber_that_hangs_holds_neither_appends_nor_others_up(stream, store):
+async def test_a_subscriber_that_hangs_holds_neither_appends_nor_others_up(stream):
     gate = asyncio.Event()
     slow = Recorder()
 
@@ -120,7 +120,7 @@ async def test_a_lagging_subscriber_resumes_from_the_log_where_it_was(store):
 
 
 @pytest.mark.parametrize("after", [-1, 0, 8, 9, 10, 24, 29, 30, 99, -7])
-async def test_a_subscription_begins_behind_any_position(stream, store, after):
+async def test_a_subscription_begins_behind_any_position(stream, after):
     await say(stream, 30)
     recorder = Recorder()
     stream.subscribe("test", recorder, after=after)
@@ -183,7 +183,7 @@ async def test_followers_at_any_moment_of_a_busy_stream_miss_and_repeat_nothing(
     assert delivered > 10_000
 
 
-async def test_a_follower_ends_when_the_stream_closes_and_has_seen_everything(stream, store):
+async def test_a_follower_ends_when_the_stream_closes_and_has_seen_everything(stream):
     async def follow():
         return [event async for event in stream.follow(-1)]
 

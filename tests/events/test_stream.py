@@ -183,7 +183,7 @@ async def test_an_events_own_timestamp_gives_way_to_the_one_of_its_append(stream
     assert b"1999" not in event.body
 
 
-async def test_closing_finishes_what_was_taken_shows_it_and_takes_nothing_more(stream, store):
+async def test_closing_finishes_what_was_taken_shows_it_and_takes_nothing_more(stream):
     recorder = Recorder()
     stream.subscribe("test", recorder)
     taken = [stream.enqueue(message(str(n)), USER) for n in range(10)]

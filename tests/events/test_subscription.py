@@ -188,7 +188,7 @@ async def test_an_error_of_the_callback_is_logged_counted_and_stops_nothing(log,
     assert "broken" in caplog.text
 
 
-async def test_a_callback_that_ends_in_something_cancelled_stops_nothing(log, caplog):
+async def test_a_callback_that_ends_in_something_cancelled_stops_nothing(log):
     gate = asyncio.Event()
 
     async def awaits_the_cancelled(events):

@@ -176,7 +176,7 @@ def test_an_endpoint_that_is_none_is_refused(endpoint, monkeypatch, capsys):
     assert "OTEL_ENDPOINT: not an endpoint of the form" in capsys.readouterr().err
 
 
-async def test_where_no_traces_are_wanted_their_package_is_not_loaded(tmp_path):
+async def test_where_no_traces_are_wanted_their_package_is_not_loaded():
     script = "import sys, server.app; print([name for name in sys.modules if 'opentel' in name])"
 
     process = await asyncio.create_subprocess_exec(

@@ -139,7 +139,7 @@ async def test_rows_that_were_committed_though_their_statement_failed_are_found_
     assert await store.read("c", 0, 3) == records(0, 3)
 
 
-async def test_what_arrived_is_read_before_and_after_it_is_put_in_its_place(store, faults):
+async def test_what_arrived_is_read_before_and_after_it_is_put_in_its_place(store):
     await append(store, "c", records(0, 3))
     again = DatabaseEventStore(store._database)
 

@@ -112,7 +112,7 @@ async def test_after_a_failed_append_a_write_decides(tmp_path):
     assert outcomes == []
 
 
-async def test_a_small_write_says_nothing_while_appends_go_on_failing(tmp_path):
+async def test_a_small_write_says_nothing_while_appends_go_on_failing():
     counters = Counters()
 
     async def prove():
@@ -138,7 +138,7 @@ async def test_an_append_that_succeeds_says_that_writing_is_possible():
     assert not counters.failing
 
 
-async def test_a_storage_that_hangs_is_asked_once_and_told_as_such(tmp_path):
+async def test_a_storage_that_hangs_is_asked_once_and_told_as_such():
     counters = Counters()
     counters.append_failed(1)
     asked, go_on = 0, asyncio.Event()

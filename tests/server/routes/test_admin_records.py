@@ -218,7 +218,7 @@ async def test_what_is_recorded_of_a_target_is_short_and_printable(rest):
     assert record["target"] == "??[2J" + "x" * 95
 
 
-async def test_errors_that_are_logged_are_counted(rest, caplog):
+async def test_errors_that_are_logged_are_counted(rest):
     before = (await read(rest, "overview"))["faults"]
     logging.getLogger("server.test").error("on purpose")
     logging.getLogger("server.test").warning("on purpose")
