@@ -126,6 +126,7 @@ async def test_a_state_error_does_not_move_the_cursor_and_is_told_again(api, ser
     assert counts.repeated == 1
 
 
+@pytest.mark.timeout(60)
 async def test_it_is_sent_whole_messages_alone_while_others_follow_texts(tmp_path, client):
     asked = request(1, 100)
     async with (

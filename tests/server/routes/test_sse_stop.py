@@ -14,6 +14,8 @@ from tests.support.servers import server_process
 from tests.support.sse import sse_frames
 from tests.support.writing_agent import SETTINGS, request
 
+pytestmark = pytest.mark.timeout(60)
+
 STREAMS = 40
 RETRY = re.compile(r"^retry: (\d+)$", re.MULTILINE)
 
