@@ -13,7 +13,7 @@ from benchmarks.writers import TOKENS_PER_SECOND
 
 TOKEN = b" word"
 TURN_SECONDS = 0.3
-"""How long the model has sent before the turn is stopped."""
+"""Seconds for which the model has sent before the turn is stopped."""
 WAIT_SECONDS = 20
 
 

@@ -1,4 +1,4 @@
-"""What the events of a log say about approvals: what is asked, decided and asked again.
+"""The approvals that the events of a log tell of: asked, decided and asked again.
 
 Nothing before the newest settled state of a log is open but what that state names.
 """

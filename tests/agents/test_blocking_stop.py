@@ -20,7 +20,7 @@ AWAITING = AgentState.AWAITING_USER_INPUT
 
 
 class Thread:
-    """What a thread does that waits, and how it ends."""
+    """The work of a thread that waits, and how it ends."""
 
     def __init__(self):
         self.begun, self.let_go, self.ended = (threading.Event() for _ in range(3))
