@@ -5,7 +5,7 @@ import { slot } from "./dom.js";
 
 /** A catch-up shorter than this is not shown. */
 const BEHIND_AFTER_MS = 300;
-const LOST = "The connection was lost. The answer goes on here when it is back.";
+const LOST = "Connection lost. The answer will go on here.";
 const POLLS_WHY = "WebSockets are blocked on this network. Everything works, but updates may be slightly delayed.";
 
 /** @param {import("../store.js").Store} store */
