@@ -35,7 +35,10 @@ READ_ENTRIES = """
   entry.querySelector(".entry__body").innerText.trim(),
 ])
 """
-OUTAGE = r"ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|WebSocket"
+OUTAGE = (
+    r"ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|WebSocket"
+    r"|ERR_CONTENT_LENGTH_MISMATCH|ERR_INCOMPLETE_CHUNKED_ENCODING"
+)
 """The lines Chromium itself writes to the console while a server is away."""
 
 expect.set_options(timeout=WAIT_MS)

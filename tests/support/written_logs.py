@@ -28,27 +28,29 @@ async def write_log(
     title: str,
     payloads: Sequence[Payload],
     apart: timedelta = timedelta(seconds=1),
-    begin: int = 0,
+    *,
+    follows: bool = False,
 ) -> None:
     """Write a conversation into a data directory that no server has open.
 
-    Ids and times are given here, `apart` between two events; `cause` is an id. With `begin`, what
-    is given follows the events of a conversation that has so many.
+    Ids and times are given here, `apart` between two events; `cause` is an id. What `follows` is
+    put behind the events that the conversation has.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
-    moments = [_moment(BEGINNING + (begin + number) * apart) for number in range(len(payloads))]
-    events = [
-        _stored(begin + number, moment, payload)
-        for number, (moment, payload) in enumerate(zip(moments, payloads, strict=True))
-    ]
     database = await SqliteDatabase.open(data_dir / DATABASE_NAME)
     try:
-        if begin == 0:
+        store = DatabaseEventStore(database)
+        begin = (await store.head(conversation_id)).next_id if follows else 0
+        moments = [_moment(BEGINNING + (begin + number) * apart) for number in range(len(payloads))]
+        events = [
+            _stored(begin + number, moment, payload)
+            for number, (moment, payload) in enumerate(zip(moments, payloads, strict=True))
+        ]
+        if not follows:
             records = DatabaseConversationStores(database).for_user(None)
             await records.save_metadata(
                 ConversationMetadata(conversation_id=conversation_id, title=title)
             )
-        store = DatabaseEventStore(database)
         for start in range(0, len(events), BATCH):
             batch = events[start : start + BATCH]
             last = batch[-1].id
