@@ -155,7 +155,7 @@ async def test_code_and_messages_are_copied_as_they_were_written(context, visito
     answer = visitor.messages_of("agent").filter(has_text="two workers")
 
     await answer.get_by_test_id("copy-code").click()
-    await expect(visitor.page.locator("#announcer")).to_have_text("Copied")
+    await expect(answer.get_by_test_id("copy-code")).to_have_attribute("data-outcome", "done")
     code = await visitor.page.evaluate("navigator.clipboard.readText()")
     await answer.hover()
     await answer.get_by_test_id("copy-message").click()

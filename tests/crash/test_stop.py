@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from tests.support.checker import Counts, DeliveryChecker
-from tests.support.clients import joined, message
+from tests.support.clients import joined
 from tests.support.raw_client import raw_client
 from tests.support.remote import as_stored, remote
 from tests.support.servers import READY_SECONDS, REPOSITORY, server_process
@@ -136,7 +136,11 @@ async def test_a_stop_on_a_disk_that_takes_nothing_is_told_by_its_exit_code_and_
         remote(server.url) as api,
     ):
         created = await api.create()
-        said = await api.post(created, message("kept"))
+        async with joined(server.url, created) as client:
+            first = await client.state("awaiting_user_input")
+            said = await client.say("kept")
+            # Without an answer under way, whose end would be waited for.
+            await client.state("awaiting_user_input", after=max(first["id"], said["id"]))
         # From now on the system lets the server write to no file.
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
 
