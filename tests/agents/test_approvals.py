@@ -9,10 +9,10 @@ from events.event import AgentState
 from server.turns.approvals import Approvals
 from tests.support.approvals import (
     EDIT,
-    RESUMING,
     asked,
     begin_end,
     careful,
+    careful_process,
     carried_out,
     conversation_of,
     decide,
@@ -30,7 +30,6 @@ from tests.support.clients import command, joined
 from tests.support.live import until_running
 from tests.support.payloads import answers, outcomes
 from tests.support.remote import CONVERSATIONS, remote
-from tests.support.servers import server_process
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(60)
@@ -118,11 +117,7 @@ async def test_another_conversation_gets_the_slot_and_the_approval_stays():
     ],
 )
 async def test_an_approval_outlives_the_process(tmp_path, storage, number, decision):
-    environment = {"PARLEY_AGENT_CLASS": RESUMING, "PARLEY_CONFIRMATION_MODE": "true"}
-    async with (
-        server_process(tmp_path, "--storage", storage, environment=environment) as server,
-        remote(server.url) as api,
-    ):
+    async with careful_process(tmp_path, storage=storage) as (server, api):
         one = await api.create()
         async with joined(server.url, one) as client:
             approval = await asked(client)
@@ -144,12 +139,7 @@ async def test_an_approval_outlives_the_process(tmp_path, storage, number, decis
 
 
 async def test_a_decision_that_no_loop_has_seen_is_carried_out_after_a_crash(tmp_path):
-    environment = {"PARLEY_AGENT_CLASS": RESUMING, "PARLEY_CONFIRMATION_MODE": "true"}
-    limits = {"PARLEY_MAX_CONCURRENT_CONVERSATIONS": "1"}
-    async with (
-        server_process(tmp_path, environment=environment | limits) as server,
-        remote(server.url) as api,
-    ):
+    async with careful_process(tmp_path, max_concurrent_conversations=1) as (server, api):
         one, other = await api.create(), await api.create()
         async with joined(server.url, one) as client:
             approval = await asked(client)
@@ -330,15 +320,7 @@ async def test_an_edited_action_is_carried_out_as_edited_and_the_log_says_by_who
 
 
 async def test_an_edit_outlives_a_crash_before_it_is_carried_out(tmp_path):
-    environment = {
-        "PARLEY_AGENT_CLASS": RESUMING,
-        "PARLEY_CONFIRMATION_MODE": "true",
-        "PARLEY_MAX_CONCURRENT_CONVERSATIONS": "1",
-    }
-    async with (
-        server_process(tmp_path, environment=environment) as server,
-        remote(server.url) as api,
-    ):
+    async with careful_process(tmp_path, max_concurrent_conversations=1) as (server, api):
         one, other = await api.create(), await api.create()
         async with joined(server.url, one) as client:
             approval = await asked(client)
@@ -422,16 +404,8 @@ async def test_an_action_that_the_agent_carries_out_itself_cannot_be_edited():
 
 
 async def test_a_secret_in_an_edit_is_used_but_not_stored_and_not_known_after_a_restart(tmp_path):
-    environment = {
-        "PARLEY_AGENT_CLASS": RESUMING,
-        "PARLEY_CONFIRMATION_MODE": "true",
-        "PARLEY_MAX_CONCURRENT_CONVERSATIONS": "1",
-    }
     hushed = {"command": "echo swordfish > note.txt"}
-    async with (
-        server_process(tmp_path, environment=environment) as server,
-        remote(server.url) as api,
-    ):
+    async with careful_process(tmp_path, max_concurrent_conversations=1) as (server, api):
         await api.client.post("/api/secrets", json={"name": "WORD", "value": "swordfish"})
         one, other = await api.create(), await api.create()
         async with joined(server.url, one) as client:
@@ -459,11 +433,7 @@ async def test_a_secret_in_an_edit_is_used_but_not_stored_and_not_known_after_a_
 
 
 async def test_an_edit_replaces_a_text_that_is_not_known_any_more(tmp_path):
-    environment = {"PARLEY_AGENT_CLASS": RESUMING, "PARLEY_CONFIRMATION_MODE": "true"}
-    async with (
-        server_process(tmp_path, environment=environment) as server,
-        remote(server.url) as api,
-    ):
+    async with careful_process(tmp_path) as (server, api):
         await api.client.post("/api/secrets", json={"name": "WORD", "value": "swordfish"})
         one, other = await api.create(), await api.create()
         approvals = {}
@@ -570,15 +540,7 @@ async def test_each_time_that_an_approval_expires_is_told_once():
 
 @pytest.mark.parametrize("storage", ["sqlite", "local"])
 async def test_an_approval_expires_over_a_restart_and_is_no_refusal(tmp_path, storage):
-    environment = {
-        "PARLEY_AGENT_CLASS": RESUMING,
-        "PARLEY_CONFIRMATION_MODE": "true",
-        "PARLEY_APPROVAL_SECONDS": "0.3",
-    }
-    async with (
-        server_process(tmp_path, "--storage", storage, environment=environment) as server,
-        remote(server.url) as api,
-    ):
+    async with careful_process(tmp_path, storage=storage, approval_seconds=0.3) as (server, api):
         one = await api.create()
         async with joined(server.url, one) as client:
             approval = await asked(client)
@@ -596,15 +558,7 @@ async def test_an_approval_expires_over_a_restart_and_is_no_refusal(tmp_path, st
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 async def test_an_approval_that_was_asked_again_is_so_after_a_restart(tmp_path, number):
-    environment = {
-        "PARLEY_AGENT_CLASS": RESUMING,
-        "PARLEY_CONFIRMATION_MODE": "true",
-        "PARLEY_APPROVAL_SECONDS": "3600",
-    }
-    async with (
-        server_process(tmp_path, environment=environment) as server,
-        remote(server.url) as api,
-    ):
+    async with careful_process(tmp_path, approval_seconds=3600) as (server, api):
         one = await api.create()
 
         async def moment():
@@ -697,11 +651,7 @@ async def test_what_was_allowed_for_always_is_not_asked_until_that_is_revoked(op
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("storage", ["sqlite", "local"])
 async def test_what_is_allowed_and_what_is_revoked_outlive_the_process(tmp_path, storage, number):
-    environment = {"PARLEY_AGENT_CLASS": RESUMING, "PARLEY_CONFIRMATION_MODE": "true"}
-    async with (
-        server_process(tmp_path, "--storage", storage, environment=environment) as server,
-        remote(server.url) as api,
-    ):
+    async with careful_process(tmp_path, storage=storage) as (server, api):
         one = await api.create()
         async with joined(server.url, one) as client:
             approval = await asked(client)

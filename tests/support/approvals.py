@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,7 +16,8 @@ from server.conversations.standalone import StandaloneConversationManager
 from tests.support.clients import RecordingClient, command
 from tests.support.live import Live, live_server
 from tests.support.payloads import Payload, outcomes
-from tests.support.remote import CONVERSATIONS, Remote, remote
+from tests.support.remote import CONVERSATIONS, Remote, process_over, remote
+from tests.support.servers import ServerProcess
 from tests.support.waiting import until
 
 RESUMING = "tests.support.turn_agents:CarefulResuming"
@@ -29,6 +31,13 @@ WORDS = {"approve": "approved", "edit": "approved with changes", "reject": "reje
 def careful(agent: str = RESUMING, **settings: Any) -> AbstractAsyncContextManager[Live]:
     """A server whose agent asks before it acts."""
     return live_server(agent_class=agent, confirmation_mode=True, **settings)
+
+
+def careful_process(
+    folder: Path, **settings: object
+) -> AbstractAsyncContextManager[tuple[ServerProcess, Remote]]:
+    """The same as a process, and a client of it."""
+    return process_over(folder, agent_class=RESUMING, confirmation_mode="true", **settings)
 
 
 def is_asking(payload: Payload) -> bool:
