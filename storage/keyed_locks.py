@@ -26,7 +26,8 @@ class KeyedLocks(Generic[KeyT]):
 
     def in_use(self, key: KeyT) -> Lock | None:
         """Return the lock of a key if it is in use."""
-        return self._locks.get(key)
+        locks = self._locks
+        return locks.get(key) if locks else None  # to look into a weak dictionary takes longer
 
 
 _shared: KeyedLocks[Hashable] = KeyedLocks()

@@ -99,8 +99,6 @@ class DatabaseEventStore(EventStore):
         self._placing = False
         self._turns: KeyedLocks[str] = KeyedLocks()
         """Appends to logs to whose ends somebody appends: in the order in which they came."""
-        self._turns_taken = 0
-        """Users of such locks; while there are none, no append looks for one."""
         self._misplaced: set[int] = set()
         """Numbers of logs that have events without a place, and of which that was told."""
         self._place_later: TimerHandle | None = None
@@ -118,11 +116,8 @@ class DatabaseEventStore(EventStore):
     ) -> Promise[int | None]:
         """See EventStore. One loop callback completes a whole commit."""
         write = Append(conversation_id, expected_next_id, events, summary, keys, fence, masks)
-        turn = self._turns.in_use(conversation_id) if self._turns_taken else None
-        if turn is None:
-            return self._submit(write)
-        self._turns_taken += 1  # now: what comes before it runs must wait behind it
-        return Promise.of(self._wait(turn, write))
+        turn = self._turns.in_use(conversation_id)
+        return self._submit(write) if turn is None else Promise.of(self._wait(turn, write))
 
     async def append_next(self, conversation_id: str, form: Form) -> Head:
         """See EventStore. The end is read behind all appends that were taken before it."""
@@ -135,20 +130,13 @@ class DatabaseEventStore(EventStore):
         def write(next_id: int, formed: Formed) -> Promise[int | None]:
             return self._submit(Append(conversation_id, next_id, *formed))
 
-        self._turns_taken += 1
-        try:
-            async with self._turns.of(conversation_id):
-                return await append_at_end(conversation_id, end, form, write)
-        finally:
-            self._turns_taken -= 1
+        async with self._turns.of(conversation_id):
+            return await append_at_end(conversation_id, end, form, write)
 
     async def _wait(self, turn: Lock, write: Append) -> int | None:
         """Append to a log to whose end somebody is appending now."""
-        try:
-            async with turn:
-                return await self._submit(write)
-        finally:
-            self._turns_taken -= 1
+        async with turn:
+            return await self._submit(write)
 
     def _submit(self, write: Append) -> Promise[int | None]:
         log = self._logs.get(write.conversation_id)
