@@ -130,7 +130,6 @@ class ApprovalRoutes:
         if taken.decision == "edit":
             arguments["edit"] = taken.args or {}
         key = idempotency_key(request)
-        command = keyed(request, {"action": "change_agent_state", "args": arguments})
         self._services.check_intake()
         manager = self._services.manager
         async with manager.attach(conversation_id, owner_of(request)) as conversation:
@@ -144,7 +143,8 @@ class ApprovalRoutes:
                 raise BadEdit("The field `args` belongs to the decision `edit`")
             elif taken.always:
                 arguments["always"] = question.action.kind
-            accepted = await manager.accept(conversation, command)
+            command = {"action": "change_agent_state", "args": arguments}
+            accepted = await manager.accept(conversation, keyed(request, command))
         return JsonResponse({"success": True, **accepted.body()})
 
     @described(
