@@ -99,24 +99,23 @@ def asks(payload: Mapping[str, Any], state: str) -> bool:
 
 def decides(payload: Mapping[str, Any]) -> bool:
     """Return whether an event is a person's decision."""
-    return (
-        payload.get("action") == ChangeAgentStateAction.kind
-        and payload.get("source") == EventSource.USER
-        and (payload.get("args") or {}).get("agent_state") in DECISIONS
-    )
+    return _command_in(payload).get("agent_state") in DECISIONS
 
 
 def asking_again(payload: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the arguments of a command that asks again, about one action or a kind; else nothing."""
-    arguments = payload.get("args")
-    if (
-        payload.get("action") != ChangeAgentStateAction.kind
-        or payload.get("source") != EventSource.USER
-        or not isinstance(arguments, Mapping)
-        or arguments.get("agent_state") != AgentState.AWAITING_USER_CONFIRMATION
-    ):
+    arguments = _command_in(payload)
+    asks_again = arguments.get("agent_state") == AgentState.AWAITING_USER_CONFIRMATION
+    return arguments if asks_again else {}
+
+
+def _command_in(payload: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the arguments of a person's command; nothing of another event."""
+    by_user = payload.get("source") == EventSource.USER
+    if not by_user or payload.get("action") != ChangeAgentStateAction.kind:
         return {}
-    return arguments
+    arguments = payload.get("args")
+    return arguments if isinstance(arguments, Mapping) else {}
 
 
 def _extras(payload: Mapping[str, Any]) -> Mapping[str, Any]:
