@@ -12,7 +12,7 @@ from events.observations import TurnEndedObservation
 from runtime_stub.agent import RateLimited
 from runtime_stub.turn import LimitReached, Reason
 from server.agent.contained import ContainedAgent
-from server.agent.journal import LoopJournal, error_of
+from server.agent.journal import LoopJournal
 from server.agent.reasons import RATE_LIMIT_ID, Failure, failure_for, failure_of, outcome_of
 from server.agent.recovery import INTERRUPTED, Recovery, lost_errors
 from server.errors import text_of
@@ -230,11 +230,7 @@ class AgentDriver:
             reason=self._journal.shown(failure.reason), text=self._journal.shown(failure.text)
         )
         before = self.end(outcome, why="failed", reason=shown.reason, error_id=FAILED_ID)
-        if self._journal.state is AgentState.ERROR:
-            for event in (*before, error_of(shown)):
-                self._journal.tell(event, EventSource.ENVIRONMENT)
-        else:
-            self._journal.set_state(AgentState.ERROR, shown, before)
+        self._journal.set_state(AgentState.ERROR, shown, before)
         if not show:
             return
         try:

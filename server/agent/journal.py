@@ -64,19 +64,19 @@ class LoopJournal:
     def set_state(
         self, state: AgentState, failure: Failure | None = None, before: Sequence[Event] = ()
     ) -> None:
-        """Append a state after the events that led to it, unless it is the current one.
+        """Append the events that led to a state, and the state unless it is the current one.
 
         For a state of trouble the failure is its reason, and an entry of the log before it.
         """
+        reason = ""
+        if failure is not None and state in TROUBLED:
+            reason = self.shown(failure.reason)
+            content = self.shown(failure.text) or reason
+            before = (*before, ErrorObservation(content=content, error_id=failure.error_id))
         if state is self.state:
             for event in before:
                 self.tell(event, EventSource.ENVIRONMENT)
             return
-        reason = ""
-        if failure is not None and state in TROUBLED:
-            reason = self.shown(failure.reason)
-            said = failure._replace(text=self.shown(failure.text) or reason)
-            before = (*before, error_of(said))
         self.tell_state(state, reason, before)
         self._state_changed()
 
@@ -164,8 +164,3 @@ class LoopJournal:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
-
-
-def error_of(failure: Failure) -> ErrorObservation:
-    """Return the entry of the log that says why the agent does not go on."""
-    return ErrorObservation(content=failure.text, error_id=failure.error_id)
