@@ -12,7 +12,7 @@ from server.agent.driver import AgentDriver
 from server.agent.journal import LoopJournal
 from server.agent.recalls import Recalls
 from server.turns.actions import STOPPED_ID
-from server.turns.approvals import APPROVED, Approvals, Question
+from server.turns.approvals import Approvals, Question
 from server.turns.turn import LoggedTurn
 
 Decided = tuple[Question, Event]
@@ -67,7 +67,7 @@ class Decisions:
         commands = [command for _, command in decided]
         turn = self._driver.new_turn(commands)
         recalled = self._recalls.without_message(commands[0].id)
-        approved = any(one.decided and one.decided.outcome == APPROVED for one in questions)
+        approved = any(one.is_approved for one in questions)
         self._journal.set_state(AgentState.USER_CONFIRMED if approved else AgentState.USER_REJECTED)
         self._driver.begin(partial(self._carry_out, turn, questions, approved=approved))
         turn.begin((await shield(recalled)).id)

@@ -33,7 +33,7 @@ from events.observations import (
 from events.stream import EVENT_BYTES
 from runtime_stub.turn import Doing, TurnOver, observation_of, result_of
 from server.turns.approval_events import ASKED_RISKS, CONFIRMABLE
-from server.turns.approvals import APPROVED, Question
+from server.turns.approvals import Question
 from server.turns.context import TurnContext
 from server.turns.limits import Clocks
 from server.user_code import outside
@@ -231,8 +231,7 @@ class Actions:
 
         Raises TurnOver and what the runtime raises.
         """
-        decided = question.decided
-        approved = decided is not None and decided.outcome == APPROVED
+        approved = question.is_approved
         state = ConfirmationState.CONFIRMED if approved else ConfirmationState.REJECTED
         again = self.hold(decided_form(question.agreed, state, question.id))
         self._context.approvals.end(question.id)

@@ -90,6 +90,11 @@ class Question:
         return self.action.cause is not None
 
     @property
+    def is_approved(self) -> bool:
+        """Whether a person has approved the action, as it was asked or with changes."""
+        return self.decided is not None and self.decided.outcome == APPROVED
+
+    @property
     def agreed(self) -> Action:
         """The action that is to be carried out: as it was asked, or with a person's changes."""
         changed = None if self.decided is None else self.decided.action
