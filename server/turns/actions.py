@@ -118,13 +118,12 @@ class Actions:
 
     @property
     def pending(self) -> dict[int, Pending]:
-        """Actions that are durable and not answered, by id, ascending."""
-        found = {
+        """Actions that are durable and not answered, by id."""
+        return {
             one.recorded.result().id: one
             for one in self._open
             if one.recorded.done() and not one.recorded.cancelled() and not one.recorded.exception()
         }
-        return dict(sorted(found.items()))
 
     @property
     def undecided(self) -> bool:
@@ -144,21 +143,15 @@ class Actions:
         if asked:
             await asyncio.wait(asked, timeout=seconds)
 
-    def is_asked(self, action_id: int | None) -> bool:
-        """Whether a person is asked about that action; None stands for any."""
-        asked = [key for key, one in self.pending.items() if _is_open(one.decision)]
-        return bool(asked) if action_id is None else action_id in asked
+    def is_asked(self, action_id: int) -> bool:
+        """Return whether a person is asked about that action."""
+        return self._asked(action_id) is not None
 
-    def decide(self, decision: Decision, of: int | None = None) -> bool:
-        """Answer the question named `of`, else the newest; whether there is one."""
-        asked = {key: one for key, one in self.pending.items() if _is_open(one.decision)}
-        if of is None:
-            of = max(asked, default=-1)
-        found = asked.get(of)
-        if found is None or found.decision is None:
-            return False
-        found.decision.set_result(decision)
-        return True
+    def decide(self, decision: Decision, action_id: int) -> None:
+        """Tell who waits for a person's decision about an action what it is, if anybody does."""
+        asked = self._asked(action_id)
+        if asked is not None:
+            asked.set_result(decision)
 
     async def carry_out(self, action: Action) -> Carried:
         """Record an action, have it carried out where that is possible, and record what came of it.
@@ -411,6 +404,11 @@ class Actions:
         finally:
             if task is not None:
                 self._performing.discard(task)
+
+    def _asked(self, action_id: int) -> "Future[Decision] | None":
+        """Return the decision that is still open about an action."""
+        pending = self.pending.get(action_id)
+        return pending.decision if pending is not None and _is_open(pending.decision) else None
 
     def needs_agreement(self, action: Action) -> bool:
         """Whether a person must agree before an action is carried out."""
