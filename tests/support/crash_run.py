@@ -1,7 +1,7 @@
 """The frame of runs that cut servers short: figures that name the seed, and a server without limits."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +26,18 @@ class CrashFigures(ABC):
 
 @asynccontextmanager
 async def unlimited_server(
-    data_dir: Path, storage: str, **settings: object
+    data_dir: Path, storage: str, variables: Mapping[str, str] | None = None, **settings: object
 ) -> AsyncIterator[ServerProcess]:
-    """A server process that lets every conversation of a run have a loop, for as long as it takes."""
+    """A server process that lets every conversation of a run have a loop, for as long as it takes.
+
+    Its environment has these variables besides the settings.
+    """
     environment = environment_of(
         storage=storage,
         max_concurrent_conversations=1_000,
         max_iterations=1_000_000,
         **settings,
     )
+    environment |= variables or {}
     async with server_process(data_dir, environment=environment) as server:
         yield server

@@ -114,8 +114,9 @@ async def run_delta_cuts(
 ) -> DeltaCutFigures:
     """Cut so often, and kill the server every so many seconds. Raises AssertionError."""
     figures = DeltaCutFigures(seed, storage)
-    settings = {"agent_class": WritingAgent, "max_connections_per_address": 1_000}
-    async with unlimited_server(data_dir, storage, **settings) as server:
+    async with unlimited_server(
+        data_dir, storage, agent_class=WritingAgent, max_connections_per_address=1_000
+    ) as server:
         run = Run(server, choices(seed), figures, cuts)
         async with remote(server.url) as api:
             await plant_secret(api)

@@ -15,7 +15,9 @@ import httpx
 
 from events.actions import RUNNABLE
 from events.event import AgentState
+from tests.support.approvals import decide, pending
 from tests.support.clients import joined, message
+from tests.support.crash_run import unlimited_server
 from tests.support.held_turns import (
     EFFECTS,
     END,
@@ -24,11 +26,13 @@ from tests.support.held_turns import (
     STAYING,
     TWICE,
     Moment,
+    NotingRuntimeBuilder,
     effects,
 )
+from tests.support.payloads import ends, outcomes, recalls
 from tests.support.remote import CONVERSATIONS, Remote, remote
 from tests.support.seeds import choices
-from tests.support.servers import ServerProcess, server_process
+from tests.support.servers import ServerProcess
 
 AT_ONCE = 3
 """Conversations of a round at a random moment."""
@@ -42,11 +46,9 @@ LAST = "the last"
 MODULE = "tests.support.held_turns"
 RESUMING = "HeldAgain"
 SETTINGS = {
-    "PARLEY_RUNTIME_CLASS": f"{MODULE}:NotingRuntimeBuilder",
-    "PARLEY_CONFIRMATION_MODE": "true",
-    "PARLEY_MAX_CONCURRENT_CONVERSATIONS": "1000",
-    "PARLEY_MAX_ITERATIONS": "1000000",
-    "PARLEY_SHUTDOWN_SECONDS": "2",
+    "runtime_class": NotingRuntimeBuilder,
+    "confirmation_mode": True,
+    "shutdown_seconds": 2,
 }
 EXIT_CODES = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 0}
 
@@ -112,12 +114,9 @@ async def run_held_rounds(folder: Path, rounds: int, storage: str, agent: str) -
 @asynccontextmanager
 async def _server(folder: Path, figures: TurnFigures) -> AsyncIterator[TurnServer]:
     noted = folder / "effects"
-    environment = SETTINGS | {
-        "PARLEY_STORAGE": figures.storage,
-        "PARLEY_AGENT_CLASS": f"{MODULE}:{figures.agent}",
-        EFFECTS: str(noted),
-    }
-    async with server_process(folder / "data", environment=environment) as process:
+    settings = SETTINGS | {"agent_class": f"{MODULE}:{figures.agent}"}
+    variables = {EFFECTS: str(noted)}
+    async with unlimited_server(folder / "data", figures.storage, variables, **settings) as process:
         yield TurnServer(process, noted, figures)
 
 
@@ -215,9 +214,8 @@ async def _until_asked(url: str, conversation_id: str) -> None:
 
 
 async def _agree(api: Remote, conversation_id: str) -> None:
-    address = f"{CONVERSATIONS}/{conversation_id}/approvals"
-    (approval,) = (await api.client.get(address)).json()["approvals"]
-    answer = await api.client.post(f"{address}/{approval['id']}", json={"decision": "approve"})
+    (approval,) = await pending(api, conversation_id)
+    answer = await decide(api, conversation_id, approval)
     assert answer.status_code == 200, answer.text
 
 
@@ -248,13 +246,11 @@ def _check_held(
 ) -> None:
     """Compare the log of a turn that stayed at a moment. Raises AssertionError."""
     resumes, killed = server.figures.agent == RESUMING, number is signal.SIGKILL
-    outcomes = [
-        event["extras"]["outcome"] for event in log if event.get("observation") == "turn_ended"
-    ]
+    ended = outcomes(log)
     if moment is Moment.IN_APPROVAL:
-        assert outcomes == ["waiting", "done", "done"], log
+        assert ended == ["waiting", "done", "done"], log
     elif moment is not Moment.BEFORE_RECALL:
-        assert outcomes[0] == ("crashed" if killed else "interrupted"), log
+        assert ended[0] == ("crashed" if killed else "interrupted"), log
     if moment is Moment.IN_APPROVAL and not resumes:
         # It does not go on by itself: what was agreed to is carried out, and stands for an answer.
         _check(log, {}, server.figures)
@@ -306,9 +302,9 @@ def _check(log: list[dict[str, Any]], asked: Mapping[int, str], figures: TurnFig
     for event in log:
         if event.get("action") in RUNNABLE:
             assert closed[event["id"]] == 1, (event, log)
-    ended = Counter(event["turn"] for event in log if event.get("observation") == "turn_ended")
+    ended = Counter(event["turn"] for event in ends(log))
     assert all(times == 1 for times in ended.values()), ended
-    recalled = Counter(event.get("cause") for event in log if event.get("action") == "recall")
+    recalled = Counter(event.get("cause") for event in recalls(log))
     figures.counts["begun again"] += sum(times - 1 for times in recalled.values())
 
 
