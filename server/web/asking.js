@@ -1,12 +1,12 @@
 /** In which conversations, apart from the open one, an action waits for the user's decision. */
 
 import { slotName } from "./base.js";
+import { keepMap, loadMap } from "./kept.js";
 
 /** @typedef {import("./types.js").Info} Info */
 /** @typedef {import("./types.js").Event} Event */
 
 const SLOT = slotName("parley.asking");
-const MOST_KEPT = 1_000;
 /** The state in which an action waits for a person. */
 export const ASKING = "awaiting_user_confirmation";
 
@@ -17,7 +17,7 @@ export function asks(state) {
 
 export class Asking {
   /** Moment of the last look, in ms, and what was found. @type {Map<string, [number, boolean]>} */
-  #found = load();
+  #found = loadMap(SLOT);
   #looking = false;
 
   /**
@@ -27,7 +27,7 @@ export class Asking {
   constructor(store, newestState) {
     this.store = store;
     this.newestState = newestState;
-    addEventListener("pagehide", () => this.#keep());
+    addEventListener("pagehide", () => keepMap(SLOT, this.#found));
   }
 
   /**
@@ -57,23 +57,5 @@ export class Asking {
     } catch {
       // Unknown for now; the next refresh of the list asks again.
     }
-  }
-
-  #keep() {
-    try {
-      localStorage.setItem(SLOT, JSON.stringify([...this.#found].slice(-MOST_KEPT)));
-    } catch {
-      // Storage is full or forbidden: it is known as long as the page is open.
-    }
-  }
-}
-
-/** @returns {Map<string, [number, boolean]>} */
-function load() {
-  try {
-    const kept = JSON.parse(localStorage.getItem(SLOT) ?? "[]");
-    return new Map(Array.isArray(kept) ? kept.filter((one) => Array.isArray(one) && Array.isArray(one[1])) : []);
-  } catch {
-    return new Map();
   }
 }

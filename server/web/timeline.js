@@ -1,5 +1,7 @@
 /** Folds events into entries of the transcript: an action and what it led to are one entry. */
 
+import { ASKING } from "./asking.js";
+
 /** @typedef {import("./types.js").Entry} Entry */
 /** @typedef {import("./types.js").Event} Event */
 
@@ -266,7 +268,7 @@ export class Timeline {
    */
   #decide({ args, source, client_id, timestamp }) {
     const expired = this.#questions.get(args?.of);
-    if (expired?.expired && args?.agent_state === "awaiting_user_confirmation") {
+    if (expired?.expired && args?.agent_state === ASKING) {
       expired.expired = false;
       return { update: expired };
     }
@@ -291,7 +293,7 @@ export class Timeline {
    * @returns {Change | null}
    */
   #observation(event) {
-    if (event.observation === "agent_state_changed") this.#asks = event.extras?.agent_state === "awaiting_user_confirmation";
+    if (event.observation === "agent_state_changed") this.#asks = event.extras?.agent_state === ASKING;
     if (UNDRAWN_OBSERVATIONS.has(event.observation ?? "")) return null;
     const cause = event.cause === undefined ? undefined : this.#byAction.get(event.cause);
     if (!cause) {

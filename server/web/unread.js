@@ -1,15 +1,15 @@
 /** Which conversations the agent went on with while they were not open. */
 
 import { slotName } from "./base.js";
+import { keepMap, loadMap } from "./kept.js";
 
 /** @typedef {import("./types.js").Info} Info */
 
 const SLOT = slotName("parley.seen");
-const MOST_KEPT = 1_000;
 
 export class Unread {
   /** Moment up to which a conversation was seen, in ms. @type {Map<string, number>} */
-  #seen = load();
+  #seen = loadMap(SLOT);
   /** Moment up to which the server was asked. @type {Map<string, number>} */
   #asked = new Map();
 
@@ -20,7 +20,7 @@ export class Unread {
   constructor(store, movedSince) {
     this.store = store;
     this.movedSince = movedSince;
-    addEventListener("pagehide", () => this.#keep());
+    addEventListener("pagehide", () => keepMap(SLOT, this.#seen));
   }
 
   /**
@@ -39,7 +39,7 @@ export class Unread {
         await this.#ask(id, seen, atMs);
       }
     }
-    this.#keep();
+    keepMap(SLOT, this.#seen);
   }
 
   /** @param {string} id @param {number} atMs */
@@ -75,23 +75,5 @@ export class Unread {
   /** @param {string} id */
   #isOpen(id) {
     return id === this.store.state.openId;
-  }
-
-  #keep() {
-    try {
-      localStorage.setItem(SLOT, JSON.stringify([...this.#seen].slice(-MOST_KEPT)));
-    } catch {
-      // Storage is full or forbidden: the marks are kept as long as the page is open.
-    }
-  }
-}
-
-/** @returns {Map<string, number>} */
-function load() {
-  try {
-    const kept = JSON.parse(localStorage.getItem(SLOT) ?? "[]");
-    return new Map(Array.isArray(kept) ? kept.filter((one) => Array.isArray(one)) : []);
-  } catch {
-    return new Map();
   }
 }

@@ -1,5 +1,6 @@
 /** What a screen reader is told: states as they change, and new messages of the agent. */
 
+import { ASKING } from "../asking.js";
 import { agentStateText, confirmedStep, connectionText, riskText } from "../wording.js";
 import { revealed } from "../text/revealed.js";
 import { slot } from "./dom.js";
@@ -18,7 +19,7 @@ export function mountAnnouncer(store) {
   });
   store.watch(["agentState", "waits", "awaiting"], () => {
     const { agentState, waits, awaiting } = store.state;
-    if (agentState === "awaiting_user_confirmation" && awaiting) region.textContent = questionText(awaiting);
+    if (agentState === ASKING && awaiting) region.textContent = questionText(awaiting);
     else if (waits) region.textContent = waits;
     else if (agentState) region.textContent = `Agent: ${agentStateText(agentState)}`;
   });
