@@ -22,7 +22,7 @@ export class GrowingParagraph {
   /** The text whose look is settled. */
   settled = "";
   /** Whether it was parted where a mark is open. */
-  hasGuessed = false;
+  #hasGuessed = false;
 
   /** The text behind it. */
   #end = "";
@@ -55,7 +55,7 @@ export class GrowingParagraph {
     if (end.length < SHORT_CHARACTERS) return;
     let at = partingOf(this.#tokens, end);
     if (at === 0 && end.length >= LONG_CHARACTERS) {
-      this.hasGuessed = true;
+      this.#hasGuessed = true;
       at = Math.max(end.search(/\s+\S*$/), 0) || end.length;
     }
     if (at === 0) return;
@@ -66,8 +66,9 @@ export class GrowingParagraph {
     this.#draw(end.slice(at));
   }
 
-  /** Draws all of it anew. */
-  redraw() {
+  /** Nothing follows: draws all of it anew if it was parted where a mark is open. */
+  complete() {
+    if (!this.#hasGuessed) return;
     this.element.replaceChildren(...inlines(inlineTokensOf(this.settled + this.#end), 0));
   }
 

@@ -83,7 +83,7 @@ export class GrowingProse {
       return;
     }
     this.#grow(text, false);
-    if (this.#open?.paragraph?.hasGuessed) this.#open.paragraph.redraw();
+    this.#open?.paragraph?.complete();
     if (text.length > MOST_CHARACTERS) return;
     const tokens = tokensOf(text).filter(isDrawn);
     rank(tokens, []);
@@ -139,7 +139,7 @@ export class GrowingProse {
     for (const token of before.filter(isDrawn)) {
       rank([token], this.#above);
       this.#show(token);
-      if (this.#open?.paragraph?.hasGuessed) this.#open.paragraph.redraw();
+      this.#open?.paragraph?.complete();
       this.#close();
     }
     this.#closedTo += raw.length;
