@@ -33,6 +33,16 @@ async def reader(context, server):
     return await person(context, server.url)
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def page(browser, server):
+    """One page for all tests of a module that only call the page's scripts."""
+    context = await new_context(browser)
+    reader = await person(context, server.url)
+    await reader.visit()
+    yield reader.page
+    await context.close()
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def library(tmp_path_factory):
     """A server over conversations written beforehand: `gallery`, `thousand`, `ten-thousand`."""

@@ -3,10 +3,8 @@
 from random import Random
 
 import pytest
-import pytest_asyncio
 
 from tests.browser.test_markdown import FORMULAS, HEAVY, HOSTILE
-from tests.support.browser import new_context, person
 
 pytestmark = [
     pytest.mark.chromium,
@@ -192,15 +190,6 @@ STEPS = {
     "twice the same": ([text("a", 0, "x", **FIRST), text("a", 0, "x", **FIRST)], {"a": "x"}, "a:1", [True, False]),
     "of another kind": ([{"type": "later", "id": "a"}], {}, "1", [True]),
 }  # fmt: skip
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def page(browser, server):
-    context = await new_context(browser)
-    reader = await person(context, server.url)
-    await reader.visit()
-    yield reader.page
-    await context.close()
 
 
 @pytest.mark.parametrize(("steps", "texts", "cursor", "fitted"), STEPS.values(), ids=STEPS)

@@ -3,7 +3,6 @@
 from random import Random
 
 import pytest
-import pytest_asyncio
 
 pytestmark = [
     pytest.mark.chromium,
@@ -49,12 +48,6 @@ TERMINAL = {
 }
 REFUSED = ["javascript:1", "JAVASCRIPT:1", " javascript:1", "java\nscript:1", "data:text/html,x",
            "vbscript:x", "blob:http://x/y", "file:///etc/passwd", "/api", "//host/x", "x", "", None, 5]  # fmt: skip
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def page(visitor):
-    await visitor.visit("/")
-    return visitor.page
 
 
 async def test_the_lines_that_are_neither_added_nor_removed_are_the_same(page):
