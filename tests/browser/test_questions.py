@@ -16,6 +16,7 @@ from tests.support.browser import new_context, person
 from tests.support.live import live_server
 from tests.support.remote import CONVERSATIONS, remote
 from tests.support.screenshots import picture
+from tests.support.servers import class_path
 from tests.support.turn_agents import asked
 
 pytestmark = [
@@ -24,7 +25,6 @@ pytestmark = [
     pytest.mark.timeout(60),
 ]
 
-HERE = "tests.browser.test_questions"
 AT_ONCE = 120
 """More than a page has events."""
 
@@ -61,7 +61,7 @@ async def scripted():
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def asking():
-    async with live_server(agent_class=f"{HERE}:Asking", confirmation_mode=True) as live:
+    async with live_server(agent_class=class_path(Asking), confirmation_mode=True) as live:
         yield live
 
 
@@ -73,6 +73,13 @@ def card(reader, text):
 async def scrolled_up(reader):
     """Go to the top of the transcript."""
     await reader.page.locator("#transcript").evaluate("(box) => { box.scrollTop = 0; }")
+
+
+async def scrolled_down(reader):
+    """Go to the end of the transcript, and follow it."""
+    await reader.page.locator("#transcript").evaluate(
+        "(box) => { box.scrollTop = box.scrollHeight; }"
+    )
 
 
 async def at_a_question(reader):
@@ -252,7 +259,7 @@ async def test_a_file_that_is_to_be_read_is_asked_about_on_its_card(context, scr
 
 
 async def test_a_question_that_is_not_loaded_is_asked_in_the_bar(context):
-    async with live_server(agent_class=f"{HERE}:Talking", confirmation_mode=True) as live:
+    async with live_server(agent_class=class_path(Talking), confirmation_mode=True) as live:
         reader = await person(context, live.url)
         await reader.begin()
         await reader.say("talk")
@@ -303,20 +310,22 @@ async def test_the_list_says_which_conversation_needs_the_user(context, scripted
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES.keys())
-async def test_a_question_fits_and_breaks_no_rule(browser, scripted, scheme, size):
+async def test_a_question_fits_and_breaks_no_rule(browser, scripted, scheme):
     context = await new_context(browser, color_scheme=scheme)
     reader = await person(context, scripted.url)
     await at_a_question(reader)
-    await reader.page.set_viewport_size(size)
-    await expect(reader.part("approve")).to_be_in_viewport()
-    await picture(reader, f"approval-{size['width']}-{scheme}")
-    assert await broken_rules(reader.page) == {}
-    assert await reader.fits()
-    await scrolled_up(reader)
-    await expect(reader.part("confirmation")).to_be_visible()
-    await picture(reader, f"approval-bar-{size['width']}-{scheme}")
-    assert await broken_rules(reader.page) == {}
-    assert await reader.fits()
+    for size in SIZES.values():
+        await reader.page.set_viewport_size(size)
+        await expect(reader.part("approve")).to_be_in_viewport()
+        await picture(reader, f"approval-{size['width']}-{scheme}")
+        assert await broken_rules(reader.page) == {}
+        assert await reader.fits()
+        await scrolled_up(reader)
+        await expect(reader.part("confirmation")).to_be_visible()
+        await picture(reader, f"approval-bar-{size['width']}-{scheme}")
+        assert await broken_rules(reader.page) == {}
+        assert await reader.fits()
+        await scrolled_down(reader)
+        await expect(reader.part("confirmation")).to_be_hidden()
     assert not await reader.found_fault()
     await context.close()

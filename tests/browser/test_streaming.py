@@ -21,6 +21,7 @@ from tests.support.holding_proxy import holding
 from tests.support.live import live_server
 from tests.support.partials import finish
 from tests.support.screenshots import picture
+from tests.support.servers import class_path
 from tests.support.streams import message
 from tests.support.turn_agents import asked
 
@@ -64,6 +65,14 @@ class HalfWay(Agent):
             answer.write(f"Half of {asked(turn)}")
             await self.told.get()
             answer.write(", and the rest")
+
+
+@asynccontextmanager
+async def half_way():
+    """A server whose agent has not been told to go on."""
+    HalfWay.told = asyncio.Queue()
+    async with live_server(agent_class=class_path(HalfWay)) as live:
+        yield live
 
 
 class Author:
@@ -200,9 +209,7 @@ async def test_a_turn_can_be_stopped_from_the_moment_of_sending(reader):
 
 
 async def test_a_stop_that_comes_late_does_not_meet_the_next_turn(context):
-    HalfWay.told = asyncio.Queue()
-    agent = f"tests.browser.test_streaming:{HalfWay.__name__}"
-    async with live_server(agent_class=agent) as live, holding(live.server.port) as proxy:
+    async with half_way() as live, holding(live.server.port) as proxy:
         reader = await person(context, proxy.url)
         conversation_id = await reader.begin()
         await reader.say("the first")
@@ -230,9 +237,7 @@ async def test_a_stop_that_comes_late_does_not_meet_the_next_turn(context):
 
 
 async def test_a_stop_names_the_turn_of_which_a_page_has_seen_only_the_text(context):
-    HalfWay.told = asyncio.Queue()
-    agent = f"tests.browser.test_streaming:{HalfWay.__name__}"
-    async with live_server(agent_class=agent) as live:
+    async with half_way() as live:
         reader = await person(context, live.url)
         conversation_id = await reader.begin()
         await reader.say("one")
@@ -251,20 +256,23 @@ async def test_a_stop_names_the_turn_of_which_a_page_has_seen_only_the_text(cont
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES.keys())
-async def test_a_text_that_is_written_fits_and_breaks_no_rule(browser, live, scheme, size):
-    context = await new_context(browser, viewport=size, color_scheme=scheme)
+async def test_a_text_that_is_written_fits_and_breaks_no_rule(browser, live, scheme):
+    context = await new_context(browser, color_scheme=scheme)
     async with writing(live) as author:
         reader = await opened(live, context, author)
         await author.write("Half a sent")
         await author.finish(interrupted=Interruption.STOPPED)
-        await expect(reader.part("continue")).to_be_visible()
-        assert await broken_rules(reader.page) == {}
+        for size in SIZES.values():
+            await reader.page.set_viewport_size(size)
+            await expect(reader.part("continue")).to_be_visible()
+            assert await broken_rules(reader.page) == {}
         await author.write(ANSWER)
         await expect(reader.part("written")).to_contain_text("The end")
-        await picture(reader, f"streaming-{size['width']}-{scheme}")
-        assert await broken_rules(reader.page) == {}
-        assert await reader.fits()
+        for size in SIZES.values():
+            await reader.page.set_viewport_size(size)
+            await picture(reader, f"streaming-{size['width']}-{scheme}")
+            assert await broken_rules(reader.page) == {}
+            assert await reader.fits()
         assert not await reader.found_fault()
     await context.close()
 
