@@ -1,7 +1,5 @@
 /** The list of conversations and what can be done to one of them. */
 
-import { ApiError } from "./http.js";
-
 /** @typedef {import("./types.js").Info} Info */
 /** @typedef {import("./types.js").ListFilter} ListFilter */
 
@@ -78,7 +76,7 @@ export class Catalogue {
       this.store.set({ conversations: this.#kept(results), nextPage: next_page_id, listStage: "ready" });
     } catch (error) {
       if (!this.store.state.conversations.length) this.store.set({ listStage: "failed" });
-      this.#complain(error);
+      this.store.complain(error);
     }
   }
 
@@ -98,7 +96,7 @@ export class Catalogue {
         nextPage: page.next_page_id,
       });
     } catch (error) {
-      this.#complain(error);
+      this.store.complain(error);
     } finally {
       this.#loadingMore = false;
     }
@@ -251,14 +249,8 @@ export class Catalogue {
     try {
       return await act();
     } catch (error) {
-      this.#complain(error);
+      this.store.complain(error);
       return null;
     }
-  }
-
-  /** @param {unknown} error */
-  #complain(error) {
-    if (error instanceof ApiError && error.keepsOut) return;
-    this.store.notice("request", error instanceof Error ? error.message : String(error));
   }
 }

@@ -131,7 +131,7 @@ export class Stage {
     try {
       if (id) await this.api.renew(id, approval);
     } catch (error) {
-      this.store.notice("request", error instanceof Error ? error.message : String(error));
+      this.store.complain(error);
     }
   }
 

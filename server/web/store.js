@@ -1,5 +1,7 @@
 /** The page's state: one plain object, replaced field by field, watched by field. */
 
+import { ApiError } from "./http.js";
+
 /** @typedef {import("./types.js").State} State */
 
 /** @type {import("./types.js").ListFilter} */
@@ -83,6 +85,12 @@ export class Store {
       this.#watchers.set(field, set);
     }
     watcher();
+  }
+
+  /** Says why a request failed; that a person may not come in, a dialog says. @param {unknown} error */
+  complain(error) {
+    if (error instanceof ApiError && error.keepsOut) return;
+    this.notice("request", error instanceof Error ? error.message : String(error));
   }
 
   /**

@@ -25,7 +25,7 @@ export function mountExportMenu(store, api) {
     try {
       hand(await read(openId), `${fileName(title ?? "", openId)}${ending}`);
     } catch (error) {
-      store.notice("request", error instanceof Error ? error.message : String(error));
+      store.complain(error);
     }
     button.disabled = false;
     button.removeAttribute("aria-busy");
