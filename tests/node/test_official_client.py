@@ -46,7 +46,7 @@ async def test_it_joins_and_gets_the_history_once_in_order(api, server, client):
     conversation_id = await api.create("hello")
 
     await client.join(server.url, conversation_id)
-    await client.until(has_state(client, "awaiting_user_input"))
+    await client.until(answered(client, -1))
 
     log = await api.log(conversation_id)
     DeliveryChecker(as_stored(log)).check(client.connections)
@@ -139,11 +139,11 @@ async def test_it_is_sent_whole_messages_alone_while_others_follow_texts(tmp_pat
         await client.until(has_state(client, "awaiting_user_input"))
         view, pieces = SseView(), 0
         async with sse_frames(server.url, conversation_id) as frames:
-            await client.send(message(asked))
+            said = await client.send(message(asked))
             while shown_of(asked) not in view.said:
                 view.take(await anext(frames))
                 pieces += bool(view.held)
-        await client.until(lambda: client.has(view.ids[-1]))
+        await client.until(answered(client, said["id"]))
         log = await api.log(conversation_id)
 
     assert pieces > 3
