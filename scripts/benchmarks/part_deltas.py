@@ -11,14 +11,16 @@ from benchmarks.servers import Contender
 from benchmarks.writers import PAUSE_TOKENS, TOKENS, TOKENS_PER_SECOND
 
 CYCLE = (TOKENS + PAUSE_TOKENS) / TOKENS_PER_SECOND
-SECONDS = 2 * CYCLE
-"""Whole messages, so that every round has as many ends of them."""
-MANY = {"conversations": 50, "watchers": 20}
-ROOM = {"conversations": 1, "watchers": 1000}
+CYCLES = 2
+"""Of a measurement: whole messages, so that every round has as many ends of them."""
+MANY = {"conversations": 50, "watchers": 20, "cycles": CYCLES}
+MORE = {"conversations": 50, "watchers": 100, "cycles": 2 * CYCLES}
+ROOM = {"conversations": 1, "watchers": 1000, "cycles": CYCLES}
 PIECES_PER_SECOND = 20
 LEAST_SHARE = 0.85
 """Of the pieces due. With fewer they hold more text each, and whole costs cannot be compared."""
 EACH = "us CPU/piece"
+EVENT = "us CPU/event"
 CORE = "% of a core"
 
 DURABLE = Target(1 / 0.8, 1 / 0.55)
@@ -34,7 +36,7 @@ FRAMES = Target(21, 20, on_ratio=False)
 
 
 def deltas(context: Context) -> None:
-    """50 conversations with 20 watchers, and one with 1,000; an agent writes 50 tokens a second."""
+    """50 conversations with 20 or 100 watchers, one with 1,000; an agent writes 50 tokens a second."""
     with ExitStack() as stack:
         ours = stack.enter_context(servers.ours(context.folder / "deltas", "sqlite"))
         node = stack.enter_context(servers.node())
@@ -49,8 +51,10 @@ def deltas(context: Context) -> None:
             "100 secrets": (ours, MANY | {"how": "deltas", "by": "deltas", "secrets": 100}),
             "each token": (ours, MANY | {"how": "deltas", "by": "deltas", "each_token": True}),
             "sse": (ours, MANY | {"how": "deltas", "by": "sse"}),
-            "without": (ours, MANY | {"how": "deltas", "by": "events"}),
-            "whole": (ours, MANY | {"how": "whole", "by": "events"}),
+            "streams": (ours, MORE | {"how": "deltas", "by": "events"}),
+            "streams alone": (ours, MORE | {"how": "deltas", "by": "events", "watchers": 0}),
+            "whole": (ours, MORE | {"how": "whole", "by": "events"}),
+            "whole alone": (ours, MORE | {"how": "whole", "by": "events", "watchers": 0}),
             "room": (ours, ROOM | {"how": "deltas", "by": "deltas"}),
             "node room": (node, ROOM | {"how": "deltas", "by": "deltas"}),
             "stall": (ours, MANY | {"how": "deltas", "by": "deltas", "stalls": True}),
@@ -68,7 +72,7 @@ def _once(
 ) -> Callable[[], Figures]:
     def measure() -> Figures:
         context.say(name)
-        result = contender.load("deltas", seconds=context.seconds(SECONDS), **job)
+        result = contender.load("deltas", seconds=context.seconds(job["cycles"] * CYCLE), **job)
         context.checked(f"deltas, {name}", result)
         due = _due(job)
         if due and result["pieces_per_s"] < LEAST_SHARE * due:
@@ -103,13 +107,17 @@ def _enter(context: Context, found: dict[str, list[Figures]]) -> None:
     room, node_room = _each(found["room"]), _each(found["node room"])
     name = "piece of a text, one room of 1,000"
     context.add(name, EACH, room, node_room, against="Node", target=NODE_ROOM)
-    for label, theirs, against, target in (
-        ("texts at 20 pieces/s, whole cost", "each token", "a piece a token", COALESCED),
-        ("watchers without deltas, whole cost", "whole", "whole messages", WITHOUT),
-    ):
-        ours = pick(found["deltas" if theirs == "each token" else "without"], "core")
-        yardstick = pick(found[theirs], "core")
-        context.add(f"{label}, {many}", CORE, ours, yardstick, against=against, target=target)
+    name = f"texts at 20 pieces/s, whole cost, {many}"
+    coalesced, singly = pick(found["deltas"], "core"), pick(found["each token"], "core")
+    context.add(name, CORE, coalesced, singly, against="a piece a token", target=COALESCED)
+    # What texts cost that nobody is shown is their agents' cost, not these watchers'.
+    streams = _each(found["streams"], found["streams alone"], "events_per_s")
+    whole = _each(found["whole"], found["whole alone"], "events_per_s")
+    name = "event to a watcher without deltas, 50 x 100 watchers"
+    context.add(name, EVENT, streams, whole, against="whole messages", target=WITHOUT)
+    unseen, alone = pick(found["streams alone"], "core"), pick(found["whole alone"], "core")
+    name = "  texts that nobody is shown, 50 conversations"
+    context.add(name, CORE, unseen, alone, against="whole messages")
     for count, target in SECRETS.items():
         masked = _each(found[f"{count} secrets"], found["tokens alone"])
         name = f"piece of a text, {count} secrets"
