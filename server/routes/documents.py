@@ -58,7 +58,7 @@ class DocumentRoutes:
 
     @described(Tag.DOCUMENTS, answer=dict[str, JsonValue])
     async def asyncapi(self, _request: Request) -> Response:
-        """Return the AsyncAPI 3.0 document of the socket."""
+        """Return the AsyncAPI 3.0 document of the socket and of the stream."""
         return await self._written("asyncapi", self._services.socket_document)
 
     @described(Tag.DOCUMENTS, media_type="text/html")

@@ -1,4 +1,4 @@
-"""The AsyncAPI document of the socket: handshake, events each way, acknowledgements, refusals."""
+"""The AsyncAPI document: the socket's handshake, events each way and answers, and the frames of the stream."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,16 @@ from events.observations import OBSERVATIONS
 from events.schemas import REFERENCE, Schema, event_schemas
 from events.version import server_version
 from server.conversations.manager import Accepted
-from server.conversations.notices import TOO_MANY_ID, TOO_MANY_TEXT, error_notice, title_notice
+from server.conversations.notices import (
+    AGENT_STATUS_ID,
+    APPROVAL_EXPIRED_ID,
+    TOO_MANY_ID,
+    TOO_MANY_TEXT,
+    error_notice,
+    expiry_notice,
+    status_notice,
+    title_notice,
+)
 from server.errors import ModelKeyMissing, SettingsNotFound, answer_of_kind
 from server.schemas import example_of
 from server.sockets.deltas import DELTA_OUT
@@ -29,6 +38,7 @@ from server.sockets.protocol import (
 from storage.errors import ConversationNotFound
 
 ADDRESS = "/socket.io/"
+STREAM_ADDRESS = "/api/conversations/{conversation_id}/stream"
 HIDDEN_KINDS = frozenset(("null",))
 """Kinds that are stored and never sent."""
 EXAMPLE_ID = "8f6a0c1d2b3e4f5a9c7d6e5f4a3b2c1d"
@@ -51,6 +61,13 @@ DELTAS: Mapping[str, Mapping[str, Any]] = {
     "dropped": {"type": "dropped", "id": "9570aa64-3", "why": "anew"},
 }
 """An example of each delta."""
+NOTICES: Mapping[str, Mapping[str, Any]] = {
+    "error": error_notice(TOO_MANY_ID, TOO_MANY_TEXT),
+    "title": title_notice(EXAMPLE_ID, "Tidy the tests"),
+    "status": status_notice("The model is busy; trying again in 3 s"),
+    "expiry": expiry_notice(57),
+}
+"""An example of each notice."""
 
 _INTRODUCTION = (
     "A Socket.IO connection (Engine.IO 4, namespace `/`, WebSocket or polling) follows one"
@@ -74,6 +91,7 @@ def asyncapi_document() -> dict[str, Any]:
         "defaultContentType": "application/json",
         "servers": {
             "here": {"host": "localhost:3000", "pathname": ADDRESS, "protocol": "ws"},
+            "http": {"host": "localhost:3000", "protocol": "http"},
         },
         "channels": _channels(messages),
         "operations": _operations(),
@@ -108,6 +126,16 @@ def _channels(messages: Mapping[str, Any]) -> dict[str, Any]:
         " not stored: each text ends as part of an event, which names the partial it completes.",
         "messages": _refs([name for name in messages if name.startswith(f"{DELTA_OUT}.")]),
     }
+    channels["stream"] = {
+        "address": STREAM_ADDRESS,
+        "title": "stream: the same as Server-Sent Events",
+        "description": "The frames of a conversation's stream, without a socket. The name of a message"
+        " is the frame's `event`, its payload the frame's `data`; `id` is the cursor behind it, which"
+        " notices do not have. Events are sent as they are stored, those of the environment too.",
+        "parameters": {"conversation_id": {"description": "The conversation; it must exist."}},
+        "servers": [{"$ref": "#/servers/http"}],
+        "messages": _refs([name for name in messages if name.startswith("stream.")]),
+    }
     for name in EVENTS_IN:
         channels[name] = {
             "address": name,
@@ -139,6 +167,11 @@ def _operations() -> dict[str, Any]:
         "channel": _channel(DELTA_OUT),
         "summary": "Send texts while they are written",
     }
+    operations["stream"] = {
+        "action": "send",
+        "channel": _channel("stream"),
+        "summary": "Send events, texts while they are written, and notices as Server-Sent Events",
+    }
     for name in EVENTS_IN:
         operations[f"take_{name}"] = {
             "action": "receive",
@@ -164,16 +197,16 @@ def _messages(schemas: Mapping[str, Schema]) -> dict[str, Any]:
                 schema = _ref(event.__name__)
                 message = _message(EVENT_OUT, schema, example_of(schema, schemas))
                 messages[f"{EVENT_OUT}.{word}.{kind}"] = message
-    notices = {
-        "error": error_notice(TOO_MANY_ID, TOO_MANY_TEXT),
-        "title": title_notice(EXAMPLE_ID, "Tidy the tests"),
-    }
-    for name, notice in notices.items():
+    for name, notice in NOTICES.items():
         schema = _ref(f"{name.title()}Notice")
         messages[f"{EVENT_OUT}.notice.{name}"] = _message(EVENT_OUT, schema, notice)
     for kind, delta in DELTAS.items():
         schema = _ref(f"{kind.title()}Delta")
         messages[f"{DELTA_OUT}.{kind}"] = _message(DELTA_OUT, schema, delta)
+    stored = _ref("Event")
+    messages["stream.event"] = _message("event", stored, example_of(stored, schemas))
+    messages["stream.delta"] = _message("delta", _ref("Delta"), *DELTAS.values())
+    messages["stream.notice"] = _message("notice", _ref("Notice"), *NOTICES.values())
     for kind, action in CLIENT_ACTIONS.items():
         schema = _ref(f"Client{action.__name__}")
         messages[f"client.{kind}"] = _message(EVENTS_IN[0], schema, example_of(schema, schemas))
@@ -224,6 +257,50 @@ def _delta_schemas() -> dict[str, Schema]:
             ["type", "id", "why"],
             "A text that will not become an event.",
         ),
+        "Delta": _one_of([f"{kind.title()}Delta" for kind in DELTAS], "What is told of texts."),
+    }
+
+
+def _notice_schemas() -> dict[str, Schema]:
+    text: Schema = {"type": "string"}
+
+    def info(notice_id: str, about: str) -> Schema:
+        told: dict[str, Schema] = {"status_update": {"const": True}, "type": {"const": "info"}}
+        fields = {**told, "id": {"const": notice_id}, "message": text}
+        return _object(fields, list(fields), about)
+
+    return {
+        "ErrorNotice": _object(
+            {
+                "status_update": {"const": True},
+                "type": {"const": "error"},
+                "id": text,
+                "source": {"const": "environment"},
+                "message": text,
+                "timestamp": text,
+            },
+            ["status_update", "type", "id", "source", "message", "timestamp"],
+            "An error, sent to the connections concerned.",
+        ),
+        "TitleNotice": _object(
+            {
+                "status_update": {"const": True},
+                "type": {"const": "info"},
+                "message": text | {"description": "The conversation's id."},
+                "conversation_title": text,
+            },
+            ["status_update", "type", "message", "conversation_title"],
+            "The conversation has a new title.",
+        ),
+        "StatusNotice": info(AGENT_STATUS_ID, "What the agent is at just now, in its words."),
+        "ExpiryNotice": info(
+            APPROVAL_EXPIRED_ID,
+            "An approval has expired: it can be decided once it is asked again.",
+        ),
+        "Notice": _one_of(
+            [f"{name.title()}Notice" for name in NOTICES],
+            "What connected clients are sent and is not stored.",
+        ),
     }
 
 
@@ -260,6 +337,7 @@ def _own_schemas() -> dict[str, Schema]:
             "Blank values count as absent; if a parameter is repeated, the first value counts.",
         ),
         **_delta_schemas(),
+        **_notice_schemas(),
         "Connected": _object({"sid": text}, ["sid"], "The connection's id."),
         "Refusal": _object(
             {"message": text, "data": _object({"msg_id": text}, ["msg_id"])},
@@ -281,34 +359,16 @@ def _own_schemas() -> dict[str, Schema]:
             ["status", "code", "message"],
             f"The event was refused or not stored. A message may have at most {MAX_MESSAGE_BYTES} bytes.",
         ),
-        "ErrorNotice": _object(
-            {
-                "status_update": {"const": True},
-                "type": {"const": "error"},
-                "id": text,
-                "source": {"const": "environment"},
-                "message": text,
-                "timestamp": text,
-            },
-            ["status_update", "type", "id", "source", "message", "timestamp"],
-            "An error, sent to the connections concerned.",
-        ),
-        "TitleNotice": _object(
-            {
-                "status_update": {"const": True},
-                "type": {"const": "info"},
-                "message": text | {"description": "The conversation's id."},
-                "conversation_title": text,
-            },
-            ["status_update", "type", "message", "conversation_title"],
-            "The conversation has a new title.",
-        ),
     }
 
 
 def _object(properties: Mapping[str, Schema], required: list[str], about: str = "") -> Schema:
     schema: Schema = {"type": "object", "properties": dict(properties), "required": required}
     return schema | ({"description": about} if about else {})
+
+
+def _one_of(names: list[str], about: str) -> Schema:
+    return {"oneOf": [_ref(name) for name in names], "description": about}
 
 
 def _refs(names: list[str]) -> dict[str, Any]:

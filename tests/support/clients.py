@@ -10,6 +10,7 @@ import socketio
 
 from events.event import AgentState
 from tests.support.checker import Received
+from tests.support.described import described_as
 from tests.support.payloads import Payload, is_error_state, is_state
 
 WAIT_SECONDS = 3.0
@@ -54,6 +55,8 @@ class RecordingClient:
         self._transports = list(transports)
         self._headers = headers or {}
         self._auth = auth
+        self.undescribed: list[Payload] = []
+        """Notices that the AsyncAPI document does not describe."""
         self._changed = asyncio.Condition()
         self._told: Any = None
         self.io = socketio.AsyncClient(
@@ -163,6 +166,8 @@ class RecordingClient:
             self.connections[-1].events.append(payload)
             if not is_error_state(payload):
                 self.cursor = payload["id"]
+        elif not described_as("oh_event.notice.", payload):
+            self.undescribed.append(payload)
         await self._tell()
 
     async def _tell(self) -> None:
@@ -182,10 +187,11 @@ def command(state: str) -> Payload:
 
 @asynccontextmanager
 async def joined(url: str, conversation_id: str, **options: Any) -> AsyncIterator[RecordingClient]:
-    """A connected client, closed at the end."""
+    """A connected client, closed at the end. Raises AssertionError for what is not described."""
     client = RecordingClient(url, conversation_id, **options)
     try:
         await client.connect()
         yield client
     finally:
         await client.close()
+    assert client.undescribed == []

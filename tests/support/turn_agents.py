@@ -192,6 +192,21 @@ async def _exits() -> None:
     raise SystemExit(3)
 
 
+class Narrating(Agent):
+    """Tells what it is at, writes and then acts; told to fail, it does so before it acts."""
+
+    async def run(self, turn: Turn) -> None:
+        """See Agent."""
+        turn.status("Looking around")
+        async with turn.say() as answer:
+            for piece in ("Let ", "me ", "see."):
+                answer.write(piece)
+                await answer.flush()
+        if asked(turn) == "fail":
+            raise RuntimeError("told to")
+        await turn.act(CmdRunAction(command="echo hi"))
+
+
 class Careful(Agent):
     """Has its messages echoed by a command, and says what came of that."""
 

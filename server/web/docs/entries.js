@@ -60,7 +60,7 @@ function operationEntry(path, method, operation) {
  * @returns {Entry[]}
  */
 function channelEntries(name, channel, socket) {
-  const group = `Socket: ${name}`;
+  const group = channel.servers ? "Stream" : `Socket: ${name}`;
   const heading = {
     id: `socket-${name}`,
     kind: /** @type {const} */ ("socket"),
@@ -90,7 +90,7 @@ function channelEntries(name, channel, socket) {
 
 /** @param {string} key */
 function titleOf(key) {
-  return key.replace(/^(oh_event|client)\./, "").replace(".", " ");
+  return key.replace(/^(oh_event|client|stream)\./, "").replace(".", " ");
 }
 
 /**

@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import inspect
 import re
 from pathlib import Path
 from typing import NoReturn
@@ -21,11 +22,13 @@ from server.errors import TABLE
 from server.routes.endpoint import DESCRIPTIONS, Resource, Tag, described, description_of, resource
 from server.routes.openapi import endpoints_of, openapi_document
 from server.sockets import protocol
-from server.sockets.asyncapi import HIDDEN_KINDS, REFUSALS, asyncapi_document
+from server.sockets.asyncapi import HIDDEN_KINDS, NOTICES, REFUSALS, asyncapi_document
+from tests.support.described import described_as
 from tests.support.event_kinds import ACTION_TABLE, OBSERVATION_TABLE
 from tests.support.rest import rest_server
 
-SOCKETS = Path(__file__).parents[3] / "server" / "sockets"
+SERVER = Path(__file__).parents[3] / "server"
+SOCKETS = SERVER / "sockets"
 ENVELOPE = {"id": 4, "timestamp": "2026-03-02T09:15:07.120334Z", "source": EventSource.AGENT}
 COMPONENTS = {"components": {"schemas": event_schemas()}}
 
@@ -236,7 +239,23 @@ def test_every_kind_that_is_sent_is_a_message_of_the_socket():
     kinds = {f"action.{kind}" for kind in ACTIONS.keys() - HIDDEN_KINDS}
     kinds |= {f"observation.{kind}" for kind in OBSERVATIONS.keys() - HIDDEN_KINDS}
     told = {name.removeprefix("oh_event.") for name in channel}
-    assert told - {"notice.error", "notice.title"} == kinds
+    assert told - {f"notice.{name}" for name in NOTICES} == kinds
+
+
+def test_every_notice_is_made_by_a_function_of_its_own_and_described():
+    makers = {name for name, _ in inspect.getmembers(notices, inspect.isfunction)}
+    told = set()
+    for module in SERVER.rglob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            called = ast.unparse(node.func)
+            # A turn hands over a text only, of which its conversation makes a notice.
+            if called.endswith("notify") and called != "self._context.notify":
+                told.add(ast.unparse(node.args[-1]).partition("(")[0])
+
+    assert {name.removesuffix("_notice") for name in makers} == NOTICES.keys()
+    assert told - {"payload"} == makers
 
 
 def test_every_refusal_of_the_handshake_is_told():
@@ -265,6 +284,12 @@ def test_examples_of_messages_fit_and_notices_are_those_that_are_sent():
         for example in message["examples"]:
             validator(message["payload"], document).validate(example["payload"])
             assert example["payload"], name
-    sent = [notices.error_notice("A$B", "text"), notices.title_notice("c", "t")]
-    for schema, notice in zip(("ErrorNotice", "TitleNotice"), sent, strict=True):
-        validator({"$ref": f"#/components/schemas/{schema}"}, document).validate(notice)
+    sent = {
+        "error": notices.error_notice("A$B", "text"),
+        "title": notices.title_notice("c", "t"),
+        "status": notices.status_notice("text"),
+        "expiry": notices.expiry_notice(4),
+    }
+    assert {name: described_as("oh_event.notice.", one) for name, one in sent.items()} == {
+        name: [f"oh_event.notice.{name}"] for name in NOTICES
+    }
