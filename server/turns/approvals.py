@@ -25,6 +25,7 @@ from server.errors import AlreadyDecided, ApprovalExpired, ApprovalNotFound, Bad
 from server.turns.approval_events import (
     BY_USER,
     RESTING,
+    LogEnd,
     asking_again,
     asks,
     decides,
@@ -265,16 +266,8 @@ class Approvals:
         if self._is_read:
             return
         tail = await read_end(stream)
-        for stored in tail.asked:
-            self._put(stream, stored)
         if tail.asked:
-            first = tail.asked[0].id
-            async for stored in stream.search_events(first, tail.rest_id, filter=BY_USER):
-                payload = orjson.loads(stored.body)
-                self._take_renewal(payload)
-                # One without `of` may have been about a question that is over.
-                if decides(payload) and payload["args"].get("of") in self._questions:
-                    self._take_decision(stream, stored)
+            await self._read_named(stream, tail)
         self._allowed = dict.fromkeys(tail.allowed, True)
         state = ""
         for payload, stored in tail.later:
@@ -414,6 +407,32 @@ class Approvals:
             kind = asking_again(payload).get("always")
             if isinstance(kind, str):
                 self.revoke(kind)
+
+    async def _read_named(self, stream: EventStream, tail: LogEnd) -> None:
+        """Read what people said, until the newest settled state, of the questions that it names."""
+        first, named = tail.asked[0].id, {one.id for one in tail.asked}
+        by_user = [one async for one in stream.search_events(first, tail.rest_id, filter=BY_USER)]
+        commands = [(orjson.loads(stored.body), stored) for stored in by_user]
+        decisions = [payload["args"].get("of") for payload, _ in commands if decides(payload)]
+        if None in decisions:
+            # Such a one was about the newest question of its moment, which may be over.
+            state = ""
+            async for stored in stream.search_events(first, tail.rest_id):
+                payload = orjson.loads(stored.body)
+                state = state_in(payload) or state
+                if stored.id in named:
+                    self._put(stream, stored)
+                else:
+                    self._fold(stream, payload, stored, state)
+            for question_id in self._questions.keys() - named:
+                self.end(question_id)
+            return
+        for stored in tail.asked:
+            self._put(stream, stored)
+        for payload, stored in commands:
+            self._take_renewal(payload)
+            if decides(payload) and payload["args"].get("of") in named:
+                self._take_decision(stream, stored)
 
     def _take_decision(self, stream: EventStream, stored: StoredEvent) -> None:
         event = stream.unmasked(stored)

@@ -26,7 +26,10 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("ask"), st.sampled_from(sorted(ASKED))),
         st.tuples(
-            st.just("decide"), PLACES, st.sampled_from(["approve", "edit", "reject"]), st.booleans()
+            st.just("decide"),
+            st.one_of(PLACES, st.none()),
+            st.sampled_from(["approve", "edit", "reject"]),
+            st.booleans(),
         ),
         st.tuples(st.just("carry out"), PLACES),
         st.tuples(st.just("withdraw"), PLACES),
@@ -93,7 +96,9 @@ class Writer:
         await self.stream.append(self.known.named_in(working), SERVER)
 
     def _decide(self, question_id, decision, *, always):
-        kind = self.known.get(question_id).action.kind
+        """Decide a question, or, named by none, the newest."""
+        newest = self.known.open_ids[-1]
+        kind = self.known.get(newest if question_id is None else question_id).action.kind
         state = AgentState.USER_REJECTED
         more = {}
         if decision != "reject":
@@ -101,7 +106,8 @@ class Writer:
             more = {"always": kind} if always else {}
         if decision == "edit":
             more["edit"] = EDITS[kind]
-        command = self._command(state, of=question_id, **more)
+        named = {} if question_id is None else {"of": question_id}
+        command = self._command(state, **named, **more)
         claim = self.known.claim(command, None, lambda _: None)
         self.stream.submit(command, USER, claim)
 
@@ -115,6 +121,8 @@ class Writer:
         return ChangeAgentStateAction(agent_state=state, **arguments)
 
     def _open(self, place):
+        if place is None:
+            return None
         return self.known.open_ids[place % len(self.known.open_ids)]
 
     def _due(self):
