@@ -151,21 +151,23 @@ class AgentDriver:
     def cut_short(self, recovery: Recovery, *, asks: bool, by_user: bool) -> Sequence[Event]:
         """End the turn under way with its loop, and return the events that record that.
 
-        Unless it asks a person something or was stopped by one, the next loop begins it again, or
+        Unless it was stopped by a person or asks one something, the next loop begins it again, or
         its messages are told that it was lost.
         """
         turn, why = self.turn, "was stopped"
         if turn is None:
             return ()
-        if asks:
-            return self.end("waiting", why=why)
         if by_user:
             return self.end("stopped", why=why)
+        if asks:
+            return self.end("waiting", why=why)
         if recovery.may_begin_again(turn.attempt):
-            first = min((-1 if one.id is None else one.id for one in turn.taken), default=None)
-            return self.end(INTERRUPTED, why=why, open_from=first)
-        told = lost_errors(turn.taken)
-        return (*told, *self.end(INTERRUPTED, why=why, reason=Reason.TURN_LOST))
+            ids = [one.id for one in (*turn.cause, *turn.taken) if one.id is not None]
+            return self.end(INTERRUPTED, why=why, open_from=min(ids, default=None))
+        told = lost_errors(turn.unanswered)
+        # Without a reason, the next loop has to look at it again: what was decided is still to be done.
+        reason = Reason.TURN_LOST if told else ""
+        return (*told, *self.end(INTERRUPTED, why=why, reason=reason))
 
     async def time_out(self, reason: Reason) -> None:
         """Halt the turn under way, and end it in the state `error`."""

@@ -16,12 +16,14 @@ from runtime_stub.agent import Agent, Spending
 from runtime_stub.base import Runtime
 from runtime_stub.errors import RuntimeUnavailable
 from runtime_stub.turn import Reason
+from server.agent.askers import asked_for
 from server.agent.contained import ContainedAgent, ContainedRuntime, Deadlines
 from server.agent.decisions import Decisions
 from server.agent.driver import AgentDriver, OnError
 from server.agent.journal import LoopJournal
 from server.agent.recalls import Recalls
 from server.agent.recovery import (
+    LostTurn,
     OpenWork,
     Recovery,
     find_open_work,
@@ -89,7 +91,10 @@ class AgentLoop:
         self._approvals = approvals or Approvals()
         self._journal = LoopJournal(held, self._approvals, self._state_changed)
         self._recalls = Recalls(held, self._journal)
-        self._recovery = Recovery(self._stream, self._agent, self.runtime, self._journal, settings)
+        self._recovery = Recovery(
+            *(self._stream, self._agent, self.runtime, self._journal, self._approvals),
+            settings=settings,
+        )
         self._inbox = Inbox()
         context = TurnContext(
             held=held,
@@ -121,6 +126,8 @@ class AgentLoop:
         self._stepwise = self._agent.stepwise
         self._decisions = Decisions(
             *(self._driver, self._agent, self._approvals, self._recalls, self._journal),
+            recovery=self._recovery,
+            stream=self._stream,
             stepwise=self._stepwise,
         )
         self._on_rest = on_rest
@@ -187,18 +194,20 @@ class AgentLoop:
         being closed, the state is `error` at the end.
         """
         self.seal()
-        turn = self._driver.turn
-        undecided = turn is not None and turn.actions.undecided and not self.stopped_by_user
-        asks = undecided or (turn is not None and turn.asks)
+        turn, by_user = self._driver.turn, self.stopped_by_user
+        asks = turn is not None and turn.asks
         await self._driver.halt("stopped")
-        if turn is not None and undecided:
+        if turn is not None and not by_user:
             await turn.actions.recorded(RECORD_SECONDS)
+            asks = asks or turn.actions.has_questions
         await self._unsubscribe()
         for task in self._tasks:
             task.cancel()
-        before = self._driver.cut_short(self._recovery, asks=asks, by_user=self.stopped_by_user)
-        if self.stopped_by_user:
-            self._decisions.withdraw(NOT_EXECUTED.format(why="was stopped"))
+        before = self._driver.cut_short(self._recovery, asks=asks, by_user=by_user)
+        if by_user:
+            why = NOT_EXECUTED.format(why="was stopped")
+            self._decisions.withdraw(why)
+            self._decisions.give_up(why, waiting_too=True)
         self._journal.set_state(AgentState.STOPPED, before=before)
         for failed in await self.release():
             self._driver.fail(failed)
@@ -258,36 +267,39 @@ class AgentLoop:
             self._stream.forget_unmasked(after)
 
     async def _begin_again(self, left: OpenWork) -> None:
-        lost = left.lost
-        if lost is not None and self._approvals.of_turn(lost.id):
-            self._recovery.end_waiting(lost, left.messages)
-            lost = None
-        again = lost is not None and self._recovery.may_begin_again(lost.tries)
-        if lost is not None:
-            self._recovery.end_lost(lost, left.messages, again=again)
-        due = self._approvals.due(self._inbox.seen)
-        if due and not again:
+        await self._decisions.read(self._approvals.due(self._inbox.seen))
+        lost = await self._recovery.end_lost(left)
+        if lost is None and self._decisions:
             for message in left.messages:  # they are answered after that
                 self._inbox.put(message)
-            await self._decisions.read(self._stream, due)
             await self._carry_out_decisions()
             return
         asked = self._approvals.open_ids
         if asked and any(_id(message) > asked[-1] for message in left.messages):
             self._decisions.withdraw(ANSWERED_BY_MESSAGE)
         go_on = left.go_on and not self._approvals.open_ids
-        if again or left.messages or go_on:
+        if lost is not None or left.messages or go_on:
             self._command(AgentState.RUNNING)
         else:
             rest = self._driver.at_rest(AgentState.AWAITING_USER_INPUT)
             self._command(rest)
             self._journal.set_state(rest)
-        if lost is not None and again:
-            await self._take_up(lost.messages, lost.tries + 1)
+        if lost is not None:
+            await self._take_up_again(lost)
             for message in left.messages:
                 await self._on_message(message)
         elif left.messages or go_on:
             await self._take_up(left.messages)
+
+    async def _take_up_again(self, lost: LostTurn) -> None:
+        decision = None
+        if lost.decision is not None:
+            decision = await self._decisions.command(lost.decision)
+        if decision is None:
+            await self._take_up(lost.messages, lost.tries + 1)
+        else:
+            asked = await asked_for(self._stream, lost.id)
+            await self._decisions.begin_again(decision, lost.tries + 1, asked)
 
     async def _handle(self, events: Sequence[StoredEvent]) -> None:
         async with self._serial:  # what waited before the loop came up is taken up first
@@ -378,10 +390,10 @@ class AgentLoop:
             turn.begin(turn_id)
 
     async def _go_on(self, attempt: int = 1) -> None:
-        """Begin a turn without a message, unless one is under way or messages wait."""
+        """Begin a turn without a message, unless one is under way or something waits for one."""
         if self._driver.turn is not None:
             return
-        if self._inbox:
+        if self._waits():
             self._begin_next()
             return
         turn = self._driver.new_turn([], attempt)
@@ -414,8 +426,10 @@ class AgentLoop:
         """
         await self._driver.halt("stopped")
         before = self._driver.end("stopped", why=f"was {state}")
+        why = NOT_EXECUTED.format(why=f"was {state}")
+        self._decisions.give_up(why, waiting_too=questions_too)
         if questions_too:
-            self._decisions.withdraw(NOT_EXECUTED.format(why=f"was {state}"))
+            self._decisions.withdraw(why)
         if only_this and self._waits():
             self._begin_next(before)
         else:

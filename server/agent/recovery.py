@@ -1,8 +1,9 @@
 """Work that an earlier loop left open: found by reading the log's tail backwards, and ended in the log."""
 
-import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -21,16 +22,21 @@ from events.filter import EventFilter
 from events.observations import (
     AgentStateChangedObservation,
     ErrorObservation,
+    Observation,
     TurnEndedObservation,
 )
 from events.stream import EventStream
 from runtime_stub.turn import Reason
+from server.agent.askers import asked_for
 from server.agent.contained import ContainedAgent, ContainedRuntime
 from server.agent.journal import LoopJournal
 from server.agent.reasons import SENTENCES
 from server.agent.states import LoopSettings
-from server.turns.actions import NOT_EXECUTED, STOPPED_ID
+from server.turns.actions import FAILED_ID, NOT_EXECUTED, STOPPED_ID, perform_in_time
 from server.turns.approval_events import RESTING
+from server.turns.approvals import Approvals
+
+logger = logging.getLogger(__name__)
 
 USER_MARK = b'"source":"user"'
 FRONT_BYTES = 120
@@ -53,7 +59,7 @@ INTERRUPTED = "interrupted"
 class LostTurn:
     """A turn that began and of which no end is known, or one to be begun again.
 
-    `messages` are those it had taken up, ascending; `tries` is how often they were.
+    `messages` are those it had taken up, ascending; `tries` is how often they, or its decision, were.
     """
 
     id: int
@@ -61,6 +67,14 @@ class LostTurn:
     tries: int
     has_ended: bool
     """Whether its `turn_ended` is in the log."""
+    decision: int | None = None
+    """The id of the command that began it, where that was a person's decision."""
+
+    @property
+    def causes(self) -> list[int]:
+        """The ids of what it was begun for, ascending."""
+        decisions = [] if self.decision is None else [self.decision]
+        return [*decisions, *(_id(one) for one in self.messages)]
 
 
 @dataclass(slots=True)
@@ -177,8 +191,14 @@ class _Tail:
         causes = {one.cause for one in lost}
         counts = [sum(one.cause == cause for one in self._recalls) for cause in causes]
         messages = [one for key, one in sorted(self._messages.items()) if key in causes]
-        turn_id = max(_turn_of(one) for one in lost)
-        return LostTurn(turn_id, messages, max(counts), has_ended=bool(cut_short))
+        decisions = [one.cause for one in lost if one.source != EventSource.USER]
+        return LostTurn(
+            id=max(_turn_of(one) for one in lost),
+            messages=messages,
+            tries=max(counts),
+            has_ended=bool(cut_short),
+            decision=next((one for one in decisions if one is not None), None),
+        )
 
     def _has_no_end(self, recall: RecallAction) -> bool:
         ended = -1 if self._ended is None or self._ended.turn is None else self._ended.turn
@@ -231,12 +251,15 @@ async def user_messages(stream: EventStream, first_id: int, last_id: int) -> lis
     return found
 
 
-def lost_errors(messages: Sequence[MessageAction]) -> Sequence[Event]:
-    """Return an entry of the log for each message that is not answered, and why."""
-    text = SENTENCES[Reason.TURN_LOST]
-    causes = [one.id for one in messages] or [None]
+def lost_errors(
+    messages: Sequence[int | None], text: str = SENTENCES[Reason.TURN_LOST]
+) -> Sequence[Event]:
+    """Return an entry of the log for each message that is not answered, by its id, and why.
+
+    None stands for the command to go on, and for a message whose id is not known.
+    """
     return [
-        ErrorObservation(content=text, error_id=Reason.TURN_LOST, cause=cause) for cause in causes
+        ErrorObservation(content=text, error_id=Reason.TURN_LOST, cause=cause) for cause in messages
     ]
 
 
@@ -249,12 +272,14 @@ class Recovery:
         agent: ContainedAgent,
         runtime: ContainedRuntime,
         journal: LoopJournal,
+        approvals: Approvals,
         settings: LoopSettings,
     ) -> None:
         self._stream = stream
         self._agent = agent
         self._runtime = runtime
         self._journal = journal
+        self._approvals = approvals
         self._settings = settings
 
     def may_begin_again(self, tries: int) -> bool:
@@ -262,45 +287,77 @@ class Recovery:
         return self._agent.starts_again and tries < self._settings.turn_tries
 
     async def close_action(self, action: Action) -> None:
-        """Answer an action, by carrying it out where it may be twice. Raises what the runtime raises."""
+        """Answer an action: by carrying it out where it may be twice, else with an error."""
         names = {action.kind, action.name} if isinstance(action, MCPAction) else {action.kind}
         if names & (self._agent.may_repeat | self._runtime.may_repeat):
-            seconds = action.timeout or self._settings.action_timeout_seconds
-            try:
-                async with asyncio.timeout(seconds):
-                    found = await self._runtime.perform(action)
-                answer = found.model_copy(update={"cause": action.id, "turn": action.turn})
-            except TimeoutError:
-                text = f"The action did not finish within {seconds:g} seconds and was given up."
-                answer = ErrorObservation(content=text, cause=action.id, turn=action.turn)
+            answer = await self._repeated(action)
         else:
             text = NOT_EXECUTED.format(why="was restarted")
-            answer = ErrorObservation(
-                content=text, error_id=STOPPED_ID, cause=action.id, turn=action.turn
-            )
-        self._journal.tell(answer, EventSource.AGENT)
+            answer = ErrorObservation(content=text, error_id=STOPPED_ID)
+        told = answer.model_copy(update={"cause": action.id, "turn": action.turn})
+        self._journal.tell(told, EventSource.AGENT)
 
-    def end_waiting(self, lost: LostTurn, waiting: Sequence[MessageAction]) -> None:
-        """Record the end of a turn whose questions are open; `waiting` are messages without a turn."""
-        self._end(lost, "waiting", waiting)
+    async def end_lost(self, left: OpenWork) -> LostTurn | None:
+        """Record the end of the turn that was cut short, and return it if it is to be begun again.
 
-    def end_lost(self, lost: LostTurn, waiting: Sequence[MessageAction], *, again: bool) -> None:
-        """Record the end of a turn that has none, and unless it begins again that it was lost."""
-        if again:
+        What a person has decided and nobody has begun is left to another turn. The messages that a
+        turn of a decision had taken up wait again, in `left`. Raises what the storage raises.
+        """
+        lost = left.lost
+        if lost is None:
+            return None
+        if self._approvals.of_turn(lost.id):
+            self._end(lost, "waiting", left.messages)
+            return None
+        due = self._approvals.due(self._stream.next_id - 1)
+        is_due = any(one.decided and one.decided.event_id == lost.decision for one in due)
+        if is_due or self.may_begin_again(lost.tries):
             if not lost.has_ended:
-                self._end(lost, "crashed", [*waiting, *lost.messages])
-            return
-        for told in lost_errors(lost.messages):
-            self._journal.tell(told, EventSource.ENVIRONMENT)
-        self._end(lost, "crashed", waiting, Reason.TURN_LOST)
+                self._end(lost, "crashed", left.messages, lost.causes)
+            if lost.decision is not None:
+                left.messages[:0] = lost.messages
+            return None if is_due else lost
+        told = lost_errors(await self._unanswered(lost))
+        for one in told:
+            self._journal.tell(one, EventSource.ENVIRONMENT)
+        if told or not lost.has_ended:
+            self._end(lost, "crashed", left.messages, reason=Reason.TURN_LOST)
+        return None
+
+    async def _unanswered(self, lost: LostTurn) -> Sequence[int | None]:
+        """Return the messages that a turn leaves without an answer, by their ids."""
+        taken = [_id(one) for one in lost.messages]
+        if lost.decision is None:
+            return taken or [None]
+        asked = await asked_for(self._stream, lost.id)
+        if not asked:
+            return taken or [None]
+        settled = [one for asker, one in asked.items() if not self._approvals.of_turn(asker)]
+        return [*chain.from_iterable(settled), *taken]
+
+    async def _repeated(self, action: Action) -> Observation:
+        try:
+            return await perform_in_time(
+                self._runtime, action, self._settings.action_timeout_seconds
+            )
+        except Exception:
+            # Raised, it would keep the loop from coming up, and every later one.
+            logger.exception("cannot repeat an action of %s", self._stream.conversation_id)
+            return ErrorObservation(content=NOT_EXECUTED.format(why="failed"), error_id=FAILED_ID)
 
     def _end(
-        self, lost: LostTurn, outcome: str, waiting: Sequence[MessageAction], reason: str = ""
+        self,
+        lost: LostTurn,
+        outcome: str,
+        waiting: Sequence[MessageAction],
+        causes: Sequence[int] = (),
+        reason: str = "",
     ) -> None:
+        ids = [*(_id(one) for one in waiting), *causes]
         ended = TurnEndedObservation(
             outcome=outcome,
             reason=reason,
             turn=lost.id,
-            open_from=min((_id(one) for one in waiting), default=self._stream.next_id),
+            open_from=min(ids, default=self._stream.next_id),
         )
         self._journal.tell(ended, EventSource.ENVIRONMENT)

@@ -31,6 +31,7 @@ from events.observations import (
     UserRejectObservation,
 )
 from events.stream import EVENT_BYTES
+from runtime_stub.base import Runtime
 from runtime_stub.turn import Doing, TurnOver, observation_of, result_of
 from server.turns.approval_events import ASKED_RISKS, CONFIRMABLE
 from server.turns.approvals import Question
@@ -122,13 +123,18 @@ class Actions:
         return {
             one.recorded.result().id: one
             for one in self._open
-            if one.recorded.done() and not one.recorded.cancelled() and not one.recorded.exception()
+            if one.recorded.done() and not _failed(one.recorded)
         }
 
     @property
     def undecided(self) -> bool:
         """Whether a person is asked something."""
         return any(_is_open(one.decision) for one in self._open)
+
+    @property
+    def has_questions(self) -> bool:
+        """Whether an action stands in the log as a question: what people decide of it is still to be done."""
+        return any(one.decision is not None and not _failed(one.recorded) for one in self._open)
 
     @property
     def only_waits(self) -> bool:
@@ -139,7 +145,7 @@ class Actions:
 
     async def recorded(self, seconds: float) -> None:
         """Wait, for a bounded time, until every question is durable or could not be stored."""
-        asked = [one.recorded for one in self._open if _is_open(one.decision)]
+        asked = [one.recorded for one in self._open if one.decision is not None]
         if asked:
             await asyncio.wait(asked, timeout=seconds)
 
@@ -309,7 +315,8 @@ class Actions:
     def close(self, reason: str, error_id: str, *, questions_stay: bool = False) -> None:
         """Answer every action that is not answered with an error; nothing is appended any more.
 
-        Where `questions_stay`, the actions that people are asked about are left open.
+        Where `questions_stay`, those that people are asked about are left open, and those of which
+        it is decided and nothing done yet.
         """
         self._closed = True
         for task in self._performing:
@@ -388,19 +395,12 @@ class Actions:
         return await self.answer(pending, observation)
 
     async def _observed(self, action: Action) -> Observation:
-        seconds = action.timeout or self._context.limits.action_timeout_seconds
-        deadline = asyncio.timeout(seconds)
         task = asyncio.current_task()
         if task is not None:
             self._performing.add(task)
         try:
-            async with deadline:
-                return await self._context.runtime.perform(action)
-        except TimeoutError:
-            if not deadline.expired():
-                raise  # of the runtime's own
-            text = f"The action did not finish within {seconds:g} seconds and was given up."
-            return ErrorObservation(content=text)
+            seconds = self._context.limits.action_timeout_seconds
+            return await perform_in_time(self._context.runtime, action, seconds)
         finally:
             if task is not None:
                 self._performing.discard(task)
@@ -418,6 +418,27 @@ class Actions:
             return False
         risk = getattr(action, "security_risk", SecurityRisk.UNKNOWN)
         return risk in ASKED_RISKS
+
+
+async def perform_in_time(runtime: Runtime, action: Action, default_seconds: float) -> Observation:
+    """Have an action carried out within its timeout; an error says that it took longer.
+
+    Raises what the runtime raises.
+    """
+    seconds = action.timeout or default_seconds
+    deadline = asyncio.timeout(seconds)
+    try:
+        async with deadline:
+            return await runtime.perform(action)
+    except TimeoutError:
+        if not deadline.expired():
+            raise  # of the runtime's own
+        text = f"The action did not finish within {seconds:g} seconds and was given up."
+        return ErrorObservation(content=text)
+
+
+def _failed(recorded: "Future[Appended]") -> bool:
+    return recorded.done() and (recorded.cancelled() or recorded.exception() is not None)
 
 
 def _is_open(decision: "Future[Decision] | None") -> bool:

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 from asyncio import Future
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from pydantic import SecretStr
@@ -107,6 +108,8 @@ class LoggedTurn(Turn):
         """The state in which the agent's last action ends the work."""
         self.taken: list[MessageAction] = [one for one in cause if isinstance(one, MessageAction)]
         """The messages that it has taken up."""
+        self.asked_for: Mapping[int, Sequence[int | None]] = {}
+        """The turns that asked for what it carries out, each with the messages it works on, by their ids."""
         self._context = context
         self._cause = tuple(cause)
         self._attempt = attempt
@@ -186,6 +189,19 @@ class LoggedTurn(Turn):
         return self._answer is not None
 
     @property
+    def unanswered(self) -> Sequence[int | None]:
+        """The messages to which nothing more is said if it ends now, by their ids.
+
+        None stands for the command to go on. Those of a turn that asked are among them once all that
+        it asked about is settled.
+        """
+        if not self._cause and not self.taken:
+            return [None]
+        approvals = self._context.approvals
+        settled = [one for asker, one in self.asked_for.items() if not approvals.of_turn(asker)]
+        return [*chain.from_iterable(settled), *(one.id for one in self.taken)]
+
+    @property
     def only_waits(self) -> bool:
         """Whether it waits for decisions of people, and for nothing else."""
         return self.actions.only_waits and not self._writings
@@ -207,14 +223,13 @@ class LoggedTurn(Turn):
             logger.error("the agent of %s left a text unfinished", self.conversation_id)
         return self.due or AgentState.AWAITING_USER_INPUT
 
-    async def settle(self, questions: Sequence[Question]) -> None:
-        """Do what people decided about actions that an earlier turn had asked about.
+    async def settle(self, question: Question) -> None:
+        """Do what a person decided about an action that an earlier turn had asked about.
 
         What comes of it is in the history. Raises TurnOver and what the runtime raises.
         """
         await asyncio.shield(self.begun)
-        for question in questions:
-            await self.actions.settle(question)
+        await self.actions.settle(question)
         self._clocks.touch()
         self._known = self._context.held.stream.next_id - 1
 

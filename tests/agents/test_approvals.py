@@ -28,7 +28,7 @@ from tests.support.approvals import (
 )
 from tests.support.clients import command, joined
 from tests.support.live import until_running
-from tests.support.payloads import answers, outcomes
+from tests.support.payloads import Payload, answers, lost, outcomes
 from tests.support.remote import CONVERSATIONS, remote
 from tests.support.waiting import until
 
@@ -83,6 +83,7 @@ async def test_an_agent_that_does_not_resume_rests_after_its_action_is_carried_o
     assert done(log, approval) == ["run"]
     assert "approvals" not in rest["extras"]
     assert answers(log) == []
+    assert lost(log) == [next(one["id"] for one in log if one.get("action") == "message")]
 
 
 async def test_another_conversation_gets_the_slot_and_the_approval_stays():
@@ -204,6 +205,35 @@ async def test_a_decision_while_the_loop_goes_is_known_to_a_later_process():
 
     assert waiting
     assert [one and one.outcome for one in waiting] == ["approved"] * len(waiting)
+
+
+async def test_a_decision_that_its_turn_has_heard_is_not_lost_with_the_loop():
+    async with careful(f"{MODULE}:Careful") as live, remote(live.url) as api:
+        for steps in range(24):
+            one = await live.new()
+            async with live.joined(one) as client:
+                said = await client.say("hi")
+                approval = (await client.event(is_asking))["id"]
+                conversation = await conversation_of(live, one)
+                stored = asyncio.get_running_loop().create_future()
+                conversation.accept(decision_command(approval), stored.set_result)
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                stopping = await begin_end(live, conversation, 0)
+                await asyncio.gather(stopping, stored)
+                loops_of(live).ensure(conversation, None, has_work=False)
+                log: list[Payload] = []
+
+                async def is_over():
+                    log[:] = await api.log(one)  # noqa: B023 - awaited here
+                    return bool(answers(log)) or bool(lost(log))  # noqa: B023
+
+                await until(is_over)
+            about = [each for each in log if each.get("cause") == approval]
+            assert [each.get("action") for each in about] == ["run"], steps
+            assert len(done(log, approval)) == 1, steps
+            # An answer right before the end of the loop is told as lost, too.
+            assert lost(log) in ([], [said["id"]]), steps
 
 
 async def test_a_turn_that_only_waits_is_ended_and_a_v0_user_may_still_decide():

@@ -2,29 +2,32 @@
 
 import pytest
 
-from events.actions import (
-    ChangeAgentStateAction,
-    CmdRunAction,
-    MessageAction,
-    RecallAction,
-    SystemMessageAction,
-)
-from events.event import AgentState, EventSource, RecallType
-from events.observations import (
-    AgentStateChangedObservation,
-    CmdOutputObservation,
-    TurnEndedObservation,
-)
-from events.stores.memory import MemoryEventStore
+from events.actions import ChangeAgentStateAction, CmdRunAction, MessageAction
+from events.event import AgentState
+from events.observations import CmdOutputObservation
 from runtime_stub.agent import Agent
 from runtime_stub.scripted import ScriptedAgent
 from runtime_stub.stub import StubRuntime
 from runtime_stub.turn import Reason, Turn
 from tests.support.loops import Running, Scripts
-from tests.support.streams import open_stream
-
-AWAITING = AgentState.AWAITING_USER_INPUT
-AGENT, USER, SERVER = EventSource.AGENT, EventSource.USER, EventSource.ENVIRONMENT
+from tests.support.written_turns import (
+    AGENT,
+    AWAITING,
+    FAILED_ID,
+    SERVER,
+    SYSTEM,
+    USER,
+    answers,
+    closed,
+    come_up,
+    ended,
+    ends,
+    log_of,
+    lost,
+    recall,
+    says,
+    state,
+)
 
 
 class Telling(Agent):
@@ -59,63 +62,7 @@ class Counting(StubRuntime):
         return CmdOutputObservation(content="done", command=action.command)
 
 
-def says(text):
-    """A message of the user."""
-    return MessageAction(content=text), USER
-
-
-def recall(cause, turn=None, source=USER):
-    """The mark of a message that was taken up."""
-    action = RecallAction(recall_type=RecallType.KNOWLEDGE, cause=cause, turn=turn)
-    return action, source
-
-
-def state(name):
-    """A state of the agent."""
-    return AgentStateChangedObservation(agent_state=name), SERVER
-
-
-def ended(turn, outcome="done", *, open_from, reason=""):
-    """The end of a turn."""
-    fact = TurnEndedObservation(turn=turn, outcome=outcome, open_from=open_from, reason=reason)
-    return fact, SERVER
-
-
-SYSTEM = SystemMessageAction(content=""), AGENT
 RUNNING, RESTS, STOPPED = state("running"), state("awaiting_user_input"), state("stopped")
-
-
-async def log_of(*written):
-    """A store with these events."""
-    store = MemoryEventStore()
-    stream = await open_stream(store, "c")
-    for event, source in written:
-        await stream.append(event, source)
-    await stream.close()
-    return store
-
-
-async def come_up(store, agent, **options):
-    """Start a loop over a log; what it appended until it rested."""
-    first = (await store.head("c")).next_id
-    async with Running(agent, store=store, **options) as one:
-        await one.state(AWAITING, first - 1)
-        return await one.events(first)
-
-
-def answers(events):
-    """The agent's texts."""
-    return [one.content for one in events if isinstance(one, MessageAction) and one.source == AGENT]
-
-
-def lost(events):
-    """The ids of messages of which it is told that they are not answered."""
-    return [one.cause for one in events if getattr(one, "error_id", "") == Reason.TURN_LOST]
-
-
-def ends(events):
-    """Turns that ended, and how."""
-    return [(one.turn, one.outcome) for one in events if isinstance(one, TurnEndedObservation)]
 
 
 @pytest.mark.parametrize("agent", [TellingOnce, ScriptedAgent])
@@ -166,14 +113,14 @@ async def test_a_turn_of_an_old_log_ended_with_the_state_of_rest_behind_it(rest)
     store = await log_of(SYSTEM, says("a"), recall(1), RUNNING, state(rest))
     found = await come_up(store, Telling())
 
-    assert lost(found) == answers(found) == ends(found) == []
+    assert (lost(found), answers(found), ends(found)) == ([], [], [])
 
 
 async def test_a_turn_that_ended_is_not_lost_although_no_state_followed():
     store = await log_of(SYSTEM, says("a"), recall(1), RUNNING, ended(2, open_from=4))
     found = await come_up(store, Telling())
 
-    assert lost(found) == answers(found) == []
+    assert (lost(found), answers(found)) == ([], [])
 
 
 @pytest.mark.parametrize(("reason", "again"), [("", True), (Reason.TURN_LOST, False)])
@@ -257,6 +204,19 @@ async def test_an_action_left_open_is_carried_out_again_if_it_may_be_and_else_cl
     (answer,) = [one for one in found if one.cause == 4]
     assert isinstance(answer, CmdOutputObservation) == bool(times)
     assert answer.turn == 2
+
+
+async def test_an_action_that_fails_when_it_is_repeated_is_answered_and_the_loop_comes_up():
+    class Broken(StubRuntime):
+        async def perform(self, action):
+            raise RuntimeError("it broke")
+
+    action = CmdRunAction(command="echo a", turn=2), AGENT
+    store = await log_of(SYSTEM, says("a"), recall(1), RUNNING, action)
+    found = await come_up(store, Telling(), runtime=Broken())
+
+    assert closed(found) == [(4, FAILED_ID)]
+    assert answers(found) == ["['a'] at 2"]
 
 
 async def test_a_runtime_may_say_itself_what_it_may_do_twice():

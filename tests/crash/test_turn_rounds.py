@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from tests.support.held_turns import Moment
+from tests.support.held_turns import Later, Moment
 from tests.support.seeds import chosen_seed
 from tests.support.turn_rounds import RESUMING, run_held_rounds, run_turn_rounds
 
@@ -39,6 +39,6 @@ async def test_a_turn_that_is_cut_short_at_a_named_moment_is_neither_lost_nor_do
 
     record_property("figures", str(figures))
     assert figures.counts["SIGKILL"] == figures.counts["SIGTERM"] == 1
-    # A message to each moment and one more; after an approval only an agent that resumes answers.
-    messages = HELD_ROUNDS * (len(Moment) + (agent == RESUMING))
+    # A message to each moment and one more; in text after an approval only an agent that resumes stays.
+    messages = HELD_ROUNDS * (len(Moment) + 1 + len(Later) - (agent != RESUMING))
     assert figures.counts["answered"] + figures.counts["told"] == messages

@@ -37,7 +37,9 @@ ONCE, TWICE = "echo stay", "stay"
 """A command, and the name of a file whose writing may be repeated; the runtime stays at both."""
 RISKY = "echo agreed"
 """A command that people are asked about."""
-SAFE = SecurityRisk.LOW
+ASKS = "may I "
+"""A message that begins so has its own command asked about."""
+SAFE, HIGH = SecurityRisk.LOW, SecurityRisk.HIGH
 
 
 class Moment(StrEnum):
@@ -51,12 +53,23 @@ class Moment(StrEnum):
     IN_IDEMPOTENT_TOOL = "in an idempotent tool"
     IN_OWN_ACTION = "in an action of the agent's own"
     IN_APPROVAL = "in an approval"
+    IN_APPROVED = "in a tool that was approved"
     AT_END = "between the last event and turn_ended"
 
 
+class Later(StrEnum):
+    """Messages whose turn asks, and the moment at which the turn stays that a decision begins."""
+
+    IN_TOOL = "in a tool that is approved later"
+    IN_TEXT = "in text after a later approval"
+
+
 MOMENTS = frozenset(map(str, Moment))
+LATER = frozenset(map(str, Later))
 STAYING = frozenset(Moment) - {Moment.BEFORE_RECALL, Moment.IN_APPROVAL}
 """Moments at which the agent or the runtime says that it stays."""
+ASKING = frozenset((Moment.IN_APPROVAL, Moment.IN_APPROVED, *Later))
+"""Messages whose turn asks about a command that does not name them."""
 
 
 class Held(Agent):
@@ -73,14 +86,23 @@ class Held(Agent):
             _say_that_it_stays(turn.conversation_id)
         elif turn.attempt == 1 and text in MOMENTS:
             await self._stay_at(Moment(text), turn)
-        begun, said = await self._before(turn)
+        elif text in LATER:
+            command = ONCE if text == Later.IN_TOOL else RISKY
+            await turn.act(CmdRunAction(command=command, security_risk=HIGH))
+        begun, waiting = await self._before(turn)
+        decided = any(isinstance(event, ChangeAgentStateAction) for event in turn.cause)
         for event in turn.cause:
-            if isinstance(event, ChangeAgentStateAction):
-                await self._answer(turn, Moment.IN_APPROVAL)
-            elif isinstance(event, MessageAction) and event.content not in said:
+            if isinstance(event, MessageAction) and event.id in waiting:
                 command = f"echo {event.id}"
                 if command not in begun:
-                    await turn.act(CmdRunAction(command=command, security_risk=SAFE))
+                    risk = HIGH if event.content.startswith(ASKS) else SAFE
+                    await turn.act(CmdRunAction(command=command, security_risk=risk))
+                await self._answer(turn, event.content)
+        for event in waiting.values() if decided else ():
+            asked_about = event.content.startswith(ASKS) and f"echo {event.id}" in begun
+            if event.content in ASKING or asked_about:
+                if event.content == Later.IN_TEXT and turn.attempt == 1:
+                    await self._stay_in_text(turn)
                 await self._answer(turn, event.content)
 
     async def _answer(self, turn: Turn, text: str) -> None:
@@ -89,17 +111,25 @@ class Held(Agent):
                 answer.write(piece)
                 await asyncio.sleep(0.02)
 
-    async def _before(self, turn: Turn) -> tuple[set[str], set[str]]:
-        """Commands that an earlier attempt at this turn has begun, and messages it has answered."""
+    async def _before(self, turn: Turn) -> tuple[set[str], dict[int | None, MessageAction]]:
+        """Commands that earlier turns have begun, and by their ids messages that none has answered."""
         begun: set[str] = set()
         said: set[str] = set()
+        asked_for: list[MessageAction] = []
         async for event in turn.history.events():
             if isinstance(event, CmdRunAction):
                 begun.add(event.command)
-            whole = isinstance(event, MessageAction) and event.source == EventSource.AGENT
-            if whole and event.interrupted is None:
+            elif isinstance(event, MessageAction) and event.source == EventSource.USER:
+                asked_for.append(event)
+            elif isinstance(event, MessageAction) and event.interrupted is None:
                 said.add(event.message.removeprefix("Answer to ").removesuffix("."))
-        return begun, said
+        asked_for += [one for one in turn.cause if isinstance(one, MessageAction)]
+        return begun, {one.id: one for one in asked_for if one.content not in said}
+
+    async def _stay_in_text(self, turn: Turn) -> None:
+        async with turn.say() as answer:
+            answer.write("Answer to")
+            await _stay(turn.conversation_id)
 
     async def _stay_at(self, moment: Moment, turn: Turn) -> None:
         name = turn.conversation_id
@@ -110,9 +140,7 @@ class Held(Agent):
                 async with turn.say():
                     await _stay(name)
             case Moment.IN_TEXT:
-                async with turn.say() as answer:
-                    answer.write("Answer to")
-                    await _stay(name)
+                await self._stay_in_text(turn)
             case Moment.IN_TOOL:
                 await turn.act(CmdRunAction(command=ONCE, security_risk=SAFE))
             case Moment.IN_IDEMPOTENT_TOOL:
@@ -121,8 +149,9 @@ class Held(Agent):
                 async with turn.doing(CmdRunAction(command=ONCE, security_risk=SAFE)):
                     _note(name, ONCE)
                     await _stay(name)
-            case Moment.IN_APPROVAL:
-                await turn.act(CmdRunAction(command=RISKY, security_risk=SecurityRisk.HIGH))
+            case Moment.IN_APPROVAL | Moment.IN_APPROVED:
+                command = RISKY if moment is Moment.IN_APPROVAL else ONCE
+                await turn.act(CmdRunAction(command=command, security_risk=HIGH))
             case Moment.AT_END:
                 await self._answer(turn, moment)
                 await _stay(name)

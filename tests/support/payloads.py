@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 Payload: TypeAlias = dict[str, Any]
+LOST = "AGENT_ERROR$TURN_LOST"
 
 
 def kind_of(payload: Payload) -> str:
@@ -44,3 +45,9 @@ def ends(log: Iterable[Payload]) -> list[Payload]:
 def outcomes(log: Iterable[Payload]) -> list[str]:
     """Return the outcomes of the turns that have ended."""
     return [payload["extras"]["outcome"] for payload in ends(log)]
+
+
+def lost(log: Iterable[Payload]) -> list[int | None]:
+    """Return the messages of which it is told that they are not answered, by their ids."""
+    errors = (payload for payload in log if payload.get("observation") == "error")
+    return [one.get("cause") for one in errors if one["extras"].get("error_id") == LOST]

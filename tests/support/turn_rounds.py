@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,17 +19,19 @@ from tests.support.approvals import decide, pending
 from tests.support.clients import joined, message
 from tests.support.crash_run import unlimited_server
 from tests.support.held_turns import (
+    ASKS,
     EFFECTS,
     END,
     ONCE,
     RISKY,
     STAYING,
     TWICE,
+    Later,
     Moment,
     NotingRuntimeBuilder,
     effects,
 )
-from tests.support.payloads import ends, outcomes, recalls
+from tests.support.payloads import ends, lost, outcomes, recalls
 from tests.support.remote import CONVERSATIONS, Remote, remote
 from tests.support.seeds import choices
 from tests.support.servers import ServerProcess
@@ -37,11 +39,18 @@ from tests.support.servers import ServerProcess
 AT_ONCE = 3
 """Conversations of a round at a random moment."""
 QUESTIONS = 4
-"""Messages to each of them."""
-CUT_SECONDS = (0.02, 0.6)
+"""Messages to each of them; the agent asks before it acts on the last."""
+LOOK_SECONDS = 0.02
+"""The time between two looks of a person at what is asked."""
+DECISIONS: Sequence[Mapping[str, Any]] = (
+    {"decision": "approve"},
+    {"decision": "approve", "always": True},
+    {"decision": "edit", "args": {"command": "echo otherwise"}},
+    {"decision": "reject"},
+)
+CUT_SECONDS = (0.02, 0.9)
 """When the server is cut short, after the first question."""
-REST_SECONDS = 15.0
-LOST = "AGENT_ERROR$TURN_LOST"
+REST_SECONDS = 60.0
 LAST = "the last"
 MODULE = "tests.support.held_turns"
 RESUMING = "HeldAgain"
@@ -106,7 +115,9 @@ async def run_held_rounds(folder: Path, rounds: int, storage: str, agent: str) -
     """
     async with _server(folder, TurnFigures(storage, agent)) as server:
         for number in range(rounds):
-            await _held_round(server, signal.SIGTERM if number % 2 else signal.SIGKILL)
+            how = signal.SIGTERM if number % 2 else signal.SIGKILL
+            await _held_round(server, how)
+            await _later_round(server, how)
             server.figures.rounds += 1
     return server.figures
 
@@ -125,15 +136,30 @@ async def _random_round(server: TurnServer, random: Random) -> None:
     async with remote(server.url) as api:
         created = await api.create_many(AT_ONCE)
         asking = [asyncio.create_task(_ask(api, one)) for one in created]
+        # With choices of its own each: how many there are depends on the moment of the cut.
+        people = [choices(random.randrange(2**31)) for _ in range(AT_ONCE + 1)]
+        deciding = [
+            asyncio.create_task(_decide(api, one, person, figures))
+            for one, person in zip(created, people[1:], strict=True)
+        ]
         await asyncio.sleep(random.uniform(*CUT_SECONDS))
         number = random.choice((signal.SIGKILL, signal.SIGTERM))
         assert await process.stop(number) == EXIT_CODES[number]
         figures.counts[number.name] += 1
         asked = await asyncio.gather(*asking)
+        await asyncio.gather(*deciding)
     await process.start()
     async with remote(server.url) as api:
         for conversation_id, acknowledged in zip(created, asked, strict=True):
+            for approval in await pending(api, conversation_id):
+                decision = people[0].choice(DECISIONS)
+                answer = await decide(api, conversation_id, approval, **decision)
+                assert answer.status_code == 200, answer.text
+                figures.counts["decided later"] += 1
+            # A turn that is begun again may ask again.
+            deciding_on = asyncio.create_task(_decide(api, conversation_id, people[0], figures))
             await _rest(server.url, conversation_id)
+            deciding_on.cancel()
             log = await api.log(conversation_id)
             _check(log, acknowledged, figures)
             _check_effects(server.effects(conversation_id))
@@ -144,12 +170,25 @@ async def _ask(api: Remote, conversation_id: str) -> dict[int, str]:
     """Send questions until the server is gone; those that were acknowledged, by id."""
     acknowledged: dict[int, str] = {}
     with contextlib.suppress(httpx.TransportError):
-        for number in range(QUESTIONS):
-            event_id = await _post(api, conversation_id, f"question {number}")
+        for number in range(1, QUESTIONS + 1):
+            text = f"{ASKS if number == QUESTIONS else 'question '}{number}"
+            event_id = await _post(api, conversation_id, text)
             if event_id is None:
                 break
-            acknowledged[event_id] = f"question {number}"
+            acknowledged[event_id] = text
     return acknowledged
+
+
+async def _decide(api: Remote, conversation_id: str, random: Random, figures: TurnFigures) -> None:
+    """Decide what is asked, until the server is gone."""
+    with contextlib.suppress(httpx.TransportError):
+        while True:
+            address = f"{CONVERSATIONS}/{conversation_id}/approvals"
+            found = await api.client.get(address)
+            for one in found.json()["approvals"] if found.status_code == 200 else ():
+                answer = await decide(api, conversation_id, one["id"], **random.choice(DECISIONS))
+                figures.counts["decided"] += answer.status_code == 200
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _post(api: Remote, conversation_id: str, text: str) -> int | None:
@@ -168,7 +207,9 @@ async def _held_round(server: TurnServer, number: signal.Signals) -> None:
         for moment, conversation_id in created.items():
             if moment is not Moment.BEFORE_RECALL:
                 asked[moment] = await _acknowledged(api, conversation_id, moment)
-        await _until_asked(server.url, created[Moment.IN_APPROVAL])
+        await _until_asked(server.url, created[Moment.IN_APPROVAL], RISKY)
+        await _until_asked(server.url, created[Moment.IN_APPROVED], ONCE)
+        await _agree(api, created[Moment.IN_APPROVED])
         staying = {created[moment] for moment in STAYING}
         while staying:
             staying.remove(await _next_that_stays(process))
@@ -195,6 +236,39 @@ async def _held_round(server: TurnServer, number: signal.Signals) -> None:
             await api.delete(conversation_id)
 
 
+async def _later_round(server: TurnServer, number: signal.Signals) -> None:
+    """End the process while turns ask, and again while the turns stay that the decisions have begun."""
+    process, figures = server.process, server.figures
+    later = [Later.IN_TOOL, Later.IN_TEXT] if figures.agent == RESUMING else [Later.IN_TOOL]
+    commands = {Later.IN_TOOL: ONCE, Later.IN_TEXT: RISKY}
+    async with remote(server.url) as api:
+        created = dict(zip(later, await api.create_many(len(later)), strict=True))
+        asked = {one: await _acknowledged(api, created[one], one) for one in later}
+        for one in later:
+            await _until_asked(server.url, created[one], commands[one])
+        assert await process.stop(number) == EXIT_CODES[number]
+    await process.start()
+    async with remote(server.url) as api:
+        for one in later:
+            await _agree(api, created[one])
+        staying = set(created.values())
+        while staying:
+            staying.remove(await _next_that_stays(process))
+        assert await process.stop(number) == EXIT_CODES[number]
+    await process.start()
+    async with remote(server.url) as api:
+        for one, conversation_id in created.items():
+            await _rest(server.url, conversation_id)
+            log = await api.log(conversation_id)
+            _check(log, asked[one], figures)
+            cut = "crashed" if number is signal.SIGKILL else "interrupted"
+            assert outcomes(log)[:2] == ["waiting", cut], log
+            assert bool(lost(log)) is (figures.agent != RESUMING), log
+            assert server.effects(conversation_id)[commands[one]] == 1, log
+            _check_effects(server.effects(conversation_id))
+            await api.delete(conversation_id)
+
+
 async def _acknowledged(api: Remote, conversation_id: str, text: str) -> dict[int, str]:
     event_id = await _post(api, conversation_id, text)
     assert event_id is not None
@@ -207,10 +281,10 @@ async def _next_that_stays(process: ServerProcess) -> str:
     return conversation_id
 
 
-async def _until_asked(url: str, conversation_id: str) -> None:
+async def _until_asked(url: str, conversation_id: str, command: str) -> None:
     async with joined(url, conversation_id) as client:
         await client.state(AgentState.AWAITING_USER_CONFIRMATION)
-        await client.event(lambda event: event.get("args", {}).get("command") == RISKY)
+        await client.event(lambda event: event.get("args", {}).get("command") == command)
 
 
 async def _agree(api: Remote, conversation_id: str) -> None:
@@ -251,25 +325,22 @@ def _check_held(
         assert ended == ["waiting", "done", "done"], log
     elif moment is not Moment.BEFORE_RECALL:
         assert ended[0] == ("crashed" if killed else "interrupted"), log
-    if moment is Moment.IN_APPROVAL and not resumes:
-        # It does not go on by itself: what was agreed to is carried out, and stands for an answer.
-        _check(log, {}, server.figures)
-    else:
-        _check(log, asked, server.figures)
-        answered = [event_id for event_id, text in asked.items() if _answers(log)[text]]
-        told = [event_id for event_id in asked if _told(log)[event_id]]
-        if resumes:
-            assert (answered, told) == (list(asked), []), log
-        elif moment is Moment.AT_END:
-            assert (answered, told) == (list(asked), list(asked)), log
-        elif moment is not Moment.BEFORE_RECALL:
-            assert told == list(asked)[:1], log
-        elif killed:
-            assert told == [], log
+    _check(log, asked, server.figures)
+    answered = [event_id for event_id, text in asked.items() if _answers(log)[text]]
+    told = [event_id for event_id in asked if lost(log).count(event_id)]
+    if resumes:
+        assert (answered, told) == (list(asked), []), log
+    elif moment is Moment.AT_END:
+        assert (answered, told) == (list(asked), list(asked)), log
+    elif moment is not Moment.BEFORE_RECALL:
+        assert told == list(asked)[:1], log
+    elif killed:
+        assert told == [], log
     done = server.effects(conversation_id)
     again = moment is Moment.IN_IDEMPOTENT_TOOL and killed
     _check_effects(done, twice=TWICE if again else None)
-    assert (ONCE in done) == (moment in (Moment.IN_TOOL, Moment.IN_OWN_ACTION))
+    carried_out = moment in (Moment.IN_TOOL, Moment.IN_OWN_ACTION, Moment.IN_APPROVED)
+    assert (ONCE in done) == carried_out
     assert (RISKY in done) == (moment is Moment.IN_APPROVAL)
 
 
@@ -286,13 +357,15 @@ def _check(log: list[dict[str, Any]], asked: Mapping[int, str], figures: TurnFig
     for unique in ("client_id", "partial"):
         named = Counter(event[unique] for event in log if event.get(unique) is not None)
         assert all(times == 1 for times in named.values()), named
-    answers, told = _answers(log), _told(log)
+    answers, told = _answers(log), Counter(lost(log))
+    ended_by_people = _ended_by_people(log)
     for event_id, text in asked.items():
         assert log[event_id]["args"]["content"] == text
         # Of several messages of a turn one may be answered when the turn is cut short.
         assert answers[text] <= 1, (text, log)
         assert told[event_id] <= 1, (text, log)
-        assert answers[text] + told[event_id] >= 1, (text, log)
+        by_people = event_id in ended_by_people
+        assert answers[text] + told[event_id] + by_people >= 1, (text, log)
         figures.counts["answered" if answers[text] else "told"] += 1
     closed = Counter(
         event.get("cause")
@@ -317,11 +390,18 @@ def _answers(log: list[dict[str, Any]]) -> Counter[str]:
     )
 
 
-def _told(log: list[dict[str, Any]]) -> Counter[int]:
-    """Count the words that messages are not answered, by their ids."""
-    return Counter(
-        event.get("cause", -1) for event in log if event.get("extras", {}).get("error_id") == LOST
-    )
+def _ended_by_people(log: list[dict[str, Any]]) -> set[int]:
+    """Messages whose turn had ended while it asked, and whose question somebody refused or wrote past."""
+    found: set[int] = set()
+    for event in log:
+        cause = event.get("cause")
+        question = {} if cause is None else log[cause]
+        waits = question.get("args", {}).get("confirmation_state") == "awaiting_confirmation"
+        refused = event.get("args", {}).get("confirmation_state") == "rejected"
+        if waits and (refused or event.get("observation") == "error"):
+            turn = question["turn"]
+            found |= {one["cause"] for one in recalls(log) if turn in (one["id"], one.get("turn"))}
+    return found
 
 
 def _text(event: dict[str, Any]) -> str:
