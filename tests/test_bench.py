@@ -18,6 +18,7 @@ from tests.support.raw_client import raw_client
 from tests.support.remote import CONVERSATIONS, remote
 from tests.support.servers import REPOSITORY
 from tests.support.sse import SseView, sse_frames
+from tests.support.waiting import WAIT_SECONDS
 
 NO_BUN = "no Bun that runs here"
 
@@ -145,7 +146,7 @@ async def test_a_stop_closes_the_connection_to_the_model_of_the_agents_that_are_
             (turn,) = [one["id"] for one in view.events if one.get("action") == "recall"]
             path = f"{CONVERSATIONS}/{key}/stop-turn"
             answer = await api.client.post(path, json={"turn": turn})
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(WAIT_SECONDS):
                 await model.left.wait()
     endpoint.close()
     assert answer.json() == {"stopped": True}

@@ -8,8 +8,6 @@ QUICK = 12
 
 MUTANTS = all_mutants()
 
-pytestmark = pytest.mark.timeout(240)
-
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):

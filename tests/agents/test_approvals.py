@@ -32,8 +32,6 @@ from tests.support.payloads import Payload, answers, lost, outcomes
 from tests.support.remote import CONVERSATIONS, remote
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.timeout(60)
-
 ASKING = AgentState.AWAITING_USER_CONFIRMATION
 AWAITING = AgentState.AWAITING_USER_INPUT
 MODULE = "tests.support.turn_agents"

@@ -12,7 +12,7 @@ from tests.support.model_endpoint import model_endpoint, plain
 from tests.support.remote import remote
 from tests.support.servers import server_process
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 AGENT = {"PARLEY_AGENT_CLASS": "tests.support.turn_agents:Remembering"}
 QUESTIONS = ["Good morning", "/echo at work", "What was that?"]

@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from tests.support import model_endpoint as model
+from tests.support.waiting import WAIT_SECONDS
 
 ASKED = {"model": "gpt-x", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -21,7 +22,7 @@ async def texts(endpoint, field="content"):
     """The text of the deltas of an answer, and its end."""
     found, end = [], None
     async with (
-        httpx.AsyncClient(timeout=20) as client,
+        httpx.AsyncClient(timeout=WAIT_SECONDS) as client,
         client.stream("POST", f"{endpoint.url}/chat/completions", json=ASKED) as response,
     ):
         if response.status_code != 200:

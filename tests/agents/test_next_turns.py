@@ -11,6 +11,7 @@ from runtime_stub.errors import RuntimeUnavailable
 from runtime_stub.stub import StubRuntime
 from tests.support.loops import Running
 from tests.support.turn_agents import Does, asked
+from tests.support.waiting import WAIT_SECONDS
 
 AWAITING = AgentState.AWAITING_USER_INPUT
 
@@ -18,7 +19,7 @@ AWAITING = AgentState.AWAITING_USER_INPUT
 async def events_until(one, fits):
     """The events of the log up to the first that fits, waiting for it."""
     found = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_SECONDS):
         async for stored in one.stream.follow(-1):
             found.append(decode(orjson.loads(stored.body)))
             if fits(found[-1]):

@@ -13,6 +13,7 @@ from tests.support.payloads import is_answer
 from tests.support.remote import CONVERSATIONS, remote
 from tests.support.servers import class_path
 from tests.support.turn_agents import Answering, Chatting
+from tests.support.waiting import WAIT_SECONDS
 
 AWAITING = AgentState.AWAITING_USER_INPUT
 
@@ -224,7 +225,7 @@ async def test_a_stop_closes_the_models_connection_and_keeps_what_it_had_said(sh
             if shown is not None:
                 await begun(live, one)
             assert await stop(api, one, turn) == {"stopped": True}
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(WAIT_SECONDS):
                 await request.left.wait()
             await client.state(AgentState.STOPPED)
             kept = of_agent(client)

@@ -7,14 +7,13 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import httpx
-import pytest
 
 from storage.conformance import ConversationSearchSuite, ConversationStoreSuite
 from tests.support.clients import joined
 from tests.support.servers import server_process
+from tests.support.waiting import WAIT_SECONDS
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
-EXIT_SECONDS = 45
 THIRD_PARTY = """
 from contextlib import asynccontextmanager
 
@@ -73,12 +72,11 @@ def run(*arguments, cwd):
         env={"PYTHONPATH": str(EXAMPLES)},
         capture_output=True,
         text=True,
-        timeout=EXIT_SECONDS,
+        timeout=WAIT_SECONDS,
         check=False,
     )
 
 
-@pytest.mark.timeout(40)
 def test_the_usage_example_runs_as_a_script_and_exits_by_itself(tmp_path):
     script = str(EXAMPLES / "embedded.py")
 
@@ -92,7 +90,6 @@ def test_the_usage_example_runs_as_a_script_and_exits_by_itself(tmp_path):
     assert lines[-1].endswith("agent: Command `echo done` executed with exit code 0.")
 
 
-@pytest.mark.timeout(60)
 def test_a_project_of_somebody_else_holds_its_store_to_the_contract(tmp_path):
     (tmp_path / "test_json_store.py").write_text(THIRD_PARTY)
     (tmp_path / "pytest.ini").write_text(SETTINGS)
@@ -104,7 +101,6 @@ def test_a_project_of_somebody_else_holds_its_store_to_the_contract(tmp_path):
     assert "skipped" not in outcome.stdout
 
 
-@pytest.mark.timeout(60)
 async def test_a_server_keeps_its_records_where_the_own_class_keeps_them(tmp_path):
     settings = {
         "PARLEY_CONVERSATION_STORE_CLASS": "json_store:JsonConversationStore",
@@ -112,7 +108,7 @@ async def test_a_server_keeps_its_records_where_the_own_class_keeps_them(tmp_pat
     }
     data_dir = tmp_path / "data"
     async with server_process(data_dir, environment=settings) as server:
-        async with httpx.AsyncClient(base_url=server.url) as http:
+        async with httpx.AsyncClient(base_url=server.url, timeout=WAIT_SECONDS) as http:
             body = {"initial_user_msg": "/cost 2"}
             created = (await http.post("/api/conversations", json=body)).json()
             one = f"/api/conversations/{created['conversation_id']}"
@@ -121,7 +117,7 @@ async def test_a_server_keeps_its_records_where_the_own_class_keeps_them(tmp_pat
             assert await http.patch(one, json={"title": "Kept"})
         assert await server.stop() == 0
         await server.start()
-        async with httpx.AsyncClient(base_url=server.url) as http:
+        async with httpx.AsyncClient(base_url=server.url, timeout=WAIT_SECONDS) as http:
             listed = (await http.get("/api/conversations?title=kept")).json()["results"]
             assert [info["title"] for info in listed] == ["Kept"]
             assert listed[0]["last_updated_at"] is not None
@@ -130,14 +126,13 @@ async def test_a_server_keeps_its_records_where_the_own_class_keeps_them(tmp_pat
     assert '"spent": ["' in (data_dir / "records.json").read_text()
 
 
-@pytest.mark.timeout(60)
 async def test_the_own_agent_keeps_and_reads_notes(tmp_path):
     settings = {
         "PARLEY_AGENT_CLASS": "notes_agent:NotesAgent",
         "PYTHONPATH": str(EXAMPLES),
     }
     async with server_process(tmp_path / "data", environment=settings) as server:
-        async with httpx.AsyncClient(base_url=server.url) as http:
+        async with httpx.AsyncClient(base_url=server.url, timeout=WAIT_SECONDS) as http:
             created = (await http.post("/api/conversations", json={})).json()
         async with joined(server.url, created["conversation_id"]) as client:
             for said, answer in (

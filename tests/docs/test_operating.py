@@ -25,12 +25,11 @@ from storage.errors import DataDirectoryLocked, MigrationError, Unavailable, Wro
 from tests.support.guide import PAGE, shown
 from tests.support.rest import rest_server
 from tests.support.servers import server_process
+from tests.support.waiting import WAIT_SECONDS
 
 ROOT = Path(__file__).parents[2]
 KEY = "0123456789-a-session-key"
 WRITERS = 8
-
-pytestmark = pytest.mark.timeout(90)
 
 
 async def run(lines, folder):
@@ -57,7 +56,10 @@ async def asked(**settings):
 
 async def test_a_backup_made_under_load_holds_a_whole_prefix_of_every_log(tmp_path):
     data = tmp_path / "parley-data"
-    async with server_process(data) as server, httpx.AsyncClient(base_url=server.url) as http:
+    async with (
+        server_process(data) as server,
+        httpx.AsyncClient(base_url=server.url, timeout=WAIT_SECONDS) as http,
+    ):
         await http.post("/api/secrets", json={"name": "TOKEN", "value": "a-secret-value"})
         created = [await http.post("/api/conversations", json={}) for _ in range(WRITERS)]
         ids = [one.json()["conversation_id"] for one in created]

@@ -18,15 +18,12 @@ from tests.support.clients import joined
 from tests.support.official import assert_installed
 from tests.support.payloads import is_answer
 from tests.support.servers import server_process
+from tests.support.waiting import WAIT_SECONDS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:3000"
-START_SECONDS = 15.0
-CLIENT_SECONDS = 30.0
 EXCHANGE = ["Hello", "You said: Hello"]
-
-pytestmark = pytest.mark.timeout(60)
 
 
 def block(language, holding):
@@ -58,12 +55,12 @@ async def started(command, folder, **environment):
 
 async def next_line(process):
     assert process.stdout is not None
-    async with asyncio.timeout(START_SECONDS):
+    async with asyncio.timeout(WAIT_SECONDS):
         return (await process.stdout.readline()).decode().strip()
 
 
 async def answer_to(text, url):
-    async with httpx.AsyncClient(base_url=url) as http:
+    async with httpx.AsyncClient(base_url=url, timeout=WAIT_SECONDS) as http:
         created = await http.post("/api/conversations", json={})
     async with joined(url, created.json()["conversation_id"]) as client:
         await client.say(text)
@@ -172,7 +169,7 @@ async def printed_by(program, script):
     """The lines a client's script printed; it has ended by itself, with success."""
     process = await asyncio.create_subprocess_exec(program, str(script), stdout=PIPE)
     try:
-        async with asyncio.timeout(CLIENT_SECONDS):
+        async with asyncio.timeout(WAIT_SECONDS):
             output, _ = await process.communicate()
     finally:
         if process.returncode is None:

@@ -24,7 +24,7 @@ SEEDS = {"memory": 500, "files": 500, "sqlite": 100, "local": 100}
 CALLERS = 12
 ATTEMPTS = 3
 AFTER = (0, 0, 0, *range(ATTEMPTS + 1))
-BOUND_SECONDS = 1_000.0
+BOUND_SECONDS = 3_000.0
 OVERTAKEN = Overtaken(lambda first_id: records(first_id, 1, "foreign"))
 FAULTS = (passes, passes, fails, unknown_before, unknown_after, OVERTAKEN)
 
@@ -131,7 +131,6 @@ async def run_trials(kind, seeds, folder):
 
 
 @pytest.mark.parametrize(("kind", "seeds"), SEEDS.items())
-@pytest.mark.timeout(60)
 def test_cancelled_callers_neither_lose_nor_double_nor_hide_an_accepted_event(
     kind, seeds, tmp_path, record_property
 ):

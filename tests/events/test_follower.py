@@ -34,7 +34,7 @@ class Grown:
         self._some.set()
 
     async def until(self, count):
-        async with asyncio.timeout(1_000.0):
+        async with asyncio.timeout(3_000.0):
             while len(self.published) < count:
                 self._some.clear()
                 await self._some.wait()

@@ -69,7 +69,7 @@ def test_beside_a_stream_that_appends_without_a_pause_every_event_gets_in_at_its
     kind, tmp_path, record_property
 ):
     async def run() -> str:
-        async with open_event_store(kind, tmp_path) as store, asyncio.timeout(1_000):
+        async with open_event_store(kind, tmp_path) as store, asyncio.timeout(3_000):
             return await say_beside_a_busy_one(store)
 
     with asyncio.Runner(loop_factory=LOOPS[kind]) as runner:

@@ -19,6 +19,7 @@ from storage.backends.base import OpenedDatabase
 from storage.config import SqliteStorage
 from storage.conversations.metadata import ConversationMetadata
 from storage.opening import open_storage
+from tests.support.waiting import WAIT_SECONDS
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -27,7 +28,13 @@ def run_parley(*arguments, cwd, **variables):
     environ = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
     command = [sys.executable, "-m", "server", *arguments]
     return subprocess.run(
-        command, cwd=cwd, env=environ, capture_output=True, text=True, check=False, timeout=60
+        command,
+        cwd=cwd,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=WAIT_SECONDS,
     )
 
 
@@ -118,7 +125,12 @@ def test_check_shows_on_a_terminal_how_far_it_has_come(tmp_path):
     command = [sys.executable, "-m", "server", "check", "--data-dir", str(tmp_path / "kept")]
     screen, terminal = pty.openpty()
     outcome = subprocess.run(
-        command, env=environ, stdout=subprocess.PIPE, stderr=terminal, check=False, timeout=60
+        command,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        check=False,
+        timeout=WAIT_SECONDS,
     )
     os.close(terminal)
     shown = b""

@@ -10,7 +10,6 @@ INPUTS = 20_000
 """Of all targets together."""
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name.replace(" ", "-"))
 def test_every_input_is_taken_whole_or_refused_and_none_holds_anybody_up(target):
     seed = chosen_seed()

@@ -21,7 +21,6 @@ ROUNDS = {
 }
 
 
-@pytest.mark.timeout(200)
 @pytest.mark.parametrize("delivery", ROUNDS)
 async def test_whoever_comes_and_goes_leaves_nothing_behind(tmp_path, record_property, delivery):
     found = await leaks_together(tmp_path, delivery, ROUNDS[delivery], NUMBER)

@@ -61,7 +61,6 @@ def event(text: str) -> bytes:
     return frame(TEXT, b'421["oh_user_action",' + orjson.dumps(said) + b"]")
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("storage", "delivery"), WAYS)
 @pytest.mark.parametrize("sent", [event("x" * LONG_BYTES), event("x" * 300) * 100])
 async def test_one_client_that_sends_without_waiting_cannot_fill_the_memory(
@@ -83,7 +82,6 @@ async def test_one_client_that_sends_without_waiting_cannot_fill_the_memory(
         assert server.running
 
 
-@pytest.mark.timeout(300)
 async def test_recordings_that_wait_cannot_fill_the_memory(tmp_path, record_property):
     said = {"source": "user", "action": "message", "args": {"content": "/quiet"}}
     thought = {"source": "agent", "action": "think", "args": {"thought": "x" * 100}}

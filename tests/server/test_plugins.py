@@ -12,6 +12,7 @@ from tests.support.clients import ConnectRefused
 from tests.support.extensions import CountingManager, HeaderAuth, RecordingListener
 from tests.support.live import live_server
 from tests.support.rest import EVERY, assert_refused, rest_server
+from tests.support.waiting import WAIT_SECONDS
 
 HERE = "tests.support.extensions"
 HEADER = "x-forwarded-user"
@@ -163,5 +164,5 @@ async def test_a_connection_of_nobody_known_is_refused():
         conversation_id = await live.new("ann")
 
         with pytest.raises(ConnectRefused, match="Nobody known asks"):
-            async with asyncio.timeout(5), live.joined(conversation_id):
+            async with asyncio.timeout(WAIT_SECONDS), live.joined(conversation_id):
                 raise AssertionError

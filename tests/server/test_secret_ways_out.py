@@ -17,6 +17,7 @@ from events.secret_patterns import is_weak
 from tests.support.clients import joined
 from tests.support.loops import Running, Scripts
 from tests.support.servers import server_process
+from tests.support.waiting import WAIT_SECONDS
 
 LINE = "Zq7-planted-41-line"
 QUOTED = 'it\'s "Zq7" planted\\42'
@@ -27,7 +28,6 @@ PLANTED = {"LINE": LINE, "QUOTED": QUOTED, "FOREIGN": FOREIGN, "LONG": LONG, "DO
 LLM_KEY = "Zq7-llm-key-46"
 TRACE = "Zq7"
 """A text in every value, and nowhere else."""
-pytestmark = pytest.mark.timeout(60)
 
 
 async def drive(url, seen):
@@ -38,7 +38,7 @@ async def drive(url, seen):
         seen.append((f"{method} {path}", answer.text))
         return answer
 
-    async with httpx.AsyncClient(base_url=url) as http:
+    async with httpx.AsyncClient(base_url=url, timeout=WAIT_SECONDS) as http:
         await ask("POST", "/api/settings", json={"llm_api_key": LLM_KEY})
         for name, value in PLANTED.items():
             answer = await ask("POST", "/api/secrets", json={"name": name, "value": value})

@@ -6,6 +6,7 @@ import sys
 import httpx
 
 from tests.support.servers import REPOSITORY, server_process
+from tests.support.waiting import WAIT_SECONDS
 
 DOCUMENT = {"openapi_pydantic", "server.routes.openapi"}
 OTHERS = {"anyio._backends._asyncio", "opentelemetry", "pathspec", "rich.progress"}
@@ -24,7 +25,7 @@ async def modules_of_a_run(folder, *paths):
     """The names of all modules a server imports until its end, with these addresses asked for."""
     told = {"PYTHONPROFILEIMPORTTIME": "1"}
     async with server_process(folder, environment=told) as server:
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=WAIT_SECONDS) as client:
             for path in paths:
                 assert (await client.get(path)).status_code == 200
         assert await server.stop() == 0

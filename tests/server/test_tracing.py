@@ -15,10 +15,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from server.cli import main
 from tests.support.clients import joined
 from tests.support.servers import REPOSITORY, server_process
+from tests.support.waiting import WAIT_SECONDS
 
 CONTENT = "a sentence that is nobody's business"
-
-pytestmark = pytest.mark.timeout(60)
 
 
 class Collector:
@@ -61,7 +60,7 @@ class Collector:
 
     async def until(self, *names):
         """Wait until there are spans of these names; the first of each."""
-        async with asyncio.timeout(10), self._came:
+        async with asyncio.timeout(WAIT_SECONDS), self._came:
             await self._came.wait_for(lambda: set(names) <= {one.name for one in self.spans})
         return [next(one for one in self.spans if one.name == name) for name in names]
 
@@ -87,7 +86,7 @@ async def test_spans_tell_what_led_to_what_and_hold_no_content(tmp_path, deliver
     async with collecting() as collector:
         environment = {"PARLEY_OTEL_ENDPOINT": collector.url, "PARLEY_DELIVERY": delivery}
         async with server_process(tmp_path, environment=environment) as server:
-            async with httpx.AsyncClient(base_url=server.url) as http:
+            async with httpx.AsyncClient(base_url=server.url, timeout=WAIT_SECONDS) as http:
                 created = await http.post("/api/conversations", json={})
                 one = created.json()["conversation_id"]
                 await http.post(f"/api/conversations/{one}/message", json={"message": CONTENT})
@@ -131,7 +130,7 @@ async def test_a_collector_that_does_not_answer_holds_nothing_up(tmp_path, there
         silent.close()
     environment = {"PARLEY_OTEL_ENDPOINT": f"http://127.0.0.1:{port}/v1/traces"}
     async with server_process(tmp_path, environment=environment) as server:
-        async with httpx.AsyncClient(base_url=server.url) as http:
+        async with httpx.AsyncClient(base_url=server.url, timeout=WAIT_SECONDS) as http:
             created = await http.post("/api/conversations", json={"initial_user_msg": "hello"})
         began = time.monotonic()
 

@@ -29,6 +29,7 @@ from tests.support.clients import ConnectRefused
 from tests.support.live import live_server
 from tests.support.own_user_stores import BookOfSettings
 from tests.support.rest import EVERY, assert_refused, rest_server
+from tests.support.waiting import WAIT_SECONDS
 
 HEADER = "x-forwarded-user"
 MEMORY = ServerConfig(storage_kind="memory")
@@ -150,7 +151,7 @@ async def test_a_caller_that_is_cancelled_is_not_held_by_what_ignores_that():
     calling = asyncio.create_task(code.wait(stubborn, None, "a call"))
     await begun.wait()
     calling.cancel()
-    await asyncio.wait([calling], timeout=10)
+    await asyncio.wait([calling], timeout=WAIT_SECONDS)
     ended, stuck = calling.cancelled(), code.is_stuck("a call")
     let_go.set()
 
@@ -356,7 +357,7 @@ def test_threads_of_others_that_hang_keep_none_from_the_server():
 
         waiting = UserCode("mine").call(fill)
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(WAIT_SECONDS):
                 return await asyncio.to_thread(lambda: "done")
         finally:
             gate.set()

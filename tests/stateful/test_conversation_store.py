@@ -173,7 +173,6 @@ class ConversationStoreMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("kind", CONVERSATION_STORES)
-@pytest.mark.timeout(120)
 def test_any_history_of_calls_agrees_with_a_plain_dict(kind):
     machine = type("Machine", (ConversationStoreMachine,), {"kind": kind})
 

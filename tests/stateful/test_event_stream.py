@@ -234,7 +234,6 @@ class EventStreamMachine(StreamMachine):
 
 
 @pytest.mark.parametrize("kind", EVENT_STORES)
-@pytest.mark.timeout(120)
 def test_any_history_of_a_stream_agrees_with_a_plain_list(kind, record_property):
     figures = run_histories(EventStreamMachine, kind, examples=200, steps=30)
 

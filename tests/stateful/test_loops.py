@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import orjson
-import pytest
 from hypothesis import Phase, settings, strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -563,7 +562,6 @@ class LoopMachine(RuleBasedStateMachine):
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-@pytest.mark.timeout(240)
 def test_any_history_of_loops_agrees_with_a_plain_model(record_property):
     figures: Counter[str] = Counter()
     machine = type("Machine", (LoopMachine,), {"figures": figures})

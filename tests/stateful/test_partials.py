@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 
 import orjson
-import pytest
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -280,7 +279,6 @@ class PartialsMachine(RuleBasedStateMachine):
         self.runner.close()
 
 
-@pytest.mark.timeout(120)
 def test_readers_hold_a_prefix_of_each_text_or_its_event():
     run_state_machine_as_test(
         PartialsMachine, settings=settings(max_examples=150, stateful_step_count=40)

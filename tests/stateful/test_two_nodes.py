@@ -9,7 +9,6 @@ from tests.support.two_nodes import TwoNodesMachine
 
 
 @pytest.mark.parametrize("kind", EVENT_STORES)
-@pytest.mark.timeout(240)
 def test_two_nodes_hand_everything_to_everybody_once_and_in_order(kind, record_property):
     figures = run_histories(TwoNodesMachine, kind, examples=200, steps=40)
 

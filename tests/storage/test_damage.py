@@ -19,6 +19,7 @@ from events.stream import EventStream
 from storage.database.sqlite import SqliteDatabase
 from tests.support.faulty_sqlite import Faults
 from tests.support.streams import USER, message
+from tests.support.waiting import WAIT_SECONDS
 
 FLIP = (
     "UPDATE TABLE SET body = CAST(substr(body, 1, length(body) - 1) || x'00' AS BLOB)"
@@ -238,7 +239,7 @@ async def test_a_key_whose_event_is_lost_is_told_and_holds_no_other_event_up(
         "c", store, PageReader(store, page_size=10, cache_bytes=100_000)
     )
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_SECONDS):
         outcomes = await asyncio.gather(
             *(stream.append(message(one), USER, client_id=one) for one in ("of the lost", "new")),
             stream.append(message("without a key"), USER),

@@ -78,7 +78,6 @@ def summary(next_id: int) -> SummaryChange:
 
 
 @pytest.mark.parametrize("death", Death)
-@pytest.mark.timeout(60)
 async def test_after_a_crash_at_any_write_all_that_was_told_is_there_once(death, record_property):
     figures: Counter[str] = Counter()
     for writes in count():

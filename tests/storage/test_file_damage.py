@@ -22,7 +22,7 @@ from storage.files.memory import MemoryFileStore
 from storage.opening import open_storage
 from tests.support.dying_files import Death, DyingFileStore
 from tests.support.streams import USER, message, open_stream
-from tests.support.waiting import others_have_ended
+from tests.support.waiting import WAIT_SECONDS, others_have_ended
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 PAGE_EVENTS = 5
@@ -233,7 +233,7 @@ async def test_an_event_whose_key_cannot_be_looked_up_is_refused_and_holds_no_ot
     _, events = await opened(files)
     stream = await open_stream(events)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WAIT_SECONDS):
         keyed = stream.append(message("with a key"), USER, client_id="x")
         outcomes = await asyncio.gather(
             keyed, stream.append(message("without"), USER), return_exceptions=True

@@ -12,9 +12,7 @@ from events.event import AgentState
 from tests.support.checker import Received
 from tests.support.described import described_as
 from tests.support.payloads import Payload, is_error_state, is_state
-
-WAIT_SECONDS = 3.0
-"""Seconds that anything a test waits for may take."""
+from tests.support.waiting import WAIT_SECONDS
 
 
 class ConnectRefused(Exception):

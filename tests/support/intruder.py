@@ -11,11 +11,11 @@ import orjson
 
 from tests.support.clients import message
 from tests.support.live import Live
+from tests.support.waiting import WAIT_SECONDS
 
 TEXT, BINARY, CLOSE, PING, CONT = 1, 2, 8, 9, 0
 ELSEWHERE = "127.0.0.66"
 """An address of this machine to which limits apply."""
-WAIT_SECONDS = 5.0
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 WEBSOCKET = {
     "Upgrade": "websocket",
@@ -146,7 +146,10 @@ async def still_serves(live: Live) -> None:
 
 async def until_figure(url: str, family: str, wanted: float) -> None:
     """Wait until a figure of the server has a value, by asking for it again and again."""
-    async with httpx.AsyncClient(base_url=url) as client, asyncio.timeout(WAIT_SECONDS):
+    async with (
+        httpx.AsyncClient(base_url=url, timeout=WAIT_SECONDS) as client,
+        asyncio.timeout(WAIT_SECONDS),
+    ):
         while figure(await client.get("/metrics"), family) != wanted:
             continue
 

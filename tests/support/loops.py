@@ -18,6 +18,7 @@ from runtime_stub.stub import StubRuntime
 from server.agent.contained import Deadlines
 from server.agent.loop import AgentLoop
 from server.agent.states import LoopSettings
+from tests.support.waiting import WAIT_SECONDS
 
 
 class Running:
@@ -88,7 +89,7 @@ class Running:
 
     async def event(self, fits, after=-1):
         """Return the first event behind `after` that fits, waiting for it."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WAIT_SECONDS):
             async for stored in self.stream.follow(after):
                 event = decode(orjson.loads(stored.body))
                 if fits(event):

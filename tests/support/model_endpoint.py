@@ -16,10 +16,11 @@ from typing import Any, TypeAlias
 
 import orjson
 
+from tests.support.waiting import WAIT_SECONDS
+
 PLANTED = "sk-planted-in-an-error-body-123456"
 """Stands in the bodies of errors, as some providers quote the key; nobody may ever see it."""
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
-LEFT_SECONDS = 20.0
 HUGE_TOKENS = 20_000
 
 
@@ -101,7 +102,7 @@ class Reply:
 
     async def hang(self) -> None:
         """Send nothing more until the client has left."""
-        await asyncio.wait_for(self.request.left.wait(), LEFT_SECONDS)
+        await asyncio.wait_for(self.request.left.wait(), WAIT_SECONDS)
 
     def reset(self) -> None:
         """Cut the connection with a reset."""
@@ -158,7 +159,7 @@ class ModelEndpoint:
         if self._steps is not None:
             await self._steps.acquire()
 
-    async def request(self, number: int, seconds: float = LEFT_SECONDS) -> ModelRequest:
+    async def request(self, number: int, seconds: float = WAIT_SECONDS) -> ModelRequest:
         """Return the request of that number, from 0, waiting for it."""
         async with asyncio.timeout(seconds), self._asked:
             await self._asked.wait_for(lambda: len(self.requests) > number)
@@ -343,7 +344,7 @@ def slow_headers(release: asyncio.Event, text: str = "At last.") -> Answer:
     """Send nothing until `release` is set, then a text."""
 
     async def answer(reply: Reply) -> None:
-        await asyncio.wait_for(release.wait(), LEFT_SECONDS)
+        await asyncio.wait_for(release.wait(), WAIT_SECONDS)
         await plain(text)(reply)
 
     return answer

@@ -13,10 +13,11 @@ import orjson
 
 from tests.support.checker import Received
 from tests.support.payloads import Payload
+from tests.support.waiting import WAIT_SECONDS
 
 FOLDER = Path(__file__).parents[1] / "node"
 LINE_BYTES = 16 * 1024 * 1024
-WAIT_SECONDS = 5.0
+TRY_SECONDS = 5.0
 
 
 class Answer(NamedTuple):
@@ -67,7 +68,7 @@ class OfficialClient:
             query["conversation_id"] = conversation_id
         await self._order("join", url=url, query=query, options=options)
 
-    async def begin_send(self, payload: Payload, seconds: float = WAIT_SECONDS) -> int:
+    async def begin_send(self, payload: Payload, seconds: float = TRY_SECONDS) -> int:
         """Send until acknowledged, also over reconnections; the number of its answer."""
         number = next(self._numbers)
         await self._order("send", number=number, payload=payload, timeout_ms=seconds * 1000)

@@ -25,6 +25,7 @@ from tests.support.remote import Remote, remote
 from tests.support.seeds import choices
 from tests.support.servers import ServerProcess
 from tests.support.sse import SseView, sse_frames
+from tests.support.waiting import WAIT_SECONDS
 from tests.support.writing_agent import (
     WritingAgent,
     assert_no_secret,
@@ -135,7 +136,7 @@ async def _round(
             all_begun.set()  # what is wrong here is to be told, not a deadline
 
     watching = [asyncio.create_task(watch(one)) for one in watched]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_SECONDS):
         await all_begun.wait()
     await asyncio.sleep(random.uniform(*KILL_SECONDS))
     killed.set()

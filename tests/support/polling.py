@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 import httpx
 import orjson
 
+from tests.support.waiting import WAIT_SECONDS
+
 RECORD_SEPARATOR = "\x1e"
 
 
@@ -43,7 +45,7 @@ class PollingClient:
 @asynccontextmanager
 async def polling_client(url: str, **query: str) -> AsyncIterator[PollingClient]:
     """An opened session on which CONNECT was not sent yet."""
-    async with httpx.AsyncClient(base_url=url, timeout=3.0) as http:
+    async with httpx.AsyncClient(base_url=url, timeout=WAIT_SECONDS) as http:
         yield await polling_through(http, **query)
 
 

@@ -14,8 +14,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.support.checker import Received
-from tests.support.clients import WAIT_SECONDS
 from tests.support.payloads import Payload, is_error_state
+from tests.support.waiting import WAIT_SECONDS
 
 CONNECT = "40"
 EVENT = '42["oh_event",'

@@ -20,6 +20,7 @@ from tests.support.servers import (
     server_process,
     serving,
 )
+from tests.support.waiting import WAIT_SECONDS
 
 CONVERSATIONS = "/api/conversations"
 PAGE = 100
@@ -101,7 +102,7 @@ def as_stored(log: list[Payload]) -> list[StoredEvent]:
 @asynccontextmanager
 async def remote(url: str) -> AsyncIterator[Remote]:
     """A REST client of that server."""
-    async with AsyncClient(base_url=url, timeout=10.0) as client:
+    async with AsyncClient(base_url=url, timeout=WAIT_SECONDS) as client:
         yield Remote(client)
 
 

@@ -15,7 +15,8 @@ SERVICES = ("memory", "sqlite", "files", "local", "direct", "engine", "node", "c
 OUTCOMES = ("passed", "failed", "skipped")
 BUDGET_SECONDS = {
     "(top)": 90,
-    "browser": 600,
+    "agents": 120,
+    "browser": 800,
     "conformance": 60,
     "crash": 360,
     "docs": 120,

@@ -21,9 +21,9 @@ from storage.conversations.metadata import ConversationMetadata
 from storage.users.base import SecretsStores, SettingsStores
 from tests.support.kept import kept_in_memory
 from tests.support.user_backends import memory_user_stores
+from tests.support.waiting import WAIT_SECONDS
 
 EVERY = "/api/conversations"
-BOUND_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Rest:
     ) -> dict[str, Any]:
         """The first event that fits, of those there are and those that come."""
         manager = self.application.manager
-        async with asyncio.timeout(BOUND_SECONDS), manager.attach(conversation_id, None) as one:
+        async with asyncio.timeout(WAIT_SECONDS), manager.attach(conversation_id, None) as one:
             async for event in one.stream.follow(-1):
                 payload: dict[str, Any] = httpx.Response(200, content=event.body).json()
                 if told(payload):

@@ -10,9 +10,9 @@ import httpx
 import orjson
 
 from tests.support.raw_client import EVENT, RawClient, payload_of, raw_client
+from tests.support.waiting import WAIT_SECONDS
 
 READY = "awaiting_user_input"
-WAIT_SECONDS = 20.0
 ADDED = re.compile(r',"(?:turn|partial|interrupted)":(?:"[^"]*"|\d+)')
 """Fields that events have got since, and that clients of V0 ignore."""
 TIMESTAMP = re.compile(r'"timestamp":"[^"]*"')
@@ -153,7 +153,7 @@ async def lead(url: str, conversation_id: str, script: Script) -> Told:
 async def _until(client: RawClient, awaited: str, note: Callable[[str], None]) -> None:
     """Read up to a state or a message; nothing but events comes as an event of Socket.IO."""
     while True:
-        packet = await client.packet(WAIT_SECONDS)
+        packet = await client.packet()
         assert packet.startswith(EVENT), packet
         note(packet)
         payload = payload_of(packet)

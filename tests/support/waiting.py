@@ -1,6 +1,7 @@
 """Waits for what no event of its own announces."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from inspect import isawaitable
 
@@ -8,7 +9,9 @@ from events.event import EventSource
 from events.stores.base import EventStore
 from tests.support.streams import message, open_stream
 
-WAIT_SECONDS = 5.0
+WAIT_SECONDS = float(os.environ.get("TEST_WAIT_SECONDS", "60"))
+"""The longest anything a test waits for may take: a hang takes as long, a slow machine never."""
+
 LOOK_SECONDS = 0.005
 
 
@@ -20,12 +23,17 @@ async def until(condition: Callable[[], object], seconds: float = WAIT_SECONDS) 
             holds = condition()
             if await holds if isawaitable(holds) else holds:
                 return
-            looks = loop.create_future()
-            timer = loop.call_later(LOOK_SECONDS, looks.set_result, None)
+            looks: asyncio.Future[None] = loop.create_future()
+            timer = loop.call_later(LOOK_SECONDS, _end, looks)
             try:
                 await looks
             finally:
                 timer.cancel()
+
+
+def _end(looks: asyncio.Future[None]) -> None:
+    if not looks.done():  # the wait may be over, and its end not yet taken in
+        looks.set_result(None)
 
 
 async def others_have_ended(seconds: float = WAIT_SECONDS) -> None:

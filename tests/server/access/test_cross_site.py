@@ -7,6 +7,7 @@ from tests.support.intruder import intruder
 from tests.support.live import live_server
 from tests.support.polling import polling_client
 from tests.support.rest import assert_refused
+from tests.support.waiting import WAIT_SECONDS
 
 BOTH_WAYS = True
 GOOD = "https://good.test"
@@ -62,7 +63,7 @@ def cases(live):
 
 async def test_polling_is_opened_by_own_and_permitted_origins_only(live):
     opening = {"EIO": "4", "transport": "polling"}
-    async with httpx.AsyncClient(base_url=live.url) as client:
+    async with httpx.AsyncClient(base_url=live.url, timeout=WAIT_SECONDS) as client:
         for origin in (live.url, GOOD):
             answer = await client.get("/socket.io/", params=opening, headers={"Origin": origin})
             assert answer.text.startswith("0{"), origin
@@ -117,7 +118,7 @@ async def test_an_upgrade_from_polling_is_not_for_pages_of_other_sites(live):
 async def test_rest_is_for_own_and_permitted_origins_only(live):
     conversation_id = await live.new()
     address = f"/api/conversations/{conversation_id}"
-    async with httpx.AsyncClient(base_url=live.url) as client:
+    async with httpx.AsyncClient(base_url=live.url, timeout=WAIT_SECONDS) as client:
         for headers in cases(live):
             for method, path in (
                 ("POST", "/api/conversations"),
@@ -142,7 +143,7 @@ async def test_a_form_of_another_site_changes_nothing_even_where_no_origin_is_to
     live, media_type
 ):
     address = f"/api/conversations/{await live.new()}"
-    async with httpx.AsyncClient(base_url=live.url) as client:
+    async with httpx.AsyncClient(base_url=live.url, timeout=WAIT_SECONDS) as client:
         for path in ("/api/conversations", "/api/settings", f"{address}/message"):
             sent = {"Content-Type": media_type}
             answer = await client.post(path, content=b'{"message":"a","x":"="}', headers=sent)
@@ -153,7 +154,7 @@ async def test_a_form_of_another_site_changes_nothing_even_where_no_origin_is_to
 
 async def test_a_form_with_files_of_another_site_is_refused_by_its_origin(live):
     address = f"/api/conversations/{await live.new()}/upload-files"
-    async with httpx.AsyncClient(base_url=live.url) as client:
+    async with httpx.AsyncClient(base_url=live.url, timeout=WAIT_SECONDS) as client:
         files = [("files", ("a", b"1"))]
         answer = await client.post(address, files=files, headers={"Origin": "null"})
         assert_refused(answer, 403, "forbidden")

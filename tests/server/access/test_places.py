@@ -6,6 +6,7 @@ from typing import Any
 from tests.support.intruder import intruder
 from tests.support.live import live_server
 from tests.support.rest import assert_refused, client_at, rest_server
+from tests.support.waiting import WAIT_SECONDS
 
 BOTH_WAYS = True
 OPENING = "/socket.io/?EIO=4&transport=polling"
@@ -26,7 +27,7 @@ async def test_an_address_may_have_so_many_connections_and_no_more():
         async with intruder(live.url, "127.0.0.67") as other:
             assert (await other.ask("GET", "/alive")).status == 200
         first.close()
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(WAIT_SECONDS):
             while not await gets_in(live):
                 continue
 

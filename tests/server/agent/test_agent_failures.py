@@ -355,7 +355,6 @@ async def panic():
     raise Panic("stuck")
 
 
-@pytest.mark.timeout(20)
 @pytest.mark.parametrize("whose", ["agent", "runtime"])
 @pytest.mark.parametrize(
     ("close", "reason"),

@@ -13,6 +13,7 @@ from server.config.sources import ConfigError
 from storage.config import LocalStorage, MemoryStorage, SqliteStorage
 from tests.support.rest import EVERY
 from tests.support.servers import server_process
+from tests.support.waiting import WAIT_SECONDS
 
 
 class Group(BaseModel):
@@ -263,7 +264,7 @@ async def test_the_longest_times_are_those_the_server_can_wait_for(tmp_path):
         if name.endswith("_seconds")
     }
     async with server_process(tmp_path, environment=longest) as server:
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=WAIT_SECONDS) as client:
             assert (await client.post(EVERY, json={})).status_code == 200
             assert len((await client.get(EVERY)).json()["results"]) == 1
         assert await server.stop() == 0

@@ -16,8 +16,8 @@ from storage.conversations.base import ConversationStore
 from storage.conversations.metadata import ConversationMetadata
 from storage.errors import ConversationNotFound
 from storage.promise import Promise
+from tests.support.waiting import WAIT_SECONDS
 
-EXIT_SECONDS = 10
 SETTINGS = LoopSettings()
 PREAMBLE = """
 import asyncio, sys
@@ -100,7 +100,7 @@ async def test_a_script_ends_by_itself_and_what_was_acknowledged_is_there(
         [sys.executable, str(script), str(config.data_dir), storage_kind],
         capture_output=True,
         text=True,
-        timeout=EXIT_SECONDS,
+        timeout=WAIT_SECONDS,
         check=False,
     )
 

@@ -21,6 +21,7 @@ from server.conversations.record_updates import (
 from storage.conversations.memory import MemoryConversations
 from storage.conversations.metadata import ConversationMetadata, MetadataChange
 from tests.support.rest import EVERY
+from tests.support.waiting import WAIT_SECONDS
 
 
 class Kept:
@@ -66,7 +67,7 @@ class Kept:
         """Wait until what was appended is looked at and worked off."""
         await self.stream.flush()
         if self.record_updates._task is not None:
-            await asyncio.wait([self.record_updates._task], timeout=3)
+            await asyncio.wait([self.record_updates._task], timeout=WAIT_SECONDS)
 
     async def record(self):
         await self.settled()
@@ -238,7 +239,7 @@ async def test_a_message_that_cannot_be_seen_makes_no_title(rest):
         await conversation.stream.flush()
         task = conversation._record_updates._task
         if task is not None:
-            await asyncio.wait([task], timeout=3)
+            await asyncio.wait([task], timeout=WAIT_SECONDS)
 
     events = (await rest.ask("GET", f"{EVERY}/{conversation_id}/events?source=user")).json()
     assert "\u200b\u3164" not in [event["message"] for event in events["events"]]
@@ -253,7 +254,7 @@ async def test_a_conversation_is_named_by_what_its_user_says_first(rest):
         await conversation.stream.flush()
         task = conversation._record_updates._task
         if task is not None:
-            await asyncio.wait([task], timeout=3)
+            await asyncio.wait([task], timeout=WAIT_SECONDS)
 
     info = (await rest.ask("GET", f"{EVERY}/{conversation_id}")).json()
 

@@ -11,11 +11,11 @@ from server.conversations.users import Users
 from storage.errors import OutcomeUnknown
 from storage.users.secrets import CustomSecret, Secrets
 from storage.users.settings import Settings
-from tests.support.clients import WAIT_SECONDS
 from tests.support.faulty_users import GatedSecrets
 from tests.support.live import live_server
 from tests.support.rest import EVERY, assert_refused
 from tests.support.user_backends import memory_user_stores
+from tests.support.waiting import WAIT_SECONDS
 
 VALUE = "planted value 7341"
 

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from server.http.body_limits import BodyLimits
 from server.http.responses import response_of
+from tests.support.waiting import WAIT_SECONDS
 
 HELD = 1000
 
@@ -62,7 +63,7 @@ class Endpoint:
         await Response(b"{}")(scope, receive, send)
 
     async def until(self, received):
-        async with asyncio.timeout(10), self.changed:
+        async with asyncio.timeout(WAIT_SECONDS), self.changed:
             await self.changed.wait_for(lambda: self.received >= received)
 
 

@@ -13,6 +13,7 @@ from server.sockets.transport.uvicorn_http import UNWANTED_BYTES
 from tests.support.intruder import intruder
 from tests.support.live import live_server
 from tests.support.polling import polling_client
+from tests.support.waiting import WAIT_SECONDS
 
 BODY = b"x" * (MAX_MESSAGE_BYTES + 2**20)
 JSON = {"Content-Type": "application/json"}
@@ -94,7 +95,7 @@ async def all_of(one, size):
 
 
 async def test_a_client_that_waits_for_leave_to_send_is_refused_before_it_does(live):
-    async with httpx.AsyncClient(base_url=live.url) as client:
+    async with httpx.AsyncClient(base_url=live.url, timeout=WAIT_SECONDS) as client:
         headers = JSON | KEY | {"Expect": "100-continue"}
         answer = await client.post("/api/settings", headers=headers, content=BODY)
         assert answer.status_code == 413

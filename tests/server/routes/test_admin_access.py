@@ -15,6 +15,7 @@ from tests.support.faulty_audit import SlowAudit
 from tests.support.live import live_server
 from tests.support.proxy import forwarding
 from tests.support.rest import assert_refused, client_at, rest_server
+from tests.support.waiting import WAIT_SECONDS
 
 KEY = "a long admin key"
 OVERVIEW = "/api/admin/overview"
@@ -207,13 +208,17 @@ async def test_every_address_of_the_administration_refuses_who_may_not_and_recor
 
 
 async def test_behind_a_proxy_on_this_machine_only_the_key_lets_in():
-    async with live_server() as live, forwarding(port_of(live)) as url, AsyncClient() as client:
+    async with (
+        live_server() as live,
+        forwarding(port_of(live)) as url,
+        AsyncClient(timeout=WAIT_SECONDS) as client,
+    ):
         assert (await client.get(f"{live.url}{OVERVIEW}")).status_code == 200
         assert_refused(await client.get(f"{url}{OVERVIEW}"), 403, "forbidden")
     async with (
         live_server(admin_key=KEY) as live,
         forwarding(port_of(live)) as url,
-        AsyncClient() as client,
+        AsyncClient(timeout=WAIT_SECONDS) as client,
     ):
         assert_refused(await client.get(f"{url}{OVERVIEW}"), 401, "unauthorized")
         shown = {"X-Admin-API-Key": KEY}

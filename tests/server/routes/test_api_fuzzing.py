@@ -13,7 +13,6 @@ EXAMPLES = 4
 """Random requests for each address, beside those that follow from the description alone."""
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize(("storage", "key"), [("sqlite", KEY), ("local", None)])
 async def test_every_answer_is_as_described_and_wrong_requests_are_refused(tmp_path, storage, key):
     seed, outcome = chosen_seed(), Outcome()

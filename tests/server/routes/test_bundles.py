@@ -8,6 +8,7 @@ from asyncio.subprocess import PIPE
 import pytest
 
 from server.routes.bundles import BundleError, join_scripts, join_styles
+from tests.support.waiting import WAIT_SECONDS
 
 DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 MODULES = {
@@ -77,7 +78,7 @@ async def test_joined_modules_do_what_they_do_apart():
     process = await asyncio.create_subprocess_exec(
         node, "--input-type=module", "-", stdin=PIPE, stdout=PIPE, stderr=PIPE
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(WAIT_SECONDS):
         out, err = await process.communicate(joined(MODULES).text.encode())
 
     assert not err.decode()

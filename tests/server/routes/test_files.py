@@ -11,6 +11,7 @@ from anyio.to_thread import current_default_thread_limiter
 from server.routes.files import ARCHIVE_BYTES, RuleFile, read_rules, shown, zipped
 from tests.support.extensions import ReadersRuntime
 from tests.support.rest import EVERY, assert_refused, rest_server
+from tests.support.waiting import WAIT_SECONDS
 
 ONE = f"{EVERY}/c1"
 HERE = "tests.support.extensions"
@@ -219,7 +220,7 @@ async def test_an_archive_takes_none_of_the_threads_that_all_requests_share(rest
     threads = current_default_thread_limiter()
     before, threads.total_tokens = threads.total_tokens, 1
     try:
-        async with threads, asyncio.timeout(5):
+        async with threads, asyncio.timeout(WAIT_SECONDS):
             asking = asyncio.create_task(rest.ask("GET", f"{ONE}/zip-directory"))
             assert (await asking).status_code == 200
     finally:

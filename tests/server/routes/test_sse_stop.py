@@ -12,9 +12,8 @@ from tests.support.clients import message
 from tests.support.remote import remote
 from tests.support.servers import server_process
 from tests.support.sse import sse_frames
+from tests.support.waiting import WAIT_SECONDS
 from tests.support.writing_agent import SETTINGS, request
-
-pytestmark = pytest.mark.timeout(60)
 
 STREAMS = 40
 RETRY = re.compile(r"^retry: (\d+)$", re.MULTILINE)
@@ -48,7 +47,7 @@ async def test_a_stop_ends_every_stream_in_order_and_logs_nothing(tmp_path, writ
                     continue
         address = f"{server.url}/api/conversations/{key}/stream"
         begun = asyncio.Semaphore(0)
-        async with httpx.AsyncClient(timeout=20, limits=httpx.Limits()) as client:
+        async with httpx.AsyncClient(timeout=WAIT_SECONDS, limits=httpx.Limits()) as client:
             reading = [
                 asyncio.create_task(read_all(client, address, begun.release))
                 for _ in range(STREAMS)
