@@ -12,22 +12,13 @@ from server.observability.logs import configure, context_of
 @pytest.fixture
 def start(capsys):
     """Give a function that configures logging and returns a reader of the lines since."""
-    names = ["", "uvicorn", "uvicorn.access", "uvicorn.error", "asyncio"]
-    names += ["engineio", "engineio.server", "socketio", "socketio.server"]
-    loggers = [logging.getLogger(name) for name in names]
-    before = [(one.handlers, one.level, one.propagate) for one in loggers]
 
     def configured(level="info", log_format="json"):
         configure(level, log_format)
         parse = json.loads if log_format == "json" else str
         return lambda: [parse(line) for line in capsys.readouterr().err.splitlines()]
 
-    yield configured
-
-    structlog.reset_defaults()
-    for one, (handlers, level, propagate) in zip(loggers, before, strict=True):
-        one.handlers, one.propagate = handlers, propagate
-        one.setLevel(level)
+    return configured
 
 
 def test_a_line_carries_level_logger_time_and_the_ids_of_its_context(start):
