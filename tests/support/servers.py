@@ -5,10 +5,11 @@ import contextlib
 import os
 import resource
 import signal
+import socket
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -34,18 +35,31 @@ def environment_of(**settings: object) -> dict[str, str]:
     }
 
 
+@contextmanager
+def kept_port() -> Iterator[int]:
+    """A port of this machine that is given to nobody, until the block is left.
+
+    Whoever asks for it by its number listens there, also again after he has ended.
+    """
+    with socket.socket() as keeper:
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keeper.bind(("127.0.0.1", 0))
+        yield keeper.getsockname()[1]
+
+
 class ServerProcess:
-    """`parley serve` on a free port over one data directory; killable, restartable."""
+    """`parley serve` on a port over one data directory; killable, restartable."""
 
     def __init__(
         self,
         data_dir: Path,
         *arguments: str,
+        port: int = 0,
         environment: dict[str, str] | None = None,
         files: int | None = None,
     ):
         self.data_dir = data_dir
-        self.port = 0
+        self.port = port
         self.stderr = b""
         self._arguments = arguments
         self._environment = environment or {}
@@ -150,13 +164,16 @@ async def server_process(
     files: int | None = None,
 ) -> AsyncIterator[ServerProcess]:
     """A server process, ended when the block is left; it may open so many `files`."""
-    server = ServerProcess(data_dir, *arguments, environment=environment, files=files)
-    await server.start()
-    try:
-        yield server
-    finally:
-        if server.running:
-            await server.kill()
+    with kept_port() as port:
+        server = ServerProcess(
+            data_dir, *arguments, port=port, environment=environment, files=files
+        )
+        await server.start()
+        try:
+            yield server
+        finally:
+            if server.running:
+                await server.kill()
 
 
 class LoopServer:

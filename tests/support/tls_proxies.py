@@ -4,9 +4,10 @@ import asyncio
 import os
 import re
 import shutil
+import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,22 +16,22 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from server.process.runner import listen
 from tests.support.guide import shown
+from tests.support.servers import kept_port
+from tests.support.waiting import WAIT_SECONDS
 
 PUBLIC_NAME = "chat.example.org"
 """The server's name in the guide."""
 UPSTREAM = "127.0.0.1:3000"
-READY_SECONDS = 10.0
 SEARCHED = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
 
 
 class TlsProxy:
     """A proxy process in front of the server at a port; killable, restartable at its own port."""
 
-    def __init__(self, name: str, upstream: int, folder: Path, below: str = "") -> None:
-        with listen("127.0.0.1", 0) as free:
-            self.port: int = free.getsockname()[1]
+    def __init__(self, name: str, port: int, upstream: int, folder: Path, below: str = "") -> None:
+        self.port = port
+        self.upstream = f"http://127.0.0.1:{upstream}"
         path = shutil.which(name, path=SEARCHED)
         assert path is not None, f"{name} is not installed; scripts/setup-tools does that"
         self._ready, write = KINDS[name]
@@ -54,19 +55,29 @@ class TlsProxy:
         )
         said = b""
         assert self._process.stderr is not None
-        async with asyncio.timeout(READY_SECONDS):
+        async with asyncio.timeout(WAIT_SECONDS):
             while self._ready not in said:
                 line = await self._process.stderr.readline()
                 assert line, f"the proxy ended: {said.decode()}"
                 said += line
         self._reading = asyncio.create_task(self._process.stderr.read())
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let it do nothing within the block, as on a machine that has no time for it."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
     async def stop(self) -> None:
         """End it and with it all that goes through it."""
         assert self._process is not None
         if self._process.returncode is None:
             self._process.terminate()
-        async with asyncio.timeout(READY_SECONDS):
+        async with asyncio.timeout(WAIT_SECONDS):
             await self._process.wait()
             if self._reading is not None:
                 await self._reading
@@ -77,12 +88,13 @@ async def tls_proxy(
     name: str, upstream: int, folder: Path, below: str = ""
 ) -> AsyncIterator[TlsProxy]:
     """The guide's proxy of that name, until the block is left; `below` is "" or the guide's path."""
-    proxy = TlsProxy(name, upstream, folder, below)
-    try:
-        await proxy.start()
-        yield proxy
-    finally:
-        await proxy.stop()
+    with kept_port() as port:
+        proxy = TlsProxy(name, port, upstream, folder, below)
+        try:
+            await proxy.start()
+            yield proxy
+        finally:
+            await proxy.stop()
 
 
 def _nginx(port: int, upstream: str, folder: Path, below: str) -> list[str]:
