@@ -13,6 +13,7 @@ from runtime_stub.stub import StubRuntime
 from runtime_stub.turn import TurnFailed, TurnOver, Usage
 from tests.support.loops import Running
 from tests.support.turn_agents import Does, asked, write
+from tests.support.waiting import WAIT_SECONDS
 
 AWAITING = AgentState.AWAITING_USER_INPUT
 LONE = "\ud83d"
@@ -217,7 +218,7 @@ async def test_actions_under_way_are_given_up_with_their_turn(how):
 
     async def work(turn):
         kept.append(
-            asyncio.get_running_loop().create_task(turn.act(CmdRunAction(command="sleep 30")))
+            asyncio.get_running_loop().create_task(turn.act(CmdRunAction(command="sleep 600")))
         )
         await runtime.begun.wait()
         if how == "raise":
@@ -232,7 +233,7 @@ async def test_actions_under_way_are_given_up_with_their_turn(how):
             await one.command(AgentState.PAUSED)
         wanted = {"return": AWAITING, "raise": AgentState.ERROR, "stop": AgentState.PAUSED}
         await one.state(wanted[how], said)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(WAIT_SECONDS):
             await runtime.ended.wait()
         await next_is_answered(one)
         assert [error.cause for error in await one.of_kind("error") if error.cause] != []

@@ -1,14 +1,11 @@
 """Clients that come and go while texts are written and servers die hold what was written."""
 
-import pytest
-
 from tests.support.delta_cuts import run_delta_cuts
 from tests.support.seeds import chosen_seed
 
 CUTS = 100
 
 
-@pytest.mark.timeout(120)
 async def test_whoever_wanders_holds_the_beginning_of_a_text_or_its_event(
     tmp_path, record_property
 ):

@@ -24,8 +24,6 @@ POINTS = {
 HITS = [1, 2, 3, 8, 21, 55]
 """At which time a point is reached the process ends; larger ones reach sealing and deletion."""
 
-pytestmark = pytest.mark.timeout(120)
-
 
 class Told:
     """The lines a process printed before it was gone."""

@@ -9,8 +9,7 @@ import pytest
 from tests.support.clients import joined
 from tests.support.remote import remote
 from tests.support.servers import server_process
-
-pytestmark = pytest.mark.timeout(60)
+from tests.support.waiting import WAIT_SECONDS
 
 FILES = 64
 OTHERS = 80
@@ -59,7 +58,7 @@ async def test_where_the_system_permits_enough_nothing_is_said(tmp_path):
     # A busy machine may hold the loop, which the watch on it would say.
     unwatched = {"PARLEY_SLOW_CALLBACK_SECONDS": "0"}
     async with server_process(tmp_path, files=20_000, environment=unwatched) as server:
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=WAIT_SECONDS) as client:
             assert (await client.get("/alive")).status_code == 200
         await server.stop()
     assert server.stderr == b""

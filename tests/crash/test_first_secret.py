@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.seeds import chosen_seed
 from tests.support.servers import server_process
+from tests.support.waiting import WAIT_SECONDS
 
 ROUNDS = 3
 WRITERS = 4
@@ -32,7 +33,7 @@ async def one_round(data_dir: Path, storage: str, delay_seconds: float) -> int:
     told: list[str] = []
     async with (
         server_process(data_dir, "--storage", storage) as server,
-        httpx.AsyncClient(base_url=server.url) as client,
+        httpx.AsyncClient(base_url=server.url, timeout=WAIT_SECONDS) as client,
     ):
         writers = [
             asyncio.create_task(write_secrets(client, number, told)) for number in range(WRITERS)
@@ -49,7 +50,6 @@ async def one_round(data_dir: Path, storage: str, delay_seconds: float) -> int:
     return len(told)
 
 
-@pytest.mark.timeout(90)
 @pytest.mark.parametrize("storage", ["sqlite", "local"])
 async def test_a_kill_while_the_key_is_made_loses_nothing_that_was_told(
     tmp_path, storage, record_property

@@ -1,7 +1,5 @@
 """Open conversations that nobody uses cost no thread and next to no time."""
 
-import pytest
-
 from tests.support.idleness import idle_server
 
 CONVERSATIONS = 200
@@ -15,7 +13,6 @@ Ten are uvicorn's, two and a half the watch's on the loop."""
 THREADS = 20
 
 
-@pytest.mark.timeout(60)
 async def test_idle_loops_cost_no_thread_and_next_to_no_time(tmp_path, record_property):
     async with idle_server(tmp_path, CONVERSATIONS) as server:
         rest = await server.rest(SECONDS)

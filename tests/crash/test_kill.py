@@ -9,7 +9,6 @@ ROUNDS = 7
 
 
 @pytest.mark.parametrize("storage", ["sqlite", "local"])
-@pytest.mark.timeout(120)
 async def test_nothing_acknowledged_is_lost_or_doubled_by_a_kill(
     storage, tmp_path, record_property
 ):

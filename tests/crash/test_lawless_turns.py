@@ -8,8 +8,6 @@ from tests.support.payloads import answers, outcomes
 from tests.support.remote import CONVERSATIONS, process_over
 from tests.support.turn_agents import Answering, Lawless
 
-pytestmark = pytest.mark.timeout(60)
-
 AWAITING = AgentState.AWAITING_USER_INPUT
 RULES = {
     "exit": AgentState.ERROR,

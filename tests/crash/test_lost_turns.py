@@ -8,12 +8,11 @@ import pytest
 
 from events.event import AgentState
 from tests.support.clients import joined, message
-from tests.support.payloads import answers, is_answer, is_state, kind_of, outcomes, recalls
+from tests.support.payloads import answers, is_answer, kind_of, outcomes, recalls
 from tests.support.remote import CONVERSATIONS, process_over
+from tests.support.sse import text_begun
 from tests.support.turn_agents import Answering, Blocking, Resuming
 from tests.support.waiting import until
-
-pytestmark = pytest.mark.timeout(60)
 
 PLACES = [("sqlite", "hang"), ("sqlite", "run"), ("local", "slow")]
 """Storages, and what the agent is at when its server is killed."""
@@ -30,18 +29,22 @@ def errors(log):
     ]
 
 
-async def open_again(server, api, created):
-    """Join a conversation, wait until its agent rests, and return its log."""
+async def open_again(server, api, created, awaited=None):
+    """Join a conversation, wait until its agent rests, and return its log.
+
+    It rests behind the event that is awaited, or else behind the log it was closed with.
+    """
+    last = (await api.log(created))[-1]
     async with joined(server.url, created) as client:
-        last = client.cursor
-        await client.until(
-            lambda me: any(
-                is_state(one) and one["extras"]["agent_state"] == AWAITING and one["id"] > last
-                for one in me.events
-            ),
-            seconds=10,
-        )
+        if awaited is not None:
+            last = await client.event(awaited)
+        await client.state(AWAITING, after=last["id"])
     return await api.log(created)
+
+
+def lost(one):
+    """Whether an event tells that a turn was lost."""
+    return kind_of(one) == "error" and one["extras"]["error_id"] == LOST
 
 
 def answers_with(text):
@@ -85,7 +88,7 @@ async def test_a_killed_turn_of_an_agent_that_resumes_is_begun_again(tmp_path, s
             said = await client.set_to_work(text)
             await server.kill()
         await server.start()
-        log = await open_again(server, api, created)
+        log = await open_again(server, api, created, answers_with("at attempt 2"))
 
     assert answers(log)[-1] == f"Answered {text!r} at attempt 2"
     assert [one["cause"] for one in recalls(log)].count(said["id"]) == 2
@@ -98,10 +101,10 @@ async def test_a_turn_that_kills_its_server_is_begun_so_many_times_and_then_told
         said = await api.post(created, message("hang for ever"))
         for tries in range(1, 4):
             async with joined(server.url, created) as client:
-                await client.until(lambda me: len(recalls(me.events)) == tries, seconds=10)  # noqa: B023 - awaited here
+                await client.until(lambda me: len(recalls(me.events)) == tries)  # noqa: B023 - awaited here
                 await server.kill()
             await server.start()
-        log = await open_again(server, api, created)
+        log = await open_again(server, api, created, lost)
 
     assert [one["cause"] for one in recalls(log)] == [said["id"]] * 3
     assert errors(log) == [(LOST, said["id"])]
@@ -140,10 +143,12 @@ async def test_a_turn_that_does_not_end_in_time_is_sealed_and_told_or_begun_agai
         created = await api.create()
         async with joined(server.url, created) as client:
             said = await client.set_to_work("slow")
+            await text_begun(server.url, created)
             code = await server.stop(number)
         await server.start()
         log = await api.log(created)
-        after = await open_again(server, api, created)
+        told = lost if agent is Answering else answers_with("at attempt 2")
+        after = await open_again(server, api, created, told)
 
     assert code == 0
     assert outcomes(log) == ["interrupted"]

@@ -11,7 +11,6 @@ KILLS = 20
 
 
 @pytest.mark.parametrize("storage", ["sqlite", "local"])
-@pytest.mark.timeout(240)
 async def test_what_a_checkpoint_held_before_a_kill_is_in_the_log_once(
     storage, tmp_path, record_property
 ):

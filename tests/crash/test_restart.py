@@ -10,11 +10,11 @@ from tests.support.clients import ConnectRefused, command, joined, message
 from tests.support.remote import CONVERSATIONS, Remote, remote
 from tests.support.servers import server_process
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TWO_LOOPS = {"PARLEY_MAX_CONCURRENT_CONVERSATIONS": "2"}
 AWAITING = AgentState.AWAITING_USER_INPUT
-LONG = "/run sleep 30"
+LONG = "/run sleep 600"
 ONCE = {"Idempotency-Key": "begun once"}
 
 

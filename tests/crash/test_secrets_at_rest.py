@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from events.redaction import MASK
-from tests.support.clients import WAIT_SECONDS
 from tests.support.servers import ServerProcess, server_process
+from tests.support.waiting import WAIT_SECONDS
 
 PLANTED = {
     "plain": "pl4nted-custom-secret-value",
@@ -71,7 +71,7 @@ class Talk:
     """A client of one conversation of a server process."""
 
     def __init__(self, server: ServerProcess) -> None:
-        self.client = httpx.AsyncClient(base_url=server.url)
+        self.client = httpx.AsyncClient(base_url=server.url, timeout=WAIT_SECONDS)
         self.one = ""
 
     async def post(self, path: str, body: object) -> dict[str, object]:
@@ -115,7 +115,6 @@ async def talk_of_secrets(talk: Talk) -> None:
     await talk.run("echo the end")
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     ("storage", "own_key"),
     [("sqlite", False), ("local", True)],
@@ -156,7 +155,6 @@ def test_the_search_finds_what_is_planted(tmp_path):
     assert "odd in c" in found
 
 
-@pytest.mark.timeout(60)
 async def test_a_server_with_another_key_says_so_in_one_line_and_changes_nothing(tmp_path):
     first, second = {"PARLEY_SECRET_KEY": KEY}, {"PARLEY_SECRET_KEY": KEY[::-1]}
     async with server_process(tmp_path, environment=first) as server:
@@ -177,6 +175,6 @@ async def test_a_server_with_another_key_says_so_in_one_line_and_changes_nothing
 
     assert kept_in(tmp_path) == before
     async with server_process(tmp_path, environment=first) as server:
-        async with httpx.AsyncClient(base_url=server.url) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=WAIT_SECONDS) as client:
             assert (await client.get("/api/secrets")).json()["custom_secrets"]
         assert await server.stop() == 0

@@ -14,8 +14,6 @@ HELD_ROUNDS = 2
 """One kill and one stop at the named moments, for each storage and agent."""
 KINDS = list(itertools.product(("sqlite", "local"), ("Held", "HeldAgain")))
 
-pytestmark = pytest.mark.timeout(180)
-
 
 @pytest.mark.parametrize(("storage", "agent"), KINDS)
 async def test_no_question_is_lost_or_answered_twice_whenever_the_server_is_cut_short(

@@ -11,11 +11,12 @@ from itertools import count
 from pathlib import Path
 from random import Random
 
+from events.event import AgentState
 from tests.support.checker import Counts, DeliveryChecker, Received
 from tests.support.clients import message
 from tests.support.cutting_proxy import CuttingProxy, cutting
 from tests.support.official import Joining, OfficialClient, official_client
-from tests.support.payloads import Payload, is_error_state, is_state
+from tests.support.payloads import Payload, is_answer, is_error_state, is_state
 from tests.support.remote import Remote, as_stored, remote
 from tests.support.seeds import choices
 from tests.support.servers import server_process
@@ -24,8 +25,10 @@ SETTINGS = {"PARLEY_MAX_ITERATIONS": "1000000"}
 BACKOFF = {"reconnectionDelay": 10, "reconnectionDelayMax": 60, "timeout": 2000}
 OUTSTANDING = 4
 QUIET_EVERY = 25
+LEAST_TURNS = 200
+"""So often something is written, however fast the cuts are made."""
 QUIET_SECONDS = 0.6
-RESTING = ("awaiting_user_input", "error")
+ERROR, AWAITING = AgentState.ERROR, AgentState.AWAITING_USER_INPUT
 CLOCK_SECONDS = 0.001
 """The precision of Node's clock."""
 
@@ -99,9 +102,9 @@ async def _send(
         key = f"official-{len(keys)}"
         number = await client.begin_send(message(f"message {key}") | {"client_id": key}, seconds=2)
         keys[number] = key
-        await client.until(lambda: len(keys) - len(client.answers) < OUTSTANDING, seconds=20)
+        await client.until(lambda: len(keys) - len(client.answers) < OUTSTANDING)
         await _pause(proxy, 0.02)
-    await client.until(lambda: len(client.answers) == len(keys), seconds=20)
+    await client.until(lambda: len(client.answers) == len(keys))
     return keys
 
 
@@ -123,7 +126,7 @@ async def _write(
             await api.post(conversation_id, message("/error planned"))
             await _pause(proxy, QUIET_SECONDS)
             talking.set()
-        if proxy.all_made.is_set():
+        if proxy.all_made.is_set() and turn >= LEAST_TURNS:
             return
         text = "\n".join(random.choices([*lines, "/error planned"], k=random.randint(1, 3)))
         await api.post(conversation_id, message(text))
@@ -131,20 +134,35 @@ async def _write(
 
 
 async def _settle(api: Remote, client: OfficialClient, conversation_id: str) -> list[Payload]:
-    """Go on until the agent has answered everything and the client knows it; the log then."""
-    while True:
-        last = int((await api.post(conversation_id, message("go on")))["id"])
-        await client.until(partial(_rests, client, last), seconds=20)
-        log = await api.log(conversation_id)
-        if log[-1].get("extras", {}).get("agent_state") == RESTING[0]:
+    """Go on until the agent has answered everything and the client knows it; the log then.
+
+    A state alone may be that of an earlier turn, behind which the agent goes on.
+    """
+    for number in count():
+        text = f"go on {number}"
+        last = int((await api.post(conversation_id, message(text)))["id"])
+        await client.until(partial(_ends, client, text, last))
+        for answer in _answers(client, text):
+            await client.until(partial(_in, client, AWAITING, answer["id"]))
+            log = await api.log(conversation_id)
             await client.until(partial(client.has, log[-1]["id"]))
             return log
+    raise AssertionError
 
 
-def _rests(client: OfficialClient, after: int) -> bool:
+def _ends(client: OfficialClient, text: str, after: int) -> bool:
+    return bool(_answers(client, text)) or _in(client, ERROR, after)
+
+
+def _answers(client: OfficialClient, text: str) -> list[Payload]:
+    answer = f"You said: {text}"
+    return [one for one in client.payloads if is_answer(one) and one["message"] == answer]
+
+
+def _in(client: OfficialClient, state: AgentState, after: int) -> bool:
     return any(
-        is_state(one) and one["extras"]["agent_state"] in RESTING and one["id"] > after
-        for one in client.connections[-1].events
+        is_state(one) and one["extras"]["agent_state"] == state and one["id"] > after
+        for one in client.payloads
     )
 
 

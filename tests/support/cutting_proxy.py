@@ -23,6 +23,7 @@ class Place:
     upwards_bytes: int = NO_LIMIT
     downwards_bytes: int = NO_LIMIT
     seconds: float | None = None
+    """From the server's first byte on: how long it takes to answer is no part of them."""
     resets: bool = False
     """Cut by a reset, which also loses what the client has not read yet."""
 
@@ -53,11 +54,15 @@ class CuttingProxy:
         except OSError:
             writer.transport.abort()
             return
+        answered = asyncio.Event()
         ways = {
             asyncio.create_task(_forward(reader, inner_writer, place.upwards_bytes)),
-            asyncio.create_task(_forward(inner_reader, writer, place.downwards_bytes)),
+            asyncio.create_task(_forward(inner_reader, writer, place.downwards_bytes, answered)),
         }
         self._ways |= ways
+        answer = asyncio.create_task(answered.wait())
+        await asyncio.wait({*ways, answer}, return_when=asyncio.FIRST_COMPLETED)
+        answer.cancel()
         done, _ = await asyncio.wait(
             ways, timeout=place.seconds, return_when=asyncio.FIRST_COMPLETED
         )
@@ -100,11 +105,15 @@ class CuttingProxy:
                 return Place(downwards_bytes=downwards, seconds=LONGEST_SECONDS, resets=resets)
 
 
-async def _forward(reader: StreamReader, writer: StreamWriter, limit: int) -> bool:
+async def _forward(
+    reader: StreamReader, writer: StreamWriter, limit: int, begun: asyncio.Event | None = None
+) -> bool:
     """Forward up to so many bytes; whether the limit was what ended it."""
     left = limit
     with contextlib.suppress(OSError):
         while chunk := await reader.read(65536):
+            if begun is not None:
+                begun.set()
             writer.write(chunk[:left])
             await writer.drain()
             left -= len(chunk)

@@ -27,11 +27,11 @@ from tests.support.payloads import Payload, is_state, recalls
 from tests.support.remote import Remote, remote
 from tests.support.seeds import choices
 from tests.support.servers import ServerProcess
+from tests.support.waiting import WAIT_SECONDS
 from tests.support.writers import Writers
 
 CONVERSATIONS = 8
 KILL_SECONDS = (0.005, 0.2)
-ANSWER_SECONDS = 10.0
 
 
 @dataclass(slots=True)
@@ -95,7 +95,7 @@ async def _round(server: ServerProcess, api: Remote, random: Random, figures: Ki
     conversation_ids = await api.create_many(CONVERSATIONS)
     writers = Writers(conversation_ids)
     writing = asyncio.create_task(writers.write(server.url))
-    async with asyncio.timeout(ANSWER_SECONDS):
+    async with asyncio.timeout(WAIT_SECONDS):
         await writers.first_acknowledged.wait()
     await asyncio.sleep(random.uniform(*KILL_SECONDS))
     await server.kill()
@@ -153,14 +153,10 @@ async def _talk(url: str, conversation_id: str) -> None:
     """The conversation opens, takes a message, answers it and waits for the next one."""
     async with joined(url, conversation_id) as client:
         said = await client.say("are you there?")
-        await client.until(
-            lambda me: any(
-                one["id"] > said["id"] and one["message"] == "You said: are you there?"
-                for one in me.events
-            ),
-            seconds=ANSWER_SECONDS,
+        answer = await client.event(
+            lambda one: one["id"] > said["id"] and one["message"] == "You said: are you there?"
         )
-        await client.state(AgentState.AWAITING_USER_INPUT, after=said["id"])
+        await client.state(AgentState.AWAITING_USER_INPUT, after=answer["id"])
 
 
 def _check_taken_up(log: Sequence[Payload], kept: int) -> None:

@@ -9,8 +9,7 @@ import httpx
 import orjson
 
 from tests.support.stream_view import StreamView
-
-READ_SECONDS = 20.0
+from tests.support.waiting import WAIT_SECONDS
 
 
 @dataclass
@@ -55,12 +54,20 @@ async def sse_frames(
     path = f"{url}/api/conversations/{conversation_id}/stream"
     async with AsyncExitStack() as stack:
         if client is None:
-            client = await stack.enter_async_context(httpx.AsyncClient(timeout=READ_SECONDS))
+            client = await stack.enter_async_context(httpx.AsyncClient(timeout=WAIT_SECONDS))
         streaming = client.stream("GET", path, headers=headers, params=options)
         response = await stack.enter_async_context(streaming)
         assert response.status_code == 200, await response.aread()
         assert response.headers["content-type"].startswith("text/event-stream")
         yield _parsed(response)
+
+
+async def text_begun(url: str, conversation_id: str) -> None:
+    """Wait until a client is shown a text that is being written."""
+    view = SseView()
+    async with sse_frames(url, conversation_id) as frames:
+        while not view.held:
+            view.take(await anext(frames))
 
 
 async def _parsed(response: httpx.Response) -> AsyncIterator[Frame]:

@@ -51,6 +51,17 @@ class Blocks(BlockingAgent):
         self._work(turn)
 
 
+class Gated(Agent):
+    """Works until its test lets it go, then answers."""
+
+    go: ClassVar[asyncio.Event]
+
+    async def run(self, turn: Turn) -> None:
+        """See Agent."""
+        await self.go.wait()
+        await write(turn, "Let go")
+
+
 class Answering(Agent):
     """Answers with the messages there are in the history, after what a message's first word says.
 
@@ -64,7 +75,7 @@ class Answering(Agent):
         if text.startswith("hang"):
             await asyncio.Event().wait()
         if text.startswith("run"):
-            await turn.act(CmdRunAction(command="sleep 30"))
+            await turn.act(CmdRunAction(command="sleep 600"))
         async with turn.say() as answer:
             if text.startswith("slow"):
                 answer.write("A long answer begins")
