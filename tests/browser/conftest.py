@@ -17,7 +17,10 @@ async def browser():
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def server(tmp_path_factory):
-    async with server_process(tmp_path_factory.mktemp("server") / "data") as running:
+    # A test may leave an agent at work; no other waits for its place.
+    places = {"PARLEY_MAX_CONCURRENT_CONVERSATIONS": "1000"}
+    folder = tmp_path_factory.mktemp("server") / "data"
+    async with server_process(folder, environment=places) as running:
         yield running
 
 

@@ -14,7 +14,6 @@ from tests.support.servers import server_process
 pytestmark = [
     pytest.mark.chromium,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(180),
 ]
 
 ASKING = {"PARLEY_CONFIRMATION_MODE": "true", "PARLEY_MAX_CONCURRENT_CONVERSATIONS": "1"}

@@ -10,11 +10,11 @@ from playwright.async_api import expect
 
 from tests.support.browser import new_context, person
 from tests.support.servers import server_process
+from tests.support.waiting import WAIT_SECONDS
 
 pytestmark = [
     pytest.mark.chromium,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(60),
 ]
 
 PLANTED = "planted-value-7f3a91"
@@ -131,7 +131,9 @@ async def test_a_conversation_and_its_workspace_are_taken_home(browser, tmp_path
         assert files[0].suggested_filename.endswith(".trajectory.json")
         conversation_id = reader.page.url.rsplit("/", 1)[1]
         headers = {"X-Session-API-Key": "open sesame"}
-        async with httpx.AsyncClient(base_url=server.url, headers=headers) as client:
+        async with httpx.AsyncClient(
+            base_url=server.url, headers=headers, timeout=WAIT_SECONDS
+        ) as client:
             path = f"/api/conversations/{conversation_id}/trajectory"
             served = (await client.get(path)).json()
         assert json.loads(Path(await files[0].path()).read_text()) == served

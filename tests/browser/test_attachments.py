@@ -6,10 +6,11 @@ import httpx
 import pytest
 from playwright.async_api import expect
 
+from tests.support.waiting import WAIT_SECONDS
+
 pytestmark = [
     pytest.mark.chromium,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(60),
 ]
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -35,7 +36,7 @@ async def stored_message(reader):
     """The arguments of the user's message as the log has them."""
     conversation_id = reader.page.url.rsplit("/", 1)[1]
     path = f"/api/conversations/{conversation_id}/events"
-    async with httpx.AsyncClient(base_url=reader.url) as client:
+    async with httpx.AsyncClient(base_url=reader.url, timeout=WAIT_SECONDS) as client:
         answer = await client.get(path, params={"source": "user", "include_kinds": "message"})
     return answer.json()["events"][-1]["args"]
 
@@ -68,7 +69,7 @@ async def test_files_are_named_below_a_message_and_pictures_from_elsewhere_are_n
     asked = []
     reader.page.on("request", lambda request: asked.append(request.url))
 
-    async with httpx.AsyncClient(base_url=reader.url) as client:
+    async with httpx.AsyncClient(base_url=reader.url, timeout=WAIT_SECONDS) as client:
         path = f"/api/conversations/{conversation_id}/events"
         answer = await client.post(path, json={"action": "message", "args": args})
     assert answer.is_success, answer.text

@@ -14,7 +14,6 @@ from tests.support.screenshots import picture
 pytestmark = [
     pytest.mark.chromium,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(60),
 ]
 
 WEB = Path(__file__).parents[2] / "server" / "web"

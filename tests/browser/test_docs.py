@@ -8,11 +8,11 @@ from playwright.async_api import ViewportSize, expect
 
 from tests.support.browser import new_context, person
 from tests.support.servers import server_process
+from tests.support.waiting import WAIT_SECONDS
 
 pytestmark = [
     pytest.mark.chromium,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(60),
 ]
 
 SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
@@ -24,7 +24,7 @@ SIZES: dict[str, ViewportSize] = {
 
 async def entries_at(url):
     """Return the number of entries in both documents: methods, channels, and their messages."""
-    async with httpx.AsyncClient(base_url=url) as http:
+    async with httpx.AsyncClient(base_url=url, timeout=WAIT_SECONDS) as http:
         rest = (await http.get("/openapi.json")).json()
         socket = (await http.get("/asyncapi.json")).json()
     channels = [1 + len(one["messages"]) for one in socket["channels"].values()]

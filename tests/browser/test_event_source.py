@@ -17,12 +17,12 @@ from tests.support.remote import remote
 from tests.support.servers import server_process
 from tests.support.sse import Frame, SseView
 from tests.support.streams import message
+from tests.support.waiting import WAIT_SECONDS
 from tests.support.writing_agent import SETTINGS, plant_secret, request, shown_of
 
 pytestmark = [
     pytest.mark.chromium,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(60),
 ]
 
 FOLLOW = """
@@ -34,7 +34,6 @@ FOLLOW = """
   }
 }
 """
-WAIT_SECONDS = 20.0
 
 
 @pytest_asyncio.fixture(loop_scope="session")

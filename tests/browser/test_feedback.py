@@ -6,11 +6,11 @@ from playwright.async_api import expect
 
 from tests.support.browser import OUTAGE, new_context, person
 from tests.support.servers import server_process
+from tests.support.waiting import WAIT_SECONDS
 
 pytestmark = [
     pytest.mark.chromium,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(60),
 ]
 
 FOCUSED = "() => document.activeElement.id"
@@ -22,7 +22,7 @@ FITS = "(element) => element.scrollWidth <= element.clientWidth"
 async def test_a_deletion_can_be_undone_whatever_the_title_and_the_focus_goes_to_the_row(
     browser, server, width
 ):
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with httpx.AsyncClient(base_url=server.url, timeout=WAIT_SECONDS) as client:
         created = await client.post("/api/conversations", json={})
         one = created.json()["conversation_id"]
         await client.patch(f"/api/conversations/{one}", json={"title": LONG_TITLE})
@@ -51,15 +51,15 @@ async def test_the_drawer_takes_the_focus_and_gives_it_back(browser, server):
     await reader.visit()
 
     await reader.part("drawer-open").press("Enter")
-    assert await reader.page.evaluate(FOCUSED) == "drawer-close"
+    await expect(reader.part("drawer-close")).to_be_focused()
     await reader.page.keyboard.press("Escape")
-    assert await reader.page.evaluate(FOCUSED) == "drawer-open"
+    await expect(reader.part("drawer-open")).to_be_focused()
     await context.close()
 
 
 async def test_buttons_that_go_leave_the_focus_to_the_composer(reader):
     await reader.begin()
-    await reader.say("/slow 100 100")
+    await reader.say("/slow 2 600000")
     await expect(reader.part("stop")).to_be_visible()
     await reader.part("stop").press("Enter")
     await expect(reader.part("resume")).to_be_visible()
@@ -73,7 +73,7 @@ async def test_buttons_that_go_leave_the_focus_to_the_composer(reader):
 async def test_a_conversation_that_cannot_begin_says_so_where_it_was_asked_for(context, tmp_path):
     async with (
         server_process(tmp_path / "data") as server,
-        httpx.AsyncClient(base_url=server.url) as client,
+        httpx.AsyncClient(base_url=server.url, timeout=WAIT_SECONDS) as client,
     ):
         reader = await person(context, server.url)
         await reader.visit()

@@ -7,11 +7,11 @@ from playwright.async_api import FilePayload, expect
 from tests.browser.test_views import DESK, PHONE, picture
 from tests.support.browser import new_context, person
 from tests.support.servers import server_process
+from tests.support.waiting import WAIT_SECONDS
 
 pytestmark = [
     pytest.mark.chromium,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(60),
 ]
 
 TITLES = (
@@ -24,7 +24,7 @@ DIALOGS = {"settings": "setting-agent", "secrets": "secret-name", "shortcuts": "
 
 
 async def furnish(url):
-    async with httpx.AsyncClient(base_url=url) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=WAIT_SECONDS) as client:
         for number in range(12):
             order = {"repository": "octo/lighthouse"} if number % 4 == 0 else {}
             created = await client.post("/api/conversations", json=order)

@@ -9,7 +9,6 @@ from tests.browser.test_markdown import FORMULAS, HEAVY, HOSTILE
 pytestmark = [
     pytest.mark.chromium,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(60),
 ]
 
 HOLD = """

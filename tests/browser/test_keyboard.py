@@ -9,7 +9,6 @@ from tests.support.servers import server_process
 pytestmark = [
     pytest.mark.chromium,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(60),
 ]
 
 CONTRAST = """

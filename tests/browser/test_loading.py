@@ -8,7 +8,6 @@ from tests.support.browser import person
 pytestmark = [
     pytest.mark.chromium,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(60),
 ]
 
 ASKED = """

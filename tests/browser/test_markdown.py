@@ -3,10 +3,11 @@
 import pytest
 from playwright.async_api import expect
 
+from tests.support.browser import thread_ms
+
 pytestmark = [
     pytest.mark.chromium,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(60),
 ]
 
 HOSTILE = {
@@ -64,17 +65,16 @@ HEAVY = {
 }
 FORBIDDEN = "a, b, img, script, iframe, form, input, svg:not(.icon), math, [style], [onerror]"
 MOST_MS = 1_000
+"""Of a processor: how many share it has no part in it."""
 MOST_ELEMENTS = 10_000
 RENDER = """
 async (text) => {
   const { markdown } = await import("/assets/views/markdown.js");
   const box = document.createElement("div");
-  const begun = performance.now();
   box.append(markdown(text));
   const tags = [...box.querySelectorAll("*")].map((element) => element.tagName);
-  const took = performance.now() - begun;
   const formulas = [...box.querySelectorAll(".formula")].map((element) => element.textContent);
-  return { text: box.textContent, tags, formulas, took };
+  return { text: box.textContent, tags, formulas };
 }
 """
 
@@ -182,9 +182,11 @@ async def test_a_text_made_to_be_slow_is_drawn_at_once(visitor, record_property)
     took = {}
 
     for name, text in HEAVY.items():
+        before = await thread_ms(visitor.page)
         drawn = await visitor.page.evaluate(RENDER, text)
-        took[name] = f"{drawn['took']:.0f} ms"
-        assert drawn["took"] < MOST_MS, name
+        milliseconds = await thread_ms(visitor.page) - before
+        took[name] = f"{milliseconds:.0f} ms"
+        assert milliseconds < MOST_MS, name
         assert len(drawn["tags"]) < MOST_ELEMENTS, name
         assert drawn["text"].count("a") == text.count("a"), name
 

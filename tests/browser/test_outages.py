@@ -12,16 +12,15 @@ from tests.support.blocking_proxy import blocked
 from tests.support.browser import OUTAGE, new_context, person
 from tests.support.screenshots import picture
 from tests.support.servers import server_process
+from tests.support.waiting import WAIT_SECONDS
 from tests.support.written_logs import at_rest, said, write_log
 
 pytestmark = [
     pytest.mark.chromium,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(60),
 ]
 
 KEY = "open sesame"
-UNTIL_POLLED_MS = 30_000
 """A websocket that is never answered is waited for."""
 
 
@@ -35,7 +34,7 @@ async def drawn_and_stored(reader, conversation_id):
     """Ids and texts of the messages on the page, and of those in the log."""
     path = f"/api/conversations/{conversation_id}/events"
     stored: list[dict[str, Any]] = []
-    async with httpx.AsyncClient(base_url=reader.url) as client:
+    async with httpx.AsyncClient(base_url=reader.url, timeout=WAIT_SECONDS) as client:
         more = True
         while more:
             start_id = stored[-1]["id"] + 1 if stored else 0
@@ -237,7 +236,7 @@ async def test_where_no_websocket_comes_through_the_page_polls_and_says_so(brows
         await reader.part("new-conversation").click()
         await reader.part("new-start").click()
         connection = reader.part("connection-state")
-        await expect(connection).to_have_text("Connected by polling", timeout=UNTIL_POLLED_MS)
+        await expect(connection).to_have_text("Connected by polling")
         await expect(connection).to_have_attribute("title", re.compile("WebSockets are blocked"))
         await expect(reader.part("agent-state")).to_have_text("Ready")
         await reader.say("by polling")
@@ -250,20 +249,18 @@ async def test_where_no_websocket_comes_through_the_page_polls_and_says_so(brows
         assert proxy.met
 
         await mortal.kill()
-        await expect(connection).to_have_text("Reconnecting", timeout=UNTIL_POLLED_MS)
+        await expect(connection).to_have_text("Reconnecting")
         await reader.say("written while nobody listened")
         await mortal.start()
-        await expect(reader.messages_of("agent").last).to_contain_text(
-            "nobody listened", timeout=UNTIL_POLLED_MS
-        )
-        await expect(connection).to_have_text("Connected by polling", timeout=UNTIL_POLLED_MS)
+        await expect(reader.messages_of("agent").last).to_contain_text("nobody listened")
+        await expect(connection).to_have_text("Connected by polling")
         drawn, stored = await drawn_and_stored(reader, reader.page.url.rsplit("/", 1)[1])
         assert drawn == stored
 
         proxy.blocks = "nothing"
         await mortal.kill()
         await mortal.start()
-        await expect(connection).to_have_text("Connected", timeout=UNTIL_POLLED_MS)
+        await expect(connection).to_have_text("Connected")
         await reader.ask("by websocket", "You said: by websocket")
         assert not await reader.found_fault(excused=rf"{OUTAGE}|40[03]|ERR_INCOMPLETE")
         await context.close()

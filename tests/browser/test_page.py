@@ -12,7 +12,6 @@ from tests.support.servers import server_process
 pytestmark = [
     pytest.mark.chromium,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(60),
 ]
 
 MARKUP = '<img src=x onerror="window.broken=1"><script>window.broken=1</script><b>bold</b> & &lt;'

@@ -13,12 +13,12 @@ from tests.support.frames import RECORD, drawn, look, scroll
 from tests.support.long_log import LONG_LINE, long_log
 from tests.support.screenshots import picture
 from tests.support.servers import server_process
+from tests.support.waiting import WAIT_SECONDS
 from tests.support.written_logs import at_rest, did, ran, said, write_log
 
 pytestmark = [
     pytest.mark.chromium,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(120),
 ]
 
 MOST_ENTRIES = 650
@@ -67,13 +67,13 @@ async def rewind(reader):
     await drawn(reader.page)
     await scroll(reader.page, 0.5, 1)
     await reader.part("jump-beginning").click()
-    await expect(reader.part("earlier")).to_be_hidden(timeout=60_000)
+    await expect(reader.part("earlier")).to_be_hidden()
     await drawn(reader.page)
 
 
 async def say_by_rest(reader, conversation_id, text):
     body = {"action": "message", "args": {"content": text}}
-    async with httpx.AsyncClient(base_url=reader.url) as client:
+    async with httpx.AsyncClient(base_url=reader.url, timeout=WAIT_SECONDS) as client:
         answer = await client.post(f"/api/conversations/{conversation_id}/events", json=body)
     assert answer.is_success, answer.text
 

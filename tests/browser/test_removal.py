@@ -1,22 +1,23 @@
 """Deleting in the page: undone in time, carried out after it, or when the tab goes away."""
 
 import re
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 from playwright.async_api import expect
 
 from tests.support.browser import person
+from tests.support.waiting import WAIT_SECONDS
 
 pytestmark = [
     pytest.mark.chromium,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(60),
 ]
 
 
 async def exists(url, conversation_id):
-    async with httpx.AsyncClient(base_url=url) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=WAIT_SECONDS) as client:
         return (await client.get(f"/api/conversations/{conversation_id}")).json() is not None
 
 
@@ -44,12 +45,14 @@ async def test_a_deletion_is_undone_and_the_open_conversation_comes_back(reader)
 
 
 async def test_a_deletion_is_held_back_and_then_carried_out_by_itself(context, server):
-    async with httpx.AsyncClient(base_url=server.url) as client:
+    async with httpx.AsyncClient(base_url=server.url, timeout=WAIT_SECONDS) as client:
         created = await client.post("/api/conversations", json={})
         conversation_id = created.json()["conversation_id"]
     reader = await person(context, server.url)
-    await reader.page.clock.install()
+    now = datetime.now(UTC)
+    await reader.page.clock.install(time=now)
     await reader.visit()
+    await reader.page.clock.pause_at(now + timedelta(minutes=10))
     await delete(reader, conversation_id)
     await reader.page.mouse.move(700, 100)
 

@@ -28,7 +28,6 @@ from tests.support.turn_agents import asked
 pytestmark = [
     pytest.mark.chromium,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(60),
 ]
 
 AGENT = EventSource.AGENT
@@ -195,7 +194,7 @@ async def test_a_text_that_is_not_whole_says_why_and_offers_to_go_on(context, li
 async def test_a_turn_can_be_stopped_from_the_moment_of_sending(reader):
     await reader.begin()
     await expect(reader.part("stop")).to_be_hidden()
-    await reader.say("/slow 400 50")
+    await reader.say("/slow 2 600000")
     await expect(reader.part("stop")).to_be_visible()
     await expect(reader.part("send")).to_be_hidden()
     await reader.part("composer").fill("and then")
@@ -215,10 +214,10 @@ async def test_a_stop_that_comes_late_does_not_meet_the_next_turn(context):
         await reader.say("the first")
         await expect(reader.part("written")).to_contain_text("Half of the first")
         async with live.joined(conversation_id) as other:
-            await other.state(AgentState.RUNNING)
+            works = await other.state(AgentState.RUNNING)
             proxy.hold()
             HalfWay.told.put_nowait(None)
-            rested = await other.state(AgentState.AWAITING_USER_INPUT)
+            rested = await other.state(AgentState.AWAITING_USER_INPUT, after=works["id"])
             await other.say("the second")
             begun = await other.state(AgentState.RUNNING, after=rested["id"])
 

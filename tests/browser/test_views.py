@@ -11,7 +11,6 @@ from tests.support.servers import server_process
 pytestmark = [
     pytest.mark.chromium,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(60),
 ]
 
 SCREENSHOTS = Path(__file__).parents[2] / "screenshots"

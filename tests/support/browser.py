@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright, expect
 
 from tests.support.tls_proxies import PUBLIC_NAME
+from tests.support.waiting import WAIT_SECONDS
 
-WAIT_MS = 8_000
-"""Seconds that anything a test waits for may take."""
+WAIT_MS = WAIT_SECONDS * 1000
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -36,8 +36,9 @@ READ_ENTRIES = """
 ])
 """
 OUTAGE = (
-    r"ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|WebSocket"
-    r"|ERR_CONTENT_LENGTH_MISMATCH|ERR_INCOMPLETE_CHUNKED_ENCODING"
+    r"ERR_CONNECTION_(REFUSED|RESET|CLOSED|ABORTED|FAILED)|ERR_EMPTY_RESPONSE|WebSocket"
+    r"|ERR_CONTENT_LENGTH_MISMATCH|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_SOCKET_NOT_CONNECTED"
+    r"|ERR_HTTP2_(PROTOCOL_ERROR|PING_FAILED|SERVER_REFUSED_STREAM)|ERR_NETWORK_(CHANGED|IO_SUSPENDED)"
 )
 """The lines Chromium itself writes to the console while a server is away."""
 
@@ -149,6 +150,16 @@ async def chromium() -> AsyncIterator[Browser]:
 async def person(context: BrowserContext, url: str) -> Person:
     """A new tab."""
     return Person(await context.new_page(), url)
+
+
+async def thread_ms(page: Page) -> float:
+    """The milliseconds of a processor that the page's main thread has had; others' have no part in it."""
+    session = await page.context.new_cdp_session(page)
+    await session.send("Performance.enable")
+    metrics = (await session.send("Performance.getMetrics"))["metrics"]
+    await session.detach()
+    (seconds,) = (one["value"] for one in metrics if one["name"] == "ThreadTime")
+    return 1000 * float(seconds)
 
 
 async def new_context(browser: Browser, **options: Any) -> BrowserContext:
