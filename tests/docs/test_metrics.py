@@ -10,7 +10,9 @@ import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.clients import joined
+from tests.support.payloads import is_answer
 from tests.support.servers import server_process
+from tests.support.waiting import WAIT_SECONDS
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "metrics.md").read_text(encoding="utf-8")
@@ -24,11 +26,12 @@ async def families(tmp_path_factory):
     """The metrics of a server after some work: a family's name as the page spells it, and its type."""
     async with (
         server_process(tmp_path_factory.mktemp("data")) as server,
-        httpx.AsyncClient(base_url=server.url) as http,
+        httpx.AsyncClient(base_url=server.url, timeout=WAIT_SECONDS) as http,
     ):
         created = await http.post("/api/conversations", json={})
         async with joined(server.url, created.json()["conversation_id"]) as client:
             await client.say("hello")
+            await client.event(is_answer)
         answer = await http.get("/metrics")
     found = list(text_string_to_metric_families(answer.text))
     return {spelled(one): one for one in found}

@@ -1,7 +1,7 @@
 """Texts written into a stream as agents write them: shown in pieces, then one event."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
 from random import Random
 from typing import Any
 
@@ -12,6 +12,8 @@ from events.stream import EventStream
 from tests.support.streams import AGENT
 
 LONGEST_PIECE = 20
+DOZEN = 12
+LAST = "That was all."
 
 
 async def finish(stream: EventStream, partial: Partial, **changes: Any) -> Appended:
@@ -24,7 +26,16 @@ async def finish(stream: EventStream, partial: Partial, **changes: Any) -> Appen
     return outcome
 
 
-async def write_all(stream: EventStream, texts: Sequence[str], chance: Random) -> None:
+def texts_until(enough: Callable[[], bool], secret: str, given: list[str]) -> Iterator[str]:
+    """Give a dozen texts with a secret in them, more until there are enough, and LAST."""
+    while len(given) < DOZEN or not enough():
+        given.append(f"{len(given)}: the key is {secret}, keep it. " * 4)
+        yield given[-1]
+    given.append(LAST)
+    yield LAST
+
+
+async def write_all(stream: EventStream, texts: Iterable[str], chance: Random) -> None:
     """Write texts one after the other, in random pieces and at a random pace."""
     for number, text in enumerate(texts):
         partial = stream.partials.begin("message", "content", number)

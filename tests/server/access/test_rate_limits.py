@@ -23,6 +23,7 @@ from tests.support.intruder import ELSEWHERE, intruder, join
 from tests.support.live import live_server
 from tests.support.polling import polling_client, polling_through
 from tests.support.rest import assert_refused, client_at, rest_server
+from tests.support.waiting import WAIT_SECONDS
 
 BOTH_WAYS = True
 OPENING = "/socket.io/?EIO=4&transport=polling"
@@ -281,7 +282,7 @@ async def test_an_opening_that_looks_like_a_poll_is_counted_as_a_handshake(more)
 
 async def test_events_beyond_the_allowance_are_refused_in_their_acknowledgement():
     limits: dict[str, Any] = {
-        "actions_per_second": 5,
+        "actions_per_second": 1,
         "action_burst": 10,
         "unlimited_addresses": [],
     }
@@ -296,7 +297,7 @@ async def test_events_beyond_the_allowance_are_refused_in_their_acknowledgement(
             assert refused
             assert {one["code"] for one in refused} == {"rate_limited"}
             assert "try again in" in refused[0]["message"]
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(WAIT_SECONDS):
                 while (await client.send(message("/quiet again")))["status"] != "ok":
                     continue
             taken = sum(one["status"] == "ok" for one in told) + 1
@@ -305,12 +306,16 @@ async def test_events_beyond_the_allowance_are_refused_in_their_acknowledgement(
 
 
 async def test_an_event_that_wants_no_acknowledgement_is_refused_by_a_notice():
-    limits: dict[str, Any] = {"actions_per_second": 1, "action_burst": 1, "unlimited_addresses": []}
+    limits: dict[str, Any] = {
+        "actions_per_second": 0.1,
+        "action_burst": 1,
+        "unlimited_addresses": [],
+    }
     async with live_server(**limits) as live, live.raw(await live.new()) as client:
         await client.connect()
         for number in range(3):
             await client.emit(message(f"/quiet {number}"))
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(WAIT_SECONDS):
             while "RATE_LIMITED" not in str(told := await client.event()):
                 continue
 

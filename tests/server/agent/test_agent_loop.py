@@ -2,8 +2,6 @@
 
 import asyncio
 
-import pytest
-
 from events.actions import AgentFinishAction, CmdRunAction, FileWriteAction, MessageAction
 from events.event import AgentState
 from events.observations import CmdOutputObservation
@@ -115,19 +113,17 @@ async def test_the_wait_for_confirmation_is_told_before_the_action():
         assert log[place + 1][0] == "run"
 
 
-@pytest.mark.timeout(10)
 async def test_an_agent_that_swallows_its_stop_is_left_behind_and_changes_nothing():
     agent = Stubborn()
     async with Running(agent) as one:
         await one.say("x")
         await agent.begun.wait()
-        begun = asyncio.get_running_loop().time()
         await one.loop.close()
 
-        assert asyncio.get_running_loop().time() - begun < 1.5
+        assert agent.task is not None
+        assert not agent.task.done()
         assert (await one.log())[-1] == ("agent_state_changed", AgentState.STOPPED)
         agent.go.set()
-        assert agent.task is not None
         await asyncio.wait([agent.task])
         await one.say("behind")  # what the agent gave would stand before it
         assert [kind for kind, _ in (await one.log())[-2:]] == ["agent_state_changed", "message"]

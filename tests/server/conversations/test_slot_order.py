@@ -13,10 +13,10 @@ from tests.support.clients import message
 from tests.support.hooked import HookedEventStore
 from tests.support.live import live_server, rests, until_resting, until_running
 from tests.support.payloads import is_answer
-from tests.support.waiting import until
+from tests.support.waiting import WAIT_SECONDS, until
 
 SETTINGS = LoopSettings()
-BUSY = "/run sleep 30"
+BUSY = "/run sleep 600"
 
 
 class HeldAgent(ScriptedAgent):
@@ -112,7 +112,7 @@ async def test_a_message_between_two_stops_and_their_end_is_answered_by_a_loop_w
         HeldAgent.gate.set()
 
         assert await asyncio.gather(*stops) == [True, True]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WAIT_SECONDS):
             async for stored in conversation.stream.follow(said.id):
                 if is_answer(orjson.loads(stored.body)):
                     break
@@ -232,7 +232,7 @@ async def test_a_message_in_the_step_in_which_a_stop_begins_is_left_to_the_next_
             )
 
             assert closed
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(WAIT_SECONDS):
                 async for stored in conversation.stream.follow(said.id):
                     if is_answer(orjson.loads(stored.body)):
                         break

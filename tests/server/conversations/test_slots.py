@@ -5,6 +5,8 @@ import asyncio
 from server.agent.states import LoopSettings
 from tests.support.clients import message
 from tests.support.live import live_server, until_resting, until_running
+from tests.support.servers import class_path
+from tests.support.turn_agents import Gated
 from tests.support.waiting import until
 
 SETTINGS = LoopSettings()
@@ -49,7 +51,7 @@ async def test_a_working_loop_is_never_closed_for_another():
     async with live_server(max_concurrent_conversations=1) as live:
         manager = live.application.manager
         busy, other = await live.new(), await live.new()
-        await manager.maybe_start_agent_loop(busy, SETTINGS, None, "/run sleep 30")
+        await manager.maybe_start_agent_loop(busy, SETTINGS, None, "/run sleep 600")
         async with manager.attach(busy, None) as conversation:
             await until(lambda: conversation.loop is not None and conversation.loop.state)
             async with manager.attach(other, None) as waiting:
@@ -62,16 +64,20 @@ async def test_a_working_loop_is_never_closed_for_another():
 
 
 async def test_a_loop_that_comes_to_rest_unwatched_makes_room_at_once():
-    async with live_server(max_concurrent_conversations=1, close_delay_seconds=0) as live:
+    Gated.go = asyncio.Event()
+    async with live_server(
+        max_concurrent_conversations=1, close_delay_seconds=0, agent_class=class_path(Gated)
+    ) as live:
         manager = live.application.manager
         busy, other = await live.new(), await live.new()
-        await manager.maybe_start_agent_loop(busy, SETTINGS, None, "/slow 3 50")
+        await manager.maybe_start_agent_loop(busy, SETTINGS, None, "hello")
         async with manager.attach(other, None) as waiting:
             taken = await manager.accept(waiting, message("hello"))
             assert taken.queued
 
+            Gated.go.set()
             await until_running(manager, {other})
-        assert b"Message 3 of 3" in b"".join([one.body for one in await live.log(busy)])
+        assert b"Let go" in b"".join([one.body for one in await live.log(busy)])
 
 
 async def test_an_idle_loop_nobody_watches_is_closed_after_its_delay():

@@ -12,14 +12,13 @@ from tests.support.clients import ConnectRefused, RecordingClient, joined
 from tests.support.faulty_store import FaultyEventStore, fails
 from tests.support.live import live_server
 from tests.support.servers import server_process
+from tests.support.waiting import WAIT_SECONDS
 
 KEY = "sesame-0123456789"
 METRICS_KEY = "another-sesame"
 WRONG_KEY = "tahini-0123456789"
 HUSHED = "hush-hush-0123456789"
 CONTENT = "zanzibar"
-
-pytestmark = pytest.mark.timeout(60)
 
 
 class QuotingAgent(ScriptedAgent):
@@ -47,7 +46,7 @@ class QuotingAgent(ScriptedAgent):
 async def drive(url):
     """Everything that goes well or wrong, with content in it; the conversation and its requests."""
     headers = {"X-Session-API-Key": KEY}
-    async with httpx.AsyncClient(base_url=url, headers=headers) as http:
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=WAIT_SECONDS) as http:
         await http.get(f"/{CONTENT}", params={"q": CONTENT})
         await http.get(f"/api/conversations/{CONTENT}%20{CONTENT}")
         await http.get("/api/conversations", headers={"X-Session-API-Key": WRONG_KEY})
@@ -127,7 +126,7 @@ async def test_a_look_at_a_page_is_no_heap_of_lines_and_a_page_that_is_missing_i
     environment = {"PARLEY_LOG_LEVEL": "info"}
     async with (
         server_process(tmp_path, environment=environment) as server,
-        httpx.AsyncClient(base_url=server.url) as http,
+        httpx.AsyncClient(base_url=server.url, timeout=WAIT_SECONDS) as http,
     ):
         served = ("/", "/conversations/x", "/assets/app.js", "/admin", "/docs", "/docs/docs.js")
         for path in served:

@@ -5,6 +5,7 @@ import json
 import re
 import threading
 import time
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -13,6 +14,7 @@ from runtime_stub.scripted import ScriptedAgent
 from server.observability.event_loop_watch import LoopWatch, report
 from tests.support.clients import joined
 from tests.support.servers import server_process
+from tests.support.waiting import WAIT_SECONDS
 
 BLOCKED_SECONDS = 0.6
 
@@ -25,14 +27,13 @@ class BlockingAgent(ScriptedAgent):
         return await super().step()
 
 
-@pytest.mark.timeout(60)
 async def test_an_agent_that_blocks_is_found_in_the_log_with_its_stack(tmp_path):
     environment = {
         "PARLEY_AGENT_CLASS": f"{__name__}:BlockingAgent",
         "PARLEY_SLOW_CALLBACK_SECONDS": "0.2",
     }
     async with server_process(tmp_path, environment=environment) as server:
-        async with httpx.AsyncClient(base_url=server.url) as http:
+        async with httpx.AsyncClient(base_url=server.url, timeout=WAIT_SECONDS) as http:
             created = (await http.post("/api/conversations", json={})).json()["conversation_id"]
             async with joined(server.url, created) as client:
                 sent = await client.say("hello")
@@ -43,10 +44,15 @@ async def test_an_agent_that_blocks_is_found_in_the_log_with_its_stack(tmp_path)
     assert sent["status"] == "ok"
     lines = [json.loads(line) for line in server.stderr.decode().splitlines()]
     held_up = [line for line in lines if line["event"] == "the event loop was blocked"]
-    found = [line for line in held_up if f"the agent's step of {created}" == line.get("task")]
+    # A loaded machine holds up a step in other places too.
+    found = [
+        line
+        for line in held_up
+        if f"the agent's step of {created}" == line.get("task")
+        and re.fullmatch(r".*test_loop_watch\.py:\d+ step", line["where"][-1])
+    ]
     assert found
     assert all(line["milliseconds"] >= 1000 * BLOCKED_SECONDS for line in found)
-    assert re.fullmatch(r".*test_loop_watch\.py:\d+ step", found[0]["where"][-1])
     (slow,) = re.findall(r"^parley_slow_callbacks_total (\S+)", counted.text, re.MULTILINE)
     assert float(slow) >= 1
 
@@ -55,6 +61,16 @@ def said(event):
     return event.get("action") == "message"
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    """What the watch takes for the time; it stands still."""
+    stopped = SimpleNamespace(now=1.0)
+    told = SimpleNamespace(monotonic=lambda: stopped.now)
+    monkeypatch.setattr("server.observability.event_loop_watch.time", told)
+    return stopped
+
+
+@pytest.mark.usefixtures("clock")
 async def test_a_loop_that_is_not_held_up_is_on_time_and_quiet():
     with LoopWatch(30) as watch:
         for _ in range(4):
@@ -64,15 +80,15 @@ async def test_a_loop_that_is_not_held_up_is_on_time_and_quiet():
     assert watch.slow == 0
 
 
-async def test_a_loop_is_held_up_when_no_beat_comes_in_time():
+async def test_a_loop_is_held_up_when_no_beat_comes_in_time(clock):
     with LoopWatch(0.2) as watch:
         watch.beat()
-        time.sleep(0.3)
+        clock.now += 0.3
         watch.beat()
         watch.beat()
 
     assert watch.slow == 1
-    assert watch.lags.total == pytest.approx(0.2, abs=0.1)
+    assert watch.lags.total == pytest.approx(0.2)
 
 
 async def test_nothing_is_watched_where_that_is_not_wanted():

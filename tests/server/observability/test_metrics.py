@@ -12,11 +12,11 @@ from tests.support.clients import ConnectRefused
 from tests.support.faulty_store import FaultyEventStore, fails, unknown_after
 from tests.support.intruder import intruder
 from tests.support.live import live_server
+from tests.support.payloads import is_answer
 from tests.support.rest import assert_refused, rest_server
-from tests.support.waiting import until
+from tests.support.waiting import WAIT_SECONDS, until
 
 KEY = "a-session-key"
-DEADLINE_SECONDS = 5.0
 METRICS_KEY = "a-key-for-metrics"
 BEARER = {"authorization": f"Bearer {METRICS_KEY}"}
 
@@ -83,11 +83,12 @@ async def test_an_agent_that_fails_is_counted():
 
 
 async def test_connections_are_counted_with_what_they_were_brought_past():
-    async with live_server() as live, AsyncClient(base_url=live.url) as http:
+    async with live_server() as live, AsyncClient(base_url=live.url, timeout=WAIT_SECONDS) as http:
         one = await live.new()
         async with live.joined(one) as client:
             await client.say("hello")
-            await client.state("awaiting_user_input", after=2)
+            answer = await client.event(is_answer)
+            await client.state("awaiting_user_input", after=answer["id"])
             there = await figures(http)
             log = await live.log(one)
         with pytest.raises(ConnectRefused):
@@ -110,7 +111,10 @@ async def test_connections_are_counted_with_what_they_were_brought_past():
 
 @pytest.mark.parametrize("delivery", ["direct", "engine"], indirect=True)
 async def test_a_connection_that_is_refused_is_counted_by_its_reason(delivery):
-    async with live_server(session_api_key=KEY) as live, AsyncClient(base_url=live.url) as http:
+    async with (
+        live_server(session_api_key=KEY) as live,
+        AsyncClient(base_url=live.url, timeout=WAIT_SECONDS) as http,
+    ):
         one = await live.new()
         for headers in ({}, {"origin": "http://elsewhere.example"}):
             with pytest.raises(ConnectRefused):
@@ -124,12 +128,15 @@ async def test_a_connection_that_is_refused_is_counted_by_its_reason(delivery):
 
 
 async def test_those_who_ask_too_often_or_only_hold_a_place_are_counted():
-    limits: dict[str, Any] = {"rate_handshakes": "2/minute", "handshake_seconds": 0.3}
-    async with live_server(**limits) as live, AsyncClient(base_url=live.url) as http:
+    limits: dict[str, Any] = {"rate_handshakes": "2/minute", "handshake_seconds": 2}
+    async with (
+        live_server(**limits) as live,
+        AsyncClient(base_url=live.url, timeout=WAIT_SECONDS) as http,
+    ):
         async with intruder(live.url) as silent:
             await silent.upgrade("conversation_id=x")
             there = await figures(http)
-            await silent.cut(DEADLINE_SECONDS)
+            await silent.cut(WAIT_SECONDS)
         async with intruder(live.url) as other:
             assert (await other.upgrade("conversation_id=x")).status == 101
         async with intruder(live.url) as late:
@@ -145,7 +152,10 @@ async def test_those_who_ask_too_often_or_only_hold_a_place_are_counted():
 
 async def test_failures_of_the_storage_are_counted():
     store = FaultyEventStore(MemoryEventStore(), [fails, unknown_after])
-    async with live_server(events=store) as live, AsyncClient(base_url=live.url) as http:
+    async with (
+        live_server(events=store) as live,
+        AsyncClient(base_url=live.url, timeout=WAIT_SECONDS) as http,
+    ):
         one = await live.new()
         for _ in range(2):
             await http.post(f"/api/conversations/{one}/message", json={"message": "hello"})

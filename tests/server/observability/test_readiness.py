@@ -42,6 +42,7 @@ from tests.support.faulty_store import FaultyEventStore, fails
 from tests.support.live import live_server
 from tests.support.remote import CONVERSATIONS
 from tests.support.rest import assert_refused, rest_server
+from tests.support.waiting import WAIT_SECONDS
 
 
 def nothing():
@@ -149,7 +150,7 @@ async def test_a_storage_that_hangs_is_asked_once_and_told_as_such():
         await go_on.wait()
 
     config = ServerConfig(storage_kind="memory")
-    question = Readiness(config, nothing, counters, prove, look_seconds=0.01, settle_seconds=0)
+    question = Readiness(config, nothing, counters, prove, look_seconds=0.2, settle_seconds=0)
 
     assert await question.reasons() == [NO_ANSWER]
     assert await question.reasons() == [NO_ANSWER]
@@ -161,7 +162,10 @@ async def test_a_storage_that_hangs_is_asked_once_and_told_as_such():
 
 async def test_a_server_says_why_it_is_not_ready_and_is_again_when_it_can_write():
     store = FaultyEventStore(MemoryEventStore(), [fails] * 100)
-    async with live_server(events=store) as live, AsyncClient(base_url=live.url) as http:
+    async with (
+        live_server(events=store) as live,
+        AsyncClient(base_url=live.url, timeout=WAIT_SECONDS) as http,
+    ):
         one = await live.new()
         path = f"/api/conversations/{one}/message"
         assert (await http.post(path, json={"message": "hello"})).status_code == 503
@@ -249,7 +253,7 @@ class Noticed(logging.Handler):
         self._loop.call_soon_threadsafe(self._lines.put_nowait, record)
 
     async def next(self):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WAIT_SECONDS):
             return await self._lines.get()
 
 

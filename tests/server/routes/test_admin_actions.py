@@ -1,5 +1,7 @@
 """The acts of an administrator really happen, and are recorded before they do."""
 
+import asyncio
+
 import pytest
 from httpx import AsyncClient
 
@@ -7,7 +9,9 @@ from tests.support.clients import ConnectRefused
 from tests.support.faulty_audit import FaultyAudit
 from tests.support.live import live_server, until_running
 from tests.support.rest import EVERY, assert_refused, rest_server
-from tests.support.waiting import until
+from tests.support.servers import class_path
+from tests.support.turn_agents import Gated
+from tests.support.waiting import WAIT_SECONDS, until
 
 ADMIN = "/api/admin"
 
@@ -42,10 +46,16 @@ async def test_closing_what_is_no_loop_is_refused_and_recorded(rest, given, stat
 
 
 async def test_a_connection_is_listed_and_disconnected():
-    async with live_server() as live, AsyncClient(base_url=live.url) as client:
+    async with (
+        live_server() as live,
+        AsyncClient(base_url=live.url, timeout=WAIT_SECONDS) as client,
+    ):
         conversation_id = await live.new()
         async with live.joined(conversation_id) as person:
-            await until(lambda: live.application.connections.all()[0].position >= 0)
+            await person.state("awaiting_user_input")
+            (connection,) = live.application.connections.all()
+            stream = await live.stream(conversation_id)
+            await until(lambda: connection.position == stream.next_id - 1)
             (line,) = (await client.get(f"{ADMIN}/connections")).json()["results"]
             assert line["conversation_id"] == conversation_id
             assert (line["client"], line["lag"]) == ("127.0.0.1", 0)
@@ -63,7 +73,10 @@ async def test_a_connection_is_listed_and_disconnected():
 
 
 async def test_a_drain_takes_nothing_in_until_it_is_undone():
-    async with live_server() as live, AsyncClient(base_url=live.url) as client:
+    async with (
+        live_server() as live,
+        AsyncClient(base_url=live.url, timeout=WAIT_SECONDS) as client,
+    ):
         conversation_id = await live.new()
 
         begun = await client.post(f"{ADMIN}/drain", json={"deadline_seconds": 60})
@@ -82,20 +95,24 @@ async def test_a_drain_takes_nothing_in_until_it_is_undone():
             assert len(live.application.connections) == 1
 
 
-async def test_a_drain_ends_loops_that_rest_at_once_and_those_at_work_when_they_rest(rest):
-    resting = await rest.create(initial_user_msg="hello")
-    await rest.wait_until_idle(resting)
-    working = await rest.create(initial_user_msg="/slow 3 50")
-    await until_working(rest.application.manager)
+async def test_a_drain_ends_loops_that_rest_at_once_and_those_at_work_when_they_rest():
+    Gated.go = asyncio.Event()
+    async with rest_server(agent_class=class_path(Gated)) as rest:
+        resting = await rest.create()
+        await rest.ask("POST", f"{EVERY}/{resting}/start", json={})
+        await rest.wait_until_idle(resting)
+        working = await rest.create(initial_user_msg="hello")
+        await until_working(rest.application.manager)
 
-    await rest.ask("POST", f"{ADMIN}/drain", json={"deadline_seconds": 60})
+        await rest.ask("POST", f"{ADMIN}/drain", json={"deadline_seconds": 600})
 
-    manager = rest.application.manager
-    await until_running(manager, {working})
-    await until_running(manager, set())
-    await settled(rest)
-    events = await rest.events.read(working, 0, 1_000)
-    assert b"slow" in b"".join(event.body for event in events)
+        manager = rest.application.manager
+        await until_running(manager, {working})
+        Gated.go.set()
+        await until_running(manager, set())
+        await settled(rest)
+        events = await rest.events.read(working, 0, 1_000)
+    assert b"Let go" in b"".join(event.body for event in events)
 
 
 async def until_working(manager):

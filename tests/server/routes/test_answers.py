@@ -7,18 +7,21 @@ import pytest
 
 from runtime_stub.agent import Agent
 from tests.support.live import live_server
+from tests.support.waiting import WAIT_SECONDS
 
 
 class Answering(Agent):
     """Says two things, fails, or waits until its test lets it go."""
 
     go = asyncio.Event()
+    asked = asyncio.Event()
 
     async def run(self, turn):
         asked = turn.cause[-1].content
         if asked == "fail":
             raise RuntimeError("the text of an exception")
         if asked == "wait":
+            type(self).asked.set()
             await type(self).go.wait()
         for text in ("First.", f"You asked: {asked}"):
             async with turn.say() as answer:
@@ -27,10 +30,10 @@ class Answering(Agent):
 
 @pytest.fixture
 async def ask():
-    Answering.go = asyncio.Event()
+    Answering.go, Answering.asked = asyncio.Event(), asyncio.Event()
     async with (
         live_server(agent_class="tests.server.routes.test_answers:Answering") as live,
-        httpx.AsyncClient(base_url=live.url, timeout=20) as client,
+        httpx.AsyncClient(base_url=live.url, timeout=WAIT_SECONDS) as client,
     ):
         created = (await client.post("/api/conversations", json={})).json()["conversation_id"]
 
@@ -64,11 +67,14 @@ async def test_a_turn_that_fails_is_told_with_its_reason_and_without_the_excepti
 
 
 async def test_after_its_seconds_the_response_says_what_is_known(ask):
-    body = (await ask("wait", "wait=turn&seconds=1")).json()
+    begun = asyncio.create_task(ask("wait", key="once"))
+    await Answering.asked.wait()
+    body = (await ask("wait", "wait=turn&seconds=1", key="once")).json()
     assert body["turn"] is not None
     assert body["outcome"] is None
     waiting = asyncio.create_task(ask("wait", key="later"))
     Answering.go.set()
+    assert (await begun).json()["outcome"] == "done"
     assert (await waiting).json()["outcome"] == "done"
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from collections import Counter
 from contextlib import asynccontextmanager
 from copy import deepcopy
 from typing import Any
@@ -19,11 +20,11 @@ from events.stores.memory import MemoryEventStore
 from server.routes.stream import RETRY_SPREAD_MILLISECONDS, IdleTimer, SharedFrames
 from storage.conversations.memory import MemoryConversations
 from tests.support.live import live_server
-from tests.support.partials import finish, write_all
+from tests.support.partials import LAST, finish, texts_until, write_all
 from tests.support.seeds import choices
 from tests.support.sse import SseView, sse_frames
 from tests.support.streams import message, open_stream
-from tests.support.waiting import until
+from tests.support.waiting import WAIT_SECONDS, until
 
 USER, ENVIRONMENT = EventSource.USER, EventSource.ENVIRONMENT
 
@@ -158,7 +159,7 @@ async def test_a_client_goes_on_exactly_behind_every_event_and_every_piece():
         async with (
             live_server(delta_interval_seconds=0.02, **stores) as live,
             opened(live) as (key, stream),
-            httpx.AsyncClient(timeout=20) as client,
+            httpx.AsyncClient(timeout=WAIT_SECONDS) as client,
         ):
             stream.update_secrets({"KEY": "hunter2-hunter2"})
             places = await held_at_every_place(key, stream, live.url)
@@ -177,7 +178,10 @@ async def test_a_client_goes_on_exactly_behind_every_event_and_every_piece():
                 for place in places:
                     assert await goes_on(live, key, place, client) == (log, {})
         if not ends:
-            async with live_server(**stores) as live, httpx.AsyncClient(timeout=20) as client:
+            async with (
+                live_server(**stores) as live,
+                httpx.AsyncClient(timeout=WAIT_SECONDS) as client,
+            ):
                 first = await goes_on(live, key, SseView(), client)
                 log = [orjson.loads(one.body) for one in await live.log(key)]
                 texts = [one["args"]["content"] for one in log if one.get("interrupted")]
@@ -188,7 +192,7 @@ async def test_a_client_goes_on_exactly_behind_every_event_and_every_piece():
 
 
 async def test_a_client_goes_on_exactly_behind_every_character_of_a_text(live):
-    async with opened(live) as (key, stream), httpx.AsyncClient(timeout=20) as client:
+    async with opened(live) as (key, stream), httpx.AsyncClient(timeout=WAIT_SECONDS) as client:
         await stream.append(message("question"), USER)
         writing = stream.partials.begin("message", "content", 0)
         writing.write("Größe: \U0001f511, e\u0301 and so on")
@@ -214,30 +218,31 @@ async def test_wanderers_hold_a_prefix_of_what_is_written_or_its_event(live):
     seed = 20261130
     async with opened(live) as (key, stream):
         stream.update_secrets({"KEY": "hunter2-hunter2"})
-        texts = [f"{number}: the key is hunter2-hunter2, keep it. " * 4 for number in range(12)]
+        texts: list[str] = []
+        cuts: Counter[int] = Counter()
 
         async def wander(number):
             chance = choices(seed + 1 + number)
-            view, cuts = SseView(), 0
-            while len(view.events) < len(texts):
+            view = SseView()
+            while view.said[-1:] != [LAST]:
                 cursor = view.cursor
                 async with sse_frames(live.url, key, cursor, client=client) as frames:
                     for _ in range(chance.randint(1, 6)):
-                        if len(view.events) == len(texts):
+                        if view.said[-1:] == [LAST]:
                             break
                         view.take(await anext(frames))
-                cuts += 1
-            return view, cuts
+                cuts[number] += 1
+            return view
 
-        author = asyncio.create_task(write_all(stream, texts, choices(seed)))
-        async with httpx.AsyncClient(timeout=20) as client:
+        writing = texts_until(lambda: cuts.total() > 50, "hunter2-hunter2", texts)
+        author = asyncio.create_task(write_all(stream, writing, choices(seed)))
+        async with httpx.AsyncClient(timeout=WAIT_SECONDS) as client:
             views = await asyncio.gather(*(wander(number) for number in range(8)))
         await author
     masked = [text.replace("hunter2-hunter2", "<secret_hidden>") for text in texts]
-    for view, _ in views:
+    for view in views:
         assert [event["args"]["content"] for event in view.events] == masked
         assert view.held == {}
-    assert sum(cuts for _, cuts in views) > 50
 
 
 async def test_without_deltas_events_alone_come(live):
@@ -262,7 +267,7 @@ async def test_a_silent_stream_is_kept_open_by_a_frame_of_its_own():
     woken = asyncio.Semaphore(0)
     timer = IdleTimer(woken.release, 0.05)
     timer.restart()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WAIT_SECONDS):
         for _ in range(3):
             await woken.acquire()
     assert woken.locked()
@@ -273,7 +278,7 @@ async def test_a_silent_stream_is_kept_open_by_a_frame_of_its_own():
 async def test_a_cursor_that_cannot_be_read_is_refused(live, cursor):
     key = await live.new()
     address = f"{live.url}/api/conversations/{key}/stream"
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=WAIT_SECONDS) as client:
         by_header = await client.get(address, headers={"Last-Event-ID": cursor})
         by_query = await client.get(address, params={"cursor": cursor})
     assert [one.status_code for one in (by_header, by_query)] == [400, 400]
@@ -292,7 +297,7 @@ async def test_a_cursor_past_the_end_counts_as_the_end(live):
 
 async def test_an_unknown_conversation_is_refused_and_a_head_request_ends(live):
     key = await live.new()
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=WAIT_SECONDS) as client:
         unknown = await client.get(f"{live.url}/api/conversations/nothing/stream")
         head = await client.head(f"{live.url}/api/conversations/{key}/stream")
     assert (unknown.status_code, unknown.json()["code"]) == (404, "conversation_not_found")
@@ -347,7 +352,7 @@ async def test_who_comes_while_the_server_stops_is_told_when_to_come_back(live):
     key = await live.new()
     await live.application.manager.shutdown()
     address = f"{live.url}/api/conversations/{key}/stream"
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=WAIT_SECONDS) as client:
         answers = [await client.get(address) for _ in range(20)]
     assert {(one.status_code, one.headers["content-type"]) for one in answers} == {
         (200, "text/event-stream; charset=utf-8")
@@ -377,7 +382,7 @@ async def test_a_stream_may_end_with_what_there_is_or_with_a_turn(live):
 
 
 async def test_the_duration_of_a_stream_is_the_time_until_it_began():
-    async with live_server() as live, httpx.AsyncClient(timeout=20) as client:
+    async with live_server() as live, httpx.AsyncClient(timeout=WAIT_SECONDS) as client:
         key = await live.new()
         await client.get(f"{live.url}/alive")
         asked = time.perf_counter()

@@ -1,6 +1,7 @@
 """Texts while they are written, over Socket.IO: exactly what is lacking, in mid-word too."""
 
 import asyncio
+from collections import Counter
 from contextlib import asynccontextmanager
 
 import orjson
@@ -9,7 +10,7 @@ import pytest
 from events.event import EventSource
 from tests.support.clients import ConnectRefused
 from tests.support.live import live_server
-from tests.support.partials import finish, write_all
+from tests.support.partials import LAST, finish, texts_until, write_all
 from tests.support.raw_client import EVENT, payload_of
 from tests.support.seeds import choices
 from tests.support.stream_view import StreamView
@@ -144,11 +145,10 @@ async def test_a_client_that_does_not_ask_is_sent_the_same_bytes_while_others_st
     assert not [one for one in packets if DELTA in one]
 
 
-async def wander(live, key, number, count):
-    """Follow until so many texts are whole, cut and slow at random; the view, and the cuts."""
+async def wander(live, key, number, cuts):
+    """Follow until the last text is whole, cut and slow at random; the view."""
     chance, view = choices(number), DeltaView()
-    cuts = 0
-    while len(view.said) < count:
+    while view.said[-1:] != [LAST]:
         async with following(live, key, view) as client:
             if chance.random() < 0.3:
                 client.stop_reading()
@@ -158,10 +158,10 @@ async def wander(live, key, number, count):
                 packets = view.packets
                 await view.take(
                     client,
-                    lambda one, packets=packets: one.packets > packets or len(one.said) == count,
+                    lambda one, packets=packets: one.packets > packets or one.said[-1:] == [LAST],
                 )
-        cuts += 1
-    return view, cuts
+        cuts[number] += 1
+    return view
 
 
 async def test_wanderers_and_slow_readers_hold_a_prefix_of_each_text_or_its_event(
@@ -169,18 +169,18 @@ async def test_wanderers_and_slow_readers_hold_a_prefix_of_each_text_or_its_even
 ):
     stream, key = conversation.stream, conversation.conversation_id
     stream.update_secrets({"KEY": SECRET})
-    texts = [f"{number}: the key is {SECRET}, keep it. " * 4 for number in range(12)]
+    texts: list[str] = []
+    cuts: Counter[int] = Counter()
 
-    author = asyncio.create_task(write_all(stream, texts, choices(1)))
-    wandering = [wander(live, key, number, len(texts)) for number in range(8)]
-    views = await asyncio.gather(*wandering)
+    writing = texts_until(lambda: cuts.total() > 40, SECRET, texts)
+    author = asyncio.create_task(write_all(stream, writing, choices(1)))
+    views = await asyncio.gather(*(wander(live, key, number, cuts) for number in range(8)))
     await author
 
     masked = [text.replace(SECRET, "<secret_hidden>") for text in texts]
-    for view, _ in views:
+    for view in views:
         assert view.said == masked
         assert view.held == {}
-    assert sum(cuts for _, cuts in views) > 40
 
 
 async def test_a_reader_that_falls_behind_comes_back_through_log_and_journal(live, conversation):

@@ -21,6 +21,7 @@ from tests.support.intruder import CLOSE, PING, frame, intruder, until_figure
 from tests.support.leak_run import by_polling, by_upgrade, by_websocket
 from tests.support.live import live_server
 from tests.support.servers import LoopServer
+from tests.support.waiting import WAIT_SECONDS
 
 BOTH_WAYS = True
 ROUNDS = 10
@@ -160,7 +161,7 @@ WAYS = [
     *((by_upgrade, ending) for ending in ("clean", "cut", "unfinished")),
 ]
 """A polling client that is cut is known to be gone after a ping only."""
-FREED_SECONDS = 5.0
+FREED_SECONDS = 15.0
 """Less than until the next ping of a client that has left, or the next look at all."""
 
 
@@ -173,7 +174,7 @@ def alive():
 async def test_what_the_server_has_of_a_client_is_freed_when_it_leaves(way, ending):
     async with (
         live_server(handshake_seconds=1) as live,
-        httpx.AsyncClient(base_url=live.url) as asking,
+        httpx.AsyncClient(base_url=live.url, timeout=WAIT_SECONDS) as asking,
     ):
         door = Door(live.server, await live.new())
         await asking.get("/ready")

@@ -22,10 +22,12 @@ from tests.support.intruder import (
 )
 from tests.support.live import live_server
 from tests.support.polling import polling_client
+from tests.support.waiting import WAIT_SECONDS
 
 BOTH_WAYS = True
-SOON = 0.4
-WITHIN = 3.0
+SOON = 2.0
+WITHIN = 4.0
+"""Sooner than what a place is taken back for, and than what uvicorn waits between requests."""
 EVENT = '42["oh_user_action",'
 NONSENSE = [
     EVENT + "[" * 100_000,
@@ -236,5 +238,5 @@ async def test_an_address_that_breaks_the_protocol_again_and_again_is_banned_for
         async with intruder(live.url) as one:
             assert await one.cut(WITHIN) == b""
         await still_serves(live)
-        async with httpx.AsyncClient(base_url=live.url) as client:
+        async with httpx.AsyncClient(base_url=live.url, timeout=WAIT_SECONDS) as client:
             assert (await client.get("/alive")).status_code == 200

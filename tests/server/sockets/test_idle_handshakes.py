@@ -19,8 +19,9 @@ from tests.support.live import live_server
 from tests.support.polling import polling_client
 
 BOTH_WAYS = True
-SOON = 0.8
-WITHIN = 3.0
+SOON = 2.0
+WITHIN = 8.0
+"""Sooner than the default."""
 
 
 @pytest.fixture

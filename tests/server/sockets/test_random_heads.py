@@ -8,7 +8,6 @@ from tests.support.seeds import chosen_seed
 HEADS = 2500
 
 
-@pytest.mark.timeout(150)
 @pytest.mark.parametrize("delivery", ["direct", "engine"])
 async def test_every_connection_is_answered_or_closed_in_time_and_none_is_left(
     delivery, tmp_path, record_property

@@ -17,9 +17,8 @@ from tests.support.clients import ConnectRefused, RecordingClient, message
 from tests.support.live import Live, live_server
 from tests.support.polling import polling_client
 from tests.support.raw_client import payload_of
-from tests.support.waiting import until
+from tests.support.waiting import WAIT_SECONDS, until
 
-REFUSED_SECONDS = 1.0
 SCOPE = {"type": "websocket", "headers": [], "query_string": b"", "client": ("127.0.0.1", 1)}
 UNKNOWN = {"message": "Conversation not found", "data": {"msg_id": "CONVERSATION$NOT_FOUND"}}
 NO_ID = {"message": "No conversation_id in query params"}
@@ -37,7 +36,7 @@ async def refusal(live: Live, conversation_id: str | None, **query: str) -> Any:
 
 async def refused_to(client: RecordingClient) -> Any:
     try:
-        async with asyncio.timeout(REFUSED_SECONDS):
+        async with asyncio.timeout(WAIT_SECONDS):
             with pytest.raises(ConnectRefused) as refused:
                 await client.connect()
     finally:
@@ -62,7 +61,7 @@ async def test_a_missing_id_is_refused(live, text):
 
 
 async def test_a_client_that_polls_is_refused_in_the_same_words(live):
-    async with asyncio.timeout(REFUSED_SECONDS), polling_client(live.url) as client:
+    async with asyncio.timeout(WAIT_SECONDS), polling_client(live.url) as client:
         assert await client.connect() == f"44{orjson.dumps(NO_ID).decode()}"
 
 
@@ -333,7 +332,7 @@ async def test_a_client_that_leaves_by_polling_has_its_poll_answered(live):
         await until(lambda: live.server.runner.server_state.tasks)
         await client.send("1")
 
-        async with asyncio.timeout(REFUSED_SECONDS):
+        async with asyncio.timeout(WAIT_SECONDS):
             answer = await poll
         assert (answer.status_code, answer.text) == (200, "6")
 

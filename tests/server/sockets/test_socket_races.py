@@ -24,7 +24,6 @@ BLOCKS += [(kind, range(BLOCK)) for kind in ("files", "sqlite", "local")]
 @pytest.mark.parametrize(
     ("kind", "seeds"), BLOCKS, ids=lambda value: str(getattr(value, "start", value))
 )
-@pytest.mark.timeout(300)
 async def test_whatever_is_appended_meanwhile_comes_once_and_in_order(
     kind, seeds, tmp_path, record_property
 ):

@@ -76,7 +76,6 @@ async def test_every_payload_is_acknowledged_and_refusals_are_readable(live, cap
     assert [one for one in caplog.records if one.levelno >= logging.ERROR] == []
 
 
-@pytest.mark.timeout(60)
 async def test_bent_packets_end_their_own_connection_at_most(live, caplog):
     seed = chosen_seed()
     random = choices(seed)

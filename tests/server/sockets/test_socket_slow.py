@@ -7,7 +7,6 @@ from functools import partial
 from typing import cast
 
 import psutil  # type: ignore[import-untyped]
-import pytest
 
 from events.actions import MessageAction
 from events.event import EventSource
@@ -25,6 +24,7 @@ from tests.support.live import Live, live_server
 from tests.support.polling import RECORD_SEPARATOR, polling_client
 from tests.support.proxy import throttled
 from tests.support.raw_client import EVENT, RawClient, raw_client
+from tests.support.waiting import WAIT_SECONDS
 
 GOOD = 200
 DEAF = 50
@@ -37,7 +37,7 @@ HELD_BYTES = 2 * CAP_BYTES
 GROWTH_BYTES = 40 * 1024 * 1024
 """All that the deaf may hold is DEAF * (HELD_BYTES + CAP_BYTES), 10 MB; the pages and frames of
 the log take 5 MB and the good clients' buffers the rest. Unbounded it would be over 100 MB."""
-HASTE = 16
+HASTE = 6
 """The factor by which all is faster than on a 64 kbit/s line, the server's patience included."""
 LINE_BYTES_PER_SECOND = 8_000 * HASTE
 STALL_SECONDS = 10 / HASTE
@@ -97,11 +97,10 @@ async def connected(stack: AsyncExitStack, live: Live, key: str, **options: int)
     return client
 
 
-@pytest.mark.timeout(60)
 async def test_clients_that_never_read_cost_little_and_are_cut_while_others_get_everything(
     record_property,
 ):
-    async with live_server(stall_abort_seconds=2) as live, AsyncExitStack() as stack:
+    async with live_server(stall_abort_seconds=5) as live, AsyncExitStack() as stack:
         key = await live.new()
         good = [await connected(stack, live, key) for _ in range(GOOD)]
         deaf = [await connected(stack, live, key, receive_bytes=4096) for _ in range(DEAF)]
@@ -128,7 +127,7 @@ async def test_clients_that_never_read_cost_little_and_are_cut_while_others_get_
             grown = max(grown, process.memory_info().rss)
         (last_id, *_) = await live.append(key, (MessageAction(content="end"), EventSource.AGENT))
         received = await asyncio.gather(*reading)
-        await asyncio.gather(*(client.wait_cut(5) for client in deaf))
+        await asyncio.gather(*(client.wait_cut(WAIT_SECONDS) for client in deaf))
         told = await good[0].send(message("/quiet"))
 
         record_property(
@@ -150,11 +149,10 @@ async def test_clients_that_never_read_cost_little_and_are_cut_while_others_get_
         assert sum(map(len, received)) >= GOOD * EVENTS
 
 
-@pytest.mark.timeout(60)
 async def test_a_slow_but_honest_client_gets_its_backlog_over_one_connection(record_property):
     async with live_server(stall_abort_seconds=STALL_SECONDS) as live:
         key = await live.new()
-        ids = await fill(live, key, EVENTS // 2)
+        ids = await fill(live, key, EVENTS // 4)
         async with (
             throttled(live.server.port, LINE_BYTES_PER_SECOND) as proxy,
             raw_client(proxy.url, key) as client,
@@ -170,7 +168,7 @@ async def test_a_slow_but_honest_client_gets_its_backlog_over_one_connection(rec
             )
             assert received == ids
             assert proxy.connections == 1
-            assert proxy.forwarded >= 1_000_000
+            assert proxy.forwarded >= 500_000
             assert live.traffic.paused >= 10
             assert live.traffic.aborted == 0
 
@@ -255,7 +253,7 @@ async def test_only_clients_that_are_slow_count_as_fallen_behind():
             deaf.stop_reading()
             for _ in range(EVENTS):
                 await fill(live, key, 1)
-            await deaf.wait_cut(60)
+            await deaf.wait_cut(WAIT_SECONDS)
         assert live.events.counters.clients_behind == 1
 
 
@@ -269,7 +267,7 @@ async def test_one_of_those_who_leave_too_much_untaken_together_is_cut_and_the_o
         for client in deaf:
             await client.connect()
             client.stop_reading()
-        cuts = {asyncio.create_task(client.wait_cut(60)): client for client in deaf}
+        cuts = {asyncio.create_task(client.wait_cut(WAIT_SECONDS)): client for client in deaf}
 
         # A frame of a million bytes for each.
         await live.append(key, (MessageAction(content="x" * 500_000), EventSource.AGENT))
@@ -281,7 +279,7 @@ async def test_one_of_those_who_leave_too_much_untaken_together_is_cut_and_the_o
         assert live.traffic.aborted == 1
         for task in waiting:
             cuts[task].start_reading()
-            while len((await cuts[task].event(60)).get("message", "")) < 500_000:
+            while len((await cuts[task].event()).get("message", "")) < 500_000:
                 continue
 
 

@@ -6,8 +6,8 @@ import time
 import pytest
 
 from server.sockets.frames import SHARE_BYTES, SHARE_SECONDS, WOKEN, ReplayScheduler
+from tests.support.waiting import WAIT_SECONDS
 
-DEADLINE_SECONDS = 5
 Served = tuple[int, int]
 """The turn of the loop in which a slice was worked on, and whose it was."""
 MANY = 3 * WOKEN
@@ -42,7 +42,7 @@ async def replay(turns, loop, name, done, slices=3, seconds=2 * SHARE_SECONDS):
 
 async def run(*replays, loop):
     counting = asyncio.create_task(loop.run())
-    async with asyncio.timeout(DEADLINE_SECONDS):
+    async with asyncio.timeout(WAIT_SECONDS):
         await asyncio.gather(*replays)
     counting.cancel()
 
@@ -115,7 +115,7 @@ async def test_one_who_leaves_while_waiting_takes_nobodys_turn():
     for one in work[1::2]:
         one.cancel()
 
-    async with asyncio.timeout(DEADLINE_SECONDS):
+    async with asyncio.timeout(WAIT_SECONDS):
         await asyncio.gather(*work, return_exceptions=True)
 
     assert {name for _, name in done} == set(range(0, MANY, 2))
@@ -133,7 +133,7 @@ async def test_many_who_leave_at_once_take_the_others_turns_with_them_at_no_mome
     for one in work[: 2 * WOKEN]:
         one.cancel()
 
-    async with asyncio.timeout(DEADLINE_SECONDS):
+    async with asyncio.timeout(WAIT_SECONDS):
         await asyncio.gather(*work, return_exceptions=True)
 
     assert [name for _, name in done].count(MANY - 1) == 3

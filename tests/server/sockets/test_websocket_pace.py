@@ -15,12 +15,11 @@ from server.access.rate_limits import RateLimits
 from server.config.settings import ServerConfig
 from server.sockets.direct.websocket import SLICE_BYTES, Websocket
 from server.sockets.transport.stall_watch import Traffic
-from tests.support.waiting import until
+from tests.support.waiting import WAIT_SECONDS, until
 
 BODY = b"t" * 58
 FRAME_BYTES = len(BODY) + 6
 SLICE_FRAMES = SLICE_BYTES // FRAME_BYTES
-DEADLINE_SECONDS = 20
 
 
 def frames(count: int) -> bytes:
@@ -97,7 +96,7 @@ def with_ears(
 
     async def open_and_act() -> list[Ear]:
         made = [Ear(packet_bucket) for _ in range(count)]
-        async with asyncio.timeout(DEADLINE_SECONDS):
+        async with asyncio.timeout(WAIT_SECONDS):
             for ear in made:
                 await ear.open()
             await act(made)
@@ -147,7 +146,7 @@ def test_connections_that_send_without_an_end_have_the_same_share():
 
     async def share(made: list[Ear]) -> None:
         floods = [asyncio.create_task(flood(ear)) for ear in made]
-        await until(lambda: sum(ear.taken for ear in made) >= 1600, DEADLINE_SECONDS)
+        await until(lambda: sum(ear.taken for ear in made) >= 1600, WAIT_SECONDS)
         for task in floods:
             task.cancel()
         await asyncio.gather(*floods, return_exceptions=True)
@@ -201,7 +200,7 @@ def test_one_who_leaves_while_waiting_holds_up_nobody():
             assert packet_bucket.exhausted
             packet_bucket.wait(turn)
         packet_bucket.leave(waiting[0])
-        async with asyncio.timeout(DEADLINE_SECONDS):
+        async with asyncio.timeout(WAIT_SECONDS):
             await came.wait()
         assert not packet_bucket.exhausted
         return done
@@ -215,7 +214,7 @@ def test_who_comes_while_others_wait_stands_behind_them_though_there_is_a_token(
         before = packet_bucket.exhausted
         packet_bucket.wait(came.set)
         between = packet_bucket.exhausted
-        async with asyncio.timeout(DEADLINE_SECONDS):
+        async with asyncio.timeout(WAIT_SECONDS):
             await came.wait()
         return before, between, packet_bucket.exhausted
 
@@ -236,7 +235,7 @@ def test_a_turn_that_fails_is_not_the_last():
         packet_bucket.tokens = -1.0
         packet_bucket.wait(fail)
         packet_bucket.wait(came.set)
-        async with asyncio.timeout(DEADLINE_SECONDS):
+        async with asyncio.timeout(WAIT_SECONDS):
             await came.wait()
         assert told == ["no turn"]
 
