@@ -10,6 +10,7 @@ from events.event import AgentState
 from tests.support.clients import ConnectRefused, joined, message
 from tests.support.remote import CONVERSATIONS, server_over
 from tests.support.rest import assert_refused
+from tests.support.waiting import until
 
 KEY = "planted-admin-key"
 ADMIN = {"x-admin-api-key": KEY}
@@ -77,6 +78,12 @@ async def made(tmp_path, kind):
         created = [await api.create() for _ in range(3)]
         for one in created:
             await api.post(one, message("/say done"))
+
+        async def all_have_a_title():
+            asked = [await api.client.get(f"{CONVERSATIONS}/{one}") for one in created]
+            return all(answer.json()["title"] for answer in asked)
+
+        await until(all_have_a_title)
     damage(tmp_path, kind, created[1])
     return created
 
