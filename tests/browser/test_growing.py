@@ -82,6 +82,45 @@ async ([text, step]) => {
   return drawn;
 }
 """
+KEPT = """
+async ([texts, whole]) => {
+  const { GrowingProse } = await import("/assets/views/growing.js");
+  const { markdown } = await import("/assets/views/markdown.js");
+  const prose = new GrowingProse();
+  const blocks = () => [...(prose.element.querySelector("blockquote")?.children ?? [])];
+  const seen = texts.map((text) => {
+    prose.show(text);
+    return blocks().slice(0, -1);
+  });
+  prose.finish(whole, markdown);
+  return seen.map((before) => before.map((block) => (blocks().includes(block) ? block.tagName : "")));
+}
+"""
+PARSED = """
+async ([text, step]) => {
+  const { Lexer } = await import("/assets/vendor/marked.esm.js");
+  const { GrowingProse } = await import("/assets/views/growing.js");
+  let read = 0;
+  const { lex, inlineTokens } = Lexer.prototype;
+  Lexer.prototype.lex = function (source) {
+    read += source.length;
+    return lex.call(this, source);
+  };
+  Lexer.prototype.inlineTokens = function (source, ...others) {
+    read += source.length;
+    return inlineTokens.call(this, source, ...others);
+  };
+  const prose = new GrowingProse();
+  const parsed = [];
+  for (let to = step; to <= text.length; to += step) {
+    read = 0;
+    prose.show(text.slice(0, to));
+    parsed.push(read);
+  }
+  Object.assign(Lexer.prototype, { lex, inlineTokens });
+  return parsed;
+}
+"""
 ANSWER = """\
 # Title
 
@@ -140,6 +179,18 @@ LONG_PARAGRAPHS = {
     "a mark that stays open": "and *so on and ",
     "one word": "word",
 }
+LONG_QUOTES = {
+    "paragraphs": "> A paragraph of *some* words.\n>\n",
+    "one line": LONG_PARAGRAPHS["marks"],
+    "lines": "> a line of *it*\n",
+    "lines without a mark": "a line of *it*\n",
+    "lists": "> - an item of `some` words\n",
+    "code": "> print('code')\n",
+    "quotes within": "> > a line of *it*\n",
+}
+QUOTE_HEADS = {"code": "> ```py\n"}
+MOST_PARSED = 8_000
+"""Characters: some are read several times, as blocks and within their block; all of it is 18,000."""
 MOST_DRAWN = 6_000
 """Characters: an end that is long, parted, and read once as it was before that."""
 PARTS = [
@@ -147,6 +198,22 @@ PARTS = [
     "https://example.org/a_b", "snake_case", "_under_", "2 * 3", "a < b", "$5", "$a_1$", "\\(x_1\\)", "[0]", "[open", "*open", "`open",
     "<b>", "a@example.org", "\\*", "![x](y)", "**a *b* c**", "&amp;", "wide \N{SNOWMAN}", "1.", "-", "#",
 ]  # fmt: skip
+QUOTED = [
+    *PARTS,
+    "# Heading",
+    "## Below",
+    "- item",
+    "1. one",
+    "```",
+    "> deeper",
+    "| a | b |",
+    "|---|---|",
+    "---",
+    "===",
+    "    code",
+    "[open]: /x",
+]
+MARKS = ["> ", "> ", "> ", "> ", "> ", ">", " > ", "   >  ", "> > ", ">\t", ""]
 SEPARATORS = [" ", " ", " ", "  ", "\n", " \n", "  \n", ", "]
 
 
@@ -275,6 +342,52 @@ async def test_what_is_drawn_for_a_piece_of_a_long_paragraph_is_bounded(page, wo
 
     assert len(drawn) > 1_500
     assert max(drawn) < MOST_DRAWN
+
+
+@pytest.mark.parametrize("name", LONG_QUOTES)
+async def test_what_is_read_and_drawn_for_a_piece_of_a_long_quote_is_bounded(page, name):
+    part = LONG_QUOTES[name]
+    text = QUOTE_HEADS.get(name, "> ") + part * (9_000 // len(part))
+
+    drawn = await page.evaluate(DRAWN, [text, 5])
+    parsed = await page.evaluate(PARSED, [text, 5])
+
+    assert len(drawn) == len(parsed) > 1_500
+    assert max(drawn) < MOST_DRAWN
+    assert max(parsed) < MOST_PARSED
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_quote_that_grew_is_drawn_as_one_that_came_whole(page, seed):
+    random = Random(seed)  # noqa: S311
+    for _ in range(25):
+        lines = [
+            random.choice(MARKS) + " ".join(random.choices(QUOTED, k=random.choice([0, 1, 3, 30])))
+            for _ in range(random.choice([3, 10, 40]))
+        ]
+        whole = "\n".join(lines) + random.choice(["", "\n\n# After\n\n> again", "\n\n\n> # again"])
+        cuts = sorted(random.choices(range(len(whole) + 1), k=40))
+        drawn = await page.evaluate(GROW, [whole, cuts, None])
+        assert drawn["grown"] == drawn["anew"], whole
+
+
+async def test_a_quote_keeps_the_blocks_that_it_shows_while_more_of_it_is_written(page):
+    lines = [
+        "> # First",
+        "> Some *words*",
+        "and more",
+        "> - an item",
+        "> ",
+        "> The `end`",
+        "",
+        "Then.",
+    ]
+    texts = ["\n".join(lines[: count + 1]) for count in range(len(lines) - 1)]
+
+    kept = await page.evaluate(KEPT, [texts, "\n".join(lines)])
+
+    all_of_it = ["H2", "P", "UL"]
+    assert kept == [all_of_it[:count] for count in (0, 1, 1, 2, 2, 3, 3)]
 
 
 @pytest.mark.parametrize("seed", range(3))

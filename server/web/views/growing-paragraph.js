@@ -35,9 +35,11 @@ export class GrowingParagraph {
    * @param {Element} element shows the text
    * @param {string} text
    * @param {Token[]} tokens
+   * @param {number} depth how many quotes it stands in
    */
-  constructor(element, text, tokens) {
+  constructor(element, text, tokens, depth) {
     this.element = element;
+    this.depth = depth;
     this.#end = text;
     this.#tokens = tokens;
     this.#shown = [...element.childNodes];
@@ -69,7 +71,7 @@ export class GrowingParagraph {
   /** Nothing follows: draws all of it anew if it was parted where a mark is open. */
   complete() {
     if (!this.#hasGuessed) return;
-    this.element.replaceChildren(...inlines(inlineTokensOf(this.settled + this.#end), 0));
+    this.element.replaceChildren(...inlines(inlineTokensOf(this.settled + this.#end), this.depth));
   }
 
   /** Draws what differs from the end that is shown. @param {string} end */
@@ -83,7 +85,7 @@ export class GrowingParagraph {
       last.appendData(tokens[kept].raw.slice(before[kept].raw.length));
       kept += 1;
     }
-    const fresh = inlines(tokens.slice(kept), 0);
+    const fresh = inlines(tokens.slice(kept), this.depth);
     for (const node of this.#shown.slice(kept)) /** @type {ChildNode} */ (node).remove();
     this.element.append(...fresh);
     this.#end = end;

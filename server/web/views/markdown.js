@@ -23,9 +23,7 @@ const MARKS = /[\\$`*_~#<>|[\]\n@]|:\/\/|www\.|^\s*(?:[-+]|\d+[.)])(?:\s|$)|^ {4
  */
 export function markdown(text) {
   const result = document.createDocumentFragment();
-  const tokens = tokensOf(text);
-  rank(tokens, []);
-  result.append(...blocks(tokens, 0));
+  result.append(...blocks(blockTokensOf(text), 0));
   return result;
 }
 
@@ -37,6 +35,22 @@ export function markdown(text) {
  */
 export function tokensOf(text) {
   return parsed(text, (parser) => parser.lex(text)) ?? [{ type: "paragraph", raw: text, text, tokens: plain(text) }];
+}
+
+/**
+ * The blocks of a text that are to be drawn, with the levels of their headings.
+ *
+ * @param {string} text
+ */
+export function blockTokensOf(text) {
+  const tokens = tokensOf(text).filter(isDrawn);
+  rank(tokens, []);
+  return tokens;
+}
+
+/** Whether a block is to be seen. @param {Token} token */
+export function isDrawn({ type }) {
+  return type !== "space" && type !== "def";
 }
 
 /**
