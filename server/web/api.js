@@ -135,6 +135,16 @@ export class Api {
   }
 
   /**
+   * Has people asked again about a kind of action that was allowed.
+   *
+   * @param {string} id
+   * @param {string} kind
+   */
+  revoke(id, kind) {
+    return this.http.call("DELETE", `${path(id)}/approvals/allowed/${encodeURIComponent(kind)}`);
+  }
+
+  /**
    * The id of the last event that every client receives, which excludes states.
    *
    * @param {string} id

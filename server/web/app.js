@@ -13,12 +13,14 @@ import { mountSound } from "./sound.js";
 import { Stage } from "./stage.js";
 import { Store } from "./store.js";
 import { Unread } from "./unread.js";
+import { mountAllowed } from "./views/allowed.js";
 import { mountComposer } from "./views/composer.js";
 import { mountConfirmation } from "./views/confirmation.js";
 import { whenOpened } from "./views/dialog.js";
 import { slot } from "./views/dom.js";
 import { mountDrawer } from "./views/drawer.js";
 import { mountEarlier } from "./views/earlier.js";
+import { mountEditDialog } from "./views/edit-dialog.js";
 import { mountExportMenu } from "./views/export-menu.js";
 import { mountHeader } from "./views/header.js";
 import { mountKeyForm } from "./views/key-form.js";
@@ -80,10 +82,19 @@ mountPending(store, {
   retry: (clientId) => stage.conversation?.retry(clientId),
   discard: (clientId) => stage.conversation?.discard(clientId),
 });
+const editDialog = whenOpened(() => mountEditDialog(store, {
+  edit: async (id, changes) => (await stage.conversation?.edit(id, changes)) ?? null,
+  renew: (id) => void stage.renew(id),
+}));
 const confirmation = mountConfirmation(store, {
   decide: (id, approved, reason) => void stage.conversation?.decide(id, approved, reason),
+  edit(id) {
+    const entry = stage.conversation?.question(id);
+    if (entry) editDialog.open(entry);
+  },
   renew: (id) => void stage.renew(id),
 });
+mountAllowed(store, { revoke: (kind) => void stage.revoke(kind) });
 slot("entries").addEventListener("click", (event) => {
   if (!(event.target instanceof Element && event.target.closest("[data-act=retry], [data-act=continue]"))) return;
   stage.conversation?.resume();

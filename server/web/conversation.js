@@ -1,5 +1,6 @@
 /** The open conversation: its connection, its transcript and the messages under way. */
 
+import { Allowed } from "./allowed.js";
 import { asks } from "./asking.js";
 import { newClientId } from "./client-id.js";
 import { Outbox } from "./outbox.js";
@@ -14,6 +15,7 @@ import { reasonText, statusText, WAITS_FOR_SLOT, WAITS_WITH_MESSAGE } from "./wo
 /** @typedef {import("./types.js").Event} Event */
 /** @typedef {import("./types.js").Pending} Pending */
 /** @typedef {import("./types.js").EventsPage} EventsPage */
+/** @typedef {import("./types.js").Refusal} Refusal */
 
 /** A packet may have 4 MiB; the frame and the event name need a little of it. */
 const MESSAGE_LIMIT_BYTES = 4 * 1024 * 1024 - 1024;
@@ -29,6 +31,8 @@ const PASSING = new Set([
   "timeout",
 ]);
 const AGAIN_MS = 2_000;
+/** Refusals of which the transcript shows why: somebody was first, or the time to answer is over. */
+const SHOWN = new Set(["already_decided", "approval_expired"]);
 /** Drawn at once when somebody goes to the beginning. */
 const PAGES_TOGETHER = 10;
 /** A failure that is not in the log after this time is shown in a banner. */
@@ -45,6 +49,12 @@ export const STANDING = new Set(["error", "rate_limited"]);
 export const RESTING = new Set(["awaiting_user_input", "paused", "stopped", "error", "rate_limited"]);
 /** States in which no turn is under way. */
 const TURNLESS = new Set([...RESTING, "finished", "rejected"]);
+
+/** @typedef {"stopped" | "running" | "user_confirmed" | "user_rejected"} State */
+/**
+ * @typedef {{of?: number, thought?: string, edit?: Record<string, unknown>, always?: string}} About The turn or the
+ *   action that is meant, why, with which changes, and the kind that is allowed from now on.
+ */
 
 /**
  * @typedef {object} ConversationListener
@@ -84,6 +94,7 @@ export class Conversation {
   /** The texts that are being written. */
   #held = NOTHING_HELD;
   #turns = new TurnWatch();
+  #allowed = new Allowed();
 
   /**
    * @param {string} id
@@ -239,6 +250,11 @@ export class Conversation {
     return this.command("stopped", of === null ? {} : { of });
   }
 
+  /** The action that waits for a person under that id. @param {number} id */
+  question(id) {
+    return this.timeline.open.find((entry) => entry.id === id);
+  }
+
   /**
    * Decides about an action.
    *
@@ -248,30 +264,63 @@ export class Conversation {
    */
   decide(id, approved, reason) {
     const thought = reason ? { thought: reason } : {};
-    return this.command(approved ? "user_confirmed" : "user_rejected", { of: id, ...thought });
+    if (!approved) return this.command("user_rejected", { of: id, ...thought });
+    return this.command("user_confirmed", { of: id, ...thought, ...this.#always(id) });
+  }
+
+  /**
+   * Approves an action with other arguments.
+   *
+   * @param {number} id
+   * @param {Record<string, unknown>} changes by the names of the arguments; the others stay
+   * @returns {Promise<Refusal | null>} null when it was approved
+   */
+  async edit(id, changes) {
+    if (new Blob([JSON.stringify(changes)]).size > MESSAGE_LIMIT_BYTES) {
+      return { code: "too_large", message: "The changes are too long: the limit is 4 MiB." };
+    }
+    return this.#request("user_confirmed", { of: id, edit: changes, ...this.#always(id) });
+  }
+
+  /** Whether a person wants later ones of its kind to be carried out without being asked. @param {number} id */
+  #always(id) {
+    const entry = this.question(id);
+    return entry?.always ? { always: entry.name } : {};
+  }
+
+  /**
+   * Requests an agent state, and shows why that was refused.
+   *
+   * @param {State} state
+   * @param {About} [about]
+   */
+  async command(state, about = {}) {
+    const refusal = await this.#request(state, about);
+    if (refusal && !SHOWN.has(refusal.code) && !this.#closed) this.store.notice("request", refusal.message);
   }
 
   /**
    * Requests an agent state. Never repeated after a reconnect: the user may not mean it any more.
    *
-   * @param {"stopped" | "running" | "user_confirmed" | "user_rejected"} state
-   * @param {{of?: number, thought?: string}} [about] The turn or the action that is meant, and why.
+   * @param {State} state
+   * @param {About} about
+   * @returns {Promise<Refusal | null>} null when it was accepted
    */
-  async command(state, about = {}) {
+  async #request(state, about) {
     const event = { action: "change_agent_state", args: { agent_state: state, ...about }, client_id: newClientId() };
     this.timeline.ownKeys.add(event.client_id);
-    let trouble = "";
+    let ack;
     try {
-      const ack = await this.link.send(event);
-      // The transcript shows who was first.
-      if (ack?.status === "error" && ack.code === "already_decided") return;
-      if (ack?.status === "error" && ack.code === "approval_expired") return void (await this.#readQuestions());
-      if (ack?.status === "error") trouble = ack.message;
-      else if (ack?.queued && !this.#closed) this.#wait(ack.id, 0, WAITS_WITH_MESSAGE);
+      ack = await this.link.send(event);
     } catch {
-      trouble = "The server did not respond. Please try again.";
+      return { code: "timeout", message: "The server did not respond. Please try again." };
     }
-    if (trouble && !this.#closed) this.store.notice("request", trouble);
+    if (ack?.status === "error") {
+      if (ack.code === "approval_expired") await this.#readQuestions();
+      return ack;
+    }
+    if (ack?.queued && !this.#closed) this.#wait(ack.id, 0, WAITS_WITH_MESSAGE);
+    return null;
   }
 
   /**
@@ -389,6 +438,7 @@ export class Conversation {
     this.#turns.saw(payload, isState(payload) && TURNLESS.has(payload.extras?.agent_state));
     const usage = usageOf(payload);
     if (usage) this.store.set({ usage });
+    if (this.#allowed.saw(payload)) this.#tellAllowed();
     if (payload.observation === "agent_state_changed") {
       this.#changedState(payload);
     } else if (isFailure(payload)) {
@@ -399,6 +449,11 @@ export class Conversation {
       if (payload.action === "message" && payload.source === "user") this.#explained = false;
       this.store.notice("agent", "");
     }
+  }
+
+  #tellAllowed() {
+    const { kinds } = this.#allowed;
+    if (String(kinds) !== String(this.store.state.allowed)) this.store.set({ allowed: kinds });
   }
 
   /** @param {Event} payload */

@@ -122,14 +122,25 @@ export class Stage {
   #look() {
     const { open = [], decided = null, failure = null, cutOff = null } = this.conversation?.timeline ?? {};
     const [awaiting = null] = open;
-    this.store.set({ awaiting, questions: open.length, expired: awaiting?.expired ?? false, decided, failure, cutOff });
+    const asked = open.map(({ id, expired }) => `${id}${expired ? " expired" : ""}`).join();
+    this.store.set({ awaiting, questions: open.length, expired: awaiting?.expired ?? false, asked, decided, failure, cutOff });
   }
 
   /** Asks again about an action. @param {number} approval */
-  async renew(approval) {
+  renew(approval) {
+    return this.#ask((id) => this.api.renew(id, approval));
+  }
+
+  /** Has the agent ask again before it does something of that kind. @param {string} kind */
+  revoke(kind) {
+    return this.#ask((id) => this.api.revoke(id, kind));
+  }
+
+  /** Sends a request about the open conversation. @param {(id: string) => Promise<unknown>} request */
+  async #ask(request) {
     const { id } = this.conversation ?? {};
     try {
-      if (id) await this.api.renew(id, approval);
+      if (id) await request(id);
     } catch (error) {
       this.store.complain(error);
     }

@@ -25,6 +25,8 @@ export function blankConversation() {
     awaiting: null,
     questions: 0,
     expired: false,
+    asked: "",
+    allowed: [],
     decided: null,
     failure: null,
     cutOff: null,

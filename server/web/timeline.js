@@ -179,7 +179,7 @@ export class Timeline {
     this.lastId = Math.max(this.lastId, older.lastId);
     this.#firstDecided = older.#firstDecided ?? this.#firstDecided;
     this.#asks ??= older.#asks;
-    for (const [id, entry] of older.#questions) this.#questions.set(id, entry);
+    for (const [id, entry] of older.#questions) this.#questions.set(id, withAnswer(entry, this.#questions.get(id)));
     for (const [id, decided] of older.#decisions) this.#decisions.set(id, decided);
     for (const [id, entry] of older.#repeated) this.#repeated.set(id, entry);
     this.#answered ||= older.#answered;
@@ -276,7 +276,7 @@ export class Timeline {
     if (approved === undefined || source !== "user") return null;
     const own = client_id !== undefined && this.ownKeys.has(client_id);
     /** @type {Entry["decided"]} */
-    const decided = { approved, at: timestamp ?? "", by: own ? "you" : this.#isLive ? "elsewhere" : "" };
+    const decided = { approved, at: timestamp ?? "", by: own ? "you" : this.#isLive ? "elsewhere" : "", edited: args?.edit !== undefined, always: args?.always };
     const of = args?.of ?? this.open.at(-1)?.id;
     if (of === undefined || this.#decisions.has(of)) return null;
     this.#decisions.set(of, decided);
@@ -331,6 +331,18 @@ function entryOf(event, action, observation) {
     action,
     observation,
   };
+}
+
+/**
+ * Takes over what a person has written as an answer, and that the time for it is over.
+ *
+ * @param {Entry} entry
+ * @param {Entry} [known] the same one
+ */
+function withAnswer(entry, known) {
+  if (!known) return entry;
+  const { expired, reason, always, draft } = known;
+  return Object.assign(entry, { expired, reason, always, draft });
 }
 
 /**

@@ -77,6 +77,8 @@
  * @typedef {{status: "ok", id: number, duplicate: boolean, queued?: boolean}
  *   | {status: "error", code: string, message: string}} Ack
  *
+ * @typedef {{code: string, message: string}} Refusal Why a command was not accepted.
+ *
  * @typedef {object} Pending A message of ours that the log has not shown back yet.
  * @property {ClientEvent} event
  * @property {"waiting" | "sending" | "stored" | "queued" | "failed"} stage
@@ -97,6 +99,8 @@
  * @property {Decided} [decided] What a person decided about it.
  * @property {Event} [asked] The action as it was when it waited for that.
  * @property {string} [reason] What the person has written so far to reject it with.
+ * @property {boolean} [always] Whether the person would allow all of its kind.
+ * @property {Map<string, string>} [draft] What the person has made of its arguments so far, by label.
  * @property {HTMLElement} [watched] Its text as the reader saw it being written.
  *
  * @typedef {{id: number, action: Event, expired: boolean}} Approval An action that waits for a person.
@@ -105,6 +109,8 @@
  * @property {boolean} approved
  * @property {string} at ISO time.
  * @property {"you" | "elsewhere" | ""} by "" when it was decided before the conversation was opened.
+ * @property {boolean} [edited] Whether the action was changed.
+ * @property {string} [always] The kind that was allowed with it.
  *
  * @typedef {object} Usage What a conversation has cost so far; counts are of tokens.
  * @property {number} cost In US dollars.
@@ -145,6 +151,8 @@
  * @property {Entry | null} awaiting The oldest action that waits for the user's decision.
  * @property {number} questions How many actions do.
  * @property {boolean} expired Whether it has to be asked again first.
+ * @property {string} asked Which actions do, and which of these have expired: another text for each change.
+ * @property {string[]} allowed Kinds of action that the agent may carry out here without asking.
  * @property {Entry | null} decided The last of them that was decided elsewhere.
  * @property {Set<string>} asking Conversations in which an action waits for the user, as far as they are listed and not open.
  * @property {Entry | null} failure The newest failure that no message of the user follows.

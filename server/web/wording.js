@@ -143,6 +143,24 @@ export function confirmedStep(action) {
   }
 }
 
+/** @type {Record<string, string>} */
+const DEEDS = {
+  run: "run commands",
+  run_ipython: "run Python code",
+  read: "read files",
+  write: "write files",
+  edit: "edit files",
+  browse: "open pages",
+  browse_interactive: "act on pages",
+  call_tool_mcp: "call tools",
+  delegate: "delegate tasks",
+};
+
+/** What actions of a kind do. @param {string} kind */
+export function deedText(kind) {
+  return DEEDS[kind] ?? `take the step “${kind.replaceAll("_", " ")}”`;
+}
+
 /**
  * Who decided about an action.
  *

@@ -18,6 +18,7 @@ PHONE: ViewportSize = {"width": 390, "height": 844}
 DESK: ViewportSize = {"width": 1280, "height": 800}
 SIZES = {"desk": DESK, "phone": PHONE}
 PARTS = 4
+FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES.keys())
@@ -102,6 +103,16 @@ async def test_an_empty_conversation_says_how_to_begin(reader):
     await reader.ask("hello", "You said: hello")
 
     await expect(reader.part("blank")).to_be_hidden()
+
+
+async def test_all_lines_of_a_message_are_seen_when_the_window_becomes_narrower(reader):
+    await reader.begin()
+    await reader.part("composer").fill("a message that needs more lines in a narrow window")
+    await reader.page.set_viewport_size(PHONE)
+    await reader.page.evaluate(FRAMES)
+
+    hidden = "(field) => field.scrollHeight - field.clientHeight"
+    assert await reader.part("composer").evaluate(hidden) <= 0
 
 
 async def test_what_has_the_focus_shows_it(visitor):

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from contextlib import asynccontextmanager
 
 import pytest
 import pytest_asyncio
@@ -258,7 +259,9 @@ async def test_a_file_that_is_to_be_read_is_asked_about_on_its_card(context, scr
     assert not await reader.found_fault()
 
 
-async def test_a_question_that_is_not_loaded_is_asked_in_the_bar(context):
+@asynccontextmanager
+async def at_an_older_question(context):
+    """A reader of a page that has not loaded the question that waits."""
     async with live_server(agent_class=class_path(Talking), confirmation_mode=True) as live:
         reader = await person(context, live.url)
         await reader.begin()
@@ -266,6 +269,11 @@ async def test_a_question_that_is_not_loaded_is_asked_in_the_bar(context):
         await expect(reader.messages_of("agent").last).to_contain_text(f"Line {AT_ONCE - 1}")
         await reader.page.reload()
         await expect(reader.messages_of("agent").last).to_contain_text(f"Line {AT_ONCE - 1}")
+        yield reader
+
+
+async def test_a_question_that_is_not_loaded_is_asked_in_the_bar(context):
+    async with at_an_older_question(context) as reader:
         await expect(reader.part("confirmation")).to_contain_text("echo at last")
         await expect(reader.part("bar-show")).to_be_hidden()
         await reader.part("bar-approve").click()

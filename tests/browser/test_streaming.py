@@ -276,7 +276,9 @@ async def test_a_text_that_is_written_fits_and_breaks_no_rule(browser, live, sch
     await context.close()
 
 
-async def test_a_text_goes_on_exactly_where_the_connection_was_lost(context, live):
+@asynccontextmanager
+async def held_up(live, context):
+    """A reader whose connection is lost in the middle of a text, and the author of that."""
     async with (
         writing(live) as author,
         cutting(live.server.port, Random(1), 0) as proxy,  # noqa: S311
@@ -290,12 +292,32 @@ async def test_a_text_goes_on_exactly_where_the_connection_was_lost(context, liv
         await context.set_offline(True)
         proxy.cut()
         await expect(reader.part("working")).to_contain_text("The answer will go on here")
+        yield reader, author
+
+
+async def test_a_text_goes_on_exactly_where_the_connection_was_lost(context, live):
+    async with held_up(live, context) as (reader, author):
         await context.set_offline(False)
         await author.write("ning, ", "all")
         await expect(reader.part("written")).to_contain_text("Good morning, all")
         await author.finish()
         await expect(reader.messages_of("agent").last).to_contain_text("Good morning, all")
         assert not await reader.found_fault(f"{OUTAGE}|ERR_INTERNET_DISCONNECTED")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_a_text_that_a_lost_connection_holds_up_fits_and_breaks_no_rule(
+    browser, live, scheme
+):
+    context = await new_context(browser, color_scheme=scheme)
+    async with held_up(live, context) as (reader, _):
+        for size in SIZES.values():
+            await reader.page.set_viewport_size(size)
+            await picture(reader, f"lost-{size['width']}-{scheme}")
+            assert await broken_rules(reader.page) == {}
+            assert await reader.fits()
+        assert not await reader.found_fault(f"{OUTAGE}|ERR_INTERNET_DISCONNECTED")
+    await context.close()
 
 
 async def test_a_text_is_followed_by_polling_alone(context, live):

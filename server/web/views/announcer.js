@@ -17,7 +17,7 @@ export function mountAnnouncer(store) {
     const { connection, polls } = store.state;
     if (connection === "connected" || connection === "reconnecting") region.textContent = connectionText(connection, polls);
   });
-  store.watch(["agentState", "waits", "awaiting"], () => {
+  store.watch(["agentState", "waits", "awaiting", "expired"], () => {
     const { agentState, waits, awaiting } = store.state;
     if (agentState === ASKING && awaiting) region.textContent = questionText(awaiting);
     else if (waits) region.textContent = waits;
@@ -29,8 +29,9 @@ export function mountAnnouncer(store) {
 }
 
 /** What will run and how risky it is, and how to get there. @param {import("../types.js").Entry} asked */
-function questionText({ action }) {
+function questionText({ action, expired }) {
   const { verb, object } = confirmedStep(action);
+  if (expired) return `The time to answer whether the agent may ${verb} is over. Alt A leads to the button that asks again.`;
   const risk = riskText(action?.args?.security_risk);
   return `May the agent ${verb}? ${revealed(object).slice(0, MOST_CHARACTERS)}. ${risk ? `${risk}. ` : ""}Alt A leads to the answer.`;
 }

@@ -70,7 +70,7 @@ export function errorText(observation) {
 function verdict(entry, stage, outcome) {
   const code = entry.observation?.extras?.metadata?.exit_code;
   const texts = {
-    asking: "needs you",
+    asking: entry.expired ? "expired" : "needs you",
     approved: "approved",
     rejected: "rejected",
     running: "running",

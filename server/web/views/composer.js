@@ -49,6 +49,13 @@ export function mountComposer(store, on) {
     send.hidden = blank && !stop.hidden;
   };
   const shelf = mountAttachments(() => grow());
+  let width = 0;
+  // Buttons come beside it and phones are turned: its lines break elsewhere then.
+  new ResizeObserver(([{ contentRect }]) => {
+    if (contentRect.width === width) return;
+    width = contentRect.width;
+    grow();
+  }).observe(input);
   const submit = async () => {
     if (send.disabled) return;
     const text = input.value.trim();

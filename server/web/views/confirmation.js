@@ -4,7 +4,8 @@ import { hourOf } from "../clock.js";
 import { revealed } from "../text/revealed.js";
 import { confirmedStep, decisionText } from "../wording.js";
 import { slot } from "./dom.js";
-import { questionText, riskMark } from "./question.js";
+import { isEditable } from "./edit-fields.js";
+import { alwaysBox, questionText, riskMark } from "./question.js";
 
 /** @typedef {import("../types.js").Entry} Entry */
 
@@ -15,7 +16,7 @@ const ANSWERS = ".question__answers";
 
 /**
  * @param {import("../store.js").Store} store
- * @param {{decide: (id: number, approved: boolean, reason: string) => void, renew: (id: number) => void}} on
+ * @param {{decide: (id: number, approved: boolean, reason: string) => void, edit: (id: number) => void, renew: (id: number) => void}} on
  * @returns {{focus: () => void}} leads to the question; Escape and an answer lead back
  */
 export function mountConfirmation(store, on) {
@@ -77,7 +78,8 @@ export function mountConfirmation(store, on) {
     filled = about;
     show.hidden = answers === null;
     slot("confirmation-renew").hidden = !expired;
-    slot("confirmation-reject").hidden = slot("confirmation-approve").hidden = expired;
+    slot("confirmation-reject").hidden = slot("confirmation-approve").hidden = slot("confirmation-always").hidden = expired;
+    slot("confirmation-edit").hidden = expired || awaiting === null || !isEditable(awaiting);
     // What is removed would take the focus with it.
     if ((hasFocus && bar.hidden) || (held && !held.isConnected && document.activeElement === document.body)) back();
   };
@@ -106,6 +108,7 @@ export function mountConfirmation(store, on) {
     const act = event.target instanceof HTMLElement ? event.target.dataset.act : undefined;
     const { awaiting } = store.state;
     if (act === "renew" && awaiting) on.renew(awaiting.id);
+    else if (act === "edit" && awaiting) on.edit(awaiting.id);
     else if (act && awaiting) answer(awaiting.id, act === "approve", "");
   });
   entries.addEventListener("click", (event) => {
@@ -113,16 +116,17 @@ export function mountConfirmation(store, on) {
     const id = Number(button?.closest("form")?.dataset.question);
     if (button?.dataset.act === "approve") answer(id, true, "");
     if (button?.dataset.act === "renew") on.renew(id);
+    if (button?.dataset.act === "edit") on.edit(id);
   });
   entries.addEventListener("submit", (event) => {
     event.preventDefault();
     const form = /** @type {HTMLFormElement} */ (event.target);
-    const [reason] = /** @type {HTMLInputElement[]} */ ([...form.elements]);
+    const reason = /** @type {HTMLInputElement} */ (form.elements.namedItem("reason"));
     answer(Number(form.dataset.question), false, reason.value.trim());
   });
   entries.addEventListener("focusin", ({ target, relatedTarget }) => {
     const question = target instanceof Element ? target.closest("[data-question]") : null;
-    if (question && !held && relatedTarget instanceof HTMLElement && !bar.contains(relatedTarget)) before = relatedTarget;
+    if (question && !held && relatedTarget instanceof HTMLElement && !relatedTarget.closest("dialog, .confirmation")) before = relatedTarget;
     held = question;
   });
   entries.addEventListener("focusout", ({ relatedTarget }) => {
@@ -169,11 +173,12 @@ export function mountConfirmation(store, on) {
 function fill(awaiting, questions) {
   const { object: what } = confirmedStep(awaiting.action);
   const text = revealed(what);
-  const more = questions > 1 ? ` (${questions - 1} more)` : "";
+  const more = questions > 1 ? ` (${questions - 1}\u00a0more)` : "";
   slot("confirmation-verb").replaceChildren(`${questionText(awaiting)}${more} `, riskMark(awaiting) ?? "");
   const object = slot("confirmation-object");
   object.textContent = text.length > MOST_CHARACTERS ? `${text.slice(0, MOST_CHARACTERS)} … and ${text.length - MOST_CHARACTERS} more characters` : text;
   object.hidden = text === "";
+  slot("confirmation-always").replaceChildren(alwaysBox(awaiting, "bar-always"));
 }
 
 /** @param {Element} element @param {Element} scroller */

@@ -36,15 +36,17 @@ export function makeDialog(testid, heading, ...body) {
 /**
  * A dialog that is built when it is first opened, so that the page is painted sooner.
  *
- * @param {() => {open: () => void}} make
+ * @template {any[]} T
+ * @param {() => {open: (...what: T) => void}} make
  */
 export function whenOpened(make) {
-  /** @type {{open: () => void} | undefined} */
+  /** @type {{open: (...what: T) => void} | undefined} */
   let made;
   return {
-    open() {
+    /** @param {T} what */
+    open(...what) {
       made ??= make();
-      made.open();
+      made.open(...what);
     },
   };
 }

@@ -1,8 +1,9 @@
 /** What a person decides about an action, on its card: the question, and the decision. */
 
 import { hourOf } from "../clock.js";
-import { confirmedStep, decisionText, riskText } from "../wording.js";
+import { confirmedStep, decisionText, deedText, riskText } from "../wording.js";
 import { h } from "./dom.js";
+import { isEditable } from "./edit-fields.js";
 
 /** @typedef {import("../types.js").Entry} Entry */
 
@@ -17,9 +18,14 @@ const MOST_REASON_CHARACTERS = 2_000;
  */
 export function question(entry, whatId) {
   const id = `question-${entry.id}`;
+  const about = { "aria-describedby": `${id} ${whatId}` };
+  /** @param {string} act @param {string} text @param {Record<string, string>} [props] */
+  const button = (act, text, props = {}) =>
+    h("button", { type: "button", class: "button", ...about, ...props, data: { testid: act, act } }, text);
   const reason = h("input", {
     class: "field field--small question__reason",
     type: "text",
+    name: "reason",
     maxlength: MOST_REASON_CHARACTERS,
     autocomplete: "off",
     placeholder: "Reason to reject",
@@ -28,25 +34,53 @@ export function question(entry, whatId) {
     oninput: () => (entry.reason = reason.value),
   });
   reason.value = entry.reason ?? "";
-  const about = { "aria-describedby": `${id} ${whatId}` };
   const answers = entry.expired
-    ? [h("button", { type: "button", class: "button", ...about, data: { testid: "renew", act: "renew" } }, "Ask again")]
+    ? [button("renew", "Ask again")]
     : [
         reason,
-        h("button", { type: "submit", class: "button", ...about, data: { testid: "reject", act: "reject" } }, "Reject"),
-        h("button", { type: "button", class: "button button--strong", ...about, data: { testid: "approve", act: "approve" } }, "Approve"),
+        button("reject", "Reject", { type: "submit" }),
+        isEditable(entry) ? button("edit", "Edit") : null,
+        button("approve", "Approve", { class: "button button--strong" }),
       ];
   return h(
     "form",
-    { class: "question", "aria-labelledby": id, data: { testid: "question", question: String(entry.id) } },
+    // Without a name of its own: there may be many, and each would be a landmark of the page.
+    { class: "question", data: { testid: "question", question: String(entry.id) } },
     h("p", { class: "question__text", id }, questionText(entry), " ", riskMark(entry)),
+    entry.expired ? null : alwaysBox(entry),
     h("div", { class: "question__answers" }, ...answers),
   );
 }
 
 /** @param {Entry} entry */
 export function questionText(entry) {
-  return `May the agent ${confirmedStep(entry.action).verb}?${entry.expired ? " The time to answer is over." : ""}`;
+  const over = " The time to answer is over. It was not refused.";
+  return `May the agent ${confirmedStep(entry.action).verb}?${entry.expired ? over : ""}`;
+}
+
+/**
+ * Whether later actions of the kind need no answer. All boxes about one entry say the same.
+ *
+ * @param {Entry} entry
+ * @param {string} [testid]
+ */
+export function alwaysBox(entry, testid = "always") {
+  const data = { testid, always: String(entry.id) };
+  const box = h("input", { type: "checkbox", class: "always__box", data });
+  box.checked = entry.always ?? false;
+  box.addEventListener("keydown", (event) => {
+    // Browsers send the form then, which would decide.
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    box.click();
+  });
+  box.addEventListener("change", () => {
+    entry.always = box.checked;
+    /** @type {NodeListOf<HTMLInputElement>} */
+    const others = document.querySelectorAll(`[data-always="${entry.id}"]`);
+    for (const other of others) other.checked = box.checked;
+  });
+  return h("label", { class: "always" }, box, h("span", {}, `Always ${deedText(entry.name)} here, whatever the risk`));
 }
 
 /** @param {Entry} entry */
@@ -64,7 +98,8 @@ export function riskMark(entry) {
  */
 export function decision({ action, decided }) {
   if (!decided) return null;
-  const changes = action?.edited_by === undefined ? "" : ", with changes,";
+  const changes = decided.edited || action?.edited_by !== undefined ? ", with changes," : "";
   const when = decided.at ? ` at ${hourOf(decided.at)}` : "";
-  return h("p", { class: "question question--over", data: { testid: "decision" } }, `${decisionText(decided)}${changes}${when}`);
+  const always = decided.always ? `, and let the agent ${deedText(decided.always)} from then on` : "";
+  return h("p", { class: "question question--over", data: { testid: "decision" } }, `${decisionText(decided)}${changes}${when}${always}`);
 }
