@@ -36,8 +36,6 @@ from tests.support.written_turns import (
     state,
 )
 
-pytestmark = pytest.mark.timeout(60)
-
 ASKING = AgentState.AWAITING_USER_CONFIRMATION
 WAITS = ConfirmationState.AWAITING_CONFIRMATION
 AGREED = ConfirmationState.CONFIRMED

@@ -2,8 +2,6 @@
 
 import asyncio
 
-import pytest
-
 from server.sockets.asyncapi import NOTICES
 from tests.support.described import described_as
 from tests.support.live import live_server
@@ -11,8 +9,6 @@ from tests.support.payloads import Payload, kind_of
 from tests.support.remote import CONVERSATIONS, remote
 from tests.support.sse import Frame, sse_frames
 from tests.support.waiting import until
-
-pytestmark = pytest.mark.timeout(60)
 
 NARRATING = "tests.support.turn_agents:Narrating"
 
