@@ -15,6 +15,7 @@ import httpx
 
 from events.actions import RUNNABLE
 from events.event import AgentState
+from server.process.watchdog import EXIT_ENDED
 from tests.support.approvals import decide, pending
 from tests.support.clients import joined, message
 from tests.support.crash_run import unlimited_server
@@ -61,6 +62,7 @@ SETTINGS = {
     "shutdown_seconds": 2,
 }
 EXIT_CODES = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 0}
+MAY_END_WITH = {signal.SIGKILL: (-signal.SIGKILL,), signal.SIGTERM: (0, EXIT_ENDED)}
 
 
 @dataclass(slots=True)
@@ -143,8 +145,10 @@ async def _random_round(server: TurnServer, random: Random) -> None:
         ]
         await asyncio.sleep(random.uniform(*CUT_SECONDS))
         number = random.choice((signal.SIGKILL, signal.SIGTERM))
-        assert await process.stop(number) == EXIT_CODES[number]
-        figures.counts[number.name] += 1
+        code = await process.stop(number)
+        # A stop that takes too long, on a machine without time for it, ends as a kill does.
+        assert code in MAY_END_WITH[number]
+        figures.counts[number.name if code == EXIT_CODES[number] else "too long a stop"] += 1
         asked = await asyncio.gather(*asking)
         await asyncio.gather(*deciding)
     await process.start()
