@@ -371,6 +371,23 @@ async def test_a_quote_that_grew_is_drawn_as_one_that_came_whole(page, seed):
         assert drawn["grown"] == drawn["anew"], whole
 
 
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [
+        ("> a paragraph\nand more", True),
+        ("> # a heading\nand more", False),
+        ("> ```\n> code\nand more", False),
+        ("> a paragraph\n>\nand more", False),
+    ],
+)
+async def test_a_line_without_a_mark_is_drawn_in_the_quote_whose_paragraph_it_continues(
+    page, text, quoted
+):
+    shown = (await page.evaluate(PROGRESS, text))[-1]
+
+    assert shown == (["BLOCKQUOTE"] if quoted else ["BLOCKQUOTE", "P"])
+
+
 async def test_a_quote_keeps_the_blocks_that_it_shows_while_more_of_it_is_written(page):
     lines = [
         "> # First",
