@@ -51,7 +51,7 @@ async def test_the_drawer_takes_the_focus_and_gives_it_back(browser, server):
     await reader.visit()
 
     await reader.part("drawer-open").press("Enter")
-    await expect(reader.part("drawer-close")).to_be_focused()
+    await expect(reader.page.locator("#drawer-close")).to_be_focused()
     await reader.page.keyboard.press("Escape")
     await expect(reader.part("drawer-open")).to_be_focused()
     await context.close()
