@@ -23,12 +23,10 @@ from tests.support.turn_agents import CarefulByItself
 pytestmark = [
     pytest.mark.chromium,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(60),
 ]
 
 EXPIRY_SECONDS = 8.0
 """Long enough for a person, or a slow machine, to open the form."""
-EXPIRY_MS = 2_000 * EXPIRY_SECONDS
 MANY = [f"w{number}w" for number in range(12)]
 """Their cards fill more than the window."""
 FOLD = """
@@ -225,8 +223,7 @@ async def test_a_question_that_expires_while_it_is_edited_is_asked_again_there(c
     ) as live:
         reader, _ = await asked_about(context, live.url)
         await edited(reader, "echo changed")
-        over = "The time to answer is over."
-        await expect(reader.part("edit-dialog")).to_contain_text(over, timeout=EXPIRY_MS)
+        await expect(reader.part("edit-dialog")).to_contain_text("The time to answer is over.")
         await expect(reader.part("edit-approve")).to_be_hidden()
         await expect(field(reader, "Command")).to_have_value("echo changed")
         await reader.part("edit-renew").click()
