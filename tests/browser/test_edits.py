@@ -29,6 +29,12 @@ EXPIRY_SECONDS = 8.0
 """Long enough for a person, or a slow machine, to open the form."""
 MANY = [f"w{number}w" for number in range(12)]
 """Their cards fill more than the window."""
+CLOSE_AND_OPEN = """
+() => {
+  document.querySelector("[data-testid=edit-dialog]").close();
+  document.querySelector("[data-testid=edit]").click();
+}
+"""
 FOLD = """
 async (events) => {
   const { Allowed } = await import("/assets/allowed.js");
@@ -153,6 +159,16 @@ async def test_an_action_is_changed_without_a_mouse(context, asking):
     await reader.part("edit-approve").press("Enter")
     await expect(reader.part("command-output")).to_have_text("changed")
     await expect(reader.part("composer")).to_be_focused()
+    assert not await reader.found_fault()
+
+
+async def test_a_form_that_is_opened_right_after_it_was_closed_has_its_text(context, asking):
+    reader, _ = await asked_about(context, asking.url)
+    await edited(reader, "echo changed")
+    await reader.page.evaluate(CLOSE_AND_OPEN)
+    await expect(field(reader, "Command")).to_have_value("echo changed")
+    await reader.part("edit-approve").click()
+    await expect(reader.part("command-output")).to_have_text("changed")
     assert not await reader.found_fault()
 
 

@@ -103,9 +103,14 @@ export function mountEditDialog(store, on) {
     event.preventDefault();
     void submit();
   });
-  dialog.addEventListener("close", () => {
-    // What was written is there again when the form is opened again.
+  /** What was written is there again when the form is opened again. */
+  const keep = () => {
     if (entry && fields.length > 0) entry.draft = new Map(fields.map(({ label, area }) => [label, area.value]));
+  };
+  dialog.addEventListener("close", () => {
+    // The event comes late: the form may be open again.
+    if (dialog.open) return;
+    keep();
     entry = null;
     fields = [];
     box.replaceChildren();
@@ -117,6 +122,7 @@ export function mountEditDialog(store, on) {
 
   return {
     open(asked) {
+      keep();
       entry = asked;
       fields = fieldsOf(asked.action?.args ?? {});
       box.replaceChildren(...fields.map(({ element }) => element));
