@@ -16,6 +16,7 @@ from runtime_stub.tools import BadArguments, Tool
 from runtime_stub.turn import (
     AgentSettings,
     Doing,
+    Draft,
     History,
     LimitReached,
     Reason,
@@ -38,6 +39,7 @@ __all__ = [
     "BlockingAgent",
     "BlockingTurn",
     "Doing",
+    "Draft",
     "Example",
     "FileChange",
     "FileMissing",

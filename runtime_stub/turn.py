@@ -1,6 +1,6 @@
 """The Turn contract: what an agent works with from the messages it answers to the end of its work."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from asyncio import CancelledError
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -97,13 +97,38 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The use of one call of a model: tokens, and USD or None where the price is not known."""
+    """The use of one call of a model: tokens, and USD or None where the price is not known.
+
+    `estimated` says that the tokens were not reported by the provider; `context_window` is what the
+    model takes in all, 0 where that is not known.
+    """
 
     model: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
     cost: float | None = None
+    estimated: bool = False
+    context_window: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """The server's choices for agents that call a model: tokens, and seconds.
+
+    `context_tokens` is what the model takes in all, None where it is to be looked up, and
+    `reserve_tokens` what is left of it for the answer. `tries` counts requests whose answer has not
+    begun.
+    """
+
+    instructions: str = ""
+    vision: bool = False
+    show_reasoning: bool = True
+    context_tokens: int | None = None
+    reserve_tokens: int = 4096
+    first_token_seconds: float = 60.0
+    token_seconds: float = 30.0
+    tries: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +146,8 @@ class AgentSettings:
     confirmation_mode: bool | None = None
     mcp_config: Mapping[str, Any] | None = field(default=None, repr=False)
     """The user's tool servers, keys included."""
+    model_options: ModelOptions = ModelOptions()
+    """The server's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +246,22 @@ class Writing(AbstractAsyncContextManager["Writing"]):
         """Take back what was shown, visibly: nothing of it is stored. Raises TurnOver."""
 
 
+class Draft(ABC):
+    """An argument of an action that is shown while it is written; `Turn.act` makes it the action's.
+
+    Until then it is no event. Where the turn ends, or the action's argument does not begin with what
+    was written, it is taken back visibly.
+    """
+
+    @abstractmethod
+    def write(self, piece: str) -> None:
+        """Add to the text; never waits. Raises `events.errors.TextTooLong` beyond 2 Mi characters, TurnOver."""
+
+    @abstractmethod
+    def drop(self) -> None:
+        """Take back what was shown; nothing more may be written. Raises nothing."""
+
+
 class Doing(AbstractAsyncContextManager["Doing"]):
     """An action that the agent carries out by itself.
 
@@ -289,6 +332,7 @@ def check_usage(usage: Usage) -> None:
         usage.prompt_tokens,
         usage.completion_tokens,
         usage.cached_tokens,
+        usage.context_window,
     )
     if (
         not isinstance(model, str)
@@ -362,11 +406,20 @@ class Turn(Protocol):
         At most 16 may be open: the next raises `events.errors.TooManyPartials` as it begins.
         """
 
-    async def act(self, action: Action, *, call: ToolCall | None = None) -> Observation:
+    def draft(self, kind: str, field: str) -> Draft:
+        """Return the text of an argument that is still being written, of an action of that kind.
+
+        At most 16 texts and drafts may be open: the next raises `events.errors.TooManyPartials`.
+        """
+
+    async def act(
+        self, action: Action, *, call: ToolCall | None = None, draft: Draft | None = None
+    ) -> Observation:
         """Have an action carried out, by the runtime if it is one of its kinds; what came of it.
 
         Waits for a person where one must agree. A refusal is a UserRejectObservation, a failure an
-        ErrorObservation: neither is raised. Raises LimitReached, BudgetReached.
+        ErrorObservation: neither is raised. `draft` is of this turn, and is over then. Raises
+        LimitReached, BudgetReached.
         """
 
     def doing(self, action: Action, *, call: ToolCall | None = None) -> Doing:

@@ -20,6 +20,7 @@ from runtime_stub.tools import JsonSchema, Tool, tools_for
 from runtime_stub.turn import (
     AgentSettings,
     Doing,
+    Draft,
     History,
     SecretMissing,
     Stepwise,
@@ -39,6 +40,8 @@ from runtime_stub.turn import (
 
 WAIT_SECONDS = 5.0
 """Seconds an agent may take for a turn, and to end once it is cancelled."""
+GRACE_SECONDS = 0.5
+"""Seconds in which a task must have ended that was on its way to its end."""
 MOST_USES = 200
 """Uses of a turn at which a cancellation is tried."""
 
@@ -92,6 +95,8 @@ class TurnDouble(Turn):
         self.statuses: list[str] = []
         self.usages: list[Usage] = []
         self.kept: list[bytes] = []
+        self.drafts: dict[tuple[str, str], str] = {}
+        """What was shown of arguments, by kind of action and field."""
         self.uses = 0
         """Uses of the turn so far."""
         self.over = False
@@ -171,7 +176,18 @@ class TurnDouble(Turn):
         self.use()
         return WritingDouble(self, kind)
 
-    async def act(self, action: Action, *, call: ToolCall | None = None) -> Observation:
+    def draft(self, kind: str, field: str) -> Draft:
+        """See Turn; what is written is in `drafts`."""
+        self.use()
+        return DraftDouble(self, kind, field)
+
+    async def act(
+        self,
+        action: Action,
+        *,
+        call: ToolCall | None = None,
+        draft: Draft | None = None,  # noqa: ARG002 - the action says it all
+    ) -> Observation:
         """See Turn."""
         await self.await_use()
         recorded = self.record(called(action, call))
@@ -329,6 +345,24 @@ class WritingDouble(Writing):
         self._pieces.clear()
 
 
+class DraftDouble(Draft):
+    """An argument in memory."""
+
+    def __init__(self, turn: TurnDouble, kind: str, field: str) -> None:
+        self._turn = turn
+        self._place = (kind, field)
+        turn.drafts[self._place] = ""
+
+    def write(self, piece: str) -> None:
+        """See Draft."""
+        self._turn.use()
+        self._turn.drafts[self._place] += piece
+
+    def drop(self) -> None:
+        """See Draft."""
+        self._turn.drafts.pop(self._place, None)
+
+
 class DoingDouble(Doing):
     """An action of the agent's own, in memory."""
 
@@ -386,7 +420,7 @@ class AgentSuite:
 
         await asyncio.wait_for(self._run(turn), WAIT_SECONDS)
 
-        await _threads_end(before)
+        await _end(before)
         assert _running() == before
 
     async def test_a_stop_at_any_use_of_the_turn_ends_it_and_leaves_nothing_running(self):
@@ -398,7 +432,7 @@ class AgentSuite:
             await asyncio.wait([task], timeout=WAIT_SECONDS)
             assert task.done(), f"stopped at use {place}, the agent did not end"
             turn.over = True
-            await _threads_end(before)
+            await _end(before)
             assert _running() == before, f"stopped at use {place}, something went on"
             if turn.uses <= place:
                 break
@@ -430,8 +464,17 @@ def _running() -> set[str]:
     return tasks | {name for name in threads if not name.startswith("asyncio_")}
 
 
-async def _threads_end(before: set[str]) -> None:
-    """Wait for threads to end: at once behind a turn's work, or at their next word after a stop."""
+async def _end(before: set[str]) -> None:
+    """Wait for what ends by itself: threads, and tasks in which the loop closes what is collected."""
     late = [one for one in threading.enumerate() if one.name in _running() - before]
     for thread in late:
         await asyncio.to_thread(thread.join, WAIT_SECONDS)
+    mine = asyncio.current_task()
+    deadline = asyncio.get_running_loop().time() + GRACE_SECONDS
+    while tasks := [
+        one for one in asyncio.all_tasks() if one is not mine and one.get_name() not in before
+    ]:
+        left = deadline - asyncio.get_running_loop().time()
+        if left <= 0:
+            return
+        await asyncio.wait(tasks, timeout=left)

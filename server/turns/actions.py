@@ -19,7 +19,7 @@ from events.actions import (
     MessageAction,
     RecallAction,
 )
-from events.batch import Appended
+from events.batch import Appended, Settled
 from events.errors import EventTooLarge
 from events.event import AgentState, ConfirmationState, Event, EventSource, SecurityRisk
 from events.observations import (
@@ -30,6 +30,7 @@ from events.observations import (
     RecallObservation,
     UserRejectObservation,
 )
+from events.partials import Partial
 from events.stream import EVENT_BYTES
 from runtime_stub.base import Runtime
 from runtime_stub.turn import Doing, TurnOver, observation_of, result_of
@@ -159,13 +160,13 @@ class Actions:
         if asked is not None:
             asked.set_result(decision)
 
-    async def carry_out(self, action: Action) -> Carried:
+    async def carry_out(self, action: Action, written: Partial | None = None) -> Carried:
         """Record an action, have it carried out where that is possible, and record what came of it.
 
-        Raises TurnOver.
+        `written` is the partial that holds an argument of it. Raises TurnOver.
         """
         if self.needs_agreement(action):
-            held = await self.agree(action)
+            held = await self.agree(action, written=written)
             if isinstance(held, Observation):
                 refused = isinstance(held, UserRejectObservation)
                 return Carried(held, AgentState.AWAITING_USER_INPUT if refused else None)
@@ -173,8 +174,8 @@ class Actions:
             self.go_on()
             return Carried(observation)
         if action.kind in RUNNABLE:
-            return Carried(await self._performed(self.hold(action)))
-        appended = await asyncio.shield(self.record(action))
+            return Carried(await self._performed(self.hold(action, written)))
+        appended = await asyncio.shield(self.record(action, written))
         answer = _answer_to(action)
         if answer is None:
             return Carried(NullObservation(cause=appended.id), _due_after(action))
@@ -182,7 +183,9 @@ class Actions:
         await asyncio.shield(self.append(observation))
         return Carried(observation)
 
-    async def agree(self, action: Action, recorded: Pending | None = None) -> Pending | Observation:
+    async def agree(
+        self, action: Action, recorded: Pending | None = None, written: Partial | None = None
+    ) -> Pending | Observation:
         """Ask a person whether an action may be carried out.
 
         It is recorded as one that waits, in the place of the record there is of it, and once
@@ -195,7 +198,7 @@ class Actions:
             self._open.pop(recorded, None)
             waiting = waiting.model_copy(update={"cause": recorded.recorded.result().id})
         try:
-            asked = self.hold(waiting)
+            asked = self.hold(waiting, written)
         except Exception:
             self.go_on()
             raise
@@ -250,18 +253,30 @@ class Actions:
         asks = AgentState.AWAITING_USER_CONFIRMATION
         self._context.announce(asks if self.undecided else AgentState.RUNNING)
 
-    def hold(self, action: Action) -> Pending:
+    def hold(self, action: Action, written: Partial | None = None) -> Pending:
         """Record an action that is to be answered. Raises TurnOver and what the stream raises."""
-        pending = Pending(action, self.record(action))
+        pending = Pending(action, self.record(action, written))
         self._open[pending] = None
         return pending
 
-    def record(self, action: Action) -> "Future[Appended]":
+    def record(self, action: Action, written: Partial | None = None) -> "Future[Appended]":
         """Append an action of the agent. Raises TurnOver, EventTooLarge and what the stream raises."""
-        self.check()
-        _check_texts(action)
+        try:
+            self.check()
+            _check_texts(action)
+        except BaseException:
+            if written is not None:
+                written.drop("failed")
+            raise
         told = action.model_copy(update=self.carried())
-        return self._context.held.enqueue(told, EventSource.AGENT)
+        if written is None:
+            return self._context.held.enqueue(told, EventSource.AGENT)
+        appended: Future[Appended] = self._loop.create_future()
+        written.finish(told, EventSource.AGENT, self._submit, partial(_settle, appended))
+        return appended
+
+    def _submit(self, event: Event, source: EventSource, settled: Settled) -> None:
+        self._context.held.submit(event, source, settled, own=True)
 
     def carried(self) -> dict[str, Any]:
         """Return what the next event of the turn carries: `turn`, and metrics nobody has carried yet."""
@@ -443,6 +458,15 @@ def _failed(recorded: "Future[Appended]") -> bool:
 
 def _is_open(decision: "Future[Decision] | None") -> bool:
     return decision is not None and not decision.done()
+
+
+def _settle(appended: "Future[Appended]", outcome: Appended | Exception) -> None:
+    if appended.done():
+        return
+    if isinstance(outcome, Exception):
+        appended.set_exception(outcome)
+    else:
+        appended.set_result(outcome)
 
 
 def _due_after(action: Action) -> AgentState | None:

@@ -18,6 +18,7 @@ from runtime_stub.tools import JsonSchema, Tool, tools_for
 from runtime_stub.turn import (
     AgentSettings,
     Doing,
+    Draft,
     History,
     Reason,
     SecretMissing,
@@ -38,7 +39,7 @@ from server.turns.history import LoggedHistory
 from server.turns.inbox import Inbox
 from server.turns.limits import Clocks
 from server.turns.memory import Remembered
-from server.turns.writing import LoggedWriting
+from server.turns.writing import LoggedDraft, LoggedWriting
 from server.user_code import outside
 
 ENDS = frozenset((AgentState.AWAITING_USER_INPUT, AgentState.FINISHED, AgentState.REJECTED))
@@ -125,6 +126,7 @@ class LoggedTurn(Turn):
         self._over = False
         self._ending = Interruption.FAILED
         self._writings: dict[LoggedWriting, None] = {}
+        self._drafts: dict[LoggedDraft, None] = {}
         self._answer: Future[MessageAction] | None = None
 
     @property
@@ -258,6 +260,8 @@ class LoggedTurn(Turn):
             except Exception:
                 # It is no event, and was taken back: the turn ends all the same.
                 logger.exception("cannot append a text of %s", self.conversation_id)
+        for draft in list(self._drafts):
+            draft.drop()
         self._over = True
         answer = self._answer
         if answer is not None and not self._put_back(answer) and not answer.done():
@@ -272,11 +276,21 @@ class LoggedTurn(Turn):
         written.ending = self._ending
         return written
 
-    async def act(self, action: Action, *, call: ToolCall | None = None) -> Observation:
+    def draft(self, kind: str, field: str) -> Draft:
+        """See Turn."""
+        with outside():
+            self.check()
+            shared = (self._drafts, self._context, self.actions, self._clocks)
+            return LoggedDraft(*shared, kind, field)
+
+    async def act(
+        self, action: Action, *, call: ToolCall | None = None, draft: Draft | None = None
+    ) -> Observation:
         """See Turn."""
         with outside():
             self.count()
-            carried = await self.actions.carry_out(called(action, call))
+            written = draft.taken(action) if isinstance(draft, LoggedDraft) else None
+            carried = await self.actions.carry_out(called(action, call), written)
             self.check()
             self._clocks.touch()
             if carried.due is AgentState.AWAITING_USER_INPUT:

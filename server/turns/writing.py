@@ -1,12 +1,13 @@
-"""LoggedWriting, a text that is shown while it is written and is one event at its end."""
+"""Texts that are shown while they are written: one that is an event at its end, or an action's argument."""
 
 from types import TracebackType
 from typing import Any, Self
 
+from events.actions import Action
 from events.batch import Appended
 from events.event import Event, EventSource, Interruption
 from events.partials import Partial
-from runtime_stub.turn import TEXT_FIELDS, TextKind, Writing, text_event
+from runtime_stub.turn import TEXT_FIELDS, Draft, TextKind, Writing, text_event
 from server.turns.actions import Actions
 from server.turns.context import TurnContext
 from server.turns.limits import Clocks
@@ -127,3 +128,49 @@ class LoggedWriting(Writing):
 
     def _append(self, event: Event, source: EventSource, settled: Any) -> None:
         self._held.submit(event, source, settled, own=True)
+
+
+class LoggedDraft(Draft):
+    """An argument of an action that holds a partial of the stream while it is written; see Draft.
+
+    `open_drafts` holds it while it is open, so that it is dropped when the turn is sealed.
+    """
+
+    def __init__(
+        self,
+        open_drafts: "dict[LoggedDraft, None]",
+        context: TurnContext,
+        actions: Actions,
+        clocks: Clocks,
+        kind: str,
+        field: str,
+    ) -> None:
+        self._open_drafts = open_drafts
+        self._actions = actions
+        self._clocks = clocks
+        self._partial = context.held.stream.partials.begin(kind, field, actions.turn_id())
+        open_drafts[self] = None
+
+    def write(self, piece: str) -> None:
+        """See Draft."""
+        with outside():
+            self._actions.check()
+            self._partial.write(piece)
+            self._clocks.touch()
+
+    def drop(self) -> None:
+        """See Draft."""
+        with outside():
+            self._open_drafts.pop(self, None)
+            self._partial.drop("anew")
+
+    def taken(self, action: Action) -> Partial | None:
+        """Return the partial as the action's, with the whole argument; None where it is not."""
+        partial = self._partial
+        self._open_drafts.pop(self, None)
+        whole = getattr(action, partial.field, None) if action.kind == partial.kind else None
+        if partial.over or not isinstance(whole, str) or not whole.startswith(partial.text):
+            partial.drop("anew")
+            return None
+        partial.write(whole[len(partial.text) :])
+        return partial

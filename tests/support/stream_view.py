@@ -10,6 +10,8 @@ class StreamView:
 
     events: list[dict[str, Any]] = field(default_factory=list)
     held: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, str] = field(default_factory=dict)
+    """The fields of events that the texts held are written for."""
     opened: int = 0
     dropped: list[tuple[str, str]] = field(default_factory=list)
 
@@ -28,8 +30,9 @@ class StreamView:
         """Hold an event; it replaces what is held of the text that it completes."""
         assert event["id"] > (self.ids[-1] if self.events else -1)
         self.events.append(event)
-        held = self.held.pop(event.get("partial", ""), "")
-        text = event.get("args", {}).get("content", "")
+        written = event.get("partial", "")
+        held = self.held.pop(written, "")
+        text = event.get("args", {}).get(self.fields.get(written, "content"), "")
         if event.get("interrupted") == "crashed" and len(text) < len(held):
             assert held.startswith(text)  # a crash may lose what was shown last
         else:
@@ -47,6 +50,7 @@ class StreamView:
             assert delta["at"] == len(text)
             assert delta["to"] == len(text) + len(delta["text"])
             assert ("kind" in delta) == (delta["at"] == 0)
+            self.fields.setdefault(delta["id"], delta.get("field", "content"))
             self.held[delta["id"]] = text + delta["text"]
         else:
             del self.held[delta["id"]]
