@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from events.actions import Action
 from events.event import Event
 from runtime_stub.errors import RuntimeFloorError
-from runtime_stub.turn import Turn
+from runtime_stub.turn import AgentSettings, Turn
 
 
 class RateLimited(RuntimeFloorError):
@@ -82,6 +82,15 @@ class Agent(ABC):  # noqa: B024 - which methods are needed depends; see __init_s
     def stepwise(self) -> bool:
         """Whether the agent returns its actions one by one, and observes events."""
         return type(self).run is Agent.run
+
+    @classmethod
+    async def try_settings(cls, settings: AgentSettings) -> str:
+        """Try what a user has chosen, the model for instance, and return what came of it in a sentence.
+
+        Raises TurnFailed where it does not work, NotImplementedError where there is nothing to try.
+        It is cancelled after a minute.
+        """
+        raise NotImplementedError(f"{cls.__qualname__} has nothing to try")
 
     async def open(self, conversation_id: str) -> None:  # noqa: ARG002 - the contract's
         """Get ready; called once, before the first turn."""

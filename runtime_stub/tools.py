@@ -18,6 +18,7 @@ from events.actions import (
     FileReadAction,
     FileWriteAction,
     IPythonRunCellAction,
+    MCPAction,
     TaskTrackingAction,
 )
 from runtime_stub.errors import RuntimeFloorError
@@ -67,6 +68,22 @@ class Tool:
 def tools_for(kinds: AbstractSet[str]) -> Sequence[Tool]:
     """Return the tools for the kinds of action that a runtime carries out; the caller's own to change."""
     return [deepcopy(tool) for tool in _every_tool() if tool.name in kinds]
+
+
+def arguments_of(action: Action) -> dict[str, Any]:
+    """Return the arguments of a call that asks for that action: those that are offered and needed."""
+    if isinstance(action, MCPAction):
+        return dict(action.arguments)
+    offered = next((one for one in OFFERED if one.action is type(action)), None)
+    if offered is None:
+        return {}
+    fields = type(action).model_fields
+    given = {name: getattr(action, name) for name in offered.arguments}
+    return {
+        name: value
+        for name, value in given.items()
+        if name in offered.required or value != fields[name].get_default(call_default_factory=True)
+    }
 
 
 class _Offered(NamedTuple):

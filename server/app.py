@@ -23,7 +23,7 @@ from server.access.auth import Authenticator
 from server.access.client_address import Addresses
 from server.access.connection_limits import ConnectionLimits
 from server.access.rate_limits import RateLimits
-from server.agent.contained import Deadlines
+from server.agent.contained import Deadlines, try_settings
 from server.agent.states import LoopSettings
 from server.components import Components, instantiate, load_components, load_tracing
 from server.config.settings import ServerConfig
@@ -187,6 +187,7 @@ async def compose(
             users=users,
             agent_model=users.model,
             agent_examples=components.examples(),
+            try_settings=partial(try_settings, components.agent),
             not_ready=application.reasons,
             readiness=Readiness(
                 config, application.reasons, event_store.counters, prove, medium=medium

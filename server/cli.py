@@ -25,6 +25,10 @@ EXIT_PROBLEMS = 1
 EXIT_USAGE = 2
 
 
+OPTIONS = {"agent_class": "agent"}
+"""Options whose name is not that of their setting, by the setting."""
+
+
 def _described(field: str) -> Parameter:
     return Parameter(help=ServerConfig.model_fields[field].description, negative=())
 
@@ -40,6 +44,7 @@ class Options:
     storage: Annotated[Literal["sqlite", "local", "memory"] | None, _described("storage_kind")] = (
         None
     )
+    agent: Annotated[str | None, _described("agent_class")] = None
     ui_dir: Annotated[Path | None, _described("ui_dir")] = None
     insecure: Annotated[bool | None, _described("insecure")] = None
     config: Annotated[
@@ -53,6 +58,7 @@ class Options:
             "port": self.port,
             "data_dir": self.data_dir,
             "storage_kind": self.storage,
+            "agent_class": self.agent,
             "ui_dir": self.ui_dir,
             "insecure": self.insecure,
         }

@@ -13,6 +13,7 @@ from runtime_stub.agent import Agent, Example
 from runtime_stub.base import RuntimeBuilder
 from runtime_stub.scripted import ScriptedAgent
 from runtime_stub.stub import StubRuntimeBuilder
+from runtime_stub.turn import AgentSettings, ModelOptions
 from server.access.auth import AnyUser, UserAuth
 from server.config.settings import ServerConfig
 from server.config.sources import ConfigError
@@ -32,6 +33,8 @@ from storage.counters import Counters
 from storage.users.base import SecretsStore, SecretsStores, SettingsStore, SettingsStores
 
 TRACING_EXTRA = "otel"
+MODEL_EXTRA = "llm"
+MODEL_ROOM = "runtime_stub.llm"
 T = TypeVar("T")
 
 
@@ -50,6 +53,11 @@ def load_class(setting: str, name: str | None, contract: type[T], default: type[
         raise
     except BaseException as error:
         why = reason_of(error)
+        if isinstance(error, ImportError) and module_name == MODEL_ROOM:
+            raise ConfigError(
+                f"{setting}: the agent `llm` needs the extra `{MODEL_EXTRA}`: "
+                f"pip install 'parley-server[{MODEL_EXTRA}]' ({why})"
+            ) from error
         raise ConfigError(f"{setting}: cannot import {name}: {why}") from error
     if not (isinstance(found, type) and issubclass(found, contract)):
         raise ConfigError(f"{setting}: {name} is not a subclass of {_name_of(contract)}")
@@ -121,6 +129,7 @@ class Components:
             self.secrets(config, secrets),
             require_settings=config.require_settings,
             model=instantiate("agent_class", self.agent).model,
+            model_defaults=model_defaults(config),
         )
 
     def examples(self) -> Sequence[Example]:
@@ -162,6 +171,25 @@ def load_components(config: ServerConfig) -> Components:
         ),
         monitoring_listener=find("monitoring_listener_class", MonitoringListener),
         user_auth=find("user_auth_class", UserAuth, AnyUser),
+    )
+
+
+def model_defaults(config: ServerConfig) -> AgentSettings:
+    """Return what agents are told of models for users who have chosen nothing."""
+    return AgentSettings(
+        llm_model=config.llm_model,
+        llm_base_url=config.llm_base_url,
+        llm_api_key=config.llm_api_key,
+        model_options=ModelOptions(
+            instructions=config.llm_instructions,
+            vision=config.llm_vision,
+            show_reasoning=config.llm_show_reasoning,
+            context_tokens=config.llm_context_tokens,
+            reserve_tokens=config.llm_reserve_tokens,
+            first_token_seconds=config.llm_first_token_seconds,
+            token_seconds=config.llm_token_seconds,
+            tries=config.llm_tries,
+        ),
     )
 
 

@@ -10,7 +10,7 @@ from events.event import Event
 from events.observations import ErrorObservation, Observation
 from runtime_stub.agent import Agent, Spending
 from runtime_stub.base import FileChange, FileVersions, Runtime, RuntimeStatus
-from runtime_stub.turn import Turn
+from runtime_stub.turn import AgentSettings, Turn
 from server.user_code import UserCode, UserCodeLate, fitting
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,24 @@ class Deadlines(NamedTuple):
     other: float = 120.0
     close: float = 2.0
     stop: float = 6.0
+
+
+TRIAL_SECONDS = 60.0
+
+
+async def try_settings(agent: type[Agent], settings: AgentSettings) -> str:
+    """Have a class of agents try what a user has chosen, and return what came of it.
+
+    Raises Exceptions only: those of `Agent.try_settings`, UserCodeLate after a minute, and TypeError.
+    """
+    code = UserCode("a trial of settings")
+    try:
+        found: object = await code.wait(
+            lambda: agent.try_settings(settings), TRIAL_SECONDS, "the trial"
+        )
+    finally:
+        code.ended = True
+    return fitting(found, str, "the trial")
 
 
 class ContainedAgent(Agent):

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 import limits
@@ -183,13 +184,27 @@ def _check_class_name(value: str) -> str:
 ClassName = Annotated[str, AfterValidator(_check_class_name)]
 """`package.module:Class`; a dot before the class is taken as well."""
 
+AGENTS: Mapping[str, str] = MappingProxyType(
+    {"llm": "runtime_stub.llm:LlmAgent", "scripted": "runtime_stub.scripted:ScriptedAgent"}
+)
+"""The agents that come with the server, by the names that stand for their classes."""
+
+
+def _check_agent(value: str) -> str:
+    return AGENTS.get(value) or _check_class_name(value)
+
+
+AgentName = Annotated[str, AfterValidator(_check_agent)]
+"""One of AGENTS, or a class."""
+
 
 class Extensions(BaseModel):
     """One setting per contract that a custom class may fill; None leaves the built-in one."""
 
-    agent_class: ClassName | None = Field(
+    agent_class: AgentName | None = Field(
         default=None,
-        description="Class of the agent, as `package.module:Class`; replaces the built-in one.",
+        description="The agent: `scripted`, which needs no model; `llm`, which asks the model of the "
+        "settings and needs the extra `llm`; or the class of another, as `package.module:Class`.",
     )
     runtime_class: ClassName | None = Field(
         default=None,
@@ -226,6 +241,54 @@ class Extensions(BaseModel):
         default=None,
         description="Class of the `UserAuth`, as `package.module:Class`, which identifies users by their "
         "requests' headers.",
+    )
+
+
+class ModelDefaults(BaseModel):
+    """The model of users who have chosen none, and how agents ask models."""
+
+    llm_model: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None,
+        description="Model of users who have set none: a name, `provider/name`, or `provider:name`.",
+    )
+    llm_base_url: Annotated[str, Field(pattern=r"^https?://")] | None = Field(
+        default=None,
+        description="Address of the model's provider for users who have set none, such as "
+        "`http://127.0.0.1:11434/v1`; unset means the provider's own.",
+    )
+    llm_api_key: Annotated[SecretStr, Field(min_length=1)] | None = Field(
+        default=None,
+        description="API key of the model's provider for users who have set none. It is sent to no "
+        "address and no provider but the server's own: a user who chooses another needs a key.",
+    )
+    llm_instructions: str = Field(
+        default="", description="Instructions to the model; empty means the built-in ones."
+    )
+    llm_vision: bool = Field(
+        default=False, description="Send pictures to the model; otherwise it is told there is one."
+    )
+    llm_show_reasoning: bool = Field(
+        default=True, description="Show what the model thinks before it answers."
+    )
+    llm_context_tokens: Annotated[int, Field(ge=1024), _at_most(LARGEST)] | None = Field(
+        default=None,
+        description="Tokens the model takes in all. At 80 % of them the beginning of a conversation is "
+        "summarised. Unset: what is known of the model, else 32000.",
+    )
+    llm_reserve_tokens: Count = Field(
+        default=4096, ge=1, description="Tokens of them that are left for the model's answer."
+    )
+    llm_first_token_seconds: Seconds = Field(
+        default=60, gt=0, description="Seconds a model may take to begin its answer."
+    )
+    llm_token_seconds: Seconds = Field(
+        default=30, gt=0, description="Seconds a model may pause within an answer."
+    )
+    llm_tries: Count = Field(
+        default=4,
+        ge=1,
+        description="Times a request is made to a model that is busy, fails or cannot be reached, before"
+        " the turn fails.",
     )
 
 
@@ -308,7 +371,9 @@ class AdminSettings(BaseModel):
 DEFAULT_TOML = Path("parley.toml")
 
 
-class ServerConfig(AccessLimits, Extensions, Observability, AdminSettings, BaseSettings):
+class ServerConfig(
+    AccessLimits, Extensions, ModelDefaults, Observability, AdminSettings, BaseSettings
+):
     """All settings of a server, checked and immutable.
 
     `ServerConfig(...)` takes plain arguments and defaults and reads nothing else; `load` reads the
@@ -587,6 +652,19 @@ class ServerConfig(AccessLimits, Extensions, Observability, AdminSettings, BaseS
         if self.storage_kind == "local":
             return LocalStorage(data_dir=self.data_dir, secret_key=self.secret_key)
         return SqliteStorage(data_dir=self.data_dir, secret_key=self.secret_key)
+
+    @property
+    def agent_name(self) -> str:
+        """The agent as the settings of users name it."""
+        names = {path: name for name, path in AGENTS.items()}
+        if self.agent_class in names and "default_agent" not in self.model_fields_set:
+            return names[self.agent_class]
+        return self.default_agent
+
+    @property
+    def has_model_key(self) -> bool:
+        """Whether users need no key for the agent: it is not `llm`, or the server has one."""
+        return self.llm_api_key is not None or self.agent_class != AGENTS["llm"]
 
     @property
     def keyless(self) -> bool:

@@ -1,6 +1,7 @@
 """Users' settings and secrets, and their effect on the users' open conversations."""
 
 import asyncio
+import re
 from asyncio import Task
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
@@ -26,9 +27,48 @@ KEYLESS_PROVIDERS = ("bedrock/", "lemonade/")
 """Prefixes of models that are reached without an API key."""
 
 
+SERVER_KEY = "llm_api_key of the server"
+"""The name under which the server's key is masked."""
+PROVIDER = re.compile(r"([^:/]+)[:/]")
+"""The provider in the name of a model."""
+
+
 def needs_key(model: str | None) -> bool:
     """Return whether an agent that declares `model` needs an API key."""
     return model is not None and not model.startswith(KEYLESS_PROVIDERS)
+
+
+def agent_settings(stored: Settings, server: AgentSettings) -> AgentSettings:
+    """Return settings as agents see them: the user's, and the server's model in their place.
+
+    The server's key goes only where the server has chosen to send it: to its own address, or to the
+    provider of its own model.
+    """
+    model = stored.llm_model or server.llm_model
+    address = stored.llm_base_url or server.llm_base_url
+    key = stored.llm_api_key if stored.has("llm_api_key") else None
+    is_servers = address is not None or _provider_of(model) == _provider_of(server.llm_model)
+    if key is None and is_servers and not stored.llm_base_url:
+        key = server.llm_api_key
+    return replace(
+        server,
+        llm_model=model,
+        llm_base_url=address,
+        llm_api_key=key,
+        search_api_key=stored.search_api_key,
+        language=stored.language,
+        max_iterations=stored.max_iterations,
+        max_budget_per_task=stored.max_budget_per_task,
+        turn_seconds=stored.turn_seconds,
+        confirmation_mode=stored.confirmation_mode,
+        mcp_config=None if stored.mcp_config is None else stored.mcp_config.revealed(),
+    )
+
+
+def _provider_of(model: str | None) -> str:
+    """Return what stands before the mark in a model's name; empty where there is none."""
+    found = PROVIDER.match(model or "")
+    return "" if found is None else found[1]
 
 
 def missing(
@@ -114,8 +154,10 @@ class Users:
         *,
         require_settings: bool,
         model: str | None,
+        model_defaults: AgentSettings = AgentSettings(),  # noqa: B008 - immutable
     ) -> None:
         self._settings = settings
+        self._model_defaults = model_defaults
         self._secrets = secrets
         self._require_settings = require_settings
         self.model = model
@@ -151,6 +193,20 @@ class Users:
     def for_agent(self, user_id: str | None) -> TurnUser:
         """Return what an agent that works for a user may read."""
         return _AgentsUser(user_id, self)
+
+    def agent_settings(self, stored: Settings | None) -> AgentSettings:
+        """Return settings as agents see them, with the server's model where the user has none."""
+        return agent_settings(stored or Settings(), self._model_defaults)
+
+    def masked_in(self, settings: Settings, text: str) -> str:
+        """Return a text with the keys of those settings masked, which need not be stored."""
+        return Redactor(self._keys(settings)).redact_text(text)
+
+    def _keys(self, settings: Settings | None) -> dict[str, str]:
+        """Return the keys that a user's agents may hold, each under a unique name."""
+        keys = settings.masks() if settings else {}
+        server_key = self._model_defaults.llm_api_key
+        return keys if server_key is None else keys | {SERVER_KEY: server_key.get_secret_value()}
 
     async def enter(self, recipient: SecretsRecipient) -> None:
         """Tell a conversation its user's secrets, now and at every change until it leaves.
@@ -208,9 +264,9 @@ class Users:
             except Exception as error:
                 if _may_be_stored(error):
                     found = await self.settings(user_id)
-                    await self._tell(user_id, keys=found.masks() if found else {})
+                    await self._tell(user_id, keys=self._keys(found))
                 raise
-            await self._tell(user_id, keys=settings.masks())
+            await self._tell(user_id, keys=self._keys(settings))
             return settings
 
         return await self._in_order(user_id, work)
@@ -232,8 +288,7 @@ class Users:
 
     async def _read(self, user_id: str | None) -> _SharedValues:
         settings, secrets = await asyncio.gather(self.settings(user_id), self.secrets(user_id))
-        keys = settings.masks() if settings else {}
-        return _SharedValues(keys, secrets.masks(), secrets.environment())
+        return _SharedValues(self._keys(settings), secrets.masks(), secrets.environment())
 
     async def _tell(
         self,
@@ -307,21 +362,7 @@ class _AgentsUser(TurnUser):
 
     async def settings(self) -> AgentSettings:
         """See TurnUser."""
-        stored = await self._users.settings(self.user_id)
-        if stored is None:
-            return AgentSettings()
-        return AgentSettings(
-            llm_model=stored.llm_model,
-            llm_base_url=stored.llm_base_url,
-            llm_api_key=stored.llm_api_key,
-            search_api_key=stored.search_api_key,
-            language=stored.language,
-            max_iterations=stored.max_iterations,
-            max_budget_per_task=stored.max_budget_per_task,
-            turn_seconds=stored.turn_seconds,
-            confirmation_mode=stored.confirmation_mode,
-            mcp_config=None if stored.mcp_config is None else stored.mcp_config.revealed(),
-        )
+        return self._users.agent_settings(await self._users.settings(self.user_id))
 
     async def secret(self, name: str) -> SecretStr | None:
         """See TurnUser; tokens of git hosts have the names of their variables."""

@@ -128,6 +128,9 @@ _LIBRARY_FLOORS = {
     # install handlers of their own.
     "engineio": logging.WARNING,
     "engineio.server": logging.WARNING,
+    # They write out addresses, headers and bodies of requests to models.
+    **dict.fromkeys(("anthropic", "google_genai", "httpcore", "httpcore2"), logging.WARNING),
+    **dict.fromkeys(("httpx", "httpx2", "openai", "pydantic_ai"), logging.WARNING),
     "socketio": logging.WARNING,
     "socketio.server": logging.WARNING,
 }

@@ -66,6 +66,7 @@ def routes(services: Services, administration: Administration) -> list[BaseRoute
         resource("/api/options/examples", GET=options.examples),
         resource("/api/options/security-analyzers", GET=options.security_analyzers),
         resource("/api/settings", GET=settings.read, POST=settings.store),
+        resource("/api/settings/try-model", POST=settings.try_model),
         resource("/api/reset-settings", POST=settings.reset),
         resource("/api/secrets", GET=secrets.search, POST=secrets.create),
         resource("/api/secrets/{name}", PUT=secrets.change, DELETE=secrets.delete),

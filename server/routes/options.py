@@ -53,7 +53,7 @@ class OptionRoutes:
     @described(Tag.OPTIONS, answer=list[str])
     async def agents(self, _request: Request) -> Response:
         """List the names of the agents."""
-        return JsonResponse([self._services.config.default_agent])
+        return JsonResponse([self._services.config.agent_name])
 
     @described(Tag.OPTIONS, answer=list[ExampleMessage])
     async def examples(self, _request: Request) -> Response:

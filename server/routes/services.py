@@ -1,6 +1,6 @@
 """Dependencies of the routes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ from events.event import StoredEvent
 from events.page_reader import PageReader
 from events.stores.base import EventStore
 from runtime_stub.agent import Example
+from runtime_stub.turn import AgentSettings
 from server.access.rate_limits import RateLimits
 from server.config.settings import ServerConfig
 from server.conversations.connections import ConnectionRegistry
@@ -33,6 +34,8 @@ class Services:
     agent_model: str | None
     """The model the agent declares, `provider/name`; None when it needs none."""
     agent_examples: Sequence[Example]
+    try_settings: Callable[[AgentSettings], Awaitable[str]]
+    """Tries a user's settings; see `Agent.try_settings`."""
     not_ready: Callable[[], list[str]]
     """Returns why the server takes nothing in; nothing when it does."""
     readiness: Readiness

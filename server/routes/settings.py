@@ -1,20 +1,24 @@
 """The user's settings."""
 
+import logging
 from typing import Any, NoReturn
 
 from pydantic import JsonValue
 from starlette.requests import Request
 from starlette.responses import Response
 
+from server.agent.reasons import failure_of
 from server.conversations.users import needs_key
-from server.errors import Gone, SettingsNotFound, SettingsNotStored, answer_for
+from server.errors import Gone, NotAvailable, SettingsNotFound, SettingsNotStored, answer_for
 from server.routes.endpoint import Tag, described
-from server.routes.request import JsonResponse, ResponseBody, owner_of, read_body
+from server.routes.request import JsonResponse, RequestBody, ResponseBody, owner_of, read_body
 from server.routes.secrets import ChangeOutcome
 from server.routes.services import Services
 from storage.errors import BadValue, StorageError
 from storage.users.secrets import Secrets
-from storage.users.settings import Settings
+from storage.users.settings import Key, Settings, Words
+
+logger = logging.getLogger(__name__)
 
 
 class ShownSettings(ResponseBody):
@@ -53,11 +57,35 @@ class ShownSettings(ResponseBody):
     v1_enabled: bool
 
 
+class ModelTrial(RequestBody):
+    """Settings to be tried; what is absent or empty is as it is stored."""
+
+    llm_model: Words | None = None
+    llm_base_url: Words | None = None
+    llm_api_key: Key | None = None
+
+
+class TrialOutcome(ResponseBody):
+    """Whether the agent's model answered, a sentence for people, and the reason why it did not."""
+
+    works: bool
+    message: str
+    reason: str | None = None
+
+
+MOST_TRIALS = 8
+"""Trials under way at the same time."""
+NOTHING_TO_TRY = (
+    "The agent of this server asks no model of the settings; `--agent llm` starts one that does."
+)
+
+
 class SettingsRoutes:
     """Endpoints of the requesting user's settings."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._trials = 0
 
     @described(
         Tag.SETTINGS,
@@ -98,6 +126,40 @@ class SettingsRoutes:
             raise SettingsNotStored(f"{type(error).__name__}: {error}") from error
         return JsonResponse(ChangeOutcome(message="Settings stored"))
 
+    @described(Tag.SETTINGS, body=ModelTrial, answer=TrialOutcome, raises=(NotAvailable,))
+    async def try_model(self, request: Request) -> Response:
+        """Ask the model of the settings for a word, before they are stored.
+
+        The given fields stand in the place of the stored ones; nothing is stored. Raises what reading
+        raises, and NotAvailable while too many trials are under way.
+        """
+        trial = await read_body(request, ModelTrial)
+        if self._trials >= MOST_TRIALS:
+            raise NotAvailable("Other models are being tried; try again in a moment")
+        self._trials += 1
+        try:
+            outcome = await self._tried(
+                trial, await self._services.users.settings(owner_of(request))
+            )
+        finally:
+            self._trials -= 1
+        return JsonResponse(outcome)
+
+    async def _tried(self, trial: ModelTrial, stored: Settings | None) -> TrialOutcome:
+        given = {name: value for name, value in trial if value}
+        settings = (stored or Settings()).merged(Settings(**given))
+        users = self._services.users
+        try:
+            message = await self._services.try_settings(users.agent_settings(settings))
+        except NotImplementedError:
+            return TrialOutcome(works=False, message=NOTHING_TO_TRY)
+        except Exception as error:
+            failure = failure_of(error)
+            logger.info("a trial of a model failed", exc_info=error)
+            text = users.masked_in(settings, failure.text)
+            return TrialOutcome(works=False, message=text, reason=failure.reason)
+        return TrialOutcome(works=True, message=users.masked_in(settings, message))
+
     @described(Tag.SETTINGS, answer=NoReturn, raises=(Gone,))
     async def reset(self, _request: Request) -> Response:
         """Refuse: this endpoint was removed. Raises Gone."""
@@ -115,16 +177,16 @@ class SettingsRoutes:
         services, config = self._services, self._services.config
         return {
             "language": "en",
-            "agent": config.default_agent,
+            "agent": config.agent_name,
             "max_iterations": config.max_iterations,
             "max_budget_per_task": config.max_budget_per_task,
             "turn_seconds": config.turn_seconds,
             "confirmation_mode": config.confirmation_mode,
             "security_analyzer": None,
-            "llm_model": services.agent_model or "",
-            "llm_base_url": "",
+            "llm_model": config.llm_model or services.agent_model or "",
+            "llm_base_url": config.llm_base_url or "",
             "llm_api_key": None,
-            "llm_api_key_set": not needs_key(services.agent_model),
+            "llm_api_key_set": config.has_model_key and not needs_key(services.agent_model),
             "search_api_key": None,
             "search_api_key_set": False,
             "sandbox_api_key": None,

@@ -123,6 +123,8 @@ class Ledger:
         self._cost += usage.cost or 0.0
         self._prompt_tokens += usage.prompt_tokens
         self._completion_tokens += usage.completion_tokens
+        unsure = {} if usage.cost is not None else {"priced": False}
+        unsure |= {"estimated": True} if usage.estimated else {}
         self._reported = {
             "accumulated_cost": self._cost,
             "max_budget_per_task": self._max_budget,
@@ -132,13 +134,14 @@ class Ledger:
                 "completion_tokens": self._completion_tokens,
                 "cache_read_tokens": usage.cached_tokens,
                 "cache_write_tokens": 0,
-                "context_window": 0,
+                "context_window": usage.context_window,
                 "per_turn_token": usage.prompt_tokens + usage.completion_tokens,
                 "response_id": "",
             },
             "costs": [],
             "response_latencies": [],
             "token_usages": [],
+            **unsure,
         }
 
     def take_metrics(self) -> dict[str, Any] | None:

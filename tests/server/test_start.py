@@ -10,7 +10,9 @@ from tests.support.waiting import WAIT_SECONDS
 
 DOCUMENT = {"openapi_pydantic", "server.routes.openapi"}
 OTHERS = {"anyio._backends._asyncio", "opentelemetry", "pathspec", "rich.progress"}
-RARE = DOCUMENT | OTHERS
+EXTRA = {"genai_prices", "httpx2", "openai", "pydantic_ai", "runtime_stub.llm"}
+"""The LLM agent, and what it needs."""
+RARE = DOCUMENT | OTHERS | EXTRA
 """Modules that few requests or commands need, and that take long to import."""
 FREEZING = """
 import gc, sys

@@ -20,6 +20,8 @@ from tests.support.waiting import WAIT_SECONDS
 
 PLANTED = "sk-planted-in-an-error-body-123456"
 """Stands in the bodies of errors, as some providers quote the key; nobody may ever see it."""
+PLANTED_HEADER = "planted-in-a-header-654321"
+"""Stands in a header of every response, with the same promise."""
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 HUGE_TOKENS = 20_000
 
@@ -39,11 +41,18 @@ class ModelRequest:
     """Set when the client's connection has ended."""
     left_at: float | None = None
     """When that was, on the loop's clock."""
+    came_at: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    """When it came, on the same clock."""
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """The request's messages."""
+        return list(self.body.get("messages", ()))
 
     @property
     def said(self) -> list[tuple[str, str]]:
         """The roles and texts of the request's messages."""
-        return [(one["role"], one.get("content") or "") for one in self.body.get("messages", ())]
+        return [(one["role"], one.get("content") or "") for one in self.messages]
 
 
 class Reply:
@@ -54,10 +63,12 @@ class Reply:
         self._endpoint = endpoint
         self._out = out
 
-    async def head(self, status: int = 200, **headers: str) -> None:
+    async def head(
+        self, status: int = 200, *, kind: str = "text/event-stream", **headers: str
+    ) -> None:
         """Send the status and the headers of a stream."""
-        fields = {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"}
-        fields |= {"Connection": "close", **headers}
+        fields = {"Content-Type": kind, "Transfer-Encoding": "chunked"}
+        fields |= {"Connection": "close", "X-Request-Id": PLANTED_HEADER, **headers}
         lines = [f"HTTP/1.1 {status} X", *(f"{name}: {text}" for name, text in fields.items())]
         await self._write("\r\n".join((*lines, "", "")).encode())
 
@@ -66,7 +77,7 @@ class Reply:
         told = {"error": {"message": f"key {PLANTED}: {code}", "type": code, "code": code}}
         body = orjson.dumps(told)
         fields = {"Content-Type": "application/json", "Content-Length": str(len(body))}
-        fields |= {"Connection": "close", **headers}
+        fields |= {"Connection": "close", "X-Request-Id": PLANTED_HEADER, **headers}
         lines = [f"HTTP/1.1 {status} X", *(f"{name}: {text}" for name, text in fields.items())]
         await self._write("\r\n".join((*lines, "", "")).encode() + body)
         self.request.finished = True
@@ -97,8 +108,16 @@ class Reply:
         if usage:
             await self.frame({"id": "c-1", "choices": [], "usage": USAGE})
         await self.raw(b"data: [DONE]\n\n")
+        await self.over()
+
+    async def over(self) -> None:
+        """Send the end of the stream."""
         await self._write(b"0\r\n\r\n")
         self.request.finished = True
+
+    async def before_fault(self) -> None:
+        """Wait for what the endpoint waits for."""
+        await self._endpoint.before_fault(self)
 
     async def hang(self) -> None:
         """Send nothing more until the client has left."""
@@ -129,6 +148,8 @@ class ModelEndpoint:
         self.requests: list[ModelRequest] = []
         self.script: deque[Answer] = deque()
         self.otherwise: Answer = plain()
+        self.before_fault: Answer = _at_once
+        """Awaited between the tokens of an answer and what goes wrong with it."""
         self.port = 0
         self._steps: asyncio.Semaphore | None = None
         self._server: asyncio.Server | None = None
@@ -224,6 +245,10 @@ class ModelEndpoint:
         request.left.set()
 
 
+async def _at_once(_reply: Reply) -> None:
+    return
+
+
 def tokens_of(text: str) -> Sequence[str]:
     """Return a text in tokens: its words, each with the space behind it."""
     words = text.split(" ")
@@ -281,6 +306,8 @@ def cut(after: int, text: str = "Good morning to you, and so on.") -> Answer:
     async def answer(reply: Reply) -> None:
         await reply.head()
         await reply.text("".join(tokens_of(text)[:after]))
+        if after:
+            await reply.before_fault()
         reply.reset()
 
     return answer
@@ -329,6 +356,41 @@ def calls(*called: tuple[str, str], text: str = "") -> Answer:
         await reply.end("tool_calls")
 
     return answer
+
+
+def error_in_stream(after: int, text: str = "Good morning to you, and so on.") -> Answer:
+    """Send so many tokens, then an error in the place of the rest."""
+
+    async def answer(reply: Reply) -> None:
+        await reply.head()
+        await reply.text("".join(tokens_of(text)[:after]))
+        await reply.before_fault()
+        told = {"message": f"key {PLANTED}", "type": "server_error", "code": "server_error"}
+        await reply.frame({"error": told})
+        await reply.over()
+
+    return answer
+
+
+def no_model() -> Answer:
+    """Answer with something that is no answer of a model at all."""
+
+    async def answer(reply: Reply) -> None:
+        await reply.head(kind="text/html")
+        await reply.raw(f"<html><body>{PLANTED}</body></html>".encode())
+        await reply.over()
+
+    return answer
+
+
+def garbage_arguments() -> Answer:
+    """Call a tool with arguments that are no JSON."""
+    return calls(("run", '{"command": "echo'))
+
+
+def unknown_tool() -> Answer:
+    """Call a tool that there is not."""
+    return calls(("teleport", '{"to": "the moon"}'))
 
 
 def refused(status: int, code: str = "refused", **headers: str) -> Answer:

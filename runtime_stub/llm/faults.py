@@ -1,0 +1,163 @@
+"""What went wrong with a request to a model: whether it may pass, and the words for people."""
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+from pydantic_ai.exceptions import ModelHTTPError, UnexpectedModelBehavior, UserError
+
+from runtime_stub.turn import Reason, TurnFailed
+
+LONGEST_WAIT = 60.0
+"""Seconds that are waited at most because a provider says so."""
+PASSING = frozenset((408, 409, 425, 429, 529))
+"""Statuses below 500, and one of Anthropic's, after which the same request may succeed."""
+REFUSED = frozenset((HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN))
+BUSY = frozenset((429, 503, 529))
+TOO_LONG = (
+    "context_length",
+    "context length",
+    "context window",
+    "maximum context",
+    "prompt is too long",
+    "input is too long",
+    "too many tokens",
+    "exceeds the maximum number of tokens",
+)
+"""What providers say of a request that is longer than the model takes."""
+NO_CREDIT = ("insufficient_quota", "insufficient credit", "credit balance", "billing")
+DEEPEST = 8
+"""Causes of an error that are looked at."""
+SERVER_ERRORS = 500
+
+
+class EmptyAnswer(Exception):
+    """An answer has neither a word nor a call."""
+
+
+class Fault(NamedTuple):
+    """The cause of a failed request.
+
+    `passes` says that the same request may succeed, after `wait` seconds where the provider has
+    named them; `text` is for people, and quotes nothing of the provider's.
+    """
+
+    reason: Reason
+    text: str
+    passes: bool = False
+    wait: float | None = None
+    too_long: bool = False
+
+    def failure(self) -> TurnFailed:
+        """Return the end of a turn for it."""
+        return TurnFailed(self.text, self.reason)
+
+
+def fault_of(error: Exception, model: str) -> Fault:
+    """Return what an error in a request to that model means."""
+    for one in _causes(error):
+        if isinstance(one, ModelHTTPError):
+            return _of_status(one.status_code, _text_of(one.body), _headers_of(error), model)
+    if isinstance(error, EmptyAnswer):
+        text = f"The model {model} gave an empty answer."
+        return Fault(Reason.MODEL_FAILED, text, passes=True)
+    if isinstance(error, TimeoutError):
+        text = f"The model {model} did not answer in time."
+        return Fault(Reason.MODEL_UNREACHABLE, text, passes=True)
+    if _is_of_connection(error):
+        text = "The model's provider cannot be reached, or the connection broke off."
+        return Fault(Reason.MODEL_UNREACHABLE, text, passes=True)
+    if isinstance(error, UserError):
+        return Fault(Reason.MODEL_FAILED, f"The model {model} cannot be asked that.")
+    text = f"The provider of {model} gave an answer that is none."
+    return Fault(Reason.MODEL_FAILED, text, passes=not isinstance(error, UnexpectedModelBehavior))
+
+
+def _of_status(status: int, said: str, headers: Mapping[str, str], model: str) -> Fault:
+    return _for_good(status, said, model) or _for_now(status, headers, model)
+
+
+def _for_good(status: int, said: str, model: str) -> Fault | None:
+    """Return the fault of a request that fails each time; None for any other."""
+    has_no_credit = status == HTTPStatus.TOO_MANY_REQUESTS and any(one in said for one in NO_CREDIT)
+    is_long = status == HTTPStatus.BAD_REQUEST and any(one in said for one in TOO_LONG)
+    if status in REFUSED:
+        text = f"The provider of {model} did not accept the API key."
+        return Fault(Reason.MODEL_REFUSED_KEY, text)
+    if has_no_credit or status == HTTPStatus.PAYMENT_REQUIRED:
+        text = f"The account at the provider of {model} has no credit left."
+        return Fault(Reason.MODEL_FAILED, text)
+    if is_long or status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        text = f"The conversation is too long for the model {model}."
+        return Fault(Reason.CONTEXT_TOO_LONG, text, too_long=True)
+    if status == HTTPStatus.NOT_FOUND:
+        text = f"The provider has no model {model}, or its address is wrong: it mostly ends in /v1."
+        return Fault(Reason.MODEL_FAILED, text)
+    return None
+
+
+def _for_now(status: int, headers: Mapping[str, str], model: str) -> Fault:
+    """Return the fault of a request that may succeed another time."""
+    passes = status in PASSING or status >= SERVER_ERRORS
+    wait = _wait_of(headers) if passes else None
+    if wait is not None and wait > LONGEST_WAIT:
+        text = f"The provider of {model} accepts nothing more for {wait:.0f} seconds."
+        return Fault(Reason.MODEL_BUSY, text)
+    if status in BUSY:
+        return Fault(Reason.MODEL_BUSY, f"The provider of {model} is too busy.", passes, wait)
+    text = f"The provider of {model} failed (status {status})."
+    return Fault(Reason.MODEL_FAILED, text, passes, wait)
+
+
+def _wait_of(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that a provider asks to wait; None where it names none."""
+    try:
+        if "retry-after-ms" in headers:
+            return max(0.0, float(headers["retry-after-ms"]) / 1000)
+        given = headers.get("retry-after", "")
+        if given.replace(".", "", 1).isdigit():
+            return float(given)
+        moment = parsedate_to_datetime(given)
+        return max(0.0, moment.timestamp() - datetime.now(UTC).timestamp())
+    except (ValueError, OverflowError, TypeError):
+        return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    found: BaseException | None = error
+    for _ in range(DEEPEST):
+        if found is None:
+            return
+        yield found
+        found = found.__cause__ or found.__context__
+
+
+def _headers_of(error: BaseException) -> Mapping[str, str]:
+    """Return the headers of the response that an error is about, by lower-case names."""
+    for one in _causes(error):
+        headers = getattr(getattr(one, "response", None), "headers", None)
+        if headers is not None:
+            return {str(name).lower(): str(value) for name, value in headers.items()}
+    return {}
+
+
+def _text_of(body: Any) -> str:
+    """Return what a provider says, in lower case; to be looked at and never to be shown."""
+    try:
+        return (body if isinstance(body, str) else json.dumps(body, default=str)).lower()
+    except (ValueError, RecursionError):
+        return ""
+
+
+def _is_of_connection(error: BaseException) -> bool:
+    """Return whether an error is one of the connection, by whichever library it was raised."""
+    for one in _causes(error):
+        if isinstance(one, OSError):
+            return True
+        names = {kind.__name__ for kind in type(one).__mro__}
+        if names & {"TransportError", "APIConnectionError", "ClientConnectionError"}:
+            return True
+    return False

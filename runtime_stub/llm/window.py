@@ -1,0 +1,172 @@
+"""The window: how much of a conversation a model is told, and the summary of what it is not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pydantic_ai.messages import ModelMessage, ModelRequest, UserPromptPart
+
+from events.actions import Action, AgentThinkAction, CondensationAction, MessageAction
+from events.event import Event, EventSource
+from events.observations import Observation
+from runtime_stub.llm.requests import Requests, tokens_of
+from runtime_stub.llm.speech import Gathered
+from runtime_stub.llm.transcript import BadCall, Entry, Transcript, size_of, text_of
+from runtime_stub.tools import arguments_of
+from runtime_stub.turn import Reason, Turn, TurnFailed
+
+FULL = 0.8
+"""The part of the context from which on the oldest exchanges are summarised."""
+KEPT = 0.4
+"""The part of the context that what is told as it was may take after that."""
+LONGEST_TOLD = 4000
+"""Characters of one entry that the summary is made of."""
+SUMMARISE = """\
+Summarise the conversation below for yourself: you will go on with it and see nothing but your summary.
+Keep what the user wants and has decided, what was done and found out, names of files, values, and what
+is still to be done. Write plain text, at most 400 words, and nothing else.
+
+"""
+
+
+@dataclass(slots=True)
+class Window:
+    """Keeps what a model is told within what it takes."""
+
+    turn: Turn
+    transcript: Transcript
+    requests: Requests
+    overhead: int = 0
+    """Characters that every request has besides: instructions and tools."""
+    _measured: int = field(default=0, init=False)
+    _measured_entries: int = field(default=0, init=False)
+
+    @property
+    def tokens(self) -> int:
+        """About how many tokens the next request has."""
+        entries = self.transcript.entries
+        if self._measured:
+            return self._measured + _tokens_of(entries[self._measured_entries :])
+        return _tokens_of(entries) + tokens_of(len(self.transcript.summary) + self.overhead)
+
+    def measure(self, tokens: int) -> None:
+        """Take note of what the provider has counted for all there is so far."""
+        self._measured, self._measured_entries = tokens, len(self.transcript.entries)
+
+    async def fit(self) -> None:
+        """Summarise the oldest entries if the next request would nearly fill the context."""
+        room = self.requests.context_tokens
+        reserve = self.requests.options.reserve_tokens
+        if self.tokens > min(int(room * FULL), max(room - reserve, room // 2)):
+            await self._condense(int(room * KEPT))
+
+    async def halve(self) -> bool:
+        """Summarise half of all, whatever the context is said to be; see `_condense`."""
+        return await self._condense(_tokens_of(self.transcript.entries) // 2)
+
+    async def _condense(self, kept: int) -> bool:
+        """Summarise, durably, all but about so many tokens; False where there is nothing to summarise."""
+        entries = self.transcript.entries
+        place = _cut(entries, kept)
+        end = _last_id(entries[:place], entries[place:])
+        if not place or end is None:
+            return False
+        self.turn.status("Summarising the beginning of the conversation.")
+        summary = await self._summary_of(entries[:place])
+        await self.turn.act(
+            CondensationAction(
+                forgotten_events_start_id=0,
+                forgotten_events_end_id=end,
+                summary=summary,
+                summary_offset=0,
+            )
+        )
+        self.transcript.summary = summary
+        del entries[:place]
+        self._measured = 0
+        return True
+
+    async def _summary_of(self, entries: Sequence[Entry]) -> str:
+        room = int(self.requests.context_tokens * FULL * 3)
+        told = "\n\n".join(_told(entry) for entry in entries)
+        before = self.transcript.summary
+        text = f"{SUMMARISE}{f'In short, before: {before}' if before else ''}\n\n{told[-room:]}"
+        messages: list[ModelMessage] = [ModelRequest(parts=[UserPromptPart(content=text)])]
+        heard = Gathered()
+        tools, self.requests.tools = self.requests.tools, ()
+        try:
+            answer = await self.requests.answer(messages, heard)
+        finally:
+            self.requests.tools = tools
+        if answer.limit is not None:
+            raise answer.limit
+        if not heard.text.strip():
+            raise TurnFailed("The model gave no summary.", Reason.CONTEXT_TOO_LONG)
+        asked = [one for one in entries if _is_asked(one)]
+        if asked and not any(_is_asked(one) for one in self.transcript.entries[len(entries) :]):
+            # What is being worked on must not be lost to a summary.
+            return f"{heard.text.strip()}\n\nThe user's last message was: {_told(asked[-1])}"
+        return heard.text.strip()
+
+
+def _is_asked(entry: Entry) -> bool:
+    return isinstance(entry, MessageAction) and entry.source == EventSource.USER
+
+
+def _tokens_of(entries: Sequence[Entry]) -> int:
+    return tokens_of(sum(size_of(entry) for entry in entries))
+
+
+def _cut(entries: Sequence[Entry], tokens: int) -> int:
+    """Return how many entries to summarise, so that the rest takes at most so many tokens.
+
+    The rest begins with a message of the user, or with the action of an answer of its own; it is
+    never empty.
+    """
+    size, place, found = 0, len(entries), 0
+    while place > 0:
+        place -= 1
+        size += tokens_of(size_of(entries[place]))
+        if size > tokens and found:
+            break
+        if _begins(entries, place):
+            found = place
+    return found
+
+
+def _begins(entries: Sequence[Entry], place: int) -> bool:
+    """Return whether no call stands on one side of that place and its answer on the other."""
+    entry = entries[place]
+    if _is_asked(entry):
+        return True
+    if not _is_call(entry) or not isinstance(entry, Event) or entry.id is None:
+        return False
+    return place > 0 and not _is_call(entries[place - 1])
+
+
+def _is_call(entry: Entry) -> bool:
+    is_text = isinstance(entry, MessageAction | AgentThinkAction)
+    return isinstance(entry, Action) and not is_text
+
+
+def _last_id(gone: Sequence[Entry], kept: Sequence[Entry]) -> int | None:
+    """Return the id of the last event that may be forgotten; None where none may be."""
+    first = min(
+        (one.id for one in kept if isinstance(one, Event) and one.id is not None), default=None
+    )
+    known = [one.id for one in gone if isinstance(one, Event) and one.id is not None]
+    if not known or (first is not None and first <= min(known)):
+        return None
+    return max(known) if first is None else first - 1
+
+
+def _told(entry: Entry) -> str:
+    if isinstance(entry, BadCall):
+        return f"CALL {entry.name}: {entry.told}"
+    if isinstance(entry, Observation):
+        return f"RESULT: {text_of(entry)[:LONGEST_TOLD]}"
+    if isinstance(entry, MessageAction):
+        who = "USER" if entry.source == EventSource.USER else "YOU"
+        return f"{who}: {entry.content[:LONGEST_TOLD]}"
+    if isinstance(entry, Action):
+        return f"CALL {entry.kind}: {str(arguments_of(entry))[:LONGEST_TOLD]}"
+    return ""

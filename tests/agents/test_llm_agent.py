@@ -1,0 +1,456 @@
+"""The LLM agent in a server: what its model is asked, what people see, and what a stop or a kill leaves."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+import pytest_asyncio
+from pydantic import SecretStr
+
+import runtime_stub.llm  # noqa: F401 - takes seconds, which no test should be charged with
+from events.event import AgentState
+from runtime_stub.turn import AgentSettings
+from server.conversations.users import agent_settings
+from storage.users.settings import Settings
+from tests.support.clients import joined
+from tests.support.live import live_server
+from tests.support.model_endpoint import (
+    PLANTED,
+    calls,
+    hang,
+    model_endpoint,
+    no_model,
+    plain,
+    reasoning,
+    refused,
+)
+from tests.support.payloads import answers, is_answer, outcomes
+from tests.support.remote import CONVERSATIONS, remote
+from tests.support.servers import server_process
+from tests.support.sse import SseView, sse_frames
+
+AWAITING = AgentState.AWAITING_USER_INPUT
+KEY = "sk-the-users-own-key-987654"
+
+
+@pytest.fixture
+async def model():
+    async with model_endpoint() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+async def live(model):
+    async with live_server(agent_class="llm") as opened:
+        settings = Settings(llm_base_url=model.url, llm_model="gpt-x", llm_api_key=SecretStr(KEY))
+        await opened.users.change_settings(None, lambda old: settings)
+        yield opened
+
+
+async def asked(live, *texts):
+    """Ask the agent one after the other in one conversation; its log."""
+    one = await live.new()
+    async with joined(live.url, one) as client, remote(live.url) as api:
+        await client.state(AWAITING)
+        for text in texts:
+            said = await client.say(text)
+            await client.state(AWAITING, after=said["id"])
+        return await api.log(one)
+
+
+async def test_the_model_of_the_users_settings_is_asked_with_their_key_and_nothing_else(
+    live, model
+):
+    model.say(plain("Good morning."), plain("Noon, I think."))
+    log = await asked(live, "Hello", "What time is it?")
+    request = await model.request(1)
+
+    assert answers(log) == ["Good morning.", "Noon, I think."]
+    assert request.said[1:] == [
+        ("user", "Hello"),
+        ("assistant", "Good morning."),
+        ("user", "What time is it?"),
+    ]
+    assert request.body["model"] == "gpt-x"
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert request.headers["user-agent"].startswith("parley/")
+    assert not [name for name in request.headers if name.startswith("x-")]
+
+
+class Following:
+    """Follows a conversation by its stream."""
+
+    def __init__(self, frames):
+        self.view = SseView()
+        self._frames = frames
+
+    async def until(self, fits):
+        """Read on until the view fits."""
+        async with asyncio.timeout(20):
+            while not fits(self.view):
+                self.view.take(await anext(self._frames))
+
+
+@asynccontextmanager
+async def following(live, conversation_id):
+    async with sse_frames(live.url, conversation_id) as frames:
+        yield Following(frames)
+
+
+async def test_an_answer_is_seen_token_by_token(live, model):
+    model.hold()
+    model.say(plain("Good morning to you."))
+    one = await live.new()
+    async with joined(live.url, one) as client, following(live, one) as followed:
+        await client.state(AWAITING)
+        await client.say("Hello")
+        for text in ("Good ", "Good morning "):
+            model.step()
+            await followed.until(lambda seen, text=text: text in seen.held.values())
+            assert not model.requests[0].finished
+        model.step(2)
+        await followed.until(lambda seen: "Good morning to you." in seen.said)
+
+
+async def test_a_stop_closes_the_connection_to_the_model_and_keeps_what_was_shown(live, model):
+    model.say(hang(3))
+    one = await live.new()
+    async with joined(live.url, one) as client, remote(live.url) as api:
+        await client.set_to_work("Hello")
+        request = await model.request(0)
+        recall = await client.event(lambda payload: payload.get("action") == "recall")
+        async with following(live, one) as followed:
+            await followed.until(lambda seen: "Good morning to " in seen.held.values())
+        stopped = await api.client.post(
+            f"{CONVERSATIONS}/{one}/stop-turn", json={"turn": recall["id"]}
+        )
+        await asyncio.wait_for(request.left.wait(), 10)
+        log = await api.log(one)
+
+    assert stopped.json() == {"stopped": True}
+    texts = [(each["args"]["content"], each["interrupted"]) for each in log if is_answer(each)]
+    assert texts == [("Good morning to ", "stopped")]
+
+
+async def test_without_a_model_the_agent_says_how_to_set_one():
+    async with live_server(agent_class="llm") as live:
+        (said,) = answers(await asked(live, "Hello"))
+
+    assert said.startswith("No model is set. Open the settings")
+
+
+async def test_a_model_that_needs_a_key_is_not_asked_without_one(live):
+    await live.users.change_settings(None, lambda old: Settings(llm_model="openai/gpt-x"))
+    (said,) = answers(await asked(live, "Hello"))
+
+    assert said == "There is no API key for openai/gpt-x. Enter it in the settings (Ctrl ,)."
+
+
+async def test_calls_are_carried_out_in_the_workspace_and_told_to_the_model(live, model):
+    model.say(
+        calls(("write", '{"path": "a.txt", "content": "one\\n"}'), text="I write it."),
+        calls(("read", '{"path": "a.txt"}')),
+        plain("It says one."),
+    )
+    log = await asked(live, "Write and read it.")
+    last = await model.request(2)
+
+    assert answers(log) == ["I write it.", "It says one."]
+    called = [one for one in log if one.get("action") in ("write", "read")]
+    assert [("partial" in one, one["tool_call_metadata"]["function_name"]) for one in called] == [
+        (True, "write"),
+        (False, "read"),
+    ]
+    roles = [one["role"] for one in last.messages]
+    assert roles == ["system", "user", "assistant", "tool", "assistant", "tool"]
+    assert last.messages[2]["content"] == "I write it."
+    assert last.messages[2]["tool_calls"][0]["function"]["name"] == "write"
+    assert "one" in last.messages[5]["content"]
+    assert {tool["function"]["name"] for tool in last.body["tools"]} >= {"run", "read", "write"}
+
+
+async def test_pictures_are_sent_to_a_model_that_sees_and_named_to_one_that_does_not(model):
+    picture = "data:image/png;base64,iVBORw0KGgo="
+    told = []
+    for sees in (True, False):
+        async with live_server(
+            agent_class="llm", llm_vision=sees, llm_model="gpt-x", llm_base_url=model.url
+        ) as live:
+            one = await live.new()
+            async with joined(live.url, one) as client:
+                await client.state(AWAITING)
+                message = {"content": "What is it?", "image_urls": [picture]}
+                said = await client.send({"action": "message", "args": message})
+                await client.state(AWAITING, after=said["id"])
+        told.append(model.requests[-1].messages[-1]["content"])
+
+    seen, unseen = told
+    assert [one["type"] for one in seen] == ["text", "image_url"]
+    assert seen[1]["image_url"]["url"] == picture
+    assert unseen == "What is it?\n[picture]"
+
+
+async def test_a_conversation_that_fills_the_context_is_summarised_once_and_goes_on(model):
+    def otherwise():
+        async def answer(reply):
+            is_summary = "Summarise the conversation" in reply.request.said[-1][1]
+            text = "In short: greetings." if is_summary else "word-" * 1600
+            await plain(text, usage=False)(reply)
+
+        return answer
+
+    model.otherwise = otherwise()
+    chosen = {"llm_model": "gpt-x", "llm_base_url": model.url}
+    async with live_server(
+        agent_class="llm", llm_context_tokens=8000, llm_reserve_tokens=1000, **chosen
+    ) as live:
+        log = await asked(live, *("Go on. " * 60 for _ in range(6)))
+
+    condensed = [one for one in log if one.get("action") == "condensation"]
+    summaries = [one for one in model.requests if "Summarise" in one.said[-1][1]]
+    assert condensed
+    assert len(summaries) == len(condensed)
+    assert "In short: greetings." in model.requests[-1].said[1][1]
+    assert all(sum(len(text) for _, text in one.said) < 8000 * 3.5 for one in model.requests)
+
+
+async def test_a_request_that_is_too_long_for_the_model_is_made_shorter_once(live, model):
+    model.say(
+        *(plain("A long answer. " * 20) for _ in range(3)),
+        refused(400, "context_length_exceeded"),
+        plain("In short: answers."),
+        plain("At last."),
+    )
+    log = await asked(live, "One?", "Two?", "Three?", "Four?")
+    long, summary, short = model.requests[3:]
+
+    assert answers(log)[-1] == "At last."
+    assert "Summarise the conversation" in summary.said[-1][1]
+    assert len(short.said) < len(long.said)
+    assert "In short: answers." in short.said[1][1]
+    assert short.said[-1] == ("user", "Four?")
+
+
+async def test_a_message_that_comes_while_the_agent_works_is_told_at_its_next_step(live, model):
+    release = asyncio.Event()
+    model.say(slow_calls(release, ("run", '{"command": "echo one"}')), plain("Both done."))
+    one = await live.new()
+    async with joined(live.url, one) as client:
+        await client.set_to_work("Do one.")
+        await model.request(0)
+        said = await client.say("And two.")
+        release.set()
+        await client.state(AWAITING, after=said["id"])
+    second = await model.request(1)
+
+    assert [one["role"] for one in second.messages] == [
+        *("system", "user", "assistant", "tool", "user"),
+    ]
+    assert second.said[-1] == ("user", "And two.")
+    assert len(model.requests) == 2
+
+
+def slow_calls(release, *called):
+    """Call tools once `release` is set."""
+
+    async def answer(reply):
+        await asyncio.wait_for(release.wait(), 20)
+        await calls(*called)(reply)
+
+    return answer
+
+
+def settings_with(user, **server):
+    """What an agent is told of a user's settings on a server with these."""
+    key = server.pop("key", None)
+    chosen = AgentSettings(llm_api_key=None if key is None else SecretStr(key), **server)
+    found = agent_settings(Settings(**user), chosen)
+    held = found.llm_api_key
+    return found.llm_model, found.llm_base_url, None if held is None else held.get_secret_value()
+
+
+@pytest.mark.parametrize(
+    ("user", "server", "expected"),
+    [
+        ({}, {}, (None, None, None)),
+        ({}, {"llm_model": "m", "key": "S"}, ("m", None, "S")),
+        ({"llm_model": "n"}, {"llm_model": "m", "key": "S"}, ("n", None, "S")),
+        ({"llm_model": "groq/n"}, {"llm_model": "m", "key": "S"}, ("groq/n", None, None)),
+        ({"llm_model": "a:n"}, {"llm_model": "a:m", "key": "S"}, ("a:n", None, "S")),
+        (
+            {"llm_base_url": "http://x"},
+            {"llm_model": "m", "llm_base_url": "http://s", "key": "S"},
+            ("m", "http://x", None),
+        ),
+        (
+            {"llm_model": "groq/n"},
+            {"llm_model": "m", "llm_base_url": "http://s", "key": "S"},
+            ("groq/n", "http://s", "S"),
+        ),
+        (
+            {"llm_api_key": "U"},
+            {"llm_model": "m", "llm_base_url": "http://s", "key": "S"},
+            ("m", "http://s", "U"),
+        ),
+    ],
+)
+def test_the_servers_key_goes_to_no_address_or_provider_that_a_user_has_chosen(
+    user, server, expected
+):
+    assert settings_with(user, **server) == expected
+
+
+async def test_a_key_of_the_server_is_masked_in_what_a_model_says(model):
+    key = "sk-of-the-server-1234567890"
+    model.say(plain(f"The key is {key}."))
+    async with live_server(
+        agent_class="llm", llm_model="gpt-x", llm_base_url=model.url, llm_api_key=key
+    ) as live:
+        log = await asked(live, "Which key do you have?")
+
+    assert answers(log) == ["The key is <secret_hidden>."]
+    assert model.requests[0].headers["authorization"] == f"Bearer {key}"
+
+
+async def tried(live, **trial):
+    async with remote(live.url) as api:
+        answer = await api.client.post("/api/settings/try-model", json=trial)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+async def test_a_model_is_tried_with_settings_that_are_not_stored(live, model):
+    other = "sk-another-key-123123"
+    found = await tried(live, llm_model="gpt-y", llm_api_key=other)
+    request = await model.request(0)
+
+    assert found["works"] is True
+    assert found["message"].startswith("gpt-y answered after ")
+    assert request.body["model"] == "gpt-y"
+    assert request.headers["authorization"] == f"Bearer {other}"
+    stored = await live.users.settings(None)
+    assert stored.llm_model == "gpt-x"
+    assert stored.llm_api_key.get_secret_value() == KEY
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (refused(401), "AGENT_ERROR$MODEL_REFUSED_KEY"),
+        (refused(404), "AGENT_ERROR$MODEL_FAILED"),
+        (refused(429), "AGENT_ERROR$MODEL_BUSY"),
+        (no_model(), "AGENT_ERROR$MODEL_FAILED"),
+    ],
+)
+async def test_a_trial_that_fails_says_why_and_quotes_nothing(live, model, answer, reason):
+    model.say(answer)
+    found = await tried(live)
+
+    assert (found["works"], found["reason"]) == (False, reason)
+    assert PLANTED not in found["message"]
+    assert KEY not in found["message"]
+
+
+async def test_a_trial_of_an_address_where_nobody_listens_says_so(live, model):
+    await model.kill()
+    found = await tried(live)
+    await model.start()
+
+    assert found["works"] is False
+    assert found["reason"] == "AGENT_ERROR$MODEL_UNREACHABLE"
+
+
+async def test_a_server_whose_agent_asks_no_model_has_nothing_to_try():
+    async with live_server() as live:
+        found = await tried(live, llm_model="gpt-x")
+
+    assert found["works"] is False
+    assert "--agent llm" in found["message"]
+
+
+QUESTIONS = ["Good morning", "Write it down", "What was that?"]
+
+
+def says(text, payload):
+    """Whether an event is a message of that text."""
+    return payload.get("action") == "message" and payload["args"]["content"] == text
+
+
+async def told(folder, *, killed):
+    """The messages of each request to the model, and the metrics in the log, once each."""
+    async with (
+        model_endpoint() as model,
+        server_process(folder, "--agent", "llm") as server,
+        remote(server.url) as api,
+    ):
+        model.say(
+            reasoning("Hm.", "Answer 0"),
+            calls(
+                ("write", '{"path": "a.txt", "content": "one"}'),
+                ("run", '{"command": "echo two"}'),
+                text="I do.",
+            ),
+            plain("Answer 1"),
+            plain("Answer 2"),
+        )
+        chosen = {"llm_base_url": model.url, "llm_model": "gpt-4o"}
+        answer = await api.client.post("/api/settings", json=chosen)
+        assert answer.status_code == 200, answer.text
+        created = await api.create()
+        for number, question in enumerate(QUESTIONS):
+            async with joined(server.url, created) as client:
+                await client.say(question)
+                answered = await client.event(partial(says, f"Answer {number}"))
+                await client.state(AWAITING, after=answered["id"])
+            if killed:
+                await server.kill()
+                await server.start()
+        metrics = [one["llm_metrics"] for one in await api.log(created) if "llm_metrics" in one]
+    return [request.messages for request in model.requests], metrics
+
+
+@pytest.mark.timeout(120)
+async def test_a_turn_that_a_kill_cut_short_is_begun_again_and_answered(tmp_path, model):
+    model.say(hang(3), plain("At last."))
+    async with (
+        server_process(tmp_path, "--agent", "llm") as server,
+        remote(server.url) as api,
+    ):
+        chosen = {"llm_base_url": model.url, "llm_model": "gpt-x"}
+        await api.client.post("/api/settings", json=chosen)
+        created = await api.create("Hello")
+        await model.request(0)
+        await server.kill()
+        await server.start()
+        async with joined(server.url, created) as client:
+            await client.event(partial(says, "At last."))
+        log = await api.log(created)
+    again = await model.request(1)
+
+    assert [one for one in again.said if one == ("user", "Hello")] == [("user", "Hello")]
+    assert again.said[-1][0] == "user"
+    assert outcomes(log)[0] == "crashed"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def runs(tmp_path_factory):
+    """The same conversation without and with kills between its turns."""
+    folder = tmp_path_factory.mktemp("servers")
+    return await asyncio.gather(
+        *(told(folder / str(killed), killed=killed) for killed in (False, True))
+    )
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_model_is_told_the_same_after_kills_between_turns(runs):
+    (requests, metrics), (after_kills, metrics_after_kills) = runs
+
+    assert after_kills == requests
+    assert metrics_after_kills == metrics
+    assert [one["role"] for one in requests[-1]] == [
+        *("system", "user", "assistant", "user", "assistant", "tool", "tool"),
+        *("assistant", "user"),
+    ]
+    assert metrics[-1]["accumulated_cost"] > 0

@@ -1,0 +1,245 @@
+"""What a model is told of a conversation: every call with its answer, and messages where they were taken up."""
+
+from typing import Any
+
+import pytest
+from pydantic_ai.messages import (
+    BinaryContent,
+    ImageUrl,
+    ModelRequest,
+    ModelResponse,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
+
+from events.actions import (
+    AgentThinkAction,
+    CmdRunAction,
+    CondensationAction,
+    FileWriteAction,
+    MessageAction,
+    RecallAction,
+)
+from events.event import ConfirmationState, EventSource, Interruption, RecallType
+from events.observations import CmdOutputMetadata, CmdOutputObservation, ErrorObservation
+from runtime_stub.conformance.agent import HistoryDouble
+from runtime_stub.llm.transcript import GO_ON, NO_ANSWER, PICTURE, read_transcript
+from runtime_stub.turn import ToolCall
+
+
+def asked(text, **fields):
+    return MessageAction(content=text, source=EventSource.USER, **fields)
+
+
+def said(text, **fields):
+    return MessageAction(content=text, source=EventSource.AGENT, **fields)
+
+
+def recall(cause):
+    kind = RecallType.KNOWLEDGE
+    return RecallAction(recall_type=kind, cause=cause, source=EventSource.USER)
+
+
+def run(command, call, response="r", **fields):
+    metadata = ToolCall(call, "run", 1, {"id": response}).metadata()
+    return CmdRunAction(
+        command=command, source=EventSource.AGENT, tool_call_metadata=metadata, **fields
+    )
+
+
+def output(cause, content, code=0):
+    return CmdOutputObservation(
+        content=content,
+        command="",
+        metadata=CmdOutputMetadata(exit_code=code),
+        cause=cause,
+        source=EventSource.AGENT,
+    )
+
+
+def log_of(*events):
+    return [event.model_copy(update={"id": place}) for place, event in enumerate(events)]
+
+
+async def told(*events, waiting=(), vision=False, characters=10**6):
+    log = log_of(*events)
+    messages = [log[place] for place in waiting]
+    transcript = await read_transcript(HistoryDouble(log), messages, characters)
+    return [shown(one) for one in transcript.messages("Be brief.", vision=vision)]
+
+
+def shown(message):
+    """A message in short: who, and what."""
+    found: list[Any] = []
+    for part in message.parts:
+        match part:
+            case UserPromptPart(content=content):
+                found.append(content)
+            case TextPart(content=content):
+                found.append(content)
+            case ThinkingPart():
+                found.append(("thinks", part.content, part.signature))
+            case ToolCallPart():
+                found.append(("calls", part.tool_call_id, part.args_as_dict()))
+            case ToolReturnPart():
+                found.append(("returns", part.tool_call_id, part.content))
+    assert isinstance(message, ModelRequest | ModelResponse)
+    return ("user" if isinstance(message, ModelRequest) else "model", *found)
+
+
+async def test_questions_and_answers_alternate():
+    found = await told(
+        asked("One?"), recall(0), said("One."), asked("Two?"), recall(3), waiting=[3]
+    )
+    assert found == [("user", "One?"), ("model", "One."), ("user", "Two?")]
+
+
+async def test_a_message_stands_where_it_was_taken_up():
+    found = await told(asked("One?"), recall(0), asked("Two?"), said("One."), recall(2))
+    assert found == [("user", "One?"), ("model", "One."), ("user", "Two?")]
+
+
+async def test_a_message_that_a_turn_takes_up_stands_at_the_end():
+    found = await told(asked("One?"), recall(0), asked("Two?"), said("One."), waiting=[2])
+    assert found == [("user", "One?"), ("model", "One."), ("user", "Two?")]
+
+
+async def test_calls_of_one_answer_stand_together_and_are_answered_in_their_order():
+    found = await told(
+        asked("Do!"),
+        said("I do."),
+        run("a", "1"),
+        run("b", "2"),
+        output(3, "B", 1),
+        output(2, "A"),
+        said("Done."),
+    )
+    assert found == [
+        ("user", "Do!"),
+        ("model", "I do.", ("calls", "1", {"command": "a"}), ("calls", "2", {"command": "b"})),
+        ("user", ("returns", "1", "A"), ("returns", "2", "B\n[exit code 1]")),
+        ("model", "Done."),
+        ("user", GO_ON),
+    ]
+
+
+async def test_calls_of_two_answers_stand_apart():
+    found = await told(
+        asked("Do!"), run("a", "1", "r1"), output(1, "A"), run("b", "1", "r2"), output(3, "B")
+    )
+    assert [who for who, *_ in found] == ["user", "model", "user", "model", "user"]
+
+
+async def test_a_call_without_an_answer_is_answered_as_interrupted():
+    found = await told(asked("Do!"), run("a", "1"), said("Again."), asked("Well?"))
+    assert found[2:] == [
+        ("user", ("returns", "1", NO_ANSWER)),
+        ("model", "Again."),
+        ("user", "Well?"),
+    ]
+
+
+async def test_words_of_the_user_between_a_call_and_its_answer_follow_the_answer():
+    found = await told(asked("Do!"), run("a", "1"), asked("Quick!"), output(1, "A"))
+    assert found[2:] == [("user", ("returns", "1", "A"), "Quick!")]
+
+
+async def test_a_call_that_a_person_agreed_to_is_told_once_as_it_was_carried_out():
+    waits = ConfirmationState.AWAITING_CONFIRMATION
+    found = await told(
+        asked("Do!"),
+        run("a", "1", confirmation_state=waits),
+        run("a changed", "1", cause=1, edited_by="ann"),
+        output(2, "A"),
+    )
+    assert found[1:] == [
+        ("model", ("calls", "1", {"command": "a changed"})),
+        ("user", ("returns", "1", "A")),
+    ]
+
+
+async def test_an_answer_that_was_cut_short_is_told_as_one():
+    found = await told(asked("Go"), said("Good mor", interrupted=Interruption.CRASHED))
+    assert found[1:] == [
+        ("model", "Good mor"),
+        ("user", "[Your answer was cut off here by a restart of the server.]"),
+    ]
+
+
+async def test_only_what_a_provider_has_signed_is_told_as_a_thought():
+    signed = {"thinking": {"signature": "S", "provider_name": "anthropic"}}
+    found = await told(
+        asked("Go"),
+        AgentThinkAction(thought="unsigned", source=EventSource.AGENT),
+        AgentThinkAction(thought="signed", source=EventSource.AGENT, tool_call_metadata=signed),
+        said("Good"),
+        asked("On"),
+    )
+    assert found[1] == ("model", ("thinks", "signed", "S"), "Good")
+
+
+async def test_what_was_condensed_is_told_as_its_summary():
+    found = await told(
+        asked("One?"),
+        said("One."),
+        asked("Two?"),
+        said("Two."),
+        CondensationAction(
+            forgotten_events_start_id=0,
+            forgotten_events_end_id=1,
+            summary="Something about one.",
+            summary_offset=0,
+        ),
+        asked("Three?"),
+    )
+    assert found[0] == (
+        "user",
+        "[The beginning of the conversation, in short:]\n\nSomething about one.",
+        "Two?",
+    )
+    assert found[1:] == [("model", "Two."), ("user", "Three?")]
+
+
+async def test_a_long_conversation_is_read_back_to_a_question():
+    found = await told(
+        asked("One?"),
+        said("One. " * 100),
+        asked("Two?"),
+        said("x" * 50),
+        asked("3?"),
+        characters=20,
+    )
+    assert found[0] == ("user", "Two?")
+
+
+async def test_arguments_that_are_as_ever_are_left_out():
+    write = FileWriteAction(path="a", content="", source=EventSource.AGENT)
+    found = await told(asked("Write"), write)
+    assert found[1] == ("model", ("calls", "event-1", {"path": "a", "content": ""}))
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("data:image/png;base64,AAAA", BinaryContent(data=b"\0\0\0", media_type="image/png")),
+        ("https://example.org/a.png", ImageUrl(url="https://example.org/a.png")),
+        ("data:image/png;base64,%%", PICTURE),
+        ("file:///etc/passwd", PICTURE),
+    ],
+)
+async def test_pictures_are_shown_where_they_can_be(address, expected):
+    (found,) = await told(asked("See", image_urls=[address]), vision=True)
+    if expected == PICTURE:
+        assert found == ("user", f"See\n{PICTURE}")
+    else:
+        assert found == ("user", ["See", expected])
+
+
+async def test_an_error_that_answers_a_message_is_not_told():
+    found = await told(
+        asked("One?"), ErrorObservation(content="lost", cause=0, source=EventSource.AGENT)
+    )
+    assert found == [("user", "One?")]
