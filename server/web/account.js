@@ -18,6 +18,16 @@ export class Account {
     return this.http.call("POST", "/api/settings", { json: change });
   }
 
+  /**
+   * Ask a model for a word; what is empty is as it is stored.
+   *
+   * @param {Record<string, string>} trial
+   * @returns {Promise<{works: boolean, message: string}>}
+   */
+  tryModel(trial) {
+    return this.http.call("POST", "/api/settings/try-model", { json: trial });
+  }
+
   /** @returns {Promise<{agents: string[], models: string[]}>} */
   async choices() {
     const [agents, models] = await Promise.all([

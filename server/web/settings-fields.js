@@ -27,8 +27,8 @@ export const SETTING_GROUPS = [
   {
     heading: "Model",
     fields: [
-      { name: "llm_model", label: "Model", kind: "text", from: "models" },
-      { name: "llm_base_url", label: "Provider URL", kind: "url", hint: "Leave empty for the provider's default." },
+      { name: "llm_model", label: "Model", kind: "text", from: "models", hint: "As its provider names it: gpt-5-mini, anthropic:claude-sonnet-4-5, ollama/qwen3." },
+      { name: "llm_base_url", label: "Provider URL", kind: "url", hint: "Leave empty for the provider's own; for any other endpoint that speaks as OpenAI's does, its address up to /v1." },
       { name: "llm_api_key", label: "API key", kind: "key" },
       { name: "search_api_key", label: "API key of the search service", kind: "key" },
       { name: "enable_default_condenser", label: "Condense long conversations", kind: "switch" },
@@ -46,6 +46,9 @@ export const SETTING_GROUPS = [
     ],
   },
 ];
+
+/** The fields that a trial of the model sends. */
+export const MODEL_FIELDS = ["llm_model", "llm_base_url", "llm_api_key"];
 
 export const LANGUAGES = ["en", "de", "fr", "es", "it", "pt", "nl", "no", "tr", "uk", "ar", "ja", "ko-KR", "zh-CN", "zh-TW"];
 

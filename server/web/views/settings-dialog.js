@@ -1,7 +1,7 @@
 /** The user's settings: what is changed is sent, and nothing else. */
 
 import { forgetSessionKey, remembersKey } from "../session-key.js";
-import { changeOf, LANGUAGES, SETTING_GROUPS } from "../settings-fields.js";
+import { changeOf, LANGUAGES, MODEL_FIELDS, SETTING_GROUPS } from "../settings-fields.js";
 import { h } from "./dom.js";
 import { labelled, makeDialog } from "./dialog.js";
 
@@ -39,7 +39,10 @@ export function mountSettingsDialog(account, read) {
       controls.clear();
       const groups = SETTING_GROUPS.map(({ heading, fields: some }) =>
         h("fieldset", { class: "group" }, h("legend", { class: "group__heading" }, heading),
-          ...some.map((field) => row(field, stored, { ...choices, languages: LANGUAGES }, controls))),
+          ...some.flatMap((field) => [
+            row(field, stored, { ...choices, languages: LANGUAGES }, controls),
+            field.name === "llm_api_key" ? trialRow(account, controls) : null,
+          ])),
       );
       fields.replaceChildren(...groups, ...browserGroup());
       save.disabled = false;
@@ -83,6 +86,38 @@ export function mountSettingsDialog(account, read) {
     },
     close,
   };
+}
+
+/**
+ * The button that asks the model of the fields for a word, before they are saved.
+ *
+ * @param {import("../account.js").Account} account
+ * @param {Map<SettingField, Control>} controls
+ */
+function trialRow(account, controls) {
+  const outcome = h("p", { class: "form__outcome", role: "status", data: { testid: "model-trial-outcome" } });
+  /** @param {string} text @param {boolean} bad */
+  const tell = (text, bad) => {
+    outcome.textContent = text;
+    outcome.dataset.bad = String(bad);
+  };
+  const button = h("button", { type: "button", class: "button", data: { testid: "model-trial" }, onclick: async () => {
+    /** @type {Record<string, string>} */
+    const trial = {};
+    for (const [field, control] of controls) {
+      if (MODEL_FIELDS.includes(field.name) && control.value.trim()) trial[field.name] = control.value.trim();
+    }
+    button.disabled = true;
+    tell("Asking the model …", false);
+    try {
+      const { works, message } = await account.tryModel(trial);
+      tell(message, !works);
+    } catch (error) {
+      tell(error instanceof Error ? error.message : String(error), true);
+    }
+    button.disabled = false;
+  } }, "Try the model");
+  return h("div", { class: "row row--trial" }, button, outcome);
 }
 
 /** What is kept in this browser alone. */

@@ -1,0 +1,52 @@
+"""From the settings dialog to the first words of a model: entered, tried, saved, talked to."""
+
+import pytest
+from playwright.async_api import expect
+
+from tests.support.browser import person
+from tests.support.model_endpoint import model_endpoint, plain, refused
+from tests.support.servers import server_process
+
+pytestmark = [
+    pytest.mark.chromium,
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(120),
+]
+
+KEY = "sk-planted-in-the-page-7f3a91"
+
+
+async def test_a_model_is_entered_tried_saved_and_talked_to(context, tmp_path):
+    async with (
+        model_endpoint() as model,
+        server_process(tmp_path / "data", "--agent", "llm") as server,
+    ):
+        reader = await person(context, server.url)
+        await reader.visit()
+        await reader.part("open-settings").click()
+        await reader.part("setting-llm_model").fill("gpt-x")
+        await reader.part("setting-llm_base_url").fill(model.url)
+        await reader.part("setting-llm_api_key").fill(KEY)
+        outcome = reader.part("model-trial-outcome")
+
+        model.say(refused(401))
+        await reader.part("model-trial").click()
+        await expect(outcome).to_have_text("The provider of gpt-x did not accept the API key.")
+        await expect(outcome).to_have_attribute("data-bad", "true")
+        model.say(plain("OK"))
+        await reader.part("model-trial").click()
+        await expect(outcome).to_contain_text("gpt-x answered after")
+        assert await reader.part("setting-llm_model").input_value() == "gpt-x"
+        before = await reader.page.request.get(f"{server.url}/api/settings")
+        assert (await before.json())["llm_model"] == ""
+
+        await reader.part("settings-save").click()
+        await expect(reader.part("settings-outcome")).to_have_text("Saved.")
+        await reader.part("settings-dialog-close").click()
+        model.say(plain("Good morning to you."))
+        await reader.begin()
+        await reader.ask("Hello", "Good morning to you.")
+        assert not await reader.found_fault()
+
+    sent = [one.headers["authorization"] for one in model.requests]
+    assert sent == [f"Bearer {KEY}"] * 3
