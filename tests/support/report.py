@@ -15,14 +15,14 @@ SERVICES = ("memory", "sqlite", "files", "local", "direct", "engine", "node", "c
 OUTCOMES = ("passed", "failed", "skipped")
 BUDGET_SECONDS = {
     "(top)": 90,
-    "agents": 120,
+    "agents": 180,
     "browser": 800,
     "conformance": 60,
     "crash": 360,
     "docs": 120,
     "events": 90,
     "node": 120,
-    "runtime_stub": 10,
+    "runtime_stub": 20,
     "server": 900,
     "stateful": 200,
     "storage": 120,
