@@ -101,7 +101,8 @@ class Window:
             raise answer.limit
         if not heard.text.strip():
             raise TurnFailed("The model gave no summary.", Reason.CONTEXT_TOO_LONG)
-        asked = [one for one in entries if _is_asked(one)]
+        # The message may be part of an earlier summary of this turn.
+        asked = [one for one in (*self.turn.cause, *entries) if _is_asked(one)]
         if asked and not any(_is_asked(one) for one in self.transcript.entries[len(entries) :]):
             # What is being worked on must not be lost to a summary.
             return f"{heard.text.strip()}\n\nThe user's last message was: {_told(asked[-1])}"
