@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from pydantic_ai.exceptions import ModelHTTPError, UnexpectedModelBehavior, UserError
 
+from runtime_stub.llm.models import AnswerTooLong
 from runtime_stub.turn import Reason, TurnFailed
 
 LONGEST_WAIT = 60.0
@@ -58,22 +59,27 @@ class Fault(NamedTuple):
 
 def fault_of(error: Exception, model: str) -> Fault:
     """Return what an error in a request to that model means."""
-    for one in _causes(error):
-        if isinstance(one, ModelHTTPError):
-            return _of_status(one.status_code, _text_of(one.body), _headers_of(error), model)
-    if isinstance(error, EmptyAnswer):
-        text = f"The model {model} gave an empty answer."
-        return Fault(Reason.MODEL_FAILED, text, passes=True)
+    causes = [*_causes(error)]
+    refused = next((one for one in causes if isinstance(one, ModelHTTPError)), None)
+    if refused is not None:
+        return _of_status(refused.status_code, _text_of(refused.body), _headers_of(error), model)
+    if any(isinstance(one, AnswerTooLong) for one in causes):
+        text = f"The provider of {model} sends more than an answer may have."
+        return Fault(Reason.MODEL_FAILED, text)
     if isinstance(error, TimeoutError):
         text = f"The model {model} did not answer in time."
         return Fault(Reason.MODEL_UNREACHABLE, text, passes=True)
     if _is_of_connection(error):
         text = "The model's provider cannot be reached, or the connection broke off."
         return Fault(Reason.MODEL_UNREACHABLE, text, passes=True)
-    if isinstance(error, UserError):
-        return Fault(Reason.MODEL_FAILED, f"The model {model} cannot be asked that.")
-    text = f"The provider of {model} gave an answer that is none."
-    return Fault(Reason.MODEL_FAILED, text, passes=not isinstance(error, UnexpectedModelBehavior))
+    if isinstance(error, EmptyAnswer):
+        text, passes = f"The model {model} gave an empty answer.", True
+    elif isinstance(error, UserError):
+        text, passes = f"The model {model} cannot be asked that.", False
+    else:
+        text = f"The provider of {model} gave an answer that is none."
+        passes = not isinstance(error, UnexpectedModelBehavior)
+    return Fault(Reason.MODEL_FAILED, text, passes)
 
 
 def _of_status(status: int, said: str, headers: Mapping[str, str], model: str) -> Fault:

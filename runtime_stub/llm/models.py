@@ -23,6 +23,8 @@ from runtime_stub.errors import RuntimeFloorError
 from runtime_stub.turn import AgentSettings, ModelOptions
 
 CONNECT_SECONDS = 10.0
+MOST_BYTES = 32 * 1024 * 1024
+"""Bytes of a response that are read."""
 UNKNOWN_CONTEXT = 32_000
 """Tokens that a model is taken to have room for where nothing is known of it."""
 COMPATIBLE: Mapping[str, str] = MappingProxyType(
@@ -165,10 +167,43 @@ def _certificates() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
+class AnswerTooLong(Exception):
+    """A provider sends more than any answer has."""
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    """The bytes of a response, up to a number; they are read by a decoder that holds a whole line."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield them. Raises AnswerTooLong."""
+        left = MOST_BYTES
+        async for chunk in self._stream:
+            left -= len(chunk)
+            if left < 0:
+                raise AnswerTooLong
+            yield chunk
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._stream.aclose()
+
+
+async def _bound(response: httpx2.Response) -> None:
+    """Bound the response, which must not be compressed: no number of bytes says how long that is."""
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise AnswerTooLong
+    if isinstance(response.stream, httpx2.AsyncByteStream):
+        response.stream = _Bounded(response.stream)
+
+
 async def _without_traces(request: httpx2.Request) -> None:
     """Take out the headers that tell about the machine, or come from its environment."""
     for name in [one for one in request.headers if one.lower().startswith(TRACES)]:
         del request.headers[name]
+    request.headers["Accept-Encoding"] = "identity"
 
 
 @asynccontextmanager
@@ -179,7 +214,7 @@ async def _open_compatible(choice: Choice) -> AsyncIterator[Model]:
         httpx2.AsyncClient(
             verify=_certificates(),
             timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
-            event_hooks={"request": [_without_traces]},
+            event_hooks={"request": [_without_traces], "response": [_bound]},
         ) as http,
         AsyncOpenAI(
             api_key=key,

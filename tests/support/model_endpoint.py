@@ -5,6 +5,7 @@ in the middle of a frame or of a character, that never come, or whose connection
 """
 
 import asyncio
+import gzip
 import socket
 import struct
 from asyncio import StreamReader, StreamWriter
@@ -64,10 +65,16 @@ class Reply:
         self._out = out
 
     async def head(
-        self, status: int = 200, *, kind: str = "text/event-stream", **headers: str
+        self,
+        status: int = 200,
+        *,
+        kind: str = "text/event-stream",
+        encoding: str = "identity",
+        **headers: str,
     ) -> None:
         """Send the status and the headers of a stream."""
         fields = {"Content-Type": kind, "Transfer-Encoding": "chunked"}
+        fields["Content-Encoding"] = encoding
         fields |= {"Connection": "close", "X-Request-Id": PLANTED_HEADER, **headers}
         lines = [f"HTTP/1.1 {status} X", *(f"{name}: {text}" for name, text in fields.items())]
         await self._write("\r\n".join((*lines, "", "")).encode())
@@ -378,6 +385,28 @@ def no_model() -> Answer:
     async def answer(reply: Reply) -> None:
         await reply.head(kind="text/html")
         await reply.raw(f"<html><body>{PLANTED}</body></html>".encode())
+        await reply.over()
+
+    return answer
+
+
+def endless() -> Answer:
+    """Send a line that does not end, until the client has left."""
+
+    async def answer(reply: Reply) -> None:
+        await reply.head()
+        while not reply.request.left.is_set():
+            await reply.raw(b"x" * 2**20)
+
+    return answer
+
+
+def compressed() -> Answer:
+    """Send a stream that is compressed, although nobody has asked for that."""
+
+    async def answer(reply: Reply) -> None:
+        await reply.head(encoding="gzip")
+        await reply.raw(gzip.compress(b"x" * 2**20))
         await reply.over()
 
     return answer

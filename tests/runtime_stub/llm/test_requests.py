@@ -1,5 +1,7 @@
 """Requests to a model: which are repeated, how often, and what is left of an answer that broke off."""
 
+import asyncio
+
 import pytest
 
 from runtime_stub.conformance import TurnDouble
@@ -7,6 +9,8 @@ from runtime_stub.llm import LlmAgent
 from runtime_stub.turn import AgentSettings, ModelOptions, Reason, TurnFailed
 from tests.support.model_endpoint import (
     calls,
+    compressed,
+    endless,
     hang,
     huge,
     model_endpoint,
@@ -92,6 +96,22 @@ async def test_of_a_call_the_argument_that_people_read_is_shown(model):
     await LlmAgent().run(turn)
 
     assert turn.drafts == {("write", "content"): "one\ntwo"}
+
+
+async def test_a_provider_that_sends_without_end_is_left(model):
+    model.say(endless())
+
+    assert await fails(turn_of(model)) is Reason.MODEL_FAILED
+    (request,) = model.requests
+    await asyncio.wait_for(request.left.wait(), 10)
+
+
+async def test_a_provider_must_not_compress_its_answer(model):
+    model.say(compressed())
+
+    assert await fails(turn_of(model)) is Reason.MODEL_FAILED
+    (request,) = model.requests
+    assert request.headers["accept-encoding"] == "identity"
 
 
 async def test_an_answer_may_be_very_long(model):
