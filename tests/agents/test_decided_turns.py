@@ -8,10 +8,12 @@ import pytest
 from events.actions import ChangeAgentStateAction, CmdRunAction, MessageAction
 from events.event import AgentState, ConfirmationState
 from events.observations import CmdOutputObservation, TurnEndedObservation
+from events.stores.memory import MemoryEventStore
 from runtime_stub.agent import Agent
 from runtime_stub.scripted import ScriptedAgent
 from runtime_stub.stub import StubRuntime
 from runtime_stub.turn import Turn
+from tests.support.faulty_store import FaultyEventStore, Held, fails
 from tests.support.loops import Running
 from tests.support.turn_agents import Does, asked, write
 from tests.support.written_turns import (
@@ -26,6 +28,7 @@ from tests.support.written_turns import (
     closed,
     come_up,
     ended,
+    ends,
     log_of,
     lost,
     recall,
@@ -326,3 +329,33 @@ async def test_an_action_that_fails_keeps_no_other_decision_from_being_carried_o
 
     assert runtime.performed == ["stay1", "fail", "three"]
     assert [word for _, word in closed(found)] == [FAILED_ID]
+
+
+async def test_a_question_that_could_not_be_stored_leaves_no_turn_waiting_for_a_decision():
+    ready, left = asyncio.Event(), asyncio.Event()
+
+    async def ask_late(turn):
+        await ready.wait()
+        try:
+            await turn.act(CmdRunAction(command="one"))
+        finally:
+            left.set()
+
+    store, held = FaultyEventStore(MemoryEventStore()), Held(fails)
+    one = Running(Does(ask_late), store=store, runtime=Noting(), **PARKING)
+    await one.open()
+    await one.loop.start()
+    said = await one.say("a")
+    await one.event(lambda event: event.kind == "recall" and event.source == SERVER, said)
+    store.script.append(held)
+    ready.set()
+    await held.reached.wait()
+    closing = asyncio.create_task(one.loop.close())
+    await left.wait()
+    held.release()
+    await closing
+    found = await one.events()
+    await one.stream.close()
+
+    assert [outcome for _, outcome in ends(found)] == ["interrupted"]
+    assert lost(found) == [said]

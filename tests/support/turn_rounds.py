@@ -55,6 +55,7 @@ REST_SECONDS = 60.0
 LAST = "the last"
 MODULE = "tests.support.held_turns"
 RESUMING = "HeldAgain"
+LATER_COMMANDS = {Later.IN_TOOL: ONCE, Later.IN_TEXT: RISKY}
 SETTINGS = {
     "runtime_class": NotingRuntimeBuilder,
     "confirmation_mode": True,
@@ -117,9 +118,7 @@ async def run_held_rounds(folder: Path, rounds: int, storage: str, agent: str) -
     """
     async with _server(folder, TurnFigures(storage, agent)) as server:
         for number in range(rounds):
-            how = signal.SIGTERM if number % 2 else signal.SIGKILL
-            await _held_round(server, how)
-            await _later_round(server, how)
+            await _held_round(server, signal.SIGTERM if number % 2 else signal.SIGKILL)
             server.figures.rounds += 1
     return server.figures
 
@@ -207,6 +206,7 @@ async def _held_round(server: TurnServer, number: signal.Signals) -> None:
     """Have a turn stay at each moment, and end the process between a message and its `recall`."""
     process, asked = server.process, dict[Moment, dict[int, str]]()
     async with remote(server.url) as api:
+        later = await _ask_later(server, api)
         created = dict(zip(Moment, await api.create_many(len(Moment)), strict=True))
         for moment, conversation_id in created.items():
             if moment is not Moment.BEFORE_RECALL:
@@ -238,23 +238,27 @@ async def _held_round(server: TurnServer, number: signal.Signals) -> None:
             _check_held(moment, log, asked[moment], server, conversation_id, number)
         for conversation_id in (*created.values(), ending):
             await api.delete(conversation_id)
+    await _cut_again(server, later, number)
 
 
-async def _later_round(server: TurnServer, number: signal.Signals) -> None:
-    """End the process while turns ask, and again while the turns stay that the decisions have begun."""
+async def _ask_later(server: TurnServer, api: Remote) -> dict[Later, str]:
+    """Have turns ask that stay once a decision has begun them again; their conversations."""
+    later = [one for one in Later if one is Later.IN_TOOL or server.figures.agent == RESUMING]
+    created = dict(zip(later, await api.create_many(len(later)), strict=True))
+    for one, conversation_id in created.items():
+        await _acknowledged(api, conversation_id, one)
+        await _until_asked(server.url, conversation_id, LATER_COMMANDS[one])
+    return created
+
+
+async def _cut_again(
+    server: TurnServer, created: Mapping[Later, str], number: signal.Signals
+) -> None:
+    """Agree to what was asked before the process ended, and end it while the turns of that stay."""
     process, figures = server.process, server.figures
-    later = [Later.IN_TOOL, Later.IN_TEXT] if figures.agent == RESUMING else [Later.IN_TOOL]
-    commands = {Later.IN_TOOL: ONCE, Later.IN_TEXT: RISKY}
     async with remote(server.url) as api:
-        created = dict(zip(later, await api.create_many(len(later)), strict=True))
-        asked = {one: await _acknowledged(api, created[one], one) for one in later}
-        for one in later:
-            await _until_asked(server.url, created[one], commands[one])
-        assert await process.stop(number) == EXIT_CODES[number]
-    await process.start()
-    async with remote(server.url) as api:
-        for one in later:
-            await _agree(api, created[one])
+        for conversation_id in created.values():
+            await _agree(api, conversation_id)
         staying = set(created.values())
         while staying:
             staying.remove(await _next_that_stays(process))
@@ -264,12 +268,15 @@ async def _later_round(server: TurnServer, number: signal.Signals) -> None:
         for one, conversation_id in created.items():
             await _rest(server.url, conversation_id)
             log = await api.log(conversation_id)
-            _check(log, asked[one], figures)
+            asked = {event["id"]: one for event in log if event.get("client_id") == one}
+            assert len(asked) == 1
+            _check(log, asked, figures)
             cut = "crashed" if number is signal.SIGKILL else "interrupted"
             assert outcomes(log)[:2] == ["waiting", cut], log
             assert bool(lost(log)) is (figures.agent != RESUMING), log
-            assert server.effects(conversation_id)[commands[one]] == 1, log
-            _check_effects(server.effects(conversation_id))
+            done = server.effects(conversation_id)
+            assert done[LATER_COMMANDS[one]] == 1, log
+            _check_effects(done)
             await api.delete(conversation_id)
 
 
