@@ -248,10 +248,11 @@ class EventStreamResponse(Response):
                 await send({"type": "http.response.body", "body": frames, "more_body": True})
                 idle.restart()
                 before = reader.cursor
-                if self._query.end == "now":
+                ending = watcher.ending  # behind what was published until then
+                if self._query.end == "now" or ending:
                     reader.wake()
                 given = await reader.next()
-                if given is None or watcher.ending:
+                if given is None or (ending and not given):
                     break
                 if (last := self._last_of(given)) is not None:
                     await send({"type": "http.response.body", "body": _frames_of(last, before)})

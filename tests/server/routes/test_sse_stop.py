@@ -41,7 +41,7 @@ async def test_a_stop_ends_every_stream_in_order_and_logs_nothing(tmp_path, writ
     ):
         key = await api.create()
         if writing:
-            await api.post(key, message(request(1, 5000)))
+            await api.post(key, message(request(1, 100_000)))
             async with sse_frames(server.url, key) as frames:
                 while (await anext(frames)).data.get("type") != "text":
                     continue
