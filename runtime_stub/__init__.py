@@ -1,7 +1,15 @@
 """Runtimes and agents: the places work runs in, and the deciders on it. The public contract."""
 
 from runtime_stub.agent import Agent, Example, RateLimited
-from runtime_stub.base import FileChange, FileVersions, Runtime, RuntimeBuilder, RuntimeStatus
+from runtime_stub.base import (
+    FileChange,
+    FileVersions,
+    Runtime,
+    RuntimeBuilder,
+    RuntimeStatus,
+    Snapshot,
+    WorkspaceLimits,
+)
 from runtime_stub.blocking import BlockingAgent, BlockingTurn
 from runtime_stub.errors import (
     BadWorkspacePath,
@@ -55,6 +63,7 @@ __all__ = [
     "RuntimeStatus",
     "RuntimeUnavailable",
     "SecretMissing",
+    "Snapshot",
     "Tool",
     "ToolCall",
     "Turn",
@@ -63,6 +72,7 @@ __all__ = [
     "Usage",
     "Window",
     "WorkspaceError",
+    "WorkspaceLimits",
     "Writing",
     "answer_value",
 ]

@@ -8,6 +8,17 @@ from typing import ClassVar
 
 from events.actions import Action
 from events.observations import Observation
+from storage.workspaces.snapshot import Snapshot, WorkspaceLimits
+
+__all__ = [
+    "FileChange",
+    "FileVersions",
+    "Runtime",
+    "RuntimeBuilder",
+    "RuntimeStatus",
+    "Snapshot",
+    "WorkspaceLimits",
+]
 
 
 class RuntimeStatus(StrEnum):
@@ -50,6 +61,9 @@ class Runtime(ABC):
     again instead of being answered with an error."""
     performs: ClassVar[frozenset[str]] = frozenset()
     """Kinds of action that are of use to a model here: agents are offered them as `Turn.tools`."""
+    changes_alone: ClassVar[bool] = False
+    """Whether files may change while no action is under way, as by processes in the background: a
+    snapshot is then taken when the runtime is closed, even if nothing was done since the last."""
 
     @property
     @abstractmethod
@@ -101,6 +115,23 @@ class Runtime(ABC):
     @abstractmethod
     async def branch(self) -> str | None:
         """Return the branch of the workspace's repository; None when there is none."""
+
+    async def snapshot(self, limits: WorkspaceLimits) -> Snapshot | None:  # noqa: ARG002
+        """Return the workspace as it is now, to be kept for the conversation's next runtime.
+
+        Called when the agent has come to rest, and before `close`. An action that begins meanwhile
+        is in the snapshot wholly or not at all. Raises WorkspaceTooLarge for a workspace beyond the
+        limits, which a large one should find before it is read; then, as at any other failure, the
+        one that was kept last stays. This default returns None: nothing is kept.
+        """
+        return None
+
+    async def restore(self, snapshot: Snapshot) -> None:  # noqa: B027 - optional
+        """Begin with a workspace that an earlier runtime of the conversation returned.
+
+        Called before `connect`, at most once, and only where one was kept. Raises WorkspaceError
+        and RuntimeUnavailable, which end the start. This default ignores it.
+        """
 
 
 class RuntimeBuilder(ABC):

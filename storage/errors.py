@@ -10,7 +10,8 @@ StorageError
 │   └── SecretExists             the user has a secret of that name
 ├── BadValue                     an argument is refused before the medium is asked (a ValueError too)
 │   ├── BadKey                   not an acceptable id
-│   └── BadCursor                not a page cursor of ours
+│   ├── BadCursor                not a page cursor of ours
+│   └── WorkspaceTooLarge        a workspace has more than may be kept; nothing was written
 ├── Conflict                     another writer was first; nothing was written
 ├── Unavailable                  the medium did not answer, or the write did not happen
 ├── OutcomeUnknown               the write may or may not have happened (deadline, lost connection)
@@ -82,6 +83,10 @@ class BadKey(BadValue):
 
 class BadCursor(BadValue):
     """The page id is invalid, or belongs to another list."""
+
+
+class WorkspaceTooLarge(BadValue):
+    """A workspace has more files or bytes than may be kept; the text says which, for people."""
 
 
 class Conflict(StorageError):
