@@ -98,6 +98,9 @@ LISTS = "lists/"
 UNSETTLED = "open/"
 """Prefixes of the keys of records, of their lists and of the marks on conversations in use."""
 
+WORKSPACE = "workspace"
+"""The part of a log's folder that holds what is kept of the conversation's workspace."""
+
 
 def is_part(text: str) -> bool:
     """Return whether `text` may be a part of a key between slashes."""

@@ -1,7 +1,8 @@
 """The in-memory event store: the reference implementation, and for temporary servers."""
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 from events.errors import (
     AppendConflict,
@@ -16,6 +17,7 @@ from events.fence import Fence
 from events.stores.base import NO_KEYS, Aside, EventStore, Form, Formed, Head, Range
 from events.summary import SummaryChange
 from storage.counters import Counters
+from storage.errors import ConversationDeleted as RecordDeleted, ConversationNotFound
 from storage.promise import Promise
 
 
@@ -159,6 +161,19 @@ class MemoryEventStore(EventStore):
         """See EventStore."""
         log = self._logs.get(conversation_id)
         return dict(log.asides) if log else {}
+
+    @asynccontextmanager
+    async def beside(self, conversation_id: str) -> AsyncIterator[None]:
+        """Hold a log while something is written beside it.
+
+        Raises ConversationNotFound where there is none, ConversationDeleted, of `storage.errors`.
+        """
+        log = self._logs.get(conversation_id)
+        if log is None:
+            raise ConversationNotFound(conversation_id)
+        if log.deleted:
+            raise RecordDeleted(conversation_id)
+        yield
 
     async def delete(self, conversation_id: str) -> None:
         """See EventStore."""

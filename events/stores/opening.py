@@ -16,6 +16,11 @@ from storage.backends.base import OpenedDatabase, OpenedFiles, OpenedMemory, Ope
 from storage.config import StorageConfig
 from storage.errors import Unavailable
 from storage.inventory import Track, untracked
+from storage.workspaces.base import WorkspaceStore
+from storage.workspaces.database import DatabaseWorkspaces
+from storage.workspaces.files import FileWorkspaces
+from storage.workspaces.memory import MemoryWorkspaces
+from storage.workspaces.snapshot import WorkspaceLimits
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +42,21 @@ async def open_event_store(storage: OpenedStorage, stack: AsyncExitStack) -> Eve
             return MemoryEventStore(storage.fold)
         case _:
             raise Unavailable(f"no event store is known for {type(storage).__name__}")
+
+
+def open_workspaces(
+    storage: OpenedStorage, events: EventStore, limits: WorkspaceLimits
+) -> WorkspaceStore:
+    """Return the store of workspaces over a storage and its event store, which close it."""
+    match storage, events:
+        case OpenedDatabase(), _:
+            return DatabaseWorkspaces(storage.database, limits)
+        case OpenedFiles(), FileEventStore():
+            return FileWorkspaces(storage.files, events.beside, storage.folded.writing, limits)
+        case OpenedMemory(), MemoryEventStore():
+            return MemoryWorkspaces(events.beside, limits)
+        case _:
+            raise Unavailable(f"no store of workspaces is known for {type(storage).__name__}")
 
 
 async def _over_database(storage: OpenedDatabase) -> EventStore:

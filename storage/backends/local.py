@@ -26,6 +26,7 @@ from storage.usage.model import ConversationUsage
 from storage.users.file import FileKeyMark, FileUserRecords
 from storage.users.sealed import SealedSecrets, SealedSettings
 from storage.users.sealing_key import SealingKey
+from storage.workspaces.check import check_workspaces
 
 WALK_SECONDS = 60.0
 """Seconds that counting the files may take."""
@@ -73,7 +74,11 @@ class LocalBackend(DirectoryBackend):
     def problems(self, track: Track) -> tuple[list[str], list[str]]:
         """See DirectoryBackend."""
         root = self.path
-        problems = [*check_records(root, track), *_check_small_files(root, track)]
+        problems = [
+            *check_records(root, track),
+            *shortened(check_workspaces(root, track)),
+            *_check_small_files(root, track),
+        ]
         note = root / FORMAT_KEY
         try:
             if note.exists() and format_in(content_of(note)) > FORMAT:

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, closing
 from functools import partial
 from pathlib import Path
 
+import orjson
 from pydantic import ValidationError
 
 from storage.audit.base import AuditRecord
@@ -37,6 +38,7 @@ from storage.usage.model import ConversationUsage
 from storage.users.database import DatabaseKeyMark, DatabaseUserRecords
 from storage.users.sealed import SealedSecrets, SealedSettings
 from storage.users.sealing_key import SealingKey
+from storage.workspaces.check import blob_problem, manifest_problem
 
 QUICKLY = 10
 """Problems inside SQLite's file that are named."""
@@ -180,6 +182,8 @@ def _check_rows(connection: sqlite3.Connection, track: Track) -> Iterator[str]:
         ("users", "SELECT owner, kind, body FROM user_records", _user_record_problem),
         ("usage", "SELECT conversation_id, day, events FROM usage_lines", _usage_problem),
         ("audit", "SELECT id, body FROM audit", _audit_problem),
+        ("workspaces", load_queries()["all_workspaces"], _workspace_problem),
+        ("files of workspaces", load_queries()["all_workspace_blobs"], _blob_problem),
     )
     for subject, query, problem_of in checks:
         try:
@@ -222,6 +226,16 @@ def _audit_problem(row: Row) -> str | None:
     except ValidationError:
         return f"audit record {number} cannot be read"
     return None
+
+
+def _workspace_problem(row: Row) -> str | None:
+    conversation_id, manifest, names = row
+    return manifest_problem(conversation_id, bytes_in(manifest), orjson.loads(names))
+
+
+def _blob_problem(row: Row) -> str | None:
+    conversation_id, name, body = row
+    return blob_problem(conversation_id, name, bytes_in(body))
 
 
 def _marks_of(connection: sqlite3.Connection) -> list[str]:

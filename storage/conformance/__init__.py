@@ -1,4 +1,4 @@
-"""Suites that hold every store of records to its contract: conversations, settings, secrets, usage.
+"""Suites that hold every store to its contract: conversations, settings, secrets, usage, workspaces.
 
 Each is a class of tests; a test module of one's own subclasses it under a name that begins with
 `Test` and says how a back-end is opened. Needs pytest and pytest-asyncio, which are not installed
@@ -12,12 +12,18 @@ from storage.conformance.secrets_store import SecretsStoreRestartSuite, SecretsS
 from storage.conformance.settings_store import SettingsStoreRestartSuite, SettingsStoreSuite
 from storage.conformance.usage_store import UsageStoreRestartSuite, UsageStoreSuite
 from storage.conformance.user_records import UserRecordsRestartSuite, UserRecordsSuite
+from storage.conformance.workspace_store import (
+    OpenedWorkspaces,
+    WorkspaceStoreRestartSuite,
+    WorkspaceStoreSuite,
+)
 
 __all__ = [
     "AuditLogRestartSuite",
     "AuditLogSuite",
     "ConversationSearchSuite",
     "ConversationStoreSuite",
+    "OpenedWorkspaces",
     "SecretsStoreRestartSuite",
     "SecretsStoreSuite",
     "SettingsStoreRestartSuite",
@@ -26,4 +32,6 @@ __all__ = [
     "UsageStoreSuite",
     "UserRecordsRestartSuite",
     "UserRecordsSuite",
+    "WorkspaceStoreRestartSuite",
+    "WorkspaceStoreSuite",
 ]

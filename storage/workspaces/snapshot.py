@@ -10,7 +10,7 @@ from storage.errors import WorkspaceTooLarge
 class WorkspaceLimits(NamedTuple):
     """The most that a workspace may hold to be kept.
 
-    `max_bytes` counts contents and the names themselves, `max_entries` files, empty folders and the
+    `max_bytes` counts names, and contents that differ, `max_entries` files, empty folders and the
     runtime's own records.
     """
 
@@ -25,6 +25,9 @@ class WorkspaceLimits(NamedTuple):
             )
         if size > self.max_bytes:
             raise WorkspaceTooLarge(f"it has more than {self.max_bytes} bytes ({size})")
+
+
+USUAL_LIMITS = WorkspaceLimits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +48,3 @@ class Snapshot:
     def entries(self) -> int:
         """The number of files, empty folders and own records."""
         return len(self.files) + len(self.folders) + len(self.own)
-
-    @property
-    def size(self) -> int:
-        """Bytes of all contents and names."""
-        contents = sum(map(len, (*self.files.values(), *self.own.values())))
-        return contents + sum(map(len, map(name_bytes, (*self.files, *self.folders, *self.own))))
-
-
-def name_bytes(name: str) -> bytes:
-    """Return a path as bytes, whatever it consists of."""
-    return name.encode("utf-8", "surrogatepass")

@@ -20,6 +20,9 @@ from storage.config import LocalStorage, MemoryStorage, SqliteStorage
 from storage.conversations.metadata import ConversationMetadata
 from storage.opening import open_storage
 from storage.users import CustomSecret, Secrets
+from storage.workspaces.database import DatabaseWorkspaces
+from storage.workspaces.manifest import BLOB_BYTES
+from storage.workspaces.snapshot import Snapshot
 
 NAME = "parley.sqlite3"
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -30,7 +33,7 @@ ACT = AuditRecord(
 
 @pytest.fixture
 async def filled(tmp_path):
-    """A data directory with two logs, their records, a user's secrets, usage and an act."""
+    """A data directory with two logs, their records, a workspace, a user's secrets and an act."""
     async with open_storage(SqliteStorage(data_dir=tmp_path)) as storage:
         assert isinstance(storage, OpenedDatabase)
         events = DatabaseEventStore(storage.database)
@@ -38,6 +41,8 @@ async def filled(tmp_path):
             record = ConversationMetadata(conversation_id=name, title=name)
             await storage.conversations.for_user("ann").save_metadata(record)
             await append(events, name, records(0, 10), keys={3: key("k")})
+        workspaces = DatabaseWorkspaces(storage.database)
+        await workspaces.save("b", Snapshot(files={"a": b"1" * BLOB_BYTES, "b": b"2"}))
         secrets = Secrets(custom_secrets={"t": CustomSecret(value=SecretStr("x"))})
         await storage.secrets.for_user("ann").store(secrets)
         await storage.audit.add(ACT)
@@ -237,6 +242,8 @@ async def test_progress_is_told_for_every_kind_of_record(filled):
         "users": [1, 1],
         "usage": [0, 0],
         "audit": [1, 1],
+        "workspaces": [1, 1],
+        "files of workspaces": [2, 2],
         "events": [22, 22],
     }
 

@@ -2,13 +2,16 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from events.conformance.records import append, records
 from events.stores.base import EventStore
 from events.stores.database.store import DatabaseEventStore
 from events.stores.files.store import FileEventStore
 from events.stores.memory import MemoryEventStore
+from storage.conformance import OpenedWorkspaces
 from storage.conversations.base import ConversationStores
 from storage.conversations.database import DatabaseConversationStores
 from storage.conversations.files.store import FileConversationStores
@@ -17,6 +20,11 @@ from storage.database.sqlite import SqliteDatabase
 from storage.files.base import FileStore
 from storage.files.local import LocalFileStore
 from storage.files.memory import MemoryFileStore
+from storage.workspaces.base import WorkspaceStore
+from storage.workspaces.database import DatabaseWorkspaces
+from storage.workspaces.files import FileWorkspaces
+from storage.workspaces.memory import MemoryWorkspaces
+from storage.workspaces.snapshot import WorkspaceLimits
 
 PAGE_EVENTS = 7
 """Small, so that many a log in the tests has sealed pages, a tail, and batches that reach over."""
@@ -27,19 +35,25 @@ class Opened(NamedTuple):
 
     conversations: ConversationStores
     events: EventStore
+    workspaces: Callable[[WorkspaceLimits], WorkspaceStore]
+    """Makes the store of workspaces with these limits."""
 
 
 @asynccontextmanager
 async def _memory(folder: Path) -> AsyncIterator[Opened]:
     conversations = MemoryConversations()
-    yield Opened(conversations, MemoryEventStore(conversations.fold))
+    events = MemoryEventStore(conversations.fold)
+    yield Opened(conversations, events, partial(MemoryWorkspaces, events.beside))
 
 
 @asynccontextmanager
 async def _sqlite(folder: Path) -> AsyncIterator[Opened]:
     database = await SqliteDatabase.open(folder / "parley.db")
     try:
-        yield Opened(DatabaseConversationStores(database), DatabaseEventStore(database))
+        events = DatabaseEventStore(database)
+        await events.finish_deletions()
+        records = DatabaseConversationStores(database)
+        yield Opened(records, events, partial(DatabaseWorkspaces, database))
     finally:
         await database.close()
 
@@ -64,7 +78,8 @@ async def _over(files: FileStore) -> AsyncIterator[Opened]:
     events = FileEventStore(files, records, page_events=PAGE_EVENTS)
     await events.repair()
     try:
-        yield Opened(records, events)
+        workspaces = partial(FileWorkspaces, files, events.beside, records.writing)
+        yield Opened(records, events, workspaces)
     finally:
         await events.close()
         await records.close()
@@ -80,6 +95,7 @@ FACTORIES: dict[str, Callable[[Path], AbstractAsyncContextManager[Opened]]] = {
 
 CONVERSATION_STORES = tuple(FACTORIES)
 EVENT_STORES = tuple(FACTORIES)
+WORKSPACE_STORES = tuple(FACTORIES)
 
 FILE_STORES = ("memory", "local")
 
@@ -104,6 +120,20 @@ async def open_event_store(kind: str, folder: Path) -> AsyncIterator[EventStore]
     """Open the event store of that kind in `folder`, and close it."""
     async with open_stores(kind, folder) as opened:
         yield opened.events
+
+
+@asynccontextmanager
+async def open_workspaces(
+    kind: str, folder: Path, limits: WorkspaceLimits
+) -> AsyncIterator[OpenedWorkspaces]:
+    """Open the store of workspaces of that kind in `folder`, with logs beside it, and close both."""
+    async with open_stores(kind, folder) as opened:
+        store = opened.workspaces(limits)
+
+        async def begin(conversation_id: str) -> None:
+            await append(opened.events, conversation_id, records(0, 1))
+
+        yield OpenedWorkspaces(store, begin, opened.events.delete)
 
 
 @asynccontextmanager

@@ -27,6 +27,10 @@ class DyingFileStore(FileStore):
         self._last = writes
         self._death = death
 
+    def die_after(self, writes: int, death: Death) -> None:
+        """Die so at the write that follows on so many from now."""
+        self._last, self._death = self.writes + writes, death
+
     async def read(self, key: str) -> bytes:
         """See FileStore."""
         await self._check()

@@ -38,6 +38,7 @@ LAST_ID = 2**KEY_BITS - 1
 KNOWN_LOGS = 20_000
 """Logs of which is remembered what their appends would have to look up."""
 PURGE_LIMIT = 2_000
+PURGE_BLOBS = 4
 """Maximum number of events deleted in one commit, so that a long log does not block others."""
 
 PLACE_COUNT = 4_000
@@ -451,6 +452,9 @@ def _purge(number: int) -> Steps[bool]:
     yield Statement("purge_arrivals", bounds)
     if (yield Statement("purge_events", (*bounds, PURGE_LIMIT))).touched > 0:
         return True
+    if (yield Statement("purge_workspace_blobs", (number, PURGE_BLOBS))).touched > 0:
+        return True
+    yield Statement("purge_workspace", (number,))
     yield Statement("purge_client_ids", (number,))
     yield Statement("purge_asides", (number,))
     yield Statement("mark_purged", (number,))

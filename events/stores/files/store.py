@@ -3,7 +3,8 @@
 import asyncio
 import logging
 from asyncio import Lock, Task
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from weakref import WeakValueDictionary
 
@@ -51,15 +52,17 @@ from storage.conversations.folded import FoldedRecords
 from storage.counters import Counters
 from storage.errors import (
     ConversationDeleted as RecordDeleted,
+    ConversationNotFound,
     Damaged,
     KeyExists,
     KeyNotFound,
     OutcomeUnknown,
     StorageError,
+    Unavailable,
 )
 from storage.files.base import FileStore
 from storage.files.format import checked_body, with_checksum
-from storage.keys import log_part, segment_key
+from storage.keys import WORKSPACE, log_part, segment_key
 from storage.reserve import making_room
 
 logger = logging.getLogger(__name__)
@@ -291,6 +294,25 @@ class FileEventStore(EventStore):
                 raise StoreUnavailable(str(error)) from error
         return found
 
+    @asynccontextmanager
+    async def beside(self, conversation_id: str) -> AsyncIterator[None]:
+        """Hold the end of a log while something is written beside it; a deletion waits.
+
+        Raises ConversationNotFound where there is no log, ConversationDeleted, Unavailable, all of
+        `storage.errors`.
+        """
+        log = self._logs.get(conversation_id)
+        async with log.lock:
+            try:
+                head = (await self._state(log)).head
+            except EventsError as error:
+                raise Unavailable(str(error)) from error
+            if head.deleted:
+                raise RecordDeleted(conversation_id)
+            if not head.next_id:
+                raise ConversationNotFound(conversation_id)
+            yield
+
     async def delete(self, conversation_id: str) -> None:
         """See EventStore."""
         await making_room(
@@ -428,7 +450,7 @@ class FileEventStore(EventStore):
     async def _purge(self, log: KnownLog, state: LogState) -> None:
         """Delete the files of a deleted log; after an interruption this is repeated at a restart."""
         tombstone = state.head.next_id
-        for part in ("pages", "keys", ASIDES):
+        for part in ("pages", "keys", ASIDES, WORKSPACE):
             await self._files.delete_tree(log_part(log.id, part))
         await self._files.delete(log_part(log.id, "head"))
         tail = await self._reader.first_ids(log.id)

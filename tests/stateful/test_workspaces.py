@@ -1,0 +1,299 @@
+"""Any history of saves, deletions and kills agrees with a plain dict."""
+
+import asyncio
+import sqlite3
+from collections import Counter
+from contextlib import closing, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import ClassVar
+
+import pytest
+from hypothesis import settings, strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from events.conformance.records import append, records
+from events.errors import EventsError
+from events.stores.base import EventStore
+from events.stores.database.store import DatabaseEventStore
+from events.stores.files.store import FileEventStore
+from storage.conversations.files.store import FileConversationStores
+from storage.database.sqlite import SqliteDatabase
+from storage.errors import ConversationDeleted, ConversationNotFound, StorageError
+from storage.files.base import FileStore
+from storage.files.local import LocalFileStore
+from storage.files.memory import MemoryFileStore
+from storage.workspaces.base import WorkspaceStore
+from storage.workspaces.database import DatabaseWorkspaces
+from storage.workspaces.files import FileWorkspaces
+from storage.workspaces.manifest import BLOB_BYTES
+from storage.workspaces.snapshot import Snapshot
+from tests.support.backends import PAGE_EVENTS
+from tests.support.dying_database import DyingDatabase
+from tests.support.dying_files import Death, DyingFileStore
+from tests.support.report import counted
+
+NEVER = 10**9
+
+LONG = bytes(range(256)) * (BLOB_BYTES // 256)
+BODIES = {
+    "empty": b"",
+    "tiny": b"a",
+    "short": b"b" * 3000,
+    "half": b"c" * (BLOB_BYTES // 2),
+    "almost": b"d" * (BLOB_BYTES - 1),
+    "whole": LONG,
+    "more": LONG + b"e",
+}
+
+
+def body_of(name: str) -> bytes:
+    return BODIES[name]
+
+
+CONTENTS = st.sampled_from(sorted(BODIES)).map(body_of)
+KEYS = st.sampled_from(["c0", "c1", "c2"])
+SNAPSHOTS = st.builds(
+    Snapshot,
+    files=st.dictionaries(st.sampled_from([f"f{n}" for n in range(6)]), CONTENTS, max_size=5),
+    folders=st.frozensets(st.sampled_from(["x", "x/y", "z"]), max_size=2),
+    own=st.dictionaries(st.sampled_from(["state", "objects/0"]), CONTENTS, max_size=2),
+)
+KILLS = st.tuples(st.integers(0, 4), st.sampled_from(Death))
+
+
+class World:
+    """The stores over one medium, of which the process can die and come up again."""
+
+    events: EventStore
+    store: WorkspaceStore
+    dying: DyingFileStore | DyingDatabase
+
+    async def open(self) -> None:
+        """Come up."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """End, in order unless it is dead."""
+        raise NotImplementedError
+
+    async def leftovers(self, key: str) -> int:
+        """Count what the medium has of a conversation's workspace."""
+        raise NotImplementedError
+
+
+class FilesWorld(World):
+    def __init__(self, folder: Path, *, local: bool) -> None:
+        self._folder = folder
+        self._local = local
+        self._files: FileStore = MemoryFileStore()
+
+    async def open(self) -> None:
+        if self._local:
+            self._files = await LocalFileStore.open(self._folder, deadline_seconds=1_000)
+        self.dying = DyingFileStore(self._files, NEVER, Death.before)
+        self._records = await FileConversationStores.open(self.dying)
+        self._log = FileEventStore(self.dying, self._records, page_events=PAGE_EVENTS)
+        await self._log.repair()
+        self.events = self._log
+        self.store = FileWorkspaces(self.dying, self._log.beside, self._records.writing)
+
+    async def close(self) -> None:
+        await self._log.close()
+        with suppress(StorageError):
+            await self._records.close()
+        if self._local:
+            await self._files.close()
+
+    async def leftovers(self, key: str) -> int:
+        return len(await self._files.keys(f"logs/{key}/workspace/"))
+
+
+class SqliteWorld(World):
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "parley.db"
+
+    async def open(self) -> None:
+        self._database = await SqliteDatabase.open(self._path)
+        self.dying = DyingDatabase(self._database)
+        events = DatabaseEventStore(self.dying)
+        await events.place_arrivals()
+        await events.finish_deletions()
+        self.events = events
+        self.store = DatabaseWorkspaces(self.dying)
+
+    async def close(self) -> None:
+        await self._database.close()
+
+    async def leftovers(self, key: str) -> int:
+        query = (
+            "SELECT count(*) FROM conversations JOIN (SELECT conversation FROM workspaces"
+            " UNION ALL SELECT conversation FROM workspace_blobs) ON conversation = number"
+            " WHERE conversation_id = ?"
+        )
+        with closing(sqlite3.connect(self._path)) as connection:
+            return int(connection.execute(query, (key,)).fetchone()[0])
+
+
+def world_of(kind: str, folder: Path) -> World:
+    return SqliteWorld(folder) if kind == "sqlite" else FilesWorld(folder, local=kind == "local")
+
+
+class WorkspaceMachine(RuleBasedStateMachine):
+    """Workspaces of a few conversations are saved and deleted by a process that dies now and then."""
+
+    kind: ClassVar[str]
+    figures: ClassVar[Counter[str]]
+
+    def __init__(self):
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.folder = TemporaryDirectory()
+        self.kept: dict[str, Snapshot] = {}
+        self.begun: set[str] = set()
+        self.deleted: set[str] = set()
+
+    @initialize()
+    def open(self):
+        self.world = world_of(self.kind, Path(self.folder.name))
+        self.runner.run(self.world.open())
+        for key in ("c0", "c1"):
+            self.begin(key)
+
+    def teardown(self):
+        self.runner.run(self.world.close())
+        self.runner.close()
+        self.folder.cleanup()
+
+    @rule()
+    def restart(self):
+        self.runner.run(self._again())
+
+    async def _again(self) -> None:
+        await self.world.close()
+        await self.world.open()
+        for key in self.deleted:
+            assert await self.world.leftovers(key) == 0
+
+    @precondition(lambda self: "c2" not in self.begun)
+    @rule()
+    def begin_another(self):
+        self.begin("c2")
+
+    def begin(self, key):
+        self.runner.run(append(self.world.events, key, records(0, 1)))
+        self.begun.add(key)
+
+    @rule(key=KEYS, snapshot=SNAPSHOTS)
+    def save(self, key, snapshot):
+        refusal = None
+        try:
+            self.runner.run(self.world.store.save(key, snapshot))
+        except ConversationNotFound as error:
+            refusal = type(error)
+
+        if key in self.deleted:
+            assert refusal is ConversationDeleted
+        elif key not in self.begun:
+            assert refusal is ConversationNotFound
+        else:
+            assert refusal is None
+            self.kept[key] = snapshot
+
+    @precondition(lambda self: self.begun - self.deleted)
+    @rule(data=st.data(), snapshot=SNAPSHOTS, kill=KILLS)
+    def save_until_killed(self, data, snapshot, kill):
+        key = data.draw(st.sampled_from(sorted(self.begun - self.deleted)))
+        self.runner.run(self._save_until_killed(key, snapshot, kill))
+
+    async def _save_until_killed(self, key: str, snapshot: Snapshot, kill) -> None:
+        self.world.dying.die_after(*kill)
+        saved = False
+        with suppress(StorageError):
+            await self.world.store.save(key, snapshot)
+            saved = True
+        await self._again()
+
+        loaded = await self.world.store.load(key)
+        found = None if loaded is None else loaded.snapshot
+        assert loaded is None or (loaded.lost, loaded.own_lost) == ((), False)
+        assert found == snapshot or (not saved and found == self.kept.get(key))
+        if found is not None:
+            self.kept[key] = found
+        self.figures["saves killed"] += not saved
+        self.figures["of these whole"] += not saved and found == snapshot
+
+    @rule(key=KEYS)
+    def delete(self, key):
+        self.runner.run(self._delete(key))
+        self._forget(key)
+
+    async def _delete(self, key: str) -> None:
+        await self.world.events.delete(key)
+        await self.world.store.delete(key)
+
+    @precondition(lambda self: self.kept)
+    @rule(data=st.data(), kill=KILLS)
+    def delete_until_killed(self, data, kill):
+        key = data.draw(st.sampled_from(sorted(self.kept)))
+        self.runner.run(self._delete_until_killed(key, kill))
+
+    async def _delete_until_killed(self, key: str, kill) -> None:
+        self.world.dying.die_after(*kill)
+        done = False
+        with suppress(StorageError, EventsError):
+            await self._delete(key)
+            done = True
+        await self.world.close()
+        await self.world.open()
+        head = await self.world.events.head(key)
+        assert head.deleted or not done
+        if head.deleted:
+            self._forget(key)
+            assert await self.world.leftovers(key) == 0
+            self.figures["deletions killed"] += not done
+
+    @rule(key=KEYS)
+    def drop(self, key):
+        self.runner.run(self.world.store.delete(key))
+
+        self.kept.pop(key, None)
+
+    @invariant()
+    def what_is_kept_is_what_was_saved_last(self):
+        for key in ("c0", "c1", "c2"):
+            assert self.runner.run(self._found(key)) == self.kept.get(key)
+
+    async def _found(self, key: str) -> Snapshot | None:
+        loaded = await self.world.store.load(key)
+        kept = await self.world.store.kept(key)
+        if loaded is None or kept is None:
+            assert (loaded, kept) == (None, None)
+            return None
+        files = loaded.snapshot.files
+        assert kept.files == {path: len(content) for path, content in files.items()}
+        return loaded.snapshot
+
+    def _forget(self, key: str) -> None:
+        self.kept.pop(key, None)
+        self.begun.add(key)
+        self.deleted.add(key)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "files", "local"])
+@pytest.mark.timeout(240)
+def test_any_history_with_kills_agrees_with_a_plain_dict(kind, record_property):
+    figures: Counter[str] = Counter()
+    machine = type("Machine", (WorkspaceMachine,), {"kind": kind, "figures": figures})
+
+    run_state_machine_as_test(machine, settings=settings(max_examples=20, stateful_step_count=15))
+
+    record_property("figures", counted(figures))
+    assert figures["saves killed"] > 0
