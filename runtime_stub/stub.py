@@ -13,9 +13,17 @@ from events.observations import (
     TaskTrackingObservation,
     UserRejectObservation,
 )
-from runtime_stub import shell
+from runtime_stub import keeping, shell
 from runtime_stub.answers import answer
-from runtime_stub.base import FileChange, FileVersions, Runtime, RuntimeBuilder, RuntimeStatus
+from runtime_stub.base import (
+    FileChange,
+    FileVersions,
+    Runtime,
+    RuntimeBuilder,
+    RuntimeStatus,
+    Snapshot,
+    WorkspaceLimits,
+)
 from runtime_stub.errors import BadWorkspacePath, RuntimeUnavailable, WorkspaceError, named
 from runtime_stub.outcome import Outcome, failed
 from runtime_stub.workspace import MAX_BYTES, Workspace, resolve
@@ -24,7 +32,7 @@ HOSTNAME = "stub"
 
 
 class StubRuntime(Runtime):
-    """A workspace in memory; it lives as long as this object and never outlasts the process.
+    """A workspace in memory, which is kept as a snapshot while there is no runtime.
 
     Actions run one at a time, in the order of their arrival. Commands keep their current folder
     from one to the next; file actions are relative to the workspace's root. A command line works
@@ -130,6 +138,20 @@ class StubRuntime(Runtime):
         repository = self._ready_workspace().repository
         return None if repository is None else repository.branch
 
+    async def snapshot(
+        self,
+        limits: WorkspaceLimits,  # noqa: ARG002 - taking one costs nothing, and who keeps it checks
+    ) -> Snapshot | None:
+        """Return the workspace as it was before a running command."""
+        workspace = self._ready_workspace()
+        return keeping.snapshot_of(workspace, self._tasks)
+
+    async def restore(self, snapshot: Snapshot) -> None:
+        """Begin with a snapshot. Raises WorkspaceError for one that does not fit in."""
+        workspace = Workspace(max_bytes=self._workspace.max_bytes)
+        self._tasks = keeping.restore(workspace, snapshot)
+        self._workspace = workspace
+
     def _ready_workspace(self) -> Workspace:
         if self._status is not RuntimeStatus.READY:
             raise RuntimeUnavailable("the runtime is not connected")
@@ -200,7 +222,7 @@ class StubRuntimeBuilder(RuntimeBuilder):
 
     async def build(
         self,
-        conversation_id: str,  # noqa: ARG002 - the contract's; nothing outlives the runtime
+        conversation_id: str,  # noqa: ARG002 - the contract's; one workspace is as another
         user_id: str | None,  # noqa: ARG002
     ) -> Runtime:
         """Build an empty workspace."""

@@ -6,6 +6,16 @@ server, and assertions: run it without `-O`.
 """
 
 from runtime_stub.conformance.agent import AgentSuite, TurnDouble
-from runtime_stub.conformance.runtime import RuntimeRepositorySuite, RuntimeSuite
+from runtime_stub.conformance.runtime import (
+    RuntimeRepositorySuite,
+    RuntimeSnapshotSuite,
+    RuntimeSuite,
+)
 
-__all__ = ["AgentSuite", "RuntimeRepositorySuite", "RuntimeSuite", "TurnDouble"]
+__all__ = [
+    "AgentSuite",
+    "RuntimeRepositorySuite",
+    "RuntimeSnapshotSuite",
+    "RuntimeSuite",
+    "TurnDouble",
+]

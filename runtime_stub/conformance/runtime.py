@@ -27,7 +27,14 @@ from events.observations import (
     Observation,
     UserRejectObservation,
 )
-from runtime_stub.base import FileChange, FileVersions, Runtime, RuntimeBuilder, RuntimeStatus
+from runtime_stub.base import (
+    FileChange,
+    FileVersions,
+    Runtime,
+    RuntimeBuilder,
+    RuntimeStatus,
+    WorkspaceLimits,
+)
 from runtime_stub.errors import BadWorkspacePath, FileMissing, RuntimeUnavailable
 
 LEAVING = ("../x", "/etc/passwd", "a/../../x", "/workspace/..", "a\0b", "a\nb", "x" * 5000)
@@ -269,6 +276,67 @@ class RuntimeSuite(RuntimeFixtures):
 
         assert list(await runtime.list_files()) == []
         await other.close()
+
+
+class RuntimeSnapshotSuite(RuntimeFixtures):
+    """The contract of a Runtime that returns snapshots of its workspace."""
+
+    async def restored(self, builder, snapshot):
+        runtime = await builder.build("conversation", None)
+        await runtime.restore(snapshot)
+        await runtime.connect()
+        return runtime
+
+    async def test_a_new_workspace_has_no_files(self, runtime):
+        snapshot = await runtime.snapshot(WorkspaceLimits())
+
+        assert (snapshot.files, snapshot.folders) == ({}, frozenset())
+
+    async def test_a_snapshot_names_files_by_paths_from_the_root_and_folders_without_any(
+        self, runtime
+    ):
+        await runtime.write_file("a/b.txt", b"\xff\x00")
+        await run(runtime, "mkdir -p c/d; touch empty")
+
+        snapshot = await runtime.snapshot(WorkspaceLimits())
+
+        assert snapshot.files == {"a/b.txt": b"\xff\x00", "empty": b""}
+        assert snapshot.folders == {"c/d"}
+
+    async def test_another_runtime_begins_with_what_was_there(self, builder, runtime):
+        await runtime.write_file("a/b.txt", b"1\n")
+        await run(runtime, "mkdir -p c/d")
+        snapshot = await runtime.snapshot(WorkspaceLimits())
+        await runtime.close()
+
+        other = await self.restored(builder, snapshot)
+
+        assert list(await other.list_files()) == ["a/", "c/"]
+        assert list(await other.list_files("c")) == ["d/"]
+        assert await other.read_file("a/b.txt") == b"1\n"
+        assert (await run(other, "cat a/b.txt")).content == "1"
+        again = await other.snapshot(WorkspaceLimits())
+        assert (again.files, again.folders) == (snapshot.files, snapshot.folders)
+        await other.close()
+
+    async def test_what_is_done_later_is_in_no_earlier_snapshot(self, builder, runtime):
+        await runtime.write_file("a", b"1")
+        snapshot = await runtime.snapshot(WorkspaceLimits())
+        await runtime.write_file("a", b"2")
+        await run(runtime, "touch b")
+
+        assert snapshot.files == {"a": b"1"}
+        other = await self.restored(builder, snapshot)
+        assert await other.read_file("a") == b"1"
+        await other.close()
+
+    async def test_a_command_is_in_a_snapshot_wholly_or_not_at_all(self, runtime):
+        working = asyncio.create_task(run(runtime, "touch a; sleep 0.05; touch b"))
+        await asyncio.sleep(0.01)
+        snapshot = await runtime.snapshot(WorkspaceLimits())
+        await working
+
+        assert set(snapshot.files) in (set(), {"a", "b"})
 
 
 class RuntimeRepositorySuite(RuntimeFixtures):
