@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +16,7 @@ from events.checkpoints import Checkpoints
 from events.page_reader import PageReader
 from events.partials import Pace
 from events.stores.base import EventStore
-from events.stores.opening import open_event_store, storage_problems
+from events.stores.opening import open_event_store, open_workspaces, storage_problems
 from events.stream import EVENT_BYTES, StreamLimits
 from events.usage import UsageLedger
 from server.access.auth import Authenticator
@@ -25,6 +25,7 @@ from server.access.connection_limits import ConnectionLimits
 from server.access.rate_limits import RateLimits
 from server.agent.contained import Deadlines, try_settings
 from server.agent.states import LoopSettings
+from server.agent.workspaces import Workspaces
 from server.components import Components, instantiate, load_components, load_tracing
 from server.config.settings import ServerConfig
 from server.conversations.connections import ConnectionRegistry
@@ -61,6 +62,8 @@ from storage.config import StorageConfig
 from storage.conversations.base import ConversationStores
 from storage.medium import Medium
 from storage.opening import identity_of, open_storage
+from storage.workspaces.base import WorkspaceStore
+from storage.workspaces.snapshot import WorkspaceLimits
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +112,7 @@ async def create_app(config: ServerConfig) -> AsyncIterator[Application]:
     tracing = load_tracing(config.otel_endpoint)
     async with open_storage(config.storage) as storage, AsyncExitStack() as stack:
         event_store = await open_event_store(storage, stack)
+        workspaces = _workspaces(config, partial(open_workspaces, storage, event_store))
         if tracing is not None:
             stack.push_async_callback(tracing.close)
             components = components.traced(tracing, event_store.counters)
@@ -121,6 +125,7 @@ async def create_app(config: ServerConfig) -> AsyncIterator[Application]:
             *(records, event_store, users, stores, components),
             prove=storage.prove,
             medium=storage.medium,
+            workspaces=workspaces,
         )
         async with opened as application:
             yield application
@@ -136,22 +141,24 @@ async def compose(
     components: Components | None = None,
     prove: Prove | None = None,
     medium: Medium | None = None,
+    workspaces: WorkspaceStore | None = None,
 ) -> AsyncIterator[Application]:
     """Yield a server over open stores, which stay open. Raises ConfigError.
 
     `prove` makes a small durable write after writes of the stores have failed; `medium` is the
-    medium of the stores.
+    medium of the stores. Without `workspaces` those end with their loops.
     """
     components = components or load_components(config)
     user_auth = instantiate("user_auth_class", components.user_auth)
     ledger = UsageLedger(event_store, stores.usage)
     parts = replace(
-        manager_parts(config, components, conversation_stores, event_store, users),
+        manager_parts(config, components, conversation_stores, event_store, users, workspaces),
         before_deletion=ledger.before_deletion,
     )
     server_counters = parts.loop_dependencies.server_counters
     frames = FrameReader(parts.page_reader, config.page_cache_bytes * 3 // 4, event_store.counters)
-    async with parts.checkpoints, components.manage(parts) as manager:
+    keeping = parts.loop_dependencies.workspaces
+    async with parts.checkpoints, keeping, components.manage(parts) as manager:
         authenticator = Authenticator(config, user_auth)
         rates = RateLimits(config, Addresses(config))
         pace = parts.stream_limits.pace
@@ -182,6 +189,7 @@ async def compose(
             manager=manager,
             conversation_stores=conversation_stores,
             event_store=event_store,
+            workspaces=workspaces,
             page_reader=parts.page_reader,
             connections=parts.connections,
             users=users,
@@ -228,6 +236,7 @@ def manager_parts(
     conversation_stores: ConversationStores,
     event_store: EventStore,
     users: Users,
+    workspaces: WorkspaceStore | None = None,
 ) -> ManagerDependencies:
     """Return a conversation manager's dependencies over open stores. Raise ConfigError."""
     listener = instantiate("monitoring_listener_class", components.monitoring_listener)
@@ -258,6 +267,7 @@ def manager_parts(
             agent_threads=config.agent_threads,
             monitor=Monitor(None if type(listener) is MonitoringListener else listener),
             memory=AsideMemory(event_store, config.append_deadline_seconds),
+            workspaces=Workspaces(workspaces, close_seconds=config.shutdown_seconds / 8),
             approval_seconds=config.approval_seconds,
         ),
         default_settings=LoopSettings(
@@ -305,8 +315,10 @@ async def _life_of_manager(config: ServerConfig) -> AsyncGenerator[ConversationM
         event_store = await open_event_store(storage, stack)
         records = components.records(config, storage)
         users = components.users(config, storage.settings, storage.secrets)
-        parts = manager_parts(config, components, records, event_store, users)
-        async with parts.checkpoints, components.manage(parts) as manager:
+        workspaces = _workspaces(config, partial(open_workspaces, storage, event_store))
+        parts = manager_parts(config, components, records, event_store, users, workspaces)
+        keeping = parts.loop_dependencies.workspaces
+        async with parts.checkpoints, keeping, components.manage(parts) as manager:
             yield manager
 
 
@@ -322,6 +334,15 @@ def _is_direct(config: ServerConfig) -> bool:
             "serving websockets through Engine.IO instead of delivery = direct: %s", reason
         )
     return config.delivery == "direct" and reason is None
+
+
+def _workspaces(
+    config: ServerConfig, open_store: Callable[[WorkspaceLimits], WorkspaceStore]
+) -> WorkspaceStore | None:
+    """Return the store of workspaces, None where none are to be kept."""
+    if config.workspace_max_files == 0:
+        return None
+    return open_store(WorkspaceLimits(config.workspace_max_bytes, config.workspace_max_files))
 
 
 def _secrets(config: ServerConfig) -> dict[str, str]:

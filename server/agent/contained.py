@@ -2,14 +2,22 @@
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Set as AbstractSet
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence, Set as AbstractSet
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 from events.actions import Action
 from events.event import Event
 from events.observations import ErrorObservation, Observation
 from runtime_stub.agent import Agent, Spending
-from runtime_stub.base import FileChange, FileVersions, Runtime, RuntimeStatus
+from runtime_stub.base import (
+    FileChange,
+    FileVersions,
+    Runtime,
+    RuntimeStatus,
+    Snapshot,
+    WorkspaceLimits,
+)
 from runtime_stub.turn import AgentSettings, Turn
 from server.user_code import UserCode, UserCodeLate, fitting
 
@@ -138,10 +146,29 @@ class ContainedRuntime(Runtime):
     """
 
     def __init__(self, inner: Runtime, code: UserCode, deadlines: Deadlines) -> None:
+        self.changes_begun = 0
+        """The calls begun so far that may change the workspace."""
+        self.on_written: Callable[[], None] | None = None
+        """Told of the end of each `write_file`. Must not raise."""
+        self._under_way = 0
         self._inner = inner
         self._code = code
         self._deadlines = deadlines
         self._told = False
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a call is under way that may change the workspace."""
+        return self._under_way > 0
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether an action was given up and goes on all the same."""
+        return self._code.is_stuck(PERFORM)
+
+    def changes_by_itself(self) -> bool:
+        """Return whether files change without a call: the class's `changes_alone`."""
+        return bool(self._code.call(lambda: getattr(self._inner, "changes_alone", False)))
 
     @property
     def may_repeat(self) -> AbstractSet[str]:
@@ -170,9 +197,12 @@ class ContainedRuntime(Runtime):
 
     async def perform(self, action: Action) -> Observation:
         """See Runtime."""
-        if self._code.is_stuck(PERFORM):
+        if self.is_stuck:
             return ErrorObservation(content=STUCK_RUNTIME)
-        given: object = await self._code.wait(lambda: self._inner.perform(action), None, PERFORM)
+        with self._changing():
+            given: object = await self._code.wait(
+                lambda: self._inner.perform(action), None, PERFORM
+            )
         return fitting(given, Observation, "the runtime's perform")
 
     def offers(self) -> AbstractSet[str]:
@@ -190,7 +220,14 @@ class ContainedRuntime(Runtime):
 
     async def write_file(self, path: str, content: bytes) -> str:
         """See Runtime."""
-        given = await self._wait(lambda: self._inner.write_file(path, content), "write_file")
+        try:
+            with self._changing():
+                given = await self._wait(
+                    lambda: self._inner.write_file(path, content), "write_file"
+                )
+        finally:
+            if self.on_written is not None:
+                self.on_written()
         return fitting(given, str, "the runtime's write_file")
 
     async def list_files(self, path: str = "") -> Sequence[str]:
@@ -213,6 +250,32 @@ class ContainedRuntime(Runtime):
         given = await self._wait(self._inner.branch, "branch")
         return None if given is None else fitting(given, str, "the runtime's branch")
 
+    async def snapshot(self, limits: WorkspaceLimits) -> Snapshot | None:
+        """See Runtime."""
+        given = await self._wait(lambda: self._inner.snapshot(limits), "snapshot")
+        if given is None:
+            return None
+        what = "the runtime's snapshot"
+        found = fitting(given, Snapshot, what)
+        return Snapshot(
+            files=_fitting_files(found.files, what),
+            folders=frozenset(fitting(path, str, what) for path in found.folders),
+            own=_fitting_files(found.own, what),
+        )
+
+    async def restore(self, snapshot: Snapshot) -> None:
+        """See Runtime."""
+        await self._wait(lambda: self._inner.restore(snapshot), "restore", self._deadlines.start)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        self.changes_begun += 1
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+
     def _status(self) -> RuntimeStatus:
         return RuntimeStatus(self._code.call(lambda: self._inner.status))
 
@@ -221,6 +284,12 @@ class ContainedRuntime(Runtime):
     ) -> T:
         limit = self._deadlines.other if seconds is None else seconds
         return await self._code.wait(call, limit, f"the runtime's {name}")
+
+
+def _fitting_files(given: Mapping[str, bytes], what: str) -> Mapping[str, bytes]:
+    return {
+        fitting(path, str, what): fitting(content, bytes, what) for path, content in given.items()
+    }
 
 
 def _fitting_list(given: object, kind: type[T], what: str) -> Sequence[T]:

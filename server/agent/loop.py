@@ -31,6 +31,7 @@ from server.agent.recovery import (
     user_messages,
 )
 from server.agent.states import WORKING, LoopSettings
+from server.agent.workspaces import LoopWorkspace, Workspaces
 from server.errors import text_of
 from server.turns.actions import NOT_EXECUTED, STOPPED_ID, Decision
 from server.turns.approvals import Approvals
@@ -46,6 +47,8 @@ logger = logging.getLogger(__name__)
 
 CLOSE_SHARE = 0.4
 """The share of the time for an end spent on appending the last state."""
+KEEP_SHARE = 0.5
+"""Of the time for closing a runtime, what its last snapshot may take before that."""
 RECORD_SECONDS = 1.0
 """Seconds a loop that ends waits until its agent's questions are durable."""
 ANSWERED_BY_MESSAGE = NOT_EXECUTED.format(why="was given a new message instead of a confirmation")
@@ -79,6 +82,7 @@ class AgentLoop:
         memory: TurnMemory | None = None,
         threads: AgentThreads | None = None,
         approvals: Approvals | None = None,
+        workspaces: Workspaces | None = None,
     ) -> None:
         self.stopped_by_user = False
         """Whether its end, when it comes, was asked for: its turn is not begun again."""
@@ -90,6 +94,13 @@ class AgentLoop:
         self._held = held
         self._approvals = approvals or Approvals()
         self._journal = LoopJournal(held, self._approvals, self._state_changed)
+        self._workspace = LoopWorkspace(
+            workspaces or Workspaces(),
+            held.conversation_id,
+            self.runtime,
+            rests=lambda: self.rests,
+            tell=lambda event: self._journal.tell(event, EventSource.ENVIRONMENT),
+        )
         self._recalls = Recalls(held, self._journal)
         self._recovery = Recovery(
             *(self._stream, self._agent, self.runtime, self._journal, self._approvals),
@@ -168,14 +179,20 @@ class AgentLoop:
     async def start(self) -> None:
         """Start: set `loading`, start the runtime, close open actions, take up waiting messages.
 
+        The runtime begins with what is kept of the workspace.
+
         Raises what the runtime or the log raises; the state is then `error` if it could be
         appended.
         """
         last_id = self._stream.next_id - 1
+        had_loop = self._stream.last_state_id is not None
         try:
             await self._approvals.read(self._stream)
             self._journal.set_state(AgentState.LOADING)
+            if had_loop:
+                await self._workspace.restore()
             await self._connect()
+            self._workspace.connected()
             await self._agent.open(self._stream.conversation_id)
             await self._open(last_id)
         except Exception as error:
@@ -214,7 +231,8 @@ class AgentLoop:
         await self._journal.close(self._deadlines.stop * CLOSE_SHARE)
 
     async def release(self) -> list[Exception]:
-        """Close the agent and the runtime; what failed at that, which is logged."""
+        """Save the workspace, close the agent and the runtime; what failed at that, which is logged."""
+        await self._workspace.close(self._deadlines.close * KEEP_SHARE)
         closed = await asyncio.gather(
             self._agent.close(), self.runtime.close(), return_exceptions=True
         )
@@ -318,9 +336,11 @@ class AgentLoop:
                 self._stream.forget_unmasked(stored.id)
                 self._inbox.saw(stored.id)
                 await asyncio.sleep(0)  # a long run of events must not keep the loop from others
-        if self.rests and not self._rest_told:
-            self._rest_told = True
-            self._on_rest()
+        if self.rests:
+            self._workspace.rested()
+            if not self._rest_told:
+                self._rest_told = True
+                self._on_rest()
 
     async def _take(self, event: Event) -> None:
         if event.source == EventSource.USER:

@@ -525,6 +525,18 @@ class ServerConfig(
         description="Seconds that closing an agent and its runtime may take, at most a quarter of "
         "`shutdown_seconds`; after that they are abandoned.",
     )
+    workspace_max_bytes: Count = Field(
+        default=64 * 1024 * 1024,
+        ge=1024,
+        description="Maximum size in bytes of a workspace that is kept while its agent loop is closed: "
+        "names, and contents that differ. One that exceeds it is not kept, and its user is told.",
+    )
+    workspace_max_files: Count = Field(
+        default=10_000,
+        ge=0,
+        description="Maximum number of files and empty folders of a workspace that is kept while its "
+        "agent loop is closed; 0 keeps none.",
+    )
 
     append_deadline_seconds: Seconds = Field(
         default=10,

@@ -23,6 +23,7 @@ from server.agent.journal import LONGEST_REASON
 from server.agent.loop import AgentLoop
 from server.agent.reasons import ERROR_ID, failure_of
 from server.agent.states import LoopSettings
+from server.agent.workspaces import Workspaces
 from server.conversations.monitoring import SILENT, Monitor
 from server.conversations.notices import error_notice, expiry_notice, status_notice
 from server.conversations.record_updates import (
@@ -75,6 +76,7 @@ class LoopDependencies:
     """Gives agents what a user has chosen and keeps secret."""
     memory: TurnMemory = field(default_factory=ProcessMemory)
     agent_threads: int = AGENT_THREADS
+    workspaces: Workspaces = field(default_factory=Workspaces)
     approval_seconds: float | None = None
     """Seconds after which an approval expires; None for never."""
     threads: AgentThreads = field(init=False)
@@ -362,6 +364,7 @@ class ServerConversation:
                 memory=self._parts.memory,
                 threads=self._parts.threads,
                 approvals=self.approvals,
+                workspaces=self._parts.workspaces,
             )
         except Exception as error:
             try:

@@ -217,6 +217,7 @@ class StandaloneConversationManager(ConversationManager):
         if self._parts.before_deletion is not None:
             await self._parts.before_deletion(sid, user_id)
         await self._parts.event_store.delete(sid)
+        await self._parts.loop_dependencies.workspaces.delete(sid)
         await self._parts.conversation_stores.for_user(user_id).delete_metadata(sid)
 
     async def _delete_damaged(self, sid: str, user_id: str | None) -> bool:
@@ -229,6 +230,7 @@ class StandaloneConversationManager(ConversationManager):
             return False
         await records.delete_metadata(sid)
         await self._parts.event_store.delete(sid)
+        await self._parts.loop_dependencies.workspaces.delete(sid)
         return True
 
     async def is_agent_loop_running(self, sid: str) -> bool:

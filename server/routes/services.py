@@ -18,6 +18,7 @@ from server.errors import NotAvailable
 from server.observability.metrics import Metrics
 from server.observability.readiness import Readiness
 from storage.conversations.base import ConversationStores
+from storage.workspaces.base import WorkspaceStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class Services:
     manager: ConversationManager
     conversation_stores: ConversationStores
     event_store: EventStore
+    workspaces: WorkspaceStore | None
+    """The store of workspaces at rest; None where none are kept."""
     page_reader: PageReader
     connections: ConnectionRegistry
     users: Users

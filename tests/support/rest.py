@@ -19,6 +19,9 @@ from storage.audit.base import AuditLog
 from storage.conversations.memory import MemoryConversations
 from storage.conversations.metadata import ConversationMetadata
 from storage.users.base import SecretsStores, SettingsStores
+from storage.workspaces.base import Hold, WorkspaceStore
+from storage.workspaces.memory import MemoryWorkspaces
+from storage.workspaces.snapshot import WorkspaceLimits
 from tests.support.kept import kept_in_memory
 from tests.support.user_backends import memory_user_stores
 from tests.support.waiting import WAIT_SECONDS
@@ -36,6 +39,8 @@ class Rest:
     events: MemoryEventStore
     settings: SettingsStores
     secrets: SecretsStores
+    workspaces: Any = None
+    """The store of workspaces."""
 
     async def ask(self, method: str, path: str, **arguments: Any) -> Response:
         """Send a request."""
@@ -77,6 +82,7 @@ class Rest:
 async def rest_server(
     settings_stores: SettingsStores | None = None,
     audit: AuditLog | None = None,
+    make_workspaces: Callable[[Hold, WorkspaceLimits], WorkspaceStore] = MemoryWorkspaces,
     /,
     **settings: Any,
 ) -> AsyncIterator[Rest]:
@@ -86,12 +92,19 @@ async def rest_server(
     events = MemoryEventStore(conversations.fold)
     kept = memory_user_stores()
     users = load_components(config).users(config, settings_stores or kept.settings, kept.secrets)
+    limits = WorkspaceLimits(config.workspace_max_bytes, config.workspace_max_files)
+    workspaces = make_workspaces(events.beside, limits)
     async with compose(
-        config, conversations, events, users, kept_in_memory(conversations, audit)
+        config,
+        *(conversations, events, users, kept_in_memory(conversations, audit)),
+        workspaces=workspaces,
     ) as application:
         transport = ASGITransport(application.asgi)
         async with AsyncClient(transport=transport, base_url="http://localhost:3000") as client:
-            yield Rest(client, application, conversations, events, kept.settings, kept.secrets)
+            yield Rest(
+                *(client, application, conversations, events, kept.settings, kept.secrets),
+                workspaces=workspaces,
+            )
 
 
 @asynccontextmanager
