@@ -20,6 +20,7 @@ from server.routes.stream import StreamRoutes
 from server.routes.turns import TurnRoutes
 from server.routes.uploads import UploadRoutes
 from server.routes.workspace import WorkspaceRoutes
+from server.routes.workspace_files import WorkspaceFileRoutes
 
 GIT_HOST_LISTS = (
     "installations",
@@ -48,6 +49,7 @@ def routes(services: Services, administration: Administration) -> list[BaseRoute
     workspace = WorkspaceRoutes(services)
     uploads = UploadRoutes(services)
     files = FileRoutes(services)
+    kept_files = WorkspaceFileRoutes(services)
     extras = ExtraRoutes(services)
     git_hosts = GitHostRoutes(services)
     one = "/api/conversations/{conversation_id}"
@@ -99,6 +101,9 @@ def routes(services: Services, administration: Administration) -> list[BaseRoute
         resource(f"{one}/list-files", GET=files.names),
         resource(f"{one}/select-file", GET=files.read),
         resource(f"{one}/zip-directory", GET=files.archive),
+        resource(f"{one}/workspace", GET=kept_files.folder),
+        resource(f"{one}/workspace/preview", GET=kept_files.preview),
+        resource(f"{one}/workspace/download", GET=kept_files.download),
         resource(f"{one}/submit-feedback", POST=extras.submit_feedback),
         resource(f"{one}/remember-prompt", GET=extras.remember_prompt),
         resource(f"{one}/exp-config", POST=extras.experiment),

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from typing import Literal
 
@@ -38,16 +38,29 @@ async def running_runtime(
     TimeoutError when the block takes longer than an action may.
     """
     conversation_id = await visible_id(request, services.conversation_stores)
-    manager = services.manager
-    if not await manager.is_agent_loop_running(conversation_id):
-        raise NotFound(absent)
-    async with (
-        asyncio.timeout(services.config.action_timeout_seconds),
-        manager.attach(conversation_id, owner_of(request)) as conversation,
-    ):
-        if conversation.loop is None or not conversation.ready:
+    async with ready_runtime(request, services, conversation_id) as runtime:
+        if runtime is None:
             raise NotFound(absent)
-        yield conversation.loop.runtime
+        yield runtime
+
+
+@asynccontextmanager
+async def ready_runtime(
+    request: Request, services: Services, conversation_id: str
+) -> AsyncIterator[Runtime | None]:
+    """Yield the ready runtime of a visible conversation, None where no loop is ready.
+
+    Raises TimeoutError when the block takes longer than an action may.
+    """
+    manager = services.manager
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(asyncio.timeout(services.config.action_timeout_seconds))
+        loop = None
+        if await manager.is_agent_loop_running(conversation_id):
+            attached = manager.attach(conversation_id, owner_of(request))
+            conversation = await stack.enter_async_context(attached)
+            loop = conversation.loop if conversation.ready else None
+        yield None if loop is None else loop.runtime
 
 
 NO_REPOSITORY = "Not a git repository"

@@ -306,6 +306,36 @@ CONVERSATION = (
     ),
     Row(f"GET {ONE}/zip-directory", bytes, unknown=LOST),
     Row(
+        f"GET {ONE}/workspace",
+        {"path", "running", "kept_at", "entries", "more"},
+        unknown=LOST,
+        refusals=(
+            Refusal(400, "bad_path", "?path=../x"),
+            Refusal(404, "file_not_found", "?path=missing"),
+        ),
+    ),
+    Row(
+        f"GET {ONE}/workspace/preview",
+        {"path", "kind", "size", "text", "cut"},
+        query="?file=a.txt",
+        unknown=LOST,
+        refusals=(
+            Refusal(400, "bad_request", ""),
+            Refusal(400, "bad_path", "?file=../x"),
+            Refusal(404, "file_not_found", "?file=missing"),
+        ),
+    ),
+    Row(
+        f"GET {ONE}/workspace/download",
+        bytes,
+        query="?file=a.txt",
+        unknown=LOST,
+        refusals=(
+            Refusal(400, "bad_request", ""),
+            Refusal(404, "file_not_found", "?file=missing"),
+        ),
+    ),
+    Row(
         f"POST {ONE}/submit-feedback",
         {"status", "message", "feedback_id"},
         request=body(polarity="negative"),
