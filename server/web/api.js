@@ -216,6 +216,31 @@ export class Api {
     return this.http.download(`${path(id)}/zip-directory`);
   }
 
+  /**
+   * A folder of the workspace, as it is now or was kept. Starts no agent.
+   *
+   * @param {string} id
+   * @param {string} folder "" for the root
+   * @returns {Promise<import("./types.js").WorkspaceFolder>}
+   */
+  folder(id, folder) {
+    return this.http.call("GET", `${path(id)}/workspace?${new URLSearchParams({ path: folder })}`);
+  }
+
+  /**
+   * @param {string} id
+   * @param {string} file
+   * @returns {Promise<import("./types.js").FilePreview>}
+   */
+  preview(id, file) {
+    return this.http.call("GET", `${path(id)}/workspace/preview?${new URLSearchParams({ file })}`);
+  }
+
+  /** @param {string} id @param {string} file @returns {Promise<Blob>} */
+  file(id, file) {
+    return this.http.download(`${path(id)}/workspace/download?${new URLSearchParams({ file })}`);
+  }
+
   alive() {
     return this.http.call("GET", "/alive");
   }

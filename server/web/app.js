@@ -22,6 +22,7 @@ import { mountDrawer } from "./views/drawer.js";
 import { mountEarlier } from "./views/earlier.js";
 import { mountEditDialog } from "./views/edit-dialog.js";
 import { mountExportMenu } from "./views/export-menu.js";
+import { mountFilesButton } from "./views/files-dialog.js";
 import { mountHeader } from "./views/header.js";
 import { mountKeyForm } from "./views/key-form.js";
 import { mountNewDialog } from "./views/new-dialog.js";
@@ -77,6 +78,7 @@ mountUsage(store);
 mountNotices(store);
 mountOffline(store, () => reach.retry());
 mountExportMenu(store, api);
+mountFilesButton(store, api);
 mountEarlier(store, { more: () => stage.readEarlier() });
 mountPending(store, {
   retry: (clientId) => stage.conversation?.retry(clientId),

@@ -126,6 +126,26 @@
  * @property {number} left Events before the first one that is here, 0 for none.
  * @property {"ready" | "reading" | "failed"} stage
  *
+ * @typedef {object} FolderEntry
+ * @property {string} name
+ * @property {string} path Relative to the workspace's root.
+ * @property {"file" | "folder"} kind
+ * @property {number | null} size Bytes; null for folders, and while a runtime is up.
+ *
+ * @typedef {object} WorkspaceFolder
+ * @property {string} path
+ * @property {boolean} running Whether these are the files of a runtime that is up.
+ * @property {string | null} kept_at
+ * @property {FolderEntry[]} entries
+ * @property {number} more How many are left out.
+ *
+ * @typedef {object} FilePreview
+ * @property {string} path
+ * @property {"text" | "image" | "other"} kind
+ * @property {number} size Bytes of the whole file.
+ * @property {string | null} text
+ * @property {boolean} cut Whether the text goes on.
+ *
  * @typedef {"idle" | "connecting" | "connected" | "reconnecting" | "closed"} Connection
  *
  * @typedef {object} State

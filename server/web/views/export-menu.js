@@ -57,8 +57,8 @@ function fileName(title, id) {
   return [words.join("-").slice(0, 60), id.slice(0, 8)].filter(Boolean).join("-");
 }
 
-/** @param {Blob} blob @param {string} name */
-function hand(blob, name) {
+/** Lets the browser save an object. @param {Blob} blob @param {string} name */
+export function hand(blob, name) {
   const url = URL.createObjectURL(blob);
   h("a", { href: url, download: name }).click();
   // The browser has to fetch the object first, and does not report when it has.
