@@ -34,6 +34,8 @@ export class Link {
   #tries = 0;
   /** Whether the next attempt begins with polling and tries a websocket from there. */
   #pollsFirst = false;
+  /** Whether a websocket has come through. */
+  #comesThrough = false;
   #retryTimer = 0;
   #steadyTimer = 0;
 
@@ -117,16 +119,28 @@ export class Link {
   }
 
   #connected() {
+    if (this.#polls && this.#comesThrough && !this.#pollsFirst) {
+      // Refused while the server or a proxy came back, perhaps: without an upgrade it would poll for as long as it lasts.
+      this.#pollsFirst = true;
+      this.renew();
+      return;
+    }
     this.#steadyTimer = setTimeout(() => (this.#tries = 0), STEADY_MS);
     this.#carried();
     this.socket.io.engine.once("upgrade", () => this.#carried());
     this.listener.changed("connected");
   }
 
+  get #polls() {
+    return this.socket.io.engine.transport.name === "polling";
+  }
+
   #carried() {
-    const polls = this.socket.io.engine.transport.name === "polling";
-    if (!polls) this.#pollsFirst = false;
-    this.listener.carried(polls);
+    if (!this.#polls) {
+      this.#pollsFirst = false;
+      this.#comesThrough = true;
+    }
+    this.listener.carried(this.#polls);
   }
 
   /** @param {string} reason */

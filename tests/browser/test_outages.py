@@ -12,7 +12,7 @@ from tests.support.blocking_proxy import blocked
 from tests.support.browser import OUTAGE, new_context, person
 from tests.support.screenshots import picture
 from tests.support.servers import server_process
-from tests.support.waiting import WAIT_SECONDS
+from tests.support.waiting import WAIT_SECONDS, until
 from tests.support.written_logs import at_rest, said, write_log
 
 pytestmark = [
@@ -263,6 +263,26 @@ async def test_where_no_websocket_comes_through_the_page_polls_and_says_so(brows
         await expect(connection).to_have_text("Connected")
         await reader.ask("by websocket", "You said: by websocket")
         assert not await reader.found_fault(excused=rf"{OUTAGE}|40[03]|ERR_INCOMPLETE")
+        await context.close()
+
+
+async def test_a_websocket_that_is_refused_once_is_tried_again(browser, mortal):
+    """It may be, at the moment at which a server or a proxy comes back."""
+    async with (
+        blocked(mortal.port, "nothing") as proxy,
+        httpx.AsyncClient(base_url=mortal.url, timeout=WAIT_SECONDS) as http,
+    ):
+        context = await new_context(browser)
+        reader = await person(context, proxy.url)
+        await reader.begin()
+        (line,) = (await http.get("/api/admin/connections")).json()["results"]
+        proxy.blocks = "refused once"
+        path = f"/api/admin/connections/{line['connection_id']}/disconnect"
+        assert (await http.post(path, json={})).is_success
+        await until(lambda: proxy.met)
+
+        await reader.ask("by websocket", "You said: by websocket")
+        assert not await reader.found_fault(excused=OUTAGE)
         await context.close()
 
 

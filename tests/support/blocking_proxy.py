@@ -14,7 +14,7 @@ REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n
 
 _UPGRADE = re.compile(rb"^upgrade:[ \t]*websocket", re.IGNORECASE | re.MULTILINE)
 
-Blocks = Literal["refused", "swallowed", "nothing"]
+Blocks = Literal["refused", "refused once", "swallowed", "nothing"]
 
 
 class BlockingProxy:
@@ -35,8 +35,10 @@ class BlockingProxy:
             head = await reader.readuntil(b"\r\n\r\n")
             if self.blocks != "nothing" and _UPGRADE.search(head):
                 self.met += 1
-                if self.blocks == "refused":
+                if self.blocks.startswith("refused"):
                     writer.write(REFUSAL)
+                    if self.blocks == "refused once":
+                        self.blocks = "nothing"
                 else:
                     await reader.read()
             else:
