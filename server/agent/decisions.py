@@ -91,8 +91,9 @@ class Decisions:
         recalled = self._recalls.without_message(commands[0].id)
         approved = any(question.is_approved for question, _ in self._begun)
         self._journal.set_state(AgentState.USER_CONFIRMED if approved else AgentState.USER_REJECTED)
+        turn.begins_with(recalled)
         self._driver.begin(partial(self._carry_out, turn, approved=approved))
-        turn.begin((await shield(recalled)).id)
+        await shield(recalled)
 
     async def begin_again(
         self, command: Event, attempt: int, asked_for: Mapping[int, Sequence[int]]
@@ -104,8 +105,9 @@ class Decisions:
         turn = self._driver.new_turn([command], attempt)
         turn.asked_for = asked_for
         recalled = self._recalls.without_message(command.id)
+        turn.begins_with(recalled)
         self._driver.start(turn)
-        turn.begin((await shield(recalled)).id)
+        await shield(recalled)
 
     def observes(self, asked: Iterable[int]) -> None:
         """Note questions of a turn that ends, whose asker observes what comes of them."""

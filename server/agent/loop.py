@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
-from asyncio import Task
+from asyncio import Future, Task
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from events.actions import Action, ChangeAgentStateAction, MessageAction, SystemMessageAction
+from events.batch import Appended
 from events.damage import is_marker
 from events.event import AgentState, Event, EventSource, StoredEvent
 from events.observations import Observation
@@ -50,7 +52,7 @@ CLOSE_SHARE = 0.4
 KEEP_SHARE = 0.5
 """Of the time for closing a runtime, what its last snapshot may take before that."""
 RECORD_SECONDS = 1.0
-"""Seconds a loop that ends waits until its agent's questions are durable."""
+"""Seconds a loop that ends waits until its turn's beginning, or its agent's questions, are durable."""
 ANSWERED_BY_MESSAGE = NOT_EXECUTED.format(why="was given a new message instead of a confirmation")
 
 
@@ -214,7 +216,9 @@ class AgentLoop:
         turn, by_user = self._driver.turn, self.stopped_by_user
         asks = turn is not None and turn.asks
         await self._driver.halt("stopped")
-        if turn is not None and not by_user:
+        if turn is not None and turn.recall is not None and not turn.recall.done():
+            await asyncio.wait([turn.recall], timeout=RECORD_SECONDS)
+        elif turn is not None and not by_user:
             await turn.actions.recorded(RECORD_SECONDS)
             asks = asks or turn.actions.has_questions
         await self._unsubscribe()
@@ -225,10 +229,18 @@ class AgentLoop:
             why = NOT_EXECUTED.format(why="was stopped")
             self._decisions.withdraw(why)
             self._decisions.give_up(why, waiting_too=True)
-        self._journal.set_state(AgentState.STOPPED, before=before)
+        if turn is None or turn.recall is None or turn.recall.done():
+            self._journal.set_state(AgentState.STOPPED, before=before)
+        else:
+            # A state of rest behind a `recall` ends its turn: it must not come before `turn_ended`.
+            turn.recall.add_done_callback(partial(self._stopped_late, before))
         for failed in await self.release():
             self._driver.fail(failed)
         await self._journal.close(self._deadlines.stop * CLOSE_SHARE)
+
+    def _stopped_late(self, before: Sequence[Event], _recorded: Future[Appended]) -> None:
+        set_state = self._journal.set_state
+        asyncio.get_running_loop().call_soon(set_state, AgentState.STOPPED, None, before)
 
     async def release(self) -> list[Exception]:
         """Save the workspace, close the agent and the runtime; what failed at that, which is logged."""
@@ -380,10 +392,10 @@ class AgentLoop:
         else:
             turn = self._driver.new_turn(messages, attempt)
             recalled = self._recalls.mark(messages[0], None)
+            turn.begins_with(recalled.appending)
             self._driver.start(turn)
             turn_id = await self._recalls.recorded(recalled)
             others = [self._recalls.mark(one, turn_id) for one in messages[1:]]
-            turn.begin(turn_id)
             for other in others:
                 await self._recalls.recorded(other)
 
@@ -391,6 +403,8 @@ class AgentLoop:
         fresh = self._driver.turn is None
         turn = self._driver.turn or self._driver.new_turn([message], attempt)
         recalled = self._recalls.mark(message, None if fresh else turn.id)
+        if fresh:
+            turn.begins_with(recalled.appending)
         # Marked before it is observed: a message that breaks the agent must not break the next one.
         try:
             self._agent.observe(message)
@@ -405,9 +419,7 @@ class AgentLoop:
                 self._driver.start(turn)
             else:
                 turn.taken.append(message)
-        turn_id = await self._recalls.recorded(recalled)
-        if fresh:
-            turn.begin(turn_id)
+        await self._recalls.recorded(recalled)
 
     async def _go_on(self, attempt: int = 1) -> None:
         """Begin a turn without a message, unless one is under way or something waits for one."""
@@ -418,8 +430,9 @@ class AgentLoop:
             return
         turn = self._driver.new_turn([], attempt)
         recalled = self._recalls.without_message()
+        turn.begins_with(recalled)
         self._driver.start(turn)
-        turn.begin((await asyncio.shield(recalled)).id)
+        await asyncio.shield(recalled)
 
     async def _on_command(self, command: ChangeAgentStateAction) -> None:
         wanted, of = command.agent_state, command.of

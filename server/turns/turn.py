@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from events.actions import Action, MessageAction
+from events.batch import Appended
 from events.event import AgentState, Event, Interruption
 from events.observations import Observation
 from runtime_stub.agent import Agent
@@ -87,7 +88,7 @@ logger = logging.getLogger(__name__)
 class LoggedTurn(Turn):
     """One stretch of work of one agent.
 
-    It is made when its cause is known and works once `begin` has named it; `seal` ends it: from
+    It is made when its cause is known and works once its `recall` has named it; `seal` ends it: from
     then on its methods raise TurnOver and nothing of it changes anything. What its clocks say is
     told to `expired`.
     """
@@ -104,6 +105,8 @@ class LoggedTurn(Turn):
         loop = asyncio.get_running_loop()
         self.begun: Future[int] = loop.create_future()
         """The id of the turn, once the `recall` that begins it is durable."""
+        self.recall: Future[Appended] | None = None
+        """The append of that `recall`, once it is under way."""
         self.news_came = News()
         self.due: AgentState | None = None
         """The state in which the agent's last action ends the work."""
@@ -208,10 +211,15 @@ class LoggedTurn(Turn):
         """Whether it waits for decisions of people, and for nothing else."""
         return self.actions.only_waits and not self._writings
 
-    def begin(self, turn_id: int) -> None:
-        """Name the turn: its `recall` is durable."""
-        if not self.begun.done():
-            self.begun.set_result(turn_id)
+    def begins_with(self, recall: "Future[Appended]") -> None:
+        """Name the turn by its `recall` as soon as that is durable, whoever still waits for it."""
+
+        def begin(done: "Future[Appended]") -> None:
+            if not done.cancelled() and done.exception() is None:
+                self.begun.set_result(done.result().id)
+
+        self.recall = recall
+        recall.add_done_callback(begin)
 
     async def run(self, agent: Agent) -> AgentState:
         """Have the agent work; the state that is then due. Raises what the agent raises."""

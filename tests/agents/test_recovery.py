@@ -1,14 +1,18 @@
 """The recovery of a log that an earlier loop left: turns cut short, old logs, open actions."""
 
+import asyncio
+
 import pytest
 
 from events.actions import ChangeAgentStateAction, CmdRunAction, MessageAction
 from events.event import AgentState
 from events.observations import CmdOutputObservation
+from events.stores.memory import MemoryEventStore
 from runtime_stub.agent import Agent
 from runtime_stub.scripted import ScriptedAgent
 from runtime_stub.stub import StubRuntime
 from runtime_stub.turn import Reason, Turn
+from tests.support.faulty_store import FaultyEventStore, Held, fails, passes
 from tests.support.loops import Running, Scripts
 from tests.support.written_turns import (
     AGENT,
@@ -121,6 +125,57 @@ async def test_a_turn_that_ended_is_not_lost_although_no_state_followed():
     found = await come_up(store, Telling())
 
     assert (lost(found), answers(found)) == ([], [])
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+@pytest.mark.parametrize(("agent", "said", "untold"), [(Telling, 1, 0), (TellingOnce, 0, 1)])
+async def test_a_loop_that_ends_while_the_mark_of_a_message_is_written_does_not_lose_it(
+    agent, said, untold, in_time
+):
+    store, held = FaultyEventStore(MemoryEventStore()), Held()
+    one = Running(agent(), store=store)
+    await one.open()
+    await one.loop.start()
+    rests = await one.state(AWAITING)
+    store.script.extend([passes, held])
+    message = await one.say("a")
+    await held.reached.wait()
+    closing = asyncio.create_task(one.loop.close())
+    await asyncio.sleep(0)
+    if not in_time:
+        await closing
+    held.release()
+    await closing
+    stopped = await one.state("stopped")
+    found = await one.events(rests.id)
+    await one.stream.close()
+    again = await come_up(store, agent())
+
+    assert [one.id < stopped.id for one in found if one.kind == "turn_ended"] == [True]
+    assert [outcome for _, outcome in ends(found)] == ["interrupted"]
+    assert answers(again) == ["['a'] at 2"] * said
+    assert lost([*found, *again]) == [message] * untold
+
+
+async def test_a_loop_that_ends_while_the_mark_of_a_message_cannot_be_written_leaves_it_waiting():
+    store, held = FaultyEventStore(MemoryEventStore()), Held(fails)
+    one = Running(Telling(), store=store)
+    await one.open()
+    await one.loop.start()
+    rests = await one.state(AWAITING)
+    store.script.extend([passes, held])
+    await one.say("a")
+    await held.reached.wait()
+    closing = asyncio.create_task(one.loop.close())
+    await asyncio.sleep(0)
+    held.release()
+    await closing
+    await one.state("stopped")
+    found = await one.events(rests.id)
+    await one.stream.close()
+
+    assert ends(found) == []
+    assert answers(await come_up(store, Telling())) == ["['a'] at 1"]
 
 
 @pytest.mark.parametrize(("reason", "again"), [("", True), (Reason.TURN_LOST, False)])

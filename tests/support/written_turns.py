@@ -7,6 +7,7 @@ from events.observations import (
     ErrorObservation,
     TurnEndedObservation,
 )
+from events.stores.base import EventStore
 from events.stores.memory import MemoryEventStore
 from runtime_stub.agent import Agent
 from runtime_stub.turn import Reason
@@ -53,7 +54,7 @@ async def log_of(*written: Written) -> MemoryEventStore:
     return store
 
 
-async def come_up(store: MemoryEventStore, agent: Agent, **options: object) -> list[Event]:
+async def come_up(store: EventStore, agent: Agent, **options: object) -> list[Event]:
     """Start a loop over a log; what it appended until it rested."""
     first = (await store.head("c")).next_id
     async with Running(agent, store=store, **options) as one:
