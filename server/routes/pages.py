@@ -1,7 +1,10 @@
 """The pages: the chat, built in or from `ui_dir`, and the admin page, which is always built in."""
 
+import asyncio
 import re
+from base64 import b64encode
 from functools import cache
+from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 
@@ -18,6 +21,7 @@ from server.routes.static_files import (
     IMMUTABLE,
     MEDIA_TYPES,
     REVALIDATE,
+    WebFile,
     WebFiles,
     files_below,
 )
@@ -34,9 +38,22 @@ SHARED = (
     "styles/base.css",
 )
 """Files the admin page shares with the built-in chat page, which may not be the one served."""
+DIAGRAM = "diagram/index.html"
+DIAGRAM_LIBRARY = "vendor/mermaid.min.js"
+"""Of no use to the page itself, and larger than all the rest of it."""
+DIAGRAM_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; script-src {scripts}; style-src 'unsafe-inline';"
+    " img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+"""The policy of the frame in which diagrams are drawn: their library makes markup and inline styles.
+
+The frame has no origin, so that it could request nothing from here; all it needs is in one document.
+"""
 FOREIGN_POLICY = "frame-ancestors 'self'; base-uri 'self'; form-action 'self'; object-src 'none'"
 """The policy of an unknown build, which may load and run anything."""
 
+_FRAME_SCRIPT = re.compile(r'<script src="([^"]+)"></script>')
+_FRAME_STYLE = re.compile(r'<link rel="stylesheet" href="([^"]+)">')
 _CONVERSATION = re.compile(r"conversations/[^/]+/?")
 _HASHED = re.compile(
     r"assets/(?:.*/)?[^/]*[.-](?=[a-z]*[A-Z0-9_])(?=[0-9_]*[A-Za-z])"
@@ -55,9 +72,35 @@ def built_in_page() -> WebFiles:
     parts = {
         name: path
         for name, path in files_below(BUILT_IN, BUILT_IN).items()
-        if name != INDEX and not name.startswith(("admin/", "docs/"))
+        if name not in (INDEX, DIAGRAM_LIBRARY)
+        and not name.startswith(("admin/", "docs/", "diagram/"))
     }
     return WebFiles(BUILT_IN / INDEX, parts, "/assets")
+
+
+@cache
+def diagram_frame() -> WebFile:
+    """Return the frame in which the page draws diagrams; reads and compresses some megabytes."""
+    text = (BUILT_IN / DIAGRAM).read_text("utf-8")
+    folder = (BUILT_IN / DIAGRAM).parent
+    hashes = []
+
+    def script(found: re.Match[str]) -> str:
+        name = found[1]
+        path = BUILT_IN / DIAGRAM_LIBRARY if name in DIAGRAM_LIBRARY else folder / name
+        source = path.read_text("utf-8")
+        hashes.append(f"'sha256-{b64encode(sha256(source.encode()).digest()).decode()}'")
+        return f"<script>{source}</script>"
+
+    text = _FRAME_SCRIPT.sub(script, text)
+    text = _FRAME_STYLE.sub(lambda found: f"<style>{(folder / found[1]).read_text()}</style>", text)
+    protection = {
+        "content-security-policy": DIAGRAM_POLICY.format(scripts=" ".join(hashes)),
+        "x-frame-options": "SAMEORIGIN",
+    }
+    frame = WebFile(DIAGRAM, text.encode(), protection)
+    _ = frame.packed
+    return frame
 
 
 class BuiltInPage:
@@ -74,6 +117,9 @@ class BuiltInPage:
         folder, _, rest = path.partition("/")
         if folder != "assets":
             raise NotFound("There is no such file")
+        if rest == DIAGRAM:
+            # Read by the first who asks, in a thread: it is more than all other files together.
+            return (await asyncio.to_thread(diagram_frame)).answer(request, REVALIDATE)
         return self._files.part(request, rest)
 
 

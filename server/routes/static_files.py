@@ -17,10 +17,11 @@ from server.routes.bundles import join_scripts, join_styles
 BUILT_IN = Path(__file__).parent.parent / "web"
 STRICT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
-    " connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self';"
+    " connect-src 'self'; font-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'self';"
     " frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 """Nothing from other origins, nothing inline, and no string that a browser parses as markup or code."""
+PROTECTED: Mapping[str, str] = {"content-security-policy": STRICT_POLICY}
 REVALIDATE = "no-cache"
 IMMUTABLE = "public, max-age=2592000, immutable"
 MEDIA_TYPES: Mapping[str, str] = {
@@ -54,10 +55,11 @@ _FROM_THE_ROOT = re.compile(r'((?:href|src)=")/')
 
 
 class WebFile:
-    """One file, as it is and compressed."""
+    """One file, as it is and compressed, with the headers that protect its reader."""
 
-    def __init__(self, name: str, body: bytes) -> None:
+    def __init__(self, name: str, body: bytes, protection: Mapping[str, str] = PROTECTED) -> None:
         self.body = body
+        self._protection = protection
         suffix = PurePosixPath(name).suffix
         self._media_type = MEDIA_TYPES.get(suffix, "text/plain; charset=utf-8")
         # Weak, since the compressed and the plain file share it.
@@ -66,21 +68,22 @@ class WebFile:
     def answer(self, request: Request, caching: str) -> Response:
         """Return the file, compressed if the client accepts gzip; 304 if the client has it."""
         headers = {
+            **self._protection,
             "cache-control": caching,
-            "content-security-policy": STRICT_POLICY,
             "etag": self._etag,
             "vary": "Accept-Encoding",
         }
         if _is_cached(self._etag, ",".join(request.headers.getlist("if-none-match"))):
             return Response(status_code=304, headers=headers)
         accepted = ",".join(request.headers.getlist("accept-encoding"))
-        if not _accepts_gzip(accepted) or not self._packed:
+        if not _accepts_gzip(accepted) or not self.packed:
             return Response(self.body, headers=headers, media_type=self._media_type)
         headers["content-encoding"] = "gzip"
-        return Response(self._packed, headers=headers, media_type=self._media_type)
+        return Response(self.packed, headers=headers, media_type=self._media_type)
 
     @cached_property
-    def _packed(self) -> bytes:
+    def packed(self) -> bytes:
+        """The compressed file, made when it is first needed; empty if that is not worth it."""
         return gzip.compress(self.body, mtime=0) if len(self.body) >= PACKED_FROM_BYTES else b""
 
 

@@ -142,6 +142,7 @@ async def test_markdown_becomes_the_elements_it_means(visitor):
 
 
 async def test_a_formula_keeps_every_character(visitor):
+    await visitor.page.route("**/temml.js", lambda route: route.abort())
     await visitor.visit("/")
 
     for name, (text, formulas) in FORMULAS.items():

@@ -3,6 +3,7 @@
  * one is drawn again, and of a paragraph, a list, a table, code or a quote only what is new.
  */
 
+import { finishCode } from "./code-block.js";
 import { GrowingParagraph, SHORT_CHARACTERS } from "./growing-paragraph.js";
 import { partsOf, withParts } from "./growing-parts.js";
 import { QuotedText } from "./growing-quote.js";
@@ -184,6 +185,7 @@ export class GrowingBlocks {
   }
 
   #close() {
+    for (const node of this.#open?.nodes ?? []) if (node instanceof Element) finishCode(node);
     if (this.#open) this.#closed.push(this.#open);
     if (this.#open?.quote) this.#above = [...this.#open.quote.blocks.end()];
     this.#open = null;

@@ -1,5 +1,6 @@
 /** A message that is being written, as markdown: its blocks as they grow, and a caret at their end. */
 
+import { finishCode } from "./code-block.js";
 import { h } from "./dom.js";
 import { GrowingBlocks } from "./growing-blocks.js";
 import { blockTokensOf, MOST_CHARACTERS } from "./markdown.js";
@@ -36,13 +37,14 @@ export class GrowingProse {
   finish(text, paint) {
     this.#caret.remove();
     delete this.element.dataset.growing;
-    if (!text.startsWith(this.#blocks.text)) {
+    if (text.startsWith(this.#blocks.text)) {
+      this.#blocks.grow(text, false);
+      this.#blocks.complete();
+      if (text.length <= MOST_CHARACTERS) this.#blocks.settle(blockTokensOf(text));
+    } else {
       this.element.replaceChildren(paint(text));
-      return;
     }
-    this.#blocks.grow(text, false);
-    this.#blocks.complete();
-    if (text.length <= MOST_CHARACTERS) this.#blocks.settle(blockTokensOf(text));
+    finishCode(this.element);
   }
 }
 

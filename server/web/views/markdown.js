@@ -3,8 +3,9 @@
 import { Lexer } from "../vendor/marked.esm.js";
 import { formulas } from "../text/formulas.js";
 import { linkAddress } from "../text/links.js";
-import { copyButton } from "./copy.js";
+import { codeBlock, finishCode } from "./code-block.js";
 import { h } from "./dom.js";
+import { formula } from "./formula.js";
 
 /** @typedef {any} Token What the parser found; `raw` is its source. */
 
@@ -24,6 +25,7 @@ const MARKS = /[\\$`*_~#<>|[\]\n@]|:\/\/|www\.|^\s*(?:[-+]|\d+[.)])(?:\s|$)|^ {4
 export function markdown(text) {
   const result = document.createDocumentFragment();
   result.append(...blocks(blockTokensOf(text), 0));
+  finishCode(result);
   return result;
 }
 
@@ -147,7 +149,7 @@ function block(token, depth) {
     case "table":
       return [table(token, depth)];
     case "formula":
-      return [h("p", { class: "formula", dir: "ltr" }, token.raw.trim())];
+      return [formula("p", token.raw.trim())];
     case "checkbox":
       return [checkbox(token.checked)];
     default:
@@ -206,21 +208,6 @@ export function tableRow(tag, row, depth) {
 }
 
 /**
- * @param {string} text
- * @param {string} [language]
- */
-export function codeBlock(text, language) {
-  const name = (language ?? "").trim().split(/\s/)[0];
-  const code = h("code", {}, text);
-  return h(
-    "div",
-    { class: "code", data: { testid: "code" } },
-    h("div", { class: "code__head" }, h("span", { class: "code__language" }, name || "text"), copyButton("Copy the code", () => code.textContent ?? "", "copy-code")),
-    h("pre", { class: "code__text", tabindex: "0", dir: "ltr", role: "group", "aria-label": name ? `Code, ${name}` : "Code" }, code),
-  );
-}
-
-/**
  * @param {Token[]} tokens
  * @param {number} depth
  * @returns {Node[]}
@@ -240,7 +227,7 @@ function inline(token, depth) {
     case "text":
       return token.tokens ? h("span", {}, ...inlines(token.tokens, depth)) : new Text(token.raw);
     case "formula":
-      return h("span", { class: "formula", dir: "ltr" }, token.raw);
+      return formula("span", token.raw);
     case "escape":
       return new Text(token.text);
     case "codespan":

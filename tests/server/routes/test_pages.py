@@ -1,6 +1,8 @@
 """The built-in page and foreign builds: what is served, how, and what never is."""
 
 import re
+from base64 import b64encode
+from hashlib import sha256
 from pathlib import PurePosixPath
 from urllib.parse import urljoin
 
@@ -74,6 +76,31 @@ async def test_all_a_page_is_made_of_has_its_version_is_there_and_is_kept_for_ev
         answer = await rest.ask("GET", path)
         assert answer.status_code == 200, path
         assert answer.headers["cache-control"] == IMMUTABLE
+
+
+async def test_the_frame_of_diagrams_is_one_document_that_can_reach_nothing(rest):
+    answer = await rest.ask("GET", "/assets/diagram/index.html")
+
+    assert answer.status_code == 200
+    policy = answer.headers["content-security-policy"].split("; ")
+    assert {"sandbox allow-scripts", "default-src 'none'", "frame-ancestors 'self'"} <= set(policy)
+    (scripts,) = (one.split()[1:] for one in policy if one.startswith("script-src"))
+    sources = re.findall(r"<script>(.*?)</script>", answer.text, re.DOTALL)
+    assert scripts == [
+        f"'sha256-{b64encode(sha256(one.encode()).digest()).decode()}'" for one in sources
+    ]
+    assert not re.search(r'<[^>]*\b(?:src|href)="', answer.text.partition("<script>")[0])
+    assert answer.headers["x-frame-options"] == "SAMEORIGIN"
+    assert answer.headers["cache-control"] == "no-cache"
+
+
+async def test_nothing_else_may_be_framed_and_the_page_itself_holds_no_library_of_diagrams(rest):
+    for path in ("/", "/assets/app.js", "/admin", "/docs"):
+        answer = await rest.ask("GET", path)
+        assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+        assert answer.headers["x-frame-options"] == "DENY"
+    for path in ("/assets/vendor/mermaid.min.js", "/assets/diagram/frame.js", "/assets/diagram/"):
+        assert_refused(await rest.ask("GET", path), 404, "not_found")
 
 
 @pytest.mark.parametrize("prefix", ["", "/parley", "/a/b"])
