@@ -4,10 +4,12 @@ import { api, http, opening } from "./opening.js";
 import { Account } from "./account.js";
 import { Asking } from "./asking.js";
 import { Catalogue } from "./catalogue.js";
+import { fits, TOO_LONG } from "./conversation.js";
+import { Drafts } from "./drafts.js";
 import { Reach } from "./reach.js";
 import { Removals } from "./removals.js";
 import { addressedId, Router } from "./router.js";
-import { saveSessionKey } from "./session-key.js";
+import { readSessionKey, saveSessionKey } from "./session-key.js";
 import { listenForShortcuts } from "./shortcuts.js";
 import { mountSound } from "./sound.js";
 import { Stage } from "./stage.js";
@@ -46,10 +48,15 @@ http.listener = {
   reached: (reached) => reach.heard(reached),
 };
 const account = new Account(http);
-const catalogue = new Catalogue(api, store);
+const drafts = new Drafts();
+const catalogue = new Catalogue(api, store, (id) => drafts.set(id, ""));
 const unread = new Unread(store, (id, atMs) => api.movedSince(id, atMs));
 const asking = new Asking(store, (id) => api.newestState(id));
-const removals = new Removals(store, (id, how) => catalogue.remove(id, how));
+const removals = new Removals(store, (id, how) => {
+  // The page will not learn what came of it.
+  if (how.keepalive) drafts.set(id, "");
+  return catalogue.remove(id, how);
+});
 const reach = new Reach(store, { ask: () => api.alive(), back });
 const drawer = mountDrawer();
 
@@ -65,9 +72,11 @@ const router = new Router((id) => {
   stage.open(id);
 });
 
-const composer = mountComposer(store, {
-  say: (text, packed) => (store.state.openId === null ? begin({ initial_user_msg: text }) : stage.say(text, packed)),
-  upload: (file) => api.upload(store.state.openId ?? "", file),
+/** The conversation into which the files of the front page's message were uploaded. @type {string | null} */
+let prepared = null;
+const composer = mountComposer(store, drafts, {
+  say: (text, packed) => (store.state.openId === null ? beginWith(text, packed) : stage.say(text, packed)),
+  upload: async (id, file) => api.upload(id ?? (await prepare()), file),
   stop: () => void stage.conversation?.stop(),
   resume: () => stage.conversation?.resume(),
 });
@@ -141,7 +150,10 @@ mountToasts(store, {
 mountThemeButton();
 mountRefusal(store);
 mountKeyForm(store, (key, remembered) => {
+  const before = readSessionKey();
   saveSessionKey(key, remembered);
+  // Another key may be that of somebody else.
+  drafts.reload(before !== null && before !== key);
   store.set({ needsKey: false });
   start();
   stage.open(addressedId());
@@ -178,6 +190,35 @@ async function begin(order) {
   const id = await catalogue.create(order);
   if (id !== null) router.go(id);
   return id !== null;
+}
+
+/** A conversation for the front page's message. @returns {Promise<string>} its id */
+async function prepare() {
+  prepared ??= await catalogue.create({});
+  if (prepared === null) throw new Error("The conversation could not be created.");
+  return prepared;
+}
+
+/**
+ * Begins a conversation with a message; one with attachments needs the conversation first.
+ *
+ * @param {string} text
+ * @param {import("./attachments.js").Packed} packed
+ * @returns {Promise<boolean>} whether it was taken
+ */
+async function beginWith(text, packed) {
+  const isPlain = packed.image_urls.length + packed.file_urls.length === 0;
+  if (isPlain && prepared === null) return begin({ initial_user_msg: text });
+  if (!fits({ text, ...packed })) {
+    store.notice("request", TOO_LONG);
+    return false;
+  }
+  const id = prepared ?? (await catalogue.create({}));
+  prepared = null;
+  if (id === null) return false;
+  stage.sayFirst(id, text, packed);
+  router.go(id);
+  return true;
 }
 
 /** @param {string} id @param {string} title */

@@ -28,10 +28,12 @@ export class Catalogue {
   /**
    * @param {import("./api.js").Api} api
    * @param {import("./store.js").Store} store
+   * @param {(id: string) => void} dropped Called with what is gone for good.
    */
-  constructor(api, store) {
+  constructor(api, store, dropped) {
     this.api = api;
     this.store = store;
+    this.dropped = dropped;
     store.watch(["conversations"], () => this.#watchStarts());
     setInterval(() => this.#refreshIfSeen(), REFRESH_MS);
     document.addEventListener("visibilitychange", () => this.#refreshIfSeen());
@@ -164,6 +166,7 @@ export class Catalogue {
   /** @param {string} id */
   drop(id) {
     this.#gone.add(id);
+    this.dropped(id);
     this.store.set({ conversations: this.#kept(this.store.state.conversations) });
   }
 

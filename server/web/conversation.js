@@ -30,6 +30,7 @@ const PASSING = new Set([
   "not_available",
   "timeout",
 ]);
+export const TOO_LONG = "This message is too long: the limit is 4 MiB.";
 const AGAIN_MS = 2_000;
 /** Refusals of which the transcript shows why: somebody was first, or the time to answer is over. */
 const SHOWN = new Set(["already_decided", "approval_expired"]);
@@ -218,8 +219,8 @@ export class Conversation {
    */
   say(content, { image_urls, file_urls }) {
     const event = { action: "message", args: { content, image_urls, file_urls }, client_id: newClientId() };
-    if (new Blob([JSON.stringify(event)]).size > MESSAGE_LIMIT_BYTES) {
-      this.store.notice("request", "This message is too long: the limit is 4 MiB.");
+    if (!fits(event)) {
+      this.store.notice("request", TOO_LONG);
       return false;
     }
     this.store.notice("server", "");
@@ -559,6 +560,11 @@ export class Conversation {
     const { pending } = this.store.state;
     if (pending.some(settled)) this.store.set({ pending: pending.filter((one) => !settled(one)) });
   }
+}
+
+/** Whether a message is short enough to be sent. @param {object} event */
+export function fits(event) {
+  return new Blob([JSON.stringify(event)]).size <= MESSAGE_LIMIT_BYTES;
 }
 
 /** @param {Event} event */

@@ -5,11 +5,12 @@ const MOST_KEPT = 1_000;
 /**
  * @template T
  * @param {string} slot
+ * @param {() => Storage} [place]
  * @returns {Map<string, T>}
  */
-export function loadMap(slot) {
+export function loadMap(slot, place = () => localStorage) {
   try {
-    const kept = JSON.parse(localStorage.getItem(slot) ?? "[]");
+    const kept = JSON.parse(place().getItem(slot) ?? "[]");
     return new Map(Array.isArray(kept) ? kept.filter((one) => Array.isArray(one)) : []);
   } catch {
     return new Map();

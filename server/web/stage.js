@@ -10,6 +10,8 @@ const AGAIN_MS = 2_000;
 export class Stage {
   /** @type {Conversation | null} */
   conversation = null;
+  /** What is said in new conversations as soon as they are open. @type {Map<string, [string, import("./attachments.js").Packed]>} */
+  #firsts = new Map();
   /** Called when a conversation has been opened by somebody with a keyboard. */
   ready = () => {};
 
@@ -73,6 +75,17 @@ export class Stage {
     return taken;
   }
 
+  /**
+   * Says something in a conversation when it is opened next.
+   *
+   * @param {string} id
+   * @param {string} text
+   * @param {import("./attachments.js").Packed} packed
+   */
+  sayFirst(id, text, packed) {
+    this.#firsts.set(id, [text, packed]);
+  }
+
   /** @param {string} id */
   async #join(id) {
     const { store, catalogue, requested } = this;
@@ -113,6 +126,9 @@ export class Stage {
     });
     this.transcript.show(this.conversation.timeline);
     this.conversation.open();
+    const first = this.#firsts.get(id);
+    this.#firsts.delete(id);
+    if (first) this.say(...first);
     if (!matchMedia("(pointer: fine)").matches) return;
     // After the transcript is drawn, in the same frame: the layout is computed once.
     requestAnimationFrame(() => store.state.openId === id && this.ready());

@@ -1,6 +1,7 @@
 """Attachments: by button, drop and paste; previews, limits, what reaches the log."""
 
 import base64
+import re
 
 import httpx
 import pytest
@@ -151,3 +152,49 @@ async def test_an_upload_that_fails_is_told_and_nothing_is_sent(context, reader)
     await reader.part("composer").press("Enter")
     await expect(reader.messages_of("agent").last).to_contain_text("not without the file")
     await expect(reader.part("attachment")).to_have_count(0)
+
+
+async def test_files_on_the_front_page_reach_the_conversation_that_its_message_begins(reader):
+    await reader.visit()
+    note = {"name": "note.txt", "mimeType": "text/plain", "buffer": b"listen"}
+    pixel = {"name": "pixel.png", "mimeType": "image/png", "buffer": base64.b64decode(PIXEL)}
+    await reader.part("attach-input").set_input_files([note, pixel])
+    await expect(reader.part("attachment")).to_have_count(2)
+
+    await reader.say("Read these")
+    await reader.page.wait_for_url(re.compile("/conversations/"))
+    await expect(reader.messages_of("agent").last).to_contain_text("You said: Read these")
+
+    told = await stored_message(reader)
+    assert told["image_urls"] == [f"data:image/png;base64,{PIXEL}"]
+    assert len(told["file_urls"]) == 1
+    assert told["file_urls"][0] in told["content"]
+    await expect(reader.part("attachment")).to_have_count(0)
+    await expect(reader.messages_of("user")).to_have_count(1)
+    await reader.say(f"/run cat {told['file_urls'][0]}")
+    await expect(reader.part("command-output").last).to_have_text("listen")
+    await expect(reader.part("conversation-item")).not_to_have_count(0)
+    assert not await reader.found_fault()
+
+
+async def test_a_front_page_upload_that_failed_is_tried_again_in_the_same_conversation(reader):
+    await reader.visit()
+    note = {"name": "note.txt", "mimeType": "text/plain", "buffer": b"listen"}
+    await reader.part("attach-input").set_input_files([note])
+    created: list[str] = []
+    reader.page.on(
+        "request",
+        lambda one: created.append(one.url) if one.url.endswith("/api/conversations") else None,
+    )
+    await reader.page.route("**/upload-files", lambda route: route.abort())
+
+    await reader.say("Read this")
+    await expect(reader.part("attachment")).to_contain_text("Not sent")
+    await expect(reader.part("composer")).to_have_value("Read this")
+    await reader.page.unroute("**/upload-files")
+    await expect(reader.part("offline-banner")).to_be_hidden()
+    await reader.part("composer").press("Enter")
+    await reader.page.wait_for_url(re.compile("/conversations/"))
+
+    await expect(reader.messages_of("agent").last).to_contain_text("You said: Read this")
+    assert len(created) == 1

@@ -14,24 +14,24 @@ const MOST_HEIGHT_PX = 220;
  * @typedef {object} ComposerActions
  * @property {(text: string, packed: Packed) => boolean | Promise<boolean>} say False when the
  *   text must stay.
- * @property {(file: File) => Promise<string>} upload
+ * @property {(id: string | null, file: File) => Promise<string>} upload Into a conversation, or into the one that a
+ *   message of the front page begins.
  * @property {() => void} stop
  * @property {() => void} resume
  */
 
 /**
  * @param {import("../store.js").Store} store
+ * @param {import("../drafts.js").Drafts} drafts
  * @param {ComposerActions} on
  * @returns {{focus: () => void}}
  */
-export function mountComposer(store, on) {
+export function mountComposer(store, drafts, on) {
   const form = slot("composer-form");
   const input = /** @type {HTMLTextAreaElement} */ (slot("composer"));
   const send = /** @type {HTMLButtonElement} */ (slot("send"));
   const stop = /** @type {HTMLButtonElement} */ (slot("stop"));
   const resume = /** @type {HTMLButtonElement} */ (slot("resume"));
-  /** @type {Map<string, string>} */
-  const drafts = new Map();
   /** @type {string | null | undefined} */
   let shown;
   let busy = false;
@@ -60,12 +60,12 @@ export function mountComposer(store, on) {
     if (send.disabled) return;
     const text = input.value.trim();
     const attachments = shelf.current();
-    const from = shown;
+    const from = shown ?? null;
     let packed = nothingPacked();
     if (attachments.items.length > 0) {
       busy = true;
       grow();
-      const done = await attachments.pack(on.upload);
+      const done = await attachments.pack((file) => on.upload(from, file));
       busy = false;
       grow();
       // The text must not be sent into another conversation.
@@ -73,10 +73,11 @@ export function mountComposer(store, on) {
       packed = done;
     }
     input.value = "";
-    const kept = !(await on.say(withPaths(text, packed), packed));
-    if (!kept) shelf.sent(attachments);
-    else if (shown === from && input.value === "") input.value = text;
-    else drafts.set(from ?? "", text);
+    const isTaken = await on.say(withPaths(text, packed), packed);
+    const isBlank = shown !== from || input.value === "";
+    if (isTaken) shelf.sent(attachments);
+    if (isTaken && isBlank) drafts.set(from ?? "", "");
+    else if (isBlank && shown === from) input.value = text;
     grow();
   };
 
@@ -85,7 +86,10 @@ export function mountComposer(store, on) {
     void submit();
     input.focus();
   });
-  input.addEventListener("input", grow);
+  input.addEventListener("input", () => {
+    drafts.set(shown ?? "", input.value);
+    grow();
+  });
   input.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing || softKeyboard.matches) return;
     event.preventDefault();
@@ -104,13 +108,12 @@ export function mountComposer(store, on) {
   store.watch(["openId", "missing"], () => {
     const { openId, missing } = store.state;
     if (shown !== openId) {
-      if (shown !== undefined) drafts.set(shown ?? "", input.value);
-      input.value = drafts.get(openId ?? "") ?? "";
+      input.value = drafts.of(openId ?? "");
       shown = openId;
       shelf.show(openId ?? "");
     }
     input.disabled = missing;
-    shelf.allow(openId !== null && !missing);
+    shelf.allow(!missing);
     input.placeholder = missing ? "Open a conversation to write" : openId ? "Write to the agent" : "Write to start a conversation";
     grow();
   });
