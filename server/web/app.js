@@ -23,6 +23,7 @@ import { slot } from "./views/dom.js";
 import { mountDrawer } from "./views/drawer.js";
 import { mountEarlier } from "./views/earlier.js";
 import { mountEditDialog } from "./views/edit-dialog.js";
+import { mountElapsed } from "./views/elapsed.js";
 import { mountExportMenu } from "./views/export-menu.js";
 import { mountFilesButton } from "./views/files-dialog.js";
 import { mountHeader } from "./views/header.js";
@@ -88,6 +89,7 @@ mountNotices(store);
 mountOffline(store, () => reach.retry());
 mountExportMenu(store, api);
 mountFilesButton(store, api);
+mountElapsed(store);
 mountEarlier(store, { more: () => stage.readEarlier() });
 mountPending(store, {
   retry: (clientId) => stage.conversation?.retry(clientId),

@@ -30,6 +30,15 @@ export function ago(iso, nowMs = Date.now()) {
   return "just now";
 }
 
+/** "0.4 s", "12 s", "2 min 5 s", "1 h 3 min". @param {number} ms */
+export function durationText(ms) {
+  const seconds = Math.round(ms / 1_000);
+  if (ms < 10_000) return `${(ms / 1_000).toLocaleString("en", { maximumFractionDigits: 1 })} s`;
+  if (seconds < 60) return `${seconds} s`;
+  const minutes = Math.floor(seconds / 60);
+  return minutes < 60 ? `${minutes} min ${seconds % 60} s` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
 /** @param {string} iso */
 export function hourOf(iso) {
   const time = Date.parse(iso);

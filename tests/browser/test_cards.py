@@ -1,5 +1,7 @@
 """The agent's work as the transcript shows it: commands, files, tasks, cost."""
 
+import re
+
 import pytest
 from playwright.async_api import expect
 
@@ -126,6 +128,50 @@ async def test_thoughts_failures_and_the_end_are_told_apart(visitor):
     await expect(visitor.page.locator("[data-kind=finish]")).to_contain_text(
         "The build is green again."
     )
+
+
+async def test_what_the_agent_thinks_is_one_line_until_somebody_asks(visitor):
+    await visitor.visit("/conversations/gallery")
+    thought = visitor.part("thought").first
+    summary = thought.locator("summary")
+
+    await expect(summary).to_have_text(
+        "ThoughtThe third retry is the first one after the lock's time is up."
+    )
+    await expect(thought.locator("p")).to_have_count(0)
+    await summary.click()
+    await expect(thought.locator("p")).to_have_text(
+        "The third retry is the first one after the lock's time is up."
+    )
+    await summary.click()
+    await expect(thought.locator("p")).to_be_hidden()
+
+
+async def test_a_card_says_how_long_it_took(visitor):
+    command = await card(visitor, "command", "pytest -q")
+
+    await expect(command.locator(".card__verdict")).to_have_text("exit 1 · 1 s")
+
+
+async def test_an_action_that_is_carried_out_turns_and_counts_its_seconds(reader):
+    await reader.begin()
+    await reader.say("/run sleep 6; echo over")
+    command = reader.part("command")
+
+    await expect(command.locator(".spinner")).to_be_visible()
+    await expect(command.get_by_test_id("elapsed")).to_have_text(re.compile(r"^ \d+ s$"))
+    await expect(command.get_by_test_id("command-output")).to_have_text("over")
+    await expect(command.locator(".card__verdict")).to_have_text(re.compile(r"^exit 0 · .*\d s$"))
+    await expect(command.locator(".spinner")).to_have_count(0)
+    assert not await reader.found_fault()
+
+
+async def test_what_went_wrong_is_red_and_what_a_command_printed_is_not(visitor):
+    failed = await card(visitor, "step", "example.org/build")
+    ran = await card(visitor, "command", "pytest -q")
+
+    await expect(failed.get_by_test_id("step-output")).to_have_attribute("data-bad", "true")
+    assert await ran.locator("[data-bad]").count() == 0
 
 
 async def test_cost_and_tokens_stand_in_the_head_and_move_with_the_conversation(reader):

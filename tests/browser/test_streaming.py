@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
+from events.actions import AgentThinkAction
 from events.event import AgentState, EventSource, Interruption
 from runtime_stub.agent import Agent
 from tests.browser.test_growing import ANSWER
@@ -330,3 +331,52 @@ async def test_a_text_is_followed_by_polling_alone(context, live):
         await expect(reader.part("written")).to_contain_text("Good morning")
         await author.finish()
         await expect(reader.messages_of("agent").last).to_contain_text("Good morning")
+
+
+async def test_an_action_grows_while_it_is_written(context, live):
+    async with writing(live) as author:
+        reader = await opened(live, context, author)
+        command = author.stream.partials.begin("run", "command", 0)
+        for piece in ("echo \u202eone", "\necho two"):
+            command.write(piece)
+            await author.stream.partials.next_telling()
+        card = reader.part("growing-card")
+        await expect(card.locator("pre")).to_have_text("echo ⟨U+202E⟩one\necho two")
+        await expect(card.locator(".spinner")).to_be_visible()
+        file = author.stream.partials.begin("write", "content", 0)
+        file.write("line\n" * 20_000 + "the end")
+        await author.stream.partials.next_telling()
+        await expect(card.nth(1)).to_contain_text("the end")
+        await expect(card.nth(1)).to_contain_text("Writing a file")
+        shown = await card.nth(1).locator("pre").text_content()
+        assert len(shown or "") < 10_000
+        await picture(reader, "growing-cards-1280-light")
+        assert not await broken_rules(reader.page)
+        command.drop("anew")
+        file.drop("anew")
+        await expect(card).to_have_count(0)
+    assert not await reader.found_fault()
+
+
+async def test_a_thought_is_one_line_while_it_is_written(context, live):
+    async with writing(live) as author:
+        reader = await opened(live, context, author)
+        thought = author.stream.partials.begin("think", "thought", 0)
+        for piece in ("First this.\n", "Then ", "that."):
+            thought.write(piece)
+            await author.stream.partials.next_telling()
+        line = reader.part("thought").locator("summary")
+        await expect(line).to_have_text("ThinkingThen that.")
+        await line.click()
+        await expect(reader.part("thought").locator("p")).to_have_text("First this.\nThen that.")
+        thought.write(" And so on.")
+        await author.stream.partials.next_telling()
+        await expect(reader.part("thought").locator("p")).to_contain_text("And so on.")
+        done = asyncio.get_running_loop().create_future()
+        event = AgentThinkAction(thought=thought.text)
+        thought.finish(event, AGENT, author.stream.submit, done.set_result)
+        await done
+        await expect(reader.part("written")).to_have_count(0)
+        await expect(line).to_have_text("ThoughtFirst this.")
+        await expect(reader.part("thought").locator("p")).to_contain_text("And so on.")
+    assert not await reader.found_fault()

@@ -1,12 +1,17 @@
 /** The frame of everything the agent did: what, on what, how it went. */
 
+import { durationText } from "../clock.js";
 import { reasonText } from "../wording.js";
 import { h } from "./dom.js";
+import { elapsed } from "./elapsed.js";
 import { thought } from "./prose.js";
 import { decision, question } from "./question.js";
 
 /** @typedef {import("../types.js").Entry} Entry */
 /** @typedef {import("../types.js").Event} Event */
+
+/** Less is not worth mentioning. */
+const LEAST_MS = 100;
 
 /** @typedef {"asking" | "approved" | "rejected" | "running" | "failed" | "done"} Stage */
 
@@ -77,5 +82,29 @@ function verdict(entry, stage, outcome) {
     failed: typeof code === "number" ? `exit ${code}` : "failed",
     done: outcome ?? (typeof code === "number" ? `exit ${code}` : "done"),
   };
-  return h("span", { class: "card__verdict", data: { stage } }, texts[stage]);
+  const taken = takenMs(entry);
+  return h(
+    "span",
+    { class: "card__verdict", data: { stage } },
+    stage === "running" ? h("span", { class: "spinner", "aria-hidden": "true" }) : null,
+    texts[stage],
+    stage === "running" ? elapsed(begunAt(entry)) : null,
+    taken >= LEAST_MS && stage !== "rejected" && texts[stage] ? h("span", { class: "card__time", data: { testid: "duration" } }, ` · ${durationText(taken)}`) : null,
+  );
+}
+
+/**
+ * When it could begin: an action that somebody was asked about waits for the decision.
+ *
+ * @param {Entry} entry
+ * @returns {number} in ms, NaN when that is not known
+ */
+function begunAt({ action, decided, at }) {
+  const times = [action?.timestamp ?? at, decided?.at ?? ""].map((time) => Date.parse(time)).filter((time) => !Number.isNaN(time));
+  return times.length > 0 ? Math.max(...times) : Number.NaN;
+}
+
+/** How long it took; NaN as long as that is not known. @param {Entry} entry */
+function takenMs(entry) {
+  return entry.action && entry.observation ? Date.parse(entry.observation.timestamp ?? "") - begunAt(entry) : Number.NaN;
 }

@@ -19,10 +19,15 @@ export function commandCard(entry) {
     head: h(
       "div",
       { class: "card__command" },
-      h("span", { class: "card__prompt", "aria-hidden": "true" }, isShell ? "$" : "py"),
+      promptOf(entry.name),
       foldable(code, text, (shown) => new Text(shown), CODE),
     ),
     tool: copyOutput(observation),
     body: [output(observation, "command-output")],
   });
+}
+
+/** What stands before a command. @param {string} kind */
+export function promptOf(kind) {
+  return h("span", { class: "card__prompt", "aria-hidden": "true" }, kind === "run" ? "$" : "py");
 }

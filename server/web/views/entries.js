@@ -8,7 +8,8 @@ import { commandCard } from "./command-card.js";
 import { h } from "./dom.js";
 import { fileCard } from "./file-card.js";
 import { icon } from "./icons.js";
-import { prose, spoken, thought } from "./prose.js";
+import { prose, spoken } from "./prose.js";
+import { reasoning } from "./reasoning.js";
 import { stepCard, taskCard } from "./step-card.js";
 
 /** @typedef {import("../types.js").Entry} Entry */
@@ -55,7 +56,7 @@ function drawn(entry) {
     case "message":
       return { kind: "message", body: message(entry) };
     case "think":
-      return { kind: "thought", body: thought(String(action?.args?.thought ?? ""), entry.watched) };
+      return { kind: "thought", body: reasoning(String(action?.args?.thought ?? ""), entry.watched) };
     case "finish":
     case "reject":
       return { kind: entry.name, body: closing(entry) };

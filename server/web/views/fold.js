@@ -19,7 +19,7 @@ export const MESSAGE = { lines: 60, characters: 6_000, lastLines: 0, lastCharact
 /** @type {Limits} */
 export const CODE = { lines: 14, characters: 1_600, lastLines: 0, lastCharacters: 0 };
 /** The end of an output tells how it went. @type {Limits} */
-export const OUTPUT = { lines: 10, characters: 1_600, lastLines: 8, lastCharacters: 800 };
+export const OUTPUT = { lines: 5, characters: 1_200, lastLines: 3, lastCharacters: 800 };
 
 /**
  * Only the visible part is in the document, so that a megabyte of output costs nothing until it is

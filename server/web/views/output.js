@@ -15,16 +15,17 @@ import { foldable, OUTPUT } from "./fold.js";
  */
 export function output(observation, testid) {
   const text = printed(observation);
-  if (text) return outputBlock(text, testid);
+  if (text) return outputBlock(text, testid, !answered(observation));
   return observation?.observation === "run" ? h("p", { class: "card__empty", data: { testid } }, "no output") : null;
 }
 
 /**
  * @param {string} text
  * @param {string} testid
+ * @param {boolean} [bad] whether it says what went wrong
  */
-export function outputBlock(text, testid) {
-  const block = h("pre", { class: "card__output", data: { testid }, dir: "ltr" });
+export function outputBlock(text, testid, bad = false) {
+  const block = h("pre", { class: "card__output", data: { testid, bad: bad ? "true" : undefined }, dir: "ltr" });
   return foldable(block, text, coloured, OUTPUT);
 }
 

@@ -30,16 +30,9 @@ export function spokenFrame(...children) {
   return h("div", { class: "spoken" }, ...children);
 }
 
-/**
- * @param {string} text
- * @param {HTMLElement} [watched] shows it already
- */
-export function thought(text, watched) {
-  const block = watched ?? h("p", { class: "thought__text", dir: "auto" });
-  return thoughtFrame(foldable(block, text, (shown) => new Text(shown), CODE, watched !== undefined));
-}
-
-/** @param {Node} text */
-export function thoughtFrame(text) {
-  return h("div", { class: "thought", data: { testid: "thought" } }, h("span", { class: "thought__label" }, "Thought"), text);
+/** What the agent says of an action. @param {string} text */
+export function thought(text) {
+  const block = h("p", { class: "thought__text", dir: "auto" });
+  const shown = foldable(block, text, (part) => new Text(part), CODE);
+  return h("div", { class: "thought", data: { testid: "thought" } }, h("span", { class: "thought__label" }, "Thought"), shown);
 }

@@ -1,16 +1,14 @@
 /** The texts that are being written, at the end of the transcript, until their events take their places. */
 
-import { h } from "./dom.js";
 import { frame } from "./entries.js";
+import { GrowingCard } from "./growing-card.js";
 import { GrowingProse } from "./growing.js";
 import { markdown } from "./markdown.js";
-import { spokenFrame, thoughtFrame } from "./prose.js";
+import { spokenFrame } from "./prose.js";
+import { Reasoning } from "./reasoning.js";
 
 /** @typedef {import("../types.js").Event} Event */
 /** @typedef {import("../types.js").Partial} Partial */
-
-/** @type {Record<string, string>} */
-const VERBS = { run: "Writing a command", run_ipython: "Writing code" };
 
 export class Writing {
   /** @type {import("../partials.js").Held} */
@@ -108,44 +106,17 @@ function textOf({ kind, field }, continued) {
       },
     };
   }
-  return plainText(kind, field, framed);
-}
-
-/**
- * @param {string} kind
- * @param {string} field
- * @param {(body: Node) => HTMLElement} framed
- * @returns {WrittenText}
- */
-function plainText(kind, field, framed) {
-  const thinks = kind === "think";
-  const block = thinks ? h("p", { class: "thought__text", dir: "auto" }) : h("pre", { class: "card__code", dir: "ltr" });
-  const shown = new Text();
-  const caret = h("span", { class: "caret", "aria-hidden": "true" });
-  block.append(shown, caret);
-  return {
-    element: framed(thinks ? thoughtFrame(block) : cardFrame(VERBS[kind] ?? `Writing: ${kind.replaceAll("_", " ")}`, block)),
-    show(text) {
-      shown.appendData(text.slice(shown.length));
-    },
-    finish(event) {
-      if (!thinks) return undefined;
-      caret.remove();
-      shown.data = String(event.args?.[field] ?? "");
-      return block;
-    },
-  };
-}
-
-/**
- * @param {string} verb
- * @param {HTMLElement} block
- */
-function cardFrame(verb, block) {
-  return h(
-    "div",
-    { class: "card", role: "group", "aria-label": verb },
-    h("div", { class: "card__head" }, h("div", { class: "card__line" }, h("div", { class: "card__words" }, h("span", { class: "card__verb" }, verb)))),
-    block,
-  );
+  if (kind === "think") {
+    const thoughts = new Reasoning();
+    return {
+      element: framed(thoughts.element),
+      show: (text) => thoughts.show(text),
+      finish(event) {
+        thoughts.finish(String(event.args?.[field] ?? ""));
+        return thoughts.element;
+      },
+    };
+  }
+  const card = new GrowingCard(kind);
+  return { element: framed(card.element), show: (text) => card.show(text), finish: () => undefined };
 }
