@@ -2,6 +2,7 @@
 
 import { newClientId } from "./client-id.js";
 import { ApiError } from "./http.js";
+import { texts } from "./language.js";
 
 /** @typedef {import("./types.js").Info} Info */
 /** @typedef {import("./types.js").ListFilter} ListFilter */
@@ -203,7 +204,7 @@ export class Api {
     const answer = await this.http.call("POST", `${path(id)}/upload-files`, { form });
     const [taken] = answer.uploaded_files;
     if (taken) return taken;
-    throw new ApiError(String(answer.skipped_files[0]?.reason ?? "The server did not accept the file."), 422);
+    throw new ApiError(String(answer.skipped_files[0]?.reason ?? texts.requests.fileRefused), 422);
   }
 
   /** @param {string} id @returns {Promise<Blob>} */

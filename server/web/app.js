@@ -4,8 +4,9 @@ import { api, http, opening } from "./opening.js";
 import { Account } from "./account.js";
 import { Asking } from "./asking.js";
 import { Catalogue } from "./catalogue.js";
-import { fits, TOO_LONG } from "./conversation.js";
+import { fits } from "./conversation.js";
 import { Drafts } from "./drafts.js";
+import { texts } from "./language.js";
 import { Reach } from "./reach.js";
 import { Removals } from "./removals.js";
 import { addressedId, Router } from "./router.js";
@@ -197,7 +198,7 @@ async function begin(order) {
 /** A conversation for the front page's message. @returns {Promise<string>} its id */
 async function prepare() {
   prepared ??= await catalogue.create({});
-  if (prepared === null) throw new Error("The conversation could not be created.");
+  if (prepared === null) throw new Error(texts.requests.notCreated);
   return prepared;
 }
 
@@ -212,7 +213,7 @@ async function beginWith(text, packed) {
   const isPlain = packed.image_urls.length + packed.file_urls.length === 0;
   if (isPlain && prepared === null) return begin({ initial_user_msg: text });
   if (!fits({ text, ...packed })) {
-    store.notice("request", TOO_LONG);
+    store.notice("request", texts.requests.tooLong);
     return false;
   }
   const id = prepared ?? (await catalogue.create({}));

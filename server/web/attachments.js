@@ -1,7 +1,10 @@
 /** What is attached to a message that is being written: pictures inline, other files uploaded. */
 
+import { locale, texts } from "./language.js";
+
 export const MOST_BYTES = 3_000_000;
 const MOST_FILES = 20;
+const ONE_DIGIT = { minimumFractionDigits: 1, maximumFractionDigits: 1 };
 const PICTURES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp"]);
 
 /** @typedef {{image_urls: string[], file_urls: string[]}} Packed */
@@ -88,9 +91,9 @@ export class Attachments {
 
   /** @param {File} file */
   #refusal(file) {
-    if (file.size > MOST_BYTES) return `${file.name} has ${sizeText(file.size)}; the limit is 3 MB.`;
-    if (this.bytes + file.size > MOST_BYTES) return `${file.name} does not fit: all attachments together may have 3 MB.`;
-    if (this.items.length >= MOST_FILES) return `${file.name} is one too many: a message takes ${MOST_FILES} files.`;
+    if (file.size > MOST_BYTES) return texts.attachments.tooLarge(file.name, sizeText(file.size));
+    if (this.bytes + file.size > MOST_BYTES) return texts.attachments.noRoom(file.name);
+    if (this.items.length >= MOST_FILES) return texts.attachments.tooMany(file.name, MOST_FILES);
     return "";
   }
 
@@ -104,7 +107,7 @@ export class Attachments {
     if (!picture) return;
     const reader = new FileReader();
     reader.addEventListener("load", () => this.#set(item, { url: String(reader.result), stage: "ready" }));
-    reader.addEventListener("error", () => this.#set(item, { stage: "failed", reason: "The file could not be read." }));
+    reader.addEventListener("error", () => this.#set(item, { stage: "failed", reason: texts.attachments.unreadable }));
     reader.readAsDataURL(file);
   }
 
@@ -123,11 +126,11 @@ export class Attachments {
  */
 export function withPaths(text, { file_urls }) {
   if (file_urls.length === 0) return text;
-  return [text, `Attached files:\n${file_urls.map((path) => `- ${path}`).join("\n")}`].filter(Boolean).join("\n\n");
+  return [text, `${texts.attachments.list}\n${file_urls.map((path) => `- ${path}`).join("\n")}`].filter(Boolean).join("\n\n");
 }
 
 /** @param {number} bytes */
 export function sizeText(bytes) {
   if (bytes < 1_000) return `${bytes} B`;
-  return bytes < 1_000_000 ? `${Math.round(bytes / 1_000)} KB` : `${(bytes / 1_000_000).toFixed(1)} MB`;
+  return bytes < 1_000_000 ? `${Math.round(bytes / 1_000)} KB` : `${(bytes / 1_000_000).toLocaleString(locale, ONE_DIGIT)} MB`;
 }

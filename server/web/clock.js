@@ -1,9 +1,11 @@
 /** Times for people. */
 
-const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "short" });
-const hour = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-const day = new Intl.DateTimeFormat(undefined, { dateStyle: "full" });
-const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+import { locale, texts } from "./language.js";
+
+const relative = new Intl.RelativeTimeFormat(locale, { numeric: "auto", style: "short" });
+const hour = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" });
+const day = new Intl.DateTimeFormat(locale, { dateStyle: "full" });
+const full = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "medium" });
 
 /** @type {[Intl.RelativeTimeFormatUnit, number][]} */
 const UNITS = [
@@ -27,13 +29,13 @@ export function ago(iso, nowMs = Date.now()) {
   for (const [unit, size] of UNITS) {
     if (Math.abs(seconds) >= size) return relative.format(Math.round(seconds / size), unit);
   }
-  return "just now";
+  return texts.page.justNow;
 }
 
 /** "0.4 s", "12 s", "2 min 5 s", "1 h 3 min". @param {number} ms */
 export function durationText(ms) {
   const seconds = Math.round(ms / 1_000);
-  if (ms < 10_000) return `${(ms / 1_000).toLocaleString("en", { maximumFractionDigits: 1 })} s`;
+  if (ms < 10_000) return `${(ms / 1_000).toLocaleString(locale, { maximumFractionDigits: 1 })} s`;
   if (seconds < 60) return `${seconds} s`;
   const minutes = Math.floor(seconds / 60);
   return minutes < 60 ? `${minutes} min ${seconds % 60} s` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;

@@ -3,13 +3,14 @@
 import { Allowed } from "./allowed.js";
 import { asks } from "./asking.js";
 import { newClientId } from "./client-id.js";
+import { texts } from "./language.js";
 import { Outbox } from "./outbox.js";
 import { afterDelta, afterEvent, cursorOf, NOTHING_HELD } from "./partials.js";
 import { Link } from "./socket.js";
 import { isFailure, Timeline } from "./timeline.js";
 import { TurnWatch } from "./turn.js";
 import { usageOf } from "./usage.js";
-import { reasonText, statusText, WAITS_FOR_SLOT, WAITS_WITH_MESSAGE } from "./wording.js";
+import { reasonText, statusText } from "./wording.js";
 
 /** @typedef {import("./types.js").ClientEvent} ClientEvent */
 /** @typedef {import("./types.js").Event} Event */
@@ -30,7 +31,6 @@ const PASSING = new Set([
   "not_available",
   "timeout",
 ]);
-export const TOO_LONG = "This message is too long: the limit is 4 MiB.";
 const AGAIN_MS = 2_000;
 /** Refusals of which the transcript shows why: somebody was first, or the time to answer is over. */
 const SHOWN = new Set(["already_decided", "approval_expired"]);
@@ -220,7 +220,7 @@ export class Conversation {
   say(content, { image_urls, file_urls }) {
     const event = { action: "message", args: { content, image_urls, file_urls }, client_id: newClientId() };
     if (!fits(event)) {
-      this.store.notice("request", TOO_LONG);
+      this.store.notice("request", texts.requests.tooLong);
       return false;
     }
     this.store.notice("server", "");
@@ -278,7 +278,7 @@ export class Conversation {
    */
   async edit(id, changes) {
     if (new Blob([JSON.stringify(changes)]).size > MESSAGE_LIMIT_BYTES) {
-      return { code: "too_large", message: "The changes are too long: the limit is 4 MiB." };
+      return { code: "too_large", message: texts.requests.editTooLong };
     }
     return this.#request("user_confirmed", { of: id, edit: changes, ...this.#always(id) });
   }
@@ -314,13 +314,13 @@ export class Conversation {
     try {
       ack = await this.link.send(event);
     } catch {
-      return { code: "timeout", message: "The server did not respond. Please try again." };
+      return { code: "timeout", message: texts.requests.silent };
     }
     if (ack?.status === "error") {
       if (ack.code === "approval_expired") await this.#readQuestions();
       return ack;
     }
-    if (ack?.queued && !this.#closed) this.#wait(ack.id, 0, WAITS_WITH_MESSAGE);
+    if (ack?.queued && !this.#closed) this.#wait(ack.id, 0, texts.waits.withMessage);
     return null;
   }
 
@@ -477,7 +477,7 @@ export class Conversation {
     if (update.conversation_title) this.listener.retitled(update.conversation_title);
     else if (id === EXPIRED) void this.#readQuestions();
     else if (update.type !== "error") this.store.set({ status: statusText(update) });
-    else if (id === TOO_MANY) this.#wait(-1, Date.parse(update.timestamp ?? "") || 0, WAITS_FOR_SLOT);
+    else if (id === TOO_MANY) this.#wait(-1, Date.parse(update.timestamp ?? "") || 0, texts.waits.forSlot);
     else if (!id.startsWith("STATUS$")) this.store.notice("server", reasonText(update.message || id));
     else {
       // The log has the failure as well, unless it cannot be written.
@@ -526,7 +526,7 @@ export class Conversation {
       this.#knownId = Math.max(this.#knownId, ack.id);
       if (ack.queued) {
         this.store.set({ sent: false });
-        this.#wait(ack.id, 0, WAITS_WITH_MESSAGE);
+        this.#wait(ack.id, 0, texts.waits.withMessage);
       }
       if (ack.id <= this.timeline.lastId) this.#dropPending((pending) => pending.event.client_id === key);
       else this.#stage(key, { stage: ack.queued ? "queued" : "stored", eventId: ack.id });

@@ -2,6 +2,7 @@
 
 import { located } from "./base.js";
 import { fitsHeader } from "./header-text.js";
+import { texts } from "./language.js";
 import { readSessionKey } from "./session-key.js";
 
 const TIMEOUT_MS = 20_000;
@@ -63,13 +64,13 @@ export class Http {
     try {
       text = await response.text();
     } catch {
-      throw new ApiError("The server's answer was cut off.", 0);
+      throw new ApiError(texts.requests.cutOff, 0);
     }
     if (!text) return null;
     try {
       return JSON.parse(text);
     } catch {
-      throw new ApiError("The server's answer cannot be read.", response.status);
+      throw new ApiError(texts.requests.unreadable, response.status);
     }
   }
 
@@ -79,7 +80,7 @@ export class Http {
     try {
       return await response.blob();
     } catch {
-      throw new ApiError("The download was interrupted.", 0);
+      throw new ApiError(texts.requests.interrupted, 0);
     }
   }
 
@@ -102,12 +103,12 @@ export class Http {
       response = await fetch(located(url), { method, headers, body, keepalive, signal });
     } catch {
       this.listener.reached(false);
-      throw new ApiError("The server cannot be reached.", 0);
+      throw new ApiError(texts.requests.unreachable, 0);
     }
     this.listener.reached(true);
     if (response.ok) return response;
     const answer = await response.json().catch(() => null);
-    const text = answer?.error || answer?.message || `The server answered ${response.status}.`;
+    const text = answer?.error || answer?.message || texts.requests.answered(response.status);
     const error = new ApiError(String(text), response.status, answer?.code, answer?.msg_id);
     if (error.keepsOut) this.listener.keptOut(error);
     throw error;

@@ -1,5 +1,7 @@
 /** The settings the page offers: which field, how it is asked for, what it means. */
 
+import { texts } from "./language.js";
+
 /**
  * @typedef {object} SettingField
  * @property {string} name As the server calls it.
@@ -15,34 +17,34 @@
 /** @type {SettingGroup[]} */
 export const SETTING_GROUPS = [
   {
-    heading: "Agent",
+    heading: texts.groups.agent,
     fields: [
-      { name: "agent", label: "Agent", kind: "choice", from: "agents" },
-      { name: "confirmation_mode", label: "Ask before each action", kind: "switch", hint: "Applies, like the limits below, to agents that start after the change." },
-      { name: "max_iterations", label: "Step limit per task", kind: "whole", least: 1 },
-      { name: "max_budget_per_task", label: "Budget per task, in US dollars", kind: "money", hint: "Leave empty for no limit." },
-      { name: "turn_seconds", label: "Time limit per turn, in seconds", kind: "whole", least: 1, hint: "Time in which the agent waits for you or for an action does not count." },
+      { name: "agent", label: texts.fields.agent, kind: "choice", from: "agents" },
+      { name: "confirmation_mode", label: texts.fields.confirmation_mode, kind: "switch", hint: texts.fieldHints.confirmation_mode },
+      { name: "max_iterations", label: texts.fields.max_iterations, kind: "whole", least: 1 },
+      { name: "max_budget_per_task", label: texts.fields.max_budget_per_task, kind: "money", hint: texts.fieldHints.max_budget_per_task },
+      { name: "turn_seconds", label: texts.fields.turn_seconds, kind: "whole", least: 1, hint: texts.fieldHints.turn_seconds },
     ],
   },
   {
-    heading: "Model",
+    heading: texts.groups.model,
     fields: [
-      { name: "llm_model", label: "Model", kind: "text", from: "models", hint: "As its provider names it: gpt-5-mini, anthropic:claude-sonnet-4-5, ollama/qwen3." },
-      { name: "llm_base_url", label: "Provider URL", kind: "url", hint: "Leave empty for the provider's own; for any other endpoint that speaks as OpenAI's does, its address up to /v1." },
-      { name: "llm_api_key", label: "API key", kind: "key" },
-      { name: "search_api_key", label: "API key of the search service", kind: "key" },
-      { name: "enable_default_condenser", label: "Condense long conversations", kind: "switch" },
-      { name: "condenser_max_size", label: "Condense after this many events", kind: "whole", least: 20 },
+      { name: "llm_model", label: texts.fields.llm_model, kind: "text", from: "models", hint: texts.fieldHints.llm_model },
+      { name: "llm_base_url", label: texts.fields.llm_base_url, kind: "url", hint: texts.fieldHints.llm_base_url },
+      { name: "llm_api_key", label: texts.fields.llm_api_key, kind: "key" },
+      { name: "search_api_key", label: texts.fields.search_api_key, kind: "key" },
+      { name: "enable_default_condenser", label: texts.fields.enable_default_condenser, kind: "switch" },
+      { name: "condenser_max_size", label: texts.fields.condenser_max_size, kind: "whole", least: 20 },
     ],
   },
   {
-    heading: "You",
+    heading: texts.groups.you,
     fields: [
-      { name: "language", label: "Language", kind: "choice", from: "languages", hint: "For agents; this page is in English." },
-      { name: "git_user_name", label: "Name in commits", kind: "text" },
-      { name: "git_user_email", label: "Email in commits", kind: "email" },
-      { name: "enable_sound_notifications", label: "Play a sound when the agent needs you", kind: "switch" },
-      { name: "enable_proactive_conversation_starters", label: "Suggest ways to start", kind: "switch" },
+      { name: "language", label: texts.fields.language, kind: "choice", from: "languages" },
+      { name: "git_user_name", label: texts.fields.git_user_name, kind: "text" },
+      { name: "git_user_email", label: texts.fields.git_user_email, kind: "email" },
+      { name: "enable_sound_notifications", label: texts.fields.enable_sound_notifications, kind: "switch" },
+      { name: "enable_proactive_conversation_starters", label: texts.fields.enable_proactive_conversation_starters, kind: "switch" },
     ],
   },
 ];
@@ -50,7 +52,8 @@ export const SETTING_GROUPS = [
 /** The fields that a trial of the model sends. */
 export const MODEL_FIELDS = ["llm_model", "llm_base_url", "llm_api_key"];
 
-export const LANGUAGES = ["en", "de", "fr", "es", "it", "pt", "nl", "no", "tr", "uk", "ar", "ja", "ko-KR", "zh-CN", "zh-TW"];
+/** Those that the server lets agents be asked for. */
+export const AGENT_LANGUAGES = ["en", "de", "fr", "es", "it", "pt", "nl", "no", "tr", "uk", "ar", "ja", "ko-KR", "zh-CN", "zh-TW"];
 
 /**
  * The value of a control in the form of the API; undefined for "no change".

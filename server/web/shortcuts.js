@@ -1,5 +1,7 @@
 /** The page's keys: one table, which the dialog shows and the page obeys. */
 
+import { texts } from "./language.js";
+
 /**
  * @typedef {object} Shortcut
  * @property {string[][]} keys Alternatives, each as the caps to press together.
@@ -17,20 +19,20 @@ const option = (event) => event.altKey && !event.ctrlKey && !event.metaKey && !e
 
 /** @type {Shortcut[]} */
 export const SHORTCUTS = [
-  { keys: [["Ctrl", "K"], ["⌘", "K"]], does: "Search the conversations", act: "search", hit: (event) => command(event) && event.key.toLowerCase() === "k" },
-  { keys: [["Alt", "N"]], does: "New conversation", act: "create", hit: (event) => option(event) && event.code === "KeyN" },
-  { keys: [["Alt", "M"]], does: "Go to the message field", act: "write", hit: (event) => option(event) && event.code === "KeyM" },
-  { keys: [["Alt", "A"]], does: "Go to the agent's question; Esc goes back", act: "answer", hit: (event) => option(event) && event.code === "KeyA" },
-  { keys: [["Ctrl", ","], ["⌘", ","]], does: "Settings", act: "settings", hit: (event) => command(event) && event.key === "," },
-  { keys: [["?"]], does: "Keyboard shortcuts", act: "help", hit: (event) => alone(event) && event.key === "?" },
-  { keys: [["↓"], ["↑"]], does: "In the list: next, previous conversation" },
-  { keys: [["Home"], ["End"]], does: "In the list: first, last conversation" },
-  { keys: [["F2"]], does: "In the list: rename" },
-  { keys: [["Delete"]], does: "In the list: delete (can be undone for a few seconds)" },
-  { keys: [["Enter"]], does: "In the message field: send" },
-  { keys: [["Shift", "Enter"]], does: "In the message field: new line" },
-  { keys: [["Esc"]], does: "In the conversation: stop the agent" },
-  { keys: [["Esc"]], does: "Close what is open, cancel editing" },
+  { keys: [["Ctrl", "K"], ["⌘", "K"]], does: texts.shortcuts.search, act: "search", hit: (event) => command(event) && event.key.toLowerCase() === "k" },
+  { keys: [["Alt", "N"]], does: texts.shortcuts.create, act: "create", hit: (event) => option(event) && event.code === "KeyN" },
+  { keys: [["Alt", "M"]], does: texts.shortcuts.write, act: "write", hit: (event) => option(event) && event.code === "KeyM" },
+  { keys: [["Alt", "A"]], does: texts.shortcuts.answer, act: "answer", hit: (event) => option(event) && event.code === "KeyA" },
+  { keys: [["Ctrl", ","], ["⌘", ","]], does: texts.shortcuts.settings, act: "settings", hit: (event) => command(event) && event.key === "," },
+  { keys: [["?"]], does: texts.shortcuts.help, act: "help", hit: (event) => alone(event) && event.key === "?" },
+  { keys: [["↓"], ["↑"]], does: texts.shortcuts.next },
+  { keys: [["Home"], ["End"]], does: texts.shortcuts.ends },
+  { keys: [["F2"]], does: texts.shortcuts.rename },
+  { keys: [["Delete"]], does: texts.shortcuts.delete },
+  { keys: [["Enter"]], does: texts.shortcuts.send },
+  { keys: [["Shift", "Enter"]], does: texts.shortcuts.newLine },
+  { keys: [["Esc"]], does: texts.shortcuts.stop },
+  { keys: [["Esc"]], does: texts.shortcuts.cancel },
 ];
 
 /** @param {Record<string, () => void>} acts by the table's names */

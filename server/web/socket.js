@@ -2,6 +2,7 @@
 
 import { io } from "./vendor/socket.io.esm.min.js";
 import { located } from "./base.js";
+import { texts } from "./language.js";
 import { readSessionKey } from "./session-key.js";
 
 /** @typedef {import("./types.js").Ack} Ack */
@@ -149,7 +150,7 @@ export class Link {
     if (reason === "io client disconnect") return;
     this.listener.changed("reconnecting");
     if (reason === "io server disconnect") {
-      this.listener.troubled("The server closed the connection. Reconnecting.");
+      this.listener.troubled(texts.connection.closedByServer);
       this.#retry();
     }
   }
@@ -162,7 +163,7 @@ export class Link {
     // A refused websocket is followed by polling within the attempt, one without any answer is not.
     if (error.message === "timeout") this.#pollsFirst = !this.#pollsFirst;
     if (this.socket.active) {
-      this.listener.troubled("The server cannot be reached. Reconnecting.");
+      this.listener.troubled(texts.connection.unreachable);
     } else {
       this.listener.troubled(error.message);
       this.#retry();

@@ -1,4 +1,4 @@
-/** Sets the colour scheme before the first paint: a plain script, since a module would run after it. */
+/** Sets the colour scheme and the language before the first paint: a plain script, since a module would run after it. */
 
 (() => {
   const system = matchMedia("(prefers-color-scheme: dark)");
@@ -12,6 +12,22 @@
     if (chosen !== "dark" && chosen !== "light") chosen = system.matches ? "dark" : "light";
     document.documentElement.dataset.theme = chosen;
   };
+  /** Chooses among the languages that the page has; it is written in the first. */
+  const choose = () => {
+    const root = document.documentElement;
+    const [own, ...others] = (root.dataset.languages ?? "en").split(" ");
+    let chosen = null;
+    try {
+      chosen = localStorage.getItem("parley.language");
+    } catch {
+      // Storage is forbidden: use the browser's languages.
+    }
+    const wanted = [chosen ?? "", ...navigator.languages].map((one) => one.split("-")[0]);
+    root.lang = wanted.find((one) => one === own || others.includes(one)) ?? own;
+    // Nothing is seen until language.js has put in the texts.
+    if (root.lang !== own) root.dataset.translating = "true";
+  };
+  choose();
   system.addEventListener("change", apply);
   addEventListener("storage", apply);
   addEventListener("parley:theme", apply);

@@ -1,5 +1,7 @@
 /** What a conversation has cost so far, as the newest event with metrics says. */
 
+import { locale } from "./language.js";
+
 /** @typedef {import("./types.js").Event} Event */
 /** @typedef {import("./types.js").Usage} Usage */
 
@@ -34,7 +36,7 @@ export function costText(usd) {
 
 /** @param {number} count */
 export function tokenText(count) {
-  compact ??= new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+  compact ??= new Intl.NumberFormat(locale, { notation: "compact", maximumFractionDigits: 1 });
   return compact.format(count);
 }
 

@@ -1,77 +1,17 @@
 /** Texts for the server's constants and for the agent's actions. */
 
+import { texts } from "./language.js";
+
 /** @typedef {import("./types.js").Event} Event */
-
-/** @type {Record<string, string>} */
-const AGENT_STATES = {
-  init: "Starting",
-  loading: "Starting",
-  running: "Working",
-  awaiting_user_input: "Ready",
-  paused: "Paused",
-  stopped: "Stopped",
-  finished: "Finished",
-  rejected: "Declined",
-  error: "Error",
-  awaiting_user_confirmation: "Needs your answer",
-  user_confirmed: "Approved",
-  user_rejected: "Rejected",
-  rate_limited: "Rate limited",
-  waiting: "Waiting",
-};
-
-/** @type {Record<string, string>} */
-const REASONS = {
-  CHAT_INTERFACE$AGENT_RATE_LIMITED_STOPPED_MESSAGE: "The model's rate limit was reached; the agent has stopped.",
-  AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_STOPPED: "Not carried out: the agent was stopped.",
-  AGENT_ERROR$ERROR_ACTION_NOT_EXECUTED_ERROR: "Not carried out: the agent ran into an error.",
-  STATUS$ERROR_RUNTIME_DISCONNECTED: "The runtime disconnected.",
-  STATUS$ERROR_LLM_AUTHENTICATION: "The model provider did not accept the API key.",
-  STATUS$ERROR_LLM_SERVICE_UNAVAILABLE: "The model provider is not available.",
-  STATUS$ERROR_LLM_INTERNAL_SERVER_ERROR: "The model provider failed.",
-  STATUS$ERROR_LLM_OUT_OF_CREDITS: "The model provider reports that your credit is used up.",
-  STATUS$ERROR_LLM_CONTENT_POLICY_VIOLATION: "The model provider refused the content.",
-};
-
-export const WAITS_FOR_SLOT =
-  "Waiting for a free agent. Your other conversations are using all agents; this one continues when one of them finishes or is stopped.";
-/** An acknowledgement gives no reason for the wait: the server may also be about to stop. */
-export const WAITS_WITH_MESSAGE = "Waiting for a free agent. Your message is saved and will be answered as soon as an agent is free.";
-
-/** @type {Record<string, string>} */
-const CONNECTIONS = {
-  idle: "Not connected",
-  connecting: "Connecting",
-  connected: "Connected",
-  reconnecting: "Reconnecting",
-  closed: "Disconnected",
-};
-
-/** @type {Record<string, string>} */
-const STATUSES = {
-  STATUS$BUILDING_RUNTIME: "Building the runtime",
-  STATUS$STARTING_RUNTIME: "Starting the runtime",
-  STATUS$SETTING_UP_WORKSPACE: "Setting up the workspace",
-  STATUS$SETTING_UP_GIT_HOOKS: "Setting up git hooks",
-};
-
-/** @type {Record<string, string>} */
-const INTERRUPTIONS = {
-  stopped: "Stopped",
-  message: "Interrupted by your message",
-  crashed: "Cut off by a crash",
-  timed_out: "Out of time",
-  failed: "Failed",
-};
 
 /** Why a text is not whole. @param {string} why */
 export function interruptionText(why) {
-  return INTERRUPTIONS[why] ?? "Not whole";
+  return table(texts.interruptions)[why] ?? texts.transcript.cutOff;
 }
 
 /** @param {string} state */
 export function agentStateText(state) {
-  return AGENT_STATES[state] ?? state.replaceAll("_", " ");
+  return table(texts.states)[state] ?? state.replaceAll("_", " ");
 }
 
 /**
@@ -88,8 +28,8 @@ export function shownState({ agentState, waits }) {
  * @param {boolean} polls whether the connection uses polling
  */
 export function connectionText(connection, polls) {
-  if (connection === "connected" && polls) return "Connected by polling";
-  return CONNECTIONS[connection] ?? connection;
+  if (connection === "connected" && polls) return texts.connection.byPolling;
+  return table(texts.connections)[connection] ?? connection;
 }
 
 /**
@@ -98,7 +38,7 @@ export function connectionText(connection, polls) {
  * @param {string} reason
  */
 export function reasonText(reason) {
-  return REASONS[reason] ?? (reason || "Something went wrong; the server gave no reason.");
+  return table(texts.reasons)[reason] ?? (reason || texts.requests.noReason);
 }
 
 /** @param {Event} observation */
@@ -108,13 +48,13 @@ export function isRateLimit(observation) {
 
 /** @param {Event} update */
 export function statusText(update) {
-  return update.message || STATUSES[String(update.id)] || "";
+  return update.message || table(texts.statuses)[String(update.id)] || "";
 }
 
 /** @param {string} source */
 export function speakerText(source) {
-  if (source === "user") return "You";
-  return source === "agent" ? "Agent" : "Server";
+  if (source === "user") return texts.transcript.you;
+  return source === "agent" ? texts.transcript.agent : texts.transcript.server;
 }
 
 /**
@@ -125,40 +65,28 @@ export function speakerText(source) {
  */
 export function confirmedStep(action) {
   const args = action?.args ?? {};
+  const verb = table(texts.steps)[action?.action ?? ""] ?? texts.steps.other;
   switch (action?.action) {
     case "run":
-      return { verb: "run this command", object: args.command ?? "" };
+      return { verb, object: args.command ?? "" };
     case "run_ipython":
-      return { verb: "run this code", object: args.code ?? "" };
+      return { verb, object: args.code ?? "" };
     case "read":
     case "write":
     case "edit":
-      return { verb: `${action.action} this file`, object: args.path ?? "" };
+      return { verb, object: args.path ?? "" };
     case "browse":
-      return { verb: "open this page", object: args.url ?? "" };
+      return { verb, object: args.url ?? "" };
     case "call_tool_mcp":
-      return { verb: "call this tool", object: args.name ?? "" };
+      return { verb, object: args.name ?? "" };
     default:
-      return { verb: "do the next step", object: action?.message || action?.action || "" };
+      return { verb, object: action?.message || action?.action || "" };
   }
 }
 
-/** @type {Record<string, string>} */
-const DEEDS = {
-  run: "run commands",
-  run_ipython: "run Python code",
-  read: "read files",
-  write: "write files",
-  edit: "edit files",
-  browse: "open pages",
-  browse_interactive: "act on pages",
-  call_tool_mcp: "call tools",
-  delegate: "delegate tasks",
-};
-
 /** What actions of a kind do. @param {string} kind */
 export function deedText(kind) {
-  return DEEDS[kind] ?? `take the step “${kind.replaceAll("_", " ")}”`;
+  return table(texts.kinds)[kind] ?? texts.question.otherKind(kind.replaceAll("_", " "));
 }
 
 /**
@@ -167,12 +95,17 @@ export function deedText(kind) {
  * @param {import("./types.js").Decided} decided
  */
 export function decisionText({ approved, by }) {
-  const what = approved ? "approved" : "rejected";
-  if (by === "you") return `You ${what} it`;
-  return `${approved ? "Approved" : "Rejected"}${by === "elsewhere" ? " elsewhere" : ""}`;
+  if (by === "you") return approved ? texts.decisions.youApproved : texts.decisions.youRejected;
+  if (by === "elsewhere") return approved ? texts.decisions.approvedElsewhere : texts.decisions.rejectedElsewhere;
+  return approved ? texts.decisions.approved : texts.decisions.rejected;
 }
 
 /** The assessed risk of an action, "" if it was not assessed. @param {unknown} risk */
 export function riskText(risk) {
-  return typeof risk === "number" ? (["Low risk", "Medium risk", "High risk"][risk] ?? "") : "";
+  return typeof risk === "number" ? ([texts.question.lowRisk, texts.question.mediumRisk, texts.question.highRisk][risk] ?? "") : "";
+}
+
+/** A group of texts by what the server calls them, of which it may have more. @param {Record<string, string>} group */
+function table(group) {
+  return /** @type {Record<string, string | undefined>} */ (group);
 }

@@ -1,5 +1,6 @@
 /** What the agent may do in this conversation without asking, and how to have it ask again. */
 
+import { texts } from "../language.js";
 import { deedText } from "../wording.js";
 import { h, slot } from "./dom.js";
 
@@ -20,7 +21,7 @@ export function mountAllowed(store, on) {
     line.replaceChildren(...allowed.map((kind) => item(kind, () => on.revoke(kind))));
     // The button that was pressed is gone.
     if (hasFocus) (line.querySelector("button") ?? slot("composer")).focus({ preventScroll: true });
-    if (ended.length > 0 && store.state.openId !== null) slot("announcer").textContent = `The agent asks again before it may ${ended.map(deedText).join(", ")}.`;
+    if (ended.length > 0 && store.state.openId !== null) slot("announcer").textContent = texts.question.asksAgain(ended.map(deedText).join(", "));
   });
 }
 
@@ -30,8 +31,8 @@ function item(kind, revoke) {
   return h(
     "li",
     { class: "allowed__kind", data: { testid: "allowed-kind", kind } },
-    h("span", { id }, `The agent may ${deedText(kind)} without asking`),
+    h("span", { id }, texts.question.without(deedText(kind))),
     " ",
-    h("button", { type: "button", class: "link", "aria-describedby": id, data: { testid: "revoke" }, onclick: revoke }, "Revoke"),
+    h("button", { type: "button", class: "link", "aria-describedby": id, data: { testid: "revoke" }, onclick: revoke }, texts.question.revoke),
   );
 }

@@ -1,6 +1,7 @@
 /** What a screen reader is told: states as they change, and new messages of the agent. */
 
 import { ASKING } from "../asking.js";
+import { texts } from "../language.js";
 import { agentStateText, confirmedStep, connectionText, riskText } from "../wording.js";
 import { revealed } from "../text/revealed.js";
 import { slot } from "./dom.js";
@@ -21,17 +22,17 @@ export function mountAnnouncer(store) {
     const { agentState, waits, awaiting } = store.state;
     if (agentState === ASKING && awaiting) region.textContent = questionText(awaiting);
     else if (waits) region.textContent = waits;
-    else if (agentState) region.textContent = `Agent: ${agentStateText(agentState)}`;
+    else if (agentState) region.textContent = texts.announcer.state(agentStateText(agentState));
   });
   return (text) => {
-    region.textContent = `Agent says: ${text.slice(0, MOST_CHARACTERS)}`;
+    region.textContent = texts.announcer.says(text.slice(0, MOST_CHARACTERS));
   };
 }
 
 /** What will run and how risky it is, and how to get there. @param {import("../types.js").Entry} asked */
 function questionText({ action, expired }) {
   const { verb, object } = confirmedStep(action);
-  if (expired) return `The time to answer whether the agent may ${verb} is over. Alt A leads to the button that asks again.`;
+  if (expired) return texts.announcer.over(verb);
   const risk = riskText(action?.args?.security_risk);
-  return `May the agent ${verb}? ${revealed(object).slice(0, MOST_CHARACTERS)}. ${risk ? `${risk}. ` : ""}Alt A leads to the answer.`;
+  return `${texts.question.may(verb)} ${revealed(object).slice(0, MOST_CHARACTERS)}. ${risk ? `${risk}. ` : ""}${texts.announcer.leads}`;
 }

@@ -1,6 +1,7 @@
 /** Attachments of the message being written: button, drop, paste, previews. */
 
 import { Attachments, sizeText } from "../attachments.js";
+import { texts } from "../language.js";
 import { h, slot } from "./dom.js";
 import { icon } from "./icons.js";
 
@@ -108,7 +109,7 @@ export function mountAttachments(changed) {
  */
 function chip(item, remove) {
   const { file, stage, url } = item;
-  const facts = stage === "failed" ? `Not sent: ${item.reason ?? ""}` : stage === "sending" ? "Uploading" : sizeText(file.size);
+  const facts = stage === "failed" ? texts.attachments.notSent(item.reason ?? "") : stage === "sending" ? texts.attachments.uploading : sizeText(file.size);
   return h(
     "li",
     { class: "attachment", data: { testid: "attachment", stage } },
@@ -119,6 +120,6 @@ function chip(item, remove) {
       h("span", { class: "attachment__name", dir: "auto", title: file.name }, file.name),
       h("span", { class: "attachment__facts" }, facts),
     ),
-    h("button", { type: "button", class: "icon-button", "aria-label": `Remove ${file.name}`, data: { testid: "attachment-remove" }, onclick: remove }, icon("cross")),
+    h("button", { type: "button", class: "icon-button", "aria-label": texts.attachments.remove(file.name), data: { testid: "attachment-remove" }, onclick: remove }, icon("cross")),
   );
 }

@@ -1,5 +1,6 @@
 /** A run of entries that is put into the document and taken out of it as one. */
 
+import { texts } from "../language.js";
 import { h } from "./dom.js";
 import { entryElement } from "./entries.js";
 
@@ -105,7 +106,7 @@ export class Block {
 function nodes({ entry, day, continued, divided }) {
   const marks = [];
   if (day) marks.push(h("p", { class: "divider divider--day", role: "separator", "aria-label": day, data: { testid: "day" } }, h("time", { datetime: entry.at }, day)));
-  if (divided) marks.push(h("p", { class: "divider", role: "separator", "aria-label": "New from here", data: { testid: "unread-divider" } }, h("span", {}, "New")));
+  if (divided) marks.push(h("p", { class: "divider", role: "separator", "aria-label": texts.transcript.newFromHere, data: { testid: "unread-divider" } }, h("span", {}, texts.transcript.new)));
   return [...marks, entryElement(entry, continued && marks.length === 0)];
 }
 

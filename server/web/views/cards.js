@@ -1,6 +1,7 @@
 /** The frame of everything the agent did: what, on what, how it went. */
 
 import { durationText } from "../clock.js";
+import { texts } from "../language.js";
 import { reasonText } from "../wording.js";
 import { h } from "./dom.js";
 import { elapsed } from "./elapsed.js";
@@ -74,22 +75,22 @@ export function errorText(observation) {
  */
 function verdict(entry, stage, outcome) {
   const code = entry.observation?.extras?.metadata?.exit_code;
-  const texts = {
-    asking: entry.expired ? "expired" : "needs you",
-    approved: "approved",
-    rejected: "rejected",
-    running: "running",
-    failed: typeof code === "number" ? `exit ${code}` : "failed",
-    done: outcome ?? (typeof code === "number" ? `exit ${code}` : "done"),
+  const words = {
+    asking: entry.expired ? texts.cards.expired : texts.cards.needsYou,
+    approved: texts.cards.approved,
+    rejected: texts.cards.rejected,
+    running: texts.cards.running,
+    failed: typeof code === "number" ? texts.cards.exit(code) : texts.cards.failed,
+    done: outcome ?? (typeof code === "number" ? texts.cards.exit(code) : texts.cards.done),
   };
   const taken = takenMs(entry);
   return h(
     "span",
     { class: "card__verdict", data: { stage } },
     stage === "running" ? h("span", { class: "spinner", "aria-hidden": "true" }) : null,
-    texts[stage],
+    words[stage],
     stage === "running" ? elapsed(begunAt(entry)) : null,
-    taken >= LEAST_MS && stage !== "rejected" && texts[stage] ? h("span", { class: "card__time", data: { testid: "duration" } }, ` · ${durationText(taken)}`) : null,
+    taken >= LEAST_MS && stage !== "rejected" && words[stage] ? h("span", { class: "card__time", data: { testid: "duration" } }, ` · ${durationText(taken)}`) : null,
   );
 }
 

@@ -1,5 +1,6 @@
 /** Code in a message: its language, a button that copies it, its colours, and the diagram that it may describe. */
 
+import { texts } from "../language.js";
 import { colour } from "./code-colours.js";
 import { copyButton } from "./copy.js";
 import { diagramButton } from "./diagram.js";
@@ -15,8 +16,8 @@ export function codeBlock(text, language) {
   return h(
     "div",
     { class: "code", data: { testid: "code" } },
-    h("div", { class: "code__head" }, h("span", { class: "code__language" }, name || "text"), copyButton("Copy the code", () => code.textContent ?? "", "copy-code")),
-    h("pre", { class: "code__text", tabindex: "0", dir: "ltr", role: "group", "aria-label": name ? `Code, ${name}` : "Code" }, code),
+    h("div", { class: "code__head" }, h("span", { class: "code__language" }, name || texts.prose.plain), copyButton(texts.prose.copyCode, () => code.textContent ?? "", "copy-code")),
+    h("pre", { class: "code__text", tabindex: "0", dir: "ltr", role: "group", "aria-label": name ? texts.prose.codeIn(name) : texts.prose.code }, code),
   );
 }
 

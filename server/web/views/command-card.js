@@ -1,5 +1,6 @@
 /** A command or a piece of code, and what it printed. */
 
+import { texts } from "../language.js";
 import { revealed } from "../text/revealed.js";
 import { card } from "./cards.js";
 import { h } from "./dom.js";
@@ -15,7 +16,7 @@ export function commandCard(entry) {
   const code = h("pre", { class: "card__code", dir: "ltr" });
   return card(entry, {
     testid: "command",
-    label: isShell ? "Command" : "Python code",
+    label: isShell ? texts.cards.command : texts.cards.python,
     head: h(
       "div",
       { class: "card__command" },

@@ -1,6 +1,7 @@
 /** Where the user writes. */
 
 import { nothingPacked, withPaths } from "../attachments.js";
+import { texts } from "../language.js";
 import { mountAttachments } from "./attachments.js";
 import { slot } from "./dom.js";
 import { icon } from "./icons.js";
@@ -114,7 +115,7 @@ export function mountComposer(store, drafts, on) {
     }
     input.disabled = missing;
     shelf.allow(!missing);
-    input.placeholder = missing ? "Open a conversation to write" : openId ? "Write to the agent" : "Write to start a conversation";
+    input.placeholder = missing ? texts.composer.hintMissing : openId ? texts.composer.hint : texts.composer.hintFirst;
     grow();
   });
   store.watch(["agentState", "connection", "openId", "sent"], () => {

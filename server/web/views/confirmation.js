@@ -1,6 +1,7 @@
 /** The question whether the agent may do what it wants to do: on its card, and in a bar while that is out of sight. */
 
 import { hourOf } from "../clock.js";
+import { numberText, texts } from "../language.js";
 import { revealed } from "../text/revealed.js";
 import { confirmedStep, decisionText } from "../wording.js";
 import { slot } from "./dom.js";
@@ -149,7 +150,7 @@ export function mountConfirmation(store, on) {
   });
   store.watch(["decided"], () => {
     const by = store.state.decided?.decided;
-    if (by) slot("announcer").textContent = decided.textContent = `${decisionText(by)} at ${hourOf(by.at)}.`;
+    if (by) slot("announcer").textContent = decided.textContent = `${decisionText(by)} ${texts.decisions.at(hourOf(by.at))}.`;
   });
   store.watch(["openId", "sent"], () => {
     decided.textContent = "";
@@ -173,10 +174,10 @@ export function mountConfirmation(store, on) {
 function fill(awaiting, questions) {
   const { object: what } = confirmedStep(awaiting.action);
   const text = revealed(what);
-  const more = questions > 1 ? ` (${questions - 1}\u00a0more)` : "";
+  const more = questions > 1 ? ` ${texts.question.more(questions - 1)}` : "";
   slot("confirmation-verb").replaceChildren(`${questionText(awaiting)}${more} `, riskMark(awaiting) ?? "");
   const object = slot("confirmation-object");
-  object.textContent = text.length > MOST_CHARACTERS ? `${text.slice(0, MOST_CHARACTERS)} … and ${text.length - MOST_CHARACTERS} more characters` : text;
+  object.textContent = text.length > MOST_CHARACTERS ? `${text.slice(0, MOST_CHARACTERS)} … ${texts.question.cut(numberText(text.length - MOST_CHARACTERS))}` : text;
   object.hidden = text === "";
   slot("confirmation-always").replaceChildren(alwaysBox(awaiting, "bar-always"));
 }

@@ -1,5 +1,6 @@
 /** Buttons that put a text on the clipboard. */
 
+import { texts } from "../language.js";
 import { h, slot } from "./dom.js";
 import { icon } from "./icons.js";
 
@@ -18,7 +19,7 @@ export function copyButton(label, read, testid = "copy") {
     clearTimeout(timer);
     button.dataset.outcome = done ? "done" : "failed";
     button.replaceChildren(icon(done ? "tick" : "cross"));
-    slot("announcer").textContent = done ? "Copied" : "The browser does not allow copying";
+    slot("announcer").textContent = done ? texts.prose.copied : texts.prose.notCopied;
     timer = setTimeout(() => {
       delete button.dataset.outcome;
       button.replaceChildren(icon("copy"));

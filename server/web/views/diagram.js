@@ -4,6 +4,7 @@
  */
 
 import { located } from "../base.js";
+import { texts } from "../language.js";
 import { h } from "./dom.js";
 
 const MOST_CHARACTERS = 50_000;
@@ -13,7 +14,7 @@ const PATIENCE_MS = 20_000;
 
 /** @param {HTMLElement} code has the source */
 export function diagramButton(code) {
-  const button = h("button", { type: "button", class: "link code__diagram", "aria-pressed": "false", data: { testid: "diagram-toggle" } }, "Diagram");
+  const button = h("button", { type: "button", class: "link code__diagram", "aria-pressed": "false", data: { testid: "diagram-toggle" } }, texts.prose.diagram);
   const source = /** @type {HTMLElement} */ (code.parentElement);
   /** @type {HTMLElement | null} */
   let shown = null;
@@ -35,7 +36,7 @@ function diagram(text, source) {
   const trouble = h("p", { class: "diagram__trouble", role: "status", data: { testid: "diagram-trouble" }, hidden: true });
   const frame = h("iframe", {
     class: "diagram__frame",
-    title: "Diagram",
+    title: texts.prose.diagram,
     sandbox: "allow-scripts",
     referrerpolicy: "no-referrer",
     src: located("/assets/diagram/index.html"),
@@ -44,10 +45,10 @@ function diagram(text, source) {
   /** Says why there is no diagram; the source stays. @param {string} why */
   const fail = (why) => {
     frame.remove();
-    trouble.textContent = `The diagram cannot be drawn. ${why}`;
+    trouble.textContent = texts.prose.noDiagram(why);
     trouble.hidden = false;
   };
-  const late = setTimeout(() => fail("It takes too long."), PATIENCE_MS);
+  const late = setTimeout(() => fail(texts.prose.tooSlow), PATIENCE_MS);
   const { port1: own, port2: other } = new MessageChannel();
   own.onmessage = ({ data }) => {
     clearTimeout(late);
@@ -61,7 +62,7 @@ function diagram(text, source) {
   const element = h("div", { class: "diagram" }, trouble, frame);
   if (text.length > MOST_CHARACTERS) {
     clearTimeout(late);
-    fail("It is too long.");
+    fail(texts.prose.tooLong);
   }
   return element;
 }

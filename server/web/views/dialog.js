@@ -1,5 +1,6 @@
 /** A modal dialog: heading, close button, body. */
 
+import { texts } from "../language.js";
 import { h } from "./dom.js";
 import { icon } from "./icons.js";
 
@@ -19,7 +20,7 @@ export function makeDialog(testid, heading, ...body) {
       "div",
       { class: "dialog__head" },
       h("h2", { class: "dialog__title", id: `${testid}-heading` }, heading),
-      h("button", { type: "button", class: "icon-button", "aria-label": "Close", data: { testid: `${testid}-close` }, onclick: close }, icon("cross")),
+      h("button", { type: "button", class: "icon-button", "aria-label": texts.dialogs.close, data: { testid: `${testid}-close` }, onclick: close }, icon("cross")),
     ),
     ...body,
   );

@@ -1,5 +1,6 @@
 /** Changes of a file as lines with their numbers. */
 
+import { numberText, texts } from "../language.js";
 import { h } from "./dom.js";
 
 /** @typedef {import("../text/changes.js").Line} Line */
@@ -22,16 +23,16 @@ export function diffView(lines, label) {
   const few = lines.length <= FEW_LINES + SPARE_LINES;
   body.append(...lines.slice(0, few ? lines.length : FEW_LINES).map(row));
   if (few) return table;
-  const size = `${lines.length.toLocaleString("en")} lines`;
-  const button = h("button", { type: "button", class: "fold__button", "aria-expanded": "false", data: { testid: "fold" } }, `Show all ${size}`);
+  const size = texts.fold.lines(numberText(lines.length));
+  const button = h("button", { type: "button", class: "fold__button", "aria-expanded": "false", data: { testid: "fold" } }, texts.fold.all(size));
   const wrapper = h("div", { class: "fold", data: { folded: "true" } }, table, button);
   button.addEventListener("click", () => {
     const open = wrapper.dataset.folded === "true";
     wrapper.dataset.folded = String(!open);
     button.setAttribute("aria-expanded", String(open));
-    button.textContent = open ? "Show less" : `Show all ${size}`;
+    button.textContent = open ? texts.fold.less : texts.fold.all(size);
     body.replaceChildren(...lines.slice(0, open ? MOST_LINES : FEW_LINES).map(row));
-    if (open && lines.length > MOST_LINES) body.append(row({ sign: "gap", before: null, after: null, text: "the rest is not shown" }));
+    if (open && lines.length > MOST_LINES) body.append(row({ sign: "gap", before: null, after: null, text: texts.fold.rest }));
     if (!open) button.scrollIntoView({ block: "nearest" });
   });
   return wrapper;

@@ -1,5 +1,6 @@
 /** What stands before the first entry: how much came earlier. It is read when the reader comes near. */
 
+import { texts } from "../language.js";
 import { slot } from "./dom.js";
 
 /** How far above the visible part the reader is waited for. */
@@ -25,7 +26,7 @@ export function mountEarlier(store, on) {
     const { left, stage } = store.state.earlier;
     row.hidden = left === 0;
     row.dataset.stage = stage;
-    text.textContent = stage === "failed" ? "Earlier events could not be loaded." : `${left} earlier events`;
+    text.textContent = stage === "failed" ? texts.transcript.earlierFailed : texts.transcript.earlier(left);
     retry.hidden = stage !== "failed";
     observer.unobserve(row);
     // Observing again reports whether the reader is still near.

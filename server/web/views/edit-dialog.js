@@ -1,6 +1,7 @@
 /** A form in which a person changes what the agent is to do, and approves that. */
 
 import { hourOf } from "../clock.js";
+import { texts } from "../language.js";
 import { decisionText } from "../wording.js";
 import { makeDialog } from "./dialog.js";
 import { h, slot } from "./dom.js";
@@ -11,9 +12,7 @@ import { alwaysBox, questionText, riskMark } from "./question.js";
 /** @typedef {import("../types.js").Refusal} Refusal */
 /** @typedef {import("./edit-fields.js").Field} Field */
 
-const STAYS = "Your text stays here until you close this.";
-const LOST = `The connection is lost. ${STAYS}`;
-const UNCHANGED = "Nothing is changed yet. To approve it as it is, close this and choose Approve.";
+const LOST = `${texts.editing.lost} ${texts.editing.stays}`;
 /** Refusals after which the form itself says what has become of the question. */
 const SEEN = new Set(["already_decided", "approval_expired"]);
 
@@ -34,16 +33,16 @@ export function mountEditDialog(store, on) {
   const box = h("div", { class: "edit__fields" });
   const always = h("div", {});
   const outcome = h("p", { class: "form__outcome edit__outcome", role: "alert", id: "edit-outcome", data: { testid: "edit-outcome", bad: "true" } });
-  const renew = h("button", { class: "button", type: "button", hidden: true, data: { testid: "edit-renew" }, onclick: () => entry && on.renew(entry.id) }, "Ask again");
-  const approve = h("button", { class: "button button--strong", type: "submit", "aria-describedby": about.id, data: { testid: "edit-approve" } }, "Approve with changes");
+  const renew = h("button", { class: "button", type: "button", hidden: true, data: { testid: "edit-renew" }, onclick: () => entry && on.renew(entry.id) }, texts.question.askAgain);
+  const approve = h("button", { class: "button button--strong", type: "submit", "aria-describedby": about.id, data: { testid: "edit-approve" } }, texts.editing.approve);
   const form = h(
     "form",
     { class: "form", novalidate: true },
     h("div", { class: "form__scroll" }, about, box, always),
     outcome,
-    h("div", { class: "dialog__buttons" }, h("button", { class: "button", type: "button", onclick: () => close() }, "Close"), renew, approve),
+    h("div", { class: "dialog__buttons" }, h("button", { class: "button", type: "button", onclick: () => close() }, texts.dialogs.close), renew, approve),
   );
-  const { dialog, open, close } = makeDialog("edit-dialog", "Edit before approving", form);
+  const { dialog, open, close } = makeDialog("edit-dialog", texts.editing.title, form);
 
   /** @param {string} text @param {Field} [at] the field that is to blame */
   const say = (text, at) => {
@@ -69,8 +68,8 @@ export function mountEditDialog(store, on) {
     approve.disabled = sending || !connected;
     for (const { area } of fields) area.readOnly = !asks;
     if (decided?.by === "you" && decided.edited) finish();
-    else if (decided) say(`${decisionText(decided)} at ${hourOf(decided.at)}. Your changes were not carried out. ${STAYS}`);
-    else if (!asks) say(`The agent does not wait for this any more. Your changes were not carried out. ${STAYS}`);
+    else if (decided) say(`${decisionText(decided)} ${texts.decisions.at(hourOf(decided.at))}. ${texts.editing.notCarriedOut} ${texts.editing.stays}`);
+    else if (!asks) say(`${texts.editing.waitsNoMore} ${texts.editing.notCarriedOut} ${texts.editing.stays}`);
     else if (!connected) say(LOST);
     else if (outcome.textContent === LOST) say("");
   };
@@ -83,10 +82,10 @@ export function mountEditDialog(store, on) {
     } catch (error) {
       if (!(error instanceof SyntaxError)) throw error;
       const field = /** @type {Field} */ (error.cause);
-      say(`“${field.label}” cannot be read as JSON: ${error.message}`, field);
+      say(texts.editing.noJson(field.label, error.message), field);
       return;
     }
-    if (Object.keys(changes).length === 0) return say(UNCHANGED);
+    if (Object.keys(changes).length === 0) return say(texts.editing.unchanged);
     sending = true;
     say("");
     follow();
@@ -94,7 +93,7 @@ export function mountEditDialog(store, on) {
     sending = false;
     if (entry !== asked || !dialog.open) return;
     if (refusal === null) return finish();
-    if (!SEEN.has(refusal.code)) say(`Not accepted: ${refusal.message}`);
+    if (!SEEN.has(refusal.code)) say(texts.editing.refused(refusal.message));
     follow();
   };
 

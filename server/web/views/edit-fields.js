@@ -1,5 +1,6 @@
 /** The arguments of an action as fields of a form, and what a person has changed in them. */
 
+import { texts } from "../language.js";
 import { revealed } from "../text/revealed.js";
 import { labelled } from "./dialog.js";
 import { h } from "./dom.js";
@@ -17,7 +18,6 @@ import { h } from "./dom.js";
 
 /** Arguments that are the agent's or the server's to set. */
 const FIXED = new Set(["confirmation_state", "security_risk", "thought"]);
-const REST = "Other arguments";
 const INDENT = 2;
 const MOST_ROWS = 12;
 /** Characters of a line in the form, about. */
@@ -46,11 +46,11 @@ export function fieldsOf(args) {
     else rest[name] = value;
   }
   if (Object.keys(rest).length === 0) return fields;
-  const other = jsonField(REST, rest, members);
+  const other = jsonField(texts.editing.rest, rest, members);
   // What is seldom changed stays folded, unless there is nothing else.
   if (fields.length > 0) {
     other.element.querySelector("label")?.classList.add("unseen");
-    other.element = h("details", { class: "edit__rest" }, h("summary", { class: "edit__more" }, REST), other.element);
+    other.element = h("details", { class: "edit__rest" }, h("summary", { class: "edit__more" }, texts.editing.rest), other.element);
   }
   return [...fields, other];
 }
@@ -88,7 +88,7 @@ function textField(name, value) {
   const spell = () => {
     const text = field.area.value;
     hidden.hidden = revealed(text) === text;
-    hidden.textContent = hidden.hidden ? "" : `It has hidden characters: ${revealed(text)}`;
+    hidden.textContent = hidden.hidden ? "" : texts.editing.hidden(revealed(text));
   };
   field.area.addEventListener("input", spell);
   field.element.append(hidden);
@@ -102,7 +102,7 @@ function textField(name, value) {
  * @param {(read: any) => Record<string, unknown>} argumentsIn
  */
 function jsonField(label, value, argumentsIn) {
-  return fieldOf(label, JSON.stringify(value, null, INDENT), (text) => argumentsIn(JSON.parse(text)), "As JSON. What stays as it is is not sent.");
+  return fieldOf(label, JSON.stringify(value, null, INDENT), (text) => argumentsIn(JSON.parse(text)), texts.editing.asJson);
 }
 
 /**
@@ -130,7 +130,7 @@ function fieldOf(label, value, read, hint) {
 
 /** @param {unknown} read @returns {Record<string, unknown>} */
 function members(read) {
-  if (read === null || typeof read !== "object" || Array.isArray(read)) throw new SyntaxError("it has to be an object, with braces around it");
+  if (read === null || typeof read !== "object" || Array.isArray(read)) throw new SyntaxError(texts.editing.noObject);
   return /** @type {Record<string, unknown>} */ (read);
 }
 

@@ -1,6 +1,7 @@
 /** One entry of the transcript as an element. */
 
 import { fullTime, hourOf } from "../clock.js";
+import { texts } from "../language.js";
 import { revealed } from "../text/revealed.js";
 import { interruptionText, isRateLimit, speakerText } from "../wording.js";
 import { errorText } from "./cards.js";
@@ -23,7 +24,7 @@ export function entryElement(entry, continued) {
   const { kind, body } = drawn(entry);
   const { source, at, id } = entry;
   const data = { testid: kind === "message" ? "message" : "entry", kind, source, eventId: String(id), continued: continued ? "true" : undefined };
-  return frame(data, at, ` · event ${id}`, body);
+  return frame(data, at, ` · ${texts.transcript.event(id)}`, body);
 }
 
 /**
@@ -35,7 +36,7 @@ export function entryElement(entry, continued) {
 export function frame(data, at, about, body) {
   return h(
     "article",
-    { class: "entry", "aria-label": `${speakerText(data.source)}, ${hourOf(at)}`, data },
+    { class: "entry", "aria-label": texts.transcript.says(speakerText(data.source), hourOf(at)), data },
     h(
       "header",
       { class: "entry__margin", "aria-hidden": "true" },
@@ -70,7 +71,7 @@ function drawn(entry) {
     case "error":
       return { kind: "error", body: observation ? trouble(observation, entry.retry ?? false) : stepCard(entry) };
     case "user_rejected":
-      return { kind: "note", body: h("p", { class: "note" }, observation?.content || "You rejected this step.") };
+      return { kind: "note", body: h("p", { class: "note" }, observation?.content || texts.transcript.rejectedStep) };
     case "task_tracking":
       return { kind: "step", body: taskCard(entry) };
     default:
@@ -91,7 +92,7 @@ function message(entry) {
     {},
     spoken(text, watched),
     pictures.length > 0 ? h("div", { class: "pictures" }, ...pictures.map(picture)) : null,
-    files.length > 0 ? h("ul", { class: "files", "aria-label": "Attached files" }, ...files.map(fileName)) : null,
+    files.length > 0 ? h("ul", { class: "files", "aria-label": texts.transcript.attached }, ...files.map(fileName)) : null,
     action?.interrupted ? cutOff(action.interrupted, entry.continues ?? false) : null,
   );
 }
@@ -107,7 +108,7 @@ function cutOff(why, continues) {
     "p",
     { class: "cut-off", data: { testid: "cut-off", why } },
     h("span", { class: "chip" }, interruptionText(why)),
-    continues ? h("button", { type: "button", class: "button button--small", data: { testid: "continue", act: "continue" } }, "Continue") : null,
+    continues ? h("button", { type: "button", class: "button button--small", data: { testid: "continue", act: "continue" } }, texts.transcript.goOn) : null,
   );
 }
 
@@ -118,7 +119,7 @@ function strings(given) {
 
 /** @param {string} url */
 function picture(url) {
-  return h("img", { class: "picture", src: url, alt: "Attached image", loading: "lazy", data: { testid: "picture" } });
+  return h("img", { class: "picture", src: url, alt: texts.transcript.picture, loading: "lazy", data: { testid: "picture" } });
 }
 
 /** @param {string} path */
@@ -135,7 +136,7 @@ function closing(entry) {
   return h(
     "div",
     { class: "closing", data: { outcome: entry.name } },
-    h("span", { class: "closing__label" }, finished ? "Finished" : "Declined"),
+    h("span", { class: "closing__label" }, finished ? texts.transcript.finished : texts.transcript.declined),
     prose(String(text)),
   );
 }
@@ -145,12 +146,12 @@ function closing(entry) {
  * @param {boolean} retry
  */
 function trouble(observation, retry) {
-  const label = isRateLimit(observation) ? "Rate limit" : "Error";
+  const label = isRateLimit(observation) ? texts.transcript.rateLimit : texts.transcript.error;
   return h(
     "div",
     { class: "trouble", role: "note" },
     h("span", { class: "trouble__label" }, label),
     prose(errorText(observation)),
-    retry ? h("button", { type: "button", class: "button button--small trouble__retry", data: { testid: "retry", act: "retry" } }, "Retry") : null,
+    retry ? h("button", { type: "button", class: "button button--small trouble__retry", data: { testid: "retry", act: "retry" } }, texts.transcript.retry) : null,
   );
 }

@@ -1,5 +1,6 @@
 /** A file that was read, written or edited. */
 
+import { numberText, texts } from "../language.js";
 import { changesBetween, countChanges, readUnified } from "../text/changes.js";
 import { revealed } from "../text/revealed.js";
 import { answered, card } from "./cards.js";
@@ -13,24 +14,20 @@ import { copyOutput, output, outputBlock } from "./output.js";
 /** Longer texts are not compared, they are shown as they came. */
 const MOST_CHARACTERS = 400_000;
 
-/** @type {Record<string, string>} */
-const VERBS = { read: "Read", write: "Wrote", edit: "Edited" };
-/** @type {Record<string, string>} */
-const INTENTS = { read: "Read", write: "Write", edit: "Edit" };
-
 /** @param {Entry} entry */
 export function fileCard(entry) {
   const { action, observation } = entry;
   const path = revealed(String(action?.args?.path ?? observation?.extras?.path ?? ""));
   const done = answered(observation);
-  const verb = (done ? VERBS : INTENTS)[entry.name] ?? entry.name;
+  const name = /** @type {"read" | "write" | "edit"} */ (entry.name);
+  const verb = done ? texts.deeds[name] : texts.intents[name];
   const failed = observation !== null && !done;
   const lines = failed || entry.name === "read" ? null : changesOf(entry);
   return card(entry, {
     testid: "file",
     label: `${verb} ${path}`,
     head: h("div", { class: "card__words" }, h("span", { class: "card__verb" }, verb), " ", h("code", { class: "card__path" }, path), lines ? tally(lines) : null),
-    outcome: entry.name === "read" ? size(String(observation?.content ?? "")) : "done",
+    outcome: entry.name === "read" ? size(String(observation?.content ?? "")) : texts.cards.done,
     tool: entry.name === "read" && done ? copyOutput(observation) : null,
     body: [failed ? output(observation, "file-output") : entry.name === "read" ? reading(entry) : lines ? changed(lines, path) : written(entry)],
   });
@@ -67,8 +64,8 @@ function between(old, fresh) {
  * @param {string} path
  */
 function changed(lines, path) {
-  if (lines.length > 0) return diffView(lines, `Changes to ${path}`);
-  return h("p", { class: "card__empty" }, "no changes");
+  if (lines.length > 0) return diffView(lines, texts.cards.changes(path));
+  return h("p", { class: "card__empty" }, texts.cards.noChanges);
 }
 
 /** @param {Line[]} lines */
@@ -76,7 +73,7 @@ function tally(lines) {
   const { added, removed } = countChanges(lines);
   return h(
     "span",
-    { class: "tally", "aria-label": `${added} lines added, ${removed} removed` },
+    { class: "tally", "aria-label": texts.cards.changedLines(added, removed) },
     added ? h("span", { class: "tally__added" }, `+${added}`) : null,
     removed ? h("span", { class: "tally__removed" }, `−${removed}`) : null,
   );
@@ -86,7 +83,7 @@ function tally(lines) {
 function reading({ observation }) {
   const text = String(observation?.content ?? "");
   if (!text) return null;
-  const details = h("details", { class: "reading" }, h("summary", { class: "reading__summary" }, "Show the text"));
+  const details = h("details", { class: "reading" }, h("summary", { class: "reading__summary" }, texts.cards.showText));
   details.addEventListener(
     "toggle",
     () => details.append(outputBlock(text, "file-output")),
@@ -104,5 +101,5 @@ function written({ action, observation }) {
 /** @param {string} text */
 function size(text) {
   const lines = text === "" ? 0 : text.replace(/\n$/, "").split("\n").length;
-  return lines === 1 ? "1 line" : `${lines.toLocaleString("en")} lines`;
+  return texts.cards.lines(lines, numberText(lines));
 }

@@ -2,6 +2,7 @@
 
 import { sizeText } from "../attachments.js";
 import { fullTime } from "../clock.js";
+import { numberText, texts } from "../language.js";
 import { makeDialog, whenOpened } from "./dialog.js";
 import { h, slot } from "./dom.js";
 import { hand } from "./export-menu.js";
@@ -38,13 +39,13 @@ export function mountFilesButton(store, api) {
  * @returns {{open: () => void}}
  */
 function mountFilesDialog(store, api) {
-  const crumbs = h("nav", { class: "workspace__crumbs", "aria-label": "Folder" });
+  const crumbs = h("nav", { class: "workspace__crumbs", "aria-label": texts.files.folder });
   const note = h("p", { class: "workspace__note", role: "status", data: { testid: "files-note" } });
-  const list = h("ul", { class: "workspace__list", "aria-label": "Files", data: { testid: "files-list" } });
+  const list = h("ul", { class: "workspace__list", "aria-label": texts.files.title, data: { testid: "files-list" } });
   const browse = h("div", { class: "workspace__browse" }, crumbs, list, note);
-  const preview = h("section", { class: "workspace__preview", "aria-label": "Preview", data: { testid: "files-preview" } });
+  const preview = h("section", { class: "workspace__preview", "aria-label": texts.files.preview, data: { testid: "files-preview" } });
   const body = h("div", { class: "workspace" }, browse, preview);
-  const { dialog, open } = makeDialog("files-dialog", "Files", body);
+  const { dialog, open } = makeDialog("files-dialog", texts.files.title, body);
   dialog.classList.add("dialog--files");
   /** Grows with each request: an answer to an earlier one is thrown away. */
   let asked = 0;
@@ -81,7 +82,7 @@ function mountFilesDialog(store, api) {
   /** @param {string} path */
   const steps = (path) => {
     const parts = path === "" ? [] : path.split("/");
-    return ["Workspace", ...parts].map((name, depth) => {
+    return [texts.files.workspace, ...parts].map((name, depth) => {
       const here = depth === parts.length;
       const target = parts.slice(0, depth).join("/");
       return h("button", { type: "button", class: "workspace__crumb", dir: "auto", "aria-current": here ? "location" : null, onclick: () => show(target, true) }, name);
@@ -109,7 +110,7 @@ function mountFilesDialog(store, api) {
 
   /** @param {string} path */
   const saveButton = (path) => {
-    const label = `Download ${nameOf(path)}`;
+    const label = texts.files.download(nameOf(path));
     return h("button", { type: "button", class: "icon-button", "aria-label": label, title: label, data: { testid: "files-download" }, onclick: () => void save(path) }, icon("save"));
   };
 
@@ -135,9 +136,9 @@ function mountFilesDialog(store, api) {
       if (mine !== asked) return;
       opener = from;
       const title = h("h3", { class: "workspace__title", tabindex: "-1", dir: "auto" }, nameOf(path));
-      const back = h("button", { type: "button", class: "icon-button", "aria-label": "Close the preview", title: "Close the preview", data: { testid: "files-back" }, onclick: close }, icon("back"));
+      const back = h("button", { type: "button", class: "icon-button", "aria-label": texts.files.closePreview, title: texts.files.closePreview, data: { testid: "files-back" }, onclick: close }, icon("back"));
       const head = h("div", { class: "workspace__head" }, back, title, h("span", { class: "workspace__size" }, sizeOf(file.size)), saveButton(path));
-      preview.replaceChildren(head, shown, ...(file.cut ? [h("p", { class: "workspace__note" }, "This is the beginning. Download the file to see all of it.")] : []));
+      preview.replaceChildren(head, shown, ...(file.cut ? [h("p", { class: "workspace__note" }, texts.files.isCut)] : []));
       dialog.dataset.previews = "true";
       if (note.dataset.bad === "true") tell("");
       title.focus();
@@ -175,12 +176,12 @@ function mountFilesDialog(store, api) {
  */
 async function contentOf(file, read) {
   if (file.kind === "text") {
-    return h("pre", { class: "workspace__text", tabindex: "0", role: "region", "aria-label": "Text", dir: "ltr", data: { testid: "files-text" } }, file.text ?? "");
+    return h("pre", { class: "workspace__text", tabindex: "0", role: "region", "aria-label": texts.files.text, dir: "ltr", data: { testid: "files-text" } }, file.text ?? "");
   }
   if (file.kind === "image") {
     return h("img", { class: "workspace__image", src: await dataUrl(await read()), alt: nameOf(file.path), data: { testid: "files-image" } });
   }
-  return h("p", { class: "workspace__other", data: { testid: "files-other" } }, "This file cannot be shown here.");
+  return h("p", { class: "workspace__other", data: { testid: "files-other" } }, texts.files.other);
 }
 
 /** The page may show no other addresses. @param {Blob} blob @returns {Promise<string>} */
@@ -188,7 +189,7 @@ function dataUrl(blob) {
   return new Promise((resolve, reject) => {
     const reader = new FileReader();
     reader.addEventListener("load", () => resolve(String(reader.result)));
-    reader.addEventListener("error", () => reject(new Error("The picture cannot be read.")));
+    reader.addEventListener("error", () => reject(new Error(texts.files.noPicture)));
     reader.readAsDataURL(blob);
   });
 }
@@ -196,16 +197,15 @@ function dataUrl(blob) {
 /** @param {WorkspaceFolder} folder */
 function aboutFolder(folder) {
   const said = [];
-  if (folder.entries.length === 0) said.push(folder.path === "" ? "There are no files yet." : "This folder is empty.");
-  if (folder.more > 0) said.push(`${folder.more.toLocaleString("en")} more are not listed.`);
-  if (!folder.running && folder.kept_at !== null) said.push(`As kept ${fullTime(folder.kept_at)}.`);
+  if (folder.entries.length === 0) said.push(folder.path === "" ? texts.files.none : texts.files.empty);
+  if (folder.more > 0) said.push(texts.files.more(numberText(folder.more)));
+  if (!folder.running && folder.kept_at !== null) said.push(texts.files.kept(fullTime(folder.kept_at)));
   return said.join(" ");
 }
 
 /** @param {number} bytes */
 function sizeOf(bytes) {
-  if (bytes === 1) return "1 byte";
-  return bytes < 1_000 ? `${bytes} bytes` : sizeText(bytes);
+  return bytes < 1_000 ? texts.files.bytes(bytes) : sizeText(bytes);
 }
 
 /** @param {string} path */

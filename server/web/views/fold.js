@@ -1,5 +1,6 @@
 /** Long text, cut until somebody asks for all of it. */
 
+import { numberText, texts } from "../language.js";
 import { h } from "./dom.js";
 
 /**
@@ -46,7 +47,7 @@ export function foldable(block, text, paint, limits, shown = false) {
   const mark = (open) => {
     wrapper.dataset.folded = String(!open);
     button.setAttribute("aria-expanded", String(open));
-    button.textContent = open ? "Show less" : `Show all ${cut.size}`;
+    button.textContent = open ? texts.fold.less : texts.fold.all(cut.size);
   };
   /** @param {boolean} open */
   const show = (open) => {
@@ -81,7 +82,7 @@ function cutOf(text, limits) {
   if (few && text.length <= limits.characters + limits.lastCharacters + SPARE_CHARACTERS) return null;
   const headEnd = whole(text, Math.min(endOfLine(text, limits.lines), limits.characters));
   const tailStart = Math.max(headEnd, startOfLastLines(text, limits.lastLines), text.length - limits.lastCharacters);
-  const size = few ? `${text.length.toLocaleString("en")} characters` : `${lines.toLocaleString("en")} lines`;
+  const size = few ? texts.fold.characters(numberText(text.length)) : texts.fold.lines(numberText(lines));
   return { headEnd, tailStart: whole(text, tailStart), size };
 }
 

@@ -1,5 +1,6 @@
 /** The card of an action that is being written: what is known of it so far. */
 
+import { texts } from "../language.js";
 import { revealed } from "../text/revealed.js";
 import { h } from "./dom.js";
 import { promptOf } from "./command-card.js";
@@ -8,9 +9,6 @@ import { promptOf } from "./command-card.js";
 const MOST_CHARACTERS = 8_000;
 const END_CHARACTERS = 4_000;
 
-/** @type {Record<string, string>} */
-const VERBS = { run: "Writing a command", run_ipython: "Writing code", write: "Writing a file", edit: "Writing a change", call_tool_mcp: "Calling a tool" };
-
 export class GrowingCard {
   #shown = new Text();
   /** How much of the text was taken. */
@@ -18,7 +16,7 @@ export class GrowingCard {
 
   /** @param {string} kind of the action */
   constructor(kind) {
-    const verb = VERBS[kind] ?? `Writing: ${kind.replaceAll("_", " ")}`;
+    const verb = /** @type {Record<string, string>} */ (texts.writes)[kind] ?? texts.writing.other(kind.replaceAll("_", " "));
     const caret = h("span", { class: "caret", "aria-hidden": "true" });
     const isCommand = kind === "run" || kind === "run_ipython";
     const text = h("pre", { class: isCommand ? "card__code" : "card__output", dir: "ltr" }, this.#shown, caret);
@@ -33,7 +31,7 @@ export class GrowingCard {
         "div",
         { class: "card__head" },
         h("div", { class: "card__line" }, line),
-        h("span", { class: "card__verdict", data: { stage: "running" } }, h("span", { class: "spinner", "aria-hidden": "true" }), "writing"),
+        h("span", { class: "card__verdict", data: { stage: "running" } }, h("span", { class: "spinner", "aria-hidden": "true" }), texts.cards.writing),
       ),
       isCommand ? null : growing,
     );

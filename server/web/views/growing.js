@@ -6,7 +6,7 @@ import { GrowingBlocks } from "./growing-blocks.js";
 import { blockTokensOf, MOST_CHARACTERS } from "./markdown.js";
 
 /** Elements within which the end of a text stands. */
-const CONTAINERS = "p, ul, ol, li, blockquote, h2, h3, h4, h5, h6, pre, code, table, tbody, tr, td, .code, .prose__table";
+const CONTAINERS = ["p", "ul", "ol", "li", "blockquote", "h2", "h3", "h4", "h5", "h6", "pre", "code", "table", "tbody", "tr", "td", ".code", ".prose__table"].join();
 
 export class GrowingProse {
   element = h("div", { class: "prose", data: { growing: "true" } });

@@ -1,12 +1,11 @@
 /** The head of the open conversation: title, agent state, connection state. */
 
+import { numberText, texts } from "../language.js";
 import { agentStateText, connectionText, shownState } from "../wording.js";
 import { slot } from "./dom.js";
 
 /** A catch-up shorter than this is not shown. */
 const BEHIND_AFTER_MS = 300;
-const LOST = "Connection lost. The answer will go on here.";
-const POLLS_WHY = "WebSockets are blocked on this network. Everything works, but updates may be slightly delayed.";
 
 /** @param {import("../store.js").Store} store */
 export function mountHeader(store) {
@@ -19,7 +18,7 @@ export function mountHeader(store) {
 
   store.watch(["title", "openId", "missing", "newEntries"], () => {
     const { openId, missing, newEntries } = store.state;
-    const text = missing ? "Not found" : (store.state.title ?? (openId ? "Conversation" : "New conversation"));
+    const text = missing ? texts.page.notFound : (store.state.title ?? (openId ? texts.page.conversation : texts.page.newConversation));
     title.textContent = text;
     title.title = text;
     document.title = `${newEntries > 0 ? `(${newEntries}) ` : ""}${openId || missing ? `${text} · Parley` : "Parley"}`;
@@ -35,8 +34,8 @@ export function mountHeader(store) {
     const lost = writes && !connected;
     slot("writing").toggleAttribute("data-still", lost);
     working.toggleAttribute("data-still", lost);
-    const works = agentState === "running" && connected ? "The agent is working" : "";
-    const text = lost ? LOST : waits && connected ? waits : status || works;
+    const works = agentState === "running" && connected ? texts.transcript.working : "";
+    const text = lost ? texts.connection.lost : waits && connected ? waits : status || works;
     working.hidden = text === "";
     working.textContent = text;
   });
@@ -47,8 +46,8 @@ export function mountHeader(store) {
     connection.hidden = state.openId === null || state.missing;
     const polls = state.connection === "connected" && state.polls;
     connection.dataset.state = behind ? "behind" : polls ? "polling" : state.connection;
-    connection.textContent = behind ? `${state.behind.toLocaleString("en")} behind` : connectionText(state.connection, state.polls);
-    connection.title = polls ? POLLS_WHY : "";
+    connection.textContent = behind ? texts.connection.behind(numberText(state.behind)) : connectionText(state.connection, state.polls);
+    connection.title = polls ? texts.connection.whyPolling : "";
   };
   store.watch(["connection", "polls", "openId", "missing", "behind"], () => {
     if (store.state.behind === 0) {

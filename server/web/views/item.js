@@ -2,6 +2,7 @@
 
 import { momentOf } from "../catalogue.js";
 import { ago, fullTime } from "../clock.js";
+import { texts } from "../language.js";
 import { addressOf } from "../router.js";
 import { h } from "./dom.js";
 import { icon } from "./icons.js";
@@ -35,13 +36,13 @@ export class ItemView {
       this.title,
       h("span", { class: "item__meta" }, this.mark, this.age),
     );
-    this.halt = tool("halt", "stop-conversation", "Stop", () => on.halt(id));
+    this.halt = tool("halt", "stop-conversation", texts.list.stop, () => on.halt(id));
     this.tools = h(
       "div",
       { class: "item__tools" },
       this.halt,
-      tool("pencil", "rename", "Rename", () => this.#edit()),
-      tool("bin", "delete", "Delete", () => on.remove(id, this.info.title)),
+      tool("pencil", "rename", texts.list.rename, () => this.#edit()),
+      tool("bin", "delete", texts.list.delete, () => on.remove(id, this.info.title)),
     );
     this.element = h("li", { class: "item", data: { testid: "conversation-item", conversationId: id } }, this.link, this.tools);
   }
@@ -52,7 +53,7 @@ export class ItemView {
    */
   update(info, current) {
     this.info = info;
-    const title = info.title || "Untitled";
+    const title = info.title || texts.page.untitled;
     if (this.title.textContent !== title) this.title.textContent = title;
     this.link.title = title;
     this.tools.setAttribute("aria-label", title);
@@ -60,7 +61,7 @@ export class ItemView {
     else this.link.removeAttribute("aria-current");
     const alive = info.status === "RUNNING" || info.status === "STARTING";
     this.element.dataset.status = info.status;
-    this.mark.textContent = alive ? (info.status === "STARTING" ? "Starting" : "Active") : "";
+    this.mark.textContent = alive ? (info.status === "STARTING" ? texts.list.starting : texts.list.active) : "";
     this.mark.hidden = !alive;
     this.halt.hidden = !alive;
     this.refreshAge();
@@ -78,7 +79,7 @@ export class ItemView {
       class: "item__field",
       type: "text",
       maxlength: MOST_TITLE_CHARACTERS,
-      "aria-label": "New title",
+      "aria-label": texts.list.newTitle,
       data: { testid: "rename-input" },
     });
     field.value = this.info.title;

@@ -1,5 +1,6 @@
 /** Markdown as elements: a parser makes tokens, and of each kind known here we build a node. */
 
+import { texts } from "../language.js";
 import { Lexer } from "../vendor/marked.esm.js";
 import { formulas } from "../text/formulas.js";
 import { linkAddress } from "../text/links.js";
@@ -178,7 +179,7 @@ export function listItem(item, depth) {
 
 /** @param {boolean} checked */
 function checkbox(checked) {
-  return h("input", { type: "checkbox", disabled: true, checked, "aria-label": checked ? "done" : "not done" });
+  return h("input", { type: "checkbox", disabled: true, checked, "aria-label": checked ? texts.prose.done : texts.prose.notDone });
 }
 
 /**
@@ -188,7 +189,7 @@ function checkbox(checked) {
 function table(token, depth) {
   return h(
     "div",
-    { class: "prose__table", tabindex: "0", role: "group", "aria-label": "Table" },
+    { class: "prose__table", tabindex: "0", role: "group", "aria-label": texts.prose.table },
     h(
       "table",
       {},

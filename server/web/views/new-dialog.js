@@ -1,5 +1,6 @@
 /** The form a conversation begins with. */
 
+import { texts } from "../language.js";
 import { h } from "./dom.js";
 import { labelled, makeDialog } from "./dialog.js";
 import { softKeyboard } from "./soft-keyboard.js";
@@ -13,17 +14,17 @@ export function mountNewDialog(on) {
   const message = h("textarea", { class: "field field--tall", id: "new-message", rows: 5, autofocus: true, data: { testid: "new-message" } });
   const repository = h("input", { class: "field", id: "new-repository", type: "text", list: "known-repositories", maxlength: 1000, autocomplete: "off", spellcheck: "false", placeholder: "owner/name", data: { testid: "new-repository" } });
   const branch = h("input", { class: "field", id: "new-branch", type: "text", maxlength: 1000, autocomplete: "off", spellcheck: "false", placeholder: "main", data: { testid: "new-branch" } });
-  const start = h("button", { class: "button button--strong", type: "submit", data: { testid: "new-start" } }, "Start");
+  const start = h("button", { class: "button button--strong", type: "submit", data: { testid: "new-start" } }, texts.begin.start);
   const why = h("p", { class: "form__outcome", role: "alert", hidden: true, data: { testid: "new-trouble", bad: "true" } });
   const form = h(
     "form",
     { class: "form" },
-    labelled("First message", message, h("span", {}, "Optional. ", h("span", { class: "keys-hint" }, "Enter starts, Shift Enter adds a line."))),
-    h("div", { class: "row-pair" }, labelled("Repository", repository, "Optional."), labelled("Branch", branch)),
+    labelled(texts.begin.message, message, h("span", {}, texts.begin.optional, " ", h("span", { class: "keys-hint" }, texts.begin.keys))),
+    h("div", { class: "row-pair" }, labelled(texts.begin.repository, repository, texts.begin.optional), labelled(texts.begin.branch, branch)),
     why,
-    h("div", { class: "dialog__buttons" }, h("button", { class: "button", type: "button", onclick: () => close() }, "Cancel"), start),
+    h("div", { class: "dialog__buttons" }, h("button", { class: "button", type: "button", onclick: () => close() }, texts.dialogs.cancel), start),
   );
-  const { dialog, open, close } = makeDialog("new-dialog", "New conversation", form);
+  const { dialog, open, close } = makeDialog("new-dialog", texts.begin.title, form);
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();

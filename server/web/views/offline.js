@@ -1,5 +1,6 @@
 /** Says across the page that the server does not answer. */
 
+import { texts } from "../language.js";
 import { slot } from "./dom.js";
 
 /**
@@ -12,7 +13,7 @@ export function mountOffline(store, retry) {
   store.watch(["reached"], () => {
     banner.hidden = store.state.reached;
     slot("offline-text").textContent = navigator.onLine
-      ? "The server is not responding. This page may be out of date."
-      : "You are offline. This page may be out of date.";
+      ? texts.connection.silent
+      : texts.connection.offline;
   });
 }

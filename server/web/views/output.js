@@ -1,5 +1,6 @@
 /** What a command, a tool or a failure printed. */
 
+import { texts } from "../language.js";
 import { plainOf, runsOf } from "../text/ansi.js";
 import { answered, errorText } from "./cards.js";
 import { copyButton } from "./copy.js";
@@ -16,7 +17,7 @@ import { foldable, OUTPUT } from "./fold.js";
 export function output(observation, testid) {
   const text = printed(observation);
   if (text) return outputBlock(text, testid, !answered(observation));
-  return observation?.observation === "run" ? h("p", { class: "card__empty", data: { testid } }, "no output") : null;
+  return observation?.observation === "run" ? h("p", { class: "card__empty", data: { testid } }, texts.cards.noOutput) : null;
 }
 
 /**
@@ -35,7 +36,7 @@ export function outputBlock(text, testid, bad = false) {
  */
 export function copyOutput(observation) {
   const text = printed(observation);
-  return text ? copyButton("Copy the output", () => plainOf(text), "copy-output") : null;
+  return text ? copyButton(texts.cards.copyOutput, () => plainOf(text), "copy-output") : null;
 }
 
 /** @param {Event | null} observation */

@@ -1,5 +1,6 @@
 /** Messages under way, shown below the transcript until the log shows them back. */
 
+import { texts } from "../language.js";
 import { h, slot } from "./dom.js";
 import { prose } from "./prose.js";
 
@@ -24,18 +25,18 @@ export function mountPending(store, on) {
  */
 function bubble(pending, offline, on) {
   const { event, stage, reason } = pending;
-  const texts = {
-    waiting: offline ? "Waiting for the connection" : "Sending",
-    sending: "Sending",
-    stored: "Sent",
-    queued: "Saved, waiting for a free agent",
-    failed: `Not sent: ${reason ?? ""}`,
+  const words = {
+    waiting: offline ? texts.pending.waiting : texts.pending.sending,
+    sending: texts.pending.sending,
+    stored: texts.pending.stored,
+    queued: texts.pending.queued,
+    failed: texts.pending.failed(reason ?? ""),
   };
   const id = event.client_id;
   return h(
     "article",
     { class: "entry", data: { testid: "pending-message", kind: "message", source: "user", stage } },
-    h("header", { class: "entry__margin" }, h("span", { class: "entry__who" }, "You")),
+    h("header", { class: "entry__margin" }, h("span", { class: "entry__who" }, texts.transcript.you)),
     h(
       "div",
       { class: "entry__body" },
@@ -43,9 +44,9 @@ function bubble(pending, offline, on) {
       h(
         "p",
         { class: "pending__stage" },
-        texts[stage],
-        stage === "failed" ? h("button", { type: "button", class: "link", onclick: () => on.retry(id) }, "Try again") : null,
-        stage === "failed" ? h("button", { type: "button", class: "link", onclick: () => on.discard(id) }, "Discard") : null,
+        words[stage],
+        stage === "failed" ? h("button", { type: "button", class: "link", onclick: () => on.retry(id) }, texts.page.tryAgain) : null,
+        stage === "failed" ? h("button", { type: "button", class: "link", onclick: () => on.discard(id) }, texts.pending.discard) : null,
       ),
     ),
   );

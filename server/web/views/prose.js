@@ -1,5 +1,6 @@
 /** What people and agents say: messages and thoughts. */
 
+import { texts } from "../language.js";
 import { copyButton } from "./copy.js";
 import { h } from "./dom.js";
 import { CODE, foldable, MESSAGE } from "./fold.js";
@@ -22,7 +23,7 @@ export function prose(text, watched) {
  * @param {HTMLElement} [watched] shows it already
  */
 export function spoken(text, watched) {
-  return spokenFrame(prose(text, watched), text ? copyButton("Copy the message", () => text, "copy-message") : null);
+  return spokenFrame(prose(text, watched), text ? copyButton(texts.prose.copyMessage, () => text, "copy-message") : null);
 }
 
 /** @param {...(Node | null)} children */
@@ -34,5 +35,5 @@ export function spokenFrame(...children) {
 export function thought(text) {
   const block = h("p", { class: "thought__text", dir: "auto" });
   const shown = foldable(block, text, (part) => new Text(part), CODE);
-  return h("div", { class: "thought", data: { testid: "thought" } }, h("span", { class: "thought__label" }, "Thought"), shown);
+  return h("div", { class: "thought", data: { testid: "thought" } }, h("span", { class: "thought__label" }, texts.transcript.thought), shown);
 }

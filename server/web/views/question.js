@@ -1,6 +1,7 @@
 /** What a person decides about an action, on its card: the question, and the decision. */
 
 import { hourOf } from "../clock.js";
+import { texts } from "../language.js";
 import { confirmedStep, decisionText, deedText, riskText } from "../wording.js";
 import { h } from "./dom.js";
 import { isEditable } from "./edit-fields.js";
@@ -28,19 +29,19 @@ export function question(entry, whatId) {
     name: "reason",
     maxlength: MOST_REASON_CHARACTERS,
     autocomplete: "off",
-    placeholder: "Reason to reject",
-    "aria-label": "Reason for rejecting it",
+    placeholder: texts.question.reason,
+    "aria-label": texts.question.reasonLabel,
     data: { testid: "reason" },
     oninput: () => (entry.reason = reason.value),
   });
   reason.value = entry.reason ?? "";
   const answers = entry.expired
-    ? [button("renew", "Ask again")]
+    ? [button("renew", texts.question.askAgain)]
     : [
         reason,
-        button("reject", "Reject", { type: "submit" }),
-        isEditable(entry) ? button("edit", "Edit") : null,
-        button("approve", "Approve", { class: "button button--strong" }),
+        button("reject", texts.question.reject, { type: "submit" }),
+        isEditable(entry) ? button("edit", texts.question.edit) : null,
+        button("approve", texts.question.approve, { class: "button button--strong" }),
       ];
   return h(
     "form",
@@ -54,8 +55,8 @@ export function question(entry, whatId) {
 
 /** @param {Entry} entry */
 export function questionText(entry) {
-  const over = " The time to answer is over. It was not refused.";
-  return `May the agent ${confirmedStep(entry.action).verb}?${entry.expired ? over : ""}`;
+  const { verb } = confirmedStep(entry.action);
+  return entry.expired ? `${texts.question.may(verb)} ${texts.question.over}` : texts.question.may(verb);
 }
 
 /**
@@ -80,7 +81,7 @@ export function alwaysBox(entry, testid = "always") {
     const others = document.querySelectorAll(`[data-always="${entry.id}"]`);
     for (const other of others) other.checked = box.checked;
   });
-  return h("label", { class: "always" }, box, h("span", {}, `Always ${deedText(entry.name)} here, whatever the risk`));
+  return h("label", { class: "always" }, box, h("span", {}, texts.question.always(deedText(entry.name))));
 }
 
 /** @param {Entry} entry */
@@ -98,8 +99,8 @@ export function riskMark(entry) {
  */
 export function decision({ action, decided }) {
   if (!decided) return null;
-  const changes = decided.edited || action?.edited_by !== undefined ? ", with changes," : "";
-  const when = decided.at ? ` at ${hourOf(decided.at)}` : "";
-  const always = decided.always ? `, and let the agent ${deedText(decided.always)} from then on` : "";
+  const changes = decided.edited || action?.edited_by !== undefined ? texts.decisions.withChanges : "";
+  const when = decided.at ? ` ${texts.decisions.at(hourOf(decided.at))}` : "";
+  const always = decided.always ? texts.decisions.fromThenOn(deedText(decided.always)) : "";
   return h("p", { class: "question question--over", data: { testid: "decision" } }, `${decisionText(decided)}${changes}${when}${always}`);
 }

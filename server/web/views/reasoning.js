@@ -1,5 +1,6 @@
 /** What the agent thinks: one line, the whole text on demand, also while it is written. */
 
+import { texts } from "../language.js";
 import { h } from "./dom.js";
 import { foldable } from "./fold.js";
 
@@ -9,7 +10,7 @@ const MOST_GIST_CHARACTERS = 200;
 const WHOLE = { lines: 300, characters: 20_000, lastLines: 0, lastCharacters: 0 };
 
 export class Reasoning {
-  #label = h("span", { class: "thought__label" }, "Thinking");
+  #label = h("span", { class: "thought__label" }, texts.transcript.thinking);
   #gist = h("span", { class: "thought__gist", dir: "auto" });
   #text = "";
   /** What shows all of it, once it was asked for. @type {Text | null} */
@@ -32,7 +33,7 @@ export class Reasoning {
   finish(text) {
     this.#text = text;
     this.#isDone = true;
-    this.#label.textContent = "Thought";
+    this.#label.textContent = texts.transcript.thought;
     this.#gist.textContent = lineOf(text.trimStart());
     if (this.#growing) this.#growing.data = text;
   }

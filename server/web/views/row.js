@@ -1,6 +1,7 @@
 /** A conversation's row as the list shows it: the item, its live state, unread mark and place. */
 
 import { ASKING } from "../asking.js";
+import { texts } from "../language.js";
 import { agentStateText } from "../wording.js";
 import { h } from "./dom.js";
 import { icon } from "./icons.js";
@@ -23,8 +24,8 @@ export class RowView {
       {
         type: "button",
         class: "icon-button",
-        "aria-label": "Start",
-        title: "Start",
+        "aria-label": texts.list.start,
+        title: texts.list.start,
         data: { testid: "start-conversation" },
         onclick: () => on.start(info.conversation_id),
       },
@@ -32,7 +33,7 @@ export class RowView {
     );
     this.item.tools.prepend(this.start);
     this.item.tools.setAttribute("role", "group");
-    this.unread = h("span", { class: "item__unread", hidden: true, data: { testid: "unread-mark" } }, h("span", { class: "unseen" }, "Unread"));
+    this.unread = h("span", { class: "item__unread", hidden: true, data: { testid: "unread-mark" } }, h("span", { class: "unseen" }, texts.list.unread));
     this.repository = h("span", { class: "item__repository", dir: "ltr" });
     this.item.title.before(this.unread);
     this.item.age.after(this.repository);
@@ -58,7 +59,7 @@ export class RowView {
     this.repository.hidden = repository === "";
     this.element.dataset.agent = agentState;
     if (agentState !== "") {
-      this.item.mark.textContent = agentState === ASKING ? "Needs you" : agentStateText(agentState);
+      this.item.mark.textContent = agentState === ASKING ? texts.list.needsYou : agentStateText(agentState);
       this.item.mark.hidden = false;
     }
   }

@@ -1,5 +1,6 @@
 /** What the list shows: search by title, filters. */
 
+import { texts } from "../language.js";
 import { NO_FILTER } from "../store.js";
 import { slot } from "./dom.js";
 import { icon } from "./icons.js";
@@ -80,7 +81,7 @@ export function mountSearch(store, on) {
     const { text: _, ...others } = store.state.filter;
     const used = Object.values(others).filter(Boolean).length;
     toggle.dataset.used = used > 0 ? "true" : "false";
-    toggle.setAttribute("aria-label", used > 0 ? `Filters, ${used} in use` : "Filters");
+    toggle.setAttribute("aria-label", used > 0 ? texts.list.filtersUsed(used) : texts.list.filters);
     slot("filters-clear").hidden = store.state.filter === NO_FILTER || (used === 0 && !store.state.filter.text);
   });
   store.watch(["conversations"], () => {

@@ -1,5 +1,6 @@
 /** The user's secrets: named values. They go to the server and are never shown again. */
 
+import { texts } from "../language.js";
 import { h } from "./dom.js";
 import { icon } from "./icons.js";
 import { labelled, makeDialog } from "./dialog.js";
@@ -13,18 +14,18 @@ import { tokenSection } from "./token-section.js";
  */
 export function mountSecretsDialog(account) {
   const list = h("ul", { class: "secrets", data: { testid: "secrets" } });
-  const empty = h("p", { class: "row__hint" }, "No secrets yet.");
+  const empty = h("p", { class: "row__hint" }, texts.secrets.none);
   const outcome = h("p", { class: "form__outcome", role: "status", data: { testid: "secrets-outcome" } });
-  const name = h("input", { class: "field field--mono", id: "secret-name", type: "text", maxlength: 128, pattern: "[A-Za-z0-9_.\\-]+", title: "Letters, digits and _ . -", required: true, autocomplete: "off", spellcheck: "false", data: { testid: "secret-name" } });
+  const name = h("input", { class: "field field--mono", id: "secret-name", type: "text", maxlength: 128, pattern: "[A-Za-z0-9_.\\-]+", title: texts.secrets.pattern, required: true, autocomplete: "off", spellcheck: "false", data: { testid: "secret-name" } });
   const value = h("input", { class: "field", id: "secret-value", type: "password", maxlength: 65536, required: true, autocomplete: "new-password", data: { testid: "secret-value" } });
   const description = h("input", { class: "field", id: "secret-description", type: "text", maxlength: 1000, autocomplete: "off", data: { testid: "secret-description" } });
   const form = h(
     "form",
     { class: "form" },
-    h("h3", { class: "group__heading" }, "Add a secret"),
-    h("div", { class: "row-pair" }, labelled("Name", name), labelled("Value", value)),
-    labelled("Description", description, "Commands in your workspaces see the value as $NAME. It is masked wherever it would be shown."),
-    h("div", { class: "dialog__buttons" }, h("button", { class: "button button--strong", type: "submit", data: { testid: "secret-add" } }, "Add")),
+    h("h3", { class: "group__heading" }, texts.secrets.add),
+    h("div", { class: "row-pair" }, labelled(texts.secrets.name, name), labelled(texts.secrets.value, value)),
+    labelled(texts.secrets.description, description, texts.secrets.descriptionHint),
+    h("div", { class: "dialog__buttons" }, h("button", { class: "button button--strong", type: "submit", data: { testid: "secret-add" } }, texts.secrets.addIt)),
   );
 
   /** @param {string} text @param {boolean} [bad] */
@@ -51,20 +52,20 @@ export function mountSecretsDialog(account) {
     }
   };
   /** @param {string} before @param {SecretInfo} facts */
-  const change = (before, facts) => run(() => account.changeSecret(before, facts), `${facts.name} was changed.`);
+  const change = (before, facts) => run(() => account.changeSecret(before, facts), texts.secrets.changed(facts.name));
   /** @param {string} gone */
-  const remove = (gone) => run(() => account.removeSecret(gone), `${gone} was deleted.`);
+  const remove = (gone) => run(() => account.removeSecret(gone), texts.secrets.deleted(gone));
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const secret = { name: name.value.trim(), value: value.value, description: description.value.trim() };
     value.value = "";
-    if (await run(() => account.addSecret(secret), `${secret.name} was added.`)) form.reset();
+    if (await run(() => account.addSecret(secret), texts.secrets.added(secret.name))) form.reset();
     name.focus();
   });
   const tokens = tokenSection(account, run);
-  const body = h("div", { class: "form__scroll" }, h("section", { class: "group", "aria-label": "Secrets" }, list, empty, form), tokens.element);
-  const { dialog, open } = makeDialog("secrets-dialog", "Secrets", body, outcome);
+  const body = h("div", { class: "form__scroll" }, h("section", { class: "group", "aria-label": texts.secrets.title }, list, empty, form), tokens.element);
+  const { dialog, open } = makeDialog("secrets-dialog", texts.secrets.title, body, outcome);
   dialog.addEventListener("close", () => form.reset());
 
   return {
@@ -83,8 +84,8 @@ export function mountSecretsDialog(account) {
 function row(secret, on) {
   const element = h("li", { class: "secret", data: { testid: "secret", name: secret.name } });
   const show = () => {
-    const sure = h("button", { type: "button", class: "button button--danger button--small", hidden: true, data: { testid: "secret-delete-sure" }, onclick: () => on.remove(secret.name), onblur: () => ask(false) }, "Delete permanently");
-    const bin = h("button", { type: "button", class: "icon-button", "aria-label": `Delete ${secret.name}`, title: "Delete", data: { testid: "secret-delete" }, onclick: () => ask(true) }, icon("bin"));
+    const sure = h("button", { type: "button", class: "button button--danger button--small", hidden: true, data: { testid: "secret-delete-sure" }, onclick: () => on.remove(secret.name), onblur: () => ask(false) }, texts.secrets.deleteSure);
+    const bin = h("button", { type: "button", class: "icon-button", "aria-label": texts.secrets.deleteIt(secret.name), title: texts.secrets.delete, data: { testid: "secret-delete" }, onclick: () => ask(true) }, icon("bin"));
     /** @param {boolean} asking */
     const ask = (asking) => {
       sure.hidden = !asking;
@@ -93,17 +94,17 @@ function row(secret, on) {
     };
     element.replaceChildren(
       h("span", { class: "secret__text" }, h("code", { class: "secret__name" }, secret.name), h("span", { class: "row__hint", dir: "auto" }, secret.description)),
-      h("button", { type: "button", class: "icon-button", "aria-label": `Change ${secret.name}`, title: "Change", data: { testid: "secret-change" }, onclick: edit }, icon("pencil")),
+      h("button", { type: "button", class: "icon-button", "aria-label": texts.secrets.changeIt(secret.name), title: texts.secrets.change, data: { testid: "secret-change" }, onclick: edit }, icon("pencil")),
       bin,
       sure,
     );
   };
   const edit = () => {
-    const name = h("input", { class: "field field--mono", type: "text", maxlength: 128, pattern: "[A-Za-z0-9_.\\-]+", required: true, "aria-label": "Name", data: { testid: "secret-new-name" } });
-    const description = h("input", { class: "field", type: "text", maxlength: 1000, "aria-label": "Description", data: { testid: "secret-new-description" } });
+    const name = h("input", { class: "field field--mono", type: "text", maxlength: 128, pattern: "[A-Za-z0-9_.\\-]+", required: true, "aria-label": texts.secrets.name, data: { testid: "secret-new-name" } });
+    const description = h("input", { class: "field", type: "text", maxlength: 1000, "aria-label": texts.secrets.description, data: { testid: "secret-new-description" } });
     name.value = secret.name;
     description.value = secret.description ?? "";
-    const form = h("form", { class: "secret__form" }, name, description, h("button", { class: "button button--small", type: "submit", data: { testid: "secret-keep" } }, "Save"));
+    const form = h("form", { class: "secret__form" }, name, description, h("button", { class: "button button--small", type: "submit", data: { testid: "secret-keep" } }, texts.dialogs.save));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       void on.change(secret.name, { name: name.value.trim(), description: description.value.trim() });

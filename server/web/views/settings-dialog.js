@@ -1,7 +1,8 @@
 /** The user's settings: what is changed is sent, and nothing else. */
 
+import { chooseLanguage, chosenLanguage, LANGUAGES, texts } from "../language.js";
 import { forgetSessionKey, remembersKey } from "../session-key.js";
-import { changeOf, LANGUAGES, MODEL_FIELDS, SETTING_GROUPS } from "../settings-fields.js";
+import { AGENT_LANGUAGES, changeOf, MODEL_FIELDS, SETTING_GROUPS } from "../settings-fields.js";
 import { h } from "./dom.js";
 import { labelled, makeDialog } from "./dialog.js";
 
@@ -16,9 +17,9 @@ import { labelled, makeDialog } from "./dialog.js";
 export function mountSettingsDialog(account, read) {
   const fields = h("div", { class: "form__scroll" });
   const outcome = h("p", { class: "form__outcome", role: "status", data: { testid: "settings-outcome" } });
-  const save = h("button", { class: "button button--strong", type: "submit", data: { testid: "settings-save" } }, "Save");
+  const save = h("button", { class: "button button--strong", type: "submit", data: { testid: "settings-save" } }, texts.dialogs.save);
   const form = h("form", { class: "form", novalidate: true }, fields, h("div", { class: "dialog__buttons" }, outcome, save));
-  const { open, close } = makeDialog("settings-dialog", "Settings", form);
+  const { open, close } = makeDialog("settings-dialog", texts.settings.title, form);
   /** @type {Map<SettingField, Control>} */
   const controls = new Map();
   /** @type {Record<string, any>} */
@@ -40,11 +41,11 @@ export function mountSettingsDialog(account, read) {
       const groups = SETTING_GROUPS.map(({ heading, fields: some }) =>
         h("fieldset", { class: "group" }, h("legend", { class: "group__heading" }, heading),
           ...some.flatMap((field) => [
-            row(field, stored, { ...choices, languages: LANGUAGES }, controls),
+            row(field, stored, { ...choices, languages: AGENT_LANGUAGES }, controls),
             field.name === "llm_api_key" ? trialRow(account, controls) : null,
           ])),
       );
-      fields.replaceChildren(...groups, ...browserGroup());
+      fields.replaceChildren(...groups, browserGroup());
       save.disabled = false;
     } catch (error) {
       tell(error instanceof Error ? error.message : String(error), true);
@@ -66,12 +67,12 @@ export function mountSettingsDialog(account, read) {
       const value = changeOf(field, control, stored[field.name]);
       if (value !== undefined) change[field.name] = value;
     }
-    if (Object.keys(change).length === 0) return tell("There are no changes.");
+    if (Object.keys(change).length === 0) return tell(texts.dialogs.noChanges);
     save.disabled = true;
     try {
       await account.changeSettings(change);
       await load();
-      tell("Saved.");
+      tell(texts.dialogs.saved);
     } catch (error) {
       tell(error instanceof Error ? error.message : String(error), true);
     }
@@ -108,7 +109,7 @@ function trialRow(account, controls) {
       if (MODEL_FIELDS.includes(field.name) && control.value.trim()) trial[field.name] = control.value.trim();
     }
     button.disabled = true;
-    tell("Asking the model …", false);
+    tell(texts.settings.asking, false);
     try {
       const { works, message } = await account.tryModel(trial);
       tell(message, !works);
@@ -116,18 +117,29 @@ function trialRow(account, controls) {
       tell(error instanceof Error ? error.message : String(error), true);
     }
     button.disabled = false;
-  } }, "Try the model");
+  } }, texts.settings.tryModel);
   return h("div", { class: "row row--trial" }, button, outcome);
 }
 
 /** What is kept in this browser alone. */
 function browserGroup() {
-  if (!remembersKey()) return [];
+  const select = h("select", { class: "field", id: "page-language", data: { testid: "page-language" }, onchange: () => {
+    chooseLanguage(select.value);
+    location.reload();
+  } });
+  select.append(new Option(texts.settings.asBrowser, ""), ...[...LANGUAGES].map(([code, { name }]) => new Option(name, code)));
+  select.value = chosenLanguage();
   const forget = h("button", { type: "button", class: "button", data: { testid: "forget-key" }, onclick: () => {
     forgetSessionKey();
     location.reload();
-  } }, "Forget the session key");
-  return [h("fieldset", { class: "group" }, h("legend", { class: "group__heading" }, "This browser"), forget)];
+  } }, texts.settings.forgetKey);
+  return h(
+    "fieldset",
+    { class: "group" },
+    h("legend", { class: "group__heading" }, texts.settings.browser),
+    labelled(texts.settings.pageLanguage, select, texts.settings.reloads),
+    remembersKey() ? forget : null,
+  );
 }
 
 /**
@@ -146,7 +158,7 @@ function row(field, stored, choices, controls) {
     return h("div", { class: "row row--switch" }, control, h("label", { for: id }, field.label), field.hint ? h("p", { class: "row__hint" }, field.hint) : null);
   }
   if (field.kind === "key") {
-    const hint = stored[`${field.name}_set`] ? "A key is stored. Enter another to replace it." : "No key is stored.";
+    const hint = stored[`${field.name}_set`] ? texts.settings.keyStored : texts.settings.noKey;
     return labelled(field.label, control, hint);
   }
   const line = labelled(field.label, control, field.hint);

@@ -1,5 +1,6 @@
 /** The table of shortcuts. */
 
+import { texts } from "../language.js";
 import { SHORTCUTS } from "../shortcuts.js";
 import { h } from "./dom.js";
 import { makeDialog } from "./dialog.js";
@@ -9,7 +10,7 @@ export function mountShortcutsDialog() {
   const rows = SHORTCUTS.map(({ keys, does }) =>
     h("div", { class: "keys__row" }, h("dt", { class: "keys__caps" }, ...keys.flatMap(caps)), h("dd", { class: "keys__does" }, does)),
   );
-  return makeDialog("shortcuts-dialog", "Keyboard", h("dl", { class: "keys" }, ...rows));
+  return makeDialog("shortcuts-dialog", texts.shortcuts.title, h("dl", { class: "keys" }, ...rows));
 }
 
 /**
@@ -17,6 +18,6 @@ export function mountShortcutsDialog() {
  * @param {number} index
  */
 function caps(together, index) {
-  const pressed = together.map((key) => h("kbd", { class: "cap" }, key));
-  return index > 0 ? [h("span", { class: "keys__or" }, "or"), ...pressed] : pressed;
+  const pressed = together.map((key) => h("kbd", { class: "cap" }, /** @type {Record<string, string>} */ (texts.caps)[key] ?? key));
+  return index > 0 ? [h("span", { class: "keys__or" }, texts.shortcuts.or), ...pressed] : pressed;
 }

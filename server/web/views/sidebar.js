@@ -1,6 +1,7 @@
 /** The list of conversations. */
 
 import { ASKING } from "../asking.js";
+import { texts } from "../language.js";
 import { shownState } from "../wording.js";
 import { slot } from "./dom.js";
 import { icon } from "./icons.js";
@@ -98,6 +99,6 @@ function showStage({ state }) {
   slot("list-loading").hidden = listStage !== "loading" || conversations.length > 0;
   slot("list-more").hidden = nextPage === null || listStage !== "ready";
   slot("conversation-list").setAttribute("aria-busy", String(listStage === "loading"));
-  const count = `${conversations.length}${nextPage ? " or more" : ""} conversation${conversations.length === 1 ? "" : "s"} found`;
+  const count = texts.list.found(conversations.length, nextPage !== null);
   slot("list-status").textContent = filtered && listStage === "ready" && !nothing ? count : "";
 }

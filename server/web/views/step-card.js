@@ -1,5 +1,6 @@
 /** Everything else the agent did: pages, tools, other agents, its task list, kinds unknown here. */
 
+import { texts } from "../language.js";
 import { revealed } from "../text/revealed.js";
 import { card } from "./cards.js";
 import { h } from "./dom.js";
@@ -8,23 +9,13 @@ import { copyOutput, output } from "./output.js";
 
 /** @typedef {import("../types.js").Entry} Entry */
 
-/** @type {Record<string, string>} */
-const VERBS = {
-  browse: "Opened",
-  browse_interactive: "Used the page",
-  call_tool_mcp: "Called",
-  delegate: "Delegated to",
-  task_tracking: "Tasks",
-};
-
-/** @type {Record<string, string>} */
-const TASK_STATES = { todo: "to do", in_progress: "in progress", done: "done" };
+/** @typedef {keyof typeof texts.taskStates} TaskState */
 
 /** @param {Entry} entry */
 export function stepCard(entry) {
   const { action, observation } = entry;
   const args = action?.args ?? {};
-  const verb = VERBS[entry.name] ?? entry.name.replaceAll("_", " ");
+  const verb = /** @type {Record<string, string>} */ (texts.deeds)[entry.name] ?? entry.name.replaceAll("_", " ");
   const object = args.url ?? args.name ?? args.agent ?? action?.message ?? observation?.message ?? "";
   const detail = args.browser_actions ?? args.arguments ?? args.inputs ?? observation?.extras?.outputs;
   return card(entry, {
@@ -43,8 +34,8 @@ export function taskCard(entry) {
   const done = tasks.filter((task) => task?.status === "done").length;
   return card(entry, {
     testid: "tasks",
-    label: "Task list",
-    head: words("Tasks", tasks.length > 0 ? `${done} of ${tasks.length} done` : "none"),
+    label: texts.cards.taskList,
+    head: words(texts.cards.tasks, tasks.length > 0 ? texts.cards.tasksDone(done, tasks.length) : texts.cards.noTasks),
     outcome: "",
     body: [tasks.length > 0 ? h("ol", { class: "tasks" }, ...tasks.map(taskItem)) : output(entry.observation, "step-output")],
   });
@@ -52,14 +43,14 @@ export function taskCard(entry) {
 
 /** @param {any} task */
 function taskItem(task) {
-  const status = task?.status in TASK_STATES ? String(task.status) : "todo";
+  const status = /** @type {TaskState} */ (task?.status in texts.taskStates ? task.status : "todo");
   const notes = String(task?.notes ?? "");
   return h(
     "li",
     { class: "task", data: { status } },
-    h("span", { class: "task__mark", role: "img", "aria-label": TASK_STATES[status] }),
+    h("span", { class: "task__mark", role: "img", "aria-label": texts.taskStates[status] }),
     h("span", { class: "task__title", dir: "auto" }, String(task?.title ?? task?.content ?? "")),
-    status === "in_progress" ? h("span", { class: "task__state", "aria-hidden": "true" }, TASK_STATES[status]) : null,
+    status === "in_progress" ? h("span", { class: "task__state", "aria-hidden": "true" }, texts.taskStates[status]) : null,
     notes ? h("span", { class: "task__notes", dir: "auto" }, notes) : null,
   );
 }

@@ -1,5 +1,6 @@
 /** Light, dark or as the system says, in one button. */
 
+import { texts } from "../language.js";
 import { readTheme, saveTheme } from "../theme.js";
 import { slot } from "./dom.js";
 import { icon } from "./icons.js";
@@ -8,9 +9,9 @@ import { icon } from "./icons.js";
 
 /** @type {Record<Theme, {next: Theme, text: string, icon: "half" | "sun" | "moon"}>} */
 const LOOKS = {
-  system: { next: "light", text: "system", icon: "half" },
-  light: { next: "dark", text: "light", icon: "sun" },
-  dark: { next: "system", text: "dark", icon: "moon" },
+  system: { next: "light", icon: "half" },
+  light: { next: "dark", icon: "sun" },
+  dark: { next: "system", icon: "moon" },
 };
 
 export function mountThemeButton() {
@@ -19,7 +20,7 @@ export function mountThemeButton() {
     const theme = readTheme();
     button.dataset.theme = theme;
     button.replaceChildren(icon(LOOKS[theme].icon));
-    button.title = `Appearance: ${LOOKS[theme].text}`;
+    button.title = texts.foot.appearance(texts.looks[theme]);
     button.setAttribute("aria-label", button.title);
   };
   button.addEventListener("click", () => saveTheme(LOOKS[readTheme()].next));

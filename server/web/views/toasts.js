@@ -1,5 +1,6 @@
 /** Deletions that can still be undone, at the foot of the page. */
 
+import { texts } from "../language.js";
 import { h, slot } from "./dom.js";
 import { icon } from "./icons.js";
 
@@ -39,9 +40,9 @@ function toast({ id, title }, on) {
   return h(
     "div",
     { class: "toast", data: { testid: "undo-toast" }, onmouseenter: pause, onmouseleave: run, onfocusin: pause, onfocusout: run },
-    h("span", { class: "toast__text" }, "Deleted ", h("bdi", { class: "toast__title" }, title || "Untitled")),
-    h("button", { type: "button", class: "toast__button", data: { testid: "undo" }, onclick: () => restore(id, on.undo) }, "Undo"),
-    h("button", { type: "button", class: "icon-button", "aria-label": "Delete now", title: "Delete now", data: { testid: "delete-now" }, onclick: () => on.finish(id) }, icon("cross")),
+    h("span", { class: "toast__text" }, texts.list.deleted, " ", h("bdi", { class: "toast__title" }, title || texts.page.untitled)),
+    h("button", { type: "button", class: "toast__button", data: { testid: "undo" }, onclick: () => restore(id, on.undo) }, texts.list.undo),
+    h("button", { type: "button", class: "icon-button", "aria-label": texts.list.deleteNow, title: texts.list.deleteNow, data: { testid: "delete-now" }, onclick: () => on.finish(id) }, icon("cross")),
   );
 }
 

@@ -1,5 +1,6 @@
 /** The transcript: takes events in batches, keeps the reader where he is, marks what is missing. */
 
+import { numberText, texts } from "../language.js";
 import { h, slot } from "./dom.js";
 import { icon } from "./icons.js";
 import { Sheet } from "./sheet.js";
@@ -50,7 +51,7 @@ export class Transcript {
     this.sheet = new Sheet(this.list, this.scroller, () => this.#schedule());
     this.writing = new Writing(slot("writing"));
     this.jump = h("button", { type: "button", class: "jump", hidden: true, data: { testid: "jump-latest" }, onclick: () => this.toEnd() });
-    this.first = h("button", { type: "button", class: "jump", hidden: true, data: { testid: "jump-beginning" }, onclick: () => listener.rewound() }, icon("send"), "Beginning");
+    this.first = h("button", { type: "button", class: "jump", hidden: true, data: { testid: "jump-beginning" }, onclick: () => listener.rewound() }, icon("send"), texts.transcript.beginning);
     slot("jump").append(this.first, this.jump);
     this.scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     document.addEventListener("visibilitychange", () => this.#looks());
@@ -265,8 +266,8 @@ export class Transcript {
     this.first.hidden = this.#atEnd || !this.#rewinds;
     if (count === this.#unread && this.jump.childElementCount > 0) return;
     this.#unread = count;
-    this.jump.replaceChildren(icon("down"), count > 0 ? `${count.toLocaleString("en")} new` : "Latest");
-    this.jump.setAttribute("aria-label", count > 0 ? `Jump to the latest, ${count} new` : "Jump to the latest");
+    this.jump.replaceChildren(icon("down"), count > 0 ? texts.transcript.fresh(numberText(count)) : texts.transcript.latest);
+    this.jump.setAttribute("aria-label", count > 0 ? texts.transcript.toFresh(numberText(count)) : texts.transcript.toLatest);
     this.listener.unread(count);
   }
 }

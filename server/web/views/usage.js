@@ -1,5 +1,6 @@
 /** Cost and tokens in the head, and where they went in a panel below. */
 
+import { numberText, texts } from "../language.js";
 import { costText, tokenText } from "../usage.js";
 import { h, slot } from "./dom.js";
 
@@ -17,9 +18,9 @@ export function mountUsage(store) {
     button.replaceChildren(
       h("span", {}, costText(usage.cost)),
       " ",
-      h("span", { class: "usage__tokens" }, `${tokenText(tokens)} tokens`),
+      h("span", { class: "usage__tokens" }, texts.usage.tokens(tokenText(tokens))),
     );
-    button.setAttribute("aria-label", `${costText(usage.cost)} ${tokenText(tokens)} tokens, show details`);
+    button.setAttribute("aria-label", texts.usage.label(costText(usage.cost), tokenText(tokens)));
     slot("usage-rows").replaceChildren(...rows(usage).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
   });
 }
@@ -30,11 +31,11 @@ export function mountUsage(store) {
  */
 function rows(usage) {
   /** @type {[string, string][]} */
-  const all = [["Cost", `$${usage.cost.toFixed(usage.cost < 1 ? 4 : 2)}`]];
-  if (usage.budget !== null) all.push(["Budget", `$${usage.budget.toFixed(2)}`]);
-  all.push(["Tokens sent", usage.prompt.toLocaleString("en")], ["Tokens received", usage.completion.toLocaleString("en")]);
-  if (usage.cached > 0) all.push(["Read from the cache", usage.cached.toLocaleString("en")]);
-  if (usage.window > 0) all.push(["Context in use", `${tokenText(usage.turn)} of ${tokenText(usage.window)}`]);
-  if (usage.model) all.push(["Model", usage.model]);
+  const all = [[texts.usage.cost, `$${usage.cost.toFixed(usage.cost < 1 ? 4 : 2)}`]];
+  if (usage.budget !== null) all.push([texts.usage.budget, `$${usage.budget.toFixed(2)}`]);
+  all.push([texts.usage.sent, numberText(usage.prompt)], [texts.usage.received, numberText(usage.completion)]);
+  if (usage.cached > 0) all.push([texts.usage.cached, numberText(usage.cached)]);
+  if (usage.window > 0) all.push([texts.usage.window, texts.usage.of(tokenText(usage.turn), tokenText(usage.window))]);
+  if (usage.model) all.push([texts.usage.model, usage.model]);
   return all;
 }

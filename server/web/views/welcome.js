@@ -1,5 +1,6 @@
 /** What stands in the place of a transcript: the front page, and an address that leads nowhere. */
 
+import { texts } from "../language.js";
 import { h, slot } from "./dom.js";
 
 /** @typedef {import("../types.js").Example} Example */
@@ -49,5 +50,5 @@ function beginning({ title, message }, begin) {
 /** The first line of a few. @param {Example[]} examples @returns {(string | HTMLElement)[]} */
 function hints(examples) {
   const lines = examples.slice(0, HINTS).map((one) => h("code", { dir: "auto" }, one.message.split("\n")[0]));
-  return lines.flatMap((line, place) => [place === 0 ? "Try " : " · ", line]);
+  return lines.flatMap((line, place) => [place === 0 ? `${texts.welcome.try} ` : " · ", line]);
 }
