@@ -5,7 +5,6 @@ from collections import Counter
 
 import pytest
 
-from events.page_reader import PageReader
 from tests.support.backends import open_stores
 from tests.support.checker import Counts
 from tests.support.hooked import POINTS, HookedConversationStores, HookedEventStore
@@ -27,10 +26,8 @@ BLOCKS += [(kind, range(BLOCK)) for kind in ("files", "sqlite", "local")]
     ("kind", "seeds"), BLOCKS, ids=lambda value: str(getattr(value, "start", value))
 )
 async def test_whatever_is_appended_meanwhile_comes_once_and_in_order(
-    kind, seeds, tmp_path, record_property, monkeypatch
+    kind, seeds, tmp_path, record_property
 ):
-    # Deadlines have no part in the race; a loaded machine holds up the loop for seconds.
-    monkeypatch.setitem(PageReader.__init__.__kwdefaults__, "read_seconds", PATIENCE_SECONDS)
     races: dict[str, Race] = {}
 
     async def hook(point: str, conversation_id: str) -> None:
@@ -47,6 +44,7 @@ async def test_whatever_is_appended_meanwhile_comes_once_and_in_order(
             page_size=4,
             page_cache_bytes=CACHES[seeds.start // BLOCK % len(CACHES)],
             max_concurrent_conversations=SEEDS,
+            # Deadlines have no part in the race; a loaded machine holds up the loop for seconds.
             append_deadline_seconds=PATIENCE_SECONDS,
             handshake_seconds=PATIENCE_SECONDS,
         ) as live,
