@@ -30,8 +30,8 @@ async def say_beside_a_busy_one(store) -> str:
     """Append one after the other, beside a stream that always has a batch under way."""
     others = FaultyEventStore(store)
     # A loaded machine's disk may be slower than the deadline, after which a third call decides.
-    patient = {"append_seconds": 1_000.0}
-    busy, other = await open_stream(store, **patient), await open_stream(others, **patient)
+    busy = await open_stream(store, append_seconds=1_000.0)
+    other = await open_stream(others, append_seconds=1_000.0)
     published: list[int] = []
     other.tap(lambda events, _summary: published.extend(one.id for one in events))
     ended = False
