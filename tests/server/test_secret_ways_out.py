@@ -110,7 +110,8 @@ async def drive(url, seen):
 async def test_nothing_that_was_planted_leaves_by_any_way_out(tmp_path, storage):
     seen: list[tuple[str, str]] = []
     arguments = ("--storage", storage)
-    environment = {"PARLEY_LOG_LEVEL": "debug"}
+    # Files of a workspace are kept as the agent wrote them, secrets included: see decision 0107.
+    environment = {"PARLEY_LOG_LEVEL": "debug", "PARLEY_WORKSPACE_MAX_FILES": "0"}
     async with server_process(tmp_path, *arguments, environment=environment) as server:
         code = await drive(server.url, seen)
         await server.stop()
