@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -152,14 +152,24 @@ async def person(context: BrowserContext, url: str) -> Person:
     return Person(await context.new_page(), url)
 
 
-async def thread_ms(page: Page) -> float:
-    """The milliseconds of a processor that the page's main thread has had; others' have no part in it."""
+@asynccontextmanager
+async def thread_ms(page: Page) -> AsyncIterator[Callable[[], Awaitable[float]]]:
+    """Give the milliseconds of a processor that the page's main thread has had since; others' have no part.
+
+    Chromium counts them from the moment at which a session asks for them.
+    """
     session = await page.context.new_cdp_session(page)
     await session.send("Performance.enable")
-    metrics = (await session.send("Performance.getMetrics"))["metrics"]
-    await session.detach()
-    (seconds,) = (one["value"] for one in metrics if one["name"] == "ThreadTime")
-    return 1000 * float(seconds)
+
+    async def taken() -> float:
+        metrics = (await session.send("Performance.getMetrics"))["metrics"]
+        (seconds,) = (one["value"] for one in metrics if one["name"] == "ThreadTime")
+        return 1000 * float(seconds)
+
+    try:
+        yield taken
+    finally:
+        await session.detach()
 
 
 async def new_context(browser: Browser, **options: Any) -> BrowserContext:
