@@ -96,7 +96,7 @@ class TurnDouble(Turn):
         self.usages: list[Usage] = []
         self.kept: list[bytes] = []
         self.drafts: dict[tuple[str, str], str] = {}
-        """What was shown of arguments, by kind of action and field."""
+        """The shown part of arguments, by kind of action and field."""
         self.uses = 0
         """Uses of the turn so far."""
         self.over = False

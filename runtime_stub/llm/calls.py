@@ -31,7 +31,7 @@ LOOP = (
 
 
 class Step(NamedTuple):
-    """What was done at once, and what came of it."""
+    """The calls that were made at once, and their outcomes."""
 
     asked: tuple[tuple[str, str], ...]
     found: tuple[str, ...]

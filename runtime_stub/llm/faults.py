@@ -1,4 +1,4 @@
-"""What went wrong with a request to a model: whether it may pass, and the words for people."""
+"""Faults of a request to a model: whether they may pass, and the words for people."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ TOO_LONG = (
     "too many tokens",
     "exceeds the maximum number of tokens",
 )
-"""What providers say of a request that is longer than the model takes."""
+"""Providers' words for a request that is longer than the model takes."""
 NO_CREDIT = ("insufficient_quota", "insufficient credit", "credit balance", "billing")
 DEEPEST = 8
 """Causes of an error that are looked at."""

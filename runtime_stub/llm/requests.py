@@ -52,7 +52,7 @@ class TooLong(RuntimeFloorError):
 
 @dataclass(slots=True)
 class Answer:
-    """What a model answered besides texts: its calls, and the tokens of request and answer.
+    """A model's answer without its texts: its calls, and the tokens of request and answer.
 
     `limit` is the limit that the answer's usage has reached; it ends the turn once the texts are told.
     """

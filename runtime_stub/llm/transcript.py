@@ -87,7 +87,7 @@ Entry: TypeAlias = Event | BadCall | Note
 
 @dataclass(slots=True)
 class Transcript:
-    """What a model is told: the events of the log in the order in which they were taken up."""
+    """The conversation as a model is told it: events in the order in which they were taken up."""
 
     entries: list[Entry] = field(default_factory=list)
     summary: str = ""

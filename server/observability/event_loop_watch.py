@@ -46,8 +46,12 @@ class LoopWatch:
     """
 
     def __init__(
-        self, slow_seconds: float, adapt: Callable[[bool], None] = lambda _late: None
+        self,
+        slow_seconds: float,
+        adapt: Callable[[bool], None] = lambda _late: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._adapt = adapt
         """Told once a second whether the loop is late."""
         self._last_lags: list[float] = []
@@ -73,7 +77,7 @@ class LoopWatch:
 
     def beat(self) -> None:
         """Measure the delay; called on the loop BEAT_SECONDS after the previous call ended."""
-        now = time.monotonic()
+        now = self._clock()
         if self._slow_seconds <= 0 or self._over.is_set():
             return
         if self._thread is None:
@@ -103,7 +107,7 @@ class LoopWatch:
     def _look(self, loop: AbstractEventLoop, thread_id: int) -> None:
         patience = self._slow_seconds
         while not self._over.wait(patience):
-            patience = self._beaten_at + self._slow_seconds - time.monotonic()
+            patience = self._beaten_at + self._slow_seconds - self._clock()
             if patience <= 0:
                 self._found = self._found or _sample(loop, thread_id)
                 patience = self._slow_seconds

@@ -15,7 +15,7 @@ AWAITING = AgentState.AWAITING_USER_INPUT
 
 
 class Shown:
-    """What a stream tells of its partials."""
+    """The pieces that a stream tells of its partials."""
 
     def __init__(self, stream):
         self.pieces: list[Piece | Dropped] = []
@@ -55,7 +55,7 @@ class Drafting(Does):
 
 
 async def done(text, work):
-    """What is shown and stored of a turn."""
+    """The pieces and events of a turn."""
     agent = Drafting(text, work)
     async with Running(agent) as one:
         agent.shown = Shown(one.stream)

@@ -262,7 +262,7 @@ def slow_calls(release, *called):
 
 
 def settings_with(user, **server):
-    """What an agent is told of a user's settings on a server with these."""
+    """The settings of a user that an agent is told on a server with these."""
     key = server.pop("key", None)
     chosen = AgentSettings(llm_api_key=None if key is None else SecretStr(key), **server)
     found = agent_settings(Settings(**user), chosen)

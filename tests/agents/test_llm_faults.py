@@ -153,7 +153,7 @@ class Watch:
 
 @dataclass
 class Outcome:
-    """What the log says of a turn, and what the provider saw."""
+    """The outcome of a turn in the log, and the requests that the provider saw."""
 
     log: list[Payload]
     requests: list[words.ModelRequest]

@@ -16,7 +16,7 @@ from tests.support.servers import server_process
 AT_ONCE = 24
 SHUTDOWN_SECONDS = 1.0
 MACHINE_SECONDS = 7.0
-"""What a loaded machine may take besides; with it the seconds are still fewer than the default's."""
+"""Seconds that a loaded machine may take besides; with them the seconds are still fewer than the default's."""
 QUICK = CLASSES | {"PARLEY_SHUTDOWN_SECONDS": str(SHUTDOWN_SECONDS)}
 
 

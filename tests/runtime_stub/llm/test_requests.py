@@ -36,7 +36,7 @@ def turn_of(model, *, pause=20.0, **options):
 
 
 async def fails(turn):
-    """How a turn fails."""
+    """The failure of a turn."""
     with pytest.raises(TurnFailed) as failed:
         await LlmAgent().run(turn)
     return failed.value.reason

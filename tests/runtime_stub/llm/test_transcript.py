@@ -1,4 +1,4 @@
-"""What a model is told of a conversation: every call with its answer, and messages where they were taken up."""
+"""The transcript that a model is told of a conversation: every call with its answer, and messages where they were taken up."""
 
 from typing import Any
 

@@ -41,7 +41,7 @@ def turn_of(model, runtime, message, before=(), context_tokens=100_000):
 
 
 def told(request):
-    """What a request tells, without the instructions."""
+    """The messages of a request, without the instructions."""
     return [
         (
             one["role"],

@@ -5,7 +5,6 @@ import json
 import re
 import threading
 import time
-from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -61,18 +60,8 @@ def said(event):
     return event.get("action") == "message"
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """What the watch takes for the time; it stands still."""
-    stopped = SimpleNamespace(now=1.0)
-    told = SimpleNamespace(monotonic=lambda: stopped.now)
-    monkeypatch.setattr("server.observability.event_loop_watch.time", told)
-    return stopped
-
-
-@pytest.mark.usefixtures("clock")
 async def test_a_loop_that_is_not_held_up_is_on_time_and_quiet():
-    with LoopWatch(30) as watch:
+    with LoopWatch(30, clock=lambda: 1.0) as watch:
         for _ in range(4):
             watch.beat()
 
@@ -80,10 +69,11 @@ async def test_a_loop_that_is_not_held_up_is_on_time_and_quiet():
     assert watch.slow == 0
 
 
-async def test_a_loop_is_held_up_when_no_beat_comes_in_time(clock):
-    with LoopWatch(0.2) as watch:
+async def test_a_loop_is_held_up_when_no_beat_comes_in_time():
+    now = 1.0
+    with LoopWatch(0.2, clock=lambda: now) as watch:
         watch.beat()
-        clock.now += 0.3
+        now += 0.3
         watch.beat()
         watch.beat()
 
