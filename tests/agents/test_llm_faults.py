@@ -50,7 +50,7 @@ class Case:
     answers: Sequence[Answer]
     says: Sequence[str] = ("At the second try.",)
     """The texts that are whole."""
-    reason: Reason | None = None
+    reason: Reason | str = ""
     cut: Sequence[str] = ()
     """The texts that were cut short, and kept."""
     requests: int = 2
@@ -247,7 +247,7 @@ async def test_a_turn_recovers_from_what_the_provider_does_or_ends_in_the_reason
 
     assert outcome.texts(interrupted=False) == list(case.says)
     assert outcome.texts(interrupted=True) == list(case.cut)
-    assert outcome.reason == (case.reason or "")
+    assert outcome.reason == case.reason
     assert len(outcome.requests) == case.requests
 
 
