@@ -163,7 +163,8 @@ class WorkspaceMachine(RuleBasedStateMachine):
         await self.world.close()
         await self.world.open()
         head = await self.world.events.head(key)
-        assert head.deleted or not done
+        if done:
+            assert head.deleted
         if head.deleted:
             self._forget(key)
             assert await self.world.leftovers(key) == 0
@@ -197,7 +198,6 @@ class WorkspaceMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "files", "local"])
-@pytest.mark.timeout(240)
 def test_any_history_with_kills_agrees_with_a_plain_dict(kind, record_property):
     figures: Counter[str] = Counter()
     machine = type("Machine", (WorkspaceMachine,), {"kind": kind, "figures": figures})

@@ -32,7 +32,6 @@ async def with_workspace(kind, folder):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("death", Death)
-@pytest.mark.timeout(120)
 async def test_a_crash_at_any_write_of_a_save_leaves_a_whole_workspace(
     kind, death, tmp_path, record_property
 ):
@@ -48,7 +47,8 @@ async def test_a_crash_at_any_write_of_a_save_leaves_a_whole_workspace(
 
         loaded = await world.store.load("c")
         assert loaded in (Loaded(BEFORE), Loaded(AFTER))
-        assert died or loaded == Loaded(AFTER)
+        if not died:
+            assert loaded == Loaded(AFTER)
         figures["crashes"] += died
         figures["after the manifest"] += died and loaded == Loaded(AFTER)
         await world.store.save("c", AFTER)
@@ -63,7 +63,6 @@ async def test_a_crash_at_any_write_of_a_save_leaves_a_whole_workspace(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("death", Death)
-@pytest.mark.timeout(120)
 async def test_a_crash_at_any_write_of_a_deletion_leaves_all_or_nothing(
     kind, death, tmp_path, record_property
 ):
@@ -79,7 +78,8 @@ async def test_a_crash_at_any_write_of_a_deletion_leaves_all_or_nothing(
         await world.open()
 
         deleted = (await world.events.head("c")).deleted
-        assert died or deleted
+        if not died:
+            assert deleted
         assert await world.store.load("c") == (None if deleted else Loaded(BEFORE))
         assert (await world.leftovers("c") == 0) == deleted
         figures["crashes"] += died
