@@ -410,7 +410,6 @@ async def told(folder, *, killed):
     return [request.messages for request in model.requests], metrics
 
 
-@pytest.mark.timeout(120)
 async def test_a_turn_that_a_kill_cut_short_is_begun_again_and_answered(tmp_path, model):
     model.say(hang(3), plain("At last."))
     async with (
@@ -442,7 +441,6 @@ async def runs(tmp_path_factory):
     )
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.asyncio(loop_scope="module")
 async def test_the_model_is_told_the_same_after_kills_between_turns(runs):
     (requests, metrics), (after_kills, metrics_after_kills) = runs

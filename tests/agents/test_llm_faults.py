@@ -19,7 +19,7 @@ from tests.support.remote import Remote
 from tests.support.servers import server_process
 from tests.support.sse import Frame, SseView, sse_frames
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 KEY = "sk-the-users-own-key-424242"
 SECONDS = 5

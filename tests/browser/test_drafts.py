@@ -12,7 +12,6 @@ from tests.support.waiting import until
 pytestmark = [
     pytest.mark.chromium,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(60),
 ]
 
 KEPT = "() => localStorage.getItem('parley.drafts')"

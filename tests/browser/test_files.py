@@ -15,7 +15,6 @@ from tests.support.screenshots import picture
 pytestmark = [
     pytest.mark.chromium,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(120),
 ]
 
 PIXEL = base64.b64decode(

@@ -19,7 +19,6 @@ from tests.support.screenshots import picture
 pytestmark = [
     pytest.mark.chromium,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(240),
 ]
 
 OTHER_PAGES = ("admin/", "docs/", "diagram/", "vendor/", "languages/")

@@ -10,7 +10,6 @@ from tests.support.servers import server_process
 pytestmark = [
     pytest.mark.chromium,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(120),
 ]
 
 KEY = "sk-planted-in-the-page-7f3a91"

@@ -20,7 +20,6 @@ __all__ = ("live",)
 pytestmark = [
     pytest.mark.chromium,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(90),
 ]
 
 LIBRARIES = re.compile(r"highlight\.min\.js|temml|diagram/")

@@ -11,7 +11,6 @@ KILLS = 5
 
 
 @pytest.mark.parametrize("storage", ["sqlite", "local"])
-@pytest.mark.timeout(240)
 async def test_a_kill_leaves_the_workspace_of_the_last_save_whole(
     storage, tmp_path, record_property
 ):
@@ -27,7 +26,6 @@ async def test_a_kill_leaves_the_workspace_of_the_last_save_whole(
 
 @pytest.mark.parametrize("storage", ["sqlite", "local"])
 @pytest.mark.parametrize("end", ["kill", "stop"])
-@pytest.mark.timeout(120)
 async def test_the_files_of_a_workspace_are_there_after_a_restart(storage, end, tmp_path):
     async with unlimited_server(tmp_path, storage) as server:
         async with remote(server.url) as api:
@@ -51,7 +49,6 @@ async def test_the_files_of_a_workspace_are_there_after_a_restart(storage, end, 
 
 
 @pytest.mark.parametrize("storage", ["sqlite", "local"])
-@pytest.mark.timeout(120)
 async def test_an_orderly_stop_saves_the_workspaces_of_the_loops_that_are_up(storage, tmp_path):
     async with unlimited_server(tmp_path, storage) as server:
         async with remote(server.url) as api:
