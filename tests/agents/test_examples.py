@@ -19,7 +19,7 @@ from storage.users.settings import Settings
 from tests.support.clients import joined
 from tests.support.live import live_server
 from tests.support.loops import Running
-from tests.support.model_endpoint import PLANTED, model_endpoint, plain, refused
+from tests.support.model_endpoint import PLANTED, plain, refused
 from tests.support.payloads import answers
 from tests.support.remote import CONVERSATIONS, remote
 
@@ -96,12 +96,6 @@ async def test_the_curator_works_in_a_server():
         texts = [stored.body async for stored in one.stream.search_events()]
 
     assert any(b"full.txt: 1 lines\\nNothing is empty." in body for body in texts)
-
-
-@pytest.fixture
-async def model():
-    async with model_endpoint() as endpoint:
-        yield endpoint
 
 
 @pytest.fixture

@@ -35,12 +35,6 @@ KEY = "sk-the-users-own-key-987654"
 
 
 @pytest.fixture
-async def model():
-    async with model_endpoint() as endpoint:
-        yield endpoint
-
-
-@pytest.fixture
 async def live(model):
     async with live_server(agent_class="llm") as opened:
         settings = Settings(llm_base_url=model.url, llm_model="gpt-x", llm_api_key=SecretStr(KEY))

@@ -13,17 +13,10 @@ from tests.support.model_endpoint import (
     endless,
     hang,
     huge,
-    model_endpoint,
     plain,
     refused,
     unknown_tool,
 )
-
-
-@pytest.fixture
-async def model():
-    async with model_endpoint() as endpoint:
-        yield endpoint
 
 
 def turn_of(model, *, pause=20.0, **options):

@@ -7,19 +7,13 @@ from runtime_stub.conformance import TurnDouble
 from runtime_stub.llm import LlmAgent
 from runtime_stub.stub import StubRuntime
 from runtime_stub.turn import AgentSettings, ModelOptions
-from tests.support.model_endpoint import calls, model_endpoint, plain, reasoning
+from tests.support.model_endpoint import calls, plain, reasoning
 
 SHORT, LONG = "echo short", f"echo {'long ' * 300}"
 
 
 def run(command):
     return ("run", f'{{"command": "{command}"}}')
-
-
-@pytest.fixture
-async def model():
-    async with model_endpoint() as endpoint:
-        yield endpoint
 
 
 @pytest.fixture
