@@ -3,18 +3,15 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from events.actions import Action, CmdRunAction, IPythonRunCellAction, TaskTrackingAction
-from events.event import ConfirmationState
+from events.actions import Action, CmdRunAction, TaskTrackingAction
 from events.observations import (
     CmdOutputMetadata,
     CmdOutputObservation,
     ErrorObservation,
     Observation,
-    TaskTrackingObservation,
-    UserRejectObservation,
 )
 from runtime_stub import keeping, shell
-from runtime_stub.answers import answer
+from runtime_stub.answers import TaskList, answer, unconfirmed
 from runtime_stub.base import (
     FileChange,
     FileVersions,
@@ -46,7 +43,7 @@ class StubRuntime(Runtime):
         self._workspace = Workspace(max_bytes=max_bytes)
         self._draft: Workspace | None = None
         self._environment: dict[str, str] = {}
-        self._tasks: list[dict[str, object]] = []
+        self._tasks = TaskList()
         self._turn = asyncio.Lock()
         self._status = RuntimeStatus.STOPPED
         self._closed = False
@@ -73,17 +70,8 @@ class StubRuntime(Runtime):
         """Perform one action, after earlier ones."""
         self._ready_workspace()
         async with self._turn:
-            if isinstance(action, CmdRunAction | IPythonRunCellAction):
-                match action.confirmation_state:
-                    case ConfirmationState.REJECTED:
-                        return UserRejectObservation(
-                            content="Action has been rejected by the user! "
-                            "Waiting for further user input."
-                        )
-                    case ConfirmationState.AWAITING_CONFIRMATION:
-                        return ErrorObservation(content="The action has not been confirmed yet.")
-                    case ConfirmationState.CONFIRMED:
-                        pass
+            if (refused := unconfirmed(action)) is not None:
+                return refused
             try:
                 return await self._answer(action)
             except WorkspaceError as error:
@@ -144,12 +132,12 @@ class StubRuntime(Runtime):
     ) -> Snapshot | None:
         """Return the workspace as it was before a running command."""
         workspace = self._ready_workspace()
-        return keeping.snapshot_of(workspace, self._tasks)
+        return keeping.snapshot_of(workspace, self._tasks.tasks)
 
     async def restore(self, snapshot: Snapshot) -> None:
         """Begin with a snapshot. Raises WorkspaceError for one that does not fit in."""
         workspace = Workspace(max_bytes=self._workspace.max_bytes)
-        self._tasks = keeping.restore(workspace, snapshot)
+        self._tasks = TaskList(keeping.restore(workspace, snapshot))
         self._workspace = workspace
 
     def _ready_workspace(self) -> Workspace:
@@ -163,7 +151,7 @@ class StubRuntime(Runtime):
             case CmdRunAction():
                 return await self._run(action)
             case TaskTrackingAction():
-                return self._track(action)
+                return self._tasks.track(action)
             case _:
                 return answer(workspace, action)
 
@@ -197,21 +185,6 @@ class StubRuntime(Runtime):
                 outcome: Outcome = stop.value
                 return outcome
             await asyncio.sleep(pause_seconds)
-
-    def _track(self, action: TaskTrackingAction) -> TaskTrackingObservation:
-        if action.command == "plan":
-            self._tasks = list(action.task_list)
-        elif action.command != "view":
-            raise WorkspaceError(f"Unknown task command {action.command!r}: use view or plan.")
-        lines = [
-            f"{number}. [{task.get('status', 'todo')}] {task.get('title', '')}"
-            for number, task in enumerate(self._tasks, start=1)
-        ]
-        return TaskTrackingObservation(
-            content="\n".join(lines) or "The task list is empty.",
-            command=action.command,
-            task_list=self._tasks,
-        )
 
 
 class StubRuntimeBuilder(RuntimeBuilder):

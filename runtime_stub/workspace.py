@@ -40,6 +40,10 @@ class Workspace:
             folders=set(self.folders),
         )
 
+    def resolve(self, path: str) -> str:
+        """Return the canonical form of a path, absolute or from the root. Raises BadWorkspacePath."""
+        return resolve(path)
+
     def is_file(self, path: str) -> bool:
         """Return whether there is a file at `path`."""
         return path in self.files
@@ -146,10 +150,10 @@ class Workspace:
             raise WorkspaceError(f"{path}: the workspace may not exceed {self.max_entries} entries")
 
 
-def resolve(path: str, base: str = ROOT) -> str:
+def resolve(path: str, base: str = ROOT, root: str = ROOT) -> str:
     """Return the canonical form of `path`, absolute or relative to the folder `base`.
 
-    Raises BadWorkspacePath when it is empty, too long, has control characters or leaves ROOT.
+    Raises BadWorkspacePath when it is empty, too long, has control characters or leaves `root`.
     """
     if not path or len(path) > MAX_PATH_CHARACTERS or _UNFIT_FOR_PATHS.search(path):
         raise BadWorkspacePath(f"{named(path)!r}: not a valid path")
@@ -162,8 +166,8 @@ def resolve(path: str, base: str = ROOT) -> str:
         elif part not in ("", "."):
             parts.append(part)
     found = "/" + "/".join(parts)
-    if not _is_within(found, ROOT):
-        raise BadWorkspacePath(f"{named(path)}: the path leaves the workspace ({ROOT})")
+    if not _is_within(found, root):
+        raise BadWorkspacePath(f"{named(path)}: the path leaves the workspace ({root})")
     if len(found) > MAX_PATH_CHARACTERS:
         raise BadWorkspacePath(f"{named(path)}: File name too long")
     return found

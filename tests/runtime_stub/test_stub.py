@@ -84,6 +84,28 @@ async def test_a_command_under_way_ends_when_the_runtime_is_closed(runtime):
         await asyncio.gather(command, runtime.close())
 
 
+async def test_a_cancelled_command_leaves_the_workspace_as_it_was(runtime):
+    await runtime.perform(CmdRunAction(command="echo before > a; mkdir b; cd b"))
+    command = CmdRunAction(command="echo after > ../a; cd ..; sleep 60; touch c")
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await runtime.perform(command)
+
+    assert await runtime.read_file("a") == b"before\n"
+    answer = await runtime.perform(CmdRunAction(command="pwd; ls .."))
+    assert answer.content == "/workspace/b\na\nb"
+
+
+async def test_a_command_sees_a_file_that_is_written_while_it_runs(runtime):
+    answer, _ = await asyncio.gather(
+        runtime.perform(CmdRunAction(command="touch a; sleep 0.01; ls")),
+        runtime.write_file("b", b"mine"),
+    )
+
+    assert answer.content == "a\nb"
+
+
 async def test_a_page_is_the_same_for_every_address(runtime):
     first = await runtime.perform(BrowseURLAction(url="https://example.org/a"))
     second = await runtime.perform(BrowseURLAction(url="http://example.com"))
