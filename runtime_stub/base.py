@@ -53,7 +53,8 @@ class Runtime(ABC):
     `perform` answers every action with an observation, failing commands included; it raises
     `RuntimeUnavailable` only when the runtime itself is gone. File operations take absolute
     workspace paths or paths relative to its root and raise `WorkspaceError`s. Cancelling any call
-    is safe: it leaves the workspace as it was before or after the action, never between.
+    is safe: a file is as it was before or after the call, never between, and a command is over,
+    with nothing of it done later; what it had done to files by then may stay.
     """
 
     idempotent: ClassVar[frozenset[str]] = frozenset()
@@ -64,6 +65,11 @@ class Runtime(ABC):
     changes_alone: ClassVar[bool] = False
     """Whether files may change while no action is under way, as by processes in the background: a
     snapshot is then taken when the runtime is closed, even if nothing was done since the last."""
+
+    @property
+    def root(self) -> str:
+        """The absolute path of the workspace's root as commands see it, without a slash at its end."""
+        return "/workspace"
 
     @property
     @abstractmethod
@@ -142,4 +148,10 @@ class RuntimeBuilder(ABC):
         """Return a runtime for the conversation, not yet connected. Raise RuntimeUnavailable.
 
         `user_id` is the id of the conversation's owner, an opaque text; None where it has no owner.
+        """
+
+    async def forget(self, conversation_id: str) -> None:  # noqa: B027 - optional
+        """Remove what is still there of the conversation's runtimes; it was deleted, and none runs.
+
+        What is raised is logged. This default does nothing.
         """

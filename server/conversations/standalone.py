@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Self
 
 from events.actions import Action
@@ -25,6 +26,7 @@ from server.conversations.manager import (
 )
 from server.conversations.record_updates import MetadataFollower
 from server.conversations.registry import OpenConversations
+from server.user_code import UserCode
 from storage.errors import ConversationNotFound, Damaged
 from storage.keyed_locks import KeyedLocks
 
@@ -219,6 +221,16 @@ class StandaloneConversationManager(ConversationManager):
         await self._parts.event_store.delete(sid)
         await self._parts.loop_dependencies.workspaces.delete(sid)
         await self._parts.conversation_stores.for_user(user_id).delete_metadata(sid)
+        await self._forget_runtime(sid)
+
+    async def _forget_runtime(self, sid: str) -> None:
+        """Have the builder of runtimes remove what it holds; the conversation is gone in any case."""
+        parts = self._parts.loop_dependencies
+        forget = partial(parts.runtime_builder.forget, sid)
+        try:
+            await UserCode(sid).wait(forget, parts.deadlines.other, "the runtime builder's forget")
+        except Exception:
+            logger.exception("what a runtime of %s has left could not be removed", sid)
 
     async def _delete_damaged(self, sid: str, user_id: str | None) -> bool:
         """Delete a conversation whose record cannot be read, where its owner is known all the same.
@@ -231,6 +243,7 @@ class StandaloneConversationManager(ConversationManager):
         await records.delete_metadata(sid)
         await self._parts.event_store.delete(sid)
         await self._parts.loop_dependencies.workspaces.delete(sid)
+        await self._forget_runtime(sid)
         return True
 
     async def is_agent_loop_running(self, sid: str) -> bool:

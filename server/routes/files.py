@@ -149,7 +149,6 @@ def _rules_of(lines: Iterable[str]) -> Iterator[Rule]:
 
 _LOG = logging.getLogger(__name__)
 
-ROOT = "/workspace"
 IGNORE_FILE = ".gitignore"
 IGNORE_BYTES = 64 * 1024
 """A longer .gitignore is not heeded."""
@@ -256,7 +255,7 @@ def _told(redactor: Redactor, name: str) -> str:
 
 async def _rules_above(runtime: Runtime, path: str) -> list[RuleFile]:
     """Return the rules that apply in a folder: its own first, then those of its parents."""
-    inside = path.removeprefix(ROOT).strip("/")
+    inside = path.removeprefix(runtime.root).strip("/")
     parts = inside.split("/") if inside else []
     found: list[RuleFile] = []
     for depth in range(len(parts), max(len(parts) - IGNORE_DEPTH, -1), -1):
@@ -286,7 +285,10 @@ async def _everything(runtime: Runtime) -> dict[str, bytes]:
             if name.endswith("/"):
                 folders.append(path)
                 continue
-            content = await runtime.read_file(path)
+            try:
+                content = await runtime.read_file(path)
+            except (FileMissing, BadWorkspacePath):
+                continue  # a command removed it meanwhile, or it is no file: a symbolic link
             size += len(content)
             if size > ARCHIVE_BYTES or len(contents) >= ARCHIVE_FILES:
                 raise TooLarge("The workspace is too large for a zip archive")
