@@ -254,7 +254,7 @@ def manager_parts(
         connections=ConnectionRegistry(),
         loop_dependencies=LoopDependencies(
             components.agent,
-            instantiate("runtime_class", components.runtime_builder),
+            components.runtimes(config),
             deadlines=Deadlines(
                 start=config.runtime_start_seconds,
                 other=config.action_timeout_seconds,

@@ -45,6 +45,7 @@ class Options:
         None
     )
     agent: Annotated[str | None, _described("agent_class")] = None
+    runtime: Annotated[Literal["memory", "local"] | None, _described("runtime_kind")] = None
     ui_dir: Annotated[Path | None, _described("ui_dir")] = None
     insecure: Annotated[bool | None, _described("insecure")] = None
     config: Annotated[
@@ -59,6 +60,7 @@ class Options:
             "data_dir": self.data_dir,
             "storage_kind": self.storage,
             "agent_class": self.agent,
+            "runtime_kind": self.runtime,
             "ui_dir": self.ui_dir,
             "insecure": self.insecure,
         }
@@ -135,7 +137,7 @@ def _shown_progress() -> Iterator[Track]:
 def class_problems(config: ServerConfig) -> Sequence[str]:
     """Return what is wrong with the first setting that names an unusable class."""
     try:
-        load_components(config)
+        load_components(config).runtimes(config)
         load_tracing(config.otel_endpoint)
     except ConfigError as error:
         return [str(error)]

@@ -1,6 +1,7 @@
 """The classes of a server: the built-in ones, or those that settings name."""
 
 import inspect
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,6 +12,7 @@ from starlette.middleware import Middleware
 
 from runtime_stub.agent import Agent, Example
 from runtime_stub.base import RuntimeBuilder
+from runtime_stub.errors import RuntimeUnavailable
 from runtime_stub.scripted import ScriptedAgent
 from runtime_stub.stub import StubRuntimeBuilder
 from runtime_stub.turn import AgentSettings, ModelOptions
@@ -31,6 +33,8 @@ from storage.backends.base import OpenedStorage
 from storage.conversations.base import ConversationStore, ConversationStores
 from storage.counters import Counters
 from storage.users.base import SecretsStore, SecretsStores, SettingsStore, SettingsStores
+
+logger = logging.getLogger(__name__)
 
 TRACING_EXTRA = "otel"
 MODEL_EXTRA = "llm"
@@ -146,6 +150,12 @@ class Components:
             middleware=(Middleware(TracedRequests, tracing),),
         )
 
+    def runtimes(self, config: ServerConfig) -> RuntimeBuilder:
+        """Return the builder of runtimes. Raise ConfigError."""
+        if config.runtime_kind == "memory":
+            return instantiate("runtime_class", self.runtime_builder)
+        return _local_runtimes(config)
+
     def manage(self, parts: ManagerDependencies) -> ConversationManager:
         """Return the manager, not yet started. Raise ConfigError."""
         return instantiate("conversation_manager_class", partial(self.conversation_manager, parts))
@@ -198,6 +208,27 @@ def _examples_of(agent: type[Agent]) -> Sequence[Example]:
     if not all(isinstance(one, Example) for one in found):
         raise TypeError("`examples` must hold only instances of runtime_stub.Example")
     return found
+
+
+def _local_runtimes(config: ServerConfig) -> RuntimeBuilder:
+    """Return the builder of runtimes on this machine, and log what that means. Raise ConfigError."""
+    from runtime_stub.local.options import Limits, LocalOptions  # noqa: PLC0415 - few servers need it
+    from runtime_stub.local.runtime import LocalRuntimeBuilder  # noqa: PLC0415
+
+    first, last = map(int, config.local_uids.split("-"))
+    limits = {name: getattr(config, f"local_{name}") for name in Limits._fields}
+    options = LocalOptions(
+        directory=config.local_dir,
+        uids=range(first, last + 1),
+        inherited=tuple(config.local_environment),
+        limits=Limits(**limits),
+    )
+    try:
+        builder = LocalRuntimeBuilder(options)
+    except RuntimeUnavailable as error:
+        raise ConfigError(f"runtime: {error}") from error
+    logger.warning("%s", builder.warning())
+    return builder
 
 
 def load_tracing(endpoint: str | None) -> Tracing | None:

@@ -33,6 +33,7 @@ from server.config.origins import checked_origin, is_loopback, normal_host
 from server.config.sources import (
     CONFIG_VARIABLE,
     ENVIRONMENT_PREFIX,
+    PLAIN_VARIABLES,
     ConfigError,
     ExistingDirectory,
     Layer,
@@ -368,11 +369,105 @@ class AdminSettings(BaseModel):
         return self._places.get(field, "default")
 
 
+LEAST_FILES = 256
+"""Open files that a shell and what it runs need."""
+LEAST_UID = 1000
+_UIDS = re.compile(r"(\d{1,10})-(\d{1,10})")
+
+
+class LocalRuntimes(BaseModel):
+    """What `runtime` = `local` needs to know. docs/local.md says what it holds, and what it does not."""
+
+    runtime_kind: Literal["memory", "local"] = Field(
+        default="memory",
+        description="Where agents work. `memory`: in a small imitation of a shell and a repository, which"
+        " touches nothing; `local`: with real commands and files of this machine, in a directory per "
+        "conversation ([what holds them, and what does not](local.md)).",
+    )
+    local_dir: Path = Field(
+        default=Path("parley-workspaces"),
+        description="Directory for the workspaces of `runtime` = `local`. Users of the workspaces must be "
+        "able to pass through it and what is above it, so it is not in `data_dir`.",
+    )
+    local_uids: str = Field(
+        default="1900000000-1900009999",
+        description="First and last of the user ids that workspaces of `runtime` = `local` get, one each, if "
+        "the server runs as root; nothing else on the machine may use them.",
+    )
+    local_environment: Annotated[list[str], NoDecode, BeforeValidator(_split)] = Field(
+        default_factory=lambda: ["PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ"],
+        description="Variables of the server's environment that commands see, as a list or comma-separated; "
+        "they see no other one.",
+    )
+    local_processes: Count = Field(
+        default=512, ge=16, description="Processes and threads of one workspace, all together."
+    )
+    local_memory_bytes: Count = Field(
+        default=4 * 1024**3,
+        ge=64 * 1024**2,
+        description="Memory in bytes of one process of a workspace, and of all together.",
+    )
+    local_cpu_seconds: Count = Field(
+        default=600, ge=1, description="Seconds of processor time of one process of a workspace."
+    )
+    local_file_bytes: Count = Field(
+        default=1024**3,
+        ge=1024**2,
+        description="Size in bytes of the largest file that commands write.",
+    )
+    local_open_files: int = Field(
+        default=1024,
+        ge=LEAST_FILES,
+        le=1024**2,
+        description="Files that one process of a workspace may have open.",
+    )
+    local_disk_bytes: Count = Field(
+        default=4 * 1024**3,
+        ge=1024**2,
+        description="Bytes on the disk of one workspace, with its home and its temporary files; looked at "
+        "while commands run.",
+    )
+    local_disk_entries: Count = Field(
+        default=200_000,
+        ge=100,
+        description="Files and folders of one workspace, with its home and its temporary files.",
+    )
+    local_output_bytes: Count = Field(
+        default=64 * 1024**2,
+        ge=1024**2,
+        description="Output in bytes after which a command is ended.",
+    )
+
+    @field_validator("local_uids")
+    @classmethod
+    def _check_uids(cls, value: str) -> str:
+        found = _UIDS.fullmatch(value)
+        if found is None:
+            raise ValueError("not two user ids such as 1900000000-1900009999")
+        first, last = int(found[1]), int(found[2])
+        if not LEAST_UID <= first <= last < 2**31:
+            raise ValueError(
+                f"must be user ids from {LEAST_UID} to {2**31 - 1}, the first one first"
+            )
+        return value
+
+    @field_validator("local_environment")
+    @classmethod
+    def _check_environment(cls, value: list[str]) -> list[str]:
+        """Refuse variables that hold settings: some of them are keys."""
+        for name in value:
+            if name.upper().startswith(ENVIRONMENT_PREFIX) or name.upper() in PLAIN_VARIABLES:
+                raise ValueError(
+                    "a variable that holds a setting of the server is not for commands"
+                )
+        return value
+
+
 DEFAULT_TOML = Path("parley.toml")
 
 
 class ServerConfig(
-    AccessLimits, Extensions, ModelDefaults, Observability, AdminSettings, BaseSettings
+    AccessLimits, Extensions, LocalRuntimes, ModelDefaults, Observability, AdminSettings, BaseSettings
 ):
     """All settings of a server, checked and immutable.
 
@@ -736,6 +831,9 @@ class ServerConfig(
         except ValidationError as error:
             problems = list(_problems(error))
             raise ConfigError(Layer().sentence(problems), problems=problems) from None
+        if config.runtime_kind == "local" and config.runtime_class is not None:
+            reason = "runtime = local has no effect beside runtime_class: leave one of them out"
+            raise ConfigError(f"runtime: {reason}", problems=[("runtime_kind", reason)])
         if config.keyless and not config.insecure and not config.local:
             reason = (
                 f"{config.host} can be reached from other machines: set session_api_key "

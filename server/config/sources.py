@@ -36,7 +36,7 @@ def _directory(value: object, handler: ValidatorFunctionWrapHandler) -> Path:
 ExistingDirectory = Annotated[DirectoryPath, WrapValidator(_directory)]
 """A directory that is there."""
 
-_PUBLIC_NAMES = {"storage_kind": "storage"}
+_PUBLIC_NAMES = {"storage_kind": "storage", "runtime_kind": "runtime"}
 
 
 class ConfigError(Exception):

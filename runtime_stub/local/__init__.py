@@ -1,0 +1,1 @@
+"""Commands and files on this machine, in a directory per conversation. Imported where the server is composed."""

@@ -1,0 +1,185 @@
+"""Directories of workspaces on this machine, each with a user of its own where the server is root."""
+
+import fcntl
+import logging
+import os
+import pwd
+import secrets
+import stat
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime_stub.errors import RuntimeUnavailable
+from runtime_stub.local.files import User
+
+logger = logging.getLogger(__name__)
+
+PRIVATE = 0o700
+PASSABLE = 0o711
+"""The mode of directories that everybody may pass through, and nobody list."""
+LOCK = ".lock"
+REMOVED = ".removed-"
+"""The beginning of the names of directories that are being removed."""
+REMOVAL_SECONDS = 60.0
+GIT_SETTINGS = """\
+[init]
+	defaultBranch = main
+[user]
+	name = Agent
+	email = agent@localhost
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The directory of one conversation: its workspace, a home and a folder for temporary files."""
+
+    directory: str
+    user: User | None
+
+    @property
+    def root(self) -> str:
+        """The workspace."""
+        return f"{self.directory}/workspace"
+
+    @property
+    def home(self) -> str:
+        """The home of commands, which is not shown as part of the workspace."""
+        return f"{self.directory}/home"
+
+    @property
+    def temporary(self) -> str:
+        """Where commands and the server put what they need for a while."""
+        return f"{self.directory}/tmp"  # noqa: S108 - below a private directory
+
+
+class Places:
+    """The directories below one folder. Every method blocks and raises RuntimeUnavailable."""
+
+    def __init__(self, folder: Path, uids: range) -> None:
+        self._folder = folder
+        self._uids = uids if os.geteuid() == 0 else None
+
+    def check(self) -> None:
+        """Raise RuntimeUnavailable if users of workspaces cannot pass through to their directories."""
+        if self._uids is None:
+            return
+        for path in (self._folder.absolute(), *self._folder.absolute().parents):
+            if path.exists() and not path.stat().st_mode & stat.S_IXOTH:
+                raise RuntimeUnavailable(
+                    f"the users of workspaces cannot pass through {path}: set local_dir to another"
+                    " directory, or let everybody pass (chmod o+x)"
+                )
+
+    def prepare(self, name: str) -> Place:
+        """Return the directory of a conversation, made where it is missing, its user with it."""
+        try:
+            with self._locked() as folder:
+                return self._prepared(folder, name)
+        except OSError as error:
+            raise RuntimeUnavailable(
+                f"the directory of the workspace cannot be made: {error.strerror}"
+            ) from error
+
+    def remove(self, name: str) -> None:
+        """Remove a conversation's directory, if there is one; what is left is removed at a start."""
+        try:
+            with self._locked() as folder:
+                # Its user is not given to another one before all of it is gone.
+                (folder / name).rename(folder / f"{REMOVED}{secrets.token_hex(8)}")
+            self.sweep()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise RuntimeUnavailable(
+                f"the directory of the workspace cannot be removed: {error.strerror}"
+            ) from error
+
+    def sweep(self) -> None:
+        """Remove what earlier removals have left; a failure is logged."""
+        try:
+            with self._locked() as folder:  # in which nobody is about to make one
+                left = [str(path) for path in folder.glob(f"{REMOVED}*")]
+        except OSError:
+            left = []
+        if not left:
+            return
+        # Not by Python: rm goes to any depth, and no link that appears meanwhile leads it away.
+        try:
+            subprocess.run(  # noqa: S603 - names of our own
+                ["/bin/rm", "-rf", "--", *left],
+                check=True,
+                timeout=REMOVAL_SECONDS,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                env={},
+            )
+        except (OSError, subprocess.SubprocessError):
+            logger.warning("%d removed workspaces are still on the disk", len(left))
+
+    @contextmanager
+    def _locked(self) -> Iterator[Path]:
+        """Hold the folder alone, also among processes; made where it is missing."""
+        if not self._folder.exists():
+            self._folder.mkdir(parents=True)
+            self._folder.chmod(PASSABLE)
+            self.check()
+        descriptor = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # What is a link on the way is one no more in what commands are told.
+            yield self._folder.resolve()
+        finally:
+            os.close(descriptor)
+
+    def _prepared(self, folder: Path, name: str) -> Place:
+        place = Place(str(folder / name), None)
+        if not Path(place.directory).exists():
+            self._make(folder, place)
+        found = os.lstat(place.root)
+        if self._uids is None:
+            owner = os.geteuid()
+            if found.st_uid != owner:
+                raise RuntimeUnavailable(
+                    f"the workspace belongs to the user {found.st_uid}, not to the server's"
+                )
+            return place
+        if found.st_uid not in self._uids:
+            raise RuntimeUnavailable(
+                f"the workspace belongs to the user {found.st_uid}, which is not among the"
+                " users for workspaces (local_uids)"
+            )
+        return Place(place.directory, User(found.st_uid, found.st_gid))
+
+    def _make(self, folder: Path, place: Place) -> None:
+        """Make a directory with all that belongs to it, or nothing.
+
+        The directory itself stays the server's: commands cannot put another one in its place, nor
+        remove what is directly in it.
+        """
+        draft = Place(str(folder / f"{REMOVED}{secrets.token_hex(8)}"), None)
+        Path(draft.directory).mkdir(mode=PRIVATE)
+        inside = [Path(path) for path in (draft.root, draft.home, draft.temporary)]
+        for path in inside:
+            path.mkdir(mode=PRIVATE)
+        settings = Path(draft.home, ".gitconfig")
+        settings.write_text(GIT_SETTINGS)
+        if self._uids is not None:
+            uid = self._free_uid(folder)
+            for path in (settings, *inside):
+                os.chown(path, uid, uid)
+            Path(draft.directory).chmod(PASSABLE)
+        Path(draft.directory).rename(place.directory)
+
+    def _free_uid(self, folder: Path) -> int:
+        taken = {entry.pw_uid for entry in pwd.getpwall()}
+        for path in folder.iterdir():
+            with suppress(OSError):
+                taken.add(os.lstat(Place(str(path), None).root).st_uid)
+        for uid in self._uids or ():
+            if uid not in taken:
+                return uid
+        raise RuntimeUnavailable("every user for workspaces is taken (local_uids)")

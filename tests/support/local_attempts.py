@@ -1,0 +1,404 @@
+"""Attempts to get out of a workspace on this machine, or to use the machine up from within one.
+
+Each returns whether it succeeded. docs/local.md says of each whether it is expected to. As a program,
+for a user that the tests' process is not, it prints that of all of them.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from events.actions import FileReadAction, FileWriteAction
+from events.observations import FileReadObservation, FileWriteObservation
+from runtime_stub.errors import WorkspaceError
+from tests.support.local_worlds import KEY, MIB, LocalWorld, local_world, passable_folder
+
+
+class Attempt(NamedTuple):
+    """An attempt, and the limits that are not the usual ones."""
+
+    run: Callable[[LocalWorld], Awaitable[bool]]
+    limits: dict[str, int]
+
+
+ATTEMPTS: dict[str, Attempt] = {}
+
+
+def attempt(name: str, **limits: int):
+    def register(run):
+        ATTEMPTS[name] = Attempt(run, limits)
+        return run
+
+    return register
+
+
+async def _reads(world: LocalWorld, path: str) -> bool:
+    """Whether a file action, or a request for a file, gives the server's secret."""
+    answer = await world.runtime.perform(FileReadAction(path=path))
+    if isinstance(answer, FileReadObservation) and KEY in answer.content:
+        return True
+    try:
+        return KEY.encode() in await world.runtime.read_file(path)
+    except WorkspaceError:
+        return False
+
+
+async def _writes(world: LocalWorld, path: str, target: Path) -> bool:
+    """Whether a file action changes or makes a file outside."""
+    answer = await world.runtime.perform(FileWriteAction(path=path, content="written"))
+    return (
+        isinstance(answer, FileWriteObservation)
+        and target.exists()
+        and "written" in (target.read_text())
+    )
+
+
+@attempt("a path with `..` or from the root of the disk")
+async def _(world):
+    up = "../" * 12
+    paths = [str(world.secret), f"{up}{world.secret}", "a/../../../../data/secret.txt"]
+    outside = world.folder / "written.txt"
+    return any([await _reads(world, path) for path in paths]) or any(
+        [await _writes(world, path, outside) for path in (str(outside), "../../../written.txt")]
+    )
+
+
+@attempt("a symbolic link to a file or a folder outside")
+async def _(world):
+    outside = world.folder / "open"
+    outside.mkdir(mode=0o777)
+    outside.chmod(0o777)
+    (outside / "secret.txt").write_text(KEY)
+    await world.run(f"ln -s {outside}/secret.txt file; ln -s {outside} folder; ln -s / root")
+    listed = []
+    for path in ("folder", "root"):
+        try:
+            listed += await world.runtime.list_files(path)
+        except WorkspaceError:
+            continue
+    return (
+        await _reads(world, "file")
+        or await _reads(world, "folder/secret.txt")
+        or await _writes(world, "folder/new.txt", outside / "new.txt")
+        or await _writes(world, "file", outside / "secret.txt")
+        or bool(listed)
+    )
+
+
+@attempt("a symbolic link put in place while a file is read")
+async def _(world):
+    outside = world.folder / "open"
+    outside.mkdir(mode=0o755)
+    (outside / "secret.txt").write_text(KEY)
+    await world.run(
+        f"mkdir real; echo mine > real/secret.txt; ln -s {outside} link;"
+        " (while :; do ln -sfn real now; mv -Tf now place; rm -f place; cp -r real place;"
+        " rm -rf place; cp -P link place; rm -f place; done) >/dev/null 2>&1 &"
+    )
+    return any([await _reads(world, "place/secret.txt") for _ in range(300)])
+
+
+@attempt("a hard link to a file of the server")
+async def _(world):
+    await world.run(f"ln {world.secret} linked")
+    return await _reads(world, "linked")
+
+
+@attempt("a fifo or a device in the place of a file")
+async def _(world):
+    await world.run("mkfifo fifo; mknod device c 1 5")
+    async with asyncio.timeout(10):
+        return any([await _reads(world, path) for path in ("fifo", "device")]) or any(
+            [await _writes(world, path, world.folder / "none") for path in ("fifo", "device")]
+        )
+
+
+@attempt("names that are no Unicode, or have newlines in them")
+async def _(world):
+    await world.run(
+        "touch $'a\\nb' $'\\xff\\xfe' 'ünïcode' $'\\e[31m'; mkdir $'folder\\n'; touch -- -rf"
+    )
+    names = await world.runtime.list_files()
+    answers = [await _reads(world, f"{world.secret}\n"), await _reads(world, "a\nb")]
+    return len(names) != 6 or any(answers)
+
+
+@attempt("the server's environment, as commands have it")
+async def _(world):
+    return KEY in (await world.run("env; set; cat /proc/self/environ /proc/$$/environ")).content
+
+
+@attempt("the environment of the server's process and of the keeper, in /proc")
+async def _(world):
+    pids = f"{os.getpid()} $PPID"
+    answer = await world.run(f"for pid in {pids}; do head -c 1 /proc/$pid/environ && echo; done")
+    return answer.metadata.exit_code == 0 or "Permission denied" not in answer.content
+
+
+@attempt("the memory and the descriptors of the server's process, in /proc")
+async def _(world):
+    server = os.getpid()
+    answer = await world.run(f"ls /proc/{server}/fd/ || dd if=/proc/{server}/mem bs=1 count=1")
+    return answer.metadata.exit_code == 0
+
+
+@attempt("descriptors inherited from the server")
+async def _(world):
+    descriptor = os.open(world.secret, os.O_RDONLY)
+    os.set_inheritable(descriptor, True)  # noqa: FBT003 - the system's API
+    try:
+        async with world.another("heir") as heir:
+            answer = await heir.run("ls -l /proc/self/fd; cat /proc/self/fd/[3-9] </dev/null")
+    finally:
+        os.close(descriptor)
+    return KEY in answer.content or "secret.txt" in answer.content
+
+
+@attempt("the server's data directory")
+async def _(world):
+    return KEY in (await world.run(f"cat {world.secret}")).content
+
+
+@attempt("the workspace of another conversation")
+async def _(world):
+    async with world.another("neighbour") as neighbour:
+        await neighbour.run("echo private > note.txt")
+        answer = await world.run(f"cat {neighbour.runtime.root}/note.txt")
+    return "private" in answer.content
+
+
+@attempt("a signal to the server or to the keeper")
+async def _(world):
+    answer = await world.run(f"kill -0 {os.getpid()} && echo server; kill -0 $PPID && echo keeper")
+    return "server" in answer.content.split() or "keeper" in answer.content.split()
+
+
+@attempt("more rights by a program of another user, such as sudo")
+async def _(world):
+    answer = await world.run("grep NoNewPrivs /proc/self/status")
+    return answer.content.split()[-1] != "1"
+
+
+@attempt("the current directory moved away")
+async def _(world):
+    await world.run("cd /")
+    return (await world.run("pwd")).content != world.runtime.root
+
+
+@attempt("a process left behind in the background")
+async def _(world):
+    await world.run("sleep 1000 & nohup sleep 1000 >/dev/null 2>&1 & disown -a")
+    running = world.processes()
+    await world.runtime.close()
+    return len(running) < 2 or bool(world.processes())
+
+
+@attempt("a double fork with setsid")
+async def _(world):
+    fork = (
+        "import os, time\nif os.fork() == 0:\n  os.setsid()\n  if os.fork() == 0: time.sleep(1000)"
+    )
+    await world.run(f"setsid setsid sleep 1000 & disown; python3 -c '{fork}'; sleep 0.2")
+    running = world.processes()
+    await world.runtime.close()
+    return len(running) < 2 or bool(world.processes())
+
+
+@attempt("a double fork with setsid, by a command that is given up")
+async def _(world):
+    await world.give_up("(setsid setsid sleep 1000 &) ; sleep 1000", 1)
+    return bool(world.processes())
+
+
+@attempt("a hang that ignores SIGTERM")
+async def _(world):
+    await world.give_up("trap '' TERM INT HUP QUIT; while :; do sleep 1000; done", 1)
+    return bool(world.processes())
+
+
+@attempt("a process that has stopped itself")
+async def _(world):
+    await world.give_up("kill -STOP $$", 1)
+    return bool(world.processes())
+
+
+@attempt("a fork bomb")
+async def _(world):
+    bomb = asyncio.create_task(world.give_up("bomb() { bomb | bomb & }; bomb; sleep 1000", 3))
+    most = 0
+    while not bomb.done():
+        most = max(most, len(world.processes()))
+        await asyncio.wait((bomb,), timeout=0.1)
+    await bomb
+    await world.runtime.close()
+    return most > 64 + 8 or bool(world.processes())
+
+
+@attempt("processor time without end", cpu_seconds=1)
+async def _(world):
+    answer = await world.run("while :; do :; done")
+    return answer.metadata.exit_code != 137
+
+
+@attempt("memory of one process")
+async def _(world):
+    answer = await world.run("x=$(head -c 400000000 /dev/zero | tr '\\0' a); echo got ${#x}")
+    return "got 400000000" in answer.content
+
+
+@attempt("memory of many processes together", file_bytes=64 * MIB)
+async def _(world):
+    hold = "x=$(head -c 30000000 /dev/zero | tr '\\0' a); echo held; sleep 1000"
+    answer = await world.run(f"for i in {{1..20}}; do ({hold}) & done; wait")
+    return "bytes of memory" not in answer.content
+
+
+@attempt("output without end")
+async def _(world):
+    answer = await world.run("yes")
+    return "bytes of output" not in answer.content or bool(world.processes())
+
+
+@attempt("output without end, in the background")
+async def _(world):
+    await world.run("yes & disown")
+    answer = await world.run("echo and on")
+    await world.runtime.close()
+    return answer.content != "and on" or bool(world.processes())
+
+
+@attempt("a file without end")
+async def _(world):
+    await world.run("cat /dev/zero > file")
+    answer = await world.run("stat -c %s file")
+    return int(answer.content) > 8 * MIB
+
+
+@attempt("a sparse file")
+async def _(world):
+    answer = await world.run("truncate -s 1T sparse; stat -c %s sparse")
+    size = int(answer.content.split()[-1])
+    return size > 8 * MIB
+
+
+@attempt("large files without end")
+async def _(world):
+    answer = await world.run("i=0; while :; do i=$((i+1)); head -c 4M /dev/zero > f$i; done")
+    return "the directory took more than" not in answer.content
+
+
+@attempt("large files by many short commands")
+async def _(world):
+    answer = None
+    for number in range(400):
+        answer = await world.run(f"head -c 1M /dev/zero > f{number}")
+        if not answer.success:
+            break
+    await world.run("rm f*")
+    again = await world.run("echo again > file; cat file")
+    return answer is None or "too much" not in answer.content or again.content != "again"
+
+
+@attempt("small files without end")
+async def _(world):
+    answer = await world.run("i=0; while :; do i=$((i+1)); : > f$i; done")
+    return "entries" not in answer.content
+
+
+@attempt("folders within each other without end")
+async def _(world):
+    answer = await world.run("while mkdir d && cd d; do :; done")
+    await world.runtime.close()
+    await world.builder.forget("conversation")
+    left = (world.folder / "workspaces" / "conversation").exists()
+    return "folders within each other" not in answer.content or left
+
+
+@attempt("files that are removed but still open", file_bytes=256 * MIB)
+async def _(world):
+    answer = await world.run("exec 3>f; rm f; while :; do cat /dev/zero >&3; done")
+    return "the directory took more than" not in answer.content
+
+
+@attempt("files in a folder that cannot be read", file_bytes=256 * MIB)
+async def _(world):
+    answer = await world.run("mkdir d; exec 3>d/f; chmod 0 d; while :; do cat /dev/zero >&3; done")
+    return "the directory" not in answer.content
+
+
+@attempt("input that never comes")
+async def _(world):
+    answer = await world.run("read line; cat; echo over")
+    return answer.content != "over"
+
+
+@attempt("a very long argument")
+async def _(world):
+    long = await world.run(f": {'x' * 3_000_000}")
+    made = await world.run("/bin/true $(head -c 300000 /dev/zero | tr '\\0' x)")
+    on = await world.run("echo and on")
+    texts = long.content + made.content
+    return texts.count("Argument list too long") != 2 or on.content != "and on"
+
+
+@attempt("memory as files outside, such as in /dev/shm")
+async def _(world):
+    path = f"/dev/shm/{world.mark}"  # noqa: S108 - it is what is tried
+    try:
+        answer = await world.run(f"echo kept > {path}; cat {path}")
+    finally:
+        Path(path).unlink(missing_ok=True)
+    return "kept" in answer.content
+
+
+@attempt("files outside, such as in /tmp")
+async def _(world):
+    path = f"/tmp/{world.mark}"  # noqa: S108 - it is what is tried
+    try:
+        answer = await world.run(f"echo kept > {path}; cat {path}")
+    finally:
+        Path(path).unlink(missing_ok=True)
+    return "kept" in answer.content
+
+
+@attempt("a connection to the server's port, or to any other one")
+async def _(world):
+    reached = asyncio.Event()
+
+    async def serve(_reader, writer):
+        reached.set()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        await world.run(f"exec 3<>/dev/tcp/127.0.0.1/{port}; cat <&3")
+    return reached.is_set()
+
+
+async def tried_all() -> dict[str, bool]:
+    """Make every attempt, one after the other; which of them succeeded."""
+    outcomes = {}
+    for name in ATTEMPTS:
+        with passable_folder() as folder:
+            outcomes[name] = await tried(name, folder)
+    return outcomes
+
+
+async def tried(name: str, folder: Path) -> bool:
+    """Make an attempt in a runtime of its own; whether it succeeded."""
+    made = ATTEMPTS[name]
+    async with local_world(folder, **made.limits) as world:
+        return await made.run(world)
+
+
+def main() -> None:
+    sys.stdout.write(json.dumps(asyncio.run(tried_all())))
+
+
+if __name__ == "__main__":
+    main()
