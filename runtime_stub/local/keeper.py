@@ -11,6 +11,8 @@ A frame, in both directions: the lengths of both parts, an object as JSON, bytes
 
 import contextlib
 import ctypes
+import errno
+import fcntl
 import json
 import os
 import re
@@ -44,6 +46,8 @@ CHUNK = 64 * 1024
 FOLDER_FD = 198
 """The descriptor to which a shell writes where it ends; a script seldom uses it."""
 LONGEST_FOLDER = 8192
+CLAIMS = "/run/parley-users"
+"""Holds a file for each user of a workspace, locked by the keeper that has it."""
 LEAST_UID = 1000
 """Users below this are the system's, and commands never run as one."""
 OOM_SCORE = 500
@@ -206,6 +210,27 @@ def kill_user(uid: int, gid: int) -> None:
         os.waitpid(child, 0)
 
 
+def claim_user(uid: int) -> None:
+    """Be the only keeper on the machine that has this user, until this program ends. Raises OSError.
+
+    Whoever ends all processes of a user must not end those of another server's workspace.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(CLAIMS, 0o700)  # noqa: PTH102
+    claim = os.open(f"{CLAIMS}/{uid}", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    due = time.monotonic() + KILL_SECONDS  # the keeper before it may be about to end
+    while True:
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > due:
+                text = f"the user {uid} has a workspace of another server (local_uids)"
+                raise OSError(errno.EBUSY, text) from None
+            time.sleep(ROUND_SECONDS)
+        else:
+            return
+
+
 def become(uid: int, gid: int) -> None:
     """Become a user for good. Raises OSError."""
     os.setgroups([])
@@ -327,7 +352,7 @@ class Keeper:
         self._unsent = bytearray()
         self._notes: list[str] = []
         """What is to be said with the next command's outcome."""
-        self._usage = self._allowed = Usage()
+        self._usage = Usage()
         self._look_at_disk = 0.0
         self._look_at_processes = 0.0
         self._over = False
@@ -341,11 +366,11 @@ class Keeper:
 
     def serve(self) -> None:
         """Do what the frames ask for until the socket ends; then end every process."""
+        if self._user is not None:
+            claim_user(self._user[0])
+            kill_user(*self._user)  # what an earlier keeper that was killed left behind
         try:
-            if self._user is not None:
-                kill_user(*self._user)  # what an earlier keeper that was killed left behind
             self._usage = measure(self._directory)
-            self._allowed = self._bounded(self._usage)
             self._say({"say": "ready", **self._used()})
             while not self._over:
                 for key, _ in self._selector.select(self._seconds()):
@@ -668,24 +693,15 @@ class Keeper:
         begun = time.monotonic()
         found, before = measure(self._directory), self._usage
         found = found._replace(size=found.size + measure_unlinked(self._processes()))
-        self._usage, allowed = found, self._allowed
-        self._allowed = self._bounded(found)
+        self._usage = found
         taken = time.monotonic() - begun
         self._look_at_disk = time.monotonic() + max(WATCH_SECONDS, DISK_SHARE * taken)
         if found.uncountable:
             self._kill_all(f"the directory {found.uncountable}")
-        elif found.size > max(allowed.size, before.size):
+        elif found.size > max(self._limits.disk_bytes, before.size):
             self._kill_all(f"the directory took more than {self._limits.disk_bytes} bytes")
-        elif found.entries > max(allowed.entries, before.entries):
+        elif found.entries > max(self._limits.disk_entries, before.entries):
             self._kill_all(f"the directory had more than {self._limits.disk_entries} entries")
-
-    def _bounded(self, found: Usage) -> Usage:
-        """Return what there may be: the limits, or what there was beyond them when it was least."""
-        least = found if self._allowed == Usage() else self._allowed
-        return Usage(
-            max(self._limits.disk_bytes, min(found.size, least.size)),
-            max(self._limits.disk_entries, min(found.entries, least.entries)),
-        )
 
     def _kill_all(self, why: str) -> None:
         """End every process of the conversation; the outcome of its command says why."""

@@ -10,6 +10,8 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 
 from runtime_stub.errors import RuntimeUnavailable
@@ -179,7 +181,10 @@ class Places:
         for path in folder.iterdir():
             with suppress(OSError):
                 taken.add(os.lstat(Place(str(path), None).root).st_uid)
-        for uid in self._uids or ():
+        uids = self._uids or range(0)
+        # Servers of one machine begin at different ones, so that they seldom meet.
+        first = int.from_bytes(sha256(os.fsencode(folder)).digest()[:4]) % max(1, len(uids))
+        for uid in chain(uids[first:], uids[:first]):
             if uid not in taken:
                 return uid
         raise RuntimeUnavailable("every user for workspaces is taken (local_uids)")
