@@ -23,13 +23,13 @@ ENDED_SECONDS = 20.0
 
 
 @asynccontextmanager
-async def local_server():
+async def local_server(**more):
     with passable_folder() as folder:
         settings = {
             "PARLEY_LOCAL_DIR": str(folder / "workspaces"),
             "PARLEY_LOCAL_UIDS": f"{UIDS.start}-{UIDS.stop - 1}",
         }
-        environment = {**settings, **KEYS}
+        environment = {**settings, **KEYS, **more}
         data = folder / "data"
         async with server_process(data, "--runtime", "local", environment=environment) as server:
             yield server, folder / "workspaces"
@@ -97,6 +97,31 @@ async def test_a_deleted_conversation_has_no_processes_and_no_directory():
 
         assert marked_processes(mark) == []
         assert not place.exists()
+
+
+async def test_a_command_that_takes_too_long_is_ended_with_all_that_it_began():
+    mark = secrets.token_hex(8)
+    slow = f"env TEST_MARK={mark} setsid sleep 1000 & env TEST_MARK={mark} sleep 1000"
+    async with local_server(PARLEY_ACTION_TIMEOUT_SECONDS="2") as (server, _):
+        async with remote(server.url) as api:
+            conversation_id = await api.create(f"/run {slow}\n/run echo and on")
+            async with joined(server.url, conversation_id) as client:
+                answer = await client.event(lambda event: event.get("content") == "and on")
+
+        # The next command begins when the one before it has ended.
+        assert answer["observation"] == "run"
+        assert marked_processes(mark) == []
+
+
+async def test_a_stopped_loop_has_no_processes():
+    async with local_server() as (server, workspaces):
+        conversation_id, mark = await left_running(server)
+        async with remote(server.url) as api:
+            answer = await api.client.post(f"/api/conversations/{conversation_id}/stop")
+
+        assert answer.status_code == 200
+        assert marked_processes(mark) == []
+        assert (workspaces / conversation_id / "workspace").is_dir()
 
 
 async def test_the_servers_keys_are_in_no_childs_environment():
