@@ -48,6 +48,7 @@ from runtime_stub.local.places import Place, Places
 from runtime_stub.local.processes import Finished, Processes, Request
 from runtime_stub.shell import SHOWN_BYTES, WHOLE_BYTES
 from runtime_stub.workspace import resolve
+from storage.errors import WorkspaceTooLarge
 
 logger = logging.getLogger(__name__)
 
@@ -183,10 +184,16 @@ class LocalRuntime(Runtime):
         return None if found is None else found.output.decode("utf-8", "replace").strip() or None
 
     async def snapshot(self, limits: WorkspaceLimits) -> Snapshot | None:
-        """Return the files as they are, links and modes as records of this runtime."""
+        """Return the files as they are, links and modes as records of this runtime.
+
+        Of a workspace beyond the limits nothing is returned: its directory stays all the same.
+        """
         files = self._ready()
         async with self._turn:
-            return await self._in_thread(snapshots.taken, files, limits)
+            try:
+                return await self._in_thread(snapshots.taken, files, limits)
+            except WorkspaceTooLarge:
+                return None
 
     async def restore(self, snapshot: Snapshot) -> None:
         """Write the files, unless the directory of the conversation has any: it stays by itself."""
