@@ -5,7 +5,7 @@ import stat
 
 from runtime_stub.errors import BadWorkspacePath, FileMissing
 from runtime_stub.local.files import LocalFiles
-from storage.workspaces.snapshot import Snapshot, WorkspaceLimits, name_bytes
+from storage.workspaces.snapshot import Snapshot, WorkspaceLimits
 
 RECORD = "local"
 """The record that holds what a snapshot has no place for: links, and files that can be executed."""
@@ -30,9 +30,7 @@ def taken(files: LocalFiles, limits: WorkspaceLimits) -> Snapshot:
     own = {}
     if links or executable:
         own[RECORD] = json.dumps({"links": links, "executable": executable}).encode()
-    snapshot = Snapshot(files=contents, folders=frozenset(folders), own=own)
-    limits.check(snapshot.size, snapshot.entries)
-    return snapshot
+    return Snapshot(files=contents, folders=frozenset(folders), own=own)
 
 
 def given(files: LocalFiles, snapshot: Snapshot) -> None:
@@ -57,7 +55,10 @@ def _listed(files: LocalFiles, limits: WorkspaceLimits) -> tuple[dict[str, int],
     waiting = [""]
     while waiting:
         folder = waiting.pop()
-        names = files.children("/".join(filter(None, (files.root, folder))))
+        try:
+            names = files.children("/".join(filter(None, (files.root, folder))))
+        except FileMissing:
+            continue  # a process in the background removed it meanwhile
         if not names and folder:
             empty.append(folder)
         for name in names:
@@ -65,9 +66,11 @@ def _listed(files: LocalFiles, limits: WorkspaceLimits) -> tuple[dict[str, int],
             if name.endswith("/"):
                 waiting.append(path)
                 continue
-            mode, length = files.look(f"{files.root}/{path}")
-            found[path] = mode
-            size += length + len(name_bytes(path))
+            try:
+                found[path], length = files.look(f"{files.root}/{path}")
+            except FileMissing:
+                continue
+            size += length + len(path.encode("utf-8", "surrogatepass"))
             limits.check(size, len(found) + len(empty))
     return found, empty
 

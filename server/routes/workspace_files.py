@@ -120,6 +120,8 @@ class _Files:
 
     running = False
     kept_at: datetime | None = None
+    root = ROOT
+    """The root, as absolute paths have it."""
 
     async def folder(self, path: str) -> Iterable[_Entry]:
         """Return the names in a folder. Raises FileMissing."""
@@ -139,6 +141,7 @@ class _LiveFiles(_Files):
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self.root = runtime.root
 
     async def folder(self, path: str) -> Iterable[_Entry]:
         """See _Files."""
@@ -199,7 +202,7 @@ class WorkspaceFileRoutes:
         """List a folder of the workspace as it is now or was kept, folders first."""
         asked = read_query(request, FolderQuery).path or "."
         async with self._files(request) as files:
-            path = _checked(asked)
+            path = _checked(asked, files.root)
             found = await files.folder(path)
         entries = sorted(
             (one for one in found if not (one.is_folder and f"{one.name}/" in HIDDEN)),
@@ -270,7 +273,7 @@ class WorkspaceFileRoutes:
         conversation_id = await visible_id(request, self._services.conversation_stores)
         # Each reader holds a whole file.
         async with self._locks.of(conversation_id), self._files(request) as files:
-            path = _checked(asked)
+            path = _checked(asked, files.root)
             return path, await files.read(path)
 
     @asynccontextmanager
@@ -308,6 +311,6 @@ def text_in(content: bytes) -> str | None:
     return None if "\0" in text else text
 
 
-def _checked(path: str) -> str:
+def _checked(path: str, root: str) -> str:
     """Return a path relative to the workspace's root, "" for the root. Raises BadWorkspacePath."""
-    return resolve(path).removeprefix(ROOT).removeprefix("/")
+    return resolve(path, root, root).removeprefix(root).removeprefix("/")
