@@ -360,7 +360,7 @@ class AdminSettings(BaseModel):
     admin_key: Annotated[SecretStr, Field(min_length=16)] | None = Field(
         default=None,
         description="Key of `/api/admin`. If unset, only direct requests from this machine, without a "
-        "proxy, are accepted.",
+        "proxy, are accepted, and none with `runtime` = `local`.",
     )
     _places: dict[str, str] = PrivateAttr(default_factory=dict)
 

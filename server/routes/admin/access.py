@@ -28,7 +28,8 @@ class AdminAccess:
     """Checks access to administration.
 
     If a key is set, every request must carry it. Without one, a request must arrive at a loopback
-    listener from a loopback address, name this machine as its Host, and show no header of a proxy.
+    listener from a loopback address, name this machine as its Host, and show no header of a proxy;
+    where agents run commands on this machine, which could do that, there is no access without a key.
     Requests from pages of other sites are refused in either case. Wrong keys count as those of the
     other addresses do: an address that has shown too many is not asked for another.
     """
@@ -36,6 +37,7 @@ class AdminAccess:
     def __init__(self, config: ServerConfig, rates: RateLimits) -> None:
         self._rates = rates
         self._listens_here = config.local
+        self._shared_with_agents = config.runtime_kind == "local"
         key = config.admin_key
         self._key = None if key is None else key.get_secret_value().encode()
         self._label = KEYLESS if self._key is None else f"key:{_label(self._key)}"
@@ -47,6 +49,10 @@ class AdminAccess:
             raise Forbidden("Administration refuses requests from pages of other sites")
         if self._key is not None:
             self._check_key(request, self._key)
+        elif self._shared_with_agents:
+            raise Forbidden(
+                "Administration needs an admin key (admin_key) where agents run commands on this machine"
+            )
         elif not self._is_at_this_machine(request):
             raise Forbidden(
                 "Administration from other machines or through a proxy needs an admin key (admin_key)"

@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from tests.support.faulty_audit import SlowAudit
 from tests.support.live import live_server
+from tests.support.local_worlds import passable_folder
 from tests.support.proxy import forwarding
 from tests.support.rest import assert_refused, client_at, rest_server
 from tests.support.waiting import WAIT_SECONDS
@@ -296,3 +297,15 @@ async def test_a_look_at_the_audit_loses_no_count_of_a_record_that_is_being_adde
         found = (await rest.ask("GET", AUDIT)).json()["results"]
 
     assert [one["count"] for one in found if one["action"] == "overview"] == [4]
+
+
+async def test_where_agents_run_commands_on_this_machine_a_key_is_needed_from_it_as_well():
+    here = {"Host": "localhost:3000"}
+    with passable_folder() as folder:
+        local: dict[str, Any] = {"runtime_kind": "local", "local_dir": folder / "workspaces"}
+        async with rest_server(**local) as rest:
+            without = await status_of(rest, here)
+        async with rest_server(admin_key=KEY, **local) as rest:
+            with_key = await status_of(rest, {**here, "x-admin-api-key": KEY})
+
+    assert (without, with_key) == (403, 200)
