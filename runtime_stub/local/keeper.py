@@ -192,22 +192,26 @@ def send(process: Process, number: signal.Signals) -> None:
 def kill_user(uid: int, gid: int) -> None:
     """Kill every process of a user at once, also those that are no descendants of the keeper.
 
-    A child does it that has become that user, so that it can reach nobody else.
+    A child does it that has become that user, so that it can reach nobody else. Raises OSError where
+    nobody can become that user.
     """
     if uid < LEAST_UID:
-        return
+        raise OSError(errno.EPERM, f"the user {uid} is one of the system's (local_uids)")
     child = os.fork()
     if child == 0:
+        code = 1
         try:
             become(uid, gid)
             if os.getresuid() == (uid, uid, uid) and uid >= LEAST_UID:
+                code = 0
                 os.kill(-1, signal.SIGKILL)
-        except OSError:
-            pass
+        except ProcessLookupError:
+            pass  # the user has no process
         finally:
-            os._exit(0)
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(child, 0)
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    if os.waitstatus_to_exitcode(status) != 0:
+        raise OSError(errno.EPERM, f"nothing can be run as the user {uid} (local_uids)")
 
 
 def claim_user(uid: int) -> None:
@@ -379,7 +383,7 @@ class Keeper:
                 self._look()
                 self._begin()
         finally:
-            self._kill(frozenset())
+            self._end_all()
             if self._user is not None:
                 kill_user(*self._user)
 
@@ -718,6 +722,16 @@ class Keeper:
 
     def _processes(self, spared: frozenset[tuple[int, int]] = frozenset()) -> list[Process]:
         return descendants(os.getpid(), every_process(), spared)
+
+    def _end_all(self) -> None:
+        """End all descendants: let them end by themselves for TERM_SECONDS, then kill them."""
+        for process in self._processes():
+            send(process, signal.SIGTERM)
+            send(process, signal.SIGCONT)
+        due = time.monotonic() + TERM_SECONDS
+        while self._processes() and time.monotonic() < due:
+            time.sleep(TERM_SECONDS / 20)
+        self._kill(frozenset())
 
     def _kill(self, spared: frozenset[tuple[int, int]]) -> None:
         """Stop and then kill all descendants but the spared ones; within KILL_SECONDS."""

@@ -1,5 +1,6 @@
 """Directories of workspaces on this machine, each with a user of its own where the server is root."""
 
+import errno
 import fcntl
 import logging
 import os
@@ -82,8 +83,11 @@ class Places:
             with self._locked() as folder:
                 return self._prepared(folder, name)
         except OSError as error:
+            hint = ""
+            if self._uids is not None and error.errno in (errno.EPERM, errno.EINVAL):
+                hint = "; the users of local_uids may not exist here"
             raise RuntimeUnavailable(
-                f"the directory of the workspace cannot be made: {error.strerror}"
+                f"the directory of the workspace cannot be made: {error.strerror}{hint}"
             ) from error
 
     def remove(self, name: str) -> None:

@@ -109,7 +109,7 @@ class Processes:
     async def run(self, request: Request, *, beside: bool = False) -> Finished:
         """Run a command after earlier ones, or `beside` them; cancelled, it and all it began ends.
 
-        Raises RuntimeUnavailable.
+        How long it may take is its caller's to say. Raises RuntimeUnavailable.
         """
         if len(request.command.encode("utf-8", "surrogatepass")) > LONGEST_COMMAND:
             said = b"bash: Argument list too long\n"

@@ -16,6 +16,7 @@ from runtime_stub.errors import BadWorkspacePath, RuntimeUnavailable, WorkspaceE
 from runtime_stub.local.runtime import LocalRuntimeBuilder
 from runtime_stub.shell import WHOLE_BYTES
 from tests.support.local_worlds import MIB, UIDS, local_world, options, passable_folder
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(60)
 AS_ROOT = os.geteuid() == 0
@@ -198,6 +199,17 @@ async def test_what_is_too_much_on_the_disk_does_not_become_what_may_be(folder):
     assert endless.metadata.exit_code == 137
     assert not further.success
     assert "commands can remove, not write" in further.content
+
+
+async def test_processes_may_end_by_themselves_when_the_runtime_is_closed(world):
+    await world.run(
+        "(trap 'echo ended > end; exit' TERM; touch there; while :; do sleep 0.1; done) &"
+    )
+    await until(lambda: Path(world.runtime.root, "there").exists())
+
+    await world.runtime.close()
+
+    assert Path(world.runtime.root, "end").read_text() == "ended\n"
 
 
 async def test_both_ends_of_a_long_output_are_kept_and_a_mark_between_them(world):
