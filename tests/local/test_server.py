@@ -1,6 +1,8 @@
 """A server whose agents run commands on this machine: how it starts, and how the commands end."""
 
+import io
 import secrets
+import zipfile
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -134,6 +136,28 @@ async def test_the_servers_keys_are_in_no_childs_environment():
     for environment in found.values():
         for key in KEYS.values():
             assert key.encode() not in environment
+
+
+async def test_pages_list_show_and_pack_the_files_of_a_directory():
+    fill = "echo text > file; mkdir folder; echo more > folder/other; ln -s / link; mkfifo fifo"
+    async with local_server() as (server, workspaces), remote(server.url) as api:
+        conversation_id = await api.create(f"/run {fill}")
+        async with joined(server.url, conversation_id) as client:
+            await client.event(lambda event: event.get("observation") == "run")
+        base = f"/api/conversations/{conversation_id}"
+        root = workspaces.resolve() / conversation_id / "workspace"
+
+        names = await api.client.get(f"{base}/list-files")
+        inner = await api.client.get(f"{base}/list-files", params={"path": f"{root}/folder"})
+        archive = await api.client.get(f"{base}/zip-directory")
+        folder = await api.client.get(f"{base}/workspace", params={"path": f"{root}/folder"})
+        link = await api.client.get(f"{base}/select-file", params={"file": "link/etc/passwd"})
+
+    assert names.json() == ["fifo", "file", "folder/", "link"]
+    assert inner.json() == ["other"]
+    assert zipfile.ZipFile(io.BytesIO(archive.content)).namelist() == ["file", "folder/other"]
+    assert [entry["path"] for entry in folder.json()["entries"]] == ["folder/other"]
+    assert link.status_code == 400
 
 
 async def test_a_server_says_at_its_start_what_it_means_to_run_commands():
