@@ -39,6 +39,10 @@ TERM_SECONDS = 0.3
 """Seconds a process may take to end after SIGTERM."""
 KILL_SECONDS = 3.0
 """Seconds in which what was killed must be gone."""
+END_SECONDS = 30.0
+"""Seconds in which that must be so at the end of the keeper itself, after which nobody else sees to it."""
+CLAIM_SECONDS = 10.0
+"""Seconds to wait for a user whose earlier keeper is about to end."""
 ROUND_SECONDS = 0.002
 DEEPEST = 100
 """Folders within each other that are looked into."""
@@ -222,7 +226,7 @@ def claim_user(uid: int) -> None:
     with contextlib.suppress(FileExistsError):
         os.mkdir(CLAIMS, 0o700)  # noqa: PTH102
     claim = os.open(f"{CLAIMS}/{uid}", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    due = time.monotonic() + KILL_SECONDS  # the keeper before it may be about to end
+    due = time.monotonic() + CLAIM_SECONDS
     while True:
         try:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -731,12 +735,12 @@ class Keeper:
         due = time.monotonic() + TERM_SECONDS
         while self._processes() and time.monotonic() < due:
             time.sleep(TERM_SECONDS / 20)
-        self._kill(frozenset())
+        self._kill(frozenset(), END_SECONDS)
 
-    def _kill(self, spared: frozenset[tuple[int, int]]) -> None:
-        """Stop and then kill all descendants but the spared ones; within KILL_SECONDS."""
+    def _kill(self, spared: frozenset[tuple[int, int]], seconds: float = KILL_SECONDS) -> None:
+        """Stop and then kill all descendants but the spared ones; within these seconds."""
         stopped: set[tuple[int, int]] = set()
-        due = time.monotonic() + KILL_SECONDS
+        due = time.monotonic() + seconds
         while time.monotonic() < due:
             found = self._processes(spared)
             fresh = [process for process in found if process.identity not in stopped]

@@ -19,7 +19,7 @@ from runtime_stub.local.places import Place
 
 logger = logging.getLogger(__name__)
 
-START_SECONDS = 20.0
+START_SECONDS = 40.0
 """Seconds a keeper may take to start, which includes counting what is in the directory."""
 CLOSE_SECONDS = KILL_SECONDS + 1.0
 LONGEST_COMMAND = 100_000
@@ -130,24 +130,29 @@ class Processes:
             del self._outcomes[number]
 
     async def close(self) -> bool:
-        """End every process of the workspace, and the keeper; within CLOSE_SECONDS.
+        """End every process of the workspace, and the keeper, which goes on after CLOSE_SECONDS.
 
-        Return whether the keeper has done so: not if it has died.
+        Return whether the keeper sees to it: not if it has died.
         """
+        late = True
         try:
             if not self._writer.is_closing():
                 self._writer.write_eof()
             async with asyncio.timeout(CLOSE_SECONDS):
                 await asyncio.wait((self._reading,))
-        except (OSError, TimeoutError):
-            logger.warning("the keeper of a workspace did not end in time, and is killed")
-            self._process.kill()
+            late = False
+        except OSError:
+            late = False
+        except TimeoutError:
+            logger.warning("the keeper of a workspace is still ending its processes")
         finally:
             self._writer.transport.abort()
             self._reading.cancel()
             loop = asyncio.get_running_loop()
-            await asyncio.shield(loop.run_in_executor(None, _reap, self._process))
-        return self._process.returncode == 0
+            reaping = loop.run_in_executor(None, self._process.wait)
+            if not late:
+                await asyncio.shield(reaping)
+        return late or self._process.returncode == 0
 
     def _check(self) -> None:
         if self._reading.done():
@@ -215,12 +220,4 @@ def _abandon(starting: "Future[tuple[socket.socket, subprocess.Popen[bytes]]]") 
         return
     link, process = starting.result()
     link.close()
-    _ = asyncio.get_running_loop().run_in_executor(None, _reap, process)
-
-
-def _reap(process: "subprocess.Popen[bytes]") -> None:
-    try:
-        process.wait(CLOSE_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    _ = asyncio.get_running_loop().run_in_executor(None, process.wait)

@@ -467,7 +467,13 @@ DEFAULT_TOML = Path("parley.toml")
 
 
 class ServerConfig(
-    AccessLimits, Extensions, LocalRuntimes, ModelDefaults, Observability, AdminSettings, BaseSettings
+    AccessLimits,
+    Extensions,
+    LocalRuntimes,
+    ModelDefaults,
+    Observability,
+    AdminSettings,
+    BaseSettings,
 ):
     """All settings of a server, checked and immutable.
 

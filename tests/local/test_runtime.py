@@ -18,7 +18,7 @@ from runtime_stub.shell import WHOLE_BYTES
 from tests.support.local_worlds import MIB, UIDS, local_world, options, passable_folder
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 AS_ROOT = os.geteuid() == 0
 
 
@@ -180,7 +180,7 @@ async def test_a_fifo_is_neither_waited_for_nor_written_to(world):
             await world.runtime.read_file("fifo")
 
     reading = asyncio.create_task(read())
-    await asyncio.wait((reading,), timeout=10)
+    await asyncio.wait((reading,), timeout=60)
     waited = not reading.done()
     # Whoever waits for the fifo in a thread goes on with this.
     os.close(os.open(f"{world.runtime.root}/fifo", os.O_RDWR | os.O_NONBLOCK))
@@ -205,7 +205,7 @@ async def test_processes_may_end_by_themselves_when_the_runtime_is_closed(world)
     await world.run(
         "(trap 'echo ended > end; exit' TERM; touch there; while :; do sleep 0.1; done) &"
     )
-    await until(lambda: Path(world.runtime.root, "there").exists())
+    await until(lambda: Path(world.runtime.root, "there").exists(), 60)
 
     await world.runtime.close()
 

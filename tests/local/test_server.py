@@ -14,14 +14,14 @@ from tests.support.remote import remote
 from tests.support.servers import server_process
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(240)
 
 KEYS = {
     "PARLEY_ADMIN_KEY": "the-admin-key-of-this-server",
     "PARLEY_METRICS_KEY": "the-metrics-key-of-this-server",
     "PARLEY_SECRET_KEY": "the-secret-key-of-this-server",
 }
-ENDED_SECONDS = 20.0
+ENDED_SECONDS = 60.0
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from runtime_stub.local.runtime import LocalRuntime, LocalRuntimeBuilder
 
 UIDS = range(1_900_000_000, 1_900_010_000)
 MIB = 1024**2
-SECONDS = 15.0
+SECONDS = 100.0
 """Seconds after which a command is given up; none of those that end by themselves takes so long."""
 SMALL = {
     "processes": 64,
