@@ -16,9 +16,8 @@ from runtime_stub.errors import BadWorkspacePath, RuntimeUnavailable, WorkspaceE
 from runtime_stub.local.runtime import LocalRuntimeBuilder
 from runtime_stub.shell import WHOLE_BYTES
 from tests.support.local_worlds import MIB, UIDS, local_world, options, passable_folder
-from tests.support.waiting import until
+from tests.support.waiting import WAIT_SECONDS, until
 
-pytestmark = pytest.mark.timeout(240)
 AS_ROOT = os.geteuid() == 0
 
 
@@ -136,16 +135,17 @@ async def test_processes_in_the_background_go_on_until_the_runtime_is_closed(wor
 
 async def test_a_command_that_is_given_up_leaves_earlier_background_processes(world):
     await world.run("sleep 1000 & setsid sleep 1000 & echo started")
+    await until(lambda: len(world.processes()) == 2)
     earlier = world.processes()
 
-    await world.give_up("(setsid sleep 1000 &); sleep 1000", 1)
+    await world.give_up("(setsid sh -c ': > begun; exec sleep 1000' &); sleep 1000")
 
     assert len(earlier) == 2
     assert world.processes() == earlier
 
 
 async def test_a_command_that_is_given_up_takes_what_has_left_its_session(world):
-    await world.give_up("(setsid setsid sleep 1000 &); sleep 1000", 1)
+    await world.give_up("(setsid setsid sh -c ': > begun; exec sleep 1000' &); sleep 1000")
 
     assert world.processes() == []
 
@@ -180,7 +180,7 @@ async def test_a_fifo_is_neither_waited_for_nor_written_to(world):
             await world.runtime.read_file("fifo")
 
     reading = asyncio.create_task(read())
-    await asyncio.wait((reading,), timeout=60)
+    await asyncio.wait((reading,), timeout=WAIT_SECONDS)
     waited = not reading.done()
     # Whoever waits for the fifo in a thread goes on with this.
     os.close(os.open(f"{world.runtime.root}/fifo", os.O_RDWR | os.O_NONBLOCK))
@@ -202,14 +202,12 @@ async def test_what_is_too_much_on_the_disk_does_not_become_what_may_be(folder):
 
 
 async def test_processes_may_end_by_themselves_when_the_runtime_is_closed(world):
-    await world.run(
-        "(trap 'echo ended > end; exit' TERM; touch there; while :; do sleep 0.1; done) &"
-    )
-    await until(lambda: Path(world.runtime.root, "there").exists(), 60)
+    await world.run("mkfifo never; (trap 'echo ended > end; exit' TERM; : > begun; read < never) &")
+    await until(world.path("begun").exists)
 
     await world.runtime.close()
 
-    assert Path(world.runtime.root, "end").read_text() == "ended\n"
+    assert world.path("end").read_text() == "ended\n"
 
 
 async def test_both_ends_of_a_long_output_are_kept_and_a_mark_between_them(world):
@@ -266,8 +264,8 @@ async def test_a_variable_that_no_process_can_have_is_left_out(world):
 
 async def test_a_command_whose_keeper_dies_is_told_so(world):
     keeper = int((await world.run("echo $PPID")).content)
-    command = asyncio.create_task(world.run("sleep 1000"))
-    await asyncio.sleep(0)  # the command is sent
+    command = asyncio.create_task(world.run(": > begun; sleep 1000"))
+    await until(world.path("begun").exists)
 
     os.kill(keeper, signal.SIGKILL)
 

@@ -5,20 +5,19 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from events.actions import CmdRunAction
 from events.observations import CmdOutputObservation
 from runtime_stub.local.options import LocalOptions
 from runtime_stub.local.runtime import LocalRuntime, LocalRuntimeBuilder
+from tests.support.waiting import until
 
 UIDS = range(1_900_000_000, 1_900_010_000)
 MIB = 1024**2
-SECONDS = 100.0
-"""Seconds after which a command is given up; none of those that end by themselves takes so long."""
 SMALL = {
     "processes": 64,
     "memory_bytes": 256 * MIB,
@@ -50,8 +49,7 @@ def options(folder: Path, **limits: int) -> LocalOptions:
         uids=UIDS,
         environment={**os.environ, "SESSION_API_KEY": KEY, "PARLEY_ADMIN_KEY": KEY},
     )
-    object.__setattr__(given, "limits", given.limits._replace(**{**SMALL, **limits}))
-    return given
+    return replace(given, limits=given.limits._replace(**{**SMALL, **limits}))
 
 
 def marked_processes(mark: str) -> list[int]:
@@ -74,18 +72,26 @@ class LocalWorld:
     secret: Path
     mark: str = field(default_factory=lambda: f"mark-{secrets.token_hex(8)}")
 
-    async def run(self, command: str, seconds: float = SECONDS) -> CmdOutputObservation:
-        """Run a command. Raises TimeoutError once it was given up."""
-        async with asyncio.timeout(seconds):
-            answer = await self.runtime.perform(CmdRunAction(command=command))
+    async def run(self, command: str) -> CmdOutputObservation:
+        """Run a command."""
+        answer = await self.runtime.perform(CmdRunAction(command=command))
         assert isinstance(answer, CmdOutputObservation), answer.content
         return answer
 
-    async def give_up(self, command: str, seconds: float) -> None:
-        """Run a command that does not end, and cancel it; when this returns it has ended."""
-        with suppress(TimeoutError):
-            await self.run(command, seconds)
-        await self.run("true")
+    async def give_up(self, command: str, begun: Callable[[], bool] | None = None) -> None:
+        """Run a command that does not end, cancel it, and wait until all that it began has ended.
+
+        It is cancelled once `begun` holds; without that, once the command has made the file `begun`.
+        """
+        working = asyncio.create_task(self.run(command))
+        await until(begun or self.path("begun").exists)
+        working.cancel()
+        await asyncio.wait((working,))
+        await self.run("rm -f begun")
+
+    def path(self, name: str) -> Path:
+        """Return the path of a file of the workspace."""
+        return Path(self.runtime.root, name)
 
     def processes(self) -> list[int]:
         """Return the workspace's living processes."""
