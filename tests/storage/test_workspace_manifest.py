@@ -123,6 +123,15 @@ def test_many_small_blobs_are_packed_anew():
     assert medium.load() == Loaded(Snapshot(files=files))
 
 
+def test_what_little_is_used_of_a_blob_is_written_anew_without_the_rest():
+    medium = Medium()
+    medium.save(Snapshot(files={"kept": b"1" * 1000, "dropped": b"2" * 5000}))
+    medium.save(Snapshot(files={"kept": b"1" * 1000}))
+
+    assert medium.size == 1000
+    assert medium.load() == Loaded(Snapshot(files={"kept": b"1" * 1000}))
+
+
 def test_a_blob_that_the_medium_has_lost_is_written_again():
     snapshot = Snapshot(files={"a": b"1" * 5000, "b": b"2" * BLOB_BYTES})
     medium = Medium()
