@@ -1,7 +1,6 @@
 """The LLM agent in a server: what its model is asked, what people see, and what a stop or a kill leaves."""
 
 import asyncio
-from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
@@ -13,6 +12,7 @@ from events.event import AgentState
 from runtime_stub.turn import AgentSettings
 from server.conversations.users import agent_settings
 from storage.users.settings import Settings
+from tests.support.asking import KEY, asked, asking_server
 from tests.support.clients import joined
 from tests.support.live import live_server
 from tests.support.model_endpoint import (
@@ -25,32 +25,17 @@ from tests.support.model_endpoint import (
     reasoning,
     refused,
 )
-from tests.support.payloads import answers, is_answer, outcomes
-from tests.support.remote import CONVERSATIONS, remote
+from tests.support.payloads import answers, outcomes
+from tests.support.remote import remote
 from tests.support.servers import server_process
-from tests.support.sse import SseView, sse_frames
 
 AWAITING = AgentState.AWAITING_USER_INPUT
-KEY = "sk-the-users-own-key-987654"
 
 
 @pytest.fixture
 async def live(model):
-    async with live_server(agent_class="llm") as opened:
-        settings = Settings(llm_base_url=model.url, llm_model="gpt-x", llm_api_key=SecretStr(KEY))
-        await opened.users.change_settings(None, lambda old: settings)
+    async with asking_server("llm", model) as opened:
         yield opened
-
-
-async def asked(live, *texts):
-    """Ask the agent one after the other in one conversation; its log."""
-    one = await live.new()
-    async with joined(live.url, one) as client, remote(live.url) as api:
-        await client.state(AWAITING)
-        for text in texts:
-            said = await client.say(text)
-            await client.state(AWAITING, after=said["id"])
-        return await api.log(one)
 
 
 async def test_the_model_of_the_users_settings_is_asked_with_their_key_and_nothing_else(
@@ -70,61 +55,6 @@ async def test_the_model_of_the_users_settings_is_asked_with_their_key_and_nothi
     assert request.headers["authorization"] == f"Bearer {KEY}"
     assert request.headers["user-agent"].startswith("parley/")
     assert not [name for name in request.headers if name.startswith("x-")]
-
-
-class Following:
-    """Follows a conversation by its stream."""
-
-    def __init__(self, frames):
-        self.view = SseView()
-        self._frames = frames
-
-    async def until(self, fits):
-        """Read on until the view fits."""
-        async with asyncio.timeout(20):
-            while not fits(self.view):
-                self.view.take(await anext(self._frames))
-
-
-@asynccontextmanager
-async def following(live, conversation_id):
-    async with sse_frames(live.url, conversation_id) as frames:
-        yield Following(frames)
-
-
-async def test_an_answer_is_seen_token_by_token(live, model):
-    model.hold()
-    model.say(plain("Good morning to you."))
-    one = await live.new()
-    async with joined(live.url, one) as client, following(live, one) as followed:
-        await client.state(AWAITING)
-        await client.say("Hello")
-        for text in ("Good ", "Good morning "):
-            model.step()
-            await followed.until(lambda seen, text=text: text in seen.held.values())
-            assert not model.requests[0].finished
-        model.step(2)
-        await followed.until(lambda seen: "Good morning to you." in seen.said)
-
-
-async def test_a_stop_closes_the_connection_to_the_model_and_keeps_what_was_shown(live, model):
-    model.say(hang(3))
-    one = await live.new()
-    async with joined(live.url, one) as client, remote(live.url) as api:
-        await client.set_to_work("Hello")
-        request = await model.request(0)
-        recall = await client.event(lambda payload: payload.get("action") == "recall")
-        async with following(live, one) as followed:
-            await followed.until(lambda seen: "Good morning to " in seen.held.values())
-        stopped = await api.client.post(
-            f"{CONVERSATIONS}/{one}/stop-turn", json={"turn": recall["id"]}
-        )
-        await asyncio.wait_for(request.left.wait(), 10)
-        log = await api.log(one)
-
-    assert stopped.json() == {"stopped": True}
-    texts = [(each["args"]["content"], each["interrupted"]) for each in log if is_answer(each)]
-    assert texts == [("Good morning to ", "stopped")]
 
 
 async def test_without_a_model_the_agent_says_how_to_set_one():

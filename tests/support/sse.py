@@ -1,6 +1,7 @@
 """A client of a conversation's stream of Server-Sent Events, which holds what it was sent."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,12 +63,35 @@ async def sse_frames(
         yield _parsed(response)
 
 
+class Following:
+    """Follows a conversation by its stream."""
+
+    def __init__(self, frames: AsyncIterator[Frame]) -> None:
+        self.view = SseView()
+        self._frames = frames
+
+    async def until(self, fits: Callable[[SseView], object]) -> None:
+        """Read on until the view fits."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not fits(self.view):
+                self.view.take(await anext(self._frames))
+
+    async def shown(self, text: str) -> None:
+        """Read on until this is what is shown of a text that is being written."""
+        await self.until(lambda view: text in view.held.values())
+
+
+@asynccontextmanager
+async def following(url: str, conversation_id: str) -> AsyncIterator[Following]:
+    """Follow a conversation from its beginning."""
+    async with sse_frames(url, conversation_id) as frames:
+        yield Following(frames)
+
+
 async def text_begun(url: str, conversation_id: str) -> None:
     """Wait until a client is shown a text that is being written."""
-    view = SseView()
-    async with sse_frames(url, conversation_id) as frames:
-        while not view.held:
-            view.take(await anext(frames))
+    async with following(url, conversation_id) as followed:
+        await followed.until(lambda seen: seen.held)
 
 
 async def _parsed(response: httpx.Response) -> AsyncIterator[Frame]:
