@@ -11,6 +11,7 @@ from runtime_stub.base import (
     WorkspaceLimits,
 )
 from runtime_stub.blocking import BlockingAgent, BlockingTurn
+from runtime_stub.chat import ChatMessage, chat_messages
 from runtime_stub.errors import (
     BadWorkspacePath,
     FileMissing,
@@ -46,6 +47,7 @@ __all__ = [
     "BadWorkspacePath",
     "BlockingAgent",
     "BlockingTurn",
+    "ChatMessage",
     "Doing",
     "Draft",
     "Example",
@@ -75,4 +77,5 @@ __all__ = [
     "WorkspaceLimits",
     "Writing",
     "answer_value",
+    "chat_messages",
 ]

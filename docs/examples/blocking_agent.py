@@ -14,8 +14,7 @@ from socket import SHUT_RDWR
 from typing import ClassVar
 from urllib.parse import urlsplit
 
-from events.actions import MessageAction
-from runtime_stub import BlockingAgent, BlockingTurn
+from runtime_stub import BlockingAgent, BlockingTurn, ChatMessage, chat_messages
 from runtime_stub.turn import Reason, TurnFailed, Window
 
 DATA = b"data: "
@@ -31,32 +30,22 @@ class PlainChatAgent(BlockingAgent):
 
     def work(self, turn: BlockingTurn) -> None:
         """Answer; a stop ends this at once, also while the model is silent."""
-        messages = [
-            {"role": role, "content": text}
-            for exchange in turn.exchanges(Window(exchanges=20))
-            for role, text in [
-                *(("user", one.content) for one in exchange.asked),
-                *(
-                    ("assistant", one.content)
-                    for one in exchange.done
-                    if isinstance(one, MessageAction)
-                ),
-            ]
-        ]
+        exchanges = turn.exchanges(Window(exchanges=20))
+        messages = chat_messages(exchanges, turn.cause)
         with turn.say() as answer:
             for piece in self._pieces(turn, messages):
                 answer.write(piece)
 
-    def _pieces(self, turn: BlockingTurn, messages: list[dict[str, str]]) -> Iterator[str]:
+    def _pieces(self, turn: BlockingTurn, messages: list[ChatMessage]) -> Iterator[str]:
         settings = turn.settings
         address = urlsplit(settings.llm_base_url or "")
-        key = settings.llm_api_key
-        if address.scheme not in CONNECTIONS or not address.netloc or key is None:
+        key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else "none"
+        if address.scheme not in CONNECTIONS or not address.netloc:
             raise TurnFailed("No model is set; see the settings.", Reason.MODEL_UNREACHABLE)
         body = {"model": settings.llm_model or "default", "messages": messages, "stream": True}
         headers = {
             "Content-Type": "application/json",
-            "Authorization": f"Bearer {key.get_secret_value()}",
+            "Authorization": f"Bearer {key}",
         }
         path = f"{address.path.rstrip('/')}/chat/completions"
         try:
