@@ -15,17 +15,10 @@ from runtime_stub.conformance import AgentSuite, TurnDouble
 from runtime_stub.stub import StubRuntime
 from runtime_stub.turn import AgentSettings, Turn
 from server.turns.context import TurnUser
-from storage.users.settings import Settings
-from tests.support.clients import joined
-from tests.support.live import live_server
 from tests.support.loops import Running
-from tests.support.model_endpoint import PLANTED, plain, refused
-from tests.support.payloads import answers
-from tests.support.remote import CONVERSATIONS, remote
 
 AWAITING = AgentState.AWAITING_USER_INPUT
 PAGE = (Path(__file__).parents[2] / "docs" / "agents.md").read_text()
-KEY = "sk-the-users-own-key-987654"
 
 
 def of_page(begin):
@@ -96,48 +89,6 @@ async def test_the_curator_works_in_a_server():
         texts = [stored.body async for stored in one.stream.search_events()]
 
     assert any(b"full.txt: 1 lines\\nNothing is empty." in body for body in texts)
-
-
-@pytest.fixture
-async def live(model):
-    async with live_server(agent_class="docs.examples.blocking_agent:PlainChatAgent") as opened:
-        settings = Settings(llm_base_url=model.url, llm_model="gpt-x", llm_api_key=SecretStr(KEY))
-        await opened.users.change_settings(None, lambda old: settings)
-        yield opened
-
-
-async def test_the_blocking_agent_streams_a_models_answers_with_the_users_settings(live, model):
-    model.say(plain("Good morning."), plain("Noon, I think."))
-    one = await live.new()
-    async with joined(live.url, one) as client:
-        await client.state(AWAITING)
-        for text in ("Hello", "What time is it?"):
-            said = await client.say(text)
-            await client.state(AWAITING, after=said["id"])
-        heard = answers(client.events)
-    second = await model.request(1)
-
-    assert heard == ["Good morning.", "Noon, I think."]
-    assert second.said == [
-        ("user", "Hello"),
-        ("assistant", "Good morning."),
-        ("user", "What time is it?"),
-    ]
-    assert second.headers["authorization"] == f"Bearer {KEY}"
-
-
-async def test_a_key_in_a_providers_error_is_nowhere_in_the_log(live, model):
-    model.say(refused(401))
-    one = await live.new()
-    async with joined(live.url, one) as client, remote(live.url) as api:
-        await client.state(AWAITING)
-        await client.say("Hello")
-        failed = await client.state(AgentState.ERROR)
-        log = (await api.client.get(f"{CONVERSATIONS}/{one}/events?limit=100")).text
-
-    assert failed["extras"]["reason"] == "AGENT_ERROR$MODEL_REFUSED_KEY"
-    assert PLANTED not in log
-    assert KEY not in log
 
 
 class Leaving(Agent):

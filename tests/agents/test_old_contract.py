@@ -1,4 +1,4 @@
-"""Classes that observe and step, as the README and the examples have them, run as they did."""
+"""Classes that observe and step, as the page of agents and the examples have them, run as they did."""
 
 import re
 from pathlib import Path
@@ -11,18 +11,18 @@ from events.event import AgentState
 from tests.support.loops import Running
 from tests.support.payloads import ends, is_answer, kind_of, recalls
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "agents.md"
 AWAITING = AgentState.AWAITING_USER_INPUT
 LEFT_OUT = ("turn_ended", "agent_state_changed", "system", "change_agent_state")
 
 
 def shouting():
-    """The class of the README, word by word."""
+    """The class of the page, word by word."""
     (text,) = re.findall(
-        r"```python\n(from events.*?class ShoutingAgent.*?)```", README.read_text(), re.DOTALL
+        r"```python\n(from events.*?class ShoutingAgent.*?)```", PAGE.read_text(), re.DOTALL
     )
     names: dict[str, object] = {}
-    exec(compile(text, "README.md", "exec"), names)  # noqa: S102 - it is what the README shows
+    exec(compile(text, "agents.md", "exec"), names)  # noqa: S102 - it is what the page shows
     return names["ShoutingAgent"]
 
 
@@ -42,7 +42,7 @@ def said(payload):
     return arguments.get("content") or arguments.get("command") or payload.get("content") or ""
 
 
-async def test_the_readmes_agent_answers_as_before():
+async def test_the_shouting_agent_answers_as_before():
     assert await conversation(shouting()(), "hello", "again") == [
         ("message", "hello"),
         ("recall", ""),

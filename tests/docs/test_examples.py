@@ -1,12 +1,15 @@
 """The examples of docs/examples work as they stand there, as scripts and as named classes."""
 
 import asyncio
+import re
 import subprocess
 import sys
+import textwrap
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import httpx
+import pytest
 
 from storage.conformance import ConversationSearchSuite, ConversationStoreSuite
 from tests.support.clients import joined
@@ -14,6 +17,14 @@ from tests.support.servers import server_process
 from tests.support.waiting import WAIT_SECONDS
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+AGENTS = (EXAMPLES.parent / "agents.md").read_text(encoding="utf-8")
+SHOWN = dict(
+    re.findall(
+        r"^### \[(\w+\.py)\]\(examples/\1\)$.*?^```python\n(.*?)^```$",
+        AGENTS.split("## Examples")[1].split("## A turn")[0],
+        re.MULTILINE | re.DOTALL,
+    )
+)
 THIRD_PARTY = """
 from contextlib import asynccontextmanager
 
@@ -143,6 +154,21 @@ async def test_the_own_agent_keeps_and_reads_notes(tmp_path):
             ):
                 await client.say(said)
                 await client.event(answered(answer))
+
+
+def test_the_page_of_agents_shows_five_of_them():
+    assert len(SHOWN) == 5
+    assert all(f"]({EXAMPLES.name}/{name}) |" in AGENTS for name in SHOWN)
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_what_the_page_shows_of_an_example_stands_in_its_file(name):
+    lines = (EXAMPLES / name).read_text(encoding="utf-8").splitlines(keepends=True)
+    shown = SHOWN[name]
+    number = shown.count("\n")
+
+    parts = (lines[place : place + number] for place in range(len(lines) - number + 1))
+    assert shown in {textwrap.dedent("".join(part)) for part in parts}
 
 
 def answered(text):
