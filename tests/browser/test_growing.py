@@ -100,24 +100,31 @@ PARSED = """
 async ([text, step]) => {
   const { Lexer } = await import("/assets/vendor/marked.esm.js");
   const { GrowingProse } = await import("/assets/views/growing.js");
-  let read = 0;
-  const { lex, inlineTokens } = Lexer.prototype;
-  Lexer.prototype.lex = function (source) {
-    read += source.length;
-    return lex.call(this, source);
+  let read = { blockTokens: 0, inlineTokens: 0 };
+  let within = 0;
+  const { blockTokens, inlineTokens } = Lexer.prototype;
+  Lexer.prototype.blockTokens = function (source, ...others) {
+    // The parser calls it again for what stands in blocks.
+    if (within === 0) read.blockTokens += source.length;
+    within += 1;
+    try {
+      return blockTokens.call(this, source, ...others);
+    } finally {
+      within -= 1;
+    }
   };
   Lexer.prototype.inlineTokens = function (source, ...others) {
-    read += source.length;
+    read.inlineTokens += source.length;
     return inlineTokens.call(this, source, ...others);
   };
   const prose = new GrowingProse();
   const parsed = [];
   for (let to = step; to <= text.length; to += step) {
-    read = 0;
+    read = { blockTokens: 0, inlineTokens: 0 };
     prose.show(text.slice(0, to));
     parsed.push(read);
   }
-  Object.assign(Lexer.prototype, { lex, inlineTokens });
+  Object.assign(Lexer.prototype, { blockTokens, inlineTokens });
   return parsed;
 }
 """
@@ -189,6 +196,21 @@ LONG_QUOTES = {
     "quotes within": "> > a line of *it*\n",
 }
 QUOTE_HEADS = {"code": "> ```py\n"}
+ROW = "| a | b |\n|---|---|\n| first | "
+LONG_BLOCKS = {
+    "an item": "- ",
+    "an item that is a task": "- [ ] ",
+    "an item behind others": "1. one\n2. two\n3. ",
+    "an item within an item": "- one\n  - two\n    - ",
+    "an item in a loose list": "- one\n\n- two\n\n  and more\n\n  ",
+    "a quote in an item": "- > ",
+    "an item in a quote": "> - ",
+    "a quote within many": "> > > > > > ",
+    "a cell": ROW,
+    "a cell behind rows": ROW + "x |\n| second | ",
+    "a heading": "## ",
+}
+"""What a line of text stands behind, and is part of."""
 MOST_PARSED = 8_000
 """Characters: some are read several times, as blocks and within their block; all of it is 18,000."""
 MOST_DRAWN = 6_000
@@ -214,6 +236,8 @@ QUOTED = [
     "[open]: /x",
 ]
 MARKS = ["> ", "> ", "> ", "> ", "> ", ">", " > ", "   >  ", "> > ", ">\t", ""]
+INDENTS = ["", "", "", "  ", "  ", "   ", "    ", "      "]
+ITEM_MARKS = ["- ", "- ", "- ", "1. ", "2. ", "- [ ] ", "- [x] ", "* ", "> ", "", "", "\n  "]
 SEPARATORS = [" ", " ", " ", "  ", "\n", " \n", "  \n", ", "]
 
 
@@ -354,7 +378,28 @@ async def test_what_is_read_and_drawn_for_a_piece_of_a_long_quote_is_bounded(pag
 
     assert len(drawn) == len(parsed) > 1_500
     assert max(drawn) < MOST_DRAWN
-    assert max(parsed) < MOST_PARSED
+    assert max(sum(one.values()) for one in parsed) < MOST_PARSED
+
+
+@pytest.mark.parametrize("head", LONG_BLOCKS.values(), ids=LONG_BLOCKS)
+async def test_of_a_long_block_only_the_end_is_read_and_drawn_for_a_piece(page, head):
+    words = LONG_PARAGRAPHS["marks"]
+    text = head + words * (9_000 // len(words))
+
+    drawn = await page.evaluate(DRAWN, [text, 5])
+    parsed = await page.evaluate(PARSED, [text, 5])
+
+    assert len(drawn) == len(parsed) > 1_500
+    assert max(drawn) < MOST_DRAWN
+    assert max(one["inlineTokens"] for one in parsed) < MOST_PARSED
+
+
+async def test_of_an_item_with_many_blocks_those_that_are_whole_stay(page):
+    text = "1. First\n\n" + "   A paragraph of *some* words.\n\n" * 250
+
+    drawn = await page.evaluate(DRAWN, [text, 5])
+
+    assert max(drawn[100:]) < MOST_DRAWN
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -367,6 +412,42 @@ async def test_a_quote_that_grew_is_drawn_as_one_that_came_whole(page, seed):
         ]
         whole = "\n".join(lines) + random.choice(["", "\n\n# After\n\n> again", "\n\n\n> # again"])
         cuts = sorted(random.choices(range(len(whole) + 1), k=40))
+        drawn = await page.evaluate(GROW, [whole, cuts, None])
+        assert drawn["grown"] == drawn["anew"], whole
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_list_that_grew_is_drawn_as_one_that_came_whole(page, seed):
+    random = Random(seed)  # noqa: S311
+    for _ in range(25):
+        lines = [
+            random.choice(INDENTS)
+            + random.choice(ITEM_MARKS)
+            + " ".join(random.choices(QUOTED, k=random.choice([0, 1, 3, 30, 200])))
+            for _ in range(random.choice([2, 6, 15]))
+        ]
+        whole = "- " + "\n".join(lines) + random.choice(["", "\n\nAfter it", "\n\n\n1) again"])
+        cuts = sorted(random.choices(range(len(whole) + 1), k=60))
+        drawn = await page.evaluate(GROW, [whole, cuts, None])
+        assert drawn["grown"] == drawn["anew"], whole
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_table_that_grew_is_drawn_as_one_that_came_whole(page, seed):
+    random = Random(seed)  # noqa: S311
+    for _ in range(15):
+        head = random.choice(["| a | b |\n|---|--:|\n", "a | b | c\n:-: | - | -\n"])
+        rows = [
+            random.choice(["| ", "", " | "])
+            + " | ".join(
+                " ".join(random.choices([*PARTS, "\\|", "x\\| y"], k=random.choice([0, 1, 3, 150])))
+                for _ in range(random.choice([1, 2, 2, 3, 4]))
+            )
+            + random.choice([" |", "", " | |"])
+            for _ in range(random.choice([1, 3, 12]))
+        ]
+        whole = head + "\n".join(rows) + random.choice(["", "\n\nAfter *it*", "\n> a quote"])
+        cuts = sorted(random.choices(range(len(whole) + 1), k=60))
         drawn = await page.evaluate(GROW, [whole, cuts, None])
         assert drawn["grown"] == drawn["anew"], whole
 

@@ -1,21 +1,20 @@
 /**
- * The blocks of a markdown text that is being written. A block that more text cannot change is drawn once; only the last
- * one is drawn again, and of a paragraph, a list, a table, code or a quote only what is new.
+ * The blocks of a markdown text that is being written. A block that more text cannot change is drawn once; of the last
+ * one only what is new is drawn.
  */
 
 import { finishCode } from "./code-block.js";
-import { GrowingParagraph, SHORT_CHARACTERS } from "./growing-paragraph.js";
+import { GrowingBlock, isSame } from "./growing-block.js";
 import { partsOf, withParts } from "./growing-parts.js";
 import { QuotedText } from "./growing-quote.js";
-import { blocks, isDrawn, listItem, MOST_CHARACTERS, rank, tableRow, tokensOf } from "./markdown.js";
+import { blocks, isDrawn, MOST_CHARACTERS, rank, unread, unreadTokensOf } from "./markdown.js";
 
 /** @typedef {import("./markdown.js").Token} Token */
 
 /**
  * @typedef {object} Drawn A block, and what shows it.
  * @property {Token} token
- * @property {Node[]} nodes
- * @property {GrowingParagraph} [paragraph]
+ * @property {GrowingBlock} block
  * @property {import("./growing-parts.js").Parts} [parts]
  * @property {Quote} [quote]
  */
@@ -86,7 +85,7 @@ export class GrowingBlocks {
 
   /** Nothing follows: draws anew what was decided too early within the last block. */
   complete() {
-    this.#open?.paragraph?.complete();
+    this.#open?.block.complete();
     this.#open?.quote?.blocks.complete();
   }
 
@@ -94,10 +93,10 @@ export class GrowingBlocks {
   settle(tokens) {
     const drawn = this.#open ? [...this.#closed, this.#open] : this.#closed;
     // A definition may have made links of what was drawn before.
-    const differs = defines(this.text) ? 0 : tokens.findIndex((token, at) => !same(token, drawn[at]?.token));
+    const differs = defines(this.text) ? 0 : tokens.findIndex((token, at) => !isSame(token, drawn[at]?.token));
     const kept = differs === -1 ? tokens.length : differs;
     for (const [at, { quote }] of drawn.slice(0, kept).entries()) quote?.blocks.settle(tokens[at].tokens.filter(isDrawn));
-    for (const { nodes } of drawn.slice(kept)) remove(nodes);
+    for (const { block } of drawn.slice(kept)) block.remove();
     this.element.append(...blocks(tokens.slice(kept), this.depth));
   }
 
@@ -150,7 +149,6 @@ export class GrowingBlocks {
     rank([tokens[last]], [...this.#above]);
     this.#show(tokens[last]);
     this.#openFence(tokens[last]);
-    this.#openParagraph(tokens[last]);
     this.#openParts(rest.slice(raw.length), tokens[last]);
     this.#openQuote(rest.slice(raw.length), tokens[last], holds);
   }
@@ -169,34 +167,23 @@ export class GrowingBlocks {
   /** Shows a block in the place of the open one. @param {Token} token */
   #show(token) {
     const open = this.#open;
-    if (open?.paragraph && token.end !== undefined) {
-      open.token = token;
-      open.paragraph.show(token.end);
-      return;
-    }
-    if (open && (token.isShown || same(open.token, token) || regrown(open, token, this.depth))) {
+    // The blocks in a quote that is read by itself are drawn already.
+    if (open && (token.isShown || isSame(open.token, token) || (!open.quote && open.block.grow(token)))) {
       open.token = token;
       return;
     }
+    open?.block.remove();
     const nodes = blocks(token.type === "several" ? token.tokens : [token], this.depth);
-    if (open) remove(open.nodes);
     this.element.append(...nodes);
-    this.#open = { token, nodes };
+    this.#open = { token, block: new GrowingBlock(token, nodes, this.depth) };
   }
 
   #close() {
-    for (const node of this.#open?.nodes ?? []) if (node instanceof Element) finishCode(node);
+    for (const node of this.#open?.block.nodes ?? []) if (node instanceof Element) finishCode(node);
     if (this.#open) this.#closed.push(this.#open);
     if (this.#open?.quote) this.#above = [...this.#open.quote.blocks.end()];
     this.#open = null;
     this.#fence = null;
-  }
-
-  /** @param {Token} token The last block. */
-  #openParagraph({ type, text, tokens }) {
-    const open = this.#open;
-    if (type !== "paragraph" || !open || open.paragraph || text.length < SHORT_CHARACTERS) return;
-    open.paragraph = new GrowingParagraph(/** @type {Element} */ (open.nodes[0]), text, tokens, this.depth);
   }
 
   /**
@@ -207,17 +194,13 @@ export class GrowingBlocks {
    * @returns {Token[] | null}
    */
   #continueParagraph(rest, holds) {
-    const open = this.#open;
-    const settled = open?.paragraph?.settled;
-    if (!open || !settled || !rest.startsWith(settled)) return null;
+    const settled = this.#open?.token.type === "paragraph" ? this.#open.block.settled : "";
+    if (!settled || !rest.startsWith(settled)) return null;
     const [first, ...others] = tokensIn(STAND_IN + rest.slice(settled.length), holds);
-    if (first.type === "paragraph" && first.raw.startsWith(first.text)) {
-      const end = first.text.slice(STAND_IN.length);
-      return [{ type: "paragraph", raw: settled + first.raw.slice(STAND_IN.length), end }, ...others];
-    }
-    // It turned out to be a heading, for one.
-    open.paragraph = undefined;
-    return null;
+    // It may have turned out to be a heading, for one.
+    if (first.type !== "paragraph" || !first.raw.startsWith(first.text)) return null;
+    const text = settled + first.text.slice(STAND_IN.length);
+    return [{ type: "paragraph", raw: settled + first.raw.slice(STAND_IN.length), text, tokens: unread(text) }, ...others];
   }
 
   /** @param {string} text of the last block @param {Token} token the same */
@@ -249,12 +232,16 @@ export class GrowingBlocks {
    */
   #openQuote(text, { type, tokens }, holds) {
     const open = this.#open;
-    const element = open?.nodes[0];
+    const element = open?.block.nodes[0];
     if (type !== "blockquote" || !open || open.quote || this.depth === MOST_QUOTES || !(element instanceof Element)) return;
     element.replaceChildren();
     const quote = { source: new QuotedText(), blocks: new GrowingBlocks(element, this.depth + 1, this.#above) };
-    if (readQuote(quote, text, holds) === null) element.replaceChildren(...blocks(tokens, this.depth + 1));
-    else open.quote = quote;
+    if (readQuote(quote, text, holds) !== null) {
+      open.quote = quote;
+      return;
+    }
+    element.replaceChildren(...blocks(tokens, this.depth + 1));
+    open.block = new GrowingBlock(open.token, [element], this.depth);
   }
 
   /**
@@ -276,7 +263,7 @@ export class GrowingBlocks {
   /** @param {Token} token The last block. */
   #openFence(token) {
     const opening = token.type === "code" ? FENCE.exec(token.raw) : null;
-    const shown = this.#open?.nodes[0];
+    const shown = this.#open?.block.nodes[0];
     const code = shown instanceof Element ? shown.querySelector("code")?.firstChild : null;
     if (!opening || !(code instanceof Text)) return;
     const from = this.#closedTo + opening[0].length;
@@ -335,75 +322,10 @@ function readQuote({ source, blocks: within }, text, holds) {
  */
 function tokensIn(text, holds) {
   const decided = holds ? text.replace(UNDECIDED, "") : text;
-  return decided.trim() ? tokensOf(decided) : [];
+  return decided.trim() ? unreadTokensOf(decided) : [];
 }
 
 /** Whether it may define links. @param {string} text */
 function defines(text) {
   return /^[ >]*\[[^\]]+\]:/m.test(text);
-}
-
-/**
- * @param {Token} one
- * @param {Token | undefined} other
- */
-function same(one, other) {
-  if (one.type !== other?.type || ended(one.raw) !== ended(other.raw) || one.level !== other.level) return false;
-  return one.codeBlockStyle !== "indented" || one.text === other.text;
-}
-
-/**
- * Draws a list or a table again as far as it is new.
- *
- * @param {Drawn} open
- * @param {Token} token
- * @param {number} depth
- * @returns {boolean} whether that was possible
- */
-function regrown({ token: before, nodes: [element] }, token, depth) {
-  if (!(element instanceof Element) || before.type !== token.type) return false;
-  if (token.type === "list" && before.ordered === token.ordered && before.start === token.start && before.loose === token.loose) {
-    replaceTail(element, before.items, token.items, sameItem, (item) => listItem(item, depth));
-    return true;
-  }
-  const body = token.type === "table" ? element.querySelector("tbody") : null;
-  if (!body || !sameRow(before.header, token.header)) return false;
-  replaceTail(body, before.rows, token.rows, sameRow, (row) => tableRow("td", row, depth));
-  return true;
-}
-
-/**
- * Replaces the children from the first on that shows something else now.
- *
- * @param {Element} parent
- * @param {Token[]} before
- * @param {Token[]} now
- * @param {(one: Token, other: Token) => boolean} isSame
- * @param {(one: Token) => Node} draw
- */
-function replaceTail(parent, before, now, isSame, draw) {
-  const found = now.findIndex((one, at) => at >= before.length || !isSame(before[at], one));
-  const kept = found === -1 ? now.length : found;
-  while (parent.children.length > kept) parent.lastElementChild?.remove();
-  parent.append(...now.slice(kept).map(draw));
-}
-
-/** @param {Token} one @param {Token} other */
-function sameItem(one, other) {
-  return one === other || ended(one.raw) === ended(other.raw) && one.loose === other.loose;
-}
-
-/** Without the line ends behind it. @param {string} raw */
-function ended(raw) {
-  return raw.replace(/\n+$/, "");
-}
-
-/** @param {Token[]} one @param {Token[]} other */
-function sameRow(one, other) {
-  return one === other || one.length === other.length && one.every((cell, at) => cell.text === other[at].text && cell.align === other[at].align);
-}
-
-/** @param {Node[]} nodes */
-function remove(nodes) {
-  for (const node of nodes) /** @type {ChildNode} */ (node).remove();
 }

@@ -12,9 +12,15 @@ import { formula } from "./formula.js";
 
 /** The parser takes quadratic time for some texts, at worst 0.5 s for this much. */
 export const MOST_CHARACTERS = 20_000;
-const MOST_DEPTH = 24;
+export const MOST_DEPTH = 24;
+const LINE_ENDS = /\r\n|\r/g;
 /** What has none of these is one paragraph, whatever the parser would say. */
 const MARKS = /[\\$`*_~#<>|[\]\n@]|:\/\/|www\.|^\s*(?:[-+]|\d+[.)])(?:\s|$)|^ {4}|^\t/i;
+
+/** What reads the text of a block that was not drawn yet, by the place for its tokens. @type {WeakMap<Token[], () => void>} */
+const UNREAD = new WeakMap();
+/** The texts of such blocks. @type {WeakMap<Token[], string>} */
+const SOURCES = new WeakMap();
 
 /**
  * Markup cannot pass through it: HTML in the source, URLs of other schemes, images and unknown kinds
@@ -38,6 +44,55 @@ export function markdown(text) {
  */
 export function tokensOf(text) {
   return parsed(text, (parser) => parser.lex(text)) ?? [{ type: "paragraph", raw: text, text, tokens: plain(text) }];
+}
+
+/**
+ * The blocks of a text, as above; what stands within them is read when it is drawn.
+ *
+ * @param {string} text
+ * @returns {Token[]}
+ */
+export function unreadTokensOf(text) {
+  const tokens = parsed(text, (parser) => {
+    const found = parser.blockTokens(text.replace(LINE_ENDS, "\n"), parser.tokens);
+    for (const { src, tokens: place } of parser.inlineQueue) {
+      UNREAD.set(place, () => readInto(place, src, parser));
+      // A box to tick may stand there already.
+      if (place.length === 0) SOURCES.set(place, src);
+    }
+    return found;
+  });
+  return tokens ?? [{ type: "paragraph", raw: text, text, tokens: unread(text) }];
+}
+
+/**
+ * @param {Token[]} place
+ * @param {string} text
+ * @param {Lexer} parser
+ */
+function readInto(place, text, parser) {
+  const before = place.length;
+  try {
+    parser.state.inRawBlock = false;
+    parser.inlineTokens(text, place);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    place.splice(before, place.length, ...plain(text));
+  }
+}
+
+/** A place for the tokens of a text within a block, which is read when it is drawn. @param {string} text */
+export function unread(text) {
+  /** @type {Token[]} */
+  const place = [];
+  SOURCES.set(place, text);
+  UNREAD.set(place, () => place.push(...inlineTokensOf(text)));
+  return place;
+}
+
+/** The text that is read, or was, as the tokens of that place. @param {Token[]} place @returns {string | undefined} */
+export function sourceOf(place) {
+  return SOURCES.get(place);
 }
 
 /**
@@ -205,7 +260,16 @@ function table(token, depth) {
  * @param {number} depth
  */
 export function tableRow(tag, row, depth) {
-  return h("tr", {}, ...row.map((cell) => h(tag, { dir: "auto", data: { align: cell.align ?? undefined } }, ...inlines(cell.tokens, depth))));
+  return h("tr", {}, ...row.map((cell) => tableCell(tag, cell, depth)));
+}
+
+/**
+ * @param {"th" | "td"} tag
+ * @param {Token} cell
+ * @param {number} depth
+ */
+export function tableCell(tag, cell, depth) {
+  return h(tag, { dir: "auto", data: { align: cell.align ?? undefined } }, ...inlines(cell.tokens, depth));
 }
 
 /**
@@ -214,6 +278,8 @@ export function tableRow(tag, row, depth) {
  * @returns {Node[]}
  */
 export function inlines(tokens, depth) {
+  UNREAD.get(tokens)?.();
+  UNREAD.delete(tokens);
   return tokens.map((token) => inline(token, depth + 1));
 }
 

@@ -1,6 +1,7 @@
 /**
- * A paragraph that is being written. Only the end of its text is read and drawn again for each piece; what stands before
- * is settled: it was parted from the end where no mark is open, so that more text cannot change it.
+ * The text of a paragraph, a heading, an item or a cell that is being written. Only its end is read and drawn again for
+ * each piece; what stands before is settled: it was parted from the end where no mark is open, so that more text cannot
+ * change it.
  */
 
 import { inlineTokensOf, inlines } from "./markdown.js";
@@ -8,8 +9,8 @@ import { inlineTokensOf, inlines } from "./markdown.js";
 /** @typedef {import("./markdown.js").Token} Token */
 
 /** A shorter end is not parted. */
-export const SHORT_CHARACTERS = 500;
-/** An end of this length is parted although a mark is open. The paragraph is drawn anew when it is whole. */
+const SHORT_CHARACTERS = 500;
+/** An end of this length is parted although a mark is open. All of the text is drawn anew when it is whole. */
 const LONG_CHARACTERS = 1_500;
 /** What may be the beginning of something that ends later, beyond a blank. */
 const OPENING = /[`$\\]|\]\(|\*(?!\s)|~(?!\s)|(?<![\p{L}\p{N}])_(?!\s)|<(?=[a-z/!?])|\[(?![^[\]]*\])/iu;
@@ -18,9 +19,11 @@ const CLOSED = new Set(["strong", "em", "del", "codespan", "link", "image", "for
 /** What the parser makes of a backslash that may begin a formula. */
 const FORMULA = new Set(["\\(", "\\["]);
 
-export class GrowingParagraph {
+export class GrowingText {
   /** The text whose look is settled. */
   settled = "";
+  /** What shows that. @type {Node[]} */
+  #settledNodes = [];
   /** Whether it was parted where a mark is open. */
   #hasGuessed = false;
 
@@ -32,24 +35,37 @@ export class GrowingParagraph {
   #shown = [];
 
   /**
-   * @param {Element} element shows the text
+   * @param {Element} element shows the text at its end
+   * @param {Node[]} nodes what of it shows the text
    * @param {string} text
    * @param {Token[]} tokens
-   * @param {number} depth how many quotes it stands in
+   * @param {number} depth how many quotes and lists it stands in
    */
-  constructor(element, text, tokens, depth) {
+  constructor(element, nodes, text, tokens, depth) {
     this.element = element;
     this.depth = depth;
     this.#end = text;
     this.#tokens = tokens;
-    this.#shown = [...element.childNodes];
+    this.#shown = nodes;
     this.#settle();
   }
 
-  /** Shows another end, and settles of it what can be. @param {string} end */
-  show(end) {
-    this.#draw(end);
+  /** What shows the text. @returns {Node[]} */
+  get nodes() {
+    return [...this.#settledNodes, ...this.#shown];
+  }
+
+  /**
+   * Shows another text, and settles of it what can be.
+   *
+   * @param {string} text
+   * @returns {boolean} false, and nothing is done, if it does not begin with what is settled
+   */
+  show(text) {
+    if (!text.startsWith(this.settled)) return false;
+    this.#draw(text.slice(this.settled.length));
     this.#settle();
+    return true;
   }
 
   #settle() {
@@ -62,16 +78,31 @@ export class GrowingParagraph {
     }
     if (at === 0) return;
     this.#draw(end.slice(0, at));
+    this.#keep();
+    this.#draw(end.slice(at));
+  }
+
+  /** Settles all that is drawn. */
+  #keep() {
     this.settled += this.#end;
+    this.#settledNodes.push(...this.#shown);
+    this.#end = "";
     this.#tokens = [];
     this.#shown = [];
-    this.#draw(end.slice(at));
   }
 
   /** Nothing follows: draws all of it anew if it was parted where a mark is open. */
   complete() {
     if (!this.#hasGuessed) return;
-    this.element.replaceChildren(...inlines(inlineTokensOf(this.settled + this.#end), this.depth));
+    this.#hasGuessed = false;
+    for (const node of this.nodes) /** @type {ChildNode} */ (node).remove();
+    const text = this.settled + this.#end;
+    this.settled = "";
+    this.#settledNodes = [];
+    this.#tokens = [];
+    this.#shown = [];
+    this.#draw(text);
+    this.#keep();
   }
 
   /** Draws what differs from the end that is shown. @param {string} end */
