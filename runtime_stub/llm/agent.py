@@ -34,6 +34,9 @@ You are a capable assistant. You can use the tools that you are given: they work
 conversation alone. Use them where they help, and look at what came of a call before you go on. Answer in
 Markdown, briefly, in the language of the user.
 """
+LANGUAGE = """
+The user's language is {}: answer in it, unless the user writes in another.
+"""
 CHARACTERS_READ = 8
 """Characters of a conversation that are read for each token of the context; the rest is forgotten."""
 TRIAL = "Answer with the word OK."
@@ -80,7 +83,7 @@ class _Work:
     def __init__(self, turn: Turn, choice: Choice, model: Model) -> None:
         self._turn = turn
         self._options = turn.settings.model_options
-        self._instructions = self._options.instructions or INSTRUCTIONS
+        self._instructions = _instructions(turn.settings)
         tools = [
             ToolDefinition(
                 name=tool.name,
@@ -146,6 +149,12 @@ class _Work:
         async with Speech(self._turn, show_reasoning=self._options.show_reasoning) as speech:
             answer = await self._requests.answer(messages, speech)
         return answer, speech
+
+
+def _instructions(settings: AgentSettings) -> str:
+    """Return the server's instructions or our own, and the user's language, if it is known."""
+    text = settings.model_options.instructions or INSTRUCTIONS
+    return text + LANGUAGE.format(settings.language) if settings.language else text
 
 
 async def _try(choice: Choice, model: Model, settings: AgentSettings) -> str:

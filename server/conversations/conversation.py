@@ -217,14 +217,14 @@ class ServerConversation:
         """Record that the conversation is used now."""
         self.last_activity = self._loop.time()
 
-    def learn(self, masks: Mapping[str, str], environment: Mapping[str, str] | None = None) -> None:
-        """Mask these values from now on; with `environment`, set these variables for commands.
+    def learn(self, masks: Mapping[str, str], environment: Mapping[str, str]) -> None:
+        """Mask these values from now on, and set these variables for commands.
 
         Masks are only added, in one step and before the runtime has a value; variables that are no
         longer named are removed.
         """
         self.stream.update_secrets(masks)
-        if environment is None:
+        if environment == self._environment:
             return
         withdrawn = dict.fromkeys(self._environment.keys() - environment.keys())
         self._environment = environment

@@ -97,7 +97,7 @@ class SecretsRecipient(Protocol):
     def user_id(self) -> str | None:
         """The owner."""
 
-    def learn(self, masks: Mapping[str, str], environment: Mapping[str, str] | None = None) -> None:
+    def learn(self, masks: Mapping[str, str], environment: Mapping[str, str]) -> None:
         """Mask these values from now on, and give commands these variables."""
 
 
@@ -107,21 +107,27 @@ class _Holder:
     def __init__(self, user_id: str | None) -> None:
         self.user_id = user_id
 
-    def learn(self, masks: Mapping[str, str], environment: Mapping[str, str] | None = None) -> None:
+    def learn(self, masks: Mapping[str, str], environment: Mapping[str, str]) -> None:
         """See SecretsRecipient: there is no conversation to change."""
 
 
 class _SharedValues(NamedTuple):
-    """Values handed to a conversation: masks from settings, masks from secrets, environment of commands."""
+    """Values handed to a conversation: masks and variables of commands, from settings and from secrets."""
 
     keys: Mapping[str, str]
+    identity: Mapping[str, str]
     values: Mapping[str, str]
-    environment: Mapping[str, str]
+    variables: Mapping[str, str]
 
     @property
     def masks(self) -> dict[str, str]:
         """All values that are masked."""
         return {**self.keys, **self.values}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables of commands; a secret of the same name wins."""
+        return {**self.identity, **self.variables}
 
 
 class _UserConversations:
@@ -264,9 +270,9 @@ class Users:
             except Exception as error:
                 if _may_be_stored(error):
                     found = await self.settings(user_id)
-                    await self._tell(user_id, keys=self._keys(found))
+                    await self._tell(user_id, self._of_settings(found))
                 raise
-            await self._tell(user_id, keys=self._keys(settings))
+            await self._tell(user_id, self._of_settings(settings))
             return settings
 
         return await self._in_order(user_id, work)
@@ -279,40 +285,37 @@ class Users:
                 secrets = await self._secrets.for_user(user_id).update(change)
             except Exception as error:
                 if _may_be_stored(error):
-                    await self._tell(user_id, secrets=await self.secrets(user_id))
+                    await self._tell(user_id, _of_secrets(await self.secrets(user_id)))
                 raise
-            await self._tell(user_id, secrets=secrets)
+            await self._tell(user_id, _of_secrets(secrets))
             return secrets
 
         return await self._in_order(user_id, work)
 
     async def _read(self, user_id: str | None) -> _SharedValues:
         settings, secrets = await asyncio.gather(self.settings(user_id), self.secrets(user_id))
-        return _SharedValues(self._keys(settings), secrets.masks(), secrets.environment())
+        return _SharedValues(**self._of_settings(settings), **_of_secrets(secrets))
 
-    async def _tell(
-        self,
-        user_id: str | None,
-        *,
-        keys: Mapping[str, str] | None = None,
-        secrets: Secrets | None = None,
-    ) -> None:
+    def _of_settings(self, settings: Settings | None) -> dict[str, Mapping[str, str]]:
+        """Return the fields of shared values that come from settings."""
+        identity = settings.git_identity() if settings else {}
+        return {"keys": self._keys(settings), "identity": identity}
+
+    async def _tell(self, user_id: str | None, changed: Mapping[str, Mapping[str, str]]) -> None:
         """Tell what was changed to all open conversations; one that opens meanwhile reads again."""
         conversations = self._conversations.get(user_id)
         if conversations is None:
             return
-        before = conversations.known or _SharedValues({}, {}, {})
-        changed: dict[str, Mapping[str, str]] = {} if keys is None else {"keys": keys}
-        if secrets is not None:
-            changed = {"values": secrets.masks(), "environment": secrets.environment()}
+        before = conversations.known or _SharedValues({}, {}, {}, {})
         patterns = await self._compile(before._replace(**changed).masks)
         # What is known may have been read meanwhile; that it changes is another's only.
         known = (conversations.known or before)._replace(**changed)
         conversations.changes += 1
         if conversations.known is not None:
             conversations.known, conversations.patterns = known, patterns
+        masks, environment = known.masks, known.environment
         for recipient in conversations.recipients:
-            recipient.learn(known.masks, None if secrets is None else known.environment)
+            recipient.learn(masks, environment)
 
     async def _compile(self, masks: Mapping[str, str]) -> tuple[SecretPatterns, ...]:
         """Return the search for these values; that for many is compiled in a thread."""
@@ -372,3 +375,8 @@ class _AgentsUser(TurnUser):
             return custom.value
         token = secrets.environment().get(name)
         return None if token is None else SecretStr(token)
+
+
+def _of_secrets(secrets: Secrets) -> dict[str, Mapping[str, str]]:
+    """Return the fields of shared values that come from secrets."""
+    return {"values": secrets.masks(), "variables": secrets.environment()}

@@ -28,13 +28,9 @@ export class Account {
     return this.http.call("POST", "/api/settings/try-model", { json: trial });
   }
 
-  /** @returns {Promise<{agents: string[], models: string[]}>} */
-  async choices() {
-    const [agents, models] = await Promise.all([
-      this.http.call("GET", "/api/options/agents"),
-      this.http.call("GET", "/api/options/models"),
-    ]);
-    return { agents, models };
+  /** Names of models that the server knows of. @returns {Promise<string[]>} */
+  models() {
+    return this.http.call("GET", "/api/options/models");
   }
 
   /** @returns {Promise<SecretInfo[]>} */

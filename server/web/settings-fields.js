@@ -1,4 +1,4 @@
-/** The settings the page offers: which field, how it is asked for, what it means. */
+/** The settings the page offers, each of which the server or an agent goes by: how it is asked for, what it means. */
 
 import { texts } from "./language.js";
 
@@ -9,7 +9,7 @@ import { texts } from "./language.js";
  * @property {"text" | "url" | "email" | "whole" | "money" | "switch" | "choice" | "key"} kind
  * @property {string} [hint]
  * @property {number} [least]
- * @property {"agents" | "models" | "languages"} [from] Where the choices come from.
+ * @property {"models" | "languages"} [from] Where the choices come from.
  *
  * @typedef {{heading: string, fields: SettingField[]}} SettingGroup
  */
@@ -19,7 +19,6 @@ export const SETTING_GROUPS = [
   {
     heading: texts.groups.agent,
     fields: [
-      { name: "agent", label: texts.fields.agent, kind: "choice", from: "agents" },
       { name: "confirmation_mode", label: texts.fields.confirmation_mode, kind: "switch", hint: texts.fieldHints.confirmation_mode },
       { name: "max_iterations", label: texts.fields.max_iterations, kind: "whole", least: 1 },
       { name: "max_budget_per_task", label: texts.fields.max_budget_per_task, kind: "money", hint: texts.fieldHints.max_budget_per_task },
@@ -32,19 +31,15 @@ export const SETTING_GROUPS = [
       { name: "llm_model", label: texts.fields.llm_model, kind: "text", from: "models", hint: texts.fieldHints.llm_model },
       { name: "llm_base_url", label: texts.fields.llm_base_url, kind: "url", hint: texts.fieldHints.llm_base_url },
       { name: "llm_api_key", label: texts.fields.llm_api_key, kind: "key" },
-      { name: "search_api_key", label: texts.fields.search_api_key, kind: "key" },
-      { name: "enable_default_condenser", label: texts.fields.enable_default_condenser, kind: "switch" },
-      { name: "condenser_max_size", label: texts.fields.condenser_max_size, kind: "whole", least: 20 },
     ],
   },
   {
     heading: texts.groups.you,
     fields: [
-      { name: "language", label: texts.fields.language, kind: "choice", from: "languages" },
-      { name: "git_user_name", label: texts.fields.git_user_name, kind: "text" },
+      { name: "language", label: texts.fields.language, kind: "choice", from: "languages", hint: texts.fieldHints.language },
+      { name: "git_user_name", label: texts.fields.git_user_name, kind: "text", hint: texts.fieldHints.git_user_name },
       { name: "git_user_email", label: texts.fields.git_user_email, kind: "email" },
       { name: "enable_sound_notifications", label: texts.fields.enable_sound_notifications, kind: "switch" },
-      { name: "enable_proactive_conversation_starters", label: texts.fields.enable_proactive_conversation_starters, kind: "switch" },
     ],
   },
 ];

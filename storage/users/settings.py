@@ -81,6 +81,17 @@ class Settings(BaseModel):
         }
         return keys | ({} if self.mcp_config is None else self.mcp_config.masks())
 
+    def git_identity(self) -> dict[str, str]:
+        """Return the variables from which git takes who commits, as far as the user has said it."""
+        chosen = {"NAME": self.git_user_name, "EMAIL": self.git_user_email}
+        return {
+            f"GIT_{role}_{name}": value
+            for role in ("AUTHOR", "COMMITTER")
+            for name, value in chosen.items()
+            # No variable can have a NUL.
+            if value and "\0" not in value
+        }
+
     def merged(self, change: "Settings") -> "Settings":
         """Return these settings with the fields given in `change`; all others stay.
 

@@ -57,6 +57,15 @@ async def test_the_model_of_the_users_settings_is_asked_with_their_key_and_nothi
     assert not [name for name in request.headers if name.startswith("x-")]
 
 
+async def test_the_model_is_told_the_users_language(live, model):
+    await live.users.change_settings(None, lambda old: old.merged(Settings(language="fr")))
+    model.say(plain("Bonjour."))
+    await asked(live, "Hello")
+    request = await model.request(0)
+
+    assert "language is fr" in request.said[0][1]
+
+
 async def test_without_a_model_the_agent_says_how_to_set_one():
     async with live_server(agent_class="llm") as live:
         (said,) = answers(await asked(live, "Hello"))

@@ -17,6 +17,11 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
 ]
 
+GONE_BY = {
+    *("confirmation_mode", "max_iterations", "max_budget_per_task", "turn_seconds"),
+    *("llm_model", "llm_base_url", "llm_api_key"),
+    *("language", "git_user_name", "git_user_email", "enable_sound_notifications"),
+}
 PLANTED = "planted-value-7f3a91"
 ALL_TEXT = """
 () => document.documentElement.outerHTML
@@ -45,6 +50,16 @@ async def test_only_what_was_changed_is_sent_and_a_reload_shows_it(reader):
     await expect(reader.part("settings-outcome")).to_have_text("Saved.")
     await expect(reader.part("setting-git_user_name")).to_have_value("")
     assert not await reader.found_fault()
+
+
+async def test_the_dialog_has_the_settings_that_the_server_or_an_agent_goes_by(reader):
+    await reader.visit()
+    await reader.part("open-settings").click()
+    await expect(reader.part("setting-language")).to_be_visible()
+    fields = reader.part("settings-dialog").locator("[data-testid^=setting-]")
+    shown = await fields.evaluate_all("(all) => all.map((one) => one.id.slice(8))")
+
+    assert set(shown) == GONE_BY
 
 
 async def test_a_key_is_stored_and_never_shown(reader):

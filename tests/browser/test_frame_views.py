@@ -20,7 +20,11 @@ TITLES = (
     "\u0627\u0644\u0633\u0644\u0627\u0645 \u05e9\u05dc\u05d5\u05dd",
     "Plan the release",
 )
-DIALOGS = {"settings": "setting-agent", "secrets": "secret-name", "shortcuts": "shortcuts-dialog"}
+DIALOGS = {
+    "settings": "setting-max_iterations",
+    "secrets": "secret-name",
+    "shortcuts": "shortcuts-dialog",
+}
 
 
 async def furnish(url):

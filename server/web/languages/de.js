@@ -451,7 +451,6 @@ export const DE = {
     you: "Du",
   },
   fields: {
-    agent: "Agent",
     confirmation_mode: "Vor jeder Aktion fragen",
     max_iterations: "Höchstzahl der Schritte je Aufgabe",
     max_budget_per_task: "Budget je Aufgabe in US-Dollar",
@@ -459,14 +458,10 @@ export const DE = {
     llm_model: "Modell",
     llm_base_url: "Adresse des Anbieters",
     llm_api_key: "API-Schlüssel",
-    search_api_key: "API-Schlüssel des Suchdienstes",
-    enable_default_condenser: "Lange Unterhaltungen zusammenfassen",
-    condenser_max_size: "Nach so vielen Ereignissen zusammenfassen",
     language: "Sprache des Agenten",
     git_user_name: "Name in Commits",
     git_user_email: "E-Mail in Commits",
     enable_sound_notifications: "Ein Ton, wenn der Agent dich braucht",
-    enable_proactive_conversation_starters: "Anfänge vorschlagen",
   },
   fieldHints: {
     confirmation_mode: "Gilt wie die Grenzen darunter für Agenten, die nach der Änderung starten.",
@@ -474,6 +469,8 @@ export const DE = {
     turn_seconds: "Zeit, in der der Agent auf dich oder auf eine Aktion wartet, zählt nicht.",
     llm_model: "Wie der Anbieter es schreibt: gpt-5-mini, anthropic:claude-sonnet-4-5, ollama/qwen3.",
     llm_base_url: "Leer bedeutet: die des Anbieters; für jeden anderen Dienst, der wie OpenAI antwortet, seine Adresse bis /v1.",
+    language: "Ein Modell erfährt sie und antwortet in ihr, wenn du nicht in einer anderen schreibst.",
+    git_user_name: "Was git im Arbeitsbereich erfährt. Leer bedeutet: das des Arbeitsbereichs.",
   },
   secrets: {
     title: "Secrets",

@@ -450,7 +450,6 @@ export const EN = {
     you: "You",
   },
   fields: {
-    agent: "Agent",
     confirmation_mode: "Ask before each action",
     max_iterations: "Step limit per task",
     max_budget_per_task: "Budget per task, in US dollars",
@@ -458,14 +457,10 @@ export const EN = {
     llm_model: "Model",
     llm_base_url: "Provider URL",
     llm_api_key: "API key",
-    search_api_key: "API key of the search service",
-    enable_default_condenser: "Condense long conversations",
-    condenser_max_size: "Condense after this many events",
     language: "Language of the agent",
     git_user_name: "Name in commits",
     git_user_email: "Email in commits",
     enable_sound_notifications: "Play a sound when the agent needs you",
-    enable_proactive_conversation_starters: "Suggest ways to start",
   },
   fieldHints: {
     confirmation_mode: "Applies, like the limits below, to agents that start after the change.",
@@ -473,6 +468,8 @@ export const EN = {
     turn_seconds: "Time in which the agent waits for you or for an action does not count.",
     llm_model: "As its provider names it: gpt-5-mini, anthropic:claude-sonnet-4-5, ollama/qwen3.",
     llm_base_url: "Leave empty for the provider's own; for any other endpoint that speaks as OpenAI's does, its address up to /v1.",
+    language: "A model is told it, and answers in it unless you write in another.",
+    git_user_name: "What git is told in the workspace. Leave empty for the workspace's own.",
   },
   secrets: {
     title: "Secrets",

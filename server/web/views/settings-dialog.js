@@ -34,14 +34,14 @@ export function mountSettingsDialog(account, read) {
     save.disabled = true;
     fields.setAttribute("aria-busy", "true");
     try {
-      const [settings, choices] = await Promise.all([account.settings(), account.choices()]);
+      const [settings, models] = await Promise.all([account.settings(), account.models()]);
       stored = settings;
       read(stored);
       controls.clear();
       const groups = SETTING_GROUPS.map(({ heading, fields: some }) =>
         h("fieldset", { class: "group" }, h("legend", { class: "group__heading" }, heading),
           ...some.flatMap((field) => [
-            row(field, stored, { ...choices, languages: AGENT_LANGUAGES }, controls),
+            row(field, stored, { models, languages: AGENT_LANGUAGES }, controls),
             field.name === "llm_api_key" ? trialRow(account, controls) : null,
           ])),
       );

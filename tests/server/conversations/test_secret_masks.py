@@ -91,6 +91,28 @@ async def test_keys_in_settings_and_tokens_of_git_hosts_are_masked_too(rest):
     assert await output(rest, conversation_id, "echo [$GITHUB_TOKEN]") == f"[{MASK}]"
 
 
+async def test_commands_find_who_commits_as_the_settings_say_it(rest):
+    conversation_id = await rest.create()
+    name = "echo $GIT_AUTHOR_NAME, $GIT_COMMITTER_EMAIL."
+    assert await output(rest, conversation_id, name) == ", ."
+
+    chosen = {"git_user_name": "Ada L", "git_user_email": "ada@example.org"}
+    await rest.ask("POST", "/api/settings", json=chosen)
+    assert await output(rest, conversation_id, name + " now") == "Ada L, ada@example.org. now"
+    await rest.ask("POST", "/api/secrets", json={"name": "GIT_AUTHOR_NAME", "value": VALUE})
+    assert await output(rest, conversation_id, name + " kept") == f"{MASK}, ada@example.org. kept"
+    await rest.ask("DELETE", "/api/secrets/GIT_AUTHOR_NAME")
+    await rest.ask("POST", "/api/settings", json={"git_user_email": None})
+
+    assert await output(rest, conversation_id, name + " left") == "Ada L, . left"
+
+
+async def test_a_name_of_who_commits_that_no_variable_can_have_is_left_out(rest):
+    await rest.ask("POST", "/api/settings", json={"git_user_name": "Ada\0L"})
+
+    assert await output(rest, await rest.create(), "echo [$GIT_AUTHOR_NAME]") == "[]"
+
+
 async def test_a_deleted_secret_is_taken_from_commands_and_stays_masked(rest):
     await add(rest)
     conversation_id = await rest.create()
@@ -164,7 +186,7 @@ class Listener:
         self.masks: dict[str, str] = {}
         self.environment: dict[str, str] | None = None
 
-    def learn(self, masks, environment=None) -> None:
+    def learn(self, masks, environment) -> None:
         self.masks.update(masks)
         if environment is not None:
             self.environment = dict(environment)
