@@ -41,6 +41,7 @@ import { mountShortcutsDialog } from "./views/shortcuts-dialog.js";
 import { mountSidebar } from "./views/sidebar.js";
 import { mountThemeButton } from "./views/theme-button.js";
 import { mountToasts } from "./views/toasts.js";
+import { mountTurnCost } from "./views/turn-cost.js";
 import { mountUsage } from "./views/usage.js";
 import { mountWelcome } from "./views/welcome.js";
 
@@ -86,6 +87,7 @@ stage.ready = () => composer.focus();
 stage.open(addressedId());
 mountHeader(store);
 mountUsage(store);
+mountTurnCost((turn) => stage.conversation?.costOf(turn) ?? null);
 mountNotices(store);
 mountOffline(store, () => reach.retry());
 mountExportMenu(store, api);

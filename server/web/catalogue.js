@@ -13,6 +13,11 @@ export function momentOf(info) {
   return info.last_message_at ?? info.created_at;
 }
 
+/** Rows in the order of the list. @param {Info[]} rows */
+function newestFirst(rows) {
+  return rows.toSorted((one, other) => Date.parse(momentOf(other)) - Date.parse(momentOf(one)));
+}
+
 export class Catalogue {
   #loadingMore = false;
   #refreshing = false;
@@ -163,6 +168,20 @@ export class Catalogue {
     if (id === openId && facts.title !== undefined) this.store.set({ title: facts.title });
   }
 
+  /**
+   * Moves a conversation to where its newest message puts it.
+   *
+   * @param {string} id
+   * @param {string} at ISO time of the message
+   */
+  said(id, at) {
+    const { conversations } = this.store.state;
+    const info = conversations.find((one) => one.conversation_id === id);
+    if (!info || !(Date.parse(at) > Date.parse(momentOf(info)))) return;
+    const moved = { ...info, last_message_at: at };
+    this.store.set({ conversations: newestFirst(conversations.map((one) => (one === info ? moved : one))) });
+  }
+
   /** @param {string} id */
   drop(id) {
     this.#gone.add(id);
@@ -194,7 +213,7 @@ export class Catalogue {
     const below = page.next_page_id && this.#shown === this.#asked ? this.#below(page.results, moved) : [];
     this.#shown = this.#asked;
     this.store.set({
-      conversations: this.#kept([...page.results, ...below]),
+      conversations: newestFirst(this.#kept([...page.results, ...below]).map((info) => this.#withNewest(info))),
       nextPage: below.length > 0 ? nextPage : page.next_page_id,
       listStage: "ready",
     });
@@ -204,7 +223,7 @@ export class Catalogue {
   }
 
   /**
-   * The known conversations of the pages below the newest one, in order.
+   * The known conversations of the pages below the newest one.
    *
    * @param {Info[]} newest
    * @param {Info[]} moved What changed meanwhile; it may belong to rows that were not read yet.
@@ -220,7 +239,14 @@ export class Catalogue {
       const atMs = Date.parse(momentOf(info));
       return !fresh.has(info.conversation_id) && atMs <= oldest && atMs >= last;
     });
-    return rows.sort((one, other) => Date.parse(momentOf(other)) - Date.parse(momentOf(one)));
+    return rows;
+  }
+
+  /** What was said while the list was asked for is not in the answer. @param {Info} info */
+  #withNewest(info) {
+    const known = this.store.state.conversations.find((one) => one.conversation_id === info.conversation_id);
+    if (!known?.last_message_at || Date.parse(known.last_message_at) <= Date.parse(momentOf(info))) return info;
+    return { ...info, last_message_at: known.last_message_at };
   }
 
   /** Looks again soon while something starts. */

@@ -8,6 +8,7 @@ import { Outbox } from "./outbox.js";
 import { afterDelta, afterEvent, cursorOf, NOTHING_HELD } from "./partials.js";
 import { Link } from "./socket.js";
 import { isFailure, Timeline } from "./timeline.js";
+import { TurnCosts } from "./turn-costs.js";
 import { TurnWatch } from "./turn.js";
 import { usageOf } from "./usage.js";
 import { reasonText, statusText } from "./wording.js";
@@ -95,6 +96,7 @@ export class Conversation {
   /** The texts that are being written. */
   #held = NOTHING_HELD;
   #turns = new TurnWatch();
+  #costs = new TurnCosts();
   #allowed = new Allowed();
 
   /**
@@ -178,6 +180,7 @@ export class Conversation {
     }
     if (this.#closed) return;
     if (events.length > 0) this.listener.preceded(events);
+    for (const event of events) this.#costs.saw(event);
     const usage = this.store.state.usage ?? events.map(usageOf).findLast(Boolean) ?? null;
     this.store.set({ usage });
     if (failed) this.#firstId = firstId;
@@ -249,6 +252,11 @@ export class Conversation {
   stop() {
     const of = this.#turns.current;
     return this.command("stopped", of === null ? {} : { of });
+  }
+
+  /** What a turn has cost so far, null when that is not known. @param {number} turn */
+  costOf(turn) {
+    return this.#costs.of(turn, this.store.state.earlier.left === 0);
   }
 
   /** The action that waits for a person under that id. @param {number} id */
@@ -439,6 +447,7 @@ export class Conversation {
     this.#turns.saw(payload, isState(payload) && TURNLESS.has(payload.extras?.agent_state));
     const usage = usageOf(payload);
     if (usage) this.store.set({ usage });
+    this.#costs.saw(payload);
     if (this.#allowed.saw(payload)) this.#tellAllowed();
     if (payload.observation === "agent_state_changed") {
       this.#changedState(payload);

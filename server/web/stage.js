@@ -109,6 +109,7 @@ export class Stage {
     this.conversation = new Conversation(id, newest, store, {
       arrived: (event) => {
         this.unread.saw(id, Date.parse(event.timestamp ?? ""));
+        if (event.action === "message" || event.action === "finish") catalogue.said(id, event.timestamp ?? "");
         this.transcript.push(event);
       },
       written: (held) => this.transcript.write(held),

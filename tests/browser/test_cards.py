@@ -115,6 +115,21 @@ async def test_a_task_list_tells_the_state_of_each_task(visitor):
     assert names == ["done", "in progress", "to do"]
 
 
+async def test_what_a_turn_has_cost_is_shown_where_the_pointer_is(reader):
+    await reader.begin()
+    await reader.ask("/cost 0.01\nfirst", "first")
+    await reader.ask("/cost 0.02\nsecond\n/run echo third\nfourth", "fourth")
+    turns = reader.page.locator("[data-turn]")
+
+    await reader.messages_of("agent").last.hover()
+    await expect(turns.last.get_by_test_id("turn-cost")).to_have_text(re.compile(r"^\$0\.0200"))
+    await expect(turns.last.get_by_test_id("turn-cost")).to_be_visible()
+    await reader.messages_of("agent").first.hover()
+    await expect(turns.first.get_by_test_id("turn-cost")).to_have_text(re.compile(r"^\$0\.0100"))
+    await expect(turns.last.get_by_test_id("turn-cost")).to_be_hidden()
+    assert not await reader.found_fault()
+
+
 async def test_thoughts_failures_and_the_end_are_told_apart(visitor):
     await visitor.visit("/conversations/gallery")
 

@@ -158,6 +158,7 @@ export const DE = {
     window: "Belegter Kontext",
     of: (used, all) => `${used} von ${all}`,
     model: "Modell",
+    ofTurn: "Was dieser Zug gekostet hat",
   },
   files: {
     title: "Dateien",

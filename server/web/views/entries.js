@@ -22,8 +22,9 @@ import { stepCard, taskCard } from "./step-card.js";
  */
 export function entryElement(entry, continued) {
   const { kind, body } = drawn(entry);
-  const { source, at, id } = entry;
-  const data = { testid: kind === "message" ? "message" : "entry", kind, source, eventId: String(id), continued: continued ? "true" : undefined };
+  const { source, at, id, action } = entry;
+  const turn = action?.turn === undefined ? undefined : String(action.turn);
+  const data = { testid: kind === "message" ? "message" : "entry", kind, source, eventId: String(id), turn, continued: continued ? "true" : undefined };
   return frame(data, at, ` · ${texts.transcript.event(id)}`, body);
 }
 
