@@ -244,7 +244,7 @@ TABLE: tuple[tuple[type[Exception], Answer | tuple[int, str] | tuple[int, str, s
     (SecretExists, (400, "secret_exists")),
     (SecretNotFound, (404, "secret_not_found")),
     (KeyExists, (409, "exists")),
-    (WrongKey, (500, "wrong_key", "The stored secrets were sealed with another key")),
+    (WrongKey, (500, "wrong_key", "What is stored was sealed with another key")),
     (
         NewerRecord,
         (500, "newer_format", "Stored data was written by a newer version of the server"),

@@ -18,7 +18,7 @@ StorageError
 │   └── MediumLost               its files were removed or replaced while it is open
 ├── Damaged                      a stored record cannot be read back
 │   └── NewerFormat              it was written by a newer version
-├── WrongKey                     the stored secrets were sealed with a key that is not at hand
+├── WrongKey                     what is stored was sealed with a key that is not at hand
 ├── ForeignData                  the data directory holds the data of somebody else
 ├── DataDirectoryLocked          another process works on the data directory
 └── MigrationError               the medium's schema cannot be brought to the version this code needs
@@ -117,7 +117,7 @@ class NewerFormat(Damaged):
 
 
 class WrongKey(StorageError):
-    """The stored secrets were sealed with another key; nothing was written."""
+    """What is stored was sealed with another key; nothing was written."""
 
 
 class ForeignData(StorageError):

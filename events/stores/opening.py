@@ -50,9 +50,11 @@ def open_workspaces(
     """Return the store of workspaces over a storage and its event store, which close it."""
     match storage, events:
         case OpenedDatabase(), _:
-            return DatabaseWorkspaces(storage.database, limits)
+            return DatabaseWorkspaces(storage.database, storage.key, limits)
         case OpenedFiles(), FileEventStore():
-            return FileWorkspaces(storage.files, events.beside, storage.folded.writing, limits)
+            return FileWorkspaces(
+                storage.files, events.beside, storage.folded.writing, storage.key, limits
+            )
         case OpenedMemory(), MemoryEventStore():
             return MemoryWorkspaces(events.beside, limits)
         case _:

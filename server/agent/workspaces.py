@@ -18,6 +18,7 @@ from storage.errors import (
     NewerFormat,
     StorageError,
     WorkspaceTooLarge,
+    WrongKey,
 )
 from storage.workspaces.base import WorkspaceStore
 from storage.workspaces.manifest import Loaded
@@ -30,6 +31,7 @@ SAVE_SECONDS = 60.0
 LOAD_SECONDS = 60.0
 NOT_KEPT_ID = "STATUS$WORKSPACE_NOT_KEPT"
 DAMAGED_ID = "STATUS$WORKSPACE_DAMAGED"
+OTHER_KEY = "sealed with a key that the server does not have"
 STAYS = "What was kept at an earlier rest stays."
 MOST_NAMED = 10
 """Files that a notice of damage names."""
@@ -161,6 +163,9 @@ class LoopWorkspace:
         except NewerFormat as error:
             text = "the workspace was kept by a newer version of the server"
             raise RuntimeUnavailable(text) from error
+        except WrongKey as error:
+            logger.error("the workspace of %s cannot be opened: %s", self._conversation_id, error)  # noqa: TRY400 - no fault
+            raise RuntimeUnavailable(f"the workspace is {OTHER_KEY}") from error
         except Damaged:
             logger.exception(
                 "what is kept of the workspace of %s is damaged", self._conversation_id
@@ -266,6 +271,9 @@ class LoopWorkspace:
         text = f"The workspace could not be saved. {STAYS}"
         if isinstance(error, WorkspaceTooLarge | RuntimeFloorError):
             text = f"The workspace is not kept for later: {error}. {STAYS}"
+        elif isinstance(error, WrongKey):
+            text = f"The workspace is not kept for later: what is kept is {OTHER_KEY}. {STAYS}"
+            logger.error("the workspace of %s is not saved: %s", self._conversation_id, error)
         else:
             logger.error("the workspace of %s was not saved", self._conversation_id, exc_info=error)
         if text != self._told:

@@ -521,8 +521,8 @@ class ServerConfig(
     )
     secret_key: Annotated[SecretStr, Field(min_length=16)] | None = Field(
         default=None,
-        description="Key that encrypts stored secrets; a long random text. If unset, one is generated "
-        "when first needed and stored in `data_dir` as `secret.key`.",
+        description="Key that encrypts stored secrets and kept workspaces; a long random text. If unset, "
+        "one is generated when first needed and stored in `data_dir` as `secret.key`.",
     )
     insecure: bool = Field(
         default=False,

@@ -36,7 +36,7 @@ from server.routes.request import (
 )
 from server.routes.services import Services
 from server.routes.workspace import ready_runtime
-from storage.errors import Damaged, KeyNotFound, Unavailable
+from storage.errors import Damaged, KeyNotFound, Unavailable, WrongKey
 from storage.keyed_locks import KeyedLocks
 from storage.workspaces.base import Kept, WorkspaceStore
 
@@ -185,7 +185,7 @@ class _KeptFiles(_Files):
 
 
 NOT_THERE = (FileMissing, BadWorkspacePath, WorkspaceError, RuntimeUnavailable, TimeoutError)
-STORED = (Damaged, Unavailable)
+STORED = (Damaged, Unavailable, WrongKey)
 
 
 class WorkspaceFileRoutes:

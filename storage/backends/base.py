@@ -31,9 +31,9 @@ from storage.files.format import FORMAT, FORMAT_KEY, format_in, with_checksum
 from storage.inventory import Inventory, Track, untracked
 from storage.keys import RESERVE_NAME
 from storage.medium import Medium, reserving, watching
+from storage.sealing.key import Key, find_cipher
 from storage.usage.base import UsageStore
 from storage.users.base import SecretsStores, SettingsStores
-from storage.users.sealing_key import find_cipher
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,8 @@ class OpenedStorage:
     conversations: ConversationStores
     settings: SettingsStores
     secrets: SecretsStores
+    key: Key
+    """Seals what the stores above, and those of workspaces, keep."""
     usage: UsageStore
     audit: AuditLog
     inventory: Inventory

@@ -21,11 +21,11 @@ from storage.files.format import FORMAT, FORMAT_KEY, checked_body, format_in
 from storage.files.local import LocalFileStore
 from storage.inventory import Inventory, StorageReport, Track, size_of
 from storage.keys import FILES_NAME, KEY_MARK, PROOF, RECORDS
+from storage.sealing.key import SealingKey
 from storage.usage.file import FileUsage
 from storage.usage.model import ConversationUsage
 from storage.users.file import FileKeyMark, FileUserRecords
 from storage.users.sealed import SealedSecrets, SealedSettings
-from storage.users.sealing_key import SealingKey
 from storage.workspaces.check import check_workspaces
 
 WALK_SECONDS = 60.0
@@ -59,6 +59,7 @@ class LocalBackend(DirectoryBackend):
             conversations=records,
             settings=SealedSettings(users, key),
             secrets=SealedSecrets(users, key),
+            key=key,
             usage=FileUsage(files, records.listing),
             audit=FileAudit(files),
             inventory=FileInventory(self.path, records.listing),

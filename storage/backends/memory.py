@@ -8,10 +8,10 @@ from storage.backends.base import Backend, OpenedMemory
 from storage.config import MemoryStorage
 from storage.conversations.memory import MemoryConversations
 from storage.inventory import Inventory, StorageReport, Track, untracked
+from storage.sealing.key import EphemeralKey
 from storage.usage.memory import MemoryUsage
 from storage.users.memory import MemoryUserRecords
 from storage.users.sealed import SealedSecrets, SealedSettings
-from storage.users.sealing_key import EphemeralKey
 
 
 class MemoryBackend(Backend):
@@ -35,6 +35,7 @@ class MemoryBackend(Backend):
             conversations=records,
             settings=SealedSettings(users, key),
             secrets=SealedSecrets(users, key),
+            key=key,
             usage=MemoryUsage(records.all_owners),
             audit=MemoryAudit(),
             inventory=MemoryInventory(records),

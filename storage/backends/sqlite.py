@@ -33,11 +33,11 @@ from storage.files.format import checked_body
 from storage.inventory import Inventory, StorageReport, Track, size_of
 from storage.keys import DATABASE_NAME
 from storage.lock import mark_open, was_left_open
+from storage.sealing.key import SealingKey
 from storage.usage.database import DatabaseUsage
 from storage.usage.model import ConversationUsage
 from storage.users.database import DatabaseKeyMark, DatabaseUserRecords
 from storage.users.sealed import SealedSecrets, SealedSettings
-from storage.users.sealing_key import SealingKey
 from storage.workspaces.check import blob_problem, manifest_problem
 
 QUICKLY = 10
@@ -73,6 +73,7 @@ class SqliteBackend(DirectoryBackend):
             conversations=DatabaseConversationStores(database),
             settings=SealedSettings(users, key),
             secrets=SealedSecrets(users, key),
+            key=key,
             usage=DatabaseUsage(database),
             audit=DatabaseAudit(database),
             inventory=SqliteInventory(database, self.path),

@@ -311,6 +311,25 @@ class WorkspaceStoreRestartSuite(_Suite):
             await store.save("c", long)
             assert await store.load("c") == Loaded(long)
 
+    async def test_nothing_of_a_workspace_can_be_read_in_the_medium_without_its_key(self, tmp_path):
+        planted = b"a planted value", b"a planted path", b"a planted folder", b"a planted record"
+        value, path, empty, record = planted
+        snapshot = Snapshot(
+            files={path.decode(): value, "long": value + LONG},
+            folders=frozenset({empty.decode()}),
+            own={record.decode(): value},
+        )
+        async with self.open(tmp_path, LIMITS) as opened:
+            await opened.begin("c")
+            await opened.store.save("c", snapshot)
+            await opened.store.save("c", Snapshot(files={"another": value}))
+            await opened.store.save("c", snapshot)
+            found = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+            assert await opened.store.load("c") == Loaded(snapshot)
+
+        assert len(found) > len(LONG)
+        assert not any(one in found for one in planted)
+
     async def test_a_workspace_that_was_kept_under_other_limits_can_be_read(self, tmp_path):
         async with self.open(tmp_path, LIMITS) as opened:
             await opened.begin("c")

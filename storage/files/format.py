@@ -21,14 +21,23 @@ def with_checksum(kind: str, body: bytes, version: int = VERSION) -> bytes:
 
 def checked_body(kind: str, content: bytes, key: str) -> bytes:
     """Return the body inside `with_checksum`'s result. Raises Damaged, NewerFormat naming the key."""
-    line, line_end, body = content.partition(b"\n")
-    if not line_end or with_checksum(kind, body) != content:
-        version = [*line.split(b" "), b"", b""][1]
-        is_newer = version.isdigit() and int(version) > VERSION
-        if is_newer and with_checksum(kind, body, int(version)) == content:
-            raise NewerFormat(key, int(version), VERSION)
-        raise Damaged(f"{key} fails its checksum or has an unknown format version")
+    _, body = versioned_body(kind, content, key, VERSION)
     return body
+
+
+def versioned_body(kind: str, content: bytes, key: str, newest: int) -> tuple[int, bytes]:
+    """Return the version and the body, for a kind of which there are versions up to `newest`.
+
+    Raises Damaged, NewerFormat naming the key.
+    """
+    line, _, body = content.partition(b"\n")
+    written = [*line.split(b" "), b"", b""][1]
+    version = int(written) if written.isdigit() else 0
+    if version == 0 or with_checksum(kind, body, version) != content:
+        raise Damaged(f"{key} fails its checksum or has an unknown format version")
+    if version > newest:
+        raise NewerFormat(key, version, newest)
+    return version, body
 
 
 def format_in(content: bytes) -> int:

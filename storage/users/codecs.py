@@ -5,7 +5,7 @@ from typing import Any
 
 from storage.errors import Damaged, WrongKey
 from storage.files.format import checked_body, with_checksum
-from storage.users.cipher import Cipher, SecretLocation
+from storage.sealing.cipher import Cipher, SecretLocation
 from storage.users.secrets import Secrets
 from storage.users.settings import KEY_FIELDS, Settings
 

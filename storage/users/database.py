@@ -2,8 +2,8 @@
 
 from storage.database.base import Database, Row, Statement, Steps, bytes_in, rerunnable
 from storage.keys import owner_part
+from storage.sealing.key import KeyMark
 from storage.users.base import RecordChange, UserRecords
-from storage.users.sealing_key import KeyMark
 
 
 class DatabaseUserRecords(UserRecords):

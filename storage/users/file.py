@@ -3,8 +3,8 @@
 from storage.errors import Damaged, KeyExists, KeyNotFound
 from storage.files.base import FileStore
 from storage.keys import KEY_MARK, user_record_key
+from storage.sealing.key import KeyMark
 from storage.users.base import UserRecords
-from storage.users.sealing_key import KeyMark
 
 
 class FileUserRecords(UserRecords):

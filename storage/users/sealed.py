@@ -1,8 +1,10 @@
 """Settings and secrets over the records of any medium, sealed with the storage's key."""
 
 from collections.abc import Callable
-from typing import Generic, NamedTuple, Protocol
+from typing import Generic, NamedTuple
 
+from storage.sealing.cipher import Cipher
+from storage.sealing.key import Key
 from storage.users.base import (
     FoundT,
     KeptT,
@@ -13,7 +15,6 @@ from storage.users.base import (
     SettingsStores,
     UserRecords,
 )
-from storage.users.cipher import Cipher
 from storage.users.codecs import (
     SECRETS_KIND,
     SETTINGS_KIND,
@@ -24,16 +25,6 @@ from storage.users.codecs import (
 )
 from storage.users.secrets import Secrets
 from storage.users.settings import Settings
-
-
-class Key(Protocol):
-    """The key a storage is sealed with."""
-
-    async def for_reading(self) -> Cipher | None:
-        """Return the cipher of stored values; None if nothing was sealed yet."""
-
-    async def for_writing(self) -> Cipher:
-        """Return the cipher, made if nothing was sealed before."""
 
 
 class Codec(NamedTuple, Generic[FoundT, KeptT]):

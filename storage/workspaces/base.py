@@ -34,6 +34,9 @@ class WorkspaceStore(ABC):
     A conversation has a log before it has a workspace. Reads raise Unavailable, and Damaged if it
     cannot be told what is kept; an unknown or deleted conversation has nothing kept. Drivers' errors
     never leave the store.
+
+    On media that outlast the process, contents and names of files are encrypted. Every call may raise
+    WrongKey when what is kept was sealed with a key that is not at hand; then nothing was written.
     """
 
     def __init__(self, limits: WorkspaceLimits = USUAL_LIMITS) -> None:

@@ -1,17 +1,20 @@
-"""Kept workspaces as blobs and a manifest, on a medium that a subclass knows."""
+"""Kept workspaces as sealed blobs and a manifest, on a medium that a subclass knows."""
 
 import asyncio
 import logging
 from abc import abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from storage.errors import ConversationNotFound, Damaged, KeyNotFound, NewerFormat
+from storage.errors import ConversationNotFound, Damaged, KeyNotFound, NewerFormat, WrongKey
 from storage.keyed_locks import KeyedLocks
+from storage.sealing.cipher import Cipher
+from storage.sealing.key import Key
 from storage.workspaces.base import Kept, WorkspaceStore
-from storage.workspaces.manifest import Change, Contents, Loaded, Manifest, next_manifest
+from storage.workspaces.manifest import Change, Contents, Loaded, next_manifest
+from storage.workspaces.sealing import Form, SealedForm, Stored, read_manifest
 from storage.workspaces.snapshot import USUAL_LIMITS, Snapshot, WorkspaceLimits
 
 logger = logging.getLogger(__name__)
@@ -27,15 +30,27 @@ class Found(NamedTuple):
     blobs: Collection[str]
 
 
+class Plan(NamedTuple):
+    """A save: what is written, and which blobs are needed until then and afterwards."""
+
+    form: SealedForm
+    change: Change | None
+    """None if what is kept is the same."""
+    until: AbstractSet[str]
+    afterwards: AbstractSet[str]
+
+
 class BlobWorkspaces(WorkspaceStore):
     """Blobs are written first, then the manifest takes the place of the last one in one step.
 
     Only then blobs go that it does not need. What a kill leaves of either is dropped by the next save
-    or the conversation's deletion.
+    or the conversation's deletion. Everything is sealed with the storage's key before a subclass sees
+    it; what earlier versions wrote unsealed is read, and sealed by the next save.
     """
 
-    def __init__(self, limits: WorkspaceLimits = USUAL_LIMITS) -> None:
+    def __init__(self, key: Key, limits: WorkspaceLimits = USUAL_LIMITS) -> None:
         super().__init__(limits)
+        self._key = key
         self._locks: KeyedLocks[str] = KeyedLocks()
 
     @abstractmethod
@@ -75,25 +90,31 @@ class BlobWorkspaces(WorkspaceStore):
         async with self._locks.of(conversation_id), self.saving(conversation_id):
             found = await self.find(conversation_id)
             blobs = frozenset(found.blobs)
-            needed, change = await asyncio.to_thread(
-                self._planned, conversation_id, snapshot, found.manifest, blobs
+            cipher = await self._key.for_writing()
+            plan = await asyncio.to_thread(
+                self._planned, conversation_id, snapshot, found.manifest, blobs, cipher
             )
-            if change is not None:
-                await self._write(conversation_id, change)
-                blobs |= {blob.name for blob in change.blobs}
-            for names in _few(sorted(blobs - needed)):
-                await self.drop_blobs(conversation_id, names)
+            # Left over from a save that failed: room for this one.
+            await self._drop(conversation_id, blobs - plan.until - plan.afterwards)
+            if plan.change is not None:
+                await self._write(conversation_id, plan.form, plan.change)
+                await self._drop(conversation_id, blobs & plan.until - plan.afterwards)
 
-    async def _write(self, conversation_id: str, change: Change) -> None:
+    async def _write(self, conversation_id: str, form: SealedForm, change: Change) -> None:
         try:
             for blob in change.blobs:
-                await self.write_blob(conversation_id, blob.name, blob.body())
-            body = await asyncio.to_thread(change.manifest.encode)
+                body = await asyncio.to_thread(form.sealed_blob, blob)
+                await self.write_blob(conversation_id, blob.name, body)
+            body = await asyncio.to_thread(form.sealed_manifest, change.manifest)
             await self.write_manifest(conversation_id, body)
         except ConversationNotFound:
             # The deletion that came first has dropped only what it found.
             await self.drop(conversation_id)
             raise
+
+    async def _drop(self, conversation_id: str, names: AbstractSet[str]) -> None:
+        for some in _few(sorted(names)):
+            await self.drop_blobs(conversation_id, some)
 
     def _planned(
         self,
@@ -101,29 +122,35 @@ class BlobWorkspaces(WorkspaceStore):
         snapshot: Snapshot,
         manifest: bytes | None,
         blobs: frozenset[str],
-    ) -> tuple[frozenset[str], Change | None]:
-        """Return the blobs that are needed afterwards, and what is to be written. Block."""
-        contents = Contents.of(snapshot, self.limits)
-        known = None
+        cipher: Cipher,
+    ) -> Plan:
+        """Return what is to be written for a snapshot. Raises WrongKey. Block."""
+        form = SealedForm(cipher, conversation_id)
+        contents = Contents.of(snapshot, self.limits, form.name_of)
+        known, until = None, blobs
         if manifest is not None:
             try:
-                known = Manifest.decode(manifest, f"the workspace of {conversation_id}")
+                stored = read_manifest(manifest, conversation_id, cipher)
+                until = frozenset(stored.manifest.blobs)
+                known = stored.manifest if stored.is_sealed else None
             except NewerFormat:
                 raise
             except Damaged:
                 logger.exception("a workspace is written anew", extra=_ids(conversation_id))
-        change = next_manifest(contents, snapshot.folders, datetime.now(UTC), known, blobs)
+        now = datetime.now(UTC)
+        change = next_manifest(contents, snapshot.folders, now, known, blobs, form.blob_name)
         after = known if change is None else change.manifest
-        return frozenset(() if after is None else after.blobs), change
+        return Plan(form, change, until, frozenset(() if after is None else after.blobs))
 
     async def load(self, conversation_id: str) -> Loaded | None:
         """See WorkspaceStore."""
         async with self._locks.of(conversation_id):
-            manifest = await self._manifest(conversation_id)
-            if manifest is None:
+            stored = await self._stored(conversation_id)
+            if stored is None:
                 return None
-            blobs = await self._blobs(conversation_id, [*manifest.blobs])
-        loaded = await asyncio.to_thread(manifest.loaded, blobs)
+            manifest, form = stored
+            blobs = await self._blobs(conversation_id, form, [*manifest.blobs])
+        loaded = await asyncio.to_thread(manifest.loaded, blobs, form.name_of)
         if loaded.lost or loaded.own_lost:
             count = len(loaded.lost) + loaded.own_lost
             logger.error(
@@ -135,21 +162,23 @@ class BlobWorkspaces(WorkspaceStore):
 
     async def kept(self, conversation_id: str) -> Kept | None:
         """See WorkspaceStore."""
-        manifest = await self._manifest(conversation_id)
-        if manifest is None:
+        stored = await self._stored(conversation_id)
+        if stored is None:
             return None
+        manifest = stored.manifest
         return Kept(kept_at=manifest.kept_at, files=manifest.sizes(), folders=manifest.folders)
 
     async def read(self, conversation_id: str, path: str) -> bytes:
         """See WorkspaceStore."""
         async with self._locks.of(conversation_id):
-            manifest = await self._manifest(conversation_id)
-            name = None if manifest is None else manifest.files.get(path)
-            if manifest is None or name is None:
+            stored = await self._stored(conversation_id)
+            name = None if stored is None else stored.manifest.files.get(path)
+            if stored is None or name is None:
                 raise KeyNotFound(path)
+            manifest, form = stored
             needed = sorted({piece.blob for piece in manifest.contents[name]})
-            blobs = await self._blobs(conversation_id, needed)
-        content = await asyncio.to_thread(manifest.content, name, blobs)
+            blobs = await self._blobs(conversation_id, form, needed)
+        content = await asyncio.to_thread(manifest.content, name, blobs, form.name_of)
         if content is None:
             raise Damaged("the stored content of the file is damaged")
         return content
@@ -159,18 +188,34 @@ class BlobWorkspaces(WorkspaceStore):
         async with self._locks.of(conversation_id):
             await self.drop(conversation_id)
 
-    async def _manifest(self, conversation_id: str) -> Manifest | None:
+    async def _stored(self, conversation_id: str) -> Stored | None:
+        """Return the manifest, None where nothing is kept. Raises Damaged, WrongKey."""
         body = await self.find_manifest(conversation_id)
         if body is None:
             return None
-        key = f"the workspace of {conversation_id}"
-        return await asyncio.to_thread(Manifest.decode, body, key)
+        cipher = await self._key.for_reading()
+        return await asyncio.to_thread(read_manifest, body, conversation_id, cipher)
 
-    async def _blobs(self, conversation_id: str, names: Sequence[str]) -> Mapping[str, bytes]:
+    async def _blobs(
+        self, conversation_id: str, form: Form, names: Sequence[str]
+    ) -> Mapping[str, bytes]:
+        """Return those blobs that there are and that are sound."""
         found: dict[str, bytes] = {}
         for some in _few(names):
-            found |= await self.read_blobs(conversation_id, some)
+            stored = await self.read_blobs(conversation_id, some)
+            found |= await asyncio.to_thread(_opened, conversation_id, form, stored)
         return found
+
+
+def _opened(conversation_id: str, form: Form, stored: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    found = {}
+    for name, body in stored.items():
+        try:
+            found[name] = form.opened(name, body)
+        except (Damaged, WrongKey) as error:
+            about = "a blob of a workspace is left out: %s"
+            logger.error(about, error, extra=_ids(conversation_id))  # noqa: TRY400 - no fault
+    return found
 
 
 def _few(names: Sequence[str]) -> Iterator[Sequence[str]]:

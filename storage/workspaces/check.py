@@ -1,4 +1,4 @@
-"""Reads every kept workspace of a folder of files, without changing anything."""
+"""Reads every kept workspace of a folder of files, without changing anything and without a key."""
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -7,7 +7,7 @@ from storage.errors import Damaged
 from storage.inventory import Track, untracked
 from storage.keys import WORKSPACE, log_part
 from storage.workspaces.files import BLOBS, MANIFEST
-from storage.workspaces.manifest import Manifest, digest_of
+from storage.workspaces.sealing import blobs_of, is_sound
 
 LOGS = log_part("")
 TRIES = 3
@@ -28,7 +28,7 @@ def manifest_problem(conversation_id: str, manifest: bytes, names: Collection[st
     """Return the problem of a workspace that has the blobs of those names; None if there is none."""
     key = f"the workspace of {conversation_id}"
     try:
-        missing = Manifest.decode(manifest, key).blobs.keys() - set(names)
+        missing = blobs_of(manifest, conversation_id) - set(names)
     except Damaged as damage:
         return str(damage)
     return f"{key} lacks {len(missing)} of its blobs" if missing else None
@@ -36,8 +36,9 @@ def manifest_problem(conversation_id: str, manifest: bytes, names: Collection[st
 
 def blob_problem(conversation_id: str, name: str, body: bytes) -> str | None:
     """Return the problem of a blob; None if there is none."""
-    sound = digest_of([body]) == name
-    return None if sound else f"a blob of the workspace of {conversation_id} is damaged: {name}"
+    if is_sound(name, body):
+        return None
+    return f"a blob of the workspace of {conversation_id} is damaged: {name}"
 
 
 def _problems_of(manifest: Path) -> list[str]:

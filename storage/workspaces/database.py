@@ -7,6 +7,7 @@ import orjson
 
 from storage.database.base import Database, Row, Statement, Steps, bytes_in, rerunnable
 from storage.errors import ConversationDeleted, ConversationNotFound
+from storage.sealing.key import Key
 from storage.workspaces.blobs import AT_ONCE, BlobWorkspaces, Found
 from storage.workspaces.snapshot import USUAL_LIMITS, WorkspaceLimits
 
@@ -17,8 +18,10 @@ class DatabaseWorkspaces(BlobWorkspaces):
     The rows belong to the conversation's number; its log's deletion removes them.
     """
 
-    def __init__(self, database: Database, limits: WorkspaceLimits = USUAL_LIMITS) -> None:
-        super().__init__(limits)
+    def __init__(
+        self, database: Database, key: Key, limits: WorkspaceLimits = USUAL_LIMITS
+    ) -> None:
+        super().__init__(key, limits)
         self._database = database
 
     async def find(self, conversation_id: str) -> Found:

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from storage.errors import Damaged, KeyNotFound
 from storage.files.base import FileStore
 from storage.keys import WORKSPACE, log_part
+from storage.sealing.key import Key
 from storage.workspaces.base import Hold
 from storage.workspaces.blobs import BlobWorkspaces, Found
 from storage.workspaces.snapshot import USUAL_LIMITS, WorkspaceLimits
@@ -29,9 +30,10 @@ class FileWorkspaces(BlobWorkspaces):
         files: FileStore,
         beside: Hold,
         unsettled: Hold,
+        key: Key,
         limits: WorkspaceLimits = USUAL_LIMITS,
     ) -> None:
-        super().__init__(limits)
+        super().__init__(key, limits)
         self._files = files
         self._beside = beside
         self._unsettled = unsettled

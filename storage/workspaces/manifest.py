@@ -1,22 +1,24 @@
 """The manifest of a kept workspace, and the blobs that hold the contents of its files.
 
-Contents are named by their SHA-256 and cut and packed into blobs, which are named by theirs. Nothing
+Contents are named by a keyed hash, and cut and packed into blobs, which are named likewise. Nothing
 here does any I/O, and everything may take long: it belongs in a thread.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeAlias
 
 from storage.errors import Damaged
-from storage.files.format import checked_body, with_checksum
 from storage.workspaces.snapshot import Snapshot, WorkspaceLimits
 
-KIND = "workspace"
+Bytes: TypeAlias = bytes | memoryview
+NameOf = Callable[[Iterable[Bytes]], str]
+"""Returns the name of what some parts are together: equal for equal contents only."""
+
 BLOB_BYTES = 1024 * 1024
 """Bytes of the largest blob: a longer content is cut, short ones are packed together."""
 MOST_SMALL = 16
@@ -39,10 +41,6 @@ class Blob(NamedTuple):
 
     name: str
     parts: Sequence[memoryview]
-
-    def body(self) -> bytes:
-        """Return the whole."""
-        return b"".join(self.parts)
 
 
 class Loaded(NamedTuple):
@@ -72,7 +70,7 @@ class Manifest:
     blobs: Mapping[str, int]
 
     def encode(self) -> bytes:
-        """Return it as it is stored, with a checksum."""
+        """Return it as JSON."""
         blobs = {name: place for place, name in enumerate(self.blobs)}
         contents = {name: place for place, name in enumerate(self.contents)}
         body = {
@@ -87,12 +85,11 @@ class Manifest:
             "folders": sorted(self.folders),
         }
         # A path that is no Unicode is written with escapes.
-        return with_checksum(KIND, json.dumps(body, separators=(",", ":")).encode())
+        return json.dumps(body, separators=(",", ":")).encode()
 
     @classmethod
-    def decode(cls, content: bytes, key: str) -> Self:
-        """Read what `encode` returned. Raises Damaged, NewerFormat, which name the key."""
-        body = checked_body(KIND, content, key)
+    def decode(cls, body: bytes, key: str) -> Self:
+        """Read what `encode` returned. Raises Damaged, which names the key."""
         try:
             return cls._decoded(json.loads(body))
         except (KeyError, IndexError, TypeError, ValueError) as error:
@@ -123,7 +120,7 @@ class Manifest:
         lengths = {name: length_of(pieces) for name, pieces in self.contents.items()}
         return {path: lengths[name] for path, name in self.files.items()}
 
-    def content(self, name: str, blobs: Mapping[str, bytes]) -> bytes | None:
+    def content(self, name: str, blobs: Mapping[str, bytes], name_of: NameOf) -> bytes | None:
         """Return a content, put together of the blobs it is in; None if it is damaged."""
         pieces = self.contents[name]
         parts = [
@@ -131,11 +128,11 @@ class Manifest:
             for one in pieces
         ]
         content = b"".join(parts)
-        return content if digest_of([content]) == name else None
+        return content if name_of([content]) == name else None
 
-    def loaded(self, blobs: Mapping[str, bytes]) -> Loaded:
+    def loaded(self, blobs: Mapping[str, bytes], name_of: NameOf) -> Loaded:
         """Return the workspace, of which all blobs are given that there are."""
-        contents = {name: self.content(name, blobs) for name in self.contents}
+        contents = {name: self.content(name, blobs, name_of) for name in self.contents}
         files = {path: contents[name] for path, name in self.files.items()}
         own = {path: contents[name] for path, name in self.own.items()}
         own_lost = None in own.values()
@@ -158,11 +155,11 @@ class Contents(NamedTuple):
     bodies: Mapping[str, bytes]
 
     @classmethod
-    def of(cls, snapshot: Snapshot, limits: WorkspaceLimits) -> Self:
+    def of(cls, snapshot: Snapshot, limits: WorkspaceLimits, name_of: NameOf) -> Self:
         """Return the contents of a snapshot. Raises WorkspaceTooLarge."""
         bodies: dict[str, bytes] = {}
-        files = _named(snapshot.files, bodies)
-        own = _named(snapshot.own, bodies)
+        files = _named(snapshot.files, bodies, name_of)
+        own = _named(snapshot.own, bodies, name_of)
         names = (*snapshot.files, *snapshot.folders, *snapshot.own)
         size = sum(len(name.encode("utf-8", "surrogatepass")) for name in names)
         limits.check(size + sum(map(len, bodies.values())), snapshot.entries)
@@ -182,11 +179,13 @@ def next_manifest(
     now: datetime,
     known: Manifest | None,
     present: AbstractSet[str],
+    blob_name: NameOf,
 ) -> Change | None:
     """Return how a workspace gets these contents and folders; None if it has them already.
 
     `known` is its manifest so far, `present` are the blobs that the medium has. Contents that are in
-    those stay where they are, unless their blob is mostly unused or there are many small ones.
+    those stay where they are, unless their blob is mostly unused or there are many small ones. A new
+    blob is named by `blob_name`.
     """
     files, own, bodies = contents
     found = {} if known is None else _found(known, bodies.keys(), present)
@@ -200,7 +199,7 @@ def next_manifest(
     for name, body in bodies.items():
         if name not in placed:
             packs.add(name, body)
-    new = packs.blobs()
+    new = packs.blobs(blob_name)
     placed |= packs.pieces(new)
     sizes |= {blob.name: sum(map(len, blob.parts)) for blob in new}
     used = {piece.blob for pieces in placed.values() for piece in pieces}
@@ -242,9 +241,9 @@ class Packs:
         self._packs[self._open].append(view)
         self._size += len(view)
 
-    def blobs(self) -> list[Blob]:
+    def blobs(self, blob_name: NameOf) -> list[Blob]:
         """Return the blobs."""
-        return [Blob(digest_of(parts), parts) for parts in self._packs]
+        return [Blob(blob_name(parts), parts) for parts in self._packs]
 
     def pieces(self, blobs: Sequence[Blob]) -> dict[str, Pieces]:
         """Return where the contents are."""
@@ -254,8 +253,8 @@ class Packs:
         }
 
 
-def digest_of(parts: Iterable[bytes | memoryview]) -> str:
-    """Return the name of what the parts are together."""
+def digest_of(parts: Iterable[Bytes]) -> str:
+    """Return the SHA-256 of what the parts are together. See NameOf."""
     digest = sha256()
     for part in parts:
         digest.update(part)
@@ -267,12 +266,12 @@ def length_of(pieces: Pieces) -> int:
     return sum(piece.length for piece in pieces)
 
 
-def _named(named: Mapping[str, bytes], bodies: dict[str, bytes]) -> dict[str, str]:
+def _named(named: Mapping[str, bytes], bodies: dict[str, bytes], name_of: NameOf) -> dict[str, str]:
     """Return the names of the contents, by path, and enter each once into `bodies`."""
     found = {}
     for path in sorted(named):
         body = named[path]
-        found[path] = digest_of([body])
+        found[path] = name_of([body])
         bodies.setdefault(found[path], body)
     return found
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from storage.errors import ConversationNotFound, KeyNotFound
 from storage.workspaces.base import Hold, Kept, WorkspaceStore
-from storage.workspaces.manifest import Contents, Loaded
+from storage.workspaces.manifest import Contents, Loaded, digest_of
 from storage.workspaces.snapshot import USUAL_LIMITS, Snapshot, WorkspaceLimits
 
 
@@ -19,7 +19,7 @@ class MemoryWorkspaces(WorkspaceStore):
 
     async def save(self, conversation_id: str, snapshot: Snapshot) -> None:
         """See WorkspaceStore."""
-        await asyncio.to_thread(Contents.of, snapshot, self.limits)
+        await asyncio.to_thread(Contents.of, snapshot, self.limits, digest_of)
         async with self._beside(conversation_id):
             known = self._kept.get(conversation_id)
             if known is None or known[1] != snapshot:

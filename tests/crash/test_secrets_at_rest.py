@@ -23,7 +23,9 @@ PLANTED = {
     "env": "pl4nted-mcp-environment",
     "git": "pl4nted-git-host-token",
     "late": "pl4nted-late-secret-value",
+    "file": "pl4nted-in-a-file-and-told-to-nobody",
 }
+"""The last one is no secret that the server knows of: a command puts it together in a file."""
 KEY = "pl4nted-key-that-seals-everything"
 SETTINGS = {
     "llm_api_key": PLANTED["llm"],
@@ -110,9 +112,18 @@ async def talk_of_secrets(talk: Talk) -> None:
     assert await talk.run("echo $LATE and more") == f"{MASK} and more"
     for value in PLANTED.values():
         said = f"{value}, {b64encode(b'x' + value.encode()).decode()}, {json.dumps(value)}"
-        if "late" not in value:
+        if "late" not in value and "file" not in value:
             await talk.post(f"{talk.one}/message", {"message": said})
     await talk.run("echo the end")
+
+
+async def fill_workspace(talk: Talk) -> None:
+    """Have commands write secrets into files, and the loop end, so that they are kept."""
+    await talk.run('mkdir "of $ODD"; echo "$PLAIN|$ODD|$GITHUB_TOKEN|$LATE" > "of $ODD/$PLAIN"')
+    await talk.run("echo -n pl4nted-in-a-file > whole; echo -and-told-to-nobody >> whole")
+    await talk.post(f"{talk.one}/stop", {})
+    shown = await talk.client.get(f"{talk.one}/workspace/download?file=whole")
+    assert shown.text == f"{PLANTED['file']}\n"
 
 
 @pytest.mark.parametrize(
@@ -130,6 +141,7 @@ async def test_a_planted_secret_is_found_nowhere_after_a_stop_and_after_a_kill(
     async with server_process(data_dir, "--storage", storage, environment=environment) as server:
         talk = Talk(server)
         await talk_of_secrets(talk)
+        await fill_workspace(talk)
         assert finds(data_dir, planted) == []
         assert await server.stop() == 0
         assert finds(data_dir, planted) == []

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from storage.errors import Damaged, WrongKey
-from storage.users.cipher import Cipher, SecretLocation, derive_key, new_key
+from storage.sealing.cipher import Cipher, SecretLocation, derive_key, new_key
 
 PLACE = SecretLocation("ann", "secrets", "custom_secrets/TOKEN")
 CIPHER = Cipher(new_key())

@@ -41,7 +41,7 @@ async def filled(tmp_path):
             record = ConversationMetadata(conversation_id=name, title=name)
             await storage.conversations.for_user("ann").save_metadata(record)
             await append(events, name, records(0, 10), keys={3: key("k")})
-        workspaces = DatabaseWorkspaces(storage.database)
+        workspaces = DatabaseWorkspaces(storage.database, storage.key)
         await workspaces.save("b", Snapshot(files={"a": b"1" * BLOB_BYTES, "b": b"2"}))
         secrets = Secrets(custom_secrets={"t": CustomSecret(value=SecretStr("x"))})
         await storage.secrets.for_user("ann").store(secrets)

@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from storage.errors import Damaged, Unavailable, WrongKey
-from storage.users.sealing_key import KEY_NAME
+from storage.sealing.key import KEY_NAME
 from storage.users.secrets import CustomSecret, Secrets
 from storage.users.settings import Settings
 from tests.support.user_backends import DURABLE_USER_STORES, open_user_stores

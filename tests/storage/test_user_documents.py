@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from storage.errors import Damaged, WrongKey
 from storage.files.format import checked_body, with_checksum
-from storage.users.cipher import Cipher, SecretLocation, new_key
+from storage.sealing.cipher import Cipher, SecretLocation, new_key
 from storage.users.codecs import decode_secrets, decode_settings, encode_secrets, encode_settings
 from storage.users.secrets import CustomSecret, Secrets
 from storage.users.settings import Settings

@@ -2,20 +2,31 @@
 
 import sqlite3
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from datetime import UTC, datetime
 
 import pytest
 
 from events.conformance.records import append, records
 from events.stores.opening import open_event_store, open_workspaces, storage_problems
-from storage.errors import Damaged, NewerFormat
+from storage.errors import Damaged, NewerFormat, WrongKey
 from storage.files.format import with_checksum
 from storage.opening import open_storage
-from storage.workspaces.manifest import BLOB_BYTES, KIND, Loaded, digest_of
-from storage.workspaces.snapshot import Snapshot, WorkspaceLimits
+from storage.sealing.cipher import Cipher, new_key
+from storage.sealing.key import KEY_NAME
+from storage.workspaces.manifest import (
+    BLOB_BYTES,
+    Contents,
+    Loaded,
+    digest_of,
+    next_manifest,
+)
+from storage.workspaces.sealing import KIND, PREFIX, SEALED, UNSEALED, SealedForm
+from storage.workspaces.snapshot import USUAL_LIMITS, Snapshot, WorkspaceLimits
 from tests.support.crashing import config_of
 
 SNAPSHOT = Snapshot(files={"a": b"aaaa", "b": b"b" * BLOB_BYTES})
 KINDS = ["sqlite", "local"]
+NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
 
 @asynccontextmanager
@@ -44,17 +55,47 @@ class Tampering:
         else:
             (self.files / "manifest").write_bytes(content)
 
+    def unsealed(self, snapshot):
+        """Replace what is kept by a snapshot as earlier versions kept it."""
+        contents = Contents.of(snapshot, USUAL_LIMITS, digest_of)
+        change = next_manifest(contents, snapshot.folders, NOON, None, frozenset(), digest_of)
+        assert change is not None
+        self.manifest(with_checksum(KIND, change.manifest.encode(), UNSEALED))
+        for name in self.blobs():
+            self.drop(name)
+        for blob in change.blobs:
+            self.put(blob.name, b"".join(blob.parts))
+
+    def blobs(self):
+        if self.kind == "sqlite":
+            with closing(sqlite3.connect(self.database)) as connection:
+                return [name for (name,) in connection.execute("SELECT name FROM workspace_blobs")]
+        return [path.name for path in (self.files / "blobs").iterdir()]
+
+    def put(self, name, body):
+        if self.kind == "sqlite":
+            put = "INSERT INTO workspace_blobs SELECT conversation, ?, ? FROM workspaces"
+            self.change(put, name, body)
+        else:
+            (self.files / "blobs" / name).write_bytes(body)
+
+    def drop(self, name):
+        if self.kind == "sqlite":
+            self.change("DELETE FROM workspace_blobs WHERE name = ?", name)
+        else:
+            (self.files / "blobs" / name).unlink()
+
     def large_blob(self, content):
         if self.kind == "sqlite":
             self.change(
-                "UPDATE workspace_blobs SET body = ? WHERE length(body) = ?", content, BLOB_BYTES
+                "UPDATE workspace_blobs SET body = ? WHERE length(body) >= ?", content, BLOB_BYTES
             )
         else:
             self._large().write_bytes(content)
 
     def lose_large_blob(self):
         if self.kind == "sqlite":
-            self.change("DELETE FROM workspace_blobs WHERE length(body) = ?", BLOB_BYTES)
+            self.change("DELETE FROM workspace_blobs WHERE length(body) >= ?", BLOB_BYTES)
         else:
             self._large().unlink()
 
@@ -63,7 +104,7 @@ class Tampering:
 
     def _large(self):
         blobs = (self.files / "blobs").iterdir()
-        return next(path for path in blobs if path.stat().st_size == BLOB_BYTES)
+        return next(path for path in blobs if path.stat().st_size >= BLOB_BYTES)
 
 
 @pytest.fixture(params=KINDS)
@@ -122,7 +163,7 @@ async def test_a_damaged_manifest_is_told_and_replaced_by_the_next_save(
 
 
 async def test_a_workspace_of_a_newer_version_is_not_overwritten(tampering, tmp_path):
-    newer = with_checksum(KIND, b"what a newer version knows", 2)
+    newer = with_checksum(KIND, b"what a newer version knows", SEALED + 1)
     tampering.manifest(newer)
 
     async with opened(tampering.kind, tmp_path) as (_, store):
@@ -136,14 +177,76 @@ async def test_a_workspace_of_a_newer_version_is_not_overwritten(tampering, tmp_
 async def test_leftovers_of_a_save_are_no_problem_and_go_with_the_next(tampering, tmp_path):
     body = b"left over"
     name = digest_of([body])
-    if tampering.kind == "sqlite":
-        leave = "INSERT INTO workspace_blobs SELECT conversation, ?, ? FROM workspaces"
-        tampering.change(leave, name, body)
-    else:
-        (tampering.files / "blobs" / name).write_bytes(body)
+    tampering.put(name, body)
     assert tampering.problems() == []
 
     async with opened(tampering.kind, tmp_path) as (_, store):
         await store.save("c", SNAPSHOT)
         assert name not in (await store.find("c")).blobs
         assert await store.load("c") == Loaded(SNAPSHOT)
+
+
+@pytest.mark.parametrize("kept", [SNAPSHOT, Snapshot(folders=frozenset({"x"}))])
+async def test_what_an_earlier_version_kept_unsealed_is_read_and_sealed_by_the_next_save(
+    tampering, tmp_path, kept
+):
+    tampering.unsealed(kept)
+    assert tampering.problems() == []
+
+    async with opened(tampering.kind, tmp_path) as (_, store):
+        assert await store.load("c") == Loaded(kept)
+        for path, content in kept.files.items():
+            assert await store.read("c", path) == content
+        assert (await store.kept("c")).kept_at == NOON
+        await store.save("c", kept)
+        assert await store.load("c") == Loaded(kept)
+        assert (await store.kept("c")).kept_at > NOON
+    assert all(name.startswith(PREFIX) for name in tampering.blobs())
+    assert tampering.problems() == []
+
+
+async def test_a_damaged_file_of_what_was_kept_unsealed_is_found_and_named(tampering, tmp_path):
+    tampering.unsealed(SNAPSHOT)
+    tampering.large_blob(b"b" * (BLOB_BYTES - 1) + b"x")
+    (problem,) = tampering.problems()
+    assert problem.startswith("a blob of the workspace of c is damaged")
+
+    async with opened(tampering.kind, tmp_path) as (_, store):
+        loaded = await store.load("c")
+        assert (dict(loaded.snapshot.files), loaded.lost) == ({"a": b"aaaa"}, ("b",))
+
+
+async def test_what_was_sealed_with_another_key_is_neither_opened_nor_overwritten(
+    tampering, tmp_path
+):
+    other = SealedForm(Cipher(new_key()), "c")
+    contents = Contents.of(SNAPSHOT, USUAL_LIMITS, other.name_of)
+    change = next_manifest(contents, frozenset(), NOON, None, frozenset(), other.blob_name)
+    assert change is not None
+    tampering.manifest(other.sealed_manifest(change.manifest))
+    for blob in change.blobs:
+        tampering.put(blob.name, other.sealed_blob(blob))
+    before = sorted(tampering.blobs())
+
+    async with opened(tampering.kind, tmp_path) as (_, store):
+        for call in (
+            store.load("c"),
+            store.kept("c"),
+            store.read("c", "a"),
+            store.save("c", SNAPSHOT),
+        ):
+            with pytest.raises(WrongKey, match="the workspace of c was sealed with another key"):
+                await call
+    assert sorted(tampering.blobs()) == before
+
+
+async def test_a_storage_whose_key_is_gone_is_not_opened_once_a_workspace_is_sealed_in_it(
+    tampering, tmp_path
+):
+    (tmp_path / KEY_NAME).unlink()
+
+    with pytest.raises(WrongKey):
+        async with opened(tampering.kind, tmp_path):
+            raise AssertionError("it was opened")
+    (problem,) = tampering.problems()
+    assert "the key of the stored secrets is missing" in problem

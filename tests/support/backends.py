@@ -20,6 +20,9 @@ from storage.database.sqlite import SqliteDatabase
 from storage.files.base import FileStore
 from storage.files.local import LocalFileStore
 from storage.files.memory import MemoryFileStore
+from storage.sealing.key import SealingKey
+from storage.users.database import DatabaseKeyMark
+from storage.users.file import FileKeyMark
 from storage.workspaces.base import WorkspaceStore
 from storage.workspaces.database import DatabaseWorkspaces
 from storage.workspaces.files import FileWorkspaces
@@ -53,14 +56,15 @@ async def _sqlite(folder: Path) -> AsyncIterator[Opened]:
         events = DatabaseEventStore(database)
         await events.finish_deletions()
         records = DatabaseConversationStores(database)
-        yield Opened(records, events, partial(DatabaseWorkspaces, database))
+        key = SealingKey(DatabaseKeyMark(database), folder)
+        yield Opened(records, events, partial(DatabaseWorkspaces, database, key))
     finally:
         await database.close()
 
 
 @asynccontextmanager
 async def _files(folder: Path) -> AsyncIterator[Opened]:
-    async with _over(MemoryFileStore()) as opened:
+    async with _over(MemoryFileStore(), folder) as opened:
         yield opened
 
 
@@ -68,17 +72,18 @@ async def _files(folder: Path) -> AsyncIterator[Opened]:
 async def _local(folder: Path) -> AsyncIterator[Opened]:
     # Many a test's loop runs faster than the disk.
     files = await LocalFileStore.open(folder / "files", deadline_seconds=1_000)
-    async with _over(files) as opened:
+    async with _over(files, folder) as opened:
         yield opened
 
 
 @asynccontextmanager
-async def _over(files: FileStore) -> AsyncIterator[Opened]:
+async def _over(files: FileStore, folder: Path) -> AsyncIterator[Opened]:
     records = await FileConversationStores.open(files)
     events = FileEventStore(files, records, page_events=PAGE_EVENTS)
     await events.repair()
     try:
-        workspaces = partial(FileWorkspaces, files, events.beside, records.writing)
+        key = SealingKey(FileKeyMark(files), folder)
+        workspaces = partial(FileWorkspaces, files, events.beside, records.writing, key)
         yield Opened(records, events, workspaces)
     finally:
         await events.close()

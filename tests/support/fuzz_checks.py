@@ -29,7 +29,7 @@ from server.sockets.protocol import ClientPacket, Handshake, parse_event, parse_
 from storage.conversations.paging import ListPosition
 from storage.errors import BadCursor, BadValue, Damaged, WrongKey
 from storage.files.format import with_checksum
-from storage.users.cipher import Cipher
+from storage.sealing.cipher import Cipher
 from storage.users.codecs import decode_settings, encode_settings
 from storage.users.settings import Settings
 

@@ -11,12 +11,12 @@ from storage.database.sqlite import SqliteDatabase
 from storage.files.base import FileStore
 from storage.files.local import LocalFileStore
 from storage.files.memory import MemoryFileStore
+from storage.sealing.key import EphemeralKey, Key, SealingKey
 from storage.users.base import SecretsStores, SettingsStores, UserRecords
 from storage.users.database import DatabaseKeyMark, DatabaseUserRecords
 from storage.users.file import FileKeyMark, FileUserRecords
 from storage.users.memory import MemoryUserRecords
-from storage.users.sealed import Key, SealedSecrets, SealedSettings
-from storage.users.sealing_key import EphemeralKey, SealingKey
+from storage.users.sealed import SealedSecrets, SealedSettings
 
 
 class UserStores(NamedTuple):

@@ -13,6 +13,7 @@ from storage.errors import StorageError
 from storage.files.base import FileStore
 from storage.files.local import LocalFileStore
 from storage.files.memory import MemoryFileStore
+from storage.sealing.key import EphemeralKey, Key
 from storage.workspaces.base import WorkspaceStore
 from storage.workspaces.database import DatabaseWorkspaces
 from storage.workspaces.files import FileWorkspaces
@@ -21,6 +22,8 @@ from tests.support.dying_database import DyingDatabase
 from tests.support.dying_files import Death, DyingFileStore
 
 NEVER = 10**9
+KEY: Key = EphemeralKey()
+"""Outlives the processes that die."""
 
 
 class World:
@@ -60,7 +63,7 @@ class FilesWorld(World):
         self._log = FileEventStore(self.dying, self._records, page_events=PAGE_EVENTS)
         await self._log.repair()
         self.events = self._log
-        self.store = FileWorkspaces(self.dying, self._log.beside, self._records.writing)
+        self.store = FileWorkspaces(self.dying, self._log.beside, self._records.writing, KEY)
 
     async def close(self) -> None:
         """See World."""
@@ -89,7 +92,7 @@ class SqliteWorld(World):
         await events.place_arrivals()
         await events.finish_deletions()
         self.events = events
-        self.store = DatabaseWorkspaces(self.dying)
+        self.store = DatabaseWorkspaces(self.dying, KEY)
 
     async def close(self) -> None:
         """See World."""

@@ -10,7 +10,7 @@ from runtime_stub.stub import StubRuntime
 from server.agent.contained import ContainedRuntime, Deadlines
 from server.agent.workspaces import DAMAGED_ID, NOT_KEPT_ID, LoopWorkspace, Workspaces
 from server.user_code import UserCode
-from storage.errors import Damaged, NewerFormat, OutcomeUnknown, Unavailable
+from storage.errors import Damaged, NewerFormat, OutcomeUnknown, Unavailable, WrongKey
 from storage.workspaces.manifest import Loaded
 from tests.support.remote import server_over
 from tests.support.rest import EVERY, rest_server
@@ -181,6 +181,10 @@ async def test_a_runtime_that_returns_no_snapshots_runs_as_before():
     [
         (Unavailable("disk"), "the workspace cannot be read now; try again"),
         (NewerFormat("a", 9, 1), "the workspace was kept by a newer version of the server"),
+        (
+            WrongKey("planned"),
+            "the workspace is sealed with a key that the server does not have",
+        ),
     ],
 )
 async def test_a_loop_does_not_start_beside_a_workspace_that_cannot_be_read_now(error, words):
@@ -230,6 +234,20 @@ async def test_a_loop_starts_anew_where_nothing_of_what_is_kept_can_be_read():
         assert await refusals(rest) == [
             "What was kept of the workspace is damaged: it begins empty."
         ]
+
+
+async def test_a_workspace_that_cannot_be_sealed_is_told_in_words():
+    async with rest_server(None, None, FaultyWorkspaces) as rest:
+        await begin(rest)
+        rest.workspaces.error = WrongKey("/srv/parley-data/secret.key is another one")
+        await run(rest, "echo 1 > a")
+        await until(lambda: refusals(rest))
+
+        (told,) = await refusals(rest)
+        assert told == (
+            "The workspace is not kept for later: what is kept is sealed with a key that the server"
+            " does not have. What was kept at an earlier rest stays."
+        )
 
 
 async def test_a_storage_that_fails_is_told_once_and_the_end_of_the_loop_tries_again():

@@ -5,14 +5,28 @@ import os
 import secrets
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import SecretStr
 
 from storage.errors import Unavailable, WrongKey
-from storage.users.cipher import KEY_BYTES, Cipher, derive_key, new_key
+from storage.sealing.cipher import KEY_BYTES, Cipher, derive_key, new_key
 
 KEY_NAME = "secret.key"
 """The key file's name in the data directory: 64 hex digits, readable by its owner only."""
+
+
+class Key(Protocol):
+    """The key a storage is sealed with."""
+
+    async def for_reading(self) -> Cipher | None:
+        """Return the cipher of what is stored; None if nothing was sealed yet.
+
+        Raises WrongKey, Unavailable.
+        """
+
+    async def for_writing(self) -> Cipher:
+        """Return the cipher, made if nothing was sealed before. Raises WrongKey, Unavailable."""
 
 
 class KeyMark(ABC):

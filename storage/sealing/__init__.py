@@ -1,0 +1,1 @@
+"""The key of a storage, and what is sealed with it. Imported where records are sealed and opened."""
