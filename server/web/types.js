@@ -114,6 +114,7 @@
  *
  * @typedef {object} Usage What a conversation has cost so far; counts are of tokens.
  * @property {number} cost In US dollars.
+ * @property {boolean} isPriced Whether the price of what was used last is known.
  * @property {number | null} budget In US dollars.
  * @property {string} model
  * @property {number} prompt

@@ -18,6 +18,7 @@ export function usageOf(event) {
   const tokens = metrics.accumulated_token_usage ?? {};
   return {
     cost: numberOf(metrics.accumulated_cost),
+    isPriced: metrics.priced !== false,
     budget: metrics.max_budget_per_task === null ? null : numberOf(metrics.max_budget_per_task),
     model: String(tokens.model ?? ""),
     prompt: numberOf(tokens.prompt_tokens),

@@ -158,6 +158,7 @@ export const DE = {
     window: "Belegter Kontext",
     of: (used, all) => `${used} von ${all}`,
     model: "Modell",
+    notKnown: "nicht bekannt",
     ofTurn: "Was dieser Zug gekostet hat",
   },
   files: {
@@ -383,8 +384,8 @@ export const DE = {
   },
   composer: {
     label: "Nachricht",
-    hint: "Schreibe dem Agenten",
-    hintFirst: "Schreibe, um eine Unterhaltung zu beginnen",
+    hint: "An den Agenten",
+    hintFirst: "Schreibe, um zu beginnen",
     hintMissing: "Öffne eine Unterhaltung, um zu schreiben",
     attach: "Dateien anhängen",
     attachments: "Anhänge",

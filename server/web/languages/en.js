@@ -157,6 +157,7 @@ export const EN = {
     window: "Context in use",
     of: (used, all) => `${used} of ${all}`,
     model: "Model",
+    notKnown: "not known",
     ofTurn: "What this turn has cost",
   },
   files: {

@@ -15,14 +15,20 @@ export function mountUsage(store) {
     button.hidden = usage === null;
     if (usage === null) return panel.hidePopover();
     const tokens = usage.prompt + usage.completion;
+    const cost = hasCost(usage) ? costText(usage.cost) : "";
     button.replaceChildren(
-      h("span", {}, costText(usage.cost)),
+      cost ? h("span", {}, cost) : "",
       " ",
-      h("span", { class: "usage__tokens" }, texts.usage.tokens(tokenText(tokens))),
+      h("span", { class: cost ? "usage__tokens" : undefined }, texts.usage.tokens(tokenText(tokens))),
     );
-    button.setAttribute("aria-label", texts.usage.label(costText(usage.cost), tokenText(tokens)));
+    button.setAttribute("aria-label", texts.usage.label(cost, tokenText(tokens)).trim());
     slot("usage-rows").replaceChildren(...rows(usage).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
   });
+}
+
+/** Whether something can be said of the cost: there are models without a known price. @param {Usage} usage */
+function hasCost({ cost, isPriced }) {
+  return cost > 0 || isPriced;
 }
 
 /**
@@ -31,7 +37,7 @@ export function mountUsage(store) {
  */
 function rows(usage) {
   /** @type {[string, string][]} */
-  const all = [[texts.usage.cost, `$${usage.cost.toFixed(usage.cost < 1 ? 4 : 2)}`]];
+  const all = [[texts.usage.cost, hasCost(usage) ? `$${usage.cost.toFixed(usage.cost < 1 ? 4 : 2)}` : texts.usage.notKnown]];
   if (usage.budget !== null) all.push([texts.usage.budget, `$${usage.budget.toFixed(2)}`]);
   all.push([texts.usage.sent, numberText(usage.prompt)], [texts.usage.received, numberText(usage.completion)]);
   if (usage.cached > 0) all.push([texts.usage.cached, numberText(usage.cached)]);
