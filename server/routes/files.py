@@ -230,7 +230,12 @@ class FileRoutes:
     async def read(self, request: Request) -> Response:
         """Return the text of a file. Raises NotText, FileMissing, BadWorkspacePath."""
         path = read_query(request, FileQuery).file
-        async with running_runtime(request, self._services) as runtime:
+        conversation_id = await visible_id(request, self._services.conversation_stores)
+        # Each reader holds a whole file.
+        async with (
+            self._locks.of(conversation_id),
+            running_runtime(request, self._services) as runtime,
+        ):
             content = await runtime.read_file(path)
         return JsonResponse(FileText(code=text_of(path, content)))
 
@@ -278,10 +283,14 @@ async def _everything(runtime: Runtime) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
     size = 0
     folders = [""]
+    looked_at = 0
     while folders:
         folder = folders.pop()
         for name in await _names_in(runtime, folder):
             path = f"{folder}{name}"
+            looked_at += 1
+            if looked_at > ARCHIVE_FILES:
+                raise TooLarge("The workspace has too many files for a zip archive")
             if name.endswith("/"):
                 folders.append(path)
                 continue
@@ -290,7 +299,7 @@ async def _everything(runtime: Runtime) -> dict[str, bytes]:
             except (FileMissing, BadWorkspacePath):
                 continue  # a command removed it meanwhile, or it is no file: a symbolic link
             size += len(content)
-            if size > ARCHIVE_BYTES or len(contents) >= ARCHIVE_FILES:
+            if size > ARCHIVE_BYTES:
                 raise TooLarge("The workspace is too large for a zip archive")
             contents[path] = content
         await asyncio.sleep(0)
@@ -300,8 +309,8 @@ async def _everything(runtime: Runtime) -> dict[str, bytes]:
 async def _names_in(runtime: Runtime, folder: str) -> Sequence[str]:
     try:
         return await runtime.list_files(folder)
-    except FileMissing:
-        return []  # a command removed it meanwhile
+    except (FileMissing, BadWorkspacePath):
+        return []  # a command removed it meanwhile, or its name cannot be asked for
 
 
 def zipped(contents: Mapping[str, bytes]) -> bytes:

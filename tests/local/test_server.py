@@ -6,6 +6,8 @@ import zipfile
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.support.clients import joined
 from tests.support.local_worlds import UIDS, marked_processes, passable_folder
 from tests.support.remote import remote
@@ -153,6 +155,88 @@ async def test_pages_list_show_and_pack_the_files_of_a_directory():
     assert zipfile.ZipFile(io.BytesIO(archive.content)).namelist() == ["file", "folder/other"]
     assert [entry["path"] for entry in folder.json()["entries"]] == ["folder/other"]
     assert link.status_code == 400
+
+
+async def test_pages_show_a_directory_whose_names_are_no_text():
+    fill = r"""
+        /run git init -q; mkdir $'\xfe' $'folder\n'; echo in | tee $'\xfe/file' $'folder\n/file' &&
+        touch $'\xff' $'a\nb' $'\e[2J' name && cd $'\xfe'
+    """
+    async with local_server() as (server, _), remote(server.url) as api:
+        conversation_id = await api.create(" ".join(fill.split()))
+        base = f"/api/conversations/{conversation_id}"
+        async with joined(server.url, conversation_id) as client:
+            await client.event(lambda event: event.get("observation") == "run")
+
+        async def shown():
+            return [
+                await api.client.get(f"{base}/workspace", params=params)
+                for params in ({}, {"path": "\ufffd"}, {"path": "folder\n"})
+            ]
+
+        names = await api.client.get(f"{base}/list-files")
+        archive = await api.client.get(f"{base}/zip-directory")
+        changes = await api.client.get(f"{base}/git/changes")
+        live = await shown()
+        await api.client.post(f"{base}/stop")
+        kept = await shown()
+
+    assert "name" in names.json()
+    assert "name" in zipfile.ZipFile(io.BytesIO(archive.content)).namelist()
+    assert "name" in [change["path"] for change in changes.json()]
+    for whole, unknown, refused in (live, kept):
+        assert "name" in [entry["name"] for entry in whole.json()["entries"]]
+        assert (unknown.status_code, refused.status_code) == (404, 400)
+    assert not kept[0].json()["running"]
+
+
+@pytest.mark.parametrize(
+    ("storage", "moved", "begun_with"),
+    [
+        ("sqlite", False, "kept\nhalf\nc"),
+        ("sqlite", True, "kept\nc"),
+        ("local", True, "kept\nc"),
+    ],
+    ids=["its directory", "sqlite", "files"],
+)
+async def test_a_server_killed_amid_a_command_begins_with_the_files_of_the_last_rest(
+    storage, moved, begun_with
+):
+    """Of the command that was cut off its directory has what it had written, and what is kept has nothing."""
+    mark = secrets.token_hex(8)
+    half = f"echo half > half; env TEST_MARK={mark} setsid sleep 1000 & sleep 1000"
+    async with local_server(PARLEY_STORAGE=storage) as (server, workspaces):
+        async with remote(server.url) as api:
+            conversation_id = await api.create()
+            await said(api, conversation_id, "/run mkdir -p b/c && echo kept > a.txt")
+            # The end of the loop saves, and is answered after that.
+            await api.client.post(f"/api/conversations/{conversation_id}/stop")
+            url = f"/api/conversations/{conversation_id}/message"
+            await api.client.post(url, json={"message": f"/run {half}"})
+        await until((workspaces / conversation_id / "workspace" / "half").exists)
+        await until(lambda: marked_processes(mark))
+
+        await server.kill()
+
+        await until(lambda: not marked_processes(mark))
+        if moved:  # as to another machine
+            (workspaces / conversation_id).rename(workspaces.with_name("elsewhere"))
+        await server.start()
+        async with remote(server.url) as api:
+            found = await said(api, conversation_id, "/run cat a.txt half 2>/dev/null; ls b")
+
+    assert found == begun_with
+
+
+async def said(api, conversation_id, text):
+    """Say something, wait for the end of the turn, and return the output of its last command."""
+    url = f"/api/conversations/{conversation_id}/message?wait=turn"
+    answer = await api.client.post(url, json={"message": text})
+    assert answer.json()["outcome"] == "done", answer.text
+    outputs = [
+        event for event in await api.log(conversation_id) if event.get("observation") == "run"
+    ]
+    return outputs[-1]["content"]
 
 
 async def test_a_server_says_at_its_start_what_it_means_to_run_commands():
