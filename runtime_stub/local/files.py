@@ -35,6 +35,10 @@ _NOBODY_NEW = -1
 """Given to setfsuid(2), which fails by changing nothing, it tells the id that counts."""
 
 
+class FolderTooLarge(WorkspaceError):
+    """A folder has more entries than are listed."""
+
+
 class User(NamedTuple):
     """A user of the machine that owns one workspace."""
 
@@ -109,8 +113,13 @@ class LocalFiles:
             return os.readlink(name, dir_fd=folder)
 
     def make_link(self, path: str, target: str) -> None:
-        """Make a symbolic link, which nothing here follows. Raises BadWorkspacePath."""
-        with self._rights(), _named_errors(path), self._parent(path, make=True) as (folder, name):
+        """Make a symbolic link, which nothing here follows, if nothing is there. Raises BadWorkspacePath."""
+        with (
+            self._rights(),
+            _named_errors(path),
+            self._parent(path, make=True) as (folder, name),
+            suppress(FileExistsError),
+        ):
             os.symlink(target, name, dir_fd=folder)
 
     def make_folder(self, path: str) -> None:
@@ -125,10 +134,11 @@ class LocalFiles:
         except UnicodeDecodeError:
             raise NotText(f"{path}: the file is not UTF-8 text") from None
 
-    def children(self, path: str) -> list[str]:
-        """List the names in a folder, sorted, folders with a trailing slash. Raises FileMissing.
+    def children(self, path: str, most: int = MOST_LISTED) -> list[str]:
+        """List the names in a folder, sorted, folders with a trailing slash.
 
-        What is neither a file nor a folder, such as a symbolic link, is listed as a file is.
+        What is neither a file nor a folder, such as a symbolic link, is listed as a file is. Raises
+        FileMissing, BadWorkspacePath, and FolderTooLarge where there are more than `most`.
         """
         with self._rights(), _named_errors(path), self._folder(path) as folder:
             found: list[str] = []
@@ -137,15 +147,20 @@ class LocalFiles:
             try:
                 with os.scandir(readable) as entries:
                     for entry in entries:
-                        if len(found) == MOST_LISTED:
-                            raise WorkspaceError(
-                                f"{path}: the folder has more than {MOST_LISTED} entries"
-                            )
+                        if len(found) == most:
+                            raise FolderTooLarge(f"{path}: the folder has more than {most} entries")
                         mark = "/" if entry.is_dir(follow_symlinks=False) else ""
                         found.append(f"{entry.name}{mark}")
             finally:
                 os.close(readable)
             return sorted(found)
+
+    def is_empty(self) -> bool:
+        """Return whether there is nothing in the workspace. Raises BadWorkspacePath."""
+        try:
+            return not self.children(self.root, 0)
+        except FolderTooLarge:
+            return False
 
     def write(self, path: str, content: bytes, *, executable: bool = False) -> None:
         """Write a whole file, and its folders where missing; a link is not written through.
@@ -155,10 +170,11 @@ class LocalFiles:
         """
         if path == self.root:
             raise BadWorkspacePath(f"{path}: Is a directory")
-        room = self.room
-        if room.used_bytes + len(content) - self.size(path) > room.most_bytes:
+        room, before = self.room, self.size(path)
+        added = 0 if self.is_file(path) else 1
+        if room.used_bytes + len(content) - before > room.most_bytes:
             raise WorkspaceError(f"{path}: the workspace may not exceed {room.most_bytes} bytes")
-        if room.used_entries >= room.most_entries:
+        if room.used_entries + added > room.most_entries:
             raise WorkspaceError(
                 f"{path}: the workspace may not exceed {room.most_entries} entries"
             )
@@ -182,7 +198,8 @@ class LocalFiles:
                 os.unlink(draft, dir_fd=spare)
                 raise
         self.room = room._replace(
-            used_bytes=room.used_bytes + len(content), used_entries=room.used_entries + 1
+            used_bytes=room.used_bytes + len(content) - before,
+            used_entries=room.used_entries + added,
         )
 
     def _mode(self, path: str) -> int:

@@ -41,11 +41,13 @@ KILL_SECONDS = 3.0
 """Seconds in which what was killed must be gone."""
 END_SECONDS = 30.0
 """Seconds in which that must be so at the end of the keeper itself, after which nobody else sees to it."""
-CLAIM_SECONDS = 10.0
-"""Seconds to wait for a user whose earlier keeper is about to end."""
+LOCK_SECONDS = 10.0
+"""Seconds to wait for a lock: of a user whose earlier keeper is about to end, of directories in use."""
 ROUND_SECONDS = 0.002
 DEEPEST = 100
 """Folders within each other that are looked into."""
+UNCOUNTABLE_SECONDS = 2.0
+"""Seconds for which a part of the directory may be uncountable, as tests make folders that cannot be read."""
 CHUNK = 64 * 1024
 FOLDER_FD = 198
 """The descriptor to which a shell writes where it ends; a script seldom uses it."""
@@ -69,6 +71,7 @@ PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
+IPC_RMID = 0
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -193,8 +196,8 @@ def send(process: Process, number: signal.Signals) -> None:
         os.close(descriptor)
 
 
-def kill_user(uid: int, gid: int) -> None:
-    """Kill every process of a user at once, also those that are no descendants of the keeper.
+def end_user(uid: int, gid: int) -> None:
+    """Kill every process of a user at once, descendants of the keeper or not, and remove what they shared.
 
     A child does it that has become that user, so that it can reach nobody else. Raises OSError where
     nobody can become that user.
@@ -207,15 +210,33 @@ def kill_user(uid: int, gid: int) -> None:
         try:
             become(uid, gid)
             if os.getresuid() == (uid, uid, uid) and uid >= LEAST_UID:
+                with contextlib.suppress(ProcessLookupError):  # the user has no process
+                    os.kill(-1, signal.SIGKILL)
+                remove_shared(uid)
                 code = 0
-                os.kill(-1, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # the user has no process
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)
     if os.waitstatus_to_exitcode(status) != 0:
         raise OSError(errno.EPERM, f"nothing can be run as the user {uid} (local_uids)")
+
+
+def remove_shared(uid: int) -> None:
+    """Remove the shared memory, queues and semaphores of a user, which outlive processes."""
+    for kind, remove, arguments in (
+        ("shm", _libc.shmctl, (IPC_RMID, None)),
+        ("msg", _libc.msgctl, (IPC_RMID, None)),
+        ("sem", _libc.semctl, (0, IPC_RMID)),
+    ):
+        try:
+            # As bytes: this user may not read the modules that decode them.
+            with open(f"/proc/sysvipc/{kind}", "rb") as table:  # noqa: PTH123
+                names, *rows = (line.split() for line in table)
+        except OSError:
+            continue  # a system without them
+        for row in rows:
+            if int(row[names.index(b"uid")]) == uid:
+                remove(int(row[1]), *arguments)
 
 
 def claim_user(uid: int) -> None:
@@ -226,14 +247,22 @@ def claim_user(uid: int) -> None:
     with contextlib.suppress(FileExistsError):
         os.mkdir(CLAIMS, 0o700)  # noqa: PTH102
     claim = os.open(f"{CLAIMS}/{uid}", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    due = time.monotonic() + CLAIM_SECONDS
+    try:
+        lock(claim)
+    except BlockingIOError:
+        text = f"the user {uid} has a workspace of another server (local_uids)"
+        raise OSError(errno.EBUSY, text) from None
+
+
+def lock(file: int) -> None:
+    """Lock a file that is open here; blocks. Raises BlockingIOError after LOCK_SECONDS."""
+    due = time.monotonic() + LOCK_SECONDS
     while True:
         try:
-            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > due:
-                text = f"the user {uid} has a workspace of another server (local_uids)"
-                raise OSError(errno.EBUSY, text) from None
+                raise
             time.sleep(ROUND_SECONDS)
         else:
             return
@@ -265,7 +294,8 @@ def measure(folder: int, depth: int = 0) -> Usage:
             try:
                 below = os.open(entry.name, os.O_RDONLY | FOLDER, dir_fd=folder)
             except PermissionError:
-                why = "has a folder that cannot be read"
+                if found.st_uid == os.geteuid():  # into those of others nobody here can write
+                    why = "has a folder that cannot be read"
                 continue
             except OSError:
                 continue
@@ -361,6 +391,9 @@ class Keeper:
         self._notes: list[str] = []
         """What is to be said with the next command's outcome."""
         self._usage = Usage()
+        self._counts = 0
+        """How often the directory was counted, by which the server knows a new count from an old one."""
+        self._uncountable_since: float | None = None
         self._look_at_disk = 0.0
         self._look_at_processes = 0.0
         self._over = False
@@ -376,9 +409,10 @@ class Keeper:
         """Do what the frames ask for until the socket ends; then end every process."""
         if self._user is not None:
             claim_user(self._user[0])
-            kill_user(*self._user)  # what an earlier keeper that was killed left behind
+            end_user(*self._user)  # what an earlier keeper that was killed left behind
         try:
             self._usage = measure(self._directory)
+            self._counts += 1
             self._say({"say": "ready", **self._used()})
             while not self._over:
                 for key, _ in self._selector.select(self._seconds()):
@@ -389,7 +423,7 @@ class Keeper:
         finally:
             self._end_all()
             if self._user is not None:
-                kill_user(*self._user)
+                end_user(*self._user)
 
     # What is asked for
 
@@ -446,6 +480,7 @@ class Keeper:
         used, limits = self._usage, self._limits
         writes = used.size <= limits.disk_bytes and used.entries <= limits.disk_entries
         spared = frozenset(process.identity for process in self._processes())
+        self._open_root()
         folder = self._opened(request["folder"])
         output, into = os.pipe2(os.O_CLOEXEC)
         ended, where = os.pipe2(os.O_CLOEXEC)
@@ -471,6 +506,13 @@ class Keeper:
         self._commands[command.number] = command
         self._selector.register(output, selectors.EVENT_READ, lambda: self._drain(command))
         self._look_at_processes = time.monotonic() + WATCH_SECONDS
+
+    def _open_root(self) -> None:
+        """Let the user of the commands into the root again, if a command has closed it."""
+        mode = stat.S_IMODE(os.fstat(self._root).st_mode)
+        needed = stat.S_IRUSR | stat.S_IXUSR
+        if mode & needed != needed:
+            os.fchmod(self._root, mode | stat.S_IRWXU)
 
     def _opened(self, folder: Sequence[str]) -> int:
         """Open a folder below the root, a link being none; the root where it is gone."""
@@ -671,7 +713,8 @@ class Keeper:
         )
 
     def _used(self) -> dict[str, int]:
-        return {"size": self._usage.size, "entries": self._usage.entries}
+        usage = self._usage
+        return {"size": usage.size, "entries": usage.entries, "counts": self._counts}
 
     # What is watched
 
@@ -702,9 +745,15 @@ class Keeper:
         found, before = measure(self._directory), self._usage
         found = found._replace(size=found.size + measure_unlinked(self._processes()))
         self._usage = found
-        taken = time.monotonic() - begun
-        self._look_at_disk = time.monotonic() + max(WATCH_SECONDS, DISK_SHARE * taken)
-        if found.uncountable:
+        self._counts += 1
+        now = time.monotonic()
+        self._look_at_disk = now + max(WATCH_SECONDS, DISK_SHARE * (now - begun))
+        if not found.uncountable:
+            self._uncountable_since = None
+        elif self._uncountable_since is None:
+            self._uncountable_since = now
+        since = self._uncountable_since
+        if since is not None and now >= since + UNCOUNTABLE_SECONDS:
             self._kill_all(f"the directory {found.uncountable}")
         elif found.size > max(self._limits.disk_bytes, before.size):
             self._kill_all(f"the directory took more than {self._limits.disk_bytes} bytes")

@@ -1,7 +1,6 @@
 """Directories of workspaces on this machine, each with a user of its own where the server is root."""
 
 import errno
-import fcntl
 import logging
 import os
 import pwd
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from runtime_stub.errors import RuntimeUnavailable
 from runtime_stub.local.files import User
+from runtime_stub.local.keeper import lock
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,11 @@ class Place:
     def temporary(self) -> str:
         """Where commands and the server put what they need for a while."""
         return f"{self.directory}/tmp"  # noqa: S108 - below a private directory
+
+    @property
+    def restoring(self) -> str:
+        """The file that is there while a snapshot is written to the workspace."""
+        return f"{self.directory}/restoring"
 
 
 class Places:
@@ -113,16 +118,13 @@ class Places:
             left = []
         if not left:
             return
-        # Not by Python: rm goes to any depth, and no link that appears meanwhile leads it away.
         try:
-            subprocess.run(  # noqa: S603 - names of our own
-                ["/bin/rm", "-rf", "--", *left],
-                check=True,
-                timeout=REMOVAL_SECONDS,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                env={},
-            )
+            # Not by Python: these go to any depth, and no link that appears meanwhile leads them away.
+            if self._uids is None:
+                _run(
+                    "/bin/chmod", "-R", "u+rwX", "--", *left
+                )  # what commands have closed to their user
+            _run("/bin/rm", "-rf", "--", *left)
         except (OSError, subprocess.SubprocessError):
             logger.warning("%d removed workspaces are still on the disk", len(left))
 
@@ -135,7 +137,7 @@ class Places:
             self.check()
         descriptor = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock(descriptor)
             # What is a link on the way is one no more in what commands are told.
             yield self._folder.resolve()
         finally:
@@ -145,6 +147,9 @@ class Places:
         place = Place(str(folder / name), None)
         if not Path(place.directory).exists():
             self._make(folder, place)
+        if self._uids is None:
+            # Its commands are this user's, and may have removed it.
+            Path(place.root).mkdir(mode=PRIVATE, exist_ok=True)
         found = os.lstat(place.root)
         if self._uids is None:
             owner = os.geteuid()
@@ -152,12 +157,16 @@ class Places:
                 raise RuntimeUnavailable(
                     f"the workspace belongs to the user {found.st_uid}, not to the server's"
                 )
+            for path in (place.home, place.temporary):
+                Path(path).mkdir(mode=PRIVATE, exist_ok=True)
+            _open_all(place)
             return place
         if found.st_uid not in self._uids:
             raise RuntimeUnavailable(
                 f"the workspace belongs to the user {found.st_uid}, which is not among the"
                 " users for workspaces (local_uids)"
             )
+        _open_all(place)
         return Place(place.directory, User(found.st_uid, found.st_gid))
 
     def _make(self, folder: Path, place: Place) -> None:
@@ -192,3 +201,27 @@ class Places:
             if uid not in taken:
                 return uid
         raise RuntimeUnavailable("every user for workspaces is taken (local_uids)")
+
+
+def _run(*command: str) -> None:
+    """Run a program on paths of our own. Raises OSError and SubprocessError."""
+    subprocess.run(  # noqa: S603 - the paths are our own
+        command,
+        check=True,
+        timeout=REMOVAL_SECONDS,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env={},
+    )
+
+
+def _open_all(place: Place) -> None:
+    """Let the user of a place into its folders, which a command may have closed. Raises OSError."""
+    for path in (place.root, place.home, place.temporary):
+        folder = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            mode = stat.S_IMODE(os.fstat(folder).st_mode)
+            if mode & PRIVATE != PRIVATE:
+                Path(f"/proc/self/fd/{folder}").chmod(mode | PRIVATE)
+        finally:
+            os.close(folder)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import signal
 import socket
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from asyncio import Future, StreamReader, StreamWriter, Task
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from runtime_stub.errors import RuntimeUnavailable
 from runtime_stub.local import keeper
@@ -53,14 +54,22 @@ class Request:
     """Bytes of each end of the output that are kept."""
 
 
+class Used(NamedTuple):
+    """Bytes and entries of a directory, and how often it has been counted so far."""
+
+    size: int
+    entries: int
+    counts: int
+
+
 class Processes:
     """The processes of one workspace, through their keeper."""
 
     def __init__(
         self, process: "subprocess.Popen[bytes]", reader: StreamReader, writer: StreamWriter
     ) -> None:
-        self.used = (0, 0)
-        """Bytes and entries of the directory when they were last counted."""
+        self.used = Used(0, 0, 0)
+        """What the directory took when it was last counted."""
         self._process = process
         self._reader = reader
         self._writer = writer
@@ -125,6 +134,7 @@ class Processes:
         except asyncio.CancelledError:
             if not self._writer.is_closing():
                 self._writer.write(frame({"do": "end", "id": number}))
+                self._wake()
             raise
         finally:
             del self._outcomes[number]
@@ -138,6 +148,7 @@ class Processes:
         try:
             if not self._writer.is_closing():
                 self._writer.write_eof()
+                self._wake()
             async with asyncio.timeout(CLOSE_SECONDS):
                 await asyncio.wait((self._reading,))
             late = False
@@ -153,6 +164,10 @@ class Processes:
             if not late:
                 await asyncio.shield(reaping)
         return late or self._process.returncode == 0
+
+    def _wake(self) -> None:
+        """Let the keeper go on, which a process of the same user may have stopped."""
+        self._process.send_signal(signal.SIGCONT)
 
     def _check(self) -> None:
         if self._reading.done():
@@ -181,7 +196,7 @@ class Processes:
             self._why = f"{GONE}: {answer['why']}"
             logger.error("the keeper of a workspace has failed: %s", answer["at"])
             return
-        self.used = answer["size"], answer["entries"]
+        self.used = Used(answer["size"], answer["entries"], answer["counts"])
         if answer["say"] == "ready":
             self._ready.set_result(None)
             return

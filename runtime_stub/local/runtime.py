@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from events.actions import (
@@ -87,6 +88,7 @@ class LocalRuntime(Runtime):
         self._folder: tuple[str, ...] = ()
         self._tasks = TaskList()
         self._turn = asyncio.Lock()
+        self._counts = 0
         self._closed = False
 
     @property
@@ -106,7 +108,9 @@ class LocalRuntime(Runtime):
             raise RuntimeUnavailable("the runtime was closed")
         if self._processes is None:
             place, _ = await self._opened()
+            await self._in_thread(Path(place.restoring).unlink, missing_ok=True)
             self._processes = await self._start_processes(place)
+            self._counts = 0
 
     async def close(self) -> None:
         """End every process of the workspace. Its files stay."""
@@ -196,14 +200,21 @@ class LocalRuntime(Runtime):
                 return None
 
     async def restore(self, snapshot: Snapshot) -> None:
-        """Write the files, unless the directory of the conversation has any: it stays by itself."""
-        _, files = await self._opened()
-        await self._in_thread(snapshots.given, files, snapshot)
+        """Write the files, unless the directory of the conversation has any: it stays by itself.
+
+        What an earlier call was to write and did not finish is written again.
+        """
+        place, files = await self._opened()
+        await self._in_thread(snapshots.given, files, snapshot, Path(place.restoring))
 
     def _ready(self) -> LocalFiles:
         if self._closed or self._processes is None or self._files is None:
             raise RuntimeUnavailable("the runtime is not connected")
-        self._files.room = self._room(*self._processes.used)
+        used = self._processes.used
+        if used.counts != self._counts:
+            # Until it is counted again, the files themselves add what is written.
+            self._counts = used.counts
+            self._files.room = self._room(used.size, used.entries)
         return self._files
 
     async def _start_processes(self, place: Place) -> Processes:

@@ -2,9 +2,12 @@
 
 import json
 import stat
+from pathlib import Path
 
 from runtime_stub.errors import BadWorkspacePath, FileMissing
-from runtime_stub.local.files import LocalFiles
+from runtime_stub.local.files import FolderTooLarge, LocalFiles
+from runtime_stub.local.keeper import DEEPEST
+from storage.errors import WorkspaceTooLarge
 from storage.workspaces.snapshot import Snapshot, WorkspaceLimits
 
 RECORD = "local"
@@ -12,17 +15,23 @@ RECORD = "local"
 
 
 def taken(files: LocalFiles, limits: WorkspaceLimits) -> Snapshot:
-    """Read the whole workspace; blocks. Raises WorkspaceTooLarge, before it reads anything, and WorkspaceErrors."""
+    """Read the whole workspace; blocks. Raises WorkspaceErrors, and WorkspaceTooLarge.
+
+    Nothing is read of a workspace that is too large, unless it grows meanwhile.
+    """
     found, folders = _listed(files, limits)
     contents: dict[str, bytes] = {}
     links: dict[str, str] = {}
     executable: list[str] = []
+    size = 0
     for path, mode in found.items():
         try:
             if stat.S_ISLNK(mode):
                 links[path] = files.link(_place(files, path))
             elif stat.S_ISREG(mode):
-                contents[path] = files.read(_place(files, path))
+                contents[path] = content = files.read(_place(files, path))
+                size += len(content)
+                limits.check(size, len(contents))
                 if mode & stat.S_IXUSR:
                     executable.append(path)
         except FileMissing:
@@ -33,10 +42,14 @@ def taken(files: LocalFiles, limits: WorkspaceLimits) -> Snapshot:
     return Snapshot(files=contents, folders=frozenset(folders), own=own)
 
 
-def given(files: LocalFiles, snapshot: Snapshot) -> None:
-    """Write a snapshot into a workspace that is empty; blocks. Raises WorkspaceErrors."""
-    if files.children(files.root):
+def given(files: LocalFiles, snapshot: Snapshot, begun: Path) -> None:
+    """Write a snapshot into a workspace that is empty; blocks. Raises WorkspaceErrors, OSError.
+
+    The file `begun` is there meanwhile: where a call has not come to its end, the next one goes on.
+    """
+    if not begun.exists() and not files.is_empty():
         return
+    begun.touch()
     for folder in sorted(snapshot.folders):
         files.make_folder(_place(files, folder))
     record = json.loads(snapshot.own.get(RECORD, b"{}"))
@@ -45,6 +58,7 @@ def given(files: LocalFiles, snapshot: Snapshot) -> None:
         files.write(_place(files, path), content, executable=path in executable)
     for path, target in record.get("links", {}).items():
         files.make_link(_place(files, path), target)
+    begun.unlink()
 
 
 def _listed(files: LocalFiles, limits: WorkspaceLimits) -> tuple[dict[str, int], list[str]]:
@@ -55,12 +69,19 @@ def _listed(files: LocalFiles, limits: WorkspaceLimits) -> tuple[dict[str, int],
     waiting = [""]
     while waiting:
         folder = waiting.pop()
+        if folder.count("/") >= DEEPEST:
+            raise WorkspaceTooLarge(f"it has more than {DEEPEST} folders within each other")
         try:
-            names = files.children("/".join(filter(None, (files.root, folder))))
+            names = files.children("/".join(filter(None, (files.root, folder))), limits.max_entries)
         except FileMissing:
             continue  # a process in the background removed it meanwhile
+        except FolderTooLarge as error:
+            raise WorkspaceTooLarge(
+                f"it has more than {limits.max_entries} files and folders"
+            ) from error
         if not names and folder:
             empty.append(folder)
+            limits.check(size, len(found) + len(empty))
         for name in names:
             path = "/".join(filter(None, (folder, name.removesuffix("/"))))
             if name.endswith("/"):

@@ -11,7 +11,7 @@ import pytest
 
 from events.actions import BrowseURLAction, CmdRunAction, IPythonRunCellAction
 from events.observations import CmdOutputObservation, ErrorObservation
-from runtime_stub.base import WorkspaceLimits
+from runtime_stub.base import Snapshot, WorkspaceLimits
 from runtime_stub.errors import BadWorkspacePath, RuntimeUnavailable, WorkspaceError
 from runtime_stub.local.runtime import LocalRuntimeBuilder
 from runtime_stub.shell import WHOLE_BYTES
@@ -327,14 +327,85 @@ async def test_a_snapshot_holds_files_folders_modes_and_links_and_is_written_whe
 
 
 @pytest.mark.parametrize(
-    "limits",
-    [WorkspaceLimits(max_bytes=1000), WorkspaceLimits(max_entries=2)],
-    ids=["bytes", "entries"],
+    ("limits", "filled"),
+    [
+        (WorkspaceLimits(max_bytes=1000), "echo 1 > a; head -c 2000 /dev/zero > b"),
+        (WorkspaceLimits(max_entries=2), "mkdir a b; touch a/1 b/1 b/2"),
+        (WorkspaceLimits(max_entries=2), "mkdir a a/1 b b/2 b/3"),
+        (WorkspaceLimits(max_entries=2), "touch a b c"),
+        (WorkspaceLimits(), "mkdir -p $(printf 'd/%.0s' {1..102})"),
+    ],
+    ids=["bytes", "files", "folders", "one folder", "depth"],
 )
-async def test_of_a_workspace_beyond_the_limits_there_is_no_snapshot(world, limits):
-    await world.run("echo 1 > a; echo 1 > b; head -c 2000 /dev/zero > c")
+async def test_of_a_workspace_beyond_the_limits_there_is_no_snapshot(world, limits, filled):
+    await world.run(filled)
 
     assert await world.runtime.snapshot(limits) is None
+
+
+async def test_a_snapshot_of_files_that_grow_meanwhile_stays_within_the_limits(world):
+    await world.run(
+        "mkdir a; touch a/{1..100};"
+        " (while :; do truncate -s 0 a/*; truncate -s 256K a/*; done) >/dev/null 2>&1 &"
+    )
+
+    for _ in range(100):
+        snapshot = await world.runtime.snapshot(WorkspaceLimits(max_bytes=MIB))
+        sizes = [] if snapshot is None else [len(one) for one in snapshot.files.values()]
+        assert sum(sizes) <= MIB
+
+
+async def test_a_snapshot_that_was_not_written_to_its_end_is_written_anew(folder):
+    name, content = "conversation", b"x" * MIB
+    snapshot = Snapshot(
+        files={f"{number}": content for number in range(8)}, folders=frozenset(("folder",))
+    )
+    narrow = await LocalRuntimeBuilder(options(folder, disk_bytes=4 * MIB)).build(name, None)
+    with pytest.raises(WorkspaceError):
+        await narrow.restore(snapshot)
+    await narrow.close()
+
+    runtime = await LocalRuntimeBuilder(options(folder)).build(name, None)
+    await runtime.restore(snapshot)
+    await runtime.connect()
+    written = await runtime.snapshot(WorkspaceLimits())
+    await runtime.write_file("0", b"newer")
+    await runtime.restore(snapshot)
+    newer = await runtime.read_file("0")
+    await runtime.close()
+
+    assert written == snapshot
+    assert newer == b"newer"
+
+
+async def test_a_file_that_is_written_again_is_counted_once(world):
+    for _ in range(64):
+        await world.runtime.write_file("file", b"x" * MIB)
+
+    assert len(await world.runtime.read_file("file")) == MIB
+
+
+async def test_a_keeper_that_was_stopped_ends_a_command_that_is_given_up(world):
+    keeper = int((await world.run("echo $PPID")).content)
+
+    def stopped():
+        begun = world.path("begun").exists()
+        if begun:
+            os.kill(keeper, signal.SIGSTOP)
+        return begun
+
+    await world.give_up(": > begun; sleep 1000", stopped)
+
+    assert world.processes() == []
+
+
+async def test_a_keeper_that_was_stopped_ends_its_processes_when_the_runtime_is_closed(world):
+    keeper = int((await world.run("sleep 1000 & echo $PPID")).content)
+    os.kill(keeper, signal.SIGSTOP)
+
+    await world.runtime.close()
+
+    assert world.processes() == []
 
 
 async def test_a_folder_that_no_user_may_pass_through_is_refused_in_words(folder):

@@ -6,17 +6,32 @@ this makes them for a user that the tests' process is not.
 
 import asyncio
 import json
+import logging
 import os
+import shutil
+import signal
+import socket
+import subprocess
 import sys
 import traceback
+from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from events.actions import FileReadAction, FileWriteAction
 from events.observations import FileReadObservation, FileWriteObservation
-from runtime_stub.errors import WorkspaceError
-from tests.support.local_worlds import KEY, MIB, LocalWorld, local_world, passable_folder
+from runtime_stub.base import WorkspaceLimits
+from runtime_stub.errors import RuntimeUnavailable, WorkspaceError
+from tests.support.local_worlds import (
+    KEY,
+    MIB,
+    LocalWorld,
+    local_world,
+    marked_processes,
+    passable_folder,
+)
 from tests.support.waiting import until
 
 
@@ -60,9 +75,37 @@ def _state(pid: int) -> str:
 
 async def _outlives_its_runtime(world: LocalWorld, processes: int) -> bool:
     """Whether one of so many processes in the background is there after the runtime was closed."""
-    await until(lambda: len(world.processes()) == processes)
+    await until(lambda: len(world.processes()) >= processes)
     await world.runtime.close()
     return bool(world.processes())
+
+
+def _name(pid: int) -> str:
+    """Return the name of a process's program; nothing where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").rstrip("\n")
+    except OSError:
+        return ""
+
+
+def _open_folder(world: LocalWorld) -> Path:
+    """Make a folder outside in which everybody may read and write, and a secret in it."""
+    outside = world.folder / "open"
+    outside.mkdir()
+    outside.chmod(0o777)
+    (outside / "secret.txt").write_text(KEY)
+    (outside / "secret.txt").chmod(0o666)
+    return outside
+
+
+async def _swapping(world: LocalWorld) -> Path:
+    """Have a folder `place` and a link to a folder outside change places without end; that folder."""
+    outside = _open_folder(world)
+    await world.run(
+        f"mkdir place; echo mine > place/mine.txt; (while :; do mv -T place aside; ln -s {outside}"
+        " place; rm -f place; mv -T aside place; done) >/dev/null 2>&1 &"
+    )
+    return outside
 
 
 async def _writes(world: LocalWorld, path: str, target: Path) -> bool:
@@ -120,10 +163,48 @@ async def _(world):
     return any([await _reads(world, "place/secret.txt") for _ in range(300)])
 
 
+@attempt("a symbolic link put in place while a file is written")
+async def _(world):
+    outside = await _swapping(world)
+    for _ in range(100):
+        await world.runtime.perform(FileWriteAction(path="place/new.txt", content="written"))
+    return (outside / "new.txt").exists()
+
+
+@attempt("a symbolic link put in place while a folder is listed")
+async def _(world):
+    await _swapping(world)
+    seen: set[str] = set()
+    for _ in range(300):
+        with suppress(WorkspaceError):
+            seen.update(await world.runtime.list_files("place"))
+    return "secret.txt" in seen
+
+
+@attempt("a symbolic link put in place while files are kept")
+async def _(world):
+    await _swapping(world)
+    seen: set[str] = set()
+    for _ in range(100):
+        with suppress(WorkspaceError):
+            snapshot = await world.runtime.snapshot(WorkspaceLimits())
+            seen.update(snapshot.files if snapshot else ())
+    return "place/secret.txt" in seen
+
+
 @attempt("a hard link to a file of the server")
 async def _(world):
     await world.run(f"ln {world.secret} linked")
     return await _reads(world, "linked")
+
+
+@attempt("a hard link to a file outside, by which a file action would write")
+async def _(world):
+    outside = _open_folder(world)
+    # Many systems refuse such a link to commands.
+    os.link(outside / "secret.txt", world.path("linked"))
+    await world.runtime.perform(FileWriteAction(path="linked", content="written"))
+    return (outside / "secret.txt").read_text() != KEY
 
 
 @attempt("a fifo or a device in the place of a file")
@@ -134,6 +215,16 @@ async def _(world):
     )
 
 
+@attempt("a fifo, a socket or a device among files that are kept")
+async def _(world):
+    await world.run("echo text > file; mkfifo fifo; mknod device c 0 0")
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(world.path("socket")))
+    names = await world.runtime.list_files()
+    snapshot = await world.runtime.snapshot(WorkspaceLimits())
+    return not {"fifo", "file", "socket"} <= set(names) or set(snapshot.files) != {"file"}
+
+
 @attempt("names that are no Unicode, or have newlines in them")
 async def _(world):
     await world.run(
@@ -142,6 +233,47 @@ async def _(world):
     names = await world.runtime.list_files()
     answers = [await _reads(world, f"{world.secret}\n"), await _reads(world, "a\nb")]
     return len(names) != 6 or any(answers)
+
+
+@attempt("a current folder whose name is no Unicode, or has newlines in it")
+async def _(world):
+    found = set()
+    for name in (r"$'\xff'", r"$'a\nb'", r"$'\e[2J'"):
+        await world.run(f"mkdir {name}; cd {name}")
+        answer = await world.run("pwd")
+        found |= {answer.content, answer.metadata.working_dir}
+    return found != {world.runtime.root}
+
+
+@attempt("a current folder outside that a command claims to be in")
+async def _(world):
+    found = set()
+    for said in (
+        "echo /etc >&198",
+        "trap - EXIT; echo /etc >&198",
+        "yes /etc | head -n 9000 >&198",
+    ):
+        await world.run(said)
+        answer = await world.run("pwd")
+        found |= {answer.content, answer.metadata.working_dir}
+    return found != {world.runtime.root}
+
+
+@attempt("control sequences for terminals, towards the server's log")
+async def _(world):
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger().addHandler(handler)
+    try:
+        answer = await world.run(
+            r"printf '\e[2J'; mkdir $'\e[2J'; cd $'\e[2J'; echo >&2 $'\e]0;x\a'"
+        )
+        await _reads(world, "\x1b[2J")
+        await world.runtime.close()
+    finally:
+        logging.getLogger().removeHandler(handler)
+    return "\x1b[2J" not in answer.content or any("\x1b" in line for line in lines)
 
 
 @attempt("the server's environment, as commands have it")
@@ -156,11 +288,44 @@ async def _(world):
     return answer.metadata.exit_code == 0 or "Permission denied" not in answer.content
 
 
+@attempt("the environment of the program that started the server")
+async def _(world):
+    waiting = [sys.executable, "-c", "import time; time.sleep(1000)"]
+    started = subprocess.Popen(waiting, env={**os.environ, "SESSION_API_KEY": KEY})
+    with started:
+        answer = await world.run(f"cat /proc/{started.pid}/environ")
+        started.kill()
+    return KEY in answer.content
+
+
 @attempt("the memory and the descriptors of the server's process, in /proc")
 async def _(world):
     server = os.getpid()
     answer = await world.run(f"ls /proc/{server}/fd/ || dd if=/proc/{server}/mem bs=1 count=1")
     return answer.metadata.exit_code == 0
+
+
+@attempt("the server or the keeper, held as a debugger holds a program")
+async def _(world):
+    pids = f"{os.getpid()} $PPID"
+    # The system decides about this as it does about ptrace.
+    answer = await world.run(f"for pid in {pids}; do (: 3<>/proc/$pid/mem) && echo held; done")
+    return "held" in answer.content.split()
+
+
+@attempt("the terminal in which the server was started")
+async def _(world):
+    shown, terminal = os.openpty()
+    try:
+        await world.run(f"echo typed > {os.ttyname(terminal)}; echo typed > /dev/tty")
+        os.set_blocking(shown, False)
+        try:
+            return b"typed" in os.read(shown, 100)
+        except BlockingIOError:
+            return False
+    finally:
+        os.close(shown)
+        os.close(terminal)
 
 
 @attempt("descriptors inherited from the server")
@@ -180,6 +345,13 @@ async def _(world):
     return KEY in (await world.run(f"cat {world.secret}")).content
 
 
+@attempt("a file put into the server's data directory")
+async def _(world):
+    made = world.secret.with_name("made.txt")
+    await world.run(f"echo made > {made}")
+    return made.exists()
+
+
 @attempt("the workspace of another conversation")
 async def _(world):
     async with world.another("neighbour") as neighbour:
@@ -188,10 +360,65 @@ async def _(world):
     return "private" in answer.content
 
 
+@attempt("a file put into the workspace of another conversation")
+async def _(world):
+    async with world.another("neighbour") as neighbour:
+        await world.run(f"echo made > {neighbour.path('made.txt')}")
+        return neighbour.path("made.txt").exists()
+
+
+@attempt("programs that a repository starts when pages ask for its changes")
+async def _(world):
+    await world.run(
+        "git init -q; echo '* filter=f' > .gitattributes; echo 1 > a; git add a;"
+        " git config filter.f.clean 'env > seen; setsid sleep 1000 >/dev/null 2>&1 & cat';"
+        " echo 2 > a"
+    )
+    await world.runtime.changes()
+    return KEY in world.path("seen").read_text() or await _outlives_its_runtime(world, 1)
+
+
 @attempt("a signal to the server or to the keeper")
 async def _(world):
     answer = await world.run(f"kill -0 {os.getpid()} && echo server; kill -0 $PPID && echo keeper")
     return "server" in answer.content.split() or "keeper" in answer.content.split()
+
+
+@attempt("a keeper that is stopped")
+async def _(world):
+    keeper = int((await world.run("echo $PPID")).content)
+    working = asyncio.create_task(world.run("kill -STOP $PPID && : > stopped; : > begun"))
+    await until(world.path("begun").exists)
+    stopped = world.path("stopped").exists()
+    if stopped:
+        os.kill(keeper, signal.SIGCONT)
+    await working
+    return stopped
+
+
+@attempt("a keeper that is killed, and the processes that it kept")
+async def _(world):
+    kill = "(setsid sleep 1000 &); kill -KILL $PPID; : > begun; sleep 1000"
+    working = asyncio.create_task(world.run(kill))
+    await until(lambda: working.done() or world.path("begun").exists())
+    await world.runtime.close()
+    await asyncio.gather(working, return_exceptions=True)
+    left = world.processes()
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    return bool(left)
+
+
+@attempt("a lock on the directories of the server")
+async def _(world):
+    hold = f"flock -n {world.folder}/workspaces/.lock sh -c ': > begun; exec sleep 1000'"
+    await world.run(f"({hold} || : > begun) &")
+    await until(world.path("begun").exists)
+    try:
+        async with world.another("neighbour"):
+            return False
+    except RuntimeUnavailable:
+        return True
 
 
 @attempt("more rights by a program of another user, such as sudo")
@@ -206,6 +433,43 @@ async def _(world):
     return (await world.run("pwd")).content != world.runtime.root
 
 
+@attempt("the workspace's folders closed to their own user")
+async def _(world):
+    await world.run('chmod 0 "$HOME" "$TMPDIR" .')
+    answer = await world.run("echo and on")
+    await world.run('chmod 0 "$HOME" "$TMPDIR" .')
+    await world.runtime.close()
+    async with world.another("conversation") as again:
+        await again.runtime.write_file("file", b"and on")
+        later = await again.run("cat file")
+    return {answer.content, later.content} != {"and on"}
+
+
+@attempt("the workspace's folder removed")
+async def _(world):
+    await world.run('rm -rf "$PWD" "$HOME" "$TMPDIR"')
+    await world.runtime.close()
+    async with world.another("conversation") as again:
+        await again.runtime.write_file("file", b"and on")
+        return (await again.run("cat file")).content != "and on"
+
+
+@attempt("the workspace's folder moved, and a symbolic link put in its place")
+async def _(world):
+    outside = _open_folder(world)
+    await world.run(f'mv "$PWD" "$PWD-moved"; ln -sfT {outside} "$PWD"')
+    listed: set[str] = set()
+    with suppress(WorkspaceError):
+        listed.update(await world.runtime.list_files())
+    seen = await _reads(world, "secret.txt")
+    await world.runtime.close()
+    with suppress(RuntimeUnavailable):
+        async with world.another("conversation") as again:
+            listed.update(await again.runtime.list_files())
+            seen = seen or await _reads(again, "secret.txt")
+    return seen or "secret.txt" in listed
+
+
 @attempt("a process left behind in the background")
 async def _(world):
     await world.run("sleep 1000 & nohup sleep 1000 >/dev/null 2>&1 & disown -a")
@@ -216,6 +480,69 @@ async def _(world):
 async def _(world):
     await world.run("(setsid bash -c '(setsid sleep 1000 &); exec sleep 1000' &)")
     return await _outlives_its_runtime(world, 2)
+
+
+@attempt("a double fork with setsid that closes all descriptors")
+async def _(world):
+    closing = "exec 0<&- 1>&- 2>&- 198>&-; (setsid sleep 1000 &); exec sleep 1000"
+    await world.run(f"(setsid bash -c '{closing}' &)")
+    return await _outlives_its_runtime(world, 2)
+
+
+@attempt("processes in namespaces of their own")
+async def _(world):
+    # Where the system does not allow them, without.
+    await world.run("(unshare -Urpf --mount-proc sleep 1000 || sleep 1000) >/dev/null 2>&1 &")
+    await until(lambda: any(_name(pid) == "sleep" for pid in world.processes()))
+    await world.runtime.close()
+    return bool(world.processes())
+
+
+@attempt("a folder outside, mounted in a namespace of its own")
+async def _(world):
+    outside = _open_folder(world)
+    mounting = f"mount --bind {outside} place && : > begun && exec sleep 1000"
+    await world.run(f"mkdir place; (unshare -Urm sh -c '{mounting}' || : > begun) 2>/dev/null &")
+    await until(world.path("begun").exists)
+    return await _reads(world, "place/secret.txt")
+
+
+@attempt("a command under way when the server is killed")
+async def _(world):
+    folder = world.folder / "killed"
+    folder.mkdir(mode=0o755)
+    program = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.support.local_attempts", str(folder)),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        cwd="/",
+        stdout=PIPE,
+    )
+    assert program.stdout is not None
+    mark = (await program.stdout.readline()).decode().rstrip("\n")
+    running = marked_processes(mark)
+    program.kill()
+    await program.wait()
+    try:
+        await until(lambda: not marked_processes(mark))
+    except TimeoutError:
+        return True
+    return not mark or not running
+
+
+@attempt("a process that writes while its conversation is deleted")
+async def _(world):
+    await world.run("(setsid sh -c 'while :; do : > a; rm a; mkdir -p b/c; rm -r b; done' &) 2>&-")
+    await world.runtime.close()
+    await world.builder.forget("conversation")
+    return bool(world.processes()) or (world.folder / "workspaces" / "conversation").exists()
+
+
+@attempt("a folder closed to its own user when its conversation is deleted")
+async def _(world):
+    await world.run("mkdir -p d/e; : > d/e/f; chmod 0 d/e d")
+    await world.runtime.close()
+    await world.builder.forget("conversation")
+    return sorted(path.name for path in (world.folder / "workspaces").iterdir()) != [".lock"]
 
 
 @attempt("a double fork with setsid, by a command that is given up")
@@ -261,6 +588,12 @@ async def _(world):
     return answer.metadata.exit_code != 137
 
 
+@attempt("processor time of ever new processes", cpu_seconds=1)
+async def _(world):
+    answer = await world.run("for i in 1 2; do (while :; do :; done); done; echo and on")
+    return "and on" in answer.content
+
+
 @attempt("memory of one process")
 async def _(world):
     answer = await world.run("x=$(head -c 400000000 /dev/zero | tr '\\0' a); echo got ${#x}")
@@ -274,9 +607,26 @@ async def _(world):
     return "bytes of memory" not in answer.content
 
 
+@attempt("shared memory that outlives its processes")
+async def _(world):
+    made = (await world.run("ipcmk -M 4096")).content.split()[-1]
+    await world.runtime.close()
+    rows = Path("/proc/sysvipc/shm").read_text(encoding="ascii").splitlines()[1:]
+    left = made in [row.split()[1] for row in rows]
+    if left:
+        subprocess.run([shutil.which("ipcrm") or "", "-m", made], check=True)
+    return left
+
+
 @attempt("output without end")
 async def _(world):
     answer = await world.run("yes")
+    return "bytes of output" not in answer.content or bool(world.processes())
+
+
+@attempt("output without end and without a newline")
+async def _(world):
+    answer = await world.run("tr '\\0' x < /dev/zero")
     return "bytes of output" not in answer.content or bool(world.processes())
 
 
@@ -318,6 +668,16 @@ async def _(world):
         return True
     await world.run("rm f*")
     return (await world.run("echo again > file; cat file")).content != "again"
+
+
+@attempt("large files by many file actions")
+async def _(world):
+    content = "x" * MIB
+    for number in range(64):
+        action = FileWriteAction(path=f"f{number}", content=content)
+        if not isinstance(await world.runtime.perform(action), FileWriteObservation):
+            return False
+    return True
 
 
 @attempt("small files without end")
@@ -405,8 +765,24 @@ async def tried(name: str) -> bool:
             return await made.run(world)
 
 
+async def left_running(folder: Path) -> None:
+    """Run a command that does not end, print the mark of its processes, and wait for it."""
+    async with local_world(folder) as world:
+        working = asyncio.create_task(world.run("(setsid sleep 1000 &); : > begun; sleep 1000"))
+        await until(world.path("begun").exists)
+        sys.stdout.write(f"{world.mark}\n")
+        sys.stdout.flush()
+        await working
+
+
 def main() -> None:
-    """Make the attempts whose names are the lines of the input; print the outcome of each as JSON."""
+    """Make the attempts whose names are the lines of the input; print the outcome of each as JSON.
+
+    With a folder as argument only a command is begun, in a directory below it.
+    """
+    if sys.argv[1:]:
+        asyncio.run(left_running(Path(sys.argv[1])))
+        return
     for line in sys.stdin:
         outcome: bool | str
         try:
