@@ -21,7 +21,7 @@ BUDGET_SECONDS = {
     "crash": 360,
     "docs": 120,
     "events": 90,
-    "local": 200,
+    "local": 300,
     "node": 120,
     "runtime_stub": 20,
     "server": 900,
