@@ -469,7 +469,7 @@ export const DE = {
     confirmation_mode: "Gilt wie die Grenzen darunter für Agenten, die nach der Änderung starten.",
     max_budget_per_task: "Leer bedeutet: ohne Grenze.",
     turn_seconds: "Zeit, in der der Agent auf dich oder auf eine Aktion wartet, zählt nicht.",
-    llm_model: "Wie der Anbieter es schreibt: gpt-5-mini, anthropic:claude-sonnet-4-5, ollama/qwen3.",
+    llm_model: "Wie der Anbieter es schreibt: gpt-6-luna, anthropic:claude-haiku-4-5, ollama/qwen3.",
     llm_base_url: "Leer bedeutet: die des Anbieters; für jeden anderen Dienst, der wie OpenAI antwortet, seine Adresse bis /v1.",
     language: "Ein Modell erfährt sie und antwortet in ihr, wenn du nicht in einer anderen schreibst.",
     git_user_name: "Was git im Arbeitsbereich erfährt. Leer bedeutet: das des Arbeitsbereichs.",
