@@ -2,13 +2,10 @@
 
 import asyncio
 import json
-import os
 import re
 import sys
 from asyncio.subprocess import PIPE
-from contextlib import asynccontextmanager
 from importlib.metadata import packages_distributions
-from pathlib import Path
 
 import httpx
 import pytest
@@ -17,46 +14,18 @@ import pytest_asyncio
 from tests.support.clients import joined
 from tests.support.official import assert_installed
 from tests.support.payloads import is_answer
+from tests.support.readme import README, ROOT, block, started
 from tests.support.servers import server_process
 from tests.support.waiting import WAIT_SECONDS
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:3000"
 EXCHANGE = ["Hello", "You said: Hello"]
-
-
-def block(language, holding):
-    """The one code block of that language that holds a text."""
-    blocks = re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    (found,) = [one for one in blocks if holding in one]
-    return found
 
 
 @pytest_asyncio.fixture
 async def server(tmp_path):
     async with server_process(tmp_path / "data") as running:
         yield running
-
-
-@asynccontextmanager
-async def started(command, folder, **environment):
-    """A command of the README, run in a folder that has its `scripts`; its first line."""
-    (folder / "scripts").symlink_to(ROOT / "scripts")
-    process = await asyncio.create_subprocess_shell(
-        f"exec env {command}", stdout=PIPE, cwd=folder, env={**os.environ, **environment}
-    )
-    try:
-        yield await next_line(process)
-    finally:
-        process.terminate()
-        assert await process.wait() == 0
-
-
-async def next_line(process):
-    assert process.stdout is not None
-    async with asyncio.timeout(WAIT_SECONDS):
-        return (await process.stdout.readline()).decode().strip()
 
 
 async def answer_to(text, url):
@@ -71,12 +40,33 @@ def is_message(event):
     return event.get("action") == "message"
 
 
-async def test_the_first_command_starts_the_server_where_it_says(tmp_path):
-    assert "```sh\n./scripts/serve\n```" in README
+@pytest.mark.parametrize("command", ["./scripts/serve --agent llm", "./scripts/serve"])
+async def test_the_first_commands_start_the_server_where_they_say(command, tmp_path):
+    assert f"```sh\n{command}\n```" in README
 
-    async with started("./scripts/serve", tmp_path, PARLEY_PORT="0") as line:
+    async with started(command, tmp_path, PARLEY_PORT="0") as line:
         assert line.startswith("Parley is ready at http://127.0.0.1:")
         assert (tmp_path / "parley-data").is_dir()
+
+
+def test_the_first_screen_has_the_picture_and_the_command_for_a_model():
+    first = "\n".join(README.splitlines()[:35])
+
+    assert "](docs/images/page.png)" in first
+    assert "./scripts/serve --agent llm\n" in first
+
+
+def test_what_is_installed_for_a_model_is_enough_for_an_agent_of_ones_own():
+    # So scripts/setup-venv installs nothing more when the second follows the first.
+    pins = {
+        name: set(
+            re.findall(r"^[\w.-]+==\S+", (ROOT / "requirements" / name).read_text(), re.MULTILINE)
+        )
+        for name in ("runtime.txt", "llm.txt", "dev.txt")
+    }
+
+    assert pins["runtime.txt"]
+    assert pins["runtime.txt"] <= pins["llm.txt"] <= pins["dev.txt"]
 
 
 async def test_the_own_agent_answers(tmp_path):
