@@ -17,6 +17,7 @@ from events.observations import (
     OBSERVATIONS,
     CmdOutputMetadata,
     CmdOutputObservation,
+    MCPObservation,
     Observation,
 )
 
@@ -35,6 +36,8 @@ HEAVY_EXTRAS = frozenset(
     )
 )
 PICTURES = frozenset(("screenshot", "set_of_marks"))
+OUTPUTS = frozenset((CmdOutputObservation.kind, MCPObservation.kind))
+"""Observations that may be of any length."""
 
 
 def encode(event: Event) -> dict[str, Any]:
@@ -270,12 +273,12 @@ def flag_of(payload: Mapping[str, Any]) -> EventFlag:
 
 
 def is_long_output(payload: Mapping[str, Any]) -> bool:
-    """Tell whether a payload is a command's output of which only both ends are stored."""
+    """Tell whether a payload is the output of a command or a tool of which only both ends are stored."""
     content = payload.get("content")
     return (
         isinstance(content, str)
         and len(content) > MAX_OUTPUT_CHARACTERS
-        and payload.get("observation") == CmdOutputObservation.kind
+        and payload.get("observation") in OUTPUTS
         and not payload["extras"].get("hidden")
     )
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from events.actions import Action
 from events.observations import Observation
+from runtime_stub.tools import Tool
 from storage.workspaces.snapshot import Snapshot, WorkspaceLimits
 
 __all__ = [
@@ -87,6 +88,13 @@ class Runtime(ABC):
     @abstractmethod
     async def perform(self, action: Action) -> Observation:
         """Perform one action. The observation has no id, source or cause yet."""
+
+    async def tools(self) -> Sequence[Tool]:
+        """Return what agents are offered besides the kinds in `performs`, as from tool servers.
+
+        Called as a turn begins. What is not there now is left out: this default has none.
+        """
+        return ()
 
     @abstractmethod
     def set_environment(self, variables: Mapping[str, str | None]) -> None:

@@ -40,17 +40,19 @@ class Tool:
     name: str
     description: str
     schema: JsonSchema
-    """The JSON schema of the arguments, an object."""
+    """The JSON schema of the arguments, an object; that of a tool server is the server's."""
     where: Literal["runtime", "mcp", "client"] = "runtime"
 
     def action(self, arguments: Mapping[str, Any]) -> Action:
         """Return the action that a call with these arguments asks for, for `Turn.act`.
 
         Raises BadArguments, also for fields of the action that are not offered: a model must not
-        decide what a person is asked.
+        decide what a person is asked. A tool server checks its arguments by itself.
         """
         if not isinstance(arguments, Mapping):
             raise BadArguments(f"{self.name} takes an object of arguments.")
+        if self.where == "mcp":
+            return MCPAction(name=self.name, arguments=dict(arguments))
         offered = self.schema["properties"]
         unknown = [str(name) for name in arguments if name not in offered]
         missing = [name for name in self.schema["required"] if name not in arguments]
@@ -63,6 +65,20 @@ class Tool:
             found = error.errors(include_url=False, include_input=False, include_context=False)
             said = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found)
         raise BadArguments(f"{self.name} does not take that: {said}")
+
+
+@dataclass(frozen=True, slots=True)
+class McpOptions:
+    """The server's choices for the tool servers of its users; times in seconds.
+
+    `stdio` permits those that are programs, which run as the server's own user, and
+    `private_addresses` those on this machine and its network.
+    """
+
+    stdio: bool = False
+    private_addresses: bool = False
+    call_seconds: float = 60.0
+    connect_seconds: float = 10.0
 
 
 def tools_for(kinds: AbstractSet[str]) -> Sequence[Tool]:

@@ -19,6 +19,7 @@ from events.stores.base import EventStore
 from events.stores.opening import open_event_store, open_workspaces, storage_problems
 from events.stream import EVENT_BYTES, StreamLimits
 from events.usage import UsageLedger
+from runtime_stub.tools import McpOptions
 from server.access.auth import Authenticator
 from server.access.client_address import Addresses
 from server.access.connection_limits import ConnectionLimits
@@ -269,6 +270,11 @@ def manager_parts(
             memory=AsideMemory(event_store, config.append_deadline_seconds),
             workspaces=Workspaces(workspaces, close_seconds=config.shutdown_seconds / 8),
             approval_seconds=config.approval_seconds,
+            mcp=McpOptions(
+                stdio=config.mcp_stdio,
+                private_addresses=config.mcp_private_addresses,
+                call_seconds=config.mcp_call_seconds,
+            ),
         ),
         default_settings=LoopSettings(
             max_iterations=config.max_iterations,

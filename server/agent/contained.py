@@ -18,6 +18,7 @@ from runtime_stub.base import (
     Snapshot,
     WorkspaceLimits,
 )
+from runtime_stub.tools import Tool
 from runtime_stub.turn import AgentSettings, Turn
 from server.user_code import UserCode, UserCodeLate, fitting
 
@@ -209,6 +210,16 @@ class ContainedRuntime(Runtime):
                 lambda: self._inner.perform(action), None, PERFORM
             )
         return fitting(given, Observation, "the runtime's perform")
+
+    async def tools(self) -> Sequence[Tool]:
+        """See Runtime."""
+        given = await self._wait(self._inner.tools, "tools")
+        return _fitting_list(given, Tool, "the runtime's tools")
+
+    def wrap(self, wrapper: Callable[[Runtime], Runtime]) -> None:
+        """Have calls go to a wrapper of the runtime from now on."""
+        inner: object = self._code.call(wrapper, self._inner)
+        self._inner = fitting(inner, Runtime, "the wrapper of the runtime")
 
     def offers(self) -> AbstractSet[str]:
         """Return the kinds of action that agents are offered as tools: the runtime's `performs`."""

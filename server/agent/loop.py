@@ -17,6 +17,7 @@ from events.subscription import Subscription
 from runtime_stub.agent import Agent, Spending
 from runtime_stub.base import Runtime
 from runtime_stub.errors import RuntimeUnavailable
+from runtime_stub.tools import McpOptions
 from runtime_stub.turn import Reason
 from server.agent.askers import asked_for
 from server.agent.contained import ContainedAgent, ContainedRuntime, Deadlines
@@ -33,6 +34,7 @@ from server.agent.recovery import (
     user_messages,
 )
 from server.agent.states import WORKING, LoopSettings
+from server.agent.tool_servers import ToolServers
 from server.agent.workspaces import LoopWorkspace, Workspaces
 from server.errors import text_of
 from server.turns.actions import NOT_EXECUTED, STOPPED_ID, Decision
@@ -85,6 +87,7 @@ class AgentLoop:
         threads: AgentThreads | None = None,
         approvals: Approvals | None = None,
         workspaces: Workspaces | None = None,
+        mcp: McpOptions = McpOptions(),  # noqa: B008 - immutable
     ) -> None:
         self.stopped_by_user = False
         """Whether its end, when it comes, was asked for: its turn is not begun again."""
@@ -109,14 +112,20 @@ class AgentLoop:
             settings=settings,
         )
         self._inbox = Inbox()
+        user = user or Nobody()
+        tool_servers = ToolServers(
+            self.runtime, user, mcp, tell=lambda text: on_status(held.stream.masked(text))
+        )
         context = TurnContext(
             held=held,
             code=self._code,
             runtime=self.runtime,
             offered=self.runtime.offers,
+            more_tools=tool_servers.tools,
+            attend=tool_servers.attend,
             limits=settings,
             ledger=Ledger(settings.max_iterations, settings.max_budget_per_task, spent),
-            user=user or Nobody(),
+            user=user,
             memory=memory or ProcessMemory(),
             threads=threads or AgentThreads(),
             announce=self._journal.set_state,

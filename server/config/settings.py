@@ -293,6 +293,27 @@ class ModelDefaults(BaseModel):
     )
 
 
+class ToolServerSettings(BaseModel):
+    """The MCP servers that users may set, and the calls of their tools."""
+
+    mcp_stdio: bool = Field(
+        default=False,
+        description="Permit tool servers (MCP) that are programs. They run on the server's machine as the "
+        "server's own user: whoever may change settings may then run anything there.",
+    )
+    mcp_private_addresses: bool = Field(
+        default=False,
+        description="Permit tool servers (MCP) on this machine and in private networks. Off, only public "
+        "addresses are asked, and directly: a proxy of the environment is not used.",
+    )
+    mcp_call_seconds: Seconds = Field(
+        default=60,
+        gt=0,
+        description="Seconds the call of a tool server's tool may take, unless the user's settings for the "
+        "server say otherwise. `action_timeout_seconds` bounds both.",
+    )
+
+
 SHORTEST_SLOW_SECONDS = 0.2
 """Twice the time between two beats."""
 
@@ -471,6 +492,7 @@ class ServerConfig(
     Extensions,
     LocalRuntimes,
     ModelDefaults,
+    ToolServerSettings,
     Observability,
     AdminSettings,
     BaseSettings,

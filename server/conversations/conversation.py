@@ -18,6 +18,7 @@ from events.stream import EventStream
 from runtime_stub.agent import Agent, Spending
 from runtime_stub.base import Runtime, RuntimeBuilder, RuntimeStatus
 from runtime_stub.replay import ReplayAgent
+from runtime_stub.tools import McpOptions
 from server.agent.contained import Deadlines
 from server.agent.journal import LONGEST_REASON
 from server.agent.loop import AgentLoop
@@ -77,6 +78,7 @@ class LoopDependencies:
     memory: TurnMemory = field(default_factory=ProcessMemory)
     agent_threads: int = AGENT_THREADS
     workspaces: Workspaces = field(default_factory=Workspaces)
+    mcp: McpOptions = McpOptions()  # noqa: RUF009 - immutable
     approval_seconds: float | None = None
     """Seconds after which an approval expires; None for never."""
     threads: AgentThreads = field(init=False)
@@ -365,6 +367,7 @@ class ServerConversation:
                 threads=self._parts.threads,
                 approvals=self.approvals,
                 workspaces=self._parts.workspaces,
+                mcp=self._parts.mcp,
             )
         except Exception as error:
             try:

@@ -131,6 +131,9 @@ _LIBRARY_FLOORS = {
     # They write out addresses, headers and bodies of requests to models.
     **dict.fromkeys(("anthropic", "google_genai", "httpcore", "httpcore2"), logging.WARNING),
     **dict.fromkeys(("httpx", "httpx2", "openai", "pydantic_ai"), logging.WARNING),
+    # They write out what tool servers send.
+    "client": logging.CRITICAL,
+    "mcp": logging.CRITICAL,
     "socketio": logging.WARNING,
     "socketio.server": logging.WARNING,
 }

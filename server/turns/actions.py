@@ -16,6 +16,7 @@ from events.actions import (
     AgentFinishAction,
     AgentRejectAction,
     AgentThinkAction,
+    MCPAction,
     MessageAction,
     RecallAction,
 )
@@ -414,6 +415,8 @@ class Actions:
         if task is not None:
             self._performing.add(task)
         try:
+            if isinstance(action, MCPAction):
+                await self._context.attend()
             seconds = self._context.limits.action_timeout_seconds
             return await perform_in_time(self._context.runtime, action, seconds)
         finally:

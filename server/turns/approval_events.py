@@ -20,7 +20,9 @@ from events.filter import EventFilter
 from events.observations import AgentStateChangedObservation
 from events.stream import EventStream
 
-CONFIRMABLE = frozenset(("run", "run_ipython", "browse_interactive", "edit", "read"))
+CONFIRMABLE = frozenset(
+    ("run", "run_ipython", "browse_interactive", "edit", "read", "call_tool_mcp")
+)
 """Kinds of action that wait for the user's word in confirmation mode."""
 ASKED_RISKS = frozenset((SecurityRisk.HIGH, SecurityRisk.UNKNOWN))
 """Risks at which they do; no analyzer is configured, so an unknown one counts as high."""

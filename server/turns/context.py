@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from asyncio import Future
-from collections.abc import Awaitable, Callable, Set as AbstractSet
+from collections.abc import Awaitable, Callable, Sequence, Set as AbstractSet
 from dataclasses import dataclass
 
 from pydantic import SecretStr
@@ -13,6 +13,7 @@ from events.event import AgentState, Event, EventSource
 from events.stream import HeldStream
 from runtime_stub.agent import Agent
 from runtime_stub.base import Runtime
+from runtime_stub.tools import Tool
 from runtime_stub.turn import AgentSettings
 from server.turns.approvals import Approvals
 from server.turns.limits import Ledger, TurnLimits
@@ -63,13 +64,16 @@ class TurnContext:
     `announce` sets the agent's state, `tell` appends without waiting or raising, `take_up` marks a
     message as taken up by a turn, `notify` tells watchers a masked text, `level` waits until the
     agent has observed what was appended, and `park` ends a turn that only waits for decisions.
-    `offered` returns the kinds of action that agents are offered as tools.
+    `offered` returns the kinds of action that agents are offered as tools, `more_tools` the tools
+    that the runtime has besides, and `attend` has it know the user's tool servers. Neither raises.
     """
 
     held: HeldStream
     code: UserCode
     runtime: Runtime
     offered: Callable[[], AbstractSet[str]]
+    more_tools: Callable[[AgentSettings], Awaitable[Sequence[Tool]]]
+    attend: Callable[[], Awaitable[None]]
     limits: TurnLimits
     ledger: Ledger
     user: TurnUser

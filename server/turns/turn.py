@@ -4,6 +4,7 @@ import asyncio
 import logging
 from asyncio import Future
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from itertools import chain
 from typing import Any
 
@@ -124,6 +125,7 @@ class LoggedTurn(Turn):
         )
         self.actions = Actions(context, loop, self._clocks, self.begun.result)
         self._settings = AgentSettings()
+        self._more_tools: Sequence[Tool] = ()
         self._remembered = Remembered()
         self._known: int | None = None
         self._over = False
@@ -165,7 +167,7 @@ class LoggedTurn(Turn):
     @property
     def tools(self) -> Sequence[Tool]:
         """See Turn."""
-        return tools_for(self._context.offered())
+        return [*tools_for(self._context.offered()), *deepcopy(self._more_tools)]
 
     @property
     def history(self) -> History:
@@ -227,6 +229,7 @@ class LoggedTurn(Turn):
         if agent.stepwise:
             return await self._stepped(agent)
         self._settings = await self._context.user.settings()
+        self._more_tools = await self._context.more_tools(self._settings)
         self._remembered = await self._context.memory.load(self.conversation_id)
         await agent.run(self)
         if self._writings:

@@ -10,8 +10,11 @@ from tests.support.waiting import WAIT_SECONDS
 
 DOCUMENT = {"openapi_pydantic", "server.routes.openapi"}
 OTHERS = {"anyio._backends._asyncio", "opentelemetry", "pathspec", "rich.progress"}
-EXTRA = {"genai_prices", "httpx2", "openai", "pydantic_ai", "runtime_stub.llm"}
-"""The LLM agent, and what it needs."""
+EXTRA = {"genai_prices", "httpx2", "mcp", "mcp_types", "openai", "pydantic_ai"} | {
+    "runtime_stub.llm",
+    "runtime_stub.mcp",
+}
+"""The LLM agent and tool servers, and what they need."""
 RARE = DOCUMENT | OTHERS | EXTRA
 """Modules that few requests or commands need, and that take long to import."""
 FREEZING = """

@@ -15,6 +15,7 @@ from events.stores.memory import MemoryEventStore
 from events.stream import EventStream, StreamLimits
 from runtime_stub.agent import Agent, Spending
 from runtime_stub.stub import StubRuntime
+from runtime_stub.tools import McpOptions
 from server.agent.contained import Deadlines
 from server.agent.loop import AgentLoop
 from server.agent.states import LoopSettings
@@ -35,6 +36,7 @@ class Running:
         close_seconds=3.0,
         event_bytes=1_000_000,
         user=None,
+        mcp=McpOptions(),  # noqa: B008 - immutable
         **settings,
     ):
         self.agent = agent
@@ -45,6 +47,8 @@ class Running:
         self.rests = 0
         self.stream: Any = None
         self._user = user
+        self._mcp = mcp
+        self.statuses: list[str] = []
         self._on_error = on_error or self.shown.append
         self._deadlines = Deadlines(close=close_seconds)
         self._limits = StreamLimits(waiting_appends, event_bytes=event_bytes)
@@ -63,6 +67,8 @@ class Running:
             on_rest=self._rested,
             deadlines=self._deadlines,
             user=self._user,
+            mcp=self._mcp,
+            on_status=self.statuses.append,
         )
 
     async def __aenter__(self):

@@ -22,6 +22,7 @@ BUDGET_SECONDS = {
     "docs": 120,
     "events": 90,
     "local": 300,
+    "mcp": 90,
     "node": 120,
     "runtime_stub": 20,
     "server": 900,

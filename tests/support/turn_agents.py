@@ -9,7 +9,7 @@ from typing import ClassVar
 import httpx
 import orjson
 
-from events.actions import Action, ChangeAgentStateAction, CmdRunAction, MessageAction
+from events.actions import Action, ChangeAgentStateAction, CmdRunAction, MCPAction, MessageAction
 from events.event import EventSource
 from runtime_stub.agent import Agent
 from runtime_stub.blocking import BlockingAgent, BlockingTurn
@@ -38,6 +38,14 @@ class Does(Agent):
         """See Agent."""
         self.turns.append(turn)
         await self._work(turn)
+
+
+class Adds(Agent):
+    """Has two numbers added by a tool server."""
+
+    async def run(self, turn: Turn) -> None:
+        """See Agent."""
+        await turn.act(MCPAction(name="sums__add", arguments={"a": 1, "b": 2}))
 
 
 class Blocks(BlockingAgent):

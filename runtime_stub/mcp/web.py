@@ -1,0 +1,168 @@
+"""Tool servers that are reached by HTTP: whose addresses may be asked, and how much they may send."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+
+import httpx2
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
+
+from runtime_stub.errors import RuntimeFloorError
+from runtime_stub.mcp.allowance import MOST_BYTES, TOO_MUCH, Allowance, Streams, TooMuch
+from storage.users.mcp import EventServer, HttpServer
+
+CONNECT_SECONDS = 10.0
+WRITE_SECONDS = 30.0
+TRANSLATED = IPv6Network("64:ff9b::/96")
+"""Addresses that a gateway translates to those of IPv4 in their last four bytes."""
+
+
+class PrivateAddress(RuntimeFloorError):
+    """The address is of this machine or a private network, which is not permitted."""
+
+
+class Refusals:
+    """The HTTP status of the last error that was the answer to a message; the SDK does not tell it."""
+
+    status = 0
+
+
+def web_transport(
+    server: EventServer, allowance: Allowance, refusals: Refusals, *, private: bool
+) -> AbstractAsyncContextManager[Streams]:
+    """Return the transport to a server. With `private`, it may be on this machine or its network.
+
+    Entering it raises PrivateAddress and what httpx2 raises.
+    """
+    client = _client(server, allowance, refusals, private=private)
+    if isinstance(server, HttpServer):
+        return _streamed(server.url, client)
+    return sse_client(
+        server.url,
+        timeout=CONNECT_SECONDS,
+        httpx_client_factory=lambda headers=None, timeout=None, auth=None: client,  # noqa: ARG005 - the SDK's
+    )
+
+
+@asynccontextmanager
+async def _streamed(address: str, client: httpx2.AsyncClient) -> AsyncIterator[Streams]:
+    transport = streamable_http_client(address, http_client=client, max_sse_event_size=MOST_BYTES)
+    async with client, transport as streams:
+        yield streams
+
+
+def _client(
+    server: EventServer, allowance: Allowance, refusals: Refusals, *, private: bool
+) -> httpx2.AsyncClient:
+    async def look_at(response: httpx2.Response) -> None:
+        is_asked = response.request.method == "POST" or not isinstance(server, HttpServer)
+        if is_asked:
+            refusals.status = 0 if response.is_success else response.status_code
+        if response.headers.get("content-encoding", "identity") != "identity":
+            allowance.fault = TOO_MUCH
+            raise TooMuch  # no number of bytes says how long that is
+        if isinstance(response.stream, httpx2.AsyncByteStream):
+            response.stream = _Bounded(response.stream, allowance)
+
+    headers = {"Accept-Encoding": "identity", "User-Agent": _user_agent()}
+    if server.api_key is not None:
+        headers["Authorization"] = f"Bearer {server.api_key.get_secret_value()}"
+    return httpx2.AsyncClient(
+        headers=headers,
+        timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS, write=WRITE_SECONDS),
+        event_hooks={"response": [look_at]},
+        verify=_certificates(),
+        transport=None if private else _PublicOnly(),
+    )
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    """The bytes of a response, as many as the server may send."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream, allowance: Allowance) -> None:
+        self._stream = stream
+        self._allowance = allowance
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield them. Raises TooMuch."""
+        async for chunk in self._stream:
+            self._allowance.take(size=len(chunk))
+            yield chunk
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._stream.aclose()
+
+
+class _PublicOnly(httpx2.AsyncBaseTransport):
+    """Connects to public addresses only: a name is resolved once, and what was looked at is used."""
+
+    def __init__(self) -> None:
+        self._inner = httpx2.AsyncHTTPTransport(verify=_certificates(), trust_env=False)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request. Raises PrivateAddress and what httpx2 raises."""
+        name = request.url.host
+        address = await _public_address(name, request.url.port)
+        return await self._inner.handle_async_request(
+            httpx2.Request(
+                request.method,
+                request.url.copy_with(host=address),
+                headers=request.headers,  # with the name as Host
+                stream=request.stream,
+                extensions={**request.extensions, "sni_hostname": name},
+            )
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._inner.aclose()
+
+
+async def _public_address(name: str, port: int | None) -> str:
+    """Return a public address of a host. Raises PrivateAddress, ConnectError."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise httpx2.ConnectError("the name has no address") from error
+    addresses = [str(one[4][0]) for one in found]
+    if not all(is_public(one) for one in addresses):
+        raise PrivateAddress
+    return addresses[0]
+
+
+def is_public(text: str) -> bool:
+    """Return whether an address is one of the public internet, in whichever form it is written."""
+    address = ip_address(text.partition("%")[0])
+    return all(one.is_global and not one.is_multicast for one in (address, *_meant_by(address)))
+
+
+def _meant_by(address: IPv4Address | IPv6Address) -> list[IPv4Address]:
+    """Return the addresses of IPv4 to which packets for an address may go."""
+    if isinstance(address, IPv4Address):
+        return []
+    found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+    if address in TRANSLATED:
+        found.append(IPv4Address(address.packed[-4:]))
+    return [one for one in found if one is not None]
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    # Reading the certificates takes longer than all else of a client.
+    return ssl.create_default_context()
+
+
+@cache
+def _user_agent() -> str:
+    try:
+        return f"parley/{version('parley-server')}"
+    except PackageNotFoundError:
+        return "parley"

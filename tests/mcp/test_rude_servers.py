@@ -1,0 +1,208 @@
+"""Tool servers that misbehave: each has an answer in words, and harms nobody but its own tools."""
+
+import asyncio
+import re
+from dataclasses import replace
+
+import pytest
+
+from events.actions import MCPAction
+from events.observations import ErrorObservation
+from runtime_stub.mcp.catalogue import LONGEST_NAME, MOST_TOOLS
+from runtime_stub.mcp.results import FAILED_ID, UNAVAILABLE_ID
+from runtime_stub.tools import McpOptions
+from tests.support.plain_tool_server import ODD_NAMES, ODD_SCHEMAS
+from tests.support.tool_servers import PATIENT, ToolUser, program, rude, servers, with_tools
+
+IMPATIENT = replace(PATIENT, connect_seconds=0.2)
+WORK = MCPAction(name="rude__work")
+
+
+async def told_of(server, options=PATIENT):
+    """What is told of a server, besides that it is connected, and which tools there are."""
+    user = ToolUser(servers(server))
+    async with with_tools(user, options) as runtime:
+        tools = [tool.name for tool in await runtime.tools()]
+    return user.told[1:], tools
+
+
+async def answer_of(server):
+    """What comes of a call of the server's tool, once one of another server was answered after it."""
+    async with with_tools(ToolUser(servers(server, program()))) as runtime:
+        answer = await runtime.perform(WORK)
+        other = await runtime.perform(MCPAction(name="sums__add", arguments={"a": 1, "b": 1}))
+        assert other.content == "2"
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("server", "options", "why"),
+    [
+        (rude("silent"), IMPATIENT, "it did not answer within 0.2 seconds"),
+        (rude("garbage"), PATIENT, "it does not speak MCP"),
+        (rude("closes"), PATIENT, "the program ended by itself (exit code 0)"),
+        (rude("endless line"), PATIENT, "it sends more than a call needs"),
+        (rude("list"), PATIENT, "it does not speak MCP"),
+        ({"name": "rude", "command": "/no/such/program"}, PATIENT, "there is no such program"),
+        ({"name": "rude", "command": "/"}, PATIENT, "the program cannot be started"),
+        (rude("plain"), McpOptions(), "it is a program, which the setting mcp_stdio does not"),
+    ],
+    ids=lambda given: given.get("command", "")[-8:] if isinstance(given, dict) else None,
+)
+async def test_a_program_that_cannot_be_used_is_told_in_words(server, options, why):
+    (told,), tools = await told_of(server, options)
+
+    assert told.startswith(f"The tool server rude cannot be used: {why}")
+    assert tools == []
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://127.0.0.1:9/mcp", "it cannot be reached"),
+        ("ftp://tools.invalid/mcp", "its address is not one of HTTP"),
+        ("tools", "its address is not one of HTTP"),
+        ("http://tools.invalid/mcp", "it cannot be reached"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["shttp_servers", "sse_servers"])
+async def test_an_address_that_cannot_be_used_is_told_in_words(kind, url, why):
+    user = ToolUser({kind: [{"url": url, "api_key": "sk-of-the-user"}]})
+    async with with_tools(user) as runtime:
+        assert await runtime.tools() == []
+
+    assert [one for one in user.told if why in one]
+    assert "sk-of-the-user" not in str(user.told)
+
+
+@pytest.mark.parametrize("kind", ["shttp_servers", "sse_servers"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "10.0.0.1", "169.254.169.254"]
+)
+async def test_a_private_address_is_not_asked_unless_it_is_permitted(kind, host):
+    asked = asyncio.Event()
+
+    async def answer(reader, writer):
+        asked.set()
+        writer.close()
+
+    listener = await asyncio.start_server(answer, ["127.0.0.1", "::1"], 0)
+    port = listener.sockets[0].getsockname()[1]
+    user = ToolUser({kind: [{"url": f"http://{host}:{port}/mcp"}]})
+    async with listener, with_tools(user, McpOptions()) as runtime:
+        assert await runtime.tools() == []
+
+    assert "mcp_private_addresses does not permit" in user.told[-1]
+    assert not asked.is_set()
+
+
+@pytest.mark.parametrize(
+    ("head", "why"),
+    [
+        ("401 X", "it does not accept the key (HTTP 401)"),
+        ("403 X", "it does not accept the key (HTTP 403)"),
+        ("500 X", "it answered with an error (HTTP 500)"),
+        ("307 X\r\nLocation: http://elsewhere.invalid/", "it answered with an error (HTTP 307)"),
+        ("200 X\r\nContent-Type: application/json", "it does not speak MCP"),
+        ("200 X\r\nContent-Type: text/html", "it does not speak MCP"),
+        ("200 X\r\nContent-Encoding: gzip", "it sends more than a call needs"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["shttp_servers", "sse_servers"])
+async def test_an_answer_of_http_that_is_none_of_mcp_is_told_in_words(kind, head, why):
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        body = b"<html>sk-of-the-user</html>"
+        writer.write(f"HTTP/1.1 {head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        await writer.drain()
+        writer.close()
+
+    listener = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    user = ToolUser({kind: [{"url": f"http://127.0.0.1:{port}/mcp", "api_key": "sk-of-the-user"}]})
+    async with listener, with_tools(user) as runtime:
+        assert await runtime.tools() == []
+
+    assert user.told[1:] == [f"The tool server 127_0_0_1 cannot be used: {why}."]
+
+
+async def test_of_a_server_with_very_many_tools_as_many_are_used_as_models_take():
+    told, tools = await told_of(rude("many"))
+
+    assert len(tools) == MOST_TOOLS
+    assert told == [
+        "Of the tool server rude, 880 or more of the tools are left out: 120 are used in all."
+    ]
+
+
+async def test_names_that_no_model_takes_are_changed_and_each_stays_another():
+    _, tools = await told_of(rude("names"))
+
+    assert len(set(tools)) == len(ODD_NAMES)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) for name in tools)
+    assert tools[:4] == ["rude__get_page", "rude__get_page_2", "rude__get_page_3", "rude__tool"]
+    assert {len(name) for name in tools[4:6]} == {LONGEST_NAME}
+
+
+async def test_servers_of_one_name_have_tools_of_different_names():
+    user = ToolUser(servers(program(), program(KEY="another")))
+    async with with_tools(user) as runtime:
+        tools = [tool.name for tool in await runtime.tools()]
+        added = await runtime.perform(MCPAction(name="sums_2__add", arguments={"a": 1, "b": 2}))
+
+    assert {"sums__add", "sums_2__add"} <= set(tools)
+    assert added.content == "3"
+
+
+async def test_tools_that_no_model_can_be_told_of_are_left_out():
+    told, tools = await told_of(rude("schemas"))
+
+    assert tools == ["rude__fits"]
+    (text,) = told
+    assert text.startswith(f"Of the tool server rude, {len(ODD_SCHEMAS)} of the tools are left out")
+
+
+async def test_a_server_that_lists_pages_without_end_has_the_tools_of_some():
+    assert await told_of(rude("pages")) == ([], [])
+
+
+async def test_lines_that_are_no_messages_are_passed_over():
+    assert (await answer_of(rude("chatty"))).content == "chatty"
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("huge", "it sends more than a call needs"),
+        ("endless", "it sends more than a call needs"),
+        ("flood", "it sends more than a call needs"),
+        ("nonsense", "its answer is no result of a tool"),
+        ("dies", "the program ended by itself (exit code 3)"),
+    ],
+)
+async def test_a_call_that_is_not_answered_as_it_should_is_an_error(kind, why):
+    answer = await answer_of(rude(kind))
+
+    assert isinstance(answer, ErrorObservation)
+    assert answer.error_id == UNAVAILABLE_ID
+    assert answer.content == f"The tool rude__work has not answered. Of its server rude: {why}."
+
+
+async def test_a_call_has_a_deadline_after_which_its_server_is_asked_again():
+    user = ToolUser(servers(rude("deaf")))
+    async with with_tools(user, replace(PATIENT, call_seconds=0.1)) as runtime:
+        answers = [await runtime.perform(WORK), await runtime.perform(WORK)]
+
+    text = (
+        "The tool rude__work has not answered. Of its server rude: it did not answer within"
+        " 0.1 seconds."
+    )
+    assert answers == [ErrorObservation(content=text, error_id=UNAVAILABLE_ID)] * 2
+
+
+async def test_what_a_server_says_of_a_failed_call_is_the_error():
+    answer = await answer_of(rude("quotes", TOOL_KEY="sk-of-the-user"))
+
+    assert answer == ErrorObservation(
+        content="no such key: sk-of-the-user", error_id=FAILED_ID
+    )  # the log masks it
