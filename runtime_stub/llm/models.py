@@ -1,12 +1,9 @@
 """The model that a user's settings name: which provider, at which address, with which key."""
 
 import re
-import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import cache
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -20,6 +17,7 @@ from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
 
 from runtime_stub.errors import RuntimeFloorError
+from runtime_stub.outgoing import certificates, user_agent
 from runtime_stub.turn import AgentSettings, ModelOptions
 
 CONNECT_SECONDS = 10.0
@@ -147,24 +145,10 @@ def context_tokens(choice: Choice, settings: AgentSettings) -> int:
 
 def model_settings(choice: Choice, options: ModelOptions) -> ModelSettings:
     """Return what a provider has to be told besides the conversation."""
-    settings = ModelSettings(extra_headers={"User-Agent": _user_agent()})
+    settings = ModelSettings(extra_headers={"User-Agent": user_agent()})
     if choice.provider == "anthropic":  # which cuts an answer at a few thousand tokens otherwise
         settings["max_tokens"] = options.reserve_tokens
     return settings
-
-
-@cache
-def _user_agent() -> str:
-    try:
-        return f"parley/{version('parley-server')}"
-    except PackageNotFoundError:
-        return "parley"
-
-
-@cache
-def _certificates() -> ssl.SSLContext:
-    # Reading the certificates takes longer than all else of a client.
-    return ssl.create_default_context()
 
 
 class AnswerTooLong(Exception):
@@ -212,7 +196,7 @@ async def _open_compatible(choice: Choice) -> AsyncIterator[Model]:
     key = NO_KEY if choice.key is None else choice.key.get_secret_value()
     async with (
         httpx2.AsyncClient(
-            verify=_certificates(),
+            verify=certificates(),
             timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
             event_hooks={"request": [_without_traces], "response": [_bound]},
         ) as http,

@@ -2,11 +2,8 @@
 
 import asyncio
 import socket
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 import httpx2
@@ -15,6 +12,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from runtime_stub.errors import RuntimeFloorError
 from runtime_stub.mcp.allowance import MOST_BYTES, TOO_MUCH, Allowance, Streams, TooMuch
+from runtime_stub.outgoing import certificates, user_agent
 from storage.users.mcp import EventServer, HttpServer
 
 CONNECT_SECONDS = 10.0
@@ -70,14 +68,14 @@ def _client(
         if isinstance(response.stream, httpx2.AsyncByteStream):
             response.stream = _Bounded(response.stream, allowance)
 
-    headers = {"Accept-Encoding": "identity", "User-Agent": _user_agent()}
+    headers = {"Accept-Encoding": "identity", "User-Agent": user_agent()}
     if server.api_key is not None:
         headers["Authorization"] = f"Bearer {server.api_key.get_secret_value()}"
     return httpx2.AsyncClient(
         headers=headers,
         timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS, write=WRITE_SECONDS),
         event_hooks={"response": [look_at]},
-        verify=_certificates(),
+        verify=certificates(),
         transport=None if private else _PublicOnly(),
     )
 
@@ -104,7 +102,7 @@ class _PublicOnly(httpx2.AsyncBaseTransport):
     """Connects to public addresses only: a name is resolved once, and what was looked at is used."""
 
     def __init__(self) -> None:
-        self._inner = httpx2.AsyncHTTPTransport(verify=_certificates(), trust_env=False)
+        self._inner = httpx2.AsyncHTTPTransport(verify=certificates(), trust_env=False)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request. Raises PrivateAddress and what httpx2 raises."""
@@ -152,17 +150,3 @@ def _meant_by(address: IPv4Address | IPv6Address) -> list[IPv4Address]:
     if address in TRANSLATED:
         found.append(IPv4Address(address.packed[-4:]))
     return [one for one in found if one is not None]
-
-
-@cache
-def _certificates() -> ssl.SSLContext:
-    # Reading the certificates takes longer than all else of a client.
-    return ssl.create_default_context()
-
-
-@cache
-def _user_agent() -> str:
-    try:
-        return f"parley/{version('parley-server')}"
-    except PackageNotFoundError:
-        return "parley"

@@ -1,0 +1,20 @@
+"""What requests to other machines have in common: the name they give, and the certificates they trust."""
+
+import ssl
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+
+@cache
+def user_agent() -> str:
+    """Return the `User-Agent` of the server's own requests."""
+    try:
+        return f"parley/{version('parley-server')}"
+    except PackageNotFoundError:
+        return "parley"
+
+
+@cache
+def certificates() -> ssl.SSLContext:
+    """Return the certificates of the system, read once: that takes longer than all else of a client."""
+    return ssl.create_default_context()
