@@ -183,6 +183,11 @@ class AgentLoop:
         turn = self._driver.turn
         return turn is not None and turn.begun.done() and turn.id == turn_id
 
+    @property
+    def sealed(self) -> bool:
+        """Whether it takes up no further message."""
+        return self._sealed
+
     def seal(self) -> None:
         """Take up no further message: what comes from now on is left to the conversation's next loop."""
         self._sealed = True

@@ -108,6 +108,7 @@ class ServerConversation:
         "_record_updates",
         "_records",
         "_serial",
+        "_start_failed",
         "conversation_id",
         "last_activity",
         "loop",
@@ -135,6 +136,7 @@ class ServerConversation:
         self.watchers = 0
         """Attached connections."""
         self.replay: Sequence[Action] = ()
+        self._start_failed = False
         self._loop = asyncio.get_running_loop()
         self.last_activity = self._loop.time()
         self._parts = parts
@@ -295,6 +297,11 @@ class ServerConversation:
                     self.conversation_id, succeeded=succeeded, seconds=self._loop.time() - begun
                 )
 
+    @property
+    def start_failed(self) -> bool:
+        """Whether the last start has failed: a message that comes now is left to the next loop."""
+        return self._start_failed or (self.loop is not None and self.loop.sealed)
+
     def stop_was_asked_for(self) -> None:
         """Note that it is the user who stops the loop: its turn is not begun again."""
         if self.loop is not None:
@@ -343,6 +350,7 @@ class ServerConversation:
         return ReplayAgent(recorded, agent) if recorded else agent
 
     async def _start_loop(self, settings: Settle, on_rest: Callable[[], None]) -> None:
+        self._start_failed = False
         code = UserCode(self.conversation_id)
         runtime: Runtime | None = None
         try:
@@ -370,6 +378,7 @@ class ServerConversation:
                 mcp=self._parts.mcp,
             )
         except Exception as error:
+            self._start_failed = True
             try:
                 await self._append_failed(error)
             finally:
@@ -394,6 +403,7 @@ class ServerConversation:
             await self._end_loop(loop.close)
             raise
         except Exception:
+            self._start_failed = True
             await self._end_loop(loop.release)
             raise
 

@@ -1,8 +1,8 @@
 """The agent loops of this process: one entry each, the states it goes through, who waits for a slot.
 
     (no entry) ──► waiting ──► starting ──► running
-                    │   ▲        │ │           │
-                    ▼   │        │ ▼           ▼
+                    │   ▲   ▲    │ │           │
+                    ▼   │   └────┤ ▼           ▼
                (no entry) ◄──────┘ └──────► stopping ──► (no entry)
                         └──────────────────────┘
 
@@ -40,7 +40,7 @@ class WaitsFor(StrEnum):
 BECOMES: dict[LoopState | None, frozenset[LoopState | None]] = {
     None: frozenset({LoopState.WAITING, LoopState.BARRED}),
     LoopState.WAITING: frozenset({LoopState.STARTING, LoopState.BARRED, None}),
-    LoopState.STARTING: frozenset({LoopState.RUNNING, LoopState.STOPPING, None}),
+    LoopState.STARTING: frozenset({LoopState.RUNNING, LoopState.STOPPING, LoopState.WAITING, None}),
     LoopState.RUNNING: frozenset({LoopState.STOPPING}),
     LoopState.STOPPING: frozenset({LoopState.WAITING, LoopState.BARRED, None}),
     LoopState.BARRED: frozenset({None}),
@@ -91,7 +91,7 @@ class LoopEntry:
         self.since = 0.0
         """The time of the last transition, on the event loop's clock."""
         self.has_work = False
-        """Waiting: a message is to be answered. Stopping: one came, so that it waits afterwards."""
+        """Waiting: a message is to be answered. Stopping, or failing to start: it waits afterwards."""
         self.barred_next = False
         """Stopping: it is barred afterwards, whatever comes."""
         self.settings: LoopSettings | None = None
@@ -228,13 +228,13 @@ class LoopTable:
         entry.barred_next = False
 
     def want(self, entry: LoopEntry) -> None:
-        """Note that a message is to be answered. Raises WrongTransition unless it waits or stops."""
+        """Note that a message is to be answered by the next loop. Raises WrongTransition if it runs."""
         if entry.state is LoopState.WAITING:
             if not entry.has_work:
                 self._leave(entry)
                 entry.has_work = True
                 self._place(entry)
-        elif entry.state is LoopState.STOPPING:
+        elif entry.state in (LoopState.STARTING, LoopState.STOPPING):
             entry.has_work = True
         else:
             raise WrongTransition(f"a loop that is {entry.state} cannot be wanted")
@@ -269,8 +269,17 @@ class LoopTable:
         else:
             self._move(entry, None)
 
+    def failed(self, entry: LoopEntry) -> None:
+        """Starting -> waiting if a message came after it had failed, else no entry."""
+        if entry.state is not LoopState.STARTING:
+            raise WrongTransition(f"a loop that is {entry.state} is not starting")
+        if entry.has_work:
+            self._move(entry, LoopState.WAITING, has_work=True)
+        else:
+            self._move(entry, None)
+
     def remove(self, entry: LoopEntry) -> None:
-        """Waiting, starting or barred -> no entry: given up, failed, or no longer barred."""
+        """Waiting or barred -> no entry: given up, or no longer barred."""
         if entry.state is LoopState.STOPPING:
             raise WrongTransition("a loop that is stopping is not removed but has stopped")
         self._move(entry, None)

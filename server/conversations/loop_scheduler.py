@@ -62,13 +62,17 @@ class LoopScheduler:
     ) -> bool:
         """Start the loop unless there is one; return whether it must wait for a slot.
 
-        A loop that is being stopped starts again afterwards if there is work for it.
+        A loop that is being stopped, or has failed to start and is being released, starts again
+        afterwards if there is work for it.
         """
         entry = self._entry(conversation)
         if entry is None:
             self._conversations.retain(conversation)
             entry = self._loops.enter(conversation, has_work=has_work)
-        elif has_work and entry.state in (LoopState.WAITING, LoopState.STOPPING):
+        elif has_work and (
+            entry.state in (LoopState.WAITING, LoopState.STOPPING)
+            or (entry.state is LoopState.STARTING and conversation.start_failed)
+        ):
             self._loops.want(entry)
         if settings is not None:
             entry.settings = settings
@@ -232,7 +236,9 @@ class LoopScheduler:
                 self._rest_soon(entry)
         finally:
             if entry.state is LoopState.STARTING:
-                self._remove(entry)
+                entry.task = None
+                self._loops.failed(entry)
+                self._let_go(entry)
 
     def _stop_soon(self, entry: LoopEntry) -> None:
         """Begin to stop a loop that starts or runs; no error where it is being stopped already."""

@@ -32,7 +32,7 @@ SETTINGS = LoopSettings(quiet_seconds=1e6, turn_seconds=1e6)
 """The clock leaps over minutes in which an agent is at work."""
 USERS = ("ann", "ann", "ann", "ann", "bob", "bob")
 PLACES = st.integers(0, len(USERS) - 1)
-STARTS = st.sampled_from(["at once"] * 3 + ["fails", "hangs", "held"])
+STARTS = st.sampled_from(["at once"] * 3 + ["fails", "fails late", "hangs", "held"])
 
 
 @dataclass(eq=False, slots=True)
@@ -62,6 +62,11 @@ class Plain:
     has_runtime: bool = False
     barred: bool = False
     deleted: bool = False
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether it has failed to start, and is being released."""
+        return self.state == "starting" and self.starting_as == "fails late"
 
 
 class Model:
@@ -109,7 +114,11 @@ class Model:
         self.holding.append(one)
         one.state, one.since, one.has_work = "starting", self.now, False
         one.starting_as = one.start
-        if one.start in {"at once", "fails"}:
+        if one.start == "fails late":
+            one.has_runtime, one.closing_late = True, one.closes_late
+        if one.start in {"at once", "fails"} or (
+            one.start == "fails late" and not one.closing_late
+        ):
             self.coming.append(("up" if one.start == "at once" else "failed", one))
 
     def up(self, one: Plain) -> None:
@@ -137,9 +146,10 @@ class Model:
     def stop(self, one: Plain) -> None:
         if one.state == "stopping":
             return
+        # A runtime that is being released already is closed at once.
+        one.closing_late = one.closes_late and one.has_runtime and not one.is_failing
         one.state, one.since, one.has_work = "stopping", self.now, False
         one.doing.clear()
-        one.closing_late = one.closes_late and one.has_runtime
         if not one.closing_late:
             self.coming.append(("stopped", one))
 
@@ -155,7 +165,9 @@ class Model:
 
     def failed(self, one: Plain) -> None:
         self.holding.remove(one)
-        one.state = None
+        one.state, one.has_runtime = None, False
+        if one.has_work:
+            self.wait(one, has_work=True)
         self.let_go(one)
 
     def let_go(self, one: Plain) -> None:
@@ -183,7 +195,7 @@ class Model:
         elif one.state == "waiting" and has_work and not one.has_work:
             self.queue.remove(one)
             self.wait(one, has_work=True)
-        elif one.state == "stopping":
+        elif one.state == "stopping" or one.is_failing:
             one.has_work = one.has_work or has_work
         if one.state != "waiting":
             return False
@@ -229,6 +241,8 @@ class Model:
         for one in self.holding:
             if one.state == "stopping":
                 found.append((one.since + CLOSE_SECONDS, "stopped", one))
+            elif one.is_failing:
+                found.append((one.since + CLOSE_SECONDS, "failed", one))
             elif one.state == "starting" and one.starting_as in {"hangs", "held"}:
                 found.append((one.since + START_SECONDS, "failed", one))
             elif one.state == "running" and not one.doing and not one.watchers:
@@ -426,9 +440,9 @@ class LoopMachine(RuleBasedStateMachine):
         gate = self.world.held_closes.pop(one.id, None)
         if gate is not None:
             gate.set()
-        if one.closing_late and one.state == "stopping":
+        if one.closing_late and (one.state == "stopping" or one.is_failing):
             one.closing_late = False
-            self.model.coming.append(("stopped", one))
+            self.model.coming.append(("failed" if one.is_failing else "stopped", one))
         one.closes_late = late
         if late:
             self.world.held_closes[one.id] = asyncio.Event()
@@ -463,6 +477,30 @@ class LoopMachine(RuleBasedStateMachine):
         await getattr(self, end)(one)
         await asyncio.sleep(0)
         await getattr(self, then)(one)
+
+    @rule(
+        place=PLACES,
+        then=st.sampled_from(["say", "say", "come", "begin_close", "begin_delete"]),
+        sure=st.sampled_from([True, False, False, False]),
+        again=STARTS,
+    )
+    def fail_and(self, place, then, sure, again):
+        """Something comes while what is left of a start that has failed is released."""
+        if sure:
+            self.act(place, self.begin_to_fail)
+            self.start_like_this(place, again)
+            self.act(place, lambda one: self.do_to_a_failed_start(one, then))
+
+    async def begin_to_fail(self, one):
+        if one.state is None:
+            one.start = self.world.start[one.id] = "fails late"
+            await self.gate_close(one, late=True)
+            await self.say(one)
+
+    async def do_to_a_failed_start(self, one, then):
+        if one.is_failing:
+            self.figures[f"{then} to a failed start"] += 1
+            await getattr(self, then)(one)
 
     @rule(place=PLACES, sure=st.sampled_from([True, False, False]))
     def delete(self, place, sure):
@@ -569,7 +607,7 @@ def test_any_history_of_loops_agrees_with_a_plain_model(record_property):
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=200,
+            max_examples=240,
             stateful_step_count=40,
             derandomize=True,
             # Shrinking a history takes longer than a test may; shorter ones are found by fewer steps.
@@ -584,3 +622,4 @@ def test_any_history_of_loops_agrees_with_a_plain_model(record_property):
     assert figures["held starts"] > 20
     assert figures["say during a stop"] > 5
     assert figures["stopped with loops"] > 20
+    assert figures["say to a failed start"] > 10

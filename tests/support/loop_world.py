@@ -30,7 +30,10 @@ class World:
     """The decisions of a test about each conversation, and the number of open runtimes."""
 
     start: dict[str, str] = field(default_factory=dict)
-    """The way runtimes are built: `fails`, `hangs`, `held`; at once for others."""
+    """The way runtimes are built: `fails`, `hangs`, `held`; at once for others.
+
+    One that `fails late` is built, and cannot be connected to.
+    """
     held_starts: dict[str, asyncio.Event] = field(default_factory=dict)
     held_closes: dict[str, asyncio.Event] = field(default_factory=dict)
     work: dict[str, asyncio.Event] = field(default_factory=dict)
@@ -43,10 +46,17 @@ class World:
 class GatedRuntime(StubRuntime):
     """Is closed when the test lets it."""
 
-    def __init__(self, world: World, conversation_id: str) -> None:
+    def __init__(self, world: World, conversation_id: str, *, connects: bool) -> None:
         super().__init__()
         self._world = world
         self._id = conversation_id
+        self._connects = connects
+
+    async def connect(self) -> None:
+        """See Runtime."""
+        if not self._connects:
+            raise NoRuntime("it does not answer")
+        await super().connect()
 
     async def close(self) -> None:
         """See Runtime."""
@@ -77,7 +87,7 @@ class GatedBuilder(RuntimeBuilder):
         self.world.most[conversation_id] = max(
             self.world.most[conversation_id], self.world.runtimes[conversation_id]
         )
-        return GatedRuntime(self.world, conversation_id)
+        return GatedRuntime(self.world, conversation_id, connects=mode != "fails late")
 
 
 class GatedAgent(Agent):

@@ -30,6 +30,21 @@ class HeldAgent(ScriptedAgent):
         await self.gate.wait()
 
 
+class FailingAgent(HeldAgent):
+    """Fails at its first opening, and is closed, when a test lets it."""
+
+    opened: ClassVar[int]
+    opening: ClassVar[asyncio.Event]
+    fails: ClassVar[asyncio.Event]
+
+    async def open(self, conversation_id):
+        type(self).opened += 1
+        if self.opened == 1:
+            self.opening.set()
+            await self.fails.wait()
+            raise ZeroDivisionError("planned")
+
+
 class SlowlyDeleting(MemoryEventStore):
     """Deletes when a test lets it."""
 
@@ -237,3 +252,47 @@ async def test_a_message_in_the_step_in_which_a_stop_begins_is_left_to_the_next_
                     if is_answer(orjson.loads(stored.body)):
                         break
             assert await manager.is_agent_loop_running(conversation_id)
+
+
+@asynccontextmanager
+async def about_to_fail():
+    """A server, and a conversation of it whose loop will fail to start."""
+    HeldAgent.closing, HeldAgent.gate = asyncio.Event(), asyncio.Event()
+    FailingAgent.opening, FailingAgent.fails = asyncio.Event(), asyncio.Event()
+    FailingAgent.opened = 0
+    async with live_server(agent_class=f"{__name__}:FailingAgent") as live:
+        conversation_id = await live.new()
+        await live.application.manager.maybe_start_agent_loop(
+            conversation_id, SETTINGS, None, "one"
+        )
+        async with live.application.manager.attach(conversation_id, None) as conversation:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await FailingAgent.opening.wait()
+            yield live, conversation
+
+
+async def test_a_message_that_comes_after_a_start_has_failed_is_answered_by_the_next_loop():
+    async with about_to_fail() as (live, conversation):
+        manager, conversation_id = live.application.manager, conversation.conversation_id
+        FailingAgent.fails.set()
+        await HeldAgent.closing.wait()
+        told = [one.body for one in await live.log(conversation_id)]
+        assert any(b'"agent_state":"error"' in body for body in told)
+
+        await manager.accept(conversation, message("two"))
+        HeldAgent.gate.set()
+        await until_resting(manager, conversation_id)
+
+        log = [orjson.loads(one.body) for one in await live.log(conversation_id)]
+        assert len([one for one in log if is_answer(one)]) == 2
+
+
+async def test_a_start_that_failed_is_not_tried_again_for_what_was_said_before():
+    async with about_to_fail() as (live, conversation):
+        await live.application.manager.accept(conversation, message("two"))
+        FailingAgent.fails.set()
+        HeldAgent.gate.set()
+        await until_running(live.application.manager, set())
+
+        assert FailingAgent.opened == 1
+        assert conversation.loop is None
