@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from events.actions import FileReadAction, FileWriteAction
-from events.observations import FileReadObservation, FileWriteObservation
+from events.observations import CmdOutputObservation, FileReadObservation, FileWriteObservation
 from runtime_stub.base import WorkspaceLimits
 from runtime_stub.errors import RuntimeUnavailable, WorkspaceError
 from tests.support.local_worlds import (
@@ -71,6 +71,12 @@ def _state(pid: int) -> str:
     except OSError:
         return ""
     return stat.rpartition(b") ")[2][:1].decode()
+
+
+async def _python(world: LocalWorld, program: str, after: str = "") -> CmdOutputObservation:
+    """Run a program in the interpreter that every user of the machine has."""
+    world.path("program.py").write_text(program)
+    return await world.run(f"python3 - < program.py {after}")
 
 
 async def _outlives_its_runtime(world: LocalWorld, processes: int) -> bool:
@@ -551,6 +557,23 @@ async def _(world):
     return bool(world.processes())
 
 
+@attempt("a process that goes on as ever new ones, each of which ends at once")
+async def _(world):
+    program = """
+import os
+while True:
+    try:
+        if os.fork():
+            os._exit(0)
+    except OSError:
+        pass
+"""
+    await _python(world, program, "&")
+    await until(world.processes)
+    await world.runtime.close()
+    return bool(world.processes())
+
+
 @attempt("a hang that ignores SIGTERM")
 async def _(world):
     await world.give_up("trap '' TERM INT HUP QUIT; : > begun; while :; do sleep 1000; done")
@@ -616,6 +639,22 @@ async def _(world):
     if left:
         subprocess.run([shutil.which("ipcrm") or "", "-m", made], check=True)
     return left
+
+
+@attempt("shared memory that no process has in use")
+async def _(world):
+    program = """
+import mmap, os
+size, part = 384 << 20, 32 << 20
+memory = mmap.mmap(-1, size)
+for begin in range(0, size, part):
+    if os.fork() == 0:
+        memory[begin : begin + part] = b"x" * part
+        os._exit(0)
+    os.wait()
+print("held", sum(memory[at] for at in range(0, size, part)) // ord("x"))
+"""
+    return (await _python(world, program)).content == "held 12"
 
 
 @attempt("output without end")
@@ -699,6 +738,27 @@ async def _(world):
 async def _(world):
     answer = await world.run("exec 3>f; rm f; while :; do cat /dev/zero >&3; done")
     return "the directory took more than" not in answer.content
+
+
+@attempt("files that are removed but still mapped")
+async def _(world):
+    program = """
+import ctypes, os, time
+system = ctypes.CDLL(None)
+system.mmap.restype = ctypes.c_void_p
+held = []
+for _ in range(16):
+    with open("f", "wb+") as file:
+        file.write(b"x" * (8 << 20))
+        file.flush()
+        # One page, readable and shared, is enough, and needs no descriptor.
+        held.append(system.mmap(None, 4096, 1, 1, file.fileno(), ctypes.c_long(0)))
+    os.unlink("f")
+# Longer than it takes to count what is there.
+time.sleep(2)
+print("held", len(set(held)))
+"""
+    return (await _python(world, program)).content == "held 16"
 
 
 @attempt("files in a folder that cannot be read", file_bytes=256 * MIB)
