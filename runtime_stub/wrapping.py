@@ -31,6 +31,11 @@ class WrappedRuntime(Runtime):
         """See Runtime."""
         return self.inner.status
 
+    @property
+    def root(self) -> str:
+        """See Runtime."""
+        return self.inner.root
+
     async def connect(self) -> None:
         """See Runtime."""
         await self.inner.connect()
