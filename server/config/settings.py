@@ -862,6 +862,12 @@ class ServerConfig(
         if config.runtime_kind == "local" and config.runtime_class is not None:
             reason = "runtime = local has no effect beside runtime_class: leave one of them out"
             raise ConfigError(f"runtime: {reason}", problems=[("runtime_kind", reason)])
+        if config.runtime_kind == "local" and config.mcp_stdio and config.keyless:
+            reason = (
+                "commands of agents (runtime = local) could have the server run programs as its own user: "
+                "set session_api_key, or leave mcp_stdio off"
+            )
+            raise ConfigError(f"mcp_stdio: {reason}", problems=[("mcp_stdio", reason)])
         if config.keyless and not config.insecure and not config.local:
             reason = (
                 f"{config.host} can be reached from other machines: set session_api_key "

@@ -1,13 +1,14 @@
 """Settings of runtimes on this machine."""
 
 import pytest
+from pydantic import SecretStr
 
 from runtime_stub.local.runtime import LocalRuntimeBuilder
 from runtime_stub.stub import StubRuntimeBuilder
 from server.components import load_components
 from server.config.settings import ServerConfig
 from server.config.sources import ConfigError
-from tests.support.local_worlds import passable_folder
+from tests.support.local_worlds import KEY, passable_folder
 
 
 def test_agents_run_nothing_on_this_machine_unless_they_are_told_to():
@@ -46,6 +47,14 @@ def test_a_variable_of_the_server_cannot_be_passed_on(name):
 def test_a_custom_runtime_and_the_local_one_exclude_each_other():
     with pytest.raises(ConfigError, match="runtime_class"):
         ServerConfig(runtime_kind="local", runtime_class="package.module:Class")
+
+
+def test_programs_of_the_settings_need_a_key_that_commands_do_not_have():
+    with pytest.raises(ConfigError, match="session_api_key"):
+        ServerConfig(runtime_kind="local", mcp_stdio=True)
+
+    key = SecretStr(KEY)
+    assert ServerConfig(runtime_kind="local", mcp_stdio=True, session_api_key=key).mcp_stdio
 
 
 def test_a_machine_without_bash_is_refused_in_words(monkeypatch, tmp_path):
