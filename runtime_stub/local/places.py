@@ -84,6 +84,7 @@ class Places:
 
     def prepare(self, name: str) -> Place:
         """Return the directory of a conversation, made where it is missing, its user with it."""
+        _check_name(name)
         try:
             with self._locked() as folder:
                 return self._prepared(folder, name)
@@ -97,6 +98,7 @@ class Places:
 
     def remove(self, name: str) -> None:
         """Remove a conversation's directory, if there is one; what is left is removed at a start."""
+        _check_name(name)
         try:
             with self._locked() as folder:
                 # Its user is not given to another one before all of it is gone.
@@ -201,6 +203,12 @@ class Places:
             if uid not in taken:
                 return uid
         raise RuntimeUnavailable("every user for workspaces is taken (local_uids)")
+
+
+def _check_name(name: str) -> None:
+    """Raise RuntimeUnavailable for a conversation's id that names no directory of its own."""
+    if not name or name.startswith(".") or "/" in name or "\0" in name:
+        raise RuntimeUnavailable("no directory can have the name of this conversation")
 
 
 def _run(*command: str) -> None:

@@ -386,7 +386,7 @@ class LocalRuntimeBuilder(RuntimeBuilder):
             who = "AS THE SERVER'S OWN USER, who may read and write all of that user's files"
         return (
             f"runtime = local: agents run real commands on this machine, {who}, in directories"
-            f" below {self.options.directory}. They reach the network and this server's port."
+            f" below {self.options.directory.absolute()}. They reach the network and this server's port."
             " Read docs/local.md before anybody but you can use this server."
         )
 

@@ -101,6 +101,18 @@ async def test_a_forgotten_conversation_has_no_directory_and_its_user_is_free_ag
         assert Path(following.runtime.root).stat().st_uid == owner
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", ".lock", "../outside", "/etc", "a/b", "a\0b"])
+async def test_an_id_that_leads_elsewhere_has_no_directory(world, name):
+    runtime = await world.builder.build(name, None)
+
+    with pytest.raises(RuntimeUnavailable, match="name"):
+        await runtime.connect()
+    with pytest.raises(RuntimeUnavailable, match="name"):
+        await world.builder.forget(name)
+
+    await runtime.close()
+
+
 async def test_directories_that_a_crash_left_half_removed_are_removed_at_the_next_start(folder):
     half = folder / "workspaces" / ".removed-half" / "a"
     half.mkdir(parents=True)
@@ -289,6 +301,18 @@ if AS_ROOT:
 
         await other.close()
         assert (await world.run("echo unharmed")).content == "unharmed"
+
+    async def test_a_command_that_signals_everybody_reaches_its_own_workspace_only(folder, world):
+        async with world.another("other") as other:
+            await other.run("sleep 1000 &")
+            await until(other.processes)
+
+            ended = await world.run("sleep 1000 & kill -KILL -1; echo unharmed")
+
+            assert len(other.processes()) == 1
+        assert (await world.run("echo and on")).content == "and on"
+        assert "unharmed" in ended.content
+        assert world.processes() == []
 
     async def test_processes_whose_keeper_has_died_end_with_the_runtime(world):
         answer = await world.run("sleep 1000 & setsid sleep 1000 & echo $PPID")
