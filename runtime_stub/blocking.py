@@ -7,7 +7,7 @@ from abc import abstractmethod
 from asyncio import AbstractEventLoop, CancelledError, Task
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError as FutureCancelled, Future
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from functools import partial
 from threading import Lock, Thread
 from types import TracebackType
@@ -23,6 +23,7 @@ from runtime_stub.tools import JsonSchema, Tool
 from runtime_stub.turn import (
     AgentSettings,
     Doing,
+    Draft,
     Exchange,
     TextKind,
     ToolCall,
@@ -91,9 +92,20 @@ class BlockingTurn:
         """Return a text to write: `with turn.say() as answer: answer.write(piece)`."""
         return BlockingWriting(self, self.call(self._turn.say, kind=kind))
 
-    def act(self, action: Action, *, call: ToolCall | None = None) -> Observation:
+    def draft(self, kind: str, field: str) -> "BlockingDraft":
+        """Return the text of an argument that is still being written."""
+        return BlockingDraft(self, self.call(self._turn.draft, kind, field))
+
+    def act(
+        self,
+        action: Action,
+        *,
+        call: ToolCall | None = None,
+        draft: "BlockingDraft | None" = None,
+    ) -> Observation:
         """Have an action carried out."""
-        return self.wait(partial(self._turn.act, action, call=call))
+        drafted = None if draft is None else draft.draft
+        return self.wait(partial(self._turn.act, action, call=call, draft=drafted))
 
     def doing(self, action: Action, *, call: ToolCall | None = None) -> "BlockingDoing":
         """Record an action that the agent carries out: `with turn.doing(action) as step`."""
@@ -321,6 +333,23 @@ class BlockingWriting(BlockingPiece):
     def begin_anew(self, why: str) -> None:
         """Take back what was shown."""
         self._turn.call(self._writing.begin_anew, why)
+
+
+class BlockingDraft:
+    """A Draft for a thread."""
+
+    def __init__(self, turn: BlockingTurn, draft: Draft) -> None:
+        self.draft = draft
+        self._turn = turn
+
+    def write(self, piece: str) -> None:
+        """Add to the text."""
+        self._turn.call(self.draft.write, piece)
+
+    def drop(self) -> None:
+        """Take back what was shown; the end of the turn has done so already."""
+        with suppress(TurnOver):
+            self._turn.call(self.draft.drop)
 
 
 class BlockingDoing(BlockingPiece):

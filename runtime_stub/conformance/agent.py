@@ -10,7 +10,8 @@ import pytest
 from pydantic import SecretStr
 
 from events.actions import RUNNABLE, Action, MessageAction
-from events.event import Event, EventSource
+from events.errors import PartialOver
+from events.event import Event, EventSource, Interruption
 from events.observations import Observation, SuccessObservation
 from runtime_stub.agent import Agent
 from runtime_stub.base import Runtime
@@ -96,7 +97,7 @@ class TurnDouble(Turn):
         self.usages: list[Usage] = []
         self.kept: list[bytes] = []
         self.drafts: dict[tuple[str, str], str] = {}
-        """The shown part of arguments, by kind of action and field."""
+        """The shown part of arguments, by kind of action and field: all of it once an action has it."""
         self.uses = 0
         """Uses of the turn so far."""
         self.over = False
@@ -186,10 +187,12 @@ class TurnDouble(Turn):
         action: Action,
         *,
         call: ToolCall | None = None,
-        draft: Draft | None = None,  # noqa: ARG002 - the action says it all
+        draft: Draft | None = None,
     ) -> Observation:
         """See Turn."""
         await self.await_use()
+        if isinstance(draft, DraftDouble):
+            draft.taken(action)
         recorded = self.record(called(action, call))
         if self._runtime is None:
             observation: Observation = SuccessObservation()
@@ -283,11 +286,19 @@ class TurnDouble(Turn):
         stored: Event = self._append(recorded)
         return stored
 
-    def told(self, text: str, kind: TextKind, interrupted: str | None) -> None:
+    def told(
+        self,
+        text: str,
+        kind: TextKind,
+        interrupted: Interruption | None,
+        metadata: Mapping[str, Any],
+    ) -> None:
         """Take a text of the agent into the log."""
         (self.said if interrupted is None else self.interrupted).append(text)
-        event = text_event(kind, text)
-        self._append(event.model_copy(update={"source": EventSource.AGENT}))
+        changes: dict[str, Any] = {"source": EventSource.AGENT, "interrupted": interrupted}
+        if metadata:
+            changes["tool_call_metadata"] = dict(metadata)
+        self._append(text_event(kind, text).model_copy(update=changes))
 
     def observed(self, observation: Observation, cause: int | None) -> None:
         """Take what came of an action into the log."""
@@ -324,11 +335,13 @@ class WritingDouble(Writing):
         text = "".join(self._pieces)
         if error is not None:
             if text.strip() and not self._turn.over:
-                self._turn.told(text, self._kind, "stopped")
+                stopped = isinstance(error, asyncio.CancelledError)
+                why = Interruption.STOPPED if stopped else Interruption.FAILED
+                self._turn.told(text, self._kind, why, self.metadata)
             return
         await self._turn.await_use()
         if text.strip():
-            self._turn.told(text, self._kind, None)
+            self._turn.told(text, self._kind, None, self.metadata)
 
     def write(self, piece: str) -> None:
         """See Writing."""
@@ -351,16 +364,33 @@ class DraftDouble(Draft):
     def __init__(self, turn: TurnDouble, kind: str, field: str) -> None:
         self._turn = turn
         self._place = (kind, field)
+        self._text = ""
+        self._over = False
         turn.drafts[self._place] = ""
 
     def write(self, piece: str) -> None:
         """See Draft."""
         self._turn.use()
-        self._turn.drafts[self._place] += piece
+        if self._over:
+            raise PartialOver("the draft takes no more text")
+        self._text += piece
+        self._turn.drafts[self._place] = self._text
 
     def drop(self) -> None:
         """See Draft."""
-        self._turn.drafts.pop(self._place, None)
+        if not self._over:
+            self._over = True
+            self._turn.drafts.pop(self._place, None)
+
+    def taken(self, action: Action) -> None:
+        """End it: the action has the whole argument, or what was shown is taken back."""
+        kind, field = self._place
+        whole = getattr(action, field, None) if action.kind == kind else None
+        if self._over or not isinstance(whole, str) or not whole.startswith(self._text):
+            self.drop()
+            return
+        self._over = True
+        self._turn.drafts[self._place] = whole
 
 
 class DoingDouble(Doing):

@@ -5,11 +5,12 @@ import asyncio
 import pytest
 
 from events.actions import CmdRunAction
+from events.errors import PartialOver
 from events.event import AgentState, EventSource
 from events.partials import Dropped, Piece
 from runtime_stub.turn import TurnOver
 from tests.support.loops import Running
-from tests.support.turn_agents import Does
+from tests.support.turn_agents import Blocks, Does
 
 AWAITING = AgentState.AWAITING_USER_INPUT
 
@@ -56,7 +57,11 @@ class Drafting(Does):
 
 async def done(text, work):
     """The pieces and events of a turn."""
-    agent = Drafting(text, work)
+    return await outcome_of(Drafting(text, work))
+
+
+async def outcome_of(agent):
+    """The pieces and events of a turn of that agent."""
     async with Running(agent) as one:
         agent.shown = Shown(one.stream)
         await one.state(AWAITING, await one.say("hi"))
@@ -112,6 +117,45 @@ async def test_a_draft_of_a_turn_that_is_over_takes_no_more():
     with pytest.raises(TurnOver):
         kept[0].write("more")
     kept[0].drop()
+
+
+@pytest.mark.parametrize(
+    ("text", "dropped"), [("echo ", []), ("rm -rf ", ["anew"])], ids=["whole", "else"]
+)
+async def test_an_argument_is_shown_from_a_thread_as_from_anywhere(text, dropped):
+    def work(turn):
+        draft = turn.draft("run", "command")
+        draft.write(text)
+        turn.act(CmdRunAction(command="echo hello"), draft=draft)
+
+    shown, (action, observation), stream = await outcome_of(Blocks(work))
+
+    assert shown.text.startswith(text)
+    assert shown.dropped == dropped
+    assert (action.partial is None) is bool(dropped)
+    assert observation.content == "hello"
+    assert stream.partials.open == ()
+
+
+async def test_a_thread_takes_back_what_it_has_shown_also_after_its_turn():
+    kept = []
+
+    def work(turn):
+        for _ in range(2):
+            draft = turn.draft("run", "command")
+            draft.write("echo ")
+            kept.append(draft)
+        kept[0].drop()
+        with pytest.raises(PartialOver):
+            kept[0].write("more")
+
+    _, actions, stream = await outcome_of(Blocks(work))
+
+    assert actions == []
+    assert stream.partials.open == ()
+    with pytest.raises(TurnOver):
+        await asyncio.to_thread(kept[1].write, "more")
+    await asyncio.to_thread(kept[1].drop)
 
 
 async def test_a_person_is_asked_about_the_argument_that_was_shown():

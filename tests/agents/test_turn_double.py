@@ -5,6 +5,7 @@ import contextlib
 import pytest
 
 from events.actions import CmdRunAction, MCPAction, MessageAction
+from events.errors import PartialOver
 from events.event import AgentState, EventSource
 from runtime_stub.conformance import TurnDouble
 from runtime_stub.turn import MEMORY_BYTES, SecretMissing, ToolCall, Usage, Window
@@ -17,7 +18,7 @@ LEFT_OUT = ("system", "recall")
 
 
 def recorded(events):
-    """The kinds and texts of the agent's events, and the names of their tools."""
+    """The kinds and texts of the agent's events, and their metadata: the names of tools, and signatures."""
     return [
         (event.kind, event.message, getattr(event, "content", None), event.tool_call_metadata)
         for event in events
@@ -36,6 +37,7 @@ async def test_a_double_records_actions_results_and_texts_as_a_server_does():
                 raise ValueError("sk-SECRET is bad")
         async with turn.say(kind="think") as thought:
             thought.write("It is noon.")
+            thought.metadata["thinking"] = {"signature": "S"}
         await write(turn, "Noon")
 
     double = TurnDouble("What time is it?")
@@ -97,3 +99,26 @@ async def test_a_double_refuses_what_a_server_refuses():
     async with Running(Does(work)) as one:
         await one.state(AWAITING, await one.say("hi"))
         assert await one.answers() == double.said == ["done"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("echo ", {("run", "command"): "echo hello"}), ("rm -rf ", {})]
+)
+async def test_a_double_keeps_of_a_draft_what_a_server_goes_on_showing(text, shown):
+    async def work(turn):
+        draft = turn.draft("run", "command")
+        draft.write(text)
+        await turn.act(CmdRunAction(command="echo hello"), draft=draft)
+        with pytest.raises(PartialOver):
+            draft.write("more")
+        await write(turn, "done")
+
+    double = TurnDouble()
+    await Does(work).run(double)
+    async with Running(Does(work)) as one:
+        await one.state(AWAITING, await one.say("hi"))
+        (action, _) = await one.of_kind("run", EventSource.AGENT)
+        assert await one.answers() == double.said == ["done"]
+
+    assert double.drafts == shown
+    assert (action.partial is not None) is bool(shown)
