@@ -1,74 +1,19 @@
 """Whatever a model's provider does, the turn ends in the reason for it or goes on; and quotes nothing."""
 
-import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from typing import cast
-
-import httpx
 import pytest
 import pytest_asyncio
 
-from events.event import AgentState
 from runtime_stub.turn import Reason
 from tests.support import model_endpoint as words
-from tests.support.model_endpoint import PLANTED, PLANTED_HEADER, Answer, model_endpoint
-from tests.support.payloads import Payload, is_answer, is_state
-from tests.support.remote import Remote
-from tests.support.servers import server_process
-from tests.support.sse import Frame, SseView, sse_frames
+from tests.support.provider_cases import NEVER_WRITTEN, Case, done, passes, run_cases, stays
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-KEY = "sk-the-users-own-key-424242"
-SECONDS = 5
-"""Seconds that the model may be silent."""
-SETTINGS = {
-    "PARLEY_AGENT_CLASS": "llm",
-    "PARLEY_LLM_TRIES": "2",
-    "PARLEY_LLM_FIRST_TOKEN_SECONDS": str(SECONDS),
-    "PARLEY_LLM_TOKEN_SECONDS": str(SECONDS),
-    "PARLEY_LOG_LEVEL": "debug",
-    "PARLEY_USER_AUTH_CLASS": "tests.support.extensions:HeaderAuth",
-}
-AT_ONCE = 10
-"""Cases that are tried at the same time."""
-ENDS = (AgentState.AWAITING_USER_INPUT, AgentState.ERROR)
-AGAIN = words.plain("At the second try.")
 LOOP = (
     "I have done the same thing 6 times, each time with the same result, and stopped."
     " How shall I go on?"
 )
 LONG = "word " * 5_000
-
-
-@dataclass(frozen=True)
-class Case:
-    """The answers of the provider, and what comes of them."""
-
-    answers: Sequence[Answer]
-    says: Sequence[str] = ("At the second try.",)
-    """The texts that are whole."""
-    reason: Reason | str = ""
-    cut: Sequence[str] = ()
-    """The texts that were cut short, and kept."""
-    requests: int = 2
-
-
-def done(answer: Answer, *texts: str, requests: int = 1) -> Case:
-    """An answer that is as good as any."""
-    return Case([answer], texts, requests=requests)
-
-
-def passes(answer: Answer) -> Case:
-    """A fault that is gone at the next request."""
-    return Case([answer, AGAIN])
-
-
-def stays(answer: Answer, reason: Reason, *, requests: int = 2, cut: Sequence[str] = ()) -> Case:
-    """A fault that ends the turn."""
-    return Case([answer] * requests, (), reason, cut, requests)
 
 
 RUN = ("run", '{"command": "echo one"}')
@@ -122,123 +67,9 @@ CASES = {
 }
 
 
-class Watch:
-    """A person who follows a conversation, and knows what is shown."""
-
-    def __init__(self) -> None:
-        self.view = SseView()
-        self._known: set[str] = set()
-        self._changed = asyncio.Condition()
-
-    async def follow(self, frames: AsyncIterator[Frame]) -> Payload:
-        """Follow until the turn is at its end; the state then."""
-        async for frame in frames:
-            async with self._changed:
-                self.view.take(frame)
-                self._changed.notify_all()
-            if frame.name == "event" and self._is_end(frame.data):
-                return cast("Payload", frame.data)
-        raise AssertionError("the stream ended")
-
-    async def shown(self) -> None:
-        """Wait until a further text is shown."""
-        async with asyncio.timeout(20), self._changed:
-            await self._changed.wait_for(lambda: self.view.held.keys() - self._known)
-        self._known |= self.view.held.keys()
-
-    def _is_end(self, event: Payload) -> bool:
-        ended = any(one.get("observation") == "turn_ended" for one in self.view.events)
-        return ended and is_state(event) and event["extras"]["agent_state"] in ENDS
-
-
-@dataclass
-class Outcome:
-    """The outcome of a turn in the log, and the requests that the provider saw."""
-
-    log: list[Payload]
-    requests: list[words.ModelRequest]
-    end: Payload
-    notices: list[str]
-
-    def texts(self, *, interrupted: bool) -> list[str]:
-        """The agent's texts."""
-        found = [one for one in self.log if is_answer(one)]
-        return [one["args"]["content"] for one in found if ("interrupted" in one) is interrupted]
-
-    @property
-    def reason(self) -> str:
-        """The reason of the last state."""
-        return str(self.end["extras"]["reason"])
-
-
-class Provider:
-    """Answers each model's requests by the answers of its case."""
-
-    def __init__(self, endpoint: words.ModelEndpoint) -> None:
-        self.endpoint = endpoint
-        self.answers: dict[str, deque[Answer]] = {}
-        self.watches: dict[str, Watch] = {}
-        endpoint.otherwise = self._answer
-        endpoint.before_fault = self._shown
-
-    def requests(self, model: str) -> list[words.ModelRequest]:
-        """The requests to a model."""
-        return [one for one in self.endpoint.requests if one.body["model"] == model]
-
-    async def _answer(self, reply: words.Reply) -> None:
-        answers = self.answers[reply.request.body["model"]]
-        await (answers.popleft() if answers else AGAIN)(reply)
-
-    async def _shown(self, reply: words.Reply) -> None:
-        await self.watches[reply.request.body["model"]].shown()
-
-
-async def outcome_of(url: str, provider: Provider, model: str, case: Case) -> Outcome:
-    """Have the agent answer a message while the provider does what the case says."""
-    provider.answers[model] = deque(case.answers)
-    watch = provider.watches[model] = Watch()
-    chosen = {"llm_base_url": provider.endpoint.url, "llm_model": model, "llm_api_key": KEY}
-    headers = {"x-forwarded-user": model}
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as client:
-        answer = await client.post("/api/settings", json=chosen)
-        assert answer.status_code == 200, answer.text
-        api = Remote(client)
-        created = await api.create("Hello")
-        async with asyncio.timeout(90), sse_frames(url, created, client=client) as frames:
-            end = await watch.follow(frames)
-        notices = [str(one) for one in watch.view.notices]
-        return Outcome(await api.log(created), provider.requests(model), end, notices)
-
-
-@dataclass
-class Run:
-    """Every case on one server, each for a user of its own; and all that the server wrote."""
-
-    outcomes: dict[str, Outcome]
-    written: bytes
-    printed: bytes
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    folder = tmp_path_factory.mktemp("server")
-    gate = asyncio.Semaphore(AT_ONCE)
-    async with (
-        model_endpoint() as endpoint,
-        server_process(folder, environment=SETTINGS) as server,
-    ):
-        provider = Provider(endpoint)
-
-        async def of_case(number: int, case: Case) -> Outcome:
-            async with gate:
-                return await outcome_of(server.url, provider, f"model-{number}", case)
-
-        tasks = [of_case(number, case) for number, case in enumerate(CASES.values())]
-        outcomes = dict(zip(CASES, await asyncio.gather(*tasks), strict=True))
-        await server.stop()
-        files = await asyncio.to_thread(lambda: [*folder.rglob("*")])
-        written = b"".join(path.read_bytes() for path in files if path.is_file())
-        return Run(outcomes, written, server.stderr)
+async def run(tmp_path_factory):
+    return await run_cases(tmp_path_factory.mktemp("server"), CASES)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -251,11 +82,9 @@ async def test_a_turn_recovers_from_what_the_provider_does_or_ends_in_the_reason
     assert len(outcome.requests) == case.requests
 
 
-async def test_nothing_that_a_provider_sends_in_an_error_is_written_or_logged(run):
-    for planted in (PLANTED, PLANTED_HEADER, KEY):
-        assert planted.encode() not in run.written
-        assert planted.encode() not in run.printed
-        assert all(planted not in str(outcome.log) for outcome in run.outcomes.values())
+@pytest.mark.parametrize("planted", NEVER_WRITTEN)
+async def test_nothing_that_a_provider_sends_in_an_error_is_written_or_logged(run, planted):
+    assert not run.holds(planted)
 
 
 async def test_a_provider_that_names_a_time_is_asked_again_after_it_and_people_are_told(run):

@@ -1,5 +1,6 @@
-"""A model's endpoint as OpenAI's clients know it: scripted, killable, and it notes who left when.
+"""A model's endpoint as the clients of OpenAI, Anthropic and Google know it: scripted, killable, and it notes who left when.
 
+The path of a request says whose interface it is; one that this provider would refuse is refused.
 It speaks HTTP/1.1 by hand, because most of what it is for no server library does: answers that stop
 in the middle of a frame or of a character, that never come, or whose connection is reset.
 """
@@ -17,13 +18,20 @@ from typing import Any, TypeAlias
 
 import orjson
 
+from tests.support.model_wires import (
+    Frames,
+    OpenAIWire,
+    Told,
+    Wire,
+    address_of,
+    wire_of,
+)
 from tests.support.waiting import WAIT_SECONDS
 
 PLANTED = "sk-planted-in-an-error-body-123456"
 """Stands in the bodies of errors, as some providers quote the key; nobody may ever see it."""
 PLANTED_HEADER = "planted-in-a-header-654321"
 """Stands in a header of every response, with the same promise."""
-USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 HUGE_TOKENS = 20_000
 
 
@@ -46,13 +54,28 @@ class ModelRequest:
     """When it came, on the same clock."""
 
     @property
+    def wire(self) -> Wire:
+        """The request as its provider's interface has it."""
+        return wire_of(self.path, self.body)
+
+    @property
+    def model(self) -> str:
+        """The model that is asked."""
+        return self.wire.model
+
+    @property
+    def told(self) -> list[Told]:
+        """The conversation in the request, whichever interface it is."""
+        return self.wire.told
+
+    @property
     def messages(self) -> list[dict[str, Any]]:
-        """The request's messages."""
+        """The request's messages, of OpenAI's interface."""
         return list(self.body.get("messages", ()))
 
     @property
     def said(self) -> list[tuple[str, str]]:
-        """The roles and texts of the request's messages."""
+        """The roles and texts of the request's messages, of OpenAI's interface."""
         return [(one["role"], one.get("content") or "") for one in self.messages]
 
 
@@ -61,6 +84,7 @@ class Reply:
 
     def __init__(self, endpoint: "ModelEndpoint", request: ModelRequest, out: StreamWriter) -> None:
         self.request = request
+        self.wire = request.wire
         self._endpoint = endpoint
         self._out = out
 
@@ -81,40 +105,48 @@ class Reply:
 
     async def error(self, status: int, code: str, **headers: str) -> None:
         """Send an error as the API does, with a planted key in its text."""
-        told = {"error": {"message": f"key {PLANTED}: {code}", "type": code, "code": code}}
-        body = orjson.dumps(told)
+        refusal = self.wire.refusal(status, code, f"key {PLANTED}", headers)
+        body = orjson.dumps(refusal.body)
         fields = {"Content-Type": "application/json", "Content-Length": str(len(body))}
-        fields |= {"Connection": "close", "X-Request-Id": PLANTED_HEADER, **headers}
-        lines = [f"HTTP/1.1 {status} X", *(f"{name}: {text}" for name, text in fields.items())]
+        fields |= {"Connection": "close", "X-Request-Id": PLANTED_HEADER, **refusal.headers}
+        lines = [
+            f"HTTP/1.1 {refusal.status} X",
+            *(f"{name}: {text}" for name, text in fields.items()),
+        ]
         await self._write("\r\n".join((*lines, "", "")).encode() + body)
         self.request.finished = True
 
     async def delta(self, delta: dict[str, Any], finish: str | None = None) -> None:
-        """Send a chunk of the stream."""
-        choice = {"index": 0, "delta": delta, "finish_reason": finish}
-        await self.frame({"id": "c-1", "object": "chat.completion.chunk", "choices": [choice]})
+        """Send a chunk of the stream, of OpenAI's interface."""
+        assert isinstance(self.wire, OpenAIWire)
+        await self.frames(self.wire.delta(delta, finish))
 
-    async def frame(self, payload: dict[str, Any]) -> None:
-        """Send a payload as one frame."""
-        await self.raw(b"data: %b\n\n" % orjson.dumps(payload))
+    async def frames(self, frames: Frames) -> None:
+        """Send frames, each as a chunk."""
+        for frame in frames:
+            await self.raw(frame)
 
     async def raw(self, data: bytes) -> None:
         """Send bytes of the stream as one chunk."""
         await self._write(b"%x\r\n%b\r\n" % (len(data), data))
 
-    async def text(self, text: str, role: str = "content") -> None:
+    async def text(self, text: str) -> None:
         """Send a text, token by token; where the endpoint is stepped, one for each `step`."""
+        await self._tokens(text, self.wire.text)
+
+    async def thought(self, text: str) -> None:
+        """Send a thought, as a text."""
+        await self._tokens(text, self.wire.thought)
+
+    async def _tokens(self, text: str, frames_of: Callable[[str], Frames]) -> None:
         for token in tokens_of(text):
             await self._endpoint.next_step()
-            await self.delta({role: token})
+            await self.frames(frames_of(token))
             self.request.sent += 1
 
     async def end(self, finish: str = "stop", *, usage: bool = True) -> None:
         """Send the end of an answer."""
-        await self.delta({}, finish)
-        if usage:
-            await self.frame({"id": "c-1", "choices": [], "usage": USAGE})
-        await self.raw(b"data: [DONE]\n\n")
+        await self.frames(self.wire.end(finish, usage=usage))
         await self.over()
 
     async def over(self) -> None:
@@ -146,13 +178,15 @@ Answer: TypeAlias = Callable[[Reply], Awaitable[None]]
 
 
 class ModelEndpoint:
-    """Answers `POST /v1/chat/completions`, each request with the next answer of its script.
+    """Answers requests for an answer in a stream, each with the next answer of its script.
 
     When the script is at its end, `otherwise` answers, and `plain` unless it was set.
     """
 
     def __init__(self) -> None:
         self.requests: list[ModelRequest] = []
+        self.faults: list[str] = []
+        """Why requests were refused that had not the form which their provider asks for."""
         self.script: deque[Answer] = deque()
         self.otherwise: Answer = plain()
         self.before_fault: Answer = _at_once
@@ -165,8 +199,12 @@ class ModelEndpoint:
 
     @property
     def url(self) -> str:
-        """The base address that clients are given."""
-        return f"http://127.0.0.1:{self.port}/v1"
+        """The base address that clients of OpenAI's interface are given."""
+        return self.url_of("openai")
+
+    def url_of(self, provider: str) -> str:
+        """Return the base address that clients of that provider's interface are given."""
+        return address_of(provider, f"http://127.0.0.1:{self.port}")
 
     def say(self, *answers: Answer) -> None:
         """Answer the next requests so."""
@@ -219,6 +257,11 @@ class ModelEndpoint:
             self.requests.append(request)
             async with self._asked:
                 self._asked.notify_all()
+            fault = request.wire.fault()
+            if fault is not None:
+                self.faults.append(fault)
+                await Reply(self, request, writer).error(400, fault)
+                return
             answer = self.script.popleft() if self.script else self.otherwise
             watching = asyncio.create_task(self._watch(reader, request))
             try:
@@ -283,12 +326,15 @@ def huge(tokens: int = HUGE_TOKENS) -> Answer:
     return plain("word " * tokens)
 
 
-def reasoning(thought: str = "Let me see.", text: str = "Yes.") -> Answer:
-    """Answer with a thought and a text."""
+def reasoning(thought: str = "Let me see.", text: str = "Yes.", *, signature: str = "") -> Answer:
+    """Answer with a thought, signed or not, and a text; a thought without words is not shown."""
 
     async def answer(reply: Reply) -> None:
         await reply.head()
-        await reply.text(thought, "reasoning_content")
+        if thought:
+            await reply.thought(thought)
+        if signature:
+            await reply.frames(reply.wire.signed(signature))
         await reply.text(text)
         await reply.end()
 
@@ -326,7 +372,8 @@ def half_a_frame(text: str = "Good morning") -> Answer:
     async def answer(reply: Reply) -> None:
         await reply.head()
         await reply.text(text)
-        await reply.raw(b'data: {"id": "c-1", "choices": [{"delta"')
+        (frame,) = reply.wire.text(", and so on")
+        await reply.raw(frame[: len(frame) // 2])
         reply.reset()
 
     return answer
@@ -337,29 +384,28 @@ def split_characters(text: str = "Größe: 1 €, gut 🙂") -> Answer:
 
     async def answer(reply: Reply) -> None:
         await reply.head()
-        choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
-        frame = b"data: %b\n\n" % orjson.dumps({"id": "c-1", "choices": [choice]})
-        for byte in frame:
+        for byte in b"".join(reply.wire.text(text)):
             await reply.raw(bytes((byte,)))
         await reply.end()
 
     return answer
 
 
-def calls(*called: tuple[str, str], text: str = "") -> Answer:
-    """Call tools, each a name and the JSON of its arguments, all at once."""
+def calls(
+    *called: tuple[str, str], text: str = "", thought: str = "", signature: str = ""
+) -> Answer:
+    """Call tools, each a name and the JSON of its arguments, all at once; after a thought and a text."""
 
     async def answer(reply: Reply) -> None:
         await reply.head()
+        if thought:
+            await reply.thought(thought)
+        if signature:
+            await reply.frames(reply.wire.signed(signature))
         if text:
             await reply.text(text)
-        for index, (name, arguments) in enumerate(called):
-            half = len(arguments) // 2
-            function: dict[str, Any] = {"name": name, "arguments": arguments[:half]}
-            call = {"index": index, "id": f"call-{index}", "type": "function", "function": function}
-            await reply.delta({"tool_calls": [call]})
-            rest = {"index": index, "function": {"arguments": arguments[half:]}}
-            await reply.delta({"tool_calls": [rest]})
+        for place, (name, arguments) in enumerate(called):
+            await reply.frames(reply.wire.call(place, name, arguments))
         await reply.end("tool_calls")
 
     return answer
@@ -372,8 +418,7 @@ def error_in_stream(after: int, text: str = "Good morning to you, and so on.") -
         await reply.head()
         await reply.text("".join(tokens_of(text)[:after]))
         await reply.before_fault()
-        told = {"message": f"key {PLANTED}", "type": "server_error", "code": "server_error"}
-        await reply.frame({"error": told})
+        await reply.frames(reply.wire.broken(f"key {PLANTED}"))
         await reply.over()
 
     return answer
