@@ -25,7 +25,7 @@ from runtime_stub.llm.models import (
 )
 from runtime_stub.llm.requests import Answer, Requests, TooLong
 from runtime_stub.llm.speech import Speech
-from runtime_stub.llm.transcript import Note, read_transcript
+from runtime_stub.llm.transcript import Note, Reader, read_transcript
 from runtime_stub.llm.window import Window
 from runtime_stub.turn import AgentSettings, Turn, TurnFailed
 
@@ -103,7 +103,7 @@ class _Work:
             self._options,
             context_tokens(choice, turn.settings),
             tools,
-            model_settings(choice, self._options),
+            model_settings(model, self._options),
         )
 
     async def do(self) -> None:
@@ -121,7 +121,7 @@ class _Work:
                 raise answer.limit
             if not answer.calls:
                 return
-            transcript.entries += await self._calls.carry_out(answer.calls, speech.drafts)
+            transcript.entries += await self._calls.carry_out(answer, speech)
             repeats = self._calls.repeats
             if repeats >= MOST_REPEATS:
                 await self._calls.end_loop()
@@ -145,7 +145,8 @@ class _Work:
         raise too_long.failure()
 
     async def _ask(self, window: Window) -> tuple[Answer, Speech]:
-        messages = window.transcript.messages(self._instructions, vision=self._options.vision)
+        reader = Reader(self._requests.model.system, self._options.vision)
+        messages = window.transcript.messages(self._instructions, reader)
         async with Speech(self._turn, show_reasoning=self._options.show_reasoning) as speech:
             answer = await self._requests.answer(messages, speech)
         return answer, speech
@@ -167,7 +168,7 @@ async def _try(choice: Choice, model: Model, settings: AgentSettings) -> str:
             model_request_stream(
                 model,
                 messages,
-                model_settings=model_settings(choice, settings.model_options),
+                model_settings=model_settings(model, settings.model_options),
                 instrument=False,
             ) as stream,
         ):

@@ -1,17 +1,19 @@
 """The calls of a model's answer: carried out by the turn, answered to the model, counted where they repeat."""
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+import orjson
 from pydantic_ai.messages import ToolCallPart
 
 from events.actions import Action, LoopRecoveryAction
 from events.event import Event, EventSource
 from events.observations import LoopDetectionObservation, Observation
-from runtime_stub.llm.drafts import CallDrafts
-from runtime_stub.llm.transcript import BadCall, Entry, text_of
+from runtime_stub.llm.requests import Answer
+from runtime_stub.llm.speech import Speech
+from runtime_stub.llm.transcript import UNSHOWN, BadCall, Entry, text_of
 from runtime_stub.tools import BadArguments, Tool, arguments_of
 from runtime_stub.turn import Draft, Reason, ToolCall, Turn, TurnFailed
 
@@ -47,10 +49,10 @@ class Calls:
         self._steps: list[Step] = []
         self._answers = 0
 
-    async def carry_out(self, calls: Sequence[ToolCallPart], drafts: CallDrafts) -> Sequence[Entry]:
+    async def carry_out(self, answer: Answer, speech: Speech) -> Sequence[Entry]:
         """Carry out the calls of one answer side by side, and return what the model is told of it.
 
-        `drafts` are what is shown of them. Raises TurnFailed after too many answers with calls that no
+        `speech` has what is shown of them. Raises TurnFailed after too many answers with calls that no
         tool takes.
         """
         self._answers += 1
@@ -58,15 +60,17 @@ class Calls:
         bad: list[BadCall] = []
         good: list[tuple[Action, ToolCall]] = []
         shown: list[Draft | None] = []
-        for call in calls:
-            taken = self._action(call, response)
+        for call, signed in zip(answer.calls, answer.signed, strict=True):
+            taken = self._action(call, response, signed)
             if isinstance(taken, BadCall):
                 bad.append(taken)
             else:
-                told = ToolCall(call.tool_call_id, call.tool_name, len(calls), {"id": response})
+                recorded = {"id": response, **signed}
+                told = ToolCall(call.tool_call_id, call.tool_name, len(answer.calls), recorded)
                 good.append((taken, told))
-                shown.append(drafts.take(call.tool_call_id))
-        drafts.drop()
+                shown.append(speech.drafts.take(call.tool_call_id))
+        _add_thoughts(good, bad, speech.take_unshown())
+        speech.drafts.drop()
         self._count_bad(bad)
         observations = await self._acted(good, shown)
         acted = [_recorded(*one) for one in zip(good, observations, strict=True)]
@@ -76,7 +80,8 @@ class Calls:
                 tuple(text_of(one) for one in observations),
             )
         )
-        return [*bad, *acted, *observations]
+        # What was recorded comes first: so the thoughts before it are first, as they were.
+        return [*acted, *bad, *observations]
 
     @property
     def repeats(self) -> int:
@@ -91,7 +96,9 @@ class Calls:
         async with self._turn.say() as said:
             said.write(text)
 
-    def _action(self, call: ToolCallPart, response: str) -> Action | BadCall:
+    def _action(
+        self, call: ToolCallPart, response: str, signed: Mapping[str, Any]
+    ) -> Action | BadCall:
         arguments = _arguments_of(call)
         tool = self._tools.get(call.tool_name)
         if tool is None:
@@ -103,7 +110,7 @@ class Calls:
                 return tool.action(arguments)
             except BadArguments as error:
                 told = str(error)
-        return BadCall(response, call.tool_call_id, call.tool_name, arguments or {}, told)
+        return BadCall(response, call.tool_call_id, call.tool_name, arguments or {}, told, signed)
 
     def _count_bad(self, bad: Sequence[BadCall]) -> None:
         self._bad_in_a_row = self._bad_in_a_row + 1 if bad else 0
@@ -127,6 +134,18 @@ class Calls:
         return [one for one in found if isinstance(one, Observation)]
 
 
+def _add_thoughts(
+    good: list[tuple[Action, ToolCall]], bad: list[BadCall], unshown: Sequence[dict[str, Any]]
+) -> None:
+    """Have the first call take along the thoughts before it that are not shown."""
+    more = {UNSHOWN: list(unshown)}
+    if unshown and good:
+        action, call = good[0]
+        good[0] = (action, replace(call, response={**call.response, **more}))
+    elif unshown and bad:
+        bad[0] = replace(bad[0], signed={**bad[0].signed, **more})
+
+
 def _recorded(made: tuple[Action, ToolCall], observation: Observation) -> Event:
     """Return an action as it stands in the log."""
     action, call = made
@@ -144,8 +163,9 @@ def _arguments_of(call: ToolCallPart) -> dict[str, Any] | None:
     given: Any = call.args
     if isinstance(given, str):
         try:
-            given = json.loads(given or "{}")
-        except (ValueError, RecursionError):
+            # No NaN and no half of a character, which no request could hold that tells of the call.
+            given = orjson.loads(given or "{}")
+        except ValueError:
             return None
     given = {} if given is None else given
     return given if isinstance(given, dict) else None

@@ -7,7 +7,14 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
-from pydantic_ai.exceptions import ModelHTTPError, UnexpectedModelBehavior, UserError
+from pydantic_ai.exceptions import (
+    ModelAuthenticationError,
+    ModelContextWindowExceededError,
+    ModelHTTPError,
+    ModelQuotaExceededError,
+    UnexpectedModelBehavior,
+    UserError,
+)
 
 from runtime_stub.llm.models import AnswerTooLong
 from runtime_stub.turn import Reason, TurnFailed
@@ -29,7 +36,7 @@ TOO_LONG = (
     "exceeds the maximum number of tokens",
 )
 """Providers' words for a request that is longer than the model takes."""
-NO_CREDIT = ("insufficient_quota", "insufficient credit", "credit balance", "billing")
+NO_CREDIT = ("insufficient_quota", "insufficient credit", "credit balance")
 DEEPEST = 8
 """Causes of an error that are looked at."""
 SERVER_ERRORS = 500
@@ -62,7 +69,7 @@ def fault_of(error: Exception, model: str) -> Fault:
     causes = [*_causes(error)]
     refused = next((one for one in causes if isinstance(one, ModelHTTPError)), None)
     if refused is not None:
-        return _of_status(refused.status_code, _text_of(refused.body), _headers_of(error), model)
+        return _for_good(refused, model) or _for_now(refused, _headers_of(error), model)
     if any(isinstance(one, AnswerTooLong) for one in causes):
         text = f"The provider of {model} sends more than an answer may have."
         return Fault(Reason.MODEL_FAILED, text)
@@ -82,33 +89,42 @@ def fault_of(error: Exception, model: str) -> Fault:
     return Fault(Reason.MODEL_FAILED, text, passes)
 
 
-def _of_status(status: int, said: str, headers: Mapping[str, str], model: str) -> Fault:
-    return _for_good(status, said, model) or _for_now(status, headers, model)
-
-
-def _for_good(status: int, said: str, model: str) -> Fault | None:
+def _for_good(error: ModelHTTPError, model: str) -> Fault | None:
     """Return the fault of a request that fails each time; None for any other."""
-    has_no_credit = status == HTTPStatus.TOO_MANY_REQUESTS and any(one in said for one in NO_CREDIT)
-    is_long = status == HTTPStatus.BAD_REQUEST and any(one in said for one in TOO_LONG)
-    if status in REFUSED:
+    status, said = error.status_code, _text_of(error.body)
+    has_no_credit = isinstance(error, ModelQuotaExceededError) or (
+        status == HTTPStatus.TOO_MANY_REQUESTS and any(one in said for one in NO_CREDIT)
+    )
+    is_long = isinstance(error, ModelContextWindowExceededError) or (
+        status == HTTPStatus.BAD_REQUEST and any(one in said for one in TOO_LONG)
+    )
+    if status in REFUSED or isinstance(error, ModelAuthenticationError):
         text = f"The provider of {model} did not accept the API key."
         return Fault(Reason.MODEL_REFUSED_KEY, text)
     if has_no_credit or status == HTTPStatus.PAYMENT_REQUIRED:
-        text = f"The account at the provider of {model} has no credit left."
+        text = (
+            f"The account at the provider of {model} has no credit left, or has used up its quota."
+        )
         return Fault(Reason.MODEL_FAILED, text)
     if is_long or status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         text = f"The conversation is too long for the model {model}."
         return Fault(Reason.CONTEXT_TOO_LONG, text, too_long=True)
     if status == HTTPStatus.NOT_FOUND:
-        text = f"The provider has no model {model}, or its address is wrong: it mostly ends in /v1."
+        text = (
+            f"The provider has no model {model}, or its address is wrong: that of one which speaks"
+            " as OpenAI does mostly ends in /v1."
+        )
         return Fault(Reason.MODEL_FAILED, text)
     return None
 
 
-def _for_now(status: int, headers: Mapping[str, str], model: str) -> Fault:
+def _for_now(error: ModelHTTPError, headers: Mapping[str, str], model: str) -> Fault:
     """Return the fault of a request that may succeed another time."""
+    status = error.status_code
     passes = status in PASSING or status >= SERVER_ERRORS
-    wait = _wait_of(headers) if passes else None
+    # Some name it in the body, which pydantic-ai has read.
+    named = _wait_of(headers)
+    wait = (error.retry_after if named is None else named) if passes else None
     if wait is not None and wait > LONGEST_WAIT:
         text = f"The provider of {model} accepts nothing more for {wait:.0f} seconds."
         return Fault(Reason.MODEL_BUSY, text)

@@ -1,11 +1,12 @@
 """The model that a user's settings name: which provider, at which address, with which key."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import httpx2
 from genai_prices.data_snapshot import get_snapshot
@@ -21,10 +22,21 @@ from runtime_stub.outgoing import certificates, user_agent
 from runtime_stub.turn import AgentSettings, ModelOptions
 
 CONNECT_SECONDS = 10.0
+CLOCKS = httpx2.Timeout(None, connect=CONNECT_SECONDS)
+"""Those of a connection; the agent has clocks of its own for the answer. Some clients would set others."""
 MOST_BYTES = 32 * 1024 * 1024
 """Bytes of a response that are read."""
 UNKNOWN_CONTEXT = 32_000
 """Tokens that a model is taken to have room for where nothing is known of it."""
+ADDRESSES: Mapping[str, str] = MappingProxyType(
+    {
+        "anthropic": "https://api.anthropic.com",
+        "google": "https://generativelanguage.googleapis.com",
+    }
+)
+"""The addresses of the providers with interfaces of their own."""
+VERSIONS: Mapping[str, str] = MappingProxyType({"anthropic": "/v1", "google": "/v1beta"})
+"""The ends of addresses that their clients add by themselves."""
 COMPATIBLE: Mapping[str, str] = MappingProxyType(
     {
         "openai": "https://api.openai.com/v1",
@@ -50,13 +62,13 @@ ALIASES: Mapping[str, str] = MappingProxyType(
 )
 FAMILIES = (("claude", "anthropic"), ("gemini", "google"))
 """Beginnings of names that tell the provider."""
-TRACES = ("x-stainless", "openai-")
-"""Beginnings of headers that no provider needs."""
-STAINLESS = tuple(
-    f"X-Stainless-{name}"
-    for name in ("Arch", "Async", "Lang", "OS", "Package-Version", "Runtime", "Runtime-Version")
+HEADERS = frozenset(
+    (
+        *("host", "connection", "content-length", "content-type", "transfer-encoding", "accept"),
+        *("anthropic-version", "anthropic-beta"),
+    )
 )
-"""Those of them that a client can be told to leave out."""
+"""The headers of the providers' clients that are sent; others tell of the machine, or are its environment's."""
 
 _NAME = re.compile(r"(?P<provider>[a-z0-9_.-]+)(?P<mark>[:/])(?P<name>.+)", re.DOTALL)
 
@@ -143,12 +155,16 @@ def context_tokens(choice: Choice, settings: AgentSettings) -> int:
     return model.context_window or UNKNOWN_CONTEXT
 
 
-def model_settings(choice: Choice, options: ModelOptions) -> ModelSettings:
-    """Return what a provider has to be told besides the conversation."""
-    settings = ModelSettings(extra_headers={"User-Agent": user_agent()})
-    if choice.provider == "anthropic":  # which cuts an answer at a few thousand tokens otherwise
-        settings["max_tokens"] = options.reserve_tokens
-    return settings
+def model_settings(model: Model, options: ModelOptions) -> ModelSettings:
+    """Return what a provider has to be told besides the conversation: to show what the model thinks anyway."""
+    if not options.show_reasoning:
+        return ModelSettings()
+    asked: Mapping[str, Any] = {}
+    if model.system == "anthropic" and model.profile.get("thinking_enabled_by_default"):
+        asked = {"anthropic_thinking": {"type": "adaptive", "display": "summarized"}}
+    elif model.system == "google" and model.profile.get("supports_thinking"):
+        asked = {"google_thinking_config": {"include_thoughts": True}}
+    return cast("ModelSettings", asked)
 
 
 class AnswerTooLong(Exception):
@@ -183,59 +199,88 @@ async def _bound(response: httpx2.Response) -> None:
         response.stream = _Bounded(response.stream)
 
 
-async def _without_traces(request: httpx2.Request) -> None:
-    """Take out the headers that tell about the machine, or come from its environment."""
-    for name in [one for one in request.headers if one.lower().startswith(TRACES)]:
-        del request.headers[name]
-    request.headers["Accept-Encoding"] = "identity"
+@asynccontextmanager
+async def _connections(key_header: str, key: str) -> AsyncIterator[httpx2.AsyncClient]:
+    """Yield the client by which a provider is reached; its requests carry the key in that header."""
+
+    async def prepare(request: httpx2.Request) -> None:
+        for name in [one for one in request.headers if one.lower() not in HEADERS]:
+            del request.headers[name]
+        request.headers |= {
+            "User-Agent": user_agent(),
+            "Accept-Encoding": "identity",
+            key_header: key,
+        }
+        request.extensions["timeout"] = CLOCKS.as_dict()
+
+    async with httpx2.AsyncClient(
+        verify=certificates(),
+        timeout=CLOCKS,
+        event_hooks={"request": [prepare], "response": [_bound]},
+    ) as http:
+        yield http
+
+
+def _bearer(key: str) -> tuple[str, str]:
+    return "Authorization", f"Bearer {key}"
+
+
+def _key(choice: Choice) -> str:
+    return NO_KEY if choice.key is None else choice.key.get_secret_value()
+
+
+def _address(choice: Choice) -> str:
+    """Return the address of a provider with an interface of its own, as its client wants it."""
+    address = choice.address or ADDRESSES[choice.provider]
+    return address.removesuffix(VERSIONS[choice.provider])
 
 
 @asynccontextmanager
 async def _open_compatible(choice: Choice) -> AsyncIterator[Model]:
-    address = choice.address or COMPATIBLE[choice.provider]
-    key = NO_KEY if choice.key is None else choice.key.get_secret_value()
+    address, key = choice.address or COMPATIBLE[choice.provider], _key(choice)
     async with (
-        httpx2.AsyncClient(
-            verify=certificates(),
-            timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),
-            event_hooks={"request": [_without_traces], "response": [_bound]},
-        ) as http,
-        AsyncOpenAI(
-            api_key=key,
-            base_url=address,
-            http_client=http,
-            max_retries=0,
-        ) as client,
+        _connections(*_bearer(key)) as http,
+        AsyncOpenAI(api_key=key, base_url=address, http_client=http, max_retries=0) as client,
     ):
         yield OpenAIChatModel(choice.name, provider=OpenAIProvider(openai_client=client))
 
 
 @asynccontextmanager
 async def _open_anthropic(choice: Choice) -> AsyncIterator[Model]:
-    sdk = _needed("anthropic", "anthropic")
-    models = _needed("anthropic", "pydantic_ai.models.anthropic")
-    providers = _needed("anthropic", "pydantic_ai.providers.anthropic")
-    key = NO_KEY if choice.key is None else choice.key.get_secret_value()
-    async with sdk.AsyncAnthropic(
-        api_key=key,
-        base_url=choice.address or "https://api.anthropic.com",
-        max_retries=0,
-        default_headers=dict.fromkeys(STAINLESS, sdk.Omit()),
-    ) as client:
-        client.auth_token = None  # of the environment, for whichever address
+    sdk = await _needed("anthropic", "anthropic")
+    models = await _needed("anthropic", "pydantic_ai.models.anthropic")
+    providers = await _needed("anthropic", "pydantic_ai.providers.anthropic")
+    address, key = _address(choice), _key(choice)
+    async with (
+        _connections(*_bearer(key)) as http,
+        sdk.AsyncAnthropic(
+            api_key=key, base_url=address, http_client=http, max_retries=0
+        ) as client,
+    ):
         provider = providers.AnthropicProvider(anthropic_client=client)
         yield models.AnthropicModel(choice.name, provider=provider)
 
 
 @asynccontextmanager
 async def _open_google(choice: Choice) -> AsyncIterator[Model]:
-    models = _needed("google", "pydantic_ai.models.google")
-    providers = _needed("google", "pydantic_ai.providers.google")
-    key = NO_KEY if choice.key is None else choice.key.get_secret_value()
-    address = {} if choice.address is None else {"base_url": choice.address}
-    provider = providers.GoogleProvider(api_key=key, **address)
-    async with provider:
-        yield models.GoogleModel(choice.name, provider=provider)
+    sdk = await _needed("google", "google.genai")
+    models = await _needed("google", "pydantic_ai.models.google")
+    providers = await _needed("google", "pydantic_ai.providers.google")
+    key = _key(choice)
+    # Its client reads the certificates anew otherwise, for each kind of connection.
+    verified = dict.fromkeys(("verify", "ssl"), certificates())
+    async with _connections("X-Goog-Api-Key", key) as http:
+        options = sdk.types.HttpOptions(
+            base_url=_address(choice),
+            httpx_async_client=http,
+            async_client_args=verified,
+        )
+        client = sdk.Client(vertexai=False, api_key=key, http_options=options)
+        try:
+            provider = providers.GoogleProvider(client=client)
+            yield models.GoogleModel(choice.name, provider=provider)
+        finally:
+            client.close()
 
 
 NATIVE: Mapping[str, Callable[[Choice], AbstractAsyncContextManager[Model]]] = MappingProxyType(
@@ -244,9 +289,11 @@ NATIVE: Mapping[str, Callable[[Choice], AbstractAsyncContextManager[Model]]] = M
 """Providers with interfaces of their own, each by one more extra."""
 
 
-def _needed(extra: str, module: str) -> Any:
+async def _needed(extra: str, module: str) -> Any:
+    """Return a module that an extra brings. Raises NoModel."""
     try:
-        return import_module(module)
+        # The first time it takes a second, in which the server has other things to do.
+        return await asyncio.to_thread(import_module, module)
     except ImportError as error:
         raise NoModel(
             f"Models of {extra.capitalize()} need one more package on the server:"

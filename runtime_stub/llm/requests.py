@@ -31,11 +31,16 @@ from runtime_stub.errors import RuntimeFloorError
 from runtime_stub.llm.faults import EmptyAnswer, Fault, fault_of
 from runtime_stub.llm.models import Choice
 from runtime_stub.llm.speech import Gathered
+from runtime_stub.llm.transcript import SIGNATURE
 from runtime_stub.turn import LimitReached, ModelOptions, Reason, Turn, TurnOver, Usage
 
 CHARACTERS_OF_A_TOKEN = 3.5
 FIRST_WAIT = 0.5
 """Seconds before the first repetition, at most; before each further one twice as many."""
+ORDERED = frozenset(("anthropic",))
+"""Providers that want to see their thoughts again in the place where they were."""
+THOUGHT_SIGNATURE = "thought_signature"
+"""The detail of a text or a call that Google has signed."""
 TROUBLES = {
     Reason.MODEL_BUSY: "The model is busy",
     Reason.MODEL_UNREACHABLE: "The model cannot be reached",
@@ -54,10 +59,12 @@ class TooLong(RuntimeFloorError):
 class Answer:
     """A model's answer without its texts: its calls, and the tokens of request and answer.
 
-    `limit` is the limit that the answer's usage has reached; it ends the turn once the texts are told.
+    `signed` is what the provider has signed of each call, in their order. `limit` is the limit that the
+    answer's usage has reached; it ends the turn once the texts are told.
     """
 
     calls: Sequence[ToolCallPart] = ()
+    signed: Sequence[dict[str, Any]] = ()
     tokens: int = 0
     limit: LimitReached | None = None
 
@@ -90,8 +97,9 @@ class Requests:
             except Exception as error:
                 fault = fault_of(error, self.choice.name)
                 failed += 1
-                if heard.begun:
-                    may_repeat, taken_back = fault.passes and not taken_back, True
+                if heard.begun or heard.ended:
+                    may_repeat = fault.passes and not taken_back and not heard.ended
+                    taken_back = True
                 else:
                     may_repeat = fault.passes and failed < self.options.tries
                 if not may_repeat:
@@ -132,7 +140,7 @@ class Requests:
                 raise
             response = stream.get()
         calls = [part for part in response.parts if isinstance(part, ToolCallPart)]
-        answer = Answer(calls)
+        answer = Answer(calls, [_signed(call, self.model.system) for call in calls])
         try:
             answer.tokens = self._report(response, messages)
         except LimitReached as error:
@@ -180,17 +188,21 @@ def tokens_of(characters: int) -> int:
 
 async def _hear(event: ModelResponseStreamEvent, heard: Gathered, provider: str) -> None:
     match event:
-        case PartStartEvent(part=TextPart(content=text)):
+        case PartStartEvent(part=TextPart(content=text) as part):
             await heard.say(text)
-        case PartDeltaEvent(delta=TextPartDelta(content_delta=text)):
+            _sign_text(heard, part, provider)
+        case PartDeltaEvent(delta=TextPartDelta(content_delta=text) as delta):
             await heard.say(text)
+            _sign_text(heard, delta, provider)
         case PartStartEvent(part=ThinkingPart() as part):
             await heard.thought()
+            if provider in ORDERED:
+                await heard.said()
             await heard.think(part.content)
-            _sign(heard, part.signature, part.provider_name or provider)
+            await _sign(heard, part.signature, part.id, part.provider_name or provider)
         case PartDeltaEvent(delta=ThinkingPartDelta() as delta):
             await heard.think(delta.content_delta or "")
-            _sign(heard, delta.signature_delta, delta.provider_name or provider)
+            await _sign(heard, delta.signature_delta, None, delta.provider_name or provider)
         case PartStartEvent(index=place, part=ToolCallPart() as call):
             await heard.thought()
             heard.call(place, call.tool_call_id, call.tool_name, _json_of(call.args))
@@ -204,9 +216,26 @@ def _json_of(arguments: str | dict[str, Any] | None) -> str:
     return arguments if isinstance(arguments, str) else json.dumps(arguments) if arguments else ""
 
 
-def _sign(heard: Gathered, signature: str | None, provider: str) -> None:
+async def _sign(heard: Gathered, signature: str | None, part_id: str | None, provider: str) -> None:
     if signature:
-        heard.sign({"signature": signature, "provider_name": provider})
+        named = {} if part_id is None else {"id": part_id}
+        await heard.sign({"signature": signature, "provider_name": provider, **named})
+
+
+def _sign_text(heard: Gathered, part: TextPart | TextPartDelta, provider: str) -> None:
+    signed = _signed(part, provider)
+    if signed:
+        heard.sign_text(signed[SIGNATURE])
+
+
+def _signed(part: TextPart | TextPartDelta | ToolCallPart, provider: str) -> dict[str, Any]:
+    """Return what a provider wants to see again of a text or a call, as metadata has it."""
+    details = part.provider_details
+    signature = details.get(THOUGHT_SIGNATURE) if isinstance(details, dict) else None
+    if not signature:
+        return {}
+    kept = {THOUGHT_SIGNATURE: signature}
+    return {SIGNATURE: {"provider_name": part.provider_name or provider, "provider_details": kept}}
 
 
 def _cost_of(response: ModelResponse) -> float | None:

@@ -3,7 +3,7 @@
 import re
 from base64 import b64decode
 from binascii import Error as NotBase64
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
@@ -45,6 +45,8 @@ from runtime_stub.turn import History
 
 PICTURE = "[picture]"
 """Stands for a picture that the model cannot see."""
+NO_WORDS = "[A message without words.]"
+BEGINNING = "[The conversation begins with your words.]"
 NO_ANSWER = "This call was interrupted before it had a result."
 DONE = "Done."
 CUT_SHORT = {
@@ -57,11 +59,47 @@ CUT_SHORT = {
 GO_ON = "[Please go on.]"
 SUMMARY = "[The beginning of the conversation, in short:]\n\n{summary}"
 SIGNATURE = "thinking"
-"""The key in `tool_call_metadata` of a thought that the provider wants to see again."""
+"""The key in the metadata of what its provider has signed: a thought, a text, a call."""
+UNSHOWN = "thoughts"
+"""The key in the metadata of what follows signed thoughts whose words the provider keeps to itself."""
+SIGNED = ("id", "provider_name", "provider_details")
+"""What is kept of a signature: fields of pydantic-ai's parts. Those of thoughts have `signature` besides."""
 LONGEST_PICTURES = 20
 """Pictures that a model is shown, the newest."""
+PICTURES = frozenset(("image/png", "image/jpeg", "image/webp", "image/gif"))
+"""Media types of pictures that a model may see."""
 
 _DATA_ADDRESS = re.compile(r"data:(image/[\w.+-]+);base64,", re.ASCII)
+_NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
+_LONGEST_NAME = 64
+
+
+class Reader(NamedTuple):
+    """The model that is told, as far as that decides about the form: its provider, and whether it sees."""
+
+    provider: str = "openai"
+    vision: bool = False
+
+    @property
+    def pictures(self) -> AbstractSet[str]:
+        """The media types of pictures that it sees."""
+        if not self.vision:
+            return frozenset()
+        return PICTURES - {"image/gif"} if self.provider == "google" else PICTURES
+
+    @property
+    def loads_addresses(self) -> bool:
+        """Whether the provider loads a picture from its address; Google's client would have this server do it."""
+        return self.vision and self.provider != "google"
+
+    @property
+    def ids(self) -> re.Pattern[str]:
+        """The ids of calls that the provider takes."""
+        return _PLAIN_IDS if self.provider == "anthropic" else _IDS
+
+
+_PLAIN_IDS = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_IDS = re.compile(r".{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +111,8 @@ class BadCall:
     name: str
     arguments: dict[str, Any]
     told: str
+    signed: Mapping[str, Any] = field(default_factory=dict)
+    """What the provider has signed of it, as in the metadata of an action's call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +133,9 @@ class Transcript:
     summary: str = ""
     """The summary of what is not told any more."""
 
-    def messages(self, instructions: str, *, vision: bool) -> list[ModelMessage]:
+    def messages(self, instructions: str, reader: Reader) -> list[ModelMessage]:
         """Return the messages of the next request."""
-        return messages_of(self.entries, self.summary, instructions, vision=vision)
+        return messages_of(self.entries, self.summary, instructions, reader)
 
 
 async def read_transcript(
@@ -181,7 +221,7 @@ def _is_told(event: Event) -> bool:
         case MessageAction() | RecallAction() | AgentFinishAction() | AgentRejectAction():
             return True
         case AgentThinkAction():
-            return SIGNATURE in (event.tool_call_metadata or {})
+            return bool(event.tool_call_metadata)
         case Action():
             return event.kind in RUNNABLE and event.source == EventSource.AGENT
         case Observation():
@@ -215,15 +255,16 @@ class _Call(NamedTuple):
 
 
 class _Messages:
-    """Gathers messages: requests and responses in turn, every call with its answer."""
+    """Gathers messages: requests and responses in turn, every call with its answer, no text empty."""
 
-    def __init__(self, instructions: str, *, vision: bool, pictures: int) -> None:
+    def __init__(self, instructions: str, reader: Reader, pictures: int) -> None:
         self.made: list[ModelMessage] = []
         self._instructions = instructions
-        self._vision = vision
+        self._reader = reader
         self._pictures_left_out = max(0, pictures - LONGEST_PICTURES)
         self._response: list[ModelResponsePart] = []
         self._response_id: str | None = None
+        self._ids: set[str] = set()
         self._open: dict[int | str, _Call] = {}
         self._answers: dict[int, ToolReturnPart] = {}
         self._request: list[ModelRequestPart] = []
@@ -246,36 +287,62 @@ class _Messages:
                 self._pictures_left_out -= 1
                 shown.append(PICTURE)
             else:
-                shown.append(_picture(address) if self._vision else PICTURE)
+                shown.append(_picture(address, self._reader))
         if all(isinstance(one, str) for one in shown):
-            self.user("\n".join(str(one) for one in shown) or " ")
+            self.user("\n".join(str(one) for one in shown) or NO_WORDS)
         else:
             self.user(shown)
 
-    def say(self, part: ModelResponsePart) -> None:
-        """Add a text or a thought of the model."""
-        if self._open or self._answers:
-            self._end_response()
-        self._begin_response(None)
-        self._response.append(part)
+    def say(self, text: str, metadata: Mapping[str, Any]) -> None:
+        """Add a text of the model, after the thoughts before it that are not shown."""
+        self.unshown(metadata)
+        if text.strip():
+            self._say(TextPart(text, **self._signed(metadata)))
 
-    def call(self, key: int | str, part: ToolCallPart, response: str | None) -> None:
+    def think(self, text: str, metadata: Mapping[str, Any]) -> None:
+        """Add a thought of the model, if it is to be told again."""
+        self.unshown(metadata)
+        signed = self._signed(metadata, "signature")
+        if signed:
+            self._say(ThinkingPart(text, **signed))
+
+    def unshown(self, metadata: Mapping[str, Any]) -> None:
+        """Add the thoughts before something that are not shown."""
+        found = metadata.get(UNSHOWN)
+        for one in found if isinstance(found, list) else ():
+            signed = self._signed({SIGNATURE: one}, "signature")
+            if signed:
+                self._say(ThinkingPart("", **signed))
+
+    def call(
+        self,
+        key: int | str,
+        call: ToolCallPart,
+        response: str | None,
+        metadata: Mapping[str, Any],
+    ) -> None:
         """Add a call; those of one response stand together."""
         fits = not self._answers if response is None else response == self._response_id
         if (self._open or self._answers) and not fits:
             self._end_response()
+        if not self._open and not self._answers:
+            self.unshown(metadata)
         self._begin_response(response)
+        part = self._formed(key, call, metadata)
         self._open[key] = _Call(len(self._response), part)
         self._response.append(part)
 
-    def call_again(self, key: int | str, old: int | str, part: ToolCallPart) -> bool:
+    def call_again(
+        self, key: int | str, old: int | str, call: ToolCallPart, metadata: Mapping[str, Any]
+    ) -> bool:
         """Put a call in the place of one that is open; whether there was one."""
-        call = self._open.pop(old, None)
-        if call is None:
+        before = self._open.pop(old, None)
+        if before is None:
             return False
-        part.tool_call_id = call.part.tool_call_id
-        self._open[key] = _Call(call.place, part)
-        self._response[call.place] = part
+        part = self._formed(key, call, metadata)
+        part.tool_call_id = before.part.tool_call_id
+        self._open[key] = _Call(before.place, part)
+        self._response[before.place] = part
         return True
 
     def answer(self, key: int | str, content: str) -> None:
@@ -285,16 +352,41 @@ class _Messages:
             self._answers[call.place] = _answer(call.part, content)
 
     def end(self) -> list[ModelMessage]:
-        """Return the messages; the last is a request."""
+        """Return the messages; the first and the last are requests."""
         self._end_response()
         if not self._request:
             self._request.append(UserPromptPart(content=GO_ON))
         self._end_request()
         return self.made
 
+    def _say(self, part: ModelResponsePart) -> None:
+        if self._open or self._answers:
+            self._end_response()
+        self._begin_response(None)
+        self._response.append(part)
+
+    def _signed(self, metadata: Mapping[str, Any], *more: str) -> dict[str, Any]:
+        """Return what the provider has signed, where it is that of the reader."""
+        found = metadata.get(SIGNATURE)
+        if not isinstance(found, dict) or found.get("provider_name") != self._reader.provider:
+            return {}
+        return {name: found[name] for name in (*SIGNED, *more) if name in found}
+
+    def _formed(
+        self, key: int | str, call: ToolCallPart, metadata: Mapping[str, Any]
+    ) -> ToolCallPart:
+        """Return a call in the form that the provider takes: its name, and an id of its own."""
+        name = _NOT_IN_NAMES.sub("_", call.tool_name)[:_LONGEST_NAME] or "tool"
+        given = call.tool_call_id
+        if not self._reader.ids.fullmatch(given) or given in self._ids:
+            given = f"event-{key}" if isinstance(key, int) else f"call-{len(self._ids)}"
+        while given in self._ids:
+            given = f"{given}-again"
+        self._ids.add(given)
+        signed = self._signed(metadata)
+        return ToolCallPart(name, call.args, tool_call_id=given, **signed)
+
     def _begin_response(self, response: str | None) -> None:
-        if not self._response:
-            self._end_request()
         if response is not None:
             self._response_id = response
 
@@ -304,8 +396,13 @@ class _Messages:
             self._request = []
 
     def _end_response(self) -> None:
+        while self._response and isinstance(self._response[-1], ThinkingPart):
+            self._response.pop()  # nothing came of it, and no answer may end so
         if not self._response:
             return
+        if not self.made and not self._request:
+            self._request.append(UserPromptPart(content=BEGINNING))
+        self._end_request()
         for call in self._open.values():
             self._answers[call.place] = _answer(call.part, NO_ANSWER)
         self.made.append(ModelResponse(parts=self._response))
@@ -316,12 +413,12 @@ class _Messages:
 
 
 def messages_of(
-    entries: Iterable[Entry], summary: str, instructions: str, *, vision: bool
+    entries: Iterable[Entry], summary: str, instructions: str, reader: Reader
 ) -> list[ModelMessage]:
     """Return the messages that tell a model the entries; the same for the same entries."""
     entries = list(entries)
     pictures = sum(len(one.image_urls or ()) for one in entries if isinstance(one, MessageAction))
-    told = _Messages(instructions, vision=vision, pictures=pictures)
+    told = _Messages(instructions, reader, pictures)
     if summary:
         told.user(SUMMARY.format(summary=summary))
     for entry in entries:
@@ -333,18 +430,17 @@ def _tell(told: _Messages, entry: Entry) -> None:
     match entry:
         case BadCall():
             part = ToolCallPart(entry.name, entry.arguments, tool_call_id=entry.id)
-            told.call(entry.id, part, entry.response)
+            told.call(entry.id, part, entry.response, entry.signed)
             told.answer(entry.id, entry.told)
         case Note(text=text):
             told.user(text)
         case MessageAction() if entry.source == EventSource.USER:
             told.message(entry)
         case AgentThinkAction():
-            metadata = (entry.tool_call_metadata or {})[SIGNATURE]
-            told.say(ThinkingPart(content=entry.thought, **metadata))
+            told.think(entry.thought, entry.tool_call_metadata or {})
         case MessageAction() | AgentFinishAction() | AgentRejectAction():
-            told.say(TextPart(content=entry.message))
-            if entry.interrupted is not None:
+            told.say(entry.message, entry.tool_call_metadata or {})
+            if entry.interrupted is not None and entry.message.strip():
                 told.user(CUT_SHORT[entry.interrupted])
         case Action():
             _tell_call(told, entry)
@@ -361,9 +457,11 @@ def _tell_call(told: _Messages, action: Action) -> None:
     part = ToolCallPart(
         name, arguments_of(action), tool_call_id=metadata.get("tool_call_id") or f"event-{key}"
     )
-    if action.cause is not None and told.call_again(key, action.cause, part):
+    given = metadata.get("model_response")
+    response = given if isinstance(given, dict) else {}
+    if action.cause is not None and told.call_again(key, action.cause, part, response):
         return  # the form of it that a person has decided about
-    told.call(key, part, (metadata.get("model_response") or {}).get("id"))
+    told.call(key, part, response.get("id"), response)
 
 
 def text_of(observation: Observation) -> str:
@@ -374,20 +472,23 @@ def text_of(observation: Observation) -> str:
         content = f"{content[:half]}{CUT_MARK}{content[-half:]}"
     if isinstance(observation, CmdOutputObservation) and observation.metadata.exit_code > 0:
         content += f"\n[exit code {observation.metadata.exit_code}]"
-    return content or DONE
+    return content if content.strip() else DONE
 
 
 def _answer(call: ToolCallPart, content: str) -> ToolReturnPart:
     return ToolReturnPart(tool_name=call.tool_name, content=content, tool_call_id=call.tool_call_id)
 
 
-def _picture(address: str) -> UserContent:
-    """Return a picture for the model; the word for one where the address is none."""
+def _picture(address: str, reader: Reader) -> UserContent:
+    """Return a picture for the model; the word for one where it cannot be shown."""
+    if reader.loads_addresses and address.startswith(("http://", "https://")):
+        return ImageUrl(url=address)
     found = _DATA_ADDRESS.match(address)
-    if found is None:
-        return ImageUrl(url=address) if address.startswith(("http://", "https://")) else PICTURE
+    kind = "" if found is None else found[1].replace("image/jpg", "image/jpeg")
+    if found is None or kind not in reader.pictures:
+        return PICTURE
     try:
         data = b64decode(address[found.end() :], validate=True)
     except (NotBase64, ValueError):
         return PICTURE
-    return BinaryContent(data=data, media_type=found[1])
+    return BinaryContent(data=data, media_type=kind) if data else PICTURE

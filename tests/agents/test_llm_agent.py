@@ -4,7 +4,6 @@ import asyncio
 from functools import partial
 
 import pytest
-import pytest_asyncio
 from pydantic import SecretStr
 
 import runtime_stub.llm  # noqa: F401 - takes seconds, which no test should be charged with
@@ -19,10 +18,8 @@ from tests.support.model_endpoint import (
     PLANTED,
     calls,
     hang,
-    model_endpoint,
     no_model,
     plain,
-    reasoning,
     refused,
 )
 from tests.support.payloads import answers, outcomes
@@ -146,23 +143,6 @@ async def test_a_conversation_that_fills_the_context_is_summarised_once_and_goes
     assert len(summaries) == len(condensed)
     assert "In short: greetings." in model.requests[-1].said[1][1]
     assert all(sum(len(text) for _, text in one.said) < 8000 * 3.5 for one in model.requests)
-
-
-async def test_a_request_that_is_too_long_for_the_model_is_made_shorter_once(live, model):
-    model.say(
-        *(plain("A long answer. " * 20) for _ in range(3)),
-        refused(400, "context_length_exceeded"),
-        plain("In short: answers."),
-        plain("At last."),
-    )
-    log = await asked(live, "One?", "Two?", "Three?", "Four?")
-    long, summary, short = model.requests[3:]
-
-    assert answers(log)[-1] == "At last."
-    assert "Summarise the conversation" in summary.said[-1][1]
-    assert len(short.said) < len(long.said)
-    assert "In short: answers." in short.said[1][1]
-    assert short.said[-1] == ("user", "Four?")
 
 
 async def test_a_message_that_comes_while_the_agent_works_is_told_at_its_next_step(live, model):
@@ -302,45 +282,9 @@ async def test_a_server_whose_agent_asks_no_model_has_nothing_to_try():
     assert "--agent llm" in found["message"]
 
 
-QUESTIONS = ["Good morning", "Write it down", "What was that?"]
-
-
 def says(text, payload):
     """Whether an event is a message of that text."""
     return payload.get("action") == "message" and payload["args"]["content"] == text
-
-
-async def told(folder, *, killed):
-    """The messages of each request to the model, and the metrics in the log, once each."""
-    async with (
-        model_endpoint() as model,
-        server_process(folder, "--agent", "llm") as server,
-        remote(server.url) as api,
-    ):
-        model.say(
-            reasoning("Hm.", "Answer 0"),
-            calls(
-                ("write", '{"path": "a.txt", "content": "one"}'),
-                ("run", '{"command": "echo two"}'),
-                text="I do.",
-            ),
-            plain("Answer 1"),
-            plain("Answer 2"),
-        )
-        chosen = {"llm_base_url": model.url, "llm_model": "gpt-4o"}
-        answer = await api.client.post("/api/settings", json=chosen)
-        assert answer.status_code == 200, answer.text
-        created = await api.create()
-        for number, question in enumerate(QUESTIONS):
-            async with joined(server.url, created) as client:
-                await client.say(question)
-                answered = await client.event(partial(says, f"Answer {number}"))
-                await client.state(AWAITING, after=answered["id"])
-            if killed:
-                await server.kill()
-                await server.start()
-        metrics = [one["llm_metrics"] for one in await api.log(created) if "llm_metrics" in one]
-    return [request.messages for request in model.requests], metrics
 
 
 async def test_a_turn_that_a_kill_cut_short_is_begun_again_and_answered(tmp_path, model):
@@ -363,25 +307,3 @@ async def test_a_turn_that_a_kill_cut_short_is_begun_again_and_answered(tmp_path
     assert [one for one in again.said if one == ("user", "Hello")] == [("user", "Hello")]
     assert again.said[-1][0] == "user"
     assert outcomes(log)[0] == "crashed"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def runs(tmp_path_factory):
-    """The same conversation without and with kills between its turns."""
-    folder = tmp_path_factory.mktemp("servers")
-    return await asyncio.gather(
-        *(told(folder / str(killed), killed=killed) for killed in (False, True))
-    )
-
-
-@pytest.mark.asyncio(loop_scope="module")
-async def test_the_model_is_told_the_same_after_kills_between_turns(runs):
-    (requests, metrics), (after_kills, metrics_after_kills) = runs
-
-    assert after_kills == requests
-    assert metrics_after_kills == metrics
-    assert [one["role"] for one in requests[-1]] == [
-        *("system", "user", "assistant", "user", "assistant", "tool", "tool"),
-        *("assistant", "user"),
-    ]
-    assert metrics[-1]["accumulated_cost"] > 0

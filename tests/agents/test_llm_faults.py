@@ -5,7 +5,16 @@ import pytest_asyncio
 
 from runtime_stub.turn import Reason
 from tests.support import model_endpoint as words
-from tests.support.provider_cases import NEVER_WRITTEN, Case, done, passes, run_cases, stays
+from tests.support.provider_cases import (
+    BEGUN,
+    FAULTS,
+    NEVER_WRITTEN,
+    Case,
+    done,
+    passes,
+    run_cases,
+    stays,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -18,46 +27,17 @@ LONG = "word " * 5_000
 
 RUN = ("run", '{"command": "echo one"}')
 READ = ("run", '{"command": "echo two"}')
-BEGUN = "Good morning to "
 CASES = {
+    **FAULTS,
     "plain": done(words.plain("Good morning."), "Good morning."),
-    "no usage": done(words.plain("Good morning.", usage=False), "Good morning."),
-    "split inside a character": done(words.split_characters("Größe: 1 €"), "Größe: 1 €"),
     "huge": done(words.plain(LONG), LONG),
     "reasoning": done(words.reasoning("Let me see.", "Yes."), "Yes."),
     "hang once": passes(words.hang()),
     "hang": stays(words.hang(), Reason.MODEL_UNREACHABLE),
-    "hang after 3 once": passes(words.hang(3)),
     "hang after 3": stays(words.hang(3), Reason.MODEL_UNREACHABLE, cut=[BEGUN]),
-    "429 once": passes(words.refused(429, "rate_limit", **{"Retry-After": "1"})),
-    "429": stays(words.refused(429, **{"Retry-After": "0"}), Reason.MODEL_BUSY),
-    "429 for an hour": stays(
-        words.refused(429, **{"Retry-After": "3600"}), Reason.MODEL_BUSY, requests=1
-    ),
-    "no credit": stays(words.refused(429, "insufficient_quota"), Reason.MODEL_FAILED, requests=1),
-    "500 once": passes(words.refused(500)),
-    "500": stays(words.refused(500), Reason.MODEL_FAILED),
-    "503": stays(words.refused(503), Reason.MODEL_BUSY),
-    "401": stays(words.refused(401), Reason.MODEL_REFUSED_KEY, requests=1),
-    "403": stays(words.refused(403), Reason.MODEL_REFUSED_KEY, requests=1),
-    "404": stays(words.refused(404), Reason.MODEL_FAILED, requests=1),
-    "400 length": stays(
-        words.refused(400, "context_length_exceeded"), Reason.CONTEXT_TOO_LONG, requests=1
-    ),
-    "400": stays(words.refused(400, "invalid"), Reason.MODEL_FAILED, requests=1),
-    "cut before the first token": passes(words.cut(0)),
     "cut after 3 once": passes(words.cut(3)),
-    "cut after 3": stays(words.cut(3), Reason.MODEL_UNREACHABLE, cut=[BEGUN]),
-    "half a frame": passes(words.half_a_frame()),
-    "an error in the stream once": passes(words.error_in_stream(3)),
-    "an error in the stream": stays(words.error_in_stream(3), Reason.MODEL_FAILED, cut=[BEGUN]),
     "no model": stays(words.no_model(), Reason.MODEL_FAILED, requests=1),
-    "empty once": passes(words.empty()),
-    "empty": stays(words.empty(), Reason.MODEL_FAILED),
-    "garbage arguments once": passes(words.garbage_arguments()),
     "garbage arguments": stays(words.garbage_arguments(), Reason.MODEL_FAILED, requests=3),
-    "unknown tool once": passes(words.unknown_tool()),
-    "unknown tool": stays(words.unknown_tool(), Reason.MODEL_FAILED, requests=3),
     "two calls at once": passes(words.calls(RUN, READ)),
     "loop": Case(
         [words.calls(RUN)] * 6,

@@ -10,7 +10,7 @@ from docs.examples.openai_agent import ToolAgent
 from docs.examples.pydantic_ai_agent import CalendarAgent
 from events.event import AgentState
 from runtime_stub.llm import LlmAgent
-from tests.support.asking import asking_server
+from tests.support.asking import MODELS, asking_server
 from tests.support.clients import joined
 from tests.support.model_endpoint import hang, plain
 from tests.support.payloads import is_answer
@@ -20,12 +20,16 @@ from tests.support.sse import following
 from tests.support.waiting import WAIT_SECONDS
 
 AWAITING = AgentState.AWAITING_USER_INPUT
-AGENTS = (LlmAgent, PlainChatAgent, GraphAgent, ToolAgent, CalendarAgent)
+AGENTS = {
+    **{one.__name__: (one, None) for one in (PlainChatAgent, GraphAgent, ToolAgent, CalendarAgent)},
+    **{f"LlmAgent, {provider}": (LlmAgent, provider) for provider in MODELS},
+}
 
 
-@pytest.fixture(params=AGENTS, ids=lambda agent: agent.__name__)
+@pytest.fixture(params=AGENTS)
 async def live(request, model):
-    async with asking_server(class_path(request.param), model) as opened:
+    agent, provider = AGENTS[request.param]
+    async with asking_server(class_path(agent), model, provider) as opened:
         yield opened
 
 

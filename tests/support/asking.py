@@ -14,16 +14,29 @@ from tests.support.model_endpoint import ModelEndpoint
 from tests.support.payloads import Payload
 from tests.support.remote import remote
 
+MODELS = {
+    "openai": "gpt-4o",
+    "anthropic": "anthropic:claude-opus-5",
+    "google": "google:gemini-2.5-flash",
+}
+"""A model of each provider, with a known price."""
 MODEL = "gpt-x"
 KEY = "sk-the-users-own-key-987654"
 
 
 @asynccontextmanager
 async def asking_server(
-    agent_class: str, model: ModelEndpoint, **options: Any
+    agent_class: str, model: ModelEndpoint, provider: str | None = None, /, **options: Any
 ) -> AsyncIterator[Live]:
-    """A server with this agent, whose user has chosen the fake model and entered a key."""
-    chosen = Settings(llm_base_url=model.url, llm_model=MODEL, llm_api_key=SecretStr(KEY))
+    """A server with this agent, whose user has chosen the fake model and entered a key.
+
+    The model is spoken to as that provider's, and as OpenAI's where there is none.
+    """
+    chosen = Settings(
+        llm_base_url=model.url_of(provider or "openai"),
+        llm_model=MODEL if provider is None else MODELS[provider],
+        llm_api_key=SecretStr(KEY),
+    )
     async with live_server(agent_class=agent_class, **options) as live:
         await live.users.change_settings(None, lambda _: chosen)
         yield live

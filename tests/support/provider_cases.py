@@ -66,6 +66,42 @@ def stays(answer: Answer, reason: Reason, *, requests: int = 2, cut: Sequence[st
     return Case([answer] * requests, (), reason, cut, requests)
 
 
+BEGUN = "Good morning to "
+FAULTS: Mapping[str, Case] = {
+    "split inside a character": done(words.split_characters("Größe: 1 €"), "Größe: 1 €"),
+    "no usage": done(words.plain("Good morning.", usage=False), "Good morning."),
+    "hang after 3 once": passes(words.hang(3)),
+    "429 once": passes(words.refused(429, "rate_limit", **{"Retry-After": "1"})),
+    "429": stays(words.refused(429, **{"Retry-After": "0"}), Reason.MODEL_BUSY),
+    "429 for an hour": stays(
+        words.refused(429, **{"Retry-After": "3600"}), Reason.MODEL_BUSY, requests=1
+    ),
+    "503": stays(words.refused(503, "overloaded"), Reason.MODEL_BUSY),
+    "no credit": stays(words.refused(429, "insufficient_quota"), Reason.MODEL_FAILED, requests=1),
+    "500 once": passes(words.refused(500)),
+    "500": stays(words.refused(500), Reason.MODEL_FAILED),
+    "401": stays(words.refused(401), Reason.MODEL_REFUSED_KEY, requests=1),
+    "403": stays(words.refused(403), Reason.MODEL_REFUSED_KEY, requests=1),
+    "404": stays(words.refused(404), Reason.MODEL_FAILED, requests=1),
+    "400 length": stays(
+        words.refused(400, "context_length_exceeded"), Reason.CONTEXT_TOO_LONG, requests=1
+    ),
+    "400": stays(words.refused(400, "invalid"), Reason.MODEL_FAILED, requests=1),
+    "cut before the first token": passes(words.cut(0)),
+    "cut after 3": stays(words.cut(3), Reason.MODEL_UNREACHABLE, cut=[BEGUN]),
+    "half a frame": passes(words.half_a_frame()),
+    "an error in the stream once": passes(words.error_in_stream(3)),
+    "an error in the stream": stays(words.error_in_stream(3), Reason.MODEL_FAILED, cut=[BEGUN]),
+    "compressed": stays(words.compressed(), Reason.MODEL_FAILED, requests=1),
+    "empty once": passes(words.empty()),
+    "empty": stays(words.empty(), Reason.MODEL_FAILED),
+    "garbage arguments once": passes(words.garbage_arguments()),
+    "unknown tool once": passes(words.unknown_tool()),
+    "unknown tool": stays(words.unknown_tool(), Reason.MODEL_FAILED, requests=3),
+}
+"""What any provider may do, whichever its interface, and what comes of it."""
+
+
 class Watch:
     """A person who follows a conversation, and knows what is shown."""
 

@@ -26,8 +26,16 @@ from events.actions import (
 from events.event import ConfirmationState, EventSource, Interruption, RecallType
 from events.observations import CmdOutputMetadata, CmdOutputObservation, ErrorObservation
 from runtime_stub.conformance.agent import HistoryDouble
-from runtime_stub.llm.transcript import GO_ON, NO_ANSWER, PICTURE, read_transcript
+from runtime_stub.llm.transcript import (
+    GO_ON,
+    NO_ANSWER,
+    PICTURE,
+    Reader,
+    read_transcript,
+)
 from runtime_stub.turn import ToolCall
+
+ANTHROPIC = Reader("anthropic")
 
 
 def asked(text, **fields):
@@ -64,11 +72,11 @@ def log_of(*events):
     return [event.model_copy(update={"id": place}) for place, event in enumerate(events)]
 
 
-async def told(*events, waiting=(), vision=False, characters=10**6):
+async def told(*events, waiting=(), reader=ANTHROPIC, characters=10**6):
     log = log_of(*events)
     messages = [log[place] for place in waiting]
     transcript = await read_transcript(HistoryDouble(log), messages, characters)
-    return [shown(one) for one in transcript.messages("Be brief.", vision=vision)]
+    return [shown(one) for one in transcript.messages("Be brief.", reader)]
 
 
 def shown(message):
@@ -231,7 +239,7 @@ async def test_arguments_that_are_as_ever_are_left_out():
     ],
 )
 async def test_pictures_are_shown_where_they_can_be(address, expected):
-    (found,) = await told(asked("See", image_urls=[address]), vision=True)
+    (found,) = await told(asked("See", image_urls=[address]), reader=Reader("openai", vision=True))
     if expected == PICTURE:
         assert found == ("user", f"See\n{PICTURE}")
     else:
