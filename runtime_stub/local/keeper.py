@@ -60,11 +60,11 @@ OOM_SCORE = 500
 NICENESS = 5
 NOT_STARTED = 126
 KILLED = 128 + signal.SIGKILL
-CHANGED_SIGNALS = (
-    *(signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM),
-    signal.SIGXFSZ,
-)
-"""Those that this program, or Python, does not leave as a new program expects them."""
+CHANGED_SIGNALS = signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM
+"""Those that this program, or Python, does not leave as a new program expects them.
+
+Python ignores SIGXFSZ, and it stays so: who writes too much is told, and its shell goes on.
+"""
 FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 PR_SET_PDEATHSIG = 1

@@ -206,10 +206,11 @@ async def test_a_fifo_is_neither_waited_for_nor_written_to(world):
 async def test_what_is_too_much_on_the_disk_does_not_become_what_may_be(folder):
     async with local_world(folder, disk_bytes=4 * MIB) as world:
         endless = await world.run("while :; do head -c 1M /dev/zero > f$RANDOM; done")
-        further = await world.run("echo more > more")
+        further = await world.run("echo more > more; echo and on; false")
 
     assert endless.metadata.exit_code == 137
     assert not further.success
+    assert "File too large\nand on" in further.content
     assert "commands can remove, not write" in further.content
 
 
