@@ -1,7 +1,8 @@
 """Joins the modules of a page into one script, and its style sheets into one, with source maps.
 
-Nothing is minified or renamed: each module becomes a function that gives what it exports, and every
-line stays a line, so that a map needs no parser. Only the forms of `import` and `export` that the
+Nothing is renamed: each module becomes a function that gives what it exports, and every line stays a
+line, so that a map needs no parser; comments that have their lines for themselves are left out, unless
+they name who wrote what follows. Only the forms of `import` and `export` that the
 pages use are understood; any other one is refused, with the module's name.
 """
 
@@ -24,6 +25,7 @@ _DECLARED = re.compile(
 _LISTED = re.compile(r"export(?:(?<=^export)|(?<=[;}]export))\s*\{([^{}]*)\};?\s*\Z", re.MULTILINE)
 _LAZY = re.compile(r'"(?<=\bimport\(")(\.{1,2}/[^"]+)"(?=\))')
 _LEFT = re.compile(r"^\s*(?:import\s*[\w{*\"']|export\b).*", re.MULTILINE)
+_COMMENT = re.compile(r"/(?:\*\*(.*?)\*/|/[^\n]*)", re.DOTALL)
 _DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
@@ -120,7 +122,7 @@ def _as_function(module: _Module, names: dict[str, str]) -> tuple[str, str]:
     def lazy(found: re.Match[str]) -> str:
         return f'"./{_resolved(module.path, found[1])}"'
 
-    text = _IMPORT.sub(taken, module.source)
+    text = _IMPORT.sub(taken, _COMMENT.sub(_left_out, module.source))
     text = _DECLARED.sub(declared, text)
     text = _LAZY.sub(lazy, _LISTED.sub(given, text))
     left = _LEFT.search(text)
@@ -128,6 +130,15 @@ def _as_function(module: _Module, names: dict[str, str]) -> tuple[str, str]:
         raise BundleError(f"{module.path}: a form that cannot be joined: {left[0].strip()[:80]}")
     fields = ", ".join(name if name == own else f"{name}: {own}" for name, own in exported.items())
     return text, f"return {{ {fields} }};\n}})();\n"
+
+
+def _left_out(comment: re.Match[str]) -> str:
+    """Return what stands in the place of what looks like a comment: its line ends, or all of it."""
+    source, begin = comment.string, comment.start()
+    before = source[source.rfind("\n", 0, begin) + 1 : begin]
+    if before.strip() or "copyright" in comment[0].lower():
+        return comment[0]
+    return "\n" * comment[0].count("\n")
 
 
 def _named(listed: str) -> Iterator[tuple[str, str]]:

@@ -102,11 +102,36 @@ def test_every_line_of_a_joined_file_leads_to_the_line_it_was(kind):
     assert sorted(source_map["sources"]) == sorted(sources)
     for name, text in sources.items():
         for number, line in enumerate(text.splitlines()):
-            if not line.startswith(("import", "export", "  Counter", "  LIMIT", "}")):
+            if not line.startswith(("import", "export", "  Counter", "  LIMIT", "}", "/**")):
                 assert found[name, number] == line
     assert bundle.text.rstrip("*/ \n").endswith(
         f"# sourceMappingURL=joined.{'js' if kind == 'script' else 'css'}.map"
     )
+
+
+def test_comments_are_left_out_where_they_have_lines_for_themselves():
+    source = """/**
+ * What it is.
+ *
+ * @returns {string}
+ */
+const one = "/** not this */", two = "https://x.example"; // nor this
+  // But this.
+const three = /** @type {any} */ (one);
+/** Copyright Somebody. */
+/** And this. */ two();
+"""
+    text = joined({"app.js": source}).text
+
+    kept = [line for line in text.splitlines()[1:] if line]
+    assert kept[:4] == [
+        'const one = "/** not this */", two = "https://x.example"; // nor this',
+        "  ",
+        "const three = /** @type {any} */ (one);",
+        "/** Copyright Somebody. */",
+    ]
+    assert kept[4] == " two();"
+    assert len(text.splitlines()) == len(source.splitlines()) + 4
 
 
 def test_what_is_imported_when_it_is_needed_stays_a_file_of_its_own():
