@@ -11,7 +11,7 @@ from runtime_stub.tools import arguments_of
 from runtime_stub.turn import Exchange
 
 ChatMessage: TypeAlias = dict[str, Any]
-"""A message: its `role` with `content`, `tool_calls` or `tool_call_id`."""
+"""A message: its `role` and `content`, with `tool_calls` or `tool_call_id`; None is the content of a mere call."""
 
 
 def chat_messages(exchanges: Sequence[Exchange], cause: Sequence[Event]) -> list[ChatMessage]:
@@ -62,6 +62,6 @@ def _add_call(
     key = call.get("tool_call_id")
     function = {"name": call.get("function_name"), "arguments": json.dumps(arguments_of(action))}
     if not messages or messages[-1].keys() != {"role", "content"} or messages[-1]["role"] == "user":
-        messages.append({"role": "assistant"})
+        messages.append({"role": "assistant", "content": None})
     messages[-1]["tool_calls"] = [{"id": key, "type": "function", "function": function}]
     messages.append({"role": "tool", "tool_call_id": key, "content": result})

@@ -9,7 +9,7 @@ service if LANGSMITH_TRACING=true stands in the server's environment. Unset, not
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -56,7 +56,8 @@ async def ask(state: MessagesState, runtime: Runtime[Context]) -> dict[str, Any]
         async for chunk in stream:
             for choice in chunk.choices:
                 text = choice.delta.content or ""
-                runtime.stream_writer(text)
+                if text:
+                    runtime.stream_writer(text)
                 calls = [
                     tool_call_chunk(
                         index=part.index,
@@ -147,14 +148,14 @@ class GraphAgent(Agent):
 
 
 async def show(turn: Turn, steps: AsyncIterator[Any]) -> None:
-    """Show what each node says as a text of its own; where one says nothing there is no event."""
-    goes_on = True
-    while goes_on:
-        goes_on = False
-        async with turn.say() as said:
-            async for kind, piece in steps:
-                if kind == "updates":  # a node has ended
-                    goes_on = True
-                    break
-                said.write(piece)
-                await said.flush()
+    """Show what a node says as a text of its own, which is open only while that node speaks."""
+    async with AsyncExitStack() as text:
+        said = None
+        async for kind, piece in steps:
+            if kind == "updates":  # a node has ended
+                await text.aclose()
+                said = None
+                continue
+            said = said or await text.enter_async_context(turn.say())
+            said.write(piece)
+            await said.flush()

@@ -83,7 +83,7 @@ async def answer(turn: Turn, client: AsyncOpenAI, model: str, messages: list[Any
         turn.report(Usage(model, usage.prompt_tokens, usage.completion_tokens))
     called = list(calls.values())
     messages.append(
-        {"role": "assistant", "content": text} | ({"tool_calls": called} if called else {})
+        {"role": "assistant", "content": text or None} | ({"tool_calls": called} if called else {})
     )
     return called
 

@@ -108,6 +108,7 @@ def test_calls_that_were_made_at_once_are_each_followed_by_their_result():
     messages = chat_messages([Exchange([asks(0, "Look")], done)], [])
 
     assert [one.get("tool_call_id") for one in messages] == [None, None, "call-2", None, "call-1"]
+    assert messages[1]["content"] is None
     arguments = messages[1]["tool_calls"][0]["function"]["arguments"]
     assert json.loads(arguments) == {"key": 1}
 

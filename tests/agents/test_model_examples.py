@@ -14,6 +14,7 @@ from events.stores.memory import MemoryEventStore
 from runtime_stub.conformance import AgentSuite, TurnDouble
 from runtime_stub.turn import AgentSettings
 from storage.conversations.memory import MemoryConversations
+from tests.support import approvals
 from tests.support.asking import KEY, MODEL, asked, asking_server
 from tests.support.clients import joined
 from tests.support.live import live_server
@@ -193,6 +194,29 @@ async def test_several_calls_at_once_are_all_answered(live, model):
     assert answers(log) == ["Both done."]
     roles = [role for role, _ in told(model.requests[1])]
     assert roles == ["user", "assistant", "tool", "tool"]
+
+
+@only(GRAPH, OPENAI)
+async def test_a_call_that_a_person_agrees_to_after_its_turn_is_told_and_not_made_again(
+    example, model
+):
+    careful = {"confirmation_mode": True, "approval_patience": 0.05}
+    model.say(calls(("run", '{"command": "echo one"}')), plain("It says one."))
+    async with (
+        asking_server(class_path(EXAMPLES[example]), model, **careful) as live,
+        remote(live.url) as api,
+    ):
+        one = await live.new()
+        async with joined(live.url, one) as client:
+            approval = await approvals.asked(client, "Run it.")
+            parked = await client.state(AgentState.AWAITING_USER_CONFIRMATION, after=approval)
+            assert parked["extras"]["approvals"] == [approval]
+            await approvals.decide(api, one, approval)
+            await client.event(partial(says, "It says one."))
+
+    assert [role for role, _ in told(model.requests[1])] == ["user", "assistant", "tool"]
+    assert told(model.requests[1])[-1] == ("tool", "one")
+    assert len(model.requests) == 2
 
 
 @only(CALENDAR)
