@@ -79,6 +79,7 @@ class McpOptions:
     private_addresses: bool = False
     call_seconds: float = 60.0
     connect_seconds: float = 10.0
+    retry_seconds: float = 30.0
 
 
 def tools_for(kinds: AbstractSet[str]) -> Sequence[Tool]:

@@ -43,8 +43,6 @@ Server: TypeAlias = EventServer | CommandServer
 MOST_LISTED = 1_000
 """Tools of one server after which it is not asked for more."""
 MOST_PAGES = 100
-RETRY_SECONDS = 30.0
-"""Seconds after which a server that failed is tried again by itself; a call tries it at once."""
 CLOSE_SECONDS = 1.2
 """Seconds a connection may take to end, a program's half seconds among them, before it is cut."""
 UNKNOWN_SESSION = (400, 404)
@@ -243,7 +241,7 @@ class Connection:
         self._closed = False
 
     def try_again(self) -> None:
-        """Begin to connect a server that failed a while ago."""
+        """Begin to connect a server that failed `retry_seconds` ago; a call does so at once."""
         if self.fault is not None and asyncio.get_running_loop().time() >= self._retry_at:
             _ = self.begin()
 
@@ -310,7 +308,7 @@ class Connection:
             await link.open()
         except ServerFault as fault:
             self._link, self.fault = None, fault
-            self._retry_at = asyncio.get_running_loop().time() + RETRY_SECONDS
+            self._retry_at = asyncio.get_running_loop().time() + self._options.retry_seconds
             logger.info("a tool server does not connect", exc_info=fault.__cause__)
         else:
             self.tools, self.fault = link.tools, None

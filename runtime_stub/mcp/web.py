@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
@@ -76,7 +76,7 @@ def _client(
         timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS, write=WRITE_SECONDS),
         event_hooks={"response": [look_at]},
         verify=certificates(),
-        transport=None if private else _PublicOnly(),
+        transport=None if private else PermittedOnly(),
     )
 
 
@@ -98,44 +98,6 @@ class _Bounded(httpx2.AsyncByteStream):
         await self._stream.aclose()
 
 
-class _PublicOnly(httpx2.AsyncBaseTransport):
-    """Connects to public addresses only: a name is resolved once, and what was looked at is used."""
-
-    def __init__(self) -> None:
-        self._inner = httpx2.AsyncHTTPTransport(verify=certificates(), trust_env=False)
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send a request. Raises PrivateAddress and what httpx2 raises."""
-        name = request.url.host
-        address = await _public_address(name, request.url.port)
-        return await self._inner.handle_async_request(
-            httpx2.Request(
-                request.method,
-                request.url.copy_with(host=address),
-                headers=request.headers,  # with the name as Host
-                stream=request.stream,
-                extensions={**request.extensions, "sni_hostname": name},
-            )
-        )
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._inner.aclose()
-
-
-async def _public_address(name: str, port: int | None) -> str:
-    """Return a public address of a host. Raises PrivateAddress, ConnectError."""
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise httpx2.ConnectError("the name has no address") from error
-    addresses = [str(one[4][0]) for one in found]
-    if not all(is_public(one) for one in addresses):
-        raise PrivateAddress
-    return addresses[0]
-
-
 def is_public(text: str) -> bool:
     """Return whether an address is one of the public internet, in whichever form it is written."""
     address = ip_address(text.partition("%")[0])
@@ -150,3 +112,41 @@ def _meant_by(address: IPv4Address | IPv6Address) -> list[IPv4Address]:
     if address in TRANSLATED:
         found.append(IPv4Address(address.packed[-4:]))
     return [one for one in found if one is not None]
+
+
+class PermittedOnly(httpx2.AsyncBaseTransport):
+    """Connects to permitted addresses only: a name is resolved once, and what was looked at is used."""
+
+    def __init__(self, permits: Callable[[str], bool] = is_public) -> None:
+        self._permits = permits
+        self._inner = httpx2.AsyncHTTPTransport(verify=certificates(), trust_env=False)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request. Raises PrivateAddress and what httpx2 raises."""
+        name = request.url.host
+        address = await self._address_of(name, request.url.port)
+        return await self._inner.handle_async_request(
+            httpx2.Request(
+                request.method,
+                request.url.copy_with(host=address),
+                headers=request.headers,  # with the name as Host
+                stream=request.stream,
+                extensions={**request.extensions, "sni_hostname": name},
+            )
+        )
+
+    async def _address_of(self, name: str, port: int | None) -> str:
+        """Return an address of a host. Raises PrivateAddress, ConnectError."""
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise httpx2.ConnectError("the name has no address") from error
+        addresses = [str(one[4][0]) for one in found]
+        if not all(self._permits(one) for one in addresses):
+            raise PrivateAddress
+        return addresses[0]
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._inner.aclose()

@@ -13,6 +13,7 @@ from runtime_stub.mcp.results import FAILED_ID, UNAVAILABLE_ID
 from runtime_stub.tools import McpOptions
 from tests.support.plain_tool_server import ODD_NAMES, ODD_SCHEMAS
 from tests.support.tool_servers import PATIENT, ToolUser, program, rude, servers, with_tools
+from tests.support.waiting import until
 
 IMPATIENT = replace(PATIENT, connect_seconds=0.2)
 WORK = MCPAction(name="rude__work")
@@ -77,7 +78,11 @@ async def test_an_address_that_cannot_be_used_is_told_in_words(kind, url, why):
 
 @pytest.mark.parametrize("kind", ["shttp_servers", "sse_servers"])
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "10.0.0.1", "169.254.169.254"]
+    "host",
+    [
+        *("127.0.0.1", "127.1", "2130706433", "0", "localhost", "[::1]", "[::ffff:127.0.0.1]"),
+        *("10.0.0.1", "169.254.169.254"),
+    ],
 )
 async def test_a_private_address_is_not_asked_unless_it_is_permitted(kind, host):
     asked = asyncio.Event()
@@ -164,6 +169,25 @@ async def test_tools_that_no_model_can_be_told_of_are_left_out():
 
 async def test_a_server_that_lists_pages_without_end_has_the_tools_of_some():
     assert await told_of(rude("pages")) == ([], [])
+
+
+async def test_a_server_that_speaks_the_newest_protocol_alone_is_asked_in_that():
+    assert (await answer_of(rude("newest"))).content == "newest"
+
+
+async def test_a_server_that_failed_is_tried_again_at_a_later_turn_without_keeping_it(tmp_path):
+    user = ToolUser(servers(rude("absent", str(tmp_path / "there"))))
+    async with with_tools(user, replace(PATIENT, retry_seconds=0)) as runtime:
+        assert await runtime.tools() == []
+        (tmp_path / "there").touch()
+        await until(lambda: _is_there(runtime))
+        answer = await runtime.perform(WORK)
+
+    assert answer.content == "absent"
+
+
+async def _is_there(runtime):
+    return [tool.name for tool in await runtime.tools()] == ["rude__work"]
 
 
 async def test_lines_that_are_no_messages_are_passed_over():

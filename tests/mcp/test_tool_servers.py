@@ -251,6 +251,36 @@ async def test_in_confirmation_mode_a_person_agrees_to_a_tool_first():
     assert [each["content"] for each in log if each.get("observation") == "mcp"] == ["3"]
 
 
+async def test_a_servers_programs_end_with_it_also_when_it_is_killed(tmp_path):
+    environment = {"PARLEY_MCP_STDIO": "true"}
+    arguments = ("--storage", "memory", "--agent", "tests.support.turn_agents:Adds")
+    async with (
+        server_process(tmp_path / "data", *arguments, environment=environment) as server,
+        remote(server.url) as api,
+    ):
+        first = await added_by(server, api)
+        assert await server.stop() == 0
+        await until(lambda: not any(_runs(pid) for pid in first))
+        await server.start()
+        second = await added_by(server, api)
+        await server.kill()
+        await until(lambda: not any(_runs(pid) for pid in second))
+
+    assert (len(first), len(second)) == (1, 1)
+
+
+async def added_by(server, api):
+    """Have numbers added in a new conversation; the processes that the server has begun."""
+    settings = {"mcp_config": servers(program())}
+    assert (await api.client.post("/api/settings", json=settings)).status_code == 200
+    one = await api.create()
+    async with joined(server.url, one) as client:
+        await client.say("hi")
+        found = await client.event(lambda event: event.get("observation") == "mcp")
+    assert found["content"] == "3"
+    return [each.pid for each in psutil.Process(server.pid).children(recursive=True)]
+
+
 def notices_of(client):
     """The texts of the notices that a client got."""
     return [each["message"] for each in client.payloads if each.get("status_update")]

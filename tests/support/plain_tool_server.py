@@ -138,6 +138,28 @@ def requests() -> Iterator[dict[str, Any]]:
             note("cancelled")
 
 
+HINTS = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
+NEWEST = "2026-07-28"
+
+
+def serve_newest() -> None:
+    """Serve as one that speaks the newest protocol alone."""
+    for request in requests():
+        match request["method"]:
+            case "server/discover":
+                result = {"supportedVersions": [NEWEST], "capabilities": {"tools": {}}}
+                answer(request, HINTS | result)
+            case "tools/list":
+                answer(request, HINTS | {"tools": [tool("work")]})
+            case "tools/call":
+                said = {"type": "text", "text": "newest"}
+                answer(request, {"resultType": "complete", "content": [said]})
+            case _:
+                told = {"supported": [NEWEST], "requested": "2025-11-25"}
+                error = {"code": -32022, "message": "Unsupported protocol version", "data": told}
+                send({"jsonrpc": "2.0", "id": request["id"], "error": error})
+
+
 def serve(kind: str) -> None:
     """Serve until nothing more is asked."""
     for request in requests():
@@ -156,6 +178,16 @@ def serve(kind: str) -> None:
                 send({"jsonrpc": "2.0", "id": request["id"], "error": error})
 
 
+def stay(notes: str) -> None:
+    """Serve together with another program, and do not end when asked to."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+    Path(notes).write_text(f"{os.getpid()} {child.pid}")
+    serve("stays")
+    signal.pause()
+
+
 def main(kind: str, notes: str = "") -> None:
     """Begin in the way that is named."""
     note(f"started {os.getpid()}")
@@ -165,20 +197,17 @@ def main(kind: str, notes: str = "") -> None:
         case "garbage":
             while True:
                 sys.stdout.write("<html>not found</html>\n")
-        case "closes":
-            return
         case "endless line":
             pour(kind)
-        case "chatty":
-            sys.stdout.write("Welcome to the tools!\n")
+        case "newest":
+            serve_newest()
         case "stays":
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, signal.SIG_IGN)
-            child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
-            Path(notes).write_text(f"{os.getpid()} {child.pid}")
-    serve(kind)
-    if kind == "stays":
-        signal.pause()
+            stay(notes)
+        case _:
+            if kind == "chatty":
+                sys.stdout.write("Welcome to the tools!\n")
+            if kind != "closes" and (kind != "absent" or Path(notes).exists()):
+                serve(kind)
 
 
 if __name__ == "__main__":

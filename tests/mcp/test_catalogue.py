@@ -1,0 +1,90 @@
+"""Names of tools that a model takes, and addresses that may be asked."""
+
+import asyncio
+import re
+
+import httpx2
+import pytest
+from hypothesis import given, strategies as st
+from mcp.types import Tool as ListedTool
+
+from runtime_stub.mcp.catalogue import LONGEST_NAME, catalogue_of, names_of
+from runtime_stub.mcp.connection import Connection
+from runtime_stub.mcp.web import PermittedOnly, is_public
+from runtime_stub.tools import McpOptions
+from storage.users.mcp import CommandServer
+
+NAMES = st.text(st.characters(codec="utf-8"), max_size=80) | st.sampled_from(("a", "a b", "a_b"))
+
+
+@given(st.lists(st.tuples(NAMES.filter(bool), st.lists(NAMES, max_size=6)), max_size=6))
+def test_whatever_servers_and_tools_are_called_each_name_is_valid_and_its_own(listed):
+    programs = [CommandServer(name=server, command="c") for server, _ in listed]
+    connections = [
+        Connection(server, name, McpOptions())
+        for server, name in zip(programs, names_of(programs), strict=True)
+    ]
+    for connection, (_, tools) in zip(connections, listed, strict=True):
+        schema = {"type": "object"}
+        connection.tools = [ListedTool(name=one, input_schema=schema) for one in tools]
+
+    entries = catalogue_of(connections).entries
+
+    assert len(entries) == sum(len(tools) for _, tools in listed)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) for name in entries)
+    assert all(name == entry.tool.name for name, entry in entries.items())
+    assert [entry.listed for entry in entries.values()] == [
+        one for _, tools in listed for one in tools
+    ]
+    assert LONGEST_NAME == 64
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("8.8.8.8", True),
+        ("2606:4700::1111", True),
+        ("::ffff:8.8.8.8", True),
+        ("64:ff9b::808:808", True),
+        ("0.0.0.0", False),  # noqa: S104 - nothing listens there
+        ("10.1.2.3", False),
+        ("100.64.0.1", False),
+        ("127.0.0.1", False),
+        ("169.254.169.254", False),
+        ("172.16.0.1", False),
+        ("192.168.1.1", False),
+        ("224.0.0.1", False),
+        ("255.255.255.255", False),
+        ("::", False),
+        ("::1", False),
+        ("::ffff:10.0.0.1", False),
+        ("64:ff9b::7f00:1", False),
+        ("2002:7f00:1::", False),
+        ("fc00::1", False),
+        ("fe80::1%eth0", False),
+        ("ff02::1", False),
+    ],
+)
+def test_an_address_is_public_in_whichever_form_it_is_written(address, public):
+    assert is_public(address) is public
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1", "[::1]"])
+async def test_a_request_goes_to_the_address_that_was_looked_at_under_the_name_that_was_given(host):
+    heads = []
+
+    async def answer(reader, writer):
+        heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        await writer.drain()
+        writer.close()
+
+    address = "::1" if host == "[::1]" else "127.0.0.1"
+    listener = await asyncio.start_server(answer, address, 0)
+    transport = PermittedOnly({address}.__contains__)
+    async with listener, httpx2.AsyncClient(transport=transport) as client:
+        port = listener.sockets[0].getsockname()[1]
+        answered = await client.post(f"http://{host}:{port}/mcp", json={"a": 1})
+
+    assert (answered.status_code, answered.text) == (200, "ok")
+    assert f"host: {host}:{port}" in heads[0].lower()
