@@ -47,6 +47,8 @@ CLOSE_SECONDS = 1.2
 """Seconds a connection may take to end, a program's half seconds among them, before it is cut."""
 UNKNOWN_SESSION = (400, 404)
 """HTTP statuses by which servers refuse requests of a session that they do not know."""
+STAND_INS = ("Not Found", "Server returned an error response")
+"""Texts by which the SDK stands in for an HTTP error that says nothing."""
 US = Implementation(name="parley", version="1")
 RESULT: TypeAdapter[CallToolResult | InputRequiredResult] = TypeAdapter(
     CallToolResult | InputRequiredResult
@@ -209,7 +211,7 @@ class Link:
         code, text = error.error.code, error.error.message
         if code == INVALID_REQUEST and self._refusals.status in UNKNOWN_SESSION:
             return SessionGone(CLOSED)
-        if is_end(error) or self._refusals.status:
+        if is_end(error) or (self._refusals.status and text in STAND_INS):
             return self._fault(error)
         return CallRefused(text)
 

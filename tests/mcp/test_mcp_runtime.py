@@ -102,6 +102,7 @@ async def test_a_server_on_the_web_gets_the_users_key_and_is_asked_again_when_it
         async with with_tools(user) as runtime:
             tools = [tool.name for tool in await runtime.tools()]
             said = await runtime.perform(call("127_0_0_1__authorization"))
+            huge = await runtime.perform(call("127_0_0_1__repeat", text="x" * 1024, times=9 * 1024))
             await server.kill()
             gone = await runtime.perform(call("127_0_0_1__add", a=2, b=2))
             await server.start()
@@ -112,6 +113,8 @@ async def test_a_server_on_the_web_gets_the_users_key_and_is_asked_again_when_it
 
     assert "127_0_0_1__add" in tools
     assert said.content == "Bearer sk-of-the-user"
+    assert isinstance(huge, ErrorObservation)
+    assert huge.content.startswith("The tool 127_0_0_1__repeat has not answered.")
     assert isinstance(gone, ErrorObservation)
     assert "Of its server 127_0_0_1: it c" in gone.content
     assert "add 2 2" not in notes.read_text()

@@ -1,7 +1,9 @@
 """Tool servers that misbehave: each has an answer in words, and harms nobody but its own tools."""
 
 import asyncio
+import json
 import re
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -129,6 +131,55 @@ async def test_an_answer_of_http_that_is_none_of_mcp_is_told_in_words(kind, head
         assert await runtime.tools() == []
 
     assert user.told[1:] == [f"The tool server 127_0_0_1 cannot be used: {why}."]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "answer"),
+    [
+        (429, "slow down", "Of its server 127_0_0_1: it answered with an error (HTTP 429)."),
+        (401, "who are you?", "Of its server 127_0_0_1: it does not accept the key (HTTP 401)."),
+        (400, '{"jsonrpc": "2.0", "id": 7, "error": {"code": -32602, "message": "no a"}}', "no a"),
+    ],
+)
+async def test_a_call_that_http_refuses_is_told_with_its_status_or_in_the_servers_words(
+    status, body, answer
+):
+    async with refusing_calls(status, body) as url:
+        user = ToolUser({"shttp_servers": [{"url": url}]})
+        async with with_tools(user) as runtime:
+            refused = await runtime.perform(MCPAction(name="127_0_0_1__work"))
+
+    assert isinstance(refused, ErrorObservation)
+    assert refused.content.endswith(answer)
+
+
+@asynccontextmanager
+async def refusing_calls(status, body):
+    """A server on the web whose one tool is refused; its address."""
+
+    async def respond(reader, writer):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        size = re.search(r"content-length: (\d+)", head)
+        asked = json.loads(await reader.readexactly(int(size[1]))) if size else {}
+        about = {"protocolVersion": "2025-06-18", "serverInfo": {"name": "web", "version": "1"}}
+        results = {
+            "initialize": about | {"capabilities": {"tools": {}}},
+            "tools/list": {"tools": [{"name": "work", "inputSchema": {"type": "object"}}]},
+        }
+        found = results.get(asked.get("method", ""))
+        code, text = (200, "") if "id" in asked else (202, "")
+        if found is not None:
+            text = json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": found})
+        elif asked.get("method") == "tools/call":
+            code, text = status, body
+        fields = f"Content-Type: application/json\r\nContent-Length: {len(text)}\r\n"
+        writer.write(f"HTTP/1.1 {code} X\r\n{fields}Connection: close\r\n\r\n{text}".encode())
+        await writer.drain()
+        writer.close()
+
+    listener = await asyncio.start_server(respond, "127.0.0.1", 0)
+    async with listener:
+        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/mcp"
 
 
 async def test_of_a_server_with_very_many_tools_as_many_are_used_as_models_take():
