@@ -160,13 +160,13 @@ async def test_pages_list_show_and_pack_the_files_of_a_directory():
 async def test_pages_show_a_directory_whose_names_are_no_text():
     fill = r"""
         /run git init -q; mkdir $'\xfe' $'folder\n'; echo in | tee $'\xfe/file' $'folder\n/file' &&
-        touch $'\xff' $'a\nb' $'\e[2J' name && cd $'\xfe'
+        touch $'\xff' $'a\nb' $'\e[2J' name && cd $'\xfe' && printf '\0\xff\e[2J'
     """
     async with local_server() as (server, _), remote(server.url) as api:
         conversation_id = await api.create(" ".join(fill.split()))
         base = f"/api/conversations/{conversation_id}"
         async with joined(server.url, conversation_id) as client:
-            await client.event(lambda event: event.get("observation") == "run")
+            answer = await client.event(lambda event: event.get("observation") == "run")
 
         async def shown():
             return [
@@ -181,6 +181,7 @@ async def test_pages_show_a_directory_whose_names_are_no_text():
         await api.client.post(f"{base}/stop")
         kept = await shown()
 
+    assert answer["content"].endswith("\0\ufffd\x1b[2J")
     assert "name" in names.json()
     assert "name" in zipfile.ZipFile(io.BytesIO(archive.content)).namelist()
     assert "name" in [change["path"] for change in changes.json()]
