@@ -25,7 +25,7 @@ from runtime_stub.llm.models import (
 )
 from runtime_stub.llm.requests import Answer, Requests, TooLong
 from runtime_stub.llm.speech import Speech
-from runtime_stub.llm.transcript import Note, Reader, read_transcript
+from runtime_stub.llm.transcript import Note, Reader, bytes_of, read_transcript
 from runtime_stub.llm.window import Window
 from runtime_stub.turn import AgentSettings, Turn, TurnFailed
 
@@ -37,8 +37,8 @@ Markdown, briefly, in the language of the user.
 LANGUAGE = """
 The user's language is {}: answer in it, unless the user writes in another.
 """
-CHARACTERS_READ = 8
-"""Characters of a conversation that are read for each token of the context; the rest is forgotten."""
+BYTES_READ = 8
+"""Bytes of a conversation that are read for each token of the context; the rest is forgotten."""
 TRIAL = "Answer with the word OK."
 TRIAL_SECONDS = 30.0
 
@@ -92,7 +92,7 @@ class _Work:
             )
             for tool in turn.tools
         ]
-        self._overhead = len(self._instructions) + sum(
+        self._overhead = bytes_of(self._instructions) + sum(
             len(json.dumps(dict(tool.schema))) for tool in turn.tools
         )
         self._calls = Calls(turn)
@@ -110,7 +110,7 @@ class _Work:
         """Answer, and carry out what the model calls, until it calls nothing more."""
         turn = self._turn
         waiting = [one for one in turn.cause if isinstance(one, MessageAction)] + [*turn.news()]
-        room = self._requests.context_tokens * CHARACTERS_READ
+        room = self._requests.context_tokens * BYTES_READ
         transcript = await read_transcript(turn.history, waiting, room)
         window = Window(turn, transcript, self._requests, self._overhead)
         while True:

@@ -99,12 +99,13 @@ class CallDrafts:
 
     def take(self, call_id: str) -> Draft | None:
         """Return what is shown of a call, to be made its action's."""
-        call = self._ids.pop(call_id, None)
-        return None if call is None else call.draft
+        taken = self._ids.pop(call_id, None)
+        self._calls = {place: call for place, call in self._calls.items() if call is not taken}
+        return None if taken is None else taken.draft
 
     def drop(self) -> None:
         """Take back what is shown of calls that are not taken."""
-        for call in self._ids.values():
+        for call in self._calls.values():
             call.drop()
         self._ids.clear()
         self._calls.clear()

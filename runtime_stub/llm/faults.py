@@ -69,7 +69,7 @@ def fault_of(error: Exception, model: str) -> Fault:
     causes = [*_causes(error)]
     refused = next((one for one in causes if isinstance(one, ModelHTTPError)), None)
     if refused is not None:
-        return _for_good(refused, model) or _for_now(refused, _headers_of(error), model)
+        return _for_good(refused, model) or _for_now(refused, model)
     if any(isinstance(one, AnswerTooLong) for one in causes):
         text = f"The provider of {model} sends more than an answer may have."
         return Fault(Reason.MODEL_FAILED, text)
@@ -118,12 +118,12 @@ def _for_good(error: ModelHTTPError, model: str) -> Fault | None:
     return None
 
 
-def _for_now(error: ModelHTTPError, headers: Mapping[str, str], model: str) -> Fault:
+def _for_now(error: ModelHTTPError, model: str) -> Fault:
     """Return the fault of a request that may succeed another time."""
     status = error.status_code
     passes = status in PASSING or status >= SERVER_ERRORS
     # Some name it in the body, which pydantic-ai has read.
-    named = _wait_of(headers)
+    named = _wait_of(error.headers or {})
     wait = (error.retry_after if named is None else named) if passes else None
     if wait is not None and wait > LONGEST_WAIT:
         text = f"The provider of {model} accepts nothing more for {wait:.0f} seconds."
@@ -135,17 +135,19 @@ def _for_now(error: ModelHTTPError, headers: Mapping[str, str], model: str) -> F
 
 
 def _wait_of(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that a provider asks to wait; None where it names none."""
+    """Return the seconds that a provider asks to wait, by lower-case headers; None where it names none."""
+    given = headers.get("retry-after", "")
     try:
         if "retry-after-ms" in headers:
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
-        given = headers.get("retry-after", "")
-        if given.replace(".", "", 1).isdigit():
-            return float(given)
-        moment = parsedate_to_datetime(given)
-        return max(0.0, moment.timestamp() - datetime.now(UTC).timestamp())
+            wait = float(headers["retry-after-ms"]) / 1000
+        elif given.replace(".", "", 1).isdigit():
+            wait = float(given)
+        else:
+            moment = parsedate_to_datetime(given)
+            wait = max(0.0, moment.timestamp() - datetime.now(UTC).timestamp())
     except (ValueError, OverflowError, TypeError):
         return None
+    return wait if wait >= 0 else None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -155,15 +157,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             return
         yield found
         found = found.__cause__ or found.__context__
-
-
-def _headers_of(error: BaseException) -> Mapping[str, str]:
-    """Return the headers of the response that an error is about, by lower-case names."""
-    for one in _causes(error):
-        headers = getattr(getattr(one, "response", None), "headers", None)
-        if headers is not None:
-            return {str(name).lower(): str(value) for name, value in headers.items()}
-    return {}
 
 
 def _text_of(body: Any) -> str:

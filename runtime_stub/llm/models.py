@@ -22,8 +22,6 @@ from runtime_stub.outgoing import certificates, user_agent
 from runtime_stub.turn import AgentSettings, ModelOptions
 
 CONNECT_SECONDS = 10.0
-CLOCKS = httpx2.Timeout(None, connect=CONNECT_SECONDS)
-"""Those of a connection; the agent has clocks of its own for the answer. Some clients would set others."""
 MOST_BYTES = 32 * 1024 * 1024
 """Bytes of a response that are read."""
 UNKNOWN_CONTEXT = 32_000
@@ -78,12 +76,13 @@ class NoModel(RuntimeFloorError):
 
 
 class Choice(NamedTuple):
-    """A model: its provider, its name there, the address, and the key."""
+    """A model: its provider, its name there, the address, and the key; the seconds that connecting may take."""
 
     provider: str
     name: str
     address: str | None
     key: SecretStr | None
+    connect_seconds: float = CONNECT_SECONDS
 
 
 def choose(settings: AgentSettings) -> Choice:
@@ -200,8 +199,12 @@ async def _bound(response: httpx2.Response) -> None:
 
 
 @asynccontextmanager
-async def _connections(key_header: str, key: str) -> AsyncIterator[httpx2.AsyncClient]:
+async def _connections(
+    choice: Choice, key_header: str, key: str
+) -> AsyncIterator[httpx2.AsyncClient]:
     """Yield the client by which a provider is reached; its requests carry the key in that header."""
+    # The agent has clocks of its own for the answer; some providers' clients would set others.
+    clocks = httpx2.Timeout(None, connect=choice.connect_seconds)
 
     async def prepare(request: httpx2.Request) -> None:
         for name in [one for one in request.headers if one.lower() not in HEADERS]:
@@ -211,11 +214,11 @@ async def _connections(key_header: str, key: str) -> AsyncIterator[httpx2.AsyncC
             "Accept-Encoding": "identity",
             key_header: key,
         }
-        request.extensions["timeout"] = CLOCKS.as_dict()
+        request.extensions["timeout"] = clocks.as_dict()
 
     async with httpx2.AsyncClient(
         verify=certificates(),
-        timeout=CLOCKS,
+        timeout=clocks,
         event_hooks={"request": [prepare], "response": [_bound]},
     ) as http:
         yield http
@@ -239,7 +242,7 @@ def _address(choice: Choice) -> str:
 async def _open_compatible(choice: Choice) -> AsyncIterator[Model]:
     address, key = choice.address or COMPATIBLE[choice.provider], _key(choice)
     async with (
-        _connections(*_bearer(key)) as http,
+        _connections(choice, *_bearer(key)) as http,
         AsyncOpenAI(api_key=key, base_url=address, http_client=http, max_retries=0) as client,
     ):
         yield OpenAIChatModel(choice.name, provider=OpenAIProvider(openai_client=client))
@@ -252,7 +255,7 @@ async def _open_anthropic(choice: Choice) -> AsyncIterator[Model]:
     providers = await _needed("anthropic", "pydantic_ai.providers.anthropic")
     address, key = _address(choice), _key(choice)
     async with (
-        _connections(*_bearer(key)) as http,
+        _connections(choice, *_bearer(key)) as http,
         sdk.AsyncAnthropic(
             api_key=key, base_url=address, http_client=http, max_retries=0
         ) as client,
@@ -269,7 +272,7 @@ async def _open_google(choice: Choice) -> AsyncIterator[Model]:
     key = _key(choice)
     # Its client reads the certificates anew otherwise, for each kind of connection.
     verified = dict.fromkeys(("verify", "ssl"), certificates())
-    async with _connections("X-Goog-Api-Key", key) as http:
+    async with _connections(choice, "X-Goog-Api-Key", key) as http:
         options = sdk.types.HttpOptions(
             base_url=_address(choice),
             httpx_async_client=http,

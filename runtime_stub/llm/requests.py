@@ -31,10 +31,11 @@ from runtime_stub.errors import RuntimeFloorError
 from runtime_stub.llm.faults import EmptyAnswer, Fault, fault_of
 from runtime_stub.llm.models import Choice
 from runtime_stub.llm.speech import Gathered
-from runtime_stub.llm.transcript import SIGNATURE
+from runtime_stub.llm.transcript import SIGNATURE, bytes_of
 from runtime_stub.turn import LimitReached, ModelOptions, Reason, Turn, TurnOver, Usage
 
-CHARACTERS_OF_A_TOKEN = 3.5
+BYTES_OF_A_TOKEN = 3.5
+"""Bytes, not characters: a word of Chinese has as many tokens as one of English, in fewer characters."""
 FIRST_WAIT = 0.5
 """Seconds before the first repetition, at most; before each further one twice as many."""
 ORDERED = frozenset(("anthropic",))
@@ -130,7 +131,7 @@ class Requests:
                     event = await anext(events, None)
                 while event is not None:
                     await _hear(event, heard, self.model.system)
-                    async with asyncio.timeout(self.options.token_seconds):
+                    async with asyncio.timeout(self._pause_after(event)):
                         event = await anext(events, None)
             except BaseException:
                 if heard.begun:
@@ -149,6 +150,14 @@ class Requests:
             raise answer.limit or EmptyAnswer
         return answer
 
+    def _pause_after(self, event: ModelResponseStreamEvent) -> float:
+        """Return the seconds that a model may be silent then: longer where it thinks without a word."""
+        match event:
+            case PartStartEvent(part=ThinkingPart(content="")):
+                return self.options.first_token_seconds
+            case _:
+                return self.options.token_seconds
+
     def _request(
         self, messages: list[ModelMessage]
     ) -> AbstractAsyncContextManager[StreamedResponse]:
@@ -166,8 +175,8 @@ class Requests:
         prompt, completion = used.input_tokens, used.output_tokens
         is_known = bool(prompt or completion)
         if not is_known:
-            prompt = tokens_of(sum(_characters_of(one) for one in messages))
-            completion = tokens_of(_characters_of(response))
+            prompt = tokens_of(sum(_bytes_of(one) for one in messages))
+            completion = tokens_of(_bytes_of(response))
         usage = Usage(
             model=self.choice.name,
             prompt_tokens=prompt,
@@ -181,9 +190,9 @@ class Requests:
         return prompt + completion
 
 
-def tokens_of(characters: int) -> int:
-    """Return about how many tokens so many characters are."""
-    return int(characters / CHARACTERS_OF_A_TOKEN)
+def tokens_of(length: int) -> int:
+    """Return about how many tokens a text of so many bytes is."""
+    return int(length / BYTES_OF_A_TOKEN)
 
 
 async def _hear(event: ModelResponseStreamEvent, heard: Gathered, provider: str) -> None:
@@ -246,9 +255,9 @@ def _cost_of(response: ModelResponse) -> float | None:
         return None
 
 
-def _characters_of(message: ModelMessage) -> int:
-    found = len(getattr(message, "instructions", None) or "")
+def _bytes_of(message: ModelMessage) -> int:
+    found = bytes_of(getattr(message, "instructions", None) or "")
     for part in message.parts:
         content = getattr(part, "content", None) or getattr(part, "args", None) or ""
-        found += len(content) if isinstance(content, str) else len(str(content))
+        found += bytes_of(content if isinstance(content, str) else str(content))
     return found

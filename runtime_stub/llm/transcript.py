@@ -139,9 +139,9 @@ class Transcript:
 
 
 async def read_transcript(
-    history: History, waiting: Sequence[MessageAction], characters: int
+    history: History, waiting: Sequence[MessageAction], most: int
 ) -> Transcript:
-    """Read what is to be told of a conversation, the newest of at most about so many characters.
+    """Read what is to be told of a conversation, the newest of at most about so many bytes.
 
     `waiting` are the messages that the turn takes up: those which have not been taken up before
     stand at the end.
@@ -157,25 +157,30 @@ async def read_transcript(
         elif _is_told(event) and not gone.has(event):
             found.append(event)
             size += size_of(event)
-            if size > characters and _is_asked(event):
+            if size > most and _is_asked(event):
                 break
     found.reverse()
     return Transcript([*_in_order(found, waiting)], gone.summary)
 
 
+def bytes_of(text: str) -> int:
+    """Return the length of a text in bytes."""
+    return len(text) if text.isascii() else len(text.encode(errors="replace"))
+
+
 def size_of(entry: Entry) -> int:
-    """Return about how many characters an entry takes."""
+    """Return about how many bytes an entry takes."""
     if isinstance(entry, BadCall):
-        return len(entry.told) + len(str(entry.arguments))
+        return bytes_of(entry.told) + bytes_of(str(entry.arguments))
     if isinstance(entry, Note):
-        return len(entry.text)
+        return bytes_of(entry.text)
     if isinstance(entry, Observation):
-        return min(len(entry.content), MAX_OUTPUT_CHARACTERS)
+        return bytes_of(cut(entry.content))
     if isinstance(entry, MessageAction):
-        return len(entry.content)
+        return bytes_of(entry.content)
     if isinstance(entry, AgentThinkAction):
-        return len(entry.thought)
-    return len(str(arguments_of(entry))) if isinstance(entry, Action) else 0
+        return bytes_of(entry.thought)
+    return bytes_of(str(arguments_of(entry))) if isinstance(entry, Action) else 0
 
 
 class _Forgotten:
@@ -466,13 +471,18 @@ def _tell_call(told: _Messages, action: Action) -> None:
 
 def text_of(observation: Observation) -> str:
     """Return what a model is told came of a call."""
-    content = observation.content
-    if len(content) > MAX_OUTPUT_CHARACTERS:
-        half = (MAX_OUTPUT_CHARACTERS - len(CUT_MARK)) // 2
-        content = f"{content[:half]}{CUT_MARK}{content[-half:]}"
+    content = cut(observation.content)
     if isinstance(observation, CmdOutputObservation) and observation.metadata.exit_code > 0:
         content += f"\n[exit code {observation.metadata.exit_code}]"
     return content if content.strip() else DONE
+
+
+def cut(output: str) -> str:
+    """Return an output without its middle, if it is too long to be told."""
+    if len(output) <= MAX_OUTPUT_CHARACTERS:
+        return output
+    half = (MAX_OUTPUT_CHARACTERS - len(CUT_MARK)) // 2
+    return f"{output[:half]}{CUT_MARK}{output[-half:]}"
 
 
 def _answer(call: ToolCallPart, content: str) -> ToolReturnPart:

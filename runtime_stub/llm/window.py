@@ -10,7 +10,7 @@ from events.event import Event, EventSource
 from events.observations import Observation
 from runtime_stub.llm.requests import Requests, tokens_of
 from runtime_stub.llm.speech import Gathered
-from runtime_stub.llm.transcript import BadCall, Entry, Transcript, size_of, text_of
+from runtime_stub.llm.transcript import BadCall, Entry, Transcript, bytes_of, size_of, text_of
 from runtime_stub.tools import arguments_of
 from runtime_stub.turn import Reason, Turn, TurnFailed
 
@@ -36,7 +36,7 @@ class Window:
     transcript: Transcript
     requests: Requests
     overhead: int = 0
-    """Characters that every request has besides: instructions and tools."""
+    """Bytes that every request has besides: instructions and tools."""
     _measured: int = field(default=0, init=False)
     _measured_entries: int = field(default=0, init=False)
 
@@ -46,7 +46,7 @@ class Window:
         entries = self.transcript.entries
         if self._measured:
             return self._measured + _tokens_of(entries[self._measured_entries :])
-        return _tokens_of(entries) + tokens_of(len(self.transcript.summary) + self.overhead)
+        return _tokens_of(entries) + tokens_of(bytes_of(self.transcript.summary) + self.overhead)
 
     def measure(self, tokens: int) -> None:
         """Take note of what the provider has counted for all there is so far."""
@@ -89,7 +89,8 @@ class Window:
         room = int(self.requests.context_tokens * FULL * 3)
         told = "\n\n".join(_told(entry) for entry in entries)
         before = self.transcript.summary
-        text = f"{SUMMARISE}{f'In short, before: {before}' if before else ''}\n\n{told[-room:]}"
+        newest = told.encode(errors="replace")[-room:].decode(errors="ignore")
+        text = f"{SUMMARISE}{f'In short, before: {before}' if before else ''}\n\n{newest}"
         messages: list[ModelMessage] = [ModelRequest(parts=[UserPromptPart(content=text)])]
         heard = Gathered()
         tools, self.requests.tools = self.requests.tools, ()

@@ -11,8 +11,9 @@ import pytest
 import runtime_stub.llm  # noqa: F401 - takes seconds, which no test should be charged with
 from server.cli import main
 from server.config.settings import ServerConfig
+from tests.support.remote import remote
 from tests.support.rest import rest_server
-from tests.support.servers import REPOSITORY
+from tests.support.servers import REPOSITORY, server_process
 
 
 def test_the_name_of_an_agent_stands_for_its_class(capsys):
@@ -72,3 +73,26 @@ async def test_without_the_extra_the_server_says_how_to_get_it(tmp_path):
     assert (process.returncode, output) == (2, b"")
     assert errors.decode().count("\n") == 1
     assert "agent_class: the agent `llm` needs the extra `llm`" in errors.decode()
+
+
+@pytest.mark.parametrize(
+    ("extra", "package", "model"),
+    [("anthropic", "anthropic", "claude-x"), ("google", "google", "google:gemini-x")],
+)
+async def test_without_the_extra_of_a_provider_the_agent_says_how_to_get_it(
+    tmp_path, model, extra, package
+):
+    shadow = tmp_path / "shadow" / package
+    shadow.mkdir(parents=True)
+    (shadow / "__init__.py").write_text("raise ImportError('there is none')\n")
+    environment = {"PYTHONPATH": str(shadow.parent)}
+    async with (
+        server_process(tmp_path, "--agent", "llm", environment=environment) as server,
+        remote(server.url) as api,
+    ):
+        chosen = {"llm_model": model, "llm_api_key": "sk-1234567890"}
+        answer = await api.client.post("/api/settings/try-model", json=chosen)
+        found = answer.json()
+
+    assert found["works"] is False
+    assert f"pip install 'parley-server[llm,{extra}]'" in found["message"]

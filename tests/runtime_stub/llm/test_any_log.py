@@ -262,7 +262,7 @@ def providers() -> Iterator[Providers]:
         opened_for_all.close()
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(log=logs(), more=notes, vision=st.booleans())
 @pytest.mark.parametrize("provider", WIRES)
 def test_each_provider_accepts_what_it_is_told_of_any_log(providers, provider, log, more, vision):

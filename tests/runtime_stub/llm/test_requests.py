@@ -1,12 +1,23 @@
 """Requests to a model: which are repeated, how often, and what is left of an answer that broke off."""
 
 import asyncio
+import socket
+from contextlib import suppress
+from itertools import pairwise
 
 import pytest
+from pydantic import SecretStr
+from pydantic_ai.direct import model_request_stream
+from pydantic_ai.exceptions import ModelAPIError
+from pydantic_ai.messages import ModelRequest
 
+from events.actions import LoopRecoveryAction
 from runtime_stub.conformance import TurnDouble
 from runtime_stub.llm import LlmAgent
+from runtime_stub.llm.faults import fault_of
+from runtime_stub.llm.models import CONNECT_SECONDS, Choice, opened
 from runtime_stub.turn import AgentSettings, ModelOptions, Reason, TurnFailed
+from tests.support.asking import MODELS
 from tests.support.model_endpoint import (
     calls,
     compressed,
@@ -14,17 +25,19 @@ from tests.support.model_endpoint import (
     hang,
     huge,
     plain,
+    reasoning,
     refused,
     unknown_tool,
 )
 
 
-def turn_of(model, *, pause=20.0, **options):
+def turn_of(model, *, pause=20.0, provider="openai", name="gpt-x", **options):
     """A turn of an agent that asks that model, which may pause for so many seconds."""
     chosen = ModelOptions(first_token_seconds=20, token_seconds=pause, **options)
+    address = model.url_of(provider)
     return TurnDouble(
         "Hello",
-        settings=AgentSettings(llm_model="gpt-x", llm_base_url=model.url, model_options=chosen),
+        settings=AgentSettings(llm_model=name, llm_base_url=address, model_options=chosen),
     )
 
 
@@ -113,3 +126,117 @@ async def test_an_answer_may_be_very_long(model):
     await LlmAgent().run(turn)
 
     assert turn.said == ["word " * 2_000]
+
+
+@pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 529])
+async def test_what_may_pass_is_asked_again(model, status):
+    model.say(refused(status, **{"Retry-After": "0"}), plain("Well."))
+    turn = turn_of(model)
+    await LlmAgent().run(turn)
+
+    assert turn.said == ["Well."]
+    assert len(turn.statuses) == 1
+
+
+async def test_each_wait_is_longer_than_the_one_before_unless_the_provider_names_one(model):
+    model.otherwise = refused(500)
+    turn = turn_of(model, tries=4)
+    await fails(turn)
+    came = [one.came_at for one in model.requests]
+    waits = [after - before for before, after in pairwise(came)]
+
+    for wait, least in zip(waits, [0.25, 0.5, 1.0], strict=True):
+        assert wait >= least
+
+
+async def test_a_model_that_thinks_without_a_word_has_the_time_to_begin(model):
+    async def thinks(reply):
+        await reply.head()
+        (*begun, signed, ended) = reply.wire.signed("c2lnbmVk")
+        await reply.frames(begun)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(reply.request.left.wait(), 3)
+        await reply.frames([signed, ended])
+        await reply.text("Well.")
+        await reply.end()
+
+    model.say(thinks)
+    turn = turn_of(model, pause=2, provider="anthropic", name=MODELS["anthropic"])
+    await LlmAgent().run(turn)
+
+    assert (turn.said, turn.statuses) == (["Well."], [])
+
+
+@pytest.mark.parametrize("provider", MODELS)
+async def test_thoughts_that_nobody_wants_to_see_are_not_shown(model, provider):
+    model.say(reasoning("Hm.", "Well."))
+    chosen = {"provider": provider, "name": MODELS[provider]}
+    turn = turn_of(model, show_reasoning=False, **chosen)
+    await LlmAgent().run(turn)
+    asked = str(model.requests[0].body)
+
+    assert turn.said == ["Well."]
+    assert "summarized" not in asked
+    assert "include_thoughts" not in asked
+
+
+async def test_a_circle_of_two_steps_ends_the_turn_as_one_does(model):
+    one, two = (calls(("run", f'{{"command": "{name}"}}')) for name in ("ls", "pwd"))
+    model.say(*[one, two] * 10)
+    turn = turn_of(model)
+    await LlmAgent().run(turn)
+
+    assert len(model.requests) == 12
+    assert [type(each) for each in turn.acted].count(LoopRecoveryAction) == 1
+
+
+async def test_calls_with_one_id_are_told_apart(model):
+    async def answers(reply):
+        await reply.head()
+        for place, text in enumerate(("one", "two")):
+            arguments = f'{{"path": "{text}", "content": "{text}"}}'
+            function = {"name": "write", "arguments": arguments}
+            call = {"index": place, "id": "same", "type": "function", "function": function}
+            await reply.delta({"tool_calls": [call]})
+        await reply.end("tool_calls")
+
+    model.say(answers, plain("Well."))
+    turn = turn_of(model)
+    await LlmAgent().run(turn)
+
+    assert turn.said == ["Well."]
+    assert [one.path for one in turn.acted if one.kind == "write"] == ["one", "two"]
+    assert model.faults == []
+
+
+def full_backlog():
+    """A listener that accepts nobody, and connections that wait there: the next one waits for ever."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=0)
+    waiting = []
+    for _ in range(3):
+        one = socket.socket()
+        one.settimeout(0)
+        with suppress(BlockingIOError):
+            one.connect(listener.getsockname())
+        waiting.append(one)
+    return listener, waiting
+
+
+@pytest.mark.parametrize("provider", MODELS)
+async def test_connecting_has_a_clock_of_its_own_whichever_the_provider(provider):
+    listener, waiting = full_backlog()
+    address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    choice = Choice(provider, "model-x", address, SecretStr("sk-1"), connect_seconds=0.5)
+    try:
+        async with opened(choice) as opened_model:
+            request = [ModelRequest.user_text_prompt("Hello")]
+            with pytest.raises(ModelAPIError) as failed:
+                async with model_request_stream(opened_model, request, instrument=False):
+                    pass
+    finally:
+        for one in (listener, *waiting):
+            one.close()
+
+    fault = fault_of(failed.value, "model-x")
+    assert (fault.reason, fault.passes) == (Reason.MODEL_UNREACHABLE, True)
+    assert Choice("openai", "x", None, None).connect_seconds == CONNECT_SECONDS == 10

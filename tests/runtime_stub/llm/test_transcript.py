@@ -27,8 +27,10 @@ from events.event import ConfirmationState, EventSource, Interruption, RecallTyp
 from events.observations import CmdOutputMetadata, CmdOutputObservation, ErrorObservation
 from runtime_stub.conformance.agent import HistoryDouble
 from runtime_stub.llm.transcript import (
+    BEGINNING,
     GO_ON,
     NO_ANSWER,
+    NO_WORDS,
     PICTURE,
     Reader,
     read_transcript,
@@ -251,3 +253,22 @@ async def test_an_error_that_answers_a_message_is_not_told():
         asked("One?"), ErrorObservation(content="lost", cause=0, source=EventSource.AGENT)
     )
     assert found == [("user", "One?")]
+
+
+async def test_of_a_long_output_both_ends_are_told():
+    found = await told(asked("Do!"), run("a", "1"), output(1, f"first{'x' * 40_000}last"))
+    (_, ((_, _, content),)) = found[2][0], found[2][1:]
+
+    assert len(content) <= 30_000
+    assert content.startswith("firstx")
+    assert content.endswith("xlast")
+
+
+async def test_a_message_without_words_is_told_as_one():
+    found = await told(asked(" \n"), said(""), asked("Well?"))
+    assert found == [("user", NO_WORDS, "Well?")]
+
+
+async def test_a_conversation_that_the_agent_has_begun_is_told_from_its_words():
+    found = await told(said("Good morning."), asked("Hello"))
+    assert found == [("user", BEGINNING), ("model", "Good morning."), ("user", "Hello")]

@@ -2,12 +2,13 @@
 
 import pytest
 
-from events.actions import CondensationAction
+from events.actions import CondensationAction, MessageAction
+from events.event import EventSource
 from runtime_stub.conformance import TurnDouble
 from runtime_stub.llm import LlmAgent
 from runtime_stub.stub import StubRuntime
-from runtime_stub.turn import AgentSettings, ModelOptions
-from tests.support.model_endpoint import calls, plain, reasoning
+from runtime_stub.turn import AgentSettings, ModelOptions, Reason, TurnFailed
+from tests.support.model_endpoint import calls, plain, reasoning, refused
 
 SHORT, LONG = "echo short", f"echo {'long ' * 300}"
 
@@ -111,3 +112,33 @@ async def test_a_turn_that_fills_the_context_summarises_its_own_beginning_for_go
         ("assistant", "Done.", []),
         ("user", "Go on.", []),
     ]
+
+
+def said(text, source=EventSource.USER):
+    return MessageAction(content=text, source=source)
+
+
+async def test_a_text_takes_as_many_tokens_as_it_has_bytes_whichever_its_script(model, runtime):
+    model.otherwise = plain("好的。", usage=False)
+    before = [
+        said(one * 2000, who) for one in "你我他" for who in (EventSource.USER, EventSource.AGENT)
+    ]
+    turn = turn_of(model, runtime, "再见", before, context_tokens=8000)
+    await LlmAgent().run(turn)
+
+    assert [one.kind for one in turn.log].count("condensation") == 1
+    assert all(
+        sum(len(text.encode()) for _, text in one.said) < 8000 * 3.5 for one in model.requests
+    )
+
+
+async def test_a_request_that_is_too_long_even_when_shorter_ends_the_turn(model, runtime):
+    too_long = refused(400, "context_length_exceeded")
+    model.say(too_long, plain("In short: words."), too_long)
+    before = [said("word " * 50) for _ in range(6)]
+    turn = turn_of(model, runtime, "And on.", before)
+    with pytest.raises(TurnFailed) as failed:
+        await LlmAgent().run(turn)
+
+    assert failed.value.reason is Reason.CONTEXT_TOO_LONG
+    assert len(model.requests) == 3
