@@ -60,10 +60,12 @@ OOM_SCORE = 500
 NICENESS = 5
 NOT_STARTED = 126
 KILLED = 128 + signal.SIGKILL
-CHANGED_SIGNALS = signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM
-"""Those that this program, or Python, does not leave as a new program expects them.
+IGNORED_SIGNALS = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}
+"""Those that a command could end or stop this program by, if it has the same user."""
+RESTORED_SIGNALS = (IGNORED_SIGNALS | {signal.SIGCHLD}) - {signal.SIGXFSZ}
+"""Those that a shell has as a new program expects them.
 
-Python ignores SIGXFSZ, and it stays so: who writes too much is told, and its shell goes on.
+SIGXFSZ it ignores, as Python does: what writes too much gets an error, and goes on.
 """
 FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -551,7 +553,7 @@ class Keeper:
         folder, into, where = files
         try:
             signal.set_wakeup_fd(-1)
-            for number in CHANGED_SIGNALS:
+            for number in RESTORED_SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
             prctl(PR_SET_DUMPABLE, 1)
             os.setsid()
@@ -853,7 +855,7 @@ def main() -> None:
     """Keep the processes of one conversation; the socket is the standard input."""
     link = socket.socket(fileno=os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in IGNORED_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     try:
         prctl(PR_SET_CHILD_SUBREAPER, 1)

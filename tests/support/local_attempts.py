@@ -402,6 +402,15 @@ async def _(world):
     return stopped
 
 
+@attempt("a keeper that is asked to end, by SIGTERM and the like")
+async def _(world):
+    ending = "HUP INT QUIT ABRT ALRM TERM USR1 USR2 TSTP TTIN PIPE PROF SYS RTMIN RTMAX"
+    await world.run("sleep 1000 &")
+    await world.run(f"for name in {ending}; do kill -$name $PPID; done")
+    answer = await world.run("echo and on")
+    return answer.content != "and on" or await _outlives_its_runtime(world, 1)
+
+
 @attempt("a keeper that is killed, and the processes that it kept")
 async def _(world):
     kill = "(setsid sleep 1000 &); kill -KILL $PPID; : > begun; sleep 1000"
