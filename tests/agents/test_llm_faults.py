@@ -9,6 +9,7 @@ from tests.support.provider_cases import (
     BEGUN,
     FAULTS,
     NEVER_WRITTEN,
+    SECONDS,
     Case,
     done,
     passes,
@@ -23,13 +24,12 @@ LOOP = (
     " How shall I go on?"
 )
 LONG = "word " * 5_000
-
-
 RUN = ("run", '{"command": "echo one"}')
 READ = ("run", '{"command": "echo two"}')
 CASES = {
     **FAULTS,
     "plain": done(words.plain("Good morning."), "Good morning."),
+    "slow": done(words.slow(SECONDS / 3), "Good morning to you."),
     "huge": done(words.plain(LONG), LONG),
     "reasoning": done(words.reasoning("Let me see.", "Yes."), "Yes."),
     "hang once": passes(words.hang()),
@@ -45,6 +45,8 @@ CASES = {
         requests=6,
     ),
 }
+QUICK = ("401", "400", "500", "no model", "an error in the stream", "cut after 3", "loop")
+"""One for each way in which something of an error comes to the server."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -63,8 +65,26 @@ async def test_a_turn_recovers_from_what_the_provider_does_or_ends_in_the_reason
 
 
 @pytest.mark.parametrize("planted", NEVER_WRITTEN)
-async def test_nothing_that_a_provider_sends_in_an_error_is_written_or_logged(run, planted):
-    assert not run.holds(planted)
+async def test_nothing_that_a_provider_sends_in_an_error_is_written_told_or_logged(run, planted):
+    assert run.holding(planted) == []
+
+
+@pytest.mark.parametrize("storage", ["local", "memory"])
+async def test_nothing_of_an_error_is_written_on_any_other_storage(storage, tmp_path):
+    run = await run_cases(tmp_path, {name: CASES[name] for name in QUICK}, storage)
+
+    for name, outcome in run.outcomes.items():
+        assert outcome.reason == CASES[name].reason
+    assert [run.holding(planted) for planted in NEVER_WRITTEN] == [[] for _ in NEVER_WRITTEN]
+
+
+async def test_what_stands_in_a_log_or_a_data_directory_is_found_there(run):
+    assert run.holding("Good morning.") == [
+        "log of events",
+        "what clients were sent",
+        "data directory",
+    ]
+    assert "log of the server" in run.holding("model-1")
 
 
 async def test_a_provider_that_names_a_time_is_asked_again_after_it_and_people_are_told(run):

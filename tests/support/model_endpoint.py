@@ -30,8 +30,12 @@ from tests.support.waiting import WAIT_SECONDS
 
 PLANTED = "sk-planted-in-an-error-body-123456"
 """Stands in the bodies of errors, as some providers quote the key; nobody may ever see it."""
+PLANTED_BODY = "planted words of a body"
+"""Stand there too: they look like no key, so that nothing would mask them."""
 PLANTED_HEADER = "planted-in-a-header-654321"
 """Stands in a header of every response, with the same promise."""
+FAULTY = f"{PLANTED_BODY}, key {PLANTED}"
+"""The text of every body that is faulty."""
 HUGE_TOKENS = 20_000
 
 
@@ -105,7 +109,7 @@ class Reply:
 
     async def error(self, status: int, code: str, **headers: str) -> None:
         """Send an error as the API does, with a planted key in its text."""
-        refusal = self.wire.refusal(status, code, f"key {PLANTED}", headers)
+        refusal = self.wire.refusal(status, code, FAULTY, headers)
         body = orjson.dumps(refusal.body)
         fields = {"Content-Type": "application/json", "Content-Length": str(len(body))}
         fields |= {"Connection": "close", "X-Request-Id": PLANTED_HEADER, **refusal.headers}
@@ -373,7 +377,7 @@ def half_a_frame(text: str = "Good morning") -> Answer:
         await reply.head()
         await reply.text(text)
         (frame,) = reply.wire.text(", and so on")
-        await reply.raw(frame[: len(frame) // 2])
+        await reply.raw(frame[: len(frame) // 2] + FAULTY.encode())
         reply.reset()
 
     return answer
@@ -418,7 +422,7 @@ def error_in_stream(after: int, text: str = "Good morning to you, and so on.") -
         await reply.head()
         await reply.text("".join(tokens_of(text)[:after]))
         await reply.before_fault()
-        await reply.frames(reply.wire.broken(f"key {PLANTED}"))
+        await reply.frames(reply.wire.broken(FAULTY))
         await reply.over()
 
     return answer
@@ -429,7 +433,7 @@ def no_model() -> Answer:
 
     async def answer(reply: Reply) -> None:
         await reply.head(kind="text/html")
-        await reply.raw(f"<html><body>{PLANTED}</body></html>".encode())
+        await reply.raw(f"<html><body>{FAULTY}</body></html>".encode())
         await reply.over()
 
     return answer
@@ -440,6 +444,7 @@ def endless() -> Answer:
 
     async def answer(reply: Reply) -> None:
         await reply.head()
+        await reply.raw(FAULTY.encode())
         while not reply.request.left.is_set():
             await reply.raw(b"x" * 2**20)
 
@@ -451,7 +456,7 @@ def compressed() -> Answer:
 
     async def answer(reply: Reply) -> None:
         await reply.head(encoding="gzip")
-        await reply.raw(gzip.compress(b"x" * 2**20))
+        await reply.raw(gzip.compress(FAULTY.encode() + b"x" * 2**20))
         await reply.over()
 
     return answer
@@ -472,6 +477,20 @@ def refused(status: int, code: str = "refused", **headers: str) -> Answer:
 
     async def answer(reply: Reply) -> None:
         await reply.error(status, code, **headers)
+
+    return answer
+
+
+def slow(seconds: float, text: str = "Good morning to you.") -> Answer:
+    """Send the head and every token so many seconds after what came before."""
+
+    async def answer(reply: Reply) -> None:
+        await asyncio.sleep(seconds)
+        await reply.head()
+        for token in tokens_of(text):
+            await asyncio.sleep(seconds)
+            await reply.text(token)
+        await reply.end()
 
     return answer
 

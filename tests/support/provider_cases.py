@@ -12,7 +12,13 @@ import httpx
 from events.event import AgentState
 from runtime_stub.turn import Reason
 from tests.support import model_endpoint as words
-from tests.support.model_endpoint import PLANTED, PLANTED_HEADER, Answer, model_endpoint
+from tests.support.model_endpoint import (
+    PLANTED,
+    PLANTED_BODY,
+    PLANTED_HEADER,
+    Answer,
+    model_endpoint,
+)
 from tests.support.payloads import Payload, is_answer, is_state
 from tests.support.remote import Remote
 from tests.support.servers import server_process
@@ -31,7 +37,7 @@ SETTINGS = {
 }
 AT_ONCE = 10
 """Cases that are tried at the same time."""
-NEVER_WRITTEN = (PLANTED, PLANTED_HEADER, KEY)
+NEVER_WRITTEN = (PLANTED, PLANTED_BODY, PLANTED_HEADER, KEY)
 """Texts of the provider's, and a key, that must be nowhere."""
 ENDS = (AgentState.AWAITING_USER_INPUT, AgentState.ERROR)
 AGAIN = words.plain("At the second try.")
@@ -107,6 +113,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.view = SseView()
+        self.told: list[str] = []
         self._known: set[str] = set()
         self._changed = asyncio.Condition()
 
@@ -115,6 +122,7 @@ class Watch:
         async for frame in frames:
             async with self._changed:
                 self.view.take(frame)
+                self.told.append(str(frame))
                 self._changed.notify_all()
             if frame.name == "event" and self._is_end(frame.data):
                 return cast("Payload", frame.data)
@@ -139,6 +147,8 @@ class Outcome:
     requests: list[words.ModelRequest]
     end: Payload
     notices: list[str]
+    told: list[str]
+    """All that a client was sent meanwhile: events, pieces and notices."""
 
     def texts(self, *, interrupted: bool) -> list[str]:
         """The agent's texts."""
@@ -191,7 +201,8 @@ async def outcome_of(url: str, provider: Provider, model: str, case: Case) -> Ou
         async with asyncio.timeout(90), sse_frames(url, created, client=client) as frames:
             end = await watch.follow(frames)
         notices = [str(one) for one in watch.view.notices]
-        return Outcome(await api.log(created), provider.requests(model), end, notices)
+        log = await api.log(created)
+        return Outcome(log, provider.requests(model), end, notices, watch.told)
 
 
 @dataclass
@@ -200,21 +211,33 @@ class Run:
 
     outcomes: dict[str, Outcome]
     written: bytes
+    """All that is in the data directory."""
     printed: bytes
+    """The server's log and output."""
+    counted: str
+    """Its figures."""
 
-    def holds(self, planted: str) -> bool:
-        """Whether a text is anywhere in what the server wrote, printed, or has in its logs."""
-        text = planted.encode()
-        logs = (str((outcome.log, outcome.notices)) for outcome in self.outcomes.values())
-        return text in self.written or text in self.printed or any(planted in one for one in logs)
+    def holding(self, planted: str) -> list[str]:
+        """The places in which a text is found."""
+        told = {
+            "log of events": [str(one.log) for one in self.outcomes.values()],
+            "what clients were sent": [text for one in self.outcomes.values() for text in one.told],
+            "data directory": [self.written.decode("latin-1")],
+            "log of the server": [self.printed.decode("latin-1")],
+            "figures": [self.counted],
+        }
+        return [place for place, texts in told.items() if any(planted in text for text in texts)]
 
 
-async def run_cases(folder: Path, cases: Mapping[str, Case]) -> Run:
-    """Try every case on one server."""
+async def run_cases(folder: Path, cases: Mapping[str, Case], storage: str = "sqlite") -> Run:
+    """Try every case on one server with this storage."""
     gate = asyncio.Semaphore(AT_ONCE)
     async with (
         model_endpoint() as endpoint,
-        server_process(folder, environment=SETTINGS) as server,
+        server_process(
+            folder, "--storage", storage, environment=SETTINGS, log_bytes=2**30
+        ) as server,
+        httpx.AsyncClient(base_url=server.url) as client,
     ):
         provider = Provider(endpoint)
 
@@ -224,7 +247,9 @@ async def run_cases(folder: Path, cases: Mapping[str, Case]) -> Run:
 
         tasks = [of_case(number, case) for number, case in enumerate(cases.values())]
         outcomes = dict(zip(cases, await asyncio.gather(*tasks), strict=True))
+        counted = (await client.get("/metrics")).text
         await server.stop()
         files = await asyncio.to_thread(lambda: [*folder.rglob("*")])
         written = b"".join(path.read_bytes() for path in files if path.is_file())
-        return Run(outcomes, written, server.stderr)
+        printed = server.stderr + (await server.printed()).encode()
+        return Run(outcomes, written, printed, counted)

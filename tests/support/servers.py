@@ -18,6 +18,8 @@ from server.config.settings import ServerConfig
 from server.process.runner import Runner, listen, uvicorn_config
 
 READY_SECONDS = 60.0
+LOG_BYTES = 200_000
+"""Bytes of a server's log that are kept, the last ones."""
 """A process that takes longer to start or to end hangs; on a loaded machine it may take 20."""
 REPOSITORY = Path(__file__).parents[2]
 
@@ -57,6 +59,7 @@ class ServerProcess:
         port: int = 0,
         environment: dict[str, str] | None = None,
         files: int | None = None,
+        log_bytes: int = LOG_BYTES,
     ):
         self.data_dir = data_dir
         self.port = port
@@ -66,6 +69,7 @@ class ServerProcess:
         self._limits = None if files is None else partial(_limit_files, files)
         self._process: Process | None = None
         self._reading: asyncio.Task[None] | None = None
+        self._log_bytes = log_bytes
 
     @property
     def url(self) -> str:
@@ -149,7 +153,7 @@ class ServerProcess:
     async def _read_stderr(self, process: Process) -> None:
         assert process.stderr is not None
         while chunk := await process.stderr.read(65536):
-            self.stderr = (self.stderr + chunk)[-200_000:]
+            self.stderr = (self.stderr + chunk)[-self._log_bytes :]
 
 
 def _limit_files(files: int) -> None:
@@ -162,11 +166,20 @@ async def server_process(
     *arguments: str,
     environment: dict[str, str] | None = None,
     files: int | None = None,
+    log_bytes: int = LOG_BYTES,
 ) -> AsyncIterator[ServerProcess]:
-    """A server process, ended when the block is left; it may open so many `files`."""
+    """A server process, ended when the block is left; it may open so many `files`.
+
+    Of its log the last `log_bytes` are kept.
+    """
     with kept_port() as port:
         server = ServerProcess(
-            data_dir, *arguments, port=port, environment=environment, files=files
+            data_dir,
+            *arguments,
+            port=port,
+            environment=environment,
+            files=files,
+            log_bytes=log_bytes,
         )
         await server.start()
         try:
