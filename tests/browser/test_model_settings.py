@@ -3,6 +3,7 @@
 import pytest
 from playwright.async_api import expect
 
+from tests.support.asking import MODELS
 from tests.support.browser import person
 from tests.support.model_endpoint import model_endpoint, plain, refused
 from tests.support.servers import server_process
@@ -15,7 +16,10 @@ pytestmark = [
 KEY = "sk-planted-in-the-page-7f3a91"
 
 
-async def test_a_model_is_entered_tried_saved_and_talked_to(context, tmp_path):
+@pytest.mark.parametrize("provider", MODELS)
+async def test_a_model_is_entered_tried_saved_and_talked_to(context, tmp_path, provider):
+    chosen = MODELS[provider]
+    name = chosen.rpartition(":")[2]
     async with (
         model_endpoint() as model,
         server_process(tmp_path / "data", "--agent", "llm") as server,
@@ -23,19 +27,19 @@ async def test_a_model_is_entered_tried_saved_and_talked_to(context, tmp_path):
         reader = await person(context, server.url)
         await reader.visit()
         await reader.part("open-settings").click()
-        await reader.part("setting-llm_model").fill("gpt-x")
-        await reader.part("setting-llm_base_url").fill(model.url)
+        await reader.part("setting-llm_model").fill(chosen)
+        await reader.part("setting-llm_base_url").fill(model.url_of(provider))
         await reader.part("setting-llm_api_key").fill(KEY)
         outcome = reader.part("model-trial-outcome")
 
         model.say(refused(401))
         await reader.part("model-trial").click()
-        await expect(outcome).to_have_text("The provider of gpt-x did not accept the API key.")
+        await expect(outcome).to_have_text(f"The provider of {name} did not accept the API key.")
         await expect(outcome).to_have_attribute("data-bad", "true")
         model.say(plain("OK"))
         await reader.part("model-trial").click()
-        await expect(outcome).to_contain_text("gpt-x answered after")
-        assert await reader.part("setting-llm_model").input_value() == "gpt-x"
+        await expect(outcome).to_contain_text(f"{name} answered after")
+        assert await reader.part("setting-llm_model").input_value() == chosen
         before = await reader.page.request.get(f"{server.url}/api/settings")
         assert (await before.json())["llm_model"] == ""
 
@@ -47,5 +51,5 @@ async def test_a_model_is_entered_tried_saved_and_talked_to(context, tmp_path):
         await reader.ask("Hello", "Good morning to you.")
         assert not await reader.found_fault()
 
-    sent = [one.headers["authorization"] for one in model.requests]
-    assert sent == [f"Bearer {KEY}"] * 3
+    assert len(model.requests) == 3
+    assert all(KEY in str(one.headers) and KEY not in one.path for one in model.requests)

@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pydantic_ai.models.anthropic
+import pydantic_ai.models.google  # noqa: F401 - both take seconds, which no test should be charged with
 from pydantic import SecretStr
 
 from events.event import AgentState
