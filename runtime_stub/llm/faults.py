@@ -46,6 +46,10 @@ class EmptyAnswer(Exception):
     """An answer has neither a word nor a call."""
 
 
+class Declined(Exception):
+    """The provider does not let the model answer."""
+
+
 class Fault(NamedTuple):
     """The cause of a failed request.
 
@@ -79,7 +83,9 @@ def fault_of(error: Exception, model: str) -> Fault:
     if _is_of_connection(error):
         text = "The model's provider cannot be reached, or the connection broke off."
         return Fault(Reason.MODEL_UNREACHABLE, text, passes=True)
-    if isinstance(error, EmptyAnswer):
+    if isinstance(error, Declined):
+        text, passes = f"The provider does not let the model {model} answer this.", False
+    elif isinstance(error, EmptyAnswer):
         text, passes = f"The model {model} gave an empty answer.", True
     elif isinstance(error, UserError):
         text, passes = f"The model {model} cannot be asked that.", False

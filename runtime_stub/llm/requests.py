@@ -28,7 +28,7 @@ from pydantic_ai.tools import ToolDefinition
 
 from events.errors import EventsError
 from runtime_stub.errors import RuntimeFloorError
-from runtime_stub.llm.faults import EmptyAnswer, Fault, fault_of
+from runtime_stub.llm.faults import Declined, EmptyAnswer, Fault, fault_of
 from runtime_stub.llm.models import Choice
 from runtime_stub.llm.speech import Gathered
 from runtime_stub.llm.transcript import SIGNATURE, bytes_of
@@ -147,7 +147,8 @@ class Requests:
         except LimitReached as error:
             answer.limit = error
         if not calls and not heard.text.strip():
-            raise answer.limit or EmptyAnswer
+            is_declined = response.finish_reason == "content_filter"
+            raise answer.limit or (Declined if is_declined else EmptyAnswer)
         return answer
 
     def _pause_after(self, event: ModelResponseStreamEvent) -> float:

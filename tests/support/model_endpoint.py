@@ -325,6 +325,16 @@ def empty() -> Answer:
     return plain("")
 
 
+def declined() -> Answer:
+    """Answer nothing, because the provider does not let the model."""
+
+    async def answer(reply: Reply) -> None:
+        await reply.head()
+        await reply.end("content_filter")
+
+    return answer
+
+
 def huge(tokens: int = HUGE_TOKENS) -> Answer:
     """Answer with very many tokens."""
     return plain("word " * tokens)

@@ -239,7 +239,12 @@ class AnthropicWire(Wire):
         429: "rate_limit_error",
         529: "overloaded_error",
     }
-    reasons: ClassVar = {"stop": "end_turn", "tool_calls": "tool_use", "length": "max_tokens"}
+    reasons: ClassVar = {
+        "stop": "end_turn",
+        "tool_calls": "tool_use",
+        "length": "max_tokens",
+        "content_filter": "refusal",
+    }
     texts: ClassVar = {
         "context_length_exceeded": "prompt is too long: 208310 tokens > 200000 maximum",
         "insufficient_quota": "Your credit balance is too low to access the Anthropic API.",
@@ -448,7 +453,12 @@ class GoogleWire(Wire):
         429: "RESOURCE_EXHAUSTED",
         503: "UNAVAILABLE",
     }
-    reasons: ClassVar = {"stop": "STOP", "tool_calls": "STOP", "length": "MAX_TOKENS"}
+    reasons: ClassVar = {
+        "stop": "STOP",
+        "tool_calls": "STOP",
+        "length": "MAX_TOKENS",
+        "content_filter": "SAFETY",
+    }
     texts: ClassVar = {
         "context_length_exceeded": (
             "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."

@@ -101,6 +101,7 @@ FAULTS: Mapping[str, Case] = {
     "compressed": stays(words.compressed(), Reason.MODEL_FAILED, requests=1),
     "empty once": passes(words.empty()),
     "empty": stays(words.empty(), Reason.MODEL_FAILED),
+    "declined": stays(words.declined(), Reason.MODEL_FAILED, requests=1),
     "garbage arguments once": passes(words.garbage_arguments()),
     "unknown tool once": passes(words.unknown_tool()),
     "unknown tool": stays(words.unknown_tool(), Reason.MODEL_FAILED, requests=3),

@@ -21,6 +21,7 @@ from tests.support.asking import MODELS
 from tests.support.model_endpoint import (
     calls,
     compressed,
+    declined,
     endless,
     hang,
     huge,
@@ -240,3 +241,12 @@ async def test_connecting_has_a_clock_of_its_own_whichever_the_provider(provider
     fault = fault_of(failed.value, "model-x")
     assert (fault.reason, fault.passes) == (Reason.MODEL_UNREACHABLE, True)
     assert Choice("openai", "x", None, None).connect_seconds == CONNECT_SECONDS == 10
+
+
+@pytest.mark.parametrize("provider", MODELS)
+async def test_a_model_that_may_not_answer_is_asked_once(model, provider):
+    model.say(declined())
+    turn = turn_of(model, provider=provider, name=MODELS[provider])
+
+    assert await fails(turn) is Reason.MODEL_FAILED
+    assert len(model.requests) == 1
