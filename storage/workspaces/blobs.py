@@ -8,7 +8,15 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from storage.errors import ConversationNotFound, Damaged, KeyNotFound, NewerFormat, WrongKey
+from storage.errors import (
+    ConversationNotFound,
+    Damaged,
+    KeyNotFound,
+    NewerFormat,
+    StorageError,
+    Unavailable,
+    WrongKey,
+)
 from storage.keyed_locks import KeyedLocks
 from storage.sealing.cipher import Cipher
 from storage.sealing.key import Key
@@ -101,9 +109,11 @@ class BlobWorkspaces(WorkspaceStore):
                 await self._drop(conversation_id, blobs & plan.until - plan.afterwards)
 
     async def _write(self, conversation_id: str, form: SealedForm, change: Change) -> None:
+        written = set()
         try:
             for blob in change.blobs:
                 body = await asyncio.to_thread(form.sealed_blob, blob)
+                written.add(blob.name)
                 await self.write_blob(conversation_id, blob.name, body)
             body = await asyncio.to_thread(form.sealed_manifest, change.manifest)
             await self.write_manifest(conversation_id, body)
@@ -111,6 +121,18 @@ class BlobWorkspaces(WorkspaceStore):
             # The deletion that came first has dropped only what it found.
             await self.drop(conversation_id)
             raise
+        except Unavailable:
+            # On a full disk, what is of no use must not keep others from writing.
+            await self._take_back(conversation_id, written)
+            raise
+
+    async def _take_back(self, conversation_id: str, names: AbstractSet[str]) -> None:
+        try:
+            await self._drop(conversation_id, names)
+        except StorageError:
+            logger.exception(
+                "what a failed save has written stays until the next", extra=_ids(conversation_id)
+            )
 
     async def _drop(self, conversation_id: str, names: AbstractSet[str]) -> None:
         for some in _few(sorted(names)):
