@@ -22,6 +22,8 @@ INHERITED = ("HOME", "LANG", "LOGNAME", "PATH", "TMPDIR", "USER")
 """Variables of the server's environment that a program gets besides the user's."""
 END_SECONDS = 0.5
 """Seconds a program may take to end by itself, and again to be gone once it is killed."""
+EXIT_SECONDS = 5.0
+"""Seconds a program that has closed its output may take to end, for its exit code to be told."""
 MOST_OTHER_LINES = 1_000
 """Lines of its output that may be no messages: banners and logs, which are passed over."""
 
@@ -102,10 +104,10 @@ class Program(AbstractAsyncContextManager[Streams]):
         """Kill what there still is of the process group, at once."""
         self._signal(signal.SIGKILL)
 
-    async def _gone(self, process: Process) -> int | None:
+    async def _gone(self, process: Process, seconds: float = END_SECONDS) -> int | None:
         """Return the code of a program that is about to end; None if it does not in time."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(END_SECONDS):
+            async with asyncio.timeout(seconds):
                 return await process.wait()
         return None
 
@@ -145,7 +147,7 @@ class Program(AbstractAsyncContextManager[Streams]):
                 await self._tell(output, told)
             except asyncio.IncompleteReadError:
                 self._allowance.over.set()
-                self.exit_code = await self._gone(process)
+                self.exit_code = await self._gone(process, EXIT_SECONDS)
             except (TooMuch, anyio.BrokenResourceError, anyio.ClosedResourceError):
                 return
 

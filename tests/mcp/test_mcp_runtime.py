@@ -237,7 +237,7 @@ async def test_an_end_while_servers_are_connected_leaves_nothing(notes):
     await asyncio.wait([listing])
 
     await others_have_ended()
-    assert not [one for one in psutil.Process().children(recursive=True) if _is_tool_server(one)]
+    await until(lambda: not any(map(_is_tool_server, psutil.Process().children())))
 
 
 def _is_tool_server(process):
