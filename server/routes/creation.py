@@ -21,7 +21,7 @@ from events.recording import RecordedActions, read_recording
 from server.access.auth import Owner
 from server.conversations.manager import AgentLoopInfo
 from server.http.body_limits import ENVELOPE_BYTES, too_large
-from server.routes.request import RequestBody, idempotency_key, owner_of, read_body
+from server.routes.request import RequestBody, idempotency_key, owner_of, read_body, read_json
 from server.routes.services import Services
 from storage.conversations.base import ConversationStore
 from storage.conversations.metadata import (
@@ -41,7 +41,10 @@ MAX_NAME = 1000
 MAX_IMAGES = 100
 LONG_RECORDING = 256 * 1024
 """Characters from which a recording is parsed in a thread, so that the event loop is not blocked."""
-
+LONG_BODY = 256 * 1024
+"""Bytes from which a body is long: what is made of it holds it several times over."""
+LONG_AT_ONCE = 4
+"""Conversations with a long body that are created at one time; others wait, held as bytes."""
 RECORDINGS_BYTES = 64 * 1024 * 1024
 """Bytes that all unfinished recordings together may hold."""
 _CREDENTIALS = re.compile(
@@ -177,6 +180,7 @@ class ConversationCreator:
         self._services = services
         self._locks: KeyedLocks[str] = KeyedLocks()
         self._reading = asyncio.Lock()
+        self._long = asyncio.Semaphore(LONG_AT_ONCE)
         self._recordings = ByteBudget(RECORDINGS_BYTES)
 
     async def create(self, request: Request) -> AgentLoopInfo:
@@ -185,6 +189,13 @@ class ConversationCreator:
         Raises what reading raises, SettingsNotFound, ModelKeyMissing, BadEvent (the message),
         BadRecording, BadKey, KeyExists (the id) and StreamOverloaded (too much is to be done again).
         """
+        if len(await read_json(request)) <= LONG_BODY:
+            return await self._create(request)
+        # The bytes of bodies that wait are bounded where they are received.
+        async with self._long:
+            return await self._create(request)
+
+    async def _create(self, request: Request) -> AgentLoopInfo:
         owner = owner_of(request)
         chooses = self._services.config.allow_set_conversation_id
         order = await read_body(request, NamedConversation if chooses else NewConversation)
