@@ -5,7 +5,7 @@ import logging
 from asyncio import Task
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from events.event import Event
 from events.observations import ErrorObservation
@@ -38,6 +38,13 @@ MOST_NAMED = 10
 
 Take = Callable[[], Awaitable[Snapshot | None]]
 """Returns a snapshot, or None where nothing is to be saved."""
+
+
+class NotRestored(RuntimeUnavailable):
+    """A runtime refuses to begin with what is kept; that stays."""
+
+    quotes: ClassVar[bool] = True
+    """Its text quotes paths, which must not appear in the server's log."""
 
 
 class Saving:
@@ -178,7 +185,12 @@ class LoopWorkspace:
             raise RuntimeUnavailable("the workspace cannot be read now; try again") from error
         if loaded is None:
             return
-        await self._runtime.restore(loaded.snapshot)
+        try:
+            await self._runtime.restore(loaded.snapshot)
+        except RuntimeUnavailable:
+            raise
+        except RuntimeFloorError as error:
+            raise NotRestored(f"the workspace cannot be restored: {error}") from error
         if loaded.lost or loaded.own_lost:
             self._tell(ErrorObservation(content=_words_of_loss(loaded), error_id=DAMAGED_ID))
 

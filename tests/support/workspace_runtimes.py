@@ -25,9 +25,15 @@ class ForgetfulBuilder(RuntimeBuilder):
 
 
 class FaultyRuntime(StubRuntime):
-    """Fails at a snapshot in the way that stands in `fault`."""
+    """Fails at a snapshot in the way that stands in `fault`, and takes none back while it `refuses`."""
 
     fault: ClassVar[str] = ""
+    refuses: ClassVar[bool] = False
+
+    async def restore(self, snapshot: Snapshot) -> None:
+        if self.refuses:
+            raise WorkspaceError("the sandbox takes no files")
+        await super().restore(snapshot)
 
     async def snapshot(self, limits: WorkspaceLimits) -> Snapshot | None:
         taken = await super().snapshot(limits)

@@ -165,6 +165,29 @@ async def test_a_snapshot_that_fails_ends_no_conversation_and_leaves_what_was_ke
         await until(lambda: is_kept(rest, {"a": b"1\n", "b": b"3\n"}))
 
 
+async def test_what_a_runtime_refuses_to_begin_with_stays_and_is_there_for_the_next(caplog):
+    async with rest_server(runtime_class=f"{HERE}:FaultyBuilder") as rest:
+        await begin(rest)
+        await run(rest, "echo 1 > a")
+        await rest.ask("POST", f"{ONE}/stop")
+        FaultyRuntime.refuses = True
+        try:
+            await rest.ask("POST", f"{ONE}/message", json={"message": "/run cat a"})
+            failed = await rest.wait_for(
+                "c1", lambda event: event.get("extras", {}).get("agent_state") == "error"
+            )
+            await until(lambda: ended(rest))
+        finally:
+            FaultyRuntime.refuses = False
+
+        reason = failed["extras"]["reason"]
+        assert reason == "the workspace cannot be restored: the sandbox takes no files"
+        assert any("failed to start" in one.message for one in caplog.records)
+        assert await files_kept(rest) == {"a": b"1\n"}
+        await run(rest, "cat a")
+        assert any(event.get("content") == "1" for event in await log(rest))
+
+
 async def test_a_runtime_that_returns_no_snapshots_runs_as_before():
     async with rest_server(runtime_class=f"{HERE}:ForgetfulBuilder") as rest:
         await begin(rest)
