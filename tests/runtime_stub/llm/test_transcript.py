@@ -141,6 +141,24 @@ async def test_calls_of_two_answers_stand_apart():
         asked("Do!"), run("a", "1", "r1"), output(1, "A"), run("b", "1", "r2"), output(3, "B")
     )
     assert [who for who, *_ in found] == ["user", "model", "user", "model", "user"]
+    assert [call for _, (_, call, *_) in found[1:]] == ["1", "1", "event-3", "event-3"]
+
+
+async def test_ids_and_names_of_calls_have_the_form_that_the_provider_takes():
+    called = run("a", "functions.run:0").model_copy(
+        update={"tool_call_metadata": ToolCall("functions.run:0", "functions.run").metadata()}
+    )
+    log = log_of(asked("Do!"), called)
+    transcript = await read_transcript(HistoryDouble(log), [], 10**6)
+    made: list[Any] = [
+        transcript.messages("", Reader(provider))[1].parts[0]
+        for provider in ("openai", "anthropic")
+    ]
+
+    assert [(one.tool_name, one.tool_call_id) for one in made] == [
+        ("functions_run", "functions.run:0"),
+        ("functions_run", "event-1"),
+    ]
 
 
 async def test_a_call_without_an_answer_is_answered_as_interrupted():
