@@ -129,6 +129,11 @@ class Watch:
                 return cast("Payload", frame.data)
         raise AssertionError("the stream ended")
 
+    async def begun(self) -> None:
+        """Wait until an event is shown, from when on no notice is missed."""
+        async with asyncio.timeout(20), self._changed:
+            await self._changed.wait_for(lambda: self.view.events)
+
     async def shown(self) -> None:
         """Wait until a further text is shown."""
         async with asyncio.timeout(20), self._changed:
@@ -177,6 +182,7 @@ class Provider:
         return [one for one in self.endpoint.requests if one.model == model]
 
     async def _answer(self, reply: words.Reply) -> None:
+        await self.watches[reply.request.model].begun()
         answers = self.answers[reply.request.model]
         await (answers.popleft() if answers else AGAIN)(reply)
 
