@@ -18,7 +18,7 @@ from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
 
 from runtime_stub.errors import RuntimeFloorError
-from runtime_stub.outgoing import certificates, user_agent
+from runtime_stub.outgoing import certificates, closed_after, user_agent
 from runtime_stub.turn import AgentSettings, ModelOptions
 
 CONNECT_SECONDS = 10.0
@@ -179,11 +179,12 @@ class _Bounded(httpx2.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield them. Raises AnswerTooLong."""
         left = MOST_BYTES
-        async for chunk in self._stream:
-            left -= len(chunk)
-            if left < 0:
-                raise AnswerTooLong
-            yield chunk
+        async with closed_after(self._stream) as chunks:
+            async for chunk in chunks:
+                left -= len(chunk)
+                if left < 0:
+                    raise AnswerTooLong
+                yield chunk
 
     async def aclose(self) -> None:
         """Close the connection."""

@@ -12,7 +12,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from runtime_stub.errors import RuntimeFloorError
 from runtime_stub.mcp.allowance import MOST_BYTES, TOO_MUCH, Allowance, Streams, TooMuch
-from runtime_stub.outgoing import certificates, user_agent
+from runtime_stub.outgoing import certificates, closed_after, user_agent
 from storage.users.mcp import EventServer, HttpServer
 
 CONNECT_SECONDS = 10.0
@@ -89,9 +89,10 @@ class _Bounded(httpx2.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield them. Raises TooMuch."""
-        async for chunk in self._stream:
-            self._allowance.take(size=len(chunk))
-            yield chunk
+        async with closed_after(self._stream) as chunks:
+            async for chunk in chunks:
+                self._allowance.take(size=len(chunk))
+                yield chunk
 
     async def aclose(self) -> None:
         """Close the connection."""

@@ -859,6 +859,12 @@ class ServerConfig(
         except ValidationError as error:
             problems = list(_problems(error))
             raise ConfigError(Layer().sentence(problems), problems=problems) from None
+        except UnicodeEncodeError:
+            # A validator has quoted what cannot be written, such as bytes of the environment.
+            problems = [
+                (name, "not a text in UTF-8") for name, value in data.items() if not _is_text(value)
+            ]
+            raise ConfigError(Layer().sentence(problems), problems=problems) from None
         if config.runtime_kind == "local" and config.runtime_class is not None:
             reason = "runtime = local has no effect beside runtime_class: leave one of them out"
             raise ConfigError(f"runtime: {reason}", problems=[("runtime_kind", reason)])
@@ -883,3 +889,12 @@ def _problems(error: ValidationError) -> Iterator[tuple[str, str]]:
         unknown = detail["type"] == "extra_forbidden"
         text = "unknown setting" if unknown else detail["msg"].removeprefix("Value error, ")
         yield name, ": ".join([*inner, text])
+
+
+def _is_text(value: object) -> bool:
+    texts = value if isinstance(value, list | tuple) else [value]
+    try:
+        "".join(one for one in texts if isinstance(one, str)).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -65,7 +65,7 @@ async def test_the_next_request_to_the_model_is_the_same_after_kills_between_tur
         ("assistant", "Answer 0"),
         ("user", "/echo at work"),
         ("assistant", "Running command: echo at work"),
-        ("tool", "at work"),
+        ("user", "at work"),
         ("assistant", "Answer 1"),
         ("user", "What was that?"),
     ]

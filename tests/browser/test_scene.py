@@ -127,7 +127,7 @@ class Scene:
 
     async def _answer(self, reply):
         await reply.head()
-        await reply.text(SECOND_THOUGHT, "reasoning_content")
+        await reply.thought(SECOND_THOUGHT)
         await reply.text(GROWING)
         arguments = json.dumps({"command": COMMAND})
         function = {"name": "run", "arguments": arguments[:-8]}
@@ -180,7 +180,7 @@ async def scene(live, model):
 
     async def findings(reply):
         await reply.head()
-        await reply.text(THOUGHT, "reasoning_content")
+        await reply.thought(THOUGHT)
         await reply.text(FINDINGS)
         await reply.end()
 

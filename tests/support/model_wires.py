@@ -163,7 +163,7 @@ class OpenAIWire(Wire):
         waiting: set[str] = set()
         for message in self.messages:
             if message["role"] == "tool":
-                if message["tool_call_id"] not in waiting:
+                if message.get("tool_call_id") not in waiting:
                     return "messages with role 'tool' must be a response to 'tool_calls'"
                 waiting.discard(message["tool_call_id"])
             elif waiting:

@@ -168,7 +168,7 @@ class Remembering(Chatting):
         for exchange in await turn.history.exchanges(Window()):
             messages += [{"role": "user", "content": one.content} for one in exchange.asked]
             for event in exchange.done:
-                role = "assistant" if isinstance(event, Action) else "tool"
+                role = "assistant" if isinstance(event, Action) else "user"
                 messages.append({"role": role, "content": getattr(event, "content", event.message)})
         await self.answer(turn, messages)
         turn.report(Usage("a-model", prompt_tokens=11, completion_tokens=7, cost=0.25))
