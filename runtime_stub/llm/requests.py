@@ -114,8 +114,9 @@ class Requests:
             seconds = FIRST_WAIT * 2.0 ** (failed - 1) * random.uniform(0.5, 1.0)  # noqa: S311
         trouble = TROUBLES.get(fault.reason, "The model failed")
         if heard.begun:
-            heard.begin_anew(fault.text)
             trouble = "The answer broke off"
+        # What nobody was shown goes as well: thoughts without words, and the beginning of a summary.
+        heard.begin_anew(fault.text)
         self.turn.status(f"{trouble}; trying again in {max(1, round(seconds))} s.")
         await asyncio.sleep(seconds)
 
@@ -260,5 +261,7 @@ def _bytes_of(message: ModelMessage) -> int:
     found = bytes_of(getattr(message, "instructions", None) or "")
     for part in message.parts:
         content = getattr(part, "content", None) or getattr(part, "args", None) or ""
+        if isinstance(content, list):  # with pictures, which are no text
+            content = "".join(one for one in content if isinstance(one, str))
         found += bytes_of(content if isinstance(content, str) else str(content))
     return found

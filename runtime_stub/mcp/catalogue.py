@@ -98,9 +98,13 @@ def catalogue_of(connections: Sequence[Connection]) -> Catalogue:
 def schema_of(listed: ListedTool) -> JsonSchema | None:
     """Return the schema of a tool's arguments; None for one that models do not take."""
     schema = {"type": "object", "properties": {}, **listed.input_schema}
-    if schema["type"] != "object" or not _is_schema(schema, DEEPEST_SCHEMA):
+    try:
+        length = len(orjson.dumps(schema))
+    except TypeError:  # an integer beyond 64 bits, or nested without end
         return None
-    return schema if len(orjson.dumps(schema)) <= MOST_SCHEMA_BYTES else None
+    if length > MOST_SCHEMA_BYTES or schema["type"] != "object":
+        return None
+    return schema if _is_schema(schema, DEEPEST_SCHEMA) else None
 
 
 def _is_schema(value: object, depth: int) -> bool:

@@ -45,6 +45,8 @@ class Program(AbstractAsyncContextManager[Streams]):
         self._process: Process | None = None
         self._tasks: list[Task[None]] = []
         self._streams: list[Any] = []
+        self._following: Task[None] | None = None
+        self._is_gone = False
         self.exit_code: int | None = None
         """The code with which the program has ended by itself; None while it runs."""
 
@@ -76,6 +78,7 @@ class Program(AbstractAsyncContextManager[Streams]):
             loop.create_task(self._read(process, process.stdout, told)),
             loop.create_task(self._write(process.stdin, asked, told)),
         ]
+        self._following = loop.create_task(self._follow(process))
         return received, sent
 
     async def __aexit__(self, *error: object) -> None:
@@ -98,11 +101,20 @@ class Program(AbstractAsyncContextManager[Streams]):
                 await self._gone(process)
             finally:
                 transport.close()
+        if self._following is not None:
+            self._following.cancel()
+            self._tasks.append(self._following)
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def kill(self) -> None:
         """Kill what there still is of the process group, at once."""
         self._signal(signal.SIGKILL)
+
+    async def _follow(self, process: Process) -> None:
+        """End the group with its program: from then on its number may be that of somebody else's."""
+        await process.wait()
+        self.kill()
+        self._is_gone = True
 
     async def _gone(self, process: Process, seconds: float = END_SECONDS) -> int | None:
         """Return the code of a program that is about to end; None if it does not in time."""
@@ -134,7 +146,7 @@ class Program(AbstractAsyncContextManager[Streams]):
             self._transport.close()
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None:
+        if self._process is not None and not self._is_gone:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, number)
 
@@ -186,5 +198,6 @@ class Program(AbstractAsyncContextManager[Streams]):
                     text = one.message.model_dump_json(by_alias=True, exclude_unset=True)
                     entry.write(text.encode() + b"\n")
                     await entry.drain()
-        except (OSError, RuntimeError, anyio.ClosedResourceError):  # by asyncio, by uvloop, by us
+        except (OSError, RuntimeError, ValueError, anyio.ClosedResourceError):
+            # By asyncio, by uvloop, by what cannot be written, by us.
             await told.aclose()

@@ -24,6 +24,7 @@ from events.observations import (
     MCPObservation,
     Observation,
 )
+from events.strictness import storable
 
 FAILED_ID = "AGENT_ERROR$TOOL_FAILED"
 """The tool, or its server, says that the call failed."""
@@ -56,7 +57,7 @@ def _words(result: CallToolResult) -> Iterator[str]:
     yield from texts
     structured = result.structured_content
     if structured is not None and not _is_said(structured, texts):
-        yield orjson.dumps(structured).decode()
+        yield orjson.dumps(storable(structured)).decode()
 
 
 def _is_said(structured: Any, texts: Sequence[str]) -> bool:

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from operator import is_not
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from events.actions import Action, MCPAction
 from events.observations import Observation
+from events.strictness import storable
 from runtime_stub.base import Runtime, RuntimeStatus
 from runtime_stub.errors import RuntimeUnavailable
 from runtime_stub.mcp.catalogue import Catalogue, catalogue_of, names_of
@@ -83,7 +84,8 @@ class McpRuntime(WrappedRuntime):
             return failure(self._no_tool(action.name), UNAVAILABLE_ID)
         server = entry.connection
         try:
-            return observation_of(action, await server.call(entry.listed, action.arguments))
+            given = cast("dict[str, Any]", storable(action.arguments))
+            return observation_of(action, await server.call(entry.listed, given))
         except CallRefused as error:
             return failure(str(error))
         except ServerFault as fault:

@@ -31,6 +31,8 @@ SERVER_KEY = "llm_api_key of the server"
 """The name under which the server's key is masked."""
 PROVIDER = re.compile(r"([^:/]+)[:/]")
 """The provider in the name of a model."""
+FAMILIES = {"claude": "anthropic", "gemini": "google"}
+"""Beginnings of names without a provider that tell it, as the agent `llm` reads them."""
 
 
 def needs_key(model: str | None) -> bool:
@@ -66,9 +68,12 @@ def agent_settings(stored: Settings, server: AgentSettings) -> AgentSettings:
 
 
 def _provider_of(model: str | None) -> str:
-    """Return what stands before the mark in a model's name; empty where there is none."""
-    found = PROVIDER.match(model or "")
-    return "" if found is None else found[1]
+    """Return the provider in a model's name, or the one of its family; empty where there is none."""
+    name = model or ""
+    found = PROVIDER.match(name)
+    if found is not None:
+        return found[1]
+    return next((one for begin, one in FAMILIES.items() if name.startswith(begin)), "")
 
 
 def missing(

@@ -179,6 +179,18 @@ async def test_a_program_that_has_died_is_started_again_at_the_next_call(notes):
     assert len(started(notes)) == 3
 
 
+async def test_what_a_program_leaves_behind_when_it_ends_is_ended_with_it(notes):
+    async with with_tools(ToolUser(servers(program(notes=notes)))) as runtime:
+        await runtime.tools()
+        left = await runtime.perform(call("sums__abandon"))
+        (abandoned,) = [
+            int(line.split()[1]) for line in notes.read_text().split("\n") if "abandons" in line
+        ]
+        await until(lambda: not psutil.pid_exists(abandoned))
+
+    assert isinstance(left, ErrorObservation)
+
+
 async def test_a_change_of_the_users_servers_counts_from_the_next_call_on(notes):
     user = ToolUser(servers(program("one", notes=notes)))
     async with with_tools(user) as runtime:

@@ -21,6 +21,11 @@ IMPATIENT = replace(PATIENT, connect_seconds=0.2)
 WORK = MCPAction(name="rude__work")
 
 
+def call_with(text):
+    """A call of the server's tool with a text."""
+    return MCPAction(name="rude__work", arguments={"text": text})
+
+
 async def told_of(server, options=PATIENT):
     """What is told of a server, besides that it is connected, and which tools there are."""
     user = ToolUser(servers(server))
@@ -243,6 +248,17 @@ async def _is_there(runtime):
 
 async def test_lines_that_are_no_messages_are_passed_over():
     assert (await answer_of(rude("chatty"))).content == "chatty"
+
+
+async def test_a_number_that_no_log_holds_is_told_as_its_text():
+    assert (await answer_of(rude("counts"))).content == '{"total":"18446744073709551616"}'
+
+
+async def test_half_a_character_that_an_agent_gives_reaches_no_server():
+    async with with_tools(ToolUser(servers(rude("says")))) as runtime:
+        said = [(await runtime.perform(call_with(text))).content for text in ("\ud800!", "whole")]
+
+    assert said == ["\ufffd!", "whole"]
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ async def test_a_turn_offers_the_tools_of_the_users_servers_and_carries_them_out
         (action,) = await one.of_kind("call_tool_mcp")
         (observation,) = await one.of_kind("mcp")
 
-    assert offered == ["runtime"] * 5 + ["mcp"] * 4
+    assert offered == ["runtime"] * 5 + ["mcp"] * 5
     assert found[0].content == observation.content == "3"
     assert (action.name, action.arguments) == (ADD.name, ADD.arguments)
     assert observation.cause == action.id

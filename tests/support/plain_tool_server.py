@@ -22,7 +22,12 @@ ODD_SCHEMAS: tuple[dict[str, Any], ...] = (
     {"properties": {"a": {"$ref": 5}}},
     {"properties": {"a": {"properties": []}}},
     {"$defs": {"A": None}},
+    {"properties": {"a": {"maximum": 2**64}}},
 )
+ODD_RESULTS: dict[str, dict[str, Any]] = {
+    "nonsense": {"weather": "fine"},
+    "counts": {"content": [], "structuredContent": {"total": 2**64}},
+}
 ODD_NAMES = ("get/page", "get page", "get_page", "é", "x" * 100, "x" * 99 + "y", "")
 
 
@@ -55,7 +60,7 @@ def tool(name: str, takes: Any = None) -> dict[str, Any]:
 
 
 TOOLS = {
-    "plain": [tool(one) for one in ("add", "environment", "wait", "leave")],
+    "plain": [tool(one) for one in ("add", "environment", "wait", "leave", "abandon")],
     "names": [tool(one) for one in ODD_NAMES],
     "schemas": [tool("fits"), *(tool("odd", schema(**one)) for one in ODD_SCHEMAS)],
     "list": [tool("fits"), tool("list", {"type": "array"})],
@@ -94,6 +99,11 @@ def behave(request: dict[str, Any]) -> None:
             note("waits")
         case "leave":
             os._exit(7)
+        case "abandon":
+            waits = [sys.executable, "-c", "import signal; signal.pause()"]
+            null = subprocess.DEVNULL
+            note(f"abandons {subprocess.Popen(waits, stdin=null, stdout=null).pid}")
+            os._exit(7)
 
 
 def pour(kind: str) -> None:
@@ -117,15 +127,15 @@ def work(kind: str, request: dict[str, Any]) -> None:
         case "long":
             half = "x" * (MOST_SHOWN // 2 - len(os.environ["TOOL_KEY"]) // 2)
             say(request, half + os.environ["TOOL_KEY"] + "x" * MOST_SHOWN)
-        case "nonsense":
-            answer(request, {"weather": "fine"})
+        case "nonsense" | "counts":
+            answer(request, ODD_RESULTS[kind])
         case "quotes":
             error = {"code": -32000, "message": f"no such key: {os.environ.get('TOOL_KEY', '')}"}
             send({"jsonrpc": "2.0", "id": request["id"], "error": error})
         case "dies":
             os._exit(3)
         case _:
-            say(request, kind)
+            say(request, (request["params"].get("arguments") or {}).get("text", kind))
 
 
 def requests() -> Iterator[dict[str, Any]]:

@@ -11,7 +11,7 @@ from pydantic_ai.direct import model_request_stream
 from pydantic_ai.exceptions import ModelAPIError
 from pydantic_ai.messages import ModelRequest
 
-from events.actions import LoopRecoveryAction
+from events.actions import LoopRecoveryAction, MessageAction
 from runtime_stub.conformance import TurnDouble
 from runtime_stub.llm import LlmAgent
 from runtime_stub.llm.faults import fault_of
@@ -30,6 +30,7 @@ from tests.support.model_endpoint import (
     refused,
     unknown_tool,
 )
+from tests.support.model_wires import signature
 
 
 def turn_of(model, *, pause=20.0, provider="openai", name="gpt-x", **options):
@@ -56,6 +57,27 @@ async def test_an_answer_that_breaks_off_is_taken_back_and_asked_for_again_once(
 
     assert (turn.said, turn.interrupted) == (["Well."], [])
     assert turn.statuses == ["The answer broke off; trying again in 1 s."]
+
+
+async def test_what_nobody_was_shown_of_a_broken_answer_is_taken_back_too(model):
+    async def broken(reply):
+        await reply.head()
+        await reply.frames(reply.wire.signed(signature("one")))
+        reply.reset()
+
+    async def whole(reply):
+        await reply.head()
+        await reply.frames(reply.wire.signed(signature("two")))
+        await reply.text("Well.")
+        await reply.end()
+
+    model.say(broken, whole)
+    turn = turn_of(model, provider="anthropic", name=MODELS["anthropic"])
+    await LlmAgent().run(turn)
+    said = [one for one in turn.log if isinstance(one, MessageAction)][-1]
+
+    assert said.content == "Well."
+    assert len((said.tool_call_metadata or {})["thoughts"]) == 1
 
 
 async def test_an_answer_that_breaks_off_twice_is_kept_as_far_as_it_came(model):

@@ -1,5 +1,8 @@
 """What a model is told within a turn is what the log tells of that turn ever after, summaries included."""
 
+import base64
+import os
+
 import pytest
 
 from events.actions import CondensationAction, MessageAction
@@ -8,7 +11,7 @@ from runtime_stub.conformance import TurnDouble
 from runtime_stub.llm import LlmAgent
 from runtime_stub.stub import StubRuntime
 from runtime_stub.turn import AgentSettings, ModelOptions, Reason, TurnFailed
-from tests.support.model_endpoint import calls, plain, reasoning, refused
+from tests.support.model_endpoint import calls, cut, plain, reasoning, refused
 
 SHORT, LONG = "echo short", f"echo {'long ' * 300}"
 
@@ -142,3 +145,36 @@ async def test_a_request_that_is_too_long_even_when_shorter_ends_the_turn(model,
 
     assert failed.value.reason is Reason.CONTEXT_TOO_LONG
     assert len(model.requests) == 3
+
+
+async def test_a_summary_that_breaks_off_is_stored_as_the_second_request_has_it(model, runtime):
+    model.say(
+        refused(400, "context_length_exceeded"),
+        cut(3),
+        plain("In short: words."),
+        plain("At last."),
+    )
+    before = [MessageAction(content="word " * 50, source=EventSource.USER) for _ in range(6)]
+    turn = turn_of(model, runtime, "And on.", before)
+    await LlmAgent().run(turn)
+    (made,) = [one for one in turn.log if isinstance(one, CondensationAction)]
+
+    assert str(made.summary).startswith("In short: words.")
+
+
+async def test_a_picture_is_no_text_where_a_provider_counts_nothing(model, runtime):
+    picture = "data:image/png;base64," + base64.b64encode(os.urandom(200_000)).decode()
+    model.say(plain("A chart.", usage=False))
+    shown = MessageAction(content="What is it?", source=EventSource.USER, image_urls=[picture])
+    turn = TurnDouble(
+        "And?",
+        before=[shown],
+        runtime=runtime,
+        settings=AgentSettings(
+            llm_model="gpt-x", llm_base_url=model.url, model_options=ModelOptions(vision=True)
+        ),
+    )
+    await LlmAgent().run(turn)
+
+    assert turn.said == ["A chart."]
+    assert turn.usages[0].prompt_tokens < 5000
