@@ -3,9 +3,10 @@
 Name it with agent_class = "own_loop_agent:CuratorAgent".
 """
 
+from shlex import quote
 from typing import ClassVar
 
-from events.actions import CmdRunAction, MessageAction
+from events.actions import CmdRunAction
 from events.observations import CmdOutputObservation
 from runtime_stub import Agent, Example, Turn
 
@@ -22,20 +23,29 @@ class CuratorAgent(Agent):
         turn.status("Looking around")
         empty: list[str] = []
         async with turn.say() as answer:
-            for name in await self._lines(turn, "ls"):
-                count = len(await self._lines(turn, f"cat {name}"))
-                answer.write(f"{name}: {count} lines\n")
-                if not count:
+            for name in await self._lines(turn, "ls") or []:
+                lines = await self._lines(turn, f"cat {path_of(name)}")
+                if lines is None:
+                    continue  # a folder, or removed meanwhile
+                answer.write(f"{name}: {len(lines)} lines\n")
+                if not lines:
                     empty.append(name)
             if not empty:
                 answer.write("Nothing is empty.")
                 return
         reply = await turn.ask(f"Shall I remove {', '.join(empty)}?")
         if reply.content.strip().lower() == "yes":
-            await turn.act(CmdRunAction(command=f"rm {' '.join(empty)}"))
-            await turn.act(MessageAction(content="Removed."))
+            gone = await self._lines(turn, f"rm {' '.join(map(path_of, empty))}")
+            async with turn.say() as answer:
+                answer.write("Not all could be removed." if gone is None else "Removed.")
 
-    async def _lines(self, turn: Turn, command: str) -> list[str]:
+    async def _lines(self, turn: Turn, command: str) -> list[str] | None:
+        """Return what a command writes; None if it fails."""
         result = await turn.act(CmdRunAction(command=command))
         done = isinstance(result, CmdOutputObservation) and result.success
-        return result.content.splitlines() if done else []
+        return result.content.splitlines() if done else None
+
+
+def path_of(name: str) -> str:
+    """Return a name as a shell takes it: of other people's files, any name may come."""
+    return quote(f"./{name}")

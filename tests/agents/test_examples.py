@@ -77,8 +77,22 @@ async def test_the_curator_lists_asks_and_removes():
 
     await CuratorAgent().run(turn)
 
-    assert turn.said == ["empty.txt: 0 lines\nfull.txt: 2 lines\n"]
+    assert turn.said == ["empty.txt: 0 lines\nfull.txt: 2 lines\n", "Removed."]
     assert await runtime.list_files() == ["full.txt"]
+
+
+async def test_the_curator_takes_a_name_as_one_name_and_removes_no_other_file():
+    runtime = StubRuntime()
+    await runtime.connect()
+    await runtime.write_file("my notes.txt", b"")
+    await runtime.write_file("notes.txt", b"one\ntwo\n")
+    await runtime.write_file("folder/inner.txt", b"one\n")
+    turn = TurnDouble("What is there?", runtime=runtime, answers=["yes"])
+
+    await CuratorAgent().run(turn)
+
+    assert turn.said == ["my notes.txt: 0 lines\nnotes.txt: 2 lines\n", "Removed."]
+    assert sorted(await runtime.list_files()) == ["folder/", "notes.txt"]
 
 
 async def test_the_curator_works_in_a_server():

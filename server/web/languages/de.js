@@ -471,7 +471,7 @@ export const DE = {
     turn_seconds: "Zeit, in der der Agent auf dich oder auf eine Aktion wartet, zählt nicht.",
     llm_model: "Wie der Anbieter es schreibt: gpt-6-luna, anthropic:claude-haiku-4-5, ollama/qwen3.",
     llm_base_url: "Leer bedeutet: die des Anbieters; für jeden anderen Dienst, der wie OpenAI antwortet, seine Adresse bis /v1.",
-    language: "Ein Modell erfährt sie und antwortet in ihr, wenn du nicht in einer anderen schreibst.",
+    language: "Wird dem Modell mitgeteilt; es antwortet in dieser Sprache, außer du schreibst in einer anderen.",
     git_user_name: "Was git im Arbeitsbereich erfährt. Leer bedeutet: das des Arbeitsbereichs.",
   },
   secrets: {

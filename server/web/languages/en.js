@@ -470,7 +470,7 @@ export const EN = {
     turn_seconds: "Time in which the agent waits for you or for an action does not count.",
     llm_model: "As its provider names it: gpt-6-luna, anthropic:claude-haiku-4-5, ollama/qwen3.",
     llm_base_url: "Leave empty for the provider's own; for any other endpoint that speaks as OpenAI's does, its address up to /v1.",
-    language: "A model is told it, and answers in it unless you write in another.",
+    language: "The model is told, and answers in this language unless you write in another.",
     git_user_name: "What git is told in the workspace. Leave empty for the workspace's own.",
   },
   secrets: {
