@@ -23,7 +23,6 @@ from server.routes.request import (
     visible_id,
 )
 from server.routes.services import Services
-from server.turns.approvals import said
 
 COMMANDS = {
     "approve": AgentState.USER_CONFIRMED,
@@ -138,7 +137,7 @@ class ApprovalRoutes:
             if question is None:
                 ended = await approvals.end_in_log(conversation.stream, approval)
                 if key is None or ended.client_id != key:
-                    raise AlreadyDecided(said(approval, ended))
+                    raise ended.refusal(approval)
             elif taken.args and taken.decision != "edit":
                 raise BadEdit("The field `args` belongs to the decision `edit`")
             elif taken.always:
@@ -166,7 +165,7 @@ class ApprovalRoutes:
             approvals = conversation.approvals
             if approval not in approvals.open_ids:
                 ended = await approvals.end_in_log(conversation.stream, approval)
-                raise AlreadyDecided(said(approval, ended))
+                raise ended.refusal(approval)
             appended = await asyncio.shield(conversation.ask_again(approval, key))
         answer = {"success": True, "id": appended.id, "duplicate": appended.duplicate}
         return JsonResponse(answer)

@@ -73,6 +73,11 @@ class Decided:
         """The outcome in words for people."""
         return self.outcome if self.edit is None else f"{self.outcome} with changes"
 
+    def refusal(self, question_id: int) -> AlreadyDecided:
+        """Return the refusal of another decision about the question."""
+        text = f"The approval {question_id} was {self.words} by {self.by} at {self.at}"
+        return AlreadyDecided(text)
+
 
 class Question:
     """An action of the agent that waits for a person."""
@@ -350,7 +355,9 @@ class Approvals:
         known = self.ended(command.of)
         if known is not None and client_id is not None and known.client_id == client_id:
             return None
-        raise AlreadyDecided(said(command.of, known))
+        if known is None:
+            raise AlreadyDecided(f"The approval {command.of} is not open")
+        raise known.refusal(command.of)
 
     def decide(self, command: ChangeAgentStateAction) -> Question | None:
         """Return the question that a command of the log decides; None if another came first."""
@@ -449,13 +456,6 @@ class Approvals:
         if isinstance(event, Action):
             self._questions[stored.id] = Question(event, stored.id, from_log=True)
             self._expiry.begin(stored.id, posix_of(event.timestamp))
-
-
-def said(question_id: int, decided: Decided | None) -> str:
-    """Return the words in which people are told that a question is not open."""
-    if decided is None:
-        return f"The approval {question_id} is not open"
-    return f"The approval {question_id} was {decided.words} by {decided.by} at {decided.at}"
 
 
 def _fits(command: ChangeAgentStateAction, question: Question) -> bool:
