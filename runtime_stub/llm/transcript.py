@@ -63,7 +63,7 @@ SIGNATURE = "thinking"
 UNSHOWN = "thoughts"
 """The key in the metadata of what follows signed thoughts whose words the provider keeps to itself."""
 SIGNED = ("id", "provider_name", "provider_details")
-"""What is kept of a signature: fields of pydantic-ai's parts. Those of thoughts have `signature` besides."""
+"""The parts of a signature that are kept: fields of pydantic-ai's parts. Those of thoughts have `signature` besides."""
 LONGEST_PICTURES = 20
 """Pictures that a model is shown, the newest."""
 PICTURES = frozenset(("image/png", "image/jpeg", "image/webp", "image/gif"))
@@ -112,7 +112,7 @@ class BadCall:
     arguments: dict[str, Any]
     told: str
     signed: Mapping[str, Any] = field(default_factory=dict)
-    """What the provider has signed of it, as in the metadata of an action's call."""
+    """The provider's signature of it, as in the metadata of an action's call."""
 
 
 @dataclass(frozen=True, slots=True)

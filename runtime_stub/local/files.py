@@ -47,7 +47,7 @@ class User(NamedTuple):
 
 
 class Room(NamedTuple):
-    """What may be on the disk, in bytes and entries, and what was when it was last counted."""
+    """The bounds of the disk, in bytes and entries, and its contents when they were last counted."""
 
     most_bytes: int
     most_entries: int

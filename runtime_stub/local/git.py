@@ -1,4 +1,4 @@
-"""What the pages ask of the repository of a workspace, asked of git by commands in that workspace.
+"""Questions of the pages about the repository of a workspace, asked of git by commands in it.
 
 Git runs as every other command does: what a repository makes it start is bounded and ended likewise.
 """

@@ -86,7 +86,7 @@ def prctl(option: int, value: int) -> None:
 
 
 class Limits(NamedTuple):
-    """What the processes of one conversation may use; `check` names the ones that are exceeded."""
+    """The bounds of one conversation's processes; `check` names the ones that are exceeded."""
 
     processes: int
     """Processes and threads together."""

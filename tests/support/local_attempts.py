@@ -296,7 +296,7 @@ async def _(world):
 
 @attempt("the environment of the program that started the server")
 async def _(world):
-    waiting = [sys.executable, "-c", "import time; time.sleep(1000)"]
+    waiting = [sys.executable, "-c", "import signal; signal.pause()"]
     started = subprocess.Popen(waiting, env={**os.environ, "SESSION_API_KEY": KEY})
     with started:
         answer = await world.run(f"cat /proc/{started.pid}/environ")

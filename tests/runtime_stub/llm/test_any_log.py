@@ -281,7 +281,8 @@ def check(asked: Asked, *, vision: bool) -> None:
     told = asked.told
     assert all(one.text.strip() for one in told if one.who in ("user", "assistant", "result"))
     assert [one.who for one in told].count("call") == [one.who for one in told].count("result")
-    assert vision or not any(one.who == "picture" for one in told)
+    if not vision:
+        assert [one for one in told if one.who == "picture"] == []
     assert not any("/etc/passwd" in one.text for one in told)
     for one, after in pairwise(told):
         assert (one.who, after.who) != ("call", "user")

@@ -77,7 +77,8 @@ async def test_what_nobody_was_shown_of_a_broken_answer_is_taken_back_too(model)
     said = [one for one in turn.log if isinstance(one, MessageAction)][-1]
 
     assert said.content == "Well."
-    assert len((said.tool_call_metadata or {})["thoughts"]) == 1
+    assert said.tool_call_metadata is not None
+    assert len(said.tool_call_metadata["thoughts"]) == 1
 
 
 async def test_an_answer_that_breaks_off_twice_is_kept_as_far_as_it_came(model):
