@@ -91,14 +91,14 @@ Watcher = SocketWatcher | StreamWatcher
 async def deltas(job: dict[str, Any]) -> dict[str, Any]:
     """Let `conversations` agents write for `seconds` while `watchers` of each conversation watch.
 
-    `how` they write, `secrets` and `each_token`: see benchmarks.writers. `by` is `deltas` (a socket
+    `how` they write, `tokens`, `secrets` and `each_token`: see benchmarks.writers. `by` is `deltas` (a socket
     that asks for them), `events` (one that does not) or `sse`. With `stalls`, the server's loop is
     watched, which costs processor time.
     """
     control = await Control.open(job["control"])
     names = await control.ask("new", count=job["conversations"])
     watchers = await _watchers(job, [name for name in names for _ in range(job["watchers"])])
-    more = {"secrets": job.get("secrets", 0), "each_token": job.get("each_token", False)}
+    more = {key: job[key] for key in ("tokens", "secrets", "each_token") if key in job}
     await control.ask("write", conversations=names, how=job["how"], **more)
     await asyncio.sleep(WARM_SECONDS)
     gc.collect()

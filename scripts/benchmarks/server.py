@@ -17,7 +17,7 @@ import events.batch
 import storage.database.sqlite
 from benchmarks.control import StallWatch, serve_control
 from benchmarks.payload import text
-from benchmarks.writers import Writers
+from benchmarks.writers import TOKENS, Writers
 from events.actions import MessageAction
 from events.event import EventSource
 from events.stream import EventStream
@@ -123,11 +123,17 @@ class ServerSubject:
         }
 
     async def do_write(
-        self, conversations: list[str], how: str, *, secrets: int = 0, each_token: bool = False
+        self,
+        conversations: list[str],
+        how: str,
+        *,
+        tokens: int = TOKENS,
+        secrets: int = 0,
+        each_token: bool = False,
     ) -> None:
         """Let an agent write into each of the conversations; see benchmarks.writers."""
         streams = [self._held[name].stream for name in conversations]
-        self._writers.start(streams, how, secrets=secrets, each_token=each_token)
+        self._writers.start(streams, how, tokens=tokens, secrets=secrets, each_token=each_token)
 
     async def do_hush(self) -> list[int]:
         """End the messages under way; the events that were appended to each conversation."""

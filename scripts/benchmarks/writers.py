@@ -15,7 +15,7 @@ from events.stream import EventStream
 
 TOKENS_PER_SECOND = 50
 TOKENS = 100
-"""Of one message."""
+"""Of one message, where nothing else is asked for."""
 PAUSE_TOKENS = 5
 """Between two messages, in the time of tokens."""
 PIECE_SECONDS = 0.05
@@ -33,11 +33,12 @@ class Writer:
     `nothing` only lets the tokens come.
     """
 
-    def __init__(self, stream: EventStream, how: str, number: int) -> None:
+    def __init__(self, stream: EventStream, how: str, number: int, tokens: int) -> None:
         self.events = 0
         """Appended ones."""
         self._stream = stream
         self._how = how
+        self._tokens = tokens
         self._share = number * SPREAD % 1
         self._text: list[str] = []
         self._partial: Partial | None = None
@@ -55,7 +56,7 @@ class Writer:
 
     async def _write_on(self) -> None:
         # The first message is shorter, so that the writers' messages do not end together.
-        left = 1 + int(self._share * TOKENS)
+        left = 1 + int(self._share * self._tokens)
         loop = asyncio.get_running_loop()
         due = loop.time() + self._share / TOKENS_PER_SECOND
         for number in itertools.count():
@@ -69,7 +70,7 @@ class Writer:
                 self._end()
                 if self._stopping:
                     return
-                left = TOKENS
+                left = self._tokens
                 due += PAUSE_TOKENS / TOKENS_PER_SECOND
 
     def _take(self, token: str) -> None:
@@ -121,9 +122,18 @@ class Writers:
         self._writers: list[Writer] = []
 
     def start(
-        self, streams: Sequence[EventStream], how: str, *, secrets: int, each_token: bool
+        self,
+        streams: Sequence[EventStream],
+        how: str,
+        *,
+        tokens: int,
+        secrets: int,
+        each_token: bool,
     ) -> None:
-        """Begin to write; with so many secrets to look for, and a piece for each token if asked for."""
+        """Begin to write messages of so many tokens.
+
+        There are so many secrets to look for, and a piece for each token if asked for.
+        """
         for number, stream in enumerate(streams):
             # Secrets as people have them: keys of a service, a few with a word in front.
             stream.update_secrets(
@@ -131,7 +141,7 @@ class Writers:
             )
             if each_token:
                 stream.partials._pace = Pace(0)  # noqa: SLF001 - no setting permits it
-            self._writers.append(Writer(stream, how, number))
+            self._writers.append(Writer(stream, how, number, tokens))
 
     async def stop(self) -> list[int]:
         """End all messages; the events appended to each conversation."""
