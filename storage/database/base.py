@@ -131,10 +131,12 @@ class RowDatabase(Database):
 
 
 @cache
-def load_queries() -> Mapping[str, str]:
-    """Return every `-- name: x` section of `queries/*.sql`, by name."""
+def load_queries(dialect: str = "") -> Mapping[str, str]:
+    """Return every `-- name: x` section of `queries/*.sql`, or of a dialect's folder there, by name."""
     queries: dict[str, str] = {}
     folder = files("storage.database") / "queries"
+    if dialect:
+        folder /= dialect
     for entry in sorted(folder.iterdir(), key=lambda item: item.name):
         if not entry.name.endswith(".sql"):
             continue

@@ -1,0 +1,291 @@
+"""A real PostgreSQL for this process: started when it is first asked for, killable, ended with it."""
+
+import atexit
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+import asyncpg
+
+from storage.database.migrate_postgres import migrate_postgres
+from storage.database.postgres import SCHEMA, PostgresPool, check_promises, in_schema
+
+BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda one: int(one.parent.name))
+START_SECONDS = 60.0
+DATABASE = "parley"
+USERS = ("postgres", "nobody")
+"""Neither PostgreSQL nor pgbouncer runs as root."""
+KEPT_SCHEMAS = 12
+"""Schemas that are emptied and used again; more folders than these are not open at a time."""
+TABLES = ("asides", "client_ids", "events", "heads")
+SETTINGS = {
+    "listen_addresses": "",
+    "max_connections": "60",
+    "shared_buffers": "64MB",
+    "max_wal_size": "256MB",
+    "log_min_messages": "fatal",
+    "log_destination": "stderr",
+}
+"""Everything that decides what a commit is worth stays as it is: fsync is on."""
+
+
+def _program(name: str, *searched: Path) -> str:
+    path = shutil.which(name, path=":".join(map(str, [*reversed(searched), "/usr/sbin"])))
+    package = "PostgreSQL" if searched else name
+    assert path is not None, f"{package} is not installed; scripts/setup-tools does that"
+    return path
+
+
+def _as_user() -> tuple[list[str], int | None]:
+    """What a command begins with to run as a user that is not root, and that user's id.
+
+    It ends when the thread ends that began it, whatever ended that.
+    """
+    setpriv = [shutil.which("setpriv") or "setpriv", "--pdeathsig", "QUIT"]
+    if os.getuid() != 0:
+        return setpriv, None
+    known = {one.pw_name: one for one in pwd.getpwall()}
+    user = next(known[name] for name in USERS if name in known)
+    ids = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+    return [*setpriv, *ids], user.pw_uid
+
+
+class PostgresServer:
+    """A server over a cluster of its own in a temporary folder, reached by a socket there."""
+
+    def __init__(self) -> None:
+        self._prefix, user = _as_user()
+        self.folder = Path(mkdtemp(prefix="parley-pg-"))
+        if user is not None:
+            os.chown(self.folder, user, -1)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._run(
+            *("initdb", "--no-sync", "-D", str(self.folder / "data"), "-U", DATABASE),
+            *("--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"),
+        )
+
+    @property
+    def url(self) -> str:
+        """The address of the database."""
+        return f"postgresql://{DATABASE}@/{DATABASE}?host={self.folder}"
+
+    def start(self) -> None:
+        """Start, and wait until it takes connections."""
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        """Start. It ends with the thread that calls this: let that be the main one."""
+        settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
+        command = [
+            *self._prefix,
+            _program("postgres", *BINARIES),
+            *("-D", str(self.folder / "data"), "-k", str(self.folder), *settings),
+        ]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def wait(self) -> None:
+        """Wait until it takes connections."""
+        assert self._process is not None
+        ends = time.monotonic() + START_SECONDS
+        while subprocess.run(
+            [_program("pg_isready", *BINARIES), "-q", "-h", str(self.folder)], check=False
+        ).returncode:
+            assert self._process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < ends, "PostgreSQL takes no connections"
+            time.sleep(0.02)  # it says nothing when it is ready
+
+    def crash(self) -> None:
+        """End it as `pg_ctl stop -m immediate` does: nothing is finished, no connection is closed."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(START_SECONDS)
+
+    def remove(self) -> None:
+        """End it, and remove its cluster."""
+        if self._process is not None and self._process.poll() is None:
+            self.crash()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def create(self) -> None:
+        """Make the database."""
+        self._run("createdb", "-h", str(self.folder), "-U", DATABASE, DATABASE)
+
+    def _run(self, name: str, *arguments: str) -> None:
+        subprocess.run(
+            [*self._prefix, _program(name, *BINARIES), *arguments],
+            check=True,
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+        )
+
+
+@cache
+def postgres_server() -> PostgresServer:
+    """This process's server; tests that kill it start it again."""
+    server = PostgresServer()
+    atexit.register(server.remove)
+    server.start()
+    server.create()
+    return server
+
+
+def _takes_connections(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+class PoolerServer:
+    """pgbouncer in transaction mode, in front of this process's server."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        prefix, user = _as_user()
+        self.folder = Path(mkdtemp(prefix="parley-pb-"))
+        settings = {
+            "listen_port": "6432",
+            "unix_socket_dir": str(self.folder),
+            "auth_type": "any",
+            "pool_mode": "transaction",
+            "default_pool_size": "4",
+            "logfile": str(self.folder / "log"),
+        }
+        lines = [f"{name} = {value}" for name, value in settings.items()]
+        (self.folder / "ini").write_text(
+            f"[databases]\n{DATABASE} = host={server.folder} user={DATABASE}\n[pgbouncer]\n"
+            + "\n".join(lines)
+        )
+        if user is not None:
+            for path in (self.folder, self.folder / "ini"):
+                os.chown(path, user, -1)
+        self._process = subprocess.Popen(
+            [*prefix, _program("pgbouncer"), "-q", str(self.folder / "ini")],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        ends = time.monotonic() + START_SECONDS
+        while not _takes_connections(self.folder / ".s.PGSQL.6432"):
+            assert self._process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < ends, "pgbouncer takes no connections"
+            time.sleep(0.02)
+
+    @property
+    def url(self) -> str:
+        """The address of the database behind it."""
+        return f"postgresql://{DATABASE}@/{DATABASE}?host={self.folder}&port=6432"
+
+    def remove(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@cache
+def pooler_server() -> PoolerServer:
+    """This process's pooler."""
+    server = PoolerServer(postgres_server())
+    atexit.register(server.remove)
+    return server
+
+
+class Schemas:
+    """Schemas by the folder of the test that uses them; those of folders long closed come back empty."""
+
+    def __init__(self) -> None:
+        self._by_folder: OrderedDict[Path, str] = OrderedDict()
+        self._open: dict[Path, int] = {}
+
+    @contextmanager
+    def of(self, folder: Path) -> Iterator[tuple[str, bool]]:
+        """The schema of a folder, and whether it must be emptied first."""
+        stale = False
+        if folder not in self._by_folder:
+            self._by_folder[folder], stale = self._take()
+        self._by_folder.move_to_end(folder)
+        self._open[folder] = self._open.get(folder, 0) + 1
+        try:
+            yield self._by_folder[folder], stale
+        finally:
+            self._open[folder] -= 1
+
+    def _take(self) -> tuple[str, bool]:
+        closed = [one for one in self._by_folder if not self._open.get(one)]
+        gone = next((one for one in closed if not one.exists()), None)
+        if gone is None and len(self._by_folder) >= KEPT_SCHEMAS and closed:
+            gone = closed[0]
+        if gone is None:
+            return f"parley_{len(self._by_folder)}", False
+        return self._by_folder.pop(gone), True
+
+
+_SCHEMAS = Schemas()
+
+
+@asynccontextmanager
+async def open_postgres(
+    folder: Path, *, pooler: bool = False, deadline_seconds: float = 1_000.0
+) -> AsyncIterator[PostgresPool]:
+    """Connections to the schema of a folder; it is empty the first time, and as it was left then."""
+    server = postgres_server()
+    with _SCHEMAS.of(folder) as (schema, stale):
+        pool = PostgresPool(
+            pooler_server().url if pooler else server.url,
+            schema=schema,
+            pooler=pooler,
+            deadline_seconds=deadline_seconds,
+            connect_seconds=deadline_seconds,
+        )
+        try:
+            await check_promises(pool)
+            await migrate_postgres(pool)
+            if stale:
+                await _empty(server.url, schema)
+            yield pool
+        finally:
+            await pool.close()
+
+
+async def _empty(url: str, schema: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        # Rows are few, and to delete them takes less than to make forty files anew.
+        for table in TABLES:
+            await connection.execute(f"DELETE FROM {schema}.{table}")  # noqa: S608 - ours
+    finally:
+        await connection.close()
+
+
+async def ask(query: str, *arguments: object, schema: str = SCHEMA) -> Sequence[asyncpg.Record]:
+    """Ask the server something about the tables of a schema, past the pool."""
+    connection = await asyncpg.connect(postgres_server().url)
+    try:
+        return await connection.fetch(in_schema(query, schema), *arguments)
+    finally:
+        await connection.close()
+
+
+async def terminate_backends() -> int:
+    """End every other connection at the server, whatever it does; return how many there were."""
+    rows = await ask(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    )
+    return int(rows[0][0])
