@@ -18,6 +18,7 @@ from storage.conversations.base import ConversationStores
 from storage.conversations.metadata import FOLDED_FIELDS, ConversationMetadata
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
+MOMENTS = ("last_updated_at", "last_message_at")
 CHANGE = SummaryChange(1, "2026-05-04T13:00:00.000001Z", 1.5, 10, 3, 13, None)
 
 
@@ -174,7 +175,7 @@ class EventStoreLifetimeSuite:
         await stores.events.append("c", 0, records(0, 2), summary=change)
         folded = (await users.get_metadata("c")).model_dump(include=set(FOLDED_FIELDS))
         others = {
-            name: value + timedelta(1) if isinstance(value, datetime) else value + 1
+            name: (value or NOON) + timedelta(1) if name in MOMENTS else value + 1
             for name, value in folded.items()
         }
         stale = saved.model_copy(update={**others, "title": "new"})

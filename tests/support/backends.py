@@ -11,6 +11,7 @@ from events.stores.base import EventStore
 from events.stores.database.store import DatabaseEventStore
 from events.stores.files.store import FileEventStore
 from events.stores.memory import MemoryEventStore
+from events.stores.postgres.store import PostgresEventStore
 from storage.conformance import OpenedWorkspaces
 from storage.conversations.base import ConversationStores
 from storage.conversations.database import DatabaseConversationStores
@@ -28,6 +29,7 @@ from storage.workspaces.database import DatabaseWorkspaces
 from storage.workspaces.files import FileWorkspaces
 from storage.workspaces.memory import MemoryWorkspaces
 from storage.workspaces.snapshot import WorkspaceLimits
+from tests.support.postgres import open_postgres
 
 PAGE_EVENTS = 7
 """Small, so that many a log in the tests has sealed pages, a tail, and batches that reach over."""
@@ -99,18 +101,56 @@ FACTORIES: dict[str, Callable[[Path], AbstractAsyncContextManager[Opened]]] = {
 }
 
 CONVERSATION_STORES = tuple(FACTORIES)
-EVENT_STORES = tuple(FACTORIES)
+EVENT_STORES = (*FACTORIES, "postgres", "pgbouncer")
+"""Of PostgreSQL there are only logs so far, through a pooler in transaction mode and without one."""
 WORKSPACE_STORES = tuple(FACTORIES)
 
 FILE_STORES = ("memory", "local")
 
 DURABLE = frozenset({"sqlite", "local"})
 """Kinds that hold after closing what they held before."""
+SHARED_LOGS = frozenset({"postgres", "pgbouncer"})
+"""Kinds of logs to which several processes may append."""
+DURABLE_LOGS = DURABLE | SHARED_LOGS
+HISTORIES = {"postgres": 50, "pgbouncer": 50}
+"""Histories that are tried of those kinds, whose steps take a server's time; 200 of the others."""
+
+
+class OpenedLogs(NamedTuple):
+    """Logs whose medium has no records yet: these are in memory, and fold nothing."""
+
+    conversations: ConversationStores
+    events: EventStore
+
+
+@asynccontextmanager
+async def open_postgres_events(
+    folder: Path, *, pooler: bool = False, deadline_seconds: float = 1_000.0
+) -> AsyncIterator[PostgresEventStore]:
+    """The event store over the schema of a folder."""
+    async with open_postgres(folder, pooler=pooler, deadline_seconds=deadline_seconds) as pool:
+        store = PostgresEventStore(pool)
+        await store.finish_deletions()
+        try:
+            yield store
+        finally:
+            await store.close()
+
+
+@asynccontextmanager
+async def _postgres(kind: str, folder: Path) -> AsyncIterator[OpenedLogs]:
+    async with open_postgres_events(folder, pooler=kind == "pgbouncer") as events:
+        yield OpenedLogs(MemoryConversations(), events)
 
 
 def open_stores(kind: str, folder: Path) -> AbstractAsyncContextManager[Opened]:
     """Open the stores of that kind in `folder`, and close them."""
     return FACTORIES[kind](folder)
+
+
+def open_logs(kind: str, folder: Path) -> AbstractAsyncContextManager[Opened | OpenedLogs]:
+    """Open the event store of that kind in `folder`, with records beside it, and close both."""
+    return FACTORIES[kind](folder) if kind in FACTORIES else _postgres(kind, folder)
 
 
 @asynccontextmanager
@@ -123,7 +163,7 @@ async def open_conversation_stores(kind: str, folder: Path) -> AsyncIterator[Con
 @asynccontextmanager
 async def open_event_store(kind: str, folder: Path) -> AsyncIterator[EventStore]:
     """Open the event store of that kind in `folder`, and close it."""
-    async with open_stores(kind, folder) as opened:
+    async with open_logs(kind, folder) as opened:
         yield opened.events
 
 

@@ -24,12 +24,19 @@ class QuickLoop(asyncio.SelectorEventLoop):
 
 
 class FastLoop(QuickLoop):
-    """For back-ends with threads of their own: a second takes 20 ms."""
+    """For back-ends with threads or processes of their own: a second takes 20 ms."""
 
     speed = 50.0
 
 
-LOOPS = {"memory": QuickLoop, "sqlite": FastLoop, "files": QuickLoop, "local": FastLoop}
+LOOPS = {
+    "memory": QuickLoop,
+    "sqlite": FastLoop,
+    "files": QuickLoop,
+    "local": FastLoop,
+    "postgres": FastLoop,
+    "pgbouncer": FastLoop,
+}
 """By the kind of store a test's loop waits for."""
 
 

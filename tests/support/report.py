@@ -11,7 +11,10 @@ from collections.abc import Generator
 
 import pytest
 
-SERVICES = ("memory", "sqlite", "files", "local", "direct", "engine", "node", "chromium")
+SERVICES = (
+    *("memory", "sqlite", "files", "local", "postgres", "pgbouncer"),
+    *("direct", "engine", "node", "chromium"),
+)
 OUTCOMES = ("passed", "failed", "skipped")
 BUDGET_SECONDS = {
     "(top)": 90,

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from hypothesis import seed, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
-from tests.support.backends import open_event_store
+from tests.support.backends import SHARED_LOGS, open_event_store
 from tests.support.faulty_store import FaultyEventStore
 from tests.support.quick_loop import LOOPS
 
@@ -36,6 +36,15 @@ class StreamMachine(RuleBasedStateMachine):
         """Open the store, or open it again once the stack was closed."""
         opening = open_event_store(self.kind, Path(self.folder.name))
         self.store = FaultyEventStore(await self.stack.enter_async_context(opening))
+
+    async def open_other_store(self) -> FaultyEventStore:
+        """Another process's store of the same logs, which fails as the first; itself if not shared."""
+        if self.kind not in SHARED_LOGS:
+            return self.store
+        opening = open_event_store(self.kind, Path(self.folder.name))
+        other = FaultyEventStore(await self.stack.enter_async_context(opening))
+        other.script = self.store.script
+        return other
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine to its end."""

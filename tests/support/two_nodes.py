@@ -1,4 +1,7 @@
-"""Two nodes over one store, in random histories: everybody is handed everything once, in order."""
+"""Two nodes over one log, in random histories: everybody is handed everything once, in order.
+
+Where processes can share the medium each node has a store of its own over it.
+"""
 
 import asyncio
 from random import Random
@@ -73,8 +76,9 @@ class TwoNodesMachine(StreamMachine):
 
     async def open(self) -> None:
         await self.open_store()
+        stores = (self.store, await self.open_other_store())
         self.bell = Doorbell()
-        self.nodes = [Node(self.store, self.bell, holder) for holder in (1, 2)]
+        self.nodes = [Node(store, self.bell, holder) for holder, store in enumerate(stores, 1)]
         for node in self.nodes:
             await node.open(self.capacity, self.claims)
 

@@ -1,0 +1,341 @@
+"""The event store over PostgreSQL: the head row of a log decides every append, whoever makes it."""
+
+import asyncio
+import logging
+import zlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from events.errors import (
+    AppendFailed,
+    AppendUnknown,
+    ConversationDeleted,
+    DamagedHead,
+    DamagedRecord,
+    EventsError,
+    StoreUnavailable,
+)
+from events.event import StoredEvent
+from events.fence import Fence
+from events.stores.base import (
+    NEXT_TRIES,
+    NO_KEYS,
+    Aside,
+    EventStore,
+    Form,
+    Head,
+    Range,
+)
+from events.stores.postgres.append import (
+    DIGEST_BYTES,
+    FORMAT_VERSION,
+    Append,
+    checksum,
+    number_of,
+)
+from events.stores.postgres.group import LOCK_SECONDS, GroupAppends, append_in
+from events.summary import SummaryChange
+from storage.database.base import Row
+from storage.database.outcomes import Rerun
+from storage.database.postgres import PostgresPool, Role, Session
+from storage.errors import OutcomeUnknown, StorageError
+from storage.promise import Promise
+
+logger = logging.getLogger(__name__)
+
+LAST_ID = 2**31 - 1
+PURGE_LIMIT = 2_000
+"""Maximum number of events deleted in one commit, so that none takes long."""
+UNSURE_SECONDS = 60.0
+"""A log is read behind a barrier for so long after an append of unknown outcome."""
+
+
+class PostgresEventStore(EventStore):
+    """Events as rows keyed by their log's number and their id, appended in groups.
+
+    Other processes may append to the same logs. Nothing about a log is remembered between calls,
+    but for an append of unknown outcome: until another is acknowledged, the log is read behind a
+    barrier, a commit of its own that is as durable as an acknowledgement, so that nothing is told
+    of as written that a standby may not have.
+    """
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self.counters = pool.counters
+        self._pool = pool
+        self._appends = GroupAppends(pool)
+        self._loop = asyncio.get_running_loop()
+        self._unsure: dict[int, float] = {}
+        """Numbers of logs with an append of unknown outcome, and when that was."""
+        self._tasks: set[asyncio.Task[Head]] = set()
+
+    def append(
+        self,
+        conversation_id: str,
+        expected_next_id: int,
+        events: Sequence[StoredEvent],
+        *,
+        summary: SummaryChange,
+        keys: Mapping[int, bytes] = NO_KEYS,
+        fence: Fence | None = None,
+        masks: int | None = None,
+    ) -> Promise[None]:
+        """See EventStore. One loop callback completes a whole statement."""
+        number = number_of(conversation_id)
+        write = Append(
+            *(number, conversation_id, expected_next_id, events, summary, keys, fence, masks)
+        )
+        done = self._appends.submit(write)
+        done.then(partial(self._told, number))
+        return done
+
+    def _told(self, number: int, done: Promise[None]) -> None:
+        if isinstance(done.error, AppendUnknown):
+            self._unsure[number] = self._loop.time()
+        elif done.error is None and self._unsure:
+            self._unsure.pop(number, None)
+
+    async def append_next(self, conversation_id: str, form: Form) -> Head:
+        """See EventStore. The lock of the head is held meanwhile, for which others wait in a row."""
+        call = NextAppend(conversation_id, form)
+        task = self._loop.create_task(self._append_next(call))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            call.given_up = True
+            raise
+
+    def _ended(self, task: "asyncio.Task[Head]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.debug("an append at the end failed: %r", task.exception())
+
+    async def _append_next(self, call: "NextAppend") -> Head:
+        await self._appends.enter(call.number)
+        try:
+            for _ in range(NEXT_TRIES):
+                if call.given_up:
+                    raise AppendFailed("the caller has given up")
+                try:
+                    head = await self._pool.lend(Role.RECORD, call.work)
+                except Rerun:
+                    continue
+                self._unsure.pop(call.number, None)
+                return head
+            raise AppendFailed(f"in the way of others {NEXT_TRIES} times")
+        except OutcomeUnknown as error:
+            self._unsure[call.number] = self._loop.time()
+            raise AppendUnknown(str(error)) from error
+        except StorageError as error:
+            failure = AppendFailed if call.formed else StoreUnavailable
+            raise failure(str(error)) from error
+        finally:
+            self._appends.leave(call.number)
+
+    async def head(self, conversation_id: str) -> Head:
+        """See EventStore."""
+        return (await self.heads([conversation_id]))[0]
+
+    async def heads(self, conversation_ids: Sequence[str]) -> list[Head]:
+        """See EventStore. One read."""
+        if not conversation_ids:
+            return []
+        numbers = [number_of(one) for one in conversation_ids]
+        rows = await self._read(numbers, "read_heads", numbers, conversation_ids)
+        found = {row[0]: row[1:] for row in rows}
+        return [
+            head_of(one, found.get(place)) for place, one in enumerate(conversation_ids, start=1)
+        ]
+
+    async def read(self, conversation_id: str, start_id: int, end_id: int) -> list[StoredEvent]:
+        """See EventStore."""
+        return await self.read_part(conversation_id, start_id, end_id, None)
+
+    async def read_part(
+        self, conversation_id: str, start_id: int, end_id: int, limit_bytes: int | None
+    ) -> list[StoredEvent]:
+        """See EventStore."""
+        first_id, last_id = max(0, start_id), min(end_id - 1, LAST_ID)
+        if last_id < first_id:
+            return []
+        number = number_of(conversation_id)
+        asked = (number, first_id, last_id, conversation_id)
+        if limit_bytes is None:
+            rows = await self._read([number], "read_events", *asked)
+        else:
+            # At least the first one, also where nothing may be read.
+            rows = await self._read([number], "read_events_up_to", *asked, max(1, limit_bytes))
+        return _verified(conversation_id, rows)
+
+    async def read_many(self, ranges: Sequence[Range]) -> list[list[StoredEvent]]:
+        """See EventStore. One read."""
+        if not ranges:
+            return []
+        names = [one for one, _, _ in ranges]
+        numbers = [number_of(one) for one in names]
+        firsts = [min(max(0, start_id), LAST_ID) for _, start_id, _ in ranges]
+        lasts = [max(-1, min(end_id - 1, LAST_ID)) for _, _, end_id in ranges]
+        rows: list[list[Row]] = [[] for _ in ranges]
+        for place, *row in await self._read(numbers, "read_ranges", numbers, names, firsts, lasts):
+            rows[place - 1].append(tuple(row))
+        return [_verified(*one) for one in zip(names, rows, strict=True)]
+
+    async def find(self, conversation_id: str, key: bytes) -> int | None:
+        """See EventStore."""
+        number = number_of(conversation_id)
+        rows = await self._read(
+            [number], "find_client_id", number, key[:DIGEST_BYTES], conversation_id
+        )
+        return int(rows[0][0]) if rows else None
+
+    async def put_asides(self, asides: Sequence[Aside]) -> None:
+        """See EventStore. One commit."""
+        newest = {(one.conversation_id, one.name): one.body for one in asides}
+        if not newest:
+            return
+        rows = [
+            (number_of(one), one, name, None if body is None else zlib.crc32(body), body)
+            # In one order for all, so that two that put the same wait for each other in no circle.
+            for (one, name), body in sorted(newest.items(), key=lambda aside: aside[0])
+        ]
+        await self._write("put_asides", *(list(column) for column in zip(*rows, strict=True)))
+
+    async def asides(self, conversation_id: str) -> Mapping[str, bytes]:
+        """See EventStore."""
+        number = number_of(conversation_id)
+        found: dict[str, bytes] = {}
+        for name, crc, body in await self._read([number], "read_asides", number, conversation_id):
+            if zlib.crc32(body) == crc:
+                found[name] = body
+            else:
+                ids = {"conversation_id": conversation_id}
+                logger.error("the aside %s of %s is damaged", name, conversation_id, extra=ids)
+        return found
+
+    async def delete(self, conversation_id: str) -> None:
+        """See EventStore."""
+        number = number_of(conversation_id)
+        await self._write("bury_log", number, conversation_id)
+        await self._purge(number)
+
+    async def finish_deletions(self) -> int:
+        """Drop what deletions cut short by a crash left over; return how many logs that was.
+
+        What cannot be dropped is logged and left for the next time.
+        """
+        finished = 0
+        try:
+            for (number,) in await self._read([], "unpurged_logs"):
+                await self._purge(number)
+                finished += 1
+        except EventsError:
+            logger.exception("cannot finish interrupted deletions; retrying at the next start")
+        return finished
+
+    async def close(self) -> None:
+        """Take no more appends, and wait until those taken have their outcomes."""
+        await self._appends.close()
+
+    async def _purge(self, number: int) -> None:
+        purged = PURGE_LIMIT
+        while purged == PURGE_LIMIT:
+            ((purged,),) = await self._write("purge_events", number, PURGE_LIMIT)
+        await self._write("purge_rest", number)
+
+    async def _read(self, numbers: Sequence[int], query: str, *arguments: object) -> Sequence[Row]:
+        try:
+            if self._unsure and self._is_unsure(numbers):
+                work = partial(_behind_barrier, query, arguments)
+                return await self._pool.run(Role.RECORD, work)
+            return await self._pool.fetch(Role.READ, query, *arguments)
+        except StorageError as error:
+            raise StoreUnavailable(str(error)) from error
+
+    def _is_unsure(self, numbers: Sequence[int]) -> bool:
+        due = self._loop.time() - UNSURE_SECONDS
+        while self._unsure and next(iter(self._unsure.values())) < due:
+            del self._unsure[next(iter(self._unsure))]
+        return any(number in self._unsure for number in numbers)
+
+    async def _write(self, query: str, *arguments: object) -> Sequence[Row]:
+        try:
+            return await self._pool.fetch(Role.RECORD, query, *arguments)
+        except OutcomeUnknown as error:
+            raise AppendUnknown(str(error)) from error
+        except StorageError as error:
+            raise AppendFailed(str(error)) from error
+
+
+class NextAppend:
+    """One call of `append_next`."""
+
+    def __init__(self, conversation_id: str, form: Form) -> None:
+        self.conversation_id = conversation_id
+        self.number = number_of(conversation_id)
+        self.given_up = False
+        self.formed = False
+        self._form = form
+
+    async def work(self, session: Session) -> Head:
+        """Lock the log's end, form the events for it, and append them, in one transaction."""
+        async with session.transaction(LOCK_SECONDS):
+            head = await self._locked(session)
+            if head.deleted:
+                raise ConversationDeleted(self.conversation_id)
+            self.formed = True
+            formed = self._form(head)
+            await append_in(
+                session, Append(self.number, self.conversation_id, head.next_id, *formed)
+            )
+        return head
+
+    async def _locked(self, session: Session) -> Head:
+        named = (self.number, self.conversation_id)
+        while not await session.fetch("lock_head", self.number):
+            if await session.fetch("create_head", *named):
+                return Head(0, None, "")  # of no log, until the commit
+        # In a statement of its own, which sees what the one who had the lock has written.
+        rows = await session.fetch("read_heads", [named[0]], [named[1]])
+        if not rows:
+            raise AppendFailed(f"{named[1]} cannot be used: its number is another id's")
+        return head_of(self.conversation_id, rows[0][1:])
+
+
+async def _behind_barrier(query: str, arguments: Sequence[object], session: Session) -> list[Row]:
+    """Read, and then commit: when that is acknowledged, so is all that was read."""
+    rows = await session.fetch(query, *arguments)
+    await session.fetch("pass_barrier")
+    return rows
+
+
+def head_of(conversation_id: str, row: Sequence[Any] | None) -> Head:
+    """Return the head of a row of `read_heads` without its place. Raises DamagedHead."""
+    if row is None:
+        return Head(0, None, "")
+    next_id, last_state_id, epoch, state, number, holder, moment, masks, asides, newest = row
+    if not state and (-1 if newest is None else newest) != next_id - 1:
+        end = 0 if newest is None else newest + 1
+        logger.error(
+            "the head of %s names %d as the next event id, but its events end before %d",
+            *(conversation_id, next_id, end),
+            extra={"conversation_id": conversation_id},
+        )
+        raise DamagedHead(conversation_id, min(next_id, end), max(next_id, end) - 1)
+    fence = None if number is None else Fence(number, holder)
+    told = moment or ""
+    return Head(next_id, last_state_id, epoch, state > 0, fence, told, masks, asides=asides)
+
+
+def _verified(conversation_id: str, rows: Sequence[Row]) -> list[StoredEvent]:
+    events: list[StoredEvent] = []
+    damaged: list[int] = []
+    for event_id, version, flag, crc, body in rows:
+        if version != FORMAT_VERSION or checksum(event_id, body) != crc:
+            damaged.append(event_id)
+        else:
+            events.append(StoredEvent(event_id, flag, body))
+    if damaged:
+        raise DamagedRecord(conversation_id, damaged[0], damaged[-1], events)
+    return events

@@ -1,0 +1,132 @@
+-- name: append_logs
+SELECT * FROM parley.append_logs(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22
+)
+
+-- name: append_one
+-- One event without a key to a log that is there, for a third of what the function takes; the log's number, or
+-- nothing where it is refused, and then append_logs says why. Its condition is that of append_logs.
+WITH locked AS MATERIALIZED (
+    SELECT ctid AS tid FROM parley.heads h
+    WHERE h.number = $1 AND h.conversation_id = $2 AND h.next_id = $3 AND h.state = 0
+        AND ($4::bigint IS NULL OR h.fence IS NULL OR (h.fence, h.holder) = ($4, $5::bigint) OR h.fence < $4)
+        AND ($6::integer IS NULL OR h.masks <= $6)
+    FOR NO KEY UPDATE SKIP LOCKED
+), moved AS (
+    UPDATE parley.heads h SET
+        next_id = h.next_id + 1,
+        last_state_id = coalesce($7::integer, h.last_state_id),
+        fence = coalesce($4, h.fence),
+        holder = coalesce($5, h.holder),
+        masks = coalesce($6, h.masks),
+        last_updated_at = coalesce($8::text, h.last_updated_at),
+        accumulated_cost = coalesce($9::double precision, h.accumulated_cost),
+        prompt_tokens = coalesce($10::bigint, h.prompt_tokens),
+        completion_tokens = coalesce($11::bigint, h.completion_tokens),
+        total_tokens = coalesce($12::bigint, h.total_tokens),
+        last_message_at = coalesce($13::text, h.last_message_at)
+    FROM locked WHERE h.ctid = locked.tid
+    RETURNING h.number
+)
+INSERT INTO parley.events (number, id, version, flag, crc, body)
+SELECT number, $3, 1, $14::smallint, $15::integer, $16::bytea FROM moved
+RETURNING number
+
+-- name: create_head
+INSERT INTO parley.heads (number, conversation_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING number
+
+-- name: lock_head
+SELECT number FROM parley.heads WHERE number = $1 FOR NO KEY UPDATE
+
+-- name: read_heads
+SELECT asked.place, h.next_id, h.last_state_id, h.epoch::text, h.state, h.fence, h.holder, h.last_updated_at, h.masks,
+    EXISTS (SELECT FROM parley.asides a WHERE a.number = h.number),
+    (SELECT e.id FROM parley.events e WHERE e.number = h.number ORDER BY e.id DESC LIMIT 1)
+FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS asked(number, name, place)
+JOIN parley.heads h ON h.number = asked.number AND h.conversation_id = asked.name
+
+-- name: read_events
+SELECT id, version, flag, crc, body FROM parley.events
+WHERE number = $1 AND id BETWEEN $2 AND $3
+    AND EXISTS (SELECT FROM parley.heads WHERE number = $1 AND conversation_id = $4 AND state = 0)
+ORDER BY id
+
+-- name: read_events_up_to
+-- Ends with the event that makes the bodies together reach so many bytes.
+SELECT id, version, flag, crc, body FROM (
+    SELECT *, sum(octet_length(body)) OVER (ORDER BY id) - octet_length(body) AS before
+    FROM parley.events WHERE number = $1 AND id BETWEEN $2 AND $3
+) AS counted
+WHERE before < $5 AND EXISTS (SELECT FROM parley.heads WHERE number = $1 AND conversation_id = $4 AND state = 0)
+ORDER BY id
+
+-- name: read_ranges
+-- OFFSET keeps it a probe of the index for each range, whatever the tables' statistics say.
+SELECT asked.place, e.id, e.version, e.flag, e.crc, e.body
+FROM unnest($1::bigint[], $2::text[], $3::integer[], $4::integer[]) WITH ORDINALITY
+    AS asked(number, name, first_id, last_id, place)
+JOIN parley.heads h ON h.number = asked.number AND h.conversation_id = asked.name AND h.state = 0
+CROSS JOIN LATERAL (
+    SELECT id, version, flag, crc, body FROM parley.events
+    WHERE number = asked.number AND id BETWEEN asked.first_id AND asked.last_id OFFSET 0
+) AS e
+ORDER BY asked.place, e.id
+
+-- name: find_client_id
+SELECT id FROM parley.client_ids
+WHERE number = $1 AND digest = $2
+    AND EXISTS (SELECT FROM parley.heads WHERE number = $1 AND conversation_id = $3 AND state = 0)
+
+-- name: put_asides
+-- The heads are locked against a deletion, and against nothing else; see bury_log.
+WITH there AS MATERIALIZED (
+    SELECT h.number FROM parley.heads h
+    WHERE h.state = 0 AND EXISTS (
+        SELECT FROM unnest($1::bigint[], $2::text[]) AS a(number, name)
+        WHERE a.number = h.number AND a.name = h.conversation_id
+    ) AND h.number = ANY ($1::bigint[])
+    ORDER BY h.number FOR KEY SHARE
+), dropped AS (
+    DELETE FROM parley.asides USING unnest($1::bigint[], $3::text[], $5::bytea[]) AS a(number, name, body)
+    WHERE asides.number = a.number AND asides.name = a.name AND a.body IS NULL
+        AND asides.number IN (SELECT number FROM there)
+)
+INSERT INTO parley.asides (number, name, crc, body)
+SELECT a.number, a.name, a.crc, a.body
+FROM unnest($1::bigint[], $3::text[], $4::bigint[], $5::bytea[]) AS a(number, name, crc, body)
+WHERE a.body IS NOT NULL AND a.number IN (SELECT number FROM there)
+ON CONFLICT (number, name) DO UPDATE SET crc = excluded.crc, body = excluded.body
+
+-- name: read_asides
+SELECT name, crc, body FROM parley.asides
+WHERE number = $1 AND EXISTS (SELECT FROM parley.heads WHERE number = $1 AND conversation_id = $2 AND state = 0)
+
+-- name: bury_log
+SELECT parley.bury_log($1, $2)
+
+-- name: purge_events
+WITH due AS (
+    SELECT id FROM parley.events
+    WHERE number = $1 AND EXISTS (SELECT FROM parley.heads WHERE number = $1 AND state > 0) LIMIT $2
+), dropped AS (
+    DELETE FROM parley.events WHERE number = $1 AND id IN (SELECT id FROM due) RETURNING id
+)
+SELECT count(*) FROM dropped
+
+-- name: purge_rest
+WITH purged AS (
+    UPDATE parley.heads SET state = 2, last_state_id = NULL WHERE number = $1 AND state = 1 RETURNING number
+), keys AS (
+    DELETE FROM parley.client_ids WHERE number = $1 AND EXISTS (SELECT FROM purged)
+)
+DELETE FROM parley.asides WHERE number = $1 AND EXISTS (SELECT FROM purged)
+
+-- name: unpurged_logs
+SELECT number FROM parley.heads WHERE state = 1
+
+-- name: pass_barrier
+UPDATE parley.barrier SET passed = passed + 1
+
+-- name: read_promises
+SELECT current_setting('fsync') = 'on', current_setting('synchronous_commit') <> 'off', pg_is_in_recovery(),
+    current_setting('server_version_num')::integer
