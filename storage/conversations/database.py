@@ -79,14 +79,19 @@ _BEFORE_ALL = ("~", "")
 
 
 class DatabaseConversationStores(ConversationStores):
-    """The records of all owners in one database."""
+    """The records of all owners in one database.
 
-    def __init__(self, database: Database) -> None:
+    `indexed` databases find titles and recent updates by an index; others look at each record of the
+    list.
+    """
+
+    def __init__(self, database: Database, *, indexed: bool = True) -> None:
         self._database = database
+        self._indexed = indexed
 
     def for_user(self, user_id: str | None) -> "DatabaseConversationStore":
         """See ConversationStores."""
-        return DatabaseConversationStore(self._database, user_id)
+        return DatabaseConversationStore(self._database, user_id, indexed=self._indexed)
 
     async def search_all(
         self,
@@ -109,9 +114,10 @@ class DatabaseConversationStore(ConversationStore):
 
     folds_with_log: ClassVar[bool] = True
 
-    def __init__(self, database: Database, user_id: str | None) -> None:
+    def __init__(self, database: Database, user_id: str | None, *, indexed: bool = True) -> None:
         super().__init__(user_id)
         self._database = database
+        self._indexed = indexed
 
     async def save_metadata(self, metadata: ConversationMetadata) -> None:
         """See ConversationStore."""
@@ -163,7 +169,10 @@ class DatabaseConversationStore(ConversationStore):
         criteria = _criteria(wanted)
 
         def ask(begin: _Begin, count: int) -> Script[list[Row]]:
-            return _list(wanted, (self.user_id, *begin, *criteria, count))
+            parameters = (self.user_id, *begin, *criteria, count)
+            if not self._indexed:
+                return _ask(Statement(_query_for(wanted), parameters))
+            return _list(wanted, parameters)
 
         return await _page(self._database, ask, page_id, limit, wanted.order)
 

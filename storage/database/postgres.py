@@ -144,13 +144,18 @@ class Session:
             raise self._translated(error) from error
 
     @asynccontextmanager
-    async def transaction(self, lock_seconds: float) -> AsyncIterator[None]:
+    async def transaction(
+        self, lock_seconds: float, *, serializable: bool = False
+    ) -> AsyncIterator[None]:
         """Commit what the block does, or undo it where it raises.
 
-        Each wait for a lock may take so long; then the statement raises Unavailable.
+        Each wait for a lock may take so long; then the statement raises Unavailable. Where it is
+        `serializable`, Rerun tells that it cannot be fitted in between what others did.
         """
         self._in_transaction = True
-        await self.execute(f"BEGIN; SET LOCAL lock_timeout = '{round(lock_seconds * 1000)}ms'")
+        level = " ISOLATION LEVEL SERIALIZABLE" if serializable else ""
+        timeout = f"SET LOCAL lock_timeout = '{round(lock_seconds * 1000)}ms'"
+        await self.execute(f"BEGIN{level}; {timeout}")
         yield
         self._in_transaction = False
         tag = await self.execute("COMMIT")

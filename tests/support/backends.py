@@ -17,6 +17,7 @@ from storage.conversations.base import ConversationStores
 from storage.conversations.database import DatabaseConversationStores
 from storage.conversations.files.store import FileConversationStores
 from storage.conversations.memory import MemoryConversations
+from storage.database.postgres_database import PostgresDatabase
 from storage.database.sqlite import SqliteDatabase
 from storage.files.base import FileStore
 from storage.files.local import LocalFileStore
@@ -100,9 +101,8 @@ FACTORIES: dict[str, Callable[[Path], AbstractAsyncContextManager[Opened]]] = {
     "local": _local,
 }
 
-CONVERSATION_STORES = tuple(FACTORIES)
-EVENT_STORES = (*FACTORIES, "postgres", "pgbouncer")
-"""Of PostgreSQL there are only logs so far, through a pooler in transaction mode and without one."""
+CONVERSATION_STORES = EVENT_STORES = (*FACTORIES, "postgres", "pgbouncer")
+"""PostgreSQL directly and through a pooler in transaction mode: records and logs, so far."""
 WORKSPACE_STORES = tuple(FACTORIES)
 
 FILE_STORES = ("memory", "local")
@@ -116,8 +116,8 @@ HISTORIES = {"postgres": 50, "pgbouncer": 50}
 """Histories that are tried of those kinds, whose steps take a server's time; 200 of the others."""
 
 
-class OpenedLogs(NamedTuple):
-    """Logs whose medium has no records yet: these are in memory, and fold nothing."""
+class OpenedRecords(NamedTuple):
+    """Records and logs of a medium that has no store of workspaces yet."""
 
     conversations: ConversationStores
     events: EventStore
@@ -138,9 +138,16 @@ async def open_postgres_events(
 
 
 @asynccontextmanager
-async def _postgres(kind: str, folder: Path) -> AsyncIterator[OpenedLogs]:
-    async with open_postgres_events(folder, pooler=kind == "pgbouncer") as events:
-        yield OpenedLogs(MemoryConversations(), events)
+async def _postgres(kind: str, folder: Path) -> AsyncIterator[OpenedRecords]:
+    async with open_postgres(folder, pooler=kind == "pgbouncer") as pool:
+        events = PostgresEventStore(pool)
+        await events.finish_deletions()
+        try:
+            yield OpenedRecords(
+                DatabaseConversationStores(PostgresDatabase(pool), indexed=False), events
+            )
+        finally:
+            await events.close()
 
 
 def open_stores(kind: str, folder: Path) -> AbstractAsyncContextManager[Opened]:
@@ -148,7 +155,7 @@ def open_stores(kind: str, folder: Path) -> AbstractAsyncContextManager[Opened]:
     return FACTORIES[kind](folder)
 
 
-def open_logs(kind: str, folder: Path) -> AbstractAsyncContextManager[Opened | OpenedLogs]:
+def open_logs(kind: str, folder: Path) -> AbstractAsyncContextManager[Opened | OpenedRecords]:
     """Open the event store of that kind in `folder`, with records beside it, and close both."""
     return FACTORIES[kind](folder) if kind in FACTORIES else _postgres(kind, folder)
 
@@ -156,7 +163,7 @@ def open_logs(kind: str, folder: Path) -> AbstractAsyncContextManager[Opened | O
 @asynccontextmanager
 async def open_conversation_stores(kind: str, folder: Path) -> AsyncIterator[ConversationStores]:
     """Open the conversation records of that kind in `folder`, and close them."""
-    async with open_stores(kind, folder) as opened:
+    async with open_logs(kind, folder) as opened:
         yield opened.conversations
 
 

@@ -60,6 +60,8 @@ class PostgresEventStore(EventStore):
     of as written that a standby may not have.
     """
 
+    folds_metadata = True
+
     def __init__(self, pool: PostgresPool) -> None:
         self.counters = pool.counters
         self._pool = pool

@@ -1,0 +1,139 @@
+"""The Database contract over PostgreSQL: each script in a transaction of its own."""
+
+import asyncio
+import logging
+from functools import partial
+from typing import TypeVar
+
+from storage.database.base import (
+    Database,
+    Result,
+    Row,
+    Script,
+    Translate,
+    as_it_is,
+)
+from storage.database.outcomes import Rerun
+from storage.database.postgres import PostgresPool, Role, Session
+from storage.errors import OutcomeUnknown, StorageError
+from storage.promise import Promise
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+MARK = "\ufdd0"
+MARKED, NO_CHARACTER = MARK + "\ufdd1", MARK + "\ufdd2"
+"""What stands in a text for a MARK, which no writing uses, and for the character 0."""
+
+LOCK_SECONDS = 5.0
+RUNS = 10
+"""Runs of a script that others are in the way of."""
+
+
+class PostgresDatabase(Database):
+    """Scripts over connections for records.
+
+    Those of this process run one after the other, in the order of the calls. Those of others run at
+    the same time, as if they did not: a script that cannot be fitted in between them runs anew.
+    """
+
+    def __init__(self, pool: PostgresPool) -> None:
+        self.counters = pool.counters
+        self._pool = pool
+        self._turn = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def closed(self) -> bool:
+        """See Database."""
+        return self._pool.closed
+
+    def submit(self, script: Script[T], *, failure: Translate = as_it_is) -> Promise[T]:
+        """See Database."""
+        promise: Promise[T] = Promise()
+        task = asyncio.get_running_loop().create_task(self._write(script, failure, promise))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return promise
+
+    async def _write(self, script: Script[T], failure: Translate, promise: Promise[T]) -> None:
+        try:
+            async with self._turn:
+                promise.resolve(await self._run(script))
+        except _Raised as raised:
+            promise.reject(raised.error)
+        except StorageError as error:
+            promise.reject(failure(error))
+        except Exception as error:
+            logger.exception("a script ended in an unexpected way")
+            promise.reject(failure(OutcomeUnknown(repr(error))))
+
+    async def _run(self, script: Script[T]) -> T:
+        for _ in range(RUNS - 1):
+            try:
+                return await self._pool.lend(Role.RECORD, partial(_in_transaction, script))
+            except Rerun:
+                continue
+        return await self._pool.lend(Role.RECORD, partial(_in_transaction, script))
+
+    async def read(self, script: Script[T]) -> T:
+        """See Database. Each statement sees what was committed when it began."""
+        try:
+            return await self._pool.run(Role.READ, partial(_steps_of, script))
+        except _Raised as raised:
+            raise raised.error from None
+
+    async def close(self) -> None:
+        """See Database."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._pool.close()
+
+
+class _Raised(Exception):
+    """What a script raised, which belongs to its caller."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _stored(value: object) -> object:
+    """Return a parameter without the one character that PostgreSQL's text cannot hold."""
+    if not isinstance(value, str) or not ("\0" in value or MARK in value):
+        return value
+    return value.replace(MARK, MARKED).replace("\0", NO_CHARACTER)
+
+
+def _given(value: object) -> object:
+    """Return a value of a row as it was given to `_stored`."""
+    if not isinstance(value, str) or MARK not in value:
+        return value
+    return value.replace(NO_CHARACTER, "\0").replace(MARKED, MARK)
+
+
+async def _in_transaction(script: Script[T], session: Session) -> T:
+    async with session.transaction(LOCK_SECONDS, serializable=True):
+        return await _steps_of(script, session)
+
+
+async def _steps_of(script: Script[T], session: Session) -> T:
+    steps = script()
+    result: Result | None = None
+    while True:
+        try:
+            # The first step is sent nothing, as generators want it.
+            statement = steps.send(result)  # type: ignore[arg-type]
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+        except Exception as error:
+            raise _Raised(error) from error
+        many = statement.parameters if statement.many else (statement.parameters,)
+        rows: list[Row] = []
+        for parameters in many:
+            found = await session.fetch(statement.query, *map(_stored, parameters))
+            rows += [tuple(map(_given, row)) for row in found]
+        # Whoever asks how many rows a statement touched has it return them.
+        result = Result(rows, len(rows))

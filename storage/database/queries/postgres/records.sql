@@ -1,0 +1,142 @@
+-- name: read_claim
+-- Whose record it is, whether there is one, and whether the id carries a tombstone.
+SELECT r.user_id, r.number IS NOT NULL, h.state > 0
+FROM parley.heads h LEFT JOIN parley.records r ON r.number = h.number
+WHERE h.number = parley.number_of($1)
+
+-- name: write_record
+-- Once the log has events, what is folded is its own.
+WITH head AS (
+    INSERT INTO parley.heads AS h (
+        number, conversation_id, last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens,
+        last_message_at
+    ) VALUES (parley.number_of($1), $1, $14, $15, $16, $17, $18, $19)
+    ON CONFLICT (number) DO UPDATE SET
+        last_updated_at = excluded.last_updated_at,
+        accumulated_cost = excluded.accumulated_cost,
+        prompt_tokens = excluded.prompt_tokens,
+        completion_tokens = excluded.completion_tokens,
+        total_tokens = excluded.total_tokens,
+        last_message_at = excluded.last_message_at
+    WHERE h.next_id = 0
+)
+INSERT INTO parley.records (
+    number, conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
+    trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom, folded_title
+) VALUES (parley.number_of($1), $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $20)
+ON CONFLICT (number) DO UPDATE SET
+    user_id = excluded.user_id,
+    created_at = excluded.created_at,
+    title = excluded.title,
+    folded_title = excluded.folded_title,
+    selected_repository = excluded.selected_repository,
+    selected_branch = excluded.selected_branch,
+    git_provider = excluded.git_provider,
+    trigger_kind = excluded.trigger_kind,
+    pr_number = excluded.pr_number,
+    llm_model = excluded.llm_model,
+    sandbox_id = excluded.sandbox_id,
+    conversation_version = excluded.conversation_version,
+    custom = excluded.custom
+
+-- name: read_record
+SELECT
+    conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
+    trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at
+FROM parley.folded_records
+WHERE number = parley.number_of($1) AND conversation_id = $1
+    AND (user_id = $2::text OR $2::text IS NULL AND user_id IS NULL)
+
+-- name: read_records
+SELECT
+    conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
+    trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at
+FROM parley.folded_records
+WHERE number IN (SELECT parley.number_of(asked) FROM json_array_elements_text($1::json) AS asked)
+    AND conversation_id IN (SELECT json_array_elements_text($1::json))
+    AND (user_id = $2::text OR $2::text IS NULL AND user_id IS NULL)
+
+-- name: list_records
+-- 1 owner, 2 and 3 the position the page begins after, 4 to 7 the filters, 8 how many
+SELECT
+    conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
+    trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at
+FROM parley.folded_records
+WHERE (user_id = $1::text OR $1::text IS NULL AND user_id IS NULL)
+    AND (created_at, conversation_id) < ($2::text, $3::text)
+    AND ($4::text IS NULL OR selected_repository = $4)
+    AND ($5::text IS NULL OR trigger_kind = $5)
+    AND ($6::text IS NULL OR position($6 IN folded_title) > 0)
+    AND ($7::text IS NULL OR coalesce(last_updated_at, created_at) >= $7)
+ORDER BY created_at DESC, conversation_id DESC
+LIMIT $8::integer
+
+-- name: list_records_by_repository
+-- As list_records, by an index that begins with the repository.
+SELECT
+    conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
+    trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at
+FROM parley.folded_records
+WHERE (user_id = $1::text OR $1::text IS NULL AND user_id IS NULL)
+    AND (created_at, conversation_id) < ($2::text, $3::text)
+    AND selected_repository = $4::text
+    AND ($5::text IS NULL OR trigger_kind = $5)
+    AND ($6::text IS NULL OR position($6 IN folded_title) > 0)
+    AND ($7::text IS NULL OR coalesce(last_updated_at, created_at) >= $7)
+ORDER BY created_at DESC, conversation_id DESC
+LIMIT $8::integer
+
+-- name: list_records_by_trigger
+-- As list_records, by an index that begins with the trigger.
+SELECT
+    conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
+    trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at
+FROM parley.folded_records
+WHERE (user_id = $1::text OR $1::text IS NULL AND user_id IS NULL)
+    AND (created_at, conversation_id) < ($2::text, $3::text)
+    AND ($4::text IS NULL OR selected_repository = $4)
+    AND trigger_kind = $5::text
+    AND ($6::text IS NULL OR position($6 IN folded_title) > 0)
+    AND ($7::text IS NULL OR coalesce(last_updated_at, created_at) >= $7)
+ORDER BY created_at DESC, conversation_id DESC
+LIMIT $8::integer
+
+-- name: list_records_by_message
+-- As list_records, in the order of the last messages, which stand in the heads: all the owner's are sorted.
+SELECT
+    conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
+    trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at
+FROM parley.folded_records
+WHERE (user_id = $1::text OR $1::text IS NULL AND user_id IS NULL)
+    AND (coalesce(last_message_at, created_at), conversation_id) < ($2::text, $3::text)
+    AND ($4::text IS NULL OR selected_repository = $4)
+    AND ($5::text IS NULL OR trigger_kind = $5)
+    AND ($6::text IS NULL OR position($6 IN folded_title) > 0)
+    AND ($7::text IS NULL OR coalesce(last_updated_at, created_at) >= $7)
+ORDER BY coalesce(last_message_at, created_at) DESC, conversation_id DESC
+LIMIT $8::integer
+
+-- name: list_all_records
+-- As list_records, of all owners. 1 and 2 the position the page begins after, 3 to 6 the filters, 7 how many
+SELECT
+    conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
+    trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at
+FROM parley.folded_records
+WHERE (created_at, conversation_id) < ($1::text, $2::text)
+    AND ($3::text IS NULL OR selected_repository = $3)
+    AND ($4::text IS NULL OR trigger_kind = $4)
+    AND ($5::text IS NULL OR position($5 IN folded_title) > 0)
+    AND ($6::text IS NULL OR coalesce(last_updated_at, created_at) >= $6)
+ORDER BY created_at DESC, conversation_id DESC
+LIMIT $7::integer
+
+-- name: bury_conversation
+-- The moment is not kept: a head has a state.
+SELECT parley.bury_log(parley.number_of($1), $1) WHERE $2::text IS NOT NULL
