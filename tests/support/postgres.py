@@ -27,7 +27,10 @@ USERS = ("postgres", "nobody")
 """Neither PostgreSQL nor pgbouncer runs as root."""
 KEPT_SCHEMAS = 12
 """Schemas that are emptied and used again; more folders than these are not open at a time."""
-TABLES = ("asides", "client_ids", "events", "records", "heads")
+TABLES = (
+    *("asides", "client_ids", "events", "records", "heads"),
+    *("user_records", "key_mark"),
+)
 SETTINGS = {
     "listen_addresses": "",
     "max_connections": "60",

@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import SecretStr
 
+from storage.database.postgres_database import PostgresDatabase
 from storage.database.sqlite import SqliteDatabase
 from storage.files.base import FileStore
 from storage.files.local import LocalFileStore
@@ -17,6 +19,7 @@ from storage.users.database import DatabaseKeyMark, DatabaseUserRecords
 from storage.users.file import FileKeyMark, FileUserRecords
 from storage.users.memory import MemoryUserRecords
 from storage.users.sealed import SealedSecrets, SealedSettings
+from tests.support.postgres import open_postgres
 
 
 class UserStores(NamedTuple):
@@ -76,6 +79,16 @@ async def _files(
         await files.close()
 
 
+@asynccontextmanager
+async def _postgres(
+    folder: Path, given: SecretStr | None, *, pooler: bool = False
+) -> AsyncIterator[UserStores]:
+    async with open_postgres(folder, pooler=pooler) as pool:
+        database = PostgresDatabase(pool)
+        key = SealingKey(DatabaseKeyMark(database), folder, given)
+        yield user_stores(DatabaseUserRecords(database), key)
+
+
 FACTORIES: dict[
     str, Callable[[Path, SecretStr | None], AbstractAsyncContextManager[UserStores]]
 ] = {
@@ -83,10 +96,12 @@ FACTORIES: dict[
     "sqlite": _sqlite,
     "local": _local,
     "files": _memory_files,
+    "postgres": _postgres,
+    "pgbouncer": partial(_postgres, pooler=True),
 }
 
 USER_STORES = tuple(FACTORIES)
-DURABLE_USER_STORES = ("sqlite", "local")
+DURABLE_USER_STORES = ("sqlite", "local", "postgres", "pgbouncer")
 """Kinds that hold after closing what they held before, and seal it."""
 
 
