@@ -9,6 +9,7 @@ from events.stores.base import EventStore
 from events.stores.database.store import DatabaseEventStore
 from events.stores.files.store import FileEventStore
 from events.stores.memory import MemoryEventStore
+from events.stores.postgres.store import PostgresEventStore
 from storage.audit.base import AuditLog
 from storage.audit.database import DatabaseAudit
 from storage.audit.file import FileAudit
@@ -18,6 +19,7 @@ from storage.conversations.base import ConversationStores
 from storage.conversations.database import DatabaseConversationStores
 from storage.conversations.files.store import FileConversationStores
 from storage.conversations.memory import MemoryConversations
+from storage.database.postgres_database import PostgresDatabase
 from storage.database.sqlite import SqliteDatabase
 from storage.files.local import LocalFileStore
 from storage.files.memory import MemoryFileStore
@@ -25,9 +27,11 @@ from storage.usage.base import UsageStore
 from storage.usage.database import DatabaseUsage
 from storage.usage.file import FileUsage
 from storage.usage.memory import MemoryUsage
+from tests.support.backends import SHARED_LOGS
+from tests.support.postgres import open_postgres
 
-KINDS = ("memory", "sqlite", "files", "local")
-DURABLE_KINDS = ("sqlite", "local")
+KINDS = ("memory", "sqlite", "files", "local", "postgres", "pgbouncer")
+DURABLE_KINDS = ("sqlite", "local", "postgres", "pgbouncer")
 
 
 class AdminStores(NamedTuple):
@@ -58,6 +62,16 @@ async def open_admin_stores(kind: str, folder: Path) -> AsyncIterator[AdminStore
             )
         finally:
             await database.close()
+        return
+    if kind in SHARED_LOGS:
+        async with open_postgres(folder, pooler=kind == "pgbouncer") as pool:
+            shared = PostgresDatabase(pool)
+            yield AdminStores(
+                DatabaseConversationStores(shared, indexed=False),
+                PostgresEventStore(pool),
+                DatabaseUsage(shared),
+                DatabaseAudit(shared, KEPT),
+            )
         return
     local = kind == "local"
     files = await LocalFileStore.open(folder / "files") if local else MemoryFileStore()

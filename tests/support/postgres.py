@@ -29,7 +29,7 @@ KEPT_SCHEMAS = 12
 """Schemas that are emptied and used again; more folders than these are not open at a time."""
 TABLES = (
     *("asides", "client_ids", "events", "records", "heads"),
-    *("user_records", "key_mark"),
+    *("user_records", "key_mark", "usage_positions", "usage_lines", "audit"),
 )
 SETTINGS = {
     "listen_addresses": "",

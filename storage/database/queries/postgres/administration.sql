@@ -1,0 +1,61 @@
+-- name: usage_behind
+-- 1 the id before, 2 how many
+SELECT r.conversation_id, r.user_id
+FROM parley.records r
+JOIN parley.heads h ON h.number = r.number AND h.state = 0
+LEFT JOIN parley.usage_positions counted ON counted.conversation_id = r.conversation_id
+WHERE r.conversation_id > $1 AND h.next_id > coalesce(counted.position, 0)
+ORDER BY r.conversation_id LIMIT $2
+
+-- name: usage_position
+SELECT user_id, position, cost, prompt_tokens, completion_tokens FROM parley.usage_positions
+WHERE conversation_id = $1
+
+-- name: usage_lines_of
+SELECT day, model, events, prompt_tokens, completion_tokens, cost FROM parley.usage_lines
+WHERE conversation_id = $1 ORDER BY day, model
+
+-- name: write_usage_position
+INSERT INTO parley.usage_positions (conversation_id, user_id, position, cost, prompt_tokens, completion_tokens)
+VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (conversation_id) DO UPDATE SET
+    user_id = excluded.user_id,
+    position = excluded.position,
+    cost = excluded.cost,
+    prompt_tokens = excluded.prompt_tokens,
+    completion_tokens = excluded.completion_tokens
+
+-- name: write_usage_lines
+INSERT INTO parley.usage_lines (conversation_id, day, model, events, prompt_tokens, completion_tokens, cost)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+
+-- name: drop_usage_lines
+DELETE FROM parley.usage_lines WHERE conversation_id = $1
+
+-- name: drop_usage_position
+DELETE FROM parley.usage_positions WHERE conversation_id = $1
+
+-- name: usage_totals
+-- 1 and 2 the days, 3 how many. Sums of tokens end at what 64 bits hold.
+SELECT line.day, counted.user_id, line.model, sum(line.events)::bigint,
+    least(sum(line.prompt_tokens), 9223372036854775807)::bigint,
+    least(sum(line.completion_tokens), 9223372036854775807)::bigint, sum(line.cost)
+FROM parley.usage_lines line JOIN parley.usage_positions counted ON counted.conversation_id = line.conversation_id
+WHERE line.day BETWEEN $1 AND $2
+GROUP BY line.day, counted.user_id, line.model
+ORDER BY line.day DESC, counted.user_id NULLS FIRST, line.model LIMIT $3
+
+-- name: add_audit
+INSERT INTO parley.audit (acting, body) VALUES ($1, $2) RETURNING id
+
+-- name: change_audit
+UPDATE parley.audit SET body = $1 WHERE id = $2
+
+-- name: trim_audit
+-- 1 which, 2 how many are kept
+DELETE FROM parley.audit WHERE acting = $1
+    AND id <= (SELECT id FROM parley.audit WHERE acting = $1 ORDER BY id DESC LIMIT 1 OFFSET $2)
+
+-- name: list_audit
+-- 1 the id before, 2 whether only acts, 3 how many
+SELECT id, body FROM parley.audit WHERE id < $1 AND acting >= $2 ORDER BY id DESC LIMIT $3
