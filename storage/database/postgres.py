@@ -145,17 +145,18 @@ class Session:
 
     @asynccontextmanager
     async def transaction(
-        self, lock_seconds: float, *, serializable: bool = False
+        self, lock_seconds: float, *, serializable: bool = False, first: str = ""
     ) -> AsyncIterator[None]:
         """Commit what the block does, or undo it where it raises.
 
         Each wait for a lock may take so long; then the statement raises Unavailable. Where it is
-        `serializable`, Rerun tells that it cannot be fitted in between what others did.
+        `serializable`, Rerun tells that it cannot be fitted in between what others did. `first` is
+        a statement that runs before the transaction's view of the data is taken.
         """
         self._in_transaction = True
         level = " ISOLATION LEVEL SERIALIZABLE" if serializable else ""
         timeout = f"SET LOCAL lock_timeout = '{round(lock_seconds * 1000)}ms'"
-        await self.execute(f"BEGIN{level}; {timeout}")
+        await self.execute(f"BEGIN{level}; {timeout}; {first}")
         yield
         self._in_transaction = False
         tag = await self.execute("COMMIT")

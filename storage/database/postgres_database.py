@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -27,15 +28,16 @@ MARKED, NO_CHARACTER = MARK + "\ufdd1", MARK + "\ufdd2"
 """What stands in a text for a MARK, which no writing uses, and for the character 0."""
 
 LOCK_SECONDS = 5.0
-RUNS = 10
-"""Runs of a script that others are in the way of."""
+RUNS = 4
+"""Runs of a script that others are in the way of, until it runs while no other one does."""
 
 
 class PostgresDatabase(Database):
     """Scripts over connections for records.
 
     Those of this process run one after the other, in the order of the calls. Those of others run at
-    the same time, as if they did not: a script that cannot be fitted in between them runs anew.
+    the same time, as if they did not: a script that cannot be fitted in between them runs anew, and
+    in the end alone.
     """
 
     def __init__(self, pool: PostgresPool) -> None:
@@ -70,12 +72,22 @@ class PostgresDatabase(Database):
             promise.reject(failure(OutcomeUnknown(repr(error))))
 
     async def _run(self, script: Script[T]) -> T:
-        for _ in range(RUNS - 1):
-            try:
-                return await self._pool.lend(Role.RECORD, partial(_in_transaction, script))
-            except Rerun:
-                continue
-        return await self._pool.lend(Role.RECORD, partial(_in_transaction, script))
+        for _ in range(RUNS):
+            with suppress(Rerun):
+                return await self._pool.lend(Role.RECORD, partial(self._in_transaction, script))
+        # An append to the same log comes in between again and again: now others wait for this one.
+        return await self._pool.lend(Role.RECORD, partial(self._alone, script))
+
+    async def _in_transaction(self, script: Script[T], session: Session) -> T:
+        first = f"LOCK TABLE {self._pool.schema}.migrations IN ROW SHARE MODE"
+        async with session.transaction(LOCK_SECONDS, serializable=True, first=first):
+            return await _steps_of(script, session)
+
+    async def _alone(self, script: Script[T], session: Session) -> T:
+        """Run a script while no other one runs anywhere; each statement sees what was committed then."""
+        first = f"LOCK TABLE {self._pool.schema}.migrations IN EXCLUSIVE MODE"
+        async with session.transaction(LOCK_SECONDS, first=first):
+            return await _steps_of(script, session)
 
     async def read(self, script: Script[T]) -> T:
         """See Database. Each statement sees what was committed when it began."""
@@ -111,11 +123,6 @@ def _given(value: object) -> object:
     if not isinstance(value, str) or MARK not in value:
         return value
     return value.replace(NO_CHARACTER, "\0").replace(MARKED, MARK)
-
-
-async def _in_transaction(script: Script[T], session: Session) -> T:
-    async with session.transaction(LOCK_SECONDS, serializable=True):
-        return await _steps_of(script, session)
 
 
 async def _steps_of(script: Script[T], session: Session) -> T:

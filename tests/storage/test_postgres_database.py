@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from events.conformance.event_store import BusyWriter
 from events.stores.postgres.append import number_of
+from events.stores.postgres.store import PostgresEventStore
 from storage.conversations.database import DatabaseConversationStores
 from storage.conversations.metadata import ConversationMetadata
 from storage.database.base import Statement, rerunnable
@@ -63,6 +65,21 @@ async def test_of_two_owners_that_save_one_id_at_once_one_is_refused(tmp_path):
         assert sorted(map(type, outcomes), key=str) == [type(None), OwnerConflict]
         winner = owners[outcomes.index(None)]
         assert await stores[0].for_user(winner).exists("c")
+
+
+async def test_a_record_is_saved_while_its_log_is_appended_to_without_a_pause(tmp_path):
+    async with two_processes(tmp_path) as stores, open_postgres(tmp_path) as pool:
+        records, events = stores[0].for_user("ann"), PostgresEventStore(pool)
+        await records.save_metadata(saved())
+        busy = BusyWriter(events, "c")
+        busy.begin()
+        for number in range(30):
+            await records.save_metadata(saved(title=f"title {number}"))
+            await busy.go_on()
+        await busy.end()
+        await events.close()
+
+        assert (await records.get_metadata("c")).title == "title 29"
 
 
 @rerunnable

@@ -5,25 +5,27 @@ FROM parley.heads h LEFT JOIN parley.records r ON r.number = h.number
 WHERE h.number = parley.number_of($1)
 
 -- name: write_record
--- Once the log has events, what is folded is its own.
+-- Once the log has events, what is folded is its own. Nothing is written beside a tombstone.
 WITH head AS (
     INSERT INTO parley.heads AS h (
         number, conversation_id, last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens,
         last_message_at
     ) VALUES (parley.number_of($1), $1, $14, $15, $16, $17, $18, $19)
     ON CONFLICT (number) DO UPDATE SET
-        last_updated_at = excluded.last_updated_at,
-        accumulated_cost = excluded.accumulated_cost,
-        prompt_tokens = excluded.prompt_tokens,
-        completion_tokens = excluded.completion_tokens,
-        total_tokens = excluded.total_tokens,
-        last_message_at = excluded.last_message_at
-    WHERE h.next_id = 0
+        last_updated_at = CASE WHEN h.next_id > 0 THEN h.last_updated_at ELSE excluded.last_updated_at END,
+        accumulated_cost = CASE WHEN h.next_id > 0 THEN h.accumulated_cost ELSE excluded.accumulated_cost END,
+        prompt_tokens = CASE WHEN h.next_id > 0 THEN h.prompt_tokens ELSE excluded.prompt_tokens END,
+        completion_tokens = CASE WHEN h.next_id > 0 THEN h.completion_tokens ELSE excluded.completion_tokens END,
+        total_tokens = CASE WHEN h.next_id > 0 THEN h.total_tokens ELSE excluded.total_tokens END,
+        last_message_at = CASE WHEN h.next_id > 0 THEN h.last_message_at ELSE excluded.last_message_at END
+    WHERE h.state = 0 AND h.conversation_id = excluded.conversation_id
+    RETURNING h.number
 )
 INSERT INTO parley.records (
     number, conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
     trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom, folded_title
-) VALUES (parley.number_of($1), $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $20)
+)
+SELECT number, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $20 FROM head
 ON CONFLICT (number) DO UPDATE SET
     user_id = excluded.user_id,
     created_at = excluded.created_at,
