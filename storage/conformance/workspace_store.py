@@ -290,6 +290,10 @@ class WorkspaceStoreSuite(_Suite):
         assert await store.load("c") == Loaded(MIXED)
 
 
+def _bytes_in(folder: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in folder.rglob("*") if file.is_file())
+
+
 class WorkspaceStoreRestartSuite(_Suite):
     """The contract of a WorkspaceStore that outlasts the process."""
 
@@ -311,6 +315,10 @@ class WorkspaceStoreRestartSuite(_Suite):
             await store.save("c", long)
             assert await store.load("c") == Loaded(long)
 
+    async def held_bytes(self, folder: Path) -> bytes:
+        """All that the medium holds; this default is for one that lies in `folder`."""
+        return _bytes_in(folder)
+
     async def test_nothing_of_a_workspace_can_be_read_in_the_medium_without_its_key(self, tmp_path):
         planted = b"a planted value", b"a planted path", b"a planted folder", b"a planted record"
         value, path, empty, record = planted
@@ -324,7 +332,7 @@ class WorkspaceStoreRestartSuite(_Suite):
             await opened.store.save("c", snapshot)
             await opened.store.save("c", Snapshot(files={"another": value}))
             await opened.store.save("c", snapshot)
-            found = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+            found = await self.held_bytes(tmp_path)
             assert await opened.store.load("c") == Loaded(snapshot)
 
         assert len(found) > len(LONG)

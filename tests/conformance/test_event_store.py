@@ -1,7 +1,7 @@
 """Every back-end of the EventStore."""
 
 from events.conformance import EventStoreLifetimeSuite, EventStoreRestartSuite, EventStoreSuite
-from tests.support.backends import DURABLE_LOGS, EVENT_STORES, open_event_store, open_logs
+from tests.support.backends import DURABLE, EVENT_STORES, open_event_store, open_stores
 from tests.support.kinds import OverKinds, each_of
 
 
@@ -16,11 +16,11 @@ class TestEventStoreLifetime(OverKinds, EventStoreLifetimeSuite):
     kind = each_of(EVENT_STORES)
 
     def open(self, folder):
-        return open_logs(self.chosen, folder)
+        return open_stores(self.chosen, folder)
 
 
 class TestEventStoreRestart(OverKinds, EventStoreRestartSuite):
-    kind = each_of(sorted(DURABLE_LOGS))
+    kind = each_of(sorted(DURABLE))
 
     def open(self, folder):
-        return open_logs(self.chosen, folder)
+        return open_stores(self.chosen, folder)

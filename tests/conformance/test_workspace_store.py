@@ -1,8 +1,9 @@
 """Every back-end of the WorkspaceStore."""
 
 from storage.conformance import WorkspaceStoreRestartSuite, WorkspaceStoreSuite
-from tests.support.backends import DURABLE, WORKSPACE_STORES, open_workspaces
+from tests.support.backends import DURABLE, SHARED_LOGS, WORKSPACE_STORES, open_workspaces
 from tests.support.kinds import OverKinds, each_of
+from tests.support.postgres import kept_bytes
 
 
 class TestWorkspaceStore(OverKinds, WorkspaceStoreSuite):
@@ -17,3 +18,8 @@ class TestWorkspaceStoreRestart(OverKinds, WorkspaceStoreRestartSuite):
 
     def open(self, folder, limits):
         return open_workspaces(self.chosen, folder, limits)
+
+    async def held_bytes(self, folder):
+        if self.chosen in SHARED_LOGS:
+            return await kept_bytes(folder)
+        return await super().held_bytes(folder)

@@ -9,7 +9,7 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 from events.batch import Appended
 from events.errors import AppendFailed, ConversationDeleted
 from events.stream import EventStream
-from tests.support.backends import DURABLE_LOGS, EVENT_STORES, HISTORIES
+from tests.support.backends import DURABLE, EVENT_STORES, HISTORIES
 from tests.support.faulty_store import FAULTS, FOREIGN, fails
 from tests.support.report import counted
 from tests.support.stream_machine import BOUND_SECONDS, StreamMachine, run_histories
@@ -178,7 +178,7 @@ class EventStreamMachine(StreamMachine):
 
     async def do_restart(self, whole) -> None:
         await self.stream.close(drain_seconds=BOUND_SECONDS)
-        if whole and self.kind in DURABLE_LOGS:
+        if whole and self.kind in DURABLE:
             await self.stack.aclose()
             await self.open_store()
         await self.open_stream()

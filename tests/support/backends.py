@@ -94,33 +94,42 @@ async def _over(files: FileStore, folder: Path) -> AsyncIterator[Opened]:
         await files.close()
 
 
+@asynccontextmanager
+async def _postgres(folder: Path, *, pooler: bool = False) -> AsyncIterator[Opened]:
+    async with open_postgres(folder, pooler=pooler) as pool:
+        database = PostgresDatabase(pool)
+        events = PostgresEventStore(pool)
+        await events.finish_deletions()
+        records = DatabaseConversationStores(database, indexed=False)
+        key = SealingKey(DatabaseKeyMark(database), folder)
+        try:
+            yield Opened(records, events, partial(DatabaseWorkspaces, database, key))
+        finally:
+            await events.close()
+
+
 FACTORIES: dict[str, Callable[[Path], AbstractAsyncContextManager[Opened]]] = {
     "memory": _memory,
     "sqlite": _sqlite,
     "files": _files,
     "local": _local,
+    "postgres": _postgres,
+    "pgbouncer": partial(_postgres, pooler=True),
 }
+"""PostgreSQL directly, and through a pooler in transaction mode."""
 
-CONVERSATION_STORES = EVENT_STORES = (*FACTORIES, "postgres", "pgbouncer")
-"""PostgreSQL directly and through a pooler in transaction mode: records and logs, so far."""
+CONVERSATION_STORES = tuple(FACTORIES)
+EVENT_STORES = tuple(FACTORIES)
 WORKSPACE_STORES = tuple(FACTORIES)
 
 FILE_STORES = ("memory", "local")
 
-DURABLE = frozenset({"sqlite", "local"})
+DURABLE = frozenset({"sqlite", "local", "postgres", "pgbouncer"})
 """Kinds that hold after closing what they held before."""
 SHARED_LOGS = frozenset({"postgres", "pgbouncer"})
 """Kinds of logs to which several processes may append."""
-DURABLE_LOGS = DURABLE | SHARED_LOGS
 HISTORIES = {"postgres": 50, "pgbouncer": 50}
 """Histories that are tried of those kinds, whose steps take a server's time; 200 of the others."""
-
-
-class OpenedRecords(NamedTuple):
-    """Records and logs of a medium that has no store of workspaces yet."""
-
-    conversations: ConversationStores
-    events: EventStore
 
 
 @asynccontextmanager
@@ -137,40 +146,22 @@ async def open_postgres_events(
             await store.close()
 
 
-@asynccontextmanager
-async def _postgres(kind: str, folder: Path) -> AsyncIterator[OpenedRecords]:
-    async with open_postgres(folder, pooler=kind == "pgbouncer") as pool:
-        events = PostgresEventStore(pool)
-        await events.finish_deletions()
-        try:
-            yield OpenedRecords(
-                DatabaseConversationStores(PostgresDatabase(pool), indexed=False), events
-            )
-        finally:
-            await events.close()
-
-
 def open_stores(kind: str, folder: Path) -> AbstractAsyncContextManager[Opened]:
     """Open the stores of that kind in `folder`, and close them."""
     return FACTORIES[kind](folder)
 
 
-def open_logs(kind: str, folder: Path) -> AbstractAsyncContextManager[Opened | OpenedRecords]:
-    """Open the event store of that kind in `folder`, with records beside it, and close both."""
-    return FACTORIES[kind](folder) if kind in FACTORIES else _postgres(kind, folder)
-
-
 @asynccontextmanager
 async def open_conversation_stores(kind: str, folder: Path) -> AsyncIterator[ConversationStores]:
     """Open the conversation records of that kind in `folder`, and close them."""
-    async with open_logs(kind, folder) as opened:
+    async with open_stores(kind, folder) as opened:
         yield opened.conversations
 
 
 @asynccontextmanager
 async def open_event_store(kind: str, folder: Path) -> AsyncIterator[EventStore]:
     """Open the event store of that kind in `folder`, and close it."""
-    async with open_logs(kind, folder) as opened:
+    async with open_stores(kind, folder) as opened:
         yield opened.events
 
 

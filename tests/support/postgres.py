@@ -30,6 +30,7 @@ KEPT_SCHEMAS = 12
 TABLES = (
     *("asides", "client_ids", "events", "records", "heads"),
     *("user_records", "key_mark", "usage_positions", "usage_lines", "audit"),
+    *("workspaces", "workspace_blobs"),
 )
 SETTINGS = {
     "listen_addresses": "",
@@ -229,6 +230,10 @@ class Schemas:
         finally:
             self._open[folder] -= 1
 
+    def name_of(self, folder: Path) -> str:
+        """Return the schema of a folder that is in use."""
+        return self._by_folder[folder]
+
     def _take(self) -> tuple[str, bool]:
         closed = [one for one in self._by_folder if not self._open.get(one)]
         gone = next((one for one in closed if not one.exists()), None)
@@ -283,6 +288,15 @@ async def ask(query: str, *arguments: object, schema: str = SCHEMA) -> Sequence[
         return await connection.fetch(in_schema(query, schema), *arguments)
     finally:
         await connection.close()
+
+
+async def kept_bytes(folder: Path) -> bytes:
+    """What the schema of a folder holds of workspaces, as it lies there."""
+    query = (
+        "SELECT manifest FROM parley.workspaces UNION ALL SELECT body FROM parley.workspace_blobs"
+    )
+    rows = await ask(query, schema=_SCHEMAS.name_of(folder))
+    return b"".join(body for (body,) in rows)
 
 
 async def terminate_backends() -> int:

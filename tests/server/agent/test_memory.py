@@ -7,7 +7,7 @@ import pytest
 from events.stores.base import MEMORY, PARTIALS, Aside
 from events.stores.memory import MemoryEventStore
 from server.turns.memory import AsideMemory, Remembered
-from tests.support.backends import DURABLE_LOGS, open_event_store
+from tests.support.backends import DURABLE, open_event_store
 from tests.support.streams import USER, message, open_stream
 
 
@@ -17,7 +17,7 @@ async def begin_log(store, conversation_id="c"):
     await stream.close()
 
 
-@pytest.mark.parametrize("kind", sorted(DURABLE_LOGS))
+@pytest.mark.parametrize("kind", sorted(DURABLE))
 async def test_what_was_kept_last_is_there_in_the_next_process(kind, tmp_path):
     everything = bytes(range(256)) * 4096
     async with open_event_store(kind, tmp_path) as store:

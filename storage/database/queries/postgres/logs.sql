@@ -118,6 +118,10 @@ WITH purged AS (
     UPDATE parley.heads SET state = 2, last_state_id = NULL WHERE number = $1 AND state = 1 RETURNING number
 ), keys AS (
     DELETE FROM parley.client_ids WHERE number = $1 AND EXISTS (SELECT FROM purged)
+), manifest AS (
+    DELETE FROM parley.workspaces WHERE number = $1 AND EXISTS (SELECT FROM purged)
+), blobs AS (
+    DELETE FROM parley.workspace_blobs WHERE number = $1 AND EXISTS (SELECT FROM purged)
 )
 DELETE FROM parley.asides WHERE number = $1 AND EXISTS (SELECT FROM purged)
 
