@@ -117,7 +117,10 @@ class Runtime(ABC):
 
     @abstractmethod
     async def changes(self) -> Sequence[FileChange] | None:
-        """Uncommitted changes, sorted by path; None when the workspace is not a repository."""
+        """Return the uncommitted changes, sorted by path; None when there is no repository.
+
+        Raises WorkspaceError where that cannot be told, as `versions` and `branch` do.
+        """
 
     @abstractmethod
     async def versions(self, path: str) -> FileVersions | None:

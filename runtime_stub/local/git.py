@@ -9,14 +9,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime_stub.base import FileChange
-from runtime_stub.errors import WorkspaceError
+from runtime_stub.errors import FileMissing, WorkspaceError
 from runtime_stub.local.processes import Finished
 
 KEPT_BYTES = 4 * 1024 * 1024
 """Bytes of each end of git's answer; a longer one is refused."""
 NO_REPOSITORY = 3
+NOT_COMMITTED = 4
+NOT_FOUND = 127
 _GIT = "git --no-optional-locks -c core.fsmonitor=false -c core.quotePath=false"
-_TOP = f"top=$({_GIT} rev-parse --show-toplevel 2>/dev/null) || exit {NO_REPOSITORY}"
+_TOP = f"{_GIT} rev-parse --show-toplevel"
+# It fails with one code for everything, and its words tell that there is no repository.
+_FIND = (
+    f"top=$({_TOP} 2>/dev/null) || {{ code=$?; case $(LC_ALL=C {_TOP} 2>&1) in"
+    f" *'not a git repository'*) exit {NO_REPOSITORY};; esac; exit $code; }}"
+)
 
 Run = Callable[[str, Sequence[str]], Coroutine[Any, Any, Finished]]
 """Runs a command in a folder below the root, beside the agent's."""
@@ -24,41 +31,55 @@ Run = Callable[[str, Sequence[str]], Coroutine[Any, Any, Finished]]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The repository's folder, git's exit code there, and what it wrote."""
+    """The repository's folder, and what git wrote there."""
 
     top: str
-    code: int
     output: bytes
 
 
-async def ask(run: Run, folder: Sequence[str], arguments: str) -> Answer | None:
-    """Ask the repository around the folder, else the one at the root; None without a repository."""
-    command = f'{_TOP}; cd -- "$top" && printf "%s\\0" "$top" && {_GIT} {arguments} 2>/dev/null'
+async def ask(run: Run, folder: Sequence[str], command: str) -> Answer | None:
+    """Ask the repository around the folder, else the one at the root; None without a repository.
+
+    Raises FileMissing where `content` finds nothing, and WorkspaceError where git does not answer.
+    """
+    asking = f'{_FIND}; cd -- "$top" && printf "%s\\0" "$top" && {{ {command}; }} 2>/dev/null'
     for place in dict.fromkeys((tuple(folder), ())):
-        finished = await run(command, place)
+        finished = await run(asking, place)
         if finished.code == NO_REPOSITORY:
             continue
+        if finished.code == NOT_COMMITTED:
+            raise FileMissing("there is no such file in the last commit")
+        if finished.code == NOT_FOUND:
+            raise WorkspaceError("git cannot be found")
+        if finished.code != 0:
+            raise WorkspaceError(f"git failed with the exit code {finished.code}")
         if finished.total > len(finished.output):
             raise WorkspaceError("git's answer is too long")
-        top, found, output = finished.output.partition(b"\0")
-        if found:
-            return Answer(top.decode("utf-8", "surrogateescape"), finished.code, output)
+        top, _, output = finished.output.partition(b"\0")
+        return Answer(top.decode("utf-8", "surrogateescape"), output)
     return None
 
 
 def status() -> str:
-    """Return the arguments that list what `changes_in` reads."""
-    return "status --porcelain=v1 -z --untracked-files=all --no-renames"
+    """Return the command that lists what `changes_in` reads."""
+    return f"{_GIT} status --porcelain=v1 -z --untracked-files=all --no-renames"
 
 
 def content(path: str) -> str:
-    """Return the arguments that give a file as last committed."""
-    return f"cat-file blob {shlex.quote(f'HEAD:{path}')}"
+    """Return the command that gives a file as last committed."""
+    # What does not exist is told apart from what cannot be read.
+    return (
+        f"{_GIT} rev-parse --verify --quiet HEAD >/dev/null || {{ code=$?;"
+        f" exit $((code == 1 ? {NOT_COMMITTED} : code)); }};"
+        f" entry=$({_GIT} ls-tree HEAD -- {shlex.quote(path)}) || exit;"
+        f' read -r _ kind name _ <<< "$entry"; [ "$kind" = blob ] || exit {NOT_COMMITTED};'
+        f' {_GIT} cat-file blob "$name"'
+    )
 
 
 def branch() -> str:
-    """Return the arguments that name the branch, whether it has a commit or not."""
-    return f"symbolic-ref --quiet --short HEAD || {_GIT} rev-parse --abbrev-ref HEAD"
+    """Return the command that names the branch, whether it has a commit or not."""
+    return f"{_GIT} symbolic-ref --quiet --short HEAD || {_GIT} rev-parse --abbrev-ref HEAD"
 
 
 def changes_in(listing: bytes) -> list[FileChange]:

@@ -25,7 +25,7 @@ import struct
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
 from typing import Any, NamedTuple, NoReturn
 
 LENGTHS = struct.Struct(">II")
@@ -108,6 +108,7 @@ class Process(NamedTuple):
     pid: int
     start: int
     parent: int
+    session: int
     state: str
     threads: int
     memory_bytes: int
@@ -143,6 +144,7 @@ def read_process(pid: int) -> Process | None:
         pid=pid,
         state=fields[0].decode(),
         parent=int(fields[1]),
+        session=int(fields[3]),
         threads=int(fields[17]),
         start=int(fields[19]),
         memory_bytes=int(fields[21]) * PAGE,
@@ -180,6 +182,15 @@ def descendants(
                 found.append(child)
                 waiting.append(child.pid)
     return [process for process in found if process.state not in "ZX"]
+
+
+def of_sessions(among: Iterable[Process], leaders: AbstractSet[int]) -> list[Process]:
+    """Return the processes of these sessions and their descendants; parents come before children."""
+    found: dict[int, Process] = {}
+    for process in among:
+        if {process.pid, process.session} & leaders or process.parent in found:
+            found[process.pid] = process
+    return [*found.values()]
 
 
 def send(process: Process, number: signal.Signals) -> None:
@@ -315,12 +326,16 @@ def measure_unlinked(processes: Iterable[Process]) -> int:
     for process in processes:
         folder = f"/proc/{process.pid}/fd"
         try:
-            for name in os.listdir(folder):  # noqa: PTH208
-                found = os.stat(f"{folder}/{name}")  # noqa: PTH116
-                if stat.S_ISREG(found.st_mode) and found.st_nlink == 0:
-                    sizes[found.st_dev, found.st_ino] = found.st_blocks * 512
+            names = os.listdir(folder)  # noqa: PTH208
         except OSError:
             continue
+        for name in names:
+            try:
+                found = os.stat(f"{folder}/{name}")  # noqa: PTH116
+            except OSError:
+                continue  # closed meanwhile, as the others need not be
+            if stat.S_ISREG(found.st_mode) and found.st_nlink == 0:
+                sizes[found.st_dev, found.st_ino] = found.st_blocks * 512
     return sum(sizes.values())
 
 
@@ -352,7 +367,10 @@ class Output:
 
 
 class Command:
-    """A shell and what it was asked for; `spared` are the processes that were there before it."""
+    """A shell and what it was asked for; `spared` are the processes that were there before it.
+
+    One with a negative number is a question of the pages, which runs beside the agent's command.
+    """
 
     def __init__(
         self,
@@ -452,7 +470,7 @@ class Keeper:
         self._waiting = [one for one in self._waiting if one["id"] != number]
         command = self._commands.get(number)
         if command is not None and command.kill_at is None:
-            for process in self._processes(command.spared):
+            for process in self._processes_of(command):
                 send(process, signal.SIGTERM)
                 send(process, signal.SIGCONT)
             command.kill_at = time.monotonic() + TERM_SECONDS
@@ -634,8 +652,12 @@ class Keeper:
             return  # of processes in the background nothing is kept, and nothing counted
         command.output.take(chunk)
         if command.output.total > self._limits.output_bytes and not command.why:
-            most = self._limits.output_bytes
-            self._kill_all(f"a command wrote more than {most} bytes of output")
+            why = f"a command wrote more than {self._limits.output_bytes} bytes of output"
+            if command.number >= 0:
+                self._kill_all(why)
+            else:
+                command.why = why
+                self._end_now(command)
 
     def _close_output(self, command: Command) -> None:
         if command.output_file >= 0:
@@ -660,7 +682,7 @@ class Keeper:
     def _finish(self, command: Command, code: int) -> None:
         """Answer a command whose shell has ended; what it left running goes on, and is drained."""
         if command.kill_at is not None:
-            self._kill(command.spared)
+            self._end_now(command)
         if time.monotonic() >= self._look_at_disk or not command.writes:
             self._check_disk()
         del self._commands[command.number]
@@ -724,7 +746,7 @@ class Keeper:
         now = time.monotonic()
         for command in list(self._commands.values()):
             if command.kill_at is not None and now >= command.kill_at:
-                self._kill(command.spared)
+                self._end_now(command)
                 command.kill_at = now + KILL_SECONDS
         if now >= self._look_at_processes and self._has_children():
             self._look_at_processes = now + WATCH_SECONDS
@@ -773,10 +795,26 @@ class Keeper:
         if not running:
             self._notes.append(said)
             del self._notes[:-3]
-        self._kill(frozenset())
+        self._kill(self._processes)
 
     def _processes(self, spared: frozenset[tuple[int, int]] = frozenset()) -> list[Process]:
         return descendants(os.getpid(), every_process(), spared)
+
+    def _processes_of(self, command: Command) -> list[Process]:
+        """Return the processes that end with a command.
+
+        With one of the agent, all that began after it, but for the pages' questions. With a question
+        only those of its shell's session: the agent's command beside it is none of its business.
+        """
+        every = every_process()
+        if command.number < 0:
+            return of_sessions(descendants(os.getpid(), every), {command.pid})
+        began = descendants(os.getpid(), every, command.spared)
+        asked = of_sessions(began, {one.pid for one in self._commands.values() if one.number < 0})
+        return [process for process in began if process not in asked]
+
+    def _end_now(self, command: Command) -> None:
+        self._kill(lambda: self._processes_of(command))
 
     def _end_all(self) -> None:
         """End all descendants: let them end by themselves for TERM_SECONDS, then kill them."""
@@ -786,14 +824,15 @@ class Keeper:
         due = time.monotonic() + TERM_SECONDS
         while self._processes() and time.monotonic() < due:
             time.sleep(TERM_SECONDS / 20)
-        self._kill(frozenset(), END_SECONDS)
+        self._kill(self._processes, END_SECONDS)
 
-    def _kill(self, spared: frozenset[tuple[int, int]], seconds: float = KILL_SECONDS) -> None:
-        """Stop and then kill all descendants but the spared ones; within these seconds."""
+    @staticmethod
+    def _kill(find: Callable[[], Sequence[Process]], seconds: float = KILL_SECONDS) -> None:
+        """Stop and then kill what is found, until nothing is; within these seconds."""
         stopped: set[tuple[int, int]] = set()
         due = time.monotonic() + seconds
         while time.monotonic() < due:
-            found = self._processes(spared)
+            found = find()
             fresh = [process for process in found if process.identity not in stopped]
             # What is stopped begins nothing, so that in the end nothing is begun.
             for process in fresh:

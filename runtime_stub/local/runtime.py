@@ -161,7 +161,11 @@ class LocalRuntime(Runtime):
         return await self._in_thread(files.children, files.resolve(path or "."))
 
     async def changes(self) -> Sequence[FileChange] | None:
-        """Ask git; an untracked file is `U`."""
+        """Ask git; an untracked file is `U`. Raises WorkspaceError where git fails.
+
+        Pages do not wait for a command of the agent, nor it for them: what they are shown meanwhile
+        is as git finds it.
+        """
         found = await self._git(git.status())
         return None if found is None else git.changes_in(found.output)
 
@@ -174,13 +178,15 @@ class LocalRuntime(Runtime):
         target = resolve(path, top.top, top.top)
         if target == top.top:
             raise BadWorkspacePath(f"{named(path)}: Is a directory")
-        committed = await self._git(git.content(target.removeprefix(f"{top.top}/")))
+        try:
+            committed = await self._git(git.content(target.removeprefix(f"{top.top}/")))
+        except FileMissing:
+            committed = None
         try:
             present = await self._in_thread(files.read, files.resolve(target))
         except FileMissing:
             present = None
-        known = committed is not None and committed.code == 0
-        return FileVersions(committed.output if committed and known else None, present)
+        return FileVersions(None if committed is None else committed.output, present)
 
     async def branch(self) -> str | None:
         """Ask git for the current branch, which may have no commit yet."""
@@ -283,13 +289,13 @@ class LocalRuntime(Runtime):
         )
         return await self._processes.run(request, beside=beside)
 
-    async def _git(self, arguments: str) -> git.Answer | None:
+    async def _git(self, question: str) -> git.Answer | None:
         self._ready()
 
         async def run(command: str, folder: Sequence[str]) -> Finished:
             return await self._execute(command, folder, git.KEPT_BYTES, beside=True)
 
-        return await git.ask(run, self._folder, arguments)
+        return await git.ask(run, self._folder, question)
 
     def _variables(self) -> dict[str, str]:
         place = self._place

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from events.strictness import whole_text
 from runtime_stub.base import Runtime
-from runtime_stub.errors import BadWorkspacePath, NotText, RuntimeUnavailable
+from runtime_stub.errors import BadWorkspacePath, NotText, RuntimeUnavailable, WorkspaceError
 from server.errors import NotFound
 from server.routes.endpoint import Tag, described
 from server.routes.request import (
@@ -143,10 +143,15 @@ class WorkspaceRoutes:
         return JsonResponse(Microagents(microagents=[]))
 
     @described(
-        Tag.WORKSPACE, answer=list[FileChange], raises=(NotFound, RuntimeUnavailable, TimeoutError)
+        Tag.WORKSPACE,
+        answer=list[FileChange],
+        raises=(NotFound, WorkspaceError, RuntimeUnavailable, TimeoutError),
     )
     async def git_changes(self, request: Request) -> Response:
-        """List the uncommitted changes of the workspace. Raises NotFound without a git repository."""
+        """List the uncommitted changes of the workspace.
+
+        Raises NotFound without a git repository, and WorkspaceError where git fails.
+        """
         async with running_runtime(request, self._services, absent=NO_REPOSITORY) as runtime:
             changes = await runtime.changes()
         if changes is None:
@@ -165,7 +170,10 @@ class WorkspaceRoutes:
         Tag.WORKSPACE,
         query=DiffQuery,
         answer=FileVersions,
-        raises=(NotFound, NotText, BadWorkspacePath, RuntimeUnavailable, TimeoutError),
+        raises=(
+            *(NotFound, NotText, BadWorkspacePath, WorkspaceError),
+            *(RuntimeUnavailable, TimeoutError),
+        ),
     )
     async def git_diff(self, request: Request) -> Response:
         """Return a changed file's committed and present text, empty where the file does not exist.
