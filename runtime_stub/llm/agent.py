@@ -59,7 +59,7 @@ class LlmAgent(Agent):
     async def run(self, turn: Turn) -> None:
         """See Agent."""
         try:
-            choice = choose(turn.settings)
+            choice = choose(turn.settings, turn.user_id)
             async with opened(choice) as model:
                 await _Work(turn, choice, model).do()
         except NoModel as error:

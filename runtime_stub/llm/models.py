@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
@@ -18,7 +19,14 @@ from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
 
 from runtime_stub.errors import RuntimeFloorError
-from runtime_stub.outgoing import certificates, closed_after, user_agent
+from runtime_stub.look_ups import look_ups_for
+from runtime_stub.outgoing import (
+    LookedUp,
+    certificates,
+    closed_after,
+    unless_proxied,
+    user_agent,
+)
 from runtime_stub.turn import AgentSettings, ModelOptions
 
 CONNECT_SECONDS = 10.0
@@ -76,17 +84,21 @@ class NoModel(RuntimeFloorError):
 
 
 class Choice(NamedTuple):
-    """A model: its provider, its name there, the address, and the key; the seconds that connecting may take."""
+    """A model: its provider, its name there, the address, and the key; the seconds that connecting may take.
+
+    `user_id` is the user for whom its host is looked up.
+    """
 
     provider: str
     name: str
     address: str | None
     key: SecretStr | None
     connect_seconds: float = CONNECT_SECONDS
+    user_id: str | None = None
 
 
-def choose(settings: AgentSettings) -> Choice:
-    """Return the model that the settings name. Raises NoModel."""
+def choose(settings: AgentSettings, user_id: str | None = None) -> Choice:
+    """Return the model that the settings of a user name. Raises NoModel."""
     wanted = (settings.llm_model or "").strip()
     address = (settings.llm_base_url or "").strip().rstrip("/") or None
     if not wanted:
@@ -105,7 +117,7 @@ def choose(settings: AgentSettings) -> Choice:
         key = None
     if address is None and key is None and provider not in KEYLESS:
         raise NoModel(f"There is no API key for {wanted}. Enter it in the settings (Ctrl ,).")
-    return Choice(provider, name, address, key)
+    return Choice(provider, name, address, key, user_id=user_id)
 
 
 def _parsed(wanted: str, *, has_address: bool) -> tuple[str, str]:
@@ -217,8 +229,10 @@ async def _connections(
         }
         request.extensions["timeout"] = clocks.as_dict()
 
+    looked_up = LookedUp(partial(look_ups_for("models").addresses, choice.user_id))
     async with httpx2.AsyncClient(
         verify=certificates(),
+        mounts=unless_proxied(looked_up),
         timeout=clocks,
         event_hooks={"request": [prepare], "response": [_bound]},
     ) as http:

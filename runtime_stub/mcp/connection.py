@@ -69,10 +69,11 @@ class Link:
     `open` raises ServerFault. The task's end, however it comes, ends the program there is.
     """
 
-    def __init__(self, server: Server, options: McpOptions) -> None:
+    def __init__(self, server: Server, options: McpOptions, user_id: str | None) -> None:
         self.tools: Sequence[ListedTool] = ()
         self._server = server
         self._options = options
+        self._user_id = user_id
         self._allowance = Allowance()
         self._refusals = Refusals()
         self._program: Program | None = None
@@ -200,8 +201,11 @@ class Link:
     def _transport(self) -> AbstractAsyncContextManager[Streams]:
         server, options = self._server, self._options
         if isinstance(server, EventServer):
-            private = options.private_addresses
-            return web_transport(server, self._allowance, self._refusals, private=private)
+            return web_transport(
+                *(server, self._allowance, self._refusals),
+                private=options.private_addresses,
+                user_id=self._user_id,
+            )
         if not options.stdio:
             raise ServerFault(PROGRAM)
         self._program = Program(server, self._allowance)
@@ -229,7 +233,9 @@ class Connection:
     `tools` are those that it listed last, `fault` says why it cannot be used.
     """
 
-    def __init__(self, server: Server, name: str, options: McpOptions) -> None:
+    def __init__(
+        self, server: Server, name: str, options: McpOptions, user_id: str | None = None
+    ) -> None:
         self.server = server
         self.name = name
         self.tools: Sequence[ListedTool] = ()
@@ -237,6 +243,7 @@ class Connection:
         self.was_tried = False
         """Whether it has been connected, or was found not to be, once."""
         self._options = options
+        self._user_id = user_id
         self._link: Link | None = None
         self._connecting: Task[None] | None = None
         self._retry_at = 0.0
@@ -302,7 +309,7 @@ class Connection:
         return link
 
     async def _connect(self) -> None:
-        before, link = self._link, Link(self.server, self._options)
+        before, link = self._link, Link(self.server, self._options, self._user_id)
         if before is not None:
             await before.close()
         self._link = link

@@ -9,7 +9,7 @@ from mcp.types import CONNECTION_CLOSED
 from runtime_stub.errors import RuntimeFloorError
 from runtime_stub.mcp.allowance import NO_MCP, TOO_MUCH, TooMuch
 from runtime_stub.mcp.program import CannotStart
-from runtime_stub.mcp.web import PrivateAddress
+from runtime_stub.outgoing import PrivateAddress, Unresolved
 
 REFUSED_KEY = (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN)
 CLOSED = "it closed the connection"
@@ -69,6 +69,8 @@ def _text_of_theirs(found: Sequence[BaseException]) -> str:
                 return "its address is not one of HTTP"
             case httpx2.SSEError():
                 return NO_MCP
+            case Unresolved():
+                return f"it cannot be reached: {one}"
             case httpx2.TransportError():
                 return "it cannot be reached"
             case MCPError() if is_end(one):

@@ -45,11 +45,13 @@ class McpRuntime(WrappedRuntime):
         config: Config,
         options: McpOptions = McpOptions(),  # noqa: B008 - immutable
         tell: Callable[[str], None] = _tell_nobody,
+        user_id: str | None = None,
     ) -> None:
         super().__init__(inner)
         self._config = config
         self._options = options
         self._tell = tell
+        self._user_id = user_id
         self._known: Mapping[str, Any] | None = None
         self._connections: list[Connection] = []
         self._left_out = 0
@@ -136,7 +138,7 @@ class McpRuntime(WrappedRuntime):
         for server, name in zip(wanted[:MOST_SERVERS], names_of(wanted), strict=False):
             kept = next((one for one in before.values() if one.server == server), None)
             if kept is None:
-                kept = Connection(server, name, self._options)
+                kept = Connection(server, name, self._options, self._user_id)
             before.pop(id(kept), None)
             kept.name = name
             self._connections.append(kept)

@@ -1,28 +1,30 @@
 """Tool servers that are reached by HTTP: whose addresses may be asked, and how much they may send."""
 
-import asyncio
-import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import Any
 
 import httpx2
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
-from runtime_stub.errors import RuntimeFloorError
+from runtime_stub.look_ups import look_ups_for
 from runtime_stub.mcp.allowance import MOST_BYTES, TOO_MUCH, Allowance, Streams, TooMuch
-from runtime_stub.outgoing import certificates, closed_after, user_agent
+from runtime_stub.outgoing import (
+    LookedUp,
+    certificates,
+    closed_after,
+    unless_proxied,
+    user_agent,
+)
 from storage.users.mcp import EventServer, HttpServer
 
 CONNECT_SECONDS = 10.0
 WRITE_SECONDS = 30.0
 TRANSLATED = IPv6Network("64:ff9b::/96")
 """Addresses that a gateway translates to those of IPv4 in their last four bytes."""
-
-
-class PrivateAddress(RuntimeFloorError):
-    """The address is of this machine or a private network, which is not permitted."""
 
 
 class Refusals:
@@ -32,13 +34,22 @@ class Refusals:
 
 
 def web_transport(
-    server: EventServer, allowance: Allowance, refusals: Refusals, *, private: bool
+    server: EventServer,
+    allowance: Allowance,
+    refusals: Refusals,
+    *,
+    private: bool,
+    user_id: str | None,
 ) -> AbstractAsyncContextManager[Streams]:
-    """Return the transport to a server. With `private`, it may be on this machine or its network.
+    """Return the transport to a user's server. With `private`, it may be on this machine or its network.
 
     Entering it raises PrivateAddress and what httpx2 raises.
     """
-    client = _client(server, allowance, refusals, private=private)
+    addresses = partial(look_ups_for("tool servers").addresses, user_id)
+    if private:
+        client = _client(server, allowance, refusals, mounts=unless_proxied(LookedUp(addresses)))
+    else:
+        client = _client(server, allowance, refusals, transport=LookedUp(addresses, is_public))
     if isinstance(server, HttpServer):
         return _streamed(server.url, client)
     return sse_client(
@@ -56,8 +67,10 @@ async def _streamed(address: str, client: httpx2.AsyncClient) -> AsyncIterator[S
 
 
 def _client(
-    server: EventServer, allowance: Allowance, refusals: Refusals, *, private: bool
+    server: EventServer, allowance: Allowance, refusals: Refusals, **reached: Any
 ) -> httpx2.AsyncClient:
+    """Return a client that reaches the server in a way of `AsyncClient`: `transport` or `mounts`."""
+
     async def look_at(response: httpx2.Response) -> None:
         is_asked = response.request.method == "POST" or not isinstance(server, HttpServer)
         if is_asked:
@@ -76,7 +89,7 @@ def _client(
         timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS, write=WRITE_SECONDS),
         event_hooks={"response": [look_at]},
         verify=certificates(),
-        transport=None if private else PermittedOnly(),
+        **reached,
     )
 
 
@@ -113,41 +126,3 @@ def _meant_by(address: IPv4Address | IPv6Address) -> list[IPv4Address]:
     if address in TRANSLATED:
         found.append(IPv4Address(address.packed[-4:]))
     return [one for one in found if one is not None]
-
-
-class PermittedOnly(httpx2.AsyncBaseTransport):
-    """Connects to permitted addresses only: a name is resolved once, and what was looked at is used."""
-
-    def __init__(self, permits: Callable[[str], bool] = is_public) -> None:
-        self._permits = permits
-        self._inner = httpx2.AsyncHTTPTransport(verify=certificates(), trust_env=False)
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send a request. Raises PrivateAddress and what httpx2 raises."""
-        name = request.url.host
-        address = await self._address_of(name, request.url.port)
-        return await self._inner.handle_async_request(
-            httpx2.Request(
-                request.method,
-                request.url.copy_with(host=address),
-                headers=request.headers,  # with the name as Host
-                stream=request.stream,
-                extensions={**request.extensions, "sni_hostname": name},
-            )
-        )
-
-    async def _address_of(self, name: str, port: int | None) -> str:
-        """Return an address of a host. Raises PrivateAddress, ConnectError."""
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise httpx2.ConnectError("the name has no address") from error
-        addresses = [str(one[4][0]) for one in found]
-        if not all(self._permits(one) for one in addresses):
-            raise PrivateAddress
-        return addresses[0]
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._inner.aclose()

@@ -80,6 +80,7 @@ class ToolServers:
                     config=self._config,
                     options=self._options,
                     tell=self._tell_outside,
+                    user_id=self._user.user_id,
                 )
             )
 

@@ -2,17 +2,22 @@
 
 import asyncio
 import re
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import httpx2
 import pytest
 from hypothesis import given, strategies as st
 from mcp.types import Tool as ListedTool
 
+from runtime_stub.look_ups import LookUps
 from runtime_stub.mcp.catalogue import LONGEST_NAME, catalogue_of, names_of
 from runtime_stub.mcp.connection import Connection
-from runtime_stub.mcp.web import PermittedOnly, is_public
+from runtime_stub.mcp.faults import PRIVATE
+from runtime_stub.mcp.web import is_public
+from runtime_stub.outgoing import LookedUp
 from runtime_stub.tools import McpOptions
-from storage.users.mcp import CommandServer
+from storage.users.mcp import CommandServer, EventServer, HttpServer
 
 NAMES = st.text(st.characters(codec="utf-8"), max_size=80) | st.sampled_from(("a", "a b", "a_b"))
 
@@ -81,10 +86,68 @@ async def test_a_request_goes_to_the_address_that_was_looked_at_under_the_name_t
 
     address = "::1" if host == "[::1]" else "127.0.0.1"
     listener = await asyncio.start_server(answer, address, 0)
-    transport = PermittedOnly({address}.__contains__)
+    transport = LookedUp(partial(LookUps().addresses, None), {address}.__contains__)
     async with listener, httpx2.AsyncClient(transport=transport) as client:
         port = listener.sockets[0].getsockname()[1]
         answered = await client.post(f"http://{host}:{port}/mcp", json={"a": 1})
 
     assert (answered.status_code, answered.text) == (200, "ok")
     assert f"host: {host}:{port}" in heads[0].lower()
+
+
+class NoThreads(ThreadPoolExecutor):
+    """Threads that everybody shares, and that are to be left alone."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        raise AssertionError("the threads of all are used")
+
+
+@pytest.mark.parametrize("private", [True, False])
+@pytest.mark.parametrize("kind", [HttpServer, EventServer])
+async def test_names_of_tool_servers_are_looked_up_in_threads_that_nobody_shares(kind, private):
+    asyncio.get_running_loop().set_default_executor(NoThreads())
+    connection = Connection(
+        kind(url="http://localhost:9/mcp"), "one", McpOptions(private_addresses=private)
+    )
+    await connection.begin()
+    await connection.close()
+
+    assert str(connection.fault) == ("it cannot be reached" if private else PRIVATE)
+
+
+async def test_each_address_of_a_host_is_tried():
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        await writer.drain()
+        writer.close()
+
+    listener = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    transport = LookedUp(partial(LookUps(lambda _: ["127.0.0.9", "127.0.0.1"]).addresses, None))
+    async with listener, httpx2.AsyncClient(transport=transport) as client:
+        answered = await client.post(f"http://tools.invalid:{port}/mcp", json={"a": 1})
+
+    assert answered.text == "ok"
+
+
+async def test_a_proxy_of_the_environment_reaches_servers_where_private_addresses_are_permitted(
+    monkeypatch,
+):
+    asked = []
+
+    async def answer(reader, writer):
+        asked.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        writer.write(b"HTTP/1.1 500 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    listener = await asyncio.start_server(answer, "127.0.0.1", 0)
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}")
+    server = HttpServer(url="http://tools.invalid/mcp")
+    connection = Connection(server, "one", McpOptions(private_addresses=True))
+    async with listener:
+        await connection.begin()
+        await connection.close()
+
+    assert asked[0].startswith("POST http://tools.invalid/mcp HTTP/1.1")
