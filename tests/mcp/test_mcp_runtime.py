@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]  # its stubs are a package of their own
@@ -15,6 +16,7 @@ from runtime_stub.errors import RuntimeUnavailable
 from runtime_stub.mcp import McpRuntime
 from runtime_stub.stub import StubRuntime, StubRuntimeBuilder
 from tests.support.tool_servers import (
+    PATIENT,
     ToolUser,
     program,
     rude,
@@ -237,23 +239,24 @@ def _runs(pid):
         return False
 
 
-async def test_an_end_while_servers_are_connected_leaves_nothing(notes):
-    runtime = McpRuntime(
-        StubRuntime(), ToolUser(servers(program(notes=notes), rude("silent"))).read
-    )
+@pytest.mark.parametrize("moment", ["as the first exists", "once both run"])
+async def test_an_end_while_servers_are_connected_leaves_nothing(notes, moment):
+    before = {one.pid for one in psutil.Process().children()}
+    silent = [program(name, "silent", notes=notes) for name in ("one", "two")]
+    options = replace(PATIENT, connect_seconds=3600)  # they are not given up meanwhile
+    runtime = McpRuntime(StubRuntime(), ToolUser(servers(*silent)).read, options)
     await runtime.connect()
     listing = asyncio.create_task(runtime.tools())
-    await asyncio.sleep(0)
+    if moment == "once both run":
+        await until(lambda: len(started(notes)) == 2)
+    else:
+        await until(lambda: {one.pid for one in psutil.Process().children()} - before)
+    begun = {one.pid for one in psutil.Process().children()} - before
+    assert not listing.done()
+
     await runtime.close()
-    listing.cancel()
-    await asyncio.wait([listing])
-
     await others_have_ended()
-    await until(lambda: not any(map(_is_tool_server, psutil.Process().children())))
 
-
-def _is_tool_server(process):
-    try:
-        return any("tool_server.py" in part for part in process.cmdline()) and _runs(process.pid)
-    except psutil.NoSuchProcess:
-        return False
+    assert listing.done()
+    await until(lambda: not any(map(_runs, begun | {*started(notes)})))
+    await until(lambda: {one.pid for one in psutil.Process().children()} <= before)
