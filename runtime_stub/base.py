@@ -162,7 +162,9 @@ class RuntimeBuilder(ABC):
         """
 
     async def forget(self, conversation_id: str) -> None:  # noqa: B027 - optional
-        """Remove what is still there of the conversation's runtimes; it was deleted, and none runs.
+        """Remove what is still there of the conversation's runtimes; it is being deleted, and none runs.
 
-        What is raised is logged. This default does nothing.
+        Called before its records go: a kill in between leaves a conversation that can be deleted
+        again, and begins with the workspace that was kept last. What is raised is logged. This
+        default does nothing.
         """

@@ -7,8 +7,9 @@ import pwd
 import secrets
 import stat
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain
@@ -27,6 +28,7 @@ LOCK = ".lock"
 REMOVED = ".removed-"
 """The beginning of the names of directories that are being removed."""
 REMOVAL_SECONDS = 60.0
+"""Seconds for removing directories from the disk; what is left is removed at a later start."""
 GIT_SETTINGS = """\
 [init]
 	defaultBranch = main
@@ -100,10 +102,12 @@ class Places:
         """Remove a conversation's directory, if there is one; what is left is removed at a start."""
         _check_name(name)
         try:
-            with self._locked() as folder:
-                # Its user is not given to another one before all of it is gone.
-                (folder / name).rename(folder / f"{REMOVED}{secrets.token_hex(8)}")
-            self.sweep()
+            # Its user is not given to another one before all of it is gone. Where all have the
+            # server's, a command may hold the lock, and it is not needed.
+            with self._locked() if self._uids is not None else nullcontext(self._folder) as folder:
+                removed = folder / f"{REMOVED}{secrets.token_hex(8)}"
+                (folder / name).rename(removed)
+            self._erase([removed])
         except FileNotFoundError:
             return
         except OSError as error:
@@ -115,20 +119,23 @@ class Places:
         """Remove what earlier removals have left; a failure is logged."""
         try:
             with self._locked() as folder:  # in which nobody is about to make one
-                left = [str(path) for path in folder.glob(f"{REMOVED}*")]
+                left = [*folder.glob(f"{REMOVED}*")]
         except OSError:
-            left = []
-        if not left:
+            logger.warning("workspaces that were removed may still be on the disk")
             return
-        try:
+        self._erase(left)
+
+    def _erase(self, removed: Sequence[Path]) -> None:
+        """Remove directories from the disk, each whatever becomes of the others; log what is left."""
+        due = time.monotonic() + REMOVAL_SECONDS
+        for path in removed:
             # Not by Python: these go to any depth, and no link that appears meanwhile leads them away.
-            if self._uids is None:
-                _run(
-                    "/bin/chmod", "-R", "u+rwX", "--", *left
-                )  # what commands have closed to their user
-            _run("/bin/rm", "-rf", "--", *left)
-        except (OSError, subprocess.SubprocessError):
-            logger.warning("%d removed workspaces are still on the disk", len(left))
+            if self._uids is None:  # commands may have closed it to their user
+                _run(due, "/bin/chmod", "-R", "u+rwX", "--", str(path))
+            _run(due, "/bin/rm", "-rf", "--", str(path))
+        left = sum(os.path.lexists(path) for path in removed)
+        if left:
+            logger.warning("%d removed workspaces are still on the disk", left)
 
     @contextmanager
     def _locked(self) -> Iterator[Path]:
@@ -211,16 +218,17 @@ def _check_name(name: str) -> None:
         raise RuntimeUnavailable("no directory can have the name of this conversation")
 
 
-def _run(*command: str) -> None:
-    """Run a program on paths of our own. Raises OSError and SubprocessError."""
-    subprocess.run(  # noqa: S603 - the paths are our own
-        command,
-        check=True,
-        timeout=REMOVAL_SECONDS,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        env={},
-    )
+def _run(due: float, *command: str) -> None:
+    """Run a program on a path of our own until then; the path tells what it has not done."""
+    with suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(  # noqa: S603 - the paths are our own
+            command,
+            check=False,
+            timeout=max(0.0, due - time.monotonic()),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env={},
+        )
 
 
 def _open_all(place: Place) -> None:

@@ -218,13 +218,14 @@ class StandaloneConversationManager(ConversationManager):
     async def _delete_stored(self, sid: str, user_id: str | None) -> None:
         if self._parts.before_deletion is not None:
             await self._parts.before_deletion(sid, user_id)
+        # First: once its records are gone, nobody knows what a kill has left of its runtimes.
+        await self._forget_runtime(sid)
         await self._parts.event_store.delete(sid)
         await self._parts.loop_dependencies.workspaces.delete(sid)
         await self._parts.conversation_stores.for_user(user_id).delete_metadata(sid)
-        await self._forget_runtime(sid)
 
     async def _forget_runtime(self, sid: str) -> None:
-        """Have the builder of runtimes remove what it holds; the conversation is gone in any case."""
+        """Have the builder of runtimes remove what it holds; the conversation goes in any case."""
         parts = self._parts.loop_dependencies
         forget = partial(parts.runtime_builder.forget, sid)
         try:
@@ -240,10 +241,10 @@ class StandaloneConversationManager(ConversationManager):
         records = self._parts.conversation_stores.for_user(user_id)
         if not await records.exists(sid):
             return False
+        await self._forget_runtime(sid)
         await records.delete_metadata(sid)
         await self._parts.event_store.delete(sid)
         await self._parts.loop_dependencies.workspaces.delete(sid)
-        await self._forget_runtime(sid)
         return True
 
     async def is_agent_loop_running(self, sid: str) -> bool:

@@ -5,6 +5,8 @@ import dataclasses
 import os
 import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from tests.support.local_worlds import MIB, UIDS, local_world, options, passable
 from tests.support.waiting import WAIT_SECONDS, until
 
 AS_ROOT = os.geteuid() == 0
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -121,6 +124,53 @@ async def test_directories_that_a_crash_left_half_removed_are_removed_at_the_nex
     await runtime.close()
 
     assert not half.parent.exists()
+
+
+async def test_a_lock_that_a_command_may_hold_keeps_no_directory_of_a_deleted_conversation(folder):
+    """Where the server has a user of its own for each conversation no command can hold it."""
+    made = as_nobody(
+        folder,
+        "places.prepare('gone'); held = os.open('.lock', 0); lock(held); places.remove('gone')",
+    )
+
+    assert made == [".lock"]
+
+
+if AS_ROOT:
+
+    async def test_a_removed_directory_that_stays_keeps_no_other_one(folder):
+        (folder / "workspaces" / ".removed-0").mkdir(parents=True)
+        (folder / "workspaces" / ".removed-0" / "of-somebody-else").touch()
+
+        left = as_nobody(
+            folder,
+            "os.mkdir('.removed-1'); os.mkdir('.removed-1/closed', 0); places.sweep()",
+        )
+
+        assert left == [".lock", ".removed-0"]
+
+
+def as_nobody(folder, program):
+    """Run lines about `places` as a user who is not root, if possible; the names that are left."""
+    workspaces = folder / "workspaces"
+    workspaces.mkdir(exist_ok=True)
+    if AS_ROOT:
+        os.chown(workspaces, NOBODY, NOBODY)
+    lines = f"""
+import os
+from pathlib import Path
+from runtime_stub.local.keeper import lock
+from runtime_stub.local.places import Places
+os.chdir({str(workspaces)!r})
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setresgid({NOBODY}, {NOBODY}, {NOBODY})
+    os.setresuid({NOBODY}, {NOBODY}, {NOBODY})
+places = Places(Path({str(workspaces)!r}), range(0))
+{program}
+"""
+    subprocess.run([sys.executable, "-c", lines], check=True, timeout=WAIT_SECONDS)
+    return sorted(path.name for path in workspaces.iterdir())
 
 
 async def test_what_was_ended_for_its_use_is_told_and_the_next_command_runs(world):

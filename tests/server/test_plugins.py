@@ -9,7 +9,12 @@ from server.components import load_class, load_components
 from server.config.settings import Extensions, ServerConfig
 from server.config.sources import ConfigError
 from tests.support.clients import ConnectRefused
-from tests.support.extensions import CountingManager, HeaderAuth, RecordingListener
+from tests.support.extensions import (
+    CountingManager,
+    ForgettingRuntimeBuilder,
+    HeaderAuth,
+    RecordingListener,
+)
 from tests.support.live import live_server
 from tests.support.rest import EVERY, assert_refused, rest_server
 from tests.support.waiting import WAIT_SECONDS
@@ -86,6 +91,28 @@ async def test_an_own_runtime_carries_out_what_the_agent_does():
         answer = await rest.ask("GET", f"{EVERY}/{conversation_id}/select-file?file=welcome.txt")
 
         assert answer.json() == {"code": conversation_id}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_runtime_is_forgotten_before_the_records_of_its_conversation_are_gone(fails):
+    states = []
+
+    async def forgetting(conversation_id):
+        states.append((await rest.events.head(conversation_id)).deleted)
+        answer = await rest.ask("GET", f"{EVERY}/{conversation_id}")
+        states.append(answer.json()["conversation_id"] == conversation_id)
+        if fails:
+            raise RuntimeError("the sandbox cannot be reached")
+
+    ForgettingRuntimeBuilder.forgetting = forgetting
+    async with rest_server(runtime_class=f"{HERE}:ForgettingRuntimeBuilder") as rest:
+        conversation_id = await rest.create()
+
+        answer = await rest.ask("DELETE", f"{EVERY}/{conversation_id}")
+
+        assert (answer.status_code, states) == (200, [False, True])
+        assert (await rest.events.head(conversation_id)).deleted
+        assert (await rest.ask("GET", f"{EVERY}/{conversation_id}")).json() is None
 
 
 async def test_an_agent_that_cannot_be_made_is_a_visible_error():

@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from events.event import Event
@@ -10,7 +10,7 @@ from runtime_stub.agent import Example
 from runtime_stub.base import Runtime, RuntimeBuilder
 from runtime_stub.errors import FileMissing
 from runtime_stub.scripted import ScriptedAgent
-from runtime_stub.stub import StubRuntime
+from runtime_stub.stub import StubRuntime, StubRuntimeBuilder
 from server.access.auth import UserAuth
 from server.conversations.manager import Joined
 from server.conversations.monitoring import MonitoringListener
@@ -122,6 +122,15 @@ class ReadersRuntimeBuilder(RuntimeBuilder):
 
     async def build(self, conversation_id: str, user_id: str | None) -> Runtime:
         return ReadersRuntime()
+
+
+class ForgettingRuntimeBuilder(StubRuntimeBuilder):
+    """Has `forgetting` called for each conversation that it is to forget."""
+
+    forgetting: ClassVar[Callable[[str], Awaitable[None]]]
+
+    async def forget(self, conversation_id: str) -> None:
+        await type(self).forgetting(conversation_id)
 
 
 class FailingRuntimeBuilder(RuntimeBuilder):
