@@ -8,7 +8,7 @@ from events.actions import Action, AgentFinishAction, AgentRejectAction, Message
 from events.event import Event, EventSource, Interruption
 from events.observations import Observation
 from runtime_stub.tools import arguments_of
-from runtime_stub.turn import Exchange
+from runtime_stub.turn import Exchange, as_taken_up, is_notice, spoken
 
 ChatMessage: TypeAlias = dict[str, Any]
 """A message: its `role` and `content`, with `tool_calls` or `tool_call_id`; None is the content of a mere call."""
@@ -17,9 +17,9 @@ ChatMessage: TypeAlias = dict[str, Any]
 def chat_messages(exchanges: Sequence[Exchange], cause: Sequence[Event]) -> list[ChatMessage]:
     """Return a history, and the cause of the turn that is to answer it, as messages for a model.
 
-    A message of the cause that came while an earlier turn was at work stands behind what that turn
-    did. The call of a tool stands with its result, once there is one. What a crash left of an
-    answer to the cause is left out, as it is written anew; so are pictures and files.
+    Each message stands where it was first taken up, and one that waits for another turn is left out.
+    The call of a tool stands with its result, once there is one. What a crash left of an answer to
+    the cause is left out, as it is written anew; so are pictures, files and notices.
     """
     messages: list[ChatMessage] = []
     calls: dict[int | None, tuple[Mapping[str, Any], Action]] = {}
@@ -28,7 +28,8 @@ def chat_messages(exchanges: Sequence[Exchange], cause: Sequence[Event]) -> list
             case MessageAction(source=EventSource.USER):
                 messages.append({"role": "user", "content": one.content})
             case MessageAction() | AgentFinishAction() | AgentRejectAction():
-                messages.append({"role": "assistant", "content": one.message})
+                if spoken(one).strip():
+                    messages.append({"role": "assistant", "content": spoken(one)})
             case Action() if one.tool_call_metadata is not None:
                 calls[one.id] = one.tool_call_metadata, one
             case Action() if one.cause in calls:  # the form of it that a person agreed to
@@ -43,16 +44,14 @@ def chat_messages(exchanges: Sequence[Exchange], cause: Sequence[Event]) -> list
 def _in_order(exchanges: Sequence[Exchange], cause: Sequence[Event]) -> Iterator[Event]:
     """Yield the events in the order in which they are told."""
     waiting = [one for one in cause if isinstance(one, MessageAction)]
-    asked = {one.id for one in waiting}
-    for one in (one for each in exchanges for one in (*each.asked, *each.done)):
-        if one.id in asked:
-            continue
-        if waiting and one.turn is not None and one.turn > (waiting[0].id or 0):
-            yield from waiting  # an earlier attempt at them begins here
-            waiting = []
-        if waiting or not asked or one.interrupted != Interruption.CRASHED:
+    events = [one for each in exchanges for one in (*each.asked, *each.done)]
+    marks = {key: place for each in exchanges for key, place in each.taken_up.items()}
+    begun = min((marks[one.id] for one in waiting if one.id in marks), default=None)
+    for one in as_taken_up(events, marks, waiting):
+        is_crashed = one.interrupted == Interruption.CRASHED
+        is_of_cause = begun is not None and one.id is not None and one.id > begun
+        if not (is_crashed and is_of_cause) and not is_notice(one):
             yield one
-    yield from waiting
 
 
 def _add_call(

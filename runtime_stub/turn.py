@@ -2,15 +2,24 @@
 
 from abc import ABC, abstractmethod
 from asyncio import CancelledError
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, TypeGuard
 
 from pydantic import SecretStr
 
-from events.actions import Action, AgentThinkAction, CmdRunAction, MCPAction, MessageAction
+from events.actions import (
+    Action,
+    AgentFinishAction,
+    AgentRejectAction,
+    AgentThinkAction,
+    CmdRunAction,
+    MCPAction,
+    MessageAction,
+    RecallAction,
+)
 from events.event import Event, EventSource
 from events.observations import (
     CmdOutputMetadata,
@@ -25,6 +34,8 @@ from runtime_stub.tools import JsonSchema, Tool
 
 MEMORY_BYTES = 1024 * 1024
 """The most bytes that `Turn.keep` takes."""
+NOTICE = "notice"
+"""The key in a text's metadata that says that the agent speaks and not its model, which is not told it again."""
 MOST_TOKENS = 2**40
 """Tokens of one call of a model; a larger number is a mistake."""
 
@@ -160,10 +171,12 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """Messages of the user, and what the agent did about them, each in log order."""
+    """Messages of the user, and what the agent did behind them, each in log order."""
 
     asked: Sequence[MessageAction]
     done: Sequence[Event]
+    taken_up: Mapping[int, int] = field(default_factory=dict)
+    """The places in the log at which its messages were first taken up, by their ids."""
 
 
 LEFT_OUT = frozenset(("recall", "system", "agent_state_changed", "change_agent_state", "null"))
@@ -185,31 +198,92 @@ class History(Protocol):
         found: list[Exchange] = []
         asked: list[MessageAction] = []
         done: list[Event] = []
+        marks: dict[int, int] = {}
         size = 0
         async for event in self.events(reverse=True):
+            marked = marked_by(event)
+            if marked is not None and event.id is not None:
+                marks[marked] = event.id
             if event.kind in LEFT_OUT:
                 continue
-            is_asked = isinstance(event, MessageAction) and event.source == EventSource.USER
-            if asked and not is_asked:
+            if asked and not is_asked(event):
                 if found and size > window.characters:
                     break
-                found.append(_exchange(asked, done))
+                found.append(_exchange(asked, done, marks))
                 asked, done = [], []
                 if len(found) == window.exchanges:
                     break
             size += len(event.message) + len(getattr(event, "content", ""))
-            if isinstance(event, MessageAction) and is_asked:
+            if is_asked(event):
                 asked.append(event)
             elif event.source == EventSource.AGENT and isinstance(event, Action | Observation):
                 done.append(event)
         else:
             if (asked or done) and not (found and size > window.characters):
-                found.append(_exchange(asked, done))
+                found.append(_exchange(asked, done, marks))
         return tuple(reversed(found))
 
 
-def _exchange(asked: Sequence[MessageAction], done: Sequence[Event]) -> Exchange:
-    return Exchange(tuple(reversed(asked)), tuple(reversed(done)))
+def _exchange(
+    asked: Sequence[MessageAction], done: Sequence[Event], marks: Mapping[int, int]
+) -> Exchange:
+    keys = [one.id for one in asked if one.id in marks]
+    taken_up = {key: marks[key] for key in keys if key is not None}
+    return Exchange(tuple(reversed(asked)), tuple(reversed(done)), taken_up)
+
+
+def is_asked(event: Event) -> TypeGuard[MessageAction]:
+    """Return whether an event is a message of the user."""
+    return isinstance(event, MessageAction) and event.source == EventSource.USER
+
+
+def marked_by(event: Event) -> int | None:
+    """Return the id of the message that an event marks as taken up; None for any other event."""
+    is_mark = isinstance(event, RecallAction) and event.source == EventSource.USER
+    return event.cause if is_mark else None
+
+
+def spoken(action: MessageAction | AgentFinishAction | AgentRejectAction) -> str:
+    """Return what an agent has said by an action; empty where people are told a sentence of the server's."""
+    match action:
+        case MessageAction():
+            return action.content
+        case AgentFinishAction():
+            return action.final_thought or action.thought
+        case AgentRejectAction():
+            return str(action.outputs.get("reason", ""))
+
+
+def is_notice(event: Event) -> bool:
+    """Return whether an event is a text of the agent that its model has not said; see NOTICE."""
+    metadata = event.tool_call_metadata
+    return isinstance(metadata, Mapping) and bool(metadata.get(NOTICE))
+
+
+def as_taken_up(
+    events: Iterable[Event], marks: Mapping[int, int], waiting: Sequence[MessageAction]
+) -> list[Event]:
+    """Return the events of a log with each message of the user where it was first taken up.
+
+    `marks` has those places, by the ids of the messages. The messages that are `waiting` and have no
+    such place stand at the end. Any other that came after one with a place waits for another turn,
+    and is left out. Where no message has a place, each stands where it came.
+    """
+    oldest = min(marks, default=None)
+    last = {one.id for one in waiting} - marks.keys()
+
+    def is_told(event: Event) -> bool:
+        if not is_asked(event) or event.id in marks:
+            return True
+        came = -1 if event.id is None else event.id
+        return event.id not in last and (oldest is None or came < oldest)
+
+    def place(event: Event) -> int:
+        key = -1 if event.id is None else event.id
+        return marks.get(key, key) if is_asked(event) else key
+
+    told = sorted(filter(is_told, events), key=place)
+    return [*told, *(one for one in waiting if one.id in last)]
 
 
 TextKind: TypeAlias = Literal["message", "think"]

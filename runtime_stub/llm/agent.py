@@ -27,7 +27,7 @@ from runtime_stub.llm.requests import Answer, Requests, TooLong
 from runtime_stub.llm.speech import Speech
 from runtime_stub.llm.transcript import Note, Reader, bytes_of, read_transcript
 from runtime_stub.llm.window import Window
-from runtime_stub.turn import AgentSettings, Turn, TurnFailed
+from runtime_stub.turn import NOTICE, AgentSettings, Turn, TurnFailed
 
 INSTRUCTIONS = """\
 You are a capable assistant. You can use the tools that you are given: they work in a workspace of this
@@ -64,6 +64,7 @@ class LlmAgent(Agent):
                 await _Work(turn, choice, model).do()
         except NoModel as error:
             async with turn.say() as said:
+                said.metadata[NOTICE] = True
                 said.write(str(error))
 
     @classmethod

@@ -15,7 +15,7 @@ from runtime_stub.llm.requests import Answer
 from runtime_stub.llm.speech import Speech
 from runtime_stub.llm.transcript import UNSHOWN, BadCall, Entry, text_of
 from runtime_stub.tools import BadArguments, Tool, arguments_of
-from runtime_stub.turn import Draft, Reason, ToolCall, Turn, TurnFailed
+from runtime_stub.turn import NOTICE, Draft, Reason, ToolCall, Turn, TurnFailed
 
 BAD_IN_A_ROW = 3
 """Answers with a call that no tool takes, one after the other, that end a turn."""
@@ -94,6 +94,7 @@ class Calls:
         async with self._turn.doing(LoopRecoveryAction(option=3)) as step:
             step.result(observation=LoopDetectionObservation(content=text))
         async with self._turn.say() as said:
+            said.metadata[NOTICE] = True
             said.write(text)
 
     def _action(

@@ -3,7 +3,7 @@
 import re
 from base64 import b64decode
 from binascii import Error as NotBase64
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
+from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
@@ -31,17 +31,17 @@ from events.actions import (
     AgentThinkAction,
     CondensationAction,
     MessageAction,
-    RecallAction,
 )
 from events.event import Event, EventSource, Interruption
 from events.observations import (
     CUT_MARK,
     MAX_OUTPUT_CHARACTERS,
     CmdOutputObservation,
+    LoopDetectionObservation,
     Observation,
 )
 from runtime_stub.tools import arguments_of
-from runtime_stub.turn import History
+from runtime_stub.turn import History, as_taken_up, is_asked, is_notice, marked_by, spoken
 
 PICTURE = "[picture]"
 """Stands for a picture that the model cannot see."""
@@ -56,6 +56,9 @@ CUT_SHORT = {
     Interruption.TIMED_OUT: "[Your answer took too long and was ended here.]",
     Interruption.CRASHED: "[Your answer was cut off here by a restart of the server.]",
 }
+ENDED_LOOP = (
+    "[You had done the same thing several times with the same result. So the turn was ended.]"
+)
 GO_ON = "[Please go on.]"
 SUMMARY = "[The beginning of the conversation, in short:]\n\n{summary}"
 SIGNATURE = "thinking"
@@ -132,10 +135,23 @@ class Transcript:
     entries: list[Entry] = field(default_factory=list)
     summary: str = ""
     """The summary of what is not told any more."""
+    taken_up: dict[int, int] = field(default_factory=dict)
+    """The places in the log at which messages of the user were taken up, by their ids, where that is known."""
 
     def messages(self, instructions: str, reader: Reader) -> list[ModelMessage]:
         """Return the messages of the next request."""
         return messages_of(self.entries, self.summary, instructions, reader)
+
+    def place(self, entry: Entry) -> int | None:
+        """Return the id of the log at which an entry is told; None where it is none of an event, or not known.
+
+        What came of a call is told with the call, wherever it stands.
+        """
+        if not isinstance(entry, Event):
+            return None
+        if is_asked(entry):
+            return None if entry.id is None else self.taken_up.get(entry.id)
+        return entry.cause if entry.id is None and isinstance(entry, Observation) else entry.id
 
 
 async def read_transcript(
@@ -146,21 +162,11 @@ async def read_transcript(
     `waiting` are the messages that the turn takes up: those which have not been taken up before
     stand at the end.
     """
-    found: list[Event] = []
-    gone = _Forgotten()
-    size = 0
+    reading = _Reading(waiting, most)
     async for event in history.events(reverse=True):
-        if gone.reaches(event):
+        if not reading.take(event):
             break
-        if isinstance(event, CondensationAction):
-            gone.add(event)
-        elif _is_told(event) and not gone.has(event):
-            found.append(event)
-            size += size_of(event)
-            if size > most and _is_asked(event):
-                break
-    found.reverse()
-    return Transcript([*_in_order(found, waiting)], gone.summary)
+    return reading.transcript()
 
 
 def bytes_of(text: str) -> int:
@@ -203,27 +209,86 @@ class _Forgotten:
             condensation.forgotten_events_end_id,
         )
         if start is not None and end is not None:
-            self._ranges.append((start, end))
             if start <= 0:
                 self._floor = max(self._floor, end)
+            else:
+                self._ranges.append((start, end))
 
-    def has(self, event: Event) -> bool:
-        """Return whether an event is forgotten."""
-        key = -1 if event.id is None else event.id
+    def has(self, key: int) -> bool:
+        """Return whether an event is forgotten that stands behind the floor."""
         return key in self._ids or any(start <= key <= end for start, end in self._ranges)
 
-    def reaches(self, event: Event) -> bool:
-        """Return whether everything from that event back is forgotten."""
-        return event.id is not None and event.id <= self._floor
+    def reaches(self, key: int) -> bool:
+        """Return whether everything is forgotten that was told at that id and before."""
+        return key <= self._floor
 
 
-def _is_asked(event: Event) -> bool:
-    return isinstance(event, MessageAction) and event.source == EventSource.USER
+class _Reading:
+    """The events that are told, gathered from the newest back.
+
+    A message of the user is told where it was taken up. So it may belong to what is told although
+    all that stands around it in the log does not: then it alone is looked for.
+    """
+
+    def __init__(self, waiting: Sequence[MessageAction], most: int) -> None:
+        self._waiting = waiting
+        self._most = most
+        self._size = 0
+        self._is_full = False
+        self._found: list[Event] = []
+        self._gone = _Forgotten()
+        self._marks: dict[int, int] = {}
+        self._sought = {one.id for one in waiting if one.id is not None}
+        """Messages that are told, and have not been read yet."""
+        self._summarised: set[int | None] = set()
+
+    def take(self, event: Event) -> bool:
+        """Take the next older event; whether a further one may matter."""
+        key = -1 if event.id is None else event.id
+        marked = marked_by(event)
+        if self._is_full or self._gone.reaches(key):
+            self._look_for_sought(event, key, marked)
+            return any(one < key for one in self._sought)
+        if isinstance(event, CondensationAction):
+            self._gone.add(event)
+        elif marked is not None:
+            self._marks[marked] = key
+            self._sought.add(marked)
+            self._is_full = self._size > self._most
+        elif _is_told(event):
+            self._sought.discard(key)
+            if not self._gone.has(key):
+                self._found.append(event)
+                self._size += size_of(event)
+            is_unmarked = is_asked(event) and key not in self._marks
+            self._is_full = self._size > self._most and is_unmarked
+        return True
+
+    def transcript(self) -> Transcript:
+        """Return what was found, in the order in which it is told."""
+        waiting = [one for one in self._waiting if one.id not in self._summarised]
+        entries: list[Entry] = [*as_taken_up(self._found, self._marks, waiting)]
+        asked = {one.id for one in self._found if is_asked(one) and one.id is not None}
+        unmarked = {one.id for one in waiting} - self._marks.keys()
+        taken_up = {key: self._marks.get(key, key) for key in asked - unmarked}
+        return Transcript(entries, self._gone.summary, taken_up)
+
+    def _look_for_sought(self, event: Event, key: int, marked: int | None) -> None:
+        if marked in self._sought and self._gone.reaches(key):
+            # An earlier attempt at it, which the summary tells of.
+            self._sought.discard(marked)
+            self._summarised.add(marked)
+        elif key in self._sought:
+            self._sought.discard(key)
+            if not self._gone.has(key):
+                self._found.append(event)
 
 
 def _is_told(event: Event) -> bool:
     match event:
-        case MessageAction() | RecallAction() | AgentFinishAction() | AgentRejectAction():
+        case MessageAction():
+            return is_asked(event) or (event.source == EventSource.AGENT and not is_notice(event))
+        case AgentFinishAction() | AgentRejectAction():
             return True
         case AgentThinkAction():
             return bool(event.tool_call_metadata)
@@ -233,23 +298,6 @@ def _is_told(event: Event) -> bool:
             return event.cause is not None and event.source == EventSource.AGENT
         case _:
             return False
-
-
-def _in_order(events: Sequence[Event], waiting: Sequence[MessageAction]) -> Iterator[Event]:
-    """Give the events with each message of the user where it was taken up, and without the marks of that."""
-    taken = {event.cause for event in events if isinstance(event, RecallAction)}
-    last = {message.id for message in waiting} - taken
-    asked = {event.id: event for event in events if _is_asked(event)}
-    for event in events:
-        if isinstance(event, RecallAction):
-            message = asked.pop(event.cause, None)
-            if message is not None and event.cause not in last:
-                yield message
-        elif not _is_asked(event) or (event.id not in taken and event.id not in last):
-            yield event
-    for message in waiting:
-        if message.id in last:
-            yield message
 
 
 class _Call(NamedTuple):
@@ -439,16 +487,18 @@ def _tell(told: _Messages, entry: Entry) -> None:
             told.answer(entry.id, entry.told)
         case Note(text=text):
             told.user(text)
-        case MessageAction() if entry.source == EventSource.USER:
+        case MessageAction() if is_asked(entry):
             told.message(entry)
         case AgentThinkAction():
             told.think(entry.thought, entry.tool_call_metadata or {})
         case MessageAction() | AgentFinishAction() | AgentRejectAction():
-            told.say(entry.message, entry.tool_call_metadata or {})
-            if entry.interrupted is not None and entry.message.strip():
+            told.say(spoken(entry), entry.tool_call_metadata or {})
+            if entry.interrupted is not None and spoken(entry).strip():
                 told.user(CUT_SHORT[entry.interrupted])
         case Action():
             _tell_call(told, entry)
+        case LoopDetectionObservation():
+            told.user(ENDED_LOOP)
         case Observation() if entry.cause is not None:
             told.answer(entry.cause, text_of(entry))
         case _:

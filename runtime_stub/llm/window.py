@@ -2,17 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import TypeGuard
 
 from pydantic_ai.messages import ModelMessage, ModelRequest, UserPromptPart
 
-from events.actions import Action, AgentThinkAction, CondensationAction, MessageAction
-from events.event import Event, EventSource
+from events.actions import (
+    Action,
+    AgentFinishAction,
+    AgentRejectAction,
+    AgentThinkAction,
+    CondensationAction,
+    MessageAction,
+)
+from events.event import Event
 from events.observations import Observation
 from runtime_stub.llm.requests import Requests, tokens_of
 from runtime_stub.llm.speech import Gathered
 from runtime_stub.llm.transcript import BadCall, Entry, Transcript, bytes_of, size_of, text_of
 from runtime_stub.tools import arguments_of
-from runtime_stub.turn import Reason, Turn, TurnFailed
+from runtime_stub.turn import Reason, Turn, TurnFailed, is_asked, spoken
 
 FULL = 0.8
 """The part of the context from which on the oldest exchanges are summarised."""
@@ -39,6 +48,8 @@ class Window:
     """Bytes that every request has besides: instructions and tools."""
     _measured: int = field(default=0, init=False)
     _measured_entries: int = field(default=0, init=False)
+    _asked: MessageAction | None = field(default=None, init=False)
+    """The newest message of the user that is summarised, or else is to be answered."""
 
     @property
     def tokens(self) -> int:
@@ -66,9 +77,9 @@ class Window:
     async def _condense(self, kept: int) -> bool:
         """Summarise, durably, all but about so many tokens; False where there is nothing to summarise."""
         entries = self.transcript.entries
-        place = _cut(entries, kept)
-        end = _last_id(entries[:place], entries[place:])
-        if not place or end is None:
+        place = self._cut(kept)
+        end = self._last_before(place)
+        if end is None:
             return False
         self.turn.status("Summarising the beginning of the conversation.")
         summary = await self._summary_of(entries[:place])
@@ -87,7 +98,7 @@ class Window:
 
     async def _summary_of(self, entries: Sequence[Entry]) -> str:
         room = int(self.requests.context_tokens * FULL * 3)
-        told = "\n\n".join(_told(entry) for entry in entries)
+        told = "\n\n".join(filter(None, map(_told, entries)))
         before = self.transcript.summary
         newest = told.encode(errors="replace")[-room:].decode(errors="ignore")
         text = f"{SUMMARISE}{f'In short, before: {before}' if before else ''}\n\n{newest}"
@@ -103,46 +114,62 @@ class Window:
         if not heard.text.strip():
             raise TurnFailed("The model gave no summary.", Reason.CONTEXT_TOO_LONG)
         # The message may be part of an earlier summary of this turn.
-        asked = [one for one in (*self.turn.cause, *entries) if _is_asked(one)]
+        earlier = self.turn.cause if self._asked is None else (self._asked,)
+        asked = [one for one in (*earlier, *entries) if _is_asked(one)]
+        self._asked = asked[-1] if asked else None
         if asked and not any(_is_asked(one) for one in self.transcript.entries[len(entries) :]):
             # What is being worked on must not be lost to a summary.
             return f"{heard.text.strip()}\n\nThe user's last message was: {_told(asked[-1])}"
         return heard.text.strip()
 
+    def _cut(self, tokens: int) -> int:
+        """Return how many entries to summarise, so that the rest takes at most so many tokens.
 
-def _is_asked(entry: Entry) -> bool:
-    return isinstance(entry, MessageAction) and entry.source == EventSource.USER
+        The rest begins where `_last_before` is known; it is never empty.
+        """
+        entries = self.transcript.entries
+        size, place, found = 0, len(entries), 0
+        while place > 0:
+            place -= 1
+            size += tokens_of(size_of(entries[place]))
+            if size > tokens and found:
+                break
+            if self._last_before(place) is not None:
+                found = place
+        return found
+
+    def _last_before(self, place: int) -> int | None:
+        """Return the id in the log up to which all is told by the entries before that one, and nothing else.
+
+        None where there is none, or it is not known: such as between a call and what came of it.
+        """
+        entries = self.transcript.entries
+        if not 0 < place < len(entries):
+            return None
+        entry = entries[place]
+        if _is_call(entry) and not _is_call(entries[place - 1]):
+            behind = (entries[one] for one in range(place, len(entries)))
+            at_once = takewhile(_is_call, behind)
+            known = [self.transcript.place(one) for one in at_once]
+            return None if None in known else min(one for one in known if one is not None) - 1
+        if not _is_asked(entry):
+            return None
+        taken_up = self.transcript.place(entry)
+        if taken_up is not None:
+            return taken_up - 1
+        # It is marked as taken up behind all that came of the calls before it.
+        before = [self.transcript.place(one) for one in entries[:place] if isinstance(one, Event)]
+        if not before or before[-1] is None:
+            return None
+        return max(one for one in before if one is not None)
+
+
+def _is_asked(entry: Entry) -> TypeGuard[MessageAction]:
+    return isinstance(entry, Event) and is_asked(entry)
 
 
 def _tokens_of(entries: Sequence[Entry]) -> int:
     return tokens_of(sum(size_of(entry) for entry in entries))
-
-
-def _cut(entries: Sequence[Entry], tokens: int) -> int:
-    """Return how many entries to summarise, so that the rest takes at most so many tokens.
-
-    The rest begins with a message of the user, or with the action of an answer of its own; it is
-    never empty.
-    """
-    size, place, found = 0, len(entries), 0
-    while place > 0:
-        place -= 1
-        size += tokens_of(size_of(entries[place]))
-        if size > tokens and found:
-            break
-        if _begins(entries, place):
-            found = place
-    return found
-
-
-def _begins(entries: Sequence[Entry], place: int) -> bool:
-    """Return whether no call stands on one side of that place and its answer on the other."""
-    entry = entries[place]
-    if _is_asked(entry):
-        return True
-    if not _is_call(entry) or not isinstance(entry, Event) or entry.id is None:
-        return False
-    return place > 0 and not _is_call(entries[place - 1])
 
 
 def _is_call(entry: Entry) -> bool:
@@ -150,25 +177,16 @@ def _is_call(entry: Entry) -> bool:
     return isinstance(entry, Action) and not is_text
 
 
-def _last_id(gone: Sequence[Entry], kept: Sequence[Entry]) -> int | None:
-    """Return the id of the last event that may be forgotten; None where none may be."""
-    first = min(
-        (one.id for one in kept if isinstance(one, Event) and one.id is not None), default=None
-    )
-    known = [one.id for one in gone if isinstance(one, Event) and one.id is not None]
-    if not known or (first is not None and first <= min(known)):
-        return None
-    return max(known) if first is None else first - 1
-
-
 def _told(entry: Entry) -> str:
-    if isinstance(entry, BadCall):
-        return f"CALL {entry.name}: {entry.told}"
-    if isinstance(entry, Observation):
-        return f"RESULT: {text_of(entry)[:LONGEST_TOLD]}"
-    if isinstance(entry, MessageAction):
-        who = "USER" if entry.source == EventSource.USER else "YOU"
-        return f"{who}: {entry.content[:LONGEST_TOLD]}"
-    if isinstance(entry, Action):
-        return f"CALL {entry.kind}: {str(arguments_of(entry))[:LONGEST_TOLD]}"
-    return ""
+    match entry:
+        case BadCall():
+            return f"CALL {entry.name}: {entry.told}"
+        case Observation():
+            return f"RESULT: {text_of(entry)[:LONGEST_TOLD]}"
+        case MessageAction() | AgentFinishAction() | AgentRejectAction():
+            who = "USER" if _is_asked(entry) else "YOU"
+            return f"{who}: {spoken(entry)[:LONGEST_TOLD]}"
+        case Action() if not isinstance(entry, AgentThinkAction):
+            return f"CALL {entry.kind}: {str(arguments_of(entry))[:LONGEST_TOLD]}"
+        case _:
+            return ""

@@ -22,9 +22,11 @@ from tests.support.model_endpoint import (
     plain,
     refused,
 )
+from tests.support.model_wires import Told
 from tests.support.payloads import answers, outcomes
 from tests.support.remote import remote
 from tests.support.servers import server_process
+from tests.support.waiting import WAIT_SECONDS
 
 AWAITING = AgentState.AWAITING_USER_INPUT
 
@@ -162,6 +164,49 @@ async def test_a_message_that_comes_while_the_agent_works_is_told_at_its_next_st
     ]
     assert second.said[-1] == ("user", "And two.")
     assert len(model.requests) == 2
+
+
+async def test_a_message_that_comes_while_the_agent_works_is_told_once_also_where_a_summary_is_made(
+    model,
+):
+    release = asyncio.Event()
+    commands = [f"echo {number}{'long ' * 300}" for number in range(5)]
+    steps = [commands[:3], *([one] for one in commands[3:])]
+
+    async def otherwise(reply):
+        if "Summarise the conversation" in reply.request.said[-1][1]:
+            await plain("In short: echoes.", usage=False)(reply)
+        elif steps:
+            await asyncio.wait_for(release.wait(), WAIT_SECONDS)
+            made = [("run", f'{{"command": "{one}"}}') for one in steps.pop(0)]
+            await calls(*made, usage=False)(reply)
+        else:
+            await plain("Done.", usage=False)(reply)
+
+    model.otherwise = otherwise
+    chosen = {"llm_context_tokens": 6000, "llm_reserve_tokens": 500}
+    async with asking_server("llm", model, **chosen) as live, remote(live.url) as api:
+        one = await live.new()
+        async with joined(live.url, one) as client:
+            await client.set_to_work("Do one.")
+            await model.request(0)
+            said = await client.say("And two.")
+            release.set()
+            await client.state(AWAITING, after=said["id"])
+            within = model.requests[-1].told
+            said = await client.say("Go on.")
+            await client.state(AWAITING, after=said["id"])
+        log = await api.log(one)
+
+    summed = [one for one in model.requests if "Summarise" in one.said[-1][1]]
+    assert [one.get("action") for one in log].count("condensation") == 1
+    assert len(summed) == 1
+    assert "And two." in str([one for one in within if one.who == "user"])
+    assert model.requests[-1].told == [
+        *within,
+        Told("assistant", "Done."),
+        Told("user", "Go on."),
+    ]
 
 
 def slow_calls(release, *called):

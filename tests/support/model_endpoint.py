@@ -406,7 +406,11 @@ def split_characters(text: str = "Größe: 1 €, gut 🙂") -> Answer:
 
 
 def calls(
-    *called: tuple[str, str], text: str = "", thought: str = "", signature: str = ""
+    *called: tuple[str, str],
+    text: str = "",
+    thought: str = "",
+    signature: str = "",
+    usage: bool = True,
 ) -> Answer:
     """Call tools, each a name and the JSON of its arguments, all at once; after a thought and a text."""
 
@@ -420,7 +424,7 @@ def calls(
             await reply.text(text)
         for place, (name, arguments) in enumerate(called):
             await reply.frames(reply.wire.call(place, name, arguments))
-        await reply.end("tool_calls")
+        await reply.end("tool_calls", usage=usage)
 
     return answer
 

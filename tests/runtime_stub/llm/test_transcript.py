@@ -16,18 +16,26 @@ from pydantic_ai.messages import (
 )
 
 from events.actions import (
+    AgentFinishAction,
     AgentThinkAction,
     CmdRunAction,
     CondensationAction,
     FileWriteAction,
+    LoopRecoveryAction,
     MessageAction,
     RecallAction,
 )
 from events.event import ConfirmationState, EventSource, Interruption, RecallType
-from events.observations import CmdOutputMetadata, CmdOutputObservation, ErrorObservation
+from events.observations import (
+    CmdOutputMetadata,
+    CmdOutputObservation,
+    ErrorObservation,
+    LoopDetectionObservation,
+)
 from runtime_stub.conformance.agent import HistoryDouble
 from runtime_stub.llm.transcript import (
     BEGINNING,
+    ENDED_LOOP,
     GO_ON,
     NO_ANSWER,
     NO_WORDS,
@@ -35,7 +43,7 @@ from runtime_stub.llm.transcript import (
     Reader,
     read_transcript,
 )
-from runtime_stub.turn import ToolCall
+from runtime_stub.turn import NOTICE, ToolCall
 
 ANTHROPIC = Reader("anthropic")
 
@@ -115,6 +123,105 @@ async def test_a_message_stands_where_it_was_taken_up():
 async def test_a_message_that_a_turn_takes_up_stands_at_the_end():
     found = await told(asked("One?"), recall(0), asked("Two?"), said("One."), waiting=[2])
     assert found == [("user", "One?"), ("model", "One."), ("user", "Two?")]
+
+
+async def test_a_message_that_waits_for_another_turn_is_not_told():
+    found = await told(asked("One?"), asked("Two?"), recall(0), waiting=[0])
+    assert found == [("user", "One?")]
+
+
+async def test_messages_that_a_crash_left_unanswered_are_told_once_each():
+    found = await told(
+        asked("One?"),
+        asked("Two?"),
+        recall(0),
+        recall(1),
+        asked("Three?"),
+        said("One."),
+        recall(4),
+        asked("Four?"),
+        recall(0),
+        waiting=[0, 1, 4],
+    )
+    assert found == [("user", "One?", "Two?"), ("model", "One."), ("user", "Three?")]
+
+
+def forgets(last, summary="In short."):
+    return CondensationAction(
+        forgotten_events_start_id=0,
+        forgotten_events_end_id=last,
+        summary=summary,
+        summary_offset=0,
+    )
+
+
+SUMMARISED = "[The beginning of the conversation, in short:]\n\nIn short."
+
+
+async def test_a_message_that_came_before_a_cut_and_was_taken_up_behind_it_is_told():
+    found = await told(
+        asked("One?"),
+        recall(0),
+        asked("Two?"),
+        run("a", "1"),
+        output(3, "A"),
+        forgets(4),
+        recall(2),
+        said("Two."),
+        asked("Three?"),
+        recall(8),
+        waiting=[8],
+    )
+    assert found == [("user", SUMMARISED, "Two?"), ("model", "Two."), ("user", "Three?")]
+
+
+async def test_a_message_that_a_summary_tells_of_is_not_told_again_when_its_turn_is_begun_again():
+    found = await told(
+        asked("One?"),
+        asked("Two?"),
+        recall(0),
+        recall(1),
+        run("a", "1"),
+        output(4, "A"),
+        forgets(5),
+        run("b", "2"),
+        output(7, "B"),
+        recall(0),
+        waiting=[0, 1],
+    )
+    assert found == [
+        ("user", SUMMARISED),
+        ("model", ("calls", "2", {"command": "b"})),
+        ("user", ("returns", "2", "B")),
+    ]
+
+
+async def test_a_long_conversation_is_read_back_to_where_a_message_was_taken_up():
+    found = await told(
+        asked("One?"),
+        recall(0),
+        asked("Two?"),
+        said("One. " * 100),
+        recall(2),
+        said("x" * 50),
+        characters=20,
+    )
+    assert found[:2] == [("user", "Two?"), ("model", "x" * 50)]
+
+
+async def test_words_of_the_server_are_not_told_as_those_of_the_model():
+    notice = said("No model is set.", tool_call_metadata={NOTICE: True})
+    loop = LoopDetectionObservation(content="Again.", cause=3, source=EventSource.AGENT)
+    found = await told(
+        asked("Go"),
+        notice,
+        AgentFinishAction(source=EventSource.AGENT),
+        LoopRecoveryAction(option=3, source=EventSource.AGENT),
+        loop,
+        MessageAction(content="Restarted.", source=EventSource.ENVIRONMENT),
+        asked("And on."),
+    )
+    assert found == [("user", "Go", ENDED_LOOP, "And on.")]
 
 
 async def test_calls_of_one_answer_stand_together_and_are_answered_in_their_order():
