@@ -38,7 +38,7 @@ from server.routes.request import (
     visible_id,
 )
 from server.routes.services import Services
-from server.routes.workspace import running_runtime, text_of
+from server.routes.workspace import action_deadline, running_runtime, text_of
 from storage.keyed_locks import KeyedLocks
 
 HIDDEN = frozenset(
@@ -216,7 +216,10 @@ class FileRoutes:
         redactor = await self._services.users.redactor(owner_of(request))
         if not files:
             return JsonResponse([_told(redactor, name) for name in shown(names, ())[0]])
-        found, heeded = await anyio.to_thread.run_sync(shown, names, files, limiter=self._listings)
+        async with action_deadline(self._services):
+            found, heeded = await anyio.to_thread.run_sync(
+                shown, names, files, limiter=self._listings
+            )
         if not heeded:
             _LOG.warning("the rules of a .gitignore take too long; names they may hide are listed")
         return JsonResponse([_told(redactor, name) for name in found])
@@ -233,6 +236,7 @@ class FileRoutes:
         conversation_id = await visible_id(request, self._services.conversation_stores)
         # Each reader holds a whole file.
         async with (
+            action_deadline(self._services),
             self._locks.of(conversation_id),
             running_runtime(request, self._services) as runtime,
         ):
@@ -243,7 +247,8 @@ class FileRoutes:
     async def archive(self, request: Request) -> Response:
         """Return all files of the workspace as a zip archive. Raises TooLarge past the bounds."""
         conversation_id = await visible_id(request, self._services.conversation_stores)
-        async with self._locks.of(conversation_id):  # an archive holds all files twice
+        # An archive holds all files twice.
+        async with action_deadline(self._services), self._locks.of(conversation_id):
             async with running_runtime(request, self._services) as runtime:
                 contents = await _everything(runtime)
             body = await anyio.to_thread.run_sync(zipped, contents, limiter=self._archives)

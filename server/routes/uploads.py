@@ -4,6 +4,7 @@ import asyncio
 import re
 import unicodedata
 from collections.abc import Collection, Sequence
+from contextlib import AsyncExitStack
 from itertools import count
 from pathlib import PurePosixPath
 
@@ -27,6 +28,7 @@ from server.errors import (
 from server.routes.endpoint import Tag, described
 from server.routes.request import JsonResponse, ResponseBody, owner_of, visible_id
 from server.routes.services import Services
+from server.routes.workspace import action_deadline
 from storage.keyed_locks import KeyedLocks
 from storage.unicode_text import fold_case
 
@@ -89,6 +91,7 @@ class UploadRoutes:
             ModelKeyMissing,
             NotAvailable,
             RuntimeUnavailable,
+            TimeoutError,
         ),
         statuses={422: "No file was sent under `files`"},
     )
@@ -97,7 +100,7 @@ class UploadRoutes:
 
         A file whose name is taken gets a new name, which the response gives. A file that cannot
         be stored is reported with the reason, and the others are stored. Raises
-        NotAvailable when the workspace is not ready in time.
+        NotAvailable when the workspace is not ready in time, TimeoutError when other uploads take too long.
         """
         conversation_id = await visible_id(request, self._services.conversation_stores)
         if "content-type" not in request.headers:
@@ -114,7 +117,9 @@ class UploadRoutes:
                 await manager.maybe_start_agent_loop(conversation_id, None, owner)
                 runtime = await self._runtime_of(conversation)
                 # Two uploads at one time must not take the same name.
-                async with self._locks.of(conversation_id):
+                async with AsyncExitStack() as stack:
+                    async with action_deadline(self._services):
+                        await stack.enter_async_context(self._locks.of(conversation_id))
                     return JsonResponse(await _write_all(runtime, files))
 
     async def _runtime_of(self, conversation: ServerConversation) -> Runtime:

@@ -44,6 +44,11 @@ async def running_runtime(
         yield runtime
 
 
+def action_deadline(services: Services) -> asyncio.Timeout:
+    """Return the bound of a request that waits for a workspace: what an action may take."""
+    return asyncio.timeout(services.config.action_timeout_seconds)
+
+
 @asynccontextmanager
 async def ready_runtime(
     request: Request, services: Services, conversation_id: str
@@ -54,7 +59,7 @@ async def ready_runtime(
     """
     manager = services.manager
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(asyncio.timeout(services.config.action_timeout_seconds))
+        await stack.enter_async_context(action_deadline(services))
         loop = None
         if await manager.is_agent_loop_running(conversation_id):
             attached = manager.attach(conversation_id, owner_of(request))

@@ -35,7 +35,7 @@ from server.routes.request import (
     visible_id,
 )
 from server.routes.services import Services
-from server.routes.workspace import ready_runtime
+from server.routes.workspace import action_deadline, ready_runtime
 from storage.errors import Damaged, KeyNotFound, Unavailable, WrongKey
 from storage.keyed_locks import KeyedLocks
 from storage.workspaces.base import Kept, WorkspaceStore
@@ -272,7 +272,11 @@ class WorkspaceFileRoutes:
         asked = read_query(request, FileQuery).file
         conversation_id = await visible_id(request, self._services.conversation_stores)
         # Each reader holds a whole file.
-        async with self._locks.of(conversation_id), self._files(request) as files:
+        async with (
+            action_deadline(self._services),
+            self._locks.of(conversation_id),
+            self._files(request) as files,
+        ):
             path = _checked(asked, files.root)
             return path, await files.read(path)
 

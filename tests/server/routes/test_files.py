@@ -240,6 +240,36 @@ async def test_a_workspace_is_collected_for_one_archive_at_a_time():
     assert ReadersRuntime.most == 1
 
 
+def locks_of(rest, path):
+    """The locks of the endpoint at a path below the conversation's."""
+    address = f"{EVERY}/{{conversation_id}}{path}"
+    (route,) = [one for one in rest.application.asgi.routes if getattr(one, "path", "") == address]
+    (endpoint,) = route.endpoints.values()
+    return endpoint.__self__._locks
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/select-file", {"params": {"file": "a.txt"}}),
+        ("/zip-directory", {}),
+        ("/workspace/preview", {"params": {"file": "a.txt"}}),
+        ("/workspace/download", {"params": {"file": "a.txt"}}),
+        ("/upload-files", {"files": {"files": ("a.txt", b"a")}}),
+    ],
+)
+async def test_a_request_that_waits_for_another_of_its_conversation_has_a_deadline(path, asked):
+    async with rest_server(action_timeout_seconds=0.1) as rest:
+        await rest.keep("c1", None)
+        await rest.ask("POST", f"{ONE}/start", json={})
+        await rest.wait_until_idle("c1")
+        method = "POST" if "files" in asked else "GET"
+        async with locks_of(rest, path).of("c1"), asyncio.timeout(WAIT_SECONDS):
+            answer = await rest.ask(method, ONE + path, **asked)
+
+    assert_refused(answer, 503, "timeout")
+
+
 @pytest.fixture
 async def odd_names():
     """A server whose workspace has a name that is no Unicode."""
