@@ -6,16 +6,18 @@ import orjson
 
 from events.event import EventFlag, StoredEvent
 from events.stores.base import NO_KEYS, EventStore
-from events.summary import SummaryChange
+from events.summary import NO_CHANGE, SummaryChange, fold
 
 MOMENT = "2026-03-02T09:15:07.120334Z"
 
 
-def record(event_id: int, text: str = "", flag: EventFlag = EventFlag.PLAIN) -> StoredEvent:
+def record(
+    event_id: int, text: str = "", flag: EventFlag = EventFlag.PLAIN, moment: str = MOMENT
+) -> StoredEvent:
     """Return one event of the log, a message of the agent unless `flag` says otherwise."""
     payload = {
         "id": event_id,
-        "timestamp": MOMENT,
+        "timestamp": moment,
         "source": "agent",
         "message": text,
         "action": "message",
@@ -24,9 +26,10 @@ def record(event_id: int, text: str = "", flag: EventFlag = EventFlag.PLAIN) -> 
     return StoredEvent(event_id, flag, orjson.dumps(payload))
 
 
-def records(first_id: int, count: int, text: str = "") -> list[StoredEvent]:
+def records(first_id: int, count: int, text: str = "", moment: str = MOMENT) -> list[StoredEvent]:
     """Return `count` events with ascending ids."""
-    return [record(event_id, text) for event_id in range(first_id, first_id + count)]
+    ids = range(first_id, first_id + count)
+    return [record(event_id, text, moment=moment) for event_id in ids]
 
 
 def key(name: str) -> bytes:
@@ -35,9 +38,11 @@ def key(name: str) -> bytes:
 
 
 def summary_of(events: list[StoredEvent]) -> SummaryChange:
-    """Return a summary that names the newest event and its timestamp, if it has one."""
-    moment = orjson.loads(events[-1].body).get("timestamp")
-    return SummaryChange(last_event_id=events[-1].id, last_updated_at=moment)
+    """Return the fold of the events."""
+    summary = NO_CHANGE
+    for event in events:
+        summary = fold(summary, event.id, orjson.loads(event.body))
+    return summary
 
 
 async def append(
@@ -49,7 +54,7 @@ async def append(
     fence=None,
     masks=None,
 ) -> None:
-    """Append at the first event's id, with a summary that says nothing of cost and tokens."""
+    """Append at the first event's id, with the fold of these events."""
     summary = summary_of(events)
     await store.append(
         *(conversation_id, events[0].id, events),

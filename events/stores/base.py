@@ -222,6 +222,25 @@ class EventStore(ABC):
         """
         return {}
 
+    async def refold(  # noqa: B027 - optional
+        self, conversation_id: str, next_id: int, summary: SummaryChange
+    ) -> None:
+        """Set what the record and the head derive from a log to the fold of the whole log.
+
+        Nothing happens unless the log still ends before `next_id`. A field that is None in
+        `summary` stays, except `last_state_id`. Raises AppendFailed, AppendUnknown. This default
+        is for stores whose folds cannot differ.
+        """
+
+    async def index_keys(  # noqa: B027 - optional
+        self, conversation_id: str, keys: Mapping[bytes, int]
+    ) -> None:
+        """Put digests of keys and the ids of their events into the index, over what it says.
+
+        What of the index cannot be read is emptied first, so that all keys of the log must follow.
+        Raises AppendFailed, AppendUnknown. This default is for stores whose index cannot be lost.
+        """
+
     @abstractmethod
     async def delete(self, conversation_id: str) -> None:
         """Write a tombstone, atomically and permanently, then drop the events and the asides.

@@ -161,5 +161,12 @@ class ConversationStores(ABC):
         """
         raise Unavailable("these records can be listed by owner only")
 
+    async def relist(self) -> bool:
+        """Make the lists and the index of titles anew from the records; whether there are any.
+
+        Raises Unavailable, OutcomeUnknown. This default is for media whose lists are the records.
+        """
+        return False
+
 
 SEAM: StoreOpener[ConversationStore] = StoreOpener()

@@ -108,6 +108,11 @@ class DatabaseConversationStores(ConversationStores):
 
         return await _page(self._database, ask, page_id, limit)
 
+    async def relist(self) -> bool:
+        """See ConversationStores. The index of titles, in one transaction; lists are queries."""
+        await self._database.write(_index_titles())
+        return True
+
 
 class DatabaseConversationStore(ConversationStore):
     """One owner's records in a database; the event store writes the folded columns."""
@@ -293,6 +298,20 @@ def _give_title(conversation_id: str, user_id: str | None, title: str) -> Steps[
         return False
     yield Statement("write_record", _values_of(record.checked_copy(title=title)))
     return True
+
+
+@rerunnable
+def _index_titles() -> Steps[None]:
+    # Emptied first: a trigger takes the old form of a title out, which may not be in it.
+    yield Statement("drop_titles")
+    after = -1
+    while rows := (yield Statement("titles_after", (after, FEW))).rows:
+        for number, title, folded in rows:
+            if isinstance(title, str) and folded != fold_case(title):
+                yield Statement("fold_title", (fold_case(title), number))
+        after = rows[-1][0]
+    yield Statement("drop_titles")
+    yield Statement("index_titles")
 
 
 @rerunnable

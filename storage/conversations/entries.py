@@ -74,6 +74,10 @@ class ListEntry:
             record.last_message_at or record.created_at,
         )
 
+    def facts(self) -> tuple[object, ...]:
+        """Return all that it says of its record, and its block."""
+        return tuple(getattr(self, name) for name in self.__slots__)
+
     def lists(self) -> Iterable[ListName]:
         """Yield the lists that contain the entry."""
         yield EVERYBODY

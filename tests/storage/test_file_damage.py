@@ -11,7 +11,6 @@ from events.conformance.records import append, key, records
 from events.errors import DamagedHead, DamagedRecord, EventsError
 from events.stores.files.check import check_logs
 from events.stores.files.store import FileEventStore
-from events.summary import SummaryChange
 from storage.backends import backend_of
 from storage.config import LocalStorage
 from storage.conversations.files.store import FileConversationStores
@@ -395,10 +394,8 @@ async def test_a_log_that_has_lost_its_end_is_refused_and_found_by_a_check(lost,
             saved = ConversationMetadata(conversation_id=name, created_at=NOON, title=name)
             await stores.for_user("ann").save_metadata(saved)
             for first, count in ((0, 4), (4, 7), (11, 2)):
-                batch = records(first, count, name)
                 moment = f"2026-05-04T12:{first:02}:00.000000Z"
-                summary = SummaryChange(batch[-1].id, last_updated_at=moment)
-                await events.append(name, first, batch, summary=summary)
+                await append(events, name, records(first, count, name, moment))
                 await others_have_ended()
     assert check_logs(tmp_path / "files") == []
     for key_of_file in LOST_ENDS[lost]:

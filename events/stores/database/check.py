@@ -3,7 +3,7 @@
 import re
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from heapq import merge
 from itertools import groupby
@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from events.errors import DamagedRecord
-from events.event import STATE
+from events.event import STATE, StoredEvent
 from events.stores.database.append import FORMAT_VERSION, KEY_BITS
+from events.verification import KEYS_MISSING, LogFold, differs
 from storage.conversations.check import shortened
+from storage.conversations.metadata import FOLDED_FIELDS
 from storage.database.base import Row
 from storage.database.migrate import is_current
 from storage.database.reading import reading
@@ -25,6 +27,7 @@ from storage.unicode_text import fold_case
 _LAST_ID = 2**KEY_BITS - 1
 _EPOCH = re.compile("[0-9a-f]{16}")
 _EVENTS = "SELECT key, version, flag, crc, body FROM {} ORDER BY key"
+_FIND_KEY = "SELECT event_id FROM client_ids WHERE conversation = ? AND digest = ?"
 _LOST_KEYS = """
     SELECT conversation_id, min(event_id), max(event_id)
     FROM client_ids JOIN conversations ON number = conversation
@@ -33,10 +36,13 @@ _LOST_KEYS = """
 
 
 class _Log(NamedTuple):
+    number: int
     conversation_id: str
     next_id: object
     last_state_id: object
     """Both are integers where the head is not damaged, or the latter is None."""
+    recorded: Mapping[str, Any]
+    """The folded fields; none where an older version kept others."""
 
 
 class _Head(NamedTuple):
@@ -55,6 +61,12 @@ class _Head(NamedTuple):
     created_at: Any
     title: Any
     folded_title: Any
+    last_updated_at: Any
+    last_message_at: Any
+    accumulated_cost: Any
+    prompt_tokens: Any
+    completion_tokens: Any
+    total_tokens: Any
 
     @property
     def deleted(self) -> bool:
@@ -112,7 +124,8 @@ def _problems(connection: sqlite3.Connection, track: Track) -> Iterator[str]:
         if head.deleted:
             deleted.add(number)
         else:
-            logs[number] = _Log(head.conversation_id, head.next_id, head.last_state_id)
+            recorded = {} if unjudged else {name: getattr(head, name) for name in FOLDED_FIELDS}
+            logs[number] = _Log(number, *head[:3], recorded)
     total = sum(
         connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608 - ours
         for table in ("events", "arrivals")
@@ -125,7 +138,7 @@ def _problems(connection: sqlite3.Connection, track: Track) -> Iterator[str]:
     for number, found in groupby(tracked, key=lambda row: row[0] >> KEY_BITS):
         log = logs.pop(number, None)
         if log is not None:
-            yield from _problems_of(log, found)
+            yield from _problems_of(log, found, connection)
         else:
             ids = [key & _LAST_ID for key, *_ in found]
             if number not in deleted:
@@ -145,38 +158,76 @@ def _columns_of(connection: sqlite3.Connection) -> tuple[str, set[str]]:
     return columns, missing | (set() if is_current(connection) else {"folded_title"})
 
 
-def _problems_of(log: _Log, rows: Iterable[Row]) -> Iterator[str]:
-    damaged: list[int] = []
-    twice: list[int] = []
-    expected = 0
-    newest_state: int | None = None
-    for key, version, flag, crc, body in rows:
+class _Rows:
+    """The events of a log as they were read, in order."""
+
+    def __init__(self) -> None:
+        self.whole = LogFold()
+        self.damaged: list[int] = []
+        self.twice: list[int] = []
+        self.unfound: list[int] = []
+        """Events whose keys are not in the index."""
+        self.end = 0
+        self.newest_state: int | None = None
+
+    def add(self, log: _Log, row: Row, connection: sqlite3.Connection) -> None:
+        """Take the next row."""
+        key, version, flag, crc, body = row
         event_id = key & _LAST_ID
-        if event_id < expected:
-            twice.append(event_id)
-            continue
-        damaged += range(expected, event_id)
-        expected = event_id + 1
+        if event_id < self.end:
+            self.twice.append(event_id)
+            return
+        self.damaged += range(self.end, event_id)
+        self.end = event_id + 1
         is_whole = isinstance(body, bytes) and zlib.crc32(body, event_id) == crc
         if version != FORMAT_VERSION or not is_whole:
-            damaged.append(event_id)
+            self.damaged.append(event_id)
+        else:
+            digest = self.whole.add(StoredEvent(event_id, flag, body))
+            if digest is not None and _found(connection, log.number, digest) != event_id:
+                self.unfound.append(event_id)
         if flag == STATE:
-            newest_state = event_id
-    for first_id, last_id in _runs(damaged):
-        yield str(DamagedRecord(log.conversation_id, first_id, last_id))
-    for first_id, last_id in _runs(twice):
-        yield f"{DamagedRecord(log.conversation_id, first_id, last_id)}: ids given twice"
+            self.newest_state = event_id
+
+    def problems(self, log: _Log) -> Iterator[str]:
+        """Yield what is damaged by ranges, and what differs from the fold of a log that is whole."""
+        found = (
+            (self.damaged, ""),
+            (self.twice, ": ids given twice"),
+            (self.whole.odd, ": not as a server writes them"),
+            (self.unfound, f": {KEYS_MISSING}"),
+        )
+        for ids, why in found:
+            for first_id, last_id in _runs(ids):
+                yield f"{DamagedRecord(log.conversation_id, first_id, last_id)}{why}"
+        is_known = not self.damaged and not self.twice
+        differing = self.whole.differing(log.recorded) if is_known else ()
+        if differing:
+            yield differs(log.conversation_id, differing)
+
+
+def _problems_of(log: _Log, rows: Iterable[Row], connection: sqlite3.Connection) -> Iterator[str]:
+    events = _Rows()
+    for row in rows:
+        events.add(log, row, connection)
+    yield from events.problems(log)
+    newest_state, end = events.newest_state, events.end
     if isinstance(log.last_state_id, int | None) and log.last_state_id != newest_state:
         yield (
             f"the head of conversation {log.conversation_id} has a damaged last_state_id:"
             f" {log.last_state_id}, where its events have {newest_state}"
         )
-    if isinstance(log.next_id, int) and expected != log.next_id:
-        ends = sorted((expected, log.next_id))
+    if isinstance(log.next_id, int) and end != log.next_id:
+        ends = sorted((end, log.next_id))
         yield (
             f"{DamagedRecord(log.conversation_id, ends[0], ends[1] - 1)}: the head says it ends"
-            f" before {log.next_id}, its events end before {expected}"
+            f" before {log.next_id}, its events end before {end}"
         )
+
+
+def _found(connection: sqlite3.Connection, number: int, digest: bytes) -> int | None:
+    row = connection.execute(_FIND_KEY, (number, digest)).fetchone()
+    return None if row is None else row[0]
 
 
 def _is_count(value: object) -> bool:

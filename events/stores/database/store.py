@@ -329,6 +329,23 @@ class DatabaseEventStore(EventStore):
                 logger.error("the aside %s of %s is damaged", name, conversation_id, extra=ids)
         return found
 
+    async def refold(self, conversation_id: str, next_id: int, summary: SummaryChange) -> None:
+        """See EventStore."""
+        folded = (
+            summary.last_updated_at,
+            summary.accumulated_cost,
+            summary.prompt_tokens,
+            summary.completion_tokens,
+            summary.total_tokens,
+            summary.last_message_at,
+        )
+        values = (summary.last_state_id, *folded, conversation_id, next_id)
+        await self._write(_one(Statement("refold", values)))
+
+    async def index_keys(self, conversation_id: str, keys: Mapping[bytes, int]) -> None:
+        """See EventStore. One commit."""
+        await self._write(_index_keys(conversation_id, keys))
+
     async def delete(self, conversation_id: str) -> None:
         """See EventStore."""
         await making_room(
@@ -468,6 +485,12 @@ def _put_asides(asides: Sequence[Aside]) -> Steps[None]:
             yield Statement("drop_aside", (name, conversation_id))
         else:
             yield Statement("put_aside", (name, zlib.crc32(body), body, conversation_id))
+
+
+@rerunnable
+def _index_keys(conversation_id: str, keys: Mapping[bytes, int]) -> Steps[None]:
+    rows = [(digest, event_id, conversation_id) for digest, event_id in keys.items()]
+    yield Statement("index_key", rows, many=True)
 
 
 @rerunnable

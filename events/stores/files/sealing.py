@@ -62,6 +62,26 @@ class KeyTables:
             await self._logs.files.write(key, frame)
             self._cache.put(key, table, len(table))
 
+    async def mend(self, conversation_id: str, keys: Mapping[bytes, int], state: LogState) -> None:
+        """Put keys of sealed events into their tables; one that cannot be read begins empty.
+
+        Raises StorageError.
+        """
+        size = TABLE_PAGES * state.head.page_events
+        for number in range(-(-state.sealed // size)):
+            added = {digest: one for digest, one in keys.items() if one // size == number}
+            try:
+                known: bytes | None = await self._table(conversation_id, number, size)
+            except DamagedRecord:
+                known = None
+            if known is not None and not added:
+                continue
+            table = build_table(dict(rows_of(known or b"")) | added)
+            key = _table_key(conversation_id, number)
+            frame = encode_frame(seed_of(conversation_id), FrameKind.KEYS, number, table)
+            await self._logs.files.write(key, frame)
+            self._cache.put(key, table, len(table))
+
     async def _table(self, conversation_id: str, number: int, table_events: int) -> bytes:
         key = _table_key(conversation_id, number)
         table = self._cache.get(key)

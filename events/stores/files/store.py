@@ -313,6 +313,31 @@ class FileEventStore(EventStore):
                 raise ConversationNotFound(conversation_id)
             yield
 
+    async def refold(self, conversation_id: str, next_id: int, summary: SummaryChange) -> None:
+        """See EventStore. What the segments themselves say of it stays."""
+        log = self._logs.get(conversation_id)
+        async with log.lock:
+            state = await self._state(log)
+            if state.head.next_id != next_id or state.head.deleted:
+                return
+            try:
+                await self._records.settle(conversation_id, folded_values(summary), deleted=False)
+            except StorageError as error:
+                raise AppendFailed(str(error)) from error
+
+    async def index_keys(self, conversation_id: str, keys: Mapping[bytes, int]) -> None:
+        """See EventStore. Keys of events that are not sealed stand in their segments only."""
+        log = self._logs.get(conversation_id)
+        async with log.lock:
+            state = await self._state(log)
+            sealed = {digest: one for digest, one in keys.items() if one < state.sealed}
+            if state.head.deleted:
+                return
+            try:
+                await self._tables.mend(conversation_id, sealed, state)
+            except StorageError as error:
+                raise AppendFailed(str(error)) from error
+
     async def delete(self, conversation_id: str) -> None:
         """See EventStore."""
         await making_room(

@@ -101,6 +101,16 @@ class FileConversationStores(ConversationStores, FoldedRecords):
         everybody = FileConversationStore(self, None, everybody=True)
         return await everybody.search(page_id, limit, filters=filters)
 
+    async def relist(self) -> bool:
+        """See ConversationStores. Records that cannot be read are left out and logged."""
+        keys = [key.removeprefix(RECORDS) for key in await self._files.keys(RECORDS)]
+        there = set(keys)
+        for entry in [*self.listing.all_owners()]:
+            if entry.position.conversation_id not in there:
+                self.listing.remove(entry.position.conversation_id)
+        await self._enter(keys)
+        return bool(keys)
+
     async def close(self) -> None:
         """Write the lists and remove the marks; the FileStore stays open. Raises StorageError."""
         await self.in_use.close()

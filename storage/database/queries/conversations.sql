@@ -187,3 +187,17 @@ SELECT
     trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
     last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at
 FROM conversations WHERE recorded = 1 AND deleted_at IS NULL
+
+-- name: titles_after
+-- The titles of numbers above 1, with their folded forms; 2 how many.
+SELECT number, title, folded_title FROM conversations WHERE number > ?1 AND title IS NOT NULL ORDER BY number LIMIT ?2
+
+-- name: fold_title
+UPDATE conversations SET folded_title = ? WHERE number = ?
+
+-- name: drop_titles
+INSERT INTO titles (titles) VALUES ('delete-all')
+
+-- name: index_titles
+INSERT INTO titles (rowid, title)
+SELECT number, folded_title || char(1, 1) FROM conversations WHERE folded_title IS NOT NULL

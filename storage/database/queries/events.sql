@@ -157,3 +157,20 @@ DELETE FROM client_ids WHERE conversation = ?
 
 -- name: mark_purged
 UPDATE conversations SET purged = 1 WHERE number = ?
+
+-- name: refold
+-- The fold of a whole log; null leaves a column as it is, except the newest state.
+UPDATE conversations SET
+    last_state_id = ?,
+    last_updated_at = coalesce(?, last_updated_at),
+    accumulated_cost = coalesce(?, accumulated_cost),
+    prompt_tokens = coalesce(?, prompt_tokens),
+    completion_tokens = coalesce(?, completion_tokens),
+    total_tokens = coalesce(?, total_tokens),
+    last_message_at = coalesce(?, last_message_at)
+WHERE conversation_id = ? AND next_id = ? AND deleted_at IS NULL
+
+-- name: index_key
+INSERT INTO client_ids (conversation, digest, event_id)
+SELECT number, ?, ? FROM conversations WHERE conversation_id = ? AND deleted_at IS NULL
+ON CONFLICT (conversation, digest) DO UPDATE SET event_id = excluded.event_id

@@ -1,0 +1,90 @@
+"""The stores of one storage together, and streams of what is in them."""
+
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from events.damage import whole
+from events.errors import DamagedHead, DamagedRecord
+from events.event import StoredEvent
+from events.stores.base import EventStore
+from events.stores.opening import open_event_store, open_workspaces
+from storage.backends.base import OpenedStorage
+from storage.config import StorageConfig
+from storage.conversations.metadata import ConversationMetadata
+from storage.opening import open_storage
+from storage.workspaces.base import WorkspaceStore
+from storage.workspaces.snapshot import WorkspaceLimits
+
+PAGE_RECORDS = 100
+PAGE_EVENTS = 500
+PART_BYTES = 4 * 1024 * 1024
+"""Bytes of events at which a part of a log ends."""
+NO_LIMITS = WorkspaceLimits(max_bytes=sys.maxsize, max_entries=sys.maxsize)
+"""What is kept was within the limits of its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Everything that one storage keeps."""
+
+    storage: OpenedStorage
+    events: EventStore
+    workspaces: WorkspaceStore
+
+    async def records(self) -> AsyncIterator[ConversationMetadata]:
+        """Yield the records of all owners, the newest first; those that are damaged are left out.
+
+        Raises StorageError.
+        """
+        page_id: str | None = None
+        while True:
+            page = await self.storage.conversations.search_all(page_id, PAGE_RECORDS)
+            for record in page.results:
+                yield record
+            page_id = page.next_page_id
+            if page_id is None:
+                return
+
+    async def parts(
+        self, conversation_id: str, end_id: int, start_id: int = 0
+    ) -> AsyncIterator["Part"]:
+        """Yield the events of a log from `start_id` and below `end_id` in order, some at a time.
+
+        Markers stand for damaged ones. Raises StoreUnavailable, DamagedHead.
+        """
+        at = start_id
+        while at < end_id:
+            part = await self._part(conversation_id, at, min(at + PAGE_EVENTS, end_id))
+            if not part.events:
+                return  # deleted meanwhile
+            yield part
+            at = part.events[-1].id + 1
+
+    async def _part(self, conversation_id: str, first_id: int, end_id: int) -> "Part":
+        try:
+            found = await self.events.read_part(conversation_id, first_id, end_id, PART_BYTES)
+        except DamagedHead:
+            raise
+        except DamagedRecord as damage:
+            last_id = max([damage.last_id, *(event.id for event in damage.sound[-1:])])
+            end = min(last_id + 1, end_id)
+            return Part(whole(damage.sound, first_id, end), str(damage))
+        return Part(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Consecutive events of a log, and what is damaged among them, if anything is."""
+
+    events: Sequence[StoredEvent]
+    damage: str | None = None
+
+
+@asynccontextmanager
+async def open_stores(config: StorageConfig) -> AsyncIterator[Stores]:
+    """Open all stores of a storage, and close them. Raises what `open_storage` raises."""
+    async with open_storage(config) as storage, AsyncExitStack() as stack:
+        events = await open_event_store(storage, stack)
+        yield Stores(storage, events, open_workspaces(storage, events, NO_LIMITS))

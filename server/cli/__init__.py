@@ -1,0 +1,110 @@
+"""The `parley` command: serve, config, check."""
+
+import json
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+from events.stores.opening import storage_problems
+from server.cli.options import NO_OPTIONS, OPTIONS, Options
+from server.cli.progress import shown_progress
+from server.components import load_components, load_tracing
+from server.config.settings import ServerConfig
+from server.config.sources import ConfigError
+from server.packaging import DISTRIBUTION, packaging_problems
+from server.process.runner import run
+from storage.backends import backend_of
+from storage.errors import StorageError
+
+EXIT_PROBLEMS = 1
+EXIT_USAGE = 2
+
+
+__all__ = ["OPTIONS", "Options", "app", "main"]
+
+app = App(
+    name="parley",
+    help="The conversation server for AI agents.",
+    help_format="plaintext",
+    version=lambda: version(DISTRIBUTION),
+    result_action="return_value",
+    exit_on_error=False,
+    print_error=False,
+)
+
+
+@app.command
+def serve(options: Options = NO_OPTIONS) -> int:
+    """Run the server until SIGTERM or Ctrl-C."""
+    return run(options.load())
+
+
+@app.command(name="config")
+def show_config(options: Options = NO_OPTIONS) -> int:
+    """Print the effective settings as JSON, with secrets masked."""
+    print(json.dumps(options.load().masked(), indent=2))
+    return 0
+
+
+@app.command
+def check(
+    options: Options = NO_OPTIONS,
+    *,
+    repair: Annotated[
+        bool,
+        Parameter(
+            help="First make anew what is derived from the logs. No server may be running.",
+            negative=(),
+        ),
+    ] = False,
+) -> int:
+    """Check the installation, the settings and the stored data; without --repair, change nothing."""
+    config = options.load()
+    if repair:
+        from server.cli.transfer import repair_storage  # noqa: PLC0415 - for this command only
+
+        repair_storage(config)
+    found = {
+        "settings": [],
+        "packaging": list(packaging_problems()),
+        "classes": class_problems(config),
+    }
+    with shown_progress() as track:
+        found["storage"] = storage_problems(config.storage, track)
+    there = {"storage": backend_of(config.storage).describe()}
+    for subject, problems in found.items():
+        print(f"{subject}: {'; '.join(problems) or there.get(subject, 'ok')}")
+    return EXIT_PROBLEMS if any(found.values()) else 0
+
+
+def class_problems(config: ServerConfig) -> Sequence[str]:
+    """Return what is wrong with the first setting that names an unusable class."""
+    try:
+        load_components(config).runtimes(config)
+        load_tracing(config.otel_endpoint)
+    except ConfigError as error:
+        return [str(error)]
+    return []
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, `sys.argv` by default, and return its exit code.
+
+    0 is success, 1 a failed check, 2 a bad command or setting, reported in one line on stderr.
+    """
+    try:
+        result = app(list(sys.argv[1:] if arguments is None else arguments))
+    except (ConfigError, CycloptsError, StorageError, OSError) as error:
+        print("parley:", " ".join(_text_of(error).split()), file=sys.stderr)
+        return EXIT_USAGE
+    return result if isinstance(result, int) else 0
+
+
+def _text_of(error: Exception) -> str:
+    """Return the error's text for people, without the error number of the system's errors."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
