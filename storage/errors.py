@@ -13,6 +13,8 @@ StorageError
 │   ├── BadCursor                not a page cursor of ours
 │   └── WorkspaceTooLarge        a workspace has more than may be kept; nothing was written
 ├── Conflict                     another writer was first; nothing was written
+├── SearchBusy                   too many searches are waiting
+├── SearchTooSlow                a search took too long
 ├── Unavailable                  the medium did not answer, or the write did not happen
 ├── OutcomeUnknown               the write may or may not have happened (deadline, lost connection)
 │   └── MediumLost               its files were removed or replaced while it is open
@@ -91,6 +93,14 @@ class WorkspaceTooLarge(BadValue):
 
 class Conflict(StorageError):
     """Another writer was first (expected position or fence is stale); nothing was written."""
+
+
+class SearchBusy(StorageError):
+    """Too many searches are waiting; one may be tried again."""
+
+
+class SearchTooSlow(StorageError):
+    """A search took too long; the text says what to ask for instead, for people."""
 
 
 class Unavailable(StorageError):
