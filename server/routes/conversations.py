@@ -188,7 +188,15 @@ class ConversationRoutes:
         body=NewConversation,
         answer=LoopReport,
         takes_key=True,
-        raises=(*UNPREPARED, BadEvent, BadRecording, BadKey, KeyExists, StreamOverloaded),
+        raises=(
+            *UNPREPARED,
+            BadEvent,
+            BadRecording,
+            BadKey,
+            KeyExists,
+            StreamOverloaded,
+            TimeoutError,
+        ),
     )
     async def create(self, request: Request) -> Response:
         """Create a conversation, post its first message and start its agent loop.

@@ -31,7 +31,7 @@ from storage.conversations.metadata import (
     ProviderType,
 )
 from storage.errors import ConversationNotFound, KeyExists
-from storage.keyed_locks import KeyedLocks
+from storage.keyed_locks import KeyedLocks, KeyedSlots
 from storage.keys import check_conversation_id
 from storage.unicode_text import is_blank
 
@@ -45,6 +45,10 @@ LONG_BODY = 256 * 1024
 """Bytes from which a body is long: what is made of it holds it several times over."""
 LONG_AT_ONCE = 4
 """Conversations with a long body that are created at one time; others wait, held as bytes."""
+LONG_OF_A_USER = 2
+"""Those of one user, who so cannot keep all others waiting."""
+LONG_SECONDS = 60.0
+"""Seconds that a long body waits for its turn."""
 RECORDINGS_BYTES = 64 * 1024 * 1024
 """Bytes that all unfinished recordings together may hold."""
 _CREDENTIALS = re.compile(
@@ -180,19 +184,20 @@ class ConversationCreator:
         self._services = services
         self._locks: KeyedLocks[str] = KeyedLocks()
         self._reading = asyncio.Lock()
-        self._long = asyncio.Semaphore(LONG_AT_ONCE)
+        self._long: KeyedSlots[Owner] = KeyedSlots(LONG_AT_ONCE, LONG_OF_A_USER)
         self._recordings = ByteBudget(RECORDINGS_BYTES)
 
     async def create(self, request: Request) -> AgentLoopInfo:
         """Create the requested conversation and start its loop if possible.
 
         Raises what reading raises, SettingsNotFound, ModelKeyMissing, BadEvent (the message),
-        BadRecording, BadKey, KeyExists (the id) and StreamOverloaded (too much is to be done again).
+        BadRecording, BadKey, KeyExists (the id), StreamOverloaded (too much is to be done again) and
+        TimeoutError (a long body's turn does not come).
         """
         if len(await read_json(request)) <= LONG_BODY:
             return await self._create(request)
         # The bytes of bodies that wait are bounded where they are received.
-        async with self._long:
+        async with self._long.of(owner_of(request), LONG_SECONDS):
             return await self._create(request)
 
     async def _create(self, request: Request) -> AgentLoopInfo:
