@@ -16,6 +16,7 @@ StorageError
 ├── SearchBusy                   too many searches are waiting
 ├── SearchTooSlow                a search took too long
 ├── Unavailable                  the medium did not answer, or the write did not happen
+│   └── NotPermitted             it refuses this server: credentials, rights, address
 ├── OutcomeUnknown               the write may or may not have happened (deadline, lost connection)
 │   └── MediumLost               its files were removed or replaced while it is open
 ├── Damaged                      a stored record cannot be read back
@@ -23,6 +24,8 @@ StorageError
 ├── WrongKey                     what is stored was sealed with a key that is not at hand
 ├── ForeignData                  the data directory holds the data of somebody else
 ├── DataDirectoryLocked          another process works on the data directory
+├── BucketInUse                  another process works on the bucket
+├── UnfitMedium                  the medium does not do what the storage rests on
 └── MigrationError               the medium's schema cannot be brought to the version this code needs
 """
 
@@ -107,6 +110,10 @@ class Unavailable(StorageError):
     """The medium did not answer a read, or a write certainly did not happen; it may be retried."""
 
 
+class NotPermitted(Unavailable):
+    """The medium refuses this server, and will again: credentials, rights or address are wrong."""
+
+
 class MediumLost(Unavailable):
     """Files of the medium were removed or replaced while it is open; nothing was written."""
 
@@ -139,6 +146,17 @@ class DataDirectoryLocked(StorageError):
 
     def __init__(self, folder: Path, pid: str) -> None:
         super().__init__(f"the data directory {folder} is in use by process {pid or 'unknown'}")
+
+
+class BucketInUse(StorageError):
+    """Another process works on the bucket; the text names its pid and host."""
+
+    def __init__(self, host: str, pid: int) -> None:
+        super().__init__(f"the bucket is in use by process {pid} on {host}")
+
+
+class UnfitMedium(StorageError):
+    """The medium does not do what the storage rests on; the text says what."""
 
 
 class MigrationError(StorageError):

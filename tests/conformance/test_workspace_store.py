@@ -4,6 +4,7 @@ from storage.conformance import WorkspaceStoreRestartSuite, WorkspaceStoreSuite
 from tests.support.backends import DURABLE, SHARED_LOGS, WORKSPACE_STORES, open_workspaces
 from tests.support.kinds import OverKinds, each_of
 from tests.support.postgres import kept_bytes
+from tests.support.s3 import stored_bytes
 
 
 class TestWorkspaceStore(OverKinds, WorkspaceStoreSuite):
@@ -22,4 +23,6 @@ class TestWorkspaceStoreRestart(OverKinds, WorkspaceStoreRestartSuite):
     async def held_bytes(self, folder):
         if self.chosen in SHARED_LOGS:
             return await kept_bytes(folder)
+        if self.chosen == "s3":
+            return await stored_bytes(folder)
         return await super().held_bytes(folder)

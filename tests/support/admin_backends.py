@@ -21,17 +21,18 @@ from storage.conversations.files.store import FileConversationStores
 from storage.conversations.memory import MemoryConversations
 from storage.database.postgres_database import PostgresDatabase
 from storage.database.sqlite import SqliteDatabase
+from storage.files.base import FileStore
 from storage.files.local import LocalFileStore
 from storage.files.memory import MemoryFileStore
 from storage.usage.base import UsageStore
 from storage.usage.database import DatabaseUsage
 from storage.usage.file import FileUsage
 from storage.usage.memory import MemoryUsage
-from tests.support.backends import SHARED_LOGS
+from tests.support.backends import SHARED_LOGS, cloud_files
 from tests.support.postgres import open_postgres
 
-KINDS = ("memory", "sqlite", "files", "local", "postgres", "pgbouncer")
-DURABLE_KINDS = ("sqlite", "local", "postgres", "pgbouncer")
+KINDS = ("memory", "sqlite", "files", "local", "postgres", "pgbouncer", "s3")
+DURABLE_KINDS = ("sqlite", "local", "postgres", "pgbouncer", "s3")
 
 
 class AdminStores(NamedTuple):
@@ -73,8 +74,14 @@ async def open_admin_stores(kind: str, folder: Path) -> AsyncIterator[AdminStore
                 DatabaseAudit(shared, KEPT),
             )
         return
-    local = kind == "local"
-    files = await LocalFileStore.open(folder / "files") if local else MemoryFileStore()
+    files: FileStore
+    match kind:
+        case "local":
+            files = await LocalFileStore.open(folder / "files")
+        case "s3":
+            files = cloud_files(folder)
+        case _:
+            files = MemoryFileStore()
     records = await FileConversationStores.open(files)
     events = FileEventStore(files, records, page_events=7)
     await events.repair()

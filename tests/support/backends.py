@@ -20,6 +20,7 @@ from storage.conversations.memory import MemoryConversations
 from storage.database.postgres_database import PostgresDatabase
 from storage.database.sqlite import SqliteDatabase
 from storage.files.base import FileStore
+from storage.files.cloud import CloudFileStore
 from storage.files.local import LocalFileStore
 from storage.files.memory import MemoryFileStore
 from storage.sealing.key import SealingKey
@@ -31,6 +32,7 @@ from storage.workspaces.files import FileWorkspaces
 from storage.workspaces.memory import MemoryWorkspaces
 from storage.workspaces.snapshot import WorkspaceLimits
 from tests.support.postgres import open_postgres
+from tests.support.s3 import objects_of
 
 PAGE_EVENTS = 7
 """Small, so that many a log in the tests has sealed pages, a tail, and batches that reach over."""
@@ -80,6 +82,17 @@ async def _local(folder: Path) -> AsyncIterator[Opened]:
 
 
 @asynccontextmanager
+async def _s3(folder: Path) -> AsyncIterator[Opened]:
+    async with _over(cloud_files(folder), folder) as opened:
+        yield opened
+
+
+def cloud_files(folder: Path) -> CloudFileStore:
+    """Return the files of the bucket's folder that belongs to a folder here."""
+    return CloudFileStore(objects_of(folder, attempt_seconds=1_000), deadline_seconds=1_000)
+
+
+@asynccontextmanager
 async def _over(files: FileStore, folder: Path) -> AsyncIterator[Opened]:
     records = await FileConversationStores.open(files)
     events = FileEventStore(files, records, page_events=PAGE_EVENTS)
@@ -115,20 +128,21 @@ FACTORIES: dict[str, Callable[[Path], AbstractAsyncContextManager[Opened]]] = {
     "local": _local,
     "postgres": _postgres,
     "pgbouncer": partial(_postgres, pooler=True),
+    "s3": _s3,
 }
-"""PostgreSQL directly, and through a pooler in transaction mode."""
+"""PostgreSQL directly, and through a pooler in transaction mode; files in a bucket."""
 
 CONVERSATION_STORES = tuple(FACTORIES)
 EVENT_STORES = tuple(FACTORIES)
 WORKSPACE_STORES = tuple(FACTORIES)
 
-FILE_STORES = ("memory", "local")
+FILE_STORES = ("memory", "local", "s3")
 
-DURABLE = frozenset({"sqlite", "local", "postgres", "pgbouncer"})
+DURABLE = frozenset({"sqlite", "local", "postgres", "pgbouncer", "s3"})
 """Kinds that hold after closing what they held before."""
 SHARED_LOGS = frozenset({"postgres", "pgbouncer"})
 """Kinds of logs to which several processes may append."""
-HISTORIES = {"postgres": 50, "pgbouncer": 50}
+HISTORIES = {"postgres": 50, "pgbouncer": 50, "s3": 50}
 """Histories that are tried of those kinds, whose steps take a server's time; 200 of the others."""
 
 
@@ -182,7 +196,14 @@ async def open_workspaces(
 @asynccontextmanager
 async def open_file_store(kind: str, folder: Path) -> AsyncIterator[FileStore]:
     """Open the file store of that kind in `folder`, and close it."""
-    store = MemoryFileStore() if kind == "memory" else await LocalFileStore.open(folder / "files")
+    store: FileStore
+    match kind:
+        case "memory":
+            store = MemoryFileStore()
+        case "s3":
+            store = cloud_files(folder)
+        case _:
+            store = await LocalFileStore.open(folder / "files")
     try:
         yield store
     finally:

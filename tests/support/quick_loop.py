@@ -36,6 +36,7 @@ LOOPS = {
     "local": FastLoop,
     "postgres": FastLoop,
     "pgbouncer": FastLoop,
+    "s3": FastLoop,
 }
 """By the kind of store a test's loop waits for."""
 

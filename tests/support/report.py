@@ -12,7 +12,7 @@ from collections.abc import Generator
 import pytest
 
 SERVICES = (
-    *("memory", "sqlite", "files", "local", "postgres", "pgbouncer"),
+    *("memory", "sqlite", "files", "local", "postgres", "pgbouncer", "s3"),
     *("direct", "engine", "node", "chromium"),
 )
 OUTCOMES = ("passed", "failed", "skipped")

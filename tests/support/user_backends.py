@@ -19,6 +19,7 @@ from storage.users.database import DatabaseKeyMark, DatabaseUserRecords
 from storage.users.file import FileKeyMark, FileUserRecords
 from storage.users.memory import MemoryUserRecords
 from storage.users.sealed import SealedSecrets, SealedSettings
+from tests.support.backends import cloud_files
 from tests.support.postgres import open_postgres
 
 
@@ -69,6 +70,12 @@ async def _memory_files(folder: Path, given: SecretStr | None) -> AsyncIterator[
 
 
 @asynccontextmanager
+async def _s3(folder: Path, given: SecretStr | None) -> AsyncIterator[UserStores]:
+    async with _files(cloud_files(folder), folder, given) as opened:
+        yield opened
+
+
+@asynccontextmanager
 async def _files(
     files: FileStore, folder: Path, given: SecretStr | None
 ) -> AsyncIterator[UserStores]:
@@ -98,10 +105,11 @@ FACTORIES: dict[
     "files": _memory_files,
     "postgres": _postgres,
     "pgbouncer": partial(_postgres, pooler=True),
+    "s3": _s3,
 }
 
 USER_STORES = tuple(FACTORIES)
-DURABLE_USER_STORES = ("sqlite", "local", "postgres", "pgbouncer")
+DURABLE_USER_STORES = ("sqlite", "local", "postgres", "pgbouncer", "s3")
 """Kinds that hold after closing what they held before, and seal it."""
 
 
