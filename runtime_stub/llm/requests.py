@@ -116,7 +116,7 @@ class Requests:
         if heard.begun:
             trouble = "The answer broke off"
         # What nobody was shown goes as well: thoughts without words, and the beginning of a summary.
-        heard.begin_anew(fault.text)
+        await heard.begin_anew(fault.text)
         self.turn.status(f"{trouble}; trying again in {max(1, round(seconds))} s.")
         await asyncio.sleep(seconds)
 

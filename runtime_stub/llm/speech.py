@@ -1,14 +1,26 @@
 """The texts of an answer while they come: shown as they are written, or only gathered."""
 
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from events.actions import AgentThinkAction, MessageAction
 from events.event import Event, EventSource
 from runtime_stub.llm.drafts import CallDrafts
 from runtime_stub.llm.transcript import SIGNATURE, UNSHOWN
-from runtime_stub.turn import TextKind, Turn, Writing
+from runtime_stub.turn import TextKind, Turn, Writing, text_event
+
+MOST_HELD = 6
+"""Ended parts of an answer that can be taken back; of more the first becomes an event."""
+
+
+@dataclass(slots=True)
+class Part:
+    """A thought or a text of an answer, as far as it has come."""
+
+    kind: TextKind
+    writing: Writing
+    text: str = ""
 
 
 class Gathered:
@@ -19,7 +31,7 @@ class Gathered:
         self.begun = False
         """Whether something of the answer is shown."""
         self.ended = False
-        """Whether a part of the answer is a message of its own already, which nothing can take back."""
+        """Whether a part of the answer is an event already, which nothing can take back."""
 
     async def say(self, piece: str) -> None:
         """Add to the answer."""
@@ -46,7 +58,7 @@ class Gathered:
     def more(self, place: int, json: str) -> None:
         """Note more of its arguments."""
 
-    def begin_anew(self, why: str) -> None:  # noqa: ARG002 - see Speech
+    async def begin_anew(self, why: str) -> None:  # noqa: ARG002 - see Speech
         """Take back what there is."""
         self.text = ""
 
@@ -54,9 +66,10 @@ class Gathered:
 class Speech(Gathered, AbstractAsyncContextManager["Speech"]):
     """Shows the texts of an answer as they come.
 
-    A thought ends where something else follows, the answer with the block: until then it can be
-    taken back. `events` are what the log has of both, `drafts` what is shown of calls. Thoughts
-    without words, of which the provider shows a signature alone, go with what follows them.
+    They become events at the end of the block, in the order in which they ended: until then all of
+    the answer can be taken back. `events` are what the log has of them, `drafts` what is shown of
+    calls. Thoughts without words, of which the provider shows a signature alone, go with what
+    follows them.
     """
 
     def __init__(self, turn: Turn, *, show_reasoning: bool) -> None:
@@ -65,11 +78,11 @@ class Speech(Gathered, AbstractAsyncContextManager["Speech"]):
         self.drafts = CallDrafts(turn)
         self._turn = turn
         self._show_reasoning = show_reasoning
-        self._thinking: Writing | None = None
-        self._thoughts = ""
+        self._held: list[Part] = []
+        """The parts that are whole."""
+        self._thinking: Part | None = None
+        self._saying: Part | None = None
         self._unshown: list[dict[str, Any]] = []
-        self._saying: Writing | None = None
-        self._message = ""
         self._signed_text: dict[str, Any] | None = None
 
     async def __aenter__(self) -> Self:
@@ -82,20 +95,21 @@ class Speech(Gathered, AbstractAsyncContextManager["Speech"]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End the texts: they are durable then, or cut short by an exception."""
+        """End the texts: they are durable then, and what is not whole is cut short by an exception."""
         if error is None:
             await self.thought()
             await self.said()
-            return
-        self.drafts.drop()
-        writing, self._saying = self._saying, None
-        thinking, self._thinking = self._thinking, None
-        try:
-            if thinking is not None:
-                await thinking.__aexit__(kind, error, trace)
-        finally:
-            if writing is not None:
-                await writing.__aexit__(kind, error, trace)
+        else:
+            self.drafts.drop()
+        held, cut = self._held, [one for one in (self._thinking, self._saying) if one is not None]
+        self._held, self._thinking, self._saying = [], None, None
+        # The last one first: whatever comes of a text, those behind it end as well.
+        ending = AsyncExitStack()
+        for part in reversed(cut):
+            ending.push_async_exit(part.writing)
+        for part in reversed(held):
+            ending.push_async_callback(self._end, part)
+        await ending.__aexit__(kind, error, trace)
 
     async def say(self, piece: str) -> None:
         """See Gathered."""
@@ -104,9 +118,7 @@ class Speech(Gathered, AbstractAsyncContextManager["Speech"]):
         await self.thought()
         if self._saying is None:
             self._saying = await self._begin("message")
-            self._message = ""
         self.text += piece
-        self._message += piece
         await self._write(self._saying, piece)
 
     async def think(self, piece: str) -> None:
@@ -115,8 +127,6 @@ class Speech(Gathered, AbstractAsyncContextManager["Speech"]):
             return
         if self._thinking is None:
             self._thinking = await self._begin("think")
-            self._thoughts = ""
-        self._thoughts += piece
         await self._write(self._thinking, piece)
 
     async def sign(self, metadata: dict[str, Any]) -> None:
@@ -125,7 +135,7 @@ class Speech(Gathered, AbstractAsyncContextManager["Speech"]):
             await self.said()
             self._unshown.append(metadata)
         else:
-            self._thinking.metadata[SIGNATURE] = metadata
+            self._thinking.writing.metadata[SIGNATURE] = metadata
 
     def sign_text(self, metadata: dict[str, Any]) -> None:
         """See Gathered."""
@@ -134,16 +144,8 @@ class Speech(Gathered, AbstractAsyncContextManager["Speech"]):
     async def thought(self) -> None:
         """See Gathered."""
         thinking, self._thinking = self._thinking, None
-        if thinking is None:
-            return
-        await thinking.__aexit__(None, None, None)
-        if self._thoughts.strip() and thinking.metadata:
-            thought = AgentThinkAction(
-                thought=self._thoughts,
-                source=EventSource.AGENT,
-                tool_call_metadata=dict(thinking.metadata),
-            )
-            self.events.append(thought)
+        if thinking is not None:
+            await self._hold(thinking)
 
     async def said(self) -> None:
         """See Gathered."""
@@ -151,16 +153,8 @@ class Speech(Gathered, AbstractAsyncContextManager["Speech"]):
         if saying is None:
             return
         if self._signed_text is not None:
-            saying.metadata[SIGNATURE], self._signed_text = self._signed_text, None
-        await saying.__aexit__(None, None, None)
-        if self._message.strip():
-            self.ended = True
-            said = MessageAction(
-                content=self._message,
-                source=EventSource.AGENT,
-                tool_call_metadata=dict(saying.metadata) or None,
-            )
-            self.events.append(said)
+            saying.writing.metadata[SIGNATURE], self._signed_text = self._signed_text, None
+        await self._hold(saying)
 
     def call(self, place: int, call_id: str, tool: str, json: str) -> None:
         """See Gathered."""
@@ -177,26 +171,42 @@ class Speech(Gathered, AbstractAsyncContextManager["Speech"]):
         found, self._unshown = self._unshown, []
         return found
 
-    def begin_anew(self, why: str) -> None:
-        """Take back, visibly, what is not ended yet."""
-        for writing in (self._thinking, self._saying):
-            if writing is not None:
-                writing.metadata.clear()
-                writing.begin_anew(why)
-        self.drafts.drop()
-        self.text, self._message, self._thoughts = "", "", ""
+    async def begin_anew(self, why: str) -> None:
+        """Take back, visibly, all that is no event yet."""
+        parts = [*self._held, *(one for one in (self._thinking, self._saying) if one is not None)]
+        self._held, self._thinking, self._saying = [], None, None
+        self.text = ""
         self._unshown, self._signed_text = [], None
         self.begun = False
+        self.drafts.drop()
+        for part in parts:
+            part.writing.begin_anew(why)
+            await part.writing.__aexit__(None, None, None)
 
-    async def _begin(self, kind: TextKind) -> Writing:
+    async def _begin(self, kind: TextKind) -> Part:
         writing = self._turn.say(kind=kind)
         await writing.__aenter__()
         unshown = self.take_unshown()
         if unshown:
             writing.metadata[UNSHOWN] = unshown
-        return writing
+        return Part(kind, writing)
 
-    async def _write(self, writing: Writing, piece: str) -> None:
+    async def _write(self, part: Part, piece: str) -> None:
         self.begun = True
-        writing.write(piece)
-        await writing.flush()
+        part.text += piece
+        part.writing.write(piece)
+        await part.writing.flush()
+
+    async def _hold(self, part: Part) -> None:
+        self._held.append(part)
+        if len(self._held) > MOST_HELD:
+            self.ended = True
+            await self._end(self._held.pop(0))
+
+    async def _end(self, part: Part) -> None:
+        """Make an event of a part that is whole."""
+        await part.writing.__aexit__(None, None, None)
+        metadata = dict(part.writing.metadata) or None
+        fields = {"source": EventSource.AGENT, "tool_call_metadata": metadata}
+        if part.text.strip() and (part.kind == "message" or metadata):
+            self.events.append(text_event(part.kind, part.text).model_copy(update=fields))

@@ -357,6 +357,23 @@ async def test_an_action_grows_while_it_is_written(context, live):
     assert not await reader.found_fault()
 
 
+async def test_a_thought_is_no_longer_under_way_once_a_text_follows(context, live):
+    async with writing(live) as author:
+        reader = await opened(live, context, author)
+        thought = author.stream.partials.begin("think", "thought", 0)
+        thought.write("First this.")
+        await author.stream.partials.next_telling()
+        label = reader.part("thought").locator(".thought__label")
+        await expect(label).to_have_text("Thinking")
+        text = author.stream.partials.begin("message", "content", 0)
+        text.write("Well, ")
+        await author.stream.partials.next_telling()
+        await expect(label).to_have_text("Thought")
+        for partial in (text, thought):
+            partial.drop("anew")
+    assert not await reader.found_fault()
+
+
 async def test_a_thought_is_one_line_while_it_is_written(context, live):
     async with writing(live) as author:
         reader = await opened(live, context, author)

@@ -29,11 +29,16 @@ export class Reasoning {
     this.#gist.textContent = lineOf(text.slice(-MOST_GIST_CHARACTERS).trimEnd().split("\n").at(-1) ?? "");
   }
 
+  /** Says that the agent does something else now. */
+  rest() {
+    this.#label.textContent = texts.transcript.thought;
+  }
+
   /** Shows the whole text. @param {string} text */
   finish(text) {
     this.#text = text;
     this.#isDone = true;
-    this.#label.textContent = texts.transcript.thought;
+    this.rest();
     this.#gist.textContent = lineOf(text.trimStart());
     if (this.#growing) this.#growing.data = text;
   }

@@ -49,6 +49,7 @@ export class Writing {
       let text = this.#texts.get(id);
       if (!text) {
         const last = [...this.#texts.values()].at(-1);
+        last?.rest?.();
         text = textOf(partial, (last ? "agent" : before) === "agent");
         this.#texts.set(id, text);
         this.list.append(text.element);
@@ -83,6 +84,7 @@ export class Writing {
  * @typedef {object} WrittenText
  * @property {HTMLElement} element
  * @property {(text: string) => void} show
+ * @property {() => void} [rest] called when another text begins behind it
  * @property {(event: Event) => HTMLElement | undefined} finish
  */
 
@@ -111,6 +113,7 @@ function textOf({ kind, field }, continued) {
     return {
       element: framed(thoughts.element),
       show: (text) => thoughts.show(text),
+      rest: () => thoughts.rest(),
       finish(event) {
         thoughts.finish(String(event.args?.[field] ?? ""));
         return thoughts.element;

@@ -81,6 +81,53 @@ async def test_what_nobody_was_shown_of_a_broken_answer_is_taken_back_too(model)
     assert len(said.tool_call_metadata["thoughts"]) == 1
 
 
+def parts(*of_answer):
+    """An answer of thoughts and texts in turn, which then breaks off."""
+
+    async def answer(reply):
+        await reply.head()
+        for number, (thought, text) in enumerate(of_answer):
+            await reply.thought(thought)
+            await reply.frames(reply.wire.signed(signature(f"{thought}{number}")))
+            await reply.text(text)
+        await reply.frames(reply.wire.broken("Overloaded"))
+        await reply.over()
+
+    return answer
+
+
+async def test_thoughts_and_texts_that_have_ended_are_taken_back_with_the_answer(model):
+    model.say(
+        parts(("One.", "Well, "), ("Two.", "or ")),
+        calls(("run", '{"command": "ls"}'), thought="Three.", signature=signature("three")),
+        plain("Done."),
+    )
+    turn = turn_of(model, provider="anthropic", name=MODELS["anthropic"])
+    await LlmAgent().run(turn)
+    told = model.requests[-1].told
+
+    assert [one.thought for one in turn.log if one.kind == "think"] == ["Three."]
+    assert [one.text for one in told if one.who in ("thought", "assistant")] == ["Three."]
+    assert (turn.said, turn.interrupted) == (["Three.", "Done."], [])
+
+
+async def test_thoughts_that_have_ended_stay_whole_where_the_answer_is_kept(model):
+    model.say(*[parts(("One.", "Well, "))] * 2)
+    turn = turn_of(model, provider="anthropic", name=MODELS["anthropic"])
+
+    assert await fails(turn) is Reason.MODEL_FAILED
+    assert (turn.said, turn.interrupted) == (["One."], ["Well, "])
+
+
+async def test_an_answer_of_very_many_parts_is_kept_as_far_as_it_came(model):
+    model.say(parts(*[("Hm.", "Well. ")] * 5), plain("Too late."))
+    turn = turn_of(model, provider="anthropic", name=MODELS["anthropic"])
+
+    assert await fails(turn) is Reason.MODEL_FAILED
+    assert turn.said == ["Hm.", "Well. "] * 4 + ["Hm."]
+    assert turn.interrupted == ["Well. "]
+
+
 async def test_an_answer_that_breaks_off_twice_is_kept_as_far_as_it_came(model):
     model.say(hang(1), hang(1), plain("Too late."))
     turn = turn_of(model, pause=1.0)
