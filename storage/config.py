@@ -41,8 +41,23 @@ class MemoryStorage(_Medium):
     kind: Literal["memory"] = "memory"
 
 
+class PostgresStorage(_Medium):
+    """One schema of a PostgreSQL database; nothing lies in a directory.
+
+    `url` is as libpq takes it, and may hold a password. `secret_key` seals stored secrets. With
+    `pooler` the address is that of a pooler in transaction mode.
+    """
+
+    kind: Literal["postgres"] = "postgres"
+    url: SecretStr
+    secret_key: SecretStr
+    schema_name: str = "parley"
+    connections: int = Field(default=8, ge=4)
+    pooler: bool = False
+
+
 StorageConfig: TypeAlias = Annotated[
-    SqliteStorage | LocalStorage | MemoryStorage, Field(discriminator="kind")
+    SqliteStorage | LocalStorage | PostgresStorage | MemoryStorage, Field(discriminator="kind")
 ]
 
 

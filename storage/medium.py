@@ -53,6 +53,9 @@ class Medium:
         """Return the seconds that the oldest unfinished write has waited; 0.0 without any."""
         return 0.0
 
+    async def reach(self) -> None:
+        """Ask a medium that lies elsewhere whether it answers. Raises StorageError."""
+
     def missing(self) -> str | None:
         """Look which files are not where they were opened. It blocks. Raises OSError."""
         return None

@@ -12,8 +12,14 @@ from events.stores.files.check import check_logs
 from events.stores.files.store import FileEventStore
 from events.stores.memory import MemoryEventStore
 from storage.backends import backend_of
-from storage.backends.base import OpenedDatabase, OpenedFiles, OpenedMemory, OpenedStorage
-from storage.config import StorageConfig
+from storage.backends.base import (
+    OpenedDatabase,
+    OpenedFiles,
+    OpenedMemory,
+    OpenedShared,
+    OpenedStorage,
+)
+from storage.config import PostgresStorage, StorageConfig
 from storage.errors import Unavailable
 from storage.inventory import Track, untracked
 from storage.workspaces.base import WorkspaceStore
@@ -36,6 +42,11 @@ async def open_event_store(storage: OpenedStorage, stack: AsyncExitStack) -> Eve
     match storage:
         case OpenedDatabase():
             return await _over_database(storage)
+        case OpenedShared():
+            # Its driver is loaded where it is chosen only.
+            from events.stores.postgres.opening import open_postgres_events  # noqa: PLC0415
+
+            return await open_postgres_events(storage, stack)
         case OpenedFiles():
             return await _over_files(storage, stack)
         case OpenedMemory():
@@ -49,7 +60,7 @@ def open_workspaces(
 ) -> WorkspaceStore:
     """Return the store of workspaces over a storage and its event store, which close it."""
     match storage, events:
-        case OpenedDatabase(), _:
+        case ((OpenedDatabase() | OpenedShared()), _):
             return DatabaseWorkspaces(storage.database, storage.key, limits)
         case OpenedFiles(), FileEventStore():
             return FileWorkspaces(
@@ -83,6 +94,10 @@ def storage_problems(config: StorageConfig, track: Track = untracked) -> list[st
     """Return the problems of records and logs, without changing anything. Block."""
     backend = backend_of(config)
     problems = backend.check(track)
-    if backend.path is not None:
+    if isinstance(config, PostgresStorage):
+        from events.stores.postgres.check import check_postgres_logs  # noqa: PLC0415
+
+        problems += check_postgres_logs(config, track)
+    elif backend.path is not None:
         problems += LOG_CHECKS[backend.kind](backend.path, track)
     return problems

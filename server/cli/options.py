@@ -24,9 +24,9 @@ class Options:
     host: Annotated[str | None, _described("host")] = None
     port: Annotated[int | None, _described("port")] = None
     data_dir: Annotated[Path | None, _described("data_dir")] = None
-    storage: Annotated[Literal["sqlite", "local", "memory"] | None, _described("storage_kind")] = (
-        None
-    )
+    storage: Annotated[
+        Literal["sqlite", "local", "postgres", "memory"] | None, _described("storage_kind")
+    ] = None
     agent: Annotated[str | None, _described("agent_class")] = None
     runtime: Annotated[Literal["memory", "local"] | None, _described("runtime_kind")] = None
     ui_dir: Annotated[Path | None, _described("ui_dir")] = None

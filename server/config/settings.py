@@ -7,6 +7,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import parse_qsl, urlsplit
 
 import limits
 from pydantic import (
@@ -42,7 +43,13 @@ from server.config.sources import (
     read_overrides,
     read_toml,
 )
-from storage.config import LocalStorage, MemoryStorage, SqliteStorage, StorageConfig
+from storage.config import (
+    LocalStorage,
+    MemoryStorage,
+    PostgresStorage,
+    SqliteStorage,
+    StorageConfig,
+)
 
 
 def _split(value: object) -> object:
@@ -69,6 +76,23 @@ def _check_rate(value: str) -> str:
     return value
 
 
+_HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[\w.%-]*)(?::\d+)?"
+_AUTHORITY = re.compile(rf"(?:[^:@]*(?::[^:@]*)?@)?{_HOST}(?:,{_HOST})*", re.ASCII)
+
+
+def _check_database_url(value: SecretStr) -> SecretStr:
+    """Refuse what the driver may read in another way than it is meant: its words would quote parts."""
+    try:
+        parts = urlsplit(value.get_secret_value())
+        named = parse_qsl(parts.query, strict_parsing=True) if parts.query else []
+    except ValueError:
+        raise ValueError(NO_DATABASE_URL) from None
+    sound = parts.scheme in {"postgresql", "postgres"} and _AUTHORITY.fullmatch(parts.netloc)
+    if not sound or "@" in parts.path or parts.fragment or any("@" in name for name, _ in named):
+        raise ValueError(NO_DATABASE_URL)
+    return value
+
+
 def _at_most(largest: int) -> AfterValidator:
     def check(value: float) -> float:
         if value > largest:
@@ -78,6 +102,10 @@ def _at_most(largest: int) -> AfterValidator:
     return AfterValidator(check)
 
 
+NO_DATABASE_URL = (
+    "not an address such as postgresql://user:password@host:5432/name; reserved characters in the"
+    " password are written with a percent sign"
+)
 LONGEST_SECONDS = 100 * 365 * 24 * 60 * 60
 """A hundred years. The system's timers end at 292 years, and the calendar begins with the year 1."""
 LARGEST = 2**53 - 1
@@ -524,10 +552,32 @@ class ServerConfig(
         default=Path("parley-data"),
         description="Directory for all data of the server; only one process at a time may use it.",
     )
-    storage_kind: Literal["sqlite", "local", "memory"] = Field(
+    storage_kind: Literal["sqlite", "local", "postgres", "memory"] = Field(
         default="sqlite",
         description="Storage of conversations: a SQLite database in `data_dir`, plain files in "
-        "`data_dir`, or memory, which is lost when the process ends.",
+        "`data_dir`, the PostgreSQL database that `database_url` names, or memory, which is lost when "
+        "the process ends.",
+    )
+    database_url: Annotated[SecretStr, AfterValidator(_check_database_url)] | None = Field(
+        default=None,
+        description="Address of the database for `storage` = `postgres`, "
+        "`postgresql://user:password@host:5432/name?sslmode=verify-full`; reserved characters in the "
+        "password are written with a percent sign, hosts are separated by commas.",
+    )
+    database_schema: Annotated[str, Field(pattern="^[a-z_][a-z0-9_]{0,62}$")] = Field(
+        default="parley",
+        description="Schema of the database that holds everything; made at the first start.",
+    )
+    database_connections: Count = Field(
+        default=8,
+        ge=4,
+        description="Maximum number of connections to the database: a quarter each for appends and for "
+        "records, the rest for reads.",
+    )
+    database_pooler: bool = Field(
+        default=False,
+        description="`database_url` leads to a pooler in transaction mode, such as pgbouncer: statements "
+        "are not kept prepared.",
     )
     ui_dir: ExistingDirectory | None = Field(
         default=None,
@@ -786,6 +836,14 @@ class ServerConfig(
             return MemoryStorage()
         if self.storage_kind == "local":
             return LocalStorage(data_dir=self.data_dir, secret_key=self.secret_key)
+        if self.storage_kind == "postgres" and self.database_url and self.secret_key:
+            return PostgresStorage(
+                url=self.database_url,
+                secret_key=self.secret_key,
+                schema_name=self.database_schema,
+                connections=self.database_connections,
+                pooler=self.database_pooler,
+            )
         return SqliteStorage(data_dir=self.data_dir, secret_key=self.secret_key)
 
     @property
@@ -874,6 +932,8 @@ class ServerConfig(
                 "set session_api_key, or leave mcp_stdio off"
             )
             raise ConfigError(f"mcp_stdio: {reason}", problems=[("mcp_stdio", reason)])
+        if config.storage_kind == "postgres":
+            _check_postgres(config)
         if config.keyless and not config.insecure and not config.local:
             reason = (
                 f"{config.host} can be reached from other machines: set session_api_key "
@@ -881,6 +941,26 @@ class ServerConfig(
             )
             raise ConfigError(f"host: {reason}", problems=[("host", reason)])
         return config
+
+
+def _check_postgres(config: ServerConfig) -> None:
+    """Refuse PostgreSQL without its address, or without a key."""
+    problems: list[tuple[str, str]] = []
+    if config.database_url is None:
+        reason = (
+            "storage = postgres needs the address of a database: set PARLEY_DATABASE_URL to"
+            " postgresql://user:password@host:5432/name, or run scripts/postgres, which starts one"
+            " for trying it out and prints its address"
+        )
+        problems.append(("database_url", reason))
+    if config.secret_key is None:
+        reason = (
+            "storage = postgres needs PARLEY_SECRET_KEY, a long random text that stays the same: there"
+            " is no data directory for a key"
+        )
+        problems.append(("secret_key", reason))
+    if problems:
+        raise ConfigError(Layer().sentence(problems), problems=problems)
 
 
 def _problems(error: ValidationError) -> Iterator[tuple[str, str]]:

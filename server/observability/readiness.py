@@ -10,6 +10,7 @@ from pathlib import Path
 
 from server.config.settings import ServerConfig
 from storage.counters import Counters
+from storage.errors import StorageError
 from storage.lock import is_held_by_this_process
 from storage.medium import Medium
 
@@ -27,6 +28,7 @@ DRAINING = "draining"
 LOCK_LOST = "the lock of the data directory is lost"
 READ_ONLY = "the data directory cannot be written"
 NO_ANSWER = "the disk does not answer"
+NO_DATABASE = "the database does not answer"
 NOT_STORED = "the last write failed"
 NEARLY_FULL = "the disk is nearly full"
 FILES_LOST = "files of the storage were removed or replaced"
@@ -40,8 +42,9 @@ class Readiness:
 
     Nothing runs between probes; a passing problem is noticed by the next. `intake` gives the reason
     why no requests are accepted. A data directory is examined: its lock, free space, write
-    permission. The `medium` says whether its files are in place, and how old its oldest write is:
-    one that takes longer than a look may is no answer. After a failed append a small write is
+    permission; a database elsewhere is asked whether it takes writes. The `medium` says whether its
+    files are in place, and how old its oldest write is: one that takes longer than a look may is no
+    answer. After a failed append a small write is
     tried, so that a server that gets no requests any more finds out that it could take some.
     """
 
@@ -60,7 +63,9 @@ class Readiness:
         self._settle_seconds = settle_seconds
         self._intake = intake
         self._counters = counters
-        self._data_dir = None if config.storage_kind == "memory" else config.data_dir
+        is_local = config.storage_kind in {"sqlite", "local"}
+        self._data_dir = config.data_dir if is_local else None
+        self._no_answer = NO_DATABASE if config.storage_kind == "postgres" else NO_ANSWER
         self._min_free_bytes = config.min_free_disk_bytes
         self._prove = prove
         self._medium = medium or Medium()
@@ -72,8 +77,8 @@ class Readiness:
         """Return why requests should not be sent here; nothing when they should."""
         found = {FILES_LOST: self._medium.lost is not None}
         looked = await self._probe()
-        if NO_ANSWER not in looked:
-            found[NO_ANSWER] = self._medium.oldest_write_seconds() > self._look_seconds
+        if self._no_answer not in looked:
+            found[self._no_answer] = self._medium.oldest_write_seconds() > self._look_seconds
         reasons = [reason for reason, holds in found.items() if holds]
         return [*self._intake(), *reasons, *looked]
 
@@ -86,7 +91,7 @@ class Readiness:
             self._looking = asyncio.get_running_loop().create_task(self._storage_reasons())
         done, _ = await asyncio.wait([self._looking], timeout=self._look_seconds)
         if not done:
-            return [NO_ANSWER]
+            return [self._no_answer]
         looked, self._looking = self._looking, None
         if looked is not None:
             self._found = looked.result()
@@ -101,6 +106,11 @@ class Readiness:
             except OSError as error:
                 logger.warning("cannot check the data directory: %s", error)
                 found.append(READ_ONLY)
+        try:
+            await self._medium.reach()
+        except StorageError as error:
+            logger.warning("the database does not answer: %s", error)
+            return [NO_DATABASE]
         if self._counters.failing and not await self._is_writable():
             found.append(NOT_STORED)
         return found

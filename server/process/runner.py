@@ -54,7 +54,7 @@ EXIT_NOT_CLOSED = 3
 """The server ran and was stopped, and the storage could not be closed in order."""
 OTHER_FILES = 256
 """File descriptors reserved for other uses than connections, if the limit permits it."""
-NEEDED_FILES = {"memory": 32, "sqlite": 40, "local": 56}
+NEEDED_FILES = {"memory": 32, "sqlite": 40, "postgres": 48, "local": 56}
 """File descriptors always reserved for other uses: the process opens 16 to 24, each thread of the
 local file storage up to four more."""
 TURN_SHARE = 0.5

@@ -12,11 +12,34 @@ from storage.backends.base import Backend
 from storage.backends.local import LocalBackend
 from storage.backends.memory import MemoryBackend
 from storage.backends.sqlite import SqliteBackend
-from storage.config import LocalStorage, MemoryStorage, SqliteStorage, StorageConfig
+from storage.config import (
+    LocalStorage,
+    MemoryStorage,
+    PostgresStorage,
+    SqliteStorage,
+    StorageConfig,
+)
+from storage.errors import Unavailable
+
+
+def _postgres(config: PostgresStorage) -> Backend:
+    """Return the back-end of PostgreSQL, whose driver is loaded where it is chosen only."""
+    try:
+        from storage.backends.postgres import PostgresBackend  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name != "asyncpg":
+            raise
+        raise Unavailable(
+            "--storage postgres needs the extra `postgres`: run scripts/setup-venv postgres, or"
+            " pip install 'parley-server[postgres]'"
+        ) from error
+    return PostgresBackend(config)
+
 
 BACKENDS: Mapping[type[BaseModel], Callable[[Any], Backend]] = {
     SqliteStorage: SqliteBackend,
     LocalStorage: LocalBackend,
+    PostgresStorage: _postgres,
     MemoryStorage: MemoryBackend,
 }
 

@@ -17,7 +17,7 @@ from storage.config import LocalStorage, SqliteStorage, StorageConfig
 from storage.conversations.base import ConversationStores
 from storage.conversations.folded import FoldedRecords
 from storage.conversations.memory import Fold
-from storage.database.base import RowDatabase
+from storage.database.base import Database, RowDatabase
 from storage.errors import (
     Damaged,
     ForeignData,
@@ -68,6 +68,18 @@ class OpenedDatabase(OpenedStorage):
     """Stores that share a database."""
 
     database: RowDatabase
+
+    @property
+    def medium(self) -> Medium:
+        """See OpenedStorage."""
+        return self.database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedShared(OpenedStorage):
+    """Stores in a database that other processes may use at the same time."""
+
+    database: Database
 
     @property
     def medium(self) -> Medium:

@@ -8,11 +8,10 @@ from functools import partial
 from pathlib import Path
 
 import orjson
-from pydantic import ValidationError
 
-from storage.audit.base import AuditRecord
 from storage.audit.database import DatabaseAudit
 from storage.backends.base import DirectoryBackend, OpenedDatabase
+from storage.backends.row_checks import audit_problem, usage_problem, user_record_problem
 from storage.conversations.check import shortened
 from storage.conversations.database import DatabaseConversationStores, record_problem
 from storage.database.base import (
@@ -28,14 +27,12 @@ from storage.database.migrate import schema_problems
 from storage.database.reading import reading
 from storage.database.sqlite import SqliteDatabase
 from storage.database.wal import read_wal, wal_of
-from storage.errors import Damaged, StorageError, Unavailable
-from storage.files.format import checked_body
+from storage.errors import StorageError, Unavailable
 from storage.inventory import Inventory, StorageReport, Track, size_of
 from storage.keys import DATABASE_NAME
 from storage.lock import mark_open, was_left_open
 from storage.sealing.key import SealingKey
 from storage.usage.database import DatabaseUsage
-from storage.usage.model import ConversationUsage
 from storage.users.database import DatabaseKeyMark, DatabaseUserRecords
 from storage.users.sealed import SealedSecrets, SealedSettings
 from storage.workspaces.check import blob_problem, manifest_problem
@@ -199,34 +196,15 @@ def _check_rows(connection: sqlite3.Connection, track: Track) -> Iterator[str]:
 
 def _user_record_problem(row: Row) -> str | None:
     owner, kind, body = row
-    try:
-        checked_body(kind, bytes_in(body), f"{kind} of user {owner}")
-    except Damaged as damage:
-        return str(damage)
-    return None
+    return user_record_problem(owner, kind, bytes_in(body))
 
 
 def _usage_problem(row: Row) -> str | None:
-    conversation_id, day, events = row
-    try:
-        ConversationUsage.model_validate(
-            {
-                "conversation_id": conversation_id,
-                "lines": [{"day": day, "model": "", "events": events}],
-            }
-        )
-    except ValidationError:
-        return f"the usage of conversation {conversation_id} cannot be read"
-    return None
+    return usage_problem(*row)
 
 
 def _audit_problem(row: Row) -> str | None:
-    number, body = row
-    try:
-        AuditRecord.model_validate_json(body)
-    except ValidationError:
-        return f"audit record {number} cannot be read"
-    return None
+    return audit_problem(*row)
 
 
 def _workspace_problem(row: Row) -> str | None:

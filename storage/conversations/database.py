@@ -110,6 +110,8 @@ class DatabaseConversationStores(ConversationStores):
 
     async def relist(self) -> bool:
         """See ConversationStores. The index of titles, in one transaction; lists are queries."""
+        if not self._indexed:
+            return False
         await self._database.write(_index_titles())
         return True
 

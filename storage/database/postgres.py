@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager, suppress
 from enum import Enum
 from typing import Any, NamedTuple, TypeVar, cast
+from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 
@@ -36,7 +37,7 @@ DIALECT = "postgres"
 SCHEMA = "parley"
 """The schema that the SQL files name; another one is put in its place when they are read."""
 OLDEST_VERSION = 150000
-LONGEST_BACKOFF_SECONDS = 5.0
+LONGEST_BACKOFF_SECONDS = 2.0
 FIRST_BACKOFF_SECONDS = 0.1
 MAX_WAITING = 10_000
 """Works that may wait for a connection of one role; more are refused."""
@@ -59,6 +60,12 @@ class Sizes(NamedTuple):
     append: int = 2
     read: int = 4
     record: int = 2
+
+    @classmethod
+    def for_all(cls, connections: int) -> "Sizes":
+        """Return the sizes of so many connections in all, at least four."""
+        few = max(1, connections // 4)
+        return cls(few, connections - 2 * few, few)
 
     def of(self, role: Role) -> int:
         """Return the number of connections of a role."""
@@ -230,6 +237,8 @@ class PostgresPool:
         self.closed = False
         self.connects = 0
         """Connections made so far."""
+        self._writes: dict[object, float] = {}
+        """Writes without an outcome, and when they began, in that order."""
 
     async def run(self, role: Role, work: Callable[[Session], Awaitable[T]]) -> T:
         """Lend a connection to a piece of work, which goes on to its end if the caller gives up.
@@ -267,6 +276,21 @@ class PostgresPool:
         """Do as `run` does, in the task of a caller that nobody cancels."""
         if self.closed:
             raise Unavailable("the connections to PostgreSQL are closed")
+        if role is Role.READ:
+            return await self._lend(role, work)
+        write = object()
+        self._writes[write] = self._loop.time()
+        try:
+            return await self._lend(role, work)
+        finally:
+            del self._writes[write]
+
+    def oldest_write_seconds(self) -> float:
+        """Return the seconds that the oldest unfinished write has waited; 0.0 without any."""
+        began = next(iter(self._writes.values()), None)
+        return 0.0 if began is None else self._loop.time() - began
+
+    async def _lend(self, role: Role, work: Callable[[Session], Awaitable[T]]) -> T:
         slots = self._slots[role]
         await self._take(slots, role)
         try:
@@ -318,7 +342,7 @@ class PostgresPool:
                     statement_cache_size=0 if self._pooler else KEPT_STATEMENTS,
                 )
             except Exception as error:
-                reason = str(error) or type(error).__name__
+                reason = _reason_of(error)
                 self.breaker.failed(reason)
                 raise Unavailable(f"PostgreSQL cannot be reached: {reason}") from error
             self.breaker.connected()
@@ -336,6 +360,27 @@ class PostgresPool:
         for slots in self._slots.values():
             while slots.idle:
                 slots.idle.pop()[1].terminate()
+
+
+def _reason_of(error: Exception) -> str:
+    """Return why a connection failed, in words that hold nothing of the address's password.
+
+    The server's words and the system's do not. The driver's own about an address that it cannot read
+    may quote any part of that; see `check_url`.
+    """
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, asyncpg.PostgresError | OSError) and str(error):
+        return " ".join(str(error).split())
+    return type(error).__name__
+
+
+def place_of(url: str) -> str:
+    """Return the hosts and the name of a database, without who asks and the password."""
+    parts = urlsplit(url)
+    asked = dict(parse_qsl(parts.query))
+    hosts = parts.netloc.rpartition("@")[2] or asked.get("host", "localhost")
+    return f"{hosts}/{parts.path.removeprefix('/') or asked.get('dbname', '')}".removesuffix("/")
 
 
 def queries_in(schema: str) -> Mapping[str, str]:

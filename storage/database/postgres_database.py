@@ -16,7 +16,7 @@ from storage.database.base import (
 )
 from storage.database.outcomes import Rerun
 from storage.database.postgres import PostgresPool, Role, Session
-from storage.errors import OutcomeUnknown, StorageError
+from storage.errors import OutcomeUnknown, StorageError, Unavailable
 from storage.promise import Promise
 
 T = TypeVar("T")
@@ -88,6 +88,16 @@ class PostgresDatabase(Database):
         first = f"LOCK TABLE {self._pool.schema}.migrations IN EXCLUSIVE MODE"
         async with session.transaction(LOCK_SECONDS, first=first):
             return await _steps_of(script, session)
+
+    async def reach(self) -> None:
+        """See Medium. Raises Unavailable also where it takes no writes."""
+        ((is_standby,),) = await self._pool.fetch(Role.READ, "reach")
+        if is_standby:
+            raise Unavailable("PostgreSQL takes no writes at this host: it is a standby")
+
+    def oldest_write_seconds(self) -> float:
+        """See Medium."""
+        return self._pool.oldest_write_seconds()
 
     async def read(self, script: Script[T]) -> T:
         """See Database. Each statement sees what was committed when it began."""

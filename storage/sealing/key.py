@@ -42,9 +42,12 @@ class KeyMark(ABC):
 
 
 class SealingKey:
-    """Gives the cipher of a storage, and makes its key at first need."""
+    """Gives the cipher of a storage, and makes its key at first need.
 
-    def __init__(self, mark: KeyMark, folder: Path, given: SecretStr | None = None) -> None:
+    Without a folder the key must be given.
+    """
+
+    def __init__(self, mark: KeyMark, folder: Path | None, given: SecretStr | None = None) -> None:
         self._mark = mark
         self._folder = folder
         self._given = given
@@ -94,7 +97,7 @@ class EphemeralKey:
         return self._cipher
 
 
-def find_cipher(marked: str, folder: Path, given: SecretStr | None) -> Cipher:
+def find_cipher(marked: str, folder: Path | None, given: SecretStr | None) -> Cipher:
     """Return the cipher with the key that `marked` names. Raises WrongKey, Unavailable. Blocks."""
     found = _find(folder, given)
     if found is None:
@@ -102,19 +105,23 @@ def find_cipher(marked: str, folder: Path, given: SecretStr | None) -> Cipher:
     return _checked(found, marked, folder)
 
 
-def _find(folder: Path, given: SecretStr | None) -> Cipher | None:
+def _find(folder: Path | None, given: SecretStr | None) -> Cipher | None:
     if given is not None:
         return Cipher(derive_key(given.get_secret_value()))
+    if folder is None:
+        return None
     try:
         return Cipher(_read_key(folder / KEY_NAME))
     except FileNotFoundError:
         return None
 
 
-def _find_or_make(folder: Path, given: SecretStr | None) -> Cipher:
+def _find_or_make(folder: Path | None, given: SecretStr | None) -> Cipher:
     found = _find(folder, given)
     if found is not None:
         return found
+    if folder is None:
+        raise WrongKey("PARLEY_SECRET_KEY is not set, and there is no directory for a key file")
     path = folder / KEY_NAME
     try:
         _make_key(path)
@@ -123,13 +130,15 @@ def _find_or_make(folder: Path, given: SecretStr | None) -> Cipher:
     return Cipher(_read_key(path))
 
 
-def _checked(cipher: Cipher, marked: str, folder: Path) -> Cipher:
+def _checked(cipher: Cipher, marked: str, folder: Path | None) -> Cipher:
     if cipher.key_id != marked:
         raise WrongKey(f"the stored secrets were sealed with another key: {_hint(folder)}")
     return cipher
 
 
-def _hint(folder: Path) -> str:
+def _hint(folder: Path | None) -> str:
+    if folder is None:
+        return "PARLEY_SECRET_KEY must be as it was"
     path = folder / KEY_NAME
     return f"PARLEY_SECRET_KEY must be as it was, or unset and {path} the file it was"
 

@@ -172,6 +172,7 @@ def test_every_reason_why_a_server_is_not_ready_is_listed():
     looks = {readiness.LOCK_LOST, readiness.READ_ONLY, readiness.NO_ANSWER, readiness.NEARLY_FULL}
     reasons = {
         *looks,
+        readiness.NO_DATABASE,
         readiness.NOT_STORED,
         readiness.FILES_LOST,
         readiness.STOPPING,

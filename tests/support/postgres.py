@@ -16,7 +16,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import asyncpg
+from pydantic import SecretStr
 
+from storage.config import PostgresStorage
 from storage.database.migrate_postgres import migrate_postgres
 from storage.database.postgres import SCHEMA, PostgresPool, check_promises, in_schema
 
@@ -25,6 +27,7 @@ START_SECONDS = 60.0
 DATABASE = "parley"
 USERS = ("postgres", "nobody")
 """Neither PostgreSQL nor pgbouncer runs as root."""
+SECRET_KEY = "the key of these tests"  # noqa: S105 - of no other storage
 KEPT_SCHEMAS = 12
 """Schemas that are emptied and used again; more folders than these are not open at a time."""
 TABLES = (
@@ -253,7 +256,7 @@ async def open_postgres(
 ) -> AsyncIterator[PostgresPool]:
     """Connections to the schema of a folder; it is empty the first time, and as it was left then."""
     server = postgres_server()
-    with _SCHEMAS.of(folder) as (schema, stale):
+    async with schema_of(folder) as schema:
         pool = PostgresPool(
             pooler_server().url if pooler else server.url,
             schema=schema,
@@ -264,21 +267,56 @@ async def open_postgres(
         try:
             await check_promises(pool)
             await migrate_postgres(pool)
-            if stale:
-                await _empty(server.url, schema)
             yield pool
         finally:
             await pool.close()
 
 
+@asynccontextmanager
+async def schema_of(folder: Path) -> AsyncIterator[str]:
+    """The schema of a folder; it holds nothing the first time."""
+    with _SCHEMAS.of(folder) as (schema, stale):
+        if stale:
+            await _empty(postgres_server().url, schema)
+        yield schema
+
+
 async def _empty(url: str, schema: str) -> None:
     connection = await asyncpg.connect(url)
     try:
+        if await connection.fetchval("SELECT to_regclass($1)", f"{schema}.workspaces") is None:
+            return
         # Rows are few, and to delete them takes less than to make forty files anew.
         for table in TABLES:
             await connection.execute(f"DELETE FROM {schema}.{table}")  # noqa: S608 - ours
     finally:
         await connection.close()
+
+
+@asynccontextmanager
+async def postgres_settings(folder: Path, *, pooler: bool = False) -> AsyncIterator[dict[str, str]]:
+    """The settings of a server over the schema of a folder, besides its kind of storage."""
+    server = postgres_server()
+    async with schema_of(folder) as schema:
+        yield {
+            "database_url": pooler_server().url if pooler else server.url,
+            "database_schema": schema,
+            "database_pooler": str(pooler).lower(),
+            "secret_key": SECRET_KEY,
+        }
+
+
+@asynccontextmanager
+async def postgres_storage(folder: Path, *, pooler: bool = False) -> AsyncIterator[PostgresStorage]:
+    """The storage in the schema of a folder."""
+    url = (pooler_server() if pooler else postgres_server()).url
+    async with schema_of(folder) as schema:
+        yield PostgresStorage(
+            url=SecretStr(url),
+            secret_key=SecretStr(SECRET_KEY),
+            schema_name=schema,
+            pooler=pooler,
+        )
 
 
 async def ask(query: str, *arguments: object, schema: str = SCHEMA) -> Sequence[asyncpg.Record]:

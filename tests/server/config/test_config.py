@@ -169,7 +169,7 @@ def test_a_bad_value_is_named_as_its_source_spells_it(toml):
     )
 
     assert refused.startswith("--port: Input should be less than or equal to 65535; ")
-    assert "PARLEY_STORAGE: Input should be 'sqlite', 'local' or 'memory'" in refused
+    assert "PARLEY_STORAGE: Input should be 'sqlite', 'local', 'postgres' or 'memory'" in refused
     assert f"page_size in {path}: " in refused
 
 

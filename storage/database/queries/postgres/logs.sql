@@ -134,3 +134,6 @@ UPDATE parley.barrier SET passed = passed + 1
 -- name: read_promises
 SELECT current_setting('fsync') = 'on', current_setting('synchronous_commit') <> 'off', pg_is_in_recovery(),
     current_setting('server_version_num')::integer
+
+-- name: reach
+SELECT pg_is_in_recovery()

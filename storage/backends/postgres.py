@@ -1,0 +1,233 @@
+"""The back-end of a PostgreSQL database; needs the extra `postgres`."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+from pydantic import SecretStr
+
+from storage.audit.database import DatabaseAudit
+from storage.backends.base import Backend, OpenedShared
+from storage.backends.row_checks import audit_problem, usage_problem, user_record_problem
+from storage.config import PostgresStorage
+from storage.conversations.check import shortened
+from storage.conversations.database import DatabaseConversationStores, record_problem
+from storage.database.base import Row
+from storage.database.migrate import load_migrations
+from storage.database.migrate_postgres import POSTGRES_MIGRATIONS, migrate_postgres
+from storage.database.postgres import PostgresPool, Role, Sizes, check_promises, place_of
+from storage.database.postgres_database import PostgresDatabase
+from storage.database.postgres_reading import Reader, reading
+from storage.errors import StorageError
+from storage.inventory import Inventory, StorageReport, Track, untracked
+from storage.sealing.key import SealingKey, find_cipher
+from storage.usage.database import DatabaseUsage
+from storage.users.database import DatabaseKeyMark, DatabaseUserRecords
+from storage.users.sealed import SealedSecrets, SealedSettings
+from storage.workspaces.check import blob_problem, manifest_problem
+
+COUNTED_ROWS = 100_000
+"""Rows that are counted one by one at most; of more a report gives PostgreSQL's estimate."""
+NO_KEY = SecretStr("")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedPostgres(OpenedShared):
+    """Stores in a PostgreSQL database, and the connections for its event store."""
+
+    pool: PostgresPool
+
+
+class PostgresBackend(Backend):
+    """See Backend. There is no directory: everything lies in one schema of the database."""
+
+    kind = "postgres"
+
+    def __init__(self, config: PostgresStorage) -> None:
+        self._config = config
+        self.secret_key = config.secret_key
+
+    @property
+    def identity(self) -> PostgresStorage:
+        """See Backend."""
+        return self._config.model_copy(update={"secret_key": NO_KEY})
+
+    @property
+    def place(self) -> str:
+        """Return the database's host and name."""
+        return place_of(self._config.url.get_secret_value())
+
+    async def open(self, stack: AsyncExitStack) -> OpenedPostgres:
+        """See Backend. Raises MigrationError where the server may lose what it has acknowledged."""
+        config = self._config
+        pool = PostgresPool(
+            config.url.get_secret_value(),
+            schema=config.schema_name,
+            sizes=Sizes.for_all(config.connections),
+            pooler=config.pooler,
+        )
+        database = PostgresDatabase(pool)
+        stack.push_async_callback(database.close)
+        await check_promises(pool)
+        await migrate_postgres(pool)
+        key = SealingKey(DatabaseKeyMark(database), None, self.secret_key)
+        await key.for_reading()
+        users = DatabaseUserRecords(database)
+        return OpenedPostgres(
+            conversations=DatabaseConversationStores(database, indexed=False),
+            settings=SealedSettings(users, key),
+            secrets=SealedSecrets(users, key),
+            key=key,
+            usage=DatabaseUsage(database),
+            audit=DatabaseAudit(database),
+            inventory=PostgresInventory(pool, self.place),
+            prove=partial(_prove, pool),
+            database=database,
+            pool=pool,
+        )
+
+    def check_directory(self) -> None:
+        """See Backend. There is no directory."""
+
+    def describe(self) -> str:
+        """See Backend."""
+        try:
+            with reading(self._config) as reader:
+                if not reader.has_schema:
+                    return f"no data in PostgreSQL at {self.place} yet"
+                (row,) = reader.ask("inventory", COUNTED_ROWS)
+        except StorageError as error:
+            return str(error)
+        counts = _Counts(*row)
+        if counts.events is None:
+            return f"ok, about {counts.conversations} conversations in PostgreSQL at {self.place}"
+        return (
+            f"ok, {counts.conversations} conversations, {counts.events} events in PostgreSQL at"
+            f" {self.place}"
+        )
+
+    def check(self, track: Track = untracked) -> list[str]:
+        """See Backend."""
+        try:
+            with reading(self._config) as reader:
+                if not reader.has_schema:
+                    return []
+                problems = _schema_problems(reader.ask("read_migrations"))
+                if problems:
+                    return problems
+                problems = shortened([*_row_problems(reader, track)])
+                return [*problems, *self._key_problems(reader)]
+        except StorageError as error:
+            return [str(error)]
+
+    def _key_problems(self, reader: Reader) -> Iterator[str]:
+        for (marked,) in reader.ask("read_key_mark"):
+            try:
+                find_cipher(marked, None, self.secret_key)
+            except StorageError as error:
+                yield str(error)
+
+
+async def _prove(pool: PostgresPool) -> None:
+    """Commit a change that changes nothing. Raises Unavailable, OutcomeUnknown."""
+    await pool.fetch(Role.RECORD, "pass_barrier")
+
+
+class _Counts(NamedTuple):
+    """The row of the query `inventory`."""
+
+    bytes_used: int
+    conversations: int
+    deleted: int | None
+    """None, as the number of events, where there are too many heads to look at each."""
+    events: int | None
+    schema_version: int
+
+
+class PostgresInventory(Inventory):
+    """Of one schema of a PostgreSQL database."""
+
+    def __init__(self, pool: PostgresPool, place: str) -> None:
+        super().__init__()
+        self._pool = pool
+        self._place = place
+
+    async def take(self, *, check: bool = False) -> StorageReport:
+        """See Inventory."""
+        if check:
+            await self.run_check()
+        (row,) = await self._pool.fetch(Role.READ, "inventory", COUNTED_ROWS)
+        counts = _Counts(*row)
+        return StorageReport(
+            medium="postgres",
+            place=self._place,
+            bytes_used=counts.bytes_used,
+            conversations=counts.conversations,
+            deleted_conversations=counts.deleted,
+            events=counts.events,
+            schema_version=counts.schema_version,
+            integrity=self.mark,
+        )
+
+
+def _schema_problems(done: Sequence[Row]) -> list[str]:
+    known = load_migrations(POSTGRES_MIGRATIONS)
+    if len(done) > len(known):
+        return [f"the database is from a newer version (migration {done[-1][0]})"]
+    return [
+        f"the applied migration {name} differs from this version's"
+        for (name, checksum), migration in zip(done, known, strict=False)
+        if checksum != migration.checksum
+    ]
+
+
+class _RowCheck(NamedTuple):
+    """The check of every row of a table."""
+
+    subject: str
+    query: str
+    """Asks for a page of rows behind a position."""
+    before: Sequence[object]
+    """The position before all rows; that of a row is its first columns."""
+    problem_of: Callable[..., str | None]
+    """Takes the columns of a row."""
+
+
+def _workspace_problem(
+    _number: int, conversation_id: str, manifest: bytes, names: Sequence[str]
+) -> str | None:
+    return manifest_problem(conversation_id, manifest, names)
+
+
+def _blob_problem(_number: int, name: str, conversation_id: str, body: bytes) -> str | None:
+    return blob_problem(conversation_id, name, body)
+
+
+def _usage_problem(conversation_id: str, day: str, _model: str, events: int) -> str | None:
+    return usage_problem(conversation_id, day, events)
+
+
+def _record_problem(*columns: object) -> str | None:
+    return record_problem(columns)
+
+
+_ROW_CHECKS = (
+    _RowCheck("records", "check_records", ("",), _record_problem),
+    _RowCheck("users", "check_users", ("", ""), user_record_problem),
+    _RowCheck("usage", "check_usage", ("", "", ""), _usage_problem),
+    _RowCheck("audit", "check_audit", (-1,), audit_problem),
+    _RowCheck("workspaces", "check_workspaces", (-1,), _workspace_problem),
+    _RowCheck("files of workspaces", "check_blobs", (-1, ""), _blob_problem),
+)
+
+
+def _row_problems(reader: Reader, track: Track) -> Iterator[str]:
+    ((*totals,),) = reader.ask("check_totals")
+    for check, total in zip(_ROW_CHECKS, totals, strict=True):
+        rows = reader.pages(check.query, check.before)
+        for row in track(rows, check.subject, total):
+            problem = check.problem_of(*row)
+            if problem is not None:
+                yield problem

@@ -1,0 +1,263 @@
+"""PostgreSQL as a storage: opened, checked and described, and refused where it may lose something."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+
+import pytest
+from pydantic import SecretStr
+
+from events.conformance.records import append, key, records
+from events.stores.opening import open_event_store, open_workspaces, storage_problems
+from events.stores.postgres.append import number_of
+from storage.audit.base import AuditRecord
+from storage.backends import backend_of
+from storage.config import PostgresStorage
+from storage.conversations.metadata import ConversationMetadata
+from storage.database.postgres import place_of
+from storage.errors import MigrationError, Unavailable, WrongKey
+from storage.opening import open_storage
+from storage.users import CustomSecret, Secrets
+from storage.workspaces.manifest import Loaded
+from storage.workspaces.snapshot import Snapshot, WorkspaceLimits
+from tests.support.postgres import ask, postgres_server, postgres_storage
+from tests.support.waiting import until
+
+WORD = "a-word-to-be-seen-nowhere"
+NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
+ACT = AuditRecord(
+    at=NOON, last_at=NOON, who="ann", client=None, action="drain", outcome="done", acting=True
+)
+LIMITS = WorkspaceLimits(1_000_000, 1_000)
+SECRETS = Secrets(custom_secrets={"t": CustomSecret(value=SecretStr("x"))})
+FILES = Snapshot(files={"a": b"one"})
+
+
+@pytest.fixture
+async def config(tmp_path):
+    async with postgres_storage(tmp_path) as storage:
+        yield storage
+
+
+@pytest.fixture
+async def filled(config):
+    """A closed storage with two logs, their records, a workspace, secrets and an act."""
+    async with open_storage(config) as storage, AsyncExitStack() as stack:
+        events = await open_event_store(storage, stack)
+        for name in ("b", "c"):
+            record = ConversationMetadata(conversation_id=name, title=name)
+            await storage.conversations.for_user("ann").save_metadata(record)
+            await append(events, name, records(0, 10), keys={3: key("k")})
+        await open_workspaces(storage, events, LIMITS).save("b", FILES)
+        await storage.secrets.for_user("ann").store(SECRETS)
+        await storage.audit.add(ACT)
+    return config
+
+
+async def problems(config):
+    return await asyncio.to_thread(storage_problems, config)
+
+
+async def described(config):
+    return await asyncio.to_thread(backend_of(config).describe)
+
+
+async def test_what_was_stored_is_there_when_it_is_opened_again(filled):
+    async with open_storage(filled) as storage, AsyncExitStack() as stack:
+        events = await open_event_store(storage, stack)
+        assert len(await events.read("c", 0, 100)) == 10
+        assert await open_workspaces(storage, events, LIMITS).load("b") == Loaded(FILES)
+        assert await storage.secrets.for_user("ann").load() == SECRETS
+        listed = (await storage.conversations.for_user("ann").search()).results
+        assert {one.conversation_id for one in listed} == {"b", "c"}
+        report = await storage.inventory.take()
+
+    assert (report.medium, report.conversations, report.events) == ("postgres", 2, 20)
+    assert report.bytes_used is not None
+    assert report.bytes_used > 0
+
+
+async def test_a_storage_is_the_same_whatever_its_key_and_shared_within_the_process(config):
+    other = config.model_copy(update={"secret_key": SecretStr("other")})
+    assert backend_of(other).identity == backend_of(config).identity
+
+    async with open_storage(config) as first:
+        async with open_storage(config) as second:
+            assert second is first
+        assert not await first.conversations.for_user(None).exists("c")
+
+    with pytest.raises(Unavailable, match="closed"):
+        await first.conversations.for_user(None).exists("c")
+
+
+async def test_a_sound_storage_is_found_sound_and_described(filled):
+    assert await problems(filled) == []
+
+    found = await described(filled)
+    assert found.startswith("ok, 2 conversations, 20 events in PostgreSQL at ")
+
+
+async def test_a_schema_over_which_no_server_was_started_has_no_data_and_no_problem(config):
+    fresh = config.model_copy(update={"schema_name": "parley_never"})
+
+    assert await problems(fresh) == []
+    assert (await described(fresh)).startswith("no data in PostgreSQL at ")
+
+
+C = number_of("c")
+DAMAGES = {
+    "bodies": (
+        "UPDATE parley.events SET body = 'x' WHERE number = parley.number_of('c') AND id IN (4, 5)",
+        "damaged records 4-5 in conversation c",
+    ),
+    "a version": (
+        "UPDATE parley.events SET version = 7 WHERE number = parley.number_of('c') AND id = 0",
+        "damaged records 0-0 in conversation c",
+    ),
+    "an event that is gone": (
+        "DELETE FROM parley.events WHERE number = parley.number_of('c') AND id = 4",
+        "damaged records 4-4 in conversation c",
+    ),
+    "a head that is behind": (
+        "UPDATE parley.heads SET next_id = 7 WHERE number = parley.number_of('c')",
+        "damaged records 7-9 in conversation c: the head says it ends before 7",
+    ),
+    "a head that is ahead": (
+        "UPDATE parley.heads SET next_id = 12 WHERE number = parley.number_of('c')",
+        "damaged records 10-11 in conversation c: the head says it ends before 12",
+    ),
+    "a newest state": (
+        "UPDATE parley.heads SET last_state_id = 3 WHERE number = parley.number_of('c')",
+        "the head of conversation c has a damaged last_state_id: 3, where its events have None",
+    ),
+    "an id": (
+        "UPDATE parley.heads SET conversation_id = 'e' WHERE number = parley.number_of('c')",
+        f"the head of conversation e has a damaged number: {C}",
+    ),
+    "events of nothing": (
+        "DELETE FROM parley.heads WHERE number = parley.number_of('c')",
+        f"events 0-9 belong to no event of a conversation (number {C})",
+    ),
+    "a key": (
+        "UPDATE parley.client_ids SET id = 10 WHERE number = parley.number_of('c')",
+        f"keys 10-10 belong to no event of a conversation (number {C})",
+    ),
+    "a record": (
+        "UPDATE parley.records SET pr_number = '{' WHERE conversation_id = 'c'",
+        "the record of conversation c cannot be read",
+    ),
+    "secrets": (
+        "UPDATE parley.user_records SET body = 'x'",
+        "secrets of user",
+    ),
+    "an act": (
+        "UPDATE parley.audit SET body = '{'",
+        "cannot be read",
+    ),
+    "a manifest": (
+        "UPDATE parley.workspaces SET manifest = 'x'",
+        "the workspace of b",
+    ),
+    "a blob": (
+        "UPDATE parley.workspace_blobs SET body = 'x'",
+        "a blob of the workspace of b is damaged",
+    ),
+    "no blob": (
+        "DELETE FROM parley.workspace_blobs",
+        "the workspace of b lacks 1 of its blobs",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_a_check_names_damage(filled, damage):
+    statement, named = DAMAGES[damage]
+    await ask(statement, schema=filled.schema_name)
+
+    found = await problems(filled)
+
+    assert any(named in one for one in found), found
+
+
+async def test_another_key_is_named_by_a_check_and_opens_nothing(filled):
+    other = filled.model_copy(update={"secret_key": SecretStr("another long text")})
+    hint = "PARLEY_SECRET_KEY must be as it was"
+
+    (problem,) = await problems(other)
+    assert hint in problem
+    with pytest.raises(WrongKey, match=hint):
+        async with open_storage(other):
+            pass
+
+
+async def test_a_schema_of_a_newer_version_is_named_by_a_check_and_not_opened(tmp_path):
+    async with postgres_storage(tmp_path) as other:
+        config = other.model_copy(update={"schema_name": "parley_newer"})
+        async with open_storage(config):
+            pass
+        await ask("INSERT INTO parley_newer.migrations VALUES (99, '0099_later.sql', '')")
+        try:
+            (problem,) = await problems(config)
+            with pytest.raises(MigrationError, match="newer version"):
+                async with open_storage(config):
+                    pass
+        finally:
+            await ask("DROP SCHEMA parley_newer CASCADE")
+
+    assert problem == "the database is from a newer version (migration 0099_later.sql)"
+
+
+async def test_a_server_that_does_not_flush_is_refused(config):
+    async def flushes():
+        return (await ask("SHOW fsync"))[0][0] == "on"
+
+    async def does_not_flush():
+        return not await flushes()
+
+    await ask("ALTER SYSTEM SET fsync = off")
+    try:
+        await ask("SELECT pg_reload_conf()")
+        await until(does_not_flush)
+        with pytest.raises(MigrationError, match="fsync=off"):
+            async with open_storage(config):
+                pass
+    finally:
+        await ask("ALTER SYSTEM RESET fsync")
+        await ask("SELECT pg_reload_conf()")
+        await until(flushes)
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        (
+            f"postgresql://ann:{WORD}@db.example.org:6000,[::1]/talk?sslmode=require",
+            "db.example.org:6000,[::1]/talk",
+        ),
+        (f"postgres://ann:{WORD}@/talk?host=/run/postgresql", "/run/postgresql/talk"),
+        (f"postgresql://h?user=ann&password={WORD}&dbname=talk", "h/talk"),
+        (f"postgresql:///?password={WORD}", "localhost"),
+    ],
+)
+def test_the_place_of_a_database_names_nobody_and_no_password(url, place):
+    assert place_of(url) == place
+
+
+async def test_no_password_is_told_by_what_cannot_be_reached(tmp_path):
+    server = postgres_server().folder
+    urls = (
+        f"postgresql://ann:{WORD}@127.0.0.1:1/talk",
+        f"postgresql://ann:{WORD}@/nothing?host={server}",
+        f"postgresql://ann:pass/{WORD}@h/talk",
+        f"postgresql://ann:{WORD}@h/talk?port={WORD}",
+        f"{WORD}://h/talk",
+        f"postgresql://h/talk?sslmode={WORD}",
+        f"postgresql://h/talk?password={WORD}&host={tmp_path}",
+    )
+    for url in urls:
+        config = PostgresStorage(url=SecretStr(url), secret_key=SecretStr(WORD))
+        with pytest.raises(Unavailable, match="PostgreSQL cannot be reached: ") as refused:
+            async with open_storage(config):
+                pass
+        told = [str(refused.value), *await problems(config), repr(config), await described(config)]
+        assert WORD not in "".join(told), told
