@@ -143,12 +143,14 @@ class Runtime(ABC):
         """
         return None
 
-    async def restore(self, snapshot: Snapshot) -> None:  # noqa: B027 - optional
+    async def restore(self, snapshot: Snapshot) -> str | None:  # noqa: ARG002
         """Begin with a workspace that an earlier runtime of the conversation returned.
 
-        Called before `connect`, at most once, and only where one was kept. Raises WorkspaceError
-        and RuntimeUnavailable, which end the start. This default ignores it.
+        Called before `connect`, at most once, and only where one was kept. Returns what people and
+        the agent should know of it, if anything, in words. Raises WorkspaceError and
+        RuntimeUnavailable, which end the start. This default ignores it.
         """
+        return None
 
 
 class RuntimeBuilder(ABC):

@@ -134,11 +134,12 @@ class StubRuntime(Runtime):
         workspace = self._ready_workspace()
         return keeping.snapshot_of(workspace, self._tasks.tasks)
 
-    async def restore(self, snapshot: Snapshot) -> None:
+    async def restore(self, snapshot: Snapshot) -> str | None:
         """Begin with a snapshot. Raises WorkspaceError for one that does not fit in."""
         workspace = Workspace(max_bytes=self._workspace.max_bytes)
         self._tasks = TaskList(keeping.restore(workspace, snapshot))
         self._workspace = workspace
+        return None
 
     def _ready_workspace(self) -> Workspace:
         if self._status is not RuntimeStatus.READY:

@@ -84,6 +84,6 @@ class WrappedRuntime(Runtime):
         """See Runtime."""
         return await self.inner.snapshot(limits)
 
-    async def restore(self, snapshot: Snapshot) -> None:
+    async def restore(self, snapshot: Snapshot) -> str | None:
         """See Runtime."""
-        await self.inner.restore(snapshot)
+        return await self.inner.restore(snapshot)

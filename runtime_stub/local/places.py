@@ -27,6 +27,9 @@ PASSABLE = 0o711
 LOCK = ".lock"
 REMOVED = ".removed-"
 """The beginning of the names of directories that are being removed."""
+ASIDE = "aside-"
+"""The beginning of the names that earlier files of a workspace get, beside it."""
+MOST_ASIDE = 3
 REMOVAL_SECONDS = 60.0
 """Seconds for removing directories from the disk; what is left is removed at a later start."""
 GIT_SETTINGS = """\
@@ -62,8 +65,13 @@ class Place:
 
     @property
     def restoring(self) -> str:
-        """The file that is there while a snapshot is written to the workspace."""
+        """The file that is there from when a snapshot is written to the workspace until it is used."""
         return f"{self.directory}/restoring"
+
+    @property
+    def lineage(self) -> str:
+        """The file that names the snapshots of the workspace."""
+        return f"{self.directory}/lineage"
 
 
 class Places:
@@ -115,6 +123,38 @@ class Places:
                 f"the directory of the workspace cannot be removed: {error.strerror}"
             ) from error
 
+    def set_aside(self, place: Place, name: str) -> None:
+        """Give the workspace's folder another name, and make a new one; drop the oldest beyond a few.
+
+        A kill in between leaves no workspace: `prepare` makes one.
+        """
+        try:
+            aside = Path(place.root).rename(f"{place.directory}/{name}")
+            _make_root(place)
+            # By their names; the new one stays whatever the clock says.
+            earlier = sorted(set(Path(place.directory).glob(f"{ASIDE}*")) - {aside})
+            self._drop(earlier[: 1 - MOST_ASIDE])
+        except OSError as error:
+            raise RuntimeUnavailable(
+                f"the workspace cannot be set aside: {error.strerror}"
+            ) from error
+
+    def clear(self, place: Place) -> None:
+        """Have the workspace be empty, as it was before a snapshot was written to it."""
+        try:
+            self._drop([Path(place.root)])
+            _make_root(place)
+        except OSError as error:
+            raise RuntimeUnavailable(
+                f"the workspace cannot be emptied: {error.strerror}"
+            ) from error
+
+    def _drop(self, paths: Sequence[Path]) -> None:
+        removed = [self._folder / f"{REMOVED}{secrets.token_hex(8)}" for _ in paths]
+        for path, target in zip(paths, removed, strict=True):
+            path.rename(target)
+        self._erase(removed)
+
     def sweep(self) -> None:
         """Remove what earlier removals have left; a failure is logged."""
         try:
@@ -157,26 +197,27 @@ class Places:
         if not Path(place.directory).exists():
             self._make(folder, place)
         if self._uids is None:
-            # Its commands are this user's, and may have removed it.
-            Path(place.root).mkdir(mode=PRIVATE, exist_ok=True)
-        found = os.lstat(place.root)
-        if self._uids is None:
-            owner = os.geteuid()
-            if found.st_uid != owner:
+            for path in (place.root, place.home, place.temporary):
+                # Its commands are this user's, and may have removed it.
+                Path(path).mkdir(mode=PRIVATE, exist_ok=True)
+            found = os.lstat(place.root)
+            if found.st_uid != os.geteuid():
                 raise RuntimeUnavailable(
                     f"the workspace belongs to the user {found.st_uid}, not to the server's"
                 )
-            for path in (place.home, place.temporary):
-                Path(path).mkdir(mode=PRIVATE, exist_ok=True)
             _open_all(place)
             return place
+        found = os.lstat(place.home)
         if found.st_uid not in self._uids:
             raise RuntimeUnavailable(
                 f"the workspace belongs to the user {found.st_uid}, which is not among the"
                 " users for workspaces (local_uids)"
             )
+        place = Place(place.directory, User(found.st_uid, found.st_gid))
+        if not os.path.lexists(place.root):  # the server was killed while it set that aside
+            _make_root(place)
         _open_all(place)
-        return Place(place.directory, User(found.st_uid, found.st_gid))
+        return place
 
     def _make(self, folder: Path, place: Place) -> None:
         """Make a directory with all that belongs to it, or nothing.
@@ -202,7 +243,9 @@ class Places:
         taken = {entry.pw_uid for entry in pwd.getpwall()}
         for path in folder.iterdir():
             with suppress(OSError):
-                taken.add(os.lstat(Place(str(path), None).root).st_uid)
+                taken.add(os.lstat(path).st_uid)
+                if os.lstat(path).st_uid == os.geteuid():
+                    taken.update(os.lstat(inside).st_uid for inside in path.iterdir())
         uids = self._uids or range(0)
         # Servers of one machine begin at different ones, so that they seldom meet.
         first = int.from_bytes(sha256(os.fsencode(folder)).digest()[:4]) % max(1, len(uids))
@@ -229,6 +272,15 @@ def _run(due: float, *command: str) -> None:
             capture_output=True,
             env={},
         )
+
+
+def _make_root(place: Place) -> None:
+    """Make the folder of a workspace, whole, where there is none. Raises OSError."""
+    draft = Path(place.directory, "workspace.draft")
+    draft.mkdir(mode=PRIVATE, exist_ok=True)
+    if place.user is not None:
+        os.chown(draft, *place.user)
+    draft.rename(place.root)
 
 
 def _open_all(place: Place) -> None:

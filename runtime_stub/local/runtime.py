@@ -7,6 +7,7 @@ import pwd
 import shutil
 import socket
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -198,20 +199,27 @@ class LocalRuntime(Runtime):
 
         Of a workspace beyond the limits nothing is returned: its directory stays all the same.
         """
-        files = self._ready()
+        self._ready()
+        place, files = await self._opened()
         async with self._turn:
             try:
-                return await self._in_thread(snapshots.taken, files, limits)
+                return await self._in_thread(snapshots.taken, place, files, limits)
             except WorkspaceTooLarge:
                 return None
 
-    async def restore(self, snapshot: Snapshot) -> None:
-        """Write the files, unless the directory of the conversation has any: it stays by itself.
+    async def restore(self, snapshot: Snapshot) -> str | None:
+        """Write the files, unless the directory of the conversation has them, or newer ones.
 
-        What an earlier call was to write and did not finish is written again.
+        Others are set aside. What an earlier call was to write and did not finish is written again.
         """
         place, files = await self._opened()
-        await self._in_thread(snapshots.given, files, snapshot, Path(place.restoring))
+        over = threading.Event()
+        try:
+            return await self._in_thread(
+                snapshots.given, self._places, place, files, snapshot, over.is_set
+            )
+        finally:
+            over.set()
 
     def _ready(self) -> LocalFiles:
         if self._closed or self._processes is None or self._files is None:

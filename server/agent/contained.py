@@ -279,9 +279,11 @@ class ContainedRuntime(Runtime):
             own=_fitting_files(found.own, what),
         )
 
-    async def restore(self, snapshot: Snapshot) -> None:
+    async def restore(self, snapshot: Snapshot) -> str | None:
         """See Runtime."""
-        await self._wait(lambda: self._inner.restore(snapshot), "restore", self._deadlines.start)
+        seconds = self._deadlines.start
+        given = await self._wait(lambda: self._inner.restore(snapshot), "restore", seconds)
+        return None if given is None else fitting(given, str, "the runtime's restore")
 
     @contextmanager
     def _changing(self) -> Iterator[None]:

@@ -31,6 +31,7 @@ SAVE_SECONDS = 60.0
 LOAD_SECONDS = 60.0
 NOT_KEPT_ID = "STATUS$WORKSPACE_NOT_KEPT"
 DAMAGED_ID = "STATUS$WORKSPACE_DAMAGED"
+REPLACED_ID = "STATUS$WORKSPACE_REPLACED"
 OTHER_KEY = "sealed with a key that the server does not have"
 STAYS = "What was kept at an earlier rest stays."
 MOST_NAMED = 10
@@ -177,7 +178,7 @@ class LoopWorkspace:
             logger.exception(
                 "what is kept of the workspace of %s is damaged", self._conversation_id
             )
-            text = "What was kept of the workspace is damaged: it begins empty."
+            text = "What was kept of the workspace is damaged: nothing of it is restored."
             self._tell(ErrorObservation(content=text, error_id=DAMAGED_ID))
             return
         except (StorageError, TimeoutError) as error:
@@ -186,11 +187,13 @@ class LoopWorkspace:
         if loaded is None:
             return
         try:
-            await self._runtime.restore(loaded.snapshot)
+            said = await self._runtime.restore(loaded.snapshot)
         except RuntimeUnavailable:
             raise
         except RuntimeFloorError as error:
             raise NotRestored(f"the workspace cannot be restored: {error}") from error
+        if said:
+            self._tell(ErrorObservation(content=said, error_id=REPLACED_ID))
         if loaded.lost or loaded.own_lost:
             self._tell(ErrorObservation(content=_words_of_loss(loaded), error_id=DAMAGED_ID))
 

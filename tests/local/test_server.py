@@ -229,6 +229,35 @@ async def test_a_server_killed_amid_a_command_begins_with_the_files_of_the_last_
     assert found == begun_with
 
 
+async def test_a_directory_that_has_missed_what_was_done_elsewhere_is_set_aside_and_people_are_told():
+    async with local_server() as (server, workspaces):
+        async with remote(server.url) as api:
+            conversation_id = await api.create()
+            await said(api, conversation_id, "/run echo here > a.txt")
+            await api.client.post(f"/api/conversations/{conversation_id}/stop")
+            place, missed = workspaces / conversation_id, workspaces.with_name("of-this-machine")
+            place.rename(missed)
+            elsewhere = await said(api, conversation_id, "/run cat a.txt; echo elsewhere > a.txt")
+            await api.client.post(f"/api/conversations/{conversation_id}/stop")
+            place.rename(workspaces.with_name("of-another-machine"))
+            missed.rename(place)
+
+            found = await said(api, conversation_id, "/run cat a.txt")
+            (aside,) = place.resolve().glob("aside-*")
+            earlier = await said(api, conversation_id, f"/run cat {aside}/a.txt")
+            told = [
+                event["content"]
+                for event in await api.log(conversation_id)
+                if event.get("extras", {}).get("error_id") == "STATUS$WORKSPACE_REPLACED"
+            ]
+        await server.stop()
+        logged = server.stderr.decode()
+
+    assert (elsewhere, found, earlier) == ("here", "elsewhere", "here")
+    assert [str(aside) in text for text in told] == [True]
+    assert str(aside) in logged
+
+
 async def said(api, conversation_id, text):
     """Say something, wait for the end of the turn, and return the output of its last command."""
     url = f"/api/conversations/{conversation_id}/message?wait=turn"

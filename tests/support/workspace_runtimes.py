@@ -30,10 +30,10 @@ class FaultyRuntime(StubRuntime):
     fault: ClassVar[str] = ""
     refuses: ClassVar[bool] = False
 
-    async def restore(self, snapshot: Snapshot) -> None:
+    async def restore(self, snapshot: Snapshot) -> str | None:
         if self.refuses:
             raise WorkspaceError("the sandbox takes no files")
-        await super().restore(snapshot)
+        return await super().restore(snapshot)
 
     async def snapshot(self, limits: WorkspaceLimits) -> Snapshot | None:
         taken = await super().snapshot(limits)

@@ -255,7 +255,7 @@ async def test_a_loop_starts_anew_where_nothing_of_what_is_kept_can_be_read():
         await until(lambda: refusals(rest))
 
         assert await refusals(rest) == [
-            "What was kept of the workspace is damaged: it begins empty."
+            "What was kept of the workspace is damaged: nothing of it is restored."
         ]
 
 
