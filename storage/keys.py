@@ -78,11 +78,6 @@ def owner_part(user_id: str | None) -> str:
     return f"u-{hashlib.sha256(user_id.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
-def user_record_key(user_id: str | None, kind: str) -> str:
-    """Return the key of a user's record of that name."""
-    return f"users/{owner_part(user_id)}/{kind}"
-
-
 def log_part(conversation_id: str, *parts: str) -> str:
     """Return the key of a part of a conversation's log."""
     return "/".join(("logs", conversation_id, *parts))
@@ -93,6 +88,8 @@ def segment_key(conversation_id: str, first_id: int) -> str:
     return log_part(conversation_id, "tail", f"{first_id:010}")
 
 
+USERS = "users/"
+"""The prefix of the keys of users' records."""
 RECORDS = "records/"
 LISTS = "lists/"
 UNSETTLED = "open/"

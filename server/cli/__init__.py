@@ -1,15 +1,20 @@
-"""The `parley` command: serve, config, check."""
+"""The `parley` command: serve, config, check, and what is done with whole storages.
+
+`app` here names every command; what those on whole storages do is in `transfer`, imported by them
+only, since a start of the server must not wait for it.
+"""
 
 import json
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
 from events.stores.opening import storage_problems
-from server.cli.options import NO_OPTIONS, OPTIONS, Options
+from server.cli.options import NO_OPTIONS, OPTIONS, Options, StorageKind
 from server.cli.progress import shown_progress
 from server.components import load_components, load_tracing
 from server.config.settings import ServerConfig
@@ -24,6 +29,9 @@ EXIT_USAGE = 2
 
 
 __all__ = ["OPTIONS", "Options", "app", "main"]
+
+REPORT_HELP = "A file to write a line of JSON to for each conversation."
+CONFIG_HELP = "Settings file to read instead of ./parley.toml."
 
 app = App(
     name="parley",
@@ -78,6 +86,23 @@ def check(
     for subject, problems in found.items():
         print(f"{subject}: {'; '.join(problems) or there.get(subject, 'ok')}")
     return EXIT_PROBLEMS if any(found.values()) else 0
+
+
+@app.command
+def copy(
+    *,
+    from_: Annotated[StorageKind, Parameter(name="--from", help="The kind of storage to read.")],
+    to: Annotated[StorageKind, Parameter(help="The kind of storage to write.")],
+    from_dir: Annotated[Path | None, Parameter(help="Its directory; that of the settings.")] = None,
+    to_dir: Annotated[Path | None, Parameter(help="The directory to write to.")] = None,
+    report: Annotated[Path | None, Parameter(help=REPORT_HELP)] = None,
+    config: Annotated[Path | None, Parameter(help=CONFIG_HELP)] = None,
+) -> int:
+    """Copy a storage into another of any kind, without a server; may be begun again."""
+    from server.cli import transfer  # noqa: PLC0415 - for this command only
+
+    source = transfer.storage_of(from_, from_dir, config)
+    return transfer.copy_storage(source, transfer.storage_of(to, to_dir, config), report)
 
 
 def class_problems(config: ServerConfig) -> Sequence[str]:

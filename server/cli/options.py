@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from cyclopts import Parameter
 
@@ -10,6 +10,9 @@ from server.config.settings import ServerConfig
 
 OPTIONS = {"agent_class": "agent"}
 """Options whose name is not that of their setting, by the setting."""
+
+
+StorageKind: TypeAlias = Literal["sqlite", "local", "postgres", "memory"]
 
 
 def _described(field: str) -> Parameter:
@@ -24,9 +27,7 @@ class Options:
     host: Annotated[str | None, _described("host")] = None
     port: Annotated[int | None, _described("port")] = None
     data_dir: Annotated[Path | None, _described("data_dir")] = None
-    storage: Annotated[
-        Literal["sqlite", "local", "postgres", "memory"] | None, _described("storage_kind")
-    ] = None
+    storage: Annotated[StorageKind | None, _described("storage_kind")] = None
     agent: Annotated[str | None, _described("agent_class")] = None
     runtime: Annotated[Literal["memory", "local"] | None, _described("runtime_kind")] = None
     ui_dir: Annotated[Path | None, _described("ui_dir")] = None

@@ -33,7 +33,7 @@ from storage.keys import RESERVE_NAME
 from storage.medium import Medium, reserving, watching
 from storage.sealing.key import Key, find_cipher
 from storage.usage.base import UsageStore
-from storage.users.base import SecretsStores, SettingsStores
+from storage.users.base import SecretsStores, SettingsStores, UserRecords
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,8 @@ class OpenedStorage:
     secrets: SecretsStores
     key: Key
     """Seals what the stores above, and those of workspaces, keep."""
+    users: UserRecords
+    """The records in which the settings and secrets are kept."""
     usage: UsageStore
     audit: AuditLog
     inventory: Inventory

@@ -60,6 +60,7 @@ class LocalBackend(DirectoryBackend):
             settings=SealedSettings(users, key),
             secrets=SealedSecrets(users, key),
             key=key,
+            users=users,
             usage=FileUsage(files, records.listing),
             audit=FileAudit(files),
             inventory=FileInventory(self.path, records.listing),

@@ -36,6 +36,7 @@ class MemoryBackend(Backend):
             settings=SealedSettings(users, key),
             secrets=SealedSecrets(users, key),
             key=key,
+            users=users,
             usage=MemoryUsage(records.all_owners),
             audit=MemoryAudit(),
             inventory=MemoryInventory(records),

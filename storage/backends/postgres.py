@@ -80,6 +80,7 @@ class PostgresBackend(Backend):
             settings=SealedSettings(users, key),
             secrets=SealedSecrets(users, key),
             key=key,
+            users=users,
             usage=DatabaseUsage(database),
             audit=DatabaseAudit(database),
             inventory=PostgresInventory(pool, self.place),

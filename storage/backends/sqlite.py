@@ -71,6 +71,7 @@ class SqliteBackend(DirectoryBackend):
             settings=SealedSettings(users, key),
             secrets=SealedSecrets(users, key),
             key=key,
+            users=users,
             usage=DatabaseUsage(database),
             audit=DatabaseAudit(database),
             inventory=SqliteInventory(database, self.path),

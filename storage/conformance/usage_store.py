@@ -44,6 +44,15 @@ class UsageStoreSuite:
         async with self.open(tmp_path) as opened:
             yield opened
 
+    async def test_all_counted_conversations_are_named_in_pages(self, store):
+        for number in range(7):
+            await store.save(count(f"c{number}"), 0)
+        await store.forget("c3")
+
+        assert await store.counted(limit=4) == ["c0", "c1", "c2", "c4"]
+        assert await store.counted(after="c4") == ["c5", "c6"]
+        assert await store.counted(after="c6") == []
+
     async def test_a_conversation_that_was_never_counted_has_no_count(self, store):
         assert await store.load("c1") is None
 

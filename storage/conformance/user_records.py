@@ -6,7 +6,8 @@ import pytest
 import pytest_asyncio
 
 from storage.conformance.opened import OpenedSuite
-from storage.users.base import UserRecords
+from storage.keys import owner_part
+from storage.users.base import RecordName, UserRecords
 
 KIND = "notes"
 RECORD = b"\x00 any bytes \xff\n"
@@ -36,6 +37,27 @@ class UserRecordsSuite(OpenedSuite[UserRecords]):
         await records.write("ann", KIND, b"short")
 
         assert await records.read("ann", KIND) == b"short"
+
+    async def test_all_records_are_named_in_pages_and_found_by_their_names(self, records):
+        owners = [f"user {number}" for number in range(7)] + [None]
+        for owner in owners:
+            await records.write(owner, KIND, repr(owner).encode())
+            await records.write(owner, "other", b"")
+
+        found, after = [], None
+        while page := await records.names(after, 3):
+            assert len(page) <= 3
+            found += page
+            after = page[-1]
+
+        expected = {(owner_part(owner), kind) for owner in owners for kind in (KIND, "other")}
+        assert len(found) == len(expected)
+        assert set(found) == expected
+        name = RecordName(owner_part("user 3"), KIND)
+        assert await records.read_named(name) == b"'user 3'"
+        await records.write_named(name, b"new")
+        assert await records.read("user 3", KIND) == b"new"
+        assert await records.read_named(RecordName(owner_part("bob"), KIND)) is None
 
     async def test_owners_and_kinds_are_kept_apart(self, records):
         owners = ("ann", "Ann", "", "nobody", "../ann", "a" * 200, None)

@@ -110,7 +110,7 @@ class DatabaseConversationStores(ConversationStores):
 
     async def relist(self) -> bool:
         """See ConversationStores. The index of titles, in one transaction; lists are queries."""
-        if not self._indexed:
+        if not self._indexed:  # the database keeps its own
             return False
         await self._database.write(_index_titles())
         return True

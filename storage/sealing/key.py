@@ -97,6 +97,20 @@ class EphemeralKey:
         return self._cipher
 
 
+def hand_over_key(source: Path, target: Path) -> bool:
+    """Give a directory that has no key file a copy of another's; return whether there is one now.
+
+    Durable. Raises OSError, WrongKey if the source's file holds no key. Blocks.
+    """
+    try:
+        key = _read_key(source / KEY_NAME)
+    except FileNotFoundError:
+        return (target / KEY_NAME).exists()
+    target.mkdir(parents=True, exist_ok=True)
+    _keep_key(target / KEY_NAME, key)
+    return True
+
+
 def find_cipher(marked: str, folder: Path | None, given: SecretStr | None) -> Cipher:
     """Return the cipher with the key that `marked` names. Raises WrongKey, Unavailable. Blocks."""
     found = _find(folder, given)
@@ -159,12 +173,16 @@ def _read_key(path: Path) -> bytes:
 
 
 def _make_key(path: Path) -> None:
+    _keep_key(path, new_key())
+
+
+def _keep_key(path: Path, key: bytes) -> None:
     """Create the file completely and durably, readable by its owner only; keep an existing one."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(new_key().hex() + "\n")
+            file.write(key.hex() + "\n")
             file.flush()
             os.fsync(file.fileno())
         try:

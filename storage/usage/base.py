@@ -22,6 +22,13 @@ class UsageStore(ABC):
         """
 
     @abstractmethod
+    async def counted(self, after: str = "", limit: int = PAGE) -> list[str]:
+        """Return conversations that have a count, deleted ones too.
+
+        At most `limit`, by id, the ids greater than `after`.
+        """
+
+    @abstractmethod
     async def load(self, conversation_id: str) -> ConversationUsage | None:
         """Return the count of a conversation; None when it was never counted. Raises Damaged."""
 

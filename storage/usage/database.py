@@ -27,6 +27,11 @@ class DatabaseUsage(UsageStore):
         rows = await self._database.read(_ask(Statement("usage_behind", (after, limit))))
         return [UncountedLog(conversation_id, user_id) for conversation_id, user_id in rows]
 
+    async def counted(self, after: str = "", limit: int = PAGE) -> list[str]:
+        """See UsageStore."""
+        rows = await self._database.read(_ask(Statement("counted_conversations", (after, limit))))
+        return [conversation_id for (conversation_id,) in rows]
+
     async def load(self, conversation_id: str) -> ConversationUsage | None:
         """See UsageStore."""
         return await self._database.read(_load(conversation_id))

@@ -39,6 +39,10 @@ class FileUsage(UsageStore):
         )
         return counts.behind(moments, known, after, limit)
 
+    async def counted(self, after: str = "", limit: int = PAGE) -> list[str]:
+        """See UsageStore."""
+        return sorted(one for one in await self._known() if one > after)[:limit]
+
     async def load(self, conversation_id: str) -> ConversationUsage | None:
         """See UsageStore."""
         return (await self._known()).get(conversation_id)

@@ -25,6 +25,10 @@ class MemoryUsage(UsageStore):
         )
         return counts.behind(moments, self._counts, after, limit)
 
+    async def counted(self, after: str = "", limit: int = PAGE) -> list[str]:
+        """See UsageStore."""
+        return sorted(one for one in self._counts if one > after)[:limit]
+
     async def load(self, conversation_id: str) -> ConversationUsage | None:
         """See UsageStore."""
         return self._counts.get(conversation_id)

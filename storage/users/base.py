@@ -2,10 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from storage.config import HasStorage, StorageConfig, StoreOpener
 from storage.keyed_locks import KeyedLocks, lock_of
+from storage.keys import owner_part
 from storage.users.secrets import Secrets
 from storage.users.settings import Settings
 
@@ -28,6 +29,13 @@ SecretsChange: TypeAlias = Callable[[Secrets], Secrets]
 """Returns the new secrets for the old ones; pure and quick. It may run in another thread."""
 
 
+class RecordName(NamedTuple):
+    """The name of a record on every medium: `owner_part` of its owner, and its kind."""
+
+    owner: str
+    kind: str
+
+
 class UserRecords(ABC):
     """One medium's records of all users: one value of bytes per owner and kind, replaced whole.
 
@@ -39,12 +47,24 @@ class UserRecords(ABC):
     def __init__(self) -> None:
         self._locks: KeyedLocks[tuple[str | None, str]] = KeyedLocks()
 
-    @abstractmethod
     async def read(self, user_id: str | None, kind: str) -> bytes | None:
+        """Return the record; None when none was written."""
+        return await self.read_named(RecordName(owner_part(user_id), kind))
+
+    async def write(self, user_id: str | None, kind: str, record: bytes) -> None:
+        """Replace the record; atomic, and durable when done."""
+        await self.write_named(RecordName(owner_part(user_id), kind), record)
+
+    @abstractmethod
+    async def names(self, after: RecordName | None, limit: int) -> list[RecordName]:
+        """Return the names of at most `limit` records, those behind `after`, in one order."""
+
+    @abstractmethod
+    async def read_named(self, name: RecordName) -> bytes | None:
         """Return the record; None when none was written."""
 
     @abstractmethod
-    async def write(self, user_id: str | None, kind: str, record: bytes) -> None:
+    async def write_named(self, name: RecordName, record: bytes) -> None:
         """Replace the record; atomic, and durable when done."""
 
     async def update(self, user_id: str | None, kind: str, change: RecordChange) -> None:

@@ -3,7 +3,9 @@
 from storage.database.base import Database, Row, Statement, Steps, bytes_in, rerunnable
 from storage.keys import owner_part
 from storage.sealing.key import KeyMark
-from storage.users.base import RecordChange, UserRecords
+from storage.users.base import RecordChange, RecordName, UserRecords
+
+BEFORE_ALL = ("", "")
 
 
 class DatabaseUserRecords(UserRecords):
@@ -13,18 +15,23 @@ class DatabaseUserRecords(UserRecords):
         super().__init__()
         self._database = database
 
-    async def read(self, user_id: str | None, kind: str) -> bytes | None:
+    async def names(self, after: RecordName | None, limit: int) -> list[RecordName]:
         """See UserRecords."""
-        rows = await self._database.read(_rows(_lookup(user_id, kind)))
+        asked = Statement("user_record_names", (*(after or BEFORE_ALL), limit))
+        return [RecordName(*row) for row in await self._database.read(_rows(asked))]
+
+    async def read_named(self, name: RecordName) -> bytes | None:
+        """See UserRecords."""
+        rows = await self._database.read(_rows(_lookup(name)))
         return bytes_in(rows[0][0]) if rows else None
 
-    async def write(self, user_id: str | None, kind: str, record: bytes) -> None:
+    async def write_named(self, name: RecordName, record: bytes) -> None:
         """See UserRecords."""
-        await self._database.write(_write(user_id, kind, record))
+        await self._database.write(_write(name, record))
 
     async def update(self, user_id: str | None, kind: str, change: RecordChange) -> None:
         """See UserRecords."""
-        await self._database.write(_update(user_id, kind, change))
+        await self._database.write(_update(RecordName(owner_part(user_id), kind), change))
 
 
 class DatabaseKeyMark(KeyMark):
@@ -43,8 +50,8 @@ class DatabaseKeyMark(KeyMark):
         return await self._database.write(_claim(key_id))
 
 
-def _lookup(user_id: str | None, kind: str) -> Statement:
-    return Statement("read_user_record", (owner_part(user_id), kind))
+def _lookup(name: RecordName) -> Statement:
+    return Statement("read_user_record", name)
 
 
 @rerunnable
@@ -53,14 +60,14 @@ def _rows(statement: Statement) -> Steps[list[Row]]:
 
 
 @rerunnable
-def _write(user_id: str | None, kind: str, record: bytes) -> Steps[None]:
-    yield Statement("write_user_record", (owner_part(user_id), kind, record))
+def _write(name: RecordName, record: bytes) -> Steps[None]:
+    yield Statement("write_user_record", (*name, record))
 
 
 @rerunnable
-def _update(user_id: str | None, kind: str, change: RecordChange) -> Steps[None]:
-    rows = (yield _lookup(user_id, kind)).rows
-    yield from _write(user_id, kind, change(bytes_in(rows[0][0]) if rows else None))()
+def _update(name: RecordName, change: RecordChange) -> Steps[None]:
+    rows = (yield _lookup(name)).rows
+    yield from _write(name, change(bytes_in(rows[0][0]) if rows else None))()
 
 
 @rerunnable

@@ -2,9 +2,9 @@
 
 from storage.errors import Damaged, KeyExists, KeyNotFound
 from storage.files.base import FileStore
-from storage.keys import KEY_MARK, user_record_key
+from storage.keys import KEY_MARK, USERS
 from storage.sealing.key import KeyMark
-from storage.users.base import UserRecords
+from storage.users.base import RecordName, UserRecords
 
 
 class FileUserRecords(UserRecords):
@@ -14,16 +14,28 @@ class FileUserRecords(UserRecords):
         super().__init__()
         self._files = files
 
-    async def read(self, user_id: str | None, kind: str) -> bytes | None:
+    async def names(self, after: RecordName | None, limit: int) -> list[RecordName]:
+        """See UserRecords. All keys are listed for it."""
+        found = [key.removeprefix(USERS).split("/") for key in await self._files.keys(USERS)]
+        names = sorted(
+            RecordName(*parts) for parts in found if len(parts) == len(RecordName._fields)
+        )
+        return [name for name in names if after is None or name > after][:limit]
+
+    async def read_named(self, name: RecordName) -> bytes | None:
         """See UserRecords."""
         try:
-            return await self._files.read(user_record_key(user_id, kind))
+            return await self._files.read(_key(name))
         except KeyNotFound:
             return None
 
-    async def write(self, user_id: str | None, kind: str, record: bytes) -> None:
+    async def write_named(self, name: RecordName, record: bytes) -> None:
         """See UserRecords."""
-        await self._files.write(user_record_key(user_id, kind), record)
+        await self._files.write(_key(name), record)
+
+
+def _key(name: RecordName) -> str:
+    return f"{USERS}{name.owner}/{name.kind}"
 
 
 class FileKeyMark(KeyMark):

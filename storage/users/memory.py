@@ -1,6 +1,7 @@
 """Users' records in memory: the reference back-end; nothing outlives the process."""
 
-from storage.users.base import RecordChange, UserRecords
+from storage.keys import owner_part
+from storage.users.base import RecordChange, RecordName, UserRecords
 
 
 class MemoryUserRecords(UserRecords):
@@ -8,16 +9,21 @@ class MemoryUserRecords(UserRecords):
 
     def __init__(self) -> None:
         super().__init__()
-        self._records: dict[tuple[str | None, str], bytes] = {}
+        self._records: dict[RecordName, bytes] = {}
 
-    async def read(self, user_id: str | None, kind: str) -> bytes | None:
+    async def names(self, after: RecordName | None, limit: int) -> list[RecordName]:
         """See UserRecords."""
-        return self._records.get((user_id, kind))
+        return sorted(one for one in self._records if after is None or one > after)[:limit]
 
-    async def write(self, user_id: str | None, kind: str, record: bytes) -> None:
+    async def read_named(self, name: RecordName) -> bytes | None:
         """See UserRecords."""
-        self._records[user_id, kind] = record
+        return self._records.get(name)
+
+    async def write_named(self, name: RecordName, record: bytes) -> None:
+        """See UserRecords."""
+        self._records[name] = record
 
     async def update(self, user_id: str | None, kind: str, change: RecordChange) -> None:
         """See UserRecords."""
-        self._records[user_id, kind] = change(self._records.get((user_id, kind)))
+        name = RecordName(owner_part(user_id), kind)
+        self._records[name] = change(self._records.get(name))

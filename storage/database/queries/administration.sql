@@ -58,3 +58,6 @@ SELECT
     (SELECT count(*) FROM conversations WHERE deleted_at IS NOT NULL),
     (SELECT coalesce(sum(next_id), 0) FROM conversations WHERE deleted_at IS NULL),
     (SELECT coalesce(max(number), 0) FROM migrations)
+
+-- name: counted_conversations
+SELECT conversation_id FROM usage_positions WHERE conversation_id > ? ORDER BY conversation_id LIMIT ?

@@ -10,3 +10,6 @@ SELECT key_id FROM key_mark
 
 -- name: claim_key_mark
 INSERT INTO key_mark (only_row, key_id) VALUES (1, ?) ON CONFLICT DO NOTHING
+
+-- name: user_record_names
+SELECT owner, kind FROM user_records WHERE (owner, kind) > (?, ?) ORDER BY owner, kind LIMIT ?

@@ -59,3 +59,6 @@ DELETE FROM parley.audit WHERE acting = $1
 -- name: list_audit
 -- 1 the id before, 2 whether only acts, 3 how many
 SELECT id, body FROM parley.audit WHERE id < $1 AND acting >= $2 ORDER BY id DESC LIMIT $3
+
+-- name: counted_conversations
+SELECT conversation_id FROM parley.usage_positions WHERE conversation_id > $1 ORDER BY conversation_id LIMIT $2

@@ -10,3 +10,6 @@ SELECT key_id FROM parley.key_mark
 
 -- name: claim_key_mark
 INSERT INTO parley.key_mark (key_id) VALUES ($1) ON CONFLICT DO NOTHING
+
+-- name: user_record_names
+SELECT owner, kind FROM parley.user_records WHERE (owner, kind) > ($1, $2) ORDER BY owner, kind LIMIT $3
