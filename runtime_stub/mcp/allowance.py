@@ -1,10 +1,11 @@
 """The bounds of what a tool server may send for one call, held by the stream that is read from it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, NoReturn, Self, TypeAlias
 
 import anyio
 
@@ -12,9 +13,21 @@ from runtime_stub.errors import RuntimeFloorError
 
 MOST_BYTES = 8 * 1024 * 1024
 """Bytes that a server may send for one call, and so in one message."""
+MOST_BYTES_FIRST = 2 * 1024 * 1024
+"""Bytes that it may send to be connected, the description of all its tools among them."""
 MOST_MESSAGES = 5_000
 """Messages that it may send for one call: its answer, and notifications before it."""
+MARKS = b",[{\n\r"
+"""Characters of which each value that is read from JSON, and each line, has about one."""
+MOST_MARKS = 200_000
+"""Such characters in what it sends for one call: reading that many values takes a tenth of a second."""
+MOST_RESPONSES = 200
+"""Responses of HTTP for one call, the server's own streams among them: a stream that ends is asked for again."""
+RESPONSE_SECONDS = 1.0
+"""Seconds after which it may send another one besides, as one that is idle does."""
 TOO_MUCH = "it sends more than a call needs"
+TOO_MUCH_FIRST = "it sends more than the description of its tools needs"
+TOO_OFTEN = "it ends its responses again and again"
 NO_MCP = "it does not speak MCP"
 
 Streams: TypeAlias = tuple[Any, Any]
@@ -26,26 +39,56 @@ class TooMuch(RuntimeFloorError):
 
 
 class Allowance:
-    """Counts what one server sends, anew for each call; `over` is set once nothing more comes."""
+    """Counts what one server sends, anew for each call; `over` is set once nothing more comes.
 
-    def __init__(self) -> None:
+    `end` is called where the connection is to end, and `fault` says why if the server is cut off.
+    """
+
+    def __init__(self, end: Callable[[], None]) -> None:
         self.over = asyncio.Event()
         self.fault = ""
         """What is to be said of the server where nothing more is read from it."""
-        self._bytes_left = MOST_BYTES
+        self._end = end
+        self._too_much = TOO_MUCH_FIRST
+        self._bytes_left = MOST_BYTES_FIRST
+        self._marks_left = MOST_MARKS
         self._messages_left = MOST_MESSAGES
+        self._responses_left: float = MOST_RESPONSES
+        self._responded_at = time.monotonic()
 
     def renew(self) -> None:
         """Allow as much again: something is asked of the server."""
+        self._too_much = TOO_MUCH
         self._bytes_left, self._messages_left = MOST_BYTES, MOST_MESSAGES
+        self._marks_left, self._responses_left = MOST_MARKS, MOST_RESPONSES
 
-    def take(self, *, size: int = 0, messages: int = 0) -> None:
+    def take(self, received: bytes = b"", *, messages: int = 0) -> None:
         """Count bytes and messages. Raises TooMuch."""
-        self._bytes_left -= size
+        self._bytes_left -= len(received)
         self._messages_left -= messages
-        if self._bytes_left < 0 or self._messages_left < 0:
-            self.fault = TOO_MUCH
-            raise TooMuch
+        if self._bytes_left >= 0:
+            self._marks_left -= sum(map(received.count, MARKS))
+        if self._bytes_left < 0 or self._messages_left < 0 or self._marks_left < 0:
+            self.refuse(self._too_much)
+
+    def respond(self) -> None:
+        """Count a response. Raises TooMuch."""
+        now = time.monotonic()
+        left = self._responses_left + (now - self._responded_at) / RESPONSE_SECONDS
+        self._responded_at, self._responses_left = now, min(left, MOST_RESPONSES) - 1
+        if self._responses_left < 0:
+            self.refuse(TOO_OFTEN)
+
+    def refuse(self, fault: str = "") -> NoReturn:
+        """Cut the server off. Raises TooMuch."""
+        self.fault = self.fault or fault or self._too_much
+        self.stop()
+        raise TooMuch
+
+    def stop(self) -> None:
+        """End the connection, which is of no use any more."""
+        self.over.set()
+        self._end()
 
     @asynccontextmanager
     async def counted(self, transport: AbstractAsyncContextManager[Streams]) -> AsyncIterator[Any]:

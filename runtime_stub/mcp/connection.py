@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeAlias
 
+import anyio
 from mcp import Client, MCPError
 from mcp.client import ClientSession
 from mcp.types import (
@@ -22,7 +23,7 @@ from mcp.types import (
 from pydantic import TypeAdapter, ValidationError
 
 from runtime_stub.errors import RuntimeFloorError
-from runtime_stub.mcp.allowance import Allowance, Streams
+from runtime_stub.mcp.allowance import Allowance, Streams, TooMuch
 from runtime_stub.mcp.faults import (
     CLOSED,
     PROGRAM,
@@ -33,7 +34,7 @@ from runtime_stub.mcp.faults import (
     leaves_of,
 )
 from runtime_stub.mcp.program import Program
-from runtime_stub.mcp.web import Refusals, web_transport
+from runtime_stub.mcp.web import ASKED, Asked, web_transport
 from runtime_stub.tools import McpOptions
 from storage.users.mcp import CommandServer, EventServer
 
@@ -74,8 +75,8 @@ class Link:
         self._server = server
         self._options = options
         self._user_id = user_id
-        self._allowance = Allowance()
-        self._refusals = Refusals()
+        self._asked = Asked()
+        self._allowance = Allowance(self._cut_off)
         self._program: Program | None = None
         self._session: ClientSession | None = None
         self._calls: set[Task[Any]] = set()
@@ -101,19 +102,26 @@ class Link:
         opened = self._opened = loop.create_future()
         task = self._task = loop.create_task(self._live())
         task.add_done_callback(_looked_at)
+        ended = loop.create_task(self._end.wait())
         seconds = self._options.connect_seconds
         try:
-            await asyncio.wait((opened, task), timeout=seconds, return_when="FIRST_COMPLETED")
+            await asyncio.wait(
+                (opened, task, ended), timeout=seconds, return_when="FIRST_COMPLETED"
+            )
         except asyncio.CancelledError:
             self.kill()
             raise
+        finally:
+            ended.cancel()
         if opened.done():
             return
+        is_late = not task.done() and not self._end.is_set()
         if not task.done():
             await self.close()
+        if is_late:
             raise ServerFault(f"it did not answer within {seconds:g} seconds")
-        error = None if task.cancelled() else task.exception()
-        raise self._fault(error or ServerFault(CLOSED)) from error
+        error = task.exception() if task.done() and not task.cancelled() else None
+        raise self._fault(error or anyio.EndOfStream(), self._asked) from error
 
     async def call(
         self, tool: str, arguments: Mapping[str, Any], seconds: float
@@ -126,12 +134,12 @@ class Link:
         if session is None or not self.is_up:
             raise SessionGone(CLOSED)
         self._allowance.renew()
-        self._refusals.status = 0
+        asked = Asked()
         params = CallToolRequestParams(name=tool, arguments=dict(arguments))
         # Not by `call_tool`, which would check the result by patterns of the server's own making:
         # one of them can keep the event loop for minutes.
         request = CallToolRequest(params=params)
-        work = asyncio.get_running_loop().create_task(session.send_request(request, RESULT))
+        work = asyncio.get_running_loop().create_task(_answer(session, request, asked))
         self._calls.add(work)
         work.add_done_callback(self._called)
         try:
@@ -141,15 +149,15 @@ class Link:
         if not work.done():
             raise ServerFault(f"it did not answer within {seconds:g} seconds")
         if work.cancelled():
-            raise ServerFault(CLOSED)
+            raise self._fault(anyio.EndOfStream(), asked)
         try:
             return work.result()
         except MCPError as error:
-            raise self._refusal(error) from error
+            raise self._refusal(error, asked) from error
         except ValidationError as error:
             raise ServerFault("its answer is no result of a tool") from error
         except Exception as error:
-            raise self._fault(error) from error
+            raise self._fault(error, asked) from error
 
     async def close(self) -> None:
         """End the connection, its calls and its program; at most about two seconds. Raises nothing."""
@@ -183,17 +191,21 @@ class Link:
         except Exception as error:
             # A server of the newest protocol alone refuses the handshake of the others; these may
             # hang or break at a question of the newest, so that it is not asked first.
-            is_known = self._session is not None or self._refusals.status in REFUSED_KEY
-            if is_known or not _is_refused(error):
+            is_known = self._session is not None or self._asked.status in REFUSED_KEY
+            if is_known or self._allowance.fault or not _is_refused(error):
                 raise
             await self._connected("auto")
 
     async def _connected(self, mode: str) -> None:
-        self._allowance = Allowance()
+        self._allowance, self._asked = Allowance(self._cut_off), Asked()
+        ASKED.set(self._asked)
         transport = self._allowance.counted(self._transport())
         async with Client(transport, mode=mode, cache=None, client_info=US) as client:
             self.tools = await _listed(client.session)
-            self._session, self._refusals.status = client.session, 0
+            if self._allowance.fault:
+                raise TooMuch
+            self._session, self._asked.status = client.session, 0
+            self._allowance.renew()
             if self._opened is not None and not self._opened.done():
                 self._opened.set_result(None)
             await self._end.wait()
@@ -202,7 +214,7 @@ class Link:
         server, options = self._server, self._options
         if isinstance(server, EventServer):
             return web_transport(
-                *(server, self._allowance, self._refusals),
+                *(server, self._allowance),
                 private=options.private_addresses,
                 user_id=self._user_id,
             )
@@ -211,20 +223,25 @@ class Link:
         self._program = Program(server, self._allowance)
         return self._program
 
-    def _refusal(self, error: MCPError) -> RuntimeFloorError:
+    def _cut_off(self) -> None:
+        if self._allowance.fault:
+            logger.info("a tool server is cut off: %s", self._allowance.fault)
+        self._end.set()
+
+    def _refusal(self, error: MCPError, asked: Asked) -> RuntimeFloorError:
         code, text = error.error.code, error.error.message
-        if code == INVALID_REQUEST and self._refusals.status in UNKNOWN_SESSION:
+        if code == INVALID_REQUEST and asked.status in UNKNOWN_SESSION:
             return SessionGone(CLOSED)
-        if is_end(error) or (self._refusals.status and text in STAND_INS):
-            return self._fault(error)
+        is_stand_in = asked.status and text in STAND_INS
+        if is_end(error) or is_stand_in or self._allowance.fault:
+            return self._fault(error, asked)
         return CallRefused(text)
 
-    def _fault(self, error: BaseException) -> ServerFault:
-        if self._allowance.fault:
+    def _fault(self, error: BaseException, asked: Asked) -> ServerFault:
+        if self._allowance.fault and not asked.status:
             return ServerFault(self._allowance.fault)
         exit_code = None if self._program is None else self._program.exit_code
-        status, self._refusals.status = self._refusals.status, 0
-        return fault_of(error, status=status, exit_code=exit_code)
+        return fault_of(error, status=asked.status, exit_code=exit_code)
 
 
 class Connection:
@@ -312,6 +329,9 @@ class Connection:
         before, link = self._link, Link(self.server, self._options, self._user_id)
         if before is not None:
             await before.close()
+        if self._closed:
+            self._link, self.fault = None, ServerFault(CLOSED)
+            return
         self._link = link
         try:
             await link.open()
@@ -325,6 +345,14 @@ class Connection:
     def _connected(self, connecting: Task[None]) -> None:
         self._connecting, self.was_tried = None, True
         _looked_at(connecting)
+
+
+async def _answer(
+    session: ClientSession, request: CallToolRequest, asked: Asked
+) -> CallToolResult | InputRequiredResult:
+    """Have a tool called, and know by `asked` how HTTP has answered that."""
+    ASKED.set(asked)
+    return await session.send_request(request, RESULT)
 
 
 async def _listed(session: ClientSession) -> Sequence[ListedTool]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+import anyio
 import httpx2
 from mcp import MCPError
 from mcp.types import CONNECTION_CLOSED
@@ -73,15 +74,17 @@ def _text_of_theirs(found: Sequence[BaseException]) -> str:
                 return f"it cannot be reached: {one}"
             case httpx2.TransportError():
                 return "it cannot be reached"
-            case MCPError() if is_end(one):
+            case MCPError() | anyio.EndOfStream() if is_end(one):
                 return CLOSED
             case _:
                 pass
     return NO_MCP
 
 
-def is_end(error: MCPError) -> bool:
+def is_end(error: MCPError | anyio.EndOfStream) -> bool:
     """Return whether it is the SDK that says so: servers use its code for errors of any kind."""
+    if isinstance(error, anyio.EndOfStream):
+        return True
     return error.error.code == CONNECTION_CLOSED and error.error.message == "Connection closed"
 
 

@@ -169,7 +169,7 @@ class Program(AbstractAsyncContextManager[Streams]):
         others = 0
         while others <= MOST_OTHER_LINES:
             line = await self._line(output)
-            self._allowance.take(size=len(line))
+            self._allowance.take(line)
             try:
                 message = jsonrpc_message_adapter.validate_json(line, by_name=False)
             except ValidationError:
@@ -182,8 +182,7 @@ class Program(AbstractAsyncContextManager[Streams]):
         try:
             return await output.readuntil(b"\n")
         except asyncio.LimitOverrunError:
-            self._allowance.take(size=MOST_BYTES + 1)
-            raise
+            self._allowance.refuse()
 
     async def _write(
         self,

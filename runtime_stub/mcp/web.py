@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextvars import ContextVar
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any
@@ -27,16 +28,19 @@ TRANSLATED = IPv6Network("64:ff9b::/96")
 """Addresses that a gateway translates to those of IPv4 in their last four bytes."""
 
 
-class Refusals:
-    """The HTTP status of the last error that was the answer to a message; the SDK does not tell it."""
+class Asked:
+    """A question to a server, with the HTTP status that refused it, 0 for none; the SDK does not tell it."""
 
     status = 0
+
+
+ASKED: ContextVar[Asked | None] = ContextVar("asked", default=None)
+"""The question that is being asked: the SDK sends its request in the context of whoever asks."""
 
 
 def web_transport(
     server: EventServer,
     allowance: Allowance,
-    refusals: Refusals,
     *,
     private: bool,
     user_id: str | None,
@@ -47,9 +51,9 @@ def web_transport(
     """
     addresses = partial(look_ups_for("tool servers").addresses, user_id)
     if private:
-        client = _client(server, allowance, refusals, mounts=unless_proxied(LookedUp(addresses)))
+        client = _client(server, allowance, mounts=unless_proxied(LookedUp(addresses)))
     else:
-        client = _client(server, allowance, refusals, transport=LookedUp(addresses, is_public))
+        client = _client(server, allowance, transport=LookedUp(addresses, is_public))
     if isinstance(server, HttpServer):
         return _streamed(server.url, client)
     return sse_client(
@@ -66,18 +70,24 @@ async def _streamed(address: str, client: httpx2.AsyncClient) -> AsyncIterator[S
         yield streams
 
 
-def _client(
-    server: EventServer, allowance: Allowance, refusals: Refusals, **reached: Any
-) -> httpx2.AsyncClient:
+def _client(server: EventServer, allowance: Allowance, **reached: Any) -> httpx2.AsyncClient:
     """Return a client that reaches the server in a way of `AsyncClient`: `transport` or `mounts`."""
+    is_streamed = isinstance(server, HttpServer)
+
+    async def admit(_: httpx2.Request) -> None:
+        if allowance.fault:
+            raise TooMuch  # the SDK would ask for its streams again
 
     async def look_at(response: httpx2.Response) -> None:
-        is_asked = response.request.method == "POST" or not isinstance(server, HttpServer)
-        if is_asked:
-            refusals.status = 0 if response.is_success else response.status_code
+        is_answer = response.request.method == "POST"
+        asked = ASKED.get()
+        if asked is not None and (is_answer or not is_streamed):
+            asked.status = 0 if response.is_success else response.status_code
+        if is_answer and not is_streamed and not response.is_success:
+            allowance.stop()  # the SDK sends nothing more then
+        allowance.respond()
         if response.headers.get("content-encoding", "identity") != "identity":
-            allowance.fault = TOO_MUCH
-            raise TooMuch  # no number of bytes says how long that is
+            allowance.refuse(TOO_MUCH)  # no number of bytes says how long that is
         if isinstance(response.stream, httpx2.AsyncByteStream):
             response.stream = _Bounded(response.stream, allowance)
 
@@ -87,7 +97,7 @@ def _client(
     return httpx2.AsyncClient(
         headers=headers,
         timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS, write=WRITE_SECONDS),
-        event_hooks={"response": [look_at]},
+        event_hooks={"request": [admit], "response": [look_at]},
         verify=certificates(),
         **reached,
     )
@@ -104,7 +114,7 @@ class _Bounded(httpx2.AsyncByteStream):
         """Yield them. Raises TooMuch."""
         async with closed_after(self._stream) as chunks:
             async for chunk in chunks:
-                self._allowance.take(size=len(chunk))
+                self._allowance.take(chunk)
                 yield chunk
 
     async def aclose(self) -> None:

@@ -5,17 +5,21 @@ import json
 import re
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from events.actions import MCPAction
 from events.observations import ErrorObservation
 from runtime_stub.mcp.catalogue import LONGEST_NAME, MOST_TOOLS
+from runtime_stub.mcp.connection import Connection
+from runtime_stub.mcp.faults import CLOSED
 from runtime_stub.mcp.results import FAILED_ID, UNAVAILABLE_ID
 from runtime_stub.tools import McpOptions
+from storage.users.mcp import McpConfig
 from tests.support.plain_tool_server import ODD_NAMES, ODD_SCHEMAS
 from tests.support.tool_servers import PATIENT, ToolUser, program, rude, servers, with_tools
-from tests.support.waiting import until
+from tests.support.waiting import others_have_ended, until
 
 IMPATIENT = replace(PATIENT, connect_seconds=0.2)
 WORK = MCPAction(name="rude__work")
@@ -49,7 +53,9 @@ async def answer_of(server):
         (rude("silent"), IMPATIENT, "it did not answer within 0.2 seconds"),
         (rude("garbage"), PATIENT, "it does not speak MCP"),
         (rude("closes"), PATIENT, "the program ended by itself (exit code 0)"),
-        (rude("endless line"), PATIENT, "it sends more than a call needs"),
+        (rude("endless line"), PATIENT, "it sends more than the description of its tools needs"),
+        (rude("big"), PATIENT, "it sends more than the description of its tools needs"),
+        (rude("wordy"), PATIENT, "it sends more than the description of its tools needs"),
         (rude("list"), PATIENT, "it does not speak MCP"),
         ({"name": "rude", "command": "/no/such/program"}, PATIENT, "there is no such program"),
         ({"name": "rude", "command": "/"}, PATIENT, "the program cannot be started"),
@@ -158,26 +164,65 @@ async def test_a_call_that_http_refuses_is_told_with_its_status_or_in_the_server
     assert refused.content.endswith(answer)
 
 
+ABOUT = {"protocolVersion": "2025-06-18", "serverInfo": {"name": "web", "version": "1"}}
+RESULTS: dict[str, Any] = {
+    "initialize": ABOUT | {"capabilities": {"tools": {}}},
+    "tools/list": {"tools": [{"name": "work", "inputSchema": {"type": "object"}}]},
+}
+DONE = {"content": [{"type": "text", "text": "done"}]}
+
+
+async def read_request(reader):
+    """The head of a request by HTTP, in lower case, and the message in it."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    size = re.search(r"content-length: (\d+)", head)
+    return head, json.loads(await reader.readexactly(int(size[1]))) if size else {}
+
+
 @asynccontextmanager
 async def refusing_calls(status, body):
     """A server on the web whose one tool is refused; its address."""
 
+    async def call(asked):
+        return status, body
+
+    async with web_server(call) as url:
+        yield url
+
+
+def on_the_web(url, kind="shttp_servers"):
+    """A runtime with the tools of a server at that address."""
+    return with_tools(ToolUser({kind: [{"url": url}]}))
+
+
+@asynccontextmanager
+async def web_server(call, stream=None):
+    """A server on the web with one tool, whose calls and stream are answered as is given; its address.
+
+    `call` gives status and body, which may still be to come, `stream` the body; without it there is none.
+    """
+
     async def respond(reader, writer):
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        size = re.search(r"content-length: (\d+)", head)
-        asked = json.loads(await reader.readexactly(int(size[1]))) if size else {}
-        about = {"protocolVersion": "2025-06-18", "serverInfo": {"name": "web", "version": "1"}}
-        results = {
-            "initialize": about | {"capabilities": {"tools": {}}},
-            "tools/list": {"tools": [{"name": "work", "inputSchema": {"type": "object"}}]},
-        }
-        found = results.get(asked.get("method", ""))
-        code, text = (200, "") if "id" in asked else (202, "")
+        head, asked = await read_request(reader)
+        found = RESULTS.get(asked.get("method", ""))
+        code, text, kind = (200, "", "json") if "id" in asked else (202, "", "json")
         if found is not None:
             text = json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": found})
         elif asked.get("method") == "tools/call":
-            code, text = status, body
-        fields = f"Content-Type: application/json\r\nContent-Length: {len(text)}\r\n"
+            code, text = await call(asked)
+            if asyncio.isfuture(text):
+                writer.write(
+                    f"HTTP/1.1 {code} X\r\nContent-Type: application/json\r\n\r\n".encode()
+                )
+                writer.write((await text).encode())
+                writer.close()
+                return
+        elif head.startswith("get "):
+            code, text, kind = (405, "", "json") if stream is None else (200, stream(), "stream")
+        types = {"json": "application/json", "stream": "text/event-stream"}
+        fields = (
+            f"Content-Type: {types[kind]}\r\nContent-Length: {len(text)}\r\nMcp-Session-Id: a\r\n"
+        )
         writer.write(f"HTTP/1.1 {code} X\r\n{fields}Connection: close\r\n\r\n{text}".encode())
         await writer.drain()
         writer.close()
@@ -185,6 +230,100 @@ async def refusing_calls(status, body):
     listener = await asyncio.start_server(respond, "127.0.0.1", 0)
     async with listener:
         yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/mcp"
+
+
+async def test_a_server_that_ends_its_stream_without_a_pause_is_cut_off_with_a_reason():
+    may_answer = asyncio.Event()
+
+    async def never(asked):
+        await may_answer.wait()
+        return 200, ""
+
+    async with web_server(never, stream=lambda: "retry: 0\n\n") as url:
+        async with on_the_web(url) as runtime:
+            answer = await runtime.perform(MCPAction(name="127_0_0_1__work"))
+        may_answer.set()
+
+    assert answer.content.endswith(
+        "Of its server 127_0_0_1: it ends its responses again and again."
+    )
+
+
+async def test_each_of_the_calls_at_one_time_is_told_its_own_error_of_http():
+    body = asyncio.get_running_loop().create_future()
+    is_refused = asyncio.Event()
+
+    async def call(asked):
+        if asked["params"]["arguments"]:
+            return 200, json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": DONE})
+        is_refused.set()
+        return 429, body
+
+    async with web_server(call) as url, on_the_web(url) as runtime:
+        refused = asyncio.create_task(runtime.perform(MCPAction(name="127_0_0_1__work")))
+        await is_refused.wait()
+        other = await runtime.perform(MCPAction(name="127_0_0_1__work", arguments={"a": 1}))
+        body.set_result("slow down")
+        answer = await refused
+
+    assert other.content == "done"
+    assert answer.content.endswith("it answered with an error (HTTP 429).")
+
+
+@asynccontextmanager
+async def event_server(statuses):
+    """A server by the older HTTP, which answers calls on its stream, or by the next of these statuses."""
+
+    async def respond(reader, writer):
+        head, asked = await read_request(reader)
+        if head.startswith("get "):
+            kind = "Content-Type: text/event-stream\r\nConnection: close"
+            writer.write(
+                f"HTTP/1.1 200 X\r\n{kind}\r\n\r\nevent: endpoint\ndata: /post\n\n".encode()
+            )
+            streams.append(writer)
+            return
+        status = statuses.pop(0) if statuses and asked["method"] == "tools/call" else 202
+        writer.write(
+            f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+        )
+        writer.close()
+        if status == 202 and "id" in asked:
+            said = {
+                "jsonrpc": "2.0",
+                "id": asked["id"],
+                "result": RESULTS.get(asked["method"], DONE),
+            }
+            streams[-1].write(f"event: message\ndata: {json.dumps(said)}\n\n".encode())
+
+    streams: list[Any] = []
+    listener = await asyncio.start_server(respond, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/sse"
+    finally:
+        listener.close()
+        for one in streams:
+            one.close()
+
+
+async def test_a_call_that_the_older_http_refuses_is_told_with_its_status_and_the_next_one_is_answered():
+    async with event_server([429]) as url, on_the_web(url, "sse_servers") as runtime:
+        refused, done = [await runtime.perform(MCPAction(name="127_0_0_1__work")) for _ in "ab"]
+
+    assert refused.content.endswith("it answered with an error (HTTP 429).")
+    assert done.content == "done"
+
+
+async def test_a_connection_that_has_ended_begins_no_link(tmp_path):
+    notes = tmp_path / "notes"
+    config = McpConfig.model_validate(servers(program(notes=notes)))
+    connection = Connection(config.stdio_servers[0], "sums", PATIENT)
+    await connection.close()
+    await connection.begin()
+    await others_have_ended()
+
+    assert str(connection.fault) == CLOSED
+    assert not notes.exists()
 
 
 async def test_of_a_server_with_very_many_tools_as_many_are_used_as_models_take():
@@ -265,6 +404,7 @@ async def test_half_a_character_that_an_agent_gives_reaches_no_server():
     ("kind", "why"),
     [
         ("huge", "it sends more than a call needs"),
+        ("many values", "it sends more than a call needs"),
         ("endless", "it sends more than a call needs"),
         ("flood", "it sends more than a call needs"),
         ("nonsense", "its answer is no result of a tool"),

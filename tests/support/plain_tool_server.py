@@ -27,6 +27,7 @@ ODD_SCHEMAS: tuple[dict[str, Any], ...] = (
 ODD_RESULTS: dict[str, dict[str, Any]] = {
     "nonsense": {"weather": "fine"},
     "counts": {"content": [], "structuredContent": {"total": 2**64}},
+    "many values": {"content": [], "structuredContent": {"all": [{}] * 150_000}},
 }
 ODD_NAMES = ("get/page", "get page", "get_page", "é", "x" * 100, "x" * 99 + "y", "")
 
@@ -64,6 +65,8 @@ TOOLS = {
     "names": [tool(one) for one in ODD_NAMES],
     "schemas": [tool("fits"), *(tool("odd", schema(**one)) for one in ODD_SCHEMAS)],
     "list": [tool("fits"), tool("list", {"type": "array"})],
+    "big": [tool("big", schema(allOf=[{}] * 150_000))],
+    "wordy": [tool("wordy", schema(description="x" * 3 * 1024 * 1024))],
 }
 """The tools of a kind; others have one, which is called `work`."""
 
@@ -127,7 +130,7 @@ def work(kind: str, request: dict[str, Any]) -> None:
         case "long":
             half = "x" * (MOST_SHOWN // 2 - len(os.environ["TOOL_KEY"]) // 2)
             say(request, half + os.environ["TOOL_KEY"] + "x" * MOST_SHOWN)
-        case "nonsense" | "counts":
+        case "nonsense" | "counts" | "many values":
             answer(request, ODD_RESULTS[kind])
         case "quotes":
             error = {"code": -32000, "message": f"no such key: {os.environ.get('TOOL_KEY', '')}"}
