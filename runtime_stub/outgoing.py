@@ -1,5 +1,6 @@
 """What requests to other machines have in common: the name they give, whom they trust, and how hosts are found."""
 
+import asyncio
 import ssl
 import time
 from collections.abc import (
@@ -52,6 +53,12 @@ def user_agent() -> str:
 def certificates() -> ssl.SSLContext:
     """Return the certificates of the system, read once: that takes longer than all else of a client."""
     return ssl.create_default_context()
+
+
+async def load_certificates() -> None:
+    """Have the certificates read in a thread, if they have not been: a loop has other things to do meanwhile."""
+    if not certificates.cache_info().currsize:
+        await asyncio.to_thread(certificates)
 
 
 @asynccontextmanager

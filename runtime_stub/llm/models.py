@@ -4,13 +4,14 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
+from urllib.parse import urlsplit
 
 import httpx2
-from genai_prices.data_snapshot import get_snapshot
+from genai_prices.data_snapshot import DataSnapshot, get_snapshot
 from openai import AsyncOpenAI
 from pydantic import SecretStr
 from pydantic_ai.models import Model
@@ -24,6 +25,7 @@ from runtime_stub.outgoing import (
     LookedUp,
     certificates,
     closed_after,
+    load_certificates,
     unless_proxied,
     user_agent,
 )
@@ -76,6 +78,9 @@ HEADERS = frozenset(
 )
 """The headers of the providers' clients that are sent; others tell of the machine, or are its environment's."""
 
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
+_SENDABLE = re.compile(r"[ -~]+")
+"""Characters that a header may have."""
 _NAME = re.compile(r"(?P<provider>[a-z0-9_.-]+)(?P<mark>[:/])(?P<name>.+)", re.DOTALL)
 
 
@@ -100,24 +105,52 @@ class Choice(NamedTuple):
 def choose(settings: AgentSettings, user_id: str | None = None) -> Choice:
     """Return the model that the settings of a user name. Raises NoModel."""
     wanted = (settings.llm_model or "").strip()
-    address = (settings.llm_base_url or "").strip().rstrip("/") or None
+    address = _address_in(settings)
     if not wanted:
         raise NoModel(
             "No model is set. Open the settings (Ctrl ,) and enter a model, and its provider's API"
             " key; for a model of your own, the address of its endpoint, such as"
             " http://127.0.0.1:11434/v1."
         )
-    if address is not None and not address.startswith(("http://", "https://")):
-        raise NoModel(
-            f"The address of the provider, {address}, does not begin with http:// or https://."
-        )
     provider, name = _parsed(wanted, has_address=address is not None)
-    key = settings.llm_api_key
-    if key is not None and not key.get_secret_value().strip():
-        key = None
+    key = _key_in(settings)
     if address is None and key is None and provider not in KEYLESS:
         raise NoModel(f"There is no API key for {wanted}. Enter it in the settings (Ctrl ,).")
     return Choice(provider, name, address, key, user_id=user_id)
+
+
+def _address_in(settings: AgentSettings) -> str | None:
+    """Return the address that the settings have, without what was pasted around it. Raises NoModel."""
+    address = (settings.llm_base_url or "").strip().rstrip("/")
+    if not address:
+        return None
+    # What is wrong is not quoted: an address may hold a password.
+    if not address.startswith(("http://", "https://")):
+        raise NoModel("The address of the provider does not begin with http:// or https://.")
+    try:
+        is_whole = bool(httpx2.URL(address).host) and urlsplit(address).port != 0
+    except (httpx2.InvalidURL, ValueError):
+        is_whole = False
+    if not is_whole or _BLANK.search(address):
+        raise NoModel(
+            "The address of the provider is none: it has a blank or a line break in it, no host, or a"
+            " port that is no number. Enter it anew in the settings (Ctrl ,)."
+        )
+    return address
+
+
+def _key_in(settings: AgentSettings) -> SecretStr | None:
+    """Return the key that the settings have, without what was pasted around it. Raises NoModel."""
+    key = settings.llm_api_key
+    text = "" if key is None else key.get_secret_value().strip()
+    if not text:
+        return None
+    if not _SENDABLE.fullmatch(text):
+        raise NoModel(
+            "The API key has a character in it that no request can carry: a line break, or one that"
+            " is no letter of English, figure or mark. Copy it anew into the settings (Ctrl ,)."
+        )
+    return SecretStr(text)
 
 
 def _parsed(wanted: str, *, has_address: bool) -> tuple[str, str]:
@@ -147,9 +180,18 @@ def _parsed(wanted: str, *, has_address: bool) -> tuple[str, str]:
 @asynccontextmanager
 async def opened(choice: Choice) -> AsyncIterator[Model]:
     """Yield a model; its connections are closed with the block. Raises NoModel."""
+    await load_certificates()
+    if not _prices.cache_info().currsize:
+        await asyncio.to_thread(_prices)
     make = NATIVE.get(choice.provider, _open_compatible)
     async with make(choice) as model:
         yield model
+
+
+@cache
+def _prices() -> DataSnapshot:
+    """Return the prices and sizes of models, which are loaded the first time: that takes a tenth of a second."""
+    return get_snapshot()
 
 
 def context_tokens(choice: Choice, settings: AgentSettings) -> int:
@@ -158,9 +200,7 @@ def context_tokens(choice: Choice, settings: AgentSettings) -> int:
     if chosen is not None:
         return chosen
     try:
-        _, model = get_snapshot().find_provider_model(
-            choice.name, None, choice.provider, choice.address
-        )
+        _, model = _prices().find_provider_model(choice.name, None, choice.provider, choice.address)
     except LookupError:
         return UNKNOWN_CONTEXT
     return model.context_window or UNKNOWN_CONTEXT

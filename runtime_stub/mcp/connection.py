@@ -35,6 +35,7 @@ from runtime_stub.mcp.faults import (
 )
 from runtime_stub.mcp.program import Program
 from runtime_stub.mcp.web import ASKED, Asked, web_transport
+from runtime_stub.outgoing import load_certificates
 from runtime_stub.tools import McpOptions
 from storage.users.mcp import CommandServer, EventServer
 
@@ -199,6 +200,7 @@ class Link:
     async def _connected(self, mode: str) -> None:
         self._allowance, self._asked = Allowance(self._cut_off), Asked()
         ASKED.set(self._asked)
+        await load_certificates()
         transport = self._allowance.counted(self._transport())
         async with Client(transport, mode=mode, cache=None, client_info=US) as client:
             self.tools = await _listed(client.session)

@@ -63,9 +63,9 @@ class Settings(BaseModel):
     v1_enabled: bool | None = None
 
     def has(self, name: str) -> bool:
-        """Return whether that key is stored."""
+        """Return whether that key is stored, and is more than blanks."""
         key: SecretStr | None = getattr(self, name)
-        return key is not None and bool(key.get_secret_value())
+        return key is not None and bool(key.get_secret_value().strip())
 
     def shown(self) -> dict[str, Any]:
         """Return the set fields as JSON values, without keys and with secrets inside hidden."""

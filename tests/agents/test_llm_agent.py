@@ -284,6 +284,16 @@ async def test_a_key_of_the_server_is_masked_in_what_a_model_says(model):
     assert model.requests[0].headers["authorization"] == f"Bearer {key}"
 
 
+async def test_a_key_that_was_pasted_with_blanks_is_used_and_masked_without_them(live, model):
+    pasted = Settings(llm_api_key=SecretStr(f" {KEY}\n"))
+    await live.users.change_settings(None, lambda old: old.merged(pasted))
+    model.say(plain(f"The key is {KEY}."))
+    log = await asked(live, "Which key do you have?")
+
+    assert answers(log) == ["The key is <secret_hidden>."]
+    assert model.requests[0].headers["authorization"] == f"Bearer {KEY}"
+
+
 async def tried(live, **trial):
     async with remote(live.url) as api:
         answer = await api.client.post("/api/settings/try-model", json=trial)

@@ -1,5 +1,8 @@
 """Which model is asked, as the settings spell it."""
 
+import asyncio
+import sys
+
 import pytest
 from pydantic import SecretStr
 
@@ -58,6 +61,81 @@ def test_a_model_has_the_provider_that_its_name_and_address_say(model, address, 
 def test_settings_that_name_no_model_say_what_is_missing(model, address, key, said):
     with pytest.raises(NoModel, match=said):
         choose(settings(model, address, key))
+
+
+def test_what_was_pasted_around_a_key_or_an_address_is_left_out():
+    found = choose(settings("gpt-x", f"\t{LOCAL}/ \n", SecretStr(" sk-1234567890\r\n")))
+
+    assert (found.address, found.key) == (LOCAL, SecretStr("sk-1234567890"))
+
+
+@pytest.mark.parametrize("key", ["sk-one\nsk-two", "sk-gööd", "sk-\u200bone", "sk-\x00"])
+def test_a_key_that_no_request_can_carry_is_refused_and_not_quoted(key):
+    with pytest.raises(NoModel) as refused:
+        choose(settings("gpt-x", LOCAL, SecretStr(key)))
+
+    assert "The API key has a character in it" in str(refused.value)
+    assert "sk-" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ftp://ann:planted@example.org",
+        "http://",
+        "https:///v1",
+        "http://ann:planted@host:port/v1",
+        "http://ann:planted@ex ample.org/v1",
+        "http://ann:planted@example.org/v1\nX-Header: 1",
+        "http://ann:planted@example.org:99999999/v1",
+    ],
+)
+def test_an_address_that_is_none_is_refused_and_not_quoted(address):
+    with pytest.raises(NoModel, match="The address of the provider") as refused:
+        choose(settings("gpt-x", address))
+
+    assert "planted" not in str(refused.value)
+
+
+LOADS = """
+import asyncio, sys, threading
+from functools import partial
+
+import runtime_stub.llm
+from runtime_stub.llm.models import choose, context_tokens, opened
+from runtime_stub.turn import AgentSettings
+
+chosen = AgentSettings(llm_model="gpt-4o", llm_base_url="http://127.0.0.1:9/v1")
+
+
+def look(where, frame, event, called):
+    if event == "c_call" and called.__name__ == "set_default_verify_paths":
+        print(where, "certificates")
+    in_prices = "genai_prices" in frame.f_code.co_filename
+    if event == "call" and frame.f_code.co_name == "<module>" and in_prices:
+        print(where, "prices")
+
+
+async def ask():
+    choice = choose(chosen)
+    async with opened(choice):
+        assert context_tokens(choice, chosen) == 128_000
+
+
+threading.setprofile(partial(look, "beside"))
+sys.setprofile(partial(look, "on"))
+asyncio.run(ask())
+"""
+
+
+async def test_prices_and_certificates_are_loaded_beside_the_event_loop():
+    asked = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", LOADS), stdout=asyncio.subprocess.PIPE
+    )
+    printed, _ = await asked.communicate()
+
+    assert asked.returncode == 0
+    assert set(printed.decode().splitlines()) == {"beside certificates", "beside prices"}
 
 
 def test_a_model_on_the_machine_itself_needs_no_key():
