@@ -456,7 +456,10 @@ class Turn(Protocol):
 
     @property
     def tools(self) -> Sequence[Tool]:
-        """The tools that a model may be offered; `act` carries out what `Tool.action` returns."""
+        """The tools that a model may be offered; `act` carries out what `Tool.action` returns.
+
+        A copy of the turn's own: an agent that changes schemas in it changes them for this turn alone.
+        """
 
     @property
     def history(self) -> History:

@@ -1,43 +1,22 @@
 """Tools of tool servers under the names by which a model calls them: valid, short, and each its own."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import orjson
-from mcp.types import Tool as ListedTool
-
 from runtime_stub.mcp.connection import Connection, Server
-from runtime_stub.tools import JsonSchema, Tool
+from runtime_stub.mcp.listing import MOST_TOOLS
+from runtime_stub.tools import Tool
 from storage.users.mcp import CommandServer
 
-MOST_TOOLS = 120
-"""Tools in all: providers of models take 128, some of which are the runtime's."""
 LONGEST_NAME = 64
 """Characters of a tool's name, which are letters, digits, `_` and `-`: what every provider takes."""
 LONGEST_SERVER = 24
-LONGEST_DESCRIPTION = 1024
-MOST_SCHEMA_BYTES = 32 * 1024
+MOST_SCHEMAS_BYTES = 1024 * 1024
+"""Bytes of the schemas of all tools: far more than any model reads with a request."""
 BETWEEN = "__"
-DEEPEST_SCHEMA = 30
-OF_ONE = ("additionalProperties", "contains", "else", "if", "items", "not", "propertyNames", "then")
-"""Keywords whose value is a schema."""
-OF_NAMED = frozenset(
-    ("$defs", "definitions", "dependentSchemas", "patternProperties", "properties")
-)
-OF_SOME = OF_NAMED | {"allOf", "anyOf", "oneOf", "prefixItems"}
-"""Keywords whose value is an object or a list of schemas."""
-PLAIN: Mapping[str, tuple[type, ...]] = {
-    "$ref": (str,),
-    "enum": (list,),
-    "required": (list,),
-    "type": (str, list),
-    "description": (str,),
-    "title": (str,),
-}
-"""Keywords whose value is plain, with its types."""
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]+")
 
@@ -70,63 +49,36 @@ def catalogue_of(connections: Sequence[Connection]) -> Catalogue:
     """Return the tools that the servers listed, in their order, as many as models take."""
     entries: dict[str, Entry] = {}
     told: list[str] = []
+    room = MOST_SCHEMAS_BYTES
     for connection in connections:
-        unusable = left_out = 0
-        for listed in connection.tools:
-            schema = schema_of(listed)
-            if schema is None:
-                unusable += 1
-            elif len(entries) >= MOST_TOOLS:
+        listing = connection.listing
+        left_out, too_long = listing.left_out, 0
+        for one in listing.tools:
+            if len(entries) >= MOST_TOOLS:
                 left_out += 1
+            elif one.size > room:
+                too_long += 1
             else:
-                name = _free(_named(connection.name, listed.name), LONGEST_NAME, entries)
-                tool = Tool(name, _description(listed), schema, "mcp")
-                entries[name] = Entry(tool, connection, listed.name)
+                room -= one.size
+                name = _free(_named(connection.name, one.name), LONGEST_NAME, entries)
+                tool = Tool(name, one.description, one.schema, "mcp")
+                entries[name] = Entry(tool, connection, one.name)
+        of = f"Of the tool server {connection.name}, "
         if left_out:
             told.append(
-                f"Of the tool server {connection.name}, {left_out} or more of the tools are left out:"
-                f" {MOST_TOOLS} are used in all."
+                f"{of}{left_out} or more of the tools are left out: {MOST_TOOLS} are used in all."
             )
-        if unusable:
+        if too_long:
             told.append(
-                f"Of the tool server {connection.name}, {unusable} of the tools are left out: what they"
-                " take is described at such length, or in such a way, that no model is told of it."
+                f"{of}{too_long} of the tools are left out: what all tools take is described at more"
+                f" than {MOST_SCHEMAS_BYTES // 2**20} MiB."
+            )
+        if listing.unusable:
+            told.append(
+                f"{of}{listing.unusable} of the tools are left out: what they take is described at"
+                " such length, or in such a way, that no model is told of it."
             )
     return Catalogue(entries, told)
-
-
-def schema_of(listed: ListedTool) -> JsonSchema | None:
-    """Return the schema of a tool's arguments; None for one that models do not take."""
-    schema = {"type": "object", "properties": {}, **listed.input_schema}
-    try:
-        length = len(orjson.dumps(schema))
-    except TypeError:  # an integer beyond 64 bits, or nested without end
-        return None
-    if length > MOST_SCHEMA_BYTES or schema["type"] != "object":
-        return None
-    return schema if _is_schema(schema, DEEPEST_SCHEMA) else None
-
-
-def _is_schema(value: object, depth: int) -> bool:
-    """Return whether a value has the form of a schema: one that has not breaks a model's client."""
-    if isinstance(value, bool):
-        return True
-    if not isinstance(value, dict) or depth == 0:
-        return False
-    inner: list[object] = [value[name] for name in OF_ONE if name in value]
-    for name in OF_SOME & value.keys():
-        kind = dict if name in OF_NAMED else list
-        found = value[name]
-        if not isinstance(found, kind):
-            return False
-        inner += found.values() if isinstance(found, dict) else found
-    right = all(isinstance(value[name], kinds) for name, kinds in PLAIN.items() if name in value)
-    return right and all(_is_schema(one, depth - 1) for one in inner)
-
-
-def _description(listed: ListedTool) -> str:
-    text = listed.description or listed.title or listed.name
-    return text if len(text) <= LONGEST_DESCRIPTION else f"{text[: LONGEST_DESCRIPTION - 1]}…"
 
 
 def _host_of(address: str) -> str:

@@ -33,6 +33,7 @@ from runtime_stub.mcp.faults import (
     is_end,
     leaves_of,
 )
+from runtime_stub.mcp.listing import Listing, listing_of
 from runtime_stub.mcp.program import Program
 from runtime_stub.mcp.web import ASKED, Asked, web_transport
 from runtime_stub.outgoing import load_certificates
@@ -72,7 +73,7 @@ class Link:
     """
 
     def __init__(self, server: Server, options: McpOptions, user_id: str | None) -> None:
-        self.tools: Sequence[ListedTool] = ()
+        self.listing = Listing()
         self._server = server
         self._options = options
         self._user_id = user_id
@@ -203,7 +204,7 @@ class Link:
         await load_certificates()
         transport = self._allowance.counted(self._transport())
         async with Client(transport, mode=mode, cache=None, client_info=US) as client:
-            self.tools = await _listed(client.session)
+            self.listing = await listing_of(await _listed(client.session))
             if self._allowance.fault:
                 raise TooMuch
             self._session, self._asked.status = client.session, 0
@@ -249,7 +250,7 @@ class Link:
 class Connection:
     """A tool server of one user, with the link there is to it now; `name` is its name for people.
 
-    `tools` are those that it listed last, `fault` says why it cannot be used.
+    `listing` has the tools that it listed last, `fault` says why it cannot be used.
     """
 
     def __init__(
@@ -257,7 +258,7 @@ class Connection:
     ) -> None:
         self.server = server
         self.name = name
-        self.tools: Sequence[ListedTool] = ()
+        self.listing = Listing()
         self.fault: ServerFault | None = None
         self.was_tried = False
         """Whether it has been connected, or was found not to be, once."""
@@ -342,7 +343,7 @@ class Connection:
             self._retry_at = asyncio.get_running_loop().time() + self._options.retry_seconds
             logger.info("a tool server does not connect", exc_info=fault.__cause__)
         else:
-            self.tools, self.fault = link.tools, None
+            self.listing, self.fault = link.listing, None
 
     def _connected(self, connecting: Task[None]) -> None:
         self._connecting, self.was_tried = None, True

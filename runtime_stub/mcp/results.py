@@ -57,7 +57,14 @@ def _words(result: CallToolResult) -> Iterator[str]:
     yield from texts
     structured = result.structured_content
     if structured is not None and not _is_said(structured, texts):
-        yield orjson.dumps(storable(structured)).decode()
+        yield _json_of(structured)
+
+
+def _json_of(structured: Any) -> str:
+    try:
+        return orjson.dumps(structured).decode()
+    except TypeError:  # a number or a text that no log holds
+        return orjson.dumps(storable(structured)).decode()
 
 
 def _is_said(structured: Any, texts: Sequence[str]) -> bool:

@@ -13,6 +13,7 @@ from runtime_stub.errors import RuntimeUnavailable
 from runtime_stub.mcp.catalogue import Catalogue, catalogue_of, names_of
 from runtime_stub.mcp.connection import CallRefused, Connection, Server
 from runtime_stub.mcp.faults import ServerFault
+from runtime_stub.mcp.listing import Listing
 from runtime_stub.mcp.results import UNAVAILABLE_ID, failure, observation_of
 from runtime_stub.tools import McpOptions, Tool
 from runtime_stub.wrapping import WrappedRuntime
@@ -55,7 +56,7 @@ class McpRuntime(WrappedRuntime):
         self._known: Mapping[str, Any] | None = None
         self._connections: list[Connection] = []
         self._left_out = 0
-        self._listed: list[Sequence[Any]] = []
+        self._listed: list[Listing] = []
         self._catalogue = Catalogue({}, ())
         self._closed = False
         self._leaving: set[asyncio.Task[None]] = set()
@@ -125,7 +126,7 @@ class McpRuntime(WrappedRuntime):
             if word:
                 self._tell(word)
             await asyncio.wait(trying)
-        listed = [one.tools for one in self._connections]
+        listed = [one.listing for one in self._connections]
         if len(listed) != len(self._listed) or any(map(is_not, listed, self._listed)):
             self._listed, self._catalogue = listed, catalogue_of(self._connections)
 

@@ -3,8 +3,7 @@
 import asyncio
 import logging
 from asyncio import Future
-from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Mapping, Sequence, Set as AbstractSet
 from itertools import chain
 from typing import Any
 
@@ -16,7 +15,7 @@ from events.event import AgentState, Event, Interruption
 from events.observations import Observation
 from runtime_stub.agent import Agent
 from runtime_stub.questions import fault_in, plain_schema
-from runtime_stub.tools import JsonSchema, Tool, tools_for
+from runtime_stub.tools import JsonSchema, Tool, copied, tools_for
 from runtime_stub.turn import (
     AgentSettings,
     Doing,
@@ -126,6 +125,8 @@ class LoggedTurn(Turn):
         self.actions = Actions(context, loop, self._clocks, self.begun.result)
         self._settings = AgentSettings()
         self._more_tools: Sequence[Tool] = ()
+        self._offered: AbstractSet[str] = frozenset()
+        self._tools: Sequence[Tool] | None = None
         self._remembered = Remembered()
         self._known: int | None = None
         self._over = False
@@ -167,7 +168,11 @@ class LoggedTurn(Turn):
     @property
     def tools(self) -> Sequence[Tool]:
         """See Turn."""
-        return [*tools_for(self._context.offered()), *deepcopy(self._more_tools)]
+        offered = self._context.offered()
+        if self._tools is None or self._offered != offered:
+            self._offered = offered
+            self._tools = (*tools_for(offered), *map(copied, self._more_tools))
+        return [*self._tools]
 
     @property
     def history(self) -> History:

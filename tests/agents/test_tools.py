@@ -10,7 +10,7 @@ from events.event import AgentState
 from events.observations import ErrorObservation
 from runtime_stub.conformance import TurnDouble
 from runtime_stub.stub import StubRuntime
-from runtime_stub.tools import BadArguments, tools_for
+from runtime_stub.tools import BadArguments, Tool, tools_for
 from runtime_stub.turn import ToolCall
 from tests.support.loops import Running
 from tests.support.turn_agents import Does
@@ -64,6 +64,48 @@ async def test_a_runtime_that_names_no_kinds_offers_no_tools():
         await one.state(AWAITING, await one.say("hi"))
 
     assert found == [[]]
+
+
+class Weather(StubRuntime):
+    """Has a tool of its own, the same for all turns."""
+
+    forecast = Tool("forecast", "Tell the weather.", {"type": "object", "properties": {}}, "mcp")
+
+    async def tools(self):
+        return [self.forecast]
+
+
+async def test_schemas_that_an_agent_changes_are_changed_for_its_turn_alone():
+    found = []
+
+    async def work(turn):
+        before = {one.name: dict(one.schema["properties"]) for one in turn.tools}
+        for one in turn.tools:
+            one.schema["properties"]["planted"] = {}
+        turn.tools.clear()
+        found.append((before, {one.name for one in turn.tools if "planted" in str(one.schema)}))
+
+    async with Running(Does(work), runtime=Weather()) as one:
+        await one.state(AWAITING, await one.say("hi"))
+        await one.state(AWAITING, await one.say("again"))
+
+    (first, changed), second = found
+    assert second == (first, changed)
+    assert changed == first.keys() == CALLS.keys() | {"forecast"}
+    assert "planted" not in str([first, Weather.forecast, *tools_for(RUNNABLE)])
+
+
+async def test_a_turn_copies_its_tools_once():
+    found = []
+
+    async def work(turn):
+        found.extend([turn.tools, turn.tools])
+
+    async with Running(Does(work), runtime=Weather()) as one:
+        await one.state(AWAITING, await one.say("hi"))
+
+    first, second = found
+    assert all(one is other for one, other in zip(first, second, strict=True))
 
 
 @pytest.mark.parametrize("name", sorted(one.name for one in tools_for(RUNNABLE)))

@@ -14,6 +14,7 @@ from runtime_stub.look_ups import LookUps
 from runtime_stub.mcp.catalogue import LONGEST_NAME, catalogue_of, names_of
 from runtime_stub.mcp.connection import Connection
 from runtime_stub.mcp.faults import PRIVATE
+from runtime_stub.mcp.listing import MOST_TOOLS, Listed, Listing, listing_of
 from runtime_stub.mcp.web import is_public
 from runtime_stub.outgoing import LookedUp
 from runtime_stub.tools import McpOptions
@@ -31,7 +32,7 @@ def test_whatever_servers_and_tools_are_called_each_name_is_valid_and_its_own(li
     ]
     for connection, (_, tools) in zip(connections, listed, strict=True):
         schema = {"type": "object"}
-        connection.tools = [ListedTool(name=one, input_schema=schema) for one in tools]
+        connection.listing = Listing([Listed(one, one, schema, 17) for one in tools])
 
     entries = catalogue_of(connections).entries
 
@@ -42,6 +43,22 @@ def test_whatever_servers_and_tools_are_called_each_name_is_valid_and_its_own(li
         one for _, tools in listed for one in tools
     ]
     assert LONGEST_NAME == 64
+
+
+async def test_tools_are_looked_at_one_by_one_while_the_loop_does_other_things():
+    loop, ticks = asyncio.get_running_loop(), []
+
+    def tick():
+        ticks.append("one")
+        if len(ticks) < MOST_TOOLS:
+            loop.call_soon(tick)
+
+    found = [ListedTool(name=f"{one}", input_schema={"type": "object"}) for one in range(200)]
+    loop.call_soon(tick)
+    listing = await listing_of(found)
+
+    assert (len(listing.tools), listing.unusable, listing.left_out) == (MOST_TOOLS, 0, 80)
+    assert len(ticks) == MOST_TOOLS
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ import pytest
 
 from events.actions import MCPAction
 from events.observations import ErrorObservation
-from runtime_stub.mcp.catalogue import LONGEST_NAME, MOST_TOOLS
+from runtime_stub.mcp.catalogue import LONGEST_NAME, MOST_SCHEMAS_BYTES
 from runtime_stub.mcp.connection import Connection
 from runtime_stub.mcp.faults import CLOSED
+from runtime_stub.mcp.listing import MOST_TOOLS
 from runtime_stub.mcp.results import FAILED_ID, UNAVAILABLE_ID
 from runtime_stub.tools import McpOptions
 from storage.users.mcp import McpConfig
@@ -333,6 +334,16 @@ async def test_of_a_server_with_very_many_tools_as_many_are_used_as_models_take(
     assert told == [
         "Of the tool server rude, 880 or more of the tools are left out: 120 are used in all."
     ]
+
+
+async def test_of_tools_that_are_described_at_length_as_many_are_used_as_models_read():
+    (text,), tools = await told_of(rude("heavy"))
+
+    assert 0 < len(tools) * 30_000 < MOST_SCHEMAS_BYTES
+    assert text == (
+        f"Of the tool server rude, {60 - len(tools)} of the tools are left out: what all tools take"
+        " is described at more than 1 MiB."
+    )
 
 
 async def test_names_that_no_model_takes_are_changed_and_each_stays_another():

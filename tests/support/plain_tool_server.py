@@ -66,6 +66,7 @@ TOOLS = {
     "schemas": [tool("fits"), *(tool("odd", schema(**one)) for one in ODD_SCHEMAS)],
     "list": [tool("fits"), tool("list", {"type": "array"})],
     "big": [tool("big", schema(allOf=[{}] * 150_000))],
+    "heavy": [tool(f"heavy_{one}", schema(description="x" * 30_000)) for one in range(60)],
     "wordy": [tool("wordy", schema(description="x" * 3 * 1024 * 1024))],
 }
 """The tools of a kind; others have one, which is called `work`."""
