@@ -244,14 +244,21 @@ class RuntimeSuite(RuntimeFixtures):
         assert "2 times" in observation.content
         assert await runtime.read_file("a.txt") == b"twice twice"
 
-    async def test_a_cancelled_command_is_over_and_leaves_the_current_folder(self, runtime):
+    async def test_a_cancelled_command_is_over_and_leaves_the_current_folder(
+        self, builder, runtime
+    ):
         await run(runtime, "mkdir a b; cd b")
-        command = CmdRunAction(command="cd ../a; sleep 60; touch ../later")
+        command = CmdRunAction(command="cd ../a; sleep 0.3; touch ../later")
 
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01):
+            async with asyncio.timeout(0.1):
                 await runtime.perform(command)
 
+        # Elsewhere, and longer than the rest of it would take: it would have done that by then.
+        other = await builder.build("other", None)
+        await other.connect()
+        await run(other, "sleep 0.6")
+        await other.close()
         assert (await run(runtime, "pwd; ls ..")).content == f"{runtime.root}/b\na\nb"
 
     async def test_a_file_written_under_a_running_command_stays(self, runtime):
@@ -264,10 +271,18 @@ class RuntimeSuite(RuntimeFixtures):
 
     async def test_actions_run_one_after_the_other(self, runtime):
         first, second = await asyncio.gather(
-            run(runtime, "sleep 0.01; echo 1 > a"), run(runtime, "cat a")
+            run(runtime, "sleep 0.1; echo 1 > a"), run(runtime, "cat a")
         )
 
         assert (first.content, second.content) == ("", "1")
+
+    async def test_a_file_action_comes_after_the_command_before_it(self, runtime):
+        _, read = await asyncio.gather(
+            run(runtime, "sleep 0.1; echo 1 > a"), runtime.perform(FileReadAction(path="a"))
+        )
+
+        assert isinstance(read, FileReadObservation)
+        assert read.content == "1\n"
 
     async def test_each_runtime_has_a_workspace_of_its_own(self, builder, runtime):
         other = await builder.build("other", None)
@@ -331,12 +346,16 @@ class RuntimeSnapshotSuite(RuntimeFixtures):
         await other.close()
 
     async def test_a_command_is_in_a_snapshot_wholly_or_not_at_all(self, runtime):
-        working = asyncio.create_task(run(runtime, "touch a; sleep 0.05; touch b"))
-        await asyncio.sleep(0.01)
-        snapshot = await runtime.snapshot(WorkspaceLimits())
-        await working
+        working = asyncio.create_task(run(runtime, "touch a; sleep 0.3; touch b"))
+        found = []
+        while not working.done():
+            snapshot = await runtime.snapshot(WorkspaceLimits())
+            found.append(set(snapshot.files))
+            await asyncio.wait((working,), timeout=0.02)
+        last = await runtime.snapshot(WorkspaceLimits())
 
-        assert set(snapshot.files) in (set(), {"a", "b"})
+        assert all(names in (set(), {"a", "b"}) for names in found)
+        assert set(last.files) == {"a", "b"}
 
 
 class RuntimeRepositorySuite(RuntimeFixtures):
