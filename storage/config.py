@@ -56,8 +56,25 @@ class PostgresStorage(_Medium):
     pooler: bool = False
 
 
+class CloudStorage(_Medium):
+    """Files as objects of a bucket; one process at a time opens it.
+
+    `url` names the bucket and the folder in it: `s3://bucket/folder`, `gs://`, `az://account/container`.
+    `options` is a JSON object with what else the service needs, credentials among it. A process
+    that ends without closing the storage keeps others out for `lease_seconds`. `secret_key` seals
+    stored secrets.
+    """
+
+    kind: Literal["cloud"] = "cloud"
+    url: str
+    options: SecretStr | None = None
+    secret_key: SecretStr
+    lease_seconds: float = 6.0
+
+
 StorageConfig: TypeAlias = Annotated[
-    SqliteStorage | LocalStorage | PostgresStorage | MemoryStorage, Field(discriminator="kind")
+    SqliteStorage | LocalStorage | PostgresStorage | CloudStorage | MemoryStorage,
+    Field(discriminator="kind"),
 ]
 
 

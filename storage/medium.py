@@ -46,6 +46,9 @@ class Medium:
     restart.
     """
 
+    taken = False
+    """Whether another process works on the medium instead, which `lost` then says."""
+
     reserve: Reserve | None = None
     """The space reserved for deletions, if any."""
 

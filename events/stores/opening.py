@@ -20,7 +20,7 @@ from storage.backends.base import (
     OpenedStorage,
 )
 from storage.config import PostgresStorage, StorageConfig
-from storage.errors import Unavailable
+from storage.errors import StorageError, Unavailable
 from storage.inventory import Track, untracked
 from storage.workspaces.base import WorkspaceStore
 from storage.workspaces.database import DatabaseWorkspaces
@@ -92,12 +92,15 @@ async def _over_files(storage: OpenedFiles, stack: AsyncExitStack) -> EventStore
 
 def storage_problems(config: StorageConfig, track: Track = untracked) -> list[str]:
     """Return the problems of records and logs, without changing anything. Block."""
-    backend = backend_of(config)
-    problems = backend.check(track)
-    if isinstance(config, PostgresStorage):
-        from events.stores.postgres.check import check_postgres_logs  # noqa: PLC0415
+    try:
+        with backend_of(config).at_hand(track) as backend:
+            problems = backend.check(track)
+            if isinstance(config, PostgresStorage):
+                from events.stores.postgres.check import check_postgres_logs  # noqa: PLC0415
 
-        problems += check_postgres_logs(config, track)
-    elif backend.path is not None:
-        problems += LOG_CHECKS[backend.kind](backend.path, track)
-    return problems
+                problems += check_postgres_logs(config, track)
+            elif backend.path is not None:
+                problems += LOG_CHECKS[backend.kind](backend.path, track)
+            return problems
+    except StorageError as error:
+        return [str(error)]

@@ -12,7 +12,7 @@ OPTIONS = {"agent_class": "agent"}
 """Options whose name is not that of their setting, by the setting."""
 
 
-StorageKind: TypeAlias = Literal["sqlite", "local", "postgres", "memory"]
+StorageKind: TypeAlias = Literal["sqlite", "local", "postgres", "cloud", "memory"]
 
 
 def _described(field: str) -> Parameter:

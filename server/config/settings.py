@@ -1,5 +1,6 @@
 """Settings: the only reader of the environment and of parley.toml."""
 
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -44,6 +45,7 @@ from server.config.sources import (
     read_toml,
 )
 from storage.config import (
+    CloudStorage,
     LocalStorage,
     MemoryStorage,
     PostgresStorage,
@@ -78,6 +80,22 @@ def _check_rate(value: str) -> str:
 
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[\w.%-]*)(?::\d+)?"
 _AUTHORITY = re.compile(rf"(?:[^:@]*(?::[^:@]*)?@)?{_HOST}(?:,{_HOST})*", re.ASCII)
+
+
+CLOUD_URL = r"^(s3|gs|az)://[^\s?#@/]+(/[^\s?#@]*)?$"
+"""The URL of a bucket; credentials belong in its options."""
+
+
+def _check_options(value: SecretStr) -> SecretStr:
+    try:
+        found = json.loads(value.get_secret_value())
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not all(
+        isinstance(one, str | bool) for one in found.values()
+    ):
+        raise ValueError("no JSON object of texts")
+    return value
 
 
 def _check_database_url(value: SecretStr) -> SecretStr:
@@ -552,11 +570,11 @@ class ServerConfig(
         default=Path("parley-data"),
         description="Directory for all data of the server; only one process at a time may use it.",
     )
-    storage_kind: Literal["sqlite", "local", "postgres", "memory"] = Field(
+    storage_kind: Literal["sqlite", "local", "postgres", "cloud", "memory"] = Field(
         default="sqlite",
         description="Storage of conversations: a SQLite database in `data_dir`, plain files in "
-        "`data_dir`, the PostgreSQL database that `database_url` names, or memory, which is lost when "
-        "the process ends.",
+        "`data_dir`, the PostgreSQL database that `database_url` names, files in the bucket `cloud_url` "
+        "of an object store, or memory, which is lost when the process ends.",
     )
     database_url: Annotated[SecretStr, AfterValidator(_check_database_url)] | None = Field(
         default=None,
@@ -578,6 +596,25 @@ class ServerConfig(
         default=False,
         description="`database_url` leads to a pooler in transaction mode, such as pgbouncer: statements "
         "are not kept prepared.",
+    )
+    cloud_url: Annotated[str, Field(pattern=CLOUD_URL)] | None = Field(
+        default=None,
+        description="Bucket of an object store and a folder in it, for `storage` = `cloud`: "
+        "`s3://bucket/folder`, `gs://bucket/folder` or `az://account/container/folder`. Only one server at "
+        "a time may use it.",
+    )
+    cloud_options: Annotated[SecretStr, AfterValidator(_check_options)] | None = Field(
+        default=None,
+        description="What the object store needs besides its URL, as a JSON object or a table: for S3 "
+        "`endpoint`, `region`, `access_key_id`, `secret_access_key`. The usual variables of the service "
+        "(`AWS_ACCESS_KEY_ID` and so on) and the identity of a machine in its cloud work too.",
+    )
+    cloud_lease_seconds: Seconds = Field(
+        default=6,
+        ge=1,
+        description="Seconds for which a server that was killed keeps others off its bucket, itself when it "
+        "starts again included. One that cannot reach the object store for so long writes nothing "
+        "until it can.",
     )
     ui_dir: ExistingDirectory | None = Field(
         default=None,
@@ -844,6 +881,13 @@ class ServerConfig(
                 connections=self.database_connections,
                 pooler=self.database_pooler,
             )
+        if self.storage_kind == "cloud" and self.cloud_url and self.secret_key:
+            return CloudStorage(
+                url=self.cloud_url,
+                options=self.cloud_options,
+                secret_key=self.secret_key,
+                lease_seconds=self.cloud_lease_seconds,
+            )
         return SqliteStorage(data_dir=self.data_dir, secret_key=self.secret_key)
 
     @property
@@ -899,6 +943,11 @@ class ServerConfig(
         """Return the address alone: brackets belong to the form in which IPv6 stands before a port."""
         return value[1:-1] if re.fullmatch(r"\[[^\[\]]*:[^\[\]]*\]", value) else value
 
+    @field_validator("cloud_options", mode="before")
+    @classmethod
+    def _written_out(cls, value: object) -> object:
+        return json.dumps(value) if isinstance(value, dict) else value
+
     @field_validator("permitted_cors_origins", mode="before")
     @classmethod
     def _split_origins(cls, value: object) -> object:
@@ -934,6 +983,8 @@ class ServerConfig(
             raise ConfigError(f"mcp_stdio: {reason}", problems=[("mcp_stdio", reason)])
         if config.storage_kind == "postgres":
             _check_postgres(config)
+        if config.storage_kind == "cloud":
+            _check_cloud(config)
         if config.keyless and not config.insecure and not config.local:
             reason = (
                 f"{config.host} can be reached from other machines: set session_api_key "
@@ -957,6 +1008,22 @@ def _check_postgres(config: ServerConfig) -> None:
         reason = (
             "storage = postgres needs PARLEY_SECRET_KEY, a long random text that stays the same: there"
             " is no data directory for a key"
+        )
+        problems.append(("secret_key", reason))
+    if problems:
+        raise ConfigError(Layer().sentence(problems), problems=problems)
+
+
+def _check_cloud(config: ServerConfig) -> None:
+    """Refuse an object store without its bucket, or without a key."""
+    problems: list[tuple[str, str]] = []
+    if config.cloud_url is None:
+        reason = "storage = cloud needs a bucket: set PARLEY_CLOUD_URL to s3://bucket/folder"
+        problems.append(("cloud_url", reason))
+    if config.secret_key is None:
+        reason = (
+            "storage = cloud needs PARLEY_SECRET_KEY, a long random text that stays the same: there is"
+            " no data directory for a key"
         )
         problems.append(("secret_key", reason))
     if problems:

@@ -32,6 +32,11 @@ NO_DATABASE = "the database does not answer"
 NOT_STORED = "the last write failed"
 NEARLY_FULL = "the disk is nearly full"
 FILES_LOST = "files of the storage were removed or replaced"
+TAKEN = "another server has taken the storage over"
+NO_BUCKET = "the object store does not answer"
+
+UNANSWERED = {"postgres": NO_DATABASE, "cloud": NO_BUCKET}
+"""By the kind of storage, where it is no disk that answers."""
 
 Prove = Callable[[], Awaitable[None]]
 """Makes a small durable write. Raises what the storage raises."""
@@ -65,7 +70,7 @@ class Readiness:
         self._counters = counters
         is_local = config.storage_kind in {"sqlite", "local"}
         self._data_dir = config.data_dir if is_local else None
-        self._no_answer = NO_DATABASE if config.storage_kind == "postgres" else NO_ANSWER
+        self._no_answer = UNANSWERED.get(config.storage_kind, NO_ANSWER)
         self._min_free_bytes = config.min_free_disk_bytes
         self._prove = prove
         self._medium = medium or Medium()
@@ -75,7 +80,8 @@ class Readiness:
 
     async def reasons(self) -> list[str]:
         """Return why requests should not be sent here; nothing when they should."""
-        found = {FILES_LOST: self._medium.lost is not None}
+        is_lost = self._medium.lost is not None
+        found = {TAKEN: self._medium.taken, FILES_LOST: is_lost and not self._medium.taken}
         looked = await self._probe()
         if self._no_answer not in looked:
             found[self._no_answer] = self._medium.oldest_write_seconds() > self._look_seconds

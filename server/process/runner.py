@@ -54,9 +54,9 @@ EXIT_NOT_CLOSED = 3
 """The server ran and was stopped, and the storage could not be closed in order."""
 OTHER_FILES = 256
 """File descriptors reserved for other uses than connections, if the limit permits it."""
-NEEDED_FILES = {"memory": 32, "sqlite": 40, "postgres": 48, "local": 56}
+NEEDED_FILES = {"memory": 32, "sqlite": 40, "postgres": 48, "local": 56, "cloud": 96}
 """File descriptors always reserved for other uses: the process opens 16 to 24, each thread of the
-local file storage up to four more."""
+local file storage up to four more, an object store has up to 64 connections."""
 TURN_SHARE = 0.5
 """The share of the time for a shutdown that turns under way have to end by themselves."""
 TICK_SECONDS = 0.1

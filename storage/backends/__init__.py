@@ -13,6 +13,7 @@ from storage.backends.local import LocalBackend
 from storage.backends.memory import MemoryBackend
 from storage.backends.sqlite import SqliteBackend
 from storage.config import (
+    CloudStorage,
     LocalStorage,
     MemoryStorage,
     PostgresStorage,
@@ -36,10 +37,25 @@ def _postgres(config: PostgresStorage) -> Backend:
     return PostgresBackend(config)
 
 
+def _cloud(config: CloudStorage) -> Backend:
+    """Return the back-end of a bucket, whose driver is loaded where it is chosen only."""
+    try:
+        from storage.backends.cloud import CloudBackend  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name != "obstore":
+            raise
+        raise Unavailable(
+            "--storage cloud needs the extra `cloud`: run scripts/setup-venv cloud, or"
+            " pip install 'parley-server[cloud]'"
+        ) from error
+    return CloudBackend(config)
+
+
 BACKENDS: Mapping[type[BaseModel], Callable[[Any], Backend]] = {
     SqliteStorage: SqliteBackend,
     LocalStorage: LocalBackend,
     PostgresStorage: _postgres,
+    CloudStorage: _cloud,
     MemoryStorage: MemoryBackend,
 }
 

@@ -5,7 +5,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -149,6 +149,13 @@ class Backend(ABC):
     @abstractmethod
     def check(self, track: Track = untracked) -> list[str]:
         """Return the problems of everything but the logs; none for a new storage. Block."""
+
+    def at_hand(self, track: Track = untracked) -> AbstractContextManager["Backend"]:  # noqa: ARG002 - for others
+        """Return the back-end whose medium can be checked: this one, or one over a copy. Block.
+
+        Raises StorageError, OSError.
+        """
+        return nullcontext(self)
 
     @abstractmethod
     def check_directory(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,32 @@ async def probe_files(files: FileStore) -> None:
     await files.delete(PROOF)
 
 
+async def open_stores(
+    files: FileStore,
+    key: SealingKey,
+    inventory: Callable[[Listing], Inventory],
+    stack: AsyncExitStack,
+) -> OpenedFiles:
+    """Open the stores over files, which `stack` closes. Raises WrongKey, Unavailable, NewerFormat."""
+    await key.for_reading()
+    records = await FileConversationStores.open(files)
+    stack.push_async_callback(records.close)
+    users = FileUserRecords(files)
+    return OpenedFiles(
+        conversations=records,
+        settings=SealedSettings(users, key),
+        secrets=SealedSecrets(users, key),
+        key=key,
+        users=users,
+        usage=FileUsage(files, records.listing),
+        audit=FileAudit(files),
+        inventory=inventory(records.listing),
+        prove=partial(probe_files, files),
+        files=files,
+        folded=records,
+    )
+
+
 class LocalBackend(DirectoryBackend):
     """See Backend."""
 
@@ -51,23 +78,7 @@ class LocalBackend(DirectoryBackend):
         await check_format(files)
         self.guard(files, stack)
         key = SealingKey(FileKeyMark(files), self.data_dir, self.secret_key)
-        await key.for_reading()
-        records = await FileConversationStores.open(files)
-        stack.push_async_callback(records.close)
-        users = FileUserRecords(files)
-        return OpenedFiles(
-            conversations=records,
-            settings=SealedSettings(users, key),
-            secrets=SealedSecrets(users, key),
-            key=key,
-            users=users,
-            usage=FileUsage(files, records.listing),
-            audit=FileAudit(files),
-            inventory=FileInventory(self.path, records.listing),
-            prove=partial(probe_files, files),
-            files=files,
-            folded=records,
-        )
+        return await open_stores(files, key, partial(FileInventory, self.path), stack)
 
     def contents(self) -> str:
         """See DirectoryBackend."""

@@ -186,6 +186,11 @@ class CloudFileStore(FileStore):
         oldest = next(iter(self._changes.values()), None)
         return 0.0 if oldest is None else time.monotonic() - oldest.began
 
+    def lose(self, reason: str) -> None:
+        """Refuse writes from now on: another process holds the lease."""
+        self.lost = reason
+        self.taken = True
+
     async def close(self) -> None:
         """See FileStore. Outcomes that cannot be found in time are left to the next start."""
         self._closed = True

@@ -25,7 +25,7 @@ from storage.files.objects import Found, Objects
 
 logger = logging.getLogger(__name__)
 
-KEY = "lease"
+KEY = "holder"
 BEATS = 3
 """Times a lease is renewed while it is valid."""
 LOOKS = 12
@@ -50,14 +50,12 @@ class Lease:
 
     The holder writes only within `seconds` after it began to renew the lease. Another process takes
     it over once it has not changed for as long by that one's own clock. Where this process was
-    stopped in between, its next renewal meets the other's, and `on_loss` is called with the reason.
+    stopped in between, its next renewal meets the other's tag.
     """
 
-    def __init__(
-        self, objects: Objects, on_loss: Callable[[str], None], *, seconds: float = LEASE_SECONDS
-    ) -> None:
+    def __init__(self, objects: Objects, *, seconds: float = LEASE_SECONDS) -> None:
         self._objects = objects
-        self._on_loss = on_loss
+        self._on_loss: Callable[[str], None] | None = None
         self._record = LeaseRecord(
             holder=uuid4().hex, beat=0, seconds=seconds, host=socket.gethostname(), pid=os.getpid()
         )
@@ -67,10 +65,10 @@ class Lease:
         self._renewed = asyncio.Event()
         self._beating: Task[None] | None = None
 
-    async def take(self) -> Self:
+    async def take(self, on_loss: Callable[[str], None]) -> Self:
         """Take the lease, waiting until another's has expired, and renew it from then on.
 
-        Raises BucketInUse when another process renews its own, Unavailable.
+        `on_loss` is called with the reason when it turns out to be another's. Raises BucketInUse when another process renews its own, Unavailable.
         """
         for _ in range(TRIES):
             found = await self._found()
@@ -82,15 +80,21 @@ class Lease:
             except (Conflict, OutcomeUnknown):
                 continue
             self._extend(began)
+            self._on_loss = on_loss
             self._beating = asyncio.get_running_loop().create_task(self._beat())
             return self
         raise Unavailable(
             "the lease of the bucket cannot be taken: the object store does not answer"
         )
 
+    @property
+    def is_valid(self) -> bool:
+        """Return whether writes may begin now."""
+        return time.monotonic() < self._valid_until
+
     async def held(self) -> None:
         """Wait until the lease is valid, which it usually is, or lost."""
-        while not self._is_lost and time.monotonic() >= self._valid_until:
+        while not self._is_lost and not self.is_valid:
             self._renewed.clear()
             await self._renewed.wait()
 
@@ -110,19 +114,24 @@ class Lease:
             logger.warning("the lease of the bucket is left to expire: %s", error)
 
     async def _beat(self) -> None:
+        rest = self._record.seconds / BEATS
+        pause = rest
         while True:
-            await asyncio.sleep(self._record.seconds / BEATS)
+            await asyncio.sleep(pause)
             began = time.monotonic()
             try:
                 await self._put(self._e_tag)
-                self._extend(began)
-                continue
             except (Conflict, Unavailable, OutcomeUnknown) as error:
                 logger.warning("the lease of the bucket was not renewed: %s", error)
+            else:
+                self._extend(began)
+                pause = rest
+                continue
+            pause = rest / LOOKS
             try:
                 found = await self._found()
             except Unavailable:
-                continue  # it expires, and nothing is written until it is renewed
+                continue  # it runs out, and nothing is written until it is renewed
             if found is None or not self._is_mine(found):
                 self._lose(found)
                 return
@@ -145,9 +154,7 @@ class Lease:
         record = _record_in(found)
         if record is not None and record.released:
             return
-        seconds = (
-            self._record.seconds if record is None else max(self._record.seconds, record.seconds)
-        )
+        seconds = self._record.seconds if record is None else record.seconds
         logger.info("waiting %g s for the lease of the bucket to expire", seconds)
         began = time.monotonic()
         while time.monotonic() - began < seconds:
@@ -178,7 +185,8 @@ class Lease:
             else "the lease of the bucket was removed"
         )
         logger.error("%s; no more writes are accepted. Stop the server", reason)
-        self._on_loss(reason)
+        if self._on_loss is not None:
+            self._on_loss(reason)
         self._renewed.set()
 
     def _is_mine(self, found: Found) -> bool:

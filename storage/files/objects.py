@@ -2,16 +2,25 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, cast
+from uuid import uuid4
 
 import obstore
 from obstore import exceptions as driver
 from obstore.store import AzureStore, GCSStore, S3Store, from_url
 
-from storage.errors import Conflict, KeyNotFound, NotPermitted, OutcomeUnknown, Unavailable
+from storage.errors import (
+    Conflict,
+    KeyNotFound,
+    NotPermitted,
+    OutcomeUnknown,
+    StorageError,
+    Unavailable,
+    UnfitMedium,
+)
 
 ATTEMPT_SECONDS = 3.0
 """Seconds one request may take, besides those for its bytes."""
@@ -185,19 +194,40 @@ class Objects:
         raise failure from None
 
 
+async def check_conditions(objects: Objects) -> None:
+    """Refuse a service that ignores what writes depend on. It writes an object and deletes it.
+
+    Raises UnfitMedium, and what the calls raise.
+    """
+    key = f"probe-{uuid4().hex}"
+    e_tag = await objects.put(key, b"first", None)
+    try:
+        await _refused(objects.put(key, b"second", None), "creates an object that is there already")
+        newer = await objects.put(key, b"third", e_tag)
+        await _refused(objects.put(key, b"fourth", e_tag), "replaces an object by a stale tag")
+        if await objects.get(key) != Found(b"third", newer) or key not in await objects.keys(""):
+            raise UnfitMedium("the object store does not show what was written last")
+    finally:
+        with suppress(StorageError):
+            await objects.delete([key])
+
+
+async def _refused(write: Awaitable[str], fault: str) -> None:
+    try:
+        await write
+    except Conflict:
+        return
+    raise UnfitMedium(f"the object store ignores conditions: it {fault}")
+
+
 class BlockingObjects:
     """The objects of a bucket for a thread that may block."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
 
-    @classmethod
-    def open(cls, url: str, options: Mapping[str, str | bool], folder: str) -> Self:
-        """Return the objects below a folder of a bucket's URL. Raises NotPermitted."""
-        return cls(open_bucket(url, options, folder))
-
-    def keys(self) -> list[str]:
-        """Return all keys, in order. Raises Unavailable, NotPermitted."""
+    def names(self) -> list[str]:
+        """Return the names of all objects, in order. Raises Unavailable, NotPermitted."""
         try:
             return sorted(one["path"] for batch in self._batches() for one in batch)
         except (driver.BaseError, OSError) as error:
@@ -220,14 +250,14 @@ class BlockingObjects:
 
 def _refusal(error: Exception) -> NotPermitted | None:
     """Return why the service will answer so again, if it will."""
-    match error:
-        case driver.PermissionDeniedError():
+    match error, _status_in(error):
+        case (driver.PermissionDeniedError(), _) | (_, "403"):
             return NotPermitted("the object store refuses these credentials this (403)")
-        case driver.UnauthenticatedError():
+        case (driver.UnauthenticatedError(), _) | (_, "401"):
             return NotPermitted("the object store does not accept these credentials (401)")
-        case driver.GenericError() if _status_in(error) == "404":
+        case _, "404":
             return NotPermitted("the bucket does not exist (404)")
-        case driver.NotSupportedError() | driver.InvalidPathError():
+        case (driver.NotSupportedError() | driver.InvalidPathError(), _):
             return NotPermitted(f"the object store cannot do this: {type(error).__name__}")
         case _:
             return None

@@ -175,6 +175,8 @@ def test_every_reason_why_a_server_is_not_ready_is_listed():
         readiness.NO_DATABASE,
         readiness.NOT_STORED,
         readiness.FILES_LOST,
+        readiness.TAKEN,
+        readiness.NO_BUCKET,
         readiness.STOPPING,
         readiness.DRAINING,
     }

@@ -16,14 +16,19 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import obstore
+from pydantic import SecretStr
 
+from storage.config import CloudStorage
 from storage.files.objects import Objects, open_bucket
-from tests.support.servers import kept_port
+from tests.support.servers import environment_of, kept_port
 
 WEED = Path(sys.executable).with_name("weed")
 """SeaweedFS, which `requirements/dev.txt` pins."""
 BUCKET = "parley"
+OPEN_BUCKET = "open"
+"""A bucket that takes requests without a signature, which a proxy may change."""
 ACCESS_KEY, SECRET_KEY = "an-access-key", "a-secret-key-of-the-tests"
+SEALING_KEY = "the key that seals in the tests"
 START_SECONDS = 60.0
 PORTS = ("master", "volume", "filer", "s3")
 
@@ -44,7 +49,11 @@ class S3Server:
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
         self._config = self.folder / "s3.json"
-        self._config.write_text(json.dumps({"identities": [identity]}))
+        anybody = {
+            "name": "anonymous",
+            "actions": [f"{action}:{OPEN_BUCKET}" for action in ("Read", "Write", "List")],
+        }
+        self._config.write_text(json.dumps({"identities": [identity, anybody]}))
 
     @property
     def port(self) -> int:
@@ -111,7 +120,8 @@ def s3_server() -> S3Server:
     atexit.register(server.remove)
     server.start()
     # It makes a bucket for the first object that an administrator puts there.
-    obstore.put(open_bucket(f"s3://{BUCKET}", options_of(server), ""), "first", b"")
+    for bucket in (BUCKET, OPEN_BUCKET):
+        obstore.put(open_bucket(f"s3://{bucket}", options_of(server), ""), "first", b"")
     return server
 
 
@@ -128,6 +138,31 @@ def options_of(server: S3Server, port: int | None = None) -> dict[str, str]:
 def url_of(folder: Path) -> str:
     """Return the URL of the bucket's folder that belongs to a folder here."""
     return f"s3://{BUCKET}/{sha256(str(folder).encode()).hexdigest()[:24]}"
+
+
+def storage_of(
+    folder: Path, port: int | None = None, *, lease_seconds: float = 2.0
+) -> CloudStorage:
+    """Return the configuration of the storage that belongs to a folder here."""
+    return CloudStorage(
+        url=url_of(folder),
+        options=SecretStr(json.dumps(options_of(s3_server(), port))),
+        secret_key=SecretStr(SEALING_KEY),
+        lease_seconds=lease_seconds,
+    )
+
+
+def cloud_environment(
+    folder: Path, port: int | None = None, *, lease_seconds: float = 2.0
+) -> dict[str, str]:
+    """Return the environment in which a server works on the bucket's folder of a folder."""
+    return environment_of(
+        storage="cloud",
+        cloud_url=url_of(folder),
+        cloud_options=json.dumps(options_of(s3_server(), port)),
+        cloud_lease_seconds=lease_seconds,
+        secret_key=SEALING_KEY,
+    )
 
 
 async def stored_bytes(folder: Path) -> bytes:

@@ -1,6 +1,7 @@
 """ServerConfig: its sources, their order, and what is refused."""
 
 import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 
 from server.config.settings import LONGEST_SECONDS, ServerConfig
 from server.config.sources import ConfigError
-from storage.config import LocalStorage, MemoryStorage, SqliteStorage
+from storage.config import CloudStorage, LocalStorage, MemoryStorage, SqliteStorage
 from tests.support.rest import EVERY
 from tests.support.servers import server_process
 from tests.support.waiting import WAIT_SECONDS
@@ -169,7 +170,10 @@ def test_a_bad_value_is_named_as_its_source_spells_it(toml):
     )
 
     assert refused.startswith("--port: Input should be less than or equal to 65535; ")
-    assert "PARLEY_STORAGE: Input should be 'sqlite', 'local', 'postgres' or 'memory'" in refused
+    assert (
+        "PARLEY_STORAGE: Input should be 'sqlite', 'local', 'postgres', 'cloud' or 'memory'"
+        in refused
+    )
     assert f"page_size in {path}: " in refused
 
 
@@ -245,6 +249,67 @@ def test_the_storage_setting_chooses_the_medium(tmp_path):
     local = ServerConfig(storage_kind="local", data_dir=tmp_path)
     assert local.storage == LocalStorage(data_dir=tmp_path)
     assert ServerConfig(data_dir=tmp_path).storage == SqliteStorage(data_dir=tmp_path)
+
+
+CLOUD = {
+    "PARLEY_STORAGE": "cloud",
+    "PARLEY_CLOUD_URL": "s3://bucket/folder",
+    "PARLEY_SECRET_KEY": "a long and random text",
+    "PARLEY_CLOUD_OPTIONS": '{"secret_access_key": "sesame"}',
+}
+
+
+def test_a_bucket_is_named_by_its_url_and_its_credentials_are_shown_nowhere():
+    config = ServerConfig.load(environ=CLOUD)
+
+    storage = config.storage
+    assert isinstance(storage, CloudStorage)
+    assert (storage.url, storage.lease_seconds) == ("s3://bucket/folder", 6.0)
+    assert "sesame" not in f"{config!r} {config} {config.masked()} {storage!r}"
+
+
+def test_the_options_of_a_bucket_are_a_table_in_the_file(toml):
+    path = toml('[cloud_options]\nendpoint = "https://s3.example.org"\nallow_http = false')
+
+    options = ServerConfig.load(environ={}, toml_path=path).cloud_options
+
+    assert options is not None
+    assert json.loads(options.get_secret_value()) == {
+        "endpoint": "https://s3.example.org",
+        "allow_http": False,
+    }
+
+
+@pytest.mark.parametrize("missing", ["PARLEY_CLOUD_URL", "PARLEY_SECRET_KEY"])
+def test_a_bucket_without_its_url_or_a_key_is_refused(missing):
+    environ = {name: value for name, value in CLOUD.items() if name != missing}
+
+    assert missing in refusal(environ=environ)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "bucket",
+        "s3://",
+        "s3:///folder",
+        "https://bucket.s3.example.org/folder",
+        "s3://key:sesame@bucket/folder",
+        "s3://bucket/folder?secret=sesame",
+    ],
+)
+def test_an_url_that_names_no_bucket_or_holds_credentials_is_refused_unquoted(url):
+    told = refusal(environ=CLOUD | {"PARLEY_CLOUD_URL": url})
+
+    assert told.startswith("PARLEY_CLOUD_URL: ")
+    assert "sesame" not in told
+
+
+@pytest.mark.parametrize("options", ["sesame", "[]", '{"region": 1}', '{"sesame": null}'])
+def test_options_that_are_no_object_of_texts_are_refused_unquoted(options):
+    told = refusal(environ=CLOUD | {"PARLEY_CLOUD_OPTIONS": options})
+
+    assert told == "PARLEY_CLOUD_OPTIONS: no JSON object of texts"
 
 
 PROPERTIES = ServerConfig.model_json_schema()["properties"]
