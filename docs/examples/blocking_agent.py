@@ -19,6 +19,8 @@ from runtime_stub.turn import Reason, TurnFailed, Window
 
 DATA = b"data: "
 END = b"[DONE]"
+REASONS = {401: Reason.MODEL_REFUSED_KEY, 429: Reason.MODEL_BUSY}
+"""The meaning of a provider's status; a 403 may be about the region, the model or the account as well."""
 CONNECTIONS = {"https": HTTPSConnection, "http": HTTPConnection}
 
 
@@ -63,9 +65,13 @@ class PlainChatAgent(BlockingAgent):
 def _texts(response: HTTPResponse) -> Iterator[str]:
     if response.status != HTTPStatus.OK:
         # The body may quote the key: people are told the reason only.
-        refused = response.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-        raise TurnFailed("", Reason.MODEL_REFUSED_KEY if refused else Reason.MODEL_FAILED)
+        raise TurnFailed("", REASONS.get(response.status, Reason.MODEL_FAILED))
     for line in response:
         if line.startswith(DATA) and line.strip() != DATA + END:
-            for choice in json.loads(line[len(DATA) :])["choices"]:
-                yield choice["delta"].get("content") or ""
+            try:
+                choices = json.loads(line[len(DATA) :])["choices"]
+                texts = [choice["delta"].get("content") or "" for choice in choices]
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
+                # Such as an error in the place of the rest.
+                raise TurnFailed("", Reason.MODEL_FAILED) from error
+            yield from texts

@@ -23,7 +23,6 @@ from openai import (
     AsyncOpenAI,
     AuthenticationError,
     OpenAIError,
-    PermissionDeniedError,
     RateLimitError,
     omit,
 )
@@ -130,14 +129,17 @@ class GraphAgent(Agent):
         exchanges = await turn.history.exchanges(Window(exchanges=20))
         state: Any = {"messages": chat_messages(exchanges, turn.cause)}
         try:
-            async with AsyncOpenAI(api_key=key, base_url=settings.llm_base_url) as client:
+            # Nothing is repeated unseen: people are told at once, and may ask again.
+            async with AsyncOpenAI(
+                api_key=key, base_url=settings.llm_base_url, max_retries=0
+            ) as client:
                 steps = GRAPH.astream(
                     state, context=Context(turn, client), stream_mode=["custom", "updates"]
                 )
                 async with aclosing(steps):
                     await show(turn, steps)
         # The texts of these errors may quote the key: people are told ours.
-        except (AuthenticationError, PermissionDeniedError) as error:
+        except AuthenticationError as error:
             raise TurnFailed("The key was not accepted.", Reason.MODEL_REFUSED_KEY) from error
         except RateLimitError as error:
             raise TurnFailed("The model is busy.", Reason.MODEL_BUSY) from error

@@ -12,7 +12,6 @@ from openai import (
     AsyncOpenAI,
     AuthenticationError,
     OpenAIError,
-    PermissionDeniedError,
     RateLimitError,
     omit,
 )
@@ -36,11 +35,14 @@ class ToolAgent(Agent):
         exchanges = await turn.history.exchanges(Window(exchanges=20))
         messages = chat_messages(exchanges, turn.cause)
         try:
-            async with AsyncOpenAI(api_key=key, base_url=settings.llm_base_url) as client:
+            # Nothing is repeated unseen: people are told at once, and may ask again.
+            async with AsyncOpenAI(
+                api_key=key, base_url=settings.llm_base_url, max_retries=0
+            ) as client:
                 while calls := await answer(turn, client, settings.llm_model, messages):
                     messages += [await carry_out(turn, call) for call in calls]
         # The texts of these errors may quote the key: people are told ours.
-        except (AuthenticationError, PermissionDeniedError) as error:
+        except AuthenticationError as error:
             raise TurnFailed("The key was not accepted.", Reason.MODEL_REFUSED_KEY) from error
         except RateLimitError as error:
             raise TurnFailed("The model is busy.", Reason.MODEL_BUSY) from error
@@ -93,7 +95,7 @@ async def carry_out(turn: Turn, call: Any) -> Any:
     tools = {tool.name: tool for tool in turn.tools}
     name, arguments = call["function"]["name"], call["function"]["arguments"]
     try:
-        action = tools[name].action(json.loads(arguments))
+        action = tools[name].action(json.loads(arguments or "{}"))
     except KeyError:
         result = f"There is no tool {name}. There are: {', '.join(tools)}."
     except (BadArguments, ValueError) as error:

@@ -9,12 +9,7 @@ from typing import ClassVar
 
 import pydantic_ai
 from openai import AsyncOpenAI
-from pydantic_ai import (
-    ModelAuthenticationError,
-    ModelConnectionError,
-    ModelRateLimitError,
-    RunContext,
-)
+from pydantic_ai import ModelConnectionError, ModelHTTPError, RunContext
 from pydantic_ai.exceptions import AgentRunError
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart
 from pydantic_ai.models.openai import OpenAIChatModel
@@ -24,6 +19,8 @@ from events.actions import MCPAction
 from runtime_stub import Agent, Turn, chat_messages
 from runtime_stub.turn import Reason, ToolCall, TurnFailed, Usage, Window
 
+REASONS = {401: Reason.MODEL_REFUSED_KEY, 429: Reason.MODEL_BUSY}
+"""The meaning of a provider's status; a 403 may be about the region, the model or the account as well."""
 calendar = pydantic_ai.Agent[Turn, str](instructions="Answer briefly. Count days with your tool.")
 
 
@@ -52,14 +49,16 @@ class CalendarAgent(Agent):
             raise TurnFailed("No model is set; see the settings.", Reason.MODEL_UNREACHABLE)
         key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else "none"
         try:
-            async with AsyncOpenAI(api_key=key, base_url=settings.llm_base_url) as client:
+            # Nothing is repeated unseen: people are told at once, and may ask again.
+            async with AsyncOpenAI(
+                api_key=key, base_url=settings.llm_base_url, max_retries=0
+            ) as client:
                 provider = OpenAIProvider(openai_client=client)
                 await answer(turn, OpenAIChatModel(settings.llm_model, provider=provider))
         # The texts of these errors may quote the key: people are told ours.
-        except ModelAuthenticationError as error:
-            raise TurnFailed("The key was not accepted.", Reason.MODEL_REFUSED_KEY) from error
-        except ModelRateLimitError as error:
-            raise TurnFailed("The model is busy.", Reason.MODEL_BUSY) from error
+        except ModelHTTPError as error:
+            reason = REASONS.get(error.status_code, Reason.MODEL_FAILED)
+            raise TurnFailed("", reason) from error
         except ModelConnectionError as error:
             raise TurnFailed("The model was not reached.", Reason.MODEL_UNREACHABLE) from error
         except AgentRunError as error:

@@ -23,6 +23,7 @@ from tests.support.model_endpoint import (
     ModelEndpoint,
     calls,
     cut,
+    error_in_stream,
     garbage_arguments,
     hang,
     plain,
@@ -278,6 +279,36 @@ async def test_a_model_that_fails_says_nothing_of_its_own(live, model):
 
     assert reason == "AGENT_ERROR$MODEL_FAILED"
     assert PLANTED not in log
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(403, "MODEL_FAILED"), (429, "MODEL_BUSY"), (500, "MODEL_FAILED")],
+)
+async def test_a_request_that_is_refused_is_not_repeated_unseen(live, model, status, expected):
+    model.say(refused(status))
+    reason, log = await failed(live, "Hello")
+
+    assert reason == f"AGENT_ERROR${expected}"
+    assert len(model.requests) == 1
+    assert PLANTED not in log
+
+
+async def test_an_error_in_the_place_of_the_rest_is_the_models_failure(live, model):
+    model.say(error_in_stream(3))
+    reason, log = await failed(live, "Hello")
+
+    assert reason == "AGENT_ERROR$MODEL_FAILED"
+    assert PLANTED not in log
+
+
+@only(GRAPH, OPENAI)
+async def test_a_call_without_arguments_is_one_with_none(live, model):
+    model.say(calls(("run", "")), plain("Then not."))
+    log = await asked(live, "Run it.")
+
+    assert answers(log) == ["Then not."]
+    assert told(model.requests[1])[-1] == ("tool", "run needs command. It takes command.")
 
 
 async def test_a_model_that_cannot_be_reached_ends_the_turn(live, model):
