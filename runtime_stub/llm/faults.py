@@ -1,7 +1,7 @@
 """Faults of a request to a model: whether they may pass, and the words for people."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -23,7 +23,7 @@ LONGEST_WAIT = 60.0
 """Seconds that are waited at most because a provider says so."""
 PASSING = frozenset((408, 409, 425, 429, 529))
 """Statuses below 500, and one of Anthropic's, after which the same request may succeed."""
-REFUSED = frozenset((HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN))
+NO_REQUEST = frozenset((HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND))
 BUSY = frozenset((429, 503, 529))
 TOO_LONG = (
     "context_length",
@@ -37,6 +37,43 @@ TOO_LONG = (
 )
 """Providers' words for a request that is longer than the model takes."""
 NO_CREDIT = ("insufficient_quota", "insufficient credit", "credit balance")
+NO_TOOLS = ("support tool", "support function")
+NO_CREDIT_TEXT = (
+    "The account at the provider of {model} has no credit left, or has used up its quota."
+)
+DECLINED_TEXT = "The provider does not let the model {model} answer this."
+FORBIDDEN: Sequence[tuple[Sequence[str], Reason, str]] = (
+    (
+        ("unsupported_country", "region", "territory", "user location"),
+        Reason.MODEL_FAILED,
+        "The provider of {model} does not serve the country or region of this server.",
+    ),
+    (
+        ("moderation", "flagged", "content policy", "content_policy", "guardrail"),
+        Reason.MODEL_FAILED,
+        DECLINED_TEXT,
+    ),
+    (
+        ("quota", "billing", "credit", "balance", "spend"),
+        Reason.MODEL_FAILED,
+        NO_CREDIT_TEXT,
+    ),
+    (
+        ("api key", "api_key", "api-key", "apikey", "credential"),
+        Reason.MODEL_REFUSED_KEY,
+        "The provider of {model} does not permit this request with this API key.",
+    ),
+    (
+        ("model", "access", "permission"),
+        Reason.MODEL_FAILED,
+        "The account or the API key may not use the model {model}: its provider has to permit that.",
+    ),
+)
+"""The meanings of a 403 by words of the provider's, the first that fits: a closed list, and nothing of theirs is quoted."""
+FORBIDDEN_TEXT = (
+    "The provider of {model} forbids the request (status 403): because of the key, the account, the"
+    " region, or of what was asked."
+)
 DEEPEST = 8
 """Causes of an error that are looked at."""
 SERVER_ERRORS = 500
@@ -84,7 +121,7 @@ def fault_of(error: Exception, model: str) -> Fault:
         text = "The model's provider cannot be reached, or the connection broke off."
         return Fault(Reason.MODEL_UNREACHABLE, text, passes=True)
     if isinstance(error, Declined):
-        text, passes = f"The provider does not let the model {model} answer this.", False
+        text, passes = DECLINED_TEXT.format(model=model), False
     elif isinstance(error, EmptyAnswer):
         text, passes = f"The model {model} gave an empty answer.", True
     elif isinstance(error, UserError):
@@ -104,17 +141,24 @@ def _for_good(error: ModelHTTPError, model: str) -> Fault | None:
     is_long = isinstance(error, ModelContextWindowExceededError) or (
         status == HTTPStatus.BAD_REQUEST and any(one in said for one in TOO_LONG)
     )
-    if status in REFUSED or isinstance(error, ModelAuthenticationError):
+    if status == HTTPStatus.FORBIDDEN:
+        return _forbidden(said, model)
+    if status == HTTPStatus.UNAUTHORIZED or isinstance(error, ModelAuthenticationError):
         text = f"The provider of {model} did not accept the API key."
         return Fault(Reason.MODEL_REFUSED_KEY, text)
     if has_no_credit or status == HTTPStatus.PAYMENT_REQUIRED:
-        text = (
-            f"The account at the provider of {model} has no credit left, or has used up its quota."
-        )
-        return Fault(Reason.MODEL_FAILED, text)
+        return Fault(Reason.MODEL_FAILED, NO_CREDIT_TEXT.format(model=model))
     if is_long or status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         text = f"The conversation is too long for the model {model}."
         return Fault(Reason.CONTEXT_TOO_LONG, text, too_long=True)
+    return _not_served(status, said, model)
+
+
+def _not_served(status: int, said: str, model: str) -> Fault | None:
+    """Return the fault of a request to a model that is not there, or cannot call tools; None for any other."""
+    if status in NO_REQUEST and any(one in said for one in NO_TOOLS):
+        text = f"The model {model} cannot call tools. Choose one that can."
+        return Fault(Reason.MODEL_FAILED, text)
     if status == HTTPStatus.NOT_FOUND:
         text = (
             f"The provider has no model {model}, or its address is wrong: that of one which speaks"
@@ -122,6 +166,14 @@ def _for_good(error: ModelHTTPError, model: str) -> Fault | None:
         )
         return Fault(Reason.MODEL_FAILED, text)
     return None
+
+
+def _forbidden(said: str, model: str) -> Fault:
+    """Return what a 403 means by what the provider says."""
+    for words, reason, text in FORBIDDEN:
+        if any(one in said for one in words):
+            return Fault(reason, text.format(model=model))
+    return Fault(Reason.MODEL_FAILED, FORBIDDEN_TEXT.format(model=model))
 
 
 def _for_now(error: ModelHTTPError, model: str) -> Fault:

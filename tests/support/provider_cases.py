@@ -87,7 +87,10 @@ FAULTS: Mapping[str, Case] = {
     "500 once": passes(words.refused(500)),
     "500": stays(words.refused(500), Reason.MODEL_FAILED),
     "401": stays(words.refused(401), Reason.MODEL_REFUSED_KEY, requests=1),
-    "403": stays(words.refused(403), Reason.MODEL_REFUSED_KEY, requests=1),
+    "403": stays(words.refused(403), Reason.MODEL_FAILED, requests=1),
+    "403 for the key": stays(
+        words.refused(403, "invalid_api_key"), Reason.MODEL_REFUSED_KEY, requests=1
+    ),
     "404": stays(words.refused(404), Reason.MODEL_FAILED, requests=1),
     "400 length": stays(
         words.refused(400, "context_length_exceeded"), Reason.CONTEXT_TOO_LONG, requests=1

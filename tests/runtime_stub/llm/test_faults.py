@@ -65,3 +65,43 @@ def test_an_account_without_credit_is_not_asked_again(status, said):
     fault = fault_of(refusal(status, {"error": {"code": said}}), "model-x")
     assert (fault.reason, fault.passes) == (Reason.MODEL_FAILED, False)
     assert "credit" in fault.text
+
+
+@pytest.mark.parametrize(
+    ("said", "reason", "expected"),
+    [
+        (
+            "Country, region, or territory not supported",
+            Reason.MODEL_FAILED,
+            "region of this server",
+        ),
+        ("User location is not supported for the API use.", Reason.MODEL_FAILED, "region"),
+        ("Input was flagged by moderation", Reason.MODEL_FAILED, "does not let the model"),
+        ("Your spend limit is reached", Reason.MODEL_FAILED, "no credit left"),
+        ("Your API key was reported as leaked.", Reason.MODEL_REFUSED_KEY, "this API key"),
+        ("Project p does not have access to model gpt-x", Reason.MODEL_FAILED, "may not use"),
+        ("PERMISSION_DENIED", Reason.MODEL_FAILED, "may not use the model model-x"),
+        ("<html>Forbidden</html>", Reason.MODEL_FAILED, "status 403"),
+        (None, Reason.MODEL_FAILED, "status 403"),
+    ],
+)
+def test_a_403_is_told_by_what_the_provider_says_and_quotes_nothing_of_it(said, reason, expected):
+    fault = fault_of(refusal(403, {"error": {"message": said, "key": "sk-planted"}}), "model-x")
+
+    assert (fault.reason, fault.passes) == (reason, False)
+    assert expected in fault.text
+    assert not any(one in fault.text for one in ("planted", "Project p", "leaked", "html"))
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (400, "registry.ollama.ai/library/gemma does not support tools"),
+        (404, "No endpoints found that support tool use."),
+    ],
+)
+def test_a_model_that_cannot_call_tools_is_told_as_one(status, said):
+    fault = fault_of(refusal(status, {"error": said}), "model-x")
+
+    assert (fault.reason, fault.passes) == (Reason.MODEL_FAILED, False)
+    assert "cannot call tools" in fault.text
