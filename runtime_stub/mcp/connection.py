@@ -119,6 +119,8 @@ class Link:
             return
         is_late = not task.done() and not self._end.is_set()
         if not task.done():
+            if not is_late:
+                self.kill()  # the handshake is over
             await self.close()
         if is_late:
             raise ServerFault(f"it did not answer within {seconds:g} seconds")

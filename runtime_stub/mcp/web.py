@@ -1,5 +1,6 @@
 """Tool servers that are reached by HTTP: whose addresses may be asked, and how much they may send."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
@@ -24,6 +25,8 @@ from storage.users.mcp import EventServer, HttpServer
 
 CONNECT_SECONDS = 10.0
 WRITE_SECONDS = 30.0
+UNICAST = IPv6Network("2000::/3")
+"""The addresses that are given out: all others of IPv6 are of no network, or of a private one."""
 TRANSLATED = IPv6Network("64:ff9b::/96")
 """Addresses that a gateway translates to those of IPv4 in their last four bytes."""
 
@@ -36,6 +39,23 @@ class Asked:
 
 ASKED: ContextVar[Asked | None] = ContextVar("asked", default=None)
 """The question that is being asked: the SDK sends its request in the context of whoever asks."""
+LOGGERS = (
+    "client",
+    "mcp.client.sse",
+    "mcp.client.streamable_http",
+    "mcp.shared.dispatcher",
+    "mcp.shared.jsonrpc_dispatcher",
+)
+"""Loggers of the SDK, which quote servers at length and as often as these like."""
+
+
+def _is_of_others(_: logging.LogRecord) -> bool:
+    """Return whether a record of the SDK is of no server of ours."""
+    return ASKED.get() is None
+
+
+for _name in LOGGERS:
+    logging.getLogger(_name).addFilter(_is_of_others)
 
 
 def web_transport(
@@ -125,7 +145,10 @@ class _Bounded(httpx2.AsyncByteStream):
 def is_public(text: str) -> bool:
     """Return whether an address is one of the public internet, in whichever form it is written."""
     address = ip_address(text.partition("%")[0])
-    return all(one.is_global and not one.is_multicast for one in (address, *_meant_by(address)))
+    meant = _meant_by(address)
+    if isinstance(address, IPv6Address) and not meant and address not in UNICAST:
+        return False
+    return all(one.is_global and not one.is_multicast for one in (address, *meant))
 
 
 def _meant_by(address: IPv4Address | IPv6Address) -> list[IPv4Address]:

@@ -16,7 +16,7 @@ from runtime_stub.mcp.connection import Connection
 from runtime_stub.mcp.faults import PRIVATE
 from runtime_stub.mcp.listing import MOST_TOOLS, Listed, Listing, listing_of
 from runtime_stub.mcp.web import is_public
-from runtime_stub.outgoing import LookedUp
+from runtime_stub.outgoing import LookedUp, certificates
 from runtime_stub.tools import McpOptions
 from storage.users.mcp import CommandServer, EventServer, HttpServer
 
@@ -79,6 +79,10 @@ async def test_tools_are_looked_at_one_by_one_while_the_loop_does_other_things()
         ("255.255.255.255", False),
         ("::", False),
         ("::1", False),
+        ("::7f00:1", False),
+        ("::ffff:0:7f00:1", False),
+        ("64:ff9b:1::a00:1", False),
+        ("fec0::1", False),
         ("::ffff:10.0.0.1", False),
         ("64:ff9b::7f00:1", False),
         ("2002:7f00:1::", False),
@@ -122,6 +126,7 @@ class NoThreads(ThreadPoolExecutor):
 @pytest.mark.parametrize("private", [True, False])
 @pytest.mark.parametrize("kind", [HttpServer, EventServer])
 async def test_names_of_tool_servers_are_looked_up_in_threads_that_nobody_shares(kind, private):
+    certificates()  # they are read in one, once
     asyncio.get_running_loop().set_default_executor(NoThreads())
     connection = Connection(
         kind(url="http://localhost:9/mcp"), "one", McpOptions(private_addresses=private)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import re
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -313,6 +314,35 @@ async def test_a_call_that_the_older_http_refuses_is_told_with_its_status_and_th
 
     assert refused.content.endswith("it answered with an error (HTTP 429).")
     assert done.content == "done"
+
+
+NONSENSE = (
+    "data: secret text\n\n"
+    "event: secret text\ndata: x\n\n"
+    'data: {"jsonrpc": "2.0", "method": "notifications/progress", "params": {"secret": 1}}\n\n'
+)
+
+
+async def test_what_a_server_says_that_is_no_message_is_not_logged(caplog):
+    caplog.set_level(logging.DEBUG)
+    is_streamed = asyncio.Event()
+
+    def stream():
+        is_streamed.set()
+        return NONSENSE
+
+    async def call(asked):
+        await is_streamed.wait()
+        return 200, json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": DONE})
+
+    async with web_server(call, stream) as url, on_the_web(url) as runtime:
+        done = await runtime.perform(MCPAction(name="127_0_0_1__work"))
+        await runtime.perform(MCPAction(name="127_0_0_1__work"))
+
+    logging.getLogger("client").warning("of somebody else's")
+    assert done.content == "done"
+    assert "secret" not in caplog.text
+    assert "of somebody else's" in caplog.text
 
 
 async def test_a_connection_that_has_ended_begins_no_link(tmp_path):
