@@ -141,6 +141,11 @@ class EventStream:
         return self._head.epoch
 
     @property
+    def append_seconds(self) -> float:
+        """The seconds after which the outcome of an append counts as unknown."""
+        return self._limits.append_seconds
+
+    @property
     def next_id(self) -> int:
         """The id behind the newest event published here; every id below is committed.
 

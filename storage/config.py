@@ -54,6 +54,8 @@ class PostgresStorage(_Medium):
     schema_name: str = "parley"
     connections: int = Field(default=8, ge=4)
     pooler: bool = False
+    deadline_seconds: float = 10.0
+    """Seconds that a statement may take before its outcome counts as unknown."""
 
 
 class CloudStorage(_Medium):

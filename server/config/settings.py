@@ -880,6 +880,7 @@ class ServerConfig(
                 schema_name=self.database_schema,
                 connections=self.database_connections,
                 pooler=self.database_pooler,
+                deadline_seconds=self.append_deadline_seconds,
             )
         if self.storage_kind == "cloud" and self.cloud_url and self.secret_key:
             return CloudStorage(

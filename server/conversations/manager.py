@@ -1,5 +1,6 @@
 """The ConversationManager contract: who may talk to which conversation, and where it lives."""
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -11,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 from events.actions import Action
 from events.batch import Appended, Settled
 from events.checkpoints import Checkpoints
+from events.errors import AppendUnknown
 from events.page_reader import PageReader
 from events.stores.base import EventStore
 from events.stream import EventStream, StreamLimits
@@ -187,11 +189,20 @@ class ConversationManager(ABC):
         """
 
     async def accept(self, conversation: ServerConversation, data: object) -> Accepted:
-        """Append an event as `take` does, and wait until it is durable."""
+        """Append an event as `take` does, and wait until it is durable.
+
+        Raises AppendUnknown past the deadline of appends: then the event may be in the log, or come
+        into it, and whoever sends it again does so under its key.
+        """
         appended: Promise[Appended] = Promise()
         waits: list[bool] = []
         self.take(conversation, data, appended.settle, partial(waits.append, True))  # noqa: FBT003
-        outcome = await appended
+        seconds = conversation.stream.append_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                outcome = await appended
+        except TimeoutError as error:
+            raise AppendUnknown(f"no outcome within {seconds:g} s") from error
         return Accepted(outcome.id, outcome.duplicate, queued=bool(waits))
 
     @abstractmethod

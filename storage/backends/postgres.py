@@ -67,6 +67,7 @@ class PostgresBackend(Backend):
             schema=config.schema_name,
             sizes=Sizes.for_all(config.connections),
             pooler=config.pooler,
+            deadline_seconds=config.deadline_seconds,
         )
         database = PostgresDatabase(pool)
         stack.push_async_callback(database.close)

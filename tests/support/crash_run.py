@@ -2,10 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.postgres import postgres_settings
 from tests.support.servers import ServerProcess, environment_of, server_process
 
 
@@ -32,12 +33,14 @@ async def unlimited_server(
 
     Its environment has these variables besides the settings.
     """
-    environment = environment_of(
-        storage=storage,
-        max_concurrent_conversations=1_000,
-        max_iterations=1_000_000,
-        **settings,
-    )
-    environment |= variables or {}
-    async with server_process(data_dir, environment=environment) as server:
-        yield server
+    async with AsyncExitStack() as stack:
+        if storage == "postgres":
+            settings |= await stack.enter_async_context(postgres_settings(data_dir))
+        environment = environment_of(
+            storage=storage,
+            max_concurrent_conversations=1_000,
+            max_iterations=1_000_000,
+            **settings,
+        )
+        environment |= variables or {}
+        yield await stack.enter_async_context(server_process(data_dir, environment=environment))

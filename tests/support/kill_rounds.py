@@ -18,12 +18,14 @@ from storage.backends.base import OpenedFiles
 from storage.config import LocalStorage
 from storage.conversations.base import ConversationStore
 from storage.conversations.database import DatabaseConversationStores
+from storage.database.postgres_database import PostgresDatabase
 from storage.database.sqlite import SqliteDatabase
 from storage.keys import DATABASE_NAME
 from storage.opening import open_storage
 from tests.support.clients import joined
 from tests.support.crash_run import CrashFigures, unlimited_server
 from tests.support.payloads import Payload, is_state, recalls
+from tests.support.postgres import open_postgres
 from tests.support.remote import Remote, remote
 from tests.support.seeds import choices
 from tests.support.servers import ServerProcess
@@ -139,6 +141,11 @@ async def _round(server: ServerProcess, api: Remote, random: Random, figures: Ki
 @asynccontextmanager
 async def _records(data_dir: Path, storage: str) -> AsyncIterator[ConversationStore | None]:
     """The records as the database holds them, beside the server; files are its own."""
+    if storage == "postgres":
+        async with open_postgres(data_dir) as pool:
+            records = DatabaseConversationStores(PostgresDatabase(pool), indexed=False)
+            yield records.for_user(None)
+        return
     if storage != "sqlite":
         yield None
         return
@@ -154,7 +161,10 @@ async def _talk(url: str, conversation_id: str) -> None:
     async with joined(url, conversation_id) as client:
         said = await client.say("are you there?")
         answer = await client.event(
-            lambda one: one["id"] > said["id"] and one["message"] == "You said: are you there?"
+            # A notice of the conversation's title has no id.
+            lambda one: (
+                one.get("id", -1) > said["id"] and one["message"] == "You said: are you there?"
+            )
         )
         await client.state(AgentState.AWAITING_USER_INPUT, after=answer["id"])
 

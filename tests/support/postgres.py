@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import asyncpg
+import psutil  # type: ignore[import-untyped]  # its stubs are a package of their own
 from pydantic import SecretStr
 
 from storage.config import PostgresStorage
@@ -120,6 +121,21 @@ class PostgresServer:
         assert self._process is not None
         self._process.send_signal(signal.SIGQUIT)
         self._process.wait(START_SECONDS)
+
+    def freeze(self) -> None:
+        """Stop it in the middle of whatever it does: it keeps its connections and answers nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on after `freeze`."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        main = psutil.Process(self._process.pid)
+        main.send_signal(number)
+        for backend in main.children():
+            backend.send_signal(number)
 
     def remove(self) -> None:
         """End it, and remove its cluster."""
@@ -304,6 +320,29 @@ async def postgres_settings(folder: Path, *, pooler: bool = False) -> AsyncItera
             "database_pooler": str(pooler).lower(),
             "secret_key": SECRET_KEY,
         }
+
+
+@asynccontextmanager
+async def as_own_role(folder: Path) -> AsyncIterator[tuple[dict[str, str], str]]:
+    """The settings of a server that connects as a role of its own without rights, and the role."""
+    server = postgres_server()
+    async with schema_of(folder) as name:
+        role = f"{name}_role"
+        await ask(f"CREATE ROLE {role} LOGIN")
+        await ask(f"GRANT CREATE ON DATABASE {DATABASE} TO {role}")
+        try:
+            yield (
+                {
+                    "database_url": server.url.replace(f"{DATABASE}@", f"{role}@"),
+                    "database_schema": role,
+                    "secret_key": SECRET_KEY,
+                },
+                role,
+            )
+        finally:
+            await ask(f"DROP SCHEMA IF EXISTS {role} CASCADE")
+            await ask(f"REVOKE ALL ON DATABASE {DATABASE} FROM {role}")
+            await ask(f"DROP ROLE {role}")
 
 
 @asynccontextmanager

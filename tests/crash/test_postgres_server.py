@@ -1,0 +1,112 @@
+"""PostgreSQL ended, refusing and frozen under a server that goes on: nothing acknowledged is lost."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import httpx
+import pytest
+
+from tests.support.clients import joined, message
+from tests.support.postgres import as_own_role, ask, postgres_server, terminate_backends
+from tests.support.postgres_rounds import is_ready, run_postgres_rounds
+from tests.support.remote import CONVERSATIONS, Remote, server_over
+from tests.support.waiting import until
+
+ROUNDS = 5
+NOT_THERE = "the database does not answer"
+
+
+async def test_whatever_ends_postgresql_nothing_acknowledged_is_lost_or_doubled_and_the_server_goes_on(
+    tmp_path, record_property
+):
+    figures = await run_postgres_rounds(tmp_path, ROUNDS)
+
+    record_property("figures", str(figures))
+    assert figures.rounds == ROUNDS
+    assert figures.acknowledged >= 60 * ROUNDS
+
+
+async def reasons(api: Remote) -> str:
+    return str((await api.client.get("/ready")).json().get("error", ""))
+
+
+@asynccontextmanager
+async def frozen() -> AsyncIterator[None]:
+    postgres_server().freeze()
+    try:
+        yield
+    finally:
+        postgres_server().thaw()
+
+
+@asynccontextmanager
+async def without_connections(role: str) -> AsyncIterator[None]:
+    """PostgreSQL has ended the connections of a role, and refuses it new ones."""
+    await ask(f"ALTER ROLE {role} CONNECTION LIMIT 0")
+    await terminate_backends()
+    try:
+        yield
+    finally:
+        await ask(f"ALTER ROLE {role} CONNECTION LIMIT -1")
+
+
+@asynccontextmanager
+async def ended() -> AsyncIterator[None]:
+    server = postgres_server()
+    await asyncio.to_thread(server.crash)
+    try:
+        yield
+    finally:
+        server.launch()
+        await asyncio.to_thread(server.wait)
+
+
+OUTAGES: dict[str, Callable[[str], AbstractAsyncContextManager[None]]] = {
+    "frozen": lambda _: frozen(),
+    "no connections": without_connections,
+    "ended": lambda _: ended(),
+}
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+async def test_during_an_outage_appends_are_refused_clients_stay_and_all_is_well_after_it(
+    outage, tmp_path, record_property
+):
+    async with (
+        as_own_role(tmp_path) as (settings, role),
+        server_over(tmp_path, "postgres", append_deadline_seconds=2, **settings) as (server, api),
+    ):
+        conversation_id = await api.create("hello")
+        async with joined(server.url, conversation_id) as client:
+            await client.event(lambda one: one.get("message") == "You said: hello")
+            async with OUTAGES[outage](role):
+                await until(lambda: not_ready(api))
+                began = time.monotonic()
+                refused = await say(api, conversation_id, "one")
+                took = time.monotonic() - began
+                assert (await api.client.get("/alive")).status_code == 200
+            began = time.monotonic()
+            await until(lambda: is_ready(api))
+            back = time.monotonic() - began
+            # Under the key of what was refused, so that it is in the log once.
+            assert (await say(api, conversation_id, "one")).status_code == 200
+            await client.event(lambda one: one.get("message") == "You said: message one")
+            log = await api.log(conversation_id)
+            assert client.disconnects == []
+            assert client.ids == sorted(set(client.ids))
+
+    assert refused.status_code == 503, refused.text
+    assert [one.get("client_id") for one in log].count("one") == 1
+    assert [one["id"] for one in log] == list(range(len(log)))
+    record_property("figures", f"refused after {took:.1f} s, ready again after {back:.1f} s")
+
+
+async def not_ready(api: Remote) -> bool:
+    return NOT_THERE in await reasons(api)
+
+
+async def say(api: Remote, conversation_id: str, key: str) -> httpx.Response:
+    path = f"{CONVERSATIONS}/{conversation_id}/events"
+    return await api.client.post(path, json=message(f"message {key}") | {"client_id": key})
