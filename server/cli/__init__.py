@@ -105,6 +105,27 @@ def copy(
     return transfer.copy_storage(source, transfer.storage_of(to, to_dir, config), report)
 
 
+@app.command(name="import")
+def import_(
+    options: Options = NO_OPTIONS,
+    *,
+    from_: Annotated[
+        Path, Parameter(name="--from", help="The directory of an OpenHands V0 server.")
+    ],
+    zone: Annotated[
+        str | None, Parameter(help="The time zone of that server, such as Europe/Berlin.")
+    ] = None,
+    dry_run: Annotated[bool, Parameter(help="Read and report, but write nothing.", negative=())] = (
+        False
+    ),
+    report: Annotated[Path | None, Parameter(help=REPORT_HELP)] = None,
+) -> int:
+    """Import the data of an OpenHands V0 server, without a server; may be begun again."""
+    from server.cli import transfer  # noqa: PLC0415 - for this command only
+
+    return transfer.import_v0(options.load(), from_, zone, report, dry_run=dry_run)
+
+
 def class_problems(config: ServerConfig) -> Sequence[str]:
     """Return what is wrong with the first setting that names an unusable class."""
     try:

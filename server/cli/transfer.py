@@ -3,15 +3,18 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from events.transfer.contents import open_stores
 from events.transfer.copying import Copy
 from events.transfer.progress import Progress
 from events.transfer.repair import repair
 from events.transfer.report import Outcome, Report
+from events.transfer.v0.conversion import ZoneNeeded
+from events.transfer.v0.importing import Import
 from server.cli.progress import shown_async_progress
 from server.config.settings import ServerConfig
 from server.config.sources import ConfigError
@@ -68,6 +71,38 @@ def copy_storage(source: ServerConfig, target: ServerConfig, report: Path | None
             return copy.report
 
     return _print(_run(run))
+
+
+def import_v0(
+    config: ServerConfig, root: Path, zone: str | None, report: Path | None, *, dry_run: bool
+) -> int:
+    """Import a V0 directory; return the exit code. Raises ConfigError, StorageError, OSError."""
+    if not root.is_dir():
+        raise ConfigError(f"--from: {root} is no directory")
+    if config.storage_kind == "memory" and not dry_run:
+        raise ConfigError("storage: memory holds nothing beyond its process")
+
+    async def run(progress: Progress) -> Report:
+        async with AsyncExitStack() as stack:
+            stores = None
+            if not dry_run:
+                stores = await stack.enter_async_context(open_stores(config.storage))
+            work = Import(root, stores, zone_of(zone))
+            await _told(work.outcomes(progress), report)
+            return work.report
+
+    try:
+        return _print(_run(run))
+    except ZoneNeeded as error:
+        raise ConfigError(f"{root}: {error}") from None
+
+
+def zone_of(name: str | None) -> ZoneInfo | None:
+    """Return the time zone of a name. Raises ConfigError."""
+    try:
+        return None if name is None else ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ConfigError(f"--zone: no time zone is named {name}, as Europe/Berlin is") from None
 
 
 def _check_source(origin: Backend) -> None:

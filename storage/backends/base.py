@@ -221,7 +221,8 @@ class DirectoryBackend(Backend):
         if found is not None:
             raise ForeignData(
                 f"the data directory {folder} holds data of an OpenHands V0 server ({found}), which"
-                " this server cannot read: name another data directory"
+                f" this server does not work on: parley import --from {folder} brings it into"
+                " another one; name another data directory"
             )
 
     def check_parts(self) -> None:
@@ -266,11 +267,10 @@ def _v0_data(folder: Path) -> str | None:
     for name in V0_FILES:
         if (folder / name).is_file():
             return name
-    sessions = folder / SESSIONS
-    if sessions.is_dir():
-        for session in sessions.iterdir():
+    for place, pattern in ((SESSIONS, "*"), ("users", "*/conversations/*")):
+        for session in (folder / place).glob(pattern):
             if (session / "events").is_dir() or (session / "metadata.json").is_file():
-                return SESSIONS
+                return place
     return None
 
 

@@ -31,6 +31,7 @@ BUDGET_SECONDS = {
     "server": 900,
     "stateful": 200,
     "storage": 120,
+    "transfer": 90,
 }
 DEFAULT_BUDGET_SECONDS = 30
 
