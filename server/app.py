@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,6 +15,9 @@ from events.batch import ByteBudget
 from events.checkpoints import Checkpoints
 from events.page_reader import PageReader
 from events.partials import Pace
+from events.search.finder import Finder
+from events.search.indexer import Indexer
+from events.search.opening import open_indexer
 from events.stores.base import EventStore
 from events.stores.opening import open_event_store, open_workspaces, storage_problems
 from events.stream import EVENT_BYTES, StreamLimits
@@ -60,7 +63,7 @@ from server.sockets.protocol import sent_body
 from server.sockets.transport.stall_watch import Traffic
 from server.turns.memory import AsideMemory
 from storage.config import StorageConfig
-from storage.conversations.base import ConversationStores
+from storage.conversations.base import ConversationStore, ConversationStores
 from storage.medium import Medium
 from storage.opening import identity_of, open_storage
 from storage.workspaces.base import WorkspaceStore
@@ -121,12 +124,14 @@ async def create_app(config: ServerConfig) -> AsyncIterator[Application]:
         users = components.users(config, storage.settings, storage.secrets)
         storage.inventory.check = partial(storage_problems, config.storage)
         stores = AdminStores(storage.usage, storage.audit, storage.inventory)
+        indexer = await search_indexer(config, components, event_store, records, stack)
         opened = compose(
             config,
             *(records, event_store, users, stores, components),
             prove=storage.prove,
             medium=storage.medium,
             workspaces=workspaces,
+            indexer=indexer,
         )
         async with opened as application:
             yield application
@@ -143,23 +148,29 @@ async def compose(
     prove: Prove | None = None,
     medium: Medium | None = None,
     workspaces: WorkspaceStore | None = None,
+    indexer: Indexer | None = None,
 ) -> AsyncIterator[Application]:
     """Yield a server over open stores, which stay open. Raises ConfigError.
 
     `prove` makes a small durable write after writes of the stores have failed; `medium` is the
-    medium of the stores. Without `workspaces` those end with their loops.
+    medium of the stores. Without `workspaces` those end with their loops. The `indexer`, which is
+    begun and ended here, keeps the index of full-text search.
     """
     components = components or load_components(config)
     user_auth = instantiate("user_auth_class", components.user_auth)
     ledger = UsageLedger(event_store, stores.usage)
     parts = replace(
-        manager_parts(config, components, conversation_stores, event_store, users, workspaces),
+        manager_parts(
+            *(config, components, conversation_stores, event_store, users, workspaces, indexer)
+        ),
         before_deletion=ledger.before_deletion,
     )
     server_counters = parts.loop_dependencies.server_counters
     frames = FrameReader(parts.page_reader, config.page_cache_bytes * 3 // 4, event_store.counters)
     keeping = parts.loop_dependencies.workspaces
-    async with parts.checkpoints, keeping, components.manage(parts) as manager:
+    # The indexer hears of what the manager commits last.
+    following = nullcontext() if indexer is None else indexer
+    async with following, parts.checkpoints, keeping, components.manage(parts) as manager:
         authenticator = Authenticator(config, user_auth)
         rates = RateLimits(config, Addresses(config))
         pace = parts.stream_limits.pace
@@ -191,6 +202,7 @@ async def compose(
             conversation_stores=conversation_stores,
             event_store=event_store,
             workspaces=workspaces,
+            finder=None if indexer is None else Finder(indexer, event_store, conversation_stores),
             page_reader=parts.page_reader,
             connections=parts.connections,
             users=users,
@@ -238,6 +250,7 @@ def manager_parts(
     event_store: EventStore,
     users: Users,
     workspaces: WorkspaceStore | None = None,
+    indexer: Indexer | None = None,
 ) -> ManagerDependencies:
     """Return a conversation manager's dependencies over open stores. Raise ConfigError."""
     listener = instantiate("monitoring_listener_class", components.monitoring_listener)
@@ -270,6 +283,7 @@ def manager_parts(
             memory=AsideMemory(event_store, config.append_deadline_seconds),
             workspaces=Workspaces(workspaces, close_seconds=config.shutdown_seconds / 8),
             approval_seconds=config.approval_seconds,
+            changed=None if indexer is None else indexer.note,
             mcp=McpOptions(
                 stdio=config.mcp_stdio,
                 private_addresses=config.mcp_private_addresses,
@@ -304,6 +318,24 @@ def manager_parts(
         close_delay_seconds=config.close_delay_seconds,
         secrets=_secrets(config),
     )
+
+
+async def search_indexer(
+    config: ServerConfig,
+    components: Components,
+    events: EventStore,
+    records: ConversationStores,
+    stack: AsyncExitStack,
+) -> Indexer | None:
+    """Return the indexer of full-text search, None where there is none; `stack` frees its directory.
+
+    Records of a custom class cannot be listed for all owners, so there is no index of them. Raises
+    DataDirectoryLocked, Unavailable.
+    """
+    folder = config.index_dir
+    if folder is None or components.conversation_store is not ConversationStore:
+        return None
+    return await open_indexer(folder, events, records, stack)
 
 
 def embedded(config: ServerConfig) -> ConversationManager:

@@ -15,6 +15,7 @@ from benchmarks.machine import describe
 from benchmarks.part_connections import connect, echo, memory, slow
 from benchmarks.part_deltas import deltas
 from benchmarks.part_fanout import fanout
+from benchmarks.part_find import find
 from benchmarks.part_replay import replay
 from benchmarks.part_search import search
 from benchmarks.part_storage import list_, start
@@ -32,6 +33,7 @@ PARTS: dict[str, Callable[[Context], None]] = {
     "echo": echo,
     "list": list_,
     "search": search,
+    "find": find,
     "memory": memory,
     "start": start,
     "slow": slow,

@@ -117,6 +117,7 @@ class RateClass(StrEnum):
     WRITES = "writes"
     CREATIONS = "creations"
     UPLOADS = "uploads"
+    SEARCHES = "searches"
     HANDSHAKES = "handshakes"
     POLLS = "polls"
     FAILURES = "failures"

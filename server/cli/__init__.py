@@ -126,6 +126,15 @@ def import_(
     return transfer.import_v0(options.load(), from_, zone, report, dry_run=dry_run)
 
 
+@app.command
+def reindex(options: Options = NO_OPTIONS) -> int:
+    """Make the index of full-text search anew from what is stored. No server may be running."""
+    from server.cli.transfer import reindex_storage  # noqa: PLC0415 - for this command only
+
+    reindex_storage(options.load())
+    return 0
+
+
 def class_problems(config: ServerConfig) -> Sequence[str]:
     """Return what is wrong with the first setting that names an unusable class."""
     try:

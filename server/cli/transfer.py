@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from events.search.opening import make_anew
 from events.transfer.contents import open_stores
 from events.transfer.copying import Copy
 from events.transfer.progress import Progress
@@ -23,6 +24,27 @@ from storage.backends.base import Backend
 from storage.sealing.key import KEY_NAME, hand_over_key
 
 EXIT_INCOMPLETE = 1
+
+
+def reindex_storage(config: ServerConfig) -> None:
+    """Make the index of full-text search anew, and print how much is in it.
+
+    Raises ConfigError where the settings name none, StorageError.
+    """
+    folder = config.index_dir
+    if folder is None or config.conversation_store_class is not None:
+        raise ConfigError(
+            "search_dir: no index of full-text search is kept with these settings"
+            " (full_text_search, storage, conversation_store_class)"
+        )
+
+    async def run(progress: Progress) -> int:
+        async with open_stores(config.storage) as stores, AsyncExitStack() as stack:
+            total = (await stores.storage.inventory.take()).conversations
+            walk = make_anew(folder, stores.events, stores.storage.conversations, stack)
+            return len([one async for one in progress(walk, "conversations", total)])
+
+    print(f"reindex: {_run(run)} conversations")
 
 
 def repair_storage(config: ServerConfig) -> None:

@@ -180,6 +180,10 @@ class AccessLimits(BaseModel):
     rate_uploads: Rate = Field(
         default="120/minute", description="Rate limit for uploads, per user and per address."
     )
+    rate_searches: Rate = Field(
+        default="600/minute",
+        description="Rate limit for full-text searches, per user and per address.",
+    )
     rate_handshakes: Rate = Field(
         default="600/minute", description="Rate limit for new socket connections, per address."
     )
@@ -616,6 +620,17 @@ class ServerConfig(
         "starts again included. One that cannot reach the object store for so long writes nothing "
         "until it can.",
     )
+    full_text_search: bool = Field(
+        default=True,
+        description="Keep an index of titles, messages, thoughts and outputs for `/api/search`, where there is "
+        "a directory for it.",
+    )
+    search_dir: Path | None = Field(
+        default=None,
+        description="Directory for the index of full-text search, which may be deleted at any time; it need not "
+        "be backed up. Default: `data_dir` with `storage` = `sqlite`, none and no full-text search "
+        "otherwise.",
+    )
     ui_dir: ExistingDirectory | None = Field(
         default=None,
         description="Directory of a static single-page build to serve at `/` instead of the built-in "
@@ -890,6 +905,13 @@ class ServerConfig(
                 lease_seconds=self.cloud_lease_seconds,
             )
         return SqliteStorage(data_dir=self.data_dir, secret_key=self.secret_key)
+
+    @property
+    def index_dir(self) -> Path | None:
+        """The directory of the index of full-text search; None without one."""
+        if not self.full_text_search:
+            return None
+        return self.search_dir or (self.data_dir if self.storage_kind == "sqlite" else None)
 
     @property
     def agent_name(self) -> str:

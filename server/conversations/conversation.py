@@ -12,9 +12,10 @@ from typing import Protocol
 from events.actions import Action, ChangeAgentStateAction, MessageAction
 from events.batch import Appended, Settled
 from events.client_events import decode_client, text_of
-from events.event import AgentState, Event, EventSource
+from events.event import AgentState, Event, EventSource, StoredEvent
 from events.observations import AgentStateChangedObservation, ErrorObservation
 from events.stream import EventStream
+from events.summary import SummaryChange
 from runtime_stub.agent import Agent, Spending
 from runtime_stub.base import Runtime, RuntimeBuilder, RuntimeStatus
 from runtime_stub.replay import ReplayAgent
@@ -49,6 +50,8 @@ logger = logging.getLogger(__name__)
 
 Settle = Callable[[], Awaitable[LoopSettings]]
 """Returns the settings with which a loop starts. Raises what the storage raises."""
+Changed = Callable[[str, str | None, int], None]
+"""Told of a conversation, its owner, and how many events it has more; must neither wait nor raise."""
 NOTHING: Mapping[str, str] = {}
 LEAST_SECONDS = 0.2
 """Seconds accepted events may take to become durable, however long the loop took to stop."""
@@ -81,6 +84,8 @@ class LoopDependencies:
     mcp: McpOptions = McpOptions()  # noqa: RUF009 - immutable
     approval_seconds: float | None = None
     """Seconds after which an approval expires; None for never."""
+    changed: Changed | None = None
+    """Told of events that are committed, and of new titles and deletions with 0 events."""
     threads: AgentThreads = field(init=False)
 
     def __post_init__(self) -> None:
@@ -148,6 +153,8 @@ class ServerConversation:
         self._approvals: Approvals | None = None
         self._record_updates: RecordUpdater | None = None
         self._serial: asyncio.Lock | None = None
+        if parts.changed is not None:
+            stream.tap(self._committed)
         parts.server_counters.conversations += 1
         parts.monitor.session_started(stream, user_id)
 
@@ -336,6 +343,13 @@ class ServerConversation:
         if self._on_closed is not None:
             self._on_closed(self)
 
+    def _committed(self, events: Sequence[StoredEvent], _summary: SummaryChange) -> None:
+        self._changed(len(events))
+
+    def _changed(self, events: int) -> None:
+        if self._parts.changed is not None:
+            self._parts.changed(self.conversation_id, self.user_id, events)
+
     def _left(self, due: float) -> float:
         return max(LEAST_SECONDS, due - self._loop.time())
 
@@ -393,7 +407,7 @@ class ServerConversation:
             self.stream,
             self._records,
             loop.runtime,
-            self._audience.notify,
+            self._show_update,
             self._parts.record_updates,
             titled=record.title is not None,
         )
@@ -438,6 +452,10 @@ class ServerConversation:
     def _show_expired(self, approval: int) -> None:
         if approval in self.approvals.open_ids:
             self._audience.notify(self.conversation_id, expiry_notice(approval))
+
+    def _show_update(self, conversation_id: str, payload: dict[str, object]) -> None:
+        self._audience.notify(conversation_id, payload)
+        self._changed(0)
 
     def _show_status(self, text: str) -> None:
         self._audience.notify(self.conversation_id, status_notice(text))

@@ -223,6 +223,12 @@ class StandaloneConversationManager(ConversationManager):
         await self._parts.event_store.delete(sid)
         await self._parts.loop_dependencies.workspaces.delete(sid)
         await self._parts.conversation_stores.for_user(user_id).delete_metadata(sid)
+        self._deleted(sid, user_id)
+
+    def _deleted(self, sid: str, user_id: str | None) -> None:
+        changed = self._parts.loop_dependencies.changed
+        if changed is not None:
+            changed(sid, user_id, 0)
 
     async def _forget_runtime(self, sid: str) -> None:
         """Have the builder of runtimes remove what it holds; the conversation goes in any case."""
@@ -245,6 +251,7 @@ class StandaloneConversationManager(ConversationManager):
         await records.delete_metadata(sid)
         await self._parts.event_store.delete(sid)
         await self._parts.loop_dependencies.workspaces.delete(sid)
+        self._deleted(sid, user_id)
         return True
 
     async def is_agent_loop_running(self, sid: str) -> bool:

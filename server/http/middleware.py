@@ -168,7 +168,7 @@ def rate_class(scope: Scope) -> RateClass:
         continues = names_session(scope.get("query_string", b""))
         return RateClass.POLLS if continues else RateClass.HANDSHAKES
     if scope["type"] == "websocket" or scope["method"] not in WRITING:
-        return RateClass.READS
+        return RateClass.SEARCHES if path == "/api/search" else RateClass.READS
     if is_upload(scope):
         return RateClass.UPLOADS
     if path == "/api/conversations":

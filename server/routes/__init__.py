@@ -13,6 +13,7 @@ from server.routes.health import HealthRoutes, MetricsRoutes
 from server.routes.not_offered import ExtraRoutes, GitHostRoutes
 from server.routes.options import OptionRoutes
 from server.routes.pages import AdminPageRoutes, page_routes
+from server.routes.search import SearchRoutes
 from server.routes.secrets import SecretsRoutes
 from server.routes.services import Services
 from server.routes.settings import SettingsRoutes
@@ -41,6 +42,7 @@ def routes(services: Services, administration: Administration) -> list[BaseRoute
     settings = SettingsRoutes(services)
     secrets = SecretsRoutes(services)
     conversations = ConversationRoutes(services)
+    search = SearchRoutes(services)
     events = EventRoutes(services)
     streams = StreamRoutes(services)
     trajectory = TrajectoryRoutes(services)
@@ -75,6 +77,7 @@ def routes(services: Services, administration: Administration) -> list[BaseRoute
         resource("/api/add-git-providers", POST=secrets.add_providers),
         resource("/api/unset-provider-tokens", POST=secrets.unset_providers),
         resource("/api/conversations", GET=conversations.search, POST=conversations.create),
+        resource("/api/search", GET=search.find),
         resource("/api/microagent-management/conversations", GET=conversations.of_microagents),
         resource(
             one, GET=conversations.show, PATCH=conversations.rename, DELETE=conversations.delete

@@ -257,6 +257,8 @@ class ConversationRoutes:
         await store_of(request, self._stores).update_metadata(
             conversation_id, MetadataChange(title=title)
         )
+        if self._services.finder is not None:
+            self._services.finder.indexer.note(conversation_id, owner_of(request))
         self._services.connections.notify(conversation_id, title_notice(conversation_id, title))
         return JsonResponse(content=True)
 

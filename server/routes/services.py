@@ -6,6 +6,7 @@ from typing import Any
 
 from events.event import StoredEvent
 from events.page_reader import PageReader
+from events.search.finder import Finder
 from events.stores.base import EventStore
 from runtime_stub.agent import Example
 from runtime_stub.turn import AgentSettings
@@ -31,6 +32,8 @@ class Services:
     event_store: EventStore
     workspaces: WorkspaceStore | None
     """The store of workspaces at rest; None where none are kept."""
+    finder: Finder | None
+    """Full-text search; None where there is no index."""
     page_reader: PageReader
     connections: ConnectionRegistry
     users: Users

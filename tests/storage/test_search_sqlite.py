@@ -80,3 +80,14 @@ async def test_what_is_erased_leaves_no_words_in_the_table(tmp_path):
         assert ("other" in terms, "canary" in terms) == (True, False)
         assert connection.execute("SELECT count(*) FROM words").fetchone() == (1,)
         connection.execute("INSERT INTO words (words) VALUES ('integrity-check')")
+
+
+async def test_entries_of_others_are_not_even_read(tmp_path):
+    """The owner is a word of the query: a search of one who has nothing costs nothing."""
+    async with open_search_index("sqlite", tmp_path) as index:
+        for number in range(40):
+            await put(index, f"c{number}", entry(number, "word"), owner=f"u{number}")
+    with closing(sqlite3.connect(tmp_path / INDEX_NAME)) as connection:
+        facets = connection.execute("SELECT facets FROM words").fetchall()
+
+    assert len({text.split()[0] for (text,) in facets}) == 40

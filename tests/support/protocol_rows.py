@@ -115,6 +115,19 @@ MANAGING = (
         ),
     ),
     Row(
+        "GET /api/search",
+        {"results", "next_cursor"},
+        query="?q=hello",
+        refusals=(
+            Refusal(400, "bad_request", ""),
+            Refusal(400, "bad_request", "?q=%20*%20"),
+            Refusal(400, "bad_request", "?q=x&limit=101"),
+            Refusal(400, "bad_request", "?q=x&kind=magic"),
+            Refusal(400, "bad_value", "?q=x&cursor=NQ=="),
+            Refusal(400, "bad_value", "?q=x&conversation_id=.."),
+        ),
+    ),
+    Row(
         "POST /api/conversations",
         STARTED,
         request=body(initial_user_msg="hello"),

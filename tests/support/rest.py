@@ -10,6 +10,7 @@ import httpx
 from httpx import ASGITransport, AsyncClient, Response
 
 from events.event import AgentState
+from events.search.indexer import Indexer
 from events.stores.memory import MemoryEventStore
 from runtime_stub.scripted import ScriptedAgent
 from server.app import Application, compose
@@ -18,6 +19,8 @@ from server.config.settings import ServerConfig
 from storage.audit.base import AuditLog
 from storage.conversations.memory import MemoryConversations
 from storage.conversations.metadata import ConversationMetadata
+from storage.search.base import SearchIndex
+from storage.search.memory import MemorySearchIndex
 from storage.users.base import SecretsStores, SettingsStores
 from storage.workspaces.base import Hold, WorkspaceStore
 from storage.workspaces.memory import MemoryWorkspaces
@@ -41,6 +44,13 @@ class Rest:
     secrets: SecretsStores
     workspaces: Any = None
     """The store of workspaces."""
+    indexer: Indexer | None = None
+
+    async def wait_until_searchable(self) -> None:
+        """Wait until what was said and named so far is in the search index."""
+        assert self.indexer is not None
+        async with asyncio.timeout(WAIT_SECONDS):
+            await self.indexer.level()
 
     async def ask(self, method: str, path: str, **arguments: Any) -> Response:
         """Send a request."""
@@ -94,16 +104,23 @@ async def rest_server(
     users = load_components(config).users(config, settings_stores or kept.settings, kept.secrets)
     limits = WorkspaceLimits(config.workspace_max_bytes, config.workspace_max_files)
     workspaces = make_workspaces(events.beside, limits)
+
+    async def open_index() -> SearchIndex:
+        return MemorySearchIndex()
+
+    indexer = Indexer(open_index, events, conversations, gather_seconds=0.0, rest=0.0)
     async with compose(
         config,
         *(conversations, events, users, kept_in_memory(conversations, audit)),
         workspaces=workspaces,
+        indexer=indexer,
     ) as application:
         transport = ASGITransport(application.asgi)
         async with AsyncClient(transport=transport, base_url="http://localhost:3000") as client:
             yield Rest(
                 *(client, application, conversations, events, kept.settings, kept.secrets),
                 workspaces=workspaces,
+                indexer=indexer,
             )
 
 

@@ -32,6 +32,7 @@ CLASSES: dict[str, tuple[str, str, Any]] = {
     "reads": ("GET", "/api/conversations", {}),
     "writes": ("POST", "/api/reset-settings", {}),
     "creations": ("POST", "/api/conversations", {"json": {}}),
+    "searches": ("GET", "/api/search?q=x", {}),
     "uploads": ("POST", "/api/conversations/c/upload-files", {"files": [("files", ("a", b"1"))]}),
     "handshakes": ("GET", OPENING, {}),
     "polls": ("GET", POLL, {}),

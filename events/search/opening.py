@@ -1,0 +1,50 @@
+"""Opens the index of full-text search in a directory, beside the storage or away from it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
+from events.search.indexer import REST, Indexer
+from events.stores.base import EventStore
+from storage.conversations.base import ConversationStores
+from storage.errors import Unavailable
+from storage.lock import data_directory_lock, is_held_by_this_process
+from storage.search.sqlite import INDEX_NAME, SqliteSearchIndex
+
+
+async def open_indexer(
+    folder: Path,
+    events: EventStore,
+    records: ConversationStores,
+    stack: AsyncExitStack,
+    rest: float = REST,
+) -> Indexer:
+    """Return the indexer of the index in `folder`, which opens the file itself when it begins.
+
+    It rests after each write, `rest` times as long as the write took.
+    A folder that this process has not locked as its data directory is locked until `stack` is left.
+    Raises DataDirectoryLocked, and Unavailable for a folder that cannot be used.
+    """
+    try:
+        if not await asyncio.to_thread(is_held_by_this_process, folder):
+            await asyncio.to_thread(stack.enter_context, data_directory_lock(folder))
+    except OSError as error:
+        raise Unavailable(f"cannot use {folder} for the search index: {error.strerror}") from error
+    return Indexer(partial(SqliteSearchIndex.open, folder / INDEX_NAME), events, records, rest=rest)
+
+
+async def make_anew(
+    folder: Path, events: EventStore, records: ConversationStores, stack: AsyncExitStack
+) -> AsyncIterator[str]:
+    """Clear the index in `folder` and index every conversation, which is yielded when it is done.
+
+    Raises what `open_indexer` raises, and StorageError.
+    """
+    indexer = await open_indexer(folder, events, records, stack, rest=0.0)
+    index = await SqliteSearchIndex.open(folder / INDEX_NAME)
+    stack.push_async_callback(index.close)
+    await index.clear()
+    async for conversation_id in indexer.compare(index):
+        yield conversation_id
