@@ -1,9 +1,14 @@
 """The fold of events into a change of their conversation's metadata."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from events.event import STATE, StoredEvent
 
 Tokens = tuple[int | None, int | None, int | None]
+HeadFields: TypeAlias = tuple[
+    int | None, str | None, float | None, int | None, int | None, int | None, str | None
+]
 MESSAGES = frozenset(("message", "finish"))
 SPEAKERS = frozenset(("user", "agent"))
 MAX_COUNT = 2**62
@@ -52,6 +57,27 @@ def fold(change: SummaryChange | None, event_id: int, payload: Mapping[str, Any]
         *tokens,
         event_id if is_state else before.last_state_id,
         (moment if is_message(payload) else None) or before.last_message_at,
+    )
+
+
+def head_fields(summary: SummaryChange, events: Sequence[StoredEvent]) -> HeadFields:
+    """Return what a head keeps of an append, in the order in which databases have the columns.
+
+    The newest state is told by the summary, or else by the events' flags.
+    """
+    state_id = summary.last_state_id
+    if state_id is None:
+        for event in events:
+            if event.flag == STATE:
+                state_id = event.id
+    return (
+        state_id,
+        summary.last_updated_at,
+        summary.accumulated_cost,
+        summary.prompt_tokens,
+        summary.completion_tokens,
+        summary.total_tokens,
+        summary.last_message_at,
     )
 
 

@@ -13,9 +13,9 @@ from events.errors import (
     Fenced,
     MasksChanged,
 )
-from events.event import STATE, StoredEvent
+from events.event import StoredEvent
 from events.fence import Fence
-from events.summary import SummaryChange
+from events.summary import SummaryChange, head_fields
 from storage.database.base import Row, Rows, Statement, Steps
 
 FORMAT_VERSION = 1
@@ -117,30 +117,15 @@ class Append(NamedTuple):
 
     def _head(self) -> Row:
         """Return the values of `advance_head`; what is not claimed or named is null."""
-        state_id, *summary = self._fold()
+        state_id, *summary = head_fields(self.summary, self.events)
         claim = self.fence or (None, None)
         moved = (len(self.events), state_id, *claim, self.masks, *summary)
         return (*moved, self.conversation_id, self.expected, *claim, claim[0], self.masks)
 
-    def _fold(self) -> Row:
-        summary = self.summary
-        state_id = summary.last_state_id
-        if state_id is None:
-            for event in self.events:
-                if event.flag == STATE:
-                    state_id = event.id
-        return (
-            state_id,
-            summary.last_updated_at,
-            summary.accumulated_cost,
-            summary.prompt_tokens,
-            summary.completion_tokens,
-            summary.total_tokens,
-            summary.last_message_at,
-        )
-
     def _told_fold(self) -> Row:
-        state_id, updated_at, cost, prompt, completion, total, said_at = self._fold()
+        state_id, updated_at, cost, prompt, completion, total, said_at = head_fields(
+            self.summary, self.events
+        )
         # One by one, since every append comes through here.
         return (
             -1 if state_id is None else state_id,

@@ -14,9 +14,9 @@ from events.errors import (
     Fenced,
     MasksChanged,
 )
-from events.event import STATE, StoredEvent
+from events.event import StoredEvent
 from events.fence import Fence
-from events.summary import SummaryChange
+from events.summary import SummaryChange, head_fields
 from storage.database.base import Row
 
 FORMAT_VERSION = 1
@@ -59,6 +59,11 @@ class Append(NamedTuple):
         return len(self.events) == 1 and not self.keys and self.expected > 0
 
     @property
+    def fold(self) -> Row:
+        """The values of the head that it changes; null where it does not."""
+        return head_fields(self.summary, self.events)
+
+    @property
     def size_bytes(self) -> int:
         """The bytes of its events."""
         return sum(len(one.body) for one in self.events)
@@ -68,24 +73,7 @@ class Append(NamedTuple):
         (event,) = self.events
         claim = self.fence or (None, None)
         named = (self.number, self.conversation_id, self.expected, *claim, self.masks)
-        return (*named, *self._fold(), int(event.flag), checksum(event.id, event.body), event.body)
-
-    def _fold(self) -> Row:
-        summary = self.summary
-        state_id = summary.last_state_id
-        if state_id is None:
-            for event in self.events:
-                if event.flag == STATE:
-                    state_id = event.id
-        return (
-            state_id,
-            summary.last_updated_at,
-            summary.accumulated_cost,
-            summary.prompt_tokens,
-            summary.completion_tokens,
-            summary.total_tokens,
-            summary.last_message_at,
-        )
+        return (*named, *self.fold, int(event.flag), checksum(event.id, event.body), event.body)
 
     def refusal(self, row: Row) -> EventsError | None:
         """Return why `append_logs` gave that row; None where only another's lock was in the way."""
@@ -118,7 +106,7 @@ def arguments_of(group: Sequence[Append]) -> Sequence[Sequence[object]]:
             *(one.number, one.conversation_id, one.expected, len(one.events)),
             *(one.fence or (None, None)),
             one.masks,
-            *one._fold(),  # noqa: SLF001 - a function of this class over many
+            *one.fold,
         )
         for one in group
     ]
