@@ -10,6 +10,8 @@ from hypothesis import given, settings, strategies as st
 from events.conformance.event_store import BusyWriter
 from events.stores.postgres.append import number_of
 from events.stores.postgres.store import PostgresEventStore
+from storage.audit.base import AuditRecord
+from storage.audit.database import DatabaseAudit
 from storage.conversations.database import DatabaseConversationStores
 from storage.conversations.metadata import ConversationMetadata
 from storage.database.base import Statement, rerunnable
@@ -18,6 +20,9 @@ from storage.errors import OwnerConflict, Unavailable
 from tests.support.postgres import ask, open_postgres
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
+ACT = AuditRecord(
+    at=NOON, last_at=NOON, who="ann", client=None, action="drain", outcome="done", acting=True
+)
 
 
 @asynccontextmanager
@@ -48,6 +53,15 @@ async def test_no_update_is_lost_among_those_of_two_processes(tmp_path):
         assert titles.count(True) == 1
         record = await stores[0].for_user("ann").get_metadata("c")
         assert record.title == f"title {titles.index(True)}"
+
+
+async def test_the_numbers_of_an_audit_that_two_processes_write_have_no_gap(tmp_path):
+    async with open_postgres(tmp_path) as pool, open_postgres(tmp_path) as other:
+        logs = [DatabaseAudit(PostgresDatabase(one)) for one in (pool, other)]
+
+        numbers = await asyncio.gather(*(logs[place % 2].add(ACT) for place in range(12)))
+
+    assert sorted(one.id for one in numbers) == list(range(1, 13))
 
 
 async def test_of_two_owners_that_save_one_id_at_once_one_is_refused(tmp_path):

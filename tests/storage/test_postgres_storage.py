@@ -4,12 +4,17 @@ import asyncio
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
+import orjson
 import pytest
 from pydantic import SecretStr
 
-from events.conformance.records import append, key, records
+from events.batch import digest_of
+from events.conformance.records import append, record, records
+from events.event import EventFlag, StoredEvent
 from events.stores.opening import open_event_store, open_workspaces, storage_problems
 from events.stores.postgres.append import number_of
+from events.transfer.contents import open_stores
+from events.transfer.repair import repair
 from storage.audit.base import AuditRecord
 from storage.backends import backend_of
 from storage.config import PostgresStorage
@@ -30,6 +35,8 @@ ACT = AuditRecord(
 )
 LIMITS = WorkspaceLimits(1_000_000, 1_000)
 SECRETS = Secrets(custom_secrets={"t": CustomSecret(value=SecretStr("x"))})
+KEYED = orjson.dumps(orjson.loads(record(3).body) | {"client_id": "k"})
+EVENTS = [*records(0, 3), StoredEvent(3, EventFlag.PLAIN, KEYED), *records(4, 6)]
 FILES = Snapshot(files={"a": b"one"})
 
 
@@ -47,7 +54,7 @@ async def filled(config):
         for name in ("b", "c"):
             record = ConversationMetadata(conversation_id=name, title=name)
             await storage.conversations.for_user("ann").save_metadata(record)
-            await append(events, name, records(0, 10), keys={3: key("k")})
+            await append(events, name, EVENTS, keys={3: digest_of("k")})
         await open_workspaces(storage, events, LIMITS).save("b", FILES)
         await storage.secrets.for_user("ann").store(SECRETS)
         await storage.audit.add(ACT)
@@ -142,6 +149,14 @@ DAMAGES = {
         "UPDATE parley.client_ids SET id = 10 WHERE number = parley.number_of('c')",
         f"keys 10-10 belong to no event of a conversation (number {C})",
     ),
+    "a fold": (
+        "UPDATE parley.heads SET last_updated_at = '2020-01-01T00:00:00.000000Z' WHERE conversation_id = 'c'",
+        "the record of conversation c is not the fold of its log: last_updated_at",
+    ),
+    "no key": (
+        "DELETE FROM parley.client_ids WHERE number = parley.number_of('c')",
+        "damaged records 3-3 in conversation c: their idempotency keys are not in the index",
+    ),
     "a record": (
         "UPDATE parley.records SET pr_number = '{' WHERE conversation_id = 'c'",
         "the record of conversation c cannot be read",
@@ -177,6 +192,20 @@ async def test_a_check_names_damage(filled, damage):
     found = await problems(filled)
 
     assert any(named in one for one in found), found
+
+
+@pytest.mark.parametrize("damage", ["a fold", "no key", "a newest state"])
+async def test_a_repair_makes_anew_what_is_derived_from_logs(filled, damage):
+    await ask(DAMAGES[damage][0], schema=filled.schema_name)
+
+    async with open_stores(filled) as stores:
+        done = await repair(stores)
+        found = await stores.events.find("c", digest_of("k"))
+
+    assert len(done) == 1
+    assert "conversation c" in done[0]
+    assert found == 3
+    assert await problems(filled) == []
 
 
 async def test_another_key_is_named_by_a_check_and_opens_nothing(filled):

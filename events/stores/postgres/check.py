@@ -1,18 +1,23 @@
 """Reads every log of a PostgreSQL schema, without changing anything, beside a server or not."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any, NamedTuple
 
 from events.errors import DamagedRecord
-from events.event import STATE
-from events.stores.postgres.append import FORMAT_VERSION, checksum, number_of
+from events.event import STATE, StoredEvent
+from events.stores.postgres.append import DIGEST_BYTES, FORMAT_VERSION, checksum, number_of
+from events.verification import KEYS_MISSING, LogFold, differs
 from storage.config import PostgresStorage
 from storage.conversations.check import NAMED, shortened
+from storage.conversations.metadata import FOLDED_FIELDS
 from storage.database.base import Row
 from storage.database.postgres_reading import Reader, reading
 from storage.errors import StorageError
 from storage.inventory import Track, untracked
+
+KEYS_ASKED = 500
+"""Digests of keys that are looked up at a time."""
 
 
 class _Log(NamedTuple):
@@ -23,6 +28,17 @@ class _Log(NamedTuple):
     next_id: int
     last_state_id: int | None
     newest_id: int | None
+    last_updated_at: str | None
+    accumulated_cost: float | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    total_tokens: int | None
+    last_message_at: str | None
+
+    @property
+    def recorded(self) -> Mapping[str, object]:
+        """The fields that are the fold of the log."""
+        return {name: getattr(self, name) for name in FOLDED_FIELDS}
 
 
 def check_postgres_logs(config: PostgresStorage, track: Track = untracked) -> list[str]:
@@ -42,7 +58,7 @@ def _problems(reader: Reader, track: Track) -> Iterator[str]:
     logs = (_Log(*row) for row in reader.pages("check_heads", (-1,)))
     rows = ((log, row) for log in logs for row in _events_of(reader, log))
     for log, found in groupby(track(rows, "events", total), key=lambda pair: pair[0]):
-        problems = [*_problems_of(log, (row for _, row in found if row is not None))]
+        problems = [*_problems_of(reader, log, (row for _, row in found if row is not None))]
         if problems and reader.ask("check_is_open", log.number):  # it was not deleted meanwhile
             yield from problems
     for kind, number, first_id, last_id in reader.ask("check_strays", NAMED):
@@ -58,34 +74,77 @@ def _events_of(reader: Reader, log: _Log) -> Iterator[Row | None]:
     yield None
 
 
-def _problems_of(log: _Log, rows: Iterable[Row]) -> Iterator[str]:
+def _problems_of(reader: Reader, log: _Log, rows: Iterable[Row]) -> Iterator[str]:
     name = log.conversation_id
     if number_of(name) != log.number:
         yield f"the head of conversation {name} has a damaged number: {log.number}"
-    damaged: list[int] = []
-    expected = 0
-    newest_state: int | None = None
-    for event_id, version, flag, crc, body in rows:
-        damaged += range(expected, event_id)
-        expected = event_id + 1
-        if version != FORMAT_VERSION or checksum(event_id, body) != crc:
-            damaged.append(event_id)
-        if flag == STATE:
-            newest_state = event_id
-    for first_id, last_id in _runs(damaged):
-        yield str(DamagedRecord(name, first_id, last_id))
-    if log.last_state_id != newest_state:
+    events = _Rows(reader, log.number)
+    for row in rows:
+        events.add(row)
+    events.look_up()
+    found = (
+        (events.damaged, ""),
+        (events.whole.odd, ": not as a server writes them"),
+        (events.unfound, f": {KEYS_MISSING}"),
+    )
+    for ids, why in found:
+        for first_id, last_id in _runs(ids):
+            yield f"{DamagedRecord(name, first_id, last_id)}{why}"
+    if log.last_state_id != events.newest_state:
         yield (
             f"the head of conversation {name} has a damaged last_state_id:"
-            f" {log.last_state_id}, where its events have {newest_state}"
+            f" {log.last_state_id}, where its events have {events.newest_state}"
         )
-    end = max(expected, 0 if log.newest_id is None else log.newest_id + 1)
+    end = max(events.end, 0 if log.newest_id is None else log.newest_id + 1)
+    differing = [] if events.damaged else events.whole.differing(log.recorded)
     if end != log.next_id:
         ends = sorted((end, log.next_id))
         yield (
             f"{DamagedRecord(name, ends[0], ends[1] - 1)}: the head says it ends"
             f" before {log.next_id}, its events end before {end}"
         )
+    elif differing:
+        yield differs(name, differing)
+
+
+class _Rows:
+    """The events of a log as they were read, in order."""
+
+    def __init__(self, reader: Reader, number: int) -> None:
+        self.whole = LogFold()
+        self.damaged: list[int] = []
+        self.unfound: list[int] = []
+        """Events whose keys are not in the index."""
+        self.end = 0
+        self.newest_state: int | None = None
+        self._reader = reader
+        self._number = number
+        self._keys: dict[bytes, int] = {}
+
+    def add(self, row: Row) -> None:
+        """Take the next row."""
+        event_id, version, flag, crc, body = row
+        self.damaged += range(self.end, event_id)
+        self.end = event_id + 1
+        if flag == STATE:
+            self.newest_state = event_id
+        if version != FORMAT_VERSION or checksum(event_id, body) != crc:
+            self.damaged.append(event_id)
+            return
+        digest = self.whole.add(StoredEvent(event_id, flag, body))
+        if digest is not None:
+            self._keys[digest[:DIGEST_BYTES]] = event_id
+        if len(self._keys) >= KEYS_ASKED:
+            self.look_up()
+
+    def look_up(self) -> None:
+        """Look the keys up that were seen since the last time."""
+        keys, self._keys = self._keys, {}
+        if keys:
+            found: dict[bytes, int] = dict(self._reader.ask("check_keys", self._number, [*keys]))
+            self.unfound += (
+                event_id for key, event_id in keys.items() if found.get(key) != event_id
+            )
 
 
 def _runs(ids: list[int]) -> Iterator[tuple[int, int]]:

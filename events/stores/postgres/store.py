@@ -35,7 +35,7 @@ from events.stores.postgres.append import (
     number_of,
 )
 from events.stores.postgres.group import LOCK_SECONDS, GroupAppends, append_in
-from events.summary import SummaryChange
+from events.summary import SummaryChange, head_fields
 from storage.database.base import Row
 from storage.database.outcomes import Rerun
 from storage.database.postgres import PostgresPool, Role, Session
@@ -215,6 +215,17 @@ class PostgresEventStore(EventStore):
                 ids = {"conversation_id": conversation_id}
                 logger.error("the aside %s of %s is damaged", name, conversation_id, extra=ids)
         return found
+
+    async def refold(self, conversation_id: str, next_id: int, summary: SummaryChange) -> None:
+        """See EventStore. One commit."""
+        fields = head_fields(summary, ())
+        await self._write("refold", number_of(conversation_id), conversation_id, next_id, *fields)
+
+    async def index_keys(self, conversation_id: str, keys: Mapping[bytes, int]) -> None:
+        """See EventStore. One commit."""
+        digests = [one[:DIGEST_BYTES] for one in keys]
+        number = number_of(conversation_id)
+        await self._write("index_keys", number, conversation_id, digests, [*keys.values()])
 
     async def delete(self, conversation_id: str) -> None:
         """See EventStore."""

@@ -67,12 +67,16 @@ SELECT coalesce(sum(next_id), 0)::bigint FROM parley.heads WHERE state = 0
 -- name: check_heads
 -- With the newest event of each, seen at the same moment.
 SELECT h.number, h.conversation_id, h.next_id, h.last_state_id,
-    (SELECT e.id FROM parley.events e WHERE e.number = h.number ORDER BY e.id DESC LIMIT 1)
+    (SELECT e.id FROM parley.events e WHERE e.number = h.number ORDER BY e.id DESC LIMIT 1),
+    h.last_updated_at, h.accumulated_cost, h.prompt_tokens, h.completion_tokens, h.total_tokens, h.last_message_at
 FROM parley.heads h WHERE h.number > $1 AND h.state = 0 ORDER BY h.number LIMIT $2
 
 -- name: check_events
 -- 1 the log, 2 the id before
 SELECT id, version, flag, crc, body FROM parley.events WHERE number = $1 AND id > $2 ORDER BY id LIMIT $3
+
+-- name: check_keys
+SELECT digest, id FROM parley.client_ids WHERE number = $1 AND digest = ANY ($2::bytea[])
 
 -- name: check_is_open
 SELECT FROM parley.heads WHERE number = $1 AND state = 0

@@ -101,6 +101,25 @@ ON CONFLICT (number, name) DO UPDATE SET crc = excluded.crc, body = excluded.bod
 SELECT name, crc, body FROM parley.asides
 WHERE number = $1 AND EXISTS (SELECT FROM parley.heads WHERE number = $1 AND conversation_id = $2 AND state = 0)
 
+-- name: refold
+-- The fold of a whole log; null leaves a column as it is, except the newest state.
+UPDATE parley.heads SET
+    last_state_id = $4::integer,
+    last_updated_at = coalesce($5::text, last_updated_at),
+    accumulated_cost = coalesce($6::double precision, accumulated_cost),
+    prompt_tokens = coalesce($7::bigint, prompt_tokens),
+    completion_tokens = coalesce($8::bigint, completion_tokens),
+    total_tokens = coalesce($9::bigint, total_tokens),
+    last_message_at = coalesce($10::text, last_message_at)
+WHERE number = $1 AND conversation_id = $2 AND next_id = $3 AND state = 0
+
+-- name: index_keys
+INSERT INTO parley.client_ids (number, digest, id)
+SELECT h.number, k.digest, k.id
+FROM parley.heads h CROSS JOIN unnest($3::bytea[], $4::integer[]) AS k(digest, id)
+WHERE h.number = $1 AND h.conversation_id = $2 AND h.state = 0
+ON CONFLICT (number, digest) DO UPDATE SET id = excluded.id
+
 -- name: bury_log
 SELECT parley.bury_log($1, $2)
 
