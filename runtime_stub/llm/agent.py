@@ -146,7 +146,8 @@ class _Work:
         raise too_long.failure()
 
     async def _ask(self, window: Window) -> tuple[Answer, Speech]:
-        reader = Reader(self._requests.model.system, self._options.vision)
+        model = self._requests.model
+        reader = Reader(model.system, self._options.vision, model.model_name)
         messages = window.transcript.messages(self._instructions, reader)
         async with Speech(self._turn, show_reasoning=self._options.show_reasoning) as speech:
             answer = await self._requests.answer(messages, speech)

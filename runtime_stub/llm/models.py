@@ -16,6 +16,8 @@ from openai import AsyncOpenAI
 from pydantic import SecretStr
 from pydantic_ai.models import Model
 from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.profiles import ModelProfile
+from pydantic_ai.providers.deepseek import DeepSeekProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
 
@@ -81,6 +83,8 @@ HEADERS = frozenset(
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
 _SENDABLE = re.compile(r"[ -~]+")
 """Characters that a header may have."""
+_THINKING = re.compile(r"\b(deepseek|kimi|glm)", re.IGNORECASE)
+"""Models whose providers want `reasoning_content` back with the calls that followed it."""
 _NAME = re.compile(r"(?P<provider>[a-z0-9_.-]+)(?P<mark>[:/])(?P<name>.+)", re.DOTALL)
 
 
@@ -300,7 +304,21 @@ async def _open_compatible(choice: Choice) -> AsyncIterator[Model]:
         _connections(choice, *_bearer(key)) as http,
         AsyncOpenAI(api_key=key, base_url=address, http_client=http, max_retries=0) as client,
     ):
-        yield OpenAIChatModel(choice.name, provider=OpenAIProvider(openai_client=client))
+        yield OpenAIChatModel(
+            choice.name, provider=OpenAIProvider(openai_client=client), profile=_profile(choice)
+        )
+
+
+def _profile(choice: Choice) -> ModelProfile | None:
+    """Return what DeepSeek's models want that others do not; None for any other model."""
+    name = choice.name.lower()
+    is_deepseek = choice.provider == "deepseek" or name.startswith("deepseek-")
+    return DeepSeekProvider.model_profile(name) if is_deepseek else None
+
+
+def wants_thoughts(model: Model) -> bool:
+    """Return whether a model wants its thoughts again, which nobody has signed: its calls stand on them."""
+    return model.system == "openai" and bool(_THINKING.search(model.model_name))
 
 
 @asynccontextmanager

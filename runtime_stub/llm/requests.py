@@ -29,9 +29,9 @@ from pydantic_ai.tools import ToolDefinition
 from events.errors import EventsError
 from runtime_stub.errors import RuntimeFloorError
 from runtime_stub.llm.faults import Declined, EmptyAnswer, Fault, fault_of
-from runtime_stub.llm.models import Choice
+from runtime_stub.llm.models import Choice, wants_thoughts
 from runtime_stub.llm.speech import Gathered
-from runtime_stub.llm.transcript import SIGNATURE, bytes_of
+from runtime_stub.llm.transcript import MODEL, SIGNATURE, bytes_of
 from runtime_stub.turn import LimitReached, ModelOptions, Reason, Turn, TurnOver, Usage
 
 BYTES_OF_A_TOKEN = 3.5
@@ -40,6 +40,8 @@ FIRST_WAIT = 0.5
 """Seconds before the first repetition, at most; before each further one twice as many."""
 ORDERED = frozenset(("anthropic",))
 """Providers that want to see their thoughts again in the place where they were."""
+UNSIGNED = "reasoning_content"
+"""The field of thoughts that some providers want back without having signed them."""
 THOUGHT_SIGNATURE = "thought_signature"
 """The detail of a text or a call that Google has signed."""
 TROUBLES = {
@@ -131,7 +133,7 @@ class Requests:
                 async with asyncio.timeout_at(due):
                     event = await anext(events, None)
                 while event is not None:
-                    await _hear(event, heard, self.model.system)
+                    await _hear(event, heard, self.model)
                     async with asyncio.timeout(self._pause_after(event)):
                         event = await anext(events, None)
             except BaseException:
@@ -197,7 +199,8 @@ def tokens_of(length: int) -> int:
     return int(length / BYTES_OF_A_TOKEN)
 
 
-async def _hear(event: ModelResponseStreamEvent, heard: Gathered, provider: str) -> None:
+async def _hear(event: ModelResponseStreamEvent, heard: Gathered, model: Model) -> None:
+    provider = model.system
     match event:
         case PartStartEvent(part=TextPart(content=text) as part):
             await heard.say(text)
@@ -209,6 +212,9 @@ async def _hear(event: ModelResponseStreamEvent, heard: Gathered, provider: str)
             await heard.thought()
             if provider in ORDERED:
                 await heard.said()
+            if part.id == UNSIGNED and wants_thoughts(model):
+                named = {"id": part.id, "provider_name": provider, MODEL: model.model_name}
+                heard.keep(named)
             await heard.think(part.content)
             await _sign(heard, part.signature, part.id, part.provider_name or provider)
         case PartDeltaEvent(delta=ThinkingPartDelta() as delta):

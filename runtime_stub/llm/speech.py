@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from events.event import Event, EventSource
 from runtime_stub.llm.drafts import CallDrafts
-from runtime_stub.llm.transcript import SIGNATURE, UNSHOWN
+from runtime_stub.llm.transcript import SIGNATURE, UNSHOWN, WORDS
 from runtime_stub.turn import TextKind, Turn, Writing, text_event
 
 MOST_HELD = 6
@@ -39,6 +39,9 @@ class Gathered:
 
     async def think(self, piece: str) -> None:
         """Add to the thoughts."""
+
+    def keep(self, metadata: dict[str, Any]) -> None:
+        """Note that the provider wants to see the next thought again although it does not sign it."""
 
     async def sign(self, metadata: dict[str, Any]) -> None:
         """Note what the provider wants to see again of a thought."""
@@ -84,6 +87,10 @@ class Speech(Gathered, AbstractAsyncContextManager["Speech"]):
         self._saying: Part | None = None
         self._unshown: list[dict[str, Any]] = []
         self._signed_text: dict[str, Any] | None = None
+        self._kept: dict[str, Any] | None = None
+        """What to see again of the next thought, which is not signed."""
+        self._words: list[str] = []
+        """The words of such a thought, where nobody is shown them."""
 
     async def __aenter__(self) -> Self:
         """Begin; nothing is shown before the first piece."""
@@ -123,11 +130,21 @@ class Speech(Gathered, AbstractAsyncContextManager["Speech"]):
 
     async def think(self, piece: str) -> None:
         """See Gathered."""
-        if not piece or not self._show_reasoning:
+        if not piece:
+            return
+        if not self._show_reasoning:
+            if self._kept is not None:
+                self._words.append(piece)
             return
         if self._thinking is None:
             self._thinking = await self._begin("think")
+            if self._kept is not None:
+                self._thinking.writing.metadata[SIGNATURE] = self._kept
         await self._write(self._thinking, piece)
+
+    def keep(self, metadata: dict[str, Any]) -> None:
+        """See Gathered."""
+        self._kept = metadata
 
     async def sign(self, metadata: dict[str, Any]) -> None:
         """See Gathered."""
@@ -144,6 +161,9 @@ class Speech(Gathered, AbstractAsyncContextManager["Speech"]):
     async def thought(self) -> None:
         """See Gathered."""
         thinking, self._thinking = self._thinking, None
+        if self._kept is not None and self._words:
+            self._unshown.append({**self._kept, WORDS: "".join(self._words)})
+        self._kept, self._words = None, []
         if thinking is not None:
             await self._hold(thinking)
 
@@ -177,6 +197,7 @@ class Speech(Gathered, AbstractAsyncContextManager["Speech"]):
         self._held, self._thinking, self._saying = [], None, None
         self.text = ""
         self._unshown, self._signed_text = [], None
+        self._kept, self._words = None, []
         self.begun = False
         self.drafts.drop()
         for part in parts:

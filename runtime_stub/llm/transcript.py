@@ -5,6 +5,7 @@ from base64 import b64decode
 from binascii import Error as NotBase64
 from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any, NamedTuple, TypeAlias
 
 from pydantic_ai.messages import (
@@ -59,12 +60,18 @@ CUT_SHORT = {
 ENDED_LOOP = (
     "[You had done the same thing several times with the same result. So the turn was ended.]"
 )
+SEEN = "OK."
+"""Said for a model whose provider wants it to have spoken there."""
 GO_ON = "[Please go on.]"
 SUMMARY = "[The beginning of the conversation, in short:]\n\n{summary}"
 SIGNATURE = "thinking"
 """The key in the metadata of what its provider has signed: a thought, a text, a call."""
 UNSHOWN = "thoughts"
 """The key in the metadata of what follows signed thoughts whose words the provider keeps to itself."""
+MODEL = "model"
+"""The key of the model that wants a thought again which nobody has signed, in the place of a signature."""
+WORDS = "content"
+"""The key of the words of such a thought, where people are not shown them."""
 SIGNED = ("id", "provider_name", "provider_details")
 """The parts of a signature that are kept: fields of pydantic-ai's parts. Those of thoughts have `signature` besides."""
 LONGEST_PICTURES = 20
@@ -78,10 +85,11 @@ _LONGEST_NAME = 64
 
 
 class Reader(NamedTuple):
-    """The model that is told, as far as that decides about the form: its provider, and whether it sees."""
+    """The model that is told, as far as that decides about the form: its provider, whether it sees, its name."""
 
     provider: str = "openai"
     vision: bool = False
+    model: str = ""
 
     @property
     def pictures(self) -> AbstractSet[str]:
@@ -98,11 +106,26 @@ class Reader(NamedTuple):
     @property
     def ids(self) -> re.Pattern[str]:
         """The ids of calls that the provider takes."""
-        return _PLAIN_IDS if self.provider == "anthropic" else _IDS
+        if self.provider != "openai":
+            return _PLAIN_IDS if self.provider == "anthropic" else _IDS
+        # Kimi calls tools by ids of its own form, and wrongly where it is shown others.
+        return _IDS if _KIMI.search(self.model) else _SHORT_IDS
+
+    @property
+    def parts_results(self) -> bool:
+        """Whether words of the model must stand between what came of its calls and words of the user."""
+        return self.provider == "openai" and bool(_MISTRAL.search(self.model))
 
 
 _PLAIN_IDS = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _IDS = re.compile(r".{1,40}")
+_SHORT_IDS = re.compile(r"[a-zA-Z0-9]{9}")
+"""What every server takes that speaks as OpenAI's: Mistral's models, wherever they run, take nothing else."""
+_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_KIMI = re.compile(r"\bkimi", re.IGNORECASE)
+_MISTRAL = re.compile(
+    r"\b(mistral|ministral|mixtral|magistral|codestral|devstral|pixtral|voxtral)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +388,8 @@ class _Messages:
         for one in found if isinstance(found, list) else ():
             signed = self._signed({SIGNATURE: one}, "signature")
             if signed:
-                self._say(ThinkingPart("", **signed))
+                words = one.get(WORDS, "") if isinstance(one, dict) else ""
+                self._say(ThinkingPart(str(words), **signed))
 
     def call(
         self,
@@ -423,6 +447,8 @@ class _Messages:
         found = metadata.get(SIGNATURE)
         if not isinstance(found, dict) or found.get("provider_name") != self._reader.provider:
             return {}
+        if found.get(MODEL, self._reader.model) != self._reader.model:
+            return {}
         return {name: found[name] for name in (*SIGNED, *more) if name in found}
 
     def _formed(
@@ -431,10 +457,10 @@ class _Messages:
         """Return a call in the form that the provider takes: its name, and an id of its own."""
         name = _NOT_IN_NAMES.sub("_", call.tool_name)[:_LONGEST_NAME] or "tool"
         given = call.tool_call_id
-        if not self._reader.ids.fullmatch(given) or given in self._ids:
-            given = f"event-{key}" if isinstance(key, int) else f"call-{len(self._ids)}"
+        if not self._reader.ids.fullmatch(given):
+            given = _short_id(f"{key} {given}")
         while given in self._ids:
-            given = f"{given}-again"
+            given = _short_id(f"{key} {given}")
         self._ids.add(given)
         signed = self._signed(metadata)
         return ToolCallPart(name, call.args, tool_call_id=given, **signed)
@@ -444,6 +470,11 @@ class _Messages:
             self._response_id = response
 
     def _end_request(self) -> None:
+        results = sum(1 for one in self._request if isinstance(one, ToolReturnPart))
+        if self._reader.parts_results and 0 < results < len(self._request):
+            answers, self._request = self._request[:results], self._request[results:]
+            self.made.append(ModelRequest(parts=answers, instructions=self._instructions))
+            self.made.append(ModelResponse(parts=[TextPart(SEEN)]))
         if self._request:
             self.made.append(ModelRequest(parts=self._request, instructions=self._instructions))
             self._request = []
@@ -463,6 +494,16 @@ class _Messages:
         self._request += self._later
         self._response, self._response_id = [], None
         self._open, self._answers, self._later = {}, {}, []
+
+
+def _short_id(text: str) -> str:
+    """Return an id that every provider takes; the same for the same text."""
+    number = int.from_bytes(blake2b(text.encode(errors="replace"), digest_size=8).digest())
+    digits = []
+    for _ in range(9):
+        number, digit = divmod(number, len(_DIGITS))
+        digits.append(_DIGITS[digit])
+    return "".join(digits)
 
 
 def messages_of(

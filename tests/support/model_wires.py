@@ -110,7 +110,9 @@ def wire_of(path: str, body: Json) -> Wire:
         return AnthropicWire(path, body)
     if ":streamGenerateContent" in path:
         return GoogleWire(path, body)
-    return OpenAIWire(path, body)
+    name = str(body.get("model"))
+    found = next((one for begin, one in FAMILIES.items() if name.startswith(begin)), OpenAIWire)
+    return found(path, body)
 
 
 def address_of(provider: str, root: str) -> str:
@@ -224,6 +226,41 @@ class OpenAIWire(Wire):
         """See Wire."""
         told = {"message": said, "type": "server_error", "code": "server_error"}
         return [_frame({"error": told})]
+
+
+class MistralWire(OpenAIWire):
+    """Chat completions as Mistral's models have them."""
+
+    call_id = re.compile(r"[a-zA-Z0-9]{9}")
+
+    def fault(self) -> str | None:
+        """See Wire."""
+        ids = [call["id"] for one in self.messages for call in one.get("tool_calls") or ()]
+        ids += [one["tool_call_id"] for one in self.messages if "tool_call_id" in one]
+        wrong = next((one for one in ids if not self.call_id.fullmatch(one)), None)
+        if wrong is not None:
+            return f"Tool call id was {wrong} but must be a-z, A-Z, 0-9, with a length of 9."
+        roles = pairwise([one["role"] for one in self.messages])
+        if ("tool", "user") in roles:
+            return "Unexpected role 'user' after role 'tool'"
+        return super().fault()
+
+
+class DeepSeekWire(OpenAIWire):
+    """Chat completions as DeepSeek's models have them that think."""
+
+    def fault(self) -> str | None:
+        """See Wire."""
+        if any(one.get("tool_calls") and "reasoning_content" not in one for one in self.messages):
+            return "The `reasoning_content` in the thinking mode must be passed back to the API."
+        return super().fault()
+
+
+FAMILIES: Mapping[str, type[OpenAIWire]] = {
+    "mistral-": MistralWire,
+    "deepseek-v4-": DeepSeekWire,
+}
+"""Models that are stricter than OpenAI's, by the beginnings of their names."""
 
 
 class AnthropicWire(Wire):

@@ -38,6 +38,9 @@ from tests.support.model_endpoint import ModelEndpoint, ModelRequest as Asked, m
 from tests.support.model_wires import WIRES, signature
 
 USER, AGENT = EventSource.USER, EventSource.AGENT
+NAMES = {**dict.fromkeys(WIRES, "model-x"), "mistral": "mistral-x", "deepseek": "deepseek-v4-x"}
+"""The models that are asked: one of each interface, and those that are stricter than OpenAI's."""
+KEY = SecretStr("sk-1")
 texts = st.sampled_from(["", " ", "\n\t", "Hello", "Größe 🙂", "x" * 300])
 ids = st.sampled_from(["call-0", "call-1", "functions.run:0", "", "é", "y" * 90, "event-3"])
 names = st.sampled_from(["run", "teleport", "functions.run", "", "a tool", "z" * 99])
@@ -236,16 +239,17 @@ class Providers:
 
     async def _open(self) -> None:
         self.endpoint = await self._stack.enter_async_context(model_endpoint())
-        for provider in WIRES:
-            address = self.endpoint.url_of(provider)
-            choice = Choice(provider, "model-x", address, SecretStr("sk-1"))
-            self._models[provider] = await self._stack.enter_async_context(opened(choice))
+        for name, asked in NAMES.items():
+            provider = name if name in WIRES else "openai"
+            choice = Choice(provider, asked, self.endpoint.url_of(provider), KEY)
+            self._models[name] = await self._stack.enter_async_context(opened(choice))
 
     async def _ask(self, provider, log, entries, *, vision):
         model = self._models[provider]
         transcript = await read_transcript(HistoryDouble(log), [], 10**6)
         transcript.entries += entries
-        messages = transcript.messages("Be brief.", Reader(model.system, vision=vision))
+        reader = Reader(model.system, vision, model.model_name)
+        messages = transcript.messages("Be brief.", reader)
         async with model_request_stream(model, list(messages), instrument=False) as stream:
             async for _ in stream:
                 pass
@@ -264,7 +268,7 @@ def providers() -> Iterator[Providers]:
 
 @settings(max_examples=40)
 @given(log=logs(), more=notes, vision=st.booleans())
-@pytest.mark.parametrize("provider", WIRES)
+@pytest.mark.parametrize("provider", NAMES)
 def test_each_provider_accepts_what_it_is_told_of_any_log(providers, provider, log, more, vision):
     messages, asked = providers.ask(provider, log, more, vision=vision)
 

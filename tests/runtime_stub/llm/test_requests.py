@@ -33,12 +33,13 @@ from tests.support.model_endpoint import (
 from tests.support.model_wires import signature
 
 
-def turn_of(model, *, pause=20.0, provider="openai", name="gpt-x", **options):
+def turn_of(model, *, pause=20.0, provider="openai", name="gpt-x", before=(), **options):
     """A turn of an agent that asks that model, which may pause for so many seconds."""
     chosen = ModelOptions(first_token_seconds=20, token_seconds=pause, **options)
     address = model.url_of(provider)
     return TurnDouble(
         "Hello",
+        before=before,
         settings=AgentSettings(llm_model=name, llm_base_url=address, model_options=chosen),
     )
 
@@ -249,6 +250,29 @@ async def test_thoughts_that_nobody_wants_to_see_are_not_shown(model, provider):
     assert turn.said == ["Well."]
     assert "summarized" not in asked
     assert "include_thoughts" not in asked
+
+
+@pytest.mark.parametrize("shown", [True, False])
+async def test_a_model_of_deepseeks_is_told_its_thoughts_again_with_its_calls(model, shown):
+    model.say(
+        calls(("run", '{"command": "ls"}'), thought="One."),
+        calls(("run", '{"command": "pwd"}')),
+        plain("Done."),
+        plain("And on."),
+        plain("I am another."),
+    )
+    first = turn_of(model, name="deepseek-v4-pro", show_reasoning=shown)
+    await LlmAgent().run(first)
+    within = model.requests[2].messages
+    again = turn_of(model, name="deepseek-v4-pro", show_reasoning=shown, before=first.log)
+    await LlmAgent().run(again)
+    await LlmAgent().run(turn_of(model, name="gpt-x", before=first.log))
+
+    assert model.faults == []
+    assert [one.get("reasoning_content") for one in within if "tool_calls" in one] == ["One.", ""]
+    assert model.requests[3].messages[: len(within)] == within
+    assert "One." not in str(model.requests[4].body)
+    assert ("One." in [one.thought for one in first.log if one.kind == "think"]) is shown
 
 
 async def test_a_circle_of_two_steps_ends_the_turn_as_one_does(model):
