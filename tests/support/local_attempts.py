@@ -75,7 +75,7 @@ def _state(pid: int) -> str:
 
 async def _python(world: LocalWorld, program: str, after: str = "") -> CmdOutputObservation:
     """Run a program in the interpreter that every user of the machine has."""
-    world.path("program.py").write_text(program)
+    await world.runtime.write_file("program.py", program.encode())
     return await world.run(f"python3 - < program.py {after}")
 
 
@@ -95,22 +95,48 @@ def _name(pid: int) -> str:
 
 
 def _open_folder(world: LocalWorld) -> Path:
-    """Make a folder outside in which everybody may read and write, and a secret in it."""
+    """Make a folder outside in which everybody may read and write, and a secret in it.
+
+    It is the workspace's user's, so that its owner is no reason to refuse it.
+    """
     outside = world.folder / "open"
     outside.mkdir()
     outside.chmod(0o777)
-    (outside / "secret.txt").write_text(KEY)
-    (outside / "secret.txt").chmod(0o666)
+    secret = outside / "secret.txt"
+    secret.write_text(KEY)
+    secret.chmod(0o666)
+    owner = Path(world.runtime.root).stat()
+    os.chown(secret, owner.st_uid, owner.st_gid)
     return outside
 
 
 async def _swapping(world: LocalWorld) -> Path:
-    """Have a folder `place` and a link to a folder outside change places without end; that folder."""
+    """Have a folder `place` and a link to a folder outside change places without end; that folder.
+
+    Whoever finds neither may make a folder there, which goes again.
+    """
     outside = _open_folder(world)
-    await world.run(
-        f"mkdir place; echo mine > place/mine.txt; (while :; do mv -T place aside; ln -s {outside}"
-        " place; rm -f place; mv -T aside place; done) >/dev/null 2>&1 &"
-    )
+    program = f"""
+import os, shutil
+os.mkdir("place")
+while True:
+    try:
+        os.rename("place", "aside")
+        os.symlink("{outside}", "place")
+        for _ in range(1000):  # as long as a few looks at the other one take
+            os.stat(".")
+        os.unlink("place")
+        os.rename("aside", "place")
+        for _ in range(1000):
+            os.stat(".")
+    except OSError:
+        shutil.rmtree("place", ignore_errors=True)
+        shutil.rmtree("aside", ignore_errors=True)
+        if os.path.islink("place"):
+            os.unlink("place")
+        os.makedirs("place", exist_ok=True)
+"""
+    await _python(world, program, ">/dev/null 2>&1 & while ! [ -L place ]; do :; done")
     return outside
 
 
@@ -158,14 +184,7 @@ async def _(world):
 
 @attempt("a symbolic link put in place while a file is read")
 async def _(world):
-    outside = world.folder / "open"
-    outside.mkdir(mode=0o755)
-    (outside / "secret.txt").write_text(KEY)
-    await world.run(
-        f"mkdir real; echo mine > real/secret.txt; ln -s {outside} link;"
-        " (while :; do ln -sfn real now; mv -Tf now place; rm -f place; cp -r real place;"
-        " rm -rf place; cp -P link place; rm -f place; done) >/dev/null 2>&1 &"
-    )
+    await _swapping(world)
     return any([await _reads(world, "place/secret.txt") for _ in range(300)])
 
 
@@ -190,8 +209,10 @@ async def _(world):
 @attempt("a symbolic link put in place while files are kept")
 async def _(world):
     await _swapping(world)
+    # Which are looked at after the folder was listed, and before it is opened.
+    await world.run("touch {1..20}")
     seen: set[str] = set()
-    for _ in range(100):
+    for _ in range(400):
         with suppress(WorkspaceError):
             snapshot = await world.runtime.snapshot(WorkspaceLimits())
             seen.update(snapshot.files if snapshot else ())
@@ -216,9 +237,12 @@ async def _(world):
 @attempt("a fifo or a device in the place of a file")
 async def _(world):
     await world.run("mkfifo fifo; mknod device c 1 5")
-    return any([await _reads(world, path) for path in ("fifo", "device")]) or any(
-        [await _writes(world, path, world.folder / "none") for path in ("fifo", "device")]
-    )
+    reached = []
+    for path in ("fifo", "device"):
+        with suppress(WorkspaceError):
+            reached.append(await world.runtime.read_file(path))
+    written = await world.runtime.perform(FileWriteAction(path="fifo", content="written"))
+    return bool(reached) or isinstance(written, FileWriteObservation)
 
 
 @attempt("a fifo, a socket or a device among files that are kept")
@@ -371,6 +395,30 @@ async def _(world):
     async with world.another("neighbour") as neighbour:
         await world.run(f"echo made > {neighbour.path('made.txt')}")
         return neighbour.path("made.txt").exists()
+
+
+@attempt("the command lines of another conversation's processes, in /proc")
+async def _(world):
+    async with world.another("neighbour") as neighbour:
+        await neighbour.run("(exec -a private-note sleep 1000) & : > begun")
+        await until(lambda: any("sleep" in _name(pid) for pid in neighbour.processes()))
+        answer = await world.run("cat /proc/[0-9]*/cmdline | grep -ac private-not[e]")
+    hidden = "hidepid=" in Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+    return answer.content.splitlines()[-1] != "0" or hidden
+
+
+@attempt("the environment and the current folder of another conversation's processes, in /proc")
+async def _(world):
+    async with world.another("neighbour") as neighbour:
+        await neighbour.run(
+            "mkdir private-note; cd private-note; (NOTE=private-note exec sleep 1000) &"
+        )
+        await until(lambda: any("sleep" in _name(pid) for pid in neighbour.processes()))
+        found = [
+            await world.run(f"{look} 2>/dev/null | grep -ac private-not[e]")
+            for look in ("cat /proc/[0-9]*/environ", "ls -l /proc/[0-9]*/cwd")
+        ]
+    return [answer.content for answer in found] != ["0", "0"]
 
 
 @attempt("programs that a repository starts when pages ask for its changes")
@@ -629,7 +677,10 @@ async def _(world):
 @attempt("memory of one process")
 async def _(world):
     answer = await world.run("x=$(head -c 400000000 /dev/zero | tr '\\0' a); echo got ${#x}")
-    return "got 400000000" in answer.content
+    # None of this is in use yet, so that the keeper has no reason to end it.
+    program = "import mmap; print('got', len(mmap.mmap(-1, 400_000_000, mmap.MAP_PRIVATE)))"
+    at_once = await _python(world, program)
+    return "got 400000000" in answer.content + at_once.content
 
 
 @attempt("memory of many processes together", file_bytes=64 * MIB)
