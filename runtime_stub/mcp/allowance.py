@@ -2,12 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeAlias
 
 import anyio
+from mcp.shared.message import SessionMessage
+from mcp.types import JSONRPCRequest
 
 from runtime_stub.errors import RuntimeFloorError
 
@@ -23,8 +25,17 @@ MOST_MARKS = 200_000
 """Such characters in what it sends for one call: reading that many values takes a tenth of a second."""
 MOST_RESPONSES = 200
 """Responses of HTTP for one call, the server's own streams among them: a stream that ends is asked for again."""
-RESPONSE_SECONDS = 1.0
-"""Seconds after which it may send another one besides, as one that is idle does."""
+MOST_REQUESTS = 100
+"""Requests of the server's own among its messages, each of which is answered, if only by a refusal."""
+REFILL_SECONDS = 200.0
+"""Seconds in which all of this is allowed again, for a server that is idle and says so now and then."""
+MOST: Mapping[str, int] = {
+    "bytes": MOST_BYTES,
+    "marks": MOST_MARKS,
+    "messages": MOST_MESSAGES,
+    "requests": MOST_REQUESTS,
+    "responses": MOST_RESPONSES,
+}
 TOO_MUCH = "it sends more than a call needs"
 TOO_MUCH_FIRST = "it sends more than the description of its tools needs"
 TOO_OFTEN = "it ends its responses again and again"
@@ -44,40 +55,48 @@ class Allowance:
     `end` is called where the connection is to end, and `fault` says why if the server is cut off.
     """
 
-    def __init__(self, end: Callable[[], None]) -> None:
+    def __init__(
+        self, end: Callable[[], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.over = asyncio.Event()
         self.fault = ""
         """What is to be said of the server where nothing more is read from it."""
         self._end = end
         self._too_much = TOO_MUCH_FIRST
-        self._bytes_left = MOST_BYTES_FIRST
-        self._marks_left = MOST_MARKS
-        self._messages_left = MOST_MESSAGES
-        self._responses_left: float = MOST_RESPONSES
-        self._responded_at = time.monotonic()
+        self._most: Mapping[str, int] = {**MOST, "bytes": MOST_BYTES_FIRST}
+        self._left: dict[str, float] = dict(self._most)
+        self._clock = clock
+        self._taken_at = clock()
 
     def renew(self) -> None:
         """Allow as much again: something is asked of the server."""
-        self._too_much = TOO_MUCH
-        self._bytes_left, self._messages_left = MOST_BYTES, MOST_MESSAGES
-        self._marks_left, self._responses_left = MOST_MARKS, MOST_RESPONSES
+        self._too_much, self._most, self._left = TOO_MUCH, MOST, dict(MOST)
 
-    def take(self, received: bytes = b"", *, messages: int = 0) -> None:
-        """Count bytes and messages. Raises TooMuch."""
-        self._bytes_left -= len(received)
-        self._messages_left -= messages
-        if self._bytes_left >= 0:
-            self._marks_left -= sum(map(received.count, MARKS))
-        if self._bytes_left < 0 or self._messages_left < 0 or self._marks_left < 0:
-            self.refuse(self._too_much)
+    def read(self, received: bytes) -> None:
+        """Count bytes before anything is made of them. Raises TooMuch."""
+        # Longer ones than are allowed are not looked through.
+        is_allowed = len(received) <= self._left["bytes"]
+        marks = sum(map(received.count, MARKS)) if is_allowed else 0
+        self._take(bytes=len(received), marks=marks)
+
+    def hear(self, message: object) -> None:
+        """Count a message. Raises TooMuch."""
+        asks = isinstance(message, SessionMessage) and isinstance(message.message, JSONRPCRequest)
+        self._take(messages=1, requests=int(asks))
 
     def respond(self) -> None:
         """Count a response. Raises TooMuch."""
-        now = time.monotonic()
-        left = self._responses_left + (now - self._responded_at) / RESPONSE_SECONDS
-        self._responded_at, self._responses_left = now, min(left, MOST_RESPONSES) - 1
-        if self._responses_left < 0:
-            self.refuse(TOO_OFTEN)
+        self._take(TOO_OFTEN, responses=1)
+
+    def _take(self, fault: str = "", **taken: int) -> None:
+        now = self._clock()
+        part = (now - self._taken_at) / REFILL_SECONDS
+        self._taken_at = now
+        for name, most in self._most.items():
+            left = min(self._left[name] + part * most, most)
+            self._left[name] = left - taken.get(name, 0)
+        if min(self._left.values()) < 0:
+            self.refuse(fault)
 
     def refuse(self, fault: str = "") -> NoReturn:
         """Cut the server off. Raises TooMuch."""
@@ -113,7 +132,7 @@ class _Counted:
         """Return the next message. Raises what the stream raises, EndOfStream for too many."""
         try:
             message = await self._received.receive()
-            self._allowance.take(messages=1)
+            self._allowance.hear(message)
         except TooMuch:
             self._allowance.over.set()
             raise anyio.EndOfStream from None

@@ -169,7 +169,7 @@ class Program(AbstractAsyncContextManager[Streams]):
         others = 0
         while others <= MOST_OTHER_LINES:
             line = await self._line(output)
-            self._allowance.take(line)
+            self._allowance.read(line)
             try:
                 message = jsonrpc_message_adapter.validate_json(line, by_name=False)
             except ValidationError:

@@ -134,7 +134,7 @@ class _Bounded(httpx2.AsyncByteStream):
         """Yield them. Raises TooMuch."""
         async with closed_after(self._stream) as chunks:
             async for chunk in chunks:
-                self._allowance.take(chunk)
+                self._allowance.read(chunk)
                 yield chunk
 
     async def aclose(self) -> None:

@@ -446,6 +446,7 @@ async def test_half_a_character_that_an_agent_gives_reaches_no_server():
     [
         ("huge", "it sends more than a call needs"),
         ("many values", "it sends more than a call needs"),
+        ("asks", "it sends more than a call needs"),
         ("endless", "it sends more than a call needs"),
         ("flood", "it sends more than a call needs"),
         ("nonsense", "its answer is no result of a tool"),

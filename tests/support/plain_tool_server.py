@@ -111,10 +111,14 @@ def behave(request: dict[str, Any]) -> None:
 
 
 def pour(kind: str) -> None:
-    """Write without an end: notifications, or a line."""
+    """Write without an end: notifications, requests, or a line."""
     told = {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}
+    poured = {
+        "flood": json.dumps(told) + "\n",
+        "asks": json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping"}) + "\n",
+    }
     while True:
-        sys.stdout.write(json.dumps(told) + "\n" if kind == "flood" else "x" * 65536)
+        sys.stdout.write(poured.get(kind, "x" * 65536))
 
 
 def work(kind: str, request: dict[str, Any]) -> None:
@@ -126,7 +130,7 @@ def work(kind: str, request: dict[str, Any]) -> None:
             behave(request)
         case "huge":
             say(request, "x" * HUGE)
-        case "endless" | "flood":
+        case "asks" | "endless" | "flood":
             pour(kind)
         case "long":
             half = "x" * (MOST_SHOWN // 2 - len(os.environ["TOOL_KEY"]) // 2)
@@ -146,6 +150,8 @@ def requests() -> Iterator[dict[str, Any]]:
     """Yield what is asked."""
     for line in sys.stdin:
         message = json.loads(line)
+        if "method" not in message:
+            continue  # an answer
         if "id" in message:
             yield message
         elif message["method"] == "notifications/cancelled":
