@@ -135,6 +135,38 @@ def reindex(options: Options = NO_OPTIONS) -> int:
     return 0
 
 
+@app.command
+def backup(file: Path, options: Options = NO_OPTIONS) -> int:
+    """Write everything that a storage keeps into one file, also while a server works on it."""
+    from server.cli import transfer  # noqa: PLC0415 - for this command only
+
+    return transfer.back_up(options.load(), file)
+
+
+@app.command
+def verify(file: Path) -> int:
+    """Read a backup whole, and say what is in it."""
+    from server.cli import transfer  # noqa: PLC0415 - for this command only
+
+    return transfer.show_archive(file)
+
+
+@app.command
+def restore(
+    file: Path,
+    options: Options = NO_OPTIONS,
+    *,
+    at: Annotated[
+        str | None, Parameter(help="Restore it as it was then, such as 2026-05-04T12:00:00Z.")
+    ] = None,
+    report: Annotated[Path | None, Parameter(help=REPORT_HELP)] = None,
+) -> int:
+    """Restore a backup into a new storage of any kind, without a server."""
+    from server.cli import transfer  # noqa: PLC0415 - for this command only
+
+    return transfer.restore_archive(options.load(), file, at, report)
+
+
 def class_problems(config: ServerConfig) -> Sequence[str]:
     """Return what is wrong with the first setting that names an unusable class."""
     try:

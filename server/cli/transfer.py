@@ -4,16 +4,19 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, ExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from events.search.opening import make_anew
+from events.transfer.backup import archive_of, verify, write_archive
 from events.transfer.contents import open_stores
 from events.transfer.copying import Copy
 from events.transfer.progress import Progress
 from events.transfer.repair import repair
 from events.transfer.report import Outcome, Report
+from events.transfer.restore import Restore, key_of
 from events.transfer.v0.conversion import ZoneNeeded
 from events.transfer.v0.importing import Import
 from server.cli.progress import shown_async_progress
@@ -21,7 +24,13 @@ from server.config.settings import ServerConfig
 from server.config.sources import ConfigError
 from storage.backends import backend_of
 from storage.backends.base import Backend
-from storage.sealing.key import KEY_NAME, hand_over_key
+from storage.sealing.key import (
+    KEY_NAME,
+    hand_over_key,
+    keep_key_file,
+    key_file_in,
+    key_id_of,
+)
 
 EXIT_INCOMPLETE = 1
 
@@ -84,7 +93,7 @@ def copy_storage(source: ServerConfig, target: ServerConfig, report: Path | None
             raise ConfigError("--to-dir: a storage is copied into another directory than its own")
         if target.secret_key is None:
             hand_over_key(origin.data_dir, goal.data_dir)
-    _check_source(origin)
+    _check_source(origin, "--from")
 
     async def run(progress: Progress) -> Report:
         async with open_stores(source.storage) as old, open_stores(target.storage) as new:
@@ -119,6 +128,83 @@ def import_v0(
         raise ConfigError(f"{root}: {error}") from None
 
 
+def back_up(config: ServerConfig, path: Path) -> int:
+    """Write an archive of a storage; return the exit code. Raises ConfigError, StorageError, OSError."""
+    origin = backend_of(config.storage)
+    if config.storage_kind == "memory":
+        raise ConfigError("storage: memory holds nothing beyond its process")
+    _check_source(origin, "storage")
+    damage: list[str] = []
+
+    async def run(_: Progress) -> None:
+        async with open_stores(config.storage) as stores:
+            key = None if origin.data_dir is None else key_file_in(origin.data_dir)
+            parts = archive_of(stores, None if config.secret_key else key, damage)
+            await write_archive(path, parts)
+
+    _run(run)
+    for line in damage:
+        print(f"{line}: markers stand for them", file=sys.stderr)
+    return show_archive(path)
+
+
+def show_archive(path: Path) -> int:
+    """Verify an archive and print what is in it; return the exit code. Raises Damaged, OSError."""
+    found = verify(path)
+    made = f"{found.created_at:%Y-%m-%d %H:%M:%S} UTC"
+    print(f"{path}: sound, of {made}, {found.conversations} conversations, {found.events} events")
+    for line in found.damage:
+        print(f"damaged in the storage it was made of: {line}")
+    return EXIT_INCOMPLETE if found.damage else 0
+
+
+def restore_archive(config: ServerConfig, path: Path, at: str | None, report: Path | None) -> int:
+    """Restore an archive into a new storage; return the exit code.
+
+    Raises ConfigError, OSError, and StorageError: a damaged archive before anything is touched.
+    """
+    moment = moment_of(at)
+    if config.storage_kind == "memory":
+        raise ConfigError("storage: memory holds nothing beyond its process")
+    verify(path)
+    _hand_over(config, *key_of(path))
+
+    async def run(progress: Progress) -> Report:
+        async with open_stores(config.storage) as stores:
+            work = Restore(path, stores, moment)
+            await _told(work.outcomes(progress), report)
+            return work.report
+
+    return _print(_run(run))
+
+
+def _hand_over(config: ServerConfig, key_id: str | None, key: bytes | None) -> None:
+    """Give the storage the key of an archive where it may have one. Raises ConfigError, OSError."""
+    if key_id is None:
+        return
+    place = backend_of(config.storage).data_dir
+    if key is not None:
+        if place is not None and config.secret_key is None:
+            keep_key_file(place, key)
+    elif config.secret_key is None or key_id_of(config.secret_key) != key_id:
+        raise ConfigError(
+            "secret_key: the archive was sealed with another key: PARLEY_SECRET_KEY must be as it was"
+        )
+
+
+def moment_of(text: str | None) -> datetime | None:
+    """Return a moment with a zone. Raises ConfigError."""
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError("--at: no time such as 2026-05-04T12:00:00Z") from None
+    if found.tzinfo is None:
+        raise ConfigError("--at: a time needs a zone, as in 2026-05-04T12:00:00Z")
+    return found
+
+
 def zone_of(name: str | None) -> ZoneInfo | None:
     """Return the time zone of a name. Raises ConfigError."""
     try:
@@ -127,10 +213,10 @@ def zone_of(name: str | None) -> ZoneInfo | None:
         raise ConfigError(f"--zone: no time zone is named {name}, as Europe/Berlin is") from None
 
 
-def _check_source(origin: Backend) -> None:
+def _check_source(origin: Backend, name: str) -> None:
     """Raise ConfigError where there is nothing, which opening would make."""
     if origin.path is not None and not origin.path.exists():
-        raise ConfigError(f"--from: {origin.describe()}")
+        raise ConfigError(f"{name}: {origin.describe()}")
     origin.check_directory()
 
 

@@ -111,6 +111,25 @@ def hand_over_key(source: Path, target: Path) -> bool:
     return True
 
 
+def key_file_in(folder: Path) -> bytes | None:
+    """Return the content of a directory's key file; None without one. Raise OSError. Block."""
+    try:
+        return (folder / KEY_NAME).read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def keep_key_file(folder: Path, content: bytes) -> None:
+    """Give a directory without a key file that one. Durable. Raises OSError, ValueError. Blocks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _keep_key(folder / KEY_NAME, bytes.fromhex(content.decode("ascii")))
+
+
+def key_id_of(given: SecretStr) -> str:
+    """Return the id of a key that is given as a text; takes some 50 ms."""
+    return Cipher(derive_key(given.get_secret_value())).key_id
+
+
 def find_cipher(marked: str, folder: Path | None, given: SecretStr | None) -> Cipher:
     """Return the cipher with the key that `marked` names. Raises WrongKey, Unavailable. Blocks."""
     found = _find(folder, given)

@@ -1,0 +1,253 @@
+"""Writes a storage into an archive, also while a server works on it, and verifies archives."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from events.errors import ConversationDeleted
+from events.transfer.archive import (
+    ArchiveWriter,
+    DamagedArchive,
+    Done,
+    End,
+    Frame,
+    Kind,
+    Manifest,
+    decode_events,
+    encode_events,
+    encode_named,
+    model_in,
+    read_frames,
+)
+from events.transfer.contents import Stores
+from events.transfer.digest import LogDigest
+from storage.audit.base import KEPT
+from storage.conversations.metadata import ConversationMetadata
+from storage.errors import ConversationNotFound
+from storage.sealing.cipher import Cipher
+from storage.sealing.key import EphemeralKey
+from storage.users.base import RecordName
+from storage.workspaces.snapshot import Snapshot
+
+PAGE = 500
+PURPOSE = "backup"
+
+
+class Summary(NamedTuple):
+    """An archive as a whole."""
+
+    created_at: datetime
+    conversations: int
+    events: int
+    damage: tuple[str, ...]
+    """Damage in the storage it was made of, for which markers stand."""
+
+
+async def archive_of(
+    stores: Stores, key: bytes | None = None, damage: list[str] | None = None
+) -> AsyncIterator[bytes]:
+    """Yield the bytes of an archive of all that a storage keeps, as it is when each part is read.
+
+    Each log is one of its prefixes, and everything a client was told of before is in it. `key` is
+    the content of the key file, if that is where the storage's key is kept. A storage in memory has
+    a key that nobody can have: its users' records and workspaces are left out. What is damaged is
+    added to `damage`. Raises StorageError, EventsError.
+    """
+    writer = ArchiveWriter()
+    storage = stores.storage
+    lasting = None if isinstance(storage.key, EphemeralKey) else storage.key
+    cipher = None if lasting is None else await lasting.for_reading()
+    medium = (await storage.inventory.take()).medium
+    manifest = Manifest(
+        created_at=datetime.now(UTC),
+        medium=medium,
+        key_id=None if cipher is None else cipher.key_id,
+    )
+    yield writer.begin(manifest)
+    if key is not None:
+        yield writer.frame(Kind.KEY, key)
+    async for record in stores.records():
+        async for part in _conversation(stores, writer, record, cipher, damage):
+            yield part
+    if lasting is not None:
+        async for part in _users(stores, writer):
+            yield part
+    async for part in _administration(stores, writer):
+        yield part
+    yield writer.end()
+
+
+async def _users(stores: Stores, writer: ArchiveWriter) -> AsyncIterator[bytes]:
+    storage = stores.storage
+    after: RecordName | None = None
+    while names := await storage.users.names(after, PAGE):
+        for name in names:
+            found = await storage.users.read_named(name)
+            if found is not None:
+                yield writer.frame(Kind.USER, encode_named(name, found))
+        after = names[-1]
+
+
+async def _administration(stores: Stores, writer: ArchiveWriter) -> AsyncIterator[bytes]:
+    storage, counted = stores.storage, ""
+    while keys := await storage.usage.counted(counted, PAGE):
+        for one in keys:
+            usage = await storage.usage.load(one)
+            if usage is not None:
+                yield writer.frame(Kind.USAGE, usage.model_dump_json().encode())
+        counted = keys[-1]
+    for act in reversed(await storage.audit.page(2**62, 3 * KEPT)):
+        yield writer.frame(Kind.AUDIT, act.model_dump_json().encode())
+
+
+async def _conversation(
+    stores: Stores,
+    writer: ArchiveWriter,
+    record: ConversationMetadata,
+    cipher: Cipher | None,
+    damage: list[str] | None,
+) -> AsyncIterator[bytes]:
+    key, digest, problems = record.conversation_id, LogDigest(), []
+    deleted = False
+    yield writer.frame(Kind.CONVERSATION, record.model_dump_json().encode())
+    try:
+        end = (await stores.events.head(key)).next_id
+        async for part in stores.parts(key, end):
+            digest.add(part.events)
+            problems += [] if part.damage is None else [part.damage]
+            body = encode_events(part.events)
+            yield await asyncio.to_thread(writer.frame, Kind.EVENTS, body)
+        for name, aside in (await stores.events.asides(key)).items():
+            yield writer.frame(Kind.ASIDE, encode_named([name], aside))
+        loaded = await stores.workspaces.load(key)
+        if loaded is not None and cipher is not None:
+            problems += [f"a file of the workspace of {key} is damaged" for _ in loaded.lost]
+            sealed = await asyncio.to_thread(seal_snapshot, loaded.snapshot, key, cipher)
+            yield await asyncio.to_thread(writer.frame, Kind.WORKSPACE, sealed)
+        deleted = digest.count < end or (await stores.events.head(key)).deleted
+    except (ConversationDeleted, ConversationNotFound):
+        deleted = True
+    if damage is not None:
+        damage += problems
+    yield writer.done(
+        Done(
+            conversation_id=key,
+            events=digest.count,
+            digest=digest.value(),
+            damage=tuple(problems),
+            deleted=deleted,
+        )
+    )
+
+
+async def write_archive(path: Path, parts: AsyncIterator[bytes]) -> None:
+    """Write an archive into a new file, readable by its owner only; whole and durable, or not at all.
+
+    Raises OSError, and what making the archive raises.
+    """
+    draft = path.with_name(f".{path.name}.part")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            async for part in parts:
+                await asyncio.to_thread(file.write, part)
+            await asyncio.to_thread(_flush, file)
+        await asyncio.to_thread(_keep, draft, path)
+    except BaseException:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
+
+
+def _flush(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _keep(draft: Path, path: Path) -> None:
+    draft.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def verify(path: Path) -> Summary:
+    """Read an archive whole: every checksum, every log's digest, the numbers at its end. Block.
+
+    Raises DamagedArchive, NewerFormat, OSError.
+    """
+    manifest: Manifest | None = None
+    conversations = events = 0
+    damage: list[str] = []
+    for frame in sound_frames(path):
+        if frame.kind is Kind.MANIFEST:
+            manifest = model_in(Manifest, frame)
+        elif frame.kind is Kind.DONE:
+            done = model_in(Done, frame)
+            damage += done.damage
+            conversations += not done.deleted
+            events += 0 if done.deleted else done.events
+        elif frame.kind is Kind.END:
+            end = model_in(End, frame)
+            if (end.conversations, end.events) != (conversations, events):
+                raise DamagedArchive(f"{path} does not hold what its end says")
+    assert manifest is not None  # noqa: S101 - or the first frame was refused
+    return Summary(manifest.created_at, conversations, events, tuple(damage))
+
+
+def sound_frames(path: Path) -> Iterator[Frame]:
+    """Yield the frames of an archive, each log compared with its digest at its end. Block.
+
+    Raises DamagedArchive, NewerFormat, OSError.
+    """
+    digest = LogDigest()
+    for frame in read_frames(path):
+        if frame.kind is Kind.CONVERSATION:
+            digest = LogDigest()
+        elif frame.kind is Kind.EVENTS:
+            events = decode_events(frame.body)
+            if [one.id for one in events] != [*range(digest.count, digest.count + len(events))]:
+                raise DamagedArchive(f"{path}: the events of a log do not follow each other")
+            digest.add(events)
+        elif frame.kind is Kind.DONE:
+            done = model_in(Done, frame)
+            if (done.events, done.digest) != (digest.count, digest.value()):
+                raise DamagedArchive(
+                    f"{path}: the log of {done.conversation_id} is not what it was"
+                )
+        yield frame
+
+
+def seal_snapshot(snapshot: Snapshot, conversation_id: str, cipher: Cipher) -> bytes:
+    """Return a workspace as it stands in an archive, sealed. It may take long."""
+    groups = (snapshot.files, snapshot.own)
+    names = [[[name, len(body)] for name, body in sorted(group.items())] for group in groups]
+    head = json.dumps([*names, sorted(snapshot.folders)]).encode()
+    bodies = [body for group in groups for _, body in sorted(group.items())]
+    whole = b"".join((head, b"\n", *bodies))
+    return cipher.derived(PURPOSE).seal_bytes(whole, conversation_id.encode())
+
+
+def open_snapshot(sealed: bytes, conversation_id: str, cipher: Cipher) -> Snapshot:
+    """Return what `seal_snapshot` was given. Raise WrongKey, Damaged. It may take long."""
+    place = conversation_id.encode()
+    name = f"the workspace of {conversation_id}"
+    whole = cipher.derived(PURPOSE).open_bytes(sealed, place, name)
+    head, _, rest = whole.partition(b"\n")
+    files, own, folders = json.loads(head)
+    at = 0
+    groups: list[dict[str, bytes]] = []
+    for names in (files, own):
+        group: dict[str, bytes] = {}
+        for path, length in names:
+            group[path] = rest[at : at + length]
+            at += length
+        groups.append(group)
+    return Snapshot(files=groups[0], own=groups[1], folders=frozenset(folders))
