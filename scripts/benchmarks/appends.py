@@ -6,29 +6,28 @@ import gc
 import json
 import time
 import uuid
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import uvloop
+from pydantic import SecretStr
 
 from benchmarks.payload import text
 from events.actions import MessageAction
 from events.event import EventSource
 from events.page_reader import PageReader
-from events.stores.database.store import DatabaseEventStore
+from events.stores.opening import open_event_store
 from events.stream import EventStream
 from server.process.runner import GC_THRESHOLDS
-from storage.backends.base import OpenedDatabase
-from storage.config import SqliteStorage
+from storage.config import PostgresStorage, SqliteStorage, StorageConfig
 from storage.opening import open_storage
 
 
-async def measure(data_dir: Path, producers: int, seconds: float) -> dict[str, Any]:
+async def measure(config: StorageConfig, producers: int, seconds: float) -> dict[str, Any]:
     """Events a second and processor time per event; each producer has its conversation."""
-    async with open_storage(SqliteStorage(data_dir=data_dir)) as storage:
-        if not isinstance(storage, OpenedDatabase):
-            raise TypeError("a database is needed")
-        store = DatabaseEventStore(storage.database)
+    async with open_storage(config) as storage, AsyncExitStack() as stack:
+        store = await open_event_store(storage, stack)
         reader = PageReader(store, page_size=100, cache_bytes=1)
         streams = [
             await EventStream.open(uuid.uuid4().hex, store, reader) for _ in range(producers)
@@ -74,8 +73,16 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--producers", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=2)
+    parser.add_argument("--database-url", help="measure a schema of this database instead")
     options = parser.parse_args()
-    print(json.dumps(uvloop.run(measure(options.data_dir, options.producers, options.seconds))))
+    config: StorageConfig = SqliteStorage(data_dir=options.data_dir)
+    if options.database_url is not None:
+        config = PostgresStorage(
+            url=SecretStr(options.database_url),
+            secret_key=SecretStr("of a measurement"),
+            schema_name=f"bench_{uuid.uuid4().hex}",
+        )
+    print(json.dumps(uvloop.run(measure(config, options.producers, options.seconds))))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from benchmarks.part_connections import connect, echo, memory, slow
 from benchmarks.part_deltas import deltas
 from benchmarks.part_fanout import fanout
 from benchmarks.part_find import find
+from benchmarks.part_postgres import postgres
 from benchmarks.part_replay import replay
 from benchmarks.part_search import search
 from benchmarks.part_storage import list_, start
@@ -27,6 +28,7 @@ PARTS: dict[str, Callable[[Context], None]] = {
     "fanout": fanout,
     "deltas": deltas,
     "append": append,
+    "postgres": postgres,
     "receive": receive,
     "replay": replay,
     "connect": connect,

@@ -52,10 +52,14 @@ def append(context: Context) -> None:
         )
 
 
-def appends(context: Context, producers: int, seconds: float) -> Figures:
-    """Events a second of ours, and more, in a fresh directory and process."""
+def appends(
+    context: Context, producers: int, seconds: float, database_url: str | None = None
+) -> Figures:
+    """Events a second of ours, and more, in a fresh directory or schema, and a fresh process."""
     folder = context.folder / uuid.uuid4().hex
     command = [sys.executable, "-m", "benchmarks.appends", "--data-dir", str(folder)]
+    if database_url is not None:
+        command += ["--database-url", database_url]
     done = subprocess.run(
         [*command, "--producers", str(producers), "--seconds", str(seconds)],
         env=servers.environment(),
