@@ -19,6 +19,8 @@ SHOWN: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """The arguments that are shown while they are written, by tool."""
+MOST_SHOWN = 6
+"""Calls of one answer of which an argument is shown; the conversation has no more than 16 texts open at a time."""
 SHARE_READ_ANEW = 32
 """Arguments are read anew when they have grown by this part of them: so reading them costs little in all."""
 
@@ -89,6 +91,8 @@ class CallDrafts:
 
     def begin(self, place: int, call_id: str, tool: str, json: str) -> None:
         """Begin a call."""
+        if len(self._calls) >= MOST_SHOWN:
+            return
         call = self._calls[place] = self._ids[call_id] = CallDraft(self.turn, tool)
         call.add(json)
 

@@ -209,6 +209,23 @@ async def test_a_message_that_comes_while_the_agent_works_is_told_once_also_wher
     ]
 
 
+async def test_very_many_calls_at_once_leave_room_for_what_is_said_with_them(live, model):
+    async def answer(reply):
+        await reply.head()
+        for place in range(20):
+            arguments = f'{{"path": "{place}.txt", "content": "one"}}'
+            await reply.frames(reply.wire.call(place, "write", arguments))
+        await reply.thought("That is all.")
+        await reply.text("I write them.")
+        await reply.end("tool_calls")
+
+    model.say(answer, plain("Done."))
+    log = await asked(live, "Write them.")
+
+    assert answers(log) == ["I write them.", "Done."]
+    assert [one.get("action") for one in log].count("write") == 20
+
+
 def slow_calls(release, *called):
     """Call tools once `release` is set."""
 
