@@ -1,6 +1,6 @@
 """The back-end of files in a bucket of an object store; needs the extra `cloud`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
@@ -13,8 +13,8 @@ from storage.backends.base import Backend, OpenedFiles, check_format
 from storage.backends.local import LocalBackend, open_stores
 from storage.config import CloudStorage, LocalStorage
 from storage.conversations.listing import Listing
-from storage.errors import Damaged, NotPermitted, StorageError
-from storage.files.cloud import MARK, CloudFileStore, content_of
+from storage.errors import Damaged, NotPermitted, OutcomeUnknown, StorageError, Unavailable
+from storage.files.cloud import MARK, CloudFileStore, Pauses, content_of
 from storage.files.lease import BEATS, Lease
 from storage.files.objects import BlockingObjects, Objects, check_conditions, open_bucket
 from storage.inventory import Inventory, StorageReport, Track, untracked
@@ -26,6 +26,8 @@ READS_AT_ONCE = 16
 """Objects that a check reads at the same time."""
 LEASE_NAME = "lease"
 """The folder beside the files that holds the lease, and for a moment what a probe writes."""
+TRIES = 6
+"""Times a start asks a service that does not answer."""
 OPTIONS = TypeAdapter(dict[str, str | bool])
 
 
@@ -46,16 +48,12 @@ class CloudBackend(Backend):
     async def open(self, stack: AsyncExitStack) -> OpenedFiles:
         """See Backend. Raises UnfitMedium, and BucketInUse while another process holds the lease."""
         url, options, seconds = self._config.url, self._options(), self._config.lease_seconds
-        beside = Objects(
-            open_bucket(url, options, LEASE_NAME),
-            attempt_seconds=seconds / BEATS,
-            requests_at_once=1,
-        )
+        beside = open_bucket(url, options, LEASE_NAME)
         try:
-            await check_conditions(beside)
+            await _with_patience(partial(check_conditions, Objects(beside)))
         except StorageError as error:
             raise type(error)(f"cannot use {url}: {error}") from error
-        lease = Lease(beside, seconds=seconds)
+        lease = Lease(Objects(beside, attempt_seconds=seconds / BEATS), seconds=seconds)
         files = CloudFileStore(Objects(open_bucket(url, options, FILES_NAME)), lease)
         stack.push_async_callback(lease.release)
         await lease.take(files.lose)
@@ -112,6 +110,19 @@ class CloudBackend(Backend):
 
     def _stored(self) -> "StoredFiles":
         return StoredFiles(self._config.url, self._options())
+
+
+async def _with_patience(probe: Callable[[], Awaitable[None]]) -> None:
+    """Try a probe again while the service does not answer, as one that is starting too."""
+    pauses = Pauses()
+    for _ in range(TRIES - 1):
+        try:
+            return await probe()
+        except NotPermitted:
+            raise
+        except (OutcomeUnknown, Unavailable):
+            await pauses.wait()
+    return await probe()
 
 
 class StoredFiles:

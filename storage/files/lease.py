@@ -17,6 +17,7 @@ from storage.errors import (
     BucketInUse,
     Conflict,
     KeyNotFound,
+    NotPermitted,
     OutcomeUnknown,
     StorageError,
     Unavailable,
@@ -31,7 +32,9 @@ BEATS = 3
 LOOKS = 12
 """Times a lease is looked at before it counts as expired."""
 LEASE_SECONDS = 6.0
-TRIES = 5
+TRIES = 6
+TRY_SECONDS = 0.3
+"""Times a lease is asked for while the service does not answer, and seconds between two of them."""
 
 
 class LeaseRecord(BaseModel):
@@ -71,13 +74,17 @@ class Lease:
         `on_loss` is called with the reason when it turns out to be another's. Raises BucketInUse when another process renews its own, Unavailable.
         """
         for _ in range(TRIES):
-            found = await self._found()
-            if found is not None and not self._is_mine(found):
-                await self._expiry(found)
-            began = time.monotonic()
             try:
+                found = await self._found()
+                if found is not None and not self._is_mine(found):
+                    await self._expiry(found)
+                began = time.monotonic()
                 await self._put(None if found is None else found.e_tag)
-            except (Conflict, OutcomeUnknown):
+            except NotPermitted:
+                raise
+            except (Conflict, OutcomeUnknown, Unavailable) as error:
+                logger.info("the lease of the bucket was not taken: %s", error)
+                await asyncio.sleep(TRY_SECONDS)
                 continue
             self._extend(began)
             self._on_loss = on_loss

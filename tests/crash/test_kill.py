@@ -5,7 +5,7 @@ import pytest
 from tests.support.kill_rounds import run_kill_rounds
 from tests.support.seeds import chosen_seed
 
-ROUNDS = {"sqlite": 7, "local": 7, "postgres": 5}
+ROUNDS = {"sqlite": 7, "local": 7, "postgres": 5, "cloud": 5}
 
 
 @pytest.mark.parametrize("storage", ROUNDS)

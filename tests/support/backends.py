@@ -69,7 +69,7 @@ async def _sqlite(folder: Path) -> AsyncIterator[Opened]:
 
 @asynccontextmanager
 async def _files(folder: Path) -> AsyncIterator[Opened]:
-    async with _over(MemoryFileStore(), folder) as opened:
+    async with open_over(MemoryFileStore(), folder) as opened:
         yield opened
 
 
@@ -77,13 +77,13 @@ async def _files(folder: Path) -> AsyncIterator[Opened]:
 async def _local(folder: Path) -> AsyncIterator[Opened]:
     # Many a test's loop runs faster than the disk.
     files = await LocalFileStore.open(folder / "files", deadline_seconds=1_000)
-    async with _over(files, folder) as opened:
+    async with open_over(files, folder) as opened:
         yield opened
 
 
 @asynccontextmanager
 async def _s3(folder: Path) -> AsyncIterator[Opened]:
-    async with _over(cloud_files(folder), folder) as opened:
+    async with open_over(cloud_files(folder), folder) as opened:
         yield opened
 
 
@@ -93,7 +93,8 @@ def cloud_files(folder: Path) -> CloudFileStore:
 
 
 @asynccontextmanager
-async def _over(files: FileStore, folder: Path) -> AsyncIterator[Opened]:
+async def open_over(files: FileStore, folder: Path) -> AsyncIterator[Opened]:
+    """Open the stores over files, and close all; the key lies in a folder."""
     records = await FileConversationStores.open(files)
     events = FileEventStore(files, records, page_events=PAGE_EVENTS)
     await events.repair()
@@ -142,7 +143,7 @@ DURABLE = frozenset({"sqlite", "local", "postgres", "pgbouncer", "s3"})
 """Kinds that hold after closing what they held before."""
 SHARED_LOGS = frozenset({"postgres", "pgbouncer"})
 """Kinds of logs to which several processes may append."""
-HISTORIES = {"postgres": 50, "pgbouncer": 50, "s3": 50}
+HISTORIES = {"postgres": 50, "pgbouncer": 50, "s3": 30}
 """Histories that are tried of those kinds, whose steps take a server's time; 200 of the others."""
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +15,7 @@ from events.event import AgentState
 from events.stores.files.store import FileEventStore
 from events.summary import SummaryChange, fold
 from storage.backends.base import OpenedFiles
-from storage.config import LocalStorage
+from storage.config import LocalStorage, StorageConfig
 from storage.conversations.base import ConversationStore
 from storage.conversations.database import DatabaseConversationStores
 from storage.database.postgres_database import PostgresDatabase
@@ -27,6 +27,7 @@ from tests.support.crash_run import CrashFigures, unlimited_server
 from tests.support.payloads import Payload, is_state, recalls
 from tests.support.postgres import open_postgres
 from tests.support.remote import Remote, remote
+from tests.support.s3 import cloud_environment, storage_of
 from tests.support.seeds import choices
 from tests.support.servers import ServerProcess
 from tests.support.waiting import WAIT_SECONDS
@@ -63,20 +64,29 @@ async def run_kill_rounds(
     """Kill and compare so often over one data directory. Raises AssertionError."""
     random = choices(seed)
     figures = KillFigures(seed, storage)
-    async with unlimited_server(data_dir, storage) as server:
+    variables = cloud_environment(data_dir, lease_seconds=1.0) if storage == "cloud" else None
+    async with unlimited_server(data_dir, storage, variables) as server:
         for _ in range(rounds):
             async with remote(server.url) as api:
                 await _round(server, api, random, figures)
             figures.rounds += 1
-        if storage == "local":
+        if storage in CHECKED:
             await server.kill()
-            await _check_files(data_dir)
+            await _check_files(CHECKED[storage](data_dir))
     return figures
 
 
-async def _check_files(data_dir: Path) -> None:
+def _local(data_dir: Path) -> StorageConfig:
+    return LocalStorage(data_dir=data_dir)
+
+
+CHECKED: Mapping[str, Callable[[Path], StorageConfig]] = {"local": _local, "cloud": storage_of}
+"""By the kind of storage, what opens the files that a killed server has left."""
+
+
+async def _check_files(config: StorageConfig) -> None:
     """Every record of a killed server's files is the fold of its log, once that is repaired."""
-    async with open_storage(LocalStorage(data_dir=data_dir)) as storage:
+    async with open_storage(config) as storage:
         assert isinstance(storage, OpenedFiles)
         events = FileEventStore(storage.files, storage.folded)
         assert await events.repair() > 0

@@ -22,7 +22,7 @@ class Fault(StrEnum):
     LATE = "late"
     """The connection is cut, and it arrives when the test says so."""
     SLOW = "slow"
-    """The answer comes when the test says so."""
+    """The answer comes after `slow_seconds`, or when the test says so."""
     CONFLICT = "409"
     FAILURE = "500"
     BUSY = "503"
@@ -66,6 +66,8 @@ class S3Proxy:
         self.seen: list[tuple[Request, Fault]] = []
         self.stripped = b"-"
         self.late: list[Request] = []
+        self._serving: set[asyncio.Task[object]] = set()
+        self.slow_seconds: float | None = None
         self.free = asyncio.Event()
         """Lets the answers pass that are slow."""
 
@@ -82,8 +84,27 @@ class S3Proxy:
         answers = [await self._pass_on(one) for one in late]
         return [int(answer.split(b" ", 2)[1]) for answer in answers]
 
+    async def end(self) -> None:
+        """End all connections."""
+        serving = [*self._serving]
+        for task in serving:
+            task.cancel()
+        if serving:
+            await asyncio.wait(serving)
+
     async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Serve one connection, which ends with its first answer."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        try:
+            with contextlib.suppress(asyncio.CancelledError):  # by the end of the proxy
+                await self._serve(reader, writer)
+        finally:
+            self._serving.discard(task)
+            writer.transport.abort()
+
+    async def _serve(self, reader: StreamReader, writer: StreamWriter) -> None:
         answer = b""
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             request = await _read_request(reader)
@@ -94,8 +115,8 @@ class S3Proxy:
             await writer.drain()
         if answer:
             writer.close()
-        else:
-            writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     async def _answer(self, request: Request, fault: Fault) -> bytes:
         match fault:
@@ -109,7 +130,7 @@ class S3Proxy:
                 return b""
             case Fault.SLOW:
                 answer = await self._pass_on(request)
-                await self.free.wait()
+                await asyncio.wait([self._freed()], timeout=self.slow_seconds)
                 return answer
             case Fault.NONE:
                 return await self._pass_on(request)
@@ -118,6 +139,9 @@ class S3Proxy:
                     f"HTTP/1.1 {ANSWERED[fault]}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
                 )
                 return head.encode()
+
+    def _freed(self) -> asyncio.Task[bool]:
+        return asyncio.create_task(self.free.wait())
 
     async def _pass_on(self, request: Request) -> bytes:
         """Send a request to the server, and return its answer; empty if there is none."""
@@ -157,4 +181,4 @@ async def s3_proxy(port: int) -> AsyncIterator[S3Proxy]:
         try:
             yield proxy
         finally:
-            proxy.free.set()
+            await proxy.end()
