@@ -24,6 +24,7 @@ StorageError
 ├── WrongKey                     what is stored was sealed with a key that is not at hand
 ├── ForeignData                  the data directory holds the data of somebody else
 ├── DataDirectoryLocked          another process works on the data directory
+├── SchemaLocked                 another server uses the schema of the database
 ├── BucketInUse                  another process works on the bucket
 ├── UnfitMedium                  the medium does not do what the storage rests on
 └── MigrationError               the medium's schema cannot be brought to the version this code needs
@@ -157,6 +158,13 @@ class BucketInUse(StorageError):
 
 class UnfitMedium(StorageError):
     """The medium does not do what the storage rests on; the text says what."""
+
+
+class SchemaLocked(StorageError):
+    """Another server uses the schema of the database."""
+
+    def __init__(self, schema: str) -> None:
+        super().__init__(f"the schema {schema} is in use by another server")
 
 
 class MigrationError(StorageError):

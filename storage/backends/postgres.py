@@ -19,6 +19,7 @@ from storage.database.migrate import load_migrations
 from storage.database.migrate_postgres import POSTGRES_MIGRATIONS, migrate_postgres
 from storage.database.postgres import PostgresPool, Role, Sizes, check_promises, place_of
 from storage.database.postgres_database import PostgresDatabase
+from storage.database.postgres_lock import SchemaLock
 from storage.database.postgres_reading import Reader, reading
 from storage.errors import StorageError
 from storage.inventory import Inventory, StorageReport, Track, untracked
@@ -71,6 +72,10 @@ class PostgresBackend(Backend):
         )
         database = PostgresDatabase(pool)
         stack.push_async_callback(database.close)
+        if not config.pooler:
+            lock = SchemaLock(pool)
+            stack.push_async_callback(lock.close)
+            await lock.take()
         await check_promises(pool)
         await migrate_postgres(pool)
         key = SealingKey(DatabaseKeyMark(database), None, self.secret_key)

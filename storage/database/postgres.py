@@ -237,6 +237,8 @@ class PostgresPool:
         self.closed = False
         self.connects = 0
         """Connections made so far."""
+        self.refusal: str | None = None
+        """The reason for which every write is refused; see SchemaLock."""
         self._writes: dict[object, float] = {}
         """Writes without an outcome, and when they began, in that order."""
 
@@ -278,6 +280,8 @@ class PostgresPool:
             raise Unavailable("the connections to PostgreSQL are closed")
         if role is Role.READ:
             return await self._lend(role, work)
+        if self.refusal is not None:
+            raise Unavailable(self.refusal)
         write = object()
         self._writes[write] = self._loop.time()
         try:
@@ -332,6 +336,11 @@ class PostgresPool:
             if generation == self._generation and not connection.is_closed():
                 return generation, connection
             connection.terminate()
+        connection = await self.connect()
+        return self._generation, connection
+
+    async def connect(self) -> "asyncpg.Connection[asyncpg.Record]":
+        """Return a new connection, which is the caller's to close. Raises Unavailable."""
         self.breaker.check()
         async with self._connecting:
             self.breaker.check()
@@ -347,7 +356,7 @@ class PostgresPool:
                 raise Unavailable(f"PostgreSQL cannot be reached: {reason}") from error
             self.breaker.connected()
             self.connects += 1
-            return self._generation, connection
+            return connection
 
     def _keeps(self, generation: int) -> bool:
         """Whether connections of that generation are used again."""

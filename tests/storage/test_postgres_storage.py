@@ -3,7 +3,9 @@
 import asyncio
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 
+import asyncpg
 import orjson
 import pytest
 from pydantic import SecretStr
@@ -17,15 +19,23 @@ from events.transfer.contents import open_stores
 from events.transfer.repair import repair
 from storage.audit.base import AuditRecord
 from storage.backends import backend_of
+from storage.backends.postgres import OpenedPostgres
 from storage.config import PostgresStorage
 from storage.conversations.metadata import ConversationMetadata
 from storage.database.postgres import place_of
-from storage.errors import MigrationError, Unavailable, WrongKey
+from storage.database.postgres_lock import SchemaLock, number_of_lock
+from storage.errors import MigrationError, SchemaLocked, Unavailable, WrongKey
 from storage.opening import open_storage
 from storage.users import CustomSecret, Secrets
 from storage.workspaces.manifest import Loaded
 from storage.workspaces.snapshot import Snapshot, WorkspaceLimits
-from tests.support.postgres import ask, postgres_server, postgres_storage
+from tests.support.postgres import (
+    ask,
+    open_postgres,
+    postgres_server,
+    postgres_storage,
+    terminate_backends,
+)
 from tests.support.waiting import until
 
 WORD = "a-word-to-be-seen-nowhere"
@@ -95,6 +105,71 @@ async def test_a_storage_is_the_same_whatever_its_key_and_shared_within_the_proc
 
     with pytest.raises(Unavailable, match="closed"):
         await first.conversations.for_user(None).exists("c")
+
+
+def spelled_otherwise(config):
+    """The same schema, as another process names it."""
+    url = config.url.get_secret_value() + "&application_name=other"
+    return config.model_copy(update={"url": SecretStr(url)})
+
+
+async def test_a_schema_is_refused_to_a_second_server_also_after_its_connections_were_ended(
+    config, tmp_path
+):
+    other = spelled_otherwise(config)
+    async with open_storage(config) as storage, open_postgres(tmp_path) as pool:
+        assert isinstance(storage, OpenedPostgres)
+        with pytest.raises(SchemaLocked, match=f"{config.schema_name} is in use by another"):
+            async with open_storage(other):
+                pass
+        before = storage.pool.connects
+        await terminate_backends()
+        await until(lambda: storage.pool.connects > before)
+        await until(partial(is_locked, config))
+        with pytest.raises(SchemaLocked):
+            await SchemaLock(pool, patience_seconds=0).take()
+        await storage.conversations.for_user(None).exists("c")
+
+    async with open_storage(other):
+        pass
+
+
+async def is_locked(config):
+    query = (
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+        " AND (classid::bigint << 32 | objid::bigint) = $1"
+    )
+    return (await ask(query, number_of_lock(config.schema_name)))[0][0] == 1
+
+
+async def test_a_server_whose_schema_another_has_taken_over_writes_nothing_until_that_is_gone(
+    config,
+):
+    async with open_storage(config) as storage:
+        assert isinstance(storage, OpenedPostgres)
+        pool = storage.pool
+        taker = await asyncpg.connect(config.url.get_secret_value())
+        try:
+            taking = asyncio.create_task(
+                taker.execute(f"SELECT pg_advisory_lock({number_of_lock(config.schema_name)})")
+            )
+            await until(waits_for_a_lock)
+            await terminate_backends(besides=taker.get_server_pid())
+            await taking
+            await until(lambda: pool.refusal is not None)
+            records = storage.conversations.for_user(None)
+            with pytest.raises(Unavailable, match="in use by another server"):
+                await records.save_metadata(ConversationMetadata(conversation_id="c"))
+            assert not await records.exists("c")
+        finally:
+            await taker.close()
+        await until(lambda: pool.refusal is None)
+        await records.save_metadata(ConversationMetadata(conversation_id="c"))
+
+
+async def waits_for_a_lock():
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'"
+    return (await ask(query))[0][0] > 0
 
 
 async def test_a_sound_storage_is_found_sound_and_described(filled):

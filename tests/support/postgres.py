@@ -376,10 +376,14 @@ async def kept_bytes(folder: Path) -> bytes:
     return b"".join(body for (body,) in rows)
 
 
-async def terminate_backends() -> int:
-    """End every other connection at the server, whatever it does; return how many there were."""
+async def terminate_backends(besides: int = 0) -> int:
+    """End every other connection at the server, whatever it does; return how many there were.
+
+    The one of the process `besides` goes on.
+    """
     rows = await ask(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-        " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        " WHERE backend_type = 'client backend' AND pid <> ALL (ARRAY[pg_backend_pid(), $1])",
+        besides,
     )
     return int(rows[0][0])
