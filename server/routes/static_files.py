@@ -90,8 +90,8 @@ class WebFile:
 class WebFiles:
     """A page and its files, which are served below one prefix.
 
-    Its modules are joined into one script and its style sheets into one; the single files are
-    served as well. The addresses of files contain a version, which changes when any file does, so
+    Its modules are joined into one script, and one for each that is loaded later; its style sheets
+    into one. The single files are served as well. The addresses of files contain a version, which changes when any file does, so
     that browsers cache the files and revalidate only the page. All addresses are relative to that
     of the request, and `data-base` names the server's root: a proxy may have added a path prefix
     that the server does not know.
@@ -105,14 +105,10 @@ class WebFiles:
         def source_of(name: str) -> str:
             return sources[name].decode()
 
-        joined = {
-            JOINED_SCRIPT: join_scripts(
-                _SCRIPT.findall(text)[0][below:], source_of, f"{JOINED_SCRIPT}.map"
-            ),
-            JOINED_STYLES: join_styles(
-                [one[below:] for one in _STYLES.findall(text)], source_of, f"{JOINED_STYLES}.map"
-            ),
-        }
+        joined = join_scripts(_SCRIPT.findall(text)[0][below:], source_of, JOINED_SCRIPT)
+        joined[JOINED_STYLES] = join_styles(
+            [one[below:] for one in _STYLES.findall(text)], source_of, f"{JOINED_STYLES}.map"
+        )
         for name, bundle in joined.items():
             sources[name] = bundle.text.encode()
             sources[f"{name}.map"] = bundle.source_map.encode()
