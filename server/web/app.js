@@ -4,9 +4,11 @@ import { api, http, opening } from "./opening.js";
 import { Account } from "./account.js";
 import { Asking } from "./asking.js";
 import { Catalogue } from "./catalogue.js";
-import { fits } from "./conversation.js";
 import { Drafts } from "./drafts.js";
+import { idle, showsAll } from "./idle.js";
 import { texts } from "./language.js";
+import { loadWhenIdle, whenOpened } from "./later.js";
+import { fits } from "./message-size.js";
 import { Reach } from "./reach.js";
 import { Removals } from "./removals.js";
 import { addressedId, Router } from "./router.js";
@@ -19,25 +21,18 @@ import { Unread } from "./unread.js";
 import { mountAllowed } from "./views/allowed.js";
 import { mountComposer } from "./views/composer.js";
 import { mountConfirmation } from "./views/confirmation.js";
-import { whenOpened } from "./views/dialog.js";
 import { slot } from "./views/dom.js";
 import { mountDrawer } from "./views/drawer.js";
 import { mountEarlier } from "./views/earlier.js";
-import { mountEditDialog } from "./views/edit-dialog.js";
 import { mountElapsed } from "./views/elapsed.js";
 import { mountExportMenu } from "./views/export-menu.js";
-import { mountFilesButton } from "./views/files-dialog.js";
+import { mountFilesButton } from "./views/files-button.js";
 import { mountHeader } from "./views/header.js";
 import { mountKeyForm } from "./views/key-form.js";
-import { mountNewDialog } from "./views/new-dialog.js";
 import { mountNotices } from "./views/notices.js";
 import { mountOffline } from "./views/offline.js";
-import { mountPending } from "./views/pending.js";
 import { mountRefusal } from "./views/refusal.js";
 import { mountSearch } from "./views/search.js";
-import { mountSecretsDialog } from "./views/secrets-dialog.js";
-import { mountSettingsDialog } from "./views/settings-dialog.js";
-import { mountShortcutsDialog } from "./views/shortcuts-dialog.js";
 import { mountSidebar } from "./views/sidebar.js";
 import { mountThemeButton } from "./views/theme-button.js";
 import { mountToasts } from "./views/toasts.js";
@@ -69,7 +64,12 @@ function back() {
   void catalogue.recover();
 }
 
-const stage = new Stage(store, api, catalogue, unread, opening);
+const stage = new Stage(store, api, catalogue, unread, opening, ({ mountPending }) =>
+  mountPending(store, {
+    retry: (clientId) => stage.conversation?.retry(clientId),
+    discard: (clientId) => stage.conversation?.discard(clientId),
+  }),
+);
 const router = new Router((id) => {
   drawer.close();
   stage.open(id);
@@ -91,14 +91,11 @@ mountTurnCost((turn) => stage.conversation?.costOf(turn) ?? null);
 mountNotices(store);
 mountOffline(store, () => reach.retry());
 mountExportMenu(store, api);
-mountFilesButton(store, api);
+const filesDialog = later(({ mountFilesDialog }) => mountFilesDialog(store, api));
+mountFilesButton(store, () => void filesDialog.open());
 mountElapsed(store);
 mountEarlier(store, { more: () => stage.readEarlier() });
-mountPending(store, {
-  retry: (clientId) => stage.conversation?.retry(clientId),
-  discard: (clientId) => stage.conversation?.discard(clientId),
-});
-const editDialog = whenOpened(() => mountEditDialog(store, {
+const editDialog = later(({ mountEditDialog }) => mountEditDialog(store, {
   edit: async (id, changes) => (await stage.conversation?.edit(id, changes)) ?? null,
   renew: (id) => void stage.renew(id),
 }));
@@ -106,7 +103,7 @@ const confirmation = mountConfirmation(store, {
   decide: (id, approved, reason) => void stage.conversation?.decide(id, approved, reason),
   edit(id) {
     const entry = stage.conversation?.question(id);
-    if (entry) editDialog.open(entry);
+    if (entry) void editDialog.open(entry);
   },
   renew: (id) => void stage.renew(id),
 });
@@ -119,7 +116,7 @@ slot("entries").addEventListener("click", (event) => {
 });
 mountWelcome(store, (text) => void begin({ initial_user_msg: text }));
 
-const newDialog = whenOpened(() => mountNewDialog({
+const newDialog = later(({ mountNewDialog }) => mountNewDialog({
   begin,
   trouble() {
     const text = store.state.notices.request ?? "";
@@ -130,11 +127,11 @@ const newDialog = whenOpened(() => mountNewDialog({
 const sound = mountSound(store);
 /** @param {Record<string, any>} settings */
 const applySettings = (settings) => sound(Boolean(settings.enable_sound_notifications));
-const settingsDialog = whenOpened(() => mountSettingsDialog(account, applySettings));
-const secretsDialog = whenOpened(() => mountSecretsDialog(account));
-const shortcutsDialog = whenOpened(mountShortcutsDialog);
+const settingsDialog = later(({ mountSettingsDialog }) => mountSettingsDialog(account, applySettings));
+const secretsDialog = later(({ mountSecretsDialog }) => mountSecretsDialog(account));
+const shortcutsDialog = later(({ mountShortcutsDialog }) => mountShortcutsDialog());
 const sidebar = mountSidebar(store, {
-  create: () => newDialog.open(),
+  create: () => void newDialog.open(),
   more: () => void catalogue.more(),
   retry: () => void catalogue.refresh(),
   rename: (id, title) => void catalogue.rename(id, title),
@@ -163,22 +160,22 @@ mountKeyForm(store, (key, remembered) => {
   start();
   stage.open(addressedId());
 });
-slot("open-settings").addEventListener("click", () => settingsDialog.open());
-slot("open-secrets").addEventListener("click", () => secretsDialog.open());
-slot("open-shortcuts").addEventListener("click", () => shortcutsDialog.open());
+slot("open-settings").addEventListener("click", () => void settingsDialog.open());
+slot("open-secrets").addEventListener("click", () => void secretsDialog.open());
+slot("open-shortcuts").addEventListener("click", () => void shortcutsDialog.open());
 listenForShortcuts({
   search() {
     drawer.open();
     search.focus();
   },
-  create: () => newDialog.open(),
+  create: () => void newDialog.open(),
   write() {
     drawer.close();
     composer.focus();
   },
   answer: () => confirmation.focus(),
-  settings: () => settingsDialog.open(),
-  help: () => shortcutsDialog.open(),
+  settings: () => void settingsDialog.open(),
+  help: () => void shortcutsDialog.open(),
 });
 store.watch(["agentState"], () => {
   const { openId, agentState, connection } = store.state;
@@ -189,6 +186,16 @@ store.watch(["conversations"], () => {
   void unread.judge(store.state.conversations);
   void asking.judge(store.state.conversations);
 });
+
+/**
+ * A dialog of those that are loaded later.
+ *
+ * @template {any[]} T
+ * @param {(dialogs: import("./later.js").Dialogs) => {open: (...what: T) => void}} make
+ */
+function later(make) {
+  return whenOpened(make, (error) => store.complain(error));
+}
 
 /** @param {import("./types.js").Order} order @returns {Promise<boolean>} whether it was created */
 async function begin(order) {
@@ -245,11 +252,23 @@ async function halt(id) {
   if (stopped && id === store.state.openId) stage.conversation?.rest();
 }
 
+/** When the conversation that the address names is there, or is known not to be. @returns {Promise<void>} */
+function arrival() {
+  return new Promise((resolve) => {
+    store.watch(["openId", "connection", "missing"], () => {
+      const { openId, connection, missing } = store.state;
+      if (openId === null || missing || connection === "connected") resolve();
+    });
+  });
+}
+
 function start() {
-  void catalogue.refresh();
+  void Promise.all([catalogue.refresh(), arrival()]).then(showsAll);
+  void loadWhenIdle();
   // Only the sound and the examples depend on these; other failures are shown where they matter.
-  void account.settings().then(applySettings, () => {});
-  void api.examples().then((examples) => store.set({ examples }), () => {});
+  void idle().then(() => account.settings()).then(applySettings, () => {});
+  const seen = store.state.openId === null ? Promise.resolve() : idle();
+  void seen.then(() => api.examples()).then((examples) => store.set({ examples }), () => {});
 }
 
 start();

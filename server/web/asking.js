@@ -1,6 +1,7 @@
 /** In which conversations, apart from the open one, an action waits for the user's decision. */
 
 import { slotName } from "./base.js";
+import { idle } from "./idle.js";
 import { keepMap, loadMap } from "./kept.js";
 
 /** @typedef {import("./types.js").Info} Info */
@@ -38,6 +39,8 @@ export class Asking {
   async judge(conversations) {
     if (this.#looking) return;
     this.#looking = true;
+    // What the page shows first comes first.
+    await idle();
     for (const { conversation_id: id, last_updated_at: at } of conversations) {
       const atMs = Date.parse(at ?? "");
       const isKnown = Number.isNaN(atMs) || (this.#found.get(id)?.[0] ?? -1) >= atMs;

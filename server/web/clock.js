@@ -2,10 +2,12 @@
 
 import { locale, texts } from "./language.js";
 
-const relative = new Intl.RelativeTimeFormat(locale, { numeric: "auto", style: "short" });
-const hour = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" });
-const day = new Intl.DateTimeFormat(locale, { dateStyle: "full" });
-const full = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "medium" });
+// Each takes some milliseconds to make, and a page needs only some of them.
+const relative = once(() => new Intl.RelativeTimeFormat(locale, { numeric: "auto", style: "short" }));
+const hour = once(() => new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" }));
+const day = once(() => new Intl.DateTimeFormat(locale, { dateStyle: "full" }));
+const full = once(() => new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "medium" }));
+const tenths = once(() => new Intl.NumberFormat(locale, { maximumFractionDigits: 1 }));
 
 /** @type {[Intl.RelativeTimeFormatUnit, number][]} */
 const UNITS = [
@@ -27,7 +29,7 @@ export function ago(iso, nowMs = Date.now()) {
   const seconds = (Date.parse(iso ?? "") - nowMs) / 1000;
   if (Number.isNaN(seconds)) return "";
   for (const [unit, size] of UNITS) {
-    if (Math.abs(seconds) >= size) return relative.format(Math.round(seconds / size), unit);
+    if (Math.abs(seconds) >= size) return relative().format(Math.round(seconds / size), unit);
   }
   return texts.page.justNow;
 }
@@ -35,7 +37,7 @@ export function ago(iso, nowMs = Date.now()) {
 /** "0.4 s", "12 s", "2 min 5 s", "1 h 3 min". @param {number} ms */
 export function durationText(ms) {
   const seconds = Math.round(ms / 1_000);
-  if (ms < 10_000) return `${(ms / 1_000).toLocaleString(locale, { maximumFractionDigits: 1 })} s`;
+  if (ms < 10_000) return `${tenths().format(ms / 1_000)} s`;
   if (seconds < 60) return `${seconds} s`;
   const minutes = Math.floor(seconds / 60);
   return minutes < 60 ? `${minutes} min ${seconds % 60} s` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
@@ -44,13 +46,13 @@ export function durationText(ms) {
 /** @param {string} iso */
 export function hourOf(iso) {
   const time = Date.parse(iso);
-  return Number.isNaN(time) ? "" : hour.format(time);
+  return Number.isNaN(time) ? "" : hour().format(time);
 }
 
 /** "Monday, March 2, 2026"; "" for an invalid time. @param {string} iso */
 export function dayOf(iso) {
   const time = Date.parse(iso);
-  return Number.isNaN(time) ? "" : day.format(time);
+  return Number.isNaN(time) ? "" : day().format(time);
 }
 
 /**
@@ -66,5 +68,18 @@ export function sameDay(one, other) {
 /** @param {string} iso */
 export function fullTime(iso) {
   const time = Date.parse(iso);
-  return Number.isNaN(time) ? "" : full.format(time);
+  return Number.isNaN(time) ? "" : full().format(time);
+}
+
+/**
+ * What makes something when it is first needed.
+ *
+ * @template T
+ * @param {() => T} make
+ * @returns {() => T}
+ */
+function once(make) {
+  /** @type {T | undefined} */
+  let made;
+  return () => (made ??= make());
 }

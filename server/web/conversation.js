@@ -1,9 +1,11 @@
 /** The open conversation: its connection, its transcript and the messages under way. */
 
+import { RESTING, STANDING } from "./agent-states.js";
 import { Allowed } from "./allowed.js";
 import { asks } from "./asking.js";
 import { newClientId } from "./client-id.js";
 import { texts } from "./language.js";
+import { fits } from "./message-size.js";
 import { Outbox } from "./outbox.js";
 import { afterDelta, afterEvent, cursorOf, NOTHING_HELD } from "./partials.js";
 import { Link } from "./socket.js";
@@ -18,9 +20,6 @@ import { reasonText, statusText } from "./wording.js";
 /** @typedef {import("./types.js").Pending} Pending */
 /** @typedef {import("./types.js").EventsPage} EventsPage */
 /** @typedef {import("./types.js").Refusal} Refusal */
-
-/** A packet may have 4 MiB; the frame and the event name need a little of it. */
-const MESSAGE_LIMIT_BYTES = 4 * 1024 * 1024 - 1024;
 
 /** Refusals that pass: the message is sent again under its key. */
 const PASSING = new Set([
@@ -45,10 +44,6 @@ const TOO_MANY = "AGENT_ERROR$TOO_MANY_CONVERSATIONS";
 const ALIVE = new Set(["running", "awaiting_user_input"]);
 /** States that show that the agent has a slot. */
 const STARTING = new Set(["loading", "running"]);
-/** States in which the agent is idle after a failure. */
-export const STANDING = new Set(["error", "rate_limited"]);
-/** States in which the agent can be asked to go on. */
-export const RESTING = new Set(["awaiting_user_input", "paused", "stopped", "error", "rate_limited"]);
 /** States in which no turn is under way. */
 const TURNLESS = new Set([...RESTING, "finished", "rejected"]);
 
@@ -285,7 +280,7 @@ export class Conversation {
    * @returns {Promise<Refusal | null>} null when it was approved
    */
   async edit(id, changes) {
-    if (new Blob([JSON.stringify(changes)]).size > MESSAGE_LIMIT_BYTES) {
+    if (!fits(changes)) {
       return { code: "too_large", message: texts.requests.editTooLong };
     }
     return this.#request("user_confirmed", { of: id, edit: changes, ...this.#always(id) });
@@ -569,11 +564,6 @@ export class Conversation {
     const { pending } = this.store.state;
     if (pending.some(settled)) this.store.set({ pending: pending.filter((one) => !settled(one)) });
   }
-}
-
-/** Whether a message is short enough to be sent. @param {object} event */
-export function fits(event) {
-  return new Blob([JSON.stringify(event)]).size <= MESSAGE_LIMIT_BYTES;
 }
 
 /** @param {Event} event */

@@ -1,28 +1,46 @@
-/** The language of the page: its texts, and how it writes numbers. theme-boot.js has chosen it before the first paint. */
+/**
+ * The language of the page: its texts, and how it writes numbers. theme-boot.js has chosen it before the first paint.
+ * English is here at once; the texts of another language are loaded before any other module is evaluated.
+ */
 
-import { DE } from "./languages/de.js";
 import { EN } from "./languages/en.js";
 
 const SLOT = "parley.language";
 
-/** Every language the page has, by its code: its own name, and its texts. */
+/** @typedef {typeof EN} Texts */
+
+/** Every language the page has, by its code: its own name, and what loads its texts. */
 export const LANGUAGES = new Map([
-  ["en", { name: "English", texts: EN }],
-  ["de", { name: "Deutsch", texts: DE }],
+  ["en", { name: "English", load: async () => EN }],
+  ["de", { name: "Deutsch", load: async () => (await import("./languages/de.js")).DE }],
 ]);
 
 const root = document.documentElement;
-const language = LANGUAGES.has(root.lang) ? root.lang : "en";
+const found = root.lang === "en" ? EN : await textsOf(root.lang);
+const language = found === EN ? "en" : root.lang;
 
-export const texts = LANGUAGES.get(language)?.texts ?? EN;
+/** @type {Texts} */
+export const texts = found;
 
 /** The browser's own variant of the language, such as that of a country. */
 export const locale = navigator.languages.find((one) => one.split("-")[0] === language) ?? language;
 
-const numbers = new Intl.NumberFormat(locale);
+/** Takes some milliseconds to make. @type {Intl.NumberFormat | undefined} */
+let numbers;
+
+/** The texts of a language; English if the page has none, or they cannot be loaded. @param {string} code @returns {Promise<Texts>} */
+async function textsOf(code) {
+  try {
+    return (await LANGUAGES.get(code)?.load()) ?? EN;
+  } catch {
+    root.lang = "en";
+    return EN;
+  }
+}
 
 /** @param {number} number */
 export function numberText(number) {
+  numbers ??= new Intl.NumberFormat(locale);
   return numbers.format(number);
 }
 

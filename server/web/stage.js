@@ -1,15 +1,20 @@
 /** What the main part shows: the conversation the address names, or none. */
 
-import { Conversation, RESTING, STANDING } from "./conversation.js";
+import { RESTING, STANDING } from "./agent-states.js";
+import { conversationParts } from "./later.js";
 import { blankConversation } from "./store.js";
 import { mountAnnouncer } from "./views/announcer.js";
-import { Transcript } from "./views/transcript.js";
+
+/** @typedef {import("./later.js").ConversationParts} ConversationParts */
+/** @typedef {import("./views/transcript.js").Transcript} Transcript */
 
 const AGAIN_MS = 2_000;
 
 export class Stage {
-  /** @type {Conversation | null} */
+  /** @type {import("./conversation.js").Conversation | null} */
   conversation = null;
+  /** Made with the first conversation. @type {Transcript | null} */
+  #transcript = null;
   /** What is said in new conversations as soon as they are open. @type {Map<string, [string, import("./attachments.js").Packed]>} */
   #firsts = new Map();
   /** Called when a conversation has been opened by somebody with a keyboard. */
@@ -21,30 +26,42 @@ export class Stage {
    * @param {import("./catalogue.js").Catalogue} catalogue
    * @param {import("./unread.js").Unread} unread
    * @param {import("./types.js").Opening | null} requested What is used, and only once, for the conversation it is of.
+   * @param {(parts: ConversationParts) => void} loaded Called once, before the first conversation is shown.
    */
-  constructor(store, api, catalogue, unread, requested) {
+  constructor(store, api, catalogue, unread, requested, loaded) {
     this.store = store;
     this.api = api;
     this.catalogue = catalogue;
     this.unread = unread;
     this.requested = requested;
-    this.transcript = new Transcript({
+    this.loaded = loaded;
+    this.spoken = mountAnnouncer(store);
+  }
+
+  /** The transcript, which shows one conversation after the other. @param {ConversationParts} parts @returns {Transcript} */
+  #transcriptOf(parts) {
+    if (this.#transcript) return this.#transcript;
+    const { store } = this;
+    const transcript = new parts.Transcript({
       drawn: (clientIds) => {
         this.conversation?.drawn(clientIds);
         this.#look();
       },
       waiting: (count) => store.set({ behind: count + (this.conversation?.missing ?? 0) }),
       unread: (count) => store.set({ newEntries: count }),
-      spoken: mountAnnouncer(store),
+      spoken: this.spoken,
       rewound: () => void this.#rewind(),
     });
-    store.watch(["earlier"], () => this.transcript.offerBeginning(store.state.earlier.left > 0));
+    this.#transcript = transcript;
+    this.loaded(parts);
+    store.watch(["earlier"], () => transcript.offerBeginning(store.state.earlier.left > 0));
     store.watch(["agentState", "failure", "cutOff", "sent", "writes"], () => {
       const { agentState, failure, cutOff, sent, writes } = store.state;
       const failed = STANDING.has(agentState) ? failure : null;
-      this.transcript.offer("retry", failed);
-      this.transcript.offer("continues", !failed && !sent && !writes && RESTING.has(agentState) ? cutOff : null);
+      transcript.offer("retry", failed);
+      transcript.offer("continues", !failed && !sent && !writes && RESTING.has(agentState) ? cutOff : null);
     });
+    return transcript;
   }
 
   /**
@@ -71,7 +88,7 @@ export class Stage {
    */
   say(text, packed) {
     const taken = this.conversation?.say(text, packed) ?? false;
-    if (taken) this.transcript.answered();
+    if (taken) this.#transcript?.answered();
     return taken;
   }
 
@@ -92,8 +109,10 @@ export class Stage {
     this.requested = null;
     let info;
     let newest;
+    let parts;
     try {
-      [info, newest] = await (requested?.id === id ? requested.answer : this.api.opening(id));
+      const answer = requested?.id === id ? requested.answer : this.api.opening(id);
+      [[info, newest], parts] = await Promise.all([answer, conversationParts()]);
     } catch (error) {
       if (store.state.openId === id && !store.state.needsKey && !store.state.refusal) {
         store.notice("connection", error instanceof Error ? error.message : String(error));
@@ -106,26 +125,27 @@ export class Stage {
     store.set({ title: info.title });
     catalogue.patch(id, info);
     this.unread.saw(id, Date.parse(info.last_updated_at ?? ""));
-    this.conversation = new Conversation(id, newest, store, {
+    const transcript = this.#transcriptOf(parts);
+    this.conversation = new parts.Conversation(id, newest, store, {
       arrived: (event) => {
         this.unread.saw(id, Date.parse(event.timestamp ?? ""));
         if (event.action === "message" || event.action === "finish") catalogue.said(id, event.timestamp ?? "");
-        this.transcript.push(event);
+        transcript.push(event);
       },
-      written: (held) => this.transcript.write(held),
-      preceded: (events) => this.transcript.precede(events),
+      written: (held) => transcript.write(held),
+      preceded: (events) => transcript.precede(events),
       eventsBefore: (beforeId) => this.api.eventsBefore(id, beforeId),
       newestState: () => this.api.newestState(id),
       approvals: () => this.api.approvals(id),
       asked: (entries) => {
-        this.transcript.redraw(entries);
+        transcript.redraw(entries);
         this.#look();
       },
       lateEventId: () => this.api.lateEventId(id),
       retitled: (title) => catalogue.patch(id, { title }),
       lost: (why) => (why === "key" ? store.set({ needsKey: true }) : this.#lose(id)),
     });
-    this.transcript.show(this.conversation.timeline);
+    transcript.show(this.conversation.timeline);
     this.conversation.open();
     const first = this.#firsts.get(id);
     this.#firsts.delete(id);
@@ -171,7 +191,7 @@ export class Stage {
   /** Goes to the very beginning. */
   async #rewind() {
     const { conversation } = this;
-    if ((await conversation?.readAll()) && conversation === this.conversation) this.transcript.toStart();
+    if ((await conversation?.readAll()) && conversation === this.conversation) this.#transcript?.toStart();
   }
 
   /** The address leads to nothing, or to nothing any more. @param {string} id */
@@ -184,6 +204,6 @@ export class Stage {
   #leave() {
     this.conversation?.close();
     this.conversation = null;
-    this.transcript.show(null);
+    this.#transcript?.show(null);
   }
 }

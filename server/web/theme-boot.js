@@ -1,6 +1,7 @@
 /** Sets the colour scheme and the language before the first paint: a plain script, since a module would run after it. */
 
 (() => {
+  const address = /** @type {HTMLScriptElement} */ (document.currentScript).src;
   const system = matchMedia("(prefers-color-scheme: dark)");
   const apply = () => {
     let chosen = null;
@@ -24,8 +25,13 @@
     }
     const wanted = [chosen ?? "", ...navigator.languages].map((one) => one.split("-")[0]);
     root.lang = wanted.find((one) => one === own || others.includes(one)) ?? own;
-    // Nothing is seen until language.js has put in the texts.
-    if (root.lang !== own) root.dataset.translating = "true";
+    if (root.lang === own) return;
+    // Nothing is seen until language.js has put in the texts, which it would request later.
+    root.dataset.translating = "true";
+    const link = document.createElement("link");
+    link.rel = "modulepreload";
+    link.href = new URL(`languages/${root.lang}.js`, address).href;
+    document.head.append(link);
   };
   choose();
   system.addEventListener("change", apply);

@@ -44,7 +44,7 @@ async () => {
   const flat = (table) => Object.fromEntries(Object.entries(table).flatMap(([group, all]) =>
     Object.entries(all).map(([name, text]) => [`${group}.${name}`,
       typeof text === "function" ? text.toString().split("=>")[0].replace(/[()\\s]/g, "").split(",") : String(text)])));
-  return Object.fromEntries([...LANGUAGES].map(([code, { texts }]) => [code, flat(texts)]));
+  return Object.fromEntries(await Promise.all([...LANGUAGES].map(async ([code, { load }]) => [code, flat(await load())])));
 }
 """
 SHOWN = """

@@ -72,6 +72,7 @@ export const DE = {
     silent: "Der Server hat nicht geantwortet. Bitte versuche es noch einmal.",
     tooLong: "Diese Nachricht ist zu lang: Höchstens 4 MiB sind möglich.",
     editTooLong: "Die Änderungen sind zu lang: Höchstens 4 MiB sind möglich.",
+    notLoaded: "Dieser Teil der Seite konnte nicht geladen werden. Bitte lade die Seite neu.",
     notCreated: "Die Unterhaltung konnte nicht angelegt werden.",
     fileRefused: "Der Server hat die Datei nicht angenommen.",
     noReason: "Etwas ist schiefgegangen; der Server hat keinen Grund genannt.",

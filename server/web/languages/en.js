@@ -71,6 +71,7 @@ export const EN = {
     silent: "The server did not respond. Please try again.",
     tooLong: "This message is too long: the limit is 4 MiB.",
     editTooLong: "The changes are too long: the limit is 4 MiB.",
+    notLoaded: "This part of the page could not be loaded. Please load the page again.",
     notCreated: "The conversation could not be created.",
     fileRefused: "The server did not accept the file.",
     noReason: "Something went wrong; the server gave no reason.",

@@ -1,5 +1,6 @@
-/** Colours of code. The library that reads code is loaded when the first is shown. */
+/** Colours of code. The library that reads code is loaded when the first comes near, and the browser is idle. */
 
+import { idle } from "../idle.js";
 import { h } from "./dom.js";
 
 /** Longer code stays plain: reading this much takes some 20 ms. */
@@ -43,12 +44,25 @@ const LOOKS = {
 /** What waits for its colours. @type {HTMLElement[]} */
 const queue = [];
 
-/** Colours code, soon; what is not in the document by then stays plain. @param {HTMLElement} code */
+const near = new IntersectionObserver(
+  (changes) => {
+    for (const { target, isIntersecting } of changes) {
+      if (!isIntersecting) continue;
+      near.unobserve(target);
+      if (queue.push(/** @type {HTMLElement} */ (target)) === 1) void work();
+    }
+  },
+  // Known to newer browsers; in others code gets its colours when it is in sight.
+  /** @type {IntersectionObserverInit} */ ({ scrollMargin: "100%" }),
+);
+
+/** Colours code when it comes near; what is not in the document by then stays plain. @param {HTMLElement} code */
 export function colour(code) {
-  if ((code.textContent ?? "").length <= MOST_CHARACTERS && queue.push(code) === 1) void work();
+  if ((code.textContent ?? "").length <= MOST_CHARACTERS) near.observe(code);
 }
 
 async function work() {
+  await idle();
   let library;
   try {
     library = (await import("../vendor/highlight.min.js")).default;

@@ -35,24 +35,6 @@ export function makeDialog(testid, heading, ...body) {
 }
 
 /**
- * A dialog that is built when it is first opened, so that the page is painted sooner.
- *
- * @template {any[]} T
- * @param {() => {open: (...what: T) => void}} make
- */
-export function whenOpened(make) {
-  /** @type {{open: (...what: T) => void} | undefined} */
-  let made;
-  return {
-    /** @param {T} what */
-    open(...what) {
-      made ??= make();
-      made.open(...what);
-    },
-  };
-}
-
-/**
  * A labelled control.
  *
  * @param {string} label

@@ -3,8 +3,8 @@
 import { sizeText } from "../attachments.js";
 import { fullTime } from "../clock.js";
 import { numberText, texts } from "../language.js";
-import { makeDialog, whenOpened } from "./dialog.js";
-import { h, slot } from "./dom.js";
+import { makeDialog } from "./dialog.js";
+import { h } from "./dom.js";
 import { hand } from "./export-menu.js";
 import { icon } from "./icons.js";
 
@@ -18,27 +18,11 @@ import { icon } from "./icons.js";
  */
 
 /**
- * The button in the head of a conversation that opens its files.
- *
- * @param {import("../store.js").Store} store
- * @param {FilesApi} api
- */
-export function mountFilesButton(store, api) {
-  const button = slot("open-files");
-  const dialog = whenOpened(() => mountFilesDialog(store, api));
-  button.append(icon("folder"));
-  button.addEventListener("click", () => dialog.open());
-  store.watch(["openId", "missing"], () => {
-    button.hidden = store.state.openId === null || store.state.missing;
-  });
-}
-
-/**
  * @param {import("../store.js").Store} store
  * @param {FilesApi} api
  * @returns {{open: () => void}}
  */
-function mountFilesDialog(store, api) {
+export function mountFilesDialog(store, api) {
   const crumbs = h("nav", { class: "workspace__crumbs", "aria-label": texts.files.folder });
   const note = h("p", { class: "workspace__note", role: "status", data: { testid: "files-note" } });
   const list = h("ul", { class: "workspace__list", "aria-label": texts.files.title, data: { testid: "files-list" } });

@@ -29,8 +29,18 @@ const PATHS = {
   moon: "M13 9.5A5.3 5.3 0 1 1 6.5 3a4.3 4.3 0 0 0 6.5 6.5z",
 };
 
-/** @param {keyof typeof PATHS} name */
+/** What was drawn before: copies of it are cheaper. @type {Map<string, SVGElement>} */
+const drawn = new Map();
+
+/** @param {keyof typeof PATHS} name @returns {SVGElement} */
 export function icon(name) {
+  const known = drawn.get(name) ?? drawing(name);
+  drawn.set(name, known);
+  return /** @type {SVGElement} */ (known.cloneNode(true));
+}
+
+/** @param {keyof typeof PATHS} name */
+function drawing(name) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "0 0 16 16");
   svg.setAttribute("class", "icon");
