@@ -22,7 +22,7 @@ export class Account {
    * Ask a model for a word; what is empty is as it is stored.
    *
    * @param {Record<string, string>} trial
-   * @returns {Promise<{works: boolean, message: string}>}
+   * @returns {Promise<{works: boolean, message: string, reason: string | null}>}
    */
   tryModel(trial) {
     return this.http.call("POST", "/api/settings/try-model", { json: trial });

@@ -41,6 +41,15 @@ export function reasonText(reason) {
   return table(texts.reasons)[reason] ?? (reason || texts.requests.noReason);
 }
 
+/**
+ * What came of a trial of the model, without the server's own words.
+ *
+ * @param {{works: boolean, reason: string | null}} outcome
+ */
+export function trialText({ works, reason }) {
+  return works ? texts.settings.works : (table(texts.reasons)[reason ?? ""] ?? texts.settings.worksNot);
+}
+
 /** @param {Event} observation */
 export function isRateLimit(observation) {
   return observation.extras?.error_id === "CHAT_INTERFACE$AGENT_RATE_LIMITED_STOPPED_MESSAGE";

@@ -3,6 +3,7 @@
 import { chooseLanguage, chosenLanguage, LANGUAGES, texts } from "../language.js";
 import { forgetSessionKey, remembersKey } from "../session-key.js";
 import { AGENT_LANGUAGES, changeOf, MODEL_FIELDS, SETTING_GROUPS } from "../settings-fields.js";
+import { trialText } from "../wording.js";
 import { h } from "./dom.js";
 import { labelled, makeDialog } from "./dialog.js";
 
@@ -97,9 +98,10 @@ export function mountSettingsDialog(account, read) {
  */
 function trialRow(account, controls) {
   const outcome = h("p", { class: "form__outcome", role: "status", data: { testid: "model-trial-outcome" } });
-  /** @param {string} text @param {boolean} bad */
-  const tell = (text, bad) => {
-    outcome.textContent = text;
+  /** @param {string} text @param {boolean} bad @param {string} [words] the server's own */
+  const tell = (text, bad, words = "") => {
+    // The server speaks English.
+    outcome.replaceChildren(text, ...(words ? [" ", h("span", { class: "form__words", lang: "en" }, words)] : []));
     outcome.dataset.bad = String(bad);
   };
   const button = h("button", { type: "button", class: "button", data: { testid: "model-trial" }, onclick: async () => {
@@ -111,8 +113,8 @@ function trialRow(account, controls) {
     button.disabled = true;
     tell(texts.settings.asking, false);
     try {
-      const { works, message } = await account.tryModel(trial);
-      tell(message, !works);
+      const tried = await account.tryModel(trial);
+      tell(trialText(tried), !tried.works, tried.message);
     } catch (error) {
       tell(error instanceof Error ? error.message : String(error), true);
     }
