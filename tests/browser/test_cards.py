@@ -1,11 +1,18 @@
 """The agent's work as the transcript shows it: commands, files, tasks, cost."""
 
 import re
+from itertools import pairwise
 
 import pytest
 from playwright.async_api import expect
 
+from tests.browser.test_looks import SIZES
+from tests.support.browser import new_context, person
+from tests.support.frames import drawn, scroll
 from tests.support.gallery import TEST_OUTPUT
+from tests.support.screenshots import picture
+from tests.support.servers import server_process
+from tests.support.written_logs import at_rest, came, did, ran, said, write_log
 
 pytestmark = [
     pytest.mark.chromium,
@@ -205,3 +212,71 @@ async def test_cost_and_tokens_stand_in_the_head_and_move_with_the_conversation(
     await reader.page.keyboard.press("Escape")
     await expect(reader.part("usage-panel")).to_be_hidden()
     assert not await reader.found_fault()
+
+
+def in_parallel(between):
+    """Three calls begun together, whose results come in another order, after so many messages."""
+    calls = [
+        said("user", "Do three things at once."),
+        did("run", command="make slow"),
+        did("call_tool_mcp", name="files__read_file", arguments={"path": "a.txt"}),
+        did("run", command="make broken"),
+    ]
+    meanwhile = [said("agent", f"line {number}") for number in range(between)]
+    results = [
+        ran(3, "make broken", "what broken printed", 2),
+        ran(1, "make slow", "what slow printed"),
+        came("mcp", 2, "what the file says"),
+    ]
+    log = [*calls, *meanwhile, *results, said("agent", "All three are done.")]
+    return [*log, *at_rest(0, len(log))]
+
+
+@pytest.mark.parametrize("between", [0, 120], ids=["on one page", "on two pages"])
+async def test_each_of_several_calls_at_once_gets_its_own_result(context, tmp_path, between):
+    await write_log(tmp_path / "data", "many", "At once", in_parallel(between))
+    async with server_process(tmp_path / "data") as server:
+        reader = await person(context, server.url)
+        await reader.visit("/conversations/many")
+        await drawn(reader.page)
+        if between:
+            await scroll(reader.page, 0, 1)
+            await expect(reader.part("earlier")).to_be_hidden()
+            await drawn(reader.page)
+        cards = reader.page.locator(".card")
+        await expect(cards).to_have_count(3)
+        ids = await cards.evaluate_all(
+            "(all) => all.map((one) => Number(one.closest('article').dataset.eventId))"
+        )
+        assert ids == [1, 2, 3]
+        for number, (name, result, outcome) in enumerate(
+            (
+                ("make slow", "what slow printed", "exit 0"),
+                ("files__read_file", "what the file says", "done"),
+                ("make broken", "what broken printed", "exit 2"),
+            )
+        ):
+            await expect(cards.nth(number)).to_contain_text(name)
+            await expect(cards.nth(number)).to_contain_text(result)
+            await expect(cards.nth(number).locator(".card__verdict")).to_contain_text(outcome)
+            assert (await cards.nth(number).inner_text()).count("what ") == 1
+        assert not await reader.found_fault()
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES.keys())
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_calls_at_once_are_seen_one_below_another(browser, tmp_path, scheme, size):
+    await write_log(tmp_path / "data", "many", "At once", in_parallel(0))
+    async with server_process(tmp_path / "data") as server:
+        context = await new_context(browser, viewport=size, color_scheme=scheme)
+        reader = await person(context, server.url)
+        await reader.visit("/conversations/many")
+        await drawn(reader.page)
+        boxes = await reader.page.locator(".card").evaluate_all(
+            "(all) => all.map((one) => one.getBoundingClientRect()).map(({ top, bottom }) => [top, bottom])"
+        )
+        assert len(boxes) == 3
+        assert all(below[0] >= above[1] for above, below in pairwise(boxes))
+        await picture(reader, f"parallel-{size['width']}-{scheme}")
+        assert await reader.fits()
+        await context.close()
