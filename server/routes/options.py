@@ -11,10 +11,11 @@ from server.routes.services import Services
 
 
 class FeatureFlags(ResponseBody):
-    """Features a page may show."""
+    """Features a page may show; `ALLOW_MCP_STDIO` says that tool servers may be programs."""
 
     ENABLE_BILLING: bool = False
     HIDE_LLM_SETTINGS: bool = False
+    ALLOW_MCP_STDIO: bool = False
 
 
 class PageConfig(ResponseBody):
@@ -42,7 +43,8 @@ class OptionRoutes:
     @described(Tag.OPTIONS, answer=PageConfig)
     async def config(self, _request: Request) -> Response:
         """Return the page's mode and feature flags."""
-        return JsonResponse(PageConfig())
+        flags = FeatureFlags(ALLOW_MCP_STDIO=self._services.config.mcp_stdio)
+        return JsonResponse(PageConfig(FEATURE_FLAGS=flags))
 
     @described(Tag.OPTIONS, answer=list[str])
     async def models(self, _request: Request) -> Response:

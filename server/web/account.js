@@ -28,6 +28,11 @@ export class Account {
     return this.http.call("POST", "/api/settings/try-model", { json: trial });
   }
 
+  /** Whether tool servers may be programs. @returns {Promise<boolean>} */
+  async mayRunPrograms() {
+    return (await this.http.call("GET", "/api/options/config")).FEATURE_FLAGS.ALLOW_MCP_STDIO === true;
+  }
+
   /** Names of models that the server knows of. @returns {Promise<string[]>} */
   models() {
     return this.http.call("GET", "/api/options/models");

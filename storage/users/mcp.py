@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -82,9 +83,15 @@ class McpConfig(_Part):
         """Return this configuration with each hidden secret taken from `stored`.
 
         A server is identified by its address, a program by its name and command, so that a key is
-        never sent to a place other than that it was given for. Raises BadValue when there is none.
+        never sent to a place other than that it was given for. Raises BadValue when there is none,
+        and for an address that is not one of HTTP.
         """
         before = stored or McpConfig()
+        for server in (*self.sse_servers, *self.shttp_servers):
+            if not _is_address(server.url):
+                raise BadValue(
+                    f"mcp_config: {server.url} is not an address that begins with https:// or http://"
+                )
         return McpConfig(
             sse_servers=list(_with_keys(self.sse_servers, before.sse_servers)),
             stdio_servers=list(_with_environments(self.stdio_servers, before.stdio_servers)),
@@ -124,6 +131,14 @@ def _with_environments(
             name: found[name] if _is_hidden(value) else value for name, value in server.env.items()
         }
         yield server.model_copy(update={"env": env})
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _is_hidden(secret: SecretStr | None) -> bool:

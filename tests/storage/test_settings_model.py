@@ -155,3 +155,13 @@ def test_unknown_fields_are_dropped():
     assert Settings.model_validate(given) == Settings(language="en")
     assert McpConfig.model_validate({"colour": 1}) == McpConfig()
     assert Settings(llm_api_key=SecretStr("")).has("llm_api_key") is False
+
+
+@pytest.mark.parametrize("kind", ["sse_servers", "shttp_servers"])
+@pytest.mark.parametrize(
+    "url",
+    ["mcp.example.org", "ftp://example.org", "https://", "http://[::1", "https://a.example:x"],
+)
+def test_a_tool_server_is_refused_whose_address_is_not_one_of_http(kind, url):
+    with pytest.raises(BadValue, match="is not an address"):
+        merged(mcp_config={kind: [{"url": url}]})

@@ -6,6 +6,7 @@ import { AGENT_LANGUAGES, changeOf, MODEL_FIELDS, SETTING_GROUPS } from "../sett
 import { trialText } from "../wording.js";
 import { h } from "./dom.js";
 import { labelled, makeDialog } from "./dialog.js";
+import { toolSection } from "./tool-section.js";
 
 /** @typedef {import("../settings-fields.js").SettingField} SettingField */
 /** @typedef {HTMLInputElement | HTMLSelectElement} Control */
@@ -16,11 +17,15 @@ import { labelled, makeDialog } from "./dialog.js";
  * @returns {{open: () => void}}
  */
 export function mountSettingsDialog(account, read) {
-  const fields = h("div", { class: "form__scroll" });
+  const fields = h("div", {});
+  const tools = toolSection(account);
   const outcome = h("p", { class: "form__outcome", role: "status", data: { testid: "settings-outcome" } });
-  const save = h("button", { class: "button button--strong", type: "submit", data: { testid: "settings-save" } }, texts.dialogs.save);
-  const form = h("form", { class: "form", novalidate: true }, fields, h("div", { class: "dialog__buttons" }, outcome, save));
-  const { open, close } = makeDialog("settings-dialog", texts.settings.title, form);
+  const form = h("form", { id: "settings-form", novalidate: true }, fields);
+  // Outside its form, which stands among others in what is scrolled.
+  const save = h("button", { class: "button button--strong", type: "submit", form: form.id, data: { testid: "settings-save" } }, texts.dialogs.save);
+  const scroll = h("div", { class: "form__scroll" }, form, tools.element);
+  const body = h("div", { class: "form" }, scroll, h("div", { class: "dialog__buttons" }, outcome, save));
+  const { open, close } = makeDialog("settings-dialog", texts.settings.title, body);
   /** @type {Map<SettingField, Control>} */
   const controls = new Map();
   /** @type {Record<string, any>} */
@@ -33,9 +38,9 @@ export function mountSettingsDialog(account, read) {
   };
   const load = async () => {
     save.disabled = true;
-    fields.setAttribute("aria-busy", "true");
+    scroll.setAttribute("aria-busy", "true");
     try {
-      const [settings, models] = await Promise.all([account.settings(), account.models()]);
+      const [settings, models, programs] = await Promise.all([account.settings(), account.models(), account.mayRunPrograms()]);
       stored = settings;
       read(stored);
       controls.clear();
@@ -47,11 +52,12 @@ export function mountSettingsDialog(account, read) {
           ])),
       );
       fields.replaceChildren(...groups, browserGroup());
+      tools.show(settings.mcp_config, programs);
       save.disabled = false;
     } catch (error) {
       tell(error instanceof Error ? error.message : String(error), true);
     }
-    fields.removeAttribute("aria-busy");
+    scroll.removeAttribute("aria-busy");
   };
 
   form.addEventListener("input", () => tell(""));

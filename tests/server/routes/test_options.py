@@ -11,14 +11,20 @@ MODEL_AGENT = "tests.support.rest:ModelAgent"
 KEYLESS_MODEL_AGENT = "tests.support.rest:KeylessModelAgent"
 
 
-async def test_the_page_learns_its_mode(rest):
-    answer = await rest.ask("GET", "/api/options/config")
+@pytest.mark.parametrize("programs", [True, False])
+async def test_the_page_learns_its_mode_and_whether_tool_servers_may_be_programs(programs):
+    async with rest_server(mcp_stdio=programs) as rest:
+        answer = await rest.ask("GET", "/api/options/config")
 
     assert answer.json() == {
         "APP_MODE": "oss",
         "GITHUB_CLIENT_ID": "",
         "POSTHOG_CLIENT_KEY": "",
-        "FEATURE_FLAGS": {"ENABLE_BILLING": False, "HIDE_LLM_SETTINGS": False},
+        "FEATURE_FLAGS": {
+            "ENABLE_BILLING": False,
+            "HIDE_LLM_SETTINGS": False,
+            "ALLOW_MCP_STDIO": programs,
+        },
     }
 
 
