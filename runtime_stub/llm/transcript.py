@@ -405,7 +405,7 @@ class _Messages:
         if not self._open and not self._answers:
             self.unshown(metadata)
         self._begin_response(response)
-        part = self._formed(key, call, metadata)
+        part = self._formed(call, metadata)
         self._open[key] = _Call(len(self._response), part)
         self._response.append(part)
 
@@ -416,7 +416,7 @@ class _Messages:
         before = self._open.pop(old, None)
         if before is None:
             return False
-        part = self._formed(key, call, metadata)
+        part = self._formed(call, metadata)
         part.tool_call_id = before.part.tool_call_id
         self._open[key] = _Call(before.place, part)
         self._response[before.place] = part
@@ -451,16 +451,14 @@ class _Messages:
             return {}
         return {name: found[name] for name in (*SIGNED, *more) if name in found}
 
-    def _formed(
-        self, key: int | str, call: ToolCallPart, metadata: Mapping[str, Any]
-    ) -> ToolCallPart:
+    def _formed(self, call: ToolCallPart, metadata: Mapping[str, Any]) -> ToolCallPart:
         """Return a call in the form that the provider takes: its name, and an id of its own."""
         name = _NOT_IN_NAMES.sub("_", call.tool_name)[:_LONGEST_NAME] or "tool"
         given = call.tool_call_id
         if not self._reader.ids.fullmatch(given):
-            given = _short_id(f"{key} {given}")
+            given = _short_id(given)
         while given in self._ids:
-            given = _short_id(f"{key} {given}")
+            given = _short_id(given)
         self._ids.add(given)
         signed = self._signed(metadata)
         return ToolCallPart(name, call.args, tool_call_id=given, **signed)
