@@ -5,7 +5,8 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
+from typing import TYPE_CHECKING
 
 import socketio
 from starlette.applications import Starlette
@@ -69,6 +70,9 @@ from storage.opening import identity_of, open_storage
 from storage.workspaces.base import WorkspaceStore
 from storage.workspaces.snapshot import WorkspaceLimits
 
+if TYPE_CHECKING:
+    from events.transfer.schedule import Backups
+
 logger = logging.getLogger(__name__)
 
 
@@ -123,7 +127,24 @@ async def create_app(config: ServerConfig) -> AsyncIterator[Application]:
         records = components.records(config, storage)
         users = components.users(config, storage.settings, storage.secrets)
         storage.inventory.check = partial(storage_problems, config.storage)
-        stores = AdminStores(storage.usage, storage.audit, storage.inventory)
+
+        @cache
+        def backups() -> "Backups":
+            from events.transfer.schedule import backups_of  # noqa: PLC0415 - few servers make any
+
+            in_a_file = config.secret_key is None and config.storage_kind != "memory"
+            return backups_of(
+                storage,
+                event_store,
+                config.backup_dir or config.data_dir / "backups",
+                every_seconds=config.backup_every,
+                keep=config.backup_keep,
+                key_folder=config.data_dir if in_a_file else None,
+            )
+
+        stores = AdminStores(storage.usage, storage.audit, storage.inventory, backups)
+        if config.backup_every is not None:
+            await stack.enter_async_context(backups())
         indexer = await search_indexer(config, components, event_store, records, stack)
         opened = compose(
             config,

@@ -48,15 +48,13 @@ class Summary(NamedTuple):
     """Damage in the storage it was made of, for which markers stand."""
 
 
-async def archive_of(
-    stores: Stores, key: bytes | None = None, damage: list[str] | None = None
-) -> AsyncIterator[bytes]:
+async def archive_of(stores: Stores, key: bytes | None = None) -> AsyncIterator[bytes]:
     """Yield the bytes of an archive of all that a storage keeps, as it is when each part is read.
 
     Each log is one of its prefixes, and everything a client was told of before is in it. `key` is
     the content of the key file, if that is where the storage's key is kept. A storage in memory has
-    a key that nobody can have: its users' records and workspaces are left out. What is damaged is
-    added to `damage`. Raises StorageError, EventsError.
+    a key that nobody can have: its users' records and workspaces are left out. Raises
+    StorageError, EventsError.
     """
     writer = ArchiveWriter()
     storage = stores.storage
@@ -72,7 +70,7 @@ async def archive_of(
     if key is not None:
         yield writer.frame(Kind.KEY, key)
     async for record in stores.records():
-        async for part in _conversation(stores, writer, record, cipher, damage):
+        async for part in _conversation(stores, writer, record, cipher):
             yield part
     if lasting is not None:
         async for part in _users(stores, writer):
@@ -110,7 +108,6 @@ async def _conversation(
     writer: ArchiveWriter,
     record: ConversationMetadata,
     cipher: Cipher | None,
-    damage: list[str] | None,
 ) -> AsyncIterator[bytes]:
     key, digest, problems = record.conversation_id, LogDigest(), []
     deleted = False
@@ -132,8 +129,6 @@ async def _conversation(
         deleted = digest.count < end or (await stores.events.head(key)).deleted
     except (ConversationDeleted, ConversationNotFound):
         deleted = True
-    if damage is not None:
-        damage += problems
     yield writer.done(
         Done(
             conversation_id=key,

@@ -1,10 +1,14 @@
 """Commands on whole storages, which need no server: what they read and write, and what they print."""
 
 import asyncio
+import json
+import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, ExitStack
 from datetime import datetime
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -24,6 +28,7 @@ from server.config.settings import ServerConfig
 from server.config.sources import ConfigError
 from storage.backends import backend_of
 from storage.backends.base import Backend
+from storage.errors import DataDirectoryLocked
 from storage.sealing.key import (
     KEY_NAME,
     hand_over_key,
@@ -33,6 +38,11 @@ from storage.sealing.key import (
 )
 
 EXIT_INCOMPLETE = 1
+HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to connect to, not to listen on
+"""The address at which a server answers that listens on all of its machine."""
+CONNECT_SECONDS = 5.0
+MAKE_SECONDS = 24 * 60 * 60.0
+"""Seconds that a server may take to make a backup."""
 
 
 def reindex_storage(config: ServerConfig) -> None:
@@ -134,18 +144,58 @@ def back_up(config: ServerConfig, path: Path) -> int:
     if config.storage_kind == "memory":
         raise ConfigError("storage: memory holds nothing beyond its process")
     _check_source(origin, "storage")
-    damage: list[str] = []
 
     async def run(_: Progress) -> None:
         async with open_stores(config.storage) as stores:
             key = None if origin.data_dir is None else key_file_in(origin.data_dir)
-            parts = archive_of(stores, None if config.secret_key else key, damage)
+            parts = archive_of(stores, None if config.secret_key else key)
             await write_archive(path, parts)
 
-    _run(run)
-    for line in damage:
-        print(f"{line}: markers stand for them", file=sys.stderr)
+    try:
+        _run(run)
+    except DataDirectoryLocked as locked:
+        _have_made(config, path, locked)
     return show_archive(path)
+
+
+def _have_made(config: ServerConfig, path: Path, locked: DataDirectoryLocked) -> None:
+    """Have the server that works on the storage make the archive, and move it. Raises ConfigError."""
+    host = HERE.get(config.host, config.host)
+    headers = {"content-type": "application/json"}
+    if config.admin_key is not None:
+        headers["x-admin-api-key"] = config.admin_key.get_secret_value()
+    connection = HTTPConnection(host, config.port, timeout=CONNECT_SECONDS)
+    try:
+        connection.connect()
+        connection.sock.settimeout(MAKE_SECONDS)
+        connection.request("POST", "/api/admin/backups", b"{}", headers)
+        response = connection.getresponse()
+        answer = json.loads(response.read())
+        if response.status != HTTPStatus.OK:
+            raise ConfigError(
+                f"the server at {host}:{config.port} makes no backup: {answer['error']}"
+            )
+        made = Path(answer["file"])
+    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{locked}, and no server answers for it at {host}:{config.port} ({error}):"
+            " name its address by --host and --port"
+        ) from error
+    finally:
+        connection.close()
+    _move(made, path)
+
+
+def _move(made: Path, path: Path) -> None:
+    """Move an archive to where it was asked for, whole or not at all. Raises OSError."""
+    draft = path.with_name(f".{path.name}.part")
+    try:
+        shutil.copyfile(made, draft)
+        draft.chmod(0o600)
+        draft.replace(path)
+        made.unlink()
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def show_archive(path: Path) -> int:

@@ -574,6 +574,22 @@ class ServerConfig(
         default=Path("parley-data"),
         description="Directory for all data of the server; only one process at a time may use it.",
     )
+    backup_every: Annotated[Seconds, Field(ge=1)] | None = Field(
+        default=None,
+        description="Seconds between two backups that the server makes into `backup_dir`; unset, it makes "
+        "none by itself. 86400 is once a day.",
+    )
+    backup_keep: Count = Field(
+        default=7,
+        ge=1,
+        description="Backups to keep in `backup_dir`; after each one made by `backup_every` older ones are "
+        "removed.",
+    )
+    backup_dir: Path | None = Field(
+        default=None,
+        description="Directory for backups; unset, it is `backups` in `data_dir`. It should be on another "
+        "disk.",
+    )
     storage_kind: Literal["sqlite", "local", "postgres", "cloud", "memory"] = Field(
         default="sqlite",
         description="Storage of conversations: a SQLite database in `data_dir`, plain files in "

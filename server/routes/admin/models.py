@@ -26,6 +26,20 @@ class EmptyBody(RequestBody):
     """The empty body of an act: `{}`."""
 
 
+class Backup(BaseModel):
+    """A backup that was made: its file on the server's machine, and what is in it.
+
+    `damage` names what is damaged in the storage, for which markers stand.
+    """
+
+    file: str
+    bytes: int
+    created_at: AwareDatetime
+    conversations: int
+    events: int
+    damage: list[str]
+
+
 class ConversationsQuery(Query):
     """The filter of the list; `owner` is one user's, `unowned` those without an owner."""
 

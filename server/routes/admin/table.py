@@ -1,8 +1,9 @@
 """The addresses of the administration."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from starlette.routing import BaseRoute
 
@@ -12,6 +13,7 @@ from server.config.settings import ServerConfig
 from server.conversations.drain import Drain
 from server.observability.logs import FaultCounts
 from server.routes.admin.access import AdminAccess
+from server.routes.admin.backups import BackupRoutes
 from server.routes.admin.live import LiveRoutes
 from server.routes.admin.records import RecordRoutes
 from server.routes.admin.trail import AuditTrail
@@ -22,6 +24,9 @@ from storage.audit.base import AuditLog
 from storage.inventory import Inventory
 from storage.usage.base import UsageStore
 
+if TYPE_CHECKING:
+    from events.transfer.schedule import Backups
+
 
 @dataclass(frozen=True, slots=True)
 class AdminStores:
@@ -30,6 +35,8 @@ class AdminStores:
     usage: UsageStore
     audit: AuditLog
     inventory: Inventory
+    backups: "Callable[[], Backups] | None" = None
+    """Returns what makes backups of the storage, loaded when it is needed first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,7 @@ def admin_routes(services: Services, parts: Administration) -> list[BaseRoute]:
             DELETE=act("undo drain", live.undo_drain),
         ),
         resource(f"{top}/storage", GET=look("storage report", records.storage)),
+        resource(f"{top}/backups", POST=act("back up", BackupRoutes(parts.kept.backups).make)),
         resource(f"{top}/usage", GET=look("read usage", usage.read)),
         resource(f"{top}/usage/recount", POST=act("recount usage", usage.recount)),
         resource(f"{top}/settings", GET=look("read settings", records.settings)),

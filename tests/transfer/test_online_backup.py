@@ -1,0 +1,167 @@
+"""Backups of a storage that a server works on: on request, by command, and again and again."""
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE
+from pathlib import Path
+
+import httpx
+import orjson
+import pytest
+
+from events.stores.opening import storage_problems
+from events.transfer.backup import verify
+from events.transfer.contents import open_stores
+from events.transfer.schedule import Backups
+from tests.support.servers import server_process
+from tests.support.waiting import WAIT_SECONDS, until
+from tests.support.whole_storages import DURABLE, config_of, everything, fill
+
+ROOT = Path(__file__).parents[2]
+
+
+async def run_parley(*arguments, cwd):
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "server", *arguments),
+        stdout=PIPE,
+        stderr=PIPE,
+        cwd=cwd,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin"},
+    )
+    output, errors = await process.communicate()
+    return process.returncode, output.decode(), errors.decode()
+
+
+async def keep_writing(http, conversation_id, told, begun):
+    path = f"/api/conversations/{conversation_id}/message"
+    for number in range(100_000):
+        answer = await http.post(path, json={"message": f"number {number}"})
+        assert answer.status_code == 200
+        told[conversation_id] = number
+        if number == 5:
+            begun.set()
+
+
+async def said_in(stores, key):
+    end = (await stores.events.head(key)).next_id
+    events = [one async for part in stores.parts(key, end) for one in part.events]
+    payloads = [orjson.loads(one.body) for one in events]
+    return [one["message"] for one in payloads if one["message"].startswith("number ")]
+
+
+@pytest.mark.parametrize("kind", DURABLE)
+async def test_the_command_backs_up_what_a_server_works_on_under_load(kind, tmp_path):
+    data = tmp_path / "data"
+    async with (
+        server_process(data, "--storage", kind) as server,
+        httpx.AsyncClient(base_url=server.url, timeout=WAIT_SECONDS) as http,
+    ):
+        await http.post("/api/secrets", json={"name": "TOKEN", "value": "a-secret-value"})
+        created = [await http.post("/api/conversations", json={}) for _ in range(4)]
+        ids = [one.json()["conversation_id"] for one in created]
+        told: dict[str, int] = {}
+        begun = asyncio.Event()
+        writing = [asyncio.create_task(keep_writing(http, one, told, begun)) for one in ids]
+        await begun.wait()
+        before = dict(told)
+        there = [
+            "--storage",
+            kind,
+            "--data-dir",
+            str(data),
+            "--port",
+            str(httpx.URL(server.url).port),
+        ]
+        code, output, errors = await run_parley("backup", "backup", *there, cwd=tmp_path)
+        for task in writing:
+            task.cancel()
+        await asyncio.gather(*writing, return_exceptions=True)
+        await server.stop()
+
+    assert (code, errors) == (0, "")
+    assert "sound, of " in output
+    assert [*(data / "backups").iterdir()] == []
+    assert (tmp_path / "backup").stat().st_mode & 0o077 == 0
+    new = ["--data-dir", str(tmp_path / "new")]
+    code, output, errors = await run_parley("restore", "backup", *new, cwd=tmp_path)
+    assert (code, errors) == (0, "")
+    async with (
+        open_stores(config_of(kind, data)) as old,
+        open_stores(config_of("sqlite", tmp_path / "new")) as restored,
+    ):
+        for key in ids:
+            found = await said_in(restored, key)
+            whole = await said_in(old, key)
+            assert found == whole[: len(found)]
+            assert len(found) > before.get(key, -1)
+        secrets = await restored.storage.secrets.for_user(None).load()
+    assert [*secrets.custom_secrets] == ["TOKEN"]
+    assert storage_problems(config_of("sqlite", tmp_path / "new")) == []
+
+
+async def test_a_server_makes_backups_by_itself_from_the_start(tmp_path):
+    environment = {"PARLEY_BACKUP_EVERY": "86400", "PARLEY_BACKUP_DIR": str(tmp_path / "kept")}
+    async with server_process(tmp_path / "data", environment=environment) as server:
+        await until(lambda: [*(tmp_path / "kept").glob("parley-*.backup")])
+        await server.stop()
+
+    (made,) = (tmp_path / "kept").iterdir()
+    assert verify(made).conversations == 0
+
+
+async def test_the_newest_are_kept_and_nothing_else_of_the_folder_is_removed(tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "another.backup").write_text("mine")
+    async with open_stores(config_of("sqlite", tmp_path / "data")) as stores:
+        backups = Backups(stores, tmp_path / "kept", keep=2)
+        made = [(await backups.make_in_turn()).path for _ in range(4)]
+
+        assert backups.kept() == made[:1:-1]
+    names = {path.name for path in (tmp_path / "kept").iterdir()}
+    assert names == {"another.backup", made[2].name, made[3].name}
+
+
+async def test_after_a_start_the_next_is_due_when_the_newest_is_old_enough(tmp_path):
+    async with open_stores(config_of("sqlite", tmp_path / "data")) as stores:
+        async with Backups(stores, tmp_path / "kept", every_seconds=86_400) as backups:
+            await until(backups.kept)
+        (first,) = backups.kept()
+        async with Backups(stores, tmp_path / "kept", every_seconds=86_400):
+            await fill(stores, conversations=2)
+        assert backups.kept() == [first]
+        async with Backups(stores, tmp_path / "kept", every_seconds=1e-6):
+            await until(lambda: len(backups.kept()) > 1)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "local", "memory"])
+async def test_a_backup_of_any_kind_is_made_and_named_by_the_administration(kind, tmp_path):
+    arguments = ("--storage", kind)
+    async with (
+        server_process(tmp_path / "data", *arguments) as server,
+        httpx.AsyncClient(base_url=server.url, timeout=WAIT_SECONDS) as http,
+    ):
+        await http.post("/api/conversations", json={"initial_user_msg": "hello"})
+        answer = await http.post("/api/admin/backups", json={})
+
+    assert answer.status_code == 200, answer.text
+    made = answer.json()
+    found = verify(Path(made["file"]))
+    assert found.conversations == made["conversations"] == 1
+    assert found.events == made["events"]
+    assert made["bytes"] == Path(made["file"]).stat().st_size
+    assert made["damage"] == []
+
+
+async def test_a_storage_in_use_without_a_server_that_answers_is_told(tmp_path):
+    async with open_stores(config_of("sqlite", tmp_path / "data")) as stores:
+        await fill(stores, conversations=2)
+        before = await everything(stores)
+        arguments = ["backup", str(tmp_path / "b"), "--data-dir", str(tmp_path / "data")]
+        code, _, errors = await run_parley(*arguments, "--port", "9", cwd=tmp_path)
+        assert await everything(stores) == before
+
+    assert code == 2
+    assert "is in use by process" in errors
+    assert "no server answers for it at 127.0.0.1:9" in errors
+    assert errors.count("\n") == 1
+    assert not (tmp_path / "b").exists()
