@@ -61,7 +61,7 @@ class PostgresStorage(_Medium):
 class CloudStorage(_Medium):
     """Files as objects of a bucket; one process at a time opens it.
 
-    `url` names the bucket and the folder in it: `s3://bucket/folder`, `gs://`, `az://account/container`.
+    `url` names the bucket and the folder in it: `s3://bucket/folder`, `gs://`, `az://container/folder`.
     `options` is a JSON object with what else the service needs, credentials among it. A process
     that ends without closing the storage keeps others out for `lease_seconds`. `secret_key` seals
     stored secrets.

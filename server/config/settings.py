@@ -620,7 +620,7 @@ class ServerConfig(
     cloud_url: Annotated[str, Field(pattern=CLOUD_URL)] | None = Field(
         default=None,
         description="Bucket of an object store and a folder in it, for `storage` = `cloud`: "
-        "`s3://bucket/folder`, `gs://bucket/folder` or `az://account/container/folder`. Only one server at "
+        "`s3://bucket/folder`, `gs://bucket/folder` or `az://container/folder`. Only one server at "
         "a time may use it.",
     )
     cloud_options: Annotated[SecretStr, AfterValidator(_check_options)] | None = Field(

@@ -133,13 +133,17 @@ class Objects:
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Delete objects, ignoring absent ones. Raises OutcomeUnknown."""
-        async with self._changing(keys[0], len(keys) * BYTES_PER_KEY):
-            try:
-                await obstore.delete_async(self._bucket, list(keys))
-            except FileNotFoundError:
-                absent = True
-            else:
-                return
+        try:
+            async with self._changing(keys[0], len(keys) * BYTES_PER_KEY):
+                try:
+                    await obstore.delete_async(self._bucket, list(keys))
+                except FileNotFoundError:
+                    absent = True
+                else:
+                    return
+        except Conflict:
+            # A deletion has no condition: it met another request.
+            raise OutcomeUnknown("two requests met") from None
         # Some services call it an error, and leave out the rest.
         if absent and len(keys) > 1:
             await asyncio.gather(*(self.delete([key]) for key in keys))

@@ -102,7 +102,7 @@ async def test_a_file_is_replaced_once_whatever_the_first_request_met(fault, fil
     assert await direct.read("a") == b"newest"
 
 
-@pytest.mark.parametrize("fault", FAILURES)
+@pytest.mark.parametrize("fault", [*FAILURES, Fault.CONFLICT])
 async def test_a_file_is_deleted_whatever_the_first_request_met(fault, files, direct, proxy):
     await files.create("a", b"")
     proxy.script(fault)

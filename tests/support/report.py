@@ -20,8 +20,8 @@ BUDGET_SECONDS = {
     "(top)": 90,
     "agents": 180,
     "browser": 800,
-    "conformance": 60,
-    "crash": 360,
+    "conformance": 90,
+    "crash": 500,
     "docs": 120,
     "events": 90,
     "local": 300,
@@ -30,7 +30,7 @@ BUDGET_SECONDS = {
     "runtime_stub": 20,
     "server": 900,
     "stateful": 200,
-    "storage": 120,
+    "storage": 200,
     "transfer": 90,
 }
 DEFAULT_BUDGET_SECONDS = 30
