@@ -8,13 +8,16 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from events.conformance.event_store import BusyWriter
+from events.conformance.records import append, records
 from events.stores.postgres.append import number_of
 from events.stores.postgres.store import PostgresEventStore
 from storage.audit.base import AuditRecord
 from storage.audit.database import DatabaseAudit
 from storage.conversations.database import DatabaseConversationStores
 from storage.conversations.metadata import ConversationMetadata
+from storage.conversations.paging import ConversationFilter, ListOrder
 from storage.database.base import Statement, rerunnable
+from storage.database.postgres import queries_in
 from storage.database.postgres_database import PostgresDatabase
 from storage.errors import OwnerConflict, Unavailable
 from tests.support.postgres import ask, open_postgres
@@ -53,6 +56,62 @@ async def test_no_update_is_lost_among_those_of_two_processes(tmp_path):
         assert titles.count(True) == 1
         record = await stores[0].for_user("ann").get_metadata("c")
         assert record.title == f"title {titles.index(True)}"
+
+
+MANY = 3_000
+HEADS = """
+    INSERT INTO parley.heads (number, conversation_id, last_message_at)
+    SELECT one, one::text, to_char(timestamp '2026-01-01' + one * interval '7 minutes', 'YYYY-MM-DD HH24:MI')
+    FROM generate_series(1, $1::integer) AS one
+"""
+RECORDS = """
+    INSERT INTO parley.records (number, conversation_id, user_id, created_at, message_hour)
+    SELECT number, conversation_id, 'ann', last_message_at, left(last_message_at, 13) FROM parley.heads
+"""
+BY_MESSAGE = ConversationFilter(order=ListOrder.LAST_MESSAGE)
+
+
+async def test_lists_by_the_last_message_follow_every_append(tmp_path):
+    moments = ("13:10", "13:50", "14:05", "15:00", "15:30")
+    async with open_postgres(tmp_path) as pool:
+        events = PostgresEventStore(pool)
+        ann = DatabaseConversationStores(PostgresDatabase(pool), indexed=False).for_user("ann")
+        for name in "abc":
+            saved_one = ConversationMetadata(conversation_id=name, user_id="ann", created_at=NOON)
+            await ann.save_metadata(saved_one)
+        orders = []
+        # The first of a log goes by the function, the others by the short statement.
+        for moment, name in zip(moments, "abcab", strict=True):
+            head = await events.head(name)
+            said = records(head.next_id, 1, moment=f"2026-05-04T{moment}:00.000000Z")
+            await append(events, name, said)
+            listed = (await ann.search(filters=BY_MESSAGE)).results
+            orders.append("".join(one.conversation_id for one in listed))
+        await events.close()
+        query = "SELECT message_hour, left(last_message_at, 13) FROM parley.folded_records"
+        hours = [*await ask(query, schema=pool.schema)]
+        await ann.save_metadata(saved_one.model_copy(update={"title": "new"}))
+        hours += await ask(query, schema=pool.schema)
+
+    assert orders == ["acb", "bac", "cba", "acb", "bac"]
+    assert all(kept == told for kept, told in hours)
+
+
+async def test_a_page_by_the_last_message_reads_the_index_of_hours_and_no_table(tmp_path):
+    async with open_postgres(tmp_path) as pool:
+        await ask(HEADS, MANY, schema=pool.schema)
+        await ask(RECORDS, schema=pool.schema)
+        for table in ("heads", "records"):
+            await ask(f"ANALYZE parley.{table}", schema=pool.schema)
+        query = "EXPLAIN " + queries_in(pool.schema)["list_records_by_message"]
+        plan = await ask(query, "ann", "~", "", None, None, None, None, 20)
+        schema = pool.schema
+
+    told = "\n".join(line for (line,) in plan)
+    assert "records_by_message" in told, told
+    assert "Seq Scan" not in told, told
+    for table in ("records", "heads"):
+        await ask(f"DELETE FROM parley.{table}", schema=schema)  # noqa: S608 - ours
 
 
 async def test_the_numbers_of_an_audit_that_two_processes_write_have_no_gap(tmp_path):

@@ -117,7 +117,11 @@ BEGIN
             total_tokens = coalesce(l.total, h.total_tokens),
             last_message_at = coalesce(l.said, h.last_message_at)
         FROM locked l WHERE h.ctid = l.tid
-        RETURNING h.number
+        RETURNING h.number, l.said
+    ), noted AS (
+        -- Once an hour: lists by the last message have an index of the hours.
+        UPDATE parley.records r SET message_hour = left(done.said, 13)
+        FROM done WHERE r.number = done.number AND r.message_hour <> left(done.said, 13)
     ) SELECT coalesce(array_agg(done.number), '{}') INTO moved FROM done;
     IF cardinality(moved) = cardinality(numbers) THEN
         INSERT INTO parley.events (number, id, version, flag, crc, body)

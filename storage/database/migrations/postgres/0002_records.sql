@@ -15,7 +15,9 @@ CREATE TABLE parley.records (
     llm_model            text COLLATE "C",
     sandbox_id           text COLLATE "C",
     conversation_version text COLLATE "C",
-    custom               text NOT NULL DEFAULT '{}'     -- JSON object
+    custom               text NOT NULL DEFAULT '{}',    -- JSON object
+    -- The hour of the last message, else of the creation, as its text begins: an append changes it once an hour.
+    message_hour         text COLLATE "C" NOT NULL
 );
 CREATE INDEX records_by_owner ON parley.records (user_id, created_at DESC, conversation_id DESC);
 CREATE INDEX records_by_repository
@@ -23,6 +25,7 @@ CREATE INDEX records_by_repository
     WHERE selected_repository IS NOT NULL;
 CREATE INDEX records_by_trigger ON parley.records (user_id, trigger_kind, created_at DESC, conversation_id DESC)
     WHERE trigger_kind IS NOT NULL;
+CREATE INDEX records_by_message ON parley.records (user_id, message_hour DESC);
 CREATE INDEX records_of_everybody ON parley.records (created_at DESC, conversation_id DESC);
 
 -- The number of a conversation, as the event store computes it: 63 bits of the SHA-256 of its id.
@@ -38,7 +41,8 @@ SELECT
     r.git_provider, r.trigger_kind, r.pr_number, r.llm_model, r.sandbox_id, r.conversation_version, r.custom,
     h.last_updated_at, coalesce(h.accumulated_cost, 0) AS accumulated_cost,
     coalesce(h.prompt_tokens, 0) AS prompt_tokens, coalesce(h.completion_tokens, 0) AS completion_tokens,
-    coalesce(h.total_tokens, 0) AS total_tokens, h.last_message_at, r.folded_title
+    coalesce(h.total_tokens, 0) AS total_tokens, h.last_message_at, r.folded_title,
+    r.message_hour
 FROM parley.records r JOIN parley.heads h ON h.number = r.number AND h.state = 0;
 
 CREATE OR REPLACE FUNCTION parley.bury_log(number_ bigint, name text) RETURNS void

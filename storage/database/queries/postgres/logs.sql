@@ -27,6 +27,9 @@ WITH locked AS MATERIALIZED (
         last_message_at = coalesce($13::text, h.last_message_at)
     FROM locked WHERE h.ctid = locked.tid
     RETURNING h.number
+), noted AS (
+    UPDATE parley.records r SET message_hour = left($13::text, 13)
+    FROM moved WHERE r.number = moved.number AND r.message_hour <> left($13::text, 13)
 )
 INSERT INTO parley.events (number, id, version, flag, crc, body)
 SELECT number, $3, 1, $14::smallint, $15::integer, $16::bytea FROM moved
@@ -103,15 +106,20 @@ WHERE number = $1 AND EXISTS (SELECT FROM parley.heads WHERE number = $1 AND con
 
 -- name: refold
 -- The fold of a whole log; null leaves a column as it is, except the newest state.
-UPDATE parley.heads SET
-    last_state_id = $4::integer,
-    last_updated_at = coalesce($5::text, last_updated_at),
-    accumulated_cost = coalesce($6::double precision, accumulated_cost),
-    prompt_tokens = coalesce($7::bigint, prompt_tokens),
-    completion_tokens = coalesce($8::bigint, completion_tokens),
-    total_tokens = coalesce($9::bigint, total_tokens),
-    last_message_at = coalesce($10::text, last_message_at)
-WHERE number = $1 AND conversation_id = $2 AND next_id = $3 AND state = 0
+WITH folded AS (
+    UPDATE parley.heads SET
+        last_state_id = $4::integer,
+        last_updated_at = coalesce($5::text, last_updated_at),
+        accumulated_cost = coalesce($6::double precision, accumulated_cost),
+        prompt_tokens = coalesce($7::bigint, prompt_tokens),
+        completion_tokens = coalesce($8::bigint, completion_tokens),
+        total_tokens = coalesce($9::bigint, total_tokens),
+        last_message_at = coalesce($10::text, last_message_at)
+    WHERE number = $1 AND conversation_id = $2 AND next_id = $3 AND state = 0
+    RETURNING number, last_message_at
+)
+UPDATE parley.records r SET message_hour = left(coalesce(folded.last_message_at, r.created_at), 13)
+FROM folded WHERE r.number = folded.number
 
 -- name: index_keys
 INSERT INTO parley.client_ids (number, digest, id)

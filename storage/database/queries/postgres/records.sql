@@ -19,13 +19,14 @@ WITH head AS (
         total_tokens = CASE WHEN h.next_id > 0 THEN h.total_tokens ELSE excluded.total_tokens END,
         last_message_at = CASE WHEN h.next_id > 0 THEN h.last_message_at ELSE excluded.last_message_at END
     WHERE h.state = 0 AND h.conversation_id = excluded.conversation_id
-    RETURNING h.number
+    RETURNING h.number, h.last_message_at
 )
 INSERT INTO parley.records (
     number, conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
-    trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom, folded_title
+    trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom, folded_title, message_hour
 )
-SELECT number, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $20 FROM head
+SELECT number, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $20, left(coalesce(last_message_at, $3), 13)
+FROM head
 ON CONFLICT (number) DO UPDATE SET
     user_id = excluded.user_id,
     created_at = excluded.created_at,
@@ -39,7 +40,8 @@ ON CONFLICT (number) DO UPDATE SET
     llm_model = excluded.llm_model,
     sandbox_id = excluded.sandbox_id,
     conversation_version = excluded.conversation_version,
-    custom = excluded.custom
+    custom = excluded.custom,
+    message_hour = excluded.message_hour
 
 -- name: read_record
 SELECT
@@ -109,7 +111,8 @@ ORDER BY created_at DESC, conversation_id DESC
 LIMIT $8::integer
 
 -- name: list_records_by_message
--- As list_records, in the order of the last messages, which stand in the heads: all the owner's are sorted.
+-- As list_records, in the order of the last messages, which stand in the heads: the index has the order of the hours,
+-- and those of one hour are sorted.
 SELECT
     conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
     trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
@@ -117,11 +120,12 @@ SELECT
 FROM parley.folded_records
 WHERE (user_id = $1::text OR $1::text IS NULL AND user_id IS NULL)
     AND (coalesce(last_message_at, created_at), conversation_id) < ($2::text, $3::text)
+    AND message_hour <= left($2::text, 13)
     AND ($4::text IS NULL OR selected_repository = $4)
     AND ($5::text IS NULL OR trigger_kind = $5)
     AND ($6::text IS NULL OR position($6 IN folded_title) > 0)
     AND ($7::text IS NULL OR coalesce(last_updated_at, created_at) >= $7)
-ORDER BY coalesce(last_message_at, created_at) DESC, conversation_id DESC
+ORDER BY message_hour DESC, coalesce(last_message_at, created_at) DESC, conversation_id DESC
 LIMIT $8::integer
 
 -- name: list_all_records
