@@ -25,6 +25,8 @@ AT_ONCE = 4
 KNOWN_OWNERS = 10_000
 """Owners that are remembered as copied; another one is copied again, which changes nothing."""
 PAGE = 500
+COUNTED = 100_000
+"""Conversations up to which every kind counts them one by one; of more, some give an estimate."""
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -70,7 +72,7 @@ class Copy:
         async for outcome in self.report.counting(in_parallel(shown, self._copy)):
             yield outcome
         unreadable = total - self.report.results.total()
-        if unreadable > 0:
+        if unreadable > 0 and total <= COUNTED:
             self.report.problems.append(f"{unreadable} records that cannot be read were left out")
         await self._copy_owner(None)
         await self._copy_unknown_users()

@@ -1,7 +1,10 @@
 """Whole storages of every kind: how each is configured, filled with everything, and read back."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 from pydantic import SecretStr
@@ -10,7 +13,7 @@ from events.batch import digest_of
 from events.conformance.records import append, record, records
 from events.event import EventFlag, StoredEvent
 from events.stores.base import MEMORY, Aside
-from events.transfer.contents import Stores
+from events.transfer.contents import Stores, open_stores
 from events.transfer.digest import conversation_digest
 from events.usage import UsageLedger
 from storage.audit.base import AuditRecord
@@ -19,8 +22,11 @@ from storage.conversations.metadata import ConversationMetadata
 from storage.usage.model import ConversationUsage, UsageLine
 from storage.users import CustomSecret, Secrets, Settings
 from storage.workspaces.snapshot import Snapshot
+from tests.support.postgres import postgres_storage
+from tests.support.s3 import storage_of
 
 KINDS = ("sqlite", "local", "memory")
+EVERY_KIND = ("sqlite", "local", "postgres", "cloud", "memory")
 DURABLE = ("sqlite", "local")
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 OWNERS = (None, "ann", "bob")
@@ -34,6 +40,25 @@ def config_of(kind: str, folder: Path, secret_key: str | None = None) -> Storage
     if kind == "local":
         return LocalStorage(data_dir=folder, secret_key=key)
     return SqliteStorage(data_dir=folder, secret_key=key)
+
+
+class Whole(NamedTuple):
+    """An open storage, and how it is configured."""
+
+    stores: Stores
+    config: StorageConfig
+
+
+@asynccontextmanager
+async def opened(kind: str, folder: Path) -> AsyncIterator[Whole]:
+    """A storage of that kind that belongs to a folder, open until the block is left."""
+    if kind == "postgres":
+        async with postgres_storage(folder) as shared, open_stores(shared) as stores:
+            yield Whole(stores, shared)
+        return
+    config = storage_of(folder) if kind == "cloud" else config_of(kind, folder)
+    async with open_stores(config) as stores:
+        yield Whole(stores, config)
 
 
 def measured(event_id: int, key: str) -> StoredEvent:

@@ -18,7 +18,7 @@ from events.transfer.restore import NotEmpty, Restore
 from server.cli import main
 from storage.conversations.metadata import ConversationMetadata
 from storage.sealing.key import KEY_NAME, keep_key_file, key_file_in
-from tests.support.whole_storages import DURABLE, NOON, config_of, everything, fill
+from tests.support.whole_storages import DURABLE, NOON, config_of, everything, fill, opened
 
 PAIRS = [(one, other) for one in DURABLE for other in DURABLE]
 
@@ -58,6 +58,18 @@ async def test_a_storage_with_another_key_seals_anew_what_was_sealed(tmp_path):
     async with open_stores(config_of("local", tmp_path / "new", "another passphrase")) as stores:
         await restored(tmp_path / "backup", stores)
         assert await everything(stores) == expected
+
+
+@pytest.mark.parametrize("kind", ["postgres", "cloud"])
+async def test_a_backup_of_a_shared_storage_is_restored_here_and_there(kind, tmp_path):
+    async with opened(kind, tmp_path / "old") as (stores, _):
+        await fill(stores)
+        expected = await everything(stores)
+        await backed_up(stores, tmp_path / "backup")
+    async with opened(kind, tmp_path / "new") as (stores, config):
+        await restored(tmp_path / "backup", stores)
+        assert await everything(stores) == expected
+        assert await asyncio.to_thread(storage_problems, config) == []
 
 
 @pytest.mark.parametrize("kind", DURABLE)

@@ -1,8 +1,15 @@
 """Copies between storages of all kinds: whole, verified, and begun again where they were cut short."""
 
 import asyncio
+import os
+import pty
+import re
 import sqlite3
-from contextlib import closing
+import subprocess
+import sys
+from asyncio.subprocess import DEVNULL
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +22,28 @@ from events.transfer.copying import Copy
 from events.transfer.digest import conversation_digest
 from events.transfer.report import Result
 from server.cli import main
+from storage.backends import backend_of
 from storage.conversations.metadata import ConversationMetadata
 from storage.sealing.key import KEY_NAME, hand_over_key
-from tests.support.whole_storages import DURABLE, KINDS, NOON, config_of, everything, fill
+from tests.support.waiting import WAIT_SECONDS, until
+from tests.support.whole_storages import (
+    DURABLE,
+    EVERY_KIND,
+    KINDS,
+    NOON,
+    config_of,
+    everything,
+    fill,
+    opened,
+)
 
-PAIRS = [(one, other) for one in KINDS for other in KINDS if (one, other) != ("memory", "memory")]
+ROOT = Path(__file__).parents[2]
+PAIRS = [
+    (one, other)
+    for one in EVERY_KIND
+    for other in EVERY_KIND
+    if (one, other) != ("memory", "memory")  # there is one of them in a process
+]
 
 
 async def copied(source, target):
@@ -30,18 +54,19 @@ async def copied(source, target):
 @pytest.mark.parametrize(("one", "other"), PAIRS)
 async def test_a_copy_has_everything_whatever_the_kinds(one, other, tmp_path):
     async with (
-        open_stores(config_of(one, tmp_path / "old")) as source,
-        open_stores(config_of(other, tmp_path / "new")) as target,
+        opened(one, tmp_path / "old") as (source, _),
+        opened(other, tmp_path / "new") as (target, config),
     ):
         await fill(source)
         outcomes, report = await copied(source, target)
         before = await everything(source)
         after = await everything(target)
+        problems = await asyncio.to_thread(storage_problems, config)
 
     assert after == before
     assert report.is_complete
     assert {outcome.result for outcome in outcomes.values()} == {Result.COPIED}
-    assert storage_problems(config_of(other, tmp_path / "new")) == []
+    assert problems == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -111,6 +136,37 @@ async def test_an_append_that_landed_untold_is_found_and_not_made_again(tmp_path
 
         assert report.is_complete
         assert await everything(target) == await everything(source)
+
+
+@pytest.mark.parametrize("kind", DURABLE)
+async def test_a_copy_whose_process_is_killed_goes_on_and_is_whole(kind, tmp_path):
+    async with open_stores(config_of("sqlite", tmp_path / "old")) as source:
+        await fill(source, conversations=9, events=1_100)
+        expected = await everything(source)
+    command = [sys.executable, "-m", "server", "copy", "--from", "sqlite", "--from-dir", "old"]
+    command += ["--to", kind, "--to-dir", "new"]
+    target = backend_of(config_of(kind, tmp_path / "new"))
+    for count in (1, 4, 7):
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=DEVNULL, stderr=DEVNULL, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}
+        )
+
+        def has_come_so_far(count=count, process=process):
+            found = re.match(r"ok, (\d+) conv", target.describe())
+            return process.returncode is not None or (found and int(found[1]) >= count)
+
+        await until(has_come_so_far)
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+    async with (
+        open_stores(config_of("sqlite", tmp_path / "old")) as source,
+        open_stores(config_of(kind, tmp_path / "new")) as copy,
+    ):
+        _, report = await copied(source, copy)
+        assert await everything(copy) == expected
+    assert report.is_complete
+    assert storage_problems(config_of(kind, tmp_path / "new")) == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -186,6 +242,35 @@ def test_the_command_copies_and_reports_each_conversation(tmp_path, capsys):
     assert capsys.readouterr().out.startswith("12 conversations: 12 unchanged; ")
     assert (tmp_path / "new" / KEY_NAME).read_bytes() == (tmp_path / "old" / KEY_NAME).read_bytes()
     assert main(["check", "--storage", "local", "--data-dir", str(tmp_path / "new")]) == 0
+
+
+def test_the_command_shows_on_a_terminal_how_far_it_has_come(tmp_path):
+    async def filled():
+        async with open_stores(config_of("sqlite", tmp_path / "old")) as source:
+            await fill(source, events=10)
+
+    asyncio.run(filled())
+    command = [sys.executable, "-m", "server", "copy", "--from", "sqlite", "--from-dir", "old"]
+    screen, terminal = pty.openpty()
+    outcome = subprocess.run(
+        [*command, "--to", "local", "--to-dir", "new"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "TERM": "xterm"},
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        check=False,
+        timeout=WAIT_SECONDS,
+    )
+    os.close(terminal)
+    shown = b""
+    with suppress(OSError):  # there is no more, and nobody to write more
+        while chunk := os.read(screen, 100_000):
+            shown += chunk
+    os.close(screen)
+
+    assert outcome.returncode == 0
+    assert b"conversations" in shown
+    assert b"12/12" in shown
 
 
 @pytest.mark.parametrize(
