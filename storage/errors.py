@@ -23,8 +23,9 @@ StorageError
 │   └── NewerFormat              it was written by a newer version
 ├── WrongKey                     what is stored was sealed with a key that is not at hand
 ├── ForeignData                  the data directory holds the data of somebody else
-├── DataDirectoryLocked          another process works on the data directory
-├── SchemaLocked                 another server uses the schema of the database
+├── StorageLocked                another process works on the storage
+│   ├── DataDirectoryLocked      it works on the data directory
+│   └── SchemaLocked             it uses the schema of the database
 ├── BucketInUse                  another process works on the bucket
 ├── UnfitMedium                  the medium does not do what the storage rests on
 └── MigrationError               the medium's schema cannot be brought to the version this code needs
@@ -142,7 +143,11 @@ class ForeignData(StorageError):
     """The data directory holds data of another storage or program; the text names it."""
 
 
-class DataDirectoryLocked(StorageError):
+class StorageLocked(StorageError):
+    """Another process works on the storage."""
+
+
+class DataDirectoryLocked(StorageLocked):
     """Another process works on the data directory; the text names its pid."""
 
     def __init__(self, folder: Path, pid: str) -> None:
@@ -160,7 +165,7 @@ class UnfitMedium(StorageError):
     """The medium does not do what the storage rests on; the text says what."""
 
 
-class SchemaLocked(StorageError):
+class SchemaLocked(StorageLocked):
     """Another server uses the schema of the database."""
 
     def __init__(self, schema: str) -> None:

@@ -28,7 +28,7 @@ from server.config.settings import ServerConfig
 from server.config.sources import ConfigError
 from storage.backends import backend_of
 from storage.backends.base import Backend
-from storage.errors import DataDirectoryLocked
+from storage.errors import StorageLocked
 from storage.sealing.key import (
     KEY_NAME,
     hand_over_key,
@@ -153,12 +153,12 @@ def back_up(config: ServerConfig, path: Path) -> int:
 
     try:
         _run(run)
-    except DataDirectoryLocked as locked:
+    except StorageLocked as locked:
         _have_made(config, path, locked)
     return show_archive(path)
 
 
-def _have_made(config: ServerConfig, path: Path, locked: DataDirectoryLocked) -> None:
+def _have_made(config: ServerConfig, path: Path, locked: StorageLocked) -> None:
     """Have the server that works on the storage make the archive, and move it. Raises ConfigError."""
     host = HERE.get(config.host, config.host)
     headers = {"content-type": "application/json"}
