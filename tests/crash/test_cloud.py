@@ -48,7 +48,7 @@ async def ready(server: ServerProcess) -> str:
 
 
 async def test_a_second_server_on_a_bucket_ends_with_one_line_that_names_the_first(tmp_path):
-    environment = cloud_environment(tmp_path)
+    environment = cloud_environment(tmp_path, lease_seconds=6.0)
     async with server_process(tmp_path / "1", environment=environment) as server:
         second = ServerProcess(tmp_path / "2", environment=environment)
         try:

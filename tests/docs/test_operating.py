@@ -185,11 +185,16 @@ def test_every_reason_why_a_server_is_not_ready_is_listed():
     assert listed == reasons
 
 
+CLOUD = {"PARLEY_CLOUD_URL": "s3://bucket", "PARLEY_SECRET_KEY": "a long random text"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "variables"),
     [
         (["--config", "/dev/null", "--host", "192.0.2.1"], {}),
         ([], {"PARLEY_NO_SUCH_THING": "1"}),
+        (["--storage", "cloud"], {}),
+        (["--storage", "cloud"], CLOUD | {"PARLEY_CLOUD_OPTIONS": '{"no_such_option": "1"}'}),
     ],
 )
 def test_what_keeps_a_server_from_starting_is_listed(

@@ -73,7 +73,7 @@ async def test_a_check_names_what_is_damaged(key, tmp_path):
 
 
 async def test_a_bucket_in_use_is_refused_to_another_opening(tmp_path):
-    config = storage_of(tmp_path)
+    config = storage_of(tmp_path, lease_seconds=6.0)
     async with open_storage(config), AsyncExitStack() as stack:
         with pytest.raises(BucketInUse):
             await backend_of(config).open(stack)

@@ -62,7 +62,7 @@ def cut_off(proxy):
 
 
 async def test_a_lease_that_is_renewed_is_refused_to_others_who_are_told_its_holder(holders):
-    first, second = holders(1.0), holders()
+    first, second = holders(3.0), holders()
     await first.take()
 
     with pytest.raises(BucketInUse, match=r"in use by process \d+ on "):
