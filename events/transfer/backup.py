@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -9,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from events.errors import ConversationDeleted
+from events.errors import ConversationDeleted, DamagedRecord
 from events.transfer.archive import (
     ArchiveWriter,
     DamagedArchive,
@@ -28,11 +29,13 @@ from events.transfer.contents import Stores
 from events.transfer.digest import LogDigest
 from storage.audit.base import KEPT
 from storage.conversations.metadata import ConversationMetadata
-from storage.errors import ConversationNotFound
+from storage.errors import ConversationNotFound, Damaged
 from storage.sealing.cipher import Cipher
 from storage.sealing.key import EphemeralKey
 from storage.users.base import RecordName
 from storage.workspaces.snapshot import Snapshot
+
+logger = logging.getLogger(__name__)
 
 PAGE = 500
 PURPOSE = "backup"
@@ -85,7 +88,11 @@ async def _users(stores: Stores, writer: ArchiveWriter) -> AsyncIterator[bytes]:
     after: RecordName | None = None
     while names := await storage.users.names(after, PAGE):
         for name in names:
-            found = await storage.users.read_named(name)
+            try:
+                found = await storage.users.read_named(name)
+            except Damaged:
+                logger.exception("left out of a backup: a user's %s", name.kind)
+                continue
             if found is not None:
                 yield writer.frame(Kind.USER, encode_named(name, found))
         after = names[-1]
@@ -95,7 +102,11 @@ async def _administration(stores: Stores, writer: ArchiveWriter) -> AsyncIterato
     storage, counted = stores.storage, ""
     while keys := await storage.usage.counted(counted, PAGE):
         for one in keys:
-            usage = await storage.usage.load(one)
+            try:
+                usage = await storage.usage.load(one)
+            except Damaged:
+                logger.exception("left out of a backup: the usage of %s", one)
+                continue
             if usage is not None:
                 yield writer.frame(Kind.USAGE, usage.model_dump_json().encode())
         counted = keys[-1]
@@ -129,6 +140,9 @@ async def _conversation(
         deleted = digest.count < end or (await stores.events.head(key)).deleted
     except (ConversationDeleted, ConversationNotFound):
         deleted = True
+    except (DamagedRecord, Damaged) as error:
+        # What can be read of it is there; the others have nothing to do with it.
+        problems.append(str(error))
     yield writer.done(
         Done(
             conversation_id=key,

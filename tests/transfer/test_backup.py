@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 
 import orjson
@@ -182,6 +184,30 @@ async def test_a_restore_at_a_moment_ends_each_log_there_and_folds_its_record(tm
     assert kept["silent"].last_updated_at is None
     assert outcomes["c2"].result is Result.LEFT_OUT
     assert storage_problems(config_of("local", tmp_path / "new")) == []
+
+
+async def test_a_damaged_conversation_is_named_and_keeps_no_other_out_of_a_backup(tmp_path, capsys):
+    async with open_stores(config_of("sqlite", tmp_path / "old")) as stores:
+        await fill(stores, conversations=4)
+    with closing(sqlite3.connect(tmp_path / "old" / "parley.sqlite3")) as connection, connection:
+        connection.execute("UPDATE conversations SET next_id = 5 WHERE conversation_id = 'c0001'")
+        connection.execute("UPDATE events SET crc = 0 WHERE key = 3 << 32 | 4")
+        connection.execute("UPDATE arrivals SET crc = 0 WHERE key = 3 << 32 | 4")
+    async with open_stores(config_of("sqlite", tmp_path / "old")) as stores:
+        await backed_up(stores, tmp_path / "backup", tmp_path / "old")
+
+    assert main(["verify", str(tmp_path / "backup")]) == 1
+    told = capsys.readouterr().out
+    assert "in conversation c0001" in told
+    assert "damaged records 4-4 in conversation c0002" in told
+    key = key_file_in(tmp_path / "old")
+    assert key is not None
+    keep_key_file(tmp_path / "new", key)
+    async with open_stores(config_of("sqlite", tmp_path / "new")) as stores:
+        outcomes, _ = await restored(tmp_path / "backup", stores)
+        assert (await stores.events.head("c0003")).next_id == 235
+        assert b"STORAGE$EVENT_DAMAGED" in (await stores.events.read("c0002", 4, 5))[0].body
+    assert outcomes["c0001"].notes != ()
 
 
 async def test_a_storage_that_holds_something_is_not_restored_into(tmp_path):
