@@ -37,6 +37,20 @@ export class Api {
     return this.http.call("GET", `/api/conversations?${query}`);
   }
 
+  /**
+   * Places where the words were said, the newest first; the last word may go on.
+   *
+   * @param {string} text
+   * @param {{since: string, cursor: string | null}} where
+   * @returns {Promise<{results: import("./types.js").Found[], next_cursor: string | null}>}
+   */
+  search(text, { since, cursor }) {
+    const query = new URLSearchParams({ q: text, prefix: "true", limit: String(PAGE_SIZE) });
+    if (since) query.set("since", since);
+    if (cursor) query.set("cursor", cursor);
+    return this.http.call("GET", `/api/search?${query}`);
+  }
+
   /** What the agent offers to begin with. @returns {Promise<import("./types.js").Example[]>} */
   examples() {
     return this.http.call("GET", "/api/options/examples");

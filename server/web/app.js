@@ -27,6 +27,7 @@ import { mountEarlier } from "./views/earlier.js";
 import { mountElapsed } from "./views/elapsed.js";
 import { mountExportMenu } from "./views/export-menu.js";
 import { mountFilesButton } from "./views/files-button.js";
+import { mountFound } from "./views/found.js";
 import { mountHeader } from "./views/header.js";
 import { mountKeyForm } from "./views/key-form.js";
 import { mountNotices } from "./views/notices.js";
@@ -139,6 +140,7 @@ const sidebar = mountSidebar(store, {
   halt: (id) => void halt(id),
   start: (id) => void catalogue.start(id),
 });
+mountFound(store, api, (id, eventId) => stage.seek(id, eventId));
 const search = mountSearch(store, {
   find: (filter) => void catalogue.find(filter),
   down: () => sidebar.focusFirst(),

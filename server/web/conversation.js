@@ -183,6 +183,14 @@ export class Conversation {
     if (failed) this.store.set({ earlier: { left: firstId, stage: "failed" } });
   }
 
+  /** Loads the events down to one, if that can be done. @param {number} eventId */
+  async readTo(eventId) {
+    await this.#reading;
+    while (!this.#closed && this.store.state.earlier.stage === "ready" && this.store.state.earlier.left > eventId) {
+      await this.readEarlier(PAGES_TOGETHER);
+    }
+  }
+
   /** @returns {Promise<boolean>} whether the very first event is loaded now */
   async readAll() {
     await this.#reading;

@@ -17,6 +17,8 @@ export class Stage {
   #transcript = null;
   /** What is said in new conversations as soon as they are open. @type {Map<string, [string, import("./attachments.js").Packed]>} */
   #firsts = new Map();
+  /** The event to go to in a conversation that is to be opened. @type {[string, number] | null} */
+  #sought = null;
   /** Called when a conversation has been opened by somebody with a keyboard. */
   ready = () => {};
 
@@ -150,6 +152,7 @@ export class Stage {
     const first = this.#firsts.get(id);
     this.#firsts.delete(id);
     if (first) this.say(...first);
+    if (this.#sought?.[0] === id) return void this.#seek();
     if (!matchMedia("(pointer: fine)").matches) return;
     // After the transcript is drawn, in the same frame: the layout is computed once.
     requestAnimationFrame(() => store.state.openId === id && this.ready());
@@ -181,6 +184,26 @@ export class Stage {
     } catch (error) {
       this.store.complain(error);
     }
+  }
+
+  /**
+   * Goes to an event, now or as soon as its conversation is open.
+   *
+   * @param {string} id
+   * @param {number} eventId
+   */
+  seek(id, eventId) {
+    this.#sought = [id, eventId];
+    if (this.conversation?.id === id) void this.#seek();
+  }
+
+  async #seek() {
+    const { conversation } = this;
+    const [id, eventId] = this.#sought ?? [];
+    this.#sought = null;
+    if (conversation?.id !== id || eventId === undefined) return;
+    await conversation?.readTo(eventId);
+    if (conversation === this.conversation) this.#transcript?.toEntry(eventId);
   }
 
   /** Reads on towards the beginning. */

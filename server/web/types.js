@@ -16,6 +16,12 @@
  * @property {string} trigger
  * @property {string} since ISO time.
  *
+ * @typedef {object} Found A place where words were said.
+ * @property {string} conversation_id
+ * @property {string} title
+ * @property {number | null} event_id null for a title.
+ * @property {{text: string, found: boolean}[]} snippet
+ *
  * @typedef {object} Order What a conversation begins with.
  * @property {string} [initial_user_msg]
  * @property {string} [repository]

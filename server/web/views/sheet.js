@@ -112,6 +112,24 @@ export class Sheet {
     this.#byEntry.delete(entry.id);
   }
 
+  /**
+   * Paints the entry of an event: its own, or the one before, into which it went.
+   *
+   * @param {number} eventId
+   * @returns {HTMLElement | null}
+   */
+  reveal(eventId) {
+    /** @type {[Block, number] | null} */
+    let found = null;
+    for (const block of this.#blocks) {
+      for (const { entry } of block.places) if (entry.id <= eventId) found = [block, entry.id];
+    }
+    if (!found) return null;
+    const [block, id] = found;
+    if (!block.painted) block.paint();
+    return block.element.querySelector(`[data-event-id="${id}"]`);
+  }
+
   /** Takes the mark before the unread ones away. */
   undivide() {
     const place = this.#divided?.places.find(({ divided }) => divided);

@@ -15,6 +15,8 @@ const FRAME_BUDGET_MS = 6;
 const CATCH_UP_PAINT_MS = 250;
 const HIDDEN_TAB_MS = 250;
 const NEAR_END_PX = 96;
+/** Blocks near the reader are painted some frames after he has come there. */
+const STEADY_FRAMES = 6;
 /** Below this many waiting events the page counts as level. */
 const BEHIND_FROM = 20;
 
@@ -37,6 +39,8 @@ export class Transcript {
   #paintedAt = -Infinity;
   #unread = 0;
   #rewinds = false;
+  /** The event to go to, and for how many frames its entry has stood still. @type {{eventId: number, top: number, steady: number} | null} */
+  #sought = null;
   /** @type {import("../timeline.js").Timeline | null} */
   #timeline = null;
 
@@ -54,6 +58,9 @@ export class Transcript {
     this.first = h("button", { type: "button", class: "jump", hidden: true, data: { testid: "jump-beginning" }, onclick: () => listener.rewound() }, icon("send"), texts.transcript.beginning);
     slot("jump").append(this.first, this.jump);
     this.scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
+    for (const type of ["wheel", "touchmove", "pointerdown", "keydown"]) {
+      this.scroller.addEventListener(type, () => (this.#sought = null), { passive: true });
+    }
     document.addEventListener("visibilitychange", () => this.#looks());
     new ResizeObserver(() => this.#follow()).observe(slot("sheet"));
     new ResizeObserver(() => this.#follow()).observe(this.scroller);
@@ -69,6 +76,7 @@ export class Transcript {
     this.writing.clear();
     delete this.list.dataset.repeated;
     this.#atEnd = true;
+    this.#sought = null;
     this.#setUnread(0);
     this.#schedule();
   }
@@ -137,6 +145,39 @@ export class Transcript {
     this.#schedule();
   }
 
+  /** Goes to the entry of an event, once all that has come is drawn. @param {number} eventId */
+  toEntry(eventId) {
+    this.list.querySelector("[data-sought]")?.removeAttribute("data-sought");
+    this.#atEnd = false;
+    this.#sought = { eventId, top: NaN, steady: 0 };
+    this.#schedule();
+  }
+
+  /** Keeps the entry that is gone to in the middle until what is around it has its height. */
+  #reveal() {
+    const sought = this.#sought;
+    if (!sought || this.#queue.length > 0) return;
+    const entry = this.sheet.reveal(sought.eventId);
+    if (!entry) {
+      this.#sought = null;
+      return;
+    }
+    const top = entry.getBoundingClientRect().top;
+    sought.steady = Math.abs(top - sought.top) < 1 ? sought.steady + 1 : 0;
+    entry.dataset.sought = "";
+    if (sought.steady < STEADY_FRAMES) {
+      entry.scrollIntoView({ block: "center" });
+      sought.top = entry.getBoundingClientRect().top;
+      this.#top = this.scroller.scrollTop;
+      this.#schedule();
+      return;
+    }
+    this.#sought = null;
+    entry.tabIndex = -1;
+    entry.focus({ preventScroll: true });
+    this.#setUnread(this.#unread);
+  }
+
   toEnd() {
     this.#atEnd = true;
     this.sheet.settle(true, 0);
@@ -191,6 +232,7 @@ export class Transcript {
       this.#paintedAt = begun;
       done = this.sheet.settle(this.#atEnd, begun + FRAME_BUDGET_MS);
       this.#follow();
+      this.#reveal();
     }
     if (moves) {
       this.scroller.scrollTop = this.#top;
@@ -242,7 +284,8 @@ export class Transcript {
   #scrolled() {
     const { scrollHeight, scrollTop, clientHeight } = this.scroller;
     // Growth alone also causes a scroll event; only moving up means that the reader left the end.
-    if (scrollHeight - scrollTop - clientHeight < NEAR_END_PX) this.#atEnd = true;
+    if (this.#sought) this.#atEnd = false;
+    else if (scrollHeight - scrollTop - clientHeight < NEAR_END_PX) this.#atEnd = true;
     else if (scrollTop < this.#top) this.#atEnd = false;
     this.#top = scrollTop;
     this.#looks();
