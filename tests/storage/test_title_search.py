@@ -19,7 +19,7 @@ from storage.conversations.paging import ConversationFilter
 from storage.conversations.title_index import WORTH
 from storage.database.migrate import SQLITE_MIGRATIONS, migrate_sqlite
 from storage.database.sqlite import SqliteDatabase
-from tests.support.backends import CONVERSATION_STORES, open_conversation_stores
+from tests.support.backends import LARGE_CONVERSATION_STORES, open_conversation_stores
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 COUNT = FEW + 100
@@ -46,7 +46,7 @@ async def found(store, text: str) -> list[str]:
     return titles[::-1]
 
 
-@pytest.mark.parametrize("kind", CONVERSATION_STORES)
+@pytest.mark.parametrize("kind", LARGE_CONVERSATION_STORES)
 async def test_a_text_in_few_titles_or_in_many_is_found_in_all_of_them(kind, tmp_path):
     assert COUNT > WORTH
     names = [f"Number {n}{' seven' if n % 7 == 0 else ''} of many" for n in range(COUNT)]

@@ -10,7 +10,7 @@ from storage.conversations.entries import ListEntry
 from storage.conversations.listing import UpdateHours
 from storage.conversations.metadata import ConversationMetadata
 from storage.conversations.paging import ConversationFilter, ListPosition
-from tests.support.backends import CONVERSATION_STORES, open_conversation_stores
+from tests.support.backends import LARGE_CONVERSATION_STORES, open_conversation_stores
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 COUNT = FEW + 100
@@ -35,7 +35,7 @@ async def found(store, since: datetime) -> list[str]:
     return ids
 
 
-@pytest.mark.parametrize("kind", CONVERSATION_STORES)
+@pytest.mark.parametrize("kind", LARGE_CONVERSATION_STORES)
 async def test_few_and_many_that_were_updated_since_a_moment_are_all_found(kind, tmp_path):
     moments = {number: NOON + timedelta(minutes=number) for number in range(COUNT)}
     async with open_conversation_stores(kind, tmp_path) as stores:

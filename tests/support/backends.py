@@ -134,6 +134,8 @@ FACTORIES: dict[str, Callable[[Path], AbstractAsyncContextManager[Opened]]] = {
 """PostgreSQL directly, and through a pooler in transaction mode; files in a bucket."""
 
 CONVERSATION_STORES = tuple(FACTORIES)
+LARGE_CONVERSATION_STORES = tuple(kind for kind in FACTORIES if kind != "s3")
+"""Kinds that are filled with a thousand records; in a bucket that takes long, and runs what files run."""
 EVENT_STORES = tuple(FACTORIES)
 WORKSPACE_STORES = tuple(FACTORIES)
 
