@@ -65,8 +65,8 @@ HEADS = """
     FROM generate_series(1, $1::integer) AS one
 """
 RECORDS = """
-    INSERT INTO parley.records (number, conversation_id, user_id, created_at, message_hour)
-    SELECT number, conversation_id, 'ann', last_message_at, left(last_message_at, 13) FROM parley.heads
+    INSERT INTO parley.records (number, conversation_id, user_id, created_at, message_hour, folded_title)
+    SELECT number, conversation_id, 'ann', last_message_at, left(last_message_at, 13), 'title ' || number FROM parley.heads
 """
 BY_MESSAGE = ConversationFilter(order=ListOrder.LAST_MESSAGE)
 
@@ -97,21 +97,42 @@ async def test_lists_by_the_last_message_follow_every_append(tmp_path):
     assert all(kept == told for kept, told in hours)
 
 
+LISTS = {
+    "list_records": ("ann", "~", "", None, None, "title 2999", None, 20),
+    "list_records_by_message": ("ann", "~", "", None, None, "title 2999", None, 20),
+    "list_all_records": ("~", "", None, None, "title 2999", None, 20),
+}
+
+
+@pytest.mark.parametrize("query", LISTS)
+async def test_a_title_that_few_have_is_found_by_the_index_of_titles(query, tmp_path):
+    plan = await plan_of(tmp_path, query, *LISTS[query])
+
+    assert "records_by_title" in plan, plan
+    assert "Seq Scan" not in plan, plan
+
+
 async def test_a_page_by_the_last_message_reads_the_index_of_hours_and_no_table(tmp_path):
-    async with open_postgres(tmp_path) as pool:
+    arguments = ("ann", "~", "", None, None, None, None, 20)
+
+    plan = await plan_of(tmp_path, "list_records_by_message", *arguments)
+
+    assert "records_by_message" in plan, plan
+    assert "Seq Scan" not in plan, plan
+
+
+async def plan_of(folder, query, *arguments):
+    """How the server would run a query over many records."""
+    async with open_postgres(folder) as pool:
         await ask(HEADS, MANY, schema=pool.schema)
         await ask(RECORDS, schema=pool.schema)
         for table in ("heads", "records"):
             await ask(f"ANALYZE parley.{table}", schema=pool.schema)
-        query = "EXPLAIN " + queries_in(pool.schema)["list_records_by_message"]
-        plan = await ask(query, "ann", "~", "", None, None, None, None, 20)
+        plan = await ask("EXPLAIN " + queries_in(pool.schema)[query], *arguments)
         schema = pool.schema
-
-    told = "\n".join(line for (line,) in plan)
-    assert "records_by_message" in told, told
-    assert "Seq Scan" not in told, told
     for table in ("records", "heads"):
         await ask(f"DELETE FROM parley.{table}", schema=schema)  # noqa: S608 - ours
+    return "\n".join(line for (line,) in plan)
 
 
 async def test_the_numbers_of_an_audit_that_two_processes_write_have_no_gap(tmp_path):

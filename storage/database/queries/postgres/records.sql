@@ -62,6 +62,9 @@ WHERE number IN (SELECT parley.number_of(asked) FROM json_array_elements_text($1
     AND conversation_id IN (SELECT json_array_elements_text($1::json))
     AND (user_id = $2::text OR $2::text IS NULL AND user_id IS NULL)
 
+-- Of titles that hold a text of three characters or more only those are looked at that hold all of its trigrams, by an
+-- index where few do. Plans are made for the parameters, so that filters which are not asked for do not count.
+
 -- name: list_records
 -- 1 owner, 2 and 3 the position the page begins after, 4 to 7 the filters, 8 how many
 SELECT
@@ -74,6 +77,7 @@ WHERE (user_id = $1::text OR $1::text IS NULL AND user_id IS NULL)
     AND ($4::text IS NULL OR selected_repository = $4)
     AND ($5::text IS NULL OR trigger_kind = $5)
     AND ($6::text IS NULL OR position($6 IN folded_title) > 0)
+    AND ($6 IS NULL OR length($6) < 3 OR parley.trigrams(folded_title) @> parley.trigrams($6))
     AND ($7::text IS NULL OR coalesce(last_updated_at, created_at) >= $7)
 ORDER BY created_at DESC, conversation_id DESC
 LIMIT $8::integer
@@ -90,6 +94,7 @@ WHERE (user_id = $1::text OR $1::text IS NULL AND user_id IS NULL)
     AND selected_repository = $4::text
     AND ($5::text IS NULL OR trigger_kind = $5)
     AND ($6::text IS NULL OR position($6 IN folded_title) > 0)
+    AND ($6 IS NULL OR length($6) < 3 OR parley.trigrams(folded_title) @> parley.trigrams($6))
     AND ($7::text IS NULL OR coalesce(last_updated_at, created_at) >= $7)
 ORDER BY created_at DESC, conversation_id DESC
 LIMIT $8::integer
@@ -106,6 +111,7 @@ WHERE (user_id = $1::text OR $1::text IS NULL AND user_id IS NULL)
     AND ($4::text IS NULL OR selected_repository = $4)
     AND trigger_kind = $5::text
     AND ($6::text IS NULL OR position($6 IN folded_title) > 0)
+    AND ($6 IS NULL OR length($6) < 3 OR parley.trigrams(folded_title) @> parley.trigrams($6))
     AND ($7::text IS NULL OR coalesce(last_updated_at, created_at) >= $7)
 ORDER BY created_at DESC, conversation_id DESC
 LIMIT $8::integer
@@ -124,6 +130,7 @@ WHERE (user_id = $1::text OR $1::text IS NULL AND user_id IS NULL)
     AND ($4::text IS NULL OR selected_repository = $4)
     AND ($5::text IS NULL OR trigger_kind = $5)
     AND ($6::text IS NULL OR position($6 IN folded_title) > 0)
+    AND ($6 IS NULL OR length($6) < 3 OR parley.trigrams(folded_title) @> parley.trigrams($6))
     AND ($7::text IS NULL OR coalesce(last_updated_at, created_at) >= $7)
 ORDER BY message_hour DESC, coalesce(last_message_at, created_at) DESC, conversation_id DESC
 LIMIT $8::integer
@@ -139,6 +146,7 @@ WHERE (created_at, conversation_id) < ($1::text, $2::text)
     AND ($3::text IS NULL OR selected_repository = $3)
     AND ($4::text IS NULL OR trigger_kind = $4)
     AND ($5::text IS NULL OR position($5 IN folded_title) > 0)
+    AND ($5 IS NULL OR length($5) < 3 OR parley.trigrams(folded_title) @> parley.trigrams($5))
     AND ($6::text IS NULL OR coalesce(last_updated_at, created_at) >= $6)
 ORDER BY created_at DESC, conversation_id DESC
 LIMIT $7::integer
