@@ -1,7 +1,7 @@
 """Restores an archive into a storage of any kind, whole or as it was at a moment."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from events.transfer.archive import (
 )
 from events.transfer.backup import open_snapshot, sound_frames
 from events.transfer.contents import Stores
+from events.transfer.copying import in_parallel
 from events.transfer.digest import log_digest
 from events.transfer.loading import Loader
 from events.transfer.progress import Progress, unshown
@@ -35,6 +36,9 @@ from storage.usage.model import ConversationUsage
 from storage.users.base import RecordName
 from storage.users.codecs import SECRETS_KIND, SETTINGS_KIND, decode_secrets, decode_settings
 from storage.workspaces.snapshot import Snapshot
+
+HELD_BYTES = 8 * 1024 * 1024
+"""Bytes of a conversation that are read ahead while others are written."""
 
 
 class NotEmpty(StorageError):
@@ -61,6 +65,8 @@ class Restore:
         self._owners: dict[str, str | None] = {owner_part(None): None}
         """Owners by their parts of keys, where records must be sealed anew."""
         self._whole: set[str] = set()
+        self._next: Frame | None = None
+        """The first frame behind the conversations."""
 
     async def outcomes(self, progress: Progress = unshown) -> AsyncIterator[Outcome]:
         """Restore everything; yield the outcome of each conversation. Leaves the rest in `report`.
@@ -69,12 +75,19 @@ class Restore:
         """
         if (await self._target.storage.inventory.take()).conversations:
             raise NotEmpty("the storage holds conversations: restore into a new one")
-        shown = progress(self._conversations(), "conversations", None)
+        frames = sound_frames(self._path)
+        read = in_parallel(self._read(frames), _Conversation.finish)
+        shown = progress(read, "conversations", None)
         async for outcome in self.report.counting(shown):
             yield outcome
+        # What follows is of all conversations together, which are written by now.
+        frame = self._next
+        while frame is not None:
+            await self._take(frame)
+            frame = await asyncio.to_thread(next, frames, None)
 
-    async def _conversations(self) -> AsyncIterator[Outcome]:
-        frames = sound_frames(self._path)
+    async def _read(self, frames: Iterator[Frame]) -> AsyncIterator["_Conversation"]:
+        """Read conversations up to their ends; of a long one all but the last part is written."""
         while frame := await asyncio.to_thread(next, frames, None):
             if frame.kind is Kind.MANIFEST:
                 self._key_id = model_in(Manifest, frame).key_id
@@ -85,12 +98,15 @@ class Restore:
             elif frame.kind is Kind.CONVERSATION:
                 self._check_key()
                 record = model_in(ConversationMetadata, frame)
+                self._note_owner(record.user_id)
                 conversation = _Conversation(self, record)
                 while (frame := await asyncio.to_thread(next, frames)).kind is not Kind.DONE:
-                    await conversation.take(frame)
-                yield await conversation.finish(model_in(Done, frame))
+                    await conversation.hold(frame)
+                conversation.done = model_in(Done, frame)
+                yield conversation
             else:
-                await self._take(frame)
+                self._next = frame
+                return
 
     async def _find_key(self) -> None:
         """Find the key of what is sealed: the archive's own, or that of the storage."""
@@ -142,7 +158,7 @@ class Restore:
             secrets = decode_secrets(record, owner, self._cipher)
             await storage.secrets.for_user(owner).store(secrets)
 
-    def note_owner(self, user_id: str | None) -> None:
+    def _note_owner(self, user_id: str | None) -> None:
         """Remember an owner whose records may have to be sealed anew."""
         if not self._same_key:
             self._owners[owner_part(user_id)] = user_id
@@ -184,9 +200,22 @@ class _Conversation:
         self._count = 0
         self._asides: dict[str, bytes] = {}
         self._workspace: Snapshot | None = None
+        self._held: list[Frame] = []
+        self.done: Done | None = None
+        """Its end, once that was read."""
 
-    async def take(self, frame: Frame) -> None:
-        """Take the next frame of it."""
+    async def hold(self, frame: Frame) -> None:
+        """Take the next frame, and write those so far if they are many bytes."""
+        self._held.append(frame)
+        if sum(len(one.body) for one in self._held) > HELD_BYTES:
+            await self._write_held()
+
+    async def _write_held(self) -> None:
+        held, self._held = self._held, []
+        for frame in held:
+            await self._put(frame)
+
+    async def _put(self, frame: Frame) -> None:
         if frame.kind is Kind.EVENTS:
             events = [] if self._is_cut else self._until(decode_events(frame.body))
             if events:
@@ -202,9 +231,11 @@ class _Conversation:
                 open_snapshot, frame.body, key, self._restore.cipher
             )
 
-    async def finish(self, done: Done) -> Outcome:
-        """Finish it, or take it back if it was deleted while it was read; return its outcome."""
-        restore, record = self._restore, self._record
+    async def finish(self) -> Outcome:
+        """Write the rest, or take it back if it was deleted while it was read; return its outcome."""
+        restore, record, done = self._restore, self._record, self.done
+        assert done is not None  # noqa: S101 - it is set before
+        await self._write_held()
         key, notes = record.conversation_id, tuple(done.damage)
         if done.deleted:
             if self._begun:
@@ -214,7 +245,6 @@ class _Conversation:
         if at is not None and not self._count and record.created_at > at:
             return Outcome(key, Result.LEFT_OUT, notes=("it was made later",))
         await self._begin()
-        restore.note_owner(record.user_id)
         if not self._is_cut:
             restore.note_whole(key)
             await restore.loader.put_asides(key, self._asides)
