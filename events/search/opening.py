@@ -27,12 +27,29 @@ async def open_indexer(
     A folder that this process has not locked as its data directory is locked until `stack` is left.
     Raises DataDirectoryLocked, and Unavailable for a folder that cannot be used.
     """
+    await _lock(folder, stack)
+    return Indexer(partial(SqliteSearchIndex.open, folder / INDEX_NAME), events, records, rest=rest)
+
+
+async def drop_index(folder: Path, stack: AsyncExitStack) -> None:
+    """Remove the index in `folder`, and so every word in it; a server makes it anew when it starts.
+
+    The folder is locked as by `open_indexer`, which is also what this raises.
+    """
+    await _lock(folder, stack)
+    try:
+        for ending in ("-wal", "-shm", ""):
+            await asyncio.to_thread((folder / f"{INDEX_NAME}{ending}").unlink, missing_ok=True)
+    except OSError as error:
+        raise Unavailable(f"cannot remove {INDEX_NAME} in {folder}: {error.strerror}") from error
+
+
+async def _lock(folder: Path, stack: AsyncExitStack) -> None:
     try:
         if not await asyncio.to_thread(is_held_by_this_process, folder):
             await asyncio.to_thread(stack.enter_context, data_directory_lock(folder))
     except OSError as error:
         raise Unavailable(f"cannot use {folder} for the search index: {error.strerror}") from error
-    return Indexer(partial(SqliteSearchIndex.open, folder / INDEX_NAME), events, records, rest=rest)
 
 
 async def make_anew(

@@ -30,9 +30,12 @@ from events.transfer.digest import LogDigest
 from storage.audit.base import KEPT
 from storage.conversations.metadata import ConversationMetadata
 from storage.errors import ConversationNotFound, Damaged
-from storage.sealing.cipher import Cipher
+from storage.keys import owner_part
+from storage.sealing.cipher import Cipher, new_key
 from storage.sealing.key import EphemeralKey
+from storage.usage.model import ConversationUsage
 from storage.users.base import RecordName
+from storage.users.codecs import SECRETS_KIND, SETTINGS_KIND, encode_secrets, encode_settings
 from storage.workspaces.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
@@ -83,6 +86,52 @@ async def archive_of(stores: Stores, key: bytes | None = None) -> AsyncIterator[
     yield writer.end()
 
 
+async def export_of(stores: Stores, user_id: str | None) -> AsyncIterator[bytes]:
+    """Yield the bytes of an archive of all that a storage keeps of one user.
+
+    It is one of the same format, without the audit. Settings, secrets and workspaces are sealed with
+    a key of the archive's own, which is in it: the storage's key opens those of others too. Raises
+    StorageError, EventsError.
+    """
+    writer, storage = ArchiveWriter(), stores.storage
+    key = new_key()
+    cipher = Cipher(key)
+    medium = (await storage.inventory.take()).medium
+    manifest = Manifest(created_at=datetime.now(UTC), medium=medium, key_id=cipher.key_id)
+    yield writer.begin(manifest)
+    yield writer.frame(Kind.KEY, f"{key.hex()}\n".encode())
+    async for record in stores.records_of(user_id):
+        async for part in _conversation(stores, writer, record, cipher):
+            yield part
+    owner = owner_part(user_id)
+    settings = await storage.settings.for_user(user_id).load()
+    if settings is not None:
+        body = encode_settings(settings, user_id, cipher)
+        yield writer.frame(Kind.USER, encode_named((owner, SETTINGS_KIND), body))
+    secrets = await storage.secrets.for_user(user_id).load()
+    if await storage.users.read(user_id, SECRETS_KIND) is not None:
+        body = encode_secrets(secrets, user_id, cipher)
+        yield writer.frame(Kind.USER, encode_named((owner, SECRETS_KIND), body))
+    async for usage in _usage(stores):
+        if usage.user_id == user_id:
+            yield writer.frame(Kind.USAGE, usage.model_dump_json().encode())
+    yield writer.end()
+
+
+async def _usage(stores: Stores) -> AsyncIterator[ConversationUsage]:
+    store, counted = stores.storage.usage, ""
+    while keys := await store.counted(counted, PAGE):
+        for one in keys:
+            try:
+                usage = await store.load(one)
+            except Damaged:
+                logger.exception("left out of a backup: the usage of %s", one)
+                continue
+            if usage is not None:
+                yield usage
+        counted = keys[-1]
+
+
 async def _users(stores: Stores, writer: ArchiveWriter) -> AsyncIterator[bytes]:
     storage = stores.storage
     after: RecordName | None = None
@@ -99,18 +148,9 @@ async def _users(stores: Stores, writer: ArchiveWriter) -> AsyncIterator[bytes]:
 
 
 async def _administration(stores: Stores, writer: ArchiveWriter) -> AsyncIterator[bytes]:
-    storage, counted = stores.storage, ""
-    while keys := await storage.usage.counted(counted, PAGE):
-        for one in keys:
-            try:
-                usage = await storage.usage.load(one)
-            except Damaged:
-                logger.exception("left out of a backup: the usage of %s", one)
-                continue
-            if usage is not None:
-                yield writer.frame(Kind.USAGE, usage.model_dump_json().encode())
-        counted = keys[-1]
-    for act in reversed(await storage.audit.page(2**62, 3 * KEPT)):
+    async for usage in _usage(stores):
+        yield writer.frame(Kind.USAGE, usage.model_dump_json().encode())
+    for act in reversed(await stores.storage.audit.page(2**62, 3 * KEPT)):
         yield writer.frame(Kind.AUDIT, act.model_dump_json().encode())
 
 

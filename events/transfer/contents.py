@@ -1,7 +1,7 @@
 """The stores of one storage together, and streams of what is in them."""
 
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from events.stores.base import EventStore
 from events.stores.opening import open_event_store, open_workspaces
 from storage.backends.base import OpenedStorage
 from storage.config import StorageConfig
-from storage.conversations.metadata import ConversationMetadata
+from storage.conversations.metadata import ConversationMetadata, ConversationMetadataResultSet
 from storage.opening import open_storage
 from storage.workspaces.base import WorkspaceStore
 from storage.workspaces.snapshot import WorkspaceLimits
@@ -38,14 +38,13 @@ class Stores:
 
         Raises StorageError.
         """
-        page_id: str | None = None
-        while True:
-            page = await self.storage.conversations.search_all(page_id, PAGE_RECORDS)
-            for record in page.results:
-                yield record
-            page_id = page.next_page_id
-            if page_id is None:
-                return
+        async for record in _paged(self.storage.conversations.search_all):
+            yield record
+
+    async def records_of(self, user_id: str | None) -> AsyncIterator[ConversationMetadata]:
+        """Yield the records of one owner as `records` does."""
+        async for record in _paged(self.storage.conversations.for_user(user_id).search):
+            yield record
 
     async def parts(
         self, conversation_id: str, end_id: int, start_id: int = 0
@@ -72,6 +71,19 @@ class Stores:
             end = min(last_id + 1, end_id)
             return Part(whole(damage.sound, first_id, end), str(damage))
         return Part(found)
+
+
+async def _paged(
+    search: Callable[[str | None, int], Awaitable[ConversationMetadataResultSet]],
+) -> AsyncIterator[ConversationMetadata]:
+    page_id: str | None = None
+    while True:
+        page = await search(page_id, PAGE_RECORDS)
+        for record in page.results:
+            yield record
+        page_id = page.next_page_id
+        if page_id is None:
+            return
 
 
 @dataclass(frozen=True, slots=True)

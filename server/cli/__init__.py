@@ -31,6 +31,8 @@ EXIT_USAGE = 2
 __all__ = ["OPTIONS", "Options", "app", "main"]
 
 REPORT_HELP = "A file to write a line of JSON to for each conversation."
+USER_HELP = "The id of the user."
+ANONYMOUS_HELP = "The user without an id, whom a server has that does not tell users apart."
 CONFIG_HELP = "Settings file to read instead of ./parley.toml."
 
 app = App(
@@ -165,6 +167,42 @@ def restore(
     from server.cli import transfer  # noqa: PLC0415 - for this command only
 
     return transfer.restore_archive(options.load(), file, at, report)
+
+
+@app.command
+def export(
+    file: Path,
+    options: Options = NO_OPTIONS,
+    *,
+    user: Annotated[str | None, Parameter(help=USER_HELP)] = None,
+    anonymous: Annotated[bool, Parameter(help=ANONYMOUS_HELP, negative=())] = False,
+) -> int:
+    """Write everything that is kept of one user into one file, without a server."""
+    from server.cli import transfer  # noqa: PLC0415 - for this command only
+
+    transfer.check_owner(user, anonymous=anonymous)
+    return transfer.export_user(options.load(), file, user)
+
+
+@app.command
+def erase(
+    options: Options = NO_OPTIONS,
+    *,
+    user: Annotated[str | None, Parameter(help=USER_HELP)] = None,
+    anonymous: Annotated[bool, Parameter(help=ANONYMOUS_HELP, negative=())] = False,
+    deleted: Annotated[
+        bool,
+        Parameter(help="Nobody: only what deleted conversations have left.", negative=()),
+    ] = False,
+) -> int:
+    """Erase everything that is kept of one user, without a server; may be begun again."""
+    from server.cli import transfer  # noqa: PLC0415 - for this command only
+
+    if deleted:
+        transfer.check_only_deleted(user, anonymous=anonymous)
+        return transfer.erase_deleted(options.load())
+    transfer.check_owner(user, anonymous=anonymous)
+    return transfer.erase_user(options.load(), user)
 
 
 def class_problems(config: ServerConfig) -> Sequence[str]:

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from events.search.opening import make_anew
-from events.transfer.backup import archive_of, verify, write_archive
+from events.errors import EventsError
+from events.search.opening import drop_index, make_anew
+from events.transfer.backup import archive_of, export_of, verify, write_archive
 from events.transfer.contents import open_stores
 from events.transfer.copying import Copy
+from events.transfer.erasure import Erased, Erasure
 from events.transfer.progress import Progress
 from events.transfer.repair import repair
 from events.transfer.report import Outcome, Report
@@ -24,11 +26,12 @@ from events.transfer.restore import Restore, key_of
 from events.transfer.v0.conversion import ZoneNeeded
 from events.transfer.v0.importing import Import
 from server.cli.progress import shown_async_progress
+from server.components import load_components
 from server.config.settings import ServerConfig
 from server.config.sources import ConfigError
 from storage.backends import backend_of
 from storage.backends.base import Backend
-from storage.errors import StorageLocked
+from storage.errors import StorageLocked, Unavailable
 from storage.sealing.key import (
     KEY_NAME,
     hand_over_key,
@@ -196,6 +199,95 @@ def _move(made: Path, path: Path) -> None:
         made.unlink()
     finally:
         draft.unlink(missing_ok=True)
+
+
+def check_owner(user: str | None, *, anonymous: bool) -> None:
+    """Raise ConfigError unless exactly one user is named."""
+    if (user is None) != anonymous:
+        raise ConfigError("name one user: --user ID, or --anonymous for the user without an id")
+
+
+def check_only_deleted(user: str | None, *, anonymous: bool) -> None:
+    """Raise ConfigError where a user is named, too."""
+    if user is not None or anonymous:
+        raise ConfigError("--deleted: an erasure of a user does this, too; name one or the other")
+
+
+def export_user(config: ServerConfig, path: Path, user_id: str | None) -> int:
+    """Write an archive of one user; return the exit code.
+
+    Raises ConfigError, StorageError, OSError.
+    """
+    _check_own(config)
+
+    async def run(_: Progress) -> None:
+        async with open_stores(config.storage) as stores:
+            await write_archive(path, export_of(stores, user_id))
+
+    _run(run)
+    return show_archive(path)
+
+
+def erase_user(config: ServerConfig, user_id: str | None) -> int:
+    """Erase one user, and print what that was; return the exit code.
+
+    Raises ConfigError, StorageError.
+    """
+    _check_own(config)
+    builder = load_components(config).runtimes(config)
+
+    async def forget(conversation_id: str) -> None:
+        try:
+            await builder.forget(conversation_id)
+        except Exception as error:
+            raise Unavailable(
+                f"what a runtime of {conversation_id} has left cannot be removed: {error}"
+            ) from error
+
+    async def run(progress: Progress) -> Erased:
+        async with open_stores(config.storage) as stores, AsyncExitStack() as stack:
+            if config.index_dir is not None:
+                await drop_index(config.index_dir, stack)
+            return await Erasure(stores, user_id, forget).run(progress)
+
+    try:
+        erased = _run(run)
+    except EventsError as error:
+        raise Unavailable(str(error)) from error
+    backend_of(config.storage).scrub()
+    print(f"erased: {erased.summary()}")
+    for line in erased.notes:
+        print(line)
+    return EXIT_INCOMPLETE if erased.notes else 0
+
+
+def erase_deleted(config: ServerConfig) -> int:
+    """Erase what deleted conversations have left, and print that; return the exit code.
+
+    Raises ConfigError, StorageError.
+    """
+    _check_own(config)
+
+    async def run(_: Progress) -> None:
+        # A deletion that was cut short is finished when the stores are opened.
+        async with open_stores(config.storage), AsyncExitStack() as stack:
+            if config.index_dir is not None:
+                await drop_index(config.index_dir, stack)
+
+    _run(run)
+    backend_of(config.storage).scrub()
+    print("erased: what deleted conversations had left")
+    return 0
+
+
+def _check_own(config: ServerConfig) -> None:
+    """Raise ConfigError where there is nothing, or where what a user has is kept elsewhere as well."""
+    if config.storage_kind == "memory":
+        raise ConfigError("storage: memory holds nothing beyond its process")
+    for name in ("conversation_store_class", "settings_store_class", "secrets_store_class"):
+        if getattr(config, name) is not None:
+            raise ConfigError(f"{name}: what a class of your own keeps is not known here")
+    _check_source(backend_of(config.storage), "storage")
 
 
 def show_archive(path: Path) -> int:

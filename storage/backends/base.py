@@ -161,6 +161,14 @@ class Backend(ABC):
     def check_directory(self) -> None:
         """Refuse a directory that is not this medium's. Block. Raise StorageError, OSError."""
 
+    def scrub(self) -> None:  # noqa: B027 - most media keep nothing of what was deleted
+        """Overwrite what deletions have left in the files of a medium that nobody has open. Block.
+
+        It may be done again at any time, and takes time and space for all that is kept. This default
+        is for media that leave nothing, or nothing that can be reached from here. Raises
+        DataDirectoryLocked, Unavailable.
+        """
+
     def loss(self) -> str | None:
         """Return a description of data known to be lost before the storage is opened.
 

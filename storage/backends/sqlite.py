@@ -25,12 +25,12 @@ from storage.database.base import (
 )
 from storage.database.migrate import schema_problems
 from storage.database.reading import reading
-from storage.database.sqlite import SqliteDatabase
+from storage.database.sqlite import SqliteDatabase, connect_writer
 from storage.database.wal import read_wal, wal_of
 from storage.errors import StorageError, Unavailable
 from storage.inventory import Inventory, StorageReport, Track, size_of
 from storage.keys import DATABASE_NAME
-from storage.lock import mark_open, was_left_open
+from storage.lock import data_directory_lock, mark_open, was_left_open
 from storage.sealing.key import SealingKey
 from storage.usage.database import DatabaseUsage
 from storage.users.database import DatabaseKeyMark, DatabaseUserRecords
@@ -100,6 +100,25 @@ class SqliteBackend(DirectoryBackend):
             f"{path.name} was not closed in order, and its write-ahead log is missing"
             f" ({wal.name}): what was written last is lost"
         )
+
+    def scrub(self) -> None:
+        """See Backend. The file is written anew: freed pages, and gaps in others, hold what was there."""
+        if not self.path.exists():
+            return
+        try:
+            with (
+                data_directory_lock(self.data_dir),
+                closing(connect_writer(self.path)) as connection,
+            ):
+                # The table is as large as the file, and the index of titles names deleted ones.
+                connection.execute("PRAGMA temp_store = FILE")
+                connection.execute("INSERT INTO titles (titles) VALUES ('optimize')")
+                connection.execute("VACUUM")
+                ((busy, *_),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            raise Unavailable(f"{self.path.name} cannot be written anew: {error}") from error
+        if busy:
+            raise Unavailable(f"{self.path.name} is being read: its write-ahead log stays as it is")
 
     def contents(self) -> str:
         """See DirectoryBackend."""

@@ -59,6 +59,34 @@ class UserRecordsSuite(OpenedSuite[UserRecords]):
         assert await records.read("user 3", KIND) == b"new"
         assert await records.read_named(RecordName(owner_part("bob"), KIND)) is None
 
+    async def test_a_deleted_record_is_none_and_the_others_stay(self, records):
+        for owner in ("ann", "bob", None):
+            for kind in ("notes", "other"):
+                await records.write(owner, kind, f"{owner} {kind}".encode())
+
+        for _ in range(2):
+            await records.delete_named(RecordName(owner_part("ann"), "notes"))
+
+        assert await records.read("ann", "notes") is None
+        assert await records.names_of("ann") == [RecordName(owner_part("ann"), "other")]
+        assert await records.read("bob", "notes") == b"bob notes"
+        assert await records.read(None, "other") == b"None other"
+        await records.write("ann", "notes", b"again")
+        assert await records.read("ann", "notes") == b"again"
+
+    async def test_the_records_of_an_owner_are_named_and_no_others(self, records):
+        kinds = [f"k{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
+        for kind in kinds:
+            await records.write("ann", kind, b"")
+        for owner in ("bob", "carl", None):
+            await records.write(owner, "ka", b"")
+
+        assert await records.names_of("ann") == [
+            RecordName(owner_part("ann"), one) for one in kinds
+        ]
+        assert await records.names_of(None) == [RecordName(owner_part(None), "ka")]
+        assert await records.names_of("dora") == []
+
     async def test_owners_and_kinds_are_kept_apart(self, records):
         owners = ("ann", "Ann", "", "nobody", "../ann", "a" * 200, None)
         for owner in owners:

@@ -10,6 +10,9 @@ from storage.keys import owner_part
 from storage.users.secrets import Secrets
 from storage.users.settings import Settings
 
+KINDS = 10
+"""Kinds of records of one owner that are named at a time."""
+
 FoundT = TypeVar("FoundT")
 KeptT = TypeVar("KeptT")
 
@@ -66,6 +69,20 @@ class UserRecords(ABC):
     @abstractmethod
     async def write_named(self, name: RecordName, record: bytes) -> None:
         """Replace the record; atomic, and durable when done."""
+
+    @abstractmethod
+    async def delete_named(self, name: RecordName) -> None:
+        """Remove the record; durable when done. None there is fine."""
+
+    async def names_of(self, user_id: str | None) -> list[RecordName]:
+        """Return the names of all records of an owner."""
+        owner, found = owner_part(user_id), list[RecordName]()
+        while page := await self.names(found[-1] if found else RecordName(owner, ""), KINDS):
+            own = [name for name in page if name.owner == owner]
+            found += own
+            if len(own) < len(page):
+                break
+        return found
 
     async def update(self, user_id: str | None, kind: str, change: RecordChange) -> None:
         """Replace the record by the result of `change`; atomic, and durable when done.

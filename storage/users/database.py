@@ -29,6 +29,10 @@ class DatabaseUserRecords(UserRecords):
         """See UserRecords."""
         await self._database.write(_write(name, record))
 
+    async def delete_named(self, name: RecordName) -> None:
+        """See UserRecords."""
+        await self._database.write(_delete(name))
+
     async def update(self, user_id: str | None, kind: str, change: RecordChange) -> None:
         """See UserRecords."""
         await self._database.write(_update(RecordName(owner_part(user_id), kind), change))
@@ -62,6 +66,11 @@ def _rows(statement: Statement) -> Steps[list[Row]]:
 @rerunnable
 def _write(name: RecordName, record: bytes) -> Steps[None]:
     yield Statement("write_user_record", (*name, record))
+
+
+@rerunnable
+def _delete(name: RecordName) -> Steps[None]:
+    yield Statement("delete_user_record", name)
 
 
 @rerunnable

@@ -33,6 +33,10 @@ class FileUserRecords(UserRecords):
         """See UserRecords."""
         await self._files.write(_key(name), record)
 
+    async def delete_named(self, name: RecordName) -> None:
+        """See UserRecords."""
+        await self._files.delete(_key(name))
+
 
 def _key(name: RecordName) -> str:
     return f"{USERS}{name.owner}/{name.kind}"

@@ -23,6 +23,10 @@ class MemoryUserRecords(UserRecords):
         """See UserRecords."""
         self._records[name] = record
 
+    async def delete_named(self, name: RecordName) -> None:
+        """See UserRecords."""
+        self._records.pop(name, None)
+
     async def update(self, user_id: str | None, kind: str, change: RecordChange) -> None:
         """See UserRecords."""
         name = RecordName(owner_part(user_id), kind)

@@ -376,6 +376,18 @@ async def kept_bytes(folder: Path) -> bytes:
     return b"".join(body for (body,) in rows)
 
 
+async def rows_of(folder: Path) -> bytes:
+    """Return every row of every table of a folder's schema, as text."""
+    whole = b""
+    for table in TABLES:
+        for (row,) in await ask(
+            f"SELECT x::text FROM parley.{table} x",  # noqa: S608 - the tables above
+            schema=_SCHEMAS.name_of(folder),
+        ):
+            whole += row.encode()
+    return whole
+
+
 async def terminate_backends(besides: int = 0) -> int:
     """End every other connection at the server, whatever it does; return how many there were.
 

@@ -123,7 +123,9 @@ ORDER BY asked.key, events.key
 INSERT INTO conversations (conversation_id, deleted_at) VALUES (?, ?)
 ON CONFLICT (conversation_id) DO UPDATE SET
     deleted_at = coalesce(deleted_at, excluded.deleted_at), title = NULL, folded_title = NULL, custom = '{}',
-    selected_repository = NULL, selected_branch = NULL, recorded = 0
+    selected_repository = NULL, selected_branch = NULL, recorded = 0, user_id = NULL, created_at = NULL,
+    git_provider = NULL, trigger_kind = NULL, pr_number = '[]', llm_model = NULL, sandbox_id = NULL,
+    conversation_version = NULL, last_updated_at = NULL, last_message_at = NULL
 RETURNING number
 
 -- name: unpurged_conversations

@@ -5,6 +5,9 @@ SELECT body FROM user_records WHERE owner = ? AND kind = ?
 INSERT INTO user_records (owner, kind, body) VALUES (?, ?, ?)
 ON CONFLICT (owner, kind) DO UPDATE SET body = excluded.body
 
+-- name: delete_user_record
+DELETE FROM user_records WHERE owner = ? AND kind = ?
+
 -- name: read_key_mark
 SELECT key_id FROM key_mark
 

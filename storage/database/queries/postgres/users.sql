@@ -5,6 +5,9 @@ SELECT body FROM parley.user_records WHERE owner = $1 AND kind = $2
 INSERT INTO parley.user_records (owner, kind, body) VALUES ($1, $2, $3)
 ON CONFLICT (owner, kind) DO UPDATE SET body = excluded.body
 
+-- name: delete_user_record
+DELETE FROM parley.user_records WHERE owner = $1 AND kind = $2
+
 -- name: read_key_mark
 SELECT key_id FROM parley.key_mark
 
