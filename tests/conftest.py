@@ -20,7 +20,11 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("parley")
-pytest_plugins = ["tests.support.model_fixture", "tests.support.report"]
+pytest_plugins = [
+    "tests.support.backends_page",
+    "tests.support.model_fixture",
+    "tests.support.report",
+]
 
 
 @pytest.fixture(autouse=True)

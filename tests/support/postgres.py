@@ -47,7 +47,8 @@ SETTINGS = {
 """Everything that decides what a commit is worth stays as it is: fsync is on."""
 
 
-def _program(name: str, *searched: Path) -> str:
+def program(name: str, *searched: Path) -> str:
+    """Return the path of a program, in one of these folders or where programs are."""
     path = shutil.which(name, path=":".join(map(str, [*reversed(searched), "/usr/sbin"])))
     package = "PostgreSQL" if searched else name
     assert path is not None, f"{package} is not installed; scripts/setup-tools does that"
@@ -97,7 +98,7 @@ class PostgresServer:
         settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
         command = [
             *self._prefix,
-            _program("postgres", *BINARIES),
+            program("postgres", *BINARIES),
             *("-D", str(self.folder / "data"), "-k", str(self.folder), *settings),
         ]
         with (self.folder / "log").open("ab") as log:
@@ -110,7 +111,7 @@ class PostgresServer:
         assert self._process is not None
         ends = time.monotonic() + START_SECONDS
         while subprocess.run(
-            [_program("pg_isready", *BINARIES), "-q", "-h", str(self.folder)], check=False
+            [program("pg_isready", *BINARIES), "-q", "-h", str(self.folder)], check=False
         ).returncode:
             assert self._process.poll() is None, (self.folder / "log").read_text()
             assert time.monotonic() < ends, "PostgreSQL takes no connections"
@@ -149,7 +150,7 @@ class PostgresServer:
 
     def _run(self, name: str, *arguments: str) -> None:
         subprocess.run(
-            [*self._prefix, _program(name, *BINARIES), *arguments],
+            [*self._prefix, program(name, *BINARIES), *arguments],
             check=True,
             cwd=self.folder,
             stdout=subprocess.DEVNULL,
@@ -198,7 +199,7 @@ class PoolerServer:
             for path in (self.folder, self.folder / "ini"):
                 os.chown(path, user, -1)
         self._process = subprocess.Popen(
-            [*prefix, _program("pgbouncer"), "-q", str(self.folder / "ini")],
+            [*prefix, program("pgbouncer"), "-q", str(self.folder / "ini")],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
