@@ -17,21 +17,21 @@ SERVICES = (
 )
 OUTCOMES = ("passed", "failed", "skipped")
 BUDGET_SECONDS = {
-    "(top)": 90,
-    "agents": 180,
-    "browser": 800,
-    "conformance": 90,
+    "(top)": 100,
+    "agents": 200,
+    "browser": 900,
+    "conformance": 180,
     "crash": 500,
     "docs": 120,
     "events": 90,
     "local": 300,
     "mcp": 90,
     "node": 120,
-    "runtime_stub": 20,
+    "runtime_stub": 45,
     "server": 900,
-    "stateful": 200,
+    "stateful": 300,
     "storage": 200,
-    "transfer": 90,
+    "transfer": 150,
 }
 DEFAULT_BUDGET_SECONDS = 30
 
