@@ -36,7 +36,7 @@ export class ApiError extends Error {
 
 /**
  * @typedef {object} HttpListener
- * @property {(error: ApiError) => void} keptOut Called when the session key is missing or wrong, or the server
+ * @property {(error: ApiError) => void} keptOut Called when the present session key is missing or wrong, or the server
  *   does not know who asks; before the call rejects.
  * @property {(reached: boolean) => void} reached After each call, whether there was any answer.
  *
@@ -89,8 +89,10 @@ export class Http {
    * @param {string} url
    * @param {Content} content
    * @param {number} timeoutMs
+   * @returns {Promise<Response>}
    */
-  async #fetch(method, url, { json, form, headers: extra, keepalive }, timeoutMs) {
+  async #fetch(method, url, content, timeoutMs) {
+    const { json, form, headers: extra, keepalive } = content;
     /** @type {Record<string, string>} */
     const headers = { Accept: "application/json", ...extra };
     const key = readSessionKey();
@@ -110,6 +112,8 @@ export class Http {
     const answer = await response.json().catch(() => null);
     const text = answer?.error || answer?.message || texts.requests.answered(response.status);
     const error = new ApiError(String(text), response.status, answer?.code, answer?.msg_id);
+    // What was refused for a key says nothing of another one that was entered meanwhile, and is to be had with that.
+    if (error.asksForKey && key !== readSessionKey()) return this.#fetch(method, url, content, timeoutMs);
     if (error.keepsOut) this.listener.keptOut(error);
     throw error;
   }

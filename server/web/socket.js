@@ -32,6 +32,8 @@ const STEADY_MS = 5_000;
 export class Link {
   /** @type {number} */
   #cursor;
+  /** The session key of the newest attempt. @type {string | null} */
+  #key = null;
   #tries = 0;
   /** Whether the next attempt begins with polling and tries a websocket from there. */
   #pollsFirst = false;
@@ -113,8 +115,8 @@ export class Link {
   #aim() {
     /** @type {Record<string, string>} */
     const query = { conversation_id: this.conversationId, latest_event_id: String(this.#cursor), deltas: this.listener.held() };
-    const key = readSessionKey();
-    if (key) query.session_api_key = key;
+    this.#key = readSessionKey();
+    if (this.#key) query.session_api_key = this.#key;
     this.socket.io.opts.query = query;
     this.socket.io.opts.transports = this.#pollsFirst ? ["polling", "websocket"] : ["websocket", "polling"];
   }
@@ -158,8 +160,11 @@ export class Link {
   /** @param {Error & {data?: {msg_id?: string}}} error */
   #failed(error) {
     if (error.data?.msg_id === "CONVERSATION$NOT_FOUND") return this.#refuse("gone", error.message);
-    if (error.message === "invalid_session_api_key") return this.#refuse("key", error.message);
+    const refusesKey = error.message === "invalid_session_api_key";
+    if (refusesKey && this.#key === readSessionKey()) return this.#refuse("key", error.message);
     this.listener.changed("reconnecting");
+    // Another key was entered meanwhile.
+    if (refusesKey) return this.#retry();
     // A refused websocket is followed by polling within the attempt, one without any answer is not.
     if (error.message === "timeout") this.#pollsFirst = !this.#pollsFirst;
     if (this.socket.active) {

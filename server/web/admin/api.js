@@ -21,9 +21,13 @@ export class AdminApi {
   /** @type {string | null} */
   #held = null;
 
-  /** @param {() => void} onUnauthorised Called for every 401, before the call rejects. */
+  /** @param {() => void} onUnauthorised Called for every 401 of the present key, before the call rejects. */
   constructor(onUnauthorised) {
     this.onUnauthorised = onUnauthorised;
+  }
+
+  get #key() {
+    return this.#held ?? storedKey();
   }
 
   /** @param {string} key */
@@ -72,11 +76,12 @@ export class AdminApi {
    * @param {string} method
    * @param {string} path
    * @param {object} [body]
+   * @returns {Promise<Response>}
    */
   async #ask(method, path, body) {
     /** @type {Record<string, string>} */
     const headers = {};
-    const key = this.#held ?? storedKey();
+    const key = this.#key;
     if (key && fitsHeader(key)) headers["X-Admin-API-Key"] = key;
     if (body !== undefined) headers["Content-Type"] = "application/json";
     let response;
@@ -88,6 +93,8 @@ export class AdminApi {
       throw new AdminError("The server cannot be reached.", 0);
     }
     if (response.ok) return response;
+    // What was refused for a key says nothing of another one that was entered meanwhile, and is to be had with that.
+    if (response.status === 401 && key !== this.#key) return this.#ask(method, path, body);
     if (response.status === 401) this.onUnauthorised();
     const answer = await response.json().catch(() => null);
     const text = answer?.error || `The server answered ${response.status}.`;
