@@ -89,7 +89,7 @@ def join_scripts(entry: str, source_of: SourceOf, name: str) -> dict[str, Bundle
     names = {
         path: f"${number}_{re.sub(r'[^0-9A-Za-z]', '_', path)}" for number, path in enumerate(graph)
     }
-    scripts = {path: _script_name(name, path) for path in later}
+    scripts = {path: script_name(name, path) for path in later}
     joined: dict[str, Bundle] = {}
     lent: set[str] = set()
     for path, part in later.items():
@@ -180,7 +180,8 @@ def _needed_twice(parts: Iterable[Mapping[str, _Module]], first: Container[str])
     return {path for path, count in times.items() if count > 1 and path not in first}
 
 
-def _script_name(name: str, path: str) -> str:
+def script_name(name: str, path: str) -> str:
+    """Return the name of the script of a module that is loaded later than the script `name`."""
     stem, _, suffix = name.rpartition(".")
     return f"{stem}-{path.removesuffix('.js').replace('/', '-')}.{suffix}"
 

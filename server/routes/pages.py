@@ -38,6 +38,8 @@ SHARED = (
     "styles/base.css",
 )
 """Files the admin page shares with the built-in chat page, which may not be the one served."""
+CONVERSATION_PARTS = "conversation-parts.js"
+"""The module with what only an open conversation needs."""
 DIAGRAM = "diagram/index.html"
 DIAGRAM_LIBRARY = "vendor/mermaid.min.js"
 """Of no use to the page itself, and larger than all the rest of it."""
@@ -113,7 +115,8 @@ class BuiltInPage:
         """Serve a file below `/assets`, or the page at its client-side routes. Raises NotFound."""
         path = request.path_params["path"].strip("/")
         if _is_address_of_the_page(request, path):
-            return self._files.page(request)
+            addressed = _CONVERSATION.fullmatch(path)
+            return self._files.page(request, at_once=CONVERSATION_PARTS if addressed else None)
         folder, _, rest = path.partition("/")
         if folder != "assets":
             raise NotFound("There is no such file")

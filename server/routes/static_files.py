@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from server.errors import NotFound
-from server.routes.bundles import join_scripts, join_styles
+from server.routes.bundles import join_scripts, join_styles, script_name
 
 BUILT_IN = Path(__file__).parent.parent / "web"
 STRICT_POLICY = (
@@ -121,17 +121,26 @@ class WebFiles:
         self._text = _with_joined(text, prefix).replace(
             f'"{prefix}/', f'"{prefix}/{self._version}/'
         )
-        self._pages: dict[int, WebFile] = {}
-        """The page by the depth of the requested path, in folders."""
+        self._folder = f"{prefix}/{self._version}"
+        self._pages: dict[tuple[int, str | None], WebFile] = {}
+        """The page by the depth of the requested path, in folders, and by what it needs at once."""
 
-    def page(self, request: Request) -> Response:
-        """Return the page, which browsers revalidate each time. Raises NotFound."""
+    def page(self, request: Request, *, at_once: str | None = None) -> Response:
+        """Return the page, which browsers revalidate each time. Raises NotFound.
+
+        `at_once` is a module that is loaded later as a rule, and that this address needs from the
+        beginning: the page names its script in the head, so that browsers request it with the first.
+        """
         depth = _depth_of(request.scope)
         if depth > DEEPEST:
             raise NotFound("There is no page this deep")
-        if depth not in self._pages:
-            self._pages[depth] = WebFile(self._name, _seen_from(depth, self._text).encode())
-        return self._pages[depth].answer(request, REVALIDATE)
+        if (depth, at_once) not in self._pages:
+            text = self._text
+            if at_once is not None:
+                address = f"{self._folder}/{script_name(JOINED_SCRIPT, at_once)}"
+                text = _SCRIPT.sub(rf'<link rel="modulepreload" href="{address}">\n    \g<0>', text)
+            self._pages[depth, at_once] = WebFile(self._name, _seen_from(depth, text).encode())
+        return self._pages[depth, at_once].answer(request, REVALIDATE)
 
     def part(self, request: Request, path: str) -> Response:
         """Return a file, cached for long if its path begins with the current version. Raises NotFound.

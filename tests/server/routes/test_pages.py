@@ -78,6 +78,27 @@ async def test_all_a_page_is_made_of_has_its_version_is_there_and_is_kept_for_ev
         assert answer.headers["cache-control"] == IMMUTABLE
 
 
+@pytest.mark.parametrize(
+    ("address", "named"), [("/", 0), ("/conversations/abc", 1), ("/conversations/abc/", 1)]
+)
+async def test_the_page_of_a_conversation_names_the_script_that_only_conversations_need(
+    rest, address, named
+):
+    page = (await rest.ask("GET", address)).text
+    ahead = re.findall(r'<link rel="modulepreload" href="([^"]+)">', page)
+
+    assert len(ahead) == named
+    for one in ahead:
+        script = await rest.ask("GET", urljoin(address, one))
+        assert script.headers["cache-control"] == IMMUTABLE
+        # The address that the first script imports it by: otherwise it is requested twice.
+        first = re.findall(r'<script type="module" src="([^"]+)">', page)[0]
+        assert (
+            f'import("./{one.rpartition("/")[2]}")'
+            in (await rest.ask("GET", urljoin(address, first))).text
+        )
+
+
 async def test_the_frame_of_diagrams_is_one_document_that_can_reach_nothing(rest):
     answer = await rest.ask("GET", "/assets/diagram/index.html")
 
