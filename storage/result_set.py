@@ -15,6 +15,8 @@ T = TypeVar("T")
 CURSOR_VERSION = 1
 MAX_CURSOR_LENGTH = 512
 """Characters; a longer text is refused unread."""
+NUMBERS = range(-(2**63), 2**63)
+"""The numbers that a sort key may have, which are those that every database can compare."""
 
 
 class ResultSet(BaseModel, Generic[T]):
@@ -41,6 +43,8 @@ def decode_cursor(text: str, kind: str, types: Sequence[type]) -> list[Any]:
     """
     version, found_kind, *key = _read(text)
     if (version, found_kind) != (CURSOR_VERSION, kind) or [type(part) for part in key] != [*types]:
+        raise BadCursor("Not a page id of this list")
+    if any(isinstance(part, int) and part not in NUMBERS for part in key):
         raise BadCursor("Not a page id of this list")
     if encode_cursor(kind, key) != text:
         raise BadCursor("Not a page id")

@@ -58,7 +58,9 @@ def moment_of(timestamp: object) -> int:
     """Return the microseconds since 1970 of a log's timestamp, 0 for what is none."""
     try:
         moment = datetime.fromisoformat(timestamp)  # type: ignore[arg-type]
-        return microseconds_of(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        # Some hours of the calendar's first and last day have no date in UTC: OverflowError.
+        return microseconds_of(aware.astimezone(UTC))
     except (TypeError, ValueError, OverflowError):
         return 0
 

@@ -28,6 +28,7 @@ from server.errors import (
 )
 from server.routes.admin.access import KEY_HEADER as ADMIN_KEY_HEADER
 from server.routes.endpoint import JSON, Description, Resource, Tag, description_of
+from server.routes.request import CONVERSATION_ID
 from server.schemas import Mode, TypeSchemas, example_of
 from storage.errors import BadKey, ConversationNotFound, StorageError
 
@@ -87,7 +88,9 @@ RETRY_AFTER = {
     "required": True,
     "schema": {"type": "integer", "minimum": 1},
 }
-CONVERSATION_ID = r"^(?!task-)(?!.*\.\.)[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}$"
+
+NARROWING = frozenset(("format", "pattern", "minLength"))
+"""What may keep a text from being blank."""
 
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 _INTRODUCTION = (
@@ -276,11 +279,7 @@ def _path_parameters(endpoint: Endpoint) -> Iterator[dict[str, Any]]:
     for name in _PARAMETER.findall(endpoint.path):
         schema: Schema = {"type": "string", "minLength": 1}
         if name == "conversation_id":
-            schema = {
-                "type": "string",
-                "pattern": CONVERSATION_ID,
-                "examples": ["8f6a0c1d2b3e4f5a9c7d6e5f4a3b2c1d"],
-            }
+            schema = {"type": "string", **CONVERSATION_ID}
         yield {"name": name, "in": "path", "required": True, "schema": schema}
 
 
@@ -307,7 +306,7 @@ def _without_null(schema: Schema) -> Schema:
 
 def _or_blank(schema: Schema) -> Schema:
     """Allow a blank value, which counts as absent, so that a form may send all its fields."""
-    if schema.get("type") == "string" and "format" not in schema:
+    if schema.get("type") == "string" and not schema.keys() & NARROWING:
         return schema
     default = {"default": schema["default"]} if "default" in schema else {}
     bare = {name: value for name, value in schema.items() if name != "default"}

@@ -6,7 +6,7 @@ from datetime import date
 from typing import Annotated, Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -34,6 +34,13 @@ Moment = Annotated[UtcDatetime, BeforeValidator(_written_out)]
 """A time with its UTC offset."""
 Day = Annotated[date, BeforeValidator(_written_out)]
 
+CONVERSATION_ID: Mapping[str, Any] = {
+    "pattern": r"^(?!task-)(?!.*\.\.)[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}$",
+    "examples": ["8f6a0c1d2b3e4f5a9c7d6e5f4a3b2c1d"],
+}
+"""The description of what `check_conversation_id` accepts."""
+ConversationId = Annotated[str, Field(json_schema_extra={**CONVERSATION_ID})]
+"""The id of a conversation, to be checked with `check_conversation_id`."""
 
 EventJson = Annotated[dict[str, Any], WithJsonSchema({"$ref": REFERENCE.format(model="Event")})]
 ClientEventJson = Annotated[

@@ -11,16 +11,24 @@ from starlette.responses import Response
 from events.event import EventSource
 from events.search.finder import Finder, Result
 from events.search.said import microseconds_of, time_of
-from server.errors import BadRequest, NotSupported
+from server.errors import NotSupported
 from server.routes.endpoint import Tag, described
-from server.routes.request import JsonResponse, Moment, Query, ResponseBody, owner_of, read_query
+from server.routes.request import (
+    ConversationId,
+    JsonResponse,
+    Moment,
+    Query,
+    ResponseBody,
+    owner_of,
+    read_query,
+)
 from server.routes.services import Services
 from storage.conversations.metadata import ConversationMetadata, default_title
 from storage.conversations.paging import DEFAULT_LIMIT, MAX_LIMIT
 from storage.errors import BadCursor, SearchBusy, SearchTooSlow
 from storage.keys import check_conversation_id
 from storage.result_set import decode_cursor, encode_cursor
-from storage.search.base import TITLE_ID, EntryKind, SearchQuery
+from storage.search.base import MAX_PLACE, TITLE_ID, EntryKind, SearchQuery
 from storage.search.words import phrases_of
 from storage.unicode_text import one_line
 
@@ -32,10 +40,10 @@ CURSOR = "search"
 class FindQuery(Query):
     """What to look for, and where."""
 
-    q: str = Field(max_length=MAX_QUERY)
+    q: str = Field(min_length=1, max_length=MAX_QUERY)
     limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
-    cursor: Annotated[str, Field(json_schema_extra={"format": "page-id"})] | None = None
-    conversation_id: str | None = None
+    cursor: Annotated[str, Field(json_schema_extra={"format": "search-cursor"})] | None = None
+    conversation_id: ConversationId | None = None
     source: EventSource | None = None
     kind: EntryKind | None = None
     since: Moment | None = None
@@ -84,25 +92,23 @@ class SearchRoutes:
         """Search titles, messages, thoughts and outputs, newest first.
 
         Results contain every word of `q`, and every text in double quotes as it is; case and accents
-        make no difference, and with `prefix` the last word may go on. What was said in the last second may be missing. A page may have
-        fewer than `limit` results and be followed by another.
+        make no difference, and with `prefix` the last word may go on. Without a word in `q` nothing is
+        found. What was said in the last second may be missing. A page may have fewer than `limit`
+        results and be followed by another.
         """
         query = read_query(request, FindQuery)
         finder = self._finder()
-        phrases = phrases_of(query.q, prefix=query.prefix)
-        if not phrases:
-            raise BadRequest("q: must contain a letter or a digit")
         asked = SearchQuery(
             owner=owner_of(request),
-            phrases=phrases,
+            phrases=phrases_of(query.q, prefix=query.prefix),
             conversation_id=query.conversation_id and check_conversation_id(query.conversation_id),
             source=query.source,
             kind=query.kind,
             since=None if query.since is None else microseconds_of(query.since),
-            below=None if query.cursor is None else decode_cursor(query.cursor, CURSOR, (int,))[0],
+            below=None if query.cursor is None else place_in(query.cursor),
         )
         page = await finder.find(asked, query.limit)
-        cursor = None if page.below is None else encode_cursor(CURSOR, (page.below,))
+        cursor = None if page.below is None else cursor_behind(page.below)
         return JsonResponse(SearchResults(results=_shown(page.results), next_cursor=cursor))
 
     def _finder(self) -> Finder:
@@ -112,6 +118,19 @@ class SearchRoutes:
                 " and no search_dir is set"
             )
         return self._services.finder
+
+
+def cursor_behind(place: int) -> str:
+    """Return the cursor of the page behind a place of the index."""
+    return encode_cursor(CURSOR, (place,))
+
+
+def place_in(cursor: str) -> int:
+    """Return the place in a cursor. Raises BadCursor for what `cursor_behind` does not return."""
+    (place,) = decode_cursor(cursor, CURSOR, (int,))
+    if not 0 <= place <= MAX_PLACE:
+        raise BadCursor("Not a cursor of a search")
+    return int(place)
 
 
 def _shown(results: Sequence[Result]) -> list[SearchResult]:

@@ -1,6 +1,7 @@
 """The conformance suite of a SearchIndex, as tests of pytest and pytest-asyncio."""
 
 from contextlib import AbstractAsyncContextManager
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import pytest_asyncio
 
 from storage.errors import Unavailable
 from storage.search.base import (
+    MAX_PLACE,
+    TIE_BITS,
     TITLE_ID,
     Entry,
     EntryKind,
@@ -15,6 +18,7 @@ from storage.search.base import (
     LogState,
     SearchIndex,
     SearchQuery,
+    first_place,
 )
 from storage.search.words import phrases_of
 
@@ -195,6 +199,17 @@ class SearchIndexSuite:
 
         assert [one.event_id for one in first] == [9, 8, 7, 6]
         assert [one.event_id for one in rest] == [5, 4, 2, 1, 0]
+
+    async def test_entries_of_the_last_moments_have_places_as_well(self, index):
+        last = next(f"c{n}" for n in count() if first_place(f"c{n}", 0) == 2**TIE_BITS - 1)
+        await put(index, last, *(entry(number, "word", 2**60) for number in range(3)))
+
+        found = await found_by(index, "word")
+
+        assert [one.event_id for one in found] == [2, 1, 0]
+        assert all(0 <= one.place <= MAX_PLACE for one in found)
+        assert await found_by(index, "word", since=2**60) == found
+        assert await found_by(index, "word", below=MAX_PLACE) == found
 
     async def test_entries_of_one_moment_each_have_a_place(self, index):
         for number in range(50):

@@ -16,8 +16,12 @@ MAX_FOUND = 200
 """Maximum number of entries that one call of `find` returns."""
 
 TIE_BITS = 11
-MAX_MOMENT = 2**52 - 1
-"""Microseconds since 1970 of the last moment that a place can name, in the year 2112."""
+MAX_PLACE = 2**63 - 1
+MAX_MOMENT = 2**52 - 2**32
+"""Microseconds since 1970 of the last moment that a place can name, in the year 2112.
+
+Later ones share its places and those behind it, of which there are enough for every entry.
+"""
 
 
 class EntryKind(StrEnum):

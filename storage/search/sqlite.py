@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 from storage.errors import SearchBusy, SearchTooSlow, Unavailable
 from storage.keyed_locks import KeyedLocks
 from storage.search.base import (
+    MAX_PLACE,
     Found,
     LogChange,
     LogState,
@@ -40,7 +41,6 @@ FIND_SECONDS = 3.0
 INSTRUCTIONS = 20_000
 VERSION = 1
 """Of the tables below; an index of another version is dropped and made anew."""
-BIGGEST = 2**63 - 1
 
 TABLES = f"""
 CREATE TABLE logs (
@@ -313,7 +313,7 @@ class SqliteSearchIndex(SearchIndex):
 
     def _find(self, query: SearchQuery, limit: int) -> list[Found]:
         since = 0 if query.since is None else place_at(query.since)
-        below = BIGGEST if query.below is None else query.below
+        below = MAX_PLACE if query.below is None else query.below
         values = (_expression(query), since, below, query.owner, limit)
         reader = self._readers.get()
         due = time.monotonic() + self._find_seconds

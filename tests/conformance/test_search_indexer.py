@@ -10,6 +10,7 @@ import pytest
 from events.event import StoredEvent
 from events.search.finder import Finder
 from events.search.indexer import EVENTS, Indexer
+from events.search.said import time_of
 from events.summary import fold
 from storage.conversations.metadata import ConversationMetadata, MetadataChange
 from storage.errors import Unavailable
@@ -126,6 +127,19 @@ async def test_what_was_said_is_found_with_its_place_and_the_text_around_it(worl
     ]
     assert page.below is None
     assert await world.find("report") == [("c1", TITLE_ID)]
+
+
+async def test_a_time_without_a_date_in_utc_is_the_first_of_all(world):
+    times = ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59Z")
+    said = {"action": "message", "args": {"content": "word"}}
+    await world.create("c1")
+    await world.say("c1", *({**said, "timestamp": time} for time in times))
+    await world.level()
+
+    page = await world.finder.find(SearchQuery("ann", phrases_of("word")), 10)
+
+    found = [(one.entry.event_id, time_of(one.entry.moment).year) for one in page.results]
+    assert found == [(2, 9999), (1, 1970), (0, 1970)]
 
 
 async def test_messages_thoughts_and_outputs_are_found_and_nothing_else(world):

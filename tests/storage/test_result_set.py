@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given, strategies as st
 
 from storage.errors import BadCursor
-from storage.result_set import CURSOR_VERSION, MAX_CURSOR_LENGTH, decode_cursor, encode_cursor
+from storage.result_set import (
+    CURSOR_VERSION,
+    MAX_CURSOR_LENGTH,
+    NUMBERS,
+    decode_cursor,
+    encode_cursor,
+)
 
 TYPES = (int, str)
 
@@ -15,7 +21,7 @@ def raw(value: object) -> str:
     return urlsafe_b64encode(text).decode().rstrip("=")
 
 
-@given(st.integers(), st.text(max_size=20))
+@given(st.integers(NUMBERS.start, NUMBERS.stop - 1), st.text(max_size=20))
 def test_a_key_comes_back_from_its_cursor(number, text):
     cursor = encode_cursor("things", (number, text))
 
@@ -56,6 +62,9 @@ def test_any_bytes_in_a_cursor_are_decoded_or_refused(content):
         raw([CURSOR_VERSION, "things", True, "a"]),
         raw([CURSOR_VERSION, "things", 1.0, "a"]),
         raw([CURSOR_VERSION, "things", "1", "a"]),
+        raw([CURSOR_VERSION, "things", 2**63, "a"]),
+        raw([CURSOR_VERSION, "things", -(2**63) - 1, "a"]),
+        raw([CURSOR_VERSION, "things", 10**300, "a"]),
         raw(b'[1, "things", 1, "a"]'),
         encode_cursor("things", (1, "a")) + "=",
         encode_cursor("things", (1, "a")) + "\n",

@@ -19,7 +19,9 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.core.parameters import ParameterLocation
 from schemathesis.engine import events, from_schema
 
+from server.routes.search import cursor_behind
 from storage.conversations.paging import ListPosition
+from storage.search.base import MAX_PLACE
 from tests.support.servers import ServerProcess, server_process
 
 KEY = "open-sesame"
@@ -78,6 +80,7 @@ async def fuzzed_server(
 ) -> AsyncIterator[ServerProcess]:
     """A server process; at the end it must still be there and have logged no failure."""
     environment = {} if key is None else {"SESSION_API_KEY": key, "PARLEY_ADMIN_KEY": ADMIN_KEY}
+    environment["PARLEY_SEARCH_DIR"] = str(folder / "search")
     async with server_process(
         folder / "data", "--storage", storage, environment=environment
     ) as server:
@@ -147,6 +150,7 @@ def _configured(key: str | None, seed: int, examples: int, *, whole: bool) -> Sc
 def _fuzz(url: str, config: SchemathesisConfig, outcome: Outcome) -> None:
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     schemathesis.openapi.format("page-id", _page_ids())
+    schemathesis.openapi.format("search-cursor", st.integers(0, MAX_PLACE).map(cursor_behind))
     schemathesis.openapi.format("recording", _recordings())
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json", config=config)
     schema.hooks.hook("filter_headers")(_leaves_the_connection_alone)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from events.client_events import decode_client
 from events.errors import BadEvent
 from events.recording import read_recording
+from events.search.said import microseconds_of
 from events.serialization import decode, encode
 from events.stores.files.format import (
     encode_head,
@@ -25,11 +26,13 @@ from server.config.sources import ConfigError
 from server.errors import Refused
 from server.routes.conversations import ListQuery
 from server.routes.events import EventQuery
+from server.routes.search import FindQuery, cursor_behind, place_in
 from server.sockets.protocol import ClientPacket, Handshake, parse_event, parse_handshake
 from storage.conversations.paging import ListPosition
 from storage.errors import BadCursor, BadValue, Damaged, WrongKey
 from storage.files.format import with_checksum
 from storage.sealing.cipher import Cipher
+from storage.search.base import MAX_PLACE, place_at
 from storage.users.codecs import decode_settings, encode_settings
 from storage.users.settings import Settings
 
@@ -118,6 +121,17 @@ def check_cursor(text: str) -> bool:
     return position is not None
 
 
+def check_search_cursor(text: str) -> bool:
+    try:
+        place = place_in(text)
+    except BadCursor as refused:
+        _readable(str(refused))
+        return False
+    assert 0 <= place <= MAX_PLACE
+    assert cursor_behind(place) == text
+    return True
+
+
 def check_frames(content: bytes) -> bool:
     events = events_in(SEED, content)
     head = head_in(SEED, content)
@@ -174,15 +188,17 @@ def check_stored_settings(body: bytes) -> bool:
 
 def check_query(given: dict[str, str]) -> bool:
     taken = True
-    for model in (ListQuery, EventQuery):
+    for model in (ListQuery, EventQuery, FindQuery):
         try:
-            query = model.model_validate(given)
+            query = model.model_validate({"q": "text"} | given)  # the only one that is required
         except ValidationError as refused:
             _readable(refused.errors(include_url=False, include_input=False)[0]["msg"][:500])
             taken = False
             continue
         if isinstance(query, EventQuery):
             query.filter()
+        if isinstance(query, FindQuery) and query.since is not None:
+            assert 0 <= place_at(microseconds_of(query.since)) <= MAX_PLACE
     return taken
 
 

@@ -21,7 +21,10 @@ from server.config.settings import ServerConfig
 from server.config.sources import PLAIN_VARIABLES, variable_names
 from server.routes.conversations import ListQuery
 from server.routes.events import EventQuery
+from server.routes.search import CURSOR, FindQuery
 from storage.conversations.paging import ListPosition
+from storage.result_set import encode_cursor
+from storage.search.base import MAX_PLACE
 from storage.users.settings import Settings
 from tests.support.fuzz_checks import (
     SEED,
@@ -34,6 +37,7 @@ from tests.support.fuzz_checks import (
     check_packet,
     check_query,
     check_recording,
+    check_search_cursor,
     check_stored_event,
     check_stored_settings,
     check_user_settings,
@@ -84,7 +88,9 @@ HANDSHAKES = st.builds(
     WORDS,
     st.lists(st.tuples(QUERY_NAMES, ANY_TEXT), max_size=3),
 )
-PARAMETERS = st.sampled_from(sorted({*ListQuery.model_fields, *EventQuery.model_fields}))
+PARAMETERS = st.sampled_from(
+    sorted({*ListQuery.model_fields, *EventQuery.model_fields, *FindQuery.model_fields})
+)
 MOMENTS = st.one_of(
     st.datetimes().map(lambda moment: moment.isoformat() + "Z"),
     st.sampled_from(("0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "2026-W01", "1e9")),
@@ -137,6 +143,18 @@ PAGE_IDS = st.builds(
     ),
     st.sampled_from(("", "", "=", "A", "é")),
 )
+SEARCH_CURSORS = st.builds(
+    encode_cursor,
+    st.sampled_from((CURSOR, CURSOR, CURSOR, "conversations")),
+    st.lists(
+        st.one_of(
+            st.integers(0, MAX_PLACE),
+            st.sampled_from((-1, -(2**63) - 1, 2**63 - 1, 2**63, 2**64, 10**300, "0", "")),
+        ),
+        min_size=1,
+        max_size=2,
+    ),
+)
 
 RECORDINGS = st.lists(st.one_of(DONE, DONE, PAYLOADS), max_size=4).map(
     lambda some: encodable([SAID, *some]).decode()
@@ -157,6 +175,7 @@ TARGETS = (
         check_handshake,
     ),
     Target("cursors", PAGE_IDS, check_cursor),
+    Target("cursors of searches", SEARCH_CURSORS, check_search_cursor),
     Target("log segments", SEGMENTS, check_frames),
     Target("recordings", RECORDINGS, check_recording),
     Target("settings of users", SETTINGS_BODIES, check_user_settings),

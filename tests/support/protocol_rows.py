@@ -120,7 +120,6 @@ MANAGING = (
         query="?q=hello",
         refusals=(
             Refusal(400, "bad_request", ""),
-            Refusal(400, "bad_request", "?q=%20*%20"),
             Refusal(400, "bad_request", "?q=x&limit=101"),
             Refusal(400, "bad_request", "?q=x&kind=magic"),
             Refusal(400, "bad_value", "?q=x&cursor=NQ=="),

@@ -8,6 +8,8 @@ from httpx import ASGITransport, AsyncClient
 
 from server.app import create_app
 from server.config.settings import ServerConfig
+from server.routes.search import CURSOR, cursor_behind
+from storage.result_set import encode_cursor
 from storage.search.sqlite import INDEX_NAME
 from tests.support.rest import EVERY, rest_server
 
@@ -144,6 +146,55 @@ async def test_pages_are_walked_by_their_cursor(rest):
         cursor = page["next_cursor"]
 
     assert len(seen) == len(set(seen)) == 5
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+@pytest.mark.parametrize(
+    "key", [(-1,), (2**63,), (2**64,), (-(2**63) - 1,), (10**300,), ("1",), (1, 2), (), ("",)]
+)
+async def test_a_cursor_that_no_page_gave_is_refused(tmp_path, kind, key):
+    async with asked(tmp_path, storage_kind=kind, search_dir=tmp_path / "index") as client:
+        cursor = encode_cursor(CURSOR, key)
+        answer = await client.get("/api/search", params={"q": "x", "cursor": cursor})
+
+        assert (answer.status_code, answer.json()["code"]) == (400, "bad_value")
+        assert answer.json()["error"].startswith("Not a")
+
+
+@pytest.mark.parametrize("place", [0, 1, 2**63 - 1])
+async def test_every_place_of_an_index_may_stand_in_a_cursor(tmp_path, place):
+    async with asked(tmp_path, storage_kind="sqlite") as client:
+        query = {"q": "x", "cursor": cursor_behind(place)}
+        answer = await client.get("/api/search", params=query)
+
+    assert (answer.status_code, answer.json()["results"]) == (200, [])
+
+
+@pytest.mark.parametrize("since", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"])
+async def test_every_time_of_the_calendar_may_be_asked_for(tmp_path, since):
+    async with asked(tmp_path, storage_kind="sqlite") as client:
+        answer = await client.get("/api/search", params={"q": "x", "since": since})
+
+    assert (answer.status_code, answer.json()["results"]) == (200, [])
+
+
+@pytest.mark.parametrize("since", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "5"])
+async def test_a_time_that_has_no_date_in_utc_is_refused(tmp_path, since):
+    async with asked(tmp_path, storage_kind="sqlite") as client:
+        answer = await client.get("/api/search", params={"q": "x", "since": since})
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    assert answer.json()["error"].startswith("since: ")
+
+
+@pytest.mark.parametrize("text", ["*", " ", '""', "\N{ZERO WIDTH JOINER}", "\N{PARTY POPPER}"])
+async def test_a_query_without_a_word_finds_nothing(rest, text):
+    await say(rest, "zebra")
+    await rest.wait_until_searchable()
+
+    page = await found(rest, text)
+
+    assert page == {"results": [], "next_cursor": None}
 
 
 async def test_results_are_since_a_time(rest):
