@@ -99,6 +99,19 @@ async def test_what_cannot_be_loaded_is_said_and_tried_again(context, server):
     assert not await reader.found_fault(excused="ERR_FAILED")
 
 
+async def test_a_conversation_whose_script_could_not_be_loaded_is_shown_when_it_can(visitor):
+    script = "**/joined-conversation-parts.js"
+    await visitor.page.route(script, lambda route: route.fulfill(status=503))
+    await visitor.visit("/conversations/gallery")
+    await expect(visitor.part("error-banner")).to_contain_text("could not be loaded")
+
+    await visitor.page.unroute(script)
+    await visitor.sees_state("Ready")
+    await expect(visitor.part("error-banner")).to_be_hidden()
+    assert await visitor.entries()
+    assert not await visitor.found_fault(excused="503")
+
+
 async def test_a_language_is_loaded_by_those_who_read_it(browser, server):
     for locale, expected in (("de-DE", ["de.js"]), ("en-GB", []), ("fr-FR", [])):
         context = await new_context(browser, locale=locale)
