@@ -204,8 +204,8 @@ async def check_conditions(objects: Objects) -> None:
     Raises UnfitMedium, and what the calls raise.
     """
     key = f"probe-{uuid4().hex}"
-    e_tag = await objects.put(key, b"first", None)
     try:
+        e_tag = await objects.put(key, b"first", None)
         await _refused(objects.put(key, b"second", None), "creates an object that is there already")
         newer = await objects.put(key, b"third", e_tag)
         await _refused(objects.put(key, b"fourth", e_tag), "replaces an object by a stale tag")

@@ -14,7 +14,14 @@ from events.stores.opening import open_event_store, storage_problems
 from storage.backends import backend_of
 from storage.config import CloudStorage
 from storage.conversations.metadata import ConversationMetadata
-from storage.errors import BucketInUse, NotPermitted, StorageError, UnfitMedium, WrongKey
+from storage.errors import (
+    BucketInUse,
+    NotPermitted,
+    OutcomeUnknown,
+    StorageError,
+    UnfitMedium,
+    WrongKey,
+)
 from storage.files.cloud import MARK
 from storage.files.objects import Objects, check_conditions, open_bucket
 from storage.opening import open_storage
@@ -28,7 +35,7 @@ from tests.support.s3 import (
     s3_server,
     storage_of,
 )
-from tests.support.s3_proxy import s3_proxy
+from tests.support.s3_proxy import Fault, s3_proxy
 
 ROOT = Path(__file__).parents[2]
 
@@ -92,13 +99,49 @@ async def test_a_service_that_ignores_conditions_is_refused_and_nothing_is_left(
     async with s3_proxy(s3_server().port) as proxy:
         options: dict[str, str | bool] = {"skip_signature": True}
         options["endpoint"] = f"http://127.0.0.1:{proxy.port}"
-        objects = Objects(open_bucket(f"s3://{OPEN_BUCKET}/{tmp_path.name}", options, "lease"))
-        await check_conditions(objects)
+        url = f"s3://{OPEN_BUCKET}/{tmp_path.name}"
+        config = storage_of(tmp_path).model_copy(
+            update={"url": url, "options": SecretStr(json.dumps(options))}
+        )
 
         for stripped, told in ((b"if-none-match:", "creates"), (b"if-match:", "stale tag")):
             proxy.stripped = stripped
-            with pytest.raises(UnfitMedium, match=f"ignores conditions: it .*{told}"):
-                await check_conditions(objects)
+            async with AsyncExitStack() as stack:
+                # A service under load may answer 500 to the probe, which is tried again then.
+                with pytest.raises(UnfitMedium, match=f"ignores conditions: it .*{told}"):
+                    await backend_of(config).open(stack)
+        assert await Objects(open_bucket(url, options, "lease")).keys("") == []
+
+
+@pytest.mark.parametrize("fault", [Fault.FAILURE, Fault.BUSY, Fault.LOST, Fault.UNANSWERED])
+async def test_a_start_asks_a_service_again_that_fails_at_first(fault, tmp_path):
+    async with s3_proxy(s3_server().port) as proxy:
+        proxy.script(fault, fault)
+
+        async with open_storage(storage_of(tmp_path, proxy.port)):
+            assert [met for _, met in proxy.seen].count(fault) == 2
+
+
+async def test_a_service_that_answers_500_only_is_told_with_its_url(tmp_path):
+    async with s3_proxy(s3_server().port) as proxy:
+        proxy.choose = lambda _: Fault.FAILURE
+        config = storage_of(tmp_path, proxy.port)
+
+        with pytest.raises(
+            StorageError, match=f"cannot use {config.url}: the object store answered 500"
+        ):
+            async with open_storage(config):
+                pass
+
+
+async def test_a_probe_whose_first_write_is_not_answered_leaves_nothing(tmp_path):
+    async with s3_proxy(s3_server().port) as proxy:
+        objects = objects_of(tmp_path, port=proxy.port, attempt_seconds=1_000)
+        proxy.script(Fault.UNANSWERED)
+
+        with pytest.raises(OutcomeUnknown):
+            await check_conditions(objects)
+
         assert await objects.keys("") == []
 
 
