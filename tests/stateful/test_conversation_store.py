@@ -23,7 +23,7 @@ from storage.conversations.base import ConversationStore, ConversationStores
 from storage.conversations.metadata import ConversationMetadata, ConversationTrigger, MetadataChange
 from storage.conversations.paging import ConversationFilter, ListOrder, ListPosition
 from storage.errors import ConversationDeleted, ConversationNotFound, OwnerConflict
-from tests.support.backends import CONVERSATION_STORES, DURABLE, open_conversation_stores
+from tests.support.backends import CONVERSATION_STORES, DURABLE, HISTORIES, open_conversation_stores
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
@@ -175,5 +175,8 @@ class ConversationStoreMachine(RuleBasedStateMachine):
 @pytest.mark.parametrize("kind", CONVERSATION_STORES)
 def test_any_history_of_calls_agrees_with_a_plain_dict(kind):
     machine = type("Machine", (ConversationStoreMachine,), {"kind": kind})
+    histories = HISTORIES.get(kind, 100) * 2 // 5
 
-    run_state_machine_as_test(machine, settings=settings(max_examples=40, stateful_step_count=30))
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=histories, stateful_step_count=30)
+    )

@@ -8,14 +8,13 @@ from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 import orjson
-from hypothesis import settings, strategies as st
+from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from events.event import StoredEvent
@@ -29,6 +28,7 @@ from storage.errors import Unavailable
 from storage.search.base import TITLE_ID, SearchQuery
 from storage.search.sqlite import INDEX_NAME, SqliteSearchIndex
 from storage.search.words import phrases_of
+from tests.support.histories import short_of, try_histories
 from tests.support.report import counted
 
 OWNERS = ("ann", "bob", None)
@@ -253,14 +253,14 @@ class SearchMachine(RuleBasedStateMachine):
 
 def test_any_history_of_a_search_index_agrees_with_a_plain_list(record_property):
     histories = 60
-    figures: Counter[str] = Counter()
-    tried = type("Machine", (SearchMachine,), {"figures": figures})
-    chosen = settings(max_examples=histories, stateful_step_count=25, derandomize=True)
+    floors = {
+        "events": histories,
+        "found": histories,
+        "deletions": histories / 4,
+        "failures": histories / 4,
+    }
 
-    run_state_machine_as_test(tried, settings=chosen)
+    figures = try_histories(SearchMachine, floors, histories=histories, steps=25)
 
     record_property("figures", counted(figures))
-    assert figures["events"] > histories
-    assert figures["found"] > histories
-    assert figures["deletions"] > histories / 4
-    assert figures["failures"] > histories / 4
+    assert short_of(floors, figures) == {}

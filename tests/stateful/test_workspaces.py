@@ -8,14 +8,13 @@ from tempfile import TemporaryDirectory
 from typing import ClassVar
 
 import pytest
-from hypothesis import settings, strategies as st
+from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from events.conformance.records import append, records
@@ -24,6 +23,7 @@ from storage.errors import ConversationDeleted, ConversationNotFound, StorageErr
 from storage.workspaces.manifest import BLOB_BYTES
 from storage.workspaces.snapshot import Snapshot
 from tests.support.dying_files import Death
+from tests.support.histories import short_of, try_histories
 from tests.support.report import counted
 from tests.support.workspace_worlds import world_of
 
@@ -199,10 +199,9 @@ class WorkspaceMachine(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("kind", ["sqlite", "files", "local"])
 def test_any_history_with_kills_agrees_with_a_plain_dict(kind, record_property):
-    figures: Counter[str] = Counter()
-    machine = type("Machine", (WorkspaceMachine,), {"kind": kind, "figures": figures})
+    floors = {"saves killed": 0}
 
-    run_state_machine_as_test(machine, settings=settings(max_examples=20, stateful_step_count=15))
+    figures = try_histories(WorkspaceMachine, floors, histories=20, steps=15, kind=kind)
 
     record_property("figures", counted(figures))
-    assert figures["saves killed"] > 0
+    assert short_of(floors, figures) == {}

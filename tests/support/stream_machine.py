@@ -8,8 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
-from hypothesis import seed, settings
-from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine
 
 from tests.support.backends import SHARED_LOGS, open_event_store
 from tests.support.faulty_store import FaultyEventStore
@@ -60,31 +59,3 @@ class StreamMachine(RuleBasedStateMachine):
         self.run(self.stack.aclose())
         self.runner.close()
         self.folder.cleanup()
-
-
-def run_histories(
-    machine: type[StreamMachine],
-    kind: str,
-    examples: int,
-    steps: int,
-    chosen_seed: int | None = None,
-) -> Counter[str]:
-    """Try so many histories over that kind of store; what happened in all of them together.
-
-    Without a seed they are the same ones every time.
-    """
-    figures: Counter[str] = Counter()
-    tried = type("Machine", (machine,), {"kind": kind, "figures": figures})
-    if chosen_seed is not None:
-        seed(chosen_seed)(tried)
-    run_state_machine_as_test(
-        tried,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            derandomize=chosen_seed is None,
-            database=None,
-            deadline=None,
-        ),
-    )
-    return figures
