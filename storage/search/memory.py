@@ -46,8 +46,10 @@ class MemorySearchIndex(SearchIndex):
                 continue
             dropped = {entry.event_id for entry in change.entries}.union(change.withdrawn)
             self._drop(conversation_id, dropped)
+            first = place = -1
             for entry in change.entries:
-                place = first_place(conversation_id, entry.moment)
+                wanted = first_place(conversation_id, entry.moment)
+                first, place = wanted, place + 1 if wanted == first else wanted
                 while place in self._places:
                     place += 1
                 self._places[place] = conversation_id, entry

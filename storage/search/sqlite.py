@@ -74,6 +74,13 @@ ORDER BY words.rowid DESC
 LIMIT ?
 """
 
+_FREE_PLACE = """
+    SELECT place + 1 FROM entries AS taken
+    WHERE place >= ? AND NOT EXISTS (SELECT 1 FROM entries WHERE place = taken.place + 1)
+    ORDER BY place LIMIT 1
+"""
+"""The end of the places that are taken without a gap from one on."""
+
 
 class SqliteSearchIndex(SearchIndex):
     """See SearchIndex.
@@ -287,13 +294,14 @@ class SqliteSearchIndex(SearchIndex):
 
     def _placed(self, number: int, change: LogChange) -> Iterator[tuple[int, str, str]]:
         owner, conversation_id = change.after.owner, change.conversation_id
+        first = place = -1
         for entry in change.entries:
-            place = first_place(conversation_id, entry.moment)
-            while True:
-                query = "INSERT OR IGNORE INTO entries (place, log, event_id) VALUES (?, ?, ?)"
-                if self._writer.execute(query, (place, number, entry.event_id)).rowcount:
-                    break
-                place += 1
+            wanted = first_place(conversation_id, entry.moment)
+            # Entries of one moment follow each other: what was taken for the last is not tried again.
+            first, place = wanted, place + 1 if wanted == first else wanted
+            query = "INSERT OR IGNORE INTO entries (place, log, event_id) VALUES (?, ?, ?)"
+            while not self._writer.execute(query, (place, number, entry.event_id)).rowcount:
+                place = self._writer.execute(_FREE_PLACE, (place,)).fetchall()[0][0]
             facets = _facets(owner, conversation_id, entry.source, entry.kind)
             yield place, " ".join(facets), fold(entry.text)
 

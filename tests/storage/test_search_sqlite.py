@@ -6,9 +6,10 @@ from contextlib import closing
 
 import pytest
 
-from storage.conformance.search_index import entry, found_by, ids, put
+from storage.conformance.search_index import entry, found_by, ids, put, state
 from storage.errors import SearchBusy, SearchTooSlow, Unavailable
 from storage.search import sqlite as room
+from storage.search.base import LogChange
 from storage.search.sqlite import INDEX_NAME, SqliteSearchIndex
 from tests.support.search import open_search_index
 
@@ -91,3 +92,20 @@ async def test_entries_of_others_are_not_even_read(tmp_path):
         facets = connection.execute("SELECT facets FROM words").fetchall()
 
     assert len({text.split()[0] for (text,) in facets}) == 40
+
+
+async def test_each_of_many_entries_of_one_moment_costs_as_much_as_any_other(tmp_path):
+    """Logs that came from elsewhere may hold thousands of events with one time, or with none."""
+    statements: list[str] = []
+    async with open_search_index("sqlite", tmp_path) as index:
+        assert isinstance(index, SqliteSearchIndex)
+        index._writer.set_trace_callback(statements.append)
+        await put(index, "c1", *(entry(number, "word", 5) for number in range(1_000)))
+        for number in range(1_000, 1_010):
+            change = LogChange(
+                "c1", state(next_id=number), state(next_id=number + 1), [entry(number, "word", 5)]
+            )
+            await index.write([change])
+
+        assert await ids(index, "word") == [*range(1_009, 909, -1)]
+    assert len(statements) < 10 * 1_010
