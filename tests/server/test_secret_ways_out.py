@@ -28,6 +28,10 @@ PLANTED = {"LINE": LINE, "QUOTED": QUOTED, "FOREIGN": FOREIGN, "LONG": LONG, "DO
 LLM_KEY = "Zq7-llm-key-46"
 TRACE = "Zq7"
 """A text in every value, and nowhere else."""
+LONGER_TRACES = {
+    value[value.index(TRACE) :][:6] for value in (*PLANTED.values(), LLM_KEY) if TRACE in value
+}
+"""What is looked for in files: sealed bytes hold any three characters now and then."""
 
 
 async def drive(url, seen):
@@ -117,10 +121,11 @@ async def test_nothing_that_was_planted_leaves_by_any_way_out(tmp_path, storage)
         await server.stop()
 
     seen.append(("log", server.stderr.decode()))
-    files = [file for file in tmp_path.rglob("*") if file.is_file()]
-    seen += [(str(file), file.read_bytes().decode("latin-1")) for file in files]
     in_base64 = base64.b64encode(LINE.encode()).decode()[:-2]
     assert [where for where, text in seen if TRACE in text or in_base64 in text] == []
+    traces = [trace.encode() for trace in (*LONGER_TRACES, in_base64)]
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert [one for one in files if any(trace in one.read_bytes() for trace in traces)] == []
     assert code == f"{FOREIGN} {QUOTED}"
     events = next(text for where, text in seen if where.endswith("/trajectory"))
     assert events.count(MASK) > 30

@@ -240,7 +240,8 @@ async def test_appends_change_heads_in_their_place(tmp_path, record_property):
     await until(counted)  # backends tell their statistics when they end
     ((updated, in_place),) = await counted()
     record_property("figures", f"{in_place} of {updated} updates of heads in their place")
-    assert in_place / updated >= 0.99
+    # A page keeps what an open snapshot may still read: on a busy machine a few updates need another.
+    assert in_place / updated >= 0.95
 
 
 NAMES = ("a", "b", "c")

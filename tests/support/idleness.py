@@ -104,8 +104,15 @@ def _awaits(payload: dict[str, object]) -> bool:
 async def idle_server(data_dir: Path, conversations: int) -> AsyncIterator[IdleServer]:
     """A server with so many idle loops and no connections."""
     allow_open_files(OPEN_FILES)
-    limit = {"PARLEY_MAX_CONCURRENT_CONVERSATIONS": str(2 * conversations)}
-    async with server_process(data_dir, environment=limit) as server, remote(server.url) as api:
+    environment = {
+        "PARLEY_MAX_CONCURRENT_CONVERSATIONS": str(2 * conversations),
+        # The search index goes on for a while after so many have been created.
+        "PARLEY_FULL_TEXT_SEARCH": "false",
+    }
+    async with (
+        server_process(data_dir, environment=environment) as server,
+        remote(server.url) as api,
+    ):
         idle = IdleServer(server.url, psutil.Process(server.pid), api)
         await idle.fill(conversations)
         yield idle

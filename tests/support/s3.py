@@ -73,7 +73,7 @@ class S3Server:
             *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", f"-s3.config={self._config}"),
             *("-master.telemetry=false", "-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
             *("-master.electionTimeout=1s", "-master.heartbeatInterval=100ms"),
-            *("-master.volumeSizeLimitMB=256", "-volume.max=8", "-volume.preStopSeconds=0"),
+            *("-master.volumeSizeLimitMB=256", "-volume.max=64", "-volume.preStopSeconds=0"),
             *(f"-{name}={port}" for name, port in self._arguments.items()),
             *(f"-{part}.localSocket={self.folder / part}.sock" for part in ("filer", "s3")),
         ]
