@@ -24,7 +24,7 @@ from storage.database.base import (
     rerunnable,
 )
 from storage.database.migrate import schema_problems
-from storage.database.reading import reading
+from storage.database.reading import SQLITE_ERRORS, reading
 from storage.database.sqlite import SqliteDatabase, connect_writer
 from storage.database.wal import read_wal, wal_of
 from storage.errors import StorageError, Unavailable
@@ -115,7 +115,7 @@ class SqliteBackend(DirectoryBackend):
                 connection.execute("INSERT INTO titles (titles) VALUES ('optimize')")
                 connection.execute("VACUUM")
                 ((busy, *_),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             raise Unavailable(f"{self.path.name} cannot be written anew: {error}") from error
         if busy:
             raise Unavailable(f"{self.path.name} is being read: its write-ahead log stays as it is")
@@ -128,7 +128,7 @@ class SqliteBackend(DirectoryBackend):
         try:
             with reading(self.path) as connection:
                 conversations, events = connection.execute(query).fetchone()
-        except (StorageError, sqlite3.Error):
+        except (StorageError, *SQLITE_ERRORS):
             return f"{self.path.stat().st_size} bytes"
         return f"{conversations} conversations, {events} events"
 
@@ -150,7 +150,7 @@ class SqliteBackend(DirectoryBackend):
                 return problems, _marks_of(connection)
         except StorageError as error:
             return [*problems, str(error)], []
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             return [*problems, f"{path.name} cannot be read: {error}"], []
 
 
@@ -209,7 +209,7 @@ def _check_rows(connection: sqlite3.Connection, track: Track) -> Iterator[str]:
             with closing(connection.execute(query)) as rows:
                 found = (problem_of(row) for row in track(rows, subject, count))
                 yield from (problem for problem in found if problem is not None)
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             if not str(error).startswith(("no such table", "no such column")):
                 yield f"{subject} cannot be read: {error}"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
 from storage.database.base import Result, Row, Rows, Script, Translate, as_it_is
+from storage.database.reading import SQLITE_ERRORS
 from storage.errors import Conflict, OutcomeUnknown, StorageError, Unavailable
 from storage.failpoints import failpoint
 from storage.promise import Promise
@@ -111,13 +112,13 @@ class GroupCommit:
             return [Outcome(work.promise, None) for work in group]
         try:
             outcomes = self._apply_all(group, in_rows, statements)
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             self._reopen()
             return _all_failed(group, Unavailable(f"nothing was written: {error}"))
         failpoint("commit.begun")
         try:
             self.connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             self._reopen()
             return _all_failed(group, OutcomeUnknown(f"commit failed: {error}"))
         failpoint("commit.done")
@@ -132,7 +133,7 @@ class GroupCommit:
             _execute(self.connection, statement, parameters)
         except sqlite3.IntegrityError:
             return False
-        except sqlite3.Error:
+        except SQLITE_ERRORS:
             self._reopen()
             return False
         failpoint("commit.done")
@@ -147,7 +148,7 @@ class GroupCommit:
             try:
                 for statement, parameters in statements:
                     _execute(connection, statement, parameters)
-            except sqlite3.Error:
+            except SQLITE_ERRORS:
                 # The scripts, each by itself, tell whose fault it is.
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -207,9 +208,9 @@ class GroupCommit:
         Closing it rolls back an open transaction. While no new one can be opened, every commit
         tries again.
         """
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*SQLITE_ERRORS):
             self.connection.close()
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*SQLITE_ERRORS):
             self.connection = self._connect(self._path)
 
 

@@ -8,6 +8,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import NamedTuple, TypeAlias
 
+from storage.database.reading import SQLITE_ERRORS
 from storage.errors import MigrationError
 from storage.failpoints import failpoint
 from storage.unicode_text import fold_case
@@ -145,7 +146,7 @@ def _apply(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> N
             )
             failpoint("migration.begun")
             connection.execute("COMMIT")
-        except sqlite3.Error:
+        except SQLITE_ERRORS:
             connection.execute("ROLLBACK")
             raise
 

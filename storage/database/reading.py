@@ -8,6 +8,8 @@ from pathlib import Path
 from storage.database.wal import wal_of
 from storage.errors import Unavailable
 
+SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What the driver raises; the second where SQLite's own words quote a damaged name."""
 BUSY_SECONDS = 1.0
 """Seconds a statement waits for another holder of the file."""
 
@@ -58,7 +60,7 @@ def _opened(path: Path, uri: str) -> Iterator[sqlite3.Connection]:
         connection.text_factory = text_of
         try:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             kind = _CannotOpen if isinstance(error, sqlite3.OperationalError) else Unavailable
             raise kind(f"{path.name} cannot be read: {error}") from error
         yield connection

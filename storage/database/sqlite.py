@@ -30,7 +30,7 @@ from storage.database.base import (
 )
 from storage.database.group_commit import STATEMENTS, Connect, GroupCommit, Outcome, Work
 from storage.database.migrate import migrate_sqlite
-from storage.database.reading import read_only_uri, text_of
+from storage.database.reading import SQLITE_ERRORS, read_only_uri, text_of
 from storage.database.wal import read_wal, wal_of
 from storage.errors import MediumLost, Unavailable
 from storage.medium import FileIdentity
@@ -137,7 +137,7 @@ class SqliteDatabase(RowDatabase):
                 reader.text_factory = text_of
                 # The first query reads the schema: better now than for the first client.
                 await database._readers[-1].execute_fetchall("SELECT count(*) FROM migrations")
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             raise Unavailable(f"cannot open {path.name}: {error}") from error
         except OSError as error:
             raise Unavailable(f"cannot use {path}: {error.strerror}") from error

@@ -34,6 +34,8 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 INDEX_NAME = "search.sqlite3"
+FAILURES = (sqlite3.Error, UnicodeDecodeError)
+"""What the driver raises; the second where SQLite's own words quote a damaged name."""
 READERS = 2
 WAITING = 64
 """Searches that may wait for a reader; one more is refused."""
@@ -204,7 +206,7 @@ class SqliteSearchIndex(SearchIndex):
         def run() -> T:
             try:
                 return call()
-            except sqlite3.Error as error:
+            except FAILURES as error:
                 raise Unavailable(f"the search index in {self._path.name}: {error}") from error
             except OSError as error:
                 raise Unavailable(f"cannot use {self._path}: {error.strerror}") from error
@@ -216,7 +218,7 @@ class SqliteSearchIndex(SearchIndex):
         self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._writer = _opened(self._path)
-        except sqlite3.DatabaseError as error:
+        except FAILURES as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise  # a full disk, or a folder that cannot be written
             logger.warning("%s cannot be used (%s); making it anew", self._path.name, error)
@@ -239,7 +241,7 @@ class SqliteSearchIndex(SearchIndex):
             yield
             self._writer.execute("COMMIT")
         except BaseException:
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(*FAILURES):
                 self._writer.execute("ROLLBACK")
             raise
 
@@ -332,7 +334,7 @@ class SqliteSearchIndex(SearchIndex):
             if time.monotonic() > due:
                 raise SearchTooSlow("the search took too long; ask for rarer words") from error
             raise Unavailable(f"the search index in {self._path.name}: {error}") from error
-        except sqlite3.Error as error:
+        except FAILURES as error:
             raise Unavailable(f"the search index in {self._path.name}: {error}") from error
         finally:
             reader.set_progress_handler(None, 0)

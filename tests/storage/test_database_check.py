@@ -18,6 +18,7 @@ from storage.backends import backend_of
 from storage.backends.base import OpenedDatabase
 from storage.config import LocalStorage, MemoryStorage, SqliteStorage
 from storage.conversations.metadata import ConversationMetadata
+from storage.errors import Unavailable
 from storage.opening import open_storage
 from storage.users import CustomSecret, Secrets
 from storage.workspaces.database import DatabaseWorkspaces
@@ -260,6 +261,27 @@ async def test_what_a_directory_lacks_is_said(tmp_path):
         assert storage_problems(kind(data_dir=gone)) == []
     assert not gone.exists()
     assert backend_of(MemoryStorage()).describe() == "ok, in memory only"
+
+
+@pytest.fixture
+def misnamed(filled):
+    """A database whose schema names a table that SQLite cannot read, in bytes that are no text."""
+    with closing(sqlite3.connect(filled / NAME, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema=ON")
+        changed = (
+            "UPDATE sqlite_master SET name = CAST(X'c561' AS TEXT), sql = 'x' WHERE name = 'audit'"
+        )
+        assert connection.execute(changed).rowcount == 1
+    return filled
+
+
+async def test_a_schema_that_is_damaged_is_told_whatever_bytes_its_names_have(misnamed):
+    assert [one.startswith(f"{NAME} cannot be read") for one in problems(misnamed)] == [True]
+    described = backend_of(SqliteStorage(data_dir=misnamed)).describe()
+    assert described.endswith(f" bytes in {NAME}")
+    with pytest.raises(Unavailable, match=f"cannot open {NAME}"):
+        async with open_storage(SqliteStorage(data_dir=misnamed)):
+            pass
 
 
 async def test_an_empty_file_is_no_database(tmp_path):

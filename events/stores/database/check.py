@@ -18,7 +18,7 @@ from storage.conversations.check import shortened
 from storage.conversations.metadata import FOLDED_FIELDS
 from storage.database.base import Row
 from storage.database.migrate import is_current
-from storage.database.reading import reading
+from storage.database.reading import SQLITE_ERRORS, reading
 from storage.errors import BadKey, StorageError
 from storage.inventory import Track, untracked
 from storage.keys import check_conversation_id
@@ -107,7 +107,7 @@ def check_database_logs(path: Path, track: Track = untracked) -> list[str]:
             problems += _problems(connection, track)
     except StorageError:
         return []
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         problems.append(f"the events in {path.name} cannot be read on: {error}")
     return shortened(problems)
 
