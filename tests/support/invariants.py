@@ -9,11 +9,17 @@ I3 ids are dense from 0
 I4 nothing is in a log that nobody sent; what was refused is not in it, what is unknown at most once
 I5 every reader sees a run of the log without a hole, in order, each event once
 I6 what was sent after an acknowledgement stands behind what was acknowledged
+I7 claims never go back along the log, and no two holders append under one number
+I8 what is derived from a log (record, lists, index of keys) is what the log says
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
+from events.fence import Fence
+from events.stores.opening import storage_problems
+from storage.config import StorageConfig
 from tests.support.payloads import Payload
 
 
@@ -27,6 +33,7 @@ class Request:
     acknowledged_at: int | None = None
     event_id: int | None = None
     refused: bool = False
+    claim: Fence | None = None
 
 
 class History:
@@ -44,14 +51,17 @@ class History:
         self._moment += 1
         self.requests.setdefault(key, Request(key, content, self._moment))
 
-    def acknowledged(self, key: str, event_id: int) -> None:
-        """Note an acknowledgement. Raises AssertionError when an earlier one gave another id."""
+    def acknowledged(self, key: str, event_id: int, claim: Fence | None = None) -> None:
+        """Note an acknowledgement, and the claim of the loop under which the event was appended.
+
+        Raises AssertionError when an earlier one gave another id.
+        """
         self._moment += 1
         request = self.requests[key]
         assert request.event_id in {None, event_id}, (
             f"I1: {key} was acknowledged as {request.event_id} and then as {event_id}"
         )
-        request.event_id = event_id
+        request.event_id, request.claim = event_id, claim
         if request.acknowledged_at is None:
             request.acknowledged_at = self._moment
 
@@ -65,7 +75,7 @@ class History:
         return sum(one.event_id is not None for one in self.requests.values())
 
     def check(self, log: Sequence[Payload], ours: Callable[[str], bool] = lambda _: True) -> None:
-        """Compare the whole log with the history: I1 to I4 and I6. Raises AssertionError.
+        """Compare the whole log with the history: I1 to I4, I6, I7. Raises AssertionError.
 
         `ours` tells the keys of this history's clients from those of others.
         """
@@ -84,6 +94,7 @@ class History:
                 assert request.key in found, f"I1: {request.key} is lost"
                 assert found[request.key]["id"] == request.event_id, f"I1: {request.key} has moved"
         self._check_order(found)
+        self._check_claims()
 
     def _check_order(self, found: dict[str, Payload]) -> None:
         known = [one for one in self.requests.values() if one.key in found]
@@ -103,6 +114,23 @@ class History:
                 assert event_id > newest, f"I6: {request.key} stands before what came earlier"
             else:
                 newest = max(newest, event_id)
+
+    def _check_claims(self) -> None:
+        claimed = sorted(
+            (one.event_id, one.claim)
+            for one in self.requests.values()
+            if one.claim is not None and one.event_id is not None
+        )
+        for (_, before), (event_id, claim) in pairwise(claimed):
+            assert claim == before or claim.number > before.number, (
+                f"I7: {event_id} was appended under {claim}, behind {before}"
+            )
+
+
+def check_derived(config: StorageConfig) -> None:
+    """Check what is derived from the logs of a storage: I8. Block. Raises AssertionError."""
+    problems = storage_problems(config)
+    assert not problems, f"I8: {problems}"
 
 
 def check_view(ids: Iterable[int], after: int, log_length: int, *, complete: bool = True) -> None:
