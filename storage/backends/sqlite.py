@@ -1,13 +1,12 @@
 """The back-end of an embedded SQLite database."""
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, closing
 from functools import partial
 from pathlib import Path
-
-import orjson
 
 from storage.audit.database import DatabaseAudit
 from storage.backends.base import DirectoryBackend, OpenedDatabase
@@ -229,7 +228,7 @@ def _audit_problem(row: Row) -> str | None:
 
 def _workspace_problem(row: Row) -> str | None:
     conversation_id, manifest, names = row
-    return manifest_problem(conversation_id, bytes_in(manifest), orjson.loads(names))
+    return manifest_problem(conversation_id, bytes_in(manifest), json.loads(names))
 
 
 def _blob_problem(row: Row) -> str | None:

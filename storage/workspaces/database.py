@@ -1,9 +1,8 @@
 """Kept workspaces in a database: a row for each blob, and one for each manifest."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import orjson
 
 from storage.database.base import Database, Row, Statement, Steps, bytes_in, rerunnable
 from storage.errors import ConversationDeleted, ConversationNotFound
@@ -47,7 +46,7 @@ class DatabaseWorkspaces(BlobWorkspaces):
 
     async def read_blobs(self, conversation_id: str, names: Sequence[str]) -> Mapping[str, bytes]:
         """See BlobWorkspaces."""
-        asked = (conversation_id, orjson.dumps(list(names)).decode())
+        asked = (conversation_id, json.dumps(list(names)))
         rows = await self._read(Statement("read_workspace_blobs", asked))
         return {name: bytes_in(body) for name, body in rows}
 
@@ -61,7 +60,8 @@ class DatabaseWorkspaces(BlobWorkspaces):
 
     async def drop_blobs(self, conversation_id: str, names: Sequence[str]) -> None:
         """See BlobWorkspaces."""
-        dropped = (conversation_id, orjson.dumps(list(names)).decode())
+        # A damaged name may be no text, which orjson refuses; it names no row then, and stays.
+        dropped = (conversation_id, json.dumps(list(names)))
         await self._database.write(_touch(Statement("drop_workspace_blobs", dropped)))
 
     async def drop(self, conversation_id: str) -> None:

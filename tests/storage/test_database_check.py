@@ -118,6 +118,10 @@ DAMAGES = {
         "UPDATE user_records SET body = CAST('x' AS BLOB)",
         "fails its checksum or has an unknown format version",
     ),
+    "the name of a workspace's file": (
+        "UPDATE workspace_blobs SET name = CAST(X'ff' AS TEXT) WHERE name = (SELECT max(name) FROM workspace_blobs)",
+        "the workspace of b lacks 1 of its blobs",
+    ),
     "an act": ("UPDATE audit SET body = '{}'", "audit record 1 cannot be read"),
     "usage": (
         "INSERT INTO usage_lines VALUES ('c', 'today', '', 1, 0, 0, 0)",

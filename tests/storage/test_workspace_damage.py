@@ -250,3 +250,21 @@ async def test_a_storage_whose_key_is_gone_is_not_opened_once_a_workspace_is_sea
             raise AssertionError("it was opened")
     (problem,) = tampering.problems()
     assert "the key of the stored secrets is missing" in problem
+
+
+async def test_a_blob_whose_name_is_no_text_keeps_no_workspace_from_being_saved(tmp_path):
+    tampering = Tampering("sqlite", tmp_path)
+    async with opened("sqlite", tmp_path) as (events, store):
+        await append(events, "c", records(0, 1))
+        await store.save("c", SNAPSHOT)
+    tampering.change(
+        "UPDATE workspace_blobs SET name = CAST(X'ff' AS TEXT)"
+        " WHERE name = (SELECT max(name) FROM workspace_blobs)"
+    )
+
+    found = storage_problems(tampering.config)
+    async with opened("sqlite", tmp_path) as (_, store):
+        await store.save("c", SNAPSHOT)
+        assert await store.load("c") == Loaded(SNAPSHOT)
+
+    assert found[0] == "the workspace of c lacks 1 of its blobs"
