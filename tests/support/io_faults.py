@@ -248,6 +248,7 @@ async def run_full(folder: Path, seed: int, kind: str) -> Counter[str]:
     """
     figures, place = Counter[str](), PLACES[kind]
     fault = Fault("full", errno.ENOSPC, lasting=True)
+    folder.mkdir(exist_ok=True)
     nth, life = Nth(1, lasting=True), _life(choices(seed))
     try:
         async with place.opens(folder, nth, fault) as stores:
