@@ -17,6 +17,7 @@ def try_histories(
     histories: int,
     steps: int,
     phases: Sequence[Phase] = tuple(Phase),
+    first_seed: int = 0,
     **attributes: Any,
 ) -> Counter[str]:
     """Return what happened in all histories of a machine, which has these attributes and `figures`.
@@ -30,7 +31,7 @@ def try_histories(
     for number in range(ROUNDS):
         # Of a class that was made anew, since a machine keeps the seed it was given.
         tried = type("Machine", (machine,), {**attributes, "figures": figures})
-        seed(number)(tried)
+        seed(first_seed + number)(tried)
         run_state_machine_as_test(
             tried,
             settings=settings(
