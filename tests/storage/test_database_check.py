@@ -82,6 +82,14 @@ DAMAGES = {
         "UPDATE arrivals SET crc = 0 WHERE key & 4294967295 = 11",
         "damaged records 11-11 in conversation c",
     ),
+    "an id that is no number": (
+        "UPDATE arrivals SET key = 'x' WHERE key & 4294967295 = 11",
+        "1 events have an id that is no number",
+    ),
+    "an id far away": (
+        "UPDATE arrivals SET key = 2 << 32 | 4000000000 WHERE key & 4294967295 = 11",
+        "damaged records 11-4000000000 in conversation c",
+    ),
     "a lost event": (
         "DELETE FROM events WHERE key = 2 << 32 | 7",
         "damaged records 7-7 in conversation c",

@@ -26,7 +26,8 @@ from storage.unicode_text import fold_case
 
 _LAST_ID = 2**KEY_BITS - 1
 _EPOCH = re.compile("[0-9a-f]{16}")
-_EVENTS = "SELECT key, version, flag, crc, body FROM {} ORDER BY key"
+_EVENTS = "SELECT key, version, flag, crc, body FROM {} WHERE typeof(key) = 'integer' ORDER BY key"
+_WITHOUT_ID = "SELECT count(*) FROM arrivals WHERE typeof(key) <> 'integer'"
 _FIND_KEY = "SELECT event_id FROM client_ids WHERE conversation = ? AND digest = ?"
 _LOST_KEYS = """
     SELECT conversation_id, min(event_id), max(event_id)
@@ -146,6 +147,14 @@ def _problems(connection: sqlite3.Connection, track: Track) -> Iterator[str]:
     for log in logs.values():
         if isinstance(log.next_id, int) and log.next_id:
             yield f"{DamagedRecord(log.conversation_id, 0, log.next_id - 1)}: none is there"
+    yield from _strays(connection)
+
+
+def _strays(connection: sqlite3.Connection) -> Iterator[str]:
+    """Yield what belongs to no event, or to none of a log."""
+    ((count,),) = connection.execute(_WITHOUT_ID)
+    if count:
+        yield f"{count} events have an id that is no number"
     for conversation_id, first_id, last_id in connection.execute(_LOST_KEYS):
         yield f"{DamagedRecord(conversation_id, first_id, last_id)}: keys of events beyond its end"
 
@@ -163,7 +172,8 @@ class _Rows:
 
     def __init__(self) -> None:
         self.whole = LogFold()
-        self.damaged: list[int] = []
+        self.damaged: list[tuple[int, int]] = []
+        """Ranges, both ends included: a damaged id may lie far behind the one before."""
         self.twice: list[int] = []
         self.unfound: list[int] = []
         """Events whose keys are not in the index."""
@@ -177,11 +187,12 @@ class _Rows:
         if event_id < self.end:
             self.twice.append(event_id)
             return
-        self.damaged += range(self.end, event_id)
+        if event_id > self.end:
+            self._add_damaged(self.end, event_id - 1)
         self.end = event_id + 1
         is_whole = isinstance(body, bytes) and zlib.crc32(body, event_id) == crc
         if version != FORMAT_VERSION or not is_whole:
-            self.damaged.append(event_id)
+            self._add_damaged(event_id, event_id)
         else:
             digest = self.whole.add(StoredEvent(event_id, flag, body))
             if digest is not None and _found(connection, log.number, digest) != event_id:
@@ -189,16 +200,21 @@ class _Rows:
         if flag == STATE:
             self.newest_state = event_id
 
+    def _add_damaged(self, first_id: int, last_id: int) -> None:
+        if self.damaged and self.damaged[-1][1] == first_id - 1:
+            first_id = self.damaged.pop()[0]
+        self.damaged.append((first_id, last_id))
+
     def problems(self, log: _Log) -> Iterator[str]:
         """Yield what is damaged by ranges, and what differs from the fold of a log that is whole."""
         found = (
             (self.damaged, ""),
-            (self.twice, ": ids given twice"),
-            (self.whole.odd, ": not as a server writes them"),
-            (self.unfound, f": {KEYS_MISSING}"),
+            (_runs(self.twice), ": ids given twice"),
+            (_runs(self.whole.odd), ": not as a server writes them"),
+            (_runs(self.unfound), f": {KEYS_MISSING}"),
         )
-        for ids, why in found:
-            for first_id, last_id in _runs(ids):
+        for ranges, why in found:
+            for first_id, last_id in ranges:
                 yield f"{DamagedRecord(log.conversation_id, first_id, last_id)}{why}"
         is_known = not self.damaged and not self.twice
         differing = self.whole.differing(log.recorded) if is_known else ()
