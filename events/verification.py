@@ -22,7 +22,7 @@ def differs(conversation_id: str, fields: Sequence[str]) -> str:
 
 
 class LogFold:
-    """What the events of a log, added in order, say of its record and its index.
+    """The record and index that the events of a log, added in order, make.
 
     `odd` holds the ids of events that are sound and yet not as a server writes them: no JSON
     object, another id inside, or not flagged as what they are; at most MOST_ODD of them.

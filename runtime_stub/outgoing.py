@@ -1,4 +1,4 @@
-"""What requests to other machines have in common: the name they give, whom they trust, and how hosts are found."""
+"""The common part of requests to other machines: their name, the certificates they trust, their look-ups."""
 
 import asyncio
 import ssl

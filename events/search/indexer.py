@@ -42,7 +42,7 @@ LONGEST_REST = 5.0
 
 
 class Due(NamedTuple):
-    """What is known of a conversation that may have changed.
+    """The facts known of a conversation that may have changed.
 
     With `look` its record is read, too; `record` is the record where that was just done.
     """

@@ -22,7 +22,7 @@ PAGE_EVENTS = 500
 PART_BYTES = 4 * 1024 * 1024
 """Bytes of events at which a part of a log ends."""
 NO_LIMITS = WorkspaceLimits(max_bytes=sys.maxsize, max_entries=sys.maxsize)
-"""What is kept was within the limits of its time."""
+"""The limits for files that are kept already: they were within those of their time."""
 
 
 @dataclass(frozen=True, slots=True)

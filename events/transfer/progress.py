@@ -1,4 +1,4 @@
-"""How far a walk through a storage has come, told to whoever shows it."""
+"""The progress of a walk through a storage, told to those who show it."""
 
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Protocol, TypeVar

@@ -9,7 +9,7 @@ import orjson
 
 
 class Result(StrEnum):
-    """What became of a conversation."""
+    """The outcome for one conversation."""
 
     COPIED = "copied"
     UNCHANGED = "unchanged"
@@ -48,9 +48,9 @@ class Report:
     results: Counter[Result] = field(default_factory=Counter)
     events: int = 0
     problems: list[str] = field(default_factory=list)
-    """What is not of a single conversation and was not transferred."""
+    """Problems of no single conversation: contents that were not transferred."""
     notes: list[str] = field(default_factory=list)
-    """What is worth to be known of the rest."""
+    """Remarks on the rest."""
 
     @property
     def is_complete(self) -> bool:

@@ -88,7 +88,7 @@ class Speech(Gathered, AbstractAsyncContextManager["Speech"]):
         self._unshown: list[dict[str, Any]] = []
         self._signed_text: dict[str, Any] | None = None
         self._kept: dict[str, Any] | None = None
-        """What to see again of the next thought, which is not signed."""
+        """The part of the next thought that is to be seen again, which is not signed."""
         self._words: list[str] = []
         """The words of such a thought, where nobody is shown them."""
 

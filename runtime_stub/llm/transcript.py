@@ -120,7 +120,7 @@ class Reader(NamedTuple):
 _PLAIN_IDS = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _IDS = re.compile(r".{1,40}")
 _SHORT_IDS = re.compile(r"[a-zA-Z0-9]{9}")
-"""What every server takes that speaks as OpenAI's: Mistral's models, wherever they run, take nothing else."""
+"""The form that every server of OpenAI's interface takes; Mistral's models, wherever they run, take no other."""
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _KIMI = re.compile(r"\bkimi", re.IGNORECASE)
 _MISTRAL = re.compile(

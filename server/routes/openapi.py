@@ -90,7 +90,7 @@ RETRY_AFTER = {
 }
 
 NARROWING = frozenset(("format", "pattern", "minLength"))
-"""What may keep a text from being blank."""
+"""Keywords that may keep a text from being blank."""
 
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 _INTRODUCTION = (

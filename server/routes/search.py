@@ -38,7 +38,7 @@ CURSOR = "search"
 
 
 class FindQuery(Query):
-    """What to look for, and where."""
+    """The words to look for, and the place."""
 
     q: str = Field(min_length=1, max_length=MAX_QUERY)
     limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)

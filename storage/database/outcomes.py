@@ -1,4 +1,4 @@
-"""What became of a statement, read off the error with which PostgreSQL's driver ended it."""
+"""The outcome of a statement, read off the error with which PostgreSQL's driver ended it."""
 
 from storage.errors import Conflict, OutcomeUnknown, StorageError, Unavailable
 

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 MARK = "\ufdd0"
 MARKED, NO_CHARACTER = MARK + "\ufdd1", MARK + "\ufdd2"
-"""What stands in a text for a MARK, which no writing uses, and for the character 0."""
+"""Stand-ins in a text for a MARK, which no writing uses, and for the character 0."""
 
 LOCK_SECONDS = 5.0
 RUNS = 4
@@ -114,7 +114,7 @@ class PostgresDatabase(Database):
 
 
 class _Raised(Exception):
-    """What a script raised, which belongs to its caller."""
+    """An error that a script raised, which belongs to its caller."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(error)

@@ -14,7 +14,7 @@ from storage.errors import SchemaLocked, Unavailable
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 5.0
-"""How long a start waits for a holder that is gone, which PostgreSQL may not know yet."""
+"""Seconds a start waits for a holder that is gone, which PostgreSQL may not know yet."""
 TRY_SECONDS = 0.1
 BEAT_SECONDS = 5.0
 """Seconds between two looks whether the connection is still there; also those a look may take."""

@@ -9,7 +9,7 @@ from storage.database.wal import wal_of
 from storage.errors import Unavailable
 
 SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
-"""What the driver raises; the second where SQLite's own words quote a damaged name."""
+"""Errors of the driver; the second where SQLite's own words quote a damaged name."""
 BUSY_SECONDS = 1.0
 """Seconds a statement waits for another holder of the file."""
 

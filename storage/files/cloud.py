@@ -414,7 +414,7 @@ class CloudFileStore(FileStore):
 
 
 class Folders:
-    """Which folders there are, and which have no folders in them, as far as that was seen.
+    """The folders there are, and those without folders in them, as far as that was seen.
 
     It spares two questions before most files that are new: whether a file stands where a folder
     is needed, and whether the file's key is a folder.

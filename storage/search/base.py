@@ -48,7 +48,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LogState:
-    """What an index holds of a conversation: its events below `next_id`, and its title.
+    """The part of a conversation that an index holds: its events below `next_id`, and its title.
 
     `mark` is the checksum of the event before `next_id`, `epoch` the log's. Both tell whether the
     log is still the one that was indexed.

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 INDEX_NAME = "search.sqlite3"
 FAILURES = (sqlite3.Error, UnicodeDecodeError)
-"""What the driver raises; the second where SQLite's own words quote a damaged name."""
+"""Errors of the driver; the second where SQLite's own words quote a damaged name."""
 READERS = 2
 WAITING = 64
 """Searches that may wait for a reader; one more is refused."""

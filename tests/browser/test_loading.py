@@ -20,7 +20,7 @@ FETCHED = """
 
 FIRST = ["joined.css", "joined.js", "theme-boot.js"]
 LATER = ["joined-conversation-parts.js", "joined-dialogs.js"]
-"""What the chat page loads when it shows all that it was opened for."""
+"""The files that the chat page loads once it shows all that it was opened for."""
 MOMENTS = """
 async (names) => {
   const moments = {};

@@ -1,4 +1,4 @@
-"""What a directory of this machine does with a kept workspace: files of which it comes, or others."""
+"""A directory of this machine and a kept workspace: files of which it comes, or others."""
 
 import os
 import subprocess

@@ -127,7 +127,7 @@ async def test_directories_that_a_crash_left_half_removed_are_removed_at_the_nex
 
 
 async def test_a_lock_that_a_command_may_hold_keeps_no_directory_of_a_deleted_conversation(folder):
-    """Where the server has a user of its own for each conversation no command can hold it."""
+    """A user of its own for each conversation keeps commands from holding it."""
     made = as_nobody(
         folder,
         "places.prepare('gone'); held = os.open('.lock', 0); lock(held); places.remove('gone')",

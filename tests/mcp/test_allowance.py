@@ -1,4 +1,4 @@
-"""What a tool server may send: as much as a call needs at once, and now and then more without an end."""
+"""The allowance of a tool server: as much as a call needs at once, and now and then more without an end."""
 
 import pytest
 from mcp.shared.message import SessionMessage
@@ -39,7 +39,7 @@ def clock():
 
 @pytest.fixture
 def ended():
-    """What is noted as the connection is to end."""
+    """The reasons noted for which the connection is to end."""
     return []
 
 

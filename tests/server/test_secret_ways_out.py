@@ -31,7 +31,7 @@ TRACE = "Zq7"
 LONGER_TRACES = {
     value[value.index(TRACE) :][:6] for value in (*PLANTED.values(), LLM_KEY) if TRACE in value
 }
-"""What is looked for in files: sealed bytes hold any three characters now and then."""
+"""Texts that are looked for in files: sealed bytes hold any three characters now and then."""
 
 
 async def drive(url, seen):

@@ -122,7 +122,7 @@ async def test_a_page_by_the_last_message_reads_the_index_of_hours_and_no_table(
 
 
 async def plan_of(folder, query, *arguments):
-    """How the server would run a query over many records."""
+    """The plan of a query over many records."""
     async with open_postgres(folder) as pool:
         await ask(HEADS, MANY, schema=pool.schema)
         await ask(RECORDS, schema=pool.schema)

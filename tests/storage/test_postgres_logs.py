@@ -267,7 +267,7 @@ STEPS = st.lists(
 
 
 def told(outcome):
-    """What an outcome tells."""
+    """The content of an outcome."""
     match outcome:
         case DuplicateClientId():
             return "taken", outcome.taken

@@ -1,4 +1,4 @@
-"""What is derived from logs: differences are named by the check, and a repair makes it anew."""
+"""Derived records and indexes: differences are named by the check, and a repair makes it anew."""
 
 import sqlite3
 from contextlib import closing

@@ -24,14 +24,14 @@ SUITES = "tests/conformance/"
 
 
 class Kind(NamedTuple):
-    """What is written by hand about one kind of storage."""
+    """The part about one kind of storage that is written by hand."""
 
     title: str
     chosen_by: str
     needs: str
     acknowledged: str
     second: str
-    """What becomes of a second server over the same data."""
+    """The fate of a second server over the same data."""
     search: str
 
 

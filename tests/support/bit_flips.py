@@ -30,7 +30,7 @@ EVENTS = 105
 WITHOUT_CONTENT = frozenset({"lock", "reserve", "opened"})
 """Files of a data directory that say nothing but by being there."""
 UNCHECKED = {"local": (), "sqlite": ("record of", "usage of", "act ")}
-"""What has no checksum on a kind of storage: columns of records, of counts, and the audit."""
+"""Contents without a checksum on a kind of storage: columns of records, of counts, and the audit."""
 NOT_FOUND = "not found, since SQLite has no checksum there"
 
 

@@ -1,4 +1,4 @@
-"""What the local file store does to its disk, seen before it happens: to be noted, or to fail.
+"""The operations of the local file store on its disk, seen before it happens: to be noted, or to fail.
 
 Python tells audit hooks of every file that is opened, linked, renamed or removed, and a hook that
 raises makes that fail. A hook stays as long as the process; without a watcher it does nothing.
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 THREADS = "files"
-"""What the names of the file store's threads begin with; others are not watched."""
+"""The beginning of the names of the file store's threads; others are not watched."""
 
 
 class Deed(StrEnum):
@@ -38,7 +38,7 @@ class Deed(StrEnum):
 TAKES_ROOM = frozenset(
     {Deed.CREATES, Deed.WRITES, Deed.LINKS, Deed.RENAMES, Deed.MAKES_FOLDER, Deed.FLUSHES_FILE}
 )
-"""What a full disk refuses."""
+"""Operations that a full disk refuses."""
 
 
 class Act(NamedTuple):

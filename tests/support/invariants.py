@@ -122,9 +122,10 @@ class History:
             if one.claim is not None and one.event_id is not None
         )
         for (_, before), (event_id, claim) in pairwise(claimed):
-            assert claim == before or claim.number > before.number, (
-                f"I7: {event_id} was appended under {claim}, behind {before}"
-            )
+            told = f"I7: {event_id} was appended under {claim}, behind {before}"
+            assert claim.number >= before.number, told
+            if claim.number == before.number:
+                assert claim == before, told
 
 
 def check_derived(config: StorageConfig) -> None:

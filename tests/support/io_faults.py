@@ -37,14 +37,14 @@ from tests.support.seeds import choices
 from tests.support.storage_life import CONVERSATIONS, Life
 
 ROOM_FOR = ("INSERT", "UPDATE", "DELETE", "COMMIT", "WITH")
-"""How statements begin that a full disk refuses."""
+"""Beginnings of the statements that a full disk refuses."""
 STEPS = 12
 FULL_STEPS = 25
 """Things that are done on a full disk, and again once there is room."""
 
 
 class Fault(NamedTuple):
-    """How the operations of a disk fail."""
+    """A way in which the operations of a disk fail."""
 
     name: str
     error: int

@@ -56,7 +56,7 @@ def program(name: str, *searched: Path) -> str:
 
 
 def _as_user() -> tuple[list[str], int | None]:
-    """What a command begins with to run as a user that is not root, and that user's id.
+    """The beginning of a command that is to run as a user other than root, and that user's id.
 
     It ends when the thread ends that began it, whatever ended that.
     """
@@ -369,7 +369,7 @@ async def ask(query: str, *arguments: object, schema: str = SCHEMA) -> Sequence[
 
 
 async def kept_bytes(folder: Path) -> bytes:
-    """What the schema of a folder holds of workspaces, as it lies there."""
+    """The workspaces in the schema of a folder, as they lie there."""
     query = (
         "SELECT manifest FROM parley.workspaces UNION ALL SELECT body FROM parley.workspace_blobs"
     )

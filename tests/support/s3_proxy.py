@@ -12,7 +12,7 @@ from tests.support.tcp_proxy import listening
 
 
 class Fault(StrEnum):
-    """What happens to one request."""
+    """The fate of one request."""
 
     NONE = "none"
     LOST = "lost"

@@ -31,7 +31,7 @@ MOST_EVENTS = 4
 
 
 class Told(Enum):
-    """What became of something that was asked for."""
+    """The outcome of a request."""
 
     SENT = auto()
     ACKNOWLEDGED = auto()

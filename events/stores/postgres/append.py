@@ -42,7 +42,7 @@ def checksum(event_id: int, body: bytes) -> int:
 
 
 class Append(NamedTuple):
-    """What EventStore.append was asked for."""
+    """The request that EventStore.append was called with."""
 
     number: int
     conversation_id: str

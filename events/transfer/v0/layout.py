@@ -18,7 +18,7 @@ MAX_BYTES = 256 * 1024 * 1024
 
 
 class Found(NamedTuple):
-    """What is known of the event of one id: its payload, or that a file of it cannot be read."""
+    """The event of one id: its payload, or the fact that a file of it cannot be read."""
 
     id: int
     payload: Mapping[str, Any] | None

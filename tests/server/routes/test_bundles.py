@@ -77,7 +77,7 @@ def decoded(mapping):
 
 
 async def said_by(script):
-    """What Node.js prints when it runs a file."""
+    """The output of Node.js for a file."""
     node = shutil.which("node")
     assert node is not None, "Node.js is not installed; scripts/setup-tools does that"
     process = await asyncio.create_subprocess_exec(node, str(script), stdout=PIPE, stderr=PIPE)
