@@ -5,9 +5,7 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
-import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -22,9 +20,9 @@ from pydantic import SecretStr
 from storage.config import PostgresStorage
 from storage.database.migrate_postgres import migrate_postgres
 from storage.database.postgres import SCHEMA, PostgresPool, check_promises, in_schema
+from tests.support.announced import START_SECONDS, Announced
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda one: int(one.parent.name))
-START_SECONDS = 60.0
 DATABASE = "parley"
 USERS = ("postgres", "nobody")
 """Neither PostgreSQL nor pgbouncer runs as root."""
@@ -41,7 +39,7 @@ SETTINGS = {
     "max_connections": "60",
     "shared_buffers": "64MB",
     "max_wal_size": "256MB",
-    "log_min_messages": "fatal",
+    "log_min_messages": "log",
     "log_destination": "stderr",
 }
 """Everything that decides what a commit is worth stays as it is: fsync is on."""
@@ -77,6 +75,7 @@ class PostgresServer:
         self.folder = Path(mkdtemp(prefix="parley-pg-"))
         if user is not None:
             os.chown(self.folder, user, -1)
+        self._announced: Announced | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._run(
             *("initdb", "--no-sync", "-D", str(self.folder / "data"), "-U", DATABASE),
@@ -101,21 +100,15 @@ class PostgresServer:
             program("postgres", *BINARIES),
             *("-D", str(self.folder / "data"), "-k", str(self.folder), *settings),
         ]
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+        self._announced = Announced(
+            command, b"ready to accept connections", self.folder / "log", start_new_session=True
+        )
+        self._process = self._announced.process
 
     def wait(self) -> None:
         """Wait until it takes connections."""
-        assert self._process is not None
-        ends = time.monotonic() + START_SECONDS
-        while subprocess.run(
-            [program("pg_isready", *BINARIES), "-q", "-h", str(self.folder)], check=False
-        ).returncode:
-            assert self._process.poll() is None, (self.folder / "log").read_text()
-            assert time.monotonic() < ends, "PostgreSQL takes no connections"
-            time.sleep(0.02)  # it says nothing when it is ready
+        assert self._announced is not None
+        self._announced.wait_until_ready()
 
     def crash(self) -> None:
         """End it as `pg_ctl stop -m immediate` does: nothing is finished, no connection is closed."""
@@ -167,15 +160,6 @@ def postgres_server() -> PostgresServer:
     return server
 
 
-def _takes_connections(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as client:
-        try:
-            client.connect(str(path))
-        except OSError:
-            return False
-    return True
-
-
 class PoolerServer:
     """pgbouncer in transaction mode, in front of this process's server."""
 
@@ -188,7 +172,6 @@ class PoolerServer:
             "auth_type": "any",
             "pool_mode": "transaction",
             "default_pool_size": "4",
-            "logfile": str(self.folder / "log"),
         }
         lines = [f"{name} = {value}" for name, value in settings.items()]
         (self.folder / "ini").write_text(
@@ -198,17 +181,14 @@ class PoolerServer:
         if user is not None:
             for path in (self.folder, self.folder / "ini"):
                 os.chown(path, user, -1)
-        self._process = subprocess.Popen(
-            [*prefix, program("pgbouncer"), "-q", str(self.folder / "ini")],
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+        announced = Announced(
+            [*prefix, program("pgbouncer"), str(self.folder / "ini")],
+            b"process up",
+            self.folder / "log",
             start_new_session=True,
         )
-        ends = time.monotonic() + START_SECONDS
-        while not _takes_connections(self.folder / ".s.PGSQL.6432"):
-            assert self._process.poll() is None, (self.folder / "log").read_text()
-            assert time.monotonic() < ends, "pgbouncer takes no connections"
-            time.sleep(0.02)
+        self._process = announced.process
+        announced.wait_until_ready()
 
     @property
     def url(self) -> str:

@@ -6,9 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from contextlib import ExitStack
 from functools import cache
 from hashlib import sha256
@@ -20,6 +17,7 @@ from pydantic import SecretStr
 
 from storage.config import CloudStorage
 from storage.files.objects import Objects, open_bucket
+from tests.support.announced import START_SECONDS, Announced
 from tests.support.servers import environment_of, kept_port
 
 WEED = Path(sys.executable).with_name("weed")
@@ -29,7 +27,6 @@ OPEN_BUCKET = "open"
 """A bucket that takes requests without a signature, which a proxy may change."""
 ACCESS_KEY, SECRET_KEY = "an-access-key", "a-secret-key-of-the-tests"
 SEALING_KEY = "the key that seals in the tests"
-START_SECONDS = 60.0
 PORTS = ("master", "volume", "filer", "s3")
 
 
@@ -42,6 +39,7 @@ class S3Server:
         self._ports = ExitStack()
         names = [name for part in PORTS for name in (f"{part}.port", f"{part}.port.grpc")]
         self._arguments = {name: self._ports.enter_context(kept_port()) for name in names}
+        self._announced: Announced | None = None
         self._process: subprocess.Popen[bytes] | None = None
         identity = {
             "name": "tests",
@@ -77,19 +75,15 @@ class S3Server:
             *(f"-{name}={port}" for name, port in self._arguments.items()),
             *(f"-{part}.localSocket={self.folder / part}.sock" for part in ("filer", "s3")),
         ]
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder
-            )
+        self._announced = Announced(
+            command, b"Start Seaweed S3 API Server", self.folder / "log", cwd=self.folder
+        )
+        self._process = self._announced.process
 
     def wait(self) -> None:
         """Wait until it takes requests."""
-        ends = time.monotonic() + START_SECONDS
-        while not self._answers():
-            assert self._process is not None
-            assert self._process.poll() is None, (self.folder / "log").read_text()[-3000:]
-            assert time.monotonic() < ends, (self.folder / "log").read_text()[-3000:]
-            time.sleep(0.02)  # it says nothing when it is ready
+        assert self._announced is not None
+        self._announced.wait_until_ready()
 
     def kill(self) -> None:
         """SIGKILL, as a crash."""
@@ -103,15 +97,6 @@ class S3Server:
             self.kill()
         self._ports.close()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(
-                f"http://127.0.0.1:{self.port}/healthz", timeout=START_SECONDS
-            ) as answer:
-                return bool(answer.status == 200)
-        except (OSError, urllib.error.URLError):
-            return False
 
 
 @cache
