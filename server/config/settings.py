@@ -124,6 +124,25 @@ NO_DATABASE_URL = (
     "not an address such as postgresql://user:password@host:5432/name; reserved characters in the"
     " password are written with a percent sign"
 )
+LASTING_KEY = (
+    "PARLEY_SECRET_KEY, a long random text that stays the same: there is no data directory for a"
+    " key"
+)
+NEEDED: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "postgres": {
+            "database_url": "the address of a database: set PARLEY_DATABASE_URL to"
+            " postgresql://user:password@host:5432/name, or run scripts/postgres, which starts one"
+            " for trying it out and prints its address",
+            "secret_key": LASTING_KEY,
+        },
+        "cloud": {
+            "cloud_url": "a bucket: set PARLEY_CLOUD_URL to s3://bucket/folder",
+            "secret_key": LASTING_KEY,
+        },
+    }
+)
+"""The settings that kinds of storage cannot do without, and the words that ask for them."""
 LONGEST_SECONDS = 100 * 365 * 24 * 60 * 60
 """A hundred years. The system's timers end at 292 years, and the calendar begins with the year 1."""
 LARGEST = 2**53 - 1
@@ -1020,10 +1039,7 @@ class ServerConfig(
                 "set session_api_key, or leave mcp_stdio off"
             )
             raise ConfigError(f"mcp_stdio: {reason}", problems=[("mcp_stdio", reason)])
-        if config.storage_kind == "postgres":
-            _check_postgres(config)
-        if config.storage_kind == "cloud":
-            _check_cloud(config)
+        _check_storage(config)
         if config.keyless and not config.insecure and not config.local:
             reason = (
                 f"{config.host} can be reached from other machines: set session_api_key "
@@ -1033,38 +1049,14 @@ class ServerConfig(
         return config
 
 
-def _check_postgres(config: ServerConfig) -> None:
-    """Refuse PostgreSQL without its address, or without a key."""
-    problems: list[tuple[str, str]] = []
-    if config.database_url is None:
-        reason = (
-            "storage = postgres needs the address of a database: set PARLEY_DATABASE_URL to"
-            " postgresql://user:password@host:5432/name, or run scripts/postgres, which starts one"
-            " for trying it out and prints its address"
-        )
-        problems.append(("database_url", reason))
-    if config.secret_key is None:
-        reason = (
-            "storage = postgres needs PARLEY_SECRET_KEY, a long random text that stays the same: there"
-            " is no data directory for a key"
-        )
-        problems.append(("secret_key", reason))
-    if problems:
-        raise ConfigError(Layer().sentence(problems), problems=problems)
-
-
-def _check_cloud(config: ServerConfig) -> None:
-    """Refuse an object store without its bucket, or without a key."""
-    problems: list[tuple[str, str]] = []
-    if config.cloud_url is None:
-        reason = "storage = cloud needs a bucket: set PARLEY_CLOUD_URL to s3://bucket/folder"
-        problems.append(("cloud_url", reason))
-    if config.secret_key is None:
-        reason = (
-            "storage = cloud needs PARLEY_SECRET_KEY, a long random text that stays the same: there is"
-            " no data directory for a key"
-        )
-        problems.append(("secret_key", reason))
+def _check_storage(config: ServerConfig) -> None:
+    """Refuse a kind of storage without the settings that it needs."""
+    kind = config.storage_kind
+    problems = [
+        (name, f"storage = {kind} needs {needed}")
+        for name, needed in NEEDED.get(kind, {}).items()
+        if getattr(config, name) is None
+    ]
     if problems:
         raise ConfigError(Layer().sentence(problems), problems=problems)
 
