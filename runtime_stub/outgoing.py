@@ -5,14 +5,12 @@ import ssl
 import time
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterable,
     AsyncIterator,
     Awaitable,
     Callable,
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TypeAlias
@@ -61,15 +59,31 @@ async def load_certificates() -> None:
         await asyncio.to_thread(certificates)
 
 
-@asynccontextmanager
-async def closed_after(source: AsyncIterable[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Yield the bytes of a response, and end there what reads them, which else waits for the collector."""
-    chunks = aiter(source)
-    try:
-        yield chunks
-    finally:
-        if isinstance(chunks, AsyncGenerator):
-            await chunks.aclose()
+class Counted(httpx2.AsyncByteStream):
+    """The bytes of a response, of which each part is counted before it is passed on.
+
+    `count` raises where they are too many.
+    """
+
+    def __init__(self, stream: httpx2.AsyncByteStream, count: Callable[[bytes], None]) -> None:
+        self._stream = stream
+        self._count = count
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield them. Raises what `count` raises."""
+        chunks = aiter(self._stream)
+        try:
+            async for chunk in chunks:
+                self._count(chunk)
+                yield chunk
+        finally:
+            # What reads them ends here, and does not wait for the collector.
+            if isinstance(chunks, AsyncGenerator):
+                await chunks.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._stream.aclose()
 
 
 def unless_proxied(transport: httpx2.AsyncBaseTransport) -> Mapping[str, httpx2.AsyncBaseTransport]:

@@ -24,9 +24,9 @@ from pydantic_ai.settings import ModelSettings
 from runtime_stub.errors import RuntimeFloorError
 from runtime_stub.look_ups import look_ups_for
 from runtime_stub.outgoing import (
+    Counted,
     LookedUp,
     certificates,
-    closed_after,
     load_certificates,
     unless_proxied,
     user_agent,
@@ -226,25 +226,20 @@ class AnswerTooLong(Exception):
     """A provider sends more than any answer has."""
 
 
-class _Bounded(httpx2.AsyncByteStream):
-    """The bytes of a response, up to a number; they are read by a decoder that holds a whole line."""
+def _counter() -> Callable[[bytes], None]:
+    """Return a counter of one response's bytes, as its decoder holds a whole line.
 
-    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
-        self._stream = stream
+    It raises AnswerTooLong.
+    """
+    left = MOST_BYTES
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield them. Raises AnswerTooLong."""
-        left = MOST_BYTES
-        async with closed_after(self._stream) as chunks:
-            async for chunk in chunks:
-                left -= len(chunk)
-                if left < 0:
-                    raise AnswerTooLong
-                yield chunk
+    def count(chunk: bytes) -> None:
+        nonlocal left
+        left -= len(chunk)
+        if left < 0:
+            raise AnswerTooLong
 
-    async def aclose(self) -> None:
-        """Close the connection."""
-        await self._stream.aclose()
+    return count
 
 
 async def _bound(response: httpx2.Response) -> None:
@@ -252,7 +247,7 @@ async def _bound(response: httpx2.Response) -> None:
     if response.headers.get("content-encoding", "identity") != "identity":
         raise AnswerTooLong
     if isinstance(response.stream, httpx2.AsyncByteStream):
-        response.stream = _Bounded(response.stream)
+        response.stream = Counted(response.stream, _counter())
 
 
 @asynccontextmanager

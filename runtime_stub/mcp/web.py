@@ -15,9 +15,9 @@ from mcp.client.streamable_http import streamable_http_client
 from runtime_stub.look_ups import look_ups_for
 from runtime_stub.mcp.allowance import MOST_BYTES, TOO_MUCH, Allowance, Streams, TooMuch
 from runtime_stub.outgoing import (
+    Counted,
     LookedUp,
     certificates,
-    closed_after,
     unless_proxied,
     user_agent,
 )
@@ -109,7 +109,7 @@ def _client(server: EventServer, allowance: Allowance, **reached: Any) -> httpx2
         if response.headers.get("content-encoding", "identity") != "identity":
             allowance.refuse(TOO_MUCH)  # no number of bytes says how long that is
         if isinstance(response.stream, httpx2.AsyncByteStream):
-            response.stream = _Bounded(response.stream, allowance)
+            response.stream = Counted(response.stream, allowance.read)
 
     headers = {"Accept-Encoding": "identity", "User-Agent": user_agent()}
     if server.api_key is not None:
@@ -121,25 +121,6 @@ def _client(server: EventServer, allowance: Allowance, **reached: Any) -> httpx2
         verify=certificates(),
         **reached,
     )
-
-
-class _Bounded(httpx2.AsyncByteStream):
-    """The bytes of a response, as many as the server may send."""
-
-    def __init__(self, stream: httpx2.AsyncByteStream, allowance: Allowance) -> None:
-        self._stream = stream
-        self._allowance = allowance
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield them. Raises TooMuch."""
-        async with closed_after(self._stream) as chunks:
-            async for chunk in chunks:
-                self._allowance.read(chunk)
-                yield chunk
-
-    async def aclose(self) -> None:
-        """Close the connection."""
-        await self._stream.aclose()
 
 
 def is_public(text: str) -> bool:
