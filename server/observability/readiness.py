@@ -115,8 +115,8 @@ class Readiness:
         try:
             await self._medium.reach()
         except StorageError as error:
-            logger.warning("the database does not answer: %s", error)
-            return [NO_DATABASE]
+            logger.warning("%s: %s", self._no_answer, error)
+            return [self._no_answer]
         if self._counters.failing and not await self._is_writable():
             found.append(NOT_STORED)
         return found
