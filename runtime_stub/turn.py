@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypeAlias, TypeGuard
 
 from pydantic import SecretStr
@@ -36,6 +37,8 @@ MEMORY_BYTES = 1024 * 1024
 """The most bytes that `Turn.keep` takes."""
 NOTICE = "notice"
 """The key in a text's metadata that says that the agent speaks and not its model, which is not told it again."""
+MODEL_FAMILIES: Mapping[str, str] = MappingProxyType({"claude": "anthropic", "gemini": "google"})
+"""Providers by the beginnings of models' names that have no provider before them."""
 MOST_TOKENS = 2**40
 """Tokens of one call of a model; a larger number is a mistake."""
 

@@ -31,7 +31,7 @@ from runtime_stub.outgoing import (
     unless_proxied,
     user_agent,
 )
-from runtime_stub.turn import AgentSettings, ModelOptions
+from runtime_stub.turn import MODEL_FAMILIES, AgentSettings, ModelOptions
 
 CONNECT_SECONDS = 10.0
 MOST_BYTES = 32 * 1024 * 1024
@@ -70,8 +70,6 @@ NO_KEY = "none"
 ALIASES: Mapping[str, str] = MappingProxyType(
     {"gemini": "google", "google-gla": "google", "litellm_proxy": "openai", "openai-chat": "openai"}
 )
-FAMILIES = (("claude", "anthropic"), ("gemini", "google"))
-"""Beginnings of names that tell the provider."""
 HEADERS = frozenset(
     (
         *("host", "connection", "content-length", "content-type", "transfer-encoding", "accept"),
@@ -170,7 +168,7 @@ def _parsed(wanted: str, *, has_address: bool) -> tuple[str, str]:
     if found is not None and (is_native or provider in COMPATIBLE):
         return provider, found["name"]
     if found is None or found["mark"] == ":":
-        for beginning, family in FAMILIES:
+        for beginning, family in MODEL_FAMILIES.items():
             if wanted.startswith(beginning):
                 return family, wanted
         if found is None:

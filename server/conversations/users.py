@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from events.redaction import Redactor, maskable
 from events.secret_patterns import SecretPatterns, compiled_patterns, groups_of, patterns_of
-from runtime_stub.turn import AgentSettings
+from runtime_stub.turn import MODEL_FAMILIES, AgentSettings
 from server.agent.states import LoopSettings
 from server.errors import ModelKeyMissing, ServerError, SettingsNotFound
 from server.turns.context import TurnUser
@@ -31,8 +31,6 @@ SERVER_KEY = "llm_api_key of the server"
 """The name under which the server's key is masked."""
 PROVIDER = re.compile(r"([^:/]+)[:/]")
 """The provider in the name of a model."""
-FAMILIES = {"claude": "anthropic", "gemini": "google"}
-"""Beginnings of names without a provider that tell it, as the agent `llm` reads them."""
 
 
 def needs_key(model: str | None) -> bool:
@@ -73,7 +71,7 @@ def _provider_of(model: str | None) -> str:
     found = PROVIDER.match(name)
     if found is not None:
         return found[1]
-    return next((one for begin, one in FAMILIES.items() if name.startswith(begin)), "")
+    return next((one for begin, one in MODEL_FAMILIES.items() if name.startswith(begin)), "")
 
 
 def missing(

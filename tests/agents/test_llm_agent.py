@@ -6,10 +6,10 @@ from functools import partial
 import pytest
 from pydantic import SecretStr
 
-import runtime_stub.llm.models  # takes seconds, which no test should be charged with
+import runtime_stub.llm  # noqa: F401 - takes seconds, which no test should be charged with
 from events.event import AgentState
 from runtime_stub.turn import AgentSettings
-from server.conversations.users import FAMILIES, agent_settings
+from server.conversations.users import agent_settings
 from storage.users.settings import Settings
 from tests.support.asking import KEY, asked, asking_server
 from tests.support.clients import joined
@@ -283,10 +283,6 @@ def test_the_servers_key_goes_to_no_address_or_provider_that_a_user_has_chosen(
     user, server, expected
 ):
     assert settings_with(user, **server) == expected
-
-
-def test_families_of_models_are_read_as_the_agent_reads_them():
-    assert tuple(FAMILIES.items()) == runtime_stub.llm.models.FAMILIES
 
 
 async def test_a_key_of_the_server_is_masked_in_what_a_model_says(model):
