@@ -1,4 +1,4 @@
-/** A modal dialog: heading, close button, body. */
+/** A modal dialog: heading, close button, body; and what stands in several of them. */
 
 import { texts } from "../language.js";
 import { h } from "./dom.js";
@@ -50,4 +50,22 @@ export function labelled(label, control, hint) {
     control,
     hint ? h("p", { class: "row__hint", id: `${control.id}-hint` }, hint) : null,
   );
+}
+
+/**
+ * A bin, and the button that takes its place when it is pressed, and removes.
+ *
+ * @param {{testid: string, label: string, title: string, sure: string, remove: () => void}} what `label` names the thing
+ *   that is removed, `sure` is the text of the second button
+ */
+export function removal({ testid, label, title, sure: text, remove }) {
+  const sure = h("button", { type: "button", class: "button button--danger button--small", hidden: true, data: { testid: `${testid}-sure` }, onclick: remove, onblur: () => ask(false) }, text);
+  const bin = h("button", { type: "button", class: "icon-button", "aria-label": label, title, data: { testid }, onclick: () => ask(true) }, icon("bin"));
+  /** @param {boolean} asking */
+  const ask = (asking) => {
+    sure.hidden = !asking;
+    bin.hidden = asking;
+    if (asking) sure.focus();
+  };
+  return [bin, sure];
 }

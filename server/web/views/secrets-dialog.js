@@ -3,7 +3,7 @@
 import { texts } from "../language.js";
 import { h } from "./dom.js";
 import { icon } from "./icons.js";
-import { labelled, makeDialog } from "./dialog.js";
+import { labelled, makeDialog, removal } from "./dialog.js";
 import { tokenSection } from "./token-section.js";
 
 /** @typedef {import("../account.js").SecretInfo} SecretInfo */
@@ -84,19 +84,10 @@ export function mountSecretsDialog(account) {
 function row(secret, on) {
   const element = h("li", { class: "secret", data: { testid: "secret", name: secret.name } });
   const show = () => {
-    const sure = h("button", { type: "button", class: "button button--danger button--small", hidden: true, data: { testid: "secret-delete-sure" }, onclick: () => on.remove(secret.name), onblur: () => ask(false) }, texts.secrets.deleteSure);
-    const bin = h("button", { type: "button", class: "icon-button", "aria-label": texts.secrets.deleteIt(secret.name), title: texts.secrets.delete, data: { testid: "secret-delete" }, onclick: () => ask(true) }, icon("bin"));
-    /** @param {boolean} asking */
-    const ask = (asking) => {
-      sure.hidden = !asking;
-      bin.hidden = asking;
-      if (asking) sure.focus();
-    };
     element.replaceChildren(
       h("span", { class: "secret__text" }, h("code", { class: "secret__name" }, secret.name), h("span", { class: "row__hint", dir: "auto" }, secret.description)),
       h("button", { type: "button", class: "icon-button", "aria-label": texts.secrets.changeIt(secret.name), title: texts.secrets.change, data: { testid: "secret-change" }, onclick: edit }, icon("pencil")),
-      bin,
-      sure,
+      ...removal({ testid: "secret-delete", label: texts.secrets.deleteIt(secret.name), title: texts.secrets.delete, sure: texts.secrets.deleteSure, remove: () => on.remove(secret.name) }),
     );
   };
   const edit = () => {

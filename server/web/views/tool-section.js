@@ -2,9 +2,8 @@
 
 import { numberText, texts } from "../language.js";
 import { KINDS, linesOf, nameOf, variablesOf, withoutServer, withServer } from "../tool-servers.js";
-import { labelled } from "./dialog.js";
+import { labelled, removal } from "./dialog.js";
 import { h } from "./dom.js";
-import { icon } from "./icons.js";
 
 /** @typedef {import("../tool-servers.js").Kind} Kind */
 /** @typedef {import("../tool-servers.js").ToolConfig} ToolConfig */
@@ -115,20 +114,11 @@ export function toolSection(account) {
     const remove = async () => {
       if (await store((config) => withoutServer(config, of, server), texts.tools.removed(shown))) kind.focus();
     };
-    const sure = h("button", { type: "button", class: "button button--danger button--small", hidden: true, data: { testid: "tool-remove-sure" }, onclick: () => void remove(), onblur: () => ask(false) }, texts.tools.remove);
-    const bin = h("button", { type: "button", class: "icon-button", "aria-label": texts.tools.removeIt(shown), title: texts.tools.remove, data: { testid: "tool-remove" }, onclick: () => ask(true) }, icon("bin"));
-    /** @param {boolean} asking */
-    const ask = (asking) => {
-      sure.hidden = !asking;
-      bin.hidden = asking;
-      if (asking) sure.focus();
-    };
     return h(
       "li",
       { class: "secret", data: { testid: "tool", kind: of } },
       h("span", { class: "secret__text" }, h("code", { class: "secret__name", dir: "ltr" }, shown), h("span", { class: "row__hint", dir: "auto" }, aboutServer(of, server, mayRun))),
-      bin,
-      sure,
+      ...removal({ testid: "tool-remove", label: texts.tools.removeIt(shown), title: texts.tools.remove, sure: texts.tools.remove, remove: () => void remove() }),
     );
   };
 
