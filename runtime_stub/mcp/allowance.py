@@ -134,7 +134,6 @@ class _Counted:
             message = await self._received.receive()
             self._allowance.hear(message)
         except TooMuch:
-            self._allowance.over.set()
             raise anyio.EndOfStream from None
         except BaseException:
             self._allowance.over.set()
