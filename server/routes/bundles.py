@@ -81,7 +81,7 @@ def join_scripts(entry: str, source_of: SourceOf, name: str) -> dict[str, Bundle
     imports others, which must not be awaited while `name` is evaluated. Other modules of such imports
     stay files of their own. The scripts must lie where paths begin.
     """
-    first = _in_order([entry], source_of)
+    first = _in_order(entry, source_of)
     later = _imported_later(first, source_of)
     shared = _needed_twice(later.values(), first)
     first |= {path: one for part in later.values() for path, one in part.items() if path in shared}
@@ -120,10 +120,8 @@ def join_styles(paths: Iterable[str], source_of: SourceOf, map_name: str) -> Bun
     )
 
 
-def _in_order(
-    entries: Iterable[str], source_of: SourceOf, known: Container[str] = ()
-) -> dict[str, _Module]:
-    """Return modules and those that they need by their paths, each after those it imports.
+def _in_order(entry: str, source_of: SourceOf, known: Container[str] = ()) -> dict[str, _Module]:
+    """Return a module and those that it needs by their paths, each after those it imports.
 
     What is known is left out.
     """
@@ -143,8 +141,7 @@ def _in_order(
         on_the_way.pop()
         found[path] = module
 
-    for entry in entries:
-        visit(entry)
+    visit(entry)
     return found
 
 
@@ -169,7 +166,7 @@ def _imported_later(
             stays_apart = path not in first and not _IMPORT.search(source_of(path))
             if path in later or stays_apart:
                 continue
-            later[path] = _in_order([path], source_of, first)
+            later[path] = _in_order(path, source_of, first)
             waiting += later[path].values()
     return later
 
