@@ -34,6 +34,7 @@ from storage.medium import Medium, reserving, watching
 from storage.sealing.key import Key, find_cipher
 from storage.usage.base import UsageStore
 from storage.users.base import SecretsStores, SettingsStores, UserRecords
+from storage.users.sealed import SealedSecrets, SealedSettings
 
 logger = logging.getLogger(__name__)
 
@@ -47,17 +48,25 @@ class OpenedStorage:
     """The stores of one medium."""
 
     conversations: ConversationStores
-    settings: SettingsStores
-    secrets: SecretsStores
-    key: Key
-    """Seals what the stores above, and those of workspaces, keep."""
     users: UserRecords
-    """The records in which the settings and secrets are kept."""
+    """The records in which settings and secrets are kept."""
+    key: Key
+    """Seals settings and secrets, and what the stores of workspaces keep."""
     usage: UsageStore
     audit: AuditLog
     inventory: Inventory
     prove: Callable[[], Awaitable[None]] | None = None
     """Makes a small durable write; None where nothing is durable. Raises StorageError."""
+
+    @property
+    def settings(self) -> SettingsStores:
+        """Return the settings of all users."""
+        return SealedSettings(self.users, self.key)
+
+    @property
+    def secrets(self) -> SecretsStores:
+        """Return the secrets of all users."""
+        return SealedSecrets(self.users, self.key)
 
     @property
     def medium(self) -> Medium | None:

@@ -26,7 +26,6 @@ from storage.sealing.key import SealingKey
 from storage.usage.file import FileUsage
 from storage.usage.model import ConversationUsage
 from storage.users.file import FileKeyMark, FileUserRecords
-from storage.users.sealed import SealedSecrets, SealedSettings
 from storage.workspaces.check import check_workspaces
 
 WALK_SECONDS = 60.0
@@ -49,13 +48,10 @@ async def open_stores(
     await key.for_reading()
     records = await FileConversationStores.open(files)
     stack.push_async_callback(records.close)
-    users = FileUserRecords(files)
     return OpenedFiles(
         conversations=records,
-        settings=SealedSettings(users, key),
-        secrets=SealedSecrets(users, key),
+        users=FileUserRecords(files),
         key=key,
-        users=users,
         usage=FileUsage(files, records.listing),
         audit=FileAudit(files),
         inventory=inventory(records.listing),

@@ -11,7 +11,6 @@ from storage.inventory import Inventory, StorageReport, Track, untracked
 from storage.sealing.key import EphemeralKey
 from storage.usage.memory import MemoryUsage
 from storage.users.memory import MemoryUserRecords
-from storage.users.sealed import SealedSecrets, SealedSettings
 
 
 class MemoryBackend(Backend):
@@ -30,13 +29,10 @@ class MemoryBackend(Backend):
     async def open(self, stack: AsyncExitStack) -> OpenedMemory:  # noqa: ARG002 - nothing to close
         """See Backend."""
         records = MemoryConversations()
-        users, key = MemoryUserRecords(), EphemeralKey()
         return OpenedMemory(
             conversations=records,
-            settings=SealedSettings(users, key),
-            secrets=SealedSecrets(users, key),
-            key=key,
-            users=users,
+            users=MemoryUserRecords(),
+            key=EphemeralKey(),
             usage=MemoryUsage(records.all_owners),
             audit=MemoryAudit(),
             inventory=MemoryInventory(records),

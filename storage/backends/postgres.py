@@ -26,7 +26,6 @@ from storage.inventory import Inventory, StorageReport, Track, untracked
 from storage.sealing.key import SealingKey, find_cipher
 from storage.usage.database import DatabaseUsage
 from storage.users.database import DatabaseKeyMark, DatabaseUserRecords
-from storage.users.sealed import SealedSecrets, SealedSettings
 from storage.workspaces.check import blob_problem, manifest_problem
 
 COUNTED_ROWS = 100_000
@@ -80,13 +79,10 @@ class PostgresBackend(Backend):
         await migrate_postgres(pool)
         key = SealingKey(DatabaseKeyMark(database), None, self.secret_key)
         await key.for_reading()
-        users = DatabaseUserRecords(database)
         return OpenedPostgres(
             conversations=DatabaseConversationStores(database, indexed=False),
-            settings=SealedSettings(users, key),
-            secrets=SealedSecrets(users, key),
+            users=DatabaseUserRecords(database),
             key=key,
-            users=users,
             usage=DatabaseUsage(database),
             audit=DatabaseAudit(database),
             inventory=PostgresInventory(pool, self.place),

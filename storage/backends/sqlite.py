@@ -33,7 +33,6 @@ from storage.lock import data_directory_lock, mark_open, was_left_open
 from storage.sealing.key import SealingKey
 from storage.usage.database import DatabaseUsage
 from storage.users.database import DatabaseKeyMark, DatabaseUserRecords
-from storage.users.sealed import SealedSecrets, SealedSettings
 from storage.workspaces.check import blob_problem, manifest_problem
 
 QUICKLY = 10
@@ -64,13 +63,10 @@ class SqliteBackend(DirectoryBackend):
         self.guard(database, stack)
         key = SealingKey(DatabaseKeyMark(database), self.data_dir, self.secret_key)
         await key.for_reading()
-        users = DatabaseUserRecords(database)
         return OpenedDatabase(
             conversations=DatabaseConversationStores(database),
-            settings=SealedSettings(users, key),
-            secrets=SealedSecrets(users, key),
+            users=DatabaseUserRecords(database),
             key=key,
-            users=users,
             usage=DatabaseUsage(database),
             audit=DatabaseAudit(database),
             inventory=SqliteInventory(database, self.path),
