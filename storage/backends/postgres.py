@@ -14,8 +14,7 @@ from storage.backends.row_checks import audit_problem, usage_problem, user_recor
 from storage.config import PostgresStorage
 from storage.conversations.check import shortened
 from storage.conversations.database import DatabaseConversationStores, record_problem
-from storage.database.base import Row
-from storage.database.migrate import load_migrations
+from storage.database.migrate import history_problems, load_migrations
 from storage.database.migrate_postgres import POSTGRES_MIGRATIONS, migrate_postgres
 from storage.database.postgres import PostgresPool, Role, Sizes, check_promises, place_of
 from storage.database.postgres_database import PostgresDatabase
@@ -117,7 +116,8 @@ class PostgresBackend(Backend):
             with reading(self._config) as reader:
                 if not reader.has_schema:
                     return []
-                problems = _schema_problems(reader.ask("read_migrations"))
+                known = load_migrations(POSTGRES_MIGRATIONS)
+                problems = history_problems(reader.ask("read_migrations"), known)
                 if problems:
                     return problems
                 problems = shortened([*_row_problems(reader, track)])
@@ -173,17 +173,6 @@ class PostgresInventory(Inventory):
             schema_version=counts.schema_version,
             integrity=self.mark,
         )
-
-
-def _schema_problems(done: Sequence[Row]) -> list[str]:
-    known = load_migrations(POSTGRES_MIGRATIONS)
-    if len(done) > len(known):
-        return [f"the database is from a newer version (migration {done[-1][0]})"]
-    return [
-        f"the applied migration {name} differs from this version's"
-        for (name, checksum), migration in zip(done, known, strict=False)
-        if checksum != migration.checksum
-    ]
 
 
 class _RowCheck(NamedTuple):

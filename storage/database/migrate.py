@@ -37,6 +37,31 @@ class Migration(NamedTuple):
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
+def history_problems(done: Sequence[Sequence[str]], known: Sequence[Migration]) -> list[str]:
+    """Return how applied migrations, each its name and checksum, differ from this version's.
+
+    Fewer than there are is no problem: the next start applies the rest.
+    """
+    if len(done) > len(known):
+        return [f"the database is from a newer version (migration {done[-1][0]})"]
+    return [
+        f"the applied migration {name} differs from this version's"
+        for (name, checksum), migration in zip(done, known, strict=False)
+        if checksum != migration.checksum
+    ]
+
+
+def unapplied(done: Sequence[Sequence[str]], known: Sequence[Migration]) -> Sequence[Migration]:
+    """Return the migrations that are still to be applied.
+
+    Raises MigrationError where those that were applied differ from this version's.
+    """
+    problems = history_problems(done, known)
+    if problems:
+        raise MigrationError(problems[0])
+    return known[len(done) :]
+
+
 def schema_problems(
     connection: sqlite3.Connection, folder: Traversable = SQLITE_MIGRATIONS
 ) -> list[str]:
@@ -51,13 +76,9 @@ def schema_problems(
         ).fetchall()
     except sqlite3.OperationalError:
         return ["the table migrations is missing"]
+    problems = history_problems(done, known)
     if len(done) > len(known):
-        return [f"the database is from a newer version (migration {done[-1][0]})"]
-    problems = [
-        f"the applied migration {name} differs from this version's"
-        for (name, checksum), migration in zip(done, known, strict=False)
-        if checksum != migration.checksum
-    ]
+        return problems
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
         _apply(fresh, known[: len(done)])
         expected, found = _objects(fresh), _objects(connection)
@@ -120,15 +141,8 @@ def migrate_sqlite(connection: sqlite3.Connection, folder: Traversable = SQLITE_
     database was written by a newer version, or an applied migration has since been changed.
     """
     connection.execute(TABLE)
-    known = load_migrations(folder)
-    applied = connection.execute("SELECT number, name, checksum FROM migrations ORDER BY number")
-    done = applied.fetchall()
-    if len(done) > len(known):
-        raise MigrationError(f"the database is from a newer version (migration {done[-1][1]})")
-    for (_, name, checksum), migration in zip(done, known, strict=False):
-        if checksum != migration.checksum:
-            raise MigrationError(f"the applied migration {name} differs from this version's")
-    _apply(connection, known[len(done) :])
+    applied = connection.execute("SELECT name, checksum FROM migrations ORDER BY number")
+    _apply(connection, unapplied(applied.fetchall(), load_migrations(folder)))
 
 
 def _apply(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> None:

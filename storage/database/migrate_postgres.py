@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from storage.database.migrate import Migration, load_migrations
+from storage.database.migrate import Migration, load_migrations, unapplied
 from storage.database.postgres import PostgresPool, Role, Session, in_schema
-from storage.errors import Conflict, MigrationError, Unavailable
+from storage.errors import Conflict, Unavailable
 from storage.failpoints import failpoint
 
 POSTGRES_MIGRATIONS = files("storage.database") / "migrations" / "postgres"
@@ -57,15 +57,10 @@ async def _migrate(session: Session, schema: str, known: Sequence[Migration]) ->
             f"CREATE TABLE IF NOT EXISTS {schema}.migrations"
             " (number integer PRIMARY KEY, name text NOT NULL, checksum text NOT NULL)"
         )
-        done = await session.fetch("read_migrations")
-        if len(done) > len(known):
-            raise MigrationError(f"the database is from a newer version (migration {done[-1][0]})")
-        for (name, checksum), migration in zip(done, known, strict=False):
-            if checksum != migration.checksum:
-                raise MigrationError(f"the applied migration {name} differs from this version's")
-        if len(done) == len(known):
+        left = unapplied(await session.fetch("read_migrations"), known)
+        if not left:
             return None
-        migration = known[len(done)]
+        migration = left[0]
         await session.execute(in_schema(migration.text, schema))
         await session.fetch("add_migration", migration.number, migration.name, migration.checksum)
         failpoint("migration.begun")
