@@ -166,9 +166,11 @@ class Backend(ABC):
         """
         return nullcontext(self)
 
-    @abstractmethod
-    def check_directory(self) -> None:
-        """Refuse a directory that is not this medium's. Block. Raise StorageError, OSError."""
+    def check_directory(self) -> None:  # noqa: B027 - most media have no directory
+        """Refuse a directory that is not this medium's. Block. Raise StorageError, OSError.
+
+        This default is for media without one.
+        """
 
     def scrub(self) -> None:  # noqa: B027 - most media keep nothing of what was deleted
         """Overwrite what deletions have left in the files of a medium that nobody has open. Block.

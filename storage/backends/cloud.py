@@ -95,9 +95,6 @@ class CloudBackend(Backend):
                     path.write_bytes(content)
             yield LocalBackend(LocalStorage(data_dir=Path(folder), secret_key=self.secret_key))
 
-    def check_directory(self) -> None:
-        """See Backend. There is no directory."""
-
     def _options(self) -> Mapping[str, str | bool]:
         options = self._config.options
         if options is None:

@@ -39,9 +39,6 @@ class MemoryBackend(Backend):
             fold=records.fold,
         )
 
-    def check_directory(self) -> None:
-        """See Backend. There is no directory."""
-
     def describe(self) -> str:
         """See Backend."""
         return "ok, in memory only"

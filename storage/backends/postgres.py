@@ -90,9 +90,6 @@ class PostgresBackend(Backend):
             pool=pool,
         )
 
-    def check_directory(self) -> None:
-        """See Backend. There is no directory."""
-
     def describe(self) -> str:
         """See Backend."""
         try:
