@@ -5,7 +5,7 @@ import contextlib
 import logging
 import sqlite3
 import time
-from asyncio import Lock, Semaphore
+from asyncio import Lock
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import Any, Self, TypeVar
 
 from storage.errors import SearchBusy, SearchTooSlow, Unavailable
-from storage.keyed_locks import KeyedLocks
+from storage.keyed_locks import KeyedSlots
 from storage.search.base import (
     MAX_PLACE,
     Found,
@@ -101,9 +101,8 @@ class SqliteSearchIndex(SearchIndex):
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="search index")
         self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="search")
         self._readers: SimpleQueue[sqlite3.Connection] = SimpleQueue()
-        self._slots = Semaphore(READERS)
         self._waiting = 0
-        self._turns: KeyedLocks[str | None] = KeyedLocks()
+        self._slots: KeyedSlots[str | None] = KeyedSlots(READERS, 1)
         """One search at a time for each owner."""
         self._closing = Lock()
         self._closed = False
@@ -172,7 +171,7 @@ class SqliteSearchIndex(SearchIndex):
             raise SearchBusy("too many searches are waiting; try again in a moment")
         self._waiting += 1
         try:
-            async with self._turns.of(query.owner), self._slots:
+            async with self._slots.of(query.owner):
                 if self._closed:
                     raise closed()
                 loop = asyncio.get_running_loop()
