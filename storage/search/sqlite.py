@@ -175,9 +175,13 @@ class SqliteSearchIndex(SearchIndex):
                 if self._closed:
                     raise closed()
                 loop = asyncio.get_running_loop()
-                find = partial(self._find, query, limit)
-                # A search whose client is gone keeps its slot until its thread is done with it.
-                return await asyncio.shield(loop.run_in_executor(self._reading, find))
+                search = loop.run_in_executor(self._reading, partial(self._find, query, limit))
+                try:
+                    return await asyncio.shield(search)
+                except asyncio.CancelledError:
+                    # A search whose client is gone keeps its slot until its thread is done with it.
+                    await asyncio.wait([search])
+                    raise
         finally:
             self._waiting -= 1
 

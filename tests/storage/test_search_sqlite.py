@@ -66,6 +66,28 @@ async def test_searches_that_would_wait_too_long_are_refused(tmp_path):
         assert await ids(index, "word") == [0]
 
 
+async def test_searches_whose_clients_are_gone_keep_their_slots_until_they_have_ended(tmp_path):
+    async with open_search_index("sqlite", tmp_path) as index:
+        assert isinstance(index, SqliteSearchIndex)
+        await put(index, "c1", entry(0, "word"))
+        readers = [index._readers.get() for _ in range(room.READERS)]
+        searches = [
+            asyncio.create_task(found_by(index, "word", owner=f"u{number}"))
+            for number in range(3 * room.READERS)
+        ]
+        await asyncio.wait(searches, timeout=0)
+        for search in searches:
+            search.cancel()
+        _, pending = await asyncio.wait(searches, timeout=0)
+        for reader in readers:
+            index._readers.put(reader)
+
+        assert pending == {*searches[: room.READERS]}
+        outcomes = await asyncio.gather(*searches, return_exceptions=True)
+        assert {type(one) for one in outcomes} == {asyncio.CancelledError}
+        assert await ids(index, "word") == [0]
+
+
 async def test_what_is_erased_leaves_no_words_in_the_table(tmp_path):
     async with open_search_index("sqlite", tmp_path) as index:
         await put(index, "c1", entry(0, "canary"), entry(1, "canary"))
