@@ -11,7 +11,7 @@ from events.stores.base import EventStore
 from storage.conversations.base import ConversationStores
 from storage.errors import Unavailable
 from storage.lock import data_directory_lock, is_held_by_this_process
-from storage.search.sqlite import INDEX_NAME, SqliteSearchIndex
+from storage.search.sqlite import INDEX_NAME, SqliteSearchIndex, remove_index
 
 
 async def open_indexer(
@@ -38,8 +38,7 @@ async def drop_index(folder: Path, stack: AsyncExitStack) -> None:
     """
     await _lock(folder, stack)
     try:
-        for ending in ("-wal", "-shm", ""):
-            await asyncio.to_thread((folder / f"{INDEX_NAME}{ending}").unlink, missing_ok=True)
+        await asyncio.to_thread(remove_index, folder / INDEX_NAME)
     except OSError as error:
         raise Unavailable(f"cannot remove {INDEX_NAME} in {folder}: {error.strerror}") from error
 

@@ -225,17 +225,13 @@ class SqliteSearchIndex(SearchIndex):
             if isinstance(error, sqlite3.OperationalError):
                 raise  # a full disk, or a folder that cannot be written
             logger.warning("%s cannot be used (%s); making it anew", self._path.name, error)
-            self._remove()
+            remove_index(self._path)
             self._writer = _opened(self._path)
         for _ in range(READERS):
             reader = sqlite3.connect(
                 f"{self._path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False
             )
             self._readers.put(reader)
-
-    def _remove(self) -> None:
-        for suffix in ("", "-wal", "-shm"):
-            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -342,6 +338,16 @@ class SqliteSearchIndex(SearchIndex):
         finally:
             reader.set_progress_handler(None, 0)
             self._readers.put(reader)
+
+
+def remove_index(path: Path) -> None:
+    """Remove an index's file, and those that SQLite keeps beside it. Block. Raise OSError.
+
+    The file goes first: SQLite drops a log of what is not there, but a file that has lost its log
+    may be torn without a sign of it.
+    """
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _opened(path: Path) -> sqlite3.Connection:
