@@ -62,3 +62,24 @@ async def test_a_database_to_try_out_starts_a_server_and_keeps_what_was_said(fol
 
     assert found == [1, 2]
     assert (folder / "parley.env").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["--help"], 0, "run a PostgreSQL for trying Parley out"),
+        (["-h"], 0, "run a PostgreSQL for trying Parley out"),
+        (["--port"], 1, "there is no option --port"),
+        (["one", "two"], 1, "give one folder"),
+    ],
+)
+async def test_options_and_second_folders_start_no_database(tmp_path, arguments, status, said):
+    process = await asyncio.create_subprocess_exec(
+        *(ROOT / "scripts" / "postgres", *arguments), stdout=PIPE, stderr=PIPE, cwd=tmp_path
+    )
+    async with asyncio.timeout(WAIT_SECONDS):
+        output, errors = await process.communicate()
+
+    assert process.returncode == status
+    assert said in (output if status == 0 else errors).decode()
+    assert [*tmp_path.iterdir()] == []
