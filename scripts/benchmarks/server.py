@@ -176,7 +176,11 @@ def one_event_per_commit() -> None:
 async def serve(arguments: argparse.Namespace) -> None:
     """Serve until standard input ends."""
     config = ServerConfig(
-        port=0, storage_kind=arguments.storage, data_dir=arguments.data_dir, log_level="error"
+        port=0,
+        storage_kind=arguments.storage,
+        data_dir=arguments.data_dir,
+        log_level="error",
+        full_text_search=not arguments.without_search,
     )
     listener = listen(config.host, 0)
     async with create_app(config) as application:
@@ -216,6 +220,7 @@ def main() -> None:
     parser.add_argument("--storage", default="memory", choices=("memory", "sqlite"))
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--one-event-per-commit", action="store_true")
+    parser.add_argument("--without-search", action="store_true")
     arguments = parser.parse_args(sys.argv[1:])
     if arguments.one_event_per_commit:
         one_event_per_commit()
