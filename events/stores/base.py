@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
+import orjson
+
 from events.errors import AppendConflict, AppendFailed, ConversationDeleted
 from events.event import StoredEvent
 from events.fence import Fence
@@ -59,6 +61,26 @@ class Aside(NamedTuple):
     conversation_id: str
     name: str
     body: bytes | None
+
+
+def aside_problem(conversation_id: str, name: object, body: bytes | None) -> str | None:
+    """Return the problem of an aside of a log, whose body is None where it fails its checksum.
+
+    What an agent's memory means is its agent's.
+    """
+    what = f"the aside {name} of conversation {conversation_id}"
+    if name not in {PARTIALS, MEMORY}:
+        return f"{what} is none that a server writes"
+    if body is None:
+        return f"{what} fails its checksum"
+    if name == PARTIALS:
+        try:
+            held = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            held = None
+        if not isinstance(held, dict):
+            return f"{what} is no JSON object"
+    return None
 
 
 Range = tuple[str, int, int]

@@ -293,6 +293,51 @@ async def test_events_without_a_place_are_told_stay_and_keep_no_others_from_thei
     await database.close()
 
 
+@pytest.fixture(params=["NULL", "'x'", "1.5"])
+async def nameless(request, tmp_path):
+    """A database with an event that has no id any more, of `c`, beside a sound `b`."""
+    path = tmp_path / "parley.db"
+    database = await SqliteDatabase.open(path)
+    store = DatabaseEventStore(database)
+    await append(store, "b", records(0, 2))
+    await append(store, "c", records(0, 3))
+    await database.close()
+    schema = "UPDATE sqlite_schema SET sql = replace(sql, '{}', '{}') WHERE name = 'arrivals'"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        # As a changed bit does: the column takes nothing but numbers.
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(schema.format("key INTEGER NOT NULL", "key BLOB"))
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(
+            f"UPDATE arrivals SET key = {request.param} WHERE key & 4294967295 = 2"  # noqa: S608
+        )
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(schema.format("key BLOB", "key INTEGER NOT NULL"))
+    return path
+
+
+async def test_an_event_without_an_id_is_told_given_to_no_log_and_keeps_no_others_from_theirs(
+    nameless, caplog
+):
+    database = await SqliteDatabase.open(nameless)
+    store = DatabaseEventStore(database)
+    for _ in range(2):
+        await store.place_arrivals()
+
+    with closing(sqlite3.connect(nameless)) as connection:
+        assert (count_of("events", connection), count_of("arrivals", connection)) == (4, 1)
+    assert [one.message for one in caplog.records] == [
+        "cannot move 1 events into their table: they have no id"
+    ]
+    assert "1 events have an id that is no number" in check_database_logs(nameless)
+    assert await store.read("b", 0, 2) == records(0, 2)
+    assert await store.read("c", 0, 2) == records(0, 2)
+    await append(store, "b", records(2, 1))
+    await store.place_arrivals()
+    assert await store.read("b", 0, 3) == records(0, 3)
+    await database.close()
+
+
 async def test_a_start_goes_on_when_nothing_can_be_placed_or_purged(doubled, caplog):
     faults = Faults()
     database = await SqliteDatabase.open(doubled, faults.connect)

@@ -3,13 +3,16 @@
 import re
 import shutil
 import sqlite3
+import zlib
 from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
 from pydantic import SecretStr
 
+from events.checkpoints import Checkpoint
 from events.conformance.records import append, key, records
+from events.stores.base import MEMORY, PARTIALS, Aside
 from events.stores.database.check import check_database_logs
 from events.stores.database.store import DatabaseEventStore
 from events.stores.opening import storage_problems
@@ -47,6 +50,9 @@ async def filled(tmp_path):
         secrets = Secrets(custom_secrets={"t": CustomSecret(value=SecretStr("x"))})
         await storage.secrets.for_user("ann").store(secrets)
         await storage.audit.add(ACT)
+        checkpoint = Checkpoint(12, ()).encode()
+        asides = [Aside("b", MEMORY, b"m"), Aside("b", PARTIALS, checkpoint)]
+        await events.put_asides(asides)
         await events.place_arrivals()
         await append(events, "c", records(10, 2))
     return tmp_path
@@ -121,6 +127,26 @@ DAMAGES = {
     "a record": (
         "UPDATE conversations SET custom = '{' WHERE conversation_id = 'b'",
         "the record of conversation b cannot be read",
+    ),
+    "an aside": (
+        "UPDATE asides SET body = CAST('n' AS BLOB) WHERE name = 'memory'",
+        "the aside memory of conversation b fails its checksum",
+    ),
+    "an aside of another type": (
+        "UPDATE asides SET body = 'm' WHERE name = 'memory'",
+        "the aside memory of conversation b fails its checksum",
+    ),
+    "the name of an aside": (
+        "UPDATE asides SET name = 'memori' WHERE name = 'memory'",
+        "the aside memori of conversation b is none that a server writes",
+    ),
+    "whose an aside is": (
+        "UPDATE asides SET conversation = 9 WHERE name = 'memory'",
+        "the aside memory belongs to no conversation (number 9)",
+    ),
+    "a checkpoint that is no object": (
+        f"UPDATE asides SET crc = {zlib.crc32(b'{')}, body = X'7b' WHERE name = 'partials'",  # noqa: S608
+        "the aside partials of conversation b is no JSON object",
     ),
     "a user's secrets": (
         "UPDATE user_records SET body = CAST('x' AS BLOB)",
@@ -258,6 +284,7 @@ async def test_progress_is_told_for_every_kind_of_record(filled):
         "workspaces": [1, 1],
         "files of workspaces": [2, 2],
         "events": [22, 22],
+        "asides": [2, 2],
     }
 
 

@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 import pytest
 
 from events.batch import Appended
+from events.checkpoints import Checkpoint
 from events.conformance.records import append, key, records
 from events.errors import DamagedHead, DamagedRecord, EventsError
+from events.stores.base import MEMORY, PARTIALS, Aside
 from events.stores.files.check import check_logs
 from events.stores.files.store import FileEventStore
 from storage.backends import backend_of
@@ -115,6 +117,23 @@ async def test_a_check_names_the_ranges_of_damaged_and_lost_events_and_changes_n
 
     after = {path: path.stat() for path in sorted(tmp_path.rglob("*"))}
     assert lasting(after) == lasting(before)
+
+
+async def test_a_check_names_asides_that_are_damaged_or_no_checkpoints(files, tmp_path):
+    stores, events = await opened(files)
+    checkpoint = Checkpoint(13, ()).encode()
+    await events.put_asides([Aside("b", MEMORY, b"m"), Aside("b", PARTIALS, checkpoint)])
+    await events.put_asides([Aside("c", PARTIALS, b"[]")])
+    await events.close()
+    await stores.close()
+    await copy_to(tmp_path, files)
+    memory = tmp_path / "logs" / "b" / "asides" / MEMORY
+    memory.write_bytes(damaged(memory.read_bytes(), -1, "flipped"))
+
+    assert check_logs(tmp_path) == [
+        "the aside memory of conversation b fails its checksum",
+        "the aside partials of conversation c is no JSON object",
+    ]
 
 
 async def test_a_check_finds_nothing_wrong_with_a_deleted_log_or_none(files, tmp_path):

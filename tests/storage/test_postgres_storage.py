@@ -11,8 +11,10 @@ import pytest
 from pydantic import SecretStr
 
 from events.batch import digest_of
+from events.checkpoints import Checkpoint
 from events.conformance.records import append, record, records
 from events.event import EventFlag, StoredEvent
+from events.stores.base import MEMORY, PARTIALS, Aside
 from events.stores.opening import open_event_store, open_workspaces, storage_problems
 from events.stores.postgres.append import number_of
 from events.transfer.contents import open_stores
@@ -66,6 +68,8 @@ async def filled(config):
             await storage.conversations.for_user("ann").save_metadata(record)
             await append(events, name, EVENTS, keys={3: digest_of("k")})
         await open_workspaces(storage, events, LIMITS).save("b", FILES)
+        checkpoint = Checkpoint(10, ()).encode()
+        await events.put_asides([Aside("b", MEMORY, b"m"), Aside("b", PARTIALS, checkpoint)])
         await storage.secrets.for_user("ann").store(SECRETS)
         await storage.audit.add(ACT)
     return config
@@ -231,6 +235,18 @@ DAMAGES = {
     "no key": (
         "DELETE FROM parley.client_ids WHERE number = parley.number_of('c')",
         "damaged records 3-3 in conversation c: their idempotency keys are not in the index",
+    ),
+    "an aside": (
+        "UPDATE parley.asides SET body = 'n' WHERE name = 'memory'",
+        "the aside memory of conversation b fails its checksum",
+    ),
+    "the name of an aside": (
+        "UPDATE parley.asides SET name = 'memori' WHERE name = 'memory'",
+        "the aside memori of conversation b is none that a server writes",
+    ),
+    "an aside of nothing": (
+        "UPDATE parley.asides SET number = 9 WHERE name = 'memory'",
+        "the aside memory belongs to no conversation (number 9)",
     ),
     "a record": (
         "UPDATE parley.records SET pr_number = '{' WHERE conversation_id = 'c'",

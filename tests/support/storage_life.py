@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from events.batch import digest_of
+from events.checkpoints import Checkpoint
 from events.conformance.records import record, summary_of
 from events.errors import AppendConflict, AppendUnknown, EventsError
 from events.event import StoredEvent
@@ -147,7 +148,8 @@ class Life:
 
     async def _keep_aside(self, stores: Opened, name: str) -> None:
         try:
-            await stores.events.put_asides([Aside(name, PARTIALS, b"[%d]" % self._count)])
+            body = Checkpoint(self._count, ()).encode()
+            await stores.events.put_asides([Aside(name, PARTIALS, body)])
         except EventsError:
             return
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from events.errors import DamagedRecord
 from events.event import STATE, StoredEvent
+from events.stores.base import aside_problem
 from events.stores.database.append import FORMAT_VERSION, KEY_BITS
 from events.verification import KEYS_MISSING, LogFold, differs
 from storage.conversations.check import shortened
@@ -29,6 +30,11 @@ _EPOCH = re.compile("[0-9a-f]{16}")
 _EVENTS = "SELECT key, version, flag, crc, body FROM {} WHERE typeof(key) = 'integer' ORDER BY key"
 _WITHOUT_ID = "SELECT count(*) FROM arrivals WHERE typeof(key) <> 'integer'"
 _FIND_KEY = "SELECT event_id FROM client_ids WHERE conversation = ? AND digest = ?"
+_ASIDES = """
+    SELECT conversation, conversation_id, name, crc, body
+    FROM asides LEFT JOIN conversations ON number = conversation WHERE deleted_at IS NULL
+"""
+_HAS_ASIDES = "SELECT count(*) FROM sqlite_schema WHERE name = 'asides'"
 _LOST_KEYS = """
     SELECT conversation_id, min(event_id), max(event_id)
     FROM client_ids JOIN conversations ON number = conversation
@@ -148,6 +154,21 @@ def _problems(connection: sqlite3.Connection, track: Track) -> Iterator[str]:
         if isinstance(log.next_id, int) and log.next_id:
             yield f"{DamagedRecord(log.conversation_id, 0, log.next_id - 1)}: none is there"
     yield from _strays(connection)
+    if connection.execute(_HAS_ASIDES).fetchone()[0]:  # an older version had none
+        yield from _problems_of_asides(connection, track)
+
+
+def _problems_of_asides(connection: sqlite3.Connection, track: Track) -> Iterator[str]:
+    ((count,),) = connection.execute("SELECT count(*) FROM asides")
+    rows = track(connection.execute(_ASIDES), "asides", count)
+    for number, conversation_id, name, crc, body in rows:
+        if conversation_id is None:
+            yield f"the aside {name} belongs to no conversation (number {number})"
+            continue
+        is_whole = isinstance(body, bytes) and zlib.crc32(body) == crc
+        problem = aside_problem(conversation_id, name, body if is_whole else None)
+        if problem is not None:
+            yield problem
 
 
 def _strays(connection: sqlite3.Connection) -> Iterator[str]:

@@ -100,8 +100,11 @@ class DatabaseEventStore(EventStore):
         self._placing = False
         self._turns: KeyedLocks[str] = KeyedLocks()
         """Appends to logs to whose ends somebody appends: in the order in which they came."""
-        self._misplaced: set[int] = set()
-        """Numbers of logs that have events without a place, and of which that was told."""
+        self._misplaced: set[int | None] = set()
+        """Numbers of logs that have events without a place, and of which that was told.
+
+        None stands for events whose log is not known any more.
+        """
         self._place_later: TimerHandle | None = None
 
     def append(
@@ -378,8 +381,12 @@ class DatabaseEventStore(EventStore):
     def _tell_misplaced(self, rows: Sequence[Row]) -> None:
         """Log, once for each log, the events whose places hold others."""
         for number, conversation_id, first_id, last_id in rows:
-            if number not in self._misplaced:
-                self._misplaced.add(number)
+            if number in self._misplaced:
+                continue
+            self._misplaced.add(number)
+            if number is None:
+                logger.error("cannot move %d events into their table: they have no id", first_id)
+            else:
                 logger.error(
                     "cannot move events %d-%d of %s into their table: their ids are taken",
                     *(first_id, last_id, conversation_id),
@@ -450,8 +457,9 @@ def _bury(conversation_id: str, now: str) -> Steps[int]:
 
 @rerunnable
 def _place() -> Steps[Sequence[Row]]:
-    yield Statement("place_arrivals")
-    yield Statement("drop_arrivals")
+    placed = (yield Statement("place_arrivals")).touched
+    if (yield Statement("drop_arrivals")).touched != placed:
+        raise Conflict("an event has an id that is no number")
     return ()
 
 

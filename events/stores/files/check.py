@@ -7,7 +7,10 @@ from typing import Any
 
 from events.errors import DamagedRecord, NewerFormat
 from events.event import StoredEvent
+from events.stores.base import MEMORY, PARTIALS, aside_problem
 from events.stores.files.format import (
+    ASIDE_KIND,
+    ASIDES,
     EMPTY,
     FrameKind,
     LogHead,
@@ -24,6 +27,7 @@ from events.verification import KEYS_MISSING, LogFold, differs
 from storage.conversations.check import content_of, shortened
 from storage.conversations.files.documents import Document
 from storage.errors import Damaged
+from storage.files.format import checked_body
 from storage.inventory import Track, untracked
 from storage.keys import RECORDS, UNSETTLED, log_part
 
@@ -116,6 +120,19 @@ def _look_at(folder: Path) -> Iterator[str]:
         is_needed = first < behind and behind > kept.sealed
         if is_needed and (head is None or not _has_keys(seed, content)):
             yield f"{DamagedRecord(conversation_id, first, behind - 1)}: keys or head"
+    yield from _problems_of_asides(folder)
+
+
+def _problems_of_asides(folder: Path) -> Iterator[str]:
+    paths = [folder / ASIDES / name for name in (PARTIALS, MEMORY)]
+    for path in (one for one in paths if one.exists()):
+        try:
+            body = checked_body(ASIDE_KIND, content_of(path), path.name)
+        except Damaged:
+            body = None
+        problem = aside_problem(folder.name, path.name, body)
+        if problem is not None:
+            yield problem
 
 
 class _Ids:

@@ -20,6 +20,9 @@ from events.event import EventFlag, StoredEvent
 from events.fence import Fence
 from events.summary import SummaryChange
 
+ASIDES = "asides"
+"""The folder of a log that holds the records beside it."""
+ASIDE_KIND = "aside"
 DIGEST_BYTES = 32
 _ID_BYTES = 4
 _ROW_BYTES = DIGEST_BYTES + _ID_BYTES

@@ -37,6 +37,8 @@ from events.stores.base import (
     append_at_end,
 )
 from events.stores.files.format import (
+    ASIDE_KIND,
+    ASIDES,
     EMPTY,
     advanced_head,
     encode_head,
@@ -109,8 +111,6 @@ SEALING_LIMIT = 2
 """Logs whose pages are sealed at the same time."""
 REPAIR_LIMIT = 8
 READ_TRIES = 5
-ASIDES = "asides"
-ASIDE_KIND = "aside"
 PAGE_EVENTS = 100
 """Events of a sealed page. A log keeps the size it began with."""
 

@@ -1,11 +1,13 @@
 """Reads every log of a PostgreSQL schema, without changing anything, beside a server or not."""
 
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any, NamedTuple
 
 from events.errors import DamagedRecord
 from events.event import STATE, StoredEvent
+from events.stores.base import aside_problem
 from events.stores.postgres.append import DIGEST_BYTES, FORMAT_VERSION, checksum, number_of
 from events.verification import KEYS_MISSING, LogFold, differs
 from storage.config import PostgresStorage
@@ -54,7 +56,7 @@ def check_postgres_logs(config: PostgresStorage, track: Track = untracked) -> li
 
 
 def _problems(reader: Reader, track: Track) -> Iterator[str]:
-    ((total,),) = reader.ask("check_log_totals")
+    ((total, asides),) = reader.ask("check_log_totals")
     logs = (_Log(*row) for row in reader.pages("check_heads", (-1,)))
     rows = ((log, row) for log in logs for row in _events_of(reader, log))
     for log, found in groupby(track(rows, "events", total), key=lambda pair: pair[0]):
@@ -63,6 +65,14 @@ def _problems(reader: Reader, track: Track) -> Iterator[str]:
             yield from problems
     for kind, number, first_id, last_id in reader.ask("check_strays", NAMED):
         yield f"{kind} {first_id}-{last_id} belong to no event of a conversation (number {number})"
+    for row in track(reader.pages("check_asides", (-1, "")), "asides", asides):
+        number, name, conversation_id, crc, body = row
+        if conversation_id is None:
+            yield f"the aside {name} belongs to no conversation (number {number})"
+            continue
+        problem = aside_problem(conversation_id, name, body if zlib.crc32(body) == crc else None)
+        if problem is not None:
+            yield problem
 
 
 def _events_of(reader: Reader, log: _Log) -> Iterator[Row | None]:

@@ -63,7 +63,9 @@ INSERT INTO client_ids (conversation, digest, event_id) VALUES (?, ?, ?) ON CONF
 
 -- name: place_arrivals
 INSERT INTO events (key, version, flag, crc, body)
-SELECT key, version, flag, crc, body FROM arrivals ORDER BY key
+SELECT key, version, flag, crc, body FROM arrivals
+WHERE typeof(key) = 'integer'  -- one that is damaged to be null would be given the next key of any log
+ORDER BY key
 
 -- name: drop_arrivals
 DELETE FROM arrivals
@@ -71,7 +73,8 @@ DELETE FROM arrivals
 -- name: place_fitting_arrivals
 -- Passes over an arrival whose place is taken, and over all but one of those for the same place.
 INSERT INTO events (key, version, flag, crc, body)
-SELECT key, version, flag, crc, body FROM arrivals ORDER BY key, seq ON CONFLICT DO NOTHING
+SELECT key, version, flag, crc, body FROM arrivals WHERE typeof(key) = 'integer' ORDER BY key, seq
+ON CONFLICT DO NOTHING
 
 -- name: drop_placed_arrivals
 DELETE FROM arrivals WHERE EXISTS (
@@ -80,8 +83,12 @@ DELETE FROM arrivals WHERE EXISTS (
 )
 
 -- name: arrivals_without_place
+-- Those of each log, and at last those whose key is damaged, of which nobody knows whose they are.
 SELECT key >> 32, conversation_id, min(key) & 4294967295, max(key) & 4294967295
-FROM arrivals LEFT JOIN conversations ON number = key >> 32 GROUP BY key >> 32
+FROM arrivals LEFT JOIN conversations ON number = key >> 32 WHERE typeof(key) = 'integer' GROUP BY key >> 32
+UNION ALL
+SELECT NULL, NULL, lost, NULL
+FROM (SELECT count(*) AS lost FROM arrivals WHERE typeof(key) <> 'integer') WHERE lost > 0
 
 -- name: find_client_id
 SELECT event_id FROM client_ids WHERE conversation = ? AND digest = ?

@@ -62,7 +62,7 @@ FROM parley.workspace_blobs b JOIN parley.heads h ON h.number = b.number AND h.s
 WHERE (b.number, b.name) > ($1, $2) ORDER BY b.number, b.name LIMIT $3
 
 -- name: check_log_totals
-SELECT coalesce(sum(next_id), 0)::bigint FROM parley.heads WHERE state = 0
+SELECT (SELECT coalesce(sum(next_id), 0)::bigint FROM parley.heads WHERE state = 0), (SELECT count(*) FROM parley.asides)
 
 -- name: check_heads
 -- With the newest event of each, seen at the same moment.
@@ -77,6 +77,13 @@ SELECT id, version, flag, crc, body FROM parley.events WHERE number = $1 AND id 
 
 -- name: check_keys
 SELECT digest, id FROM parley.client_ids WHERE number = $1 AND digest = ANY ($2::bytea[])
+
+-- name: check_asides
+-- A few at a time, since they may be long. What a deletion has yet to drop is passed over.
+SELECT a.number, a.name, h.conversation_id, a.crc, a.body
+FROM parley.asides a LEFT JOIN parley.heads h ON h.number = a.number
+WHERE (a.number, a.name) > ($1, $2) AND coalesce(h.state, 0) = 0
+ORDER BY a.number, a.name LIMIT least($3::bigint, 8)
 
 -- name: check_is_open
 SELECT FROM parley.heads WHERE number = $1 AND state = 0
