@@ -11,6 +11,7 @@ EventsError
 ├── MasksChanged             masks were added since the events were made; nothing was written
 ├── DuplicateClientId        keys of the batch are in the log already; nothing was written
 ├── AppendFailed             the write did not happen
+│   └── StoreFull            the store has no room for it
 ├── AppendUnknown            the write may or may not have happened (deadline, lost connection)
 ├── StoreUnavailable         a read could not be answered
 ├── DamagedRecord            a stored record fails its checksum or has an unknown format version
@@ -98,6 +99,10 @@ class DuplicateClientId(EventsError):
 
 class AppendFailed(EventsError):
     """The write did not happen and will not."""
+
+
+class StoreFull(AppendFailed):
+    """The store has no room for the write, which did not happen."""
 
 
 class AppendUnknown(EventsError):

@@ -42,6 +42,7 @@ from events.errors import (
     EventNotFound,
     EventsError,
     NewerFormat,
+    StoreFull,
     StoreUnavailable,
     StreamClosed,
     StreamOverloaded,
@@ -65,6 +66,7 @@ from storage.errors import (
     SecretExists,
     SecretNotFound,
     StorageError,
+    StorageFull,
     WrongKey,
 )
 
@@ -221,6 +223,8 @@ NOT_FOUND = Answer(
 
 INTERNAL = Answer(500, "internal_error", "Internal error")
 
+FULL = "The storage is full; nothing was stored. Try again when there is room"
+
 # Walked from the top: the first class that fits decides. A text of None is the error's own.
 TABLE: tuple[tuple[type[Exception], Answer | tuple[int, str] | tuple[int, str, str]], ...] = (
     (ConversationDeleted, NOT_FOUND),
@@ -235,6 +239,7 @@ TABLE: tuple[tuple[type[Exception], Answer | tuple[int, str] | tuple[int, str, s
         AppendUnknown,
         (503, "outcome_unknown", "The outcome is unknown; send the event again with the same key"),
     ),
+    (StoreFull, (507, "storage_full", FULL)),
     (AppendFailed, (503, "not_stored", "The event could not be stored; try again")),
     (DamagedRecord, (500, "damaged", "Stored events are damaged")),
     (
@@ -254,6 +259,7 @@ TABLE: tuple[tuple[type[Exception], Answer | tuple[int, str] | tuple[int, str, s
     (Damaged, (500, "damaged", "The stored record is damaged")),
     (SearchBusy, (503, "search_busy")),
     (SearchTooSlow, (503, "search_too_slow")),
+    (StorageFull, (507, "storage_full", FULL)),
     (StorageError, (503, "storage_unavailable", "The storage is unavailable; try again")),
     (FileMissing, (404, "file_not_found")),
     (NotText, (415, "not_text")),

@@ -16,6 +16,7 @@ StorageError
 ├── SearchBusy                   too many searches are waiting
 ├── SearchTooSlow                a search took too long
 ├── Unavailable                  the medium did not answer, or the write did not happen
+│   ├── StorageFull              it has no room for the write
 │   └── NotPermitted             it refuses this server: credentials, rights, address
 ├── OutcomeUnknown               the write may or may not have happened (deadline, lost connection)
 │   └── MediumLost               its files were removed or replaced while it is open
@@ -110,6 +111,10 @@ class SearchTooSlow(StorageError):
 
 class Unavailable(StorageError):
     """The medium did not answer a read, or a write certainly did not happen; it may be retried."""
+
+
+class StorageFull(Unavailable):
+    """The medium has no room for the write, which did not happen; it may be retried."""
 
 
 class NotPermitted(Unavailable):

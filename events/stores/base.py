@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import orjson
 
-from events.errors import AppendConflict, AppendFailed, ConversationDeleted
+from events.errors import AppendConflict, AppendFailed, ConversationDeleted, StoreFull
 from events.event import StoredEvent
 from events.fence import Fence
 from events.summary import SummaryChange
 from storage.counters import Counters
+from storage.errors import StorageError, StorageFull
 
 NO_KEYS: Mapping[int, bytes] = {}
 NEXT_TRIES = 8
@@ -109,6 +110,12 @@ async def append_at_end(
             continue
         return head
     raise AppendFailed(f"overtaken {NEXT_TRIES} times by other writers")
+
+
+def not_written(error: StorageError) -> AppendFailed:
+    """Return what tells of a write that a storage did not do."""
+    failure = StoreFull if isinstance(error, StorageFull) else AppendFailed
+    return failure(str(error))
 
 
 class EventStore(ABC):

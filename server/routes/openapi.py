@@ -30,7 +30,7 @@ from server.routes.admin.access import KEY_HEADER as ADMIN_KEY_HEADER
 from server.routes.endpoint import JSON, Description, Resource, Tag, description_of
 from server.routes.request import CONVERSATION_ID
 from server.schemas import Mode, TypeSchemas, example_of
-from storage.errors import BadKey, ConversationNotFound, StorageError
+from storage.errors import BadKey, ConversationNotFound, StorageError, StorageFull
 
 KEY_NAME = "sessionKey"
 ADMIN_KEY_NAME = "adminKey"
@@ -79,7 +79,7 @@ EVERYWHERE = (Forbidden, RateLimited, EventsError)
 UNDER_API = (Unauthorized, NotAvailable, TooLarge, StorageError)
 WITH_QUERY = (BadRequest,)
 WITH_BODY = (BadRequest,)
-WRITING = (UnsupportedMedia,)
+WRITING = (UnsupportedMedia, StorageFull)
 """Errors of methods with a body, whose type is checked even if the endpoint reads none."""
 UNFIT_BODY = "The body does not match its schema; the text names the field (`invalid_body`)"
 TOO_MANY = answer_of_kind(RateLimited).status

@@ -27,6 +27,7 @@ const PASSING = new Set([
   "closing",
   "outcome_unknown",
   "not_stored",
+  "storage_full",
   "storage_unavailable",
   "not_available",
   "timeout",

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from storage.database.base import Result, Row, Rows, Script, Translate, as_it_is
 from storage.database.reading import SQLITE_ERRORS
-from storage.errors import Conflict, OutcomeUnknown, StorageError, Unavailable
+from storage.errors import Conflict, OutcomeUnknown, StorageError, StorageFull, Unavailable
 from storage.failpoints import failpoint
 from storage.promise import Promise
 
@@ -114,7 +114,7 @@ class GroupCommit:
             outcomes = self._apply_all(group, in_rows, statements)
         except SQLITE_ERRORS as error:
             self._reopen()
-            return _all_failed(group, Unavailable(f"nothing was written: {error}"))
+            return _all_failed(group, _not_done(f"nothing was written: {error}", error))
         failpoint("commit.begun")
         try:
             self.connection.execute("COMMIT")
@@ -190,8 +190,9 @@ class GroupCommit:
                 return Outcome(work.promise, None, ended)
             if not isinstance(error, sqlite3.Error):
                 return Outcome(work.promise, None, error)
+            told = f"write failed: {error}"
             is_refused = isinstance(error, sqlite3.IntegrityError)
-            failure = (Conflict if is_refused else Unavailable)(f"write failed: {error}")
+            failure = Conflict(told) if is_refused else _not_done(told, error)
             failure.__cause__ = error
             return Outcome(work.promise, None, work.failure(failure))
         connection.execute("RELEASE script")
@@ -200,6 +201,8 @@ class GroupCommit:
     def _check_open(self, error: BaseException) -> None:
         if not self.connection.in_transaction:
             # SQLite itself undid the whole transaction (disk full, I/O error).
+            if isinstance(error, sqlite3.Error):
+                raise error
             raise sqlite3.OperationalError(str(error)) from error
 
     def _reopen(self) -> None:
@@ -212,6 +215,12 @@ class GroupCommit:
             self.connection.close()
         with contextlib.suppress(*SQLITE_ERRORS):
             self.connection = self._connect(self._path)
+
+
+def _not_done(text: str, error: Exception) -> Unavailable:
+    """Return the storage's error for one with which SQLite did nothing."""
+    is_full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return (StorageFull if is_full else Unavailable)(text)
 
 
 def _all_failed(group: Sequence[Work], error: StorageError) -> list[Outcome]:

@@ -1,6 +1,6 @@
 """The outcome of a statement, read off the error with which PostgreSQL's driver ended it."""
 
-from storage.errors import Conflict, OutcomeUnknown, StorageError, Unavailable
+from storage.errors import Conflict, OutcomeUnknown, StorageError, StorageFull, Unavailable
 
 REFUSED_CLASSES = frozenset(("0A", "22", "23", "28", "3D", "3F", "42", "53", "54", "55", "P0"))
 """Classes of SQLSTATE of a reply that undid the statement: values, constraints, names, resources."""
@@ -10,6 +10,8 @@ RERUN_STATES = frozenset(("40001", "40P01"))
 READ_ONLY_STATE = "25006"
 """The host takes no writes, any more: it is a standby."""
 INTEGRITY_CLASS = "23"
+FULL_STATE = "53100"
+"""The disk is full."""
 
 
 class Rerun(Unavailable):
@@ -44,6 +46,8 @@ def translated(error: Exception, *, sure: bool) -> StorageError:
         translation = Conflict(text)
     elif state in RERUN_STATES:
         translation = Rerun(text)
+    elif state == FULL_STATE:
+        translation = StorageFull(text)
     elif sure or was_refused(error):
         translation = Unavailable(text)
     else:

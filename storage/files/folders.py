@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from itertools import count, groupby
 from pathlib import Path
 
-from storage.errors import Conflict, Damaged, KeyExists, KeyNotFound, Unavailable
+from storage.errors import Conflict, Damaged, KeyExists, KeyNotFound, StorageFull, Unavailable
 from storage.failpoints import failpoint
 from storage.files.tree import OPEN_FOLDER, Flush, Tree
 from storage.keys import is_part
@@ -16,6 +16,7 @@ from storage.keys import is_part
 TEMPORARY = ".temporary"
 """Holds files until they are linked; no key begins with a dot, so none is ever in it."""
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -195,7 +196,8 @@ class Folders:
         except (NotADirectoryError, IsADirectoryError) as error:
             raise Conflict(f"a file and a folder cannot both be {key}") from error
         except OSError as error:
-            raise Unavailable(f"{key} was not written: {error.strerror}") from error
+            failure = StorageFull if error.errno in NO_ROOM else Unavailable
+            raise failure(f"{key} was not written: {error.strerror}") from error
 
 
 def _mode(folder: int, name: str) -> int:

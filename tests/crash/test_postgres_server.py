@@ -9,13 +9,23 @@ import httpx
 import pytest
 
 from tests.support.clients import joined, message
-from tests.support.postgres import as_own_role, ask, postgres_server, terminate_backends
+from tests.support.postgres import (
+    SECRET_KEY,
+    PostgresServer,
+    as_own_role,
+    ask,
+    postgres_server,
+    terminate_backends,
+)
 from tests.support.postgres_rounds import is_ready, run_postgres_rounds
 from tests.support.remote import CONVERSATIONS, Remote, server_over
 from tests.support.waiting import until
 
 ROUNDS = 5
 NOT_THERE = "the database does not answer"
+FILLED, MOST_FILLED = 20, 2_000
+"""Messages before the disk is full, and until the last pages of it have long been used up."""
+LONG = "x" * 1_500
 
 
 async def test_whatever_ends_postgresql_nothing_acknowledged_is_lost_or_doubled_and_the_server_goes_on(
@@ -26,10 +36,6 @@ async def test_whatever_ends_postgresql_nothing_acknowledged_is_lost_or_doubled_
     record_property("figures", str(figures))
     assert figures.rounds == ROUNDS
     assert figures.acknowledged >= 60 * ROUNDS
-
-
-async def reasons(api: Remote) -> str:
-    return str((await api.client.get("/ready")).json().get("error", ""))
 
 
 @asynccontextmanager
@@ -104,9 +110,61 @@ async def test_during_an_outage_appends_are_refused_clients_stay_and_all_is_well
 
 
 async def not_ready(api: Remote) -> bool:
-    return NOT_THERE in await reasons(api)
+    return NOT_THERE in str((await api.client.get("/ready")).json().get("error", ""))
 
 
-async def say(api: Remote, conversation_id: str, key: str) -> httpx.Response:
+async def say(api: Remote, conversation_id: str, key: str, more: str = "") -> httpx.Response:
     path = f"{CONVERSATIONS}/{conversation_id}/events"
-    return await api.client.post(path, json=message(f"message {key}") | {"client_id": key})
+    return await api.client.post(path, json=message(f"message {key}{more}") | {"client_id": key})
+
+
+@pytest.fixture
+def small():
+    """A PostgreSQL on a disk that can be filled."""
+    server = PostgresServer(disk_megabytes=192)
+    try:
+        server.start()
+        server.create()
+        yield server
+    finally:
+        server.remove()
+
+
+async def test_on_a_full_disk_appends_are_refused_as_such_and_with_room_all_goes_on(
+    small, tmp_path, record_property
+):
+    settings = {"database_url": small.url, "secret_key": SECRET_KEY}
+    acknowledged = []
+    async with server_over(tmp_path, "postgres", **settings) as (server, api):
+        conversation_id = await api.create("hello")
+        async with joined(server.url, conversation_id) as client:
+            await client.event(lambda one: one.get("message") == "You said: hello")
+            for number in range(FILLED):
+                assert (await say(api, conversation_id, f"k{number}")).status_code == 200
+                acknowledged.append(f"k{number}")
+            await small.begin_a_segment()
+            small.disk.fill()
+            for number in range(FILLED, MOST_FILLED):
+                refused = await say(api, conversation_id, f"k{number}", LONG)
+                if refused.status_code != 200:
+                    break
+                acknowledged.append(f"k{number}")
+            told = await client.send(message(f"on a full disk {LONG}"))
+            during = await api.log(conversation_id)
+            small.disk.make_room()
+            await until(lambda: is_ready(api))
+            key = f"k{len(acknowledged)}"
+            # Under the key of what was refused, so that it is in the log once.
+            assert (await say(api, conversation_id, key, LONG)).status_code == 200
+            log = await api.log(conversation_id)
+            await client.until(lambda one: one.cursor >= log[-1]["id"])
+            assert client.disconnects == []
+            assert client.ids == sorted(set(client.ids))
+
+    assert (refused.status_code, refused.json()["code"]) == (507, "storage_full"), refused.text
+    assert told["code"] == "storage_full"
+    for found, keys in ((during, acknowledged), (log, [*acknowledged, key])):
+        assert [one["id"] for one in found] == list(range(len(found)))
+        assert [one["client_id"] for one in found if "client_id" in one] == keys
+    assert "PANIC" not in small.log
+    record_property("figures", f"{len(acknowledged)} acknowledged on a full disk")

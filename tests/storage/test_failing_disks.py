@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from storage.errors import Unavailable
+from storage.errors import StorageFull
 from storage.files.local import LocalFileStore
 from tests.support.disk_watch import Act, Deed, flush, watched
 from tests.support.io_faults import PLACES, run_failing, run_full
@@ -59,7 +59,7 @@ async def test_every_operation_of_the_file_store_is_seen_and_can_fail(tmp_path):
         await files.read("a/b")
         await files.keys()
         await files.delete_tree("a")
-    with watched(refuse), pytest.raises(Unavailable, match="No space left"):
+    with watched(refuse), pytest.raises(StorageFull, match="No space left"):
         await files.create("c", b"1")
 
     assert seen == set(Deed)

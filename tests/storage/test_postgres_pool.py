@@ -17,7 +17,7 @@ from storage.database.postgres import (
     check_promises,
     in_schema,
 )
-from storage.errors import Conflict, MigrationError, OutcomeUnknown, Unavailable
+from storage.errors import Conflict, MigrationError, OutcomeUnknown, StorageFull, Unavailable
 from tests.support.postgres import DATABASE, ask, open_postgres, postgres_server
 from tests.support.waiting import until
 
@@ -222,7 +222,8 @@ STATES = {
     "40003": OutcomeUnknown,
     "40P01": Rerun,
     "42P01": Unavailable,
-    "53100": Unavailable,
+    "53100": StorageFull,
+    "53300": Unavailable,
     "55P03": Unavailable,
     "57014": OutcomeUnknown,
     "57P01": OutcomeUnknown,

@@ -7,7 +7,13 @@ from contextlib import closing
 import pytest
 
 from events.conformance.records import append, records
-from events.errors import AppendConflict, AppendFailed, AppendUnknown, ConversationDeleted
+from events.errors import (
+    AppendConflict,
+    AppendFailed,
+    AppendUnknown,
+    ConversationDeleted,
+    StoreFull,
+)
 from events.stores.database.store import PLACE_COUNT, DatabaseEventStore
 from storage.database.sqlite import SqliteDatabase
 from storage.errors import Unavailable
@@ -184,7 +190,7 @@ async def test_a_full_disk_fails_what_does_not_fit_and_keeps_what_is_there(tmp_p
     store = DatabaseEventStore(database)
     try:
         await append(store, "c", records(0, 3))
-        with pytest.raises(AppendFailed, match="full"):
+        with pytest.raises(StoreFull, match="full"):
             await append(store, "c", records(3, 100, "x" * 10_000))
 
         await append(store, "c", records(3, 1))

@@ -21,6 +21,7 @@ from storage.config import PostgresStorage
 from storage.database.migrate_postgres import migrate_postgres
 from storage.database.postgres import SCHEMA, PostgresPool, check_promises, in_schema
 from tests.support.announced import START_SECONDS, Announced
+from tests.support.small_disk import SmallDisk
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda one: int(one.parent.name))
 DATABASE = "parley"
@@ -43,6 +44,7 @@ SETTINGS = {
     "log_destination": "stderr",
 }
 """Everything that decides what a commit is worth stays as it is: fsync is on."""
+ON_A_SMALL_DISK = {"min_wal_size": "32MB", "max_wal_size": "64MB"}
 
 
 def program(name: str, *searched: Path) -> str:
@@ -68,13 +70,21 @@ def _as_user() -> tuple[list[str], int | None]:
 
 
 class PostgresServer:
-    """A server over a cluster of its own in a temporary folder, reached by a socket there."""
+    """A server over a cluster of its own in a temporary folder, reached by a socket there.
 
-    def __init__(self) -> None:
+    With `disk_megabytes` the cluster lies on a disk of that size.
+    """
+
+    def __init__(self, disk_megabytes: int | None = None) -> None:
         self._prefix, user = _as_user()
         self.folder = Path(mkdtemp(prefix="parley-pg-"))
+        self._disk: SmallDisk | None = None
         if user is not None:
             os.chown(self.folder, user, -1)
+        if disk_megabytes is not None:
+            owner = os.getuid() if user is None else user
+            self._disk = SmallDisk(self.folder / "data", disk_megabytes, owner)
+            self._prefix = [*self._disk.within, *self._prefix]
         self._announced: Announced | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._run(
@@ -87,6 +97,22 @@ class PostgresServer:
         """The address of the database."""
         return f"postgresql://{DATABASE}@/{DATABASE}?host={self.folder}"
 
+    @property
+    def socket(self) -> Path:
+        """The socket in its folder."""
+        return self.folder / ".s.PGSQL.5432"
+
+    @property
+    def disk(self) -> SmallDisk:
+        """The disk on which its cluster lies."""
+        assert self._disk is not None
+        return self._disk
+
+    @property
+    def log(self) -> str:
+        """Everything it has logged."""
+        return (self.folder / "log").read_text()
+
     def start(self) -> None:
         """Start, and wait until it takes connections."""
         self.launch()
@@ -94,7 +120,8 @@ class PostgresServer:
 
     def launch(self) -> None:
         """Start. It ends with the thread that calls this: let that be the main one."""
-        settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
+        chosen = SETTINGS if self._disk is None else SETTINGS | ON_A_SMALL_DISK
+        settings = [f"--{name}={value}" for name, value in chosen.items()]
         command = [
             *self._prefix,
             program("postgres", *BINARIES),
@@ -109,6 +136,18 @@ class PostgresServer:
         """Wait until it takes connections."""
         assert self._announced is not None
         self._announced.wait_until_ready()
+
+    async def begin_a_segment(self) -> None:
+        """Begin a segment of the write-ahead log: there is room for all that is written of it.
+
+        Without that PostgreSQL ends where the disk is full.
+        """
+        connection = await asyncpg.connect(self.url)
+        try:
+            await connection.execute("SELECT pg_switch_wal()")
+            await connection.execute("CHECKPOINT")
+        finally:
+            await connection.close()
 
     def crash(self) -> None:
         """End it as `pg_ctl stop -m immediate` does: nothing is finished, no connection is closed."""
@@ -135,6 +174,8 @@ class PostgresServer:
         """End it, and remove its cluster."""
         if self._process is not None and self._process.poll() is None:
             self.crash()
+        if self._disk is not None:
+            self._disk.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def create(self) -> None:

@@ -22,7 +22,17 @@ from events.errors import (
 from events.event import StoredEvent
 from events.fence import Fence
 from events.pages import PageCache
-from events.stores.base import NO_KEYS, Aside, EventStore, Form, Formed, Head, Range, append_at_end
+from events.stores.base import (
+    NO_KEYS,
+    Aside,
+    EventStore,
+    Form,
+    Formed,
+    Head,
+    Range,
+    append_at_end,
+    not_written,
+)
 from events.stores.database.append import FORMAT_VERSION, KEY_BITS, Append
 from events.stores.database.arrivals import Arrivals
 from events.summary import SummaryChange
@@ -423,12 +433,12 @@ class DatabaseEventStore(EventStore):
         except OutcomeUnknown as error:
             raise AppendUnknown(str(error)) from error
         except StorageError as error:
-            raise AppendFailed(str(error)) from error
+            raise not_written(error) from error
 
 
 def _translated(error: StorageError) -> EventsError:
     unknown = isinstance(error, OutcomeUnknown)
-    failure = AppendUnknown(str(error)) if unknown else AppendFailed(str(error))
+    failure = AppendUnknown(str(error)) if unknown else not_written(error)
     failure.__cause__ = error
     return failure
 

@@ -35,6 +35,7 @@ from events.stores.base import (
     Head,
     Range,
     append_at_end,
+    not_written,
 )
 from events.stores.files.format import (
     ASIDE_KIND,
@@ -193,7 +194,7 @@ class FileEventStore(EventStore):
         except RecordDeleted as error:
             raise ConversationDeleted(log.id) from error
         except StorageError as error:
-            raise AppendFailed(str(error)) from error
+            raise not_written(error) from error
         if advanced.next_id >= max(state.sealed + advanced.page_events, log.seal_at):
             self._begin_sealing(log, state)
 
@@ -275,7 +276,7 @@ class FileEventStore(EventStore):
             except OutcomeUnknown as error:
                 raise AppendUnknown(str(error)) from error
             except StorageError as error:
-                raise AppendFailed(str(error)) from error
+                raise not_written(error) from error
 
     async def asides(self, conversation_id: str) -> Mapping[str, bytes]:
         """See EventStore."""
@@ -323,7 +324,7 @@ class FileEventStore(EventStore):
             try:
                 await self._records.settle(conversation_id, folded_values(summary), deleted=False)
             except StorageError as error:
-                raise AppendFailed(str(error)) from error
+                raise not_written(error) from error
 
     async def index_keys(self, conversation_id: str, keys: Mapping[bytes, int]) -> None:
         """See EventStore. Keys of events that are not sealed stand in their segments only."""
@@ -336,7 +337,7 @@ class FileEventStore(EventStore):
             try:
                 await self._tables.mend(conversation_id, sealed, state)
             except StorageError as error:
-                raise AppendFailed(str(error)) from error
+                raise not_written(error) from error
 
     async def delete(self, conversation_id: str) -> None:
         """See EventStore."""
@@ -355,7 +356,7 @@ class FileEventStore(EventStore):
                 except RecordDeleted:
                     await self._bury(log)
             except StorageError as error:
-                raise AppendFailed(str(error)) from error
+                raise not_written(error) from error
 
     async def repair(self) -> int:
         """Bring the records of conversations that a crash left unsettled to their logs' fold.
@@ -418,7 +419,7 @@ class FileEventStore(EventStore):
             try:
                 found = await self._find(log.id, state, digest)
             except StorageError as error:
-                raise AppendFailed(str(error)) from error
+                raise not_written(error) from error
             if found is not None:
                 taken[place] = found
         if taken:

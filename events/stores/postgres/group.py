@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from events.errors import AppendFailed, AppendUnknown, DamagedHead, EventsError
+from events.stores.base import not_written
 from events.stores.postgres.append import Append, arguments_of
 from storage.database.base import Row
 from storage.database.outcomes import INTEGRITY_CLASS, Rerun, state_of
@@ -203,7 +204,7 @@ class GroupAppends:
         try:
             refused = await self._pool.lend(Role.RECORD, work)
         except (Unavailable, Conflict) as error:
-            self._settle([one], AppendFailed(str(error)), error)
+            self._settle([one], not_written(error), error)
         except StorageError as error:
             self._settle([one], AppendUnknown(str(error)), error)
         except Exception as error:
@@ -230,7 +231,7 @@ class GroupAppends:
             await asyncio.sleep(self._pool.breaker.pause_seconds)
             self._ready.extendleft(reversed(group))
         else:
-            self._settle(group, AppendFailed(str(error)), error)
+            self._settle(group, not_written(error), error)
 
     def _may_wait(self) -> bool:
         """Whether the server has not been away for long."""

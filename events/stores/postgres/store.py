@@ -26,6 +26,7 @@ from events.stores.base import (
     Form,
     Head,
     Range,
+    not_written,
 )
 from events.stores.postgres.append import (
     DIGEST_BYTES,
@@ -131,8 +132,7 @@ class PostgresEventStore(EventStore):
             self._unsure[call.number] = self._loop.time()
             raise AppendUnknown(str(error)) from error
         except StorageError as error:
-            failure = AppendFailed if call.formed else StoreUnavailable
-            raise failure(str(error)) from error
+            raise (not_written(error) if call.formed else StoreUnavailable(str(error))) from error
         finally:
             self._appends.leave(call.number)
 
@@ -278,7 +278,7 @@ class PostgresEventStore(EventStore):
         except OutcomeUnknown as error:
             raise AppendUnknown(str(error)) from error
         except StorageError as error:
-            raise AppendFailed(str(error)) from error
+            raise not_written(error) from error
 
 
 class NextAppend:
