@@ -52,6 +52,10 @@ class EmbeddedConversationManager(ConversationManager):
         async with manager.attach(sid, user_id) as conversation:
             yield conversation
 
+    def opened(self, sid: str, user_id: str | None) -> ServerConversation | None:
+        """See ConversationManager."""
+        return None if self._manager is None else self._manager.opened(sid, user_id)
+
     async def join_conversation(
         self, sid: str, connection_id: str, settings: LoopSettings | None, user_id: str | None
     ) -> Joined:

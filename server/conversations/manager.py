@@ -138,6 +138,13 @@ class ConversationManager(ABC):
     ) -> AbstractAsyncContextManager[ServerConversation]:
         """Yield the conversation, kept open inside the `async with`. Starts no loop."""
 
+    def opened(self, sid: str, user_id: str | None) -> ServerConversation | None:  # noqa: ARG002
+        """Return the user's conversation if it is open in this process; nothing is asked for it.
+
+        This default is for managers that do not tell.
+        """
+        return None
+
     @abstractmethod
     async def join_conversation(
         self, sid: str, connection_id: str, settings: LoopSettings | None, user_id: str | None

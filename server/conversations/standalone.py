@@ -83,6 +83,11 @@ class StandaloneConversationManager(ConversationManager):
         finally:
             self._conversations.release(conversation)
 
+    def opened(self, sid: str, user_id: str | None) -> ServerConversation | None:
+        """See ConversationManager."""
+        found = self._conversations.get(sid)
+        return found if found is not None and found.user_id == user_id else None
+
     async def join_conversation(
         self, sid: str, connection_id: str, settings: LoopSettings | None, user_id: str | None
     ) -> Joined:

@@ -27,6 +27,7 @@ from events.serialization import trajectory_form
 from server.errors import BadRequest, NotAvailable
 from server.routes.answers import AnswerQuery, answer_to
 from server.routes.endpoint import Tag, described
+from server.routes.readable import Readable, readable_log, writable_id
 from server.routes.request import (
     ClientEventJson,
     EventJson,
@@ -39,17 +40,21 @@ from server.routes.request import (
     read_body,
     read_json,
     read_query,
-    visible_id,
 )
 from server.routes.services import Services
 
 CHUNK_BYTES = 64 * 1024
+STALE = (
+    "There only while the storage does not answer: the events are those that this server had sent"
+    " to clients and holds in memory, and there may be newer ones."
+)
 
 
 class Trajectory(ResponseBody):
     """The events of a conversation; the answer is written in this form, event by event."""
 
     trajectory: list[EventJson]
+    stale: bool = Field(default=False, description=STALE)
 
 
 class TrajectoryRoutes:
@@ -65,14 +70,14 @@ class TrajectoryRoutes:
         The response is streamed. An error aborts the connection, so that a part is not mistaken for
         the whole.
         """
-        conversation_id = await visible_id(request, self._services.conversation_stores)
-        head = await self._services.event_store.head(conversation_id)
-        chunks = self._chunks(conversation_id, head.next_id)
+        log = await readable_log(request, self._services)
+        chunks = self._chunks(log)
         # Read before the status is sent, so that a log that cannot be read is answered as such.
         first = await anext(chunks)
         return StreamingResponse(_chain(first, chunks), media_type=JsonResponse.media_type)
 
-    async def _chunks(self, conversation_id: str, next_id: int) -> AsyncIterator[bytes]:
+    async def _chunks(self, log: Readable) -> AsyncIterator[bytes]:
+        conversation_id, next_id, _ = log
         chunk = bytearray(b'{"trajectory":[')
         separator = b""
         position = 0
@@ -93,7 +98,11 @@ class TrajectoryRoutes:
                     await asyncio.sleep(0)
             # A page out of the cache is read without waiting, and others want their turn.
             await asyncio.sleep(0)
-        yield bytes(chunk + b"]}")
+        yield bytes(chunk + b"]" + _end(log))
+
+
+def _end(log: Readable) -> bytes:
+    return b',"stale":true}' if log.is_stale else b"}"
 
 
 def _exported(event: StoredEvent) -> bytes | None:
@@ -189,6 +198,7 @@ class EventPage(ResponseBody):
 
     events: list[EventJson]
     has_more: bool
+    stale: bool = Field(default=False, description=STALE)
 
 
 class EventAccepted(ResponseBody):
@@ -240,13 +250,12 @@ class EventRoutes:
     @described(Tag.EVENTS, query=EventQuery, answer=EventPage, raises=(DamagedRecord,))
     async def search(self, request: Request) -> Response:
         """Return events as they are stored, or as they are sent; fewer than `limit` if they are large."""
-        conversation_id = await visible_id(request, self._services.conversation_stores)
+        log = await readable_log(request, self._services)
         query = read_query(request, EventQuery)
-        head = await self._services.event_store.head(conversation_id)
-        bodies, has_more = await self._find(conversation_id, head.next_id, query)
+        bodies, has_more = await self._find(log.conversation_id, log.next_id, query)
         tail = b"true" if has_more else b"false"
         return Response(
-            b'{"events":[' + b",".join(bodies) + b'],"has_more":' + tail + b"}",
+            b'{"events":[' + b",".join(bodies) + b'],"has_more":' + tail + _end(log),
             media_type=JsonResponse.media_type,
         )
 
@@ -255,7 +264,7 @@ class EventRoutes:
     )
     async def append(self, request: Request) -> Response:
         """Append a client's event; the response follows when it is durable. Raises BadEvent."""
-        conversation_id = await visible_id(request, self._services.conversation_stores)
+        conversation_id = await writable_id(request, self._services)
         try:
             payload = orjson.loads(await read_json(request))
         except orjson.JSONDecodeError as error:
@@ -276,7 +285,7 @@ class EventRoutes:
         With `wait=turn` it follows when the turn that takes the message up has ended, with what the
         agent said in it. Raises BadEvent.
         """
-        conversation_id = await visible_id(request, self._services.conversation_stores)
+        conversation_id = await writable_id(request, self._services)
         query = read_query(request, AnswerQuery)
         said = await read_body(request, NewMessage)
         payload: dict[str, Any] = {"action": "message", "args": {"content": said.message}}

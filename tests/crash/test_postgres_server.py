@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.support.clients import joined, message
+from tests.support.frozen_postgres import does_not_answer, run_frozen
 from tests.support.postgres import (
     SECRET_KEY,
     PostgresServer,
@@ -22,7 +23,6 @@ from tests.support.remote import CONVERSATIONS, Remote, server_over
 from tests.support.waiting import until
 
 ROUNDS = 5
-NOT_THERE = "the database does not answer"
 FILLED, MOST_FILLED = 20, 2_000
 """Messages before the disk is full, and until the last pages of it have long been used up."""
 LONG = "x" * 1_500
@@ -88,7 +88,7 @@ async def test_during_an_outage_appends_are_refused_clients_stay_and_all_is_well
         async with joined(server.url, conversation_id) as client:
             await client.event(lambda one: one.get("message") == "You said: hello")
             async with OUTAGES[outage](role):
-                await until(lambda: not_ready(api))
+                await until(lambda: does_not_answer(api))
                 began = time.monotonic()
                 refused = await say(api, conversation_id, "one")
                 took = time.monotonic() - began
@@ -109,13 +109,19 @@ async def test_during_an_outage_appends_are_refused_clients_stay_and_all_is_well
     record_property("figures", f"refused after {took:.1f} s, ready again after {back:.1f} s")
 
 
-async def not_ready(api: Remote) -> bool:
-    return NOT_THERE in str((await api.client.get("/ready")).json().get("error", ""))
-
-
 async def say(api: Remote, conversation_id: str, key: str, more: str = "") -> httpx.Response:
     path = f"{CONVERSATIONS}/{conversation_id}/events"
     return await api.client.post(path, json=message(f"message {key}{more}") | {"client_id": key})
+
+
+async def test_while_postgresql_is_frozen_clients_and_requests_read_on_from_memory(
+    tmp_path, record_property
+):
+    figures = await run_frozen(tmp_path, 0)
+
+    record_property("figures", str(figures))
+    assert figures.refused
+    assert figures.reads
 
 
 @pytest.fixture

@@ -34,8 +34,8 @@ async def forward(
     inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
     inner_writer.write(head)
     ways = {
-        asyncio.create_task(_copy(reader, inner_writer)),
-        asyncio.create_task(_copy(inner_reader, writer, free)),
+        asyncio.create_task(copy(reader, inner_writer)),
+        asyncio.create_task(copy(inner_reader, writer, free)),
     }
     try:
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -46,7 +46,8 @@ async def forward(
         inner_writer.close()
 
 
-async def _copy(reader: StreamReader, writer: StreamWriter, free: Event | None = None) -> None:
+async def copy(reader: StreamReader, writer: StreamWriter, free: Event | None = None) -> None:
+    """Copy all that comes until its end, whenever `free` is set."""
     with contextlib.suppress(OSError):
         while chunk := await reader.read(65536):
             if free is not None:
