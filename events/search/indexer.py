@@ -13,6 +13,7 @@ from events.damage import whole
 from events.errors import DamagedHead, DamagedRecord, EventsError
 from events.event import StoredEvent
 from events.search.said import mark_of, microseconds_of, said_in
+from events.search.throttle import REST, Throttle
 from events.stores.base import EventStore, Head
 from storage.conversations.base import ConversationStores
 from storage.conversations.metadata import ConversationMetadata
@@ -34,11 +35,6 @@ KNOWN_STATES = 2_000
 RETRY_SECONDS = 5.0
 OPEN_SECONDS = 5.0
 """Seconds that a search waits for an index that is being opened."""
-BUSY_RATE = 500.0
-"""Events a second above which the appends go first."""
-BUSY_REST, REST = 40.0, 4.0
-"""The rest after each write, while they do and otherwise, in parts of the time that the write took."""
-LONGEST_REST = 5.0
 
 
 class Due(NamedTuple):
@@ -86,7 +82,7 @@ class Indexer:
         retry_seconds: float = RETRY_SECONDS,
         open_seconds: float = OPEN_SECONDS,
         rest: float = REST,
-        busy_rest: float = BUSY_REST,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._open_index = open_index
         self._events = events
@@ -95,8 +91,7 @@ class Indexer:
         self._max_due = max_due
         self._retry_seconds = retry_seconds
         self._open_seconds = open_seconds
-        self._resting = rest
-        self._busy_rest = busy_rest
+        self._throttle = Throttle(rest, clock)
         self._due: dict[str, Due] = {}
         self._behind = True
         """Whether all logs are to be compared with the index."""
@@ -105,8 +100,6 @@ class Indexer:
         self._known: dict[str, LogState] = {}
         """States that this process has written."""
         self._index: Future[SearchIndex] | None = None
-        self._noted = 0
-        self._noted_since = 0.0
         self._task: Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -132,7 +125,7 @@ class Indexer:
             self._behind = True
         if known is None or not events:
             self._due[conversation_id] = Due(owner, look=not events)
-        self._noted += events
+        self._throttle.note(events)
         self._level.clear()
         self._woken.set()
 
@@ -225,7 +218,7 @@ class Indexer:
 
     async def _write(self, index: SearchIndex, due: Mapping[str, Due]) -> dict[str, Due]:
         """Write the next part of each conversation; what is left of them."""
-        began = time.perf_counter()
+        began = self._throttle.clock()
         unknown = [one for one in due if one not in self._known]
         states = {one: self._known[one] for one in due if one in self._known}
         states |= await index.states(unknown)
@@ -253,7 +246,7 @@ class Indexer:
             self._know(change.conversation_id, change.after)
         if gone:
             await self._erase(index, gone)
-        await self._rest(time.perf_counter() - began)
+        await self._throttle.rest_since(began)
         return {
             part.conversation_id: Due(part.owner)
             for part, change in zip(parts, changes, strict=True)
@@ -331,14 +324,6 @@ class Indexer:
         self._known[conversation_id] = state
         if len(self._known) > KNOWN_STATES:
             del self._known[next(iter(self._known))]
-
-    async def _rest(self, seconds: float) -> None:
-        """Let requests go first, and appends before all while there are many."""
-        now = time.monotonic()
-        rate = self._noted / max(now - self._noted_since, self._gather_seconds, 0.001)
-        self._noted, self._noted_since = 0, now
-        rest = self._busy_rest if rate > BUSY_RATE else self._resting
-        await asyncio.sleep(min(seconds * rest, LONGEST_REST))
 
 
 def _change_of(part: _Part) -> LogChange:

@@ -6,7 +6,8 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
-from events.search.indexer import REST, Indexer
+from events.search.indexer import Indexer
+from events.search.throttle import REST
 from events.stores.base import EventStore
 from storage.conversations.base import ConversationStores
 from storage.errors import Unavailable
