@@ -66,7 +66,8 @@ class Indexer:
     `note` wakes it. What is noted is a set of conversations of bounded size; what they have beyond
     the state in the index is read from their logs and written together with the next state, so that
     a process may end at any moment. At its begin, after an overflow and after an error the ends of
-    all logs are compared with the states. While many events are committed it rests after each write, and lags.
+    all logs are compared with the states, and what is noted meanwhile is written in between. While
+    many events are committed it rests longer after each write, and lags.
 
     Use it as an async context manager; the index is opened by its task, and closed at the end.
     """
@@ -163,14 +164,11 @@ class Indexer:
                 self._due.clear()
                 async for _ in self.compare(index):
                     pass
+                await self._erase_gone(index)
             elif self._due:
                 await asyncio.sleep(self._gather_seconds)
                 while self._due and not self._behind:
-                    due = dict(islice(self._due.items(), LOGS))
-                    for conversation_id in due:
-                        del self._due[conversation_id]
-                    for conversation_id, rest in (await self._write(index, due)).items():
-                        self._due.setdefault(conversation_id, rest)
+                    await self._write_due(index)
             else:
                 self._level.set()
                 self._woken.clear()
@@ -184,9 +182,9 @@ class Indexer:
         return self._index.result()
 
     async def compare(self, index: SearchIndex) -> AsyncIterator[str]:
-        """Compare every log with the index, write what is missing, erase what is gone.
+        """Compare every log that has a record with the index, and write what is missing.
 
-        Yields each conversation that is done. Raises StorageError.
+        Yields each conversation that is done. Raises StorageError, EventsError.
         """
         page_id: str | None = None
         while True:
@@ -194,27 +192,43 @@ class Indexer:
             due = {one.conversation_id: Due(one.user_id, record=one) for one in page.results}
             while due:
                 due = await self._write(index, due)
+                await self._write_due(index)
             for one in page.results:
                 yield one.conversation_id
             page_id = page.next_page_id
             if page_id is None:
                 break
-        await self._erase_gone(index)
 
     async def _erase_gone(self, index: SearchIndex) -> None:
+        """Erase what the index has of deleted conversations."""
         after = ""
-        while ids := await index.conversations(after, MAX_LIMIT):
+        while True:
+            began = self._throttle.clock()
+            ids = await index.conversations(after, MAX_LIMIT)
+            if not ids:
+                break
             after = ids[-1]
-            states = await index.states(ids)
             heads = await self._heads(ids)
             gone = [one for one, head in heads.items() if head.deleted]
-            for one in heads.keys() - gone:
-                # Without events only the record tells whether it is there.
-                if not heads[one].next_id and one in states:
-                    record = await self._record(one, states[one].owner)
-                    gone += [] if record else [one]
+            # Without events only the record tells whether it is there.
+            empty = [one for one, head in heads.items() if not head.deleted and not head.next_id]
+            for one, state in (await index.states(empty)).items():
+                if not await self._record(one, state.owner):
+                    gone.append(one)
             if gone:
                 await self._erase(index, gone)
+            await self._throttle.rest_since(began)
+            await self._write_due(index)
+
+    async def _write_due(self, index: SearchIndex) -> None:
+        """Write the next part of the conversations that have waited longest since they were noted."""
+        due = dict(islice(self._due.items(), LOGS))
+        if not due:
+            return
+        for conversation_id in due:
+            del self._due[conversation_id]
+        for conversation_id, rest in (await self._write(index, due)).items():
+            self._due.setdefault(conversation_id, rest)
 
     async def _write(self, index: SearchIndex, due: Mapping[str, Due]) -> dict[str, Due]:
         """Write the next part of each conversation; what is left of them."""

@@ -13,6 +13,7 @@ from events.search.indexer import EVENTS, Indexer
 from events.search.said import time_of
 from events.summary import fold
 from storage.conversations.metadata import ConversationMetadata, MetadataChange
+from storage.conversations.paging import MAX_LIMIT
 from storage.errors import Unavailable
 from storage.search.base import TITLE_ID, EntryKind, SearchQuery
 from storage.search.words import phrases_of
@@ -292,6 +293,65 @@ async def test_when_too_many_conversations_wait_all_logs_are_compared(tmp_path):
         await world.level()
 
         assert len(await world.find("word")) == 20
+
+
+class Noting(HeldIndex):
+    """Writes down in which order it is called, and has `say` called once, at a call that `at` names."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at = at
+        self.say = None
+        self.calls = []
+
+    async def called(self, call):
+        self.calls.append(call)
+        if self.at == call[0] and self.say is not None:
+            say, self.say = self.say, None
+            await say()
+
+    async def write(self, changes):
+        await self.called(("write", *(one.conversation_id for one in changes)))
+        return await super().write(changes)
+
+    async def conversations(self, after, limit):
+        await self.called(("conversations", after))
+        return await super().conversations(after, limit)
+
+
+async def calls_of_a_start(folder, at):
+    """Start over many conversations, and have one more made at a call of the index; the calls."""
+    held = Noting(at)
+    async with open_stores("memory", folder) as opened:
+        world = World(opened, held, indexer_of(opened, held))
+        for number in range(2 * MAX_LIMIT + 1):
+            await world.create(f"c{number:03}")
+
+        async def say():
+            await world.create("new")
+            await world.say("new", "word")
+
+        held.say = say
+        async with world.indexer:
+            await world.level()
+            assert await world.find("word") == [("new", 0)]
+    return held.calls
+
+
+async def test_what_is_said_while_all_logs_are_compared_does_not_wait_for_that(tmp_path):
+    calls = await calls_of_a_start(tmp_path, "write")
+
+    writes = [call for call in calls if call[0] == "write"]
+    assert [len(call) - 1 for call in writes] == [MAX_LIMIT, 1, MAX_LIMIT, 1]
+    assert writes[1] == ("write", "new")
+
+
+async def test_what_is_said_while_deletions_are_looked_for_does_not_wait_for_that(tmp_path):
+    calls = await calls_of_a_start(tmp_path, "conversations")
+
+    found = [call[0] for call in calls[calls.index(("conversations", "")) :]]
+    assert found == ["conversations", "write", "conversations", "conversations", "conversations"]
+    assert ("write", "new") in calls
 
 
 async def test_an_index_that_fails_is_caught_up_when_it_works_again(tmp_path):
