@@ -1,9 +1,10 @@
 """Markers that replace events of the log that cannot be read."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 
 import orjson
 
+from events.errors import DamagedHead, DamagedRecord
 from events.event import Event, EventFlag, EventSource, StoredEvent
 from events.observations import ErrorObservation
 from events.serialization import encode
@@ -30,6 +31,23 @@ def whole(events: Iterable[StoredEvent], first_id: int, end_id: int) -> list[Sto
             timestamp = _timestamp_of(event) or timestamp
         found.append(event)
     return found
+
+
+async def with_markers(
+    read: Awaitable[Sequence[StoredEvent]], first_id: int, end_id: int
+) -> tuple[Sequence[StoredEvent], DamagedRecord | None]:
+    """Return what a read of first_id <= id < end_id gives, with markers, and the damage if there is any.
+
+    A damaged read ends with the last event, sound or not, that it tells of. Raises what the read
+    raises, DamagedHead too: there the end of the log is not known.
+    """
+    try:
+        return await read, None
+    except DamagedHead:
+        raise
+    except DamagedRecord as damage:
+        last_id = max([damage.last_id, *(event.id for event in damage.sound[-1:])])
+        return whole(damage.sound, first_id, min(last_id + 1, end_id)), damage
 
 
 def is_marker(event: Event) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import orjson
 
 from events.batch import Appended, AppendQueue, Batch, Draft, Settled, Waiting
-from events.damage import whole
+from events.damage import with_markers
 from events.errors import (
     AppendConflict,
     AppendFailed,
@@ -516,14 +516,11 @@ class AppendPump:
 
     async def _read(self, first_id: int, end_id: int) -> Sequence[StoredEvent]:
         """Return stored events; a marker stands for a damaged one, as for readers."""
-        try:
-            return await self._store.read(self._conversation_id, first_id, end_id)
-        except DamagedHead:
-            raise
-        except DamagedRecord as damage:
-            logger.error("%s; going on behind them", damage, extra=self._ids)  # noqa: TRY400 - no fault
-            ends = max([damage.last_id, *(event.id for event in damage.sound)])
-            return whole(damage.sound, first_id, ends + 1)
+        read = self._store.read(self._conversation_id, first_id, end_id)
+        events, damage = await with_markers(read, first_id, end_id)
+        if damage is not None:
+            logger.error("%s; going on behind them", damage, extra=self._ids)
+        return events
 
     async def _read_tail(self, first_id: int) -> Sequence[StoredEvent] | None:
         """Return events from `first_id` on; None when the log is deleted. Retries without a limit.

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from events.damage import whole
-from events.errors import DamagedHead, DamagedRecord, EventsError
+from events.damage import with_markers
+from events.errors import EventsError
 from events.event import StoredEvent
 from events.stores.base import EventStore
 from events.summary import fold
@@ -176,7 +176,9 @@ class UsageLedger:
         saved = usage.position
         while True:
             end = usage.position + SLICE
-            events = await self._read(one.conversation_id, usage.position, end)
+            # Markers stand for damaged events, and count no usage.
+            read = self._events.read(one.conversation_id, usage.position, end)
+            events, _ = await with_markers(read, usage.position, end)
             usage = counted(usage, events)
             await asyncio.sleep(0)
             if len(events) < SLICE:
@@ -185,15 +187,3 @@ class UsageLedger:
                 await self._usage.save(usage, saved)
                 saved = usage.position
         await self._usage.save(usage.model_copy(update={"mark": one.mark}), saved)
-
-    async def _read(
-        self, conversation_id: str, first_id: int, end_id: int
-    ) -> Sequence[StoredEvent]:
-        """Return the next events of a log; markers stand for damaged ones, which count no usage."""
-        try:
-            return await self._events.read(conversation_id, first_id, end_id)
-        except DamagedHead:
-            raise
-        except DamagedRecord as damage:
-            last_id = max([damage.last_id, *(event.id for event in damage.sound[-1:])])
-            return whole(damage.sound, first_id, min(last_id + 1, end_id))

@@ -9,8 +9,8 @@ from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple, Self
 
-from events.damage import whole
-from events.errors import DamagedHead, DamagedRecord, EventsError
+from events.damage import with_markers
+from events.errors import DamagedHead, EventsError
 from events.event import StoredEvent
 from events.search.said import mark_of, microseconds_of, said_in
 from events.search.throttle import REST, Throttle
@@ -301,13 +301,8 @@ class Indexer:
     async def _read(self, conversation_id: str, start: int, next_id: int) -> Sequence[StoredEvent]:
         """Return the next events of a log; markers stand for damaged ones."""
         end = min(next_id, start + EVENTS)
-        try:
-            return await self._events.read_part(conversation_id, start, end, PART_BYTES)
-        except DamagedHead:
-            raise
-        except DamagedRecord as damage:
-            last = max([damage.last_id, *(event.id for event in damage.sound[-1:])])
-            return whole(damage.sound, start, min(last + 1, end))
+        read = self._events.read_part(conversation_id, start, end, PART_BYTES)
+        return (await with_markers(read, start, end))[0]
 
     async def _heads(self, conversation_ids: Sequence[str]) -> dict[str, Head]:
         """Return the ends of those logs that can be read."""

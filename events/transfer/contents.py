@@ -5,8 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from events.damage import whole
-from events.errors import DamagedHead, DamagedRecord
+from events.damage import with_markers
 from events.event import StoredEvent
 from events.stores.base import EventStore
 from events.stores.opening import open_event_store, open_workspaces
@@ -55,22 +54,13 @@ class Stores:
         """
         at = start_id
         while at < end_id:
-            part = await self._part(conversation_id, at, min(at + PAGE_EVENTS, end_id))
-            if not part.events:
+            end = min(at + PAGE_EVENTS, end_id)
+            read = self.events.read_part(conversation_id, at, end, PART_BYTES)
+            events, damage = await with_markers(read, at, end)
+            if not events:
                 return  # deleted meanwhile
-            yield part
-            at = part.events[-1].id + 1
-
-    async def _part(self, conversation_id: str, first_id: int, end_id: int) -> "Part":
-        try:
-            found = await self.events.read_part(conversation_id, first_id, end_id, PART_BYTES)
-        except DamagedHead:
-            raise
-        except DamagedRecord as damage:
-            last_id = max([damage.last_id, *(event.id for event in damage.sound[-1:])])
-            end = min(last_id + 1, end_id)
-            return Part(whole(damage.sound, first_id, end), str(damage))
-        return Part(found)
+            yield Part(events, None if damage is None else str(damage))
+            at = events[-1].id + 1
 
 
 async def _paged(
