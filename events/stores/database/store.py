@@ -35,7 +35,7 @@ from events.stores.base import (
 )
 from events.stores.database.append import FORMAT_VERSION, KEY_BITS, Append
 from events.stores.database.arrivals import Arrivals
-from events.summary import SummaryChange
+from events.summary import SummaryChange, head_fields
 from storage.database.base import Row, RowDatabase, Script, Statement, Steps, bytes_in, rerunnable
 from storage.errors import Conflict, OutcomeUnknown, StorageError
 from storage.keyed_locks import KeyedLocks
@@ -344,15 +344,7 @@ class DatabaseEventStore(EventStore):
 
     async def refold(self, conversation_id: str, next_id: int, summary: SummaryChange) -> None:
         """See EventStore."""
-        folded = (
-            summary.last_updated_at,
-            summary.accumulated_cost,
-            summary.prompt_tokens,
-            summary.completion_tokens,
-            summary.total_tokens,
-            summary.last_message_at,
-        )
-        values = (summary.last_state_id, *folded, conversation_id, next_id)
+        values = (*head_fields(summary, ()), conversation_id, next_id)
         await self._write(_one(Statement("refold", values)))
 
     async def index_keys(self, conversation_id: str, keys: Mapping[bytes, int]) -> None:
