@@ -1,7 +1,8 @@
 """The fold of a whole log, and how the records and the index kept beside it differ from that."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 import orjson
@@ -19,6 +20,13 @@ KEYS_MISSING = "their idempotency keys are not in the index"
 def differs(conversation_id: str, fields: Sequence[str]) -> str:
     """Return the problem of a record whose folded fields are not those of its log."""
     return f"the record of conversation {conversation_id} is not the fold of its log: {', '.join(fields)}"
+
+
+def ranges_of(ids: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Join ascending ids to ranges, both ends included."""
+    for _, group in groupby(enumerate(ids), key=lambda pair: pair[1] - pair[0]):
+        run = [event_id for _, event_id in group]
+        yield run[0], run[-1]
 
 
 class LogFold:

@@ -14,7 +14,7 @@ from events.errors import DamagedRecord
 from events.event import STATE, StoredEvent
 from events.stores.base import aside_problem
 from events.stores.database.append import FORMAT_VERSION, KEY_BITS
-from events.verification import KEYS_MISSING, LogFold, differs
+from events.verification import KEYS_MISSING, LogFold, differs, ranges_of
 from storage.conversations.check import shortened
 from storage.conversations.metadata import FOLDED_FIELDS
 from storage.database.base import Row
@@ -230,9 +230,9 @@ class _Rows:
         """Yield what is damaged by ranges, and what differs from the fold of a log that is whole."""
         found = (
             (self.damaged, ""),
-            (_runs(self.twice), ": ids given twice"),
-            (_runs(self.whole.odd), ": not as a server writes them"),
-            (_runs(self.unfound), f": {KEYS_MISSING}"),
+            (ranges_of(self.twice), ": ids given twice"),
+            (ranges_of(self.whole.odd), ": not as a server writes them"),
+            (ranges_of(self.unfound), f": {KEYS_MISSING}"),
         )
         for ranges, why in found:
             for first_id, last_id in ranges:
@@ -283,10 +283,3 @@ def _is_conversation_id(value: object) -> bool:
         return isinstance(value, str) and check_conversation_id(value) == value
     except BadKey:
         return False
-
-
-def _runs(ids: list[int]) -> Iterator[tuple[int, int]]:
-    """Join ascending ids to ranges."""
-    for _, group in groupby(enumerate(ids), key=lambda pair: pair[1] - pair[0]):
-        run = [event_id for _, event_id in group]
-        yield run[0], run[-1]

@@ -3,13 +3,13 @@
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from events.errors import DamagedRecord
 from events.event import STATE, StoredEvent
 from events.stores.base import aside_problem
 from events.stores.postgres.append import DIGEST_BYTES, FORMAT_VERSION, checksum, number_of
-from events.verification import KEYS_MISSING, LogFold, differs
+from events.verification import KEYS_MISSING, LogFold, differs, ranges_of
 from storage.config import PostgresStorage
 from storage.conversations.check import NAMED, shortened
 from storage.conversations.metadata import FOLDED_FIELDS
@@ -98,7 +98,7 @@ def _problems_of(reader: Reader, log: _Log, rows: Iterable[Row]) -> Iterator[str
         (events.unfound, f": {KEYS_MISSING}"),
     )
     for ids, why in found:
-        for first_id, last_id in _runs(ids):
+        for first_id, last_id in ranges_of(ids):
             yield f"{DamagedRecord(name, first_id, last_id)}{why}"
     if log.last_state_id != events.newest_state:
         yield (
@@ -155,14 +155,3 @@ class _Rows:
             self.unfound += (
                 event_id for key, event_id in keys.items() if found.get(key) != event_id
             )
-
-
-def _runs(ids: list[int]) -> Iterator[tuple[int, int]]:
-    """Join ascending ids to ranges."""
-    for _, group in groupby(enumerate(ids), key=_distance):
-        run = [event_id for _, event_id in group]
-        yield run[0], run[-1]
-
-
-def _distance(pair: tuple[int, Any]) -> int:
-    return int(pair[1]) - pair[0]
