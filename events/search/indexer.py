@@ -17,7 +17,6 @@ from events.search.throttle import REST, Throttle
 from events.stores.base import EventStore, Head
 from storage.conversations.base import ConversationStores
 from storage.conversations.metadata import ConversationMetadata
-from storage.conversations.paging import MAX_LIMIT
 from storage.errors import ConversationNotFound, StorageError, Unavailable
 from storage.search.base import TITLE_ID, Entry, EntryKind, LogChange, LogState, SearchIndex
 
@@ -30,7 +29,7 @@ MAX_DUE = 10_000
 LOGS = 50
 EVENTS = 500
 PART_BYTES = 4 * 1024 * 1024
-"""Conversations of one write, and what is read of each for it."""
+"""Conversations of one write, or of one part of a comparison, and what is read of each for it."""
 KNOWN_STATES = 2_000
 RETRY_SECONDS = 5.0
 OPEN_SECONDS = 5.0
@@ -188,7 +187,7 @@ class Indexer:
         """
         page_id: str | None = None
         while True:
-            page = await self._records.search_all(page_id, MAX_LIMIT)
+            page = await self._records.search_all(page_id, LOGS)
             due = {one.conversation_id: Due(one.user_id, record=one) for one in page.results}
             while due:
                 due = await self._write(index, due)
@@ -204,7 +203,7 @@ class Indexer:
         after = ""
         while True:
             began = self._throttle.clock()
-            ids = await index.conversations(after, MAX_LIMIT)
+            ids = await index.conversations(after, LOGS)
             if not ids:
                 break
             after = ids[-1]

@@ -9,11 +9,10 @@ import pytest
 
 from events.event import StoredEvent
 from events.search.finder import Finder
-from events.search.indexer import EVENTS, Indexer
+from events.search.indexer import EVENTS, LOGS, Indexer
 from events.search.said import time_of
 from events.summary import fold
 from storage.conversations.metadata import ConversationMetadata, MetadataChange
-from storage.conversations.paging import MAX_LIMIT
 from storage.errors import Unavailable
 from storage.search.base import TITLE_ID, EntryKind, SearchQuery
 from storage.search.words import phrases_of
@@ -324,7 +323,7 @@ async def calls_of_a_start(folder, at):
     held = Noting(at)
     async with open_stores("memory", folder) as opened:
         world = World(opened, held, indexer_of(opened, held))
-        for number in range(2 * MAX_LIMIT + 1):
+        for number in range(2 * LOGS + 1):
             await world.create(f"c{number:03}")
 
         async def say():
@@ -342,7 +341,7 @@ async def test_what_is_said_while_all_logs_are_compared_does_not_wait_for_that(t
     calls = await calls_of_a_start(tmp_path, "write")
 
     writes = [call for call in calls if call[0] == "write"]
-    assert [len(call) - 1 for call in writes] == [MAX_LIMIT, 1, MAX_LIMIT, 1]
+    assert [len(call) - 1 for call in writes] == [LOGS, 1, LOGS, 1]
     assert writes[1] == ("write", "new")
 
 
