@@ -45,11 +45,12 @@ class PostgresStorage(_Medium):
     """One schema of a PostgreSQL database; nothing lies in a directory.
 
     `url` is as libpq takes it, and may hold a password. `secret_key` seals stored secrets. With
-    `pooler` the address is that of a pooler in transaction mode.
+    `pooler` the address is that of a pooler in transaction mode; `direct_url` leads past that.
     """
 
     kind: Literal["postgres"] = "postgres"
     url: SecretStr
+    direct_url: SecretStr | None = None
     secret_key: SecretStr
     schema_name: str = "parley"
     connections: int = Field(default=8, ge=4)

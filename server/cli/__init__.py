@@ -138,6 +138,25 @@ def reindex(options: Options = NO_OPTIONS) -> int:
 
 
 @app.command
+def migrate(
+    options: Options = NO_OPTIONS,
+    *,
+    contract: Annotated[
+        bool,
+        Parameter(
+            help="Also take away what only older versions need: once no server of such a one is left.",
+            negative=(),
+        ),
+    ] = False,
+) -> int:
+    """Bring the schema of a PostgreSQL database up to date, as a server does at its start."""
+    from server.cli.transfer import migrate_storage  # noqa: PLC0415 - for this command only
+
+    migrate_storage(options.load(), contract=contract)
+    return 0
+
+
+@app.command
 def backup(file: Path, options: Options = NO_OPTIONS) -> int:
     """Write everything that a storage keeps into one file, also while a server works on it."""
     from server.cli import transfer  # noqa: PLC0415 - for this command only

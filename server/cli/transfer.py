@@ -48,6 +48,17 @@ MAKE_SECONDS = 24 * 60 * 60.0
 """Seconds that a server may take to make a backup."""
 
 
+def migrate_storage(config: ServerConfig, *, contract: bool) -> None:
+    """Migrate the schema of a database, and print what was done. Raises MigrationError, Unavailable."""
+    done = asyncio.run(backend_of(config.storage).migrate(contract=contract))
+    for name in done.applied:
+        print(f"migrate: {name}")
+    for name in done.waiting:
+        print(f"migrate: {name} waits for --contract")
+    if not done.applied and not done.waiting:
+        print("migrate: up to date")
+
+
 def reindex_storage(config: ServerConfig) -> None:
     """Make the index of full-text search anew, and print how much is in it.
 

@@ -621,6 +621,11 @@ class ServerConfig(
         "`postgresql://user:password@host:5432/name?sslmode=verify-full`; reserved characters in the "
         "password are written with a percent sign, hosts are separated by commas.",
     )
+    database_direct_url: Annotated[SecretStr, AfterValidator(_check_database_url)] | None = Field(
+        default=None,
+        description="Address of the same database past the pooler to which `database_url` leads: migrations "
+        "use it, and the lock that keeps a second server away. Without it they go where everything goes.",
+    )
     database_schema: Annotated[str, Field(pattern="^[a-z_][a-z0-9_]{0,62}$")] = Field(
         default="parley",
         description="Schema of the database that holds everything; made at the first start.",
@@ -926,6 +931,7 @@ class ServerConfig(
         if self.storage_kind == "postgres" and self.database_url and self.secret_key:
             return PostgresStorage(
                 url=self.database_url,
+                direct_url=self.database_direct_url,
                 secret_key=self.secret_key,
                 schema_name=self.database_schema,
                 connections=self.database_connections,

@@ -18,6 +18,7 @@ from storage.conversations.base import ConversationStores
 from storage.conversations.folded import FoldedRecords
 from storage.conversations.memory import Fold
 from storage.database.base import Database, RowDatabase
+from storage.database.migrate import Migrated
 from storage.errors import (
     Damaged,
     ForeignData,
@@ -171,6 +172,14 @@ class Backend(ABC):
 
         This default is for media without one.
         """
+
+    async def migrate(self, *, contract: bool = False) -> Migrated:  # noqa: ARG002 - for others
+        """Bring the schema up to date; with `contract` also take away what only older versions need.
+
+        Raises MigrationError, also where that is done by a server at its start only, as on most
+        media; Unavailable.
+        """
+        raise MigrationError(f"--storage {self.kind} is migrated by a server at its start")
 
     def scrub(self) -> None:  # noqa: B027 - most media keep nothing of what was deleted
         """Overwrite what deletions have left in the files of a medium that nobody has open. Block.

@@ -14,8 +14,13 @@ from storage.backends.row_checks import audit_problem, usage_problem, user_recor
 from storage.config import PostgresStorage
 from storage.conversations.check import shortened
 from storage.conversations.database import DatabaseConversationStores, record_problem
-from storage.database.migrate import history_problems, load_migrations
-from storage.database.migrate_postgres import POSTGRES_MIGRATIONS, migrate_postgres
+from storage.database.migrate import Migrated, load_migrations
+from storage.database.migrate_postgres import (
+    POSTGRES_MIGRATIONS,
+    migrate_postgres,
+    misfits,
+    record_use,
+)
 from storage.database.postgres import PostgresPool, Role, Sizes, check_promises, place_of
 from storage.database.postgres_database import PostgresDatabase
 from storage.database.postgres_lock import SchemaLock
@@ -29,6 +34,8 @@ from storage.workspaces.check import blob_problem, manifest_problem
 
 COUNTED_ROWS = 100_000
 """Rows that are counted one by one at most; of more a report gives PostgreSQL's estimate."""
+MIGRATION_SECONDS = 6 * 60 * 60.0
+"""Seconds that one statement of a migration may take; most take none."""
 NO_KEY = SecretStr("")
 
 
@@ -66,16 +73,18 @@ class PostgresBackend(Backend):
             schema=config.schema_name,
             sizes=Sizes.for_all(config.connections),
             pooler=config.pooler,
+            direct_url=_revealed(config.direct_url),
             deadline_seconds=config.deadline_seconds,
         )
         database = PostgresDatabase(pool)
         stack.push_async_callback(database.close)
-        if not config.pooler:
+        if pool.has_sessions:
             lock = SchemaLock(pool)
             stack.push_async_callback(lock.close)
             await lock.take()
         await check_promises(pool)
-        await migrate_postgres(pool)
+        await self.migrate()
+        await record_use(pool)
         key = SealingKey(DatabaseKeyMark(database), None, self.secret_key)
         await key.for_reading()
         return OpenedPostgres(
@@ -89,6 +98,24 @@ class PostgresBackend(Backend):
             database=database,
             pool=pool,
         )
+
+    async def migrate(self, *, contract: bool = False) -> Migrated:
+        """See Backend. Over connections of its own, past the pooler where that is possible.
+
+        It may be done beside a server, which is told from one that a contract would harm.
+        """
+        config = self._config
+        pool = PostgresPool(
+            (config.direct_url or config.url).get_secret_value(),
+            schema=config.schema_name,
+            sizes=Sizes(1, 1, 1),
+            pooler=config.pooler and config.direct_url is None,
+            deadline_seconds=MIGRATION_SECONDS,
+        )
+        try:
+            return await migrate_postgres(pool, contract=contract)
+        finally:
+            await pool.close()
 
     def describe(self) -> str:
         """See Backend."""
@@ -114,7 +141,7 @@ class PostgresBackend(Backend):
                 if not reader.has_schema:
                     return []
                 known = load_migrations(POSTGRES_MIGRATIONS)
-                problems = history_problems(reader.ask("read_migrations"), known)
+                problems = misfits(reader.ask("read_migrations"), known)
                 if problems:
                     return problems
                 problems = shortened([*_row_problems(reader, track)])
@@ -128,6 +155,10 @@ class PostgresBackend(Backend):
                 find_cipher(marked, None, self.secret_key)
             except StorageError as error:
                 yield str(error)
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
 
 
 async def _prove(pool: PostgresPool) -> None:

@@ -81,8 +81,8 @@ _BEFORE_ALL = ("~", "")
 class DatabaseConversationStores(ConversationStores):
     """The records of all owners in one database.
 
-    `indexed` databases find titles and recent updates by an index; others look at each record of the
-    list.
+    `indexed` databases are asked for titles in a query of its own before the list. Others find titles
+    in that of the list, but know the updates of all owners together.
     """
 
     def __init__(self, database: Database, *, indexed: bool = True) -> None:
@@ -101,10 +101,14 @@ class DatabaseConversationStores(ConversationStores):
         filters: ConversationFilter | None = None,
     ) -> ConversationMetadataResultSet:
         """See ConversationStores."""
-        criteria = _criteria(filters or EVERYTHING)
+        wanted = filters or EVERYTHING
+        criteria = _criteria(wanted)
 
         def ask(begin: _Begin, count: int) -> Script[list[Row]]:
-            return _ask(Statement("list_all_records", (*begin, *criteria, count)))
+            parameters = (*begin, *criteria, count)
+            if self._indexed or wanted.updated_since is None:
+                return _ask(Statement("list_all_records", parameters))
+            return _list_all_updated(_moment(wanted.updated_since), parameters)
 
         return await _page(self._database, ask, page_id, limit)
 
@@ -177,9 +181,7 @@ class DatabaseConversationStore(ConversationStore):
 
         def ask(begin: _Begin, count: int) -> Script[list[Row]]:
             parameters = (self.user_id, *begin, *criteria, count)
-            if not self._indexed:
-                return _ask(Statement(_query_for(wanted), parameters))
-            return _list(wanted, parameters)
+            return _list(wanted, parameters, indexed=self._indexed)
 
         return await _page(self._database, ask, page_id, limit, wanted.order)
 
@@ -238,8 +240,10 @@ def _ask(statement: Statement) -> Steps[list[Row]]:
 
 
 @rerunnable
-def _list(filters: ConversationFilter, parameters: Sequence[Any]) -> Steps[list[Row]]:
-    text = fold_case(filters.title_contains or "")
+def _list(
+    filters: ConversationFilter, parameters: Sequence[Any], *, indexed: bool
+) -> Steps[list[Row]]:
+    text = fold_case(filters.title_contains or "") if indexed else ""
     numbers = (yield from _find_titles(text)) if text else None
     if numbers is None and filters.updated_since is not None:
         numbers = yield from _find_updated(parameters[0], _moment(filters.updated_since))
@@ -248,6 +252,15 @@ def _list(filters: ConversationFilter, parameters: Sequence[Any]) -> Steps[list[
     by_message = filters.order is ListOrder.LAST_MESSAGE
     query = "list_records_by_message_and_number" if by_message else "list_records_by_number"
     return (yield Statement(query, (*parameters, json.dumps(numbers)))).rows
+
+
+@rerunnable
+def _list_all_updated(since: str, parameters: Sequence[Any]) -> Steps[list[Row]]:
+    rows = (yield Statement("find_all_updated", (since, FEW + 1))).rows
+    if len(rows) > FEW:
+        return (yield Statement("list_all_records", parameters)).rows
+    numbers = json.dumps([number for (number,) in rows])
+    return (yield Statement("list_all_records_by_number", (*parameters, numbers))).rows
 
 
 def _find_titles(text: str) -> Steps[list[int] | None]:

@@ -24,6 +24,13 @@ TABLE = (
 )
 
 
+class Migrated(NamedTuple):
+    """The names of migrations that were applied, and of contracts that wait to be asked for."""
+
+    applied: Sequence[str]
+    waiting: Sequence[str]
+
+
 class Migration(NamedTuple):
     """One numbered SQL file."""
 

@@ -9,6 +9,7 @@ Nothing else knows the driver. Three of its habits decide how it is used here:
   driver's documented ones. So what is not known to have done nothing is of unknown outcome.
 - Prepared statements and parameters of the session do not survive a pooler in transaction mode. So
   with `pooler` nothing is kept in a session; without it statements are prepared once a connection.
+  What needs a session uses the address past the pooler, where there is one.
 """
 
 import asyncio
@@ -207,7 +208,10 @@ class _Slots:
 
 
 class PostgresPool:
-    """Connections to one database, made when they are needed, at most one at a time."""
+    """Connections to one database, made when they are needed, at most one at a time.
+
+    `direct_url` is the address past the pooler to which `url` leads.
+    """
 
     def __init__(
         self,
@@ -216,6 +220,7 @@ class PostgresPool:
         schema: str = SCHEMA,
         sizes: Sizes | None = None,
         pooler: bool = False,
+        direct_url: str | None = None,
         deadline_seconds: float = 10.0,
         connect_seconds: float = 5.0,
     ) -> None:
@@ -225,6 +230,7 @@ class PostgresPool:
         self.deadline_seconds = deadline_seconds
         self._url = url
         self._pooler = pooler
+        self._direct_url = direct_url
         self._connect_seconds = connect_seconds
         self._queries = queries_in(schema)
         self._slots = {role: _Slots(self.sizes.of(role)) for role in Role}
@@ -234,6 +240,7 @@ class PostgresPool:
         self._generation = 0
         """Connections of an earlier one lead to a host that takes no writes."""
         self.breaker = Breaker(self._loop.time)
+        self._direct_breaker = Breaker(self._loop.time) if direct_url else self.breaker
         self.closed = False
         self.connects = 0
         """Connections made so far."""
@@ -339,22 +346,43 @@ class PostgresPool:
         connection = await self.connect()
         return self._generation, connection
 
+    @property
+    def has_sessions(self) -> bool:
+        """Whether `connect_directly` gives a session that lasts as long as the connection."""
+        return self._direct_url is not None or not self._pooler
+
+    @property
+    def direct_pause_seconds(self) -> float:
+        """Return how long nobody may connect directly from now on."""
+        return self._direct_breaker.pause_seconds
+
+    async def connect_directly(self) -> "asyncpg.Connection[asyncpg.Record]":
+        """Return a new connection past the pooler, which is the caller's to close. Raises Unavailable."""
+        keeps = self.has_sessions
+        return await self._connect(self._direct_url or self._url, self._direct_breaker, keeps=keeps)
+
     async def connect(self) -> "asyncpg.Connection[asyncpg.Record]":
         """Return a new connection, which is the caller's to close. Raises Unavailable."""
-        self.breaker.check()
+        return await self._connect(self._url, self.breaker, keeps=not self._pooler)
+
+    async def _connect(
+        self, url: str, breaker: Breaker, *, keeps: bool
+    ) -> "asyncpg.Connection[asyncpg.Record]":
+        """Connect; with `keeps` statements stay prepared."""
+        breaker.check()
         async with self._connecting:
-            self.breaker.check()
+            breaker.check()
             try:
                 connection = await asyncpg.connect(
-                    self._url,
+                    url,
                     timeout=self._connect_seconds,
-                    statement_cache_size=0 if self._pooler else KEPT_STATEMENTS,
+                    statement_cache_size=KEPT_STATEMENTS if keeps else 0,
                 )
             except Exception as error:
                 reason = _reason_of(error)
-                self.breaker.failed(reason)
+                breaker.failed(reason)
                 raise Unavailable(f"PostgreSQL cannot be reached: {reason}") from error
-            self.breaker.connected()
+            breaker.connected()
             self.connects += 1
             return connection
 

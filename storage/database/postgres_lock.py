@@ -30,7 +30,7 @@ class SchemaLock:
 
     The lock is gone with its connection, and taken again at once. Where another server was first
     then, the pool refuses all writes until that one is gone. Through a pooler there are no sessions,
-    and so there is no lock.
+    and so there is no lock, unless the pool has an address past it.
     """
 
     def __init__(self, pool: PostgresPool, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
@@ -59,7 +59,7 @@ class SchemaLock:
 
     async def _try(self) -> bool:
         """Connect and take the lock unless another has it. Raises Unavailable."""
-        self._connection = connection = await self._pool.connect()
+        self._connection = connection = await self._pool.connect_directly()
         try:
             await connection.execute(KEEPALIVES, timeout=BEAT_SECONDS)
             query = "SELECT pg_try_advisory_lock($1)"
@@ -111,7 +111,7 @@ class SchemaLock:
                     logger.error("%s; no more writes are accepted", self._pool.refusal)
                 pause = LONGEST_PAUSE_SECONDS
             except Unavailable:
-                pause = max(pause, self._pool.breaker.pause_seconds)
+                pause = max(pause, self._pool.direct_pause_seconds)
             await asyncio.sleep(pause)
 
     async def _drop(self) -> None:

@@ -67,10 +67,11 @@ def test_the_command_says_in_one_line_how_to_get_an_address(tmp_path, monkeypatc
     ],
 )
 def test_an_address_that_might_be_read_in_another_way_is_refused_and_not_quoted(url):
-    with pytest.raises(ConfigError, match="database_url: not an address such as") as refused:
-        ServerConfig(database_url=url)
-
-    assert WORD not in str(refused.value)
+    for name in ("database_url", "database_direct_url"):
+        settings: dict[str, Any] = {name: url}
+        with pytest.raises(ConfigError, match=f"{name}: not an address such as") as refused:
+            ServerConfig(**settings)
+        assert WORD not in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,8 @@ def test_an_address_that_might_be_read_in_another_way_is_refused_and_not_quoted(
 )
 def test_an_address_is_a_secret(url, monkeypatch, capsys):
     monkeypatch.setenv("PARLEY_DATABASE_URL", url)
-    settings: dict[str, Any] = {"database_url": url, "secret_key": KEY}
+    monkeypatch.setenv("PARLEY_DATABASE_DIRECT_URL", url)
+    settings: dict[str, Any] = {"database_url": url, "database_direct_url": url, "secret_key": KEY}
     config = ServerConfig(storage_kind="postgres", **settings)
 
     assert main(["config"]) == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from storage.database.migrate import load_migrations
+from storage.database.migrate import Migrated, load_migrations
 from storage.database.migrate_postgres import POSTGRES_MIGRATIONS, migrate_postgres
 from storage.database.outcomes import Rerun, translated
 from storage.database.postgres import (
@@ -276,8 +276,8 @@ async def test_processes_that_migrate_at_once_apply_each_migration_once():
         applied = await asyncio.gather(*(migrate_postgres(one) for one in pools * 2))
 
         names = [one.name for one in load_migrations(POSTGRES_MIGRATIONS)]
-        assert sorted(name for names in applied for name in names) == names
-        assert await migrate_postgres(pools[0]) == []
+        assert sorted(name for one in applied for name in one.applied) == names
+        assert await migrate_postgres(pools[0]) == Migrated([], [])
 
 
 async def test_a_schema_of_another_version_is_refused():

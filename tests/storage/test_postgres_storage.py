@@ -375,7 +375,8 @@ async def test_no_password_is_told_by_what_cannot_be_reached(tmp_path):
         f"postgresql://h/talk?password={WORD}&host={tmp_path}",
     )
     for url in urls:
-        config = PostgresStorage(url=SecretStr(url), secret_key=SecretStr(WORD))
+        secret = SecretStr(url)
+        config = PostgresStorage(url=secret, direct_url=secret, secret_key=SecretStr(WORD))
         with pytest.raises(Unavailable, match="PostgreSQL cannot be reached: ") as refused:
             async with open_storage(config):
                 pass

@@ -1,11 +1,7 @@
 -- name: usage_behind
 -- 1 the id before, 2 how many
-SELECT r.conversation_id, r.user_id
-FROM parley.records r
-JOIN parley.heads h ON h.number = r.number AND h.state = 0
-LEFT JOIN parley.usage_positions counted ON counted.conversation_id = r.conversation_id
-WHERE r.conversation_id > $1 AND h.next_id > coalesce(counted.position, 0)
-ORDER BY r.conversation_id LIMIT $2
+SELECT conversation_id, user_id FROM parley.records
+WHERE uncounted AND conversation_id > $1 ORDER BY conversation_id LIMIT $2
 
 -- name: usage_position
 SELECT user_id, position, cost, prompt_tokens, completion_tokens FROM parley.usage_positions
@@ -16,6 +12,14 @@ SELECT day, model, events, prompt_tokens, completion_tokens, cost FROM parley.us
 WHERE conversation_id = $1 ORDER BY day, model
 
 -- name: write_usage_position
+-- Where all is counted that is there, the record is not asked for again until the next append.
+WITH head AS (
+    UPDATE parley.heads SET counted = true
+    WHERE number = parley.number_of($1) AND conversation_id = $1 AND state = 0 AND next_id <= $3 AND NOT counted
+    RETURNING number
+), told AS (
+    UPDATE parley.records r SET uncounted = false FROM head WHERE r.number = head.number
+)
 INSERT INTO parley.usage_positions (conversation_id, user_id, position, cost, prompt_tokens, completion_tokens)
 VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (conversation_id) DO UPDATE SET
@@ -33,6 +37,13 @@ VALUES ($1, $2, $3, $4, $5, $6, $7)
 DELETE FROM parley.usage_lines WHERE conversation_id = $1
 
 -- name: drop_usage_position
+WITH head AS (
+    UPDATE parley.heads SET counted = false
+    WHERE number = parley.number_of($1) AND conversation_id = $1 AND state = 0 AND next_id > 0 AND counted
+    RETURNING number
+), told AS (
+    UPDATE parley.records r SET uncounted = true FROM head WHERE r.number = head.number
+)
 DELETE FROM parley.usage_positions WHERE conversation_id = $1
 
 -- name: usage_totals

@@ -4,36 +4,10 @@ SELECT * FROM parley.append_logs(
 )
 
 -- name: append_one
--- One event without a key to a log that is there, for a third of what the function takes; the log's number, or
--- nothing where it is refused, and then append_logs says why. Its condition is that of append_logs.
-WITH locked AS MATERIALIZED (
-    SELECT ctid AS tid FROM parley.heads h
-    WHERE h.number = $1 AND h.conversation_id = $2 AND h.next_id = $3 AND h.state = 0
-        AND ($4::bigint IS NULL OR h.fence IS NULL OR (h.fence, h.holder) = ($4, $5::bigint) OR h.fence < $4)
-        AND ($6::integer IS NULL OR h.masks <= $6)
-    FOR NO KEY UPDATE SKIP LOCKED
-), moved AS (
-    UPDATE parley.heads h SET
-        next_id = h.next_id + 1,
-        last_state_id = coalesce($7::integer, h.last_state_id),
-        fence = coalesce($4, h.fence),
-        holder = coalesce($5, h.holder),
-        masks = coalesce($6, h.masks),
-        last_updated_at = coalesce($8::text, h.last_updated_at),
-        accumulated_cost = coalesce($9::double precision, h.accumulated_cost),
-        prompt_tokens = coalesce($10::bigint, h.prompt_tokens),
-        completion_tokens = coalesce($11::bigint, h.completion_tokens),
-        total_tokens = coalesce($12::bigint, h.total_tokens),
-        last_message_at = coalesce($13::text, h.last_message_at)
-    FROM locked WHERE h.ctid = locked.tid
-    RETURNING h.number
-), noted AS (
-    UPDATE parley.records r SET message_hour = left($13::text, 13)
-    FROM moved WHERE r.number = moved.number AND r.message_hour <> left($13::text, 13)
-)
-INSERT INTO parley.events (number, id, version, flag, crc, body)
-SELECT number, $3, 1, $14::smallint, $15::integer, $16::bytea FROM moved
-RETURNING number
+-- A function, whose plans PostgreSQL keeps, also for whoever comes through a pooler.
+SELECT number FROM parley.append_one(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16
+) AS number WHERE number IS NOT NULL
 
 -- name: create_head
 INSERT INTO parley.heads (number, conversation_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING number
@@ -116,9 +90,11 @@ WITH folded AS (
         total_tokens = coalesce($9::bigint, total_tokens),
         last_message_at = coalesce($10::text, last_message_at)
     WHERE number = $1 AND conversation_id = $2 AND next_id = $3 AND state = 0
-    RETURNING number, last_message_at
+    RETURNING number, last_message_at, last_updated_at
 )
-UPDATE parley.records r SET message_hour = left(coalesce(folded.last_message_at, r.created_at), 13)
+UPDATE parley.records r SET
+    message_hour = left(coalesce(folded.last_message_at, r.created_at), 13),
+    updated_hour = left(coalesce(folded.last_updated_at, r.created_at), 13)
 FROM folded WHERE r.number = folded.number
 
 -- name: index_keys

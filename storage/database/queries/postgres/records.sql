@@ -19,13 +19,14 @@ WITH head AS (
         total_tokens = CASE WHEN h.next_id > 0 THEN h.total_tokens ELSE excluded.total_tokens END,
         last_message_at = CASE WHEN h.next_id > 0 THEN h.last_message_at ELSE excluded.last_message_at END
     WHERE h.state = 0 AND h.conversation_id = excluded.conversation_id
-    RETURNING h.number, h.last_message_at
+    RETURNING h.number, h.last_message_at, h.last_updated_at, h.counted
 )
 INSERT INTO parley.records (
     number, conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
-    trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom, folded_title, message_hour
+    trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom, folded_title, message_hour, updated_hour, uncounted
 )
-SELECT number, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $20, left(coalesce(last_message_at, $3), 13)
+SELECT number, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $20, left(coalesce(last_message_at, $3), 13),
+    left(coalesce(last_updated_at, $3), 13), NOT counted
 FROM head
 ON CONFLICT (number) DO UPDATE SET
     user_id = excluded.user_id,
@@ -41,7 +42,9 @@ ON CONFLICT (number) DO UPDATE SET
     sandbox_id = excluded.sandbox_id,
     conversation_version = excluded.conversation_version,
     custom = excluded.custom,
-    message_hour = excluded.message_hour
+    message_hour = excluded.message_hour,
+    updated_hour = excluded.updated_hour,
+    uncounted = excluded.uncounted
 
 -- name: read_record
 SELECT
@@ -78,7 +81,7 @@ WHERE (user_id = $1::text OR $1::text IS NULL AND user_id IS NULL)
     AND ($5::text IS NULL OR trigger_kind = $5)
     AND ($6::text IS NULL OR position($6 IN folded_title) > 0)
     AND ($6 IS NULL OR length($6) < 3 OR parley.trigrams(folded_title) @> parley.trigrams($6))
-    AND ($7::text IS NULL OR coalesce(last_updated_at, created_at) >= $7)
+    AND ($7::text IS NULL OR updated_hour >= left($7, 13) AND coalesce(last_updated_at, created_at) >= $7)
 ORDER BY created_at DESC, conversation_id DESC
 LIMIT $8::integer
 
@@ -95,7 +98,7 @@ WHERE (user_id = $1::text OR $1::text IS NULL AND user_id IS NULL)
     AND ($5::text IS NULL OR trigger_kind = $5)
     AND ($6::text IS NULL OR position($6 IN folded_title) > 0)
     AND ($6 IS NULL OR length($6) < 3 OR parley.trigrams(folded_title) @> parley.trigrams($6))
-    AND ($7::text IS NULL OR coalesce(last_updated_at, created_at) >= $7)
+    AND ($7::text IS NULL OR updated_hour >= left($7, 13) AND coalesce(last_updated_at, created_at) >= $7)
 ORDER BY created_at DESC, conversation_id DESC
 LIMIT $8::integer
 
@@ -112,7 +115,7 @@ WHERE (user_id = $1::text OR $1::text IS NULL AND user_id IS NULL)
     AND trigger_kind = $5::text
     AND ($6::text IS NULL OR position($6 IN folded_title) > 0)
     AND ($6 IS NULL OR length($6) < 3 OR parley.trigrams(folded_title) @> parley.trigrams($6))
-    AND ($7::text IS NULL OR coalesce(last_updated_at, created_at) >= $7)
+    AND ($7::text IS NULL OR updated_hour >= left($7, 13) AND coalesce(last_updated_at, created_at) >= $7)
 ORDER BY created_at DESC, conversation_id DESC
 LIMIT $8::integer
 
@@ -131,7 +134,7 @@ WHERE (user_id = $1::text OR $1::text IS NULL AND user_id IS NULL)
     AND ($5::text IS NULL OR trigger_kind = $5)
     AND ($6::text IS NULL OR position($6 IN folded_title) > 0)
     AND ($6 IS NULL OR length($6) < 3 OR parley.trigrams(folded_title) @> parley.trigrams($6))
-    AND ($7::text IS NULL OR coalesce(last_updated_at, created_at) >= $7)
+    AND ($7::text IS NULL OR updated_hour >= left($7, 13) AND coalesce(last_updated_at, created_at) >= $7)
 ORDER BY message_hour DESC, coalesce(last_message_at, created_at) DESC, conversation_id DESC
 LIMIT $8::integer
 
@@ -147,7 +150,77 @@ WHERE (created_at, conversation_id) < ($1::text, $2::text)
     AND ($4::text IS NULL OR trigger_kind = $4)
     AND ($5::text IS NULL OR position($5 IN folded_title) > 0)
     AND ($5 IS NULL OR length($5) < 3 OR parley.trigrams(folded_title) @> parley.trigrams($5))
-    AND ($6::text IS NULL OR coalesce(last_updated_at, created_at) >= $6)
+    AND ($6::text IS NULL OR updated_hour >= left($6, 13) AND coalesce(last_updated_at, created_at) >= $6)
+ORDER BY created_at DESC, conversation_id DESC
+LIMIT $7::integer
+
+-- name: find_updated
+-- 1 owner, 2 since when, 3 how many. Some more than were, of the same hour; none less.
+SELECT number FROM parley.records
+WHERE (user_id = $1::text OR $1::text IS NULL AND user_id IS NULL) AND updated_hour >= left($2::text, 13)
+LIMIT $3::integer
+
+-- name: find_all_updated
+-- 1 since when, 2 how many
+SELECT number FROM parley.records WHERE updated_hour >= left($1::text, 13) LIMIT $2::integer
+
+-- name: list_records_by_number
+-- As list_records, of the numbers in the JSON list 9, which are read by themselves.
+SELECT
+    conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
+    trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at
+FROM (
+    SELECT * FROM parley.folded_records
+    WHERE number = ANY (ARRAY(SELECT json_array_elements_text($9::json)::bigint)) OFFSET 0
+) AS few
+WHERE (user_id = $1::text OR $1::text IS NULL AND user_id IS NULL)
+    AND (created_at, conversation_id) < ($2::text, $3::text)
+    AND ($4::text IS NULL OR selected_repository = $4)
+    AND ($5::text IS NULL OR trigger_kind = $5)
+    AND ($6::text IS NULL OR position($6 IN folded_title) > 0)
+    AND ($6 IS NULL OR length($6) < 3 OR parley.trigrams(folded_title) @> parley.trigrams($6))
+    AND ($7::text IS NULL OR updated_hour >= left($7, 13) AND coalesce(last_updated_at, created_at) >= $7)
+ORDER BY created_at DESC, conversation_id DESC
+LIMIT $8::integer
+
+-- name: list_records_by_message_and_number
+-- As list_records_by_message, of the numbers in the JSON list 9.
+SELECT
+    conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
+    trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at
+FROM (
+    SELECT * FROM parley.folded_records
+    WHERE number = ANY (ARRAY(SELECT json_array_elements_text($9::json)::bigint)) OFFSET 0
+) AS few
+WHERE (user_id = $1::text OR $1::text IS NULL AND user_id IS NULL)
+    AND (coalesce(last_message_at, created_at), conversation_id) < ($2::text, $3::text)
+    AND message_hour <= left($2::text, 13)
+    AND ($4::text IS NULL OR selected_repository = $4)
+    AND ($5::text IS NULL OR trigger_kind = $5)
+    AND ($6::text IS NULL OR position($6 IN folded_title) > 0)
+    AND ($6 IS NULL OR length($6) < 3 OR parley.trigrams(folded_title) @> parley.trigrams($6))
+    AND ($7::text IS NULL OR updated_hour >= left($7, 13) AND coalesce(last_updated_at, created_at) >= $7)
+ORDER BY message_hour DESC, coalesce(last_message_at, created_at) DESC, conversation_id DESC
+LIMIT $8::integer
+
+-- name: list_all_records_by_number
+-- As list_all_records, of the numbers in the JSON list 8.
+SELECT
+    conversation_id, user_id, created_at, title, selected_repository, selected_branch, git_provider,
+    trigger_kind, pr_number, llm_model, sandbox_id, conversation_version, custom,
+    last_updated_at, accumulated_cost, prompt_tokens, completion_tokens, total_tokens, last_message_at
+FROM (
+    SELECT * FROM parley.folded_records
+    WHERE number = ANY (ARRAY(SELECT json_array_elements_text($8::json)::bigint)) OFFSET 0
+) AS few
+WHERE (created_at, conversation_id) < ($1::text, $2::text)
+    AND ($3::text IS NULL OR selected_repository = $3)
+    AND ($4::text IS NULL OR trigger_kind = $4)
+    AND ($5::text IS NULL OR position($5 IN folded_title) > 0)
+    AND ($5 IS NULL OR length($5) < 3 OR parley.trigrams(folded_title) @> parley.trigrams($5))
+    AND ($6::text IS NULL OR updated_hour >= left($6, 13) AND coalesce(last_updated_at, created_at) >= $6)
 ORDER BY created_at DESC, conversation_id DESC
 LIMIT $7::integer
 

@@ -1,0 +1,2 @@
+-- kind: online
+CREATE INDEX CONCURRENTLY records_uncounted ON parley.records (conversation_id) WHERE uncounted;
