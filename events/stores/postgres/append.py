@@ -3,6 +3,7 @@
 import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from events.errors import (
@@ -22,9 +23,11 @@ from storage.database.base import Row
 FORMAT_VERSION = 1
 DIGEST_BYTES = 16
 """Of a key's digest so many bytes are stored: in each log there are few, and an index holds them."""
+NUMBERS_KNOWN = 10_000
 _SIGN = 2**31
 
 
+@lru_cache(maxsize=NUMBERS_KNOWN)
 def number_of(conversation_id: str) -> int:
     """Return the key of a conversation's rows: 63 bits of the SHA-256 of its id.
 
@@ -99,7 +102,7 @@ class Append(NamedTuple):
         return DuplicateClientId(taken) if taken else None
 
 
-def arguments_of(group: Sequence[Append]) -> Sequence[Sequence[object]]:
+def arguments_of(group: Sequence[Append]) -> Sequence[Sequence[object] | None]:
     """Return the arguments of `append_logs`: columns for the logs, the events, and the keys."""
     logs = [
         (
@@ -129,5 +132,10 @@ def arguments_of(group: Sequence[Append]) -> Sequence[Sequence[object]]:
             key_numbers.append(one.number)
             digests.append(key[:DIGEST_BYTES])
             key_ids.append(one.events[place].id)
-    columns = [list(column) for column in zip(*logs, strict=True)]
+    columns = [_array_of(column) for column in zip(*logs, strict=True)]
     return (*columns, numbers, ids, flags, crcs, bodies, key_numbers, digests, key_ids)
+
+
+def _array_of(column: Sequence[object]) -> Sequence[object] | None:
+    """Return an array for `unnest`; null stands for one of nulls, which it makes of it."""
+    return None if column.count(None) == len(column) else column

@@ -5,7 +5,7 @@ import logging
 import time
 from asyncio import Future, Task
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -52,11 +52,13 @@ class GroupAppends:
     """Takes appends, and gives those of one turn of the loop to a free connection together.
 
     Appends of one log run in the order in which they came, each after the outcome of the one
-    before; `enter` and `leave` let somebody else have a turn among them.
+    before; `enter` and `leave` let somebody else have a turn among them. Each outcome is told to
+    `told` before anybody else, with the log's number and the refusal.
     """
 
-    def __init__(self, pool: PostgresPool) -> None:
+    def __init__(self, pool: PostgresPool, told: Callable[[int, EventsError | None], None]) -> None:
         self._pool = pool
+        self._told = told
         self._loop = asyncio.get_running_loop()
         self._running = 0
         self._scheduled = False
@@ -246,7 +248,9 @@ class GroupAppends:
     def _end(self, one: Waiting, refusal: EventsError | None) -> None:
         self._count -= 1
         self._pool.counters.waiting_writes -= 1
-        self.leave(one.write.number)
+        number = one.write.number
+        self.leave(number)
+        self._told(number, refusal)
         if refusal is None:
             one.promise.resolve(None)
         else:

@@ -66,7 +66,7 @@ class PostgresEventStore(EventStore):
     def __init__(self, pool: PostgresPool) -> None:
         self.counters = pool.counters
         self._pool = pool
-        self._appends = GroupAppends(pool)
+        self._appends = GroupAppends(pool, self._told)
         self._loop = asyncio.get_running_loop()
         self._unsure: dict[int, float] = {}
         """Numbers of logs with an append of unknown outcome, and when that was."""
@@ -88,14 +88,12 @@ class PostgresEventStore(EventStore):
         write = Append(
             *(number, conversation_id, expected_next_id, events, summary, keys, fence, masks)
         )
-        done = self._appends.submit(write)
-        done.then(partial(self._told, number))
-        return done
+        return self._appends.submit(write)
 
-    def _told(self, number: int, done: Promise[None]) -> None:
-        if isinstance(done.error, AppendUnknown):
+    def _told(self, number: int, refusal: EventsError | None) -> None:
+        if isinstance(refusal, AppendUnknown):
             self._unsure[number] = self._loop.time()
-        elif done.error is None and self._unsure:
+        elif refusal is None and self._unsure:
             self._unsure.pop(number, None)
 
     async def append_next(self, conversation_id: str, form: Form) -> Head:
