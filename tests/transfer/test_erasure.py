@@ -216,6 +216,36 @@ async def test_a_deleted_conversation_leaves_its_id_and_no_owner(tmp_path):
     assert not any(CANARY in str(value) for value in row.values())
 
 
+async def test_the_owners_in_tombstones_of_earlier_versions_are_cleared(tmp_path):
+    path = tmp_path / "parley.sqlite3"
+    async with open_stores(config_of("sqlite", tmp_path)) as stores:
+        await plant(stores, "gone", ANN, count=20)
+        await plant(stores, "there", "bob", count=20)
+        await stores.events.delete("gone")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        # As a version left it that kept the owner, before there was the migration.
+        connection.execute(
+            "UPDATE conversations SET user_id = ?, created_at = '2026-05-04T12:00:00.000000Z',"
+            " llm_model = 'm', last_updated_at = '2026-05-04T12:00:00.000000Z'"
+            " WHERE conversation_id = 'gone'",
+            (ANN,),
+        )
+        connection.execute("DELETE FROM migrations WHERE name = '0016_tombstones.sql'")
+
+    async with open_stores(config_of("sqlite", tmp_path)) as stores:
+        assert [one.conversation_id async for one in stores.records()] == ["there"]
+
+    with closing(sqlite3.connect(path)) as connection:
+        connection.row_factory = sqlite3.Row
+        found = connection.execute("SELECT * FROM conversations")
+        rows = {row["conversation_id"]: dict(row) for row in found}
+    kept = ("user_id", "created_at", "llm_model", "last_updated_at", "last_message_at")
+    assert [rows["gone"][name] for name in kept] == [None] * 5
+    assert rows["there"]["user_id"] == "bob"
+    assert rows["there"]["last_updated_at"] is not None
+    assert storage_problems(config_of("sqlite", tmp_path)) == []
+
+
 def test_no_part_of_a_deleted_title_is_left_in_its_index(tmp_path):
     """It is kept by three letters, in blocks that are merged some day."""
     planted(tmp_path)
