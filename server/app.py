@@ -33,6 +33,7 @@ from server.agent.states import LoopSettings
 from server.agent.workspaces import Workspaces
 from server.components import Components, instantiate, load_components, load_tracing
 from server.config.settings import ServerConfig
+from server.config.sources import ConfigError
 from server.conversations.connections import ConnectionRegistry
 from server.conversations.conversation import LoopDependencies
 from server.conversations.drain import Drain
@@ -43,6 +44,7 @@ from server.conversations.manager import (
     register_embedding,
 )
 from server.conversations.monitoring import Monitor, MonitoringListener
+from server.conversations.retention import AgeLimits, Retention
 from server.conversations.users import Users
 from server.custom_stores import CustomConversationStores
 from server.http.body_limits import ENVELOPE_BYTES
@@ -63,6 +65,7 @@ from server.sockets.library.server import SocketServer
 from server.sockets.protocol import sent_body
 from server.sockets.transport.stall_watch import Traffic
 from server.turns.memory import AsideMemory
+from storage.audit.base import AuditLog
 from storage.config import StorageConfig
 from storage.conversations.base import ConversationStore, ConversationStores
 from storage.medium import Medium
@@ -91,6 +94,7 @@ class Application:
     library: SocketServer
     connections: ConnectionRegistry
     watch: LoopWatch
+    retention: Retention
     stopping: bool = False
     draining: bool = False
 
@@ -191,7 +195,13 @@ async def compose(
     keeping = parts.loop_dependencies.workspaces
     # The indexer hears of what the manager commits last.
     following = nullcontext() if indexer is None else indexer
-    async with following, parts.checkpoints, keeping, components.manage(parts) as manager:
+    async with (
+        following,
+        parts.checkpoints,
+        keeping,
+        components.manage(parts) as manager,
+        retention_of(config, parts, manager, stores.audit) as retention,
+    ):
         authenticator = Authenticator(config, user_auth)
         rates = RateLimits(config, Addresses(config))
         pace = parts.stream_limits.pace
@@ -215,7 +225,8 @@ async def compose(
             handlers, authenticator, traffic, connection_limits, server_counters, reads
         )
         application = Application(
-            Starlette(), acceptor, traffic, manager, handlers, library, parts.connections, watch
+            *(Starlette(), acceptor, traffic, manager, handlers, library, parts.connections, watch),
+            retention,
         )
         services = Services(
             config=config,
@@ -251,7 +262,7 @@ async def compose(
         plain = socketio.ASGIApp(library, socketio_path=None)
         sockets = PollingRules(plain, connection_limits, library.connections)
         drain = Drain(manager, application.drain_intake)
-        async with administration(config, stores, ledger, drain, rates) as admin:
+        async with administration(config, stores, ledger, drain, retention, rates) as admin:
             application.asgi = Starlette(
                 routes=[Mount("/socket.io", sockets), *routes(services, admin)],
                 middleware=[
@@ -262,6 +273,16 @@ async def compose(
             )
             with watch:
                 yield application
+
+
+def retention_of(
+    config: ServerConfig, parts: ManagerDependencies, manager: ConversationManager, audit: AuditLog
+) -> Retention:
+    """Return what deletes conversations by their age through the manager, not yet begun."""
+    return Retention(
+        *(AgeLimits.of(config), manager, parts.conversation_stores, parts.event_store, audit),
+        parts.loop_dependencies.server_counters,
+    )
 
 
 def manager_parts(
@@ -365,6 +386,34 @@ def embedded(config: ServerConfig) -> ConversationManager:
     if identity not in _embedded:
         _embedded[identity] = EmbeddedConversationManager(partial(_life_of_manager, config))
     return _embedded[identity]
+
+
+@asynccontextmanager
+async def pruning(config: ServerConfig) -> AsyncIterator[Retention]:
+    """Open what deletes conversations by their age as the server does, without a server.
+
+    It does nothing by itself. Raises what `create_app` raises, and ConfigError without a limit.
+    """
+    if not AgeLimits.of(config).any:
+        raise ConfigError(
+            "retention_days: no age limit is set: set it, or retention_days_by_user for some users"
+        )
+    components = load_components(config)
+    async with open_storage(config.storage) as storage, AsyncExitStack() as stack:
+        event_store = await open_event_store(storage, stack)
+        records = components.records(config, storage)
+        users = components.users(config, storage.settings, storage.secrets)
+        workspaces = _workspaces(config, partial(open_workspaces, storage, event_store))
+        indexer = await search_indexer(config, components, event_store, records, stack)
+        parts = manager_parts(
+            *(config, components, records, event_store, users, workspaces, indexer)
+        )
+        ledger = UsageLedger(event_store, storage.usage)
+        parts = replace(parts, before_deletion=ledger.before_deletion)
+        following = nullcontext() if indexer is None else indexer
+        keeping = parts.loop_dependencies.workspaces
+        async with following, parts.checkpoints, keeping, components.manage(parts) as manager:
+            yield retention_of(config, parts, manager, storage.audit)
 
 
 async def _life_of_manager(config: ServerConfig) -> AsyncGenerator[ConversationManager]:

@@ -224,6 +224,29 @@ def erase(
     return transfer.erase_user(options.load(), user)
 
 
+@app.command
+def prune(
+    options: Options = NO_OPTIONS,
+    *,
+    dry_run: Annotated[
+        bool, Parameter(help="Say what would be deleted, and delete nothing.", negative=())
+    ] = False,
+    clock_is_right: Annotated[
+        bool,
+        Parameter(help="Delete although the clock is far ahead of what is stored.", negative=()),
+    ] = False,
+    report: Annotated[Path | None, Parameter(help=REPORT_HELP)] = None,
+) -> int:
+    """Delete conversations past their age limit, without a server; may be begun again."""
+    from server.cli.transfer import prune_storage, show_due  # noqa: PLC0415 - for this command only
+
+    if dry_run:
+        return show_due(options.load(), report)
+    if report is not None:
+        raise ConfigError("--report: goes with --dry-run")
+    return prune_storage(options.load(), clock_is_right=clock_is_right)
+
+
 def class_problems(config: ServerConfig) -> Sequence[str]:
     """Return what is wrong with the first setting that names an unusable class."""
     try:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, ExitStack
 from datetime import datetime
+from functools import partial
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -29,6 +30,7 @@ from server.cli.progress import shown_async_progress
 from server.components import load_components
 from server.config.settings import ServerConfig
 from server.config.sources import ConfigError
+from server.process.pruning import Pruned, prune, read_due
 from storage.backends import backend_of
 from storage.backends.base import Backend
 from storage.errors import StorageLocked, Unavailable
@@ -291,14 +293,43 @@ def erase_deleted(config: ServerConfig) -> int:
     return 0
 
 
-def _check_own(config: ServerConfig) -> None:
-    """Raise ConfigError where there is nothing, or where what a user has is kept elsewhere as well."""
+def show_due(config: ServerConfig, report: Path | None) -> int:
+    """Print what is past its age limit, and delete nothing; return the exit code.
+
+    Raises ConfigError, StorageError, OSError.
+    """
+    _check_kept(config)
+    with ExitStack() as stack:
+        file = None if report is None else stack.enter_context(report.open("wb"))
+        for line in _run(partial(read_due, config, report=file)):
+            print(line)
+    return 0
+
+
+def prune_storage(config: ServerConfig, *, clock_is_right: bool) -> int:
+    """Delete what is past its age limit, and print how much that was; return the exit code.
+
+    Raises ConfigError, StorageError.
+    """
+    _check_kept(config)
+    pruned: Pruned = _run(partial(prune, config, clock_is_right=clock_is_right))
+    print(pruned.line)
+    return 0 if pruned.is_complete else EXIT_INCOMPLETE
+
+
+def _check_kept(config: ServerConfig) -> None:
+    """Raise ConfigError where there is nothing."""
     if config.storage_kind == "memory":
         raise ConfigError("storage: memory holds nothing beyond its process")
+    _check_source(backend_of(config.storage), "storage")
+
+
+def _check_own(config: ServerConfig) -> None:
+    """Raise ConfigError where there is nothing, or where what a user has is kept elsewhere as well."""
+    _check_kept(config)
     for name in ("conversation_store_class", "settings_store_class", "secrets_store_class"):
         if getattr(config, name) is not None:
             raise ConfigError(f"{name}: what a class of your own keeps is not known here")
-    _check_source(backend_of(config.storage), "storage")
 
 
 def show_archive(path: Path) -> int:

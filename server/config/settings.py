@@ -151,6 +151,45 @@ LARGEST = 2**53 - 1
 Seconds = Annotated[FiniteFloat, _at_most(LONGEST_SECONDS)]
 Count = Annotated[int, _at_most(LARGEST)]
 
+LONGEST_DAYS = 36_500
+FOREVER: Literal["forever"] = "forever"
+"""The limit of users whose conversations are kept."""
+
+
+def _check_days(value: object) -> object:
+    """Refuse what is not plainly a number of days: it decides what is deleted."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,5}", value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LONGEST_DAYS:
+        raise ValueError(f"must be a whole number of days from 1 to {LONGEST_DAYS}")
+    return value
+
+
+def _check_user_days(value: object) -> object:
+    if value == FOREVER:
+        return value
+    try:
+        return _check_days(value)
+    except ValueError as error:
+        raise ValueError(f'{error}, or "{FOREVER}"') from None
+
+
+def _read_table(value: object) -> object:
+    """Read a table from the environment, where it is a JSON object."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            value = None
+    if not isinstance(value, dict):
+        raise ValueError('not a table of users, in the environment a JSON object: {"ann": 30}')  # noqa: TRY004 - a bad value as well
+    return value
+
+
+Days = Annotated[int, Field(ge=1, le=LONGEST_DAYS), BeforeValidator(_check_days)]
+UserDays = Annotated[int | Literal["forever"], BeforeValidator(_check_user_days)]
+UserId = Annotated[str, Field(min_length=1)]
+
 Names = Annotated[
     list[Annotated[str, AfterValidator(normal_host)]], NoDecode, BeforeValidator(_split)
 ]
@@ -609,6 +648,18 @@ class ServerConfig(
         description="Directory for backups; unset, it is `backups` in `data_dir`. It should be on another "
         "disk.",
     )
+    retention_days: Days | None = Field(
+        default=None,
+        description="Days after their last event at which conversations are deleted ([what is deleted, and "
+        "when](erasure.md#by-age)); unset, they are kept.",
+    )
+    retention_days_by_user: Annotated[
+        dict[UserId, UserDays], NoDecode, BeforeValidator(_read_table)
+    ] = Field(
+        default_factory=dict,
+        description="Days for the conversations of single users, in place of `retention_days`, by their ids: "
+        '`{"ann": 7, "bob": "forever"}`.',
+    )
     storage_kind: Literal["sqlite", "local", "postgres", "cloud", "memory"] = Field(
         default="sqlite",
         description="Storage of conversations: a SQLite database in `data_dir`, plain files in "
@@ -1045,6 +1096,13 @@ class ServerConfig(
                 "set session_api_key, or leave mcp_stdio off"
             )
             raise ConfigError(f"mcp_stdio: {reason}", problems=[("mcp_stdio", reason)])
+        limited = config.retention_days is not None or config.retention_days_by_user
+        if limited and config.conversation_store_class is not None:
+            reason = (
+                "conversations of a custom class (conversation_store_class) cannot be listed by their "
+                "age: leave retention_days and retention_days_by_user out"
+            )
+            raise ConfigError(f"retention_days: {reason}", problems=[("retention_days", reason)])
         _check_storage(config)
         if config.keyless and not config.insecure and not config.local:
             reason = (

@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -55,6 +55,15 @@ class ConversationStatus(StrEnum):
     STARTING = "STARTING"
     RUNNING = "RUNNING"
     STOPPED = "STOPPED"
+
+
+class InUse(StrEnum):
+    """The uses for which a conversation is not deleted by its age."""
+
+    OPEN = "open"
+    """An agent loop runs or waits, a client is connected, or a request is under way."""
+    APPROVAL = "approval"
+    """The agent has asked for an approval that nobody has decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +239,28 @@ class ConversationManager(ABC):
     @abstractmethod
     async def delete_conversation(self, sid: str, user_id: str | None) -> bool:
         """Tell clients `stopped`, leave the tombstone, drop transports; False when unknown."""
+
+    async def use_of(self, sid: str, user_id: str | None) -> InUse | None:  # noqa: ARG002
+        """Return the use because of which `delete_unused` would leave a conversation; None if none.
+
+        Raises ConversationDeleted, DamagedHead, StoreUnavailable. This default raises NotSupported.
+        """
+        raise NotSupported("This conversation manager cannot delete conversations by their age")
+
+    async def delete_unused(
+        self,
+        sid: str,
+        user_id: str | None,
+        confirm: Callable[[], Coroutine[Any, Any, bool]],  # noqa: ARG002
+    ) -> bool:
+        """Delete a conversation as `delete_conversation` does, but only if nobody uses it.
+
+        `confirm` is asked last, when nobody can open the conversation any more; it may refuse.
+        Whoever comes meanwhile waits for the end. Return whether it was deleted. Raises as `use_of`,
+        what `confirm` raises, and what the stores raise. This default raises NotSupported.
+        """
+        await self.use_of(sid, user_id)
+        return False
 
     @abstractmethod
     async def is_agent_loop_running(self, sid: str) -> bool:

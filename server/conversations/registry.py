@@ -3,7 +3,8 @@
 import asyncio
 import logging
 from asyncio import Task
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any
 
 from events.errors import StreamClosed
 from server.conversations.conversation import ServerConversation
@@ -98,6 +99,29 @@ class OpenConversations:
         if entry is not None:
             self._leave(conversation.conversation_id, entry)
 
+    def __contains__(self, conversation_id: object) -> bool:
+        """Return whether a conversation is open, being opened or being closed."""
+        return conversation_id in self._entries
+
+    async def while_closed(
+        self, conversation_id: str, work: Callable[[], Coroutine[Any, Any, bool]]
+    ) -> bool:
+        """Run `work` while nobody can open the conversation; False, and nothing is run, if it is open.
+
+        Whoever asks for the conversation meanwhile waits, and is authorised after that. The work
+        goes on if the caller is cancelled. Raises StreamClosed, and what `work` raises.
+        """
+        if self._closed:
+            raise StreamClosed("the server is stopping")
+        if conversation_id in self._entries:
+            return False
+        entry = self._entries[conversation_id] = RegistryEntry()
+        context = context_of(conversation_id=conversation_id)
+        working = asyncio.get_running_loop().create_task(work(), context=context)
+        entry.closing = asyncio.create_task(self._freed_after(working, conversation_id))
+        await asyncio.shield(entry.closing)
+        return working.result()
+
     async def close(self, conversation_id: str) -> None:
         """Close it whoever uses it; done when it is closed."""
         entry = self._entries.get(conversation_id)
@@ -143,6 +167,12 @@ class OpenConversations:
             context = context_of(conversation_id=conversation_id)
             entry.closing = asyncio.get_running_loop().create_task(work, context=context)
         return entry.closing
+
+    async def _freed_after(self, working: Task[bool], conversation_id: str) -> None:
+        await asyncio.wait([working])
+        del self._entries[conversation_id]
+        if not working.cancelled() and (error := working.exception()) is not None:
+            logger.debug("work on %s failed: %r", conversation_id, error)
 
     async def _close(self, conversation_id: str, entry: RegistryEntry) -> None:
         try:

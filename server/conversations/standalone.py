@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 from events.actions import Action
 from events.batch import Settled
@@ -21,11 +21,13 @@ from server.conversations.manager import (
     AgentLoopInfo,
     ConversationManager,
     ConversationStatus,
+    InUse,
     Joined,
     ManagerDependencies,
 )
 from server.conversations.record_updates import MetadataFollower
 from server.conversations.registry import OpenConversations
+from server.turns.approvals import Approvals
 from server.user_code import UserCode
 from storage.errors import ConversationNotFound, Damaged
 from storage.keyed_locks import KeyedLocks
@@ -197,6 +199,43 @@ class StandaloneConversationManager(ConversationManager):
                 self._loops.unbar(conversation)
                 self._conversations.release(conversation)
             return True
+
+    async def use_of(self, sid: str, user_id: str | None) -> InUse | None:
+        """See ConversationManager."""
+        if sid in self._conversations:
+            return InUse.OPEN
+        stream = await self._read_only(sid)
+        return InUse.APPROVAL if await self._waits_for_approval(stream, user_id) else None
+
+    async def delete_unused(
+        self, sid: str, user_id: str | None, confirm: Callable[[], Coroutine[Any, Any, bool]]
+    ) -> bool:
+        """See ConversationManager."""
+
+        async def delete() -> bool:
+            stream = await self._read_only(sid)
+            if await self._waits_for_approval(stream, user_id) or not await confirm():
+                return False
+            # Not opened, so that nothing is appended: a deletion that a crash cut short would
+            # leave a conversation that was just used.
+            await self._delete_stored(sid, user_id)
+            self._parts.page_reader.forget(sid, stream.next_id)
+            return True
+
+        async with self._deletions.of(sid):
+            return await self._conversations.while_closed(sid, delete)
+
+    async def _read_only(self, sid: str) -> EventStream:
+        """Return the stream of a conversation that is not open, to read from."""
+        parts = self._parts
+        return await EventStream.open(
+            sid, parts.event_store, parts.page_reader, parts.stream_limits
+        )
+
+    async def _waits_for_approval(self, stream: EventStream, user_id: str | None) -> bool:
+        approvals = Approvals(user_id)
+        await approvals.read(stream)
+        return bool(approvals.open_ids)
 
     async def _delete(self, conversation: ServerConversation) -> None:
         sid = conversation.conversation_id

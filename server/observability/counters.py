@@ -43,6 +43,16 @@ class ServerCounters:
     """Connections that did not, by reason."""
     delivered: int = 0
     """Events delivered to connections that have left."""
+    retention_sweeps: int = 0
+    """Sweeps that came to their end."""
+    retention_deleted: int = 0
+    """Conversations deleted because of their age."""
+    retention_failed: int = 0
+    """Deletions because of age that failed."""
+    retention_waiting: int = 0
+    """Conversations that were due at the newest sweep, and in use."""
+    retention_held: int = 0
+    """1 while deletions are held back because of the clock."""
     requests: dict[RequestLabels, Histogram] = field(default_factory=dict)
     """Their seconds."""
 

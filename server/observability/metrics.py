@@ -120,6 +120,7 @@ class ServerCollector(Collector):
         yield build
         yield from _storage(self._sources.storage)
         yield from _work(self._sources.server_counters)
+        yield from _retention(self._sources.server_counters)
         yield from _connections(self._sources)
         yield from _requests(self._sources.server_counters)
         yield from _caches(self._sources.pages)
@@ -193,6 +194,34 @@ def _work(server_counters: ServerCounters) -> Iterator[Metric]:
         "parley_agent_threads_left",
         "Threads of blocking agents still running after their turn ended.",
         server_counters.agent_threads_left,
+    )
+
+
+def _retention(server_counters: ServerCounters) -> Iterator[Metric]:
+    yield _counter(
+        "parley_retention_sweeps",
+        "Searches for conversations past their age limit that came to their end.",
+        server_counters.retention_sweeps,
+    )
+    yield _counter(
+        "parley_retention_deleted",
+        "Conversations deleted because they were past their age limit.",
+        server_counters.retention_deleted,
+    )
+    yield _counter(
+        "parley_retention_failed",
+        "Failed deletions of conversations past their age limit; they are tried again.",
+        server_counters.retention_failed,
+    )
+    yield _gauge(
+        "parley_retention_waiting",
+        "Conversations past their age limit that the newest search left because they were in use.",
+        server_counters.retention_waiting,
+    )
+    yield _gauge(
+        "parley_retention_held",
+        "1 while nothing is deleted by age because the system's clock went ahead, otherwise 0.",
+        server_counters.retention_held,
     )
 
 

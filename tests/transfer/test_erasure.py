@@ -1,8 +1,6 @@
 """Export and erasure: everything of one user in one archive, and then nowhere; others keep theirs."""
 
 import asyncio
-import os
-import signal
 import sqlite3
 import sys
 from asyncio.subprocess import PIPE
@@ -34,6 +32,7 @@ from storage.lock import data_directory_lock
 from storage.sealing.key import keep_key_file
 from storage.users import CustomSecret, Secrets, Settings
 from storage.workspaces.snapshot import Snapshot
+from tests.support.killed_commands import killed_anywhere
 from tests.support.local_worlds import UIDS, passable_folder
 from tests.support.postgres import postgres_storage, rows_of
 from tests.support.s3 import storage_of as bucket_of
@@ -417,22 +416,6 @@ def test_what_a_class_of_ones_own_keeps_is_not_said_to_be_erased(
     assert found_in(tmp_path) != []
 
 
-KILLED = """
-import os, signal, sys
-left = int(sys.argv[1])
-def reach():
-    global left
-    left -= 1
-    if left < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-from storage.failpoints import NAMES, enable
-for name in NAMES:
-    enable(name, reach)
-from server.cli import main
-sys.exit(main(sys.argv[2:]))
-"""
-
-
 @pytest.mark.parametrize("kind", DURABLE)
 async def test_an_erasure_that_was_killed_anywhere_is_finished_by_the_next(kind, tmp_path):
     data = tmp_path / "data"
@@ -442,23 +425,9 @@ async def test_an_erasure_that_was_killed_anywhere_is_finished_by_the_next(kind,
             await plant(stores, f"own{number}", ANN, count=60)
         await plant_user(stores, ANN)
     arguments = ["erase", "--storage", kind, "--data-dir", str(data), "--user", ANN]
-    kills, reached = 0, 0
-    code: int = -signal.SIGKILL
-    while code == -signal.SIGKILL:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", KILLED, str(reached), *arguments),
-            stdout=PIPE,
-            stderr=PIPE,
-            cwd=REPOSITORY,
-            env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-        )
-        _, errors = await process.communicate()
-        code = await process.wait()
-        kills += code == -signal.SIGKILL
-        reached += kills + 1
+    runs = [kills async for kills in killed_anywhere(*arguments)]
 
-    assert code == 0, errors.decode()
-    assert kills > 1
+    assert runs[-1] > 1
     assert found_in(data) == []
     assert storage_problems(config_of(kind, data)) == []
     async with AsyncExitStack() as stack:

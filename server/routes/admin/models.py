@@ -150,6 +150,50 @@ class StorageQuery(Query):
     check: bool = False
 
 
+class AgeLimitsInForce(BaseModel):
+    """Days without use after which conversations are deleted; null is never."""
+
+    days: int | None
+    by_user: dict[str, int | None]
+
+
+class RetentionLine(BaseModel):
+    """Conversations of one user past the limit; `waiting` of them are in use and stay for now.
+
+    `oldest` and `newest` are times of the last use.
+    """
+
+    user_id: str | None
+    days: int
+    conversations: int
+    waiting: int
+    events: int
+    oldest: AwareDatetime | None
+    newest: AwareDatetime | None
+
+
+class RetentionReport(BaseModel):
+    """What is past its age limit, by user. Not `complete`: more is due than was looked at.
+
+    Until `held_until` nothing is deleted, since the system's clock went ahead.
+    """
+
+    limits: AgeLimitsInForce
+    held_until: AwareDatetime | None
+    complete: bool
+    results: list[RetentionLine]
+
+
+class Sweep(BaseModel):
+    """The outcome of a sweep, in conversations; `more` are due beyond what one sweep deletes."""
+
+    deleted: int
+    waiting: int
+    failed: int
+    more: bool
+    held_until: AwareDatetime | None
+
+
 class UsageQuery(Query):
     """UTC days, both included."""
 

@@ -11,11 +11,13 @@ from events.usage import UsageLedger
 from server.access.rate_limits import RateLimits
 from server.config.settings import ServerConfig
 from server.conversations.drain import Drain
+from server.conversations.retention import Retention
 from server.observability.logs import FaultCounts
 from server.routes.admin.access import AdminAccess
 from server.routes.admin.backups import BackupRoutes
 from server.routes.admin.live import LiveRoutes
 from server.routes.admin.records import RecordRoutes
+from server.routes.admin.retention import RetentionRoutes
 from server.routes.admin.trail import AuditTrail
 from server.routes.admin.usage import UsageRoutes
 from server.routes.endpoint import resource
@@ -46,19 +48,25 @@ class Administration:
     kept: AdminStores
     ledger: UsageLedger
     drain: Drain
+    retention: Retention
     faults: FaultCounts
     trail: AuditTrail
 
 
 @asynccontextmanager
 async def administration(
-    config: ServerConfig, kept: AdminStores, ledger: UsageLedger, drain: Drain, rates: RateLimits
+    config: ServerConfig,
+    kept: AdminStores,
+    ledger: UsageLedger,
+    drain: Drain,
+    retention: Retention,
+    rates: RateLimits,
 ) -> AsyncIterator[Administration]:
     """Yield the dependencies of administration, open until the block is left."""
     trail = AuditTrail(kept.audit, AdminAccess(config, rates))
     with FaultCounts() as faults:
         try:
-            yield Administration(kept, ledger, drain, faults, trail)
+            yield Administration(kept, ledger, drain, retention, faults, trail)
         finally:
             await drain.close()
             await trail.flush()
@@ -70,6 +78,7 @@ def admin_routes(services: Services, parts: Administration) -> list[BaseRoute]:
     live = LiveRoutes(services, parts.drain, parts.faults)
     records = RecordRoutes(services, parts.kept.inventory, parts.kept.audit, parts.trail)
     usage = UsageRoutes(services, parts.ledger, parts.kept.usage)
+    retention = RetentionRoutes(parts.retention)
     top = "/api/admin"
     one_loop = f"{top}/loops/{{conversation_id}}/close"
     one_connection = f"{top}/connections/{{connection_id}}/disconnect"
@@ -88,6 +97,11 @@ def admin_routes(services: Services, parts: Administration) -> list[BaseRoute]:
         ),
         resource(f"{top}/storage", GET=look("storage report", records.storage)),
         resource(f"{top}/backups", POST=act("back up", BackupRoutes(parts.kept.backups).make)),
+        resource(
+            f"{top}/retention",
+            GET=look("read retention", retention.read),
+            POST=act("sweep by age", retention.sweep),
+        ),
         resource(f"{top}/usage", GET=look("read usage", usage.read)),
         resource(f"{top}/usage/recount", POST=act("recount usage", usage.recount)),
         resource(f"{top}/settings", GET=look("read settings", records.settings)),

@@ -200,7 +200,7 @@ async def test_every_address_of_the_administration_refuses_who_may_not_and_recor
             assert_refused(answer, 403, "forbidden")
 
         audit = (await rest.ask("GET", f"{AUDIT}?limit=200")).json()["results"]
-    assert len(addresses) == 15
+    assert len(addresses) == 17
     refused = [one for one in audit if one["outcome"] == "forbidden"]
     assert sum(one["count"] for one in refused) == len(addresses)
     assert {(one["who"], one["target"], one["acting"]) for one in refused} == {
