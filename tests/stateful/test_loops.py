@@ -605,7 +605,7 @@ def test_any_history_of_loops_agrees_with_a_plain_model(record_property):
         "answered": 100,
         "seen waiting": 100,
         "seen stopping": 100,
-        "held starts": 10,
+        "held starts": 20,
         "say during a stop": 5,
         "come during a stop": 2,
         "begin_close during a stop": 0,

@@ -12,10 +12,11 @@ from tests.support.two_nodes import TwoNodesMachine
 def test_two_nodes_hand_everything_to_everybody_once_and_in_order(kind, record_property):
     histories = HISTORIES.get(kind, 200)
     floors = {
-        "appends": 2 * histories,
-        "delivered": 2 * histories,
-        "moves": histories / 4,
-        "ahead": 0,
+        "appends": 5 * histories,
+        "delivered": 5 * histories,
+        "moves": histories / 2,
+        # Rare where an answer takes time of its own.
+        "ahead": 0 if kind in HISTORIES else histories / 10,
         "fenced": histories / 4,
     }
 

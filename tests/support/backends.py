@@ -145,8 +145,8 @@ DURABLE = frozenset({"sqlite", "local", "postgres", "pgbouncer", "s3"})
 """Kinds that hold after closing what they held before."""
 SHARED_LOGS = frozenset({"postgres", "pgbouncer"})
 """Kinds of logs to which several processes may append."""
-HISTORIES = {"sqlite": 100, "local": 100, "postgres": 50, "pgbouncer": 20, "s3": 50}
-"""Histories of those kinds, whose steps take the time of a disk or a server; 200 of the others."""
+HISTORIES = {"postgres": 50, "pgbouncer": 20, "s3": 50}
+"""Histories of those kinds, whose steps take the time of a server; 200 of the others."""
 
 
 @asynccontextmanager
