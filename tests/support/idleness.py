@@ -6,13 +6,15 @@ import resource
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]  # its stubs are a package of their own
 
 from tests.support.raw_client import RawClient, raw_client
-from tests.support.remote import Remote, remote
+from tests.support.remote import CONVERSATIONS, Remote, remote
 from tests.support.servers import server_process
+from tests.support.waiting import until
 
 AT_ONCE = 20
 ROUND = 10.0
@@ -56,6 +58,7 @@ class IdleServer:
             for conversation_id in self.conversation_ids:
                 await self._until_answered(conversation_id)
             shown = await self._api.listed()
+            await self._until_indexed()
         running = sum(one["status"] == "RUNNING" for one in shown.values())
         assert running == number, f"only {running} of {number} loops run"
 
@@ -90,6 +93,25 @@ class IdleServer:
 
             yield list(await asyncio.gather(*(one(each) for each in self.conversation_ids)))
 
+    async def _until_indexed(self) -> None:
+        """Wait until the search index has everything.
+
+        It writes conversations in the order in which they changed first. Once the first title is
+        found nothing of its conversation is due, so that the second comes behind everything else.
+        """
+        conversation_id = self.conversation_ids[0]
+        for title in ("zebra one", "zebra two"):
+            changed = await self._api.client.patch(
+                f"{CONVERSATIONS}/{conversation_id}", json={"title": title}
+            )
+            assert changed.status_code == 200, changed.text
+            await until(partial(self._finds, title))
+
+    async def _finds(self, text: str) -> bool:
+        answer = await self._api.client.get("/api/search", params={"q": text})
+        assert answer.status_code == 200, answer.text
+        return bool(answer.json()["results"])
+
     async def _until_answered(self, conversation_id: str) -> None:
         while not _awaits((await self._api.log(conversation_id))[-1]):
             await asyncio.sleep(CHECK_SECONDS)
@@ -104,15 +126,8 @@ def _awaits(payload: dict[str, object]) -> bool:
 async def idle_server(data_dir: Path, conversations: int) -> AsyncIterator[IdleServer]:
     """A server with so many idle loops and no connections."""
     allow_open_files(OPEN_FILES)
-    environment = {
-        "PARLEY_MAX_CONCURRENT_CONVERSATIONS": str(2 * conversations),
-        # The search index goes on for a while after so many have been created.
-        "PARLEY_FULL_TEXT_SEARCH": "false",
-    }
-    async with (
-        server_process(data_dir, environment=environment) as server,
-        remote(server.url) as api,
-    ):
+    limit = {"PARLEY_MAX_CONCURRENT_CONVERSATIONS": str(2 * conversations)}
+    async with server_process(data_dir, environment=limit) as server, remote(server.url) as api:
         idle = IdleServer(server.url, psutil.Process(server.pid), api)
         await idle.fill(conversations)
         yield idle
