@@ -22,6 +22,7 @@ from storage.database.migrate_postgres import migrate_postgres
 from storage.database.postgres import SCHEMA, PostgresPool, check_promises, in_schema
 from tests.support.announced import START_SECONDS, Announced
 from tests.support.small_disk import SmallDisk
+from tests.support.waiting import until
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda one: int(one.parent.name))
 DATABASE = "parley"
@@ -387,6 +388,24 @@ async def ask(query: str, *arguments: object, schema: str = SCHEMA) -> Sequence[
         return await connection.fetch(in_schema(query, schema), *arguments)
     finally:
         await connection.close()
+
+
+@asynccontextmanager
+async def without_autovacuum() -> AsyncIterator[None]:
+    """A span in which the server neither vacuums nor analyzes by itself."""
+    await ask("ALTER SYSTEM SET autovacuum = off")
+    await ask("SELECT pg_reload_conf()")
+    try:
+        await until(_is_left_alone)
+        yield
+    finally:
+        await ask("ALTER SYSTEM RESET autovacuum")
+        await ask("SELECT pg_reload_conf()")
+
+
+async def _is_left_alone() -> bool:
+    query = "SELECT FROM pg_stat_activity WHERE backend_type LIKE 'autovacuum %'"
+    return not await ask(query)
 
 
 async def kept_bytes(folder: Path) -> bytes:
