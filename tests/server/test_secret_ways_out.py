@@ -17,21 +17,23 @@ from events.secret_patterns import is_weak
 from tests.support.clients import joined
 from tests.support.loops import Running, Scripts
 from tests.support.servers import server_process
-from tests.support.waiting import WAIT_SECONDS
+from tests.support.waiting import WAIT_SECONDS, until
 
-LINE = "Zq7-planted-41-line"
-QUOTED = 'it\'s "Zq7" planted\\42'
-FOREIGN = "Zq7geheimnis-über-\N{KEY}43"
-LONG = "\n".join(f"Zq7part{number}x" * 9 for number in range(44))
-DOTENV = "NODE_ENV=production\nDB_PASSWORD=Zq7-dotenv-45\n"
+TRACE = "zq7x4vk9"
+"""A word in every value, and nowhere else.
+
+It is too long to be in sealed bytes by chance, stays as it is in JSON, in addresses and in the
+words of a search index, and no quotation mark or folded letter divides it.
+"""
+PART = TRACE[:5]
+"""The beginning of every value, as it is searched for: what is asked for may be logged as it is."""
+LINE = f"{TRACE}-planted-41-line"
+QUOTED = f'it\'s "{TRACE}" planted\\42'
+FOREIGN = f"{TRACE}geheimnis-über-\N{KEY}43"
+LONG = "\n".join(f"{TRACE}part{number}x" * 9 for number in range(44))
+DOTENV = f"NODE_ENV=production\nDB_PASSWORD={TRACE}-dotenv-45\n"
 PLANTED = {"LINE": LINE, "QUOTED": QUOTED, "FOREIGN": FOREIGN, "LONG": LONG, "DOTENV": DOTENV}
-LLM_KEY = "Zq7-llm-key-46"
-TRACE = "Zq7"
-"""A text in every value, and nowhere else."""
-LONGER_TRACES = {
-    value[value.index(TRACE) :][:6] for value in (*PLANTED.values(), LLM_KEY) if TRACE in value
-}
-"""Texts that are looked for in files: sealed bytes hold any three characters now and then."""
+LLM_KEY = f"{TRACE}-llm-key-46"
 
 
 async def drive(url, seen):
@@ -70,7 +72,7 @@ async def drive(url, seen):
                 f"/think {LONG}",
                 f"{'x' * 45}{LINE}",
                 f"{'x ' * 9_990}{LINE} {'y ' * 9_000}",
-                f"{DOTENV} and Zq7-dotenv-45 alone",
+                f"{DOTENV} and {TRACE}-dotenv-45 alone",
                 f"data:;base64,{base64.b64encode(LINE.encode()).decode()}",
                 f"/error {LINE}",
             ):
@@ -86,7 +88,7 @@ async def drive(url, seen):
                 "POST", f"{path}/submit-feedback", json={"polarity": "positive", "feedback": LINE}
             )
             for target in (
-                *("", "/events?limit=100", f"/events?query={TRACE}", "/trajectory", "/list-files"),
+                *("", "/events?limit=100", f"/events?query={PART}", "/trajectory", "/list-files"),
                 "/stream?end=now",
                 *("/git/changes", "/config", "/events/0", "/trajectory?with_screenshots=true"),
             ):
@@ -96,7 +98,7 @@ async def drive(url, seen):
         for target in (
             *(
                 "conversations",
-                f"conversations?title={TRACE}",
+                f"conversations?title={PART}",
                 "settings",
                 "secrets",
                 "options/config",
@@ -105,6 +107,13 @@ async def drive(url, seen):
             *("admin/usage?format=csv", "admin/overview", "admin/storage", "admin/connections"),
         ):
             await ask("GET", f"/api/{target}")
+
+        async def searchable():
+            return (await http.get("/api/search?q=last")).json()["results"]
+
+        await until(searchable)
+        await ask("GET", "/api/search?q=last")
+        await ask("GET", f"/api/search?q={PART}&prefix=true")
         await ask("GET", "/metrics")
         await ask("GET", "/server_info")
     return text.json()["code"]
@@ -115,17 +124,20 @@ async def test_nothing_that_was_planted_leaves_by_any_way_out(tmp_path, storage)
     seen: list[tuple[str, str]] = []
     arguments = ("--storage", storage)
     # Files of a workspace are kept as the agent wrote them, secrets included: see decision 0107.
-    environment = {"PARLEY_LOG_LEVEL": "debug", "PARLEY_WORKSPACE_MAX_FILES": "0"}
+    environment = {
+        "PARLEY_LOG_LEVEL": "debug",
+        "PARLEY_WORKSPACE_MAX_FILES": "0",
+        "PARLEY_SEARCH_DIR": str(tmp_path / "index"),
+    }
     async with server_process(tmp_path, *arguments, environment=environment) as server:
         code = await drive(server.url, seen)
         await server.stop()
 
     seen.append(("log", server.stderr.decode()))
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    seen += [(str(file), file.read_bytes().decode("latin-1")) for file in files]
     in_base64 = base64.b64encode(LINE.encode()).decode()[:-2]
     assert [where for where, text in seen if TRACE in text or in_base64 in text] == []
-    traces = [trace.encode() for trace in (*LONGER_TRACES, in_base64)]
-    files = [file for file in tmp_path.rglob("*") if file.is_file()]
-    assert [one for one in files if any(trace in one.read_bytes() for trace in traces)] == []
     assert code == f"{FOREIGN} {QUOTED}"
     events = next(text for where, text in seen if where.endswith("/trajectory"))
     assert events.count(MASK) > 30
