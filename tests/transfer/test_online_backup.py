@@ -73,9 +73,10 @@ async def test_the_command_backs_up_what_a_server_works_on_under_load(kind, tmp_
             str(httpx.URL(server.url).port),
         ]
         code, output, errors = await run_parley("backup", "backup", *there, cwd=tmp_path)
+        assert not any(task.done() for task in writing)
         for task in writing:
             task.cancel()
-        await asyncio.gather(*writing, return_exceptions=True)
+        await asyncio.wait(writing)
         await server.stop()
 
     assert (code, errors) == (0, "")
