@@ -4,6 +4,7 @@ import asyncio
 import signal
 
 import httpx
+import pytest
 
 from tests.support.cloud_faults import FAULTS, run_cloud_faults, run_cloud_kills
 from tests.support.remote import remote
@@ -41,7 +42,7 @@ async def test_kills_of_the_object_store_lose_nothing_and_double_nothing(tmp_pat
 
 
 async def ready(server: ServerProcess) -> str:
-    """Why a server is not ready; "" if it is."""
+    """Return why a server is not ready; "" if it is."""
     async with httpx.AsyncClient(base_url=server.url) as client:
         answer = await client.get("/ready")
     return "" if answer.status_code == 200 else answer.text
@@ -51,13 +52,11 @@ async def test_a_second_server_on_a_bucket_ends_with_one_line_that_names_the_fir
     environment = cloud_environment(tmp_path, lease_seconds=6.0)
     async with server_process(tmp_path / "1", environment=environment) as server:
         second = ServerProcess(tmp_path / "2", environment=environment)
-        try:
+        with pytest.raises(AssertionError, match="no ready line"):
             await second.start()
-        except AssertionError:
-            code = await second.ended()
 
+        assert await second.ended() == 2
         said = second.stderr.decode()
-        assert code == 2
         assert said.count("\n") == 1
         assert f"is in use by process {server.pid} on " in said
         assert await server.stop() == 0
