@@ -3,11 +3,9 @@
 import asyncio
 import json
 import os
-import pty
 import socket
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,23 +17,8 @@ from storage.backends.base import OpenedDatabase
 from storage.config import SqliteStorage
 from storage.conversations.metadata import ConversationMetadata
 from storage.opening import open_storage
-from tests.support.waiting import WAIT_SECONDS
-
-ROOT = Path(__file__).parent.parent.parent
-
-
-def run_parley(*arguments, cwd, **variables):
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
-    command = [sys.executable, "-m", "server", *arguments]
-    return subprocess.run(
-        command,
-        cwd=cwd,
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=WAIT_SECONDS,
-    )
+from tests.support.commands import run_on_terminal, run_parley
+from tests.support.servers import REPOSITORY
 
 
 @pytest.fixture
@@ -121,25 +104,9 @@ def test_check_names_what_is_damaged_of_a_log_of_local_files(tmp_path):
 
 def test_check_shows_on_a_terminal_how_far_it_has_come(tmp_path):
     asyncio.run(fill(tmp_path / "kept"))
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
-    command = [sys.executable, "-m", "server", "check", "--data-dir", str(tmp_path / "kept")]
-    screen, terminal = pty.openpty()
-    outcome = subprocess.run(
-        command,
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=terminal,
-        check=False,
-        timeout=WAIT_SECONDS,
-    )
-    os.close(terminal)
-    shown = b""
-    with suppress(OSError):  # there is no more, and nobody to write more
-        while chunk := os.read(screen, 100_000):
-            shown += chunk
-    os.close(screen)
+    outcome, shown = run_on_terminal("check", "--data-dir", "kept", cwd=tmp_path)
 
-    assert b"storage: ok, 1 conversations, 1 events in parley.sqlite3\n" in outcome.stdout
+    assert "storage: ok, 1 conversations, 1 events in parley.sqlite3\n" in outcome.stdout
     assert outcome.returncode == 0
     assert b"records" in shown
     assert b"events" in shown
@@ -180,14 +147,14 @@ def test_data_of_another_storage_or_server_is_refused_in_one_line(
 
 
 def test_check_names_a_distribution_that_brings_one_of_our_packages(intruder, tmp_path):
-    outcome = run_parley("check", cwd=tmp_path, PYTHONPATH=f"{ROOT}{os.pathsep}{intruder}")
+    outcome = run_parley("check", cwd=tmp_path, PYTHONPATH=f"{REPOSITORY}{os.pathsep}{intruder}")
 
     assert outcome.returncode == 1
     assert "package events also belongs to the distribution intruder" in outcome.stdout
 
 
 def test_a_package_that_stands_before_ours_is_named_and_hides_nothing(intruder, tmp_path):
-    outcome = run_parley("check", cwd=tmp_path, PYTHONPATH=f"{intruder}{os.pathsep}{ROOT}")
+    outcome = run_parley("check", cwd=tmp_path, PYTHONPATH=f"{intruder}{os.pathsep}{REPOSITORY}")
 
     assert outcome.returncode == 1
     assert "package events also belongs to the distribution intruder" in outcome.stdout

@@ -1,15 +1,10 @@
 """Copies between storages of all kinds: whole, verified, and begun again where they were cut short."""
 
 import asyncio
-import os
-import pty
 import re
 import sqlite3
-import subprocess
-import sys
 from asyncio.subprocess import DEVNULL
 from contextlib import closing, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +20,9 @@ from server.cli import main
 from storage.backends import backend_of
 from storage.conversations.metadata import ConversationMetadata
 from storage.sealing.key import KEY_NAME, hand_over_key
-from tests.support.waiting import WAIT_SECONDS, until
+from tests.support.commands import COMMAND, run_on_terminal
+from tests.support.servers import REPOSITORY
+from tests.support.waiting import until
 from tests.support.whole_storages import (
     DURABLE,
     EVERY_KIND,
@@ -37,7 +34,6 @@ from tests.support.whole_storages import (
     opened,
 )
 
-ROOT = Path(__file__).parents[2]
 PAIRS = [
     (one, other)
     for one in EVERY_KIND
@@ -143,12 +139,16 @@ async def test_a_copy_whose_process_is_killed_goes_on_and_is_whole(kind, tmp_pat
     async with open_stores(config_of("sqlite", tmp_path / "old")) as source:
         await fill(source, conversations=9, events=1_100)
         expected = await everything(source)
-    command = [sys.executable, "-m", "server", "copy", "--from", "sqlite", "--from-dir", "old"]
+    command = [*COMMAND, "copy", "--from", "sqlite", "--from-dir", "old"]
     command += ["--to", kind, "--to-dir", "new"]
     target = backend_of(config_of(kind, tmp_path / "new"))
     for count in (1, 4, 7):
         process = await asyncio.create_subprocess_exec(
-            *command, stdout=DEVNULL, stderr=DEVNULL, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}
+            *command,
+            stdout=DEVNULL,
+            stderr=DEVNULL,
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(REPOSITORY)},
         )
 
         def has_come_so_far(count=count, process=process):
@@ -250,23 +250,8 @@ def test_the_command_shows_on_a_terminal_how_far_it_has_come(tmp_path):
             await fill(source, events=10)
 
     asyncio.run(filled())
-    command = [sys.executable, "-m", "server", "copy", "--from", "sqlite", "--from-dir", "old"]
-    screen, terminal = pty.openpty()
-    outcome = subprocess.run(
-        [*command, "--to", "local", "--to-dir", "new"],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "TERM": "xterm"},
-        stdout=subprocess.PIPE,
-        stderr=terminal,
-        check=False,
-        timeout=WAIT_SECONDS,
-    )
-    os.close(terminal)
-    shown = b""
-    with suppress(OSError):  # there is no more, and nobody to write more
-        while chunk := os.read(screen, 100_000):
-            shown += chunk
-    os.close(screen)
+    arguments = ["copy", "--from", "sqlite", "--from-dir", "old", "--to", "local"]
+    outcome, shown = run_on_terminal(*arguments, "--to-dir", "new", cwd=tmp_path)
 
     assert outcome.returncode == 0
     assert b"conversations" in shown

@@ -1,8 +1,7 @@
 """Backups of a storage that a server works on: on request, by command, and again and again."""
 
 import asyncio
-import sys
-from asyncio.subprocess import PIPE
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -13,23 +12,10 @@ from events.stores.opening import storage_problems
 from events.transfer.backup import verify
 from events.transfer.contents import open_stores
 from events.transfer.schedule import Backups
+from tests.support.commands import run_parley
 from tests.support.servers import server_process
 from tests.support.waiting import WAIT_SECONDS, until
 from tests.support.whole_storages import DURABLE, config_of, everything, fill
-
-ROOT = Path(__file__).parents[2]
-
-
-async def run_parley(*arguments, cwd):
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "server", *arguments),
-        stdout=PIPE,
-        stderr=PIPE,
-        cwd=cwd,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin"},
-    )
-    output, errors = await process.communicate()
-    return process.returncode, output.decode(), errors.decode()
 
 
 async def keep_writing(http, conversation_id, told, begun):
@@ -64,38 +50,32 @@ async def test_the_command_backs_up_what_a_server_works_on_under_load(kind, tmp_
         writing = [asyncio.create_task(keep_writing(http, one, told, begun)) for one in ids]
         await begun.wait()
         before = dict(told)
-        there = [
-            "--storage",
-            kind,
-            "--data-dir",
-            str(data),
-            "--port",
-            str(httpx.URL(server.url).port),
-        ]
-        code, output, errors = await run_parley("backup", "backup", *there, cwd=tmp_path)
-        assert not any(task.done() for task in writing)
+        port = str(httpx.URL(server.url).port)
+        there = ["--storage", kind, "--data-dir", str(data), "--port", port]
+        backup = partial(run_parley, "backup", "backup", *there, cwd=tmp_path)
+        made = await asyncio.to_thread(backup)
+        assert [task.exception() for task in writing if task.done()] == []
         for task in writing:
             task.cancel()
         await asyncio.wait(writing)
         await server.stop()
 
-    assert (code, errors) == (0, "")
-    assert "sound, of " in output
+    assert (made.returncode, made.stderr) == (0, "")
+    assert "sound, of " in made.stdout
     assert [*(data / "backups").iterdir()] == []
     assert (tmp_path / "backup").stat().st_mode & 0o077 == 0
-    new = ["--data-dir", str(tmp_path / "new")]
-    code, output, errors = await run_parley("restore", "backup", *new, cwd=tmp_path)
-    assert (code, errors) == (0, "")
+    restored = run_parley("restore", "backup", "--data-dir", "new", cwd=tmp_path)
+    assert (restored.returncode, restored.stderr) == (0, "")
     async with (
         open_stores(config_of(kind, data)) as old,
-        open_stores(config_of("sqlite", tmp_path / "new")) as restored,
+        open_stores(config_of("sqlite", tmp_path / "new")) as new,
     ):
         for key in ids:
-            found = await said_in(restored, key)
+            found = await said_in(new, key)
             whole = await said_in(old, key)
             assert found == whole[: len(found)]
             assert len(found) > before.get(key, -1)
-        secrets = await restored.storage.secrets.for_user(None).load()
+        secrets = await new.storage.secrets.for_user(None).load()
     assert [*secrets.custom_secrets] == ["TOKEN"]
     assert storage_problems(config_of("sqlite", tmp_path / "new")) == []
 
@@ -157,12 +137,11 @@ async def test_a_storage_in_use_without_a_server_that_answers_is_told(tmp_path):
     async with open_stores(config_of("sqlite", tmp_path / "data")) as stores:
         await fill(stores, conversations=2)
         before = await everything(stores)
-        arguments = ["backup", str(tmp_path / "b"), "--data-dir", str(tmp_path / "data")]
-        code, _, errors = await run_parley(*arguments, "--port", "9", cwd=tmp_path)
+        outcome = run_parley("backup", "b", "--data-dir", "data", "--port", "9", cwd=tmp_path)
         assert await everything(stores) == before
 
-    assert code == 2
-    assert "is in use by process" in errors
-    assert "no server answers for it at 127.0.0.1:9" in errors
-    assert errors.count("\n") == 1
+    assert outcome.returncode == 2
+    assert "is in use by process" in outcome.stderr
+    assert "no server answers for it at 127.0.0.1:9" in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
     assert not (tmp_path / "b").exists()

@@ -1,0 +1,48 @@
+"""The commands of `parley`, each in a process of its own."""
+
+import os
+import pty
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from tests.support.servers import REPOSITORY
+from tests.support.waiting import WAIT_SECONDS
+
+COMMAND = (sys.executable, "-m", "server")
+
+
+def run_parley(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command with these variables of the environment, and wait for its end."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=WAIT_SECONDS,
+    )
+
+
+def run_on_terminal(*arguments: str, cwd: Path) -> tuple[subprocess.CompletedProcess[str], bytes]:
+    """Run a command whose stderr is a terminal; the second value is what that has shown."""
+    screen, terminal = pty.openpty()
+    outcome = subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TERM": "xterm"},
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        text=True,
+        check=False,
+        timeout=WAIT_SECONDS,
+    )
+    os.close(terminal)
+    shown = b""
+    with suppress(OSError):  # there is no more, and nobody to write more
+        while chunk := os.read(screen, 100_000):
+            shown += chunk
+    os.close(screen)
+    return outcome, shown
