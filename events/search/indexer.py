@@ -30,6 +30,8 @@ LOGS = 50
 EVENTS = 500
 PART_BYTES = 4 * 1024 * 1024
 """Conversations of one write, or of one part of a comparison, and what is read of each for it."""
+WRITE_EVENTS = 2_000
+"""Events of one write, after which the others wait for the next: so the rest after it is as long as it should be."""
 KNOWN_STATES = 2_000
 RETRY_SECONDS = 5.0
 OPEN_SECONDS = 5.0
@@ -235,20 +237,7 @@ class Indexer:
         unknown = [one for one in due if one not in self._known]
         states = {one: self._known[one] for one in due if one in self._known}
         states |= await index.states(unknown)
-        parts: list[_Part] = []
-        gone: list[str] = []
-        for conversation_id, head in (await self._heads([*due])).items():
-            state = states.get(conversation_id)
-            one = due[conversation_id]
-            try:
-                if head.deleted:
-                    gone.append(conversation_id)
-                elif (part := await self._part(conversation_id, one, head, state)) is not None:
-                    parts.append(part)
-            except ConversationNotFound:
-                gone.append(conversation_id)
-            except (EventsError, StorageError) as error:
-                _log_unread(conversation_id, error)
+        parts, gone, left = await self._parts(due, states)
         # Texts are taken out of events beside the event loop.
         changes = await asyncio.to_thread(lambda: [_change_of(part) for part in parts])
         if changes:
@@ -260,11 +249,37 @@ class Indexer:
         if gone:
             await self._erase(index, gone)
         await self._throttle.rest_since(began)
-        return {
+        return left | {
             part.conversation_id: Due(part.owner)
             for part, change in zip(parts, changes, strict=True)
             if change.after.next_id < part.head.next_id
         }
+
+    async def _parts(
+        self, due: Mapping[str, Due], states: Mapping[str, LogState]
+    ) -> tuple[list[_Part], list[str], dict[str, Due]]:
+        """Return the next parts of logs, the conversations that are gone, and those left for later."""
+        parts: list[_Part] = []
+        gone: list[str] = []
+        left: dict[str, Due] = {}
+        count = 0
+        for conversation_id, head in (await self._heads([*due])).items():
+            state = states.get(conversation_id)
+            one = due[conversation_id]
+            if count >= WRITE_EVENTS:
+                left[conversation_id] = one
+                continue
+            try:
+                if head.deleted:
+                    gone.append(conversation_id)
+                elif (part := await self._part(conversation_id, one, head, state)) is not None:
+                    parts.append(part)
+                    count += len(part.events)
+            except ConversationNotFound:
+                gone.append(conversation_id)
+            except (EventsError, StorageError) as error:
+                _log_unread(conversation_id, error)
+        return parts, gone, left
 
     async def _part(
         self, conversation_id: str, due: Due, head: Head, state: LogState | None

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from events.event import StoredEvent
-from events.search.indexer import LOGS, Indexer
+from events.search.indexer import EVENTS, LOGS, WRITE_EVENTS, Indexer
 from events.search.throttle import (
     BUSY_RATE,
     BUSY_REST,
@@ -112,9 +112,19 @@ class ThreadlessLoop(QuickLoop):
 
 
 class SlowIndex(HeldIndex):
-    """Takes WORK_SECONDS to write."""
+    """Takes WORK_SECONDS to write, and remembers how many events each write had."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
 
     async def write(self, changes):
+        self.sizes.append(
+            sum(
+                change.after.next_id - (change.before.next_id if change.before else 0)
+                for change in changes
+            )
+        )
         await asyncio.sleep(WORK_SECONDS)
         return await super().write(changes)
 
@@ -156,3 +166,31 @@ def test_a_burst_of_conversations_is_indexed_soon_after_its_end_and_not_before(t
 
     assert during <= LOGS
     assert seconds <= 2 * RATE_SECONDS + 4 * (1 + REST) * WORK_SECONDS
+
+
+async def index_long_logs(folder, conversations):
+    """Index conversations of EVENTS events and some; the sizes of the writes, and what was indexed."""
+    index = SlowIndex()
+
+    async def open_index():
+        return index
+
+    spoken = [StoredEvent(number, 0, orjson.dumps({"id": number})) for number in range(EVENTS + 10)]
+    async with open_stores("memory", folder) as opened:
+        for number in range(conversations):
+            key = f"c{number}"
+            record = ConversationMetadata(conversation_id=key)
+            await opened.conversations.for_user(None).save_metadata(record)
+            await opened.events.append(key, 0, spoken, summary=NO_CHANGE)
+        async with Indexer(open_index, opened.events, opened.conversations, clock=now) as indexer:
+            await indexer.level()
+        found = await index.states([f"c{number}" for number in range(conversations)])
+        return index.sizes, [state.next_id for state in found.values()]
+
+
+def test_a_write_is_of_few_events_though_many_conversations_have_many(tmp_path):
+    with asyncio.Runner(loop_factory=ThreadlessLoop) as runner:
+        sizes, ends = runner.run(index_long_logs(tmp_path, 2 * LOGS))
+
+    assert ends == [EVENTS + 10] * (2 * LOGS)
+    assert max(sizes) < WRITE_EVENTS + EVENTS
