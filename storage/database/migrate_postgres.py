@@ -7,7 +7,8 @@ The first line of a file names its kind, `-- kind: expand`:
 - `online` is one statement outside a transaction, which nobody waits for: CREATE INDEX CONCURRENTLY,
   or an UPDATE of some rows, which is repeated until it finds none. It runs at the start as well. In a
   schema that is being made it runs as an expansion does.
-- `contract` takes away what those servers need, and runs when it is asked for.
+- `contract` takes away what those servers need, and runs when it is asked for. In a schema that is
+  being made, which no older version has used, it runs at once.
 
 An `expand` may not rest on a `contract` before it, which may be waiting still.
 """
@@ -180,7 +181,7 @@ class _Run:
         return due[0]
 
     def _may_apply(self, migration: Migration) -> bool:
-        return self._contract or self._kinds[migration.number] != CONTRACT
+        return self._contract or self._is_new or self._kinds[migration.number] != CONTRACT
 
     async def _lock(self, session: Session) -> None:
         # Held until the commit, so that it works through a pooler, too. It is not waited for at the
@@ -202,7 +203,7 @@ class _Run:
             await session.execute("SELECT 1")
             await self._pool.run(Role.APPEND, lambda other: self._run_online(other, text))
             return
-        if kind == CONTRACT:
+        if kind == CONTRACT and not self._is_new:
             await self._check_servers(session, migration)
         await session.execute(text.replace("CREATE INDEX CONCURRENTLY", "CREATE INDEX"))
 

@@ -22,6 +22,7 @@ from storage.database.migrate import Migrated, load_migrations
 from storage.database.migrate_postgres import (
     POSTGRES_MIGRATIONS,
     SchemaRange,
+    kind_of,
     migrate_postgres,
     range_of,
 )
@@ -97,19 +98,28 @@ WHOLE = ([(one, one, None) for one in range(1, 12)], [True])
 async def test_a_contract_is_applied_when_it_is_asked_for_and_nothing_else_waits_for_it(
     pool, folder
 ):
+    await migrate_postgres(pool, folder)
     add(folder, MORE | CONTRACT | LATER)
 
     done = await migrate_postgres(pool, folder)
     again = await migrate_postgres(pool, folder)
     asked = await migrate_postgres(pool, folder, contract=True)
 
-    assert done == Migrated(["0001_first.sql", *MORE, *LATER], [*CONTRACT])
+    assert done == Migrated([*MORE, *LATER], [*CONTRACT])
     assert again == Migrated([], [*CONTRACT])
     assert asked == Migrated([*CONTRACT], [])
     kinds = await ask("SELECT kind FROM parley.migrations ORDER BY number", schema=pool.schema)
     assert [kind for (kind,) in kinds] == [
         *("expand", "expand", "online", "online", "contract", "expand")
     ]
+
+
+async def test_in_a_schema_that_is_being_made_no_contract_waits(pool, folder):
+    add(folder, MORE | CONTRACT | LATER)
+
+    done = await migrate_postgres(pool, folder)
+
+    assert done == Migrated(["0001_first.sql", *MORE, *CONTRACT, *LATER], [])
 
 
 async def test_a_version_works_with_a_newer_schema_that_only_adds_and_with_no_other(pool, folder):
@@ -304,7 +314,9 @@ async def test_servers_that_bring_an_older_schema_up_to_date_at_once_apply_each_
 
     done = await asyncio.gather(*(migrate_postgres(pool, shipped) for _ in range(3)))
 
-    assert sorted(name for one in done for name in one.applied) == newer
+    asked_for = [one.name for one in load_migrations(shipped) if kind_of(one) == "contract"]
+    applied = [name for one in done for name in one.applied]
+    assert sorted([*applied, *asked_for]) == newer
     hours = await ask("SELECT DISTINCT updated_hour FROM parley.records", schema=pool.schema)
     assert [hour for (hour,) in hours] == ["2026-01-01T10"]
     query = "SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE NOT indisvalid"

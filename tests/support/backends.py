@@ -112,7 +112,7 @@ async def open_over(files: FileStore, folder: Path) -> AsyncIterator[Opened]:
 async def _postgres(folder: Path, *, pooler: bool = False) -> AsyncIterator[Opened]:
     async with open_postgres(folder, pooler=pooler) as pool:
         database = PostgresDatabase(pool)
-        events = PostgresEventStore(pool)
+        events = PostgresEventStore(pool, page_events=PAGE_EVENTS)
         await events.finish_deletions()
         records = DatabaseConversationStores(database, indexed=False)
         key = SealingKey(DatabaseKeyMark(database), folder)
@@ -155,7 +155,7 @@ async def open_postgres_events(
 ) -> AsyncIterator[PostgresEventStore]:
     """The event store over the schema of a folder."""
     async with open_postgres(folder, pooler=pooler, deadline_seconds=deadline_seconds) as pool:
-        store = PostgresEventStore(pool)
+        store = PostgresEventStore(pool, page_events=PAGE_EVENTS)
         await store.finish_deletions()
         try:
             yield store

@@ -32,7 +32,7 @@ SECRET_KEY = "the key of these tests"  # noqa: S105 - of no other storage
 KEPT_SCHEMAS = 12
 """Schemas that are emptied and used again; more folders than these are not open at a time."""
 TABLES = (
-    *("asides", "client_ids", "events", "records", "heads"),
+    *("asides", "client_ids", "events", "pages", "records", "heads"),
     *("user_records", "key_mark", "usage_positions", "usage_lines", "audit"),
     *("workspaces", "workspace_blobs"),
 )

@@ -9,6 +9,7 @@ from events.errors import DamagedRecord
 from events.event import STATE, StoredEvent
 from events.stores.base import aside_problem
 from events.stores.postgres.append import DIGEST_BYTES, FORMAT_VERSION, checksum, number_of
+from events.stores.postgres.pages import PAGE_VERSION, unpacked
 from events.verification import KEYS_MISSING, LogFold, differs, ranges_of
 from storage.config import PostgresStorage
 from storage.conversations.check import NAMED, shortened
@@ -75,16 +76,37 @@ def _problems(reader: Reader, track: Track) -> Iterator[str]:
             yield problem
 
 
-def _events_of(reader: Reader, log: _Log) -> Iterator[Row | None]:
-    """Yield the rows below the log's end, and None at last, so that none is a log as well."""
+class _Found(NamedTuple):
+    """An event of a log as it was found; without `event` it is damaged."""
+
+    id: int
+    is_state: bool
+    event: StoredEvent | None
+
+
+def _events_of(reader: Reader, log: _Log) -> Iterator[_Found | None]:
+    """Yield the events below the log's end, and None at last, so that none is a log as well."""
+    end_id = 0
     for row in reader.pages("check_events", (-1,), log.number):
-        if row[0] >= log.next_id:
-            break
-        yield row
+        for found in _events_in(row):
+            # Events that were read as rows may have been sealed since, with some that were not.
+            if end_id <= found.id < log.next_id:
+                end_id = found.id + 1
+                yield found
     yield None
 
 
-def _problems_of(reader: Reader, log: _Log, rows: Iterable[Row]) -> Iterator[str]:
+def _events_in(row: Row) -> Iterator[_Found]:
+    _, event_id, version, flag, crc, body = row
+    if version == PAGE_VERSION and flag > 0:
+        for found_id, event in enumerate(unpacked(event_id, flag, body), event_id):
+            yield _Found(found_id, event is not None and event.flag == STATE, event)
+        return
+    is_sound = version == FORMAT_VERSION and checksum(event_id, body) == crc
+    yield _Found(event_id, flag == STATE, StoredEvent(event_id, flag, body) if is_sound else None)
+
+
+def _problems_of(reader: Reader, log: _Log, rows: Iterable[_Found]) -> Iterator[str]:
     name = log.conversation_id
     if number_of(name) != log.number:
         yield f"the head of conversation {name} has a damaged number: {log.number}"
@@ -100,7 +122,7 @@ def _problems_of(reader: Reader, log: _Log, rows: Iterable[Row]) -> Iterator[str
     for ids, why in found:
         for first_id, last_id in ranges_of(ids):
             yield f"{DamagedRecord(name, first_id, last_id)}{why}"
-    if log.last_state_id != events.newest_state:
+    if log.last_state_id != events.newest_state and log.last_state_id not in events.damaged:
         yield (
             f"the head of conversation {name} has a damaged last_state_id:"
             f" {log.last_state_id}, where its events have {events.newest_state}"
@@ -131,17 +153,17 @@ class _Rows:
         self._number = number
         self._keys: dict[bytes, int] = {}
 
-    def add(self, row: Row) -> None:
-        """Take the next row."""
-        event_id, version, flag, crc, body = row
+    def add(self, found: _Found) -> None:
+        """Take the next event."""
+        event_id, is_state, event = found
         self.damaged += range(self.end, event_id)
         self.end = event_id + 1
-        if flag == STATE:
+        if is_state:
             self.newest_state = event_id
-        if version != FORMAT_VERSION or checksum(event_id, body) != crc:
+        if event is None:
             self.damaged.append(event_id)
             return
-        digest = self.whole.add(StoredEvent(event_id, flag, body))
+        digest = self.whole.add(event)
         if digest is not None:
             self._keys[digest[:DIGEST_BYTES]] = event_id
         if len(self._keys) >= KEYS_ASKED:

@@ -53,10 +53,12 @@ class GroupAppends:
 
     Appends of one log run in the order in which they came, each after the outcome of the one
     before; `enter` and `leave` let somebody else have a turn among them. Each outcome is told to
-    `told` before anybody else, with the log's number and the refusal.
+    `told` before anybody else, with the append and the refusal.
     """
 
-    def __init__(self, pool: PostgresPool, told: Callable[[int, EventsError | None], None]) -> None:
+    def __init__(
+        self, pool: PostgresPool, told: Callable[[Append, EventsError | None], None]
+    ) -> None:
         self._pool = pool
         self._told = told
         self._loop = asyncio.get_running_loop()
@@ -68,6 +70,11 @@ class GroupAppends:
         self._tasks: set[Task[None]] = set()
         self._count = 0
         self._idle: Promise[None] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether an append is under way."""
+        return self._running > 0
 
     def submit(self, write: Append) -> Promise[None]:
         """Append; the promise is rejected with errors of `events`."""
@@ -248,9 +255,8 @@ class GroupAppends:
     def _end(self, one: Waiting, refusal: EventsError | None) -> None:
         self._count -= 1
         self._pool.counters.waiting_writes -= 1
-        number = one.write.number
-        self.leave(number)
-        self._told(number, refusal)
+        self.leave(one.write.number)
+        self._told(one.write, refusal)
         if refusal is None:
             one.promise.resolve(None)
         else:

@@ -36,6 +36,8 @@ from events.stores.postgres.append import (
     number_of,
 )
 from events.stores.postgres.group import LOCK_SECONDS, GroupAppends, append_in
+from events.stores.postgres.pages import PAGE_EVENTS, PAGE_VERSION, unpacked
+from events.stores.postgres.sealer import Sealer
 from events.summary import SummaryChange, head_fields
 from storage.database.base import Row
 from storage.database.outcomes import Rerun
@@ -46,14 +48,14 @@ from storage.promise import Promise
 logger = logging.getLogger(__name__)
 
 LAST_ID = 2**31 - 1
-PURGE_LIMIT = 2_000
-"""Maximum number of events deleted in one commit, so that none takes long."""
+PURGES = {"purge_events": 2_000, "purge_pages": 20}
+"""Maximum number of rows deleted in one commit, so that none takes long."""
 UNSURE_SECONDS = 60.0
 """A log is read behind a barrier for so long after an append of unknown outcome."""
 
 
 class PostgresEventStore(EventStore):
-    """Events as rows keyed by their log's number and their id, appended in groups.
+    """Events as rows keyed by their log's number and their id, appended in groups, and sealed in pages.
 
     Other processes may append to the same logs. Nothing about a log is remembered between calls,
     but for an append of unknown outcome: until another is acknowledged, the log is read behind a
@@ -63,10 +65,11 @@ class PostgresEventStore(EventStore):
 
     folds_metadata = True
 
-    def __init__(self, pool: PostgresPool) -> None:
+    def __init__(self, pool: PostgresPool, *, page_events: int = PAGE_EVENTS) -> None:
         self.counters = pool.counters
         self._pool = pool
         self._appends = GroupAppends(pool, self._told)
+        self._sealer = Sealer(pool, page_events, lambda: self._appends.busy)
         self._loop = asyncio.get_running_loop()
         self._unsure: dict[int, float] = {}
         """Numbers of logs with an append of unknown outcome, and when that was."""
@@ -90,11 +93,16 @@ class PostgresEventStore(EventStore):
         )
         return self._appends.submit(write)
 
-    def _told(self, number: int, refusal: EventsError | None) -> None:
-        if isinstance(refusal, AppendUnknown):
-            self._unsure[number] = self._loop.time()
-        elif refusal is None and self._unsure:
+    def _told(self, write: Append, refusal: EventsError | None) -> None:
+        if refusal is None:
+            self._written(write.number, write.expected, len(write.events))
+        elif isinstance(refusal, AppendUnknown):
+            self._unsure[write.number] = self._loop.time()
+
+    def _written(self, number: int, next_id: int, count: int) -> None:
+        if self._unsure:
             self._unsure.pop(number, None)
+        self._sealer.appended(number, next_id, count)
 
     async def append_next(self, conversation_id: str, form: Form) -> Head:
         """See EventStore. The lock of the head is held meanwhile, for which others wait in a row."""
@@ -123,7 +131,7 @@ class PostgresEventStore(EventStore):
                     head = await self._pool.lend(Role.RECORD, call.work)
                 except Rerun:
                     continue
-                self._unsure.pop(call.number, None)
+                self._written(call.number, head.next_id, call.count)
                 return head
             raise AppendFailed(f"in the way of others {NEXT_TRIES} times")
         except OutcomeUnknown as error:
@@ -145,6 +153,8 @@ class PostgresEventStore(EventStore):
         numbers = [number_of(one) for one in conversation_ids]
         rows = await self._read(numbers, "read_heads", numbers, conversation_ids)
         found = {row[0]: row[1:] for row in rows}
+        for place, (next_id, *_, sealed) in found.items():
+            self._sealer.seen(numbers[place - 1], next_id, sealed)
         return [
             head_of(one, found.get(place)) for place, one in enumerate(conversation_ids, start=1)
         ]
@@ -161,13 +171,15 @@ class PostgresEventStore(EventStore):
         if last_id < first_id:
             return []
         number = number_of(conversation_id)
-        asked = (number, first_id, last_id, conversation_id)
-        if limit_bytes is None:
-            rows = await self._read([number], "read_events", *asked)
-        else:
-            # At least the first one, also where nothing may be read.
-            rows = await self._read([number], "read_events_up_to", *asked, max(1, limit_bytes))
-        return _verified(conversation_id, rows)
+        if limit_bytes is not None:
+            limit_bytes = max(
+                1, limit_bytes
+            )  # at least the first one, also where nothing may be read
+        asked = (number, conversation_id, first_id, last_id)
+        events = _verified(
+            *asked[1:], await self._read([number], "read_events", *asked, limit_bytes)
+        )
+        return events if limit_bytes is None else _up_to(limit_bytes, events)
 
     async def read_many(self, ranges: Sequence[Range]) -> list[list[StoredEvent]]:
         """See EventStore. One read."""
@@ -180,7 +192,7 @@ class PostgresEventStore(EventStore):
         rows: list[list[Row]] = [[] for _ in ranges]
         for place, *row in await self._read(numbers, "read_ranges", numbers, names, firsts, lasts):
             rows[place - 1].append(tuple(row))
-        return [_verified(*one) for one in zip(names, rows, strict=True)]
+        return [_verified(*one) for one in zip(names, firsts, lasts, rows, strict=True)]
 
     async def find(self, conversation_id: str, key: bytes) -> int | None:
         """See EventStore."""
@@ -245,14 +257,20 @@ class PostgresEventStore(EventStore):
             logger.exception("cannot finish interrupted deletions; retrying at the next start")
         return finished
 
+    async def finish_sealing(self) -> None:
+        """Wait until every page that is known to be due is sealed, or PostgreSQL is away."""
+        await self._sealer.finish()
+
     async def close(self) -> None:
         """Take no more appends, and wait until those taken have their outcomes."""
         await self._appends.close()
+        await self._sealer.close()
 
     async def _purge(self, number: int) -> None:
-        purged = PURGE_LIMIT
-        while purged == PURGE_LIMIT:
-            ((purged,),) = await self._write("purge_events", number, PURGE_LIMIT)
+        for query, limit in PURGES.items():
+            purged = limit
+            while purged == limit:
+                ((purged,),) = await self._write(query, number, limit)
         await self._write("purge_rest", number)
 
     async def _read(self, numbers: Sequence[int], query: str, *arguments: object) -> Sequence[Row]:
@@ -287,6 +305,8 @@ class NextAppend:
         self.number = number_of(conversation_id)
         self.given_up = False
         self.formed = False
+        self.count = 0
+        """Events that were formed."""
         self._form = form
 
     async def work(self, session: Session) -> Head:
@@ -297,6 +317,7 @@ class NextAppend:
                 raise ConversationDeleted(self.conversation_id)
             self.formed = True
             formed = self._form(head)
+            self.count = len(formed.events)
             await append_in(
                 session, Append(self.number, self.conversation_id, head.next_id, *formed)
             )
@@ -325,9 +346,9 @@ def head_of(conversation_id: str, row: Sequence[Any] | None) -> Head:
     """Return the head of a row of `read_heads` without its place. Raises DamagedHead."""
     if row is None:
         return Head(0, None, "")
-    next_id, last_state_id, epoch, state, number, holder, moment, masks, asides, newest = row
-    if not state and (-1 if newest is None else newest) != next_id - 1:
-        end = 0 if newest is None else newest + 1
+    next_id, last_state_id, epoch, state, number, holder, moment, masks, asides, newest, _ = row
+    if not state and newest != next_id - 1:
+        end = newest + 1
         logger.error(
             "the head of %s names %d as the next event id, but its events end before %d",
             *(conversation_id, next_id, end),
@@ -339,14 +360,35 @@ def head_of(conversation_id: str, row: Sequence[Any] | None) -> Head:
     return Head(next_id, last_state_id, epoch, state > 0, fence, told, masks, asides=asides)
 
 
-def _verified(conversation_id: str, rows: Sequence[Row]) -> list[StoredEvent]:
+def _verified(
+    conversation_id: str, first_id: int, last_id: int, rows: Sequence[Row]
+) -> list[StoredEvent]:
+    """Return the events of parts of a log, from one id to another. Raises DamagedRecord."""
     events: list[StoredEvent] = []
     damaged: list[int] = []
     for event_id, version, flag, crc, body in rows:
-        if version != FORMAT_VERSION or checksum(event_id, body) != crc:
-            damaged.append(event_id)
-        else:
+        if version == FORMAT_VERSION and checksum(event_id, body) == crc:
             events.append(StoredEvent(event_id, flag, body))
+        elif version == PAGE_VERSION and flag > 0:
+            begin = max(0, first_id - event_id)
+            page = unpacked(event_id, flag, body)[begin : last_id + 1 - event_id]
+            for found_id, event in enumerate(page, event_id + begin):
+                if event is None:
+                    damaged.append(found_id)
+                else:
+                    events.append(event)
+        else:
+            damaged.append(event_id)
     if damaged:
         raise DamagedRecord(conversation_id, damaged[0], damaged[-1], events)
+    return events
+
+
+def _up_to(limit_bytes: int, events: list[StoredEvent]) -> list[StoredEvent]:
+    """Return the events that end with the one that makes the bodies together so long."""
+    size_bytes = 0
+    for count, event in enumerate(events, 1):
+        size_bytes += len(event.body)
+        if size_bytes >= limit_bytes:
+            return events[:count]
     return events

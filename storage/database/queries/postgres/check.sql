@@ -67,13 +67,16 @@ SELECT (SELECT coalesce(sum(next_id), 0)::bigint FROM parley.heads WHERE state =
 -- name: check_heads
 -- With the newest event of each, seen at the same moment.
 SELECT h.number, h.conversation_id, h.next_id, h.last_state_id,
-    (SELECT e.id FROM parley.events e WHERE e.number = h.number ORDER BY e.id DESC LIMIT 1),
+    coalesce(
+        (SELECT e.id FROM parley.events e WHERE e.number = h.number ORDER BY e.id DESC LIMIT 1), h.sealed - 1
+    ),
     h.last_updated_at, h.accumulated_cost, h.prompt_tokens, h.completion_tokens, h.total_tokens, h.last_message_at
 FROM parley.heads h WHERE h.number > $1 AND h.state = 0 ORDER BY h.number LIMIT $2
 
 -- name: check_events
--- 1 the log, 2 the id before
-SELECT id, version, flag, crc, body FROM parley.events WHERE number = $1 AND id > $2 ORDER BY id LIMIT $3
+-- 1 the log, 2 the last id of the event or the page before. What was read as rows may be a page by now.
+SELECT last_id, id, version, flag, crc, body FROM parley.log_parts
+WHERE number = $1 AND id > $2::integer - 100 AND last_id > $2 ORDER BY id LIMIT $3
 
 -- name: check_keys
 SELECT digest, id FROM parley.client_ids WHERE number = $1 AND digest = ANY ($2::bytea[])
@@ -89,9 +92,14 @@ ORDER BY a.number, a.name LIMIT least($3::bigint, 8)
 SELECT FROM parley.heads WHERE number = $1 AND state = 0
 
 -- name: check_strays
--- Events and keys of no log, or behind its end.
+-- Events, pages and keys of no log, behind its end, or on the wrong side of what is sealed.
 SELECT 'events', e.number, min(e.id), max(e.id)
-FROM parley.events e LEFT JOIN parley.heads h ON h.number = e.number WHERE h.number IS NULL GROUP BY e.number
+FROM parley.events e LEFT JOIN parley.heads h ON h.number = e.number
+WHERE h.number IS NULL OR h.state = 0 AND e.id < h.sealed GROUP BY e.number
+UNION ALL
+SELECT 'pages with events', p.number, min(p.first_id), max(p.first_id + p.count - 1)
+FROM parley.pages p LEFT JOIN parley.heads h ON h.number = p.number
+WHERE h.number IS NULL OR h.state = 0 AND p.first_id + p.count > h.sealed GROUP BY p.number
 UNION ALL
 SELECT 'keys', c.number, min(c.id), max(c.id)
 FROM parley.client_ids c LEFT JOIN parley.heads h ON h.number = c.number

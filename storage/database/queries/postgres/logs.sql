@@ -18,36 +18,31 @@ SELECT number FROM parley.heads WHERE number = $1 FOR NO KEY UPDATE
 -- name: read_heads
 SELECT asked.place, h.next_id, h.last_state_id, h.epoch::text, h.state, h.fence, h.holder, h.last_updated_at, h.masks,
     EXISTS (SELECT FROM parley.asides a WHERE a.number = h.number),
-    (SELECT e.id FROM parley.events e WHERE e.number = h.number ORDER BY e.id DESC LIMIT 1)
+    coalesce(
+        (SELECT e.id FROM parley.events e WHERE e.number = h.number ORDER BY e.id DESC LIMIT 1), h.sealed - 1
+    ),
+    h.sealed
 FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS asked(number, name, place)
 JOIN parley.heads h ON h.number = asked.number AND h.conversation_id = asked.name
 
 -- name: read_events
-SELECT id, version, flag, crc, body FROM parley.events
-WHERE number = $1 AND id BETWEEN $2 AND $3
-    AND EXISTS (SELECT FROM parley.heads WHERE number = $1 AND conversation_id = $4 AND state = 0)
-ORDER BY id
-
--- name: read_events_up_to
--- Ends with the event that makes the bodies together reach so many bytes.
-SELECT id, version, flag, crc, body FROM (
-    SELECT *, sum(octet_length(body)) OVER (ORDER BY id) - octet_length(body) AS before
-    FROM parley.events WHERE number = $1 AND id BETWEEN $2 AND $3
-) AS counted
-WHERE before < $5 AND EXISTS (SELECT FROM parley.heads WHERE number = $1 AND conversation_id = $4 AND state = 0)
-ORDER BY id
+SELECT id, version, flag, crc, body FROM parley.read_log($1, $2, $3, $4, $5)
 
 -- name: read_ranges
--- OFFSET keeps it a probe of the index for each range, whatever the tables' statistics say.
+-- OFFSET keeps it a probe of the indexes for each range, whatever the tables' statistics say.
 SELECT asked.place, e.id, e.version, e.flag, e.crc, e.body
 FROM unnest($1::bigint[], $2::text[], $3::integer[], $4::integer[]) WITH ORDINALITY
     AS asked(number, name, first_id, last_id, place)
 JOIN parley.heads h ON h.number = asked.number AND h.conversation_id = asked.name AND h.state = 0
 CROSS JOIN LATERAL (
-    SELECT id, version, flag, crc, body FROM parley.events
-    WHERE number = asked.number AND id BETWEEN asked.first_id AND asked.last_id OFFSET 0
+    SELECT p.id, p.version, p.flag, p.crc, p.body FROM parley.log_parts p
+    WHERE p.number = asked.number AND p.id BETWEEN asked.first_id - 99 AND asked.last_id
+        AND p.last_id >= asked.first_id OFFSET 0
 ) AS e
 ORDER BY asked.place, e.id
+
+-- name: seal_page
+SELECT parley.seal_page($1, $2, $3)
 
 -- name: find_client_id
 SELECT id FROM parley.client_ids
@@ -113,6 +108,15 @@ WITH due AS (
     WHERE number = $1 AND EXISTS (SELECT FROM parley.heads WHERE number = $1 AND state > 0) LIMIT $2
 ), dropped AS (
     DELETE FROM parley.events WHERE number = $1 AND id IN (SELECT id FROM due) RETURNING id
+)
+SELECT count(*) FROM dropped
+
+-- name: purge_pages
+WITH due AS (
+    SELECT first_id FROM parley.pages
+    WHERE number = $1 AND EXISTS (SELECT FROM parley.heads WHERE number = $1 AND state > 0) LIMIT $2
+), dropped AS (
+    DELETE FROM parley.pages WHERE number = $1 AND first_id IN (SELECT first_id FROM due) RETURNING first_id
 )
 SELECT count(*) FROM dropped
 

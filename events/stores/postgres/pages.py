@@ -1,0 +1,39 @@
+"""Sealed pages of PostgreSQL: consecutive events of a log in one row, made by the function `seal_page`."""
+
+import struct
+import zlib
+
+from events.event import StoredEvent
+
+PAGE_EVENTS = 100
+"""Events of a page; part of the schema, where no page has more."""
+PAGE_BYTES = 256 * 1024
+"""Bodies of a page are not longer together, but for the last one: long events make several pages of one."""
+PAGE_VERSION = -1
+"""The version of a row of the view `log_parts` that is a page; its flag is the number of events."""
+_HEADER_BYTES = 10
+"""Bytes that stand before the bodies, for each event."""
+
+
+def unpacked(first_id: int, count: int, page: bytes) -> list[StoredEvent | None]:
+    """Return the events of a page in order; None stands for a damaged one.
+
+    Each event has its own checksum, so that damage to a body harms no other; of a page that does
+    not hold what its lengths say, every event is damaged.
+    """
+    start = count * _HEADER_BYTES
+    if len(page) < start:
+        return [None] * count
+    numbers = struct.unpack_from(f">{count}h{count}I{count}I", page)
+    flags, crcs, lengths = numbers[:count], numbers[count : 2 * count], numbers[2 * count :]
+    if start + sum(lengths) != len(page):
+        return [None] * count
+    events: list[StoredEvent | None] = []
+    for event_id, (flag, crc, length) in enumerate(
+        zip(flags, crcs, lengths, strict=True), first_id
+    ):
+        body = page[start : start + length]
+        start += length
+        sound = zlib.crc32(body, event_id) == crc
+        events.append(StoredEvent(event_id, flag, body) if sound else None)
+    return events
