@@ -4,7 +4,8 @@ import asyncio
 import hashlib
 import logging
 from asyncio import Future, Task
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import asyncpg
 
@@ -33,9 +34,16 @@ class SchemaLock:
     and so there is no lock, unless the pool has an address past it.
     """
 
-    def __init__(self, pool: PostgresPool, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self,
+        pool: PostgresPool,
+        *,
+        patience_seconds: float = PATIENCE_SECONDS,
+        beat_seconds: float = BEAT_SECONDS,
+    ) -> None:
         self._pool = pool
         self._patience_seconds = patience_seconds
+        self._beat_seconds = beat_seconds
         self._number = number_of_lock(pool.schema)
         self._task: Task[None] | None = None
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
@@ -61,9 +69,10 @@ class SchemaLock:
         """Connect and take the lock unless another has it. Raises Unavailable."""
         self._connection = connection = await self._pool.connect_directly()
         try:
-            await connection.execute(KEEPALIVES, timeout=BEAT_SECONDS)
-            query = "SELECT pg_try_advisory_lock($1)"
-            taken = await connection.fetchval(query, self._number, timeout=BEAT_SECONDS)
+            with self._in_time(connection):
+                await connection.execute(KEEPALIVES)
+                query = "SELECT pg_try_advisory_lock($1)"
+                taken = await connection.fetchval(query, self._number)
         except Exception as error:  # see the driver's habits in storage.database.postgres
             await self._drop()
             raise Unavailable(f"PostgreSQL: {type(error).__name__}") from error
@@ -90,9 +99,10 @@ class SchemaLock:
 
         connection.add_termination_listener(end)
         while not ended.done() and not connection.is_closed():
-            await asyncio.wait([ended], timeout=BEAT_SECONDS)
+            await asyncio.wait([ended], timeout=self._beat_seconds)
             try:
-                await connection.fetchval("SELECT 1", timeout=BEAT_SECONDS)
+                with self._in_time(connection):
+                    await connection.fetchval("SELECT 1")
             except Exception as error:  # noqa: BLE001 - whatever it is, the connection is of no use
                 logger.debug("the connection that holds the schema is gone: %r", error)
                 return
@@ -114,11 +124,24 @@ class SchemaLock:
                 pause = max(pause, self._pool.direct_pause_seconds)
             await asyncio.sleep(pause)
 
+    @contextmanager
+    def _in_time(self, connection: "asyncpg.Connection[asyncpg.Record]") -> Iterator[None]:
+        """Close a connection that does not answer within a beat.
+
+        At a timeout of its own the driver would make another one, to have the statement cancelled.
+        """
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self._beat_seconds, connection.terminate)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(Exception):
-                await connection.close(timeout=BEAT_SECONDS)
+                await connection.close(timeout=self._beat_seconds)
             connection.terminate()
 
 

@@ -24,13 +24,14 @@ from storage.backends import backend_of
 from storage.backends.postgres import OpenedPostgres
 from storage.config import PostgresStorage
 from storage.conversations.metadata import ConversationMetadata
-from storage.database.postgres import place_of
+from storage.database.postgres import PostgresPool, place_of
 from storage.database.postgres_lock import SchemaLock, number_of_lock
 from storage.errors import MigrationError, SchemaLocked, Unavailable, WrongKey
 from storage.opening import open_storage
 from storage.users import CustomSecret, Secrets
 from storage.workspaces.manifest import Loaded
 from storage.workspaces.snapshot import Snapshot, WorkspaceLimits
+from tests.support.connect_counter import counting_connects
 from tests.support.postgres import (
     ask,
     open_postgres,
@@ -144,6 +145,23 @@ async def is_locked(config):
         " AND (classid::bigint << 32 | objid::bigint) = $1"
     )
     return (await ask(query, number_of_lock(config.schema_name)))[0][0] == 1
+
+
+async def test_a_lock_whose_server_answers_no_more_makes_one_connection_at_a_time():
+    server = postgres_server()
+    async with counting_connects(server) as counter:
+        pool = PostgresPool(counter.url, schema="of_a_lock", connect_seconds=0.2)
+        lock = SchemaLock(pool, beat_seconds=0.1)
+        await lock.take()
+        server.freeze()
+        try:
+            await until(lambda: counter.made > 4)
+        finally:
+            server.thaw()
+        await lock.close()
+        await pool.close()
+
+    assert counter.most == 1
 
 
 async def test_a_server_whose_schema_another_has_taken_over_writes_nothing_until_that_is_gone(

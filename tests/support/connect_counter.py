@@ -2,15 +2,20 @@
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.support.tcp_proxy import copy
+from tests.support.postgres import DATABASE, PostgresServer
+from tests.support.tcp_proxy import copy, listening
 
 
 class ConnectCounter:
     """Forwards to a socket; `most` is the highest number of connections not answered yet."""
 
     def __init__(self, socket: Path) -> None:
+        self.url = ""
+        """The address of the database behind it."""
         self.most = 0
         self.made = 0
         self._unanswered = 0
@@ -37,3 +42,15 @@ class ConnectCounter:
             await asyncio.wait(ways)
             inner_writer.close()
             writer.close()
+
+
+@asynccontextmanager
+async def counting_connects(
+    server: PostgresServer, role: str = DATABASE
+) -> AsyncIterator[ConnectCounter]:
+    """A counter in front of a server, for those who connect as that role, until the block is left."""
+    counter = ConnectCounter(server.socket)
+    async with listening(counter.serve) as address:
+        host = address.removeprefix("http://")
+        counter.url = f"postgresql://{role}@{host}/{DATABASE}?sslmode=disable"
+        yield counter

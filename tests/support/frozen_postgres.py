@@ -9,12 +9,11 @@ import httpx
 
 from events.event import AgentState
 from tests.support.clients import joined, message
-from tests.support.connect_counter import ConnectCounter
+from tests.support.connect_counter import counting_connects
 from tests.support.payloads import Payload
-from tests.support.postgres import DATABASE, as_own_role, postgres_server
+from tests.support.postgres import as_own_role, postgres_server
 from tests.support.postgres_rounds import is_ready
 from tests.support.remote import CONVERSATIONS, PAGE, Remote, server_over
-from tests.support.tcp_proxy import listening
 from tests.support.waiting import until
 
 APPEND_SECONDS = 2.0
@@ -50,15 +49,15 @@ class FrozenFigures:
 
 async def run_frozen(folder: Path, seconds: float) -> FrozenFigures:
     """Freeze PostgreSQL for so long at least. Raises AssertionError."""
-    figures, counter = FrozenFigures(), ConnectCounter(postgres_server().socket)
+    figures = FrozenFigures()
     async with (
-        listening(counter.serve) as address,
         as_own_role(folder) as (settings, role),
+        counting_connects(postgres_server(), role) as counter,
         server_over(
             folder,
             "postgres",
             append_deadline_seconds=APPEND_SECONDS,
-            **settings | {"database_url": _url(address, role)},
+            **settings | {"database_url": counter.url},
         ) as (server, api),
     ):
         conversation_id = await api.create("hello")
@@ -100,11 +99,6 @@ async def run_frozen(folder: Path, seconds: float) -> FrozenFigures:
 async def does_not_answer(api: Remote) -> bool:
     """Return whether the server says that the database does not answer."""
     return NOT_THERE in str((await api.client.get("/ready")).json().get("error", ""))
-
-
-def _url(address: str, role: str) -> str:
-    host = address.removeprefix("http://")
-    return f"postgresql://{role}@{host}/{DATABASE}?sslmode=disable"
 
 
 async def _say(api: Remote, conversation_id: str) -> httpx.Response:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -169,7 +169,8 @@ class PostgresServer:
         main = psutil.Process(self._process.pid)
         main.send_signal(number)
         for backend in main.children():
-            backend.send_signal(number)
+            with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                backend.send_signal(number)
 
     def remove(self) -> None:
         """End it, and remove its cluster."""
