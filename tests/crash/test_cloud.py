@@ -6,7 +6,12 @@ import signal
 import httpx
 import pytest
 
-from tests.support.cloud_faults import FAULTS, run_cloud_faults, run_cloud_kills
+from tests.support.cloud_faults import (
+    FAULTS,
+    run_cloud_faults,
+    run_cloud_kills,
+    run_cloud_returns,
+)
 from tests.support.remote import remote
 from tests.support.s3 import cloud_environment, s3_server
 from tests.support.s3_proxy import Fault, s3_proxy
@@ -16,6 +21,7 @@ from tests.support.waiting import until
 
 REQUESTS = 300
 KILLS = 5
+RETURNS = 2
 
 
 async def test_whatever_happens_to_requests_and_answers_nothing_is_lost_and_nothing_doubled(
@@ -39,6 +45,15 @@ async def test_kills_of_the_object_store_lose_nothing_and_double_nothing(tmp_pat
 
     record_property("figures", str(figures))
     assert figures.faults == {"kills": KILLS}
+
+
+async def test_a_server_whose_object_store_was_killed_goes_on_when_that_answers_again(
+    tmp_path, record_property
+):
+    figures = await run_cloud_returns(tmp_path, RETURNS)
+
+    record_property("figures", str(figures))
+    assert figures.faults == {"kills": RETURNS}
 
 
 async def ready(server: ServerProcess) -> str:

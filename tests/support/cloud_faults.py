@@ -1,18 +1,25 @@
 """Faults of an object store under load: requests lost, unanswered, late, slow, refused; the server killed."""
 
 import asyncio
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+import httpx
+
 from storage.files.cloud import CloudFileStore
 from tests.support.append_load import Load
 from tests.support.backends import cloud_files, open_over
+from tests.support.clients import joined, message
+from tests.support.postgres_rounds import is_ready
+from tests.support.remote import CONVERSATIONS, Remote, server_over
 from tests.support.report import counted
-from tests.support.s3 import S3Server, objects_of, s3_server
+from tests.support.s3 import S3Server, cloud_settings, objects_of, s3_server
 from tests.support.s3_proxy import Fault, Request, S3Proxy, s3_proxy
 from tests.support.seeds import choices
+from tests.support.waiting import until
 
 SHARE = 0.3
 """Of the requests that meet a fault."""
@@ -21,6 +28,7 @@ ATTEMPT_SECONDS = 0.5
 SLOW_SECONDS = 0.7
 DELIVERY_SECONDS = 0.1
 DEADLINE_SECONDS = 3.0
+APPEND_SECONDS = 2.0
 ACKNOWLEDGED = 60
 """Acknowledgements between two kills."""
 RUN_SECONDS = 1_200.0
@@ -38,12 +46,19 @@ class FaultFigures:
     late_refused: int = 0
     """Late requests whose condition failed."""
     late_taken: int = 0
+    longest_seconds: float = 0.0
+    """From the first put that a killed store took until the server was ready and took an event."""
 
     def __str__(self) -> str:
         return (
             f"seed {self.seed}: {counted(self.faults)}; acknowledged {self.acknowledged}, refused"
             f" {self.refused}, unknown {self.unknown}; late requests: {self.late_taken} taken,"
             f" {self.late_refused} refused; 0 lost, 0 twice, 0 gaps"
+            + (
+                f"; well again after {self.longest_seconds:.1f} s at most"
+                if self.longest_seconds
+                else ""
+            )
         )
 
 
@@ -143,3 +158,43 @@ async def _kill(server: S3Server, load: Load, kills: int, figures: FaultFigures)
         load.up.set()
         figures.faults["kills"] += 1
     await load.more(ACKNOWLEDGED)
+
+
+async def run_cloud_returns(folder: Path, kills: int) -> FaultFigures:
+    """Kill the S3 server under a server so often; it goes on by itself. Raises AssertionError."""
+    figures, store = FaultFigures(0), s3_server()
+    settings = {"append_deadline_seconds": APPEND_SECONDS, **cloud_settings(folder)}
+    async with server_over(folder, "cloud", **settings) as (server, api):
+        conversation_id = await api.create()
+        async with joined(server.url, conversation_id) as client:
+            for number in range(kills):
+                await asyncio.to_thread(store.kill)
+                refused = await _say(api, conversation_id, number)
+                assert refused.status_code == 503, refused.text
+                await until(lambda: _is_away(api))
+                store.launch()
+                await asyncio.to_thread(store.wait)
+                await objects_of(folder, "plain").put(str(number), b"", None)
+                began = time.monotonic()
+                await until(lambda: is_ready(api))
+                # Under the key of what was refused, so that it is in the log once.
+                assert (await _say(api, conversation_id, number)).status_code == 200
+                figures.longest_seconds = max(figures.longest_seconds, time.monotonic() - began)
+                figures.faults["kills"] += 1
+                figures.refused += 1
+                figures.acknowledged += 1
+            log = await api.log(conversation_id)
+            assert client.disconnects == []
+    assert [one["id"] for one in log] == list(range(len(log)))
+    keys = [one["client_id"] for one in log if "client_id" in one]
+    assert keys == [f"key {number}" for number in range(kills)]
+    return figures
+
+
+async def _is_away(api: Remote) -> bool:
+    return (await api.client.get("/ready")).status_code == 503
+
+
+async def _say(api: Remote, conversation_id: str, number: int) -> httpx.Response:
+    path = f"{CONVERSATIONS}/{conversation_id}/events"
+    return await api.client.post(path, json=message("x") | {"client_id": f"key {number}"})

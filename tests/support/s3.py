@@ -27,6 +27,9 @@ OPEN_BUCKET = "open"
 """A bucket that takes requests without a signature, which a proxy may change."""
 ACCESS_KEY, SECRET_KEY = "an-access-key", "a-secret-key-of-the-tests"
 SEALING_KEY = "the key that seals in the tests"
+ELECTION = "300ms"
+"""The one master elects itself after so long, or twice that. Its filer asks for the elected one a second
+after the start, and again a second later: if it came too late, nothing could be put for 4 instead of 2.4 seconds."""
 PORTS = ("master", "volume", "filer", "s3")
 
 
@@ -70,7 +73,7 @@ class S3Server:
             *(str(WEED), "server", f"-dir={self.folder / 'data'}"),
             *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", f"-s3.config={self._config}"),
             *("-master.telemetry=false", "-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
-            *("-master.electionTimeout=1s", "-master.heartbeatInterval=100ms"),
+            *(f"-master.electionTimeout={ELECTION}", "-master.heartbeatInterval=100ms"),
             *("-master.volumeSizeLimitMB=256", "-volume.max=64", "-volume.preStopSeconds=0"),
             *(f"-{name}={port}" for name, port in self._arguments.items()),
             *(f"-{part}.localSocket={self.folder / part}.sock" for part in ("filer", "s3")),
@@ -142,13 +145,20 @@ def cloud_environment(
     folder: Path, port: int | None = None, *, lease_seconds: float = 2.0
 ) -> dict[str, str]:
     """Return the environment in which a server works on the bucket's folder of a folder."""
-    return environment_of(
-        storage="cloud",
-        cloud_url=url_of(folder),
-        cloud_options=json.dumps(options_of(s3_server(), port)),
-        cloud_lease_seconds=lease_seconds,
-        secret_key=SEALING_KEY,
-    )
+    settings = cloud_settings(folder, port, lease_seconds=lease_seconds)
+    return environment_of(storage="cloud", **settings)
+
+
+def cloud_settings(
+    folder: Path, port: int | None = None, *, lease_seconds: float = 2.0
+) -> dict[str, object]:
+    """Return the settings of a server on the bucket's folder of a folder, besides its storage's kind."""
+    return {
+        "cloud_url": url_of(folder),
+        "cloud_options": json.dumps(options_of(s3_server(), port)),
+        "cloud_lease_seconds": lease_seconds,
+        "secret_key": SEALING_KEY,
+    }
 
 
 async def stored_bytes(folder: Path) -> bytes:
