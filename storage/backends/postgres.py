@@ -36,6 +36,7 @@ COUNTED_ROWS = 100_000
 """Rows that are counted one by one at most; of more a report gives PostgreSQL's estimate."""
 MIGRATION_SECONDS = 6 * 60 * 60.0
 """Seconds that one statement of a migration may take; most take none."""
+NO_CHECKSUMS = "pages have no checksums (data_checksums is off)"
 NO_KEY = SecretStr("")
 
 
@@ -124,14 +125,16 @@ class PostgresBackend(Backend):
                 if not reader.has_schema:
                     return f"no data in PostgreSQL at {self.place} yet"
                 (row,) = reader.ask("inventory", COUNTED_ROWS)
+                ((has_checksums,),) = reader.ask("has_page_checksums")
         except StorageError as error:
             return str(error)
         counts = _Counts(*row)
+        place = self.place if has_checksums else f"{self.place}, whose {NO_CHECKSUMS}"
         if counts.events is None:
-            return f"ok, about {counts.conversations} conversations in PostgreSQL at {self.place}"
+            return f"ok, about {counts.conversations} conversations in PostgreSQL at {place}"
         return (
             f"ok, {counts.conversations} conversations, {counts.events} events in PostgreSQL at"
-            f" {self.place}"
+            f" {place}"
         )
 
     def check(self, track: Track = untracked) -> list[str]:

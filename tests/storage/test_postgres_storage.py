@@ -33,6 +33,7 @@ from storage.workspaces.manifest import Loaded
 from storage.workspaces.snapshot import Snapshot, WorkspaceLimits
 from tests.support.connect_counter import counting_connects
 from tests.support.postgres import (
+    PostgresServer,
     ask,
     open_postgres,
     postgres_server,
@@ -199,6 +200,26 @@ async def test_a_sound_storage_is_found_sound_and_described(filled):
 
     found = await described(filled)
     assert found.startswith("ok, 2 conversations, 20 events in PostgreSQL at ")
+
+
+async def test_a_check_says_where_pages_have_no_checksums(filled):
+    ((has_checksums,),) = await ask("SELECT current_setting('data_checksums')")
+    with_checksums = PostgresServer(page_checksums=True)
+    try:
+        with_checksums.start()
+        with_checksums.create()
+        url = SecretStr(with_checksums.url)
+        other = filled.model_copy(update={"url": url, "schema_name": "parley"})
+        async with open_storage(other):
+            pass
+        found = await described(other)
+    finally:
+        with_checksums.remove()
+
+    told = "pages have no checksums (data_checksums is off)"
+    assert (told in await described(filled)) == (has_checksums == "off")
+    assert told not in found
+    assert found.startswith("ok, 0 conversations, 0 events in PostgreSQL at ")
 
 
 async def test_a_schema_over_which_no_server_was_started_has_no_data_and_no_problem(config):

@@ -73,10 +73,11 @@ def _as_user() -> tuple[list[str], int | None]:
 class PostgresServer:
     """A server over a cluster of its own in a temporary folder, reached by a socket there.
 
-    With `disk_megabytes` the cluster lies on a disk of that size.
+    With `disk_megabytes` the cluster lies on a disk of that size. Without `page_checksums` it is what
+    this version of PostgreSQL makes.
     """
 
-    def __init__(self, disk_megabytes: int | None = None) -> None:
+    def __init__(self, disk_megabytes: int | None = None, *, page_checksums: bool = False) -> None:
         self._prefix, user = _as_user()
         self.folder = Path(mkdtemp(prefix="parley-pg-"))
         self._disk: SmallDisk | None = None
@@ -91,6 +92,7 @@ class PostgresServer:
         self._run(
             *("initdb", "--no-sync", "-D", str(self.folder / "data"), "-U", DATABASE),
             *("--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"),
+            *(["--data-checksums"] if page_checksums else []),
         )
 
     @property

@@ -4,6 +4,9 @@
 -- name: has_schema
 SELECT to_regclass($1::text) IS NOT NULL
 
+-- name: has_page_checksums
+SELECT current_setting('data_checksums') = 'on'
+
 -- name: inventory
 -- 1 how many rows are counted one by one at most. Of more records there is the planner's estimate; of more heads
 -- neither the deleted ones nor the events are told.
