@@ -1,10 +1,13 @@
-"""Appends to PostgreSQL against those to SQLite, and replays of sealed pages against those of rows."""
+"""Appends to PostgreSQL against SQLite and by statement, and replays of pages against those of rows."""
 
 import json
+import os
+import pwd
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -25,6 +28,13 @@ REPLAYS = (
 )
 """Of rows 0.6 of the time, 0.4 of the processor time and 0.35 of the bytes at most."""
 REPLAY_SECONDS = 120.0
+GROUP_TARGET = Target(1 / 3.3, 1 / 2.9)
+"""Processor time of PostgreSQL: 3.3 of a bare insert's at most."""
+SINGLE_TARGET = Target(6, 7)
+"""An event in a group of a hundred logs against one by itself."""
+POOLER_TARGET = Target(1 / 1.4, 1 / 1.2)
+"""Through a pooler 1.4 of what it takes without at most."""
+WALL = "wall_us"
 END_SECONDS = 30.0
 
 
@@ -60,6 +70,7 @@ def postgres(context: Context) -> None:
                 target=CPU_TARGET if producers == max(TARGETS) else None,
             )
         _replays(context, url)
+        _statements(context, url)
 
 
 def _replays(context: Context, url: str) -> None:
@@ -91,6 +102,95 @@ def _replay(url: str, *options: str) -> str:
         text=True,
         timeout=REPLAY_SECONDS,
     ).stdout
+
+
+def _statements(context: Context, url: str) -> None:
+    """The statements that append, by one connection that does nothing else."""
+    context.say("statements that append: us of PostgreSQL's processor time an event, us")
+    contenders = {
+        "one": _statement(context, url, "one"),
+        "logs": _statement(context, url, "logs"),
+        "rows": _statement(context, url, "rows"),
+    }
+    with _pooler(context, url) as pooler_url:
+        if pooler_url is not None:
+            for way in ("one", "logs"):
+                contenders[f"pooled {way}"] = _statement(context, url, way, pooler_url)
+        found = context.interleave(contenders)
+    unit = "us CPU/event"
+    logs, one = pick(found["logs"], CPU), pick(found["one"], CPU)
+    rows = pick(found["rows"], CPU)
+    name = "append_logs, 100 logs, PostgreSQL's processor time"
+    context.add(name, unit, logs, rows, against="bare insert of 100 rows", target=GROUP_TARGET)
+    context.add(name, unit, logs, one, against="append_one", target=SINGLE_TARGET)
+    if pooler_url is None:
+        return
+    for way, name in (("logs", "append_logs, 100 logs"), ("one", "append_one")):
+        for figure, text, target in (
+            (CPU, unit, POOLER_TARGET),
+            (WALL, "us/event", None),
+        ):
+            context.add(
+                f"{name}, through pgbouncer",
+                text,
+                pick(found[f"pooled {way}"], figure),
+                pick(found[way], figure),
+                against="without",
+                target=target,
+            )
+
+
+def _statement(
+    context: Context, url: str, way: str, pooler_url: str | None = None
+) -> Callable[[], Figures]:
+    command = [sys.executable, "-m", "benchmarks.statements", "--url", url, "--way", way]
+    if pooler_url is not None:
+        command += ["--pooler-url", pooler_url]
+
+    def measure() -> Figures:
+        done = subprocess.run(
+            [*command, "--seconds", str(context.seconds(SECONDS))],
+            env=servers.environment(),
+            stdout=subprocess.PIPE,
+            check=True,
+            timeout=120,
+        )
+        figures: Figures = json.loads(done.stdout)
+        return figures
+
+    return measure
+
+
+@contextmanager
+def _pooler(context: Context, url: str) -> Iterator[str | None]:
+    """The address of pgbouncer in transaction mode before that database; None where there is none."""
+    program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if program is None:
+        context.warnings.append("pgbouncer is not installed: there are no rows for it")
+        yield None
+        return
+    place = context.folder / "postgres"
+    user = pwd.getpwuid(place.stat().st_uid).pw_name
+    settings = {
+        "listen_port": "6432",
+        "unix_socket_dir": str(place),
+        "auth_type": "any",
+        "pool_mode": "transaction",
+        "log_connections": "0",
+        "log_disconnections": "0",
+    } | ({"user": user} if os.getuid() == 0 else {})
+    lines = [f"{name} = {value}" for name, value in settings.items()]
+    target = f"[databases]\nparley = host={place} user=parley\n[pgbouncer]\n"
+    file = context.folder / "pgbouncer.ini"
+    file.write_text(target + "\n".join(lines))
+    process = subprocess.Popen([program, file], stderr=subprocess.PIPE, text=True)
+    try:
+        if process.stderr is None or not any("process up" in line for line in process.stderr):
+            raise RuntimeError("pgbouncer does not start")
+        yield f"{url}&port=6432"
+    finally:
+        process.terminate()
+        process.wait(END_SECONDS)
 
 
 @contextmanager

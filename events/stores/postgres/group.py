@@ -265,12 +265,10 @@ class GroupAppends:
 
 async def _append(group: Sequence[Append], session: Session) -> dict[int, Row]:
     """Append to logs in one statement; return the rows of those that were refused, by number."""
-    if (
-        len(group) == 1
-        and group[0].is_one
-        and await session.fetch("append_one", *group[0].as_one())
-    ):
-        return {}
+    if len(group) == 1 and group[0].is_one:
+        ((appended,),) = await session.fetch("append_one", *group[0].as_one())
+        if appended is not None:
+            return {}
     rows = await session.fetch("append_logs", *arguments_of(group))
     return {row[0]: row for row in rows}
 

@@ -5,9 +5,7 @@ SELECT * FROM parley.append_logs(
 
 -- name: append_one
 -- A function, whose plans PostgreSQL keeps, also for whoever comes through a pooler.
-SELECT number FROM parley.append_one(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16
-) AS number WHERE number IS NOT NULL
+SELECT parley.append_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 
 -- name: create_head
 INSERT INTO parley.heads (number, conversation_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING number
