@@ -124,6 +124,8 @@ _LIBRARY_FLOORS = {
     # Three lines for each connection, which take longer than what it is there for.
     "uvicorn.websocket": logging.WARNING,
     "asyncio": logging.WARNING,
+    # It writes out each query with its values.
+    "aiosqlite": logging.INFO,
     # Below a warning these two write out whole packets, and without a level of their own they
     # install handlers of their own.
     "engineio": logging.WARNING,

@@ -25,8 +25,6 @@ TRACE = "zq7x4vk9"
 It is too long to be in sealed bytes by chance, stays as it is in JSON, in addresses and in the
 words of a search index, and no quotation mark or folded letter divides it.
 """
-PART = TRACE[:5]
-"""The beginning of every value, as it is searched for: what is asked for may be logged as it is."""
 LINE = f"{TRACE}-planted-41-line"
 QUOTED = f'it\'s "{TRACE}" planted\\42'
 FOREIGN = f"{TRACE}geheimnis-über-\N{KEY}43"
@@ -88,7 +86,7 @@ async def drive(url, seen):
                 "POST", f"{path}/submit-feedback", json={"polarity": "positive", "feedback": LINE}
             )
             for target in (
-                *("", "/events?limit=100", f"/events?query={PART}", "/trajectory", "/list-files"),
+                *("", "/events?limit=100", f"/events?query={TRACE}", "/trajectory", "/list-files"),
                 "/stream?end=now",
                 *("/git/changes", "/config", "/events/0", "/trajectory?with_screenshots=true"),
             ):
@@ -98,7 +96,7 @@ async def drive(url, seen):
         for target in (
             *(
                 "conversations",
-                f"conversations?title={PART}",
+                f"conversations?title={TRACE}",
                 "settings",
                 "secrets",
                 "options/config",
@@ -113,7 +111,7 @@ async def drive(url, seen):
 
         await until(searchable)
         await ask("GET", "/api/search?q=last")
-        await ask("GET", f"/api/search?q={PART}&prefix=true")
+        await ask("GET", f"/api/search?q={TRACE}&prefix=true")
         await ask("GET", "/metrics")
         await ask("GET", "/server_info")
     return text.json()["code"]
