@@ -17,7 +17,7 @@ from events.checkpoints import Checkpoints
 from events.page_reader import PageReader
 from events.partials import Pace
 from events.search.finder import Finder
-from events.search.indexer import Indexer
+from events.search.indexer import Indexer, OpenIndex
 from events.search.opening import open_indexer
 from events.stores.base import EventStore
 from events.stores.opening import open_event_store, open_workspaces, storage_problems
@@ -149,7 +149,9 @@ async def create_app(config: ServerConfig) -> AsyncIterator[Application]:
         stores = AdminStores(storage.usage, storage.audit, storage.inventory, backups)
         if config.backup_every is not None:
             await stack.enter_async_context(backups())
-        indexer = await search_indexer(config, components, event_store, records, stack)
+        indexer = await search_indexer(
+            config, components, storage.open_index, event_store, records, stack
+        )
         opened = compose(
             config,
             *(records, event_store, users, stores, components),
@@ -365,19 +367,22 @@ def manager_parts(
 async def search_indexer(
     config: ServerConfig,
     components: Components,
+    open_index: OpenIndex | None,
     events: EventStore,
     records: ConversationStores,
     stack: AsyncExitStack,
 ) -> Indexer | None:
     """Return the indexer of full-text search, None where there is none; `stack` frees its directory.
 
-    Records of a custom class cannot be listed for all owners, so there is no index of them. Raises
+    Without a directory for it the index is in the storage, if `open_index` opens one there. Records
+    of a custom class cannot be listed for all owners, so there is no index of them. Raises
     DataDirectoryLocked, Unavailable.
     """
-    folder = config.index_dir
-    if folder is None or components.conversation_store is not ConversationStore:
+    if not config.full_text_search or components.conversation_store is not ConversationStore:
         return None
-    return await open_indexer(folder, events, records, stack)
+    if config.index_dir is not None:
+        return await open_indexer(config.index_dir, events, records, stack)
+    return None if open_index is None else Indexer(open_index, events, records)
 
 
 def embedded(config: ServerConfig) -> ConversationManager:
@@ -404,7 +409,9 @@ async def pruning(config: ServerConfig) -> AsyncIterator[Retention]:
         records = components.records(config, storage)
         users = components.users(config, storage.settings, storage.secrets)
         workspaces = _workspaces(config, partial(open_workspaces, storage, event_store))
-        indexer = await search_indexer(config, components, event_store, records, stack)
+        indexer = await search_indexer(
+            config, components, storage.open_index, event_store, records, stack
+        )
         parts = manager_parts(
             *(config, components, records, event_store, users, workspaces, indexer)
         )

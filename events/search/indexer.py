@@ -38,6 +38,10 @@ OPEN_SECONDS = 5.0
 """Seconds that a search waits for an index that is being opened."""
 
 
+OpenIndex = Callable[[], Awaitable[SearchIndex]]
+"""Opens an index. Raises StorageError."""
+
+
 class Due(NamedTuple):
     """The facts known of a conversation that may have changed.
 
@@ -75,7 +79,7 @@ class Indexer:
 
     def __init__(
         self,
-        open_index: Callable[[], Awaitable[SearchIndex]],
+        open_index: OpenIndex,
         events: EventStore,
         records: ConversationStores,
         *,

@@ -1,4 +1,4 @@
-"""Opens the index of full-text search in a directory, beside the storage or away from it."""
+"""Opens the index of full-text search, in a directory or in the storage itself."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,12 +6,13 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
-from events.search.indexer import Indexer
+from events.search.indexer import Indexer, OpenIndex
 from events.search.throttle import REST
 from events.stores.base import EventStore
 from storage.conversations.base import ConversationStores
 from storage.errors import Unavailable
 from storage.lock import data_directory_lock, is_held_by_this_process
+from storage.search.base import SearchIndex
 from storage.search.sqlite import INDEX_NAME, SqliteSearchIndex, remove_index
 
 
@@ -28,8 +29,13 @@ async def open_indexer(
     A folder that this process has not locked as its data directory is locked until `stack` is left.
     Raises DataDirectoryLocked, and Unavailable for a folder that cannot be used.
     """
+    return Indexer(await index_in(folder, stack), events, records, rest=rest)
+
+
+async def index_in(folder: Path, stack: AsyncExitStack) -> OpenIndex:
+    """Return the function that opens the index in `folder`, which is locked as by `open_indexer`."""
     await _lock(folder, stack)
-    return Indexer(partial(SqliteSearchIndex.open, folder / INDEX_NAME), events, records, rest=rest)
+    return partial(SqliteSearchIndex.open, folder / INDEX_NAME)
 
 
 async def drop_index(folder: Path, stack: AsyncExitStack) -> None:
@@ -53,15 +59,16 @@ async def _lock(folder: Path, stack: AsyncExitStack) -> None:
 
 
 async def make_anew(
-    folder: Path, events: EventStore, records: ConversationStores, stack: AsyncExitStack
+    index: SearchIndex, events: EventStore, records: ConversationStores
 ) -> AsyncIterator[str]:
-    """Clear the index in `folder` and index every conversation, which is yielded when it is done.
+    """Clear an index and index every conversation, which is yielded when it is done.
 
-    Raises what `open_indexer` raises, and StorageError.
+    Raises StorageError.
     """
-    indexer = await open_indexer(folder, events, records, stack, rest=0.0)
-    index = await SqliteSearchIndex.open(folder / INDEX_NAME)
-    stack.push_async_callback(index.close)
+
+    async def opened() -> SearchIndex:
+        return index
+
     await index.clear()
-    async for conversation_id in indexer.compare(index):
+    async for conversation_id in Indexer(opened, events, records, rest=0.0).compare(index):
         yield conversation_id

@@ -1,4 +1,4 @@
-"""Full-text search of events: what is looked for may be in half of them, or in hardly any."""
+"""Full-text search of events, in SQLite and PostgreSQL: what is looked for may be in half of them or hardly any."""
 
 import asyncio
 import http.client
@@ -7,28 +7,36 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from random import Random
 from statistics import median
+from typing import TypeAlias
 from urllib.parse import quote
 
 import orjson
+from pydantic import SecretStr
 
 from benchmarks import servers
 from benchmarks.clients import BenchError
+from benchmarks.part_postgres import database_in
 from benchmarks.rows import Context, Figures, Target, pick
 from benchmarks.servers import Contender
 from events.event import StoredEvent
-from events.search.opening import make_anew
+from events.search.opening import index_in, make_anew
 from events.summary import SummaryChange
 from events.transfer.contents import open_stores
-from storage.config import SqliteStorage
+from storage.config import PostgresStorage, SqliteStorage
 from storage.conversations.metadata import ConversationMetadata
+
+Storage: TypeAlias = SqliteStorage | PostgresStorage
 
 MANY, FEW = 1_000_000, 100_000
 MANY_QUICK, FEW_QUICK = 50_000, 5_000
 EVENTS = 1_000
 """Events of a conversation."""
+KINDS = ("SQLite", "PostgreSQL")
+KEY = "a key of sixteen letters"
 REQUESTS = 50
 PAGE = 20
 VOCABULARY = 20_000
@@ -45,25 +53,31 @@ ASKED = {
 
 
 def find(context: Context) -> None:
-    """A page of 20 by a word in one database, against a tenth of the events."""
+    """A page of 20 by a word in one database of each kind, against a tenth of the events."""
     count, tenth = (MANY_QUICK, FEW_QUICK) if context.quick else (MANY, FEW)
     with ExitStack() as stack:
-        many, few = (
-            stack.enter_context(servers.parley(_stored(context, number)))[0]
+        url = stack.enter_context(database_in(context.folder))
+        servers_of = {
+            (kind, number): stack.enter_context(servers.parley(_stored(context, number, storage)))[
+                0
+            ]
             for number in (count, tenth)
-        )
+            for kind, storage in _storages(context.folder, number, url).items()
+        }
         context.say(f"search of {count:,} events and of {tenth:,}: ms at p50")
-        found = context.interleave({"many": lambda: _ask(many), "few": lambda: _ask(few)})
-    for name, (_, _, target) in ASKED.items():
-        ours, yardstick = pick(found["many"], name), pick(found["few"], name)
-        context.add(
-            f"search of {count:,} events, {name}",
-            "ms p50",
-            ours,
-            yardstick,
-            against=f"of {tenth:,}",
-            target=target,
+        found = context.interleave(
+            {f"{kind} {number}": partial(_ask, one) for (kind, number), one in servers_of.items()}
         )
+    for kind in KINDS:
+        for name, (_, _, target) in ASKED.items():
+            context.add(
+                f"search of {count:,} events, {kind}, {name}",
+                "ms p50",
+                pick(found[f"{kind} {count}"], name),
+                pick(found[f"{kind} {tenth}"], name),
+                against=f"of {tenth:,}",
+                target=target,
+            )
 
 
 def _ask(contender: Contender) -> Figures:
@@ -84,25 +98,44 @@ def _ask(contender: Contender) -> Figures:
     return figures
 
 
-def _stored(context: Context, count: int) -> Path:
+def _storages(folder: Path, count: int, url: str) -> dict[str, Storage]:
+    postgres = PostgresStorage(
+        url=SecretStr(url), secret_key=SecretStr(KEY), schema_name=f"find_{count}"
+    )
+    return dict(
+        zip(KINDS, (SqliteStorage(data_dir=folder / f"find-{count}"), postgres), strict=True)
+    )
+
+
+def _stored(context: Context, count: int, storage: Storage) -> Path:
+    """Fill a storage, and return the directory of a server over it."""
+    context.say(f"{storage.kind}: storing and indexing {count:,} events")
     folder = context.folder / f"find-{count}"
-    context.say(f"storing and indexing {count:,} events")
-    asyncio.run(_fill(folder, count))
+    if isinstance(storage, PostgresStorage):
+        folder = context.folder / f"find-{count}-postgres"
+        folder.mkdir()
+        # The settings file in the server's working directory.
+        (folder / "parley.toml").write_text(
+            f'storage = "postgres"\ndatabase_url = "{storage.url.get_secret_value()}"\n'
+            f'database_schema = "{storage.schema_name}"\nsecret_key = "{KEY}"\n'
+        )
+    began = time.perf_counter()
+    asyncio.run(_fill(folder, count, storage))
+    context.say(f"{storage.kind}: done in {time.perf_counter() - began:.0f} s")
     return folder
 
 
-async def _fill(folder: Path, count: int) -> None:
-    async with (
-        open_stores(SqliteStorage(data_dir=folder)) as stores,
-        AsyncExitStack() as stack,
-    ):
+async def _fill(folder: Path, count: int, storage: Storage) -> None:
+    async with open_stores(storage) as stores, AsyncExitStack() as stack:
         records = stores.storage.conversations
         async for conversation_id, events in _conversations(count):
             record = ConversationMetadata(conversation_id=conversation_id, created_at=BEGINNING)
             await records.for_user(None).save_metadata(record)
             summary = SummaryChange(last_event_id=events[-1].id)
             await stores.events.append(conversation_id, 0, events, summary=summary)
-        async for _ in make_anew(folder, stores.events, records, stack):
+        index = await (stores.storage.open_index or await index_in(folder, stack))()
+        stack.push_async_callback(index.close)
+        async for _ in make_anew(index, stores.events, records):
             pass
 
 

@@ -40,7 +40,7 @@ END_SECONDS = 30.0
 
 def postgres(context: Context) -> None:
     """1, 20 and 200 producers in process and replays, over a PostgreSQL of this machine."""
-    with _database(context.folder) as url:
+    with database_in(context.folder) as url:
         for producers, target in TARGETS.items():
             context.say(f"append in process, {producers} producers: events/s")
             seconds = context.seconds(SECONDS)
@@ -194,7 +194,7 @@ def _pooler(context: Context, url: str) -> Iterator[str | None]:
 
 
 @contextmanager
-def _database(folder: Path) -> Iterator[str]:
+def database_in(folder: Path) -> Iterator[str]:
     """The address of a PostgreSQL on the disk that is measured."""
     folder.chmod(0o711)  # PostgreSQL's own user has to reach what is below
     place = folder / "postgres"

@@ -15,9 +15,9 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from events.errors import EventsError
-from events.search.opening import drop_index, make_anew
+from events.search.opening import drop_index, index_in, make_anew
 from events.transfer.backup import archive_of, export_of, verify, write_archive
-from events.transfer.contents import open_stores
+from events.transfer.contents import Stores, open_stores
 from events.transfer.copying import Copy
 from events.transfer.erasure import Erased, Erasure
 from events.transfer.progress import Progress
@@ -67,7 +67,8 @@ def reindex_storage(config: ServerConfig) -> None:
     Raises ConfigError where the settings name none, StorageError.
     """
     folder = config.index_dir
-    if folder is None or config.conversation_store_class is not None:
+    in_storage = config.full_text_search and backend_of(config.storage).keeps_index
+    if config.conversation_store_class is not None or not (folder or in_storage):
         raise ConfigError(
             "search_dir: no index of full-text search is kept with these settings"
             " (full_text_search, storage, conversation_store_class)"
@@ -76,7 +77,12 @@ def reindex_storage(config: ServerConfig) -> None:
     async def run(progress: Progress) -> int:
         async with open_stores(config.storage) as stores, AsyncExitStack() as stack:
             total = (await stores.storage.inventory.take()).conversations
-            walk = make_anew(folder, stores.events, stores.storage.conversations, stack)
+            open_index = await index_in(folder, stack) if folder else stores.storage.open_index
+            if open_index is None:
+                return 0
+            index = await open_index()
+            stack.push_async_callback(index.close)
+            walk = make_anew(index, stores.events, stores.storage.conversations)
             return len([one async for one in progress(walk, "conversations", total)])
 
     print(f"reindex: {_run(run)} conversations")
@@ -259,8 +265,7 @@ def erase_user(config: ServerConfig, user_id: str | None) -> int:
 
     async def run(progress: Progress) -> Erased:
         async with open_stores(config.storage) as stores, AsyncExitStack() as stack:
-            if config.index_dir is not None:
-                await drop_index(config.index_dir, stack)
+            await _drop_index(config, stores, stack)
             return await Erasure(stores, user_id, forget).run(progress)
 
     try:
@@ -283,14 +288,23 @@ def erase_deleted(config: ServerConfig) -> int:
 
     async def run(_: Progress) -> None:
         # A deletion that was cut short is finished when the stores are opened.
-        async with open_stores(config.storage), AsyncExitStack() as stack:
-            if config.index_dir is not None:
-                await drop_index(config.index_dir, stack)
+        async with open_stores(config.storage) as stores, AsyncExitStack() as stack:
+            await _drop_index(config, stores, stack)
 
     _run(run)
     backend_of(config.storage).scrub()
     print("erased: what deleted conversations had left")
     return 0
+
+
+async def _drop_index(config: ServerConfig, stores: Stores, stack: AsyncExitStack) -> None:
+    """Remove every word of the index of full-text search; a server makes it anew when it starts."""
+    if config.index_dir is not None:
+        await drop_index(config.index_dir, stack)
+    if stores.storage.open_index is not None:
+        index = await stores.storage.open_index()
+        stack.push_async_callback(index.close)
+        await index.clear()
 
 
 def show_due(config: ServerConfig, report: Path | None) -> int:

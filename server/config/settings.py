@@ -685,7 +685,7 @@ class ServerConfig(
         default=8,
         ge=4,
         description="Maximum number of connections to the database: a quarter each for appends and for "
-        "records, the rest for reads.",
+        "records, the rest for reads. Full-text search has up to three more.",
     )
     database_pooler: bool = Field(
         default=False,
@@ -714,13 +714,13 @@ class ServerConfig(
     full_text_search: bool = Field(
         default=True,
         description="Keep an index of titles, messages, thoughts and outputs for `/api/search`, where there is "
-        "a directory for it.",
+        "a directory for it or the storage has room for it.",
     )
     search_dir: Path | None = Field(
         default=None,
         description="Directory for the index of full-text search, which may be deleted at any time; it need not "
-        "be backed up. Default: `data_dir` with `storage` = `sqlite`, none and no full-text search "
-        "otherwise.",
+        "be backed up. Default: `data_dir` with `storage` = `sqlite`, the database with `postgres`, none "
+        "and no full-text search otherwise.",
     )
     ui_dir: ExistingDirectory | None = Field(
         default=None,

@@ -33,6 +33,7 @@ from storage.inventory import Inventory, Track, untracked
 from storage.keys import RESERVE_NAME
 from storage.medium import Medium, reserving, watching
 from storage.sealing.key import Key, find_cipher
+from storage.search.base import SearchIndex
 from storage.usage.base import UsageStore
 from storage.users.base import SecretsStores, SettingsStores, UserRecords
 from storage.users.sealed import SealedSecrets, SealedSettings
@@ -58,6 +59,11 @@ class OpenedStorage:
     inventory: Inventory
     prove: Callable[[], Awaitable[None]] | None = None
     """Makes a small durable write; None where nothing is durable. Raises StorageError."""
+    open_index: Callable[[], Awaitable[SearchIndex]] | None = None
+    """Opens the index of full-text search in the medium itself; None where it keeps none.
+
+    It is closed before the medium. Raises StorageError.
+    """
 
     @property
     def settings(self) -> SettingsStores:
@@ -127,6 +133,8 @@ class Backend(ABC):
 
     kind: ClassVar[str]
     """The medium's name, as in the setting."""
+    keeps_index: ClassVar[bool] = False
+    """Whether the medium itself can keep the index of full-text search."""
     secret_key: SecretStr | None = None
     """The key that seals stored secrets, if one was given."""
 

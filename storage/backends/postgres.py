@@ -28,6 +28,7 @@ from storage.database.postgres_reading import Reader, reading
 from storage.errors import StorageError
 from storage.inventory import Inventory, StorageReport, Track, untracked
 from storage.sealing.key import SealingKey, find_cipher
+from storage.search.postgres import PostgresSearchIndex
 from storage.usage.database import DatabaseUsage
 from storage.users.database import DatabaseKeyMark, DatabaseUserRecords
 from storage.workspaces.check import blob_problem, manifest_problem
@@ -51,6 +52,7 @@ class PostgresBackend(Backend):
     """See Backend. There is no directory: everything lies in one schema of the database."""
 
     kind = "postgres"
+    keeps_index = True
 
     def __init__(self, config: PostgresStorage) -> None:
         self._config = config
@@ -96,6 +98,7 @@ class PostgresBackend(Backend):
             audit=DatabaseAudit(database),
             inventory=PostgresInventory(pool, self.place),
             prove=partial(_prove, pool),
+            open_index=partial(PostgresSearchIndex.open, pool),
             database=database,
             pool=pool,
         )

@@ -170,6 +170,35 @@ class SearchIndexSuite:
         assert await ids(index, "kuber cluster", prefix=True) == []
         assert await ids(index, '"cluster" "kuber"', prefix=True) == []
 
+    async def test_a_word_of_any_length_is_found_by_itself_and_by_its_beginning(self, index):
+        for number, tail in enumerate(("one", "two", "", "\N{GREEK SMALL LETTER ALPHA}" * 9_000)):
+            await put(index, f"c{number}", entry(number, f"begin {'long' * 500}{tail} end"))
+
+        assert await ids(index, "long" * 500) == [2]
+        assert await ids(index, f"begin {'long' * 500}two end") == [1]
+        assert await ids(index, f'"{"long" * 500}one end"') == [0]
+        assert await ids(index, "long" * 50, prefix=True) == [3, 2, 1, 0]
+        assert await ids(index, "long" * 50) == []
+
+    async def test_a_phrase_is_found_wherever_it_stands_in_a_text_of_any_length(self, index):
+        many = " ".join(f"word{number}" for number in range(20_000))
+        await put(
+            index,
+            "c1",
+            entry(0, f"{many} red fox {many}"),
+            entry(1, f"{many} fox red"),
+            entry(2, "\N{CJK UNIFIED IDEOGRAPH-6771}\N{CJK UNIFIED IDEOGRAPH-90FD}" * 20_000),
+            entry(3, "\N{ARABIC LIGATURE SALLALLAHOU ALAYHE WASALLAM} " * 50_000),
+        )
+
+        assert await ids(index, '"red fox"') == [0]
+        assert await ids(index, '"word19999 fox red"') == [1]
+        assert await ids(index, '"word9999 word10000"') == [1, 0]
+        assert await ids(index, "\N{CJK UNIFIED IDEOGRAPH-90FD}\N{CJK UNIFIED IDEOGRAPH-6771}") == [
+            2
+        ]
+        assert await ids(index, "\N{ARABIC LIGATURE SALLALLAHOU ALAYHE WASALLAM}") == [3]
+
     async def test_a_query_without_a_word_finds_nothing(self, index):
         await put(index, "c1", entry(0, "text"))
 

@@ -13,6 +13,7 @@ Nothing else knows the driver. Three of its habits decide how it is used here:
 """
 
 import asyncio
+import hashlib
 import logging
 import random
 import re
@@ -20,6 +21,7 @@ from asyncio import AbstractEventLoop, Semaphore, Task
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from enum import Enum
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar, cast
 from urllib.parse import parse_qsl, urlsplit
 
@@ -40,9 +42,12 @@ SCHEMA = "parley"
 OLDEST_VERSION = 150000
 LONGEST_BACKOFF_SECONDS = 2.0
 FIRST_BACKOFF_SECONDS = 0.1
+INDEX_DEADLINE_SECONDS = 120.0
+"""Seconds that one write to the index of full-text search may take; nobody waits for it."""
 MAX_WAITING = 10_000
 """Works that may wait for a connection of one role; more are refused."""
 KEPT_STATEMENTS = 100
+NUMBERS_KNOWN = 10_000
 
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}", re.ASCII)
 
@@ -53,6 +58,8 @@ class Role(Enum):
     APPEND = "append"
     READ = "read"
     RECORD = "record"
+    SEARCH = "search"
+    INDEXING = "indexing"
 
 
 class Sizes(NamedTuple):
@@ -61,16 +68,18 @@ class Sizes(NamedTuple):
     append: int = 2
     read: int = 4
     record: int = 2
+    search: int = 2
+    indexing: int = 1
 
     @classmethod
     def for_all(cls, connections: int) -> "Sizes":
-        """Return the sizes of so many connections in all, at least four."""
+        """Return the sizes of so many connections, at least four, and a few more for full-text search."""
         few = max(1, connections // 4)
         return cls(few, connections - 2 * few, few)
 
     def of(self, role: Role) -> int:
         """Return the number of connections of a role."""
-        return {Role.APPEND: self.append, Role.READ: self.read, Role.RECORD: self.record}[role]
+        return int(getattr(self, role.value))
 
 
 class Breaker:
@@ -200,7 +209,10 @@ class Session:
 class _Slots:
     """The connections of one role: those that are idle, and how many may be made."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, role: Role, size: int) -> None:
+        self.reads = role in (Role.READ, Role.SEARCH)
+        """Whether nothing is written with them, so that nothing can be of unknown outcome."""
+        self.least_deadline_seconds = INDEX_DEADLINE_SECONDS if role is Role.INDEXING else 0.0
         self.size = size
         self.free = Semaphore(size)
         self.idle: list[tuple[int, asyncpg.Connection[asyncpg.Record]]] = []
@@ -233,7 +245,7 @@ class PostgresPool:
         self._direct_url = direct_url
         self._connect_seconds = connect_seconds
         self._queries = queries_in(schema)
-        self._slots = {role: _Slots(self.sizes.of(role)) for role in Role}
+        self._slots = {role: _Slots(role, self.sizes.of(role)) for role in Role}
         self._loop: AbstractEventLoop = asyncio.get_running_loop()
         self._connecting = asyncio.Lock()
         self._tasks: set[Task[Any]] = set()
@@ -285,10 +297,12 @@ class PostgresPool:
         """Do as `run` does, in the task of a caller that nobody cancels."""
         if self.closed:
             raise Unavailable("the connections to PostgreSQL are closed")
-        if role is Role.READ:
+        if role is Role.READ or role is Role.SEARCH:
             return await self._lend(role, work)
         if self.refusal is not None:
             raise Unavailable(self.refusal)
+        if role is Role.INDEXING:
+            return await self._lend(role, work)
         write = object()
         self._writes[write] = self._loop.time()
         try:
@@ -306,9 +320,10 @@ class PostgresPool:
         await self._take(slots, role)
         try:
             generation, connection = await self._connection(slots)
-            session = Session(connection, self._queries, reads=role is Role.READ)
-            reason = f"no answer within {self.deadline_seconds:g} s"
-            timer = self._loop.call_later(self.deadline_seconds, session.expire, reason)
+            session = Session(connection, self._queries, reads=slots.reads)
+            deadline = max(self.deadline_seconds, slots.least_deadline_seconds)
+            reason = f"no answer within {deadline:g} s"
+            timer = self._loop.call_later(deadline, session.expire, reason)
             try:
                 return await work(session)
             finally:
@@ -418,6 +433,17 @@ def place_of(url: str) -> str:
     asked = dict(parse_qsl(parts.query))
     hosts = parts.netloc.rpartition("@")[2] or asked.get("host", "localhost")
     return f"{hosts}/{parts.path.removeprefix('/') or asked.get('dbname', '')}".removesuffix("/")
+
+
+@lru_cache(maxsize=NUMBERS_KNOWN)
+def number_of(name: str) -> int:
+    """Return the key of the rows of a conversation, or of an owner: 63 bits of the SHA-256 of the id.
+
+    It is known without a look-up, and spreads logs over partitions. Should two conversations ever
+    share one, the second cannot be used: the head names the id.
+    """
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def queries_in(schema: str) -> Mapping[str, str]:

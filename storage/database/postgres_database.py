@@ -121,18 +121,26 @@ class _Raised(Exception):
         self.error = error
 
 
+def stored_text(text: str) -> str:
+    """Return a text without the one character that PostgreSQL's text cannot hold."""
+    if not ("\0" in text or MARK in text):
+        return text
+    return text.replace(MARK, MARKED).replace("\0", NO_CHARACTER)
+
+
+def given_text(text: str) -> str:
+    """Return a text of a row as it was given to `stored_text`."""
+    if MARK not in text:
+        return text
+    return text.replace(NO_CHARACTER, "\0").replace(MARKED, MARK)
+
+
 def _stored(value: object) -> object:
-    """Return a parameter without the one character that PostgreSQL's text cannot hold."""
-    if not isinstance(value, str) or not ("\0" in value or MARK in value):
-        return value
-    return value.replace(MARK, MARKED).replace("\0", NO_CHARACTER)
+    return stored_text(value) if isinstance(value, str) else value
 
 
 def _given(value: object) -> object:
-    """Return a value of a row as it was given to `_stored`."""
-    if not isinstance(value, str) or MARK not in value:
-        return value
-    return value.replace(NO_CHARACTER, "\0").replace(MARKED, MARK)
+    return given_text(value) if isinstance(value, str) else value
 
 
 async def _steps_of(script: Script[T], session: Session) -> T:

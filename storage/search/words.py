@@ -82,6 +82,13 @@ def fold(text: str) -> str:
     return " ".join(token.word for token in tokens_of(text))
 
 
+def words_of(text: str) -> Sequence[str]:
+    """Return the words of a text in order."""
+    if text.isascii():
+        return _ASCII_UNIT.findall(text.lower())
+    return [token.word for token in tokens_of(text)]
+
+
 def tokens_of(text: str) -> Iterator[Token]:
     """Yield the words of a text in order."""
     if text.isascii():

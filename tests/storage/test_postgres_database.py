@@ -9,7 +9,6 @@ from hypothesis import given, settings, strategies as st
 
 from events.conformance.event_store import BusyWriter
 from events.conformance.records import append, records
-from events.stores.postgres.append import number_of
 from events.stores.postgres.store import PostgresEventStore
 from storage.audit.base import AuditRecord
 from storage.audit.database import DatabaseAudit
@@ -17,7 +16,7 @@ from storage.conversations.database import DatabaseConversationStores
 from storage.conversations.metadata import ConversationMetadata
 from storage.conversations.paging import ConversationFilter, ListOrder
 from storage.database.base import Statement, rerunnable
-from storage.database.postgres import queries_in
+from storage.database.postgres import number_of, queries_in
 from storage.database.postgres_database import PostgresDatabase
 from storage.errors import OwnerConflict, Unavailable
 from tests.support.postgres import ask, open_postgres

@@ -24,11 +24,10 @@ from events.event import EventFlag
 from events.fence import Fence
 from events.stores.base import MEMORY, Aside
 from events.stores.memory import MemoryEventStore
-from events.stores.postgres.append import number_of
 from events.stores.postgres.store import PostgresEventStore
 from events.summary import SummaryChange
 from storage.database.migrate_postgres import migrate_postgres
-from storage.database.postgres import PostgresPool, Sizes, in_schema
+from storage.database.postgres import PostgresPool, Sizes, in_schema, number_of
 from tests.support.postgres import ask, open_postgres, postgres_server, without_autovacuum
 from tests.support.streams import log_of
 from tests.support.waiting import until

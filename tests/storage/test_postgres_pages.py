@@ -12,12 +12,11 @@ from events.conformance.records import append, record, records
 from events.errors import DamagedHead, DamagedRecord
 from events.event import EventFlag, StoredEvent
 from events.stores.opening import storage_problems
-from events.stores.postgres.append import number_of
 from events.stores.postgres.pages import PAGE_BYTES
 from events.stores.postgres.store import PostgresEventStore
 from storage.backends.postgres import OpenedPostgres
 from storage.database.migrate_postgres import POSTGRES_MIGRATIONS, migrate_postgres
-from storage.database.postgres import PostgresPool, Role, in_schema
+from storage.database.postgres import PostgresPool, Role, in_schema, number_of
 from storage.opening import open_storage
 from tests.support.postgres import (
     ask,

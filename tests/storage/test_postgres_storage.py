@@ -16,7 +16,6 @@ from events.conformance.records import append, record, records
 from events.event import EventFlag, StoredEvent
 from events.stores.base import MEMORY, PARTIALS, Aside
 from events.stores.opening import open_event_store, open_workspaces, storage_problems
-from events.stores.postgres.append import number_of
 from events.transfer.contents import open_stores
 from events.transfer.repair import repair
 from storage.audit.base import AuditRecord
@@ -24,7 +23,7 @@ from storage.backends import backend_of
 from storage.backends.postgres import OpenedPostgres
 from storage.config import PostgresStorage
 from storage.conversations.metadata import ConversationMetadata
-from storage.database.postgres import PostgresPool, place_of
+from storage.database.postgres import PostgresPool, number_of, place_of
 from storage.database.postgres_lock import SchemaLock, number_of_lock
 from storage.errors import MigrationError, SchemaLocked, Unavailable, WrongKey
 from storage.opening import open_storage

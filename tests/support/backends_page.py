@@ -69,7 +69,7 @@ KINDS = {
         "is committed: as safe as PostgreSQL keeps it; with an asynchronous standby a failover may lose"
         " the last moments",
         "does not start: the schema is locked",
-        "with `search_dir`",
+        "yes",
     ),
     "pgbouncer": Kind(
         "pgbouncer",
@@ -77,7 +77,7 @@ KINDS = {
         "the same, behind pgbouncer or another pooler in transaction mode",
         "is committed, as without",
         "starts: no event is lost or doubled, but both run the agents",
-        "with `search_dir`",
+        "yes",
     ),
     "s3": Kind(
         "S3",

@@ -36,6 +36,8 @@ TABLES = (
     *("user_records", "key_mark", "usage_positions", "usage_lines", "audit"),
     *("workspaces", "workspace_blobs"),
 )
+INDEX_TABLES = ("search_entries", "search_logs")
+"""The tables of full-text search, which are made when the index is first opened."""
 SETTINGS = {
     "listen_addresses": "",
     "max_connections": "60",
@@ -329,10 +331,17 @@ async def _empty(url: str, schema: str) -> None:
         if await connection.fetchval("SELECT to_regclass($1)", f"{schema}.workspaces") is None:
             return
         # Rows are few, and to delete them takes less than to make forty files anew.
-        for table in TABLES:
+        for table in (*TABLES, *await _index_tables(connection, schema)):
             await connection.execute(f"DELETE FROM {schema}.{table}")  # noqa: S608 - ours
     finally:
         await connection.close()
+
+
+async def _index_tables(
+    connection: "asyncpg.Connection[asyncpg.Record]", schema: str
+) -> Sequence[str]:
+    found = await connection.fetchval("SELECT to_regclass($1)", f"{schema}.{INDEX_TABLES[0]}")
+    return () if found is None else INDEX_TABLES
 
 
 @asynccontextmanager
@@ -423,10 +432,12 @@ async def kept_bytes(folder: Path) -> bytes:
 async def rows_of(folder: Path) -> bytes:
     """Return every row of every table of a folder's schema, as text."""
     whole = b""
-    for table in TABLES:
+    schema = _SCHEMAS.name_of(folder)
+    tables = await ask("SELECT tablename FROM pg_tables WHERE schemaname = $1", schema)
+    for (table,) in tables:
         for (row,) in await ask(
-            f"SELECT x::text FROM parley.{table} x",  # noqa: S608 - the tables above
-            schema=_SCHEMAS.name_of(folder),
+            f"SELECT x::text FROM parley.{table} x",  # noqa: S608 - of this schema
+            schema=schema,
         ):
             whole += row.encode()
     return whole

@@ -1,16 +1,18 @@
 """The one table from the name of a search index's back-end to the thing itself."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from storage.errors import Unavailable
 from storage.search.base import LogChange, SearchIndex
 from storage.search.memory import MemorySearchIndex
+from storage.search.postgres import PostgresSearchIndex
 from storage.search.sqlite import INDEX_NAME, SqliteSearchIndex
+from tests.support.postgres import open_postgres
 
-INDEXES = ("memory", "sqlite")
-DURABLE_INDEXES = ("sqlite",)
+INDEXES = ("memory", "sqlite", "postgres", "pgbouncer")
+DURABLE_INDEXES = INDEXES[1:]
 
 
 async def make_search_index(kind: str, folder: Path) -> SearchIndex:
@@ -22,12 +24,16 @@ async def make_search_index(kind: str, folder: Path) -> SearchIndex:
 
 @asynccontextmanager
 async def open_search_index(kind: str, folder: Path) -> AsyncIterator[SearchIndex]:
-    """Open the index of that kind in `folder`, and close it."""
-    index = await make_search_index(kind, folder)
-    try:
+    """Open the index of that kind in `folder`, or in the schema of that folder, and close it."""
+    async with AsyncExitStack() as stack:
+        if kind in ("postgres", "pgbouncer"):
+            pooler = kind == "pgbouncer"
+            pool = await stack.enter_async_context(open_postgres(folder, pooler=pooler))
+            index: SearchIndex = await PostgresSearchIndex.open(pool)
+        else:
+            index = await make_search_index(kind, folder)
+        stack.push_async_callback(index.close)
         yield index
-    finally:
-        await index.close()
 
 
 class HeldIndex(MemorySearchIndex):

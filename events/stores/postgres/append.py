@@ -1,9 +1,7 @@
-"""One append to PostgreSQL: its number, its arguments, and what refused it."""
+"""One append to PostgreSQL: its arguments, and what refused it."""
 
-import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 from events.errors import (
@@ -23,19 +21,7 @@ from storage.database.base import Row
 FORMAT_VERSION = 1
 DIGEST_BYTES = 16
 """Of a key's digest so many bytes are stored: in each log there are few, and an index holds them."""
-NUMBERS_KNOWN = 10_000
 _SIGN = 2**31
-
-
-@lru_cache(maxsize=NUMBERS_KNOWN)
-def number_of(conversation_id: str) -> int:
-    """Return the key of a conversation's rows: 63 bits of the SHA-256 of its id.
-
-    It is known without a look-up, and spreads logs over partitions. Should two ids ever share one,
-    the second cannot be used: the head names the id.
-    """
-    digest = hashlib.sha256(conversation_id.encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def checksum(event_id: int, body: bytes) -> int:

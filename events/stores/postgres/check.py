@@ -8,13 +8,14 @@ from typing import NamedTuple
 from events.errors import DamagedRecord
 from events.event import STATE, StoredEvent
 from events.stores.base import aside_problem
-from events.stores.postgres.append import DIGEST_BYTES, FORMAT_VERSION, checksum, number_of
+from events.stores.postgres.append import DIGEST_BYTES, FORMAT_VERSION, checksum
 from events.stores.postgres.pages import PAGE_VERSION, unpacked
 from events.verification import KEYS_MISSING, LogFold, differs, ranges_of
 from storage.config import PostgresStorage
 from storage.conversations.check import NAMED, shortened
 from storage.conversations.metadata import FOLDED_FIELDS
 from storage.database.base import Row
+from storage.database.postgres import number_of
 from storage.database.postgres_reading import Reader, reading
 from storage.errors import StorageError
 from storage.inventory import Track, untracked

@@ -28,20 +28,14 @@ from events.stores.base import (
     Range,
     not_written,
 )
-from events.stores.postgres.append import (
-    DIGEST_BYTES,
-    FORMAT_VERSION,
-    Append,
-    checksum,
-    number_of,
-)
+from events.stores.postgres.append import DIGEST_BYTES, FORMAT_VERSION, Append, checksum
 from events.stores.postgres.group import LOCK_SECONDS, GroupAppends, append_in
 from events.stores.postgres.pages import PAGE_EVENTS, PAGE_VERSION, unpacked
 from events.stores.postgres.sealer import Sealer
 from events.summary import SummaryChange, head_fields
 from storage.database.base import Row
 from storage.database.outcomes import Rerun
-from storage.database.postgres import PostgresPool, Role, Session
+from storage.database.postgres import PostgresPool, Role, Session, number_of
 from storage.errors import OutcomeUnknown, StorageError
 from storage.promise import Promise
 
