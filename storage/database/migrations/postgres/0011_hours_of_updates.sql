@@ -4,5 +4,5 @@
 UPDATE parley.records r SET updated_hour = left(coalesce(h.last_updated_at, r.created_at), 13)
 FROM parley.heads h
 WHERE h.number = r.number AND r.updated_hour = '~' AND r.number = ANY (ARRAY(
-    SELECT number FROM parley.records WHERE updated_hour = '~' LIMIT 2000
+    SELECT number FROM parley.records WHERE updated_hour = '~' LIMIT 500
 ));
